@@ -1,0 +1,36 @@
+// Every way README.md names to send an existing program's calls here, and both modes of
+// `subscribe`, carry a request from submit to picture.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ENDPOINT, WAYS, client, download, small } from "./support.mjs";
+
+const LIMIT = { timeout: 60_000 };
+
+for (const way of Object.keys(WAYS)) {
+  for (const mode of ["polling", "streaming"]) {
+    test(`subscribe by ${way}, ${mode}`, LIMIT, async () => {
+      const updates = [];
+      const { data, requestId } = await client(way).subscribe(ENDPOINT, {
+        input: small(),
+        logs: true,
+        mode,
+        onQueueUpdate: (update) => updates.push(structuredClone(update)),
+      });
+      assert.match(requestId, /^[0-9a-f-]{36}$/);
+      assert.equal(updates.at(-1).status, "COMPLETED");
+      assert.equal(updates.filter(({ status }) => status === "COMPLETED").length, 1);
+
+      // In streaming mode the client appends what each event brings, so a line that the
+      // server repeats would appear twice here.
+      const steps = updates.at(-1).logs.map((log) => log.message).filter((m) => /step \d\/4/.test(m));
+      assert.equal(steps.length, 4, `${steps}`);
+      await download(data.images[0]);
+    });
+  }
+
+  test(`run by ${way}`, LIMIT, async () => {
+    const { data } = await client(way).run(ENDPOINT, { input: small() });
+    await download(data.images[0]);
+  });
+}
