@@ -1,0 +1,38 @@
+//! The model inside the executable: `models/mini/`, in the same layout as any directory.
+
+use crate::files::ModelFiles;
+
+macro_rules! embedded {
+    ($($path:literal),* $(,)?) => {
+        &[$(($path, include_bytes!(concat!("../mini/", $path)).as_slice())),*]
+    };
+}
+
+/// Every file of `models/mini/` that loading reads.
+static MINI: &[(&str, &[u8])] = embedded![
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "text_encoder_2/config.json",
+    "text_encoder_2/model.safetensors",
+    "text_encoder_3/config.json",
+    "text_encoder_3/model.safetensors",
+    "tokenizer/merges.txt",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer_2/merges.txt",
+    "tokenizer_2/tokenizer_config.json",
+    "tokenizer_2/vocab.json",
+    "tokenizer_3/tokenizer.json",
+    "tokenizer_3/tokenizer_config.json",
+    "transformer/config.json",
+    "transformer/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+];
+
+/// The files as a model directory.
+pub(crate) fn files() -> ModelFiles {
+    ModelFiles::Embedded(MINI)
+}

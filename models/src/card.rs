@@ -1,0 +1,75 @@
+//! What a model is and which sizes it can paint, read from its config files alone.
+
+use crate::config::Configs;
+use crate::files::ModelFiles;
+use crate::{Error, Result, builtin};
+use std::path::Path;
+
+/// Facts of a model that need no weights in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelCard {
+    /// `mini`, or the directory's name.
+    pub name: String,
+    /// Both sides of a picture must be multiples of this many pixels.
+    pub size_multiple: usize,
+    /// Longest side in pixels (`pos_embed_max_size` patches).
+    pub max_side: usize,
+    /// Random weights: the model runs as the real one does but paints noise.
+    pub paints_noise: bool,
+}
+
+impl ModelCard {
+    /// Reads the card of the built-in model.
+    ///
+    /// # Errors
+    /// None in a released build: the files are part of the executable.
+    pub fn builtin() -> Result<Self> {
+        let configs = Configs::read(&builtin::files())?;
+        Ok(Self::new(&configs, "mini".into()))
+    }
+
+    /// Reads the card of a directory in the diffusers layout.
+    ///
+    /// # Errors
+    /// The directory is not in the diffusers layout, or describes a model that latentd cannot run.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let configs = Configs::read(&ModelFiles::directory(dir)?)?;
+        let path = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Ok(Self::new(&configs, name))
+    }
+
+    pub(crate) fn new(configs: &Configs, name: String) -> Self {
+        let multiple = configs.transformer.patch_size * configs.vae.factor();
+        let note = &configs.index.note;
+        Self {
+            name: note.name.clone().unwrap_or(name),
+            size_multiple: multiple,
+            max_side: configs.transformer.pos_embed_max_size * multiple,
+            paints_noise: note.paints_noise,
+        }
+    }
+
+    /// Whether the model can paint a picture of this size.
+    ///
+    /// # Errors
+    /// [`Error::Request`] names the limit.
+    pub fn check_size(&self, width: usize, height: usize) -> Result<()> {
+        let Self { size_multiple: multiple, max_side, .. } = *self;
+        for (side, pixels) in [("width", width), ("height", height)] {
+            if pixels == 0 || !pixels.is_multiple_of(multiple) {
+                let below = (pixels / multiple * multiple).clamp(multiple, max_side);
+                let above = (below + multiple).min(max_side);
+                return Err(Error::Request(format!(
+                    "{side} {pixels} is not a multiple of {multiple}: use {below} or {above}"
+                )));
+            }
+            if pixels > max_side {
+                return Err(Error::Request(format!(
+                    "{side} {pixels} is over this model's limit of {max_side} (pos_embed_max_size)"
+                )));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,277 @@
+//! The config files of a diffusers directory. Every size of the model comes from here.
+
+use crate::{Error, Result, files::ModelFiles};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Reads `path` (relative to the model directory) as JSON.
+pub(crate) fn read<T: DeserializeOwned>(files: &ModelFiles, path: &str) -> Result<T> {
+    let bytes = files.read(path)?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::Model(format!("{}: {e}", files.display(path))))
+}
+
+/// `model_index.json`: which parts the directory has. A part is `[library, class]`, or `[null, null]` if absent.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ModelIndex {
+    #[serde(rename = "_class_name")]
+    pub(crate) class_name: String,
+    #[serde(default)]
+    pub(crate) text_encoder_3: Option<[Option<String>; 2]>,
+    /// latentd's own note about the built-in model; other programs ignore it.
+    #[serde(rename = "_latentd", default)]
+    pub(crate) note: Note,
+}
+
+impl ModelIndex {
+    pub(crate) fn has_t5(&self) -> bool {
+        matches!(&self.text_encoder_3, Some([_, Some(_)]))
+    }
+}
+
+/// What latentd writes into the `model_index.json` of its own models.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Note {
+    pub(crate) name: Option<String>,
+    #[serde(default)]
+    pub(crate) paints_noise: bool,
+}
+
+/// `transformer/config.json` (diffusers `SD3Transformer2DModel`).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct TransformerConfig {
+    pub(crate) attention_head_dim: usize,
+    pub(crate) num_attention_heads: usize,
+    pub(crate) num_layers: usize,
+    pub(crate) patch_size: usize,
+    pub(crate) in_channels: usize,
+    pub(crate) out_channels: Option<usize>,
+    pub(crate) joint_attention_dim: usize,
+    pub(crate) caption_projection_dim: usize,
+    pub(crate) pooled_projection_dim: usize,
+    pub(crate) pos_embed_max_size: usize,
+    #[serde(default)]
+    pub(crate) dual_attention_layers: Vec<usize>,
+    #[serde(default)]
+    pub(crate) qk_norm: Option<String>,
+}
+
+impl TransformerConfig {
+    /// Width of the image and text streams.
+    pub(crate) fn width(&self) -> usize {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    pub(crate) fn out_channels(&self) -> usize {
+        self.out_channels.unwrap_or(self.in_channels)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let width = self.width();
+        if width == 0 || self.num_layers == 0 || self.patch_size == 0 || self.pos_embed_max_size == 0 {
+            return Err("a size is zero".into());
+        }
+        if self.caption_projection_dim != width {
+            let (caption, heads) = (self.caption_projection_dim, self.num_attention_heads);
+            return Err(format!(
+                "caption_projection_dim is {caption}, but {heads} heads of {} make a width of {width}",
+                self.attention_head_dim
+            ));
+        }
+        match self.qk_norm.as_deref() {
+            None | Some("rms_norm") => Ok(()),
+            Some(other) => Err(format!("qk_norm \"{other}\" is not supported: only \"rms_norm\" or null")),
+        }
+    }
+}
+
+/// `text_encoder/config.json`, `text_encoder_2/config.json` (transformers `CLIPTextModelWithProjection`).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct ClipConfig {
+    pub(crate) vocab_size: usize,
+    pub(crate) hidden_size: usize,
+    pub(crate) intermediate_size: usize,
+    pub(crate) num_hidden_layers: usize,
+    pub(crate) num_attention_heads: usize,
+    pub(crate) max_position_embeddings: usize,
+    pub(crate) projection_dim: usize,
+    #[serde(default = "layer_norm_eps")]
+    pub(crate) layer_norm_eps: f64,
+    pub(crate) hidden_act: String,
+    #[serde(default = "clip_eos")]
+    pub(crate) eos_token_id: u32,
+}
+
+fn layer_norm_eps() -> f64 {
+    1e-5
+}
+
+/// transformers' own default, the end of text of the real vocabulary.
+fn clip_eos() -> u32 {
+    49407
+}
+
+/// `text_encoder_3/config.json` (transformers `T5EncoderModel`).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct T5Config {
+    pub(crate) vocab_size: usize,
+    pub(crate) d_model: usize,
+    pub(crate) d_kv: usize,
+    pub(crate) d_ff: usize,
+    pub(crate) num_layers: usize,
+    pub(crate) num_heads: usize,
+    #[serde(default = "num_buckets")]
+    pub(crate) relative_attention_num_buckets: usize,
+    #[serde(default = "max_distance")]
+    pub(crate) relative_attention_max_distance: usize,
+    #[serde(default = "t5_eps")]
+    pub(crate) layer_norm_epsilon: f64,
+    pub(crate) feed_forward_proj: String,
+}
+
+fn num_buckets() -> usize {
+    32
+}
+
+fn max_distance() -> usize {
+    128
+}
+
+fn t5_eps() -> f64 {
+    1e-6
+}
+
+/// `vae/config.json` (diffusers `AutoencoderKL`).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct VaeConfig {
+    pub(crate) out_channels: usize,
+    pub(crate) latent_channels: usize,
+    pub(crate) block_out_channels: Vec<usize>,
+    pub(crate) layers_per_block: usize,
+    pub(crate) norm_num_groups: usize,
+    pub(crate) scaling_factor: f64,
+    #[serde(default)]
+    pub(crate) shift_factor: Option<f64>,
+    #[serde(default = "yes")]
+    pub(crate) use_post_quant_conv: bool,
+    #[serde(default = "yes")]
+    pub(crate) mid_block_add_attention: bool,
+    #[serde(default)]
+    pub(crate) act_fn: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl VaeConfig {
+    /// Pixels a latent spans in each direction.
+    pub(crate) fn factor(&self) -> usize {
+        1 << self.block_out_channels.len().saturating_sub(1)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.block_out_channels.is_empty() || self.block_out_channels.len() > 8 {
+            return Err("block_out_channels needs 1 to 8 blocks".into());
+        }
+        if self.out_channels != 3 {
+            return Err(format!("out_channels is {}, but pictures have 3", self.out_channels));
+        }
+        let groups = self.norm_num_groups;
+        if groups == 0 || self.block_out_channels.iter().any(|c| c % groups != 0) {
+            return Err(format!("norm_num_groups {groups} does not divide every block_out_channels"));
+        }
+        match self.act_fn.as_deref() {
+            None | Some("silu" | "swish") => Ok(()),
+            Some(other) => Err(format!("act_fn \"{other}\" is not supported: only \"silu\"")),
+        }
+    }
+}
+
+/// `scheduler/scheduler_config.json` (diffusers `FlowMatchEulerDiscreteScheduler`).
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct SchedulerConfig {
+    #[serde(default = "train_timesteps")]
+    pub(crate) num_train_timesteps: usize,
+    #[serde(default = "shift")]
+    pub(crate) shift: f64,
+    #[serde(default)]
+    use_dynamic_shifting: bool,
+    #[serde(default)]
+    use_karras_sigmas: bool,
+    #[serde(default)]
+    use_exponential_sigmas: bool,
+    #[serde(default)]
+    use_beta_sigmas: bool,
+    #[serde(default)]
+    invert_sigmas: bool,
+    #[serde(default)]
+    stochastic_sampling: bool,
+    #[serde(default)]
+    shift_terminal: Option<f64>,
+}
+
+impl SchedulerConfig {
+    fn check(&self) -> Result<(), String> {
+        let unsupported = [
+            ("use_dynamic_shifting", self.use_dynamic_shifting),
+            ("use_karras_sigmas", self.use_karras_sigmas),
+            ("use_exponential_sigmas", self.use_exponential_sigmas),
+            ("use_beta_sigmas", self.use_beta_sigmas),
+            ("invert_sigmas", self.invert_sigmas),
+            ("stochastic_sampling", self.stochastic_sampling),
+            ("shift_terminal", self.shift_terminal.is_some()),
+        ];
+        match unsupported.iter().find(|(_, on)| *on) {
+            Some((name, _)) => Err(format!("{name} is not supported: SD3.5 uses a fixed shift")),
+            None if self.num_train_timesteps == 0 => Err("num_train_timesteps is zero".into()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn train_timesteps() -> usize {
+    1000
+}
+
+fn shift() -> f64 {
+    1.0
+}
+
+/// All config files but those of the text encoders, checked against each other.
+#[derive(Debug)]
+pub(crate) struct Configs {
+    pub(crate) index: ModelIndex,
+    pub(crate) transformer: TransformerConfig,
+    pub(crate) vae: VaeConfig,
+    pub(crate) scheduler: SchedulerConfig,
+}
+
+impl Configs {
+    pub(crate) fn read(files: &ModelFiles) -> Result<Self> {
+        let index: ModelIndex = read(files, "model_index.json")?;
+        if index.class_name != "StableDiffusion3Pipeline" {
+            return Err(Error::Model(format!(
+                "{}: _class_name is \"{}\", but latentd runs \"StableDiffusion3Pipeline\"",
+                files.display("model_index.json"),
+                index.class_name
+            )));
+        }
+        let transformer: TransformerConfig = read(files, "transformer/config.json")?;
+        let vae: VaeConfig = read(files, "vae/config.json")?;
+        let scheduler: SchedulerConfig = read(files, "scheduler/scheduler_config.json")?;
+        let configs = Self { index, transformer, vae, scheduler };
+        configs.check().map_err(|(path, why)| Error::Model(format!("{}: {why}", files.display(path))))?;
+        Ok(configs)
+    }
+
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        self.transformer.check().map_err(|why| ("transformer/config.json", why))?;
+        self.vae.check().map_err(|why| ("vae/config.json", why))?;
+        let (latent, model) = (self.vae.latent_channels, self.transformer.in_channels);
+        if latent != model || self.transformer.out_channels() != model {
+            let why = format!("in_channels and out_channels must equal the VAE's latent_channels, {latent}");
+            return Err(("transformer/config.json", why));
+        }
+        self.scheduler.check().map_err(|why| ("scheduler/scheduler_config.json", why))
+    }
+}

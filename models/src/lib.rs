@@ -1,0 +1,30 @@
+//! Stable Diffusion 3.5 on candle, equal to diffusers pixel for pixel.
+//!
+//! The crate knows directories, tensors and numbers. It knows nothing of HTTP, queues,
+//! environment variables or the wall clock's date: whoever calls it passes everything in.
+//!
+//! Start at [`Pipeline`]: load once, generate many times from one thread.
+
+mod builtin;
+mod card;
+mod config;
+mod error;
+mod files;
+#[cfg(test)]
+mod golden;
+mod layers;
+mod mmdit;
+mod noise;
+mod picture;
+mod pipeline;
+mod schedule;
+mod text;
+mod vae;
+mod weights;
+
+pub use card::ModelCard;
+pub use error::{Error, Result};
+pub use picture::Picture;
+pub use pipeline::{
+    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Pipeline, Step, Timings,
+};

@@ -1,0 +1,106 @@
+//! Patches, positions and the conditioning vector (diffusers `embeddings.py`).
+
+use crate::config::TransformerConfig;
+use crate::layers::{Activation, Linear};
+use crate::weights::Scope;
+use candle_core::{Device, Result, Tensor};
+
+/// Frequencies of the timestep embedding, half of them sines.
+const TIMESTEP_CHANNELS: usize = 256;
+
+/// Rows of a two-row modulation as `(shift, scale)`: diffusers stores scale first.
+pub(super) const SCALE_SHIFT: (usize, usize) = (1, 0);
+
+/// Rows of a six- or nine-row modulation as `(shift, scale)`: shift first.
+pub(super) const SHIFT_SCALE: (usize, usize) = (0, 1);
+
+/// `PatchEmbed`: latents to tokens with their positions added.
+pub(super) struct Patches {
+    projection: Linear,
+    /// `[max, max, D]`.
+    positions: Tensor,
+    patch: usize,
+}
+
+impl Patches {
+    pub(super) fn load(scope: &Scope, config: &TransformerConfig) -> Result<Self> {
+        let (max, width, patch) = (config.pos_embed_max_size, config.width(), config.patch_size);
+        let positions = scope.tensor("pos_embed", &[1, max * max, width])?.reshape((max, max, width))?;
+        let projection = Linear::patches(&scope.at("proj"), config.in_channels, patch, width)?;
+        Ok(Self { projection, positions, patch })
+    }
+
+    /// `[B, C, H, W]` to `[B, (H/p)*(W/p), D]`.
+    pub(super) fn forward(&self, latents: &Tensor) -> Result<Tensor> {
+        let (batch, channels, height, width) = latents.dims4()?;
+        let (patch, rows, columns) = (self.patch, height / self.patch, width / self.patch);
+        let patches = latents
+            .reshape(&[batch, channels, rows, patch, columns, patch][..])?
+            .permute([0, 2, 4, 1, 3, 5])?
+            .reshape((batch, rows * columns, channels * patch * patch))?;
+        self.projection.forward(&patches)?.broadcast_add(&self.cropped(rows, columns)?)
+    }
+
+    /// The middle of the position table, `[rows * columns, D]`.
+    fn cropped(&self, rows: usize, columns: usize) -> Result<Tensor> {
+        let max = self.positions.dim(0)?;
+        let (top, left) = ((max - rows) / 2, (max - columns) / 2);
+        self.positions.narrow(0, top, rows)?.narrow(1, left, columns)?.contiguous()?.flatten_to(1)
+    }
+}
+
+/// `CombinedTimestepTextProjEmbeddings`: the vector every block is modulated by.
+pub(super) struct Conditioning {
+    timestep: Mlp,
+    text: Mlp,
+}
+
+struct Mlp {
+    first: Linear,
+    second: Linear,
+}
+
+impl Mlp {
+    fn load(scope: &Scope, input: usize, width: usize) -> Result<Self> {
+        let first = Linear::load(&scope.at("linear_1"), input, width)?;
+        Ok(Self { first, second: Linear::load(&scope.at("linear_2"), width, width)? })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.second.forward(&self.first.forward_act(x, Activation::Silu)?)
+    }
+}
+
+impl Conditioning {
+    pub(super) fn load(scope: &Scope, config: &TransformerConfig) -> Result<Self> {
+        let width = config.width();
+        let timestep = Mlp::load(&scope.at("timestep_embedder"), TIMESTEP_CHANNELS, width)?;
+        let text = Mlp::load(&scope.at("text_embedder"), config.pooled_projection_dim, width)?;
+        Ok(Self { timestep, text })
+    }
+
+    /// `S` timesteps and pooled text `[B, P]` to `silu(conditioning) [S, B, D]`: adaLN uses nothing else of it.
+    pub(super) fn forward(&self, timesteps: &[f32], pooled: &Tensor) -> Result<Tensor> {
+        let waves = waves(timesteps, pooled.device())?.to_dtype(pooled.dtype())?;
+        let timesteps = self.timestep.forward(&waves)?.unsqueeze(1)?;
+        let text = self.text.forward(pooled)?.unsqueeze(0)?;
+        timesteps.broadcast_add(&text)?.silu()
+    }
+}
+
+/// `get_timestep_embedding` with cosines first, `[S, 256]` f32.
+fn waves(timesteps: &[f32], device: &Device) -> Result<Tensor> {
+    let half = TIMESTEP_CHANNELS / 2;
+    let step = -(10_000f64.ln()) as f32;
+    let frequencies: Vec<f32> = (0..half).map(|i| (step * i as f32 / half as f32).exp()).collect();
+    let angles = |t: f32| frequencies.iter().map(move |f| t * f);
+    let rows: Vec<f32> =
+        timesteps.iter().flat_map(|&t| angles(t).map(f32::cos).chain(angles(t).map(f32::sin))).collect();
+    Tensor::from_vec(rows, (timesteps.len(), TIMESTEP_CHANNELS), device)
+}
+
+/// All steps' modulations of one adaLN as one product: `silu(conditioning) [S, B, D]` to `[S, B, N, D]`.
+pub(super) fn modulations(linear: &Linear, conditioning: &Tensor, width: usize) -> Result<Tensor> {
+    let (steps, batch, _) = conditioning.dims3()?;
+    linear.forward(conditioning)?.reshape((steps, batch, (), width))
+}

@@ -1,0 +1,331 @@
+//! The whole story of a picture: encode, noise, denoise, decode.
+
+use crate::config::Configs;
+use crate::files::ModelFiles;
+use crate::mmdit::{Mmdit, Prepared};
+use crate::noise::Generator;
+use crate::schedule::Schedule;
+use crate::text::{TextConditioning, TextEncoders};
+use crate::vae::Decoder;
+use crate::weights::{Target, Weights};
+use crate::{Error, ModelCard, Picture, Result, builtin, picture};
+use candle_core::Tensor;
+use std::path::Path;
+use std::time::Instant;
+
+/// Where tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The host's processor.
+    Cpu,
+    /// One CUDA GPU by ordinal.
+    Cuda(usize),
+}
+
+/// Precision of weights and activations. Latents, sigmas and noise are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DType {
+    /// 32-bit floats: exact against diffusers.
+    F32,
+    /// bfloat16 weights and activations, f32 accumulation.
+    Bf16,
+}
+
+/// How to load a model.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Where to run.
+    pub device: Device,
+    /// In which precision.
+    pub dtype: DType,
+    /// `false` replaces every fused op by plain candle: slow, for bisecting an error.
+    pub fused: bool,
+}
+
+/// One request: `num_images` pictures of one prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GenerateRequest {
+    /// What to paint.
+    pub prompt: String,
+    /// What to avoid; empty is the usual unconditional branch.
+    pub negative_prompt: String,
+    /// Pixels; a multiple of [`ModelCard::size_multiple`].
+    pub width: usize,
+    /// Pixels; a multiple of [`ModelCard::size_multiple`].
+    pub height: usize,
+    /// Denoising steps, at least 1.
+    pub steps: usize,
+    /// Classifier-free guidance scale; at 1 or below only the prompt's branch runs.
+    pub guidance: f64,
+    /// torch's CPU generator seed, of which the low 32 bits count.
+    pub seed: i64,
+    /// Pictures drawn from one generator, one after the other.
+    pub num_images: usize,
+    /// T5 tokens the prompt is padded or cut to (diffusers' `max_sequence_length`): 1..=512.
+    pub t5_tokens: usize,
+}
+
+/// One denoising step that has just ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Step {
+    /// 1-based.
+    pub index: usize,
+    /// Steps in all.
+    pub of: usize,
+    /// Noise level the step started from, 1 (pure noise) to 0.
+    pub sigma: f64,
+    /// How long the step took.
+    pub seconds: f64,
+}
+
+/// What the step callback wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Go on.
+    Continue,
+    /// End the request with [`crate::Error::Stopped`].
+    Stop,
+}
+
+/// Seconds spent in each stage.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Timings {
+    /// Tokenising and the text encoders.
+    pub text: f64,
+    /// The denoising loop.
+    pub denoise: f64,
+    /// VAE decoding and conversion to 8 bits.
+    pub decode: f64,
+}
+
+/// What a request produced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generated {
+    /// `num_images` pictures.
+    pub pictures: Vec<Picture>,
+    /// Where the time went.
+    pub timings: Timings,
+}
+
+/// A loaded model. `Send`, used by one thread at a time.
+pub struct Pipeline {
+    card: ModelCard,
+    configs: Configs,
+    text: TextEncoders,
+    mmdit: Mmdit,
+    decoder: Decoder,
+    target: Target,
+}
+
+/// Hears tensors as they are made: name and value.
+type Probe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
+
+/// T5 lengths the encoder is used with (diffusers refuses more than 512).
+const T5_TOKENS: std::ops::RangeInclusive<usize> = 1..=512;
+
+impl Pipeline {
+    /// Loads the built-in model.
+    ///
+    /// # Errors
+    /// The device cannot be used.
+    pub fn builtin(options: &LoadOptions) -> Result<Self> {
+        Self::open(&builtin::files(), ModelCard::builtin()?, options)
+    }
+
+    /// Loads a directory in the diffusers layout.
+    ///
+    /// # Errors
+    /// One [`Error::Model`] lists every missing, unused and mis-shaped tensor.
+    pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
+        Self::open(&ModelFiles::directory(dir)?, ModelCard::read(dir)?, options)
+    }
+
+    fn open(files: &ModelFiles, card: ModelCard, options: &LoadOptions) -> Result<Self> {
+        let target = Target::new(options)?;
+        let configs = Configs::read(files)?;
+        let mut problems = Vec::new();
+        let has_t5 = configs.index.has_t5();
+        let text = TextEncoders::load(files, &target, &configs.transformer, has_t5, &mut problems)?;
+        let stem = "diffusion_pytorch_model";
+        let weights = Weights::open(files, "transformer", stem, &target)?;
+        let mmdit = Mmdit::load(&weights, &configs.transformer)?;
+        problems.extend(weights.problems());
+        let weights = Weights::open(files, "vae", stem, &target)?;
+        let decoder = Decoder::load(&weights, &configs.vae)?;
+        problems.extend(weights.problems());
+        if !problems.is_empty() {
+            let list = problems.join("\n  ");
+            return Err(Error::Model(format!("the weights do not fit the config files:\n  {list}")));
+        }
+        Ok(Self { card, configs, text, mmdit, decoder, target })
+    }
+
+    /// The model's facts.
+    pub fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    /// Ids of one text as CLIP-L, CLIP-G and T5 (empty without T5) see it, padded and cut.
+    ///
+    /// # Errors
+    /// A tokenizer failed.
+    pub fn token_ids(&self, text: &str, t5_tokens: usize) -> Result<[Vec<u32>; 3]> {
+        self.text.token_ids(text, t5_tokens)
+    }
+
+    /// Paints. `on_step` hears every step as it ends and can stop the request.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for what the model cannot do, [`Error::Stopped`], [`Error::NonFinite`], or a device's fault.
+    pub fn generate(
+        &mut self,
+        request: &GenerateRequest,
+        on_step: &mut dyn FnMut(Step) -> Control,
+    ) -> Result<Generated> {
+        self.run(request, on_step, &mut |_, _| Ok(()))
+    }
+
+    /// [`Self::generate`] with a witness of every stage's tensors: `context`, `pooled`, `sigmas`, `noise`, then per
+    /// step `prediction.N` (unconditional rows first) and `latents.N` from 0, then `decoded`.
+    ///
+    /// # Errors
+    /// As [`Self::generate`], or what `probe` returns.
+    pub fn trace(&mut self, request: &GenerateRequest, probe: Probe) -> Result<Generated> {
+        self.run(request, &mut |_| Control::Continue, probe)
+    }
+
+    fn run(
+        &self,
+        request: &GenerateRequest,
+        on_step: &mut dyn FnMut(Step) -> Control,
+        probe: Probe,
+    ) -> Result<Generated> {
+        self.check(request)?;
+        let started = Instant::now();
+        let text = self.encode(request)?;
+        probe("context", &text.context)?;
+        probe("pooled", &text.pooled)?;
+        let encoded = Instant::now();
+        let latents = self.denoise(request, &text, on_step, probe)?;
+        let denoised = Instant::now();
+        let pictures = self.decode(&latents, probe)?;
+        let timings = Timings {
+            text: (encoded - started).as_secs_f64(),
+            denoise: (denoised - encoded).as_secs_f64(),
+            decode: denoised.elapsed().as_secs_f64(),
+        };
+        Ok(Generated { pictures, timings })
+    }
+
+    fn check(&self, request: &GenerateRequest) -> Result<()> {
+        self.card.check_size(request.width, request.height)?;
+        let complaint = if request.steps == 0 {
+            "steps must be at least 1"
+        } else if request.num_images == 0 {
+            "num_images must be at least 1"
+        } else if !request.guidance.is_finite() {
+            "guidance must be a finite number"
+        } else if !T5_TOKENS.contains(&request.t5_tokens) {
+            "t5_tokens (max_sequence_length) must be 1 to 512"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Request(complaint.into()))
+    }
+
+    /// Both prompts, one row a picture, the negative ones first; at guidance 1 or below the prompt alone.
+    fn encode(&self, request: &GenerateRequest) -> Result<TextConditioning> {
+        let both = [request.negative_prompt.as_str(), request.prompt.as_str()];
+        let texts = if request.is_guided() { &both[..] } else { &both[1..] };
+        let TextConditioning { context, pooled } = self.text.encode(texts, request.t5_tokens)?;
+        let rows: Vec<u32> =
+            (0..texts.len() as u32).flat_map(|row| std::iter::repeat_n(row, request.num_images)).collect();
+        let rows = Tensor::new(rows, context.device())?;
+        let (context, pooled) = (context.index_select(&rows, 0)?, pooled.index_select(&rows, 0)?);
+        Ok(TextConditioning { context, pooled })
+    }
+
+    /// The hot loop: noise to latents `[num_images, C, h, w]` f32.
+    fn denoise(
+        &self,
+        request: &GenerateRequest,
+        text: &TextConditioning,
+        on_step: &mut dyn FnMut(Step) -> Control,
+        probe: Probe,
+    ) -> Result<Tensor> {
+        let schedule = Schedule::new(&self.configs.scheduler, request.steps);
+        let prepared = self.mmdit.prepare(&text.context, &text.pooled, &schedule.timesteps)?;
+        let mut latents = self.noise(request)?;
+        probe("sigmas", &Tensor::new(schedule.sigmas.as_slice(), latents.device())?)?;
+        probe("noise", &latents)?;
+        for (index, sigmas) in schedule.sigmas.windows(2).enumerate() {
+            let started = Instant::now();
+            let prediction = self.predict(request, &latents, &prepared, index)?;
+            probe(&format!("prediction.{index}"), &prediction)?;
+            let velocity = guide(&prediction, request)?;
+            latents = (latents + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
+            probe(&format!("latents.{index}"), &latents)?;
+            let (step, of) = (index + 1, request.steps);
+            if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                return Err(Error::NonFinite { step, of });
+            }
+            let seconds = started.elapsed().as_secs_f64();
+            let done = Step { index: step, of, sigma: f64::from(sigmas[0]), seconds };
+            if on_step(done) == Control::Stop && step < of {
+                return Err(Error::Stopped { step: step + 1, of });
+            }
+        }
+        Ok(latents)
+    }
+
+    /// One f32 draw from torch's CPU generator for all pictures, whatever the precision: `[N, C, h, w]`.
+    fn noise(&self, request: &GenerateRequest) -> Result<Tensor> {
+        let (channels, factor) = (self.configs.vae.latent_channels, self.configs.vae.factor());
+        let shape = (request.num_images, channels, request.height / factor, request.width / factor);
+        let count = shape.0 * shape.1 * shape.2 * shape.3;
+        let values = Generator::new(request.seed).normal(count);
+        Ok(Tensor::from_vec(values, shape, &self.target.device)?)
+    }
+
+    /// The velocity of every branch in one batch, f32: `[2N, C, h, w]`, or `[N, C, h, w]` without guidance.
+    fn predict(
+        &self,
+        request: &GenerateRequest,
+        latents: &Tensor,
+        prepared: &Prepared,
+        step: usize,
+    ) -> Result<Tensor> {
+        let latents = latents.to_dtype(self.target.dtype)?;
+        let batch = if request.is_guided() { Tensor::cat(&[&latents, &latents], 0)? } else { latents };
+        Ok(self.mmdit.forward(&batch, prepared, step)?.to_dtype(candle_core::DType::F32)?)
+    }
+
+    /// One picture at a time, so that memory does not grow with their number.
+    fn decode(&self, latents: &Tensor, probe: Probe) -> Result<Vec<Picture>> {
+        let latents = latents.to_dtype(self.target.dtype)?;
+        let pictures = (0..latents.dim(0)?).map(|index| {
+            let pixels = self.decoder.decode(&latents.narrow(0, index, 1)?)?;
+            probe(&format!("decoded.{index}"), &pixels)?;
+            picture::from_pixels(&pixels)
+        });
+        pictures.collect()
+    }
+}
+
+impl GenerateRequest {
+    /// Whether an unconditional branch runs (diffusers `do_classifier_free_guidance`).
+    fn is_guided(&self) -> bool {
+        self.guidance > 1.0
+    }
+}
+
+/// `u + g (c - u)` of the two halves of a guided batch.
+fn guide(prediction: &Tensor, request: &GenerateRequest) -> Result<Tensor> {
+    if !request.is_guided() {
+        return Ok(prediction.clone());
+    }
+    let count = request.num_images;
+    let without = prediction.narrow(0, 0, count)?;
+    let with = prediction.narrow(0, count, count)?;
+    Ok((&without + ((with - &without)? * request.guidance)?)?)
+}

@@ -1,0 +1,196 @@
+//! Weights on disk to tensors on the device, with every tensor's name, shape and dtype checked.
+//!
+//! A part of the model (transformer, VAE, one text encoder) opens its files once, then asks for each tensor
+//! by name and shape. What does not fit is noted, not raised, so that one error lists everything at the end.
+
+use crate::files::ModelFiles;
+use crate::layers::Ops;
+use crate::{Error, Result};
+use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
+use candle_core::{DType, Device, Tensor};
+use safetensors::{Dtype, tensor::TensorView};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+
+/// Problems of one kind listed in an error before it says "and N more".
+const LISTED: usize = 20;
+
+/// The open weights of one part.
+pub(crate) struct Weights {
+    source: Source,
+    part: String,
+    unclaimed: RefCell<BTreeSet<String>>,
+    problems: RefCell<Vec<String>>,
+    target: Target,
+}
+
+/// Where tensors go and how the layers built from them compute.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) device: Device,
+    pub(crate) dtype: DType,
+    pub(crate) ops: Ops,
+}
+
+impl Target {
+    pub(crate) fn new(options: &crate::LoadOptions) -> Result<Self> {
+        let device = match options.device {
+            crate::Device::Cpu => Device::Cpu,
+            crate::Device::Cuda(ordinal) => Device::new_cuda(ordinal)
+                .map_err(|e| Error::Device(format!("CUDA device {ordinal} cannot be used: {e}")))?,
+        };
+        let dtype = match options.dtype {
+            crate::DType::F32 => DType::F32,
+            crate::DType::Bf16 => DType::BF16,
+        };
+        Ok(Self { device, dtype, ops: Ops { fused: options.fused } })
+    }
+}
+
+enum Source {
+    Mapped(MmapedSafetensors),
+    Embedded(SliceSafetensors<'static>),
+}
+
+impl Source {
+    fn get(&self, name: &str) -> Option<TensorView<'_>> {
+        match self {
+            Self::Mapped(files) => files.get(name).ok(),
+            Self::Embedded(bytes) => bytes.get(name).ok(),
+        }
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        let tensors = match self {
+            Self::Mapped(files) => files.tensors(),
+            Self::Embedded(bytes) => bytes.tensors(),
+        };
+        tensors.into_iter().map(|(name, _)| name).collect()
+    }
+}
+
+impl Weights {
+    /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names.
+    pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
+        let single = format!("{part}/{stem}.safetensors");
+        let index = format!("{single}.index.json");
+        let source = if files.exists(&single) {
+            open(files, &[single])?
+        } else if files.exists(&index) {
+            open(files, &shards(files, part, &index)?)?
+        } else {
+            let single = files.display(&single);
+            return Err(Error::Model(format!(
+                "{single} is missing (nor is there a {stem}.safetensors.index.json)"
+            )));
+        };
+        let unclaimed = RefCell::new(source.names());
+        let problems = RefCell::new(Vec::new());
+        Ok(Self { source, part: files.display(part), unclaimed, problems, target: target.clone() })
+    }
+
+    /// The top of the name tree.
+    pub(crate) fn root(&self) -> Scope<'_> {
+        Scope { weights: self, prefix: String::new() }
+    }
+
+    /// Names that are known not to matter and may be there or not.
+    pub(crate) fn ignore(&self, unneeded: impl Fn(&str) -> bool) {
+        self.unclaimed.borrow_mut().retain(|name| !unneeded(name));
+    }
+
+    /// Whether the files have a tensor of this full name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.source.get(name).is_some()
+    }
+
+    /// Ends loading: the list of everything that did not fit, or nothing.
+    pub(crate) fn problems(self) -> Vec<String> {
+        let mut problems = self.problems.into_inner();
+        problems.extend(self.unclaimed.into_inner().into_iter().map(|name| format!("unused: {name}")));
+        let more = problems.len().saturating_sub(LISTED);
+        problems.truncate(LISTED);
+        if more > 0 {
+            problems.push(format!("… and {more} more"));
+        }
+        problems.into_iter().map(|problem| format!("{}: {problem}", self.part)).collect()
+    }
+
+    fn take(&self, name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
+        let Target { device, dtype, .. } = &self.target;
+        self.unclaimed.borrow_mut().remove(name);
+        let problem = match self.source.get(name) {
+            None => format!("missing: {name} {shape:?}"),
+            Some(view) if view.shape() != shape => {
+                format!("wrong shape: {name} is {:?}, the config says {shape:?}", view.shape())
+            }
+            Some(view) if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
+                format!("wrong dtype: {name} is {:?}, latentd reads F32, F16 and BF16", view.dtype())
+            }
+            Some(view) => return view.load(device)?.to_dtype(*dtype),
+        };
+        self.problems.borrow_mut().push(problem);
+        // Stands in until the list is complete; a broadcast zero costs no memory.
+        Tensor::zeros(1, *dtype, device)?.broadcast_as(shape)
+    }
+}
+
+/// A prefix in the tree of names.
+#[derive(Clone)]
+pub(crate) struct Scope<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl Scope<'_> {
+    /// The scope below `name`.
+    pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
+        Self { weights: self.weights, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// The tensor `name` of exactly this shape, in the dtype and on the device asked for.
+    pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
+        self.weights.take(&format!("{}{name}", self.prefix), shape)
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.weights.target
+    }
+}
+
+/// The distinct files of an index's `weight_map`.
+fn shards(files: &ModelFiles, part: &str, index: &str) -> Result<Vec<String>> {
+    #[derive(serde::Deserialize)]
+    struct Index {
+        weight_map: HashMap<String, String>,
+    }
+    let names: Index = crate::config::read(files, index)?;
+    let names: BTreeSet<String> = names.weight_map.into_values().collect();
+    if let Some(name) = names.iter().find(|name| name.contains(['/', '\\']) || name.as_str() == "..") {
+        return Err(Error::Model(format!("{}: \"{name}\" is not a plain file name", files.display(index))));
+    }
+    Ok(names.into_iter().map(|name| format!("{part}/{name}")).collect())
+}
+
+fn open(files: &ModelFiles, paths: &[String]) -> Result<Source> {
+    let shown: Vec<String> = paths.iter().map(|path| files.display(path)).collect();
+    let unreadable = |e: candle_core::Error| Error::Model(format!("{}: {e}", shown.join(", ")));
+    match files {
+        ModelFiles::Directory(dir) => {
+            let paths: Vec<_> = paths.iter().map(|path| dir.join(path)).collect();
+            map(&paths).map(Source::Mapped).map_err(unreadable)
+        }
+        ModelFiles::Embedded(_) => {
+            let [path] = paths else { return Err(Error::Model("embedded weights are one file".into())) };
+            let std::borrow::Cow::Borrowed(bytes) = files.read(path)? else { unreachable!("embedded bytes") };
+            SliceSafetensors::new(bytes).map(Source::Embedded).map_err(unreadable)
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "memory maps are unsafe by nature")]
+fn map(paths: &[std::path::PathBuf]) -> candle_core::Result<MmapedSafetensors> {
+    // SAFETY: the files must not change while mapped. They are model weights, written once and then only read;
+    // whoever overwrites them under a running server gets wrong pictures or a crash, as with every such server.
+    unsafe { MmapedSafetensors::multi(paths) }
+}

@@ -1,0 +1,7 @@
+//! Our pipeline against diffusers' own tensors, stage by stage, on tiny random models of every shape.
+//!
+//! `golden/` holds the models and what diffusers made of them; `export_golden.py` says how. No Python runs here.
+
+mod golden;
+mod pipeline;
+mod tokens;
