@@ -8,6 +8,7 @@ use crate::weights::Scope;
 use candle_core::{Result, Tensor};
 use latentd_kernels as fused;
 pub(crate) use latentd_kernels::Activation;
+use latentd_kernels::Conv2dSpec;
 pub(crate) use plain::softmax;
 
 /// Fused ops, or the same formulas in plain candle for bisecting an error.
@@ -183,7 +184,7 @@ impl Conv2d {
     fn run(&self, x: &Tensor, upsample: bool) -> Result<Tensor> {
         let padding = self.weight.dim(3)? / 2;
         let op = if self.ops.fused { fused::conv2d } else { plain::conv2d };
-        op(x, &self.weight, Some(&self.bias), 1, padding, upsample)
+        op(x, &self.weight, Some(&self.bias), Conv2dSpec { stride: 1, padding, upsample })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The fused ops once more in plain candle: the readable definition, and what `fused: false` runs.
 
-use super::Activation;
+use super::{Activation, Conv2dSpec};
 use candle_core::{D, DType, Result, Tensor};
 
 pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation) -> Result<Tensor> {
@@ -114,19 +114,12 @@ pub(crate) fn softmax(scores: &Tensor) -> Result<Tensor> {
     shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
 }
 
-pub(super) fn conv2d(
-    x: &Tensor,
-    w: &Tensor,
-    b: Option<&Tensor>,
-    stride: usize,
-    padding: usize,
-    upsample: bool,
-) -> Result<Tensor> {
+pub(super) fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     let dtype = x.dtype();
     let x = x.to_dtype(DType::F32)?;
-    let x = if upsample { x.upsample_nearest2d(2 * height, 2 * width)? } else { x };
-    let y = x.conv2d(&w.to_dtype(DType::F32)?, padding, stride, 1, 1)?;
+    let x = if spec.upsample { x.upsample_nearest2d(2 * height, 2 * width)? } else { x };
+    let y = x.conv2d(&w.to_dtype(DType::F32)?, spec.padding, spec.stride, 1, 1)?;
     match b {
         Some(b) => y.broadcast_add(&b.to_dtype(DType::F32)?.reshape((1, (), 1, 1))?)?.to_dtype(dtype),
         None => y.to_dtype(dtype),
