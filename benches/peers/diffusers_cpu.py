@@ -1,0 +1,135 @@
+"""Time diffusers on the CPU in f32: the peer that latentd's CPU path is measured against.
+
+    python tests/parity/make_model.py /tmp/bench --bench
+    python benches/peers/diffusers_cpu.py --model /tmp/bench --width 512 --height 512 --steps 8 --runs 5
+
+Prints one JSON object: seconds of text, denoise and decode (median, min, max of the runs after one
+warm-up), peak resident memory, versions. Run it beside nothing else and in the same session as ours.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import resource
+import statistics
+import time
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import diffusers
+import torch
+import transformers
+
+
+def load(directory: pathlib.Path) -> diffusers.StableDiffusion3Pipeline:
+    index = json.loads((directory / "model_index.json").read_text(encoding="utf-8"))
+    missing = {name: None for name in ("text_encoder_3", "tokenizer_3") if index.get(name, [None])[0] is None}
+    pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(directory, dtype=torch.float32, **missing)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def timed_run(pipe: diffusers.StableDiffusion3Pipeline, args: argparse.Namespace) -> dict[str, float]:
+    """One picture; seconds of its stages."""
+    marks = {}
+    encode_prompt, decode = pipe.encode_prompt, pipe.vae.decode
+
+    def encode_and_mark(*positional, **named):
+        out = encode_prompt(*positional, **named)
+        marks["encoded"] = time.perf_counter()
+        return out
+
+    def mark_and_decode(*positional, **named):
+        marks["denoised"] = time.perf_counter()
+        return decode(*positional, **named)
+
+    pipe.encode_prompt, pipe.vae.decode = encode_and_mark, mark_and_decode
+    try:
+        start = time.perf_counter()
+        pipe(
+            args.prompt,
+            width=args.width,
+            height=args.height,
+            num_inference_steps=args.steps,
+            guidance_scale=args.guidance,
+            generator=torch.Generator().manual_seed(0),
+        )
+        end = time.perf_counter()
+    finally:
+        pipe.encode_prompt, pipe.vae.decode = encode_prompt, decode
+    return {
+        "text": marks["encoded"] - start,
+        "denoise": marks["denoised"] - marks["encoded"],
+        "decode": end - marks["denoised"],
+        "total": end - start,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--prompt", default="a lighthouse on a rocky island at golden hour, oil painting")
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--height", type=int, default=768)
+    parser.add_argument("--steps", type=int, default=28)
+    parser.add_argument("--guidance", type=float, default=4.5)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    start = time.perf_counter()
+    pipe = load(args.model)
+    loaded = time.perf_counter() - start
+    with torch.no_grad():
+        timed_run(pipe, args)
+        runs = [timed_run(pipe, args) for _ in range(args.runs)]
+    seconds = {
+        stage: {
+            "median": round(statistics.median(run[stage] for run in runs), 4),
+            "min": round(min(run[stage] for run in runs), 4),
+            "max": round(max(run[stage] for run in runs), 4),
+        }
+        for stage in runs[0]
+    }
+    parameters = {
+        name: sum(p.numel() for p in part.parameters())
+        for name, part in pipe.components.items()
+        if isinstance(part, torch.nn.Module)
+    }
+    report = {
+        "peer": "diffusers",
+        "dtype": "f32",
+        "device": "cpu",
+        "threads": args.threads,
+        "width": args.width,
+        "height": args.height,
+        "steps": args.steps,
+        "guidance": args.guidance,
+        "runs": args.runs,
+        "load_seconds": round(loaded, 3),
+        "seconds": seconds,
+        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "parameters": parameters,
+        "cpu": cpu_name(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+    print(json.dumps(report, indent=2))
+
+
+def cpu_name() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+if __name__ == "__main__":
+    main()
