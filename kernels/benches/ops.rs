@@ -1,0 +1,2 @@
+//! Times each op on real shapes.
+fn main() {}

@@ -1,0 +1,430 @@
+//! 2D convolution without im2col: vectors of output pixels read a padded input tile at shifted offsets.
+//!
+//! A task is a band of output rows, the whole width. It goes over the band in column tiles; for each it
+//! copies the input it needs (padded, widened, upsampled, split by stride phase) into a cache-sized
+//! buffer, in which the pixels that one kernel position sees are runs of consecutive floats. The product
+//! with the weights is then [`multiply`] over a [`Gather`] panel, the depth being (channel, ky, kx).
+
+use crate::cpu::by_dtype;
+use crate::cpu::element::Element;
+use crate::cpu::panel::{ByRow, CHUNK, Gather, PANEL, multiply};
+use crate::cpu::view::{Tile, contiguous, tiles};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// How a convolution moves over its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv2dSpec {
+    /// Input pixels between neighbouring outputs, in both directions.
+    pub stride: usize,
+    /// Zeros around the (upsampled) input on each side.
+    pub padding: usize,
+    /// Whether each input pixel is first repeated 2x2 (nearest upsampling), without storing that map.
+    pub upsample: bool,
+}
+
+impl Default for Conv2dSpec {
+    /// Stride 1, no padding, no upsampling.
+    fn default() -> Self {
+        Self { stride: 1, padding: 0, upsample: false }
+    }
+}
+
+/// Convolves `x` by `w` (cross-correlation, as everywhere in deep learning) and adds `b`.
+///
+/// - `x`: `[B, C, H, W]` f32|bf16, contiguous
+/// - `w`: `[O, C, k, k]` of x's type, contiguous; `b`: `[O]`
+///
+/// Returns `[B, O, H', W']` with `H' = (H + 2 * padding - k) / stride + 1`, H doubled by `upsample`.
+pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
+    let op = match (x.dims(), w.dims()) {
+        (&[batch, channels, height, width], &[outputs, c, k, k2]) if channels == c && k == k2 && k > 0 => {
+            Conv2d { batch, channels, height, width, outputs, k, spec }
+        }
+        _ => bail!("conv2d: x {:?}, w {:?}: expected [B, C, H, W], [O, C, k, k]", x.dims(), w.dims()),
+    };
+    let padded = (op.in_height().min(op.in_width())) + 2 * spec.padding;
+    if spec.stride == 0 || padded < op.k || b.is_some_and(|b| b.dims() != [op.outputs]) {
+        bail!(
+            "conv2d: x {:?}, w {:?}, b {:?}, {spec:?}: kernel larger than input, stride 0 or b not [O]",
+            x.dims(),
+            w.dims(),
+            b.map(|b| b.dims())
+        )
+    }
+    match b {
+        Some(b) => x.apply_op3_no_bwd(w, b, &op),
+        None => x.apply_op2_no_bwd(w, &op),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Conv2d {
+    batch: usize,
+    channels: usize,
+    height: usize,
+    width: usize,
+    outputs: usize,
+    k: usize,
+    spec: Conv2dSpec,
+}
+
+impl CustomOp2 for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        by_dtype!("conv2d", x, forward(*self, (x, xl), (w, wl), None))
+    }
+}
+
+impl CustomOp3 for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+        b: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        by_dtype!("conv2d", x, forward(*self, (x, xl), (w, wl), Some((b, bl))))
+    }
+}
+
+/// Output rows of a task.
+const BAND_ROWS: usize = 4;
+/// Output columns of a tile.
+const TILE_COLUMNS: usize = PANEL;
+/// Output channels that pass over all panels of a tile while their weights stay in cache.
+const BLOCK_OUTPUTS: usize = 24;
+
+impl Conv2d {
+    fn in_height(&self) -> usize {
+        self.height << usize::from(self.spec.upsample)
+    }
+
+    fn in_width(&self) -> usize {
+        self.width << usize::from(self.spec.upsample)
+    }
+
+    fn out_height(&self) -> usize {
+        (self.in_height() + 2 * self.spec.padding - self.k) / self.spec.stride + 1
+    }
+
+    fn out_width(&self) -> usize {
+        (self.in_width() + 2 * self.spec.padding - self.k) / self.spec.stride + 1
+    }
+
+    fn depth(&self) -> usize {
+        self.channels * self.k * self.k
+    }
+}
+
+fn forward<T: Element>(
+    conv: Conv2d,
+    (x, xl): (&CpuStorage, &Layout),
+    (w, wl): (&CpuStorage, &Layout),
+    b: Option<(&CpuStorage, &Layout)>,
+) -> Result<(CpuStorage, Shape)> {
+    let x = contiguous::<T>("conv2d", x, xl)?;
+    let mut widened = Vec::new();
+    let w = T::as_f32(contiguous::<T>("conv2d", w, wl)?, &mut widened);
+    let mut bias = vec![0f32; conv.outputs];
+    if let Some((b, bl)) = b {
+        T::load(contiguous("conv2d", b, bl)?, &mut bias);
+    }
+    let (height, width) = (conv.out_height(), conv.out_width());
+    let mut out = vec![T::zero(); conv.batch * conv.outputs * height * width];
+    let buffer = Buffer::new(&conv);
+    // [B, O, H' * W'] cut along the last dimension: a tile holds the same band of rows of each channel.
+    tiles(&mut out, (conv.outputs, height * width), (conv.outputs, BAND_ROWS * width))
+        .into_par_iter()
+        .for_each_init(Scratch::default, |scratch, tile| {
+            let x = &x[tile.batch * conv.channels * conv.height * conv.width..];
+            band(&conv, &buffer, x, (w, &bias), tile, scratch);
+        });
+    Ok((T::to_cpu_storage_owned(out), Shape::from((conv.batch, conv.outputs, height, width))))
+}
+
+/// Where the input of a tile lies in its buffer: `[channel][row][column % stride][column / stride]`.
+struct Buffer {
+    rows: usize,
+    phase_stride: usize,
+    row_stride: usize,
+    channel_stride: usize,
+    /// `[C * k * k]`: how far into the buffer the first pixel of each kernel position lies
+    steps: Vec<usize>,
+}
+
+impl Buffer {
+    fn new(conv: &Conv2d) -> Self {
+        let (k, stride) = (conv.k, conv.spec.stride);
+        let rows = (BAND_ROWS - 1) * stride + k;
+        let phase_stride = TILE_COLUMNS + (k - 1) / stride;
+        let row_stride = stride * phase_stride;
+        let channel_stride = rows * row_stride;
+        let mut steps = Vec::with_capacity(conv.depth());
+        for channel in 0..conv.channels {
+            for ky in 0..k {
+                for kx in 0..k {
+                    let column = kx % stride * phase_stride + kx / stride;
+                    steps.push(channel * channel_stride + ky * row_stride + column);
+                }
+            }
+        }
+        Self { rows, phase_stride, row_stride, channel_stride, steps }
+    }
+}
+
+#[derive(Default)]
+struct Scratch {
+    /// As [`Buffer`] lays it out
+    input: Vec<f32>,
+    /// One input row, where x is not f32
+    line: Vec<f32>,
+    /// `[BLOCK_OUTPUTS, 64]`
+    acc: Vec<f32>,
+}
+
+/// A band of output rows: `tile.rows` holds it for each output channel.
+fn band<T: Element>(
+    conv: &Conv2d,
+    buffer: &Buffer,
+    x: &[T],
+    (w, bias): (&[f32], &[f32]),
+    mut tile: Tile<'_, T>,
+    scratch: &mut Scratch,
+) {
+    let width = conv.out_width();
+    let (first_row, rows) = (tile.column / width, tile.rows[0].len() / width);
+    let depth = conv.depth();
+    scratch.input.resize(conv.channels * buffer.channel_stride, 0.0);
+    scratch.acc.resize(BLOCK_OUTPUTS * PANEL, 0.0);
+    for column in (0..width).step_by(TILE_COLUMNS) {
+        let columns = TILE_COLUMNS.min(width - column);
+        fill(conv, buffer, x, (first_row, column), scratch);
+        let chunks = chunks(conv, buffer, rows, columns);
+        for (block, outs) in tile.rows.chunks_mut(BLOCK_OUTPUTS).enumerate() {
+            let first = block * BLOCK_OUTPUTS;
+            let left = ByRow { data: &w[first * depth..], stride: depth };
+            let acc = &mut scratch.acc[..outs.len() * PANEL];
+            for panel in chunks.chunks(PANEL / CHUNK) {
+                let offsets = std::array::from_fn(|i| panel[i.min(panel.len() - 1)].offset);
+                let right = Gather { data: &scratch.input, chunks: offsets, steps: &buffer.steps };
+                multiply((left, outs.len()), right, depth, acc, false);
+                for ((out, acc), bias) in outs.iter_mut().zip(acc.chunks_mut(PANEL)).zip(&bias[first..]) {
+                    Arch::new().dispatch(|| acc.iter_mut().for_each(|v| *v += bias));
+                    for (chunk, acc) in panel.iter().zip(acc.chunks(CHUNK)) {
+                        let start = chunk.row * width + column + chunk.column;
+                        T::store(&acc[..chunk.width], &mut out[start..][..chunk.width]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sixteen (or, at the right edge, fewer) neighbouring output pixels.
+struct Chunk {
+    row: usize,
+    column: usize,
+    width: usize,
+    /// Into the tile's buffer, for kernel position (0, 0, 0)
+    offset: usize,
+}
+
+fn chunks(conv: &Conv2d, buffer: &Buffer, rows: usize, columns: usize) -> Vec<Chunk> {
+    let mut chunks = Vec::new();
+    for row in 0..rows {
+        for column in (0..columns).step_by(CHUNK) {
+            let offset = row * conv.spec.stride * buffer.row_stride + column;
+            chunks.push(Chunk { row, column, width: CHUNK.min(columns - column), offset });
+        }
+    }
+    chunks
+}
+
+/// Copies the input under the tile at output (row, column) into the scratch buffer, zeros outside it.
+fn fill<T: Element>(
+    conv: &Conv2d,
+    buffer: &Buffer,
+    x: &[T],
+    (row, column): (usize, usize),
+    scratch: &mut Scratch,
+) {
+    let Scratch { input, line, .. } = scratch;
+    let Conv2dSpec { stride, padding, upsample } = conv.spec;
+    let first_column = column * stride;
+    for (channel, area) in input.chunks_mut(buffer.channel_stride).enumerate() {
+        let plane = &x[channel * conv.height * conv.width..][..conv.height * conv.width];
+        for (y, out) in area.chunks_mut(buffer.row_stride).enumerate().take(buffer.rows) {
+            let y = row * stride + y;
+            if y < padding || y - padding >= conv.in_height() {
+                out.fill(0.0);
+                continue;
+            }
+            let source = (y - padding) >> usize::from(upsample);
+            let source = T::as_f32(&plane[source * conv.width..][..conv.width], line);
+            for (phase, out) in out.chunks_mut(buffer.phase_stride).enumerate() {
+                let first = first_column + phase;
+                if stride == 1 && !upsample {
+                    copy_padded(source, first, padding, out);
+                } else {
+                    for (i, out) in out.iter_mut().enumerate() {
+                        let at = (first + i * stride).wrapping_sub(padding) >> usize::from(upsample);
+                        *out = source.get(at).copied().unwrap_or(0.0);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `out[i] = source[first + i - padding]`, zero outside the source.
+fn copy_padded(source: &[f32], first: usize, padding: usize, out: &mut [f32]) {
+    let zeros = padding.saturating_sub(first).min(out.len());
+    let start = (first + zeros).saturating_sub(padding).min(source.len());
+    let copied = (out.len() - zeros).min(source.len() - start);
+    out[..zeros].fill(0.0);
+    out[zeros..][..copied].copy_from_slice(&source[start..][..copied]);
+    out[zeros + copied..].fill(0.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{f64s, max_abs, max_error, normal, same_on_any_pool};
+    use candle_core::{DType, Device};
+
+    /// The definition, in f64.
+    fn reference(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Vec<f64>> {
+        let x = x.to_dtype(DType::F64)?;
+        let x = if spec.upsample { x.upsample_nearest2d(2 * x.dim(2)?, 2 * x.dim(3)?)? } else { x };
+        let (batch, channels, height, width) = x.dims4()?;
+        let (outputs, _, k, _) = w.dims4()?;
+        let (x, w) = (f64s(&x)?, f64s(w)?);
+        let bias = b.map_or(Ok(vec![0.0; outputs]), f64s)?;
+        let side = |n: usize| (n + 2 * spec.padding - k) / spec.stride + 1;
+        let mut out = Vec::new();
+        for (n, o) in (0..batch).flat_map(|n| (0..outputs).map(move |o| (n, o))) {
+            for (i, j) in (0..side(height)).flat_map(|i| (0..side(width)).map(move |j| (i, j))) {
+                let mut sum = bias[o];
+                for (c, ky) in (0..channels).flat_map(|c| (0..k).map(move |ky| (c, ky))) {
+                    for kx in 0..k {
+                        let (y, z) = (i * spec.stride + ky, j * spec.stride + kx);
+                        let inside = |v: usize, n: usize| v >= spec.padding && v - spec.padding < n;
+                        if inside(y, height) && inside(z, width) {
+                            let at = ((n * channels + c) * height + y - spec.padding) * width;
+                            sum += x[at + z - spec.padding] * w[((o * channels + c) * k + ky) * k + kx];
+                        }
+                    }
+                }
+                out.push(sum);
+            }
+        }
+        Ok(out)
+    }
+
+    type Case = ([usize; 4], usize, usize, Conv2dSpec);
+
+    /// (x, O, k, spec): the VAE's layers cut down, ragged widths and heights, strides, an even kernel.
+    fn cases() -> Vec<Case> {
+        let spec = |stride, padding, upsample| Conv2dSpec { stride, padding, upsample };
+        vec![
+            ([1, 16, 8, 64], 32, 3, spec(1, 1, false)),
+            ([2, 5, 7, 13], 7, 3, spec(1, 1, false)),
+            ([1, 3, 33, 100], 30, 3, spec(1, 1, false)),
+            ([1, 40, 6, 70], 3, 3, spec(1, 1, false)),
+            ([1, 4, 1, 1], 5, 3, spec(1, 1, false)),
+            ([2, 12, 9, 67], 25, 1, spec(1, 0, false)),
+            ([1, 6, 5, 35], 9, 3, spec(1, 1, true)),
+            ([1, 6, 17, 131], 10, 3, spec(2, 1, false)),
+            ([1, 6, 16, 130], 10, 3, spec(2, 0, false)),
+            ([2, 4, 16, 24], 50, 2, spec(2, 0, false)),
+            ([1, 3, 12, 20], 4, 5, spec(1, 2, false)),
+            ([1, 3, 28, 28], 4, 14, spec(14, 0, false)),
+            ([1, 2, 9, 9], 4, 3, spec(3, 2, true)),
+        ]
+    }
+
+    /// K products of deviation 1 in f32, as in `linear`.
+    #[test]
+    fn f32_agrees_with_the_definition() -> Result<()> {
+        for (dims, o, k, spec) in cases() {
+            let (x, w, b) = (normal(&dims, 1), normal(&[o, dims[1], k, k], 2), normal(&[o], 3));
+            for b in [None, Some(&b)] {
+                let ours = f64s(&conv2d(&x, &w, b, spec)?)?;
+                let error = max_error(&ours, &reference(&x, &w, b, spec)?);
+                let bound = 4.0 * f64::from(f32::EPSILON) * ((dims[1] * k * k) as f64 + 4.0);
+                assert!(error <= bound, "{dims:?} {o} {k} {spec:?}: {error:e} > {bound:e}");
+            }
+        }
+        Ok(())
+    }
+
+    /// bf16: ours rounds once; "plain" is the exact result of the same inputs, sum and bias each rounded.
+    #[test]
+    fn bf16_is_no_worse_than_twice_plain() -> Result<()> {
+        for (dims, o, k, spec) in cases() {
+            let x = normal(&dims, 1).to_dtype(DType::BF16)?;
+            let w = normal(&[o, dims[1], k, k], 2).to_dtype(DType::BF16)?;
+            let b = normal(&[o], 3).to_dtype(DType::BF16)?;
+            let exact = reference(&x, &w, Some(&b), spec)?;
+            let ours = conv2d(&x, &w, Some(&b), spec)?;
+            let round = |v: Vec<f64>| Tensor::from_vec(v, ours.dims(), &Device::Cpu)?.to_dtype(DType::BF16);
+            let plain = round(reference(&x, &w, None, spec)?)?.broadcast_add(&b.reshape((1, o, 1, 1))?)?;
+            let (ours, plain) = (max_error(&f64s(&ours)?, &exact), max_error(&f64s(&plain)?, &exact));
+            // An f32 error can push a result over a rounding boundary: one bf16 step of the largest.
+            let atol = max_abs(&exact) / 256.0;
+            assert!(ours <= 2.0 * plain && ours <= atol, "{dims:?} {o} {k}: {ours:e} against {plain:e}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn bits_do_not_depend_on_batch_or_threads() -> Result<()> {
+        let spec = Conv2dSpec { padding: 1, ..Conv2dSpec::default() };
+        let (x, w) = (normal(&[3, 10, 21, 37], 1), normal(&[20, 10, 3, 3], 2));
+        let all = conv2d(&x, &w, None, spec)?;
+        assert_eq!(f64s(&all.narrow(0, 1, 1)?)?, f64s(&conv2d(&x.narrow(0, 1, 1)?, &w, None, spec)?)?);
+        same_on_any_pool(|| conv2d(&x, &w, None, spec))
+    }
+
+    #[test]
+    fn nan_reaches_its_neighbours_and_nothing_else() -> Result<()> {
+        let (height, width) = (9, 70);
+        let mut data = vec![1f32; 2 * height * width];
+        data[height * width + 4 * width + 64] = f32::NAN;
+        let x = Tensor::from_vec(data, (1, 2, height, width), &Device::Cpu)?;
+        let spec = Conv2dSpec { padding: 1, ..Conv2dSpec::default() };
+        let y = f64s(&conv2d(&x, &normal(&[7, 2, 3, 3], 2), None, spec)?)?;
+        for (i, v) in y.iter().enumerate() {
+            let (row, column) = (i / width % height, i % width);
+            assert_eq!(v.is_nan(), row.abs_diff(4) <= 1 && column.abs_diff(64) <= 1, "at {row},{column}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_shapes_are_refused_with_their_shapes() {
+        let x = normal(&[1, 2, 2, 8], 1);
+        for w in [normal(&[4, 3, 3, 3], 2), normal(&[4, 2, 3, 3], 2), normal(&[4, 2, 1, 3], 2)] {
+            let error =
+                conv2d(&x, &w, None, Conv2dSpec::default()).expect_err("shapes do not fit").to_string();
+            assert!(error.contains("[1, 2, 2, 8]") && error.contains("[4, "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Fused operations of a diffusion transformer and its VAE, as candle custom ops.
+//!
+//! This crate knows sizes, not models: every head count, width and group count is an argument. Each op
+//! is a safe function over candle tensors that checks shapes once and fails with the shapes it got;
+//! inside, sizes are trusted. Storage is f32 or bf16, arithmetic is f32, and a result is rounded once.
+//! No result depends on the number of threads, and a batch element's bits do not depend on the batch.
+
+mod attention;
+mod conv2d;
+mod cpu;
+mod gated_add;
+mod group_norm;
+mod joint_qkv;
+mod linear;
+mod modulate;
+mod norm;
+#[cfg(test)]
+mod testing;
+
+pub use attention::attention;
+pub use conv2d::{Conv2dSpec, conv2d};
+pub use gated_add::gated_add;
+pub use group_norm::group_norm;
+pub use joint_qkv::joint_qkv;
+pub use linear::{Activation, linear};
+pub use modulate::layer_norm_modulate;
+pub use norm::{layer_norm, rms_norm};

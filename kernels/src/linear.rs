@@ -1,0 +1,370 @@
+//! `act(x w^T + b)`: a linear layer whose bias and activation are applied while the tile is in cache.
+
+use crate::cpu::element::Element;
+use crate::cpu::panel::{ByRow, PANEL, Packed, multiply};
+use crate::cpu::view::{Rows, Tile, contiguous, tiles};
+use crate::cpu::{by_dtype, math};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// What a linear layer applies to each of its outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    None,
+    /// GELU in its tanh approximation (`gelu_pytorch_tanh`, `gelu_new`).
+    GeluTanh,
+    /// GELU by the error function (`gelu`).
+    GeluErf,
+    /// `x * sigmoid(1.702 x)` (`quick_gelu`).
+    QuickGelu,
+    /// `x * sigmoid(x)` (`silu`, `swish`).
+    Silu,
+    /// `max(x, 0)`.
+    Relu,
+}
+
+/// `act(x w^T + b)`.
+///
+/// - `x`: `[M, K]` or `[B, M, K]` f32|bf16, last stride 1, leading strides free
+/// - `w`: `[N, K]`, contiguous, of x's type; `b`: `[N]`
+///
+/// Returns x's shape with `N` in place of `K`, contiguous. A row's result does not depend on the others.
+pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation) -> Result<Tensor> {
+    let (x_dims, w_dims) = (x.dims(), w.dims());
+    let fits = matches!(x_dims.len(), 2 | 3) && w_dims.len() == 2 && x_dims.last() == w_dims.last();
+    let bias_fits = b.is_none_or(|b| b.dims() == &w_dims[..1]);
+    if !fits || !bias_fits {
+        bail!(
+            "linear: x {x_dims:?}, w {w_dims:?}, b {:?}: expected [.., K], [N, K], [N]",
+            b.map(|b| b.dims())
+        )
+    }
+    let op = Linear { act };
+    match b {
+        Some(b) => x.apply_op3_no_bwd(w, b, &op),
+        None => x.apply_op2_no_bwd(w, &op),
+    }
+}
+
+struct Linear {
+    act: Activation,
+}
+
+impl CustomOp2 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        by_dtype!("linear", x, forward((x, xl), (w, wl), None, self.act))
+    }
+}
+
+impl CustomOp3 for Linear {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+        b: &CpuStorage,
+        bl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        by_dtype!("linear", x, forward((x, xl), (w, wl), Some((b, bl)), self.act))
+    }
+}
+
+/// Output rows of one task: enough to repay packing a panel of weights, which is done once a task.
+const TASK_ROWS: usize = 1024;
+/// Rows whose sums are finished, and stay in cache, before their epilogue.
+const BLOCK_ROWS: usize = 96;
+/// Depth of a weight panel that stays in the first-level cache while the rows pass by it.
+const BLOCK_DEPTH: usize = 128;
+
+fn forward<T: Element>(
+    (x, xl): (&CpuStorage, &Layout),
+    (w, wl): (&CpuStorage, &Layout),
+    b: Option<(&CpuStorage, &Layout)>,
+    act: Activation,
+) -> Result<(CpuStorage, Shape)> {
+    let x = Rows::<T>::new("linear", x, xl)?;
+    let w = contiguous::<T>("linear", w, wl)?;
+    let width = wl.dims()[0];
+    let mut bias = vec![0f32; width.next_multiple_of(PANEL)];
+    if let Some((b, bl)) = b {
+        T::load(contiguous("linear", b, bl)?, &mut bias[..width]);
+    }
+    let mut out = vec![T::zero(); x.batch * x.rows * width];
+    tiles(&mut out, (x.rows, width), (TASK_ROWS, PANEL)).into_par_iter().for_each_init(
+        Scratch::default,
+        |scratch, tile| {
+            let bias = &bias[tile.column..][..PANEL];
+            column_panel(x, w, bias, act, tile, scratch);
+        },
+    );
+    let mut dims = xl.dims().to_vec();
+    if let Some(last) = dims.last_mut() {
+        *last = width;
+    }
+    Ok((T::to_cpu_storage_owned(out), Shape::from(dims)))
+}
+
+#[derive(Default)]
+struct Scratch {
+    /// `[K, 64]`, the weights of the task's columns
+    panel: Vec<f32>,
+    /// `[BLOCK_ROWS, BLOCK_DEPTH]` of x, where x is not f32
+    block: Vec<f32>,
+    /// `[BLOCK_ROWS, 64]`
+    acc: Vec<f32>,
+}
+
+/// All rows of a tile for its (at most) 64 output columns.
+fn column_panel<T: Element>(
+    x: Rows<'_, T>,
+    w: &[T],
+    bias: &[f32],
+    act: Activation,
+    mut tile: Tile<'_, T>,
+    scratch: &mut Scratch,
+) {
+    let depth = x.width;
+    pack(w, depth, tile.column, &mut scratch.panel);
+    scratch.acc.resize(BLOCK_ROWS * PANEL, 0.0);
+    for (i, out) in tile.rows.chunks_mut(BLOCK_ROWS).enumerate() {
+        let row = tile.row + i * BLOCK_ROWS;
+        let acc = &mut scratch.acc[..out.len() * PANEL];
+        for k in (0..depth).step_by(BLOCK_DEPTH) {
+            let steps = BLOCK_DEPTH.min(depth - k);
+            let left = x_block(x, (tile.batch, row, k), (out.len(), steps), &mut scratch.block);
+            multiply((left, out.len()), Packed(&scratch.panel[k * PANEL..]), steps, acc, k > 0);
+        }
+        if depth == 0 {
+            acc.fill(0.0);
+        }
+        finish(acc, bias, act);
+        for (out, acc) in out.iter_mut().zip(acc.chunks(PANEL)) {
+            T::store(&acc[..out.len()], out);
+        }
+    }
+}
+
+/// `rows` by `steps` of x from (batch, row, k): in place for f32, widened into `scratch` for bf16.
+fn x_block<'a, T: Element>(
+    x: Rows<'a, T>,
+    (batch, row, k): (usize, usize, usize),
+    (rows, steps): (usize, usize),
+    scratch: &'a mut Vec<f32>,
+) -> ByRow<'a> {
+    let (data, stride) = x.at_row(batch, row);
+    if let Some(data) = T::f32_slice(&data[k..]) {
+        return ByRow { data, stride };
+    }
+    scratch.resize(rows * steps, 0.0);
+    for (r, line) in scratch.chunks_mut(steps).enumerate() {
+        T::load(&data[r * stride + k..][..steps], line);
+    }
+    ByRow { data: scratch, stride: steps }
+}
+
+/// Turns rows `column..column + 64` of `w` `[N, K]` into a panel `[K, 64]`, zeros beyond the last row.
+fn pack<T: Element>(w: &[T], depth: usize, column: usize, panel: &mut Vec<f32>) {
+    panel.resize(depth * PANEL, 0.0);
+    if depth == 0 {
+        return;
+    }
+    let mut line = Vec::new();
+    let mut rows = w.chunks(depth).skip(column);
+    for lane in 0..PANEL {
+        match rows.next() {
+            Some(row) => {
+                let row = T::as_f32(row, &mut line);
+                panel.iter_mut().skip(lane).step_by(PANEL).zip(row).for_each(|(p, w)| *p = *w);
+            }
+            None => panel.iter_mut().skip(lane).step_by(PANEL).for_each(|p| *p = 0.0),
+        }
+    }
+}
+
+/// Adds the bias to each row of `acc` `[rows, 64]` and applies the activation.
+fn finish(acc: &mut [f32], bias: &[f32], act: Activation) {
+    let arch = Arch::new();
+    arch.dispatch(|| {
+        for row in acc.chunks_exact_mut(PANEL) {
+            row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+        }
+    });
+    match act {
+        Activation::None => (),
+        Activation::GeluTanh => arch.dispatch(|| acc.iter_mut().for_each(|v| *v = math::gelu_tanh(*v))),
+        Activation::GeluErf => arch.dispatch(|| acc.iter_mut().for_each(|v| *v = math::gelu_erf(*v))),
+        Activation::QuickGelu => arch.dispatch(|| acc.iter_mut().for_each(|v| *v = math::quick_gelu(*v))),
+        Activation::Silu => arch.dispatch(|| acc.iter_mut().for_each(|v| *v = math::silu(*v))),
+        Activation::Relu => {
+            arch.dispatch(|| acc.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{f64s, max_abs, max_error, normal, same_on_any_pool};
+    use candle_core::{DType, Device};
+
+    /// In f64 by candle, activation by its formula.
+    fn reference(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation) -> Result<Vec<f64>> {
+        let w = w.to_dtype(DType::F64)?.t()?;
+        let y = x.to_dtype(DType::F64)?.contiguous()?.broadcast_matmul(&w)?;
+        let y = match b {
+            Some(b) => y.broadcast_add(&b.to_dtype(DType::F64)?)?,
+            None => y,
+        };
+        let y = match act {
+            Activation::None => y,
+            Activation::GeluTanh => y.gelu()?,
+            Activation::GeluErf => y.gelu_erf()?,
+            Activation::QuickGelu => (&y / ((&y * -1.702)?.exp()? + 1.0)?)?,
+            Activation::Silu => y.silu()?,
+            Activation::Relu => y.relu()?,
+        };
+        f64s(&y)
+    }
+
+    const ACTS: [Activation; 6] = [
+        Activation::None,
+        Activation::GeluTanh,
+        Activation::GeluErf,
+        Activation::QuickGelu,
+        Activation::Silu,
+        Activation::Relu,
+    ];
+
+    /// (x without K, K, N): model sizes cut down, ragged ones, single rows.
+    const CASES: [(&[usize], usize, usize); 7] = [
+        (&[1], 256, 768),
+        (&[2], 7, 5),
+        (&[3, 7], 24, 100),
+        (&[2, 333], 256, 192),
+        (&[1, 1030], 65, 63),
+        (&[1, 97], 2432, 130),
+        (&[2, 1], 300, 64),
+    ];
+
+    /// f32: K products of deviation 1, each step rounded: the error grows as sqrt(K) * eps * sqrt(K) at
+    /// most, and 4 covers the extreme of some 10^5 outputs.
+    #[test]
+    fn f32_agrees_with_f64() -> Result<()> {
+        for (i, (lead, k, n)) in CASES.iter().enumerate() {
+            let act = ACTS[i % ACTS.len()];
+            let x = normal(&[lead, &[*k][..]].concat(), 1);
+            let (w, b) = (normal(&[*n, *k], 2), normal(&[*n], 3));
+            for b in [None, Some(&b)] {
+                let ours = linear(&x, &w, b, act)?;
+                assert_eq!(ours.dims(), [lead, &[*n][..]].concat());
+                let exact = reference(&x, &w, b, act)?;
+                let error = max_error(&f64s(&ours)?, &exact);
+                let bound = 4.0 * f64::from(f32::EPSILON) * (*k as f64 + 4.0);
+                assert!(error <= bound, "{lead:?} {k} {n} {act:?}: {error:e} > {bound:e}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn every_activation() -> Result<()> {
+        let (x, w, b) = (normal(&[9, 40], 1), normal(&[70, 40], 2), normal(&[70], 3));
+        for act in ACTS {
+            let error =
+                max_error(&f64s(&linear(&x, &w, Some(&b), act)?)?, &reference(&x, &w, Some(&b), act)?);
+            // As above for K = 40.
+            assert!(error <= 4.0 * f64::from(f32::EPSILON) * 44.0, "{act:?}: {error:e}");
+        }
+        Ok(())
+    }
+
+    /// bf16: one rounding of ours against the rounding of every step in plain candle.
+    #[test]
+    fn bf16_is_no_worse_than_twice_plain() -> Result<()> {
+        for (lead, k, n) in CASES {
+            let x = normal(&[lead, &[k][..]].concat(), 1).to_dtype(DType::BF16)?;
+            let w = normal(&[n, k], 2).to_dtype(DType::BF16)?;
+            let b = normal(&[n], 3).to_dtype(DType::BF16)?;
+            let exact = reference(&x, &w, Some(&b), Activation::GeluTanh)?;
+            let ours = linear(&x, &w, Some(&b), Activation::GeluTanh)?;
+            assert_eq!(ours.dtype(), DType::BF16);
+            let plain = x.broadcast_matmul(&w.t()?)?.broadcast_add(&b)?.gelu()?;
+            let (ours, plain) = (max_error(&f64s(&ours)?, &exact), max_error(&f64s(&plain)?, &exact));
+            // Half a bf16 step of the largest result, should plain candle be lucky.
+            let atol = max_abs(&exact) / 512.0;
+            assert!(ours <= 2.0 * plain + atol, "{lead:?} {k} {n}: {ours:e} against {plain:e}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_narrowed_view_equals_its_copy() -> Result<()> {
+        let (x, w) = (normal(&[2, 50, 96], 1), normal(&[80, 96], 2));
+        for dtype in [DType::F32, DType::BF16] {
+            let (x, w) = (x.to_dtype(dtype)?, w.to_dtype(dtype)?);
+            for (start, len) in [(0, 33), (33, 17), (49, 1)] {
+                let view = x.narrow(1, start, len)?;
+                let ours = linear(&view, &w, None, Activation::None)?;
+                let copied = linear(&view.contiguous()?, &w, None, Activation::None)?;
+                assert_eq!(f64s(&ours)?, f64s(&copied)?);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_row_does_not_depend_on_batch_or_threads() -> Result<()> {
+        let (x, w) = (normal(&[3, 200, 300], 1), normal(&[130, 300], 2));
+        let all = linear(&x, &w, None, Activation::Silu)?;
+        let alone = linear(&x.narrow(0, 1, 1)?, &w, None, Activation::Silu)?;
+        assert_eq!(f64s(&all.narrow(0, 1, 1)?)?, f64s(&alone)?);
+        let row = linear(&x.narrow(0, 1, 1)?.narrow(1, 77, 1)?, &w, None, Activation::Silu)?;
+        assert_eq!(f64s(&all.narrow(0, 1, 1)?.narrow(1, 77, 1)?)?, f64s(&row)?);
+        same_on_any_pool(|| linear(&x, &w, None, Activation::Silu))
+    }
+
+    #[test]
+    fn nan_and_infinity_stay_in_their_row() -> Result<()> {
+        for act in ACTS {
+            let mut values = vec![1f32; 3 * 20];
+            values[5] = f32::NAN;
+            values[20 + 5] = f32::INFINITY;
+            let x = Tensor::from_vec(values, (3, 20), &Device::Cpu)?;
+            let y = f64s(&linear(&x, &Tensor::ones((66, 20), DType::F32, &Device::Cpu)?, None, act)?)?;
+            assert!(y[..66].iter().all(|v| v.is_nan()), "{act:?}");
+            assert!(y[66..132].iter().all(|v| *v == f64::INFINITY), "{act:?}");
+            assert!(y[132..].iter().all(|v| (19.9..20.1).contains(v)), "{act:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_shapes_are_refused_with_their_shapes() -> Result<()> {
+        let x = normal(&[4, 8], 1);
+        for (w, b) in [(normal(&[5, 9], 2), None), (normal(&[5, 8], 2), Some(normal(&[4], 3)))] {
+            let error =
+                linear(&x, &w, b.as_ref(), Activation::None).expect_err("shapes do not fit").to_string();
+            assert!(error.contains("[4, 8]") && error.contains("[5, "), "{error}");
+        }
+        assert!(linear(&normal(&[8, 4], 1).t()?, &normal(&[5, 8], 2), None, Activation::None).is_err());
+        Ok(())
+    }
+}
