@@ -1,0 +1,220 @@
+//! What happens when a directory or a request is wrong: one error that says what to change.
+
+use candle_core::{DType as TensorType, Device as TensorDevice, Tensor};
+use latentd_models::{Control, DType, Device, Error, GenerateRequest, LoadOptions, ModelCard, Pipeline};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+const OPTIONS: LoadOptions = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden/base/model")
+}
+
+/// A copy of a golden model that a test may break.
+fn copy() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    copy_all(&golden(), dir.path());
+    dir
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in from.read_dir().expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_all(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("a copy");
+        }
+    }
+}
+
+/// Changes the tensors of one weights file.
+fn edit(file: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
+    let mut tensors = candle_core::safetensors::load(file, &TensorDevice::Cpu).expect("tensors");
+    change(&mut tensors);
+    candle_core::safetensors::save(&tensors, file).expect("saved");
+}
+
+fn zeros(shape: &[usize], dtype: TensorType) -> Tensor {
+    Tensor::zeros(shape, dtype, &TensorDevice::Cpu).expect("zeros")
+}
+
+fn load_error(dir: &Path) -> String {
+    match Pipeline::load(dir, &OPTIONS) {
+        Ok(_) => panic!("it loaded"),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn request() -> GenerateRequest {
+    GenerateRequest {
+        prompt: "a fox".into(),
+        negative_prompt: String::new(),
+        width: 64,
+        height: 48,
+        steps: 3,
+        guidance: 4.0,
+        seed: 1,
+        num_images: 1,
+        t5_tokens: 16,
+    }
+}
+
+#[test]
+fn one_error_lists_every_tensor_that_does_not_fit() {
+    let dir = copy();
+    edit(&dir.path().join("transformer/diffusion_pytorch_model.safetensors"), |tensors| {
+        tensors.remove("proj_out.bias").expect("proj_out.bias");
+        tensors.insert("norm_out.linear.bias".into(), zeros(&[3], TensorType::F32));
+        tensors.insert("stranger".into(), zeros(&[1], TensorType::F32));
+    });
+    edit(&dir.path().join("vae/diffusion_pytorch_model.safetensors"), |tensors| {
+        tensors.insert("decoder.conv_in.bias".into(), zeros(&[12], TensorType::U8));
+        tensors.remove("decoder.conv_out.weight").expect("decoder.conv_out.weight");
+    });
+    edit(&dir.path().join("text_encoder/model.safetensors"), |tensors| {
+        tensors.remove("text_projection.weight").expect("text_projection.weight");
+    });
+    let error = load_error(dir.path());
+    for problem in [
+        "transformer: missing: proj_out.bias",
+        "transformer: wrong shape: norm_out.linear.bias is [3]",
+        "transformer: unused: stranger",
+        "vae: wrong dtype: decoder.conv_in.bias is U8",
+        "vae: missing: decoder.conv_out.weight",
+        "text_encoder: missing: text_projection.weight",
+    ] {
+        assert!(error.contains(problem), "no \"{problem}\" in:\n{error}");
+    }
+}
+
+#[test]
+fn a_directory_of_another_kind_says_what_is_expected() {
+    let dir = tempfile::tempdir().expect("a directory");
+    assert!(load_error(dir.path()).contains("no model_index.json"));
+    assert!(load_error(&dir.path().join("nowhere")).contains("is not a directory"));
+    std::fs::write(dir.path().join("model_index.json"), r#"{"_class_name": "FluxPipeline"}"#)
+        .expect("written");
+    assert!(load_error(dir.path()).contains("StableDiffusion3Pipeline"));
+}
+
+#[test]
+fn config_files_are_checked_against_each_other() {
+    for (file, from, to, complaint) in [
+        ("transformer/config.json", "\"rms_norm\"", "\"layer_norm\"", "qk_norm"),
+        (
+            "scheduler/scheduler_config.json",
+            "\"use_dynamic_shifting\": false",
+            "\"use_dynamic_shifting\": true",
+            "use_dynamic_shifting",
+        ),
+        ("text_encoder/config.json", "\"quick_gelu\"", "\"mish\"", "hidden_act"),
+        ("vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4", "out_channels"),
+        ("model_index.json", "{", "", "model_index.json"),
+    ] {
+        let dir = copy();
+        let path = dir.path().join(file);
+        let text = std::fs::read_to_string(&path).expect("a config");
+        assert!(text.contains(from), "{file} has no {from}");
+        std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
+        let error = load_error(dir.path());
+        assert!(error.contains(complaint) && error.contains(file), "{file}: {error}");
+    }
+}
+
+#[test]
+fn truncated_weights_name_the_file() {
+    let dir = copy();
+    let path = dir.path().join("vae/diffusion_pytorch_model.safetensors");
+    let bytes = std::fs::read(&path).expect("weights");
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");
+    assert!(load_error(dir.path()).contains("vae/diffusion_pytorch_model.safetensors"));
+    std::fs::remove_file(&path).expect("removed");
+    assert!(load_error(dir.path()).contains("is missing"));
+}
+
+#[test]
+fn a_request_beyond_the_model_names_the_limit() {
+    let card = ModelCard::read(&golden()).expect("a card");
+    let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
+    let far = card.max_side + card.size_multiple;
+    for (change, complaint) in [
+        (
+            GenerateRequest { width: 100, ..request() },
+            "width 100 is not a multiple of 16: use 96 or 112".to_string(),
+        ),
+        (
+            GenerateRequest { height: far, ..request() },
+            format!("over this model's limit of {}", card.max_side),
+        ),
+        (GenerateRequest { steps: 0, ..request() }, "steps".into()),
+        (GenerateRequest { num_images: 0, ..request() }, "num_images".into()),
+        (GenerateRequest { t5_tokens: 513, ..request() }, "t5_tokens".into()),
+        (GenerateRequest { guidance: f64::NAN, ..request() }, "guidance".into()),
+    ] {
+        let error = pipeline.generate(&change, &mut |_| Control::Continue).expect_err("a refusal");
+        assert!(matches!(&error, Error::Request(text) if text.contains(&complaint)), "{complaint}: {error}");
+    }
+}
+
+#[test]
+fn a_nan_stops_the_request_and_says_where() {
+    let dir = copy();
+    edit(&dir.path().join("transformer/diffusion_pytorch_model.safetensors"), |tensors| {
+        let bias = &tensors["proj_out.bias"];
+        tensors.insert("proj_out.bias".into(), (bias * f64::NAN).expect("NaN"));
+    });
+    let mut pipeline = Pipeline::load(dir.path(), &OPTIONS).expect("a model");
+    let error = pipeline.generate(&request(), &mut |_| Control::Continue).expect_err("a failure");
+    assert!(matches!(error, Error::NonFinite { step: 1, of: 3 }), "{error}");
+}
+
+#[test]
+fn the_callback_hears_every_step_and_can_stop() {
+    let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
+    let mut steps = Vec::new();
+    let mut hear = |step: latentd_models::Step| {
+        steps.push((step.index, step.of));
+        Control::Continue
+    };
+    pipeline.generate(&request(), &mut hear).expect("a picture");
+    assert_eq!(steps, [(1, 3), (2, 3), (3, 3)]);
+    let stopped = pipeline.generate(&request(), &mut |_| Control::Stop).expect_err("stopped");
+    assert!(matches!(stopped, Error::Stopped { step: 2, of: 3 }), "{stopped}");
+}
+
+/// Pictures drawn together equal pictures drawn alone only from the same place in the generator's stream: the
+/// first of two is the single one, whatever the batch.
+#[test]
+fn the_number_of_pictures_does_not_change_the_first() {
+    let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
+    let mut paint = |num_images| {
+        pipeline
+            .generate(&GenerateRequest { num_images, ..request() }, &mut |_| Control::Continue)
+            .expect("pictures")
+    };
+    let (one, two) = (paint(1), paint(2));
+    assert_eq!(one.pictures[0], two.pictures[0]);
+    assert_ne!(two.pictures[0], two.pictures[1]);
+}
+
+#[test]
+fn the_built_in_model_loads_and_paints() {
+    let card = ModelCard::builtin().expect("a card");
+    let mut pipeline = Pipeline::builtin(&OPTIONS).expect("the built-in model");
+    assert_eq!(pipeline.card(), &card);
+    assert!(card.max_side >= 1024, "the default size fits");
+    let side = 4 * card.size_multiple;
+    let small = GenerateRequest { width: side, height: side, ..request() };
+    let made = pipeline.generate(&small, &mut |_| Control::Continue).expect("a picture");
+    let picture = &made.pictures[0];
+    assert_eq!((picture.width, picture.height, picture.rgb.len()), (side, side, side * side * 3));
+    let (low, high) = (picture.rgb.iter().min(), picture.rgb.iter().max());
+    assert!(
+        high.zip(low).is_some_and(|(high, low)| high - low > 50),
+        "a picture of {low:?} to {high:?} is flat"
+    );
+}
