@@ -1,0 +1,173 @@
+//! The command line: every flag, its environment variable and its help text.
+//!
+//! The only file that reads the environment. Nothing is checked beyond its spelling:
+//! [`crate::config`] does that.
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Runs Stable Diffusion 3.5 on your own machine and speaks the fal.ai model API.
+#[derive(Debug, Parser)]
+#[command(name = "latentd", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What to log: `error`, `warn`, `info`, `debug`, or directives such as `latentd=debug`.
+    #[arg(long, env = "LATENTD_LOG", default_value = "info", global = true, value_name = "FILTER")]
+    pub log: String,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the API and start one worker per device.
+    Serve(ServeArgs),
+    /// Run requests from the queue; `serve` starts these by itself.
+    Worker(WorkerArgs),
+    /// Paint pictures without a server.
+    Generate(GenerateArgs),
+    /// Look at models.
+    #[command(subcommand)]
+    Models(ModelsCommand),
+}
+
+/// Which model to run, where, and how.
+#[derive(Debug, Clone, Args)]
+pub struct EngineArgs {
+    /// `mini` (built in) or a directory in the diffusers layout.
+    #[arg(long, env = "LATENTD_MODEL", default_value = "mini")]
+    pub model: String,
+    /// `auto`, `cpu` or `cuda:N`; `serve` takes several, separated by commas.
+    #[arg(long, env = "LATENTD_DEVICE", default_value = "auto")]
+    pub device: String,
+    /// Precision of weights and activations: `auto`, `f32`, `bf16` or `fp8`.
+    #[arg(long, env = "LATENTD_DTYPE", default_value = "auto")]
+    pub dtype: String,
+    /// Prompt tokens that T5 reads, 1 to 512; the default is that of diffusers.
+    #[arg(long, env = "LATENTD_T5_TOKENS", alias = "max-sequence-length", default_value_t = 256, value_name = "N")]
+    pub t5_tokens: usize,
+}
+
+/// Where requests and files are kept.
+#[derive(Debug, Clone, Args)]
+pub struct StoreArgs {
+    /// Directory of everything the server keeps [default: `$XDG_DATA_HOME/latentd`,
+    /// `~/.local/share/latentd`, or `./latentd-data` without a home].
+    #[arg(long, env = "LATENTD_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Queue database, `sqlite:PATH` [default: `latentd.sqlite` in the data directory].
+    #[arg(long, env = "LATENTD_DATABASE_URL", value_name = "URL")]
+    pub database_url: Option<String>,
+    /// Directory of the picture files [default: `files` in the data directory].
+    #[arg(long, env = "LATENTD_STORAGE", value_name = "DIR")]
+    pub storage: Option<String>,
+}
+
+/// Flags of `latentd serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Address to listen on.
+    #[arg(long, env = "LATENTD_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub store: StoreArgs,
+    /// URL under which clients reach the server, when it is not the one they send.
+    #[arg(long, env = "LATENTD_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Worker processes: `auto` is one per device, `0` leaves the work to `latentd worker` elsewhere.
+    #[arg(long, env = "LATENTD_WORKERS", default_value = "auto", value_name = "auto|N")]
+    pub workers: String,
+    /// Key that clients must send; may be given several times. Needed unless only this machine can connect.
+    #[arg(long = "api-key", env = "LATENTD_API_KEY", hide_env_values = true, value_delimiter = ',', value_name = "KEY")]
+    pub api_keys: Vec<String>,
+    /// Waiting requests above which new ones are refused.
+    #[arg(long, env = "LATENTD_MAX_QUEUE", default_value_t = 10_000, value_name = "N")]
+    pub max_queue: u64,
+    /// Refuse invalid input when it is submitted; fal accepts it and fails the request.
+    #[arg(long, env = "LATENTD_VALIDATE_ON_SUBMIT", action = ArgAction::SetTrue)]
+    pub validate_on_submit: bool,
+    /// Seconds that a running request gets to finish when the server is told to stop.
+    #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
+    pub drain_timeout: u64,
+}
+
+/// Flags of `latentd worker`.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub store: StoreArgs,
+    /// Seconds that a running request gets to finish when the worker is told to stop.
+    #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
+    pub drain_timeout: u64,
+    /// Set by `serve`: the worker's name; it then takes orders on its input and ends with it.
+    #[arg(long, hide = true)]
+    pub supervised_as: Option<String>,
+}
+
+/// Flags of `latentd generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// What to paint.
+    pub prompt: String,
+    /// Where to write the picture: `.png`, `.jpg` or `.jpeg`.
+    #[arg(short, long, env = "LATENTD_OUTPUT", value_name = "FILE")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub engine: EngineArgs,
+    /// What to avoid.
+    #[arg(long, env = "LATENTD_NEGATIVE_PROMPT", default_value = "", value_name = "TEXT")]
+    pub negative_prompt: String,
+    /// Seed of the noise; drawn and reported when absent.
+    #[arg(long, env = "LATENTD_SEED", allow_negative_numbers = true)]
+    pub seed: Option<i64>,
+    /// Denoising steps.
+    #[arg(long, env = "LATENTD_STEPS", default_value_t = 28, value_name = "N")]
+    pub steps: usize,
+    /// Classifier-free guidance scale.
+    #[arg(long, env = "LATENTD_GUIDANCE", default_value_t = 3.5, value_name = "F")]
+    pub guidance: f64,
+    /// Width in pixels.
+    #[arg(long, env = "LATENTD_WIDTH", default_value_t = 1024, value_name = "W")]
+    pub width: usize,
+    /// Height in pixels.
+    #[arg(long, env = "LATENTD_HEIGHT", default_value_t = 768, value_name = "H")]
+    pub height: usize,
+    /// Pictures to paint from one seed.
+    #[arg(long, env = "LATENTD_NUM_IMAGES", default_value_t = 1, value_name = "N")]
+    pub num_images: usize,
+    /// Print what was made as JSON.
+    #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
+    pub json: bool,
+}
+
+/// Subcommands of `latentd models`.
+#[derive(Debug, Clone, Subcommand)]
+pub enum ModelsCommand {
+    /// List the models that can be run.
+    List {
+        /// Print as JSON.
+        #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
+        json: bool,
+    },
+}
+
+/// Where data goes when no flag says so.
+pub(crate) fn default_data_dir() -> PathBuf {
+    let absolute = |path: &PathBuf| path.is_absolute();
+    std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(absolute)
+        .or_else(|| std::env::home_dir().filter(absolute).map(|home| home.join(".local/share")))
+        .map_or_else(|| PathBuf::from("latentd-data"), |data| data.join("latentd"))
+}

@@ -1,0 +1,282 @@
+//! From flags to settings that hold together: every check of the command line is here.
+
+use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
+use latentd_models as models;
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use url::Url;
+
+/// A command line that cannot be carried out; the text says what to change.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(pub String);
+
+/// Which model to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// The one inside the program.
+    Mini,
+    /// A directory in the diffusers layout.
+    Directory(PathBuf),
+}
+
+/// One device with the precision it works in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// What to load.
+    pub model: ModelSource,
+    /// Where it runs.
+    pub device: models::Device,
+    /// In which precision.
+    pub dtype: models::DType,
+    /// Prompt tokens that T5 reads.
+    pub t5_tokens: usize,
+}
+
+/// Where requests and files are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Everything below is inside unless a flag moved it.
+    pub data_dir: PathBuf,
+    /// The queue's SQLite file.
+    pub database: PathBuf,
+    /// Directory of the picture files.
+    pub files: PathBuf,
+}
+
+/// SHA-256 of an API key; the key itself is not kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyHash(pub [u8; 32]);
+
+impl KeyHash {
+    /// Digest of a key.
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("KeyHash(…)")
+    }
+}
+
+/// Settings of `latentd serve`.
+#[derive(Debug, Clone)]
+pub struct ServeConfig {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// One per worker process.
+    pub engines: Vec<EngineConfig>,
+    /// What the API describes, even when no worker runs here.
+    pub model: ModelSource,
+    /// Where requests and files are kept.
+    pub store: StoreConfig,
+    /// Where clients reach the server; `None`: where their request says they did.
+    pub public_url: Option<Url>,
+    /// Keys that open the API; empty: it is open.
+    pub keys: Vec<KeyHash>,
+    /// Waiting requests above which new ones are refused.
+    pub max_queue: u64,
+    /// Refuse invalid input at submit.
+    pub validate_on_submit: bool,
+    /// What a running request gets at the end.
+    pub drain_timeout: Duration,
+}
+
+/// Settings of `latentd worker`.
+#[derive(Debug, Clone)]
+pub struct WorkerConfig {
+    /// What to run.
+    pub engine: EngineConfig,
+    /// Where requests and files are kept.
+    pub store: StoreConfig,
+    /// What a running request gets at the end.
+    pub drain_timeout: Duration,
+    /// The name `serve` gave this worker, if it did.
+    pub supervised_as: Option<String>,
+}
+
+impl ServeConfig {
+    /// Checks the flags of `latentd serve`.
+    ///
+    /// # Errors
+    /// A line that says what to change.
+    pub fn resolve(args: ServeArgs) -> Result<Self, ConfigError> {
+        let ServeArgs {
+            listen,
+            engine,
+            store,
+            public_url,
+            workers,
+            api_keys,
+            max_queue,
+            validate_on_submit,
+            drain_timeout,
+        } = args;
+        let keys: Vec<KeyHash> = api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key)).collect();
+        if keys.is_empty() && !listen.ip().is_loopback() {
+            return refuse(format!(
+                "--listen {listen} is reachable from other machines: set --api-key (or LATENTD_API_KEY), or listen on 127.0.0.1"
+            ));
+        }
+        Ok(Self {
+            listen,
+            model: model_source(&engine.model)?,
+            engines: engines(&engine, &workers)?,
+            store: StoreConfig::resolve(store)?,
+            public_url: public_url.map(|text| parse_public_url(&text)).transpose()?,
+            keys,
+            max_queue,
+            validate_on_submit,
+            drain_timeout: Duration::from_secs(drain_timeout),
+        })
+    }
+}
+
+impl WorkerConfig {
+    /// Checks the flags of `latentd worker`.
+    ///
+    /// # Errors
+    /// A line that says what to change.
+    pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
+        let WorkerArgs { engine, store, drain_timeout, supervised_as } = args;
+        Ok(Self {
+            engine: EngineConfig::resolve(&engine)?,
+            store: StoreConfig::resolve(store)?,
+            drain_timeout: Duration::from_secs(drain_timeout),
+            supervised_as,
+        })
+    }
+}
+
+impl EngineConfig {
+    /// Checks the flags of a command that runs one engine.
+    ///
+    /// # Errors
+    /// A line that says what to change.
+    pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
+        let mut devices = devices(&args.device)?;
+        let device = devices.remove(0);
+        if !devices.is_empty() {
+            return refuse(format!("--device {}: this command takes one device", args.device));
+        }
+        Self::on(args, device)
+    }
+
+    fn on(args: &EngineArgs, device: models::Device) -> Result<Self, ConfigError> {
+        if !(1..=512).contains(&args.t5_tokens) {
+            return refuse(format!("--t5-tokens {}: give 1 to 512", args.t5_tokens));
+        }
+        Ok(Self {
+            model: model_source(&args.model)?,
+            device,
+            dtype: dtype(&args.dtype, device)?,
+            t5_tokens: args.t5_tokens,
+        })
+    }
+}
+
+impl StoreConfig {
+    fn resolve(args: StoreArgs) -> Result<Self, ConfigError> {
+        let StoreArgs { data_dir, database_url, storage } = args;
+        let data_dir = data_dir.unwrap_or_else(default_data_dir);
+        let data_dir = std::path::absolute(&data_dir)
+            .map_err(|error| ConfigError(format!("--data-dir {}: {error}", data_dir.display())))?;
+        let database = match database_url {
+            None => data_dir.join("latentd.sqlite"),
+            Some(url) => sqlite_path(&url)?,
+        };
+        let files = match storage {
+            None => data_dir.join("files"),
+            Some(text) => local_directory(&text)?,
+        };
+        Ok(Self { data_dir, database, files })
+    }
+}
+
+fn refuse<T>(message: String) -> Result<T, ConfigError> {
+    Err(ConfigError(message))
+}
+
+/// One engine per worker; several workers share the devices in turn.
+fn engines(args: &EngineArgs, workers: &str) -> Result<Vec<EngineConfig>, ConfigError> {
+    let devices = devices(&args.device)?;
+    let count = match workers {
+        "auto" => devices.len(),
+        number => match number.parse() {
+            Ok(count) => count,
+            Err(_) => return refuse(format!("--workers {number}: give `auto` or a number")),
+        },
+    };
+    devices.iter().cycle().take(count).map(|device| EngineConfig::on(args, *device)).collect()
+}
+
+fn model_source(text: &str) -> Result<ModelSource, ConfigError> {
+    if text == "mini" {
+        return Ok(ModelSource::Mini);
+    }
+    let path = Path::new(text);
+    if path.is_dir() {
+        return match std::path::absolute(path) {
+            Ok(path) => Ok(ModelSource::Directory(path)),
+            Err(error) => refuse(format!("--model {text}: {error}")),
+        };
+    }
+    refuse(format!(
+        "--model {text}: this version runs `mini` (built in) or a directory in the diffusers layout, and there is no such directory"
+    ))
+}
+
+fn devices(text: &str) -> Result<Vec<models::Device>, ConfigError> {
+    text.split(',').map(|one| device(one.trim())).collect()
+}
+
+fn device(text: &str) -> Result<models::Device, ConfigError> {
+    match text {
+        "auto" | "cpu" => return Ok(models::Device::Cpu),
+        _ => {}
+    }
+    match text.strip_prefix("cuda:").map(str::parse::<usize>) {
+        Some(Ok(_)) => refuse(format!("--device {text}: this program was built without CUDA")),
+        _ => refuse(format!("--device {text}: give `auto`, `cpu` or `cuda:N`")),
+    }
+}
+
+fn dtype(text: &str, device: models::Device) -> Result<models::DType, ConfigError> {
+    match (text, device) {
+        ("auto", models::Device::Cpu) | ("f32", _) => Ok(models::DType::F32),
+        ("auto", models::Device::Cuda(_)) | ("bf16", _) => Ok(models::DType::Bf16),
+        ("fp8", _) => refuse("--dtype fp8: this version runs `f32` and `bf16`".to_owned()),
+        _ => refuse(format!("--dtype {text}: give `auto`, `f32`, `bf16` or `fp8`")),
+    }
+}
+
+fn sqlite_path(url: &str) -> Result<PathBuf, ConfigError> {
+    let path = url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
+    match path.filter(|path| !path.is_empty() && !path.contains('?') && !path.starts_with(':')) {
+        Some(path) => std::path::absolute(path).map_err(|error| ConfigError(format!("--database-url {url}: {error}"))),
+        None => refuse(format!("--database-url {url}: this version keeps its queue in SQLite only: give `sqlite:PATH`")),
+    }
+}
+
+fn local_directory(text: &str) -> Result<PathBuf, ConfigError> {
+    let path = text.strip_prefix("file://").unwrap_or(text);
+    if path.is_empty() || path.contains("://") {
+        return refuse(format!("--storage {text}: this version stores files in a local directory only"));
+    }
+    std::path::absolute(path).map_err(|error| ConfigError(format!("--storage {text}: {error}")))
+}
+
+fn parse_public_url(text: &str) -> Result<Url, ConfigError> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none() => {
+            Ok(url)
+        }
+        Ok(_) => refuse(format!("--public-url {text}: give http://… or https://… without query")),
+        Err(error) => refuse(format!("--public-url {text}: {error}")),
+    }
+}

@@ -1,0 +1,102 @@
+//! What paints: one synchronous trait, and its adapter over the model package.
+//!
+//! No tensor crosses this file: requests go in, 8-bit pictures come out.
+
+use crate::config::{EngineConfig, ModelSource};
+use crate::request::ImageRequest;
+use latentd_models as models;
+pub use latentd_models::{Control, Generated, Picture, Step, Timings};
+
+/// Why an engine made no picture.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The model cannot do what the request asks; trying again will not help.
+    #[error("{0}")]
+    Request(String),
+    /// The step callback asked to stop.
+    #[error("stopped")]
+    Stopped,
+    /// The numbers went wrong for this request; the engine itself is fine.
+    #[error("{0}")]
+    Numbers(String),
+    /// The engine cannot be trusted any more: its process must end.
+    #[error("{0}")]
+    Fault(String),
+}
+
+/// Paints pictures, one request at a time, on the thread that calls it.
+pub trait Engine: Send {
+    /// Paints; `on_step` hears every step as it ends and can stop the request.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; after a [`EngineError::Fault`] the engine is not called again.
+    fn generate(
+        &mut self,
+        request: &ImageRequest,
+        on_step: &mut dyn FnMut(Step) -> Control,
+    ) -> Result<Generated, EngineError>;
+}
+
+/// Loads an engine, on the thread that will run it.
+pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Send>;
+
+/// Loads the model a configuration names.
+///
+/// # Errors
+/// One line, or a list, that says what does not fit.
+pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
+    let options = models::LoadOptions { device: config.device, dtype: config.dtype, fused: true };
+    match &config.model {
+        ModelSource::Mini => models::Pipeline::builtin(&options),
+        ModelSource::Directory(path) => models::Pipeline::load(path, &options),
+    }
+}
+
+/// Stable Diffusion 3.5.
+pub struct Sd3Engine {
+    pipeline: models::Pipeline,
+    t5_tokens: usize,
+}
+
+impl Sd3Engine {
+    /// Wraps a loaded pipeline; prompts are padded or cut to `t5_tokens`.
+    pub fn new(pipeline: models::Pipeline, t5_tokens: usize) -> Self {
+        Self { pipeline, t5_tokens }
+    }
+}
+
+impl Engine for Sd3Engine {
+    fn generate(
+        &mut self,
+        request: &ImageRequest,
+        on_step: &mut dyn FnMut(Step) -> Control,
+    ) -> Result<Generated, EngineError> {
+        let asked = models::GenerateRequest {
+            prompt: request.prompt.clone(),
+            negative_prompt: request.negative_prompt.clone(),
+            width: request.width,
+            height: request.height,
+            steps: request.steps,
+            guidance: request.guidance,
+            seed: request.seed,
+            num_images: request.num_images,
+            t5_tokens: self.t5_tokens,
+        };
+        Ok(self.pipeline.generate(&asked, on_step)?)
+    }
+}
+
+impl From<models::Error> for EngineError {
+    fn from(error: models::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            models::Error::Request(_) => Self::Request(text),
+            models::Error::Stopped { .. } => Self::Stopped,
+            models::Error::NonFinite { .. } => Self::Numbers(text),
+            models::Error::Model(_)
+            | models::Error::Device(_)
+            | models::Error::Tensor(_)
+            | models::Error::Io { .. } => Self::Fault(text),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `latentd generate`: pictures from the command line, without server or queue.
+
+use crate::args::GenerateArgs;
+use crate::config::{ConfigError, EngineConfig};
+use crate::engine;
+use crate::picture::{self, Format};
+use crate::request::draw_seed;
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use latentd_models::{Control, GenerateRequest, Generated, Picture, Pipeline, Step};
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Paints what `args` ask for and writes it.
+///
+/// # Errors
+/// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
+pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
+    let config = EngineConfig::resolve(&args.engine)?;
+    let format = output_format(&args.output)?;
+    let request = request(&args, config.t5_tokens);
+    let started = Instant::now();
+    let mut pipeline = engine::open(&config)?;
+    let load_seconds = started.elapsed().as_secs_f64();
+    if pipeline.card().paints_noise {
+        eprintln!("latentd: the built-in model has random weights: it paints noise");
+    }
+    let bar = progress_bar(request.steps);
+    let generated = pipeline.generate(&request, &mut |step| advance(&bar, step))?;
+    bar.finish_and_clear();
+
+    let encoding = Instant::now();
+    let text = settings(&request, &pipeline);
+    let paths = write_all(&args.output, format, &generated.pictures, &text)?;
+    let encode_seconds = encoding.elapsed().as_secs_f64();
+    if args.json {
+        println!("{}", report(&request, &generated, &paths, load_seconds, encode_seconds));
+    } else {
+        for path in &paths {
+            println!("{} (seed {})", path.display(), request.seed);
+        }
+    }
+    Ok(())
+}
+
+fn output_format(output: &Path) -> Result<Format, ConfigError> {
+    let extension = output.extension().unwrap_or_default().to_string_lossy();
+    let Some(format) = Format::from_extension(&extension) else {
+        return Err(ConfigError(format!("--output {}: end the name in .png, .jpg or .jpeg", output.display())));
+    };
+    match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            Err(ConfigError(format!("--output {}: there is no folder {}", output.display(), folder.display())))
+        }
+        _ => Ok(format),
+    }
+}
+
+fn request(args: &GenerateArgs, t5_tokens: usize) -> GenerateRequest {
+    GenerateRequest {
+        prompt: args.prompt.clone(),
+        negative_prompt: args.negative_prompt.clone(),
+        width: args.width,
+        height: args.height,
+        steps: args.steps,
+        guidance: args.guidance,
+        seed: args.seed.unwrap_or_else(draw_seed),
+        num_images: args.num_images,
+        t5_tokens,
+    }
+}
+
+/// On a terminal; silent in a pipe.
+fn progress_bar(steps: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:40} step {pos}/{len}  {elapsed} (about {eta} left)");
+    let bar = ProgressBar::new(steps as u64);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}
+
+fn advance(bar: &ProgressBar, step: Step) -> Control {
+    bar.set_position(step.index as u64);
+    Control::Continue
+}
+
+/// What a PNG says of itself.
+fn settings(request: &GenerateRequest, pipeline: &Pipeline) -> Vec<(&'static str, String)> {
+    vec![
+        ("prompt", request.prompt.clone()),
+        ("negative_prompt", request.negative_prompt.clone()),
+        ("seed", request.seed.to_string()),
+        ("steps", request.steps.to_string()),
+        ("guidance", request.guidance.to_string()),
+        ("model", pipeline.card().name.clone()),
+        ("Software", concat!("latentd ", env!("CARGO_PKG_VERSION")).to_owned()),
+    ]
+}
+
+/// One picture goes to `output`, several to `output` with `-1`, `-2`, … before the extension.
+fn write_all(
+    output: &Path,
+    format: Format,
+    pictures: &[Picture],
+    text: &[(&str, String)],
+) -> anyhow::Result<Vec<PathBuf>> {
+    let numbered = |index: usize| {
+        let (stem, extension) = (output.file_stem().unwrap_or_default(), output.extension().unwrap_or_default());
+        let name = format!("{}-{}.{}", stem.to_string_lossy(), index + 1, extension.to_string_lossy());
+        output.with_file_name(name)
+    };
+    let mut paths = Vec::new();
+    for (index, picture) in pictures.iter().enumerate() {
+        let path = if pictures.len() == 1 { output.to_path_buf() } else { numbered(index) };
+        let bytes = picture::encode(picture, format, text)?;
+        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
+fn report(
+    request: &GenerateRequest,
+    generated: &Generated,
+    paths: &[PathBuf],
+    load: f64,
+    encode: f64,
+) -> serde_json::Value {
+    let images: Vec<_> = paths
+        .iter()
+        .zip(&generated.pictures)
+        .map(|(path, picture)| {
+            let (width, height) = (picture.width, picture.height);
+            serde_json::json!({ "path": path, "width": width, "height": height, "seed": request.seed })
+        })
+        .collect();
+    let timings = generated.timings;
+    serde_json::json!({
+        "images": images,
+        "timings": {
+            "load": load,
+            "text": timings.text,
+            "denoise": timings.denoise,
+            "decode": timings.decode,
+            "encode": encode,
+        },
+        "has_nsfw_concepts": vec![false; paths.len()],
+    })
+}

@@ -1,0 +1,113 @@
+//! The fal.ai model API over HTTP. Reaches pictures only through the queue and the storage;
+//! knows neither workers nor engines.
+//!
+//! [`dispatch`] is the table: one arm per kind of call.
+
+mod auth;
+mod body;
+mod call;
+mod error;
+mod fields;
+mod files;
+mod health;
+mod input;
+mod listener;
+mod problem;
+mod run;
+mod status;
+mod stream;
+mod submit;
+mod target;
+mod wire;
+
+pub use listener::listen;
+
+use crate::config::KeyHash;
+use crate::queue::Queue;
+use crate::request::Limits;
+use crate::storage::Storage;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, Method, Request, header};
+use axum::response::{IntoResponse, Response};
+use call::Call;
+use error::ApiError;
+use std::sync::Arc;
+use std::time::Duration;
+use target::Target;
+use tokio::sync::watch;
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
+use url::Url;
+
+/// Names the request on every answer; clients report it as theirs.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-fal-request-id");
+
+/// What the API stands on.
+pub struct Api {
+    /// Where requests go.
+    pub queue: Queue,
+    /// Where files come from.
+    pub storage: Storage,
+    /// What the model can paint.
+    pub limits: Limits,
+    /// Keys that open the API; empty: it is open.
+    pub keys: Vec<KeyHash>,
+    /// Where clients reach the server; `None`: where their request says they did.
+    pub public_url: Option<Url>,
+    /// Waiting requests above which new ones are refused.
+    pub max_queue: u64,
+    /// Refuse invalid input at submit.
+    pub validate_on_submit: bool,
+    /// Turns true when the server stops: no new work is accepted then.
+    pub closing: watch::Receiver<bool>,
+}
+
+/// The service of every path.
+pub fn router(api: Api) -> Router {
+    Router::new().fallback(dispatch).with_state(Arc::new(api)).layer(cors())
+}
+
+/// Answers a call, names it, and turns errors into answers.
+async fn dispatch(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    let mut response = serve(&api, request).await.unwrap_or_else(IntoResponse::into_response);
+    response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_header(uuid::Uuid::new_v4()));
+    response
+}
+
+/// The table of the API.
+async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let call = Call::resolve(api, &parts);
+    if !call.as_ref().is_ok_and(|call| call::is_public(&parts.method, &call.target)) {
+        auth::check(&api.keys, &parts.headers)?;
+    }
+    let call = call?;
+    match &call.target {
+        Target::Submit(application) => submit::submit(api, &call, application, &parts.headers, body).await,
+        Target::Run(application) => run::run(api, &call, application, &parts.headers, body).await,
+        Target::Status(id) => status::status(api, &call, *id).await,
+        Target::StatusStream(id) => stream::status(api, call.clone(), *id).await,
+        Target::Result(id) => status::result(api, &call, *id).await,
+        Target::Cancel(id) => status::cancel(api, *id).await,
+        Target::File(key) => files::get(api, key, &parts.headers).await,
+        Target::Live => health::live(api).await,
+        Target::Ready => health::ready(api).await,
+        Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),
+    }
+}
+
+fn id_header(id: impl std::fmt::Display) -> HeaderValue {
+    HeaderValue::try_from(id.to_string()).expect("an id is hex digits and dashes")
+}
+
+/// Pages of any origin may call: keys travel in a header that pages must know, not in cookies.
+fn cors() -> CorsLayer {
+    let exposed = ["x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "x-fal-billable-units"];
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(exposed.map(HeaderName::from_static).into_iter().chain([header::RETRY_AFTER]).collect::<Vec<_>>())
+        .max_age(Duration::from_secs(86_400))
+}

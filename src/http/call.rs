@@ -1,0 +1,120 @@
+//! One call, understood: its target, its query, and how its answer names URLs.
+
+use super::Api;
+use super::error::ApiError;
+use super::target::{self, Mount, Target};
+use crate::queue::RequestId;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, header};
+use std::borrow::Cow;
+use url::Url;
+
+/// Carries the URL that a client would have called, were it not set to call us.
+const TARGET_URL: &str = "x-fal-target-url";
+
+/// A call whose target is known.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    pub(super) target: Target,
+    pub(super) links: Links,
+    query: String,
+}
+
+/// Renders the URLs of an answer below the scheme, host and prefix that the client used.
+#[derive(Debug, Clone)]
+pub(super) struct Links {
+    origin: String,
+    mount: Mount,
+}
+
+impl Call {
+    /// Understands a call: by its own URL, or on the proxy path by the URL in its header.
+    pub(super) fn resolve(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
+        let host = host_of(parts)?;
+        let origin = match &api.public_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{host}"),
+        };
+        let (target, mount) = target::resolve(&parts.method, &host, parts.uri.path())?;
+        if target == Target::Proxy {
+            return Self::proxied(api, parts, &host, origin);
+        }
+        let query = parts.uri.query().unwrap_or_default().to_owned();
+        Ok(Self { target, links: Links { origin, mount }, query })
+    }
+
+    /// The header decides; it is read and never dialled.
+    fn proxied(api: &Api, parts: &Parts, host: &str, origin: String) -> Result<Self, ApiError> {
+        let url = target_url(&parts.headers)?;
+        let (prefix, fal) = match url.host_str().unwrap_or_default() {
+            "queue.fal.run" => ("/queue", true),
+            "fal.run" => ("/run", true),
+            _ if is_ours(api, host, &url) => ("", false),
+            other => return Err(ApiError::BadRequest(format!("{TARGET_URL} names {other}, which is not served here"))),
+        };
+        let (target, mount) = target::resolve(&parts.method, host, &format!("{prefix}{}", url.path()))?;
+        if target == Target::Proxy || (fal && matches!(target, Target::Live | Target::Ready)) {
+            return Err(ApiError::BadRequest(format!("{TARGET_URL} names the proxy itself")));
+        }
+        Ok(Self { target, links: Links { origin, mount }, query: url.query().unwrap_or_default().to_owned() })
+    }
+
+    /// The value of a query parameter, decoded.
+    pub(super) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        url::form_urlencoded::parse(self.query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// Does a switch in the query read `1` or `true`?
+    pub(super) fn switch(&self, name: &str) -> bool {
+        self.parameter(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true"))
+    }
+}
+
+impl Links {
+    /// The URL of a request; its other URLs lie below it.
+    pub(super) fn request(&self, application: &str, id: RequestId) -> String {
+        format!("{}{}/{application}/requests/{id}", self.origin, self.mount.prefix())
+    }
+
+    /// The URL of a stored file.
+    pub(super) fn file(&self, key: &str) -> String {
+        format!("{}/files/{key}", self.origin)
+    }
+}
+
+/// The host that the client addressed, with its port.
+fn host_of(parts: &Parts) -> Result<String, ApiError> {
+    let named = parts.uri.authority().map(|authority| authority.as_str());
+    let named = named.or_else(|| parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()));
+    let host = named.unwrap_or("localhost");
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    if host.is_empty() || !host.bytes().all(plain) {
+        return Err(ApiError::BadRequest("the Host header is not a host name".into()));
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+fn target_url(headers: &HeaderMap) -> Result<Url, ApiError> {
+    let Some(value) = headers.get(TARGET_URL) else {
+        return Err(ApiError::BadRequest(format!("the {TARGET_URL} header is missing")));
+    };
+    let url = value.to_str().ok().and_then(|text| Url::parse(text).ok());
+    match url.filter(|url| matches!(url.scheme(), "http" | "https")) {
+        Some(url) => Ok(url),
+        None => Err(ApiError::BadRequest(format!("the {TARGET_URL} header is not a URL"))),
+    }
+}
+
+/// Does the URL name this server, as the client or the operator calls it?
+fn is_ours(api: &Api, host: &str, url: &Url) -> bool {
+    let place = |url: &Url| (url.host_str().map(str::to_owned), url.port_or_known_default());
+    let called = Url::parse(&format!("http://{host}")).ok();
+    let public = api.public_url.as_ref();
+    called.as_ref().into_iter().chain(public).any(|ours| place(ours) == place(url))
+}
+
+/// `true` for calls that need no key.
+pub(super) fn is_public(method: &Method, target: &Target) -> bool {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    reads && matches!(target, Target::File(_) | Target::Live | Target::Ready)
+}

@@ -1,0 +1,167 @@
+//! Every error a client can see, and the one place that turns errors into answers.
+
+use super::problem::Problem;
+use crate::queue::{Failure, FailureKind, QueueError};
+use crate::storage::StorageError;
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// Machine-readable class of an error, in a header beside the body.
+pub(super) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-fal-error-type");
+
+/// Seconds after which a refused client may try again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// Why a call was not served.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    Unauthorized,
+    UnknownApplication(String),
+    UnknownPath(String),
+    UnknownRequest,
+    UnknownCancel,
+    StillInProgress,
+    MethodNotAllowed(&'static str),
+    BadRequest(String),
+    Invalid(Vec<Problem>),
+    BodyTooLarge(usize),
+    BodyTooSlow,
+    Closing,
+    QueueFull(u64),
+    LongerThanAsked(u64),
+    NoSuchRange(u64),
+    /// Told to the log only.
+    Internal(String),
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl From<StorageError> for ApiError {
+    fn from(error: StorageError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Self::Internal(message) = &self {
+            tracing::error!("{message}");
+        }
+        let (status, class, body) = self.answer();
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(class) = class {
+            headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
+        }
+        self.add_headers(headers);
+        response
+    }
+}
+
+impl ApiError {
+    /// Status, class and body.
+    fn answer(&self) -> (StatusCode, Option<&'static str>, Value) {
+        use StatusCode as S;
+        let plain = |status, class: &'static str, detail: String| {
+            (status, Some(class), json!({ "detail": detail, "error_type": class }))
+        };
+        match self {
+            Self::Unauthorized => {
+                let detail = "Authentication is required to access this application: send `Authorization: Key …`";
+                (S::UNAUTHORIZED, None, json!({ "detail": detail }))
+            }
+            Self::UnknownApplication(name) => {
+                (S::NOT_FOUND, None, json!({ "detail": format!("Application {name:?} not found") }))
+            }
+            Self::UnknownPath(path) => (S::NOT_FOUND, None, json!({ "detail": format!("Path {path} not found") })),
+            Self::UnknownRequest => {
+                (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND", "detail": "Request not found" }))
+            }
+            Self::UnknownCancel => (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND" })),
+            Self::StillInProgress => (S::BAD_REQUEST, None, json!({ "detail": "Request is still in progress" })),
+            Self::MethodNotAllowed(_) => (S::METHOD_NOT_ALLOWED, None, json!({ "detail": "Method Not Allowed" })),
+            Self::BadRequest(detail) => plain(S::BAD_REQUEST, "bad_request", detail.clone()),
+            Self::Invalid(problems) => (S::UNPROCESSABLE_ENTITY, None, json!({ "detail": problems })),
+            Self::BodyTooLarge(max) => {
+                plain(S::PAYLOAD_TOO_LARGE, "bad_request", format!("the body is larger than {max} bytes"))
+            }
+            Self::BodyTooSlow => plain(S::REQUEST_TIMEOUT, "bad_request", "the body did not arrive in time".into()),
+            Self::Closing => plain(S::SERVICE_UNAVAILABLE, "runner_scheduling_failure", "the server is stopping".into()),
+            Self::QueueFull(waiting) => {
+                let detail = format!("the queue is full: {waiting} requests wait");
+                plain(S::SERVICE_UNAVAILABLE, "runner_scheduling_failure", detail)
+            }
+            Self::LongerThanAsked(waiting) => {
+                let detail = format!("the queue is longer than asked for: {waiting} requests wait");
+                plain(S::TOO_MANY_REQUESTS, "bad_request", detail)
+            }
+            Self::NoSuchRange(_) => {
+                plain(S::RANGE_NOT_SATISFIABLE, "bad_request", "the file has no such range".into())
+            }
+            Self::Internal(_) => {
+                plain(S::INTERNAL_SERVER_ERROR, "internal_error", "internal error: see the server's log".into())
+            }
+        }
+    }
+
+    fn add_headers(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Key"));
+            }
+            Self::MethodNotAllowed(allowed) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Closing | Self::QueueFull(_) | Self::LongerThanAsked(_) => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            Self::NoSuchRange(size) => {
+                let range = HeaderValue::try_from(format!("bytes */{size}"));
+                headers.insert(header::CONTENT_RANGE, range.expect("digits are a header value"));
+            }
+            Self::UnknownApplication(_)
+            | Self::UnknownPath(_)
+            | Self::UnknownRequest
+            | Self::UnknownCancel
+            | Self::StillInProgress
+            | Self::BadRequest(_)
+            | Self::Invalid(_)
+            | Self::BodyTooLarge(_)
+            | Self::BodyTooSlow
+            | Self::Internal(_) => {}
+        }
+    }
+}
+
+/// The class of a failed request, and the line that its status shows.
+pub(super) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, String) {
+    match kind {
+        FailureKind::Invalid => ("bad_request", "Invalid status code: 422".into()),
+        FailureKind::Cancelled => ("client_cancelled", message.into()),
+        FailureKind::ClientGone => ("client_disconnected", message.into()),
+        FailureKind::Engine | FailureKind::WorkerLost => ("runner_server_error", message.into()),
+    }
+}
+
+/// What the result of a failed request is.
+pub(super) fn failure_response(failure: Failure) -> Response {
+    let (class, _) = failure_words(failure.kind, &failure.message);
+    let status = match failure.kind {
+        FailureKind::Invalid => {
+            let detail = failure.detail.unwrap_or_else(|| json!([Problem::of_request(&failure.message)]));
+            return (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": detail }))).into_response();
+        }
+        // nginx's "client closed request", which fal uses too.
+        FailureKind::Cancelled | FailureKind::ClientGone => StatusCode::from_u16(499),
+        FailureKind::Engine | FailureKind::WorkerLost => Ok(StatusCode::INTERNAL_SERVER_ERROR),
+    };
+    let status = status.expect("499 is a status code");
+    let body = json!({ "detail": failure.message, "error_type": class });
+    (status, [(ERROR_TYPE, class)], Json(body)).into_response()
+}

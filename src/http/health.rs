@@ -1,0 +1,32 @@
+//! Is the server alive, and can it paint? Ready means that a worker said so lately, not that a
+//! process exists.
+
+use super::Api;
+use super::error::ApiError;
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+use std::time::Duration;
+
+/// A worker beats every five seconds; after three missed beats it does not count.
+const BEAT_AGE: Duration = Duration::from_secs(17);
+
+/// `GET /health/live`: the process answers and its database can be read.
+pub(super) async fn live(api: &Api) -> Result<Response, ApiError> {
+    api.queue.live_workers(BEAT_AGE).await?;
+    Ok(Json(json!({ "status": "live" })).into_response())
+}
+
+/// `GET /health/ready`: at least one worker has its model loaded and new work is accepted.
+pub(super) async fn ready(api: &Api) -> Result<Response, ApiError> {
+    let (ready, all) = api.queue.live_workers(BEAT_AGE).await?;
+    let (code, word) = match (*api.closing.borrow(), ready, all) {
+        (true, ..) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        (false, 1.., _) => (StatusCode::OK, "ready"),
+        (false, 0, 1..) => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
+        (false, 0, 0) => (StatusCode::SERVICE_UNAVAILABLE, "no worker"),
+    };
+    let body = json!({ "status": word, "workers": { "ready": ready, "loading": all.saturating_sub(ready) } });
+    Ok((code, Json(body)).into_response())
+}

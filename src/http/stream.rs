@@ -1,0 +1,94 @@
+//! `GET …/status/stream`: server-sent events, one per change, until the request is over.
+//!
+//! Lines end in LF throughout, whatever `Accept` says; each event carries only new log lines,
+//! because clients append them.
+
+use super::call::Call;
+use super::error::ApiError;
+use super::wire::StatusBody;
+use super::{Api, REQUEST_ID, id_header};
+use crate::queue::events::signal_or;
+use crate::queue::{QueueError, RequestId};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A comment is sent after this long without an event.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How long to trust that a change is signalled.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Streams the status.
+pub(super) async fn status(api: &Arc<Api>, call: Call, id: RequestId) -> Result<Response, ApiError> {
+    if api.queue.status(id).await?.is_none() {
+        return Err(ApiError::UnknownRequest);
+    }
+    let watcher = Watcher {
+        moved: api.queue.events().moved(),
+        with_logs: call.switch("logs"),
+        api: api.clone(),
+        call,
+        id,
+        last_line: 0,
+        shown: None,
+    };
+    let events = stream::unfold(Some(watcher), |watcher| async move {
+        let mut watcher = watcher?;
+        match watcher.next().await {
+            Ok(body) => {
+                let event = Event::default().json_data(&body);
+                Some((event, (!body.is_final()).then_some(watcher)))
+            }
+            Err(error) => {
+                tracing::error!(%error, "a status stream ends early");
+                None
+            }
+        }
+    });
+    let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    Ok(([(REQUEST_ID, id_header(id))], sse).into_response())
+}
+
+/// Knows what a stream has shown so far.
+struct Watcher {
+    api: Arc<Api>,
+    call: Call,
+    id: RequestId,
+    moved: watch::Receiver<u64>,
+    with_logs: bool,
+    last_line: i64,
+    shown: Option<StatusBody>,
+}
+
+impl Watcher {
+    /// Waits until there is something new.
+    async fn next(&mut self) -> Result<StatusBody, QueueError> {
+        loop {
+            self.moved.mark_unchanged();
+            if let Some(body) = self.look().await? {
+                return Ok(body);
+            }
+            signal_or(&mut self.moved, POLL).await;
+        }
+    }
+
+    async fn look(&mut self) -> Result<Option<StatusBody>, QueueError> {
+        let queue = &self.api.queue;
+        let Some(status) = queue.status(self.id).await? else {
+            return Err(QueueError::Corrupt("a request that vanished while it was watched".into()));
+        };
+        let lines = if self.with_logs { queue.logs(self.id, self.last_line).await? } else { Vec::new() };
+        let body = StatusBody::new(&self.call.links, &status, &lines);
+        let bare = body.without_logs();
+        if lines.is_empty() && self.shown.as_ref() == Some(&bare) {
+            return Ok(None);
+        }
+        self.last_line = lines.last().map_or(self.last_line, |line| line.seq);
+        self.shown = Some(bare);
+        Ok(Some(body))
+    }
+}

@@ -1,0 +1,106 @@
+//! `POST queue.fal.run/{application}`: accept a request and say where to ask about it.
+
+use super::call::Call;
+use super::error::ApiError;
+use super::problem::Problem;
+use super::target::Application;
+use super::wire::Submitted;
+use super::{Api, REQUEST_ID, body, id_header, input};
+use crate::queue::{Failure, FailureKind, NewRequest, Origin, Priority, Submission};
+use crate::request::ImageRequest;
+use axum::Json;
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// The endpoint served here.
+const APPLICATION: &str = "fal-ai/stable-diffusion-v35-large";
+
+/// Its paths that take the same input.
+const PATHS: [&str; 2] = ["", "turbo"];
+
+/// Accepts a request. Input that the model refuses is accepted too, as on fal: the refusal is its result.
+pub(super) async fn submit(
+    api: &Api,
+    call: &Call,
+    application: &Application,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let input = accept(api, call, application, body).await?;
+    let (id, ahead) = match input::read(&input, &api.limits) {
+        Ok(request) => enqueue(api, call, application, headers, &request, Origin::Queued).await?,
+        Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
+        Err(problems) => {
+            let new = new_request(api, application, headers, Value::Null, Origin::Queued);
+            (api.queue.submit_failed(&new, &refusal(&problems)).await?, 0)
+        }
+    };
+    let answer = Submitted::new(&call.links, &application.id, id, ahead);
+    Ok(([(REQUEST_ID, id_header(id))], Json(answer)).into_response())
+}
+
+/// What must hold before the input is looked at; returns the input.
+pub(super) async fn accept(
+    api: &Api,
+    call: &Call,
+    application: &Application,
+    body: Body,
+) -> Result<Value, ApiError> {
+    if application.id != APPLICATION {
+        return Err(ApiError::UnknownApplication(application.alias().to_owned()));
+    }
+    if !PATHS.contains(&application.path.as_str()) {
+        return Err(ApiError::UnknownPath(format!("/{}", application.path)));
+    }
+    if call.parameter("fal_webhook").is_some_and(|url| !url.is_empty()) {
+        let words = "fal_webhook: webhooks are not supported yet; poll status_url or stream it instead";
+        return Err(ApiError::BadRequest(words.into()));
+    }
+    if *api.closing.borrow() {
+        return Err(ApiError::Closing);
+    }
+    body::json(body).await
+}
+
+/// Puts a valid request into the queue, unless too many wait.
+pub(super) async fn enqueue(
+    api: &Api,
+    call: &Call,
+    application: &Application,
+    headers: &HeaderMap,
+    request: &ImageRequest,
+    origin: Origin,
+) -> Result<(crate::queue::RequestId, u64), ApiError> {
+    let asked: Option<u64> = call.parameter("fal_max_queue_length").and_then(|length| length.parse().ok());
+    let mut new = new_request(api, application, headers, json!(request), origin);
+    // fal refuses when the queue is longer than asked for, so one more than that is too many.
+    new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
+    match api.queue.submit(&new).await? {
+        Submission::Accepted { id, ahead } => Ok((id, ahead)),
+        Submission::Full { waiting } if waiting >= api.max_queue => Err(ApiError::QueueFull(waiting)),
+        Submission::Full { waiting } => Err(ApiError::LongerThanAsked(waiting)),
+    }
+}
+
+fn new_request(
+    api: &Api,
+    application: &Application,
+    headers: &HeaderMap,
+    body: Value,
+    origin: Origin,
+) -> NewRequest {
+    let low = headers.get("x-fal-queue-priority").is_some_and(|value| value.as_bytes() == b"low");
+    NewRequest {
+        endpoint: application.id.clone(),
+        origin,
+        priority: if low { Priority::Low } else { Priority::Normal },
+        body,
+        max_waiting: Some(api.max_queue),
+    }
+}
+
+fn refusal(problems: &[Problem]) -> Failure {
+    Failure { detail: Some(json!(problems)), ..Failure::of(FailureKind::Invalid) }
+}

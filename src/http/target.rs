@@ -1,0 +1,163 @@
+//! What a call is for, told by its method, host and path alone.
+//!
+//! `queue.fal.run` and `fal.run` have the same paths. Here the first is the prefix `/queue/` or
+//! a host that begins with `queue.`, the second is `/run/` or the bare path. Below either, a
+//! path with `requests/{id}` is about that request, whatever stands before it.
+
+use super::error::ApiError;
+use crate::queue::RequestId;
+use crate::storage::FileKey;
+use axum::http::Method;
+
+/// Below which prefix a call came, so that its answer can name URLs below the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mount {
+    Bare,
+    Queue,
+    Run,
+}
+
+impl Mount {
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            Self::Bare => "",
+            Self::Queue => "/queue",
+            Self::Run => "/run",
+        }
+    }
+}
+
+/// What a call is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    Submit(Application),
+    Run(Application),
+    Status(RequestId),
+    StatusStream(RequestId),
+    Result(RequestId),
+    Cancel(RequestId),
+    File(FileKey),
+    Live,
+    Ready,
+    Proxy,
+}
+
+/// An endpoint id: `fal-ai/stable-diffusion-v35-large` and what follows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Application {
+    /// Namespace and alias.
+    pub(super) id: String,
+    /// The rest, without a leading slash.
+    pub(super) path: String,
+}
+
+/// Finds the target. Repeated and trailing slashes do not count.
+pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target, Mount), ApiError> {
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let own = match segments.as_slice() {
+        ["health"] | ["health", "ready"] => Some(Target::Ready),
+        ["health", "live"] => Some(Target::Live),
+        ["files", name] => Some(Target::File(FileKey::parse(name).ok_or_else(|| unknown(path))?)),
+        ["api", "fal", "proxy"] => return Ok((Target::Proxy, Mount::Bare)),
+        _ => None,
+    };
+    if let Some(target) = own {
+        allow(method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
+        return Ok((target, Mount::Bare));
+    }
+    let (mount, rest) = match segments.split_first() {
+        Some((&"queue", rest)) => (Mount::Queue, rest),
+        Some((&"run", rest)) => (Mount::Run, rest),
+        _ => (Mount::Bare, segments.as_slice()),
+    };
+    if let Some(at) = rest.iter().position(|segment| *segment == "requests")
+        && let [id, tail @ ..] = &rest[at + 1..]
+    {
+        return Ok((about_request(method, id, tail, path)?, mount));
+    }
+    let application = Application::of(rest).ok_or_else(|| unknown(path))?;
+    allow(method, &[Method::POST], "POST")?;
+    let queued = mount == Mount::Queue || (mount == Mount::Bare && host.starts_with("queue."));
+    Ok((if queued { Target::Submit(application) } else { Target::Run(application) }, mount))
+}
+
+fn about_request(method: &Method, id: &str, tail: &[&str], path: &str) -> Result<Target, ApiError> {
+    let id = id.parse().map_err(|_| ApiError::UnknownRequest);
+    match tail {
+        [] | ["response"] => allow(method, &[Method::GET], "GET").and(id).map(Target::Result),
+        ["status"] => allow(method, &[Method::GET], "GET").and(id).map(Target::Status),
+        ["status", "stream"] => allow(method, &[Method::GET], "GET").and(id).map(Target::StatusStream),
+        ["cancel"] => allow(method, &[Method::PUT], "PUT").and(id.or(Err(ApiError::UnknownCancel))).map(Target::Cancel),
+        _ => Err(unknown(path)),
+    }
+}
+
+impl Application {
+    fn of(segments: &[&str]) -> Option<Self> {
+        let named = segments.len().min(2);
+        (named > 0).then(|| Self { id: segments[..named].join("/"), path: segments[named..].join("/") })
+    }
+
+    /// The name without its namespace.
+    pub(super) fn alias(&self) -> &str {
+        self.id.rsplit('/').next().unwrap_or_default()
+    }
+}
+
+fn allow(method: &Method, allowed: &[Method], words: &'static str) -> Result<(), ApiError> {
+    if allowed.contains(method) { Ok(()) } else { Err(ApiError::MethodNotAllowed(words)) }
+}
+
+fn unknown(path: &str) -> ApiError {
+    ApiError::UnknownPath(path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0190c1a0-0000-7000-8000-000000000000";
+
+    fn of(method: Method, host: &str, path: &str) -> Result<(Target, Mount), ApiError> {
+        resolve(&method, host, path)
+    }
+
+    #[test]
+    fn queue_and_run_are_told_apart_by_prefix_and_host() {
+        let app = |path: &str| Application { id: "a/b".into(), path: path.into() };
+        let cases = [
+            ("localhost", "/queue/a/b", Target::Submit(app("")), Mount::Queue),
+            ("localhost", "/queue/a/b/c/", Target::Submit(app("c")), Mount::Queue),
+            ("queue.localhost:1", "/a/b", Target::Submit(app("")), Mount::Bare),
+            ("queue.localhost", "/run/a/b", Target::Run(app("")), Mount::Run),
+            ("localhost", "/run//a/b/", Target::Run(app("")), Mount::Run),
+            ("localhost", "/a/b", Target::Run(app("")), Mount::Bare),
+        ];
+        for (host, path, target, mount) in cases {
+            assert_eq!(of(Method::POST, host, path).ok(), Some((target, mount)), "{host} {path}");
+        }
+    }
+
+    #[test]
+    fn the_id_alone_decides_below_requests() {
+        let id: RequestId = ID.parse().expect("an id");
+        let cases = [
+            (Method::GET, "", Target::Result(id)),
+            (Method::GET, "/", Target::Result(id)),
+            (Method::GET, "/response", Target::Result(id)),
+            (Method::GET, "/status/", Target::Status(id)),
+            (Method::GET, "/status/stream", Target::StatusStream(id)),
+            (Method::PUT, "/cancel", Target::Cancel(id)),
+        ];
+        for (method, tail, target) in cases {
+            for prefix in ["/queue/a/b", "/run/a", "/workflows/a/b", "", "/queue"] {
+                let path = format!("{prefix}/requests/{ID}{tail}");
+                assert_eq!(of(method.clone(), "h", &path).ok().map(|(t, _)| t), Some(target.clone()), "{path}");
+            }
+        }
+        assert!(matches!(of(Method::GET, "h", "/a/b/requests/nonsense"), Err(ApiError::UnknownRequest)));
+        assert!(matches!(of(Method::GET, "h", &format!("/a/requests/{ID}/cancel")), Err(ApiError::MethodNotAllowed("PUT"))));
+        assert!(matches!(of(Method::GET, "h", "/files/../x"), Err(ApiError::MethodNotAllowed("POST"))));
+        assert!(matches!(of(Method::GET, "h", "/files/x"), Err(ApiError::UnknownPath(_))));
+    }
+}

@@ -1,0 +1,62 @@
+//! `latentd`: runs Stable Diffusion 3.5 on your own machine and speaks the fal.ai model API.
+//!
+//! The map, in the order a request meets the parts:
+//! - [`args`], [`config`]: the command line, spelled, then checked;
+//! - [`serve`](mod@serve), `supervisor`: the server process, and the workers it keeps alive;
+//! - [`http`]: fal's wire; the only place that knows its names;
+//! - [`queue`]: the durable table of requests; the only place that knows SQL;
+//! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
+//! - [`storage`]: where files live; [`request`]: what a valid request and its output are.
+#![forbid(unsafe_code)]
+
+pub mod args;
+pub mod config;
+pub mod data_dir;
+pub mod engine;
+pub mod http;
+mod generate;
+mod listing;
+mod picture;
+pub mod queue;
+pub mod request;
+pub mod serve;
+pub mod storage;
+mod supervisor;
+pub mod worker;
+
+use args::{Cli, Command, ModelsCommand};
+use config::{ConfigError, ServeConfig, WorkerConfig};
+use tracing_subscriber::EnvFilter;
+
+/// Carries out a command.
+///
+/// # Errors
+/// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
+pub fn run(cli: Cli) -> anyhow::Result<()> {
+    log_to_stderr(&cli.log)?;
+    match cli.command {
+        Command::Serve(args) => {
+            let config = ServeConfig::resolve(args)?;
+            Ok(runtime()?.block_on(serve::serve(config))?)
+        }
+        Command::Worker(args) => {
+            let config = WorkerConfig::resolve(args)?;
+            Ok(runtime()?.block_on(worker::run_process(config))?)
+        }
+        Command::Generate(args) => generate::run(args),
+        Command::Models(ModelsCommand::List { json }) => {
+            Ok(listing::list(json)?)
+        }
+    }
+}
+
+/// Two threads are plenty: neither process computes on them.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+fn log_to_stderr(filter: &str) -> Result<(), ConfigError> {
+    let filter = EnvFilter::builder().parse(filter).map_err(|error| ConfigError(format!("--log {filter}: {error}")))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}

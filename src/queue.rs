@@ -1,0 +1,108 @@
+//! The durable queue: one table of requests, claimed by workers, fenced by attempt.
+//!
+//! Who calls what:
+//! - the HTTP side: [`Queue::submit`], [`Queue::cancel`], [`Queue::status`], [`Queue::outcome`],
+//!   [`Queue::logs`], [`Queue::live_workers`];
+//! - a worker: [`Queue::claim`], [`Queue::progress`], [`Queue::verdict`], [`Queue::finish`],
+//!   [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
+//! - whoever watches workers die: [`Queue::reclaim`].
+//!
+//! The queue stores values that it does not interpret and knows neither HTTP nor the engine.
+//! All SQL of the program is below this module.
+
+mod claim;
+mod database;
+pub(crate) mod events;
+mod job;
+mod read;
+mod recover;
+mod submit;
+mod workers;
+
+pub use claim::{Finish, StoredFile, Verdict};
+pub use database::MIN_SQLITE;
+pub use events::Events;
+pub use job::{
+    Claim, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority, RequestId,
+    Status,
+};
+pub use recover::{Lost, Reclaimed};
+pub use submit::{CancelAnswer, Submission};
+pub use workers::WorkerState;
+
+use jiff::Timestamp;
+use sqlx::SqlitePool;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a claim holds without being renewed.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// A request in whose hands this many workers died is failed instead of tried again.
+pub const MAX_DEATHS: i64 = 3;
+
+/// Where the queue reads the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Why the queue could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The database refused or is gone.
+    #[error("queue database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The database holds something this program never writes.
+    #[error("queue database holds {0}")]
+    Corrupt(String),
+    /// The SQLite library has the WAL-reset bug.
+    #[error("SQLite {0} is too old: {MIN_SQLITE} or newer is needed")]
+    OldSqlite(String),
+    /// The database was written by a newer program.
+    #[error("the database has schema version {0}, newer than this program knows; upgrade latentd")]
+    NewerSchema(i64),
+}
+
+/// A handle on the queue; clones share the connections.
+#[derive(Clone)]
+pub struct Queue {
+    writer: SqlitePool,
+    reader: SqlitePool,
+    clock: Clock,
+    events: Events,
+}
+
+impl Queue {
+    /// Opens the SQLite file, creating it and its tables as needed.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or was written by a newer program.
+    pub async fn open(path: &Path, clock: Clock) -> Result<Self, QueueError> {
+        let (writer, reader) = database::open(path).await?;
+        Ok(Self { writer, reader, clock, events: Events::default() })
+    }
+
+    /// Signals between this process's users of the queue.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Closes the connections; the last one out writes the WAL back.
+    pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// The clock in the unit of the tables.
+    fn now_us(&self) -> i64 {
+        self.now().as_microsecond()
+    }
+
+    /// When a claim made or renewed now ends.
+    fn lease_end_us(&self) -> i64 {
+        self.now_us() + i64::try_from(LEASE.as_micros()).expect("a minute fits")
+    }
+}

@@ -1,0 +1,261 @@
+//! A worker's side: take the next request, report, and end it. Every write is fenced by attempt.
+
+use super::job::{Claim, Failure, FailureKind, Level, RequestId};
+use super::{Queue, QueueError, read};
+use serde_json::Value;
+use sqlx::{Row, Sqlite, Transaction};
+
+/// May the worker go on?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Continue,
+    /// The client cancelled: stop and end it as cancelled.
+    Cancelled,
+    /// The request belongs to another attempt, or is over: stop and write nothing.
+    Fenced,
+}
+
+/// What became of an attempt to end a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The end is recorded.
+    Recorded,
+    /// It was cancelled first and is recorded as cancelled.
+    Cancelled,
+    /// The request belongs to another attempt, or is over: nothing was written.
+    Fenced,
+}
+
+/// A file that is durable in storage and belongs to the output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Name in storage.
+    pub key: String,
+    /// MIME type.
+    pub content_type: String,
+    /// Size.
+    pub bytes: u64,
+    /// Digest in hex.
+    pub sha256: String,
+}
+
+const CLAIM: &str = "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?1,
+        lease_until = ?2, started_at = ?3
+    WHERE seq = (SELECT seq FROM requests WHERE state = 'waiting' ORDER BY priority, seq LIMIT 1)
+    RETURNING id, attempt, endpoint, body";
+
+const RENEW: &str = "UPDATE requests SET lease_until = ?3
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running' RETURNING cancel_requested";
+
+const LOG: &str = "INSERT INTO request_logs (request, at, level, message) VALUES (?1, ?2, ?3, ?4)";
+
+const VERDICT: &str = "SELECT cancel_requested FROM requests
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
+
+const FINISH: &str = "UPDATE requests SET state = 'done', finished_at = ?3, worker = NULL,
+        lease_until = NULL, output = ?4
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
+
+const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = ?3, worker = NULL,
+        lease_until = NULL, failure = ?4, failure_message = ?5, failure_detail = ?6
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
+
+const ADD_FILE: &str = "INSERT INTO files (key, request, content_type, bytes, sha256, created_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+const GIVE_BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
+
+impl Queue {
+    /// Takes the next request for `worker`, in one statement.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn claim(&self, worker: &str) -> Result<Option<Claim>, QueueError> {
+        let row = sqlx::query(CLAIM)
+            .bind(worker)
+            .bind(self.lease_end_us())
+            .bind(self.now_us())
+            .fetch_optional(&self.writer)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        self.events.wake_waiters();
+        let id: &str = row.try_get("id")?;
+        Ok(Some(Claim {
+            id: id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?,
+            attempt: row.try_get("attempt")?,
+            endpoint: row.try_get("endpoint")?,
+            body: read::json(row.try_get("body")?)?,
+        }))
+    }
+
+    /// Adds a log line and renews the lease.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn progress(&self, claim: &Claim, level: Level, message: &str) -> Result<Verdict, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let row = sqlx::query(RENEW)
+            .bind(claim.id.to_string())
+            .bind(claim.attempt)
+            .bind(self.lease_end_us())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(row) = row else { return Ok(Verdict::Fenced) };
+        let cancelled: bool = row.try_get(0)?;
+        add_log(&mut tx, claim.id, self.now_us(), level, message).await?;
+        tx.commit().await?;
+        self.events.wake_waiters();
+        Ok(if cancelled { Verdict::Cancelled } else { Verdict::Continue })
+    }
+
+    /// May the worker go on? Only looks.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn verdict(&self, claim: &Claim) -> Result<Verdict, QueueError> {
+        let row = sqlx::query(VERDICT)
+            .bind(claim.id.to_string())
+            .bind(claim.attempt)
+            .fetch_optional(&self.reader)
+            .await?;
+        Ok(match row.map(|row| row.try_get::<bool, _>(0)).transpose()? {
+            None => Verdict::Fenced,
+            Some(true) => Verdict::Cancelled,
+            Some(false) => Verdict::Continue,
+        })
+    }
+
+    /// Records the output and its files, in one transaction.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn finish(
+        &self,
+        claim: &Claim,
+        output: &Value,
+        files: &[StoredFile],
+    ) -> Result<Finish, QueueError> {
+        let now = self.now_us();
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query(FINISH)
+            .bind(claim.id.to_string())
+            .bind(claim.attempt)
+            .bind(now)
+            .bind(output.to_string())
+            .execute(&mut *tx)
+            .await?;
+        let answer = if done.rows_affected() == 1 {
+            for file in files {
+                add_file(&mut tx, claim.id, file, now).await?;
+            }
+            Finish::Recorded
+        } else {
+            end_cancelled(&mut tx, claim, now).await?
+        };
+        tx.commit().await?;
+        self.events.wake_waiters();
+        Ok(answer)
+    }
+
+    /// Records that there will be no output.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn fail(&self, claim: &Claim, failure: &Failure) -> Result<Finish, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let recorded = end_failed(&mut tx, claim, failure, self.now_us()).await?;
+        tx.commit().await?;
+        self.events.wake_waiters();
+        Ok(if recorded { Finish::Recorded } else { Finish::Fenced })
+    }
+
+    /// Puts the request back in its place, as if it had not been tried.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn give_back(&self, claim: &Claim) -> Result<Finish, QueueError> {
+        let now = self.now_us();
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let back = sqlx::query(GIVE_BACK)
+            .bind(claim.id.to_string())
+            .bind(claim.attempt)
+            .execute(&mut *tx)
+            .await?;
+        let answer = match back.rows_affected() {
+            1 => Finish::Recorded,
+            _ => end_cancelled(&mut tx, claim, now).await?,
+        };
+        tx.commit().await?;
+        self.events.wake_waiters();
+        Ok(answer)
+    }
+}
+
+/// Ends a claim whose client cancelled it; [`Finish::Fenced`] when it is not ours any more.
+async fn end_cancelled(
+    tx: &mut Transaction<'_, Sqlite>,
+    claim: &Claim,
+    now_us: i64,
+) -> Result<Finish, QueueError> {
+    let ended = end_failed(tx, claim, &Failure::of(FailureKind::Cancelled), now_us).await?;
+    Ok(if ended { Finish::Cancelled } else { Finish::Fenced })
+}
+
+pub(super) async fn end_failed(
+    tx: &mut Transaction<'_, Sqlite>,
+    claim: &Claim,
+    failure: &Failure,
+    now_us: i64,
+) -> Result<bool, QueueError> {
+    let done = sqlx::query(FAIL)
+        .bind(claim.id.to_string())
+        .bind(claim.attempt)
+        .bind(now_us)
+        .bind(failure.kind.word())
+        .bind(&failure.message)
+        .bind(failure.detail.as_ref().map(ToString::to_string))
+        .execute(&mut **tx)
+        .await?;
+    if done.rows_affected() == 1 {
+        let level = if failure.kind == FailureKind::Cancelled { Level::Info } else { Level::Error };
+        add_log(tx, claim.id, now_us, level, &failure.message).await?;
+    }
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn add_log(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: RequestId,
+    now_us: i64,
+    level: Level,
+    message: &str,
+) -> Result<(), QueueError> {
+    sqlx::query(LOG)
+        .bind(id.to_string())
+        .bind(now_us)
+        .bind(level.word())
+        .bind(message)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn add_file(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: RequestId,
+    file: &StoredFile,
+    now_us: i64,
+) -> Result<(), QueueError> {
+    sqlx::query(ADD_FILE)
+        .bind(&file.key)
+        .bind(id.to_string())
+        .bind(&file.content_type)
+        .bind(i64::try_from(file.bytes).unwrap_or(i64::MAX))
+        .bind(&file.sha256)
+        .bind(now_us)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

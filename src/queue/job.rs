@@ -1,0 +1,227 @@
+//! The nouns of the queue: a request on its way in, in a worker's hands, and done.
+
+use super::QueueError;
+use jiff::Timestamp;
+use serde_json::Value;
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+/// Names a request; sorts by time of acceptance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(Uuid);
+
+impl RequestId {
+    /// A fresh id.
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Default for RequestId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(out)
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(text).map(Self)
+    }
+}
+
+/// Declares an enum that the tables store as a word.
+macro_rules! stored_word {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// The word the tables store.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)+ }
+            }
+
+            pub(super) fn from_word(word: &str) -> Result<Self, QueueError> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    other => Err(QueueError::Corrupt(format!("the unknown {} {other:?}", stringify!($name)))),
+                }
+            }
+        }
+    };
+}
+
+stored_word! {
+    /// Does anybody hold the line for this request?
+    Origin {
+        /// Submitted to the queue: survives everything.
+        Queued = "queued",
+        /// A client waits for the answer: worthless once that client is gone.
+        Direct = "direct",
+    }
+}
+
+stored_word! {
+    /// Why a request has no output.
+    FailureKind {
+        /// The input cannot be served; the detail says why.
+        Invalid = "invalid",
+        /// The client cancelled it.
+        Cancelled = "cancelled",
+        /// The client that waited on the line went away.
+        ClientGone = "client_gone",
+        /// The engine could not make a picture of it.
+        Engine = "engine",
+        /// Too many workers died with it in hand.
+        WorkerLost = "worker_lost",
+    }
+}
+
+stored_word! {
+    /// How much a log line matters.
+    Level {
+        /// Progress.
+        Info = "info",
+        /// Something was repaired.
+        Warn = "warn",
+        /// Something failed.
+        Error = "error",
+    }
+}
+
+/// Who goes first; within one priority the order of acceptance decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// The usual.
+    Normal = 2,
+    /// After everything normal.
+    Low = 3,
+}
+
+/// A request to accept.
+#[derive(Debug, Clone)]
+pub struct NewRequest {
+    /// The application it was sent to.
+    pub endpoint: String,
+    /// Does anybody hold the line?
+    pub origin: Origin,
+    /// Who goes first.
+    pub priority: Priority,
+    /// What the worker needs.
+    pub body: Value,
+    /// Refuse when at least this many requests wait already.
+    pub max_waiting: Option<u64>,
+}
+
+/// One attempt of one request in a worker's hands. Every write with it is refused once another
+/// attempt was made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Claim {
+    /// The request.
+    pub id: RequestId,
+    /// 1 for the first try.
+    pub attempt: i64,
+    /// The application it was sent to.
+    pub endpoint: String,
+    /// As submitted.
+    pub body: Value,
+}
+
+/// Why a request has no output, for people and programs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// The class.
+    pub kind: FailureKind,
+    /// One line.
+    pub message: String,
+    /// More, opaque to the queue.
+    pub detail: Option<Value>,
+}
+
+impl FailureKind {
+    /// One line for people, where nothing more precise is known.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Invalid => "the input cannot be served",
+            Self::Cancelled => "the request was cancelled by the client",
+            Self::ClientGone => "the client went away before the result was ready",
+            Self::Engine => "the engine failed",
+            Self::WorkerLost => "the worker died every time it ran this request; it is not tried again",
+        }
+    }
+}
+
+impl Failure {
+    /// A failure that its class says all about.
+    pub fn of(kind: FailureKind) -> Self {
+        Self { kind, message: kind.message().to_owned(), detail: None }
+    }
+}
+
+/// Where a request is in its life.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Phase {
+    /// In the queue, with this many requests before it.
+    Waiting {
+        /// Requests that start first.
+        ahead: u64,
+    },
+    /// In a worker's hands.
+    Running,
+    /// Over, with an output unless it failed.
+    Done {
+        /// The class and its line, when it failed.
+        failure: Option<(FailureKind, String)>,
+    },
+}
+
+/// What is known of a request without loading its output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// The request.
+    pub id: RequestId,
+    /// The application it was sent to.
+    pub endpoint: String,
+    /// Where it is.
+    pub phase: Phase,
+    /// Claims so far.
+    pub attempt: i64,
+    /// Accepted at.
+    pub created_at: Timestamp,
+    /// Start of the latest attempt.
+    pub started_at: Option<Timestamp>,
+    /// End.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// How a finished request ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// What the worker made, opaque to the queue.
+    Output(Value),
+    /// Why there is none.
+    Failed(Failure),
+}
+
+/// One line of a request's log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogLine {
+    /// Grows with every line of the database; ask for the lines after it.
+    pub seq: i64,
+    /// When.
+    pub at: Timestamp,
+    /// How much it matters.
+    pub level: Level,
+    /// The text.
+    pub message: String,
+}

@@ -1,0 +1,151 @@
+//! Accepting and cancelling: the client's writes.
+
+use super::job::{FailureKind, NewRequest, RequestId};
+use super::{Failure, Queue, QueueError};
+use sqlx::{Row, Sqlite, Transaction};
+
+/// What became of a submitted request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submission {
+    /// Durable, with this many requests before it.
+    Accepted {
+        /// Its name.
+        id: RequestId,
+        /// Requests that start first.
+        ahead: u64,
+    },
+    /// Too many wait already; nothing was stored.
+    Full {
+        /// How many wait.
+        waiting: u64,
+    },
+}
+
+/// What a cancellation achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelAnswer {
+    /// It was waiting and will never run.
+    Removed,
+    /// It is running and stops at its next step.
+    Requested,
+    /// It was over already.
+    AlreadyDone,
+    /// No such request.
+    Unknown,
+}
+
+const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
+
+const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6)";
+
+const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
+        started_at, finished_at, failure, failure_message, failure_detail)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9)";
+
+pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = ?2, worker = NULL,
+        lease_until = NULL, failure = ?3, failure_message = ?4
+    WHERE id = ?1 AND state = 'waiting'";
+
+impl Queue {
+    /// Accepts a request: it is durable when this returns.
+    ///
+    /// # Errors
+    /// When the database refuses; nothing was accepted then.
+    pub async fn submit(&self, new: &NewRequest) -> Result<Submission, QueueError> {
+        let id = RequestId::new();
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let ahead = count_ahead(&mut tx, new.priority as i64).await?;
+        if let Some(max) = new.max_waiting {
+            let waiting = count_ahead(&mut tx, i64::MAX).await?;
+            if waiting >= max {
+                return Ok(Submission::Full { waiting });
+            }
+        }
+        sqlx::query(INSERT)
+            .bind(id.to_string())
+            .bind(&new.endpoint)
+            .bind(new.origin.word())
+            .bind(new.priority as i64)
+            .bind(new.body.to_string())
+            .bind(self.now_us())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        self.events.wake_workers();
+        Ok(Submission::Accepted { id, ahead })
+    }
+
+    /// Records a request that failed before it could wait: accepted, and over at once.
+    ///
+    /// # Errors
+    /// When the database refuses; nothing was accepted then.
+    pub async fn submit_failed(&self, new: &NewRequest, failure: &Failure) -> Result<RequestId, QueueError> {
+        let id = RequestId::new();
+        sqlx::query(INSERT_FAILED)
+            .bind(id.to_string())
+            .bind(&new.endpoint)
+            .bind(new.origin.word())
+            .bind(new.priority as i64)
+            .bind(new.body.to_string())
+            .bind(self.now_us())
+            .bind(failure.kind.word())
+            .bind(&failure.message)
+            .bind(failure.detail.as_ref().map(ToString::to_string))
+            .execute(&self.writer)
+            .await?;
+        Ok(id)
+    }
+
+    /// Cancels: a waiting request never runs, a running one stops at its next step.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn cancel(&self, id: RequestId, kind: FailureKind) -> Result<CancelAnswer, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let state = sqlx::query("SELECT state FROM requests WHERE id = ?1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(state) = state else { return Ok(CancelAnswer::Unknown) };
+        let answer = match state.try_get::<&str, _>(0)? {
+            "waiting" => CancelAnswer::Removed,
+            "running" => CancelAnswer::Requested,
+            _ => return Ok(CancelAnswer::AlreadyDone),
+        };
+        if answer == CancelAnswer::Removed {
+            cancel_waiting(&mut tx, id, kind, self.now_us()).await?;
+        } else {
+            sqlx::query("UPDATE requests SET cancel_requested = 1 WHERE id = ?1")
+                .bind(id.to_string())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        self.events.wake_workers();
+        self.events.wake_waiters();
+        Ok(answer)
+    }
+}
+
+async fn count_ahead(tx: &mut Transaction<'_, Sqlite>, priority: i64) -> Result<u64, QueueError> {
+    let count: i64 = sqlx::query(COUNT_AHEAD).bind(priority).fetch_one(&mut **tx).await?.try_get(0)?;
+    Ok(count.unsigned_abs())
+}
+
+/// Ends a waiting request as cancelled.
+pub(super) async fn cancel_waiting(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: RequestId,
+    kind: FailureKind,
+    now_us: i64,
+) -> Result<(), QueueError> {
+    sqlx::query(CANCEL_DONE)
+        .bind(id.to_string())
+        .bind(now_us)
+        .bind(kind.word())
+        .bind(kind.message())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

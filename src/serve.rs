@@ -1,0 +1,160 @@
+//! `latentd serve`: puts the parts together, and takes them apart in order.
+
+use crate::config::{ModelSource, ServeConfig};
+use crate::data_dir::{self, DataDirError};
+use crate::http::{self, Api};
+use crate::queue::{Lost, Queue, QueueError};
+use crate::request::Limits;
+use crate::storage::{Storage, StorageError};
+use crate::supervisor::{self, Stage};
+use latentd_models::ModelCard;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often leases that ran out are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Why the server could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The queue.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The file storage.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The model's description.
+    #[error(transparent)]
+    Model(#[from] latentd_models::Error),
+    /// The address.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// The rest of the system.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Serves until a signal, then drains: running requests end or go back to the queue.
+///
+/// # Errors
+/// When something the server stands on cannot be opened.
+pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
+    let card = card(&config.model)?;
+    let _lock = data_dir::hold(&config.store.data_dir)?;
+    let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
+    if !config.engines.is_empty() {
+        let orphans = queue.reclaim(Lost::Everything).await?;
+        if orphans.waiting > 0 {
+            tracing::info!(requests = orphans.waiting, "requests that a stopped server left running start again");
+        }
+    }
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| ServeError::Listen(config.listen, error))?;
+    let address = listener.local_addr()?;
+
+    let (closing, is_closing) = watch::channel(false);
+    let api = Api {
+        queue: queue.clone(),
+        storage: Storage::local(&config.store.files)?,
+        limits: limits(&card),
+        keys: config.keys.clone(),
+        public_url: config.public_url.clone(),
+        max_queue: config.max_queue,
+        validate_on_submit: config.validate_on_submit,
+        closing: is_closing,
+    };
+    let (stage, stages) = watch::channel(Stage::Run);
+    tokio::spawn(hear_signals(stage, closing)?);
+    tokio::spawn(sweep(queue.clone()));
+    greet(&config, &card, address);
+
+    let program = std::env::current_exe()?;
+    let (workers_gone, all_gone) = watch::channel(false);
+    let stop = async move { while_false(all_gone).await };
+    let work = async {
+        supervisor::supervise(&config, &program, &queue, stages.clone()).await;
+        let mut stages = stages;
+        let _ = stages.wait_for(|stage| *stage > Stage::Run).await;
+        workers_gone.send_replace(true);
+    };
+    tokio::join!(http::listen(listener, http::router(api), stop), work);
+    queue.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn while_false(mut flag: watch::Receiver<bool>) {
+    let _ = flag.wait_for(|flag| *flag).await;
+}
+
+/// What can be asked of a model.
+fn limits(card: &ModelCard) -> Limits {
+    Limits { size_multiple: card.size_multiple, max_side: card.max_side }
+}
+
+fn card(model: &ModelSource) -> Result<ModelCard, latentd_models::Error> {
+    match model {
+        ModelSource::Mini => ModelCard::builtin(),
+        ModelSource::Directory(path) => ModelCard::read(path),
+    }
+}
+
+/// Turns signals into stages: the first drains, the second ends.
+fn hear_signals(
+    stage: watch::Sender<Stage>,
+    closing: watch::Sender<bool>,
+) -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        for next in [Stage::Drain, Stage::Now] {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tracing::info!(?next, "stopping");
+            closing.send_replace(true);
+            stage.send_replace(next);
+        }
+        stage.closed().await;
+    })
+}
+
+/// Puts back what workers without a supervisor left behind.
+async fn sweep(queue: Queue) {
+    let mut clock = tokio::time::interval(SWEEP);
+    loop {
+        clock.tick().await;
+        match queue.reclaim_expired().await {
+            Ok(reclaimed) if reclaimed.waiting + reclaimed.ended > 0 => {
+                tracing::warn!(?reclaimed, "leases ran out");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "leases not checked"),
+        }
+    }
+}
+
+/// Says where the server is and how to use it.
+fn greet(config: &ServeConfig, card: &ModelCard, address: SocketAddr) {
+    let url = match &config.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None => format!("http://{address}"),
+    };
+    let (key, header) = match config.keys.is_empty() {
+        true => ("local:key", ""),
+        false => ("YOUR_KEY", " -H 'Authorization: Key YOUR_KEY'"),
+    };
+    println!("latentd listens on {url}");
+    let noise = if card.paints_noise { " (random weights: it paints noise, to try everything else)" } else { "" };
+    println!("model: {}{noise}\n", card.name);
+    println!("Try it:");
+    println!("  curl {url}/run/fal-ai/stable-diffusion-v35-large{header} -H 'Content-Type: application/json' \\");
+    println!("    -d '{{\"prompt\": \"a lighthouse at dawn\"}}'\n");
+    println!("Point a program that uses @fal-ai/client here:");
+    println!("  import {{ fal }} from \"@fal-ai/client\";");
+    println!("  fal.config({{ credentials: \"{key}\", proxyUrl: {{ url: \"{url}/api/fal/proxy\", when: \"always\" }} }});\n");
+}

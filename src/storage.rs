@@ -1,0 +1,189 @@
+//! Where finished files live: bytes in, key out. Knows keys, never URLs.
+
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+use uuid::Uuid;
+
+/// Why storage could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The store refused or is gone.
+    #[error("file storage: {0}")]
+    Store(#[from] object_store::Error),
+    /// The directory cannot be made.
+    #[error("file storage: {0}")]
+    Directory(#[from] std::io::Error),
+}
+
+/// The name of a stored file: 32 hex digits and an extension. Cannot name anything else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileKey(String);
+
+impl FileKey {
+    /// A fresh name nobody can guess.
+    pub fn fresh(extension: &str) -> Self {
+        Self(format!("{}.{extension}", Uuid::new_v4().simple()))
+    }
+
+    /// Reads a name that came from outside.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (stem, extension) = text.split_once('.')?;
+        let hex = stem.len() == 32 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        (hex && content_type(extension).is_some()).then(|| Self(text.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// MIME type by extension.
+    pub fn content_type(&self) -> &'static str {
+        let extension = self.0.rsplit('.').next().unwrap_or_default();
+        content_type(extension).unwrap_or("application/octet-stream")
+    }
+}
+
+fn content_type(extension: &str) -> Option<&'static str> {
+    match extension {
+        "jpeg" | "jpg" => Some("image/jpeg"),
+        "png" => Some("image/png"),
+        _ => None,
+    }
+}
+
+/// A part of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Span {
+    /// From the first byte to the last, both included.
+    Within(u64, u64),
+    /// From a byte to the end.
+    From(u64),
+    /// So many bytes before the end.
+    Last(u64),
+}
+
+impl Span {
+    /// The bytes meant, in a file of `size` bytes; `None` when it has none of them.
+    fn of(self, size: u64) -> Option<Range<u64>> {
+        let range = match self {
+            Self::Within(first, last) => first..last.saturating_add(1).min(size),
+            Self::From(first) => first..size,
+            Self::Last(count) => size.saturating_sub(count)..size,
+        };
+        (range.start < range.end).then_some(range)
+    }
+}
+
+/// A stored file, or a part of it.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The bytes and where they lie; `None` when the file has no such part.
+    pub part: Option<(Bytes, Range<u64>)>,
+    /// Size of the whole file.
+    pub size: u64,
+}
+
+/// A handle on the store; clones share it.
+#[derive(Clone)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl Storage {
+    /// Opens a local directory, creating it as needed. Every write is synced to the disk.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub fn local(directory: &Path) -> Result<Self, StorageError> {
+        std::fs::create_dir_all(directory)?;
+        let store = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
+        Ok(Self { store: Arc::new(store) })
+    }
+
+    /// Stores bytes under a key: durable when this returns.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn put(&self, key: &FileKey, bytes: Vec<u8>) -> Result<(), StorageError> {
+        self.store.put(&path_of(key), PutPayload::from(bytes)).await?;
+        Ok(())
+    }
+
+    /// Reads a file or a part of it; `None` when there is no such file.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn get(&self, key: &FileKey, span: Option<Span>) -> Result<Option<Fetched>, StorageError> {
+        let path = path_of(key);
+        let size = match self.store.head(&path).await {
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            meta => meta?.size,
+        };
+        let Some(range) = span.map_or(Some(0..size), |span| span.of(size)) else {
+            return Ok(Some(Fetched { part: None, size }));
+        };
+        let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
+        let bytes = self.store.get_opts(&path, options).await?.bytes().await?;
+        Ok(Some(Fetched { part: Some((bytes, range)), size }))
+    }
+
+    /// Deletes a file; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        match self.store.delete(&path_of(key)).await {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+}
+
+fn path_of(key: &FileKey) -> ObjectPath {
+    ObjectPath::from(key.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_own_names_parse() {
+        let key = FileKey::fresh("png");
+        assert_eq!(FileKey::parse(key.as_str()), Some(key));
+        for name in ["", ".png", "../etc/passwd", "..%2f.png", "a.png", "0123456789abcdef0123456789abcdef.html"] {
+            assert_eq!(FileKey::parse(name), None, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_comes_back_whole_and_in_parts() -> Result<(), StorageError> {
+        let directory = tempfile::tempdir()?;
+        let storage = Storage::local(directory.path())?;
+        let key = FileKey::fresh("jpeg");
+        assert!(storage.get(&key, None).await?.is_none());
+        storage.put(&key, b"0123456789".to_vec()).await?;
+        let cases = [
+            (None, Some((&b"0123456789"[..], 0..10))),
+            (Some(Span::Within(2, 4)), Some((&b"234"[..], 2..5))),
+            (Some(Span::Within(8, 99)), Some((&b"89"[..], 8..10))),
+            (Some(Span::Last(3)), Some((&b"789"[..], 7..10))),
+            (Some(Span::From(10)), None),
+        ];
+        for (span, expected) in cases {
+            let file = storage.get(&key, span).await?.expect("stored");
+            assert_eq!(file.size, 10);
+            assert_eq!(file.part.as_ref().map(|(bytes, range)| (&bytes[..], range.clone())), expected, "{span:?}");
+        }
+        storage.delete(&key).await?;
+        storage.delete(&key).await?;
+        assert!(storage.get(&key, None).await?.is_none());
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! From pixels to a recorded result: encode, store, then one transaction.
+
+use super::{PublishError, Worker};
+use crate::engine::{Generated, Picture};
+use crate::picture;
+use crate::queue::{Claim, Finish, Level, StoredFile};
+use crate::request::{ImageRequest, Output, OutputFormat, OutputImage, Place, StageSeconds};
+use crate::storage::FileKey;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+use std::time::Instant;
+
+/// Publishes the pictures of a claim; on anything but [`Finish::Recorded`] no file is left behind.
+pub(super) async fn publish(
+    worker: &Worker,
+    claim: &Claim,
+    request: &ImageRequest,
+    generated: Generated,
+) -> Result<Finish, PublishError> {
+    let format = match request.format {
+        OutputFormat::Jpeg => picture::Format::Jpeg,
+        OutputFormat::Png => picture::Format::Png,
+    };
+    let started = Instant::now();
+    let (pictures, encoded) = encode_all(generated.pictures, format).await?;
+    let seconds = StageSeconds {
+        text: generated.timings.text,
+        denoise: generated.timings.denoise,
+        decode: generated.timings.decode,
+        encode: started.elapsed().as_secs_f64(),
+    };
+    let mut files = Vec::new();
+    let images = place_all(worker, request, &pictures, encoded, format, &mut files).await;
+    let finish = match images {
+        Ok(images) => record(worker, claim, request, images, seconds, &files).await,
+        Err(error) => Err(error),
+    };
+    if !matches!(finish, Ok(Finish::Recorded)) {
+        discard(worker, &files).await;
+    }
+    finish
+}
+
+async fn encode_all(
+    pictures: Vec<Picture>,
+    format: picture::Format,
+) -> Result<(Vec<Picture>, Vec<Vec<u8>>), PublishError> {
+    let encode = move || {
+        let encoded: Result<Vec<_>, _> =
+            pictures.iter().map(|one| picture::encode(one, format, &[]).map_err(|e| e.to_string())).collect();
+        encoded.map(|encoded| (pictures, encoded))
+    };
+    let joined = tokio::task::spawn_blocking(encode).await;
+    joined.map_err(|error| PublishError::Encode(error.to_string()))?.map_err(PublishError::Encode)
+}
+
+/// Makes the bytes durable, or folds them into the output. `files` lists what was stored so far.
+async fn place_all(
+    worker: &Worker,
+    request: &ImageRequest,
+    pictures: &[Picture],
+    encoded: Vec<Vec<u8>>,
+    format: picture::Format,
+    files: &mut Vec<StoredFile>,
+) -> Result<Vec<OutputImage>, PublishError> {
+    let mut images = Vec::new();
+    for (picture, bytes) in pictures.iter().zip(encoded) {
+        let place = if request.inline {
+            Place::Inline(STANDARD.encode(&bytes))
+        } else {
+            let key = FileKey::fresh(format.extension());
+            files.push(StoredFile {
+                key: key.as_str().to_owned(),
+                content_type: format.content_type().to_owned(),
+                bytes: bytes.len() as u64,
+                sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            });
+            worker.storage.put(&key, bytes).await?;
+            Place::Stored(key.as_str().to_owned())
+        };
+        images.push(OutputImage {
+            place,
+            width: picture.width,
+            height: picture.height,
+            content_type: format.content_type().to_owned(),
+        });
+    }
+    Ok(images)
+}
+
+async fn record(
+    worker: &Worker,
+    claim: &Claim,
+    request: &ImageRequest,
+    images: Vec<OutputImage>,
+    seconds: StageSeconds,
+    files: &[StoredFile],
+) -> Result<Finish, PublishError> {
+    let total = seconds.text + seconds.denoise + seconds.decode + seconds.encode;
+    worker.queue.progress(claim, Level::Info, &format!("done in {total:.2} s")).await?;
+    let output = Output {
+        flagged: vec![false; images.len()],
+        images,
+        seconds,
+        seed: request.seed,
+        prompt: request.prompt.clone(),
+    };
+    let value = serde_json::to_value(output).map_err(|error| PublishError::Encode(error.to_string()))?;
+    Ok(worker.queue.finish(claim, &value, files).await?)
+}
+
+async fn discard(worker: &Worker, files: &[StoredFile]) {
+    for file in files {
+        let Some(key) = FileKey::parse(&file.key) else { continue };
+        if let Err(error) = worker.storage.delete(&key).await {
+            tracing::warn!(key = file.key, %error, "a file without owner stays behind");
+        }
+    }
+}
