@@ -7,9 +7,8 @@
 use crate::cpu::element::Element;
 use crate::cpu::panel::{ByDepth, ByRow, PANEL, Packed, multiply};
 use crate::cpu::view::{Tile, contiguous, tiles};
-use crate::cpu::{by_dtype, math};
+use crate::cpu::{by_dtype, math, vectorized};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// `softmax(q k^T / sqrt(Dh)) v` for each head, every token attending to all.
@@ -115,7 +114,7 @@ fn query_block<T: Element>(qkv: Qkv<'_, T>, tile: Tile<'_, T>, s: &mut Scratch) 
         let scores = &mut s.scores[..keys * PANEL];
         let (data, stride) = block(qkv, (batch, first, 1, head), keys, &mut s.block);
         multiply((ByRow { data, stride }, keys), Packed(&s.queries), head_dim, scores, false);
-        s.softmax.update(scores, &mut s.out);
+        update(&mut s.softmax, scores, &mut s.out);
         let (data, stride) = block(qkv, (batch, first, 2, head), keys, &mut s.block);
         multiply((ByDepth { data, stride }, head_dim), Packed(scores), keys, &mut s.out, true);
     }
@@ -156,42 +155,45 @@ impl Default for Softmax {
     }
 }
 
-impl Softmax {
+vectorized! {
     /// Turns `scores` `[keys, 64]` into `exp(score - max)`, and scales `out` `[Dh, 64]` to the new maximum.
     ///
     /// A NaN score never becomes the maximum but makes its own column's sum, hence output, NaN.
-    fn update(&mut self, scores: &mut [f32], out: &mut [f32]) {
-        Arch::new().dispatch(|| {
-            let (rows, _) = scores.as_chunks_mut::<PANEL>();
-            let mut max = self.max;
-            for row in rows.iter() {
-                for (m, s) in max.iter_mut().zip(row) {
-                    *m = if *s > *m { *s } else { *m };
+    fn update<'a>(softmax: &'a mut Softmax, scores: &'a mut [f32], out: &'a mut [f32]) {
+        let (rows, _) = scores.as_chunks_mut::<PANEL>();
+        let mut max = softmax.max;
+        for row in rows.iter() {
+            for (m, s) in max.iter_mut().zip(row) {
+                *m = if *s > *m { *s } else { *m };
+            }
+        }
+        // While every score so far is -inf, nothing may be subtracted: -inf - -inf is NaN.
+        let mut shift = max;
+        for shift in &mut shift {
+            *shift = if *shift == f32::NEG_INFINITY { 0.0 } else { *shift };
+        }
+        let mut decay = [0f32; PANEL];
+        for ((d, old), new) in decay.iter_mut().zip(&softmax.max).zip(&shift) {
+            *d = math::exp(old - new);
+        }
+        let mut sum = [0f32; PANEL];
+        for row in rows.iter_mut() {
+            for ((s, shift), sum) in row.iter_mut().zip(&shift).zip(&mut sum) {
+                *s = math::exp(*s - shift);
+                *sum += *s;
+            }
+        }
+        for ((total, decay), sum) in softmax.sum.iter_mut().zip(&decay).zip(&sum) {
+            *total = total.mul_add(*decay, *sum);
+        }
+        if max != softmax.max {
+            for row in out.as_chunks_mut::<PANEL>().0 {
+                for (o, d) in row.iter_mut().zip(&decay) {
+                    *o *= d;
                 }
             }
-            // While every score so far is -inf, nothing may be subtracted: -inf - -inf is NaN.
-            let shift = max.map(|m| if m == f32::NEG_INFINITY { 0.0 } else { m });
-            let mut decay = [0f32; PANEL];
-            for ((d, old), new) in decay.iter_mut().zip(&self.max).zip(&shift) {
-                *d = math::exp(old - new);
-            }
-            let mut sum = [0f32; PANEL];
-            for row in rows.iter_mut() {
-                for ((s, shift), sum) in row.iter_mut().zip(&shift).zip(&mut sum) {
-                    *s = math::exp(*s - shift);
-                    *sum += *s;
-                }
-            }
-            for ((total, decay), sum) in self.sum.iter_mut().zip(&decay).zip(&sum) {
-                *total = total.mul_add(*decay, *sum);
-            }
-            if max != self.max {
-                for row in out.as_chunks_mut::<PANEL>().0 {
-                    row.iter_mut().zip(&decay).for_each(|(o, d)| *o *= d);
-                }
-            }
-            self.max = max;
-        });
+        }
+        softmax.max = max;
     }
 }
 

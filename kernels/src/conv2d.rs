@@ -5,12 +5,11 @@
 //! buffer, in which the pixels that one kernel position sees are runs of consecutive floats. The product
 //! with the weights is then [`multiply`] over a [`Gather`] panel, the depth being (channel, ky, kx).
 
-use crate::cpu::by_dtype;
 use crate::cpu::element::Element;
 use crate::cpu::panel::{ByRow, CHUNK, Gather, PANEL, multiply};
 use crate::cpu::view::{Tile, contiguous, tiles};
+use crate::cpu::{by_dtype, vectorized};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// How a convolution moves over its input.
@@ -226,13 +225,21 @@ fn band<T: Element>(
                 let right = Gather { data: &scratch.input, chunks: offsets, steps: &buffer.steps };
                 multiply((left, outs.len()), right, depth, acc, false);
                 for ((out, acc), bias) in outs.iter_mut().zip(acc.chunks_mut(PANEL)).zip(&bias[first..]) {
-                    Arch::new().dispatch(|| acc.iter_mut().for_each(|v| *v += bias));
+                    add_bias(acc, *bias);
                     for (chunk, acc) in panel.iter().zip(acc.chunks(CHUNK)) {
                         let start = chunk.row * width + column + chunk.column;
                         T::store(&acc[..chunk.width], &mut out[start..][..chunk.width]);
                     }
                 }
             }
+        }
+    }
+}
+
+vectorized! {
+    fn add_bias<'a>(acc: &'a mut [f32], bias: f32) {
+        for v in acc {
+            *v += bias;
         }
     }
 }

@@ -26,3 +26,29 @@ macro_rules! by_dtype {
     };
 }
 pub(crate) use by_dtype;
+
+/// Defines a function whose body is compiled for the widest vectors of the machine at hand.
+///
+/// The body must be plain loops over `inline(always)` functions: a closure in it may stay a call of its
+/// own, and would then be compiled for the baseline machine.
+macro_rules! vectorized {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$lt:lifetime>($($arg:ident: $ty:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        $vis fn $name<$lt>($($arg: $ty),*) {
+            struct Op<$lt> {
+                $($arg: $ty),*
+            }
+            impl<$lt> pulp::WithSimd for Op<$lt> {
+                type Output = ();
+
+                #[inline(always)]
+                fn with_simd<S: pulp::Simd>(self, _: S) {
+                    let Self { $($arg),* } = self;
+                    $body
+                }
+            }
+            pulp::Arch::new().dispatch(Op { $($arg),* });
+        }
+    };
+}
+pub(crate) use vectorized;

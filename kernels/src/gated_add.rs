@@ -2,9 +2,8 @@
 
 use crate::cpu::element::Element;
 use crate::cpu::view::{Rows, contiguous};
-use crate::cpu::{ROWS_TASK_ELEMENTS, by_dtype};
+use crate::cpu::{ROWS_TASK_ELEMENTS, by_dtype, vectorized};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// `x + mods[:, gate] * y`.
@@ -85,12 +84,12 @@ fn forward<T: Element>(
     Ok((T::to_cpu_storage_owned(out), xl.shape().clone()))
 }
 
-fn add(x: &[f32], y: &[f32], gate: &[f32], out: &mut [f32]) {
-    Arch::new().dispatch(|| {
+vectorized! {
+    fn add<'a>(x: &'a [f32], y: &'a [f32], gate: &'a [f32], out: &'a mut [f32]) {
         for (((out, x), y), gate) in out.iter_mut().zip(x).zip(y).zip(gate) {
             *out = gate.mul_add(*y, *x);
         }
-    });
+    }
 }
 
 #[cfg(test)]

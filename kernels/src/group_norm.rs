@@ -3,10 +3,9 @@
 use crate::cpu::element::Element;
 use crate::cpu::math::Moments;
 use crate::cpu::view::contiguous;
-use crate::cpu::{by_dtype, math};
+use crate::cpu::{by_dtype, math, vectorized};
 use crate::linear::Activation;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// `act((x - mean) / sqrt(variance + eps) * w + b)`, mean and variance over each group of channels.
@@ -100,7 +99,7 @@ fn one_group<T: Element>(op: &GroupNorm, x: &[T], (w, b): (&[T], &[T]), area: us
     let mut moments = Moments::default();
     for block in x.chunks(BLOCK) {
         let block = T::as_f32(block, &mut widened);
-        Arch::new().dispatch(|| moments.add(block));
+        add_moments(&mut moments, block);
     }
     let inverse = 1.0 / (moments.variance() + op.eps).sqrt();
     let mut result = vec![0f32; BLOCK.min(area)];
@@ -112,7 +111,8 @@ fn one_group<T: Element>(op: &GroupNorm, x: &[T], (w, b): (&[T], &[T]), area: us
         let affine = Affine { center, scale: scale as f32, shift: shift as f32 };
         for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
             let result = &mut result[..x.len()];
-            affine.apply(T::as_f32(x, &mut widened), op.silu, result);
+            let map = if op.silu { apply_silu } else { apply };
+            map(&affine, T::as_f32(x, &mut widened), result);
             T::store(result, out);
         }
     }
@@ -126,19 +126,31 @@ struct Affine {
 }
 
 impl Affine {
-    fn apply(&self, x: &[f32], silu: bool, out: &mut [f32]) {
-        Arch::new().dispatch(|| {
-            if silu {
-                out.iter_mut().zip(x).for_each(|(out, x)| *out = math::silu(self.at(*x)));
-            } else {
-                out.iter_mut().zip(x).for_each(|(out, x)| *out = self.at(*x));
-            }
-        });
-    }
-
     #[inline(always)]
     fn at(&self, x: f32) -> f32 {
         (x - self.center).mul_add(self.scale, self.shift)
+    }
+}
+
+vectorized! {
+    fn add_moments<'a>(moments: &'a mut Moments, x: &'a [f32]) {
+        moments.add(x);
+    }
+}
+
+vectorized! {
+    fn apply<'a>(affine: &'a Affine, x: &'a [f32], out: &'a mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = affine.at(*x);
+        }
+    }
+}
+
+vectorized! {
+    fn apply_silu<'a>(affine: &'a Affine, x: &'a [f32], out: &'a mut [f32]) {
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = math::silu(affine.at(*x));
+        }
     }
 }
 

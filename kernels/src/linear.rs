@@ -3,9 +3,8 @@
 use crate::cpu::element::Element;
 use crate::cpu::panel::{ByRow, PANEL, Packed, multiply};
 use crate::cpu::view::{Rows, Tile, contiguous, tiles};
-use crate::cpu::{by_dtype, math};
+use crate::cpu::{by_dtype, math, vectorized};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// What a linear layer applies to each of its outputs.
@@ -201,22 +200,47 @@ fn pack<T: Element>(w: &[T], depth: usize, column: usize, panel: &mut Vec<f32>) 
 
 /// Adds the bias to each row of `acc` `[rows, 64]` and applies the activation.
 fn finish(acc: &mut [f32], bias: &[f32], act: Activation) {
-    let arch = Arch::new();
-    arch.dispatch(|| {
-        for row in acc.chunks_exact_mut(PANEL) {
-            row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
-        }
-    });
+    add_bias(acc, bias);
     match act {
         Activation::None => (),
-        Activation::GeluTanh => arch.dispatch(|| acc.iter_mut().for_each(|v| *v = math::gelu_tanh(*v))),
-        Activation::GeluErf => arch.dispatch(|| acc.iter_mut().for_each(|v| *v = math::gelu_erf(*v))),
-        Activation::QuickGelu => arch.dispatch(|| acc.iter_mut().for_each(|v| *v = math::quick_gelu(*v))),
-        Activation::Silu => arch.dispatch(|| acc.iter_mut().for_each(|v| *v = math::silu(*v))),
-        Activation::Relu => {
-            arch.dispatch(|| acc.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v }))
+        Activation::GeluTanh => gelu_tanh(acc),
+        Activation::GeluErf => gelu_erf(acc),
+        Activation::QuickGelu => quick_gelu(acc),
+        Activation::Silu => silu(acc),
+        Activation::Relu => relu(acc),
+    }
+}
+
+vectorized! {
+    fn add_bias<'a>(acc: &'a mut [f32], bias: &'a [f32]) {
+        for row in acc.as_chunks_mut::<PANEL>().0 {
+            for (v, b) in row.iter_mut().zip(bias) {
+                *v += b;
+            }
         }
     }
+}
+
+/// One loop for each activation, since a choice inside the loop would keep it from vectorising.
+macro_rules! in_place {
+    ($($name:ident($x:ident) = $formula:expr;)*) => {
+        $(vectorized! {
+            fn $name<'a>(acc: &'a mut [f32]) {
+                for v in acc {
+                    let $x = *v;
+                    *v = $formula;
+                }
+            }
+        })*
+    };
+}
+
+in_place! {
+    gelu_tanh(x) = math::gelu_tanh(x);
+    gelu_erf(x) = math::gelu_erf(x);
+    quick_gelu(x) = math::quick_gelu(x);
+    silu(x) = math::silu(x);
+    relu(x) = if x < 0.0 { 0.0 } else { x };
 }
 
 #[cfg(test)]

@@ -3,9 +3,8 @@
 use crate::cpu::element::Element;
 use crate::cpu::math::Moments;
 use crate::cpu::view::{Rows, contiguous};
-use crate::cpu::{ROWS_TASK_ELEMENTS, by_dtype};
+use crate::cpu::{ROWS_TASK_ELEMENTS, by_dtype, vectorized};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// `layer_norm(x) * (1 + mods[:, scale]) + mods[:, shift]`, the norm without weights.
@@ -91,8 +90,8 @@ fn forward<T: Element>(
     Ok((T::to_cpu_storage_owned(out), xl.shape().clone()))
 }
 
-fn modulate(x: &[f32], shift: &[f32], scale: &[f32], eps: f64, out: &mut [f32]) {
-    Arch::new().dispatch(|| {
+vectorized! {
+    fn modulate<'a>(x: &'a [f32], shift: &'a [f32], scale: &'a [f32], eps: f64, out: &'a mut [f32]) {
         let mut moments = Moments::default();
         moments.add(x);
         let inverse = (1.0 / (moments.variance() + eps).sqrt()) as f32;
@@ -100,7 +99,7 @@ fn modulate(x: &[f32], shift: &[f32], scale: &[f32], eps: f64, out: &mut [f32]) 
         for (((out, x), shift), scale) in out.iter_mut().zip(x).zip(shift).zip(scale) {
             *out = ((x - mean) * inverse).mul_add(1.0 + scale, *shift);
         }
-    });
+    }
 }
 
 #[cfg(test)]

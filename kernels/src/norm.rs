@@ -3,9 +3,8 @@
 use crate::cpu::element::Element;
 use crate::cpu::math::{Moments, sum_sq};
 use crate::cpu::view::{Rows, contiguous};
-use crate::cpu::{ROWS_TASK_ELEMENTS, by_dtype};
+use crate::cpu::{ROWS_TASK_ELEMENTS, by_dtype, vectorized};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use pulp::Arch;
 use rayon::prelude::*;
 
 /// `x / sqrt(mean(x^2) + eps) * w` over the last dimension.
@@ -112,18 +111,18 @@ fn each_row<T: Element>(x: Rows<'_, T>, f: impl Fn(&[f32], &mut [f32]) + Sync) -
     out
 }
 
-/// RMSNorm of one row.
-pub(crate) fn rms(x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) {
-    Arch::new().dispatch(|| {
+vectorized! {
+    /// RMSNorm of one row.
+    pub(crate) fn rms<'a>(x: &'a [f32], weight: &'a [f32], eps: f64, out: &'a mut [f32]) {
         let inverse = (1.0 / (sum_sq(x, 0.0) / x.len() as f64 + eps).sqrt()) as f32;
         for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
             *out = x * inverse * w;
         }
-    });
+    }
 }
 
-fn layer(x: &[f32], weight: &[f32], bias: &[f32], eps: f64, out: &mut [f32]) {
-    Arch::new().dispatch(|| {
+vectorized! {
+    fn layer<'a>(x: &'a [f32], weight: &'a [f32], bias: &'a [f32], eps: f64, out: &'a mut [f32]) {
         let mut moments = Moments::default();
         moments.add(x);
         let inverse = (1.0 / (moments.variance() + eps).sqrt()) as f32;
@@ -131,7 +130,7 @@ fn layer(x: &[f32], weight: &[f32], bias: &[f32], eps: f64, out: &mut [f32]) {
         for (((out, x), w), b) in out.iter_mut().zip(x).zip(weight).zip(bias) {
             *out = ((x - mean) * inverse).mul_add(*w, *b);
         }
-    });
+    }
 }
 
 #[cfg(test)]

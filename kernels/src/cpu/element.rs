@@ -1,8 +1,8 @@
 //! Storage types of the CPU path: f32 as it is, bf16 widened on load and rounded once on store.
 
+use crate::cpu::vectorized;
 use candle_core::WithDType;
 use half::bf16;
-use pulp::Arch;
 
 /// A type tensors are stored in; arithmetic on it happens in f32.
 pub(crate) trait Element: WithDType {
@@ -45,21 +45,13 @@ impl Element for bf16 {
     #[inline]
     fn load(src: &[bf16], dst: &mut [f32]) {
         assert_eq!(src.len(), dst.len());
-        Arch::new().dispatch(|| {
-            for (d, s) in dst.iter_mut().zip(src) {
-                *d = f32::from_bits(u32::from(s.to_bits()) << 16);
-            }
-        });
+        widen(src, dst);
     }
 
     #[inline]
     fn store(src: &[f32], dst: &mut [bf16]) {
         assert_eq!(src.len(), dst.len());
-        Arch::new().dispatch(|| {
-            for (d, s) in dst.iter_mut().zip(src) {
-                *d = bf16::from_bits(round_to_bf16(*s));
-            }
-        });
+        round(src, dst);
     }
 
     #[inline]
@@ -72,6 +64,22 @@ impl Element for bf16 {
     #[inline]
     fn f32_slice(_src: &[bf16]) -> Option<&[f32]> {
         None
+    }
+}
+
+vectorized! {
+    fn widen<'a>(src: &'a [bf16], dst: &'a mut [f32]) {
+        for (d, s) in dst.iter_mut().zip(src) {
+            *d = f32::from_bits((s.to_bits() as u32) << 16);
+        }
+    }
+}
+
+vectorized! {
+    fn round<'a>(src: &'a [f32], dst: &'a mut [bf16]) {
+        for (d, s) in dst.iter_mut().zip(src) {
+            *d = bf16::from_bits(round_to_bf16(*s));
+        }
     }
 }
 

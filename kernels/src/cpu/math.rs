@@ -92,30 +92,48 @@ const BLOCK: usize = 1024;
 /// Sum of `x`, as f64: short f32 sums in many lanes, so that a million elements keep 1e-6.
 #[inline(always)]
 pub(crate) fn sum(x: &[f32]) -> f64 {
-    fold(x, |v| v)
-}
-
-/// Sum of squared differences from `center`, as f64.
-#[inline(always)]
-pub(crate) fn sum_sq(x: &[f32], center: f32) -> f64 {
-    fold(x, |v| (v - center) * (v - center))
-}
-
-#[inline(always)]
-fn fold(x: &[f32], f: impl Fn(f32) -> f32) -> f64 {
     let mut total = 0f64;
     for block in x.chunks(BLOCK) {
         let mut lanes = [0f32; LANES];
         let (whole, rest) = block.as_chunks::<LANES>();
         for chunk in whole {
             for (lane, v) in lanes.iter_mut().zip(chunk) {
-                *lane += f(*v);
+                *lane += *v;
             }
         }
         for (lane, v) in lanes.iter_mut().zip(rest) {
-            *lane += f(*v);
+            *lane += *v;
         }
-        total += lanes.iter().map(|v| f64::from(*v)).sum::<f64>();
+        total += fold(&lanes);
+    }
+    total
+}
+
+/// Sum of squared differences from `center`, as f64.
+#[inline(always)]
+pub(crate) fn sum_sq(x: &[f32], center: f32) -> f64 {
+    let mut total = 0f64;
+    for block in x.chunks(BLOCK) {
+        let mut lanes = [0f32; LANES];
+        let (whole, rest) = block.as_chunks::<LANES>();
+        for chunk in whole {
+            for (lane, v) in lanes.iter_mut().zip(chunk) {
+                *lane = (v - center).mul_add(v - center, *lane);
+            }
+        }
+        for (lane, v) in lanes.iter_mut().zip(rest) {
+            *lane = (v - center).mul_add(v - center, *lane);
+        }
+        total += fold(&lanes);
+    }
+    total
+}
+
+#[inline(always)]
+fn fold(lanes: &[f32; LANES]) -> f64 {
+    let mut total = 0f64;
+    for lane in lanes {
+        total += f64::from(*lane);
     }
     total
 }

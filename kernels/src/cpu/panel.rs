@@ -18,8 +18,14 @@ const TILE_ROWS: usize = 6;
 
 /// The broadcast operand: rows by depth.
 pub(crate) trait Left: Copy {
-    /// Calls `step(k, [left(row, k), .., left(row + N - 1, k)])` for every k below `depth`.
-    fn steps<const N: usize>(self, row: usize, depth: usize, step: impl FnMut(usize, [f32; N]));
+    /// `N` rows of it.
+    type Window<const N: usize>: Copy;
+
+    /// The rows from `row` on, `depth` deep.
+    fn window<const N: usize>(self, row: usize, depth: usize) -> Self::Window<N>;
+
+    /// `[left(row, k), .., left(row + N - 1, k)]`
+    fn at<const N: usize>(window: &Self::Window<N>, k: usize) -> [f32; N];
 }
 
 /// Rows that lie along the depth: `left(r, k) = data[r * stride + k]`.
@@ -29,11 +35,25 @@ pub(crate) struct ByRow<'a> {
     pub(crate) stride: usize,
 }
 
-impl Left for ByRow<'_> {
+impl<'a> Left for ByRow<'a> {
+    type Window<const N: usize> = [&'a [f32]; N];
+
     #[inline(always)]
-    fn steps<const N: usize>(self, row: usize, depth: usize, mut step: impl FnMut(usize, [f32; N])) {
-        let rows: [&[f32]; N] = std::array::from_fn(|r| &self.data[(row + r) * self.stride..][..depth]);
-        (0..depth).for_each(|k| step(k, std::array::from_fn(|r| rows[r][k])));
+    fn window<const N: usize>(self, row: usize, depth: usize) -> [&'a [f32]; N] {
+        let mut rows = [self.data; N];
+        for (r, slice) in rows.iter_mut().enumerate() {
+            *slice = &self.data[(row + r) * self.stride..][..depth];
+        }
+        rows
+    }
+
+    #[inline(always)]
+    fn at<const N: usize>(rows: &[&'a [f32]; N], k: usize) -> [f32; N] {
+        let mut values = [0.0; N];
+        for (value, row) in values.iter_mut().zip(rows) {
+            *value = row[k];
+        }
+        values
     }
 }
 
@@ -44,13 +64,19 @@ pub(crate) struct ByDepth<'a> {
     pub(crate) stride: usize,
 }
 
-impl Left for ByDepth<'_> {
+impl<'a> Left for ByDepth<'a> {
+    type Window<const N: usize> = ByDepth<'a>;
+
     #[inline(always)]
-    fn steps<const N: usize>(self, row: usize, depth: usize, mut step: impl FnMut(usize, [f32; N])) {
-        for k in 0..depth {
-            let values = &self.data[k * self.stride + row..][..N];
-            step(k, std::array::from_fn(|r| values[r]));
-        }
+    fn window<const N: usize>(self, row: usize, _depth: usize) -> ByDepth<'a> {
+        ByDepth { data: &self.data[row..], stride: self.stride }
+    }
+
+    #[inline(always)]
+    fn at<const N: usize>(window: &ByDepth<'a>, k: usize) -> [f32; N] {
+        let mut values = [0.0; N];
+        values.copy_from_slice(&window.data[k * window.stride..][..N]);
+        values
     }
 }
 
@@ -150,19 +176,20 @@ impl<L: Left, R: Right> Product<'_, L, R> {
                 sums.copy_from_slice(&saved[..VECTORS]);
             }
         }
-        let right = self.right;
-        self.left.steps::<ROWS>(row, self.depth, |k, values| {
-            let vectors: [S::f32s; VECTORS] = std::array::from_fn(|v| {
-                let lanes = right.lanes(k, column + v * S::F32_LANES, S::F32_LANES);
-                S::as_simd_f32s(lanes).0[0]
-            });
-            for (sums, value) in sums.iter_mut().zip(values) {
+        let left = self.left.window::<ROWS>(row, self.depth);
+        for k in 0..self.depth {
+            let mut vectors = [simd.splat_f32s(0.0); VECTORS];
+            for (v, vector) in vectors.iter_mut().enumerate() {
+                let lanes = self.right.lanes(k, column + v * S::F32_LANES, S::F32_LANES);
+                *vector = S::as_simd_f32s(lanes).0[0];
+            }
+            for (sums, value) in sums.iter_mut().zip(L::at::<ROWS>(&left, k)) {
                 let value = simd.splat_f32s(value);
                 for (sum, vector) in sums.iter_mut().zip(vectors) {
                     *sum = simd.mul_add_e_f32s(value, vector, *sum);
                 }
             }
-        });
+        }
         for (r, sums) in sums.iter().enumerate() {
             let (saved, _) = S::as_mut_simd_f32s(&mut acc[r * PANEL + column..]);
             saved[..VECTORS].copy_from_slice(sums);
