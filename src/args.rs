@@ -46,7 +46,13 @@ pub struct EngineArgs {
     #[arg(long, env = "LATENTD_DTYPE", default_value = "auto")]
     pub dtype: String,
     /// Prompt tokens that T5 reads, 1 to 512; the default is that of diffusers.
-    #[arg(long, env = "LATENTD_T5_TOKENS", alias = "max-sequence-length", default_value_t = 256, value_name = "N")]
+    #[arg(
+        long,
+        env = "LATENTD_T5_TOKENS",
+        alias = "max-sequence-length",
+        default_value_t = 256,
+        value_name = "N"
+    )]
     pub t5_tokens: usize,
 }
 
@@ -84,7 +90,13 @@ pub struct ServeArgs {
     #[arg(long, env = "LATENTD_WORKERS", default_value = "auto", value_name = "auto|N")]
     pub workers: String,
     /// Key that clients must send; may be given several times. Needed unless only this machine can connect.
-    #[arg(long = "api-key", env = "LATENTD_API_KEY", hide_env_values = true, value_delimiter = ',', value_name = "KEY")]
+    #[arg(
+        long = "api-key",
+        env = "LATENTD_API_KEY",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "KEY"
+    )]
     pub api_keys: Vec<String>,
     /// Waiting requests above which new ones are refused.
     #[arg(long, env = "LATENTD_MAX_QUEUE", default_value_t = 10_000, value_name = "N")]

@@ -117,7 +117,8 @@ impl ServeConfig {
             validate_on_submit,
             drain_timeout,
         } = args;
-        let keys: Vec<KeyHash> = api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key)).collect();
+        let keys: Vec<KeyHash> =
+            api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key)).collect();
         if keys.is_empty() && !listen.ip().is_loopback() {
             return refuse(format!(
                 "--listen {listen} is reachable from other machines: set --api-key (or LATENTD_API_KEY), or listen on 127.0.0.1"
@@ -258,8 +259,12 @@ fn dtype(text: &str, device: models::Device) -> Result<models::DType, ConfigErro
 fn sqlite_path(url: &str) -> Result<PathBuf, ConfigError> {
     let path = url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
     match path.filter(|path| !path.is_empty() && !path.contains('?') && !path.starts_with(':')) {
-        Some(path) => std::path::absolute(path).map_err(|error| ConfigError(format!("--database-url {url}: {error}"))),
-        None => refuse(format!("--database-url {url}: this version keeps its queue in SQLite only: give `sqlite:PATH`")),
+        Some(path) => {
+            std::path::absolute(path).map_err(|error| ConfigError(format!("--database-url {url}: {error}")))
+        }
+        None => refuse(format!(
+            "--database-url {url}: this version keeps its queue in SQLite only: give `sqlite:PATH`"
+        )),
     }
 }
 
@@ -273,7 +278,11 @@ fn local_directory(text: &str) -> Result<PathBuf, ConfigError> {
 
 fn parse_public_url(text: &str) -> Result<Url, ConfigError> {
     match Url::parse(text) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none() => {
+        Ok(url)
+            if matches!(url.scheme(), "http" | "https")
+                && url.query().is_none()
+                && url.fragment().is_none() =>
+        {
             Ok(url)
         }
         Ok(_) => refuse(format!("--public-url {text}: give http://… or https://… without query")),

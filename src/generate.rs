@@ -47,12 +47,17 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
 fn output_format(output: &Path) -> Result<Format, ConfigError> {
     let extension = output.extension().unwrap_or_default().to_string_lossy();
     let Some(format) = Format::from_extension(&extension) else {
-        return Err(ConfigError(format!("--output {}: end the name in .png, .jpg or .jpeg", output.display())));
+        return Err(ConfigError(format!(
+            "--output {}: end the name in .png, .jpg or .jpeg",
+            output.display()
+        )));
     };
     match output.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
-            Err(ConfigError(format!("--output {}: there is no folder {}", output.display(), folder.display())))
-        }
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => Err(ConfigError(format!(
+            "--output {}: there is no folder {}",
+            output.display(),
+            folder.display()
+        ))),
         _ => Ok(format),
     }
 }
@@ -108,7 +113,8 @@ fn write_all(
     text: &[(&str, String)],
 ) -> anyhow::Result<Vec<PathBuf>> {
     let numbered = |index: usize| {
-        let (stem, extension) = (output.file_stem().unwrap_or_default(), output.extension().unwrap_or_default());
+        let (stem, extension) =
+            (output.file_stem().unwrap_or_default(), output.extension().unwrap_or_default());
         let name = format!("{}-{}.{}", stem.to_string_lossy(), index + 1, extension.to_string_lossy());
         output.with_file_name(name)
     };

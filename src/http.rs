@@ -103,11 +103,14 @@ fn id_header(id: impl std::fmt::Display) -> HeaderValue {
 
 /// Pages of any origin may call: keys travel in a header that pages must know, not in cookies.
 fn cors() -> CorsLayer {
-    let exposed = ["x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "x-fal-billable-units"];
+    let exposed =
+        ["x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "x-fal-billable-units"];
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT])
         .allow_headers(AllowHeaders::mirror_request())
-        .expose_headers(exposed.map(HeaderName::from_static).into_iter().chain([header::RETRY_AFTER]).collect::<Vec<_>>())
+        .expose_headers(
+            exposed.map(HeaderName::from_static).into_iter().chain([header::RETRY_AFTER]).collect::<Vec<_>>(),
+        )
         .max_age(Duration::from_secs(86_400))
 }

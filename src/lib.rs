@@ -13,8 +13,8 @@ pub mod args;
 pub mod config;
 pub mod data_dir;
 pub mod engine;
-pub mod http;
 mod generate;
+pub mod http;
 mod listing;
 mod picture;
 pub mod queue;
@@ -26,6 +26,7 @@ pub mod worker;
 
 use args::{Cli, Command, ModelsCommand};
 use config::{ConfigError, ServeConfig, WorkerConfig};
+use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Carries out a command.
@@ -44,9 +45,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(runtime()?.block_on(worker::run_process(config))?)
         }
         Command::Generate(args) => generate::run(args),
-        Command::Models(ModelsCommand::List { json }) => {
-            Ok(listing::list(json)?)
-        }
+        Command::Models(ModelsCommand::List { json }) => Ok(listing::list(json)?),
     }
 }
 
@@ -56,7 +55,10 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 fn log_to_stderr(filter: &str) -> Result<(), ConfigError> {
-    let filter = EnvFilter::builder().parse(filter).map_err(|error| ConfigError(format!("--log {filter}: {error}")))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| ConfigError(format!("--log {filter}: {error}")))?;
+    let color = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr).init();
     Ok(())
 }

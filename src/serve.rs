@@ -52,10 +52,14 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     if !config.engines.is_empty() {
         let orphans = queue.reclaim(Lost::Everything).await?;
         if orphans.waiting > 0 {
-            tracing::info!(requests = orphans.waiting, "requests that a stopped server left running start again");
+            tracing::info!(
+                requests = orphans.waiting,
+                "requests that a stopped server left running start again"
+            );
         }
     }
-    let listener = TcpListener::bind(config.listen).await.map_err(|error| ServeError::Listen(config.listen, error))?;
+    let listener =
+        TcpListener::bind(config.listen).await.map_err(|error| ServeError::Listen(config.listen, error))?;
     let address = listener.local_addr()?;
 
     let (closing, is_closing) = watch::channel(false);
@@ -149,12 +153,17 @@ fn greet(config: &ServeConfig, card: &ModelCard, address: SocketAddr) {
         false => ("YOUR_KEY", " -H 'Authorization: Key YOUR_KEY'"),
     };
     println!("latentd listens on {url}");
-    let noise = if card.paints_noise { " (random weights: it paints noise, to try everything else)" } else { "" };
+    let noise =
+        if card.paints_noise { " (random weights: it paints noise, to try everything else)" } else { "" };
     println!("model: {}{noise}\n", card.name);
     println!("Try it:");
-    println!("  curl {url}/run/fal-ai/stable-diffusion-v35-large{header} -H 'Content-Type: application/json' \\");
+    println!(
+        "  curl {url}/run/fal-ai/stable-diffusion-v35-large{header} -H 'Content-Type: application/json' \\"
+    );
     println!("    -d '{{\"prompt\": \"a lighthouse at dawn\"}}'\n");
     println!("Point a program that uses @fal-ai/client here:");
     println!("  import {{ fal }} from \"@fal-ai/client\";");
-    println!("  fal.config({{ credentials: \"{key}\", proxyUrl: {{ url: \"{url}/api/fal/proxy\", when: \"always\" }} }});\n");
+    println!(
+        "  fal.config({{ credentials: \"{key}\", proxyUrl: {{ url: \"{url}/api/fal/proxy\", when: \"always\" }} }});\n"
+    );
 }

@@ -157,7 +157,9 @@ mod tests {
     fn only_own_names_parse() {
         let key = FileKey::fresh("png");
         assert_eq!(FileKey::parse(key.as_str()), Some(key));
-        for name in ["", ".png", "../etc/passwd", "..%2f.png", "a.png", "0123456789abcdef0123456789abcdef.html"] {
+        for name in
+            ["", ".png", "../etc/passwd", "..%2f.png", "a.png", "0123456789abcdef0123456789abcdef.html"]
+        {
             assert_eq!(FileKey::parse(name), None, "{name}");
         }
     }
@@ -179,7 +181,11 @@ mod tests {
         for (span, expected) in cases {
             let file = storage.get(&key, span).await?.expect("stored");
             assert_eq!(file.size, 10);
-            assert_eq!(file.part.as_ref().map(|(bytes, range)| (&bytes[..], range.clone())), expected, "{span:?}");
+            assert_eq!(
+                file.part.as_ref().map(|(bytes, range)| (&bytes[..], range.clone())),
+                expected,
+                "{span:?}"
+            );
         }
         storage.delete(&key).await?;
         storage.delete(&key).await?;

@@ -170,7 +170,8 @@ impl Worker {
     }
 
     async fn report_step(&self, claim: &Claim, step: Step) -> Result<Verdict, QueueError> {
-        let line = format!("step {}/{} (sigma {:.4}, {:.2} s)", step.index, step.of, step.sigma, step.seconds);
+        let line =
+            format!("step {}/{} (sigma {:.4}, {:.2} s)", step.index, step.of, step.sigma, step.seconds);
         let verdict = self.report(claim, &line).await?;
         if step.index == step.of && verdict == Verdict::Continue {
             return self.report(claim, "decoding").await;

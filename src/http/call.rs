@@ -50,7 +50,11 @@ impl Call {
             "queue.fal.run" => ("/queue", true),
             "fal.run" => ("/run", true),
             _ if is_ours(api, host, &url) => ("", false),
-            other => return Err(ApiError::BadRequest(format!("{TARGET_URL} names {other}, which is not served here"))),
+            other => {
+                return Err(ApiError::BadRequest(format!(
+                    "{TARGET_URL} names {other}, which is not served here"
+                )));
+            }
         };
         let (target, mount) = target::resolve(&parts.method, host, &format!("{prefix}{}", url.path()))?;
         if target == Target::Proxy || (fal && matches!(target, Target::Live | Target::Ready)) {
@@ -61,7 +65,9 @@ impl Call {
 
     /// The value of a query parameter, decoded.
     pub(super) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
-        url::form_urlencoded::parse(self.query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value)
+        url::form_urlencoded::parse(self.query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value)
     }
 
     /// Does a switch in the query read `1` or `true`?

@@ -73,26 +73,37 @@ impl ApiError {
         };
         match self {
             Self::Unauthorized => {
-                let detail = "Authentication is required to access this application: send `Authorization: Key …`";
+                let detail =
+                    "Authentication is required to access this application: send `Authorization: Key …`";
                 (S::UNAUTHORIZED, None, json!({ "detail": detail }))
             }
             Self::UnknownApplication(name) => {
                 (S::NOT_FOUND, None, json!({ "detail": format!("Application {name:?} not found") }))
             }
-            Self::UnknownPath(path) => (S::NOT_FOUND, None, json!({ "detail": format!("Path {path} not found") })),
+            Self::UnknownPath(path) => {
+                (S::NOT_FOUND, None, json!({ "detail": format!("Path {path} not found") }))
+            }
             Self::UnknownRequest => {
                 (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND", "detail": "Request not found" }))
             }
             Self::UnknownCancel => (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND" })),
-            Self::StillInProgress => (S::BAD_REQUEST, None, json!({ "detail": "Request is still in progress" })),
-            Self::MethodNotAllowed(_) => (S::METHOD_NOT_ALLOWED, None, json!({ "detail": "Method Not Allowed" })),
+            Self::StillInProgress => {
+                (S::BAD_REQUEST, None, json!({ "detail": "Request is still in progress" }))
+            }
+            Self::MethodNotAllowed(_) => {
+                (S::METHOD_NOT_ALLOWED, None, json!({ "detail": "Method Not Allowed" }))
+            }
             Self::BadRequest(detail) => plain(S::BAD_REQUEST, "bad_request", detail.clone()),
             Self::Invalid(problems) => (S::UNPROCESSABLE_ENTITY, None, json!({ "detail": problems })),
             Self::BodyTooLarge(max) => {
                 plain(S::PAYLOAD_TOO_LARGE, "bad_request", format!("the body is larger than {max} bytes"))
             }
-            Self::BodyTooSlow => plain(S::REQUEST_TIMEOUT, "bad_request", "the body did not arrive in time".into()),
-            Self::Closing => plain(S::SERVICE_UNAVAILABLE, "runner_scheduling_failure", "the server is stopping".into()),
+            Self::BodyTooSlow => {
+                plain(S::REQUEST_TIMEOUT, "bad_request", "the body did not arrive in time".into())
+            }
+            Self::Closing => {
+                plain(S::SERVICE_UNAVAILABLE, "runner_scheduling_failure", "the server is stopping".into())
+            }
             Self::QueueFull(waiting) => {
                 let detail = format!("the queue is full: {waiting} requests wait");
                 plain(S::SERVICE_UNAVAILABLE, "runner_scheduling_failure", detail)
@@ -104,9 +115,11 @@ impl ApiError {
             Self::NoSuchRange(_) => {
                 plain(S::RANGE_NOT_SATISFIABLE, "bad_request", "the file has no such range".into())
             }
-            Self::Internal(_) => {
-                plain(S::INTERNAL_SERVER_ERROR, "internal_error", "internal error: see the server's log".into())
-            }
+            Self::Internal(_) => plain(
+                S::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                "internal error: see the server's log".into(),
+            ),
         }
     }
 

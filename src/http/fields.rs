@@ -140,12 +140,14 @@ impl<'a> Fields<'a> {
 type Misread = (&'static str, &'static str);
 
 const NOT_INTEGER: Misread = ("int_type", "Input should be a valid integer");
-const FRACTION: Misread = ("int_from_float", "Input should be a valid integer, got a number with a fractional part");
+const FRACTION: Misread =
+    ("int_from_float", "Input should be a valid integer, got a number with a fractional part");
 const NOT_INTEGER_TEXT: Misread =
     ("int_parsing", "Input should be a valid integer, unable to parse string as an integer");
 const HUGE: Misread = ("int_parsing_size", "Unable to parse input as an integer, exceeded maximum size");
 const NOT_NUMBER: Misread = ("float_type", "Input should be a valid number");
-const NOT_NUMBER_TEXT: Misread = ("float_parsing", "Input should be a valid number, unable to parse string as a number");
+const NOT_NUMBER_TEXT: Misread =
+    ("float_parsing", "Input should be a valid number, unable to parse string as a number");
 const NOT_FINITE: Misread = ("finite_number", "Input should be a finite number");
 const NOT_FLAG: Misread = ("bool_type", "Input should be a valid boolean");
 const NOT_FLAG_TEXT: Misread = ("bool_parsing", "Input should be a valid boolean, unable to interpret input");
@@ -164,7 +166,9 @@ fn as_integer(value: &Value) -> Result<i64, Misread> {
             match text.parse() {
                 Ok(integer) => Ok(integer),
                 Err(_) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => Err(HUGE),
-                Err(_) => text.parse().map_err(|_| NOT_INTEGER_TEXT).and_then(whole).map_err(|_| NOT_INTEGER_TEXT),
+                Err(_) => {
+                    text.parse().map_err(|_| NOT_INTEGER_TEXT).and_then(whole).map_err(|_| NOT_INTEGER_TEXT)
+                }
             }
         }
         Value::Null | Value::Array(_) | Value::Object(_) => Err(NOT_INTEGER),

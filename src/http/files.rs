@@ -27,7 +27,10 @@ pub(super) async fn get(api: &Api, key: &FileKey, headers: &HeaderMap) -> Result
     out.insert(header::CACHE_CONTROL, CACHE);
     out.insert(header::CONTENT_SECURITY_POLICY, POLICY);
     out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    out.insert(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin"));
+    out.insert(
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("cross-origin"),
+    );
     out.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if span.is_some() {
         let range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), file.size);

@@ -35,7 +35,11 @@ pub(super) fn read(input: &Value, limits: &Limits) -> Result<ImageRequest, Vec<P
     };
     let mut fields = Fields::new(map);
     let (width, height) = size(&mut fields, limits);
-    let checker = if map.contains_key("enable_safety_checker") { "enable_safety_checker" } else { "enable_safety_checks" };
+    let checker = if map.contains_key("enable_safety_checker") {
+        "enable_safety_checker"
+    } else {
+        "enable_safety_checks"
+    };
     let request = ImageRequest {
         prompt: prompt(&mut fields, "prompt", None),
         negative_prompt: prompt(&mut fields, "negative_prompt", Some("")),
@@ -43,7 +47,11 @@ pub(super) fn read(input: &Value, limits: &Limits) -> Result<ImageRequest, Vec<P
         height,
         steps: count(fields.integer("num_inference_steps", 28, STEPS)),
         guidance: fields.number("guidance_scale", 3.5, GUIDANCE),
-        seed: if is_null(map.get("seed")) { draw_seed() } else { fields.integer("seed", 0, i64::MIN..=i64::MAX) },
+        seed: if is_null(map.get("seed")) {
+            draw_seed()
+        } else {
+            fields.integer("seed", 0, i64::MIN..=i64::MAX)
+        },
         num_images: count(fields.integer("num_images", 1, NUM_IMAGES)),
         format: format(&mut fields),
         inline: fields.flag("sync_mode", false),
@@ -151,7 +159,8 @@ fn side(fields: &mut Fields<'_>, name: &'static str, limits: &Limits) -> usize {
 fn beyond(pixels: usize, limits: &Limits) -> Option<(&'static str, String, &'static str, usize)> {
     let Limits { size_multiple, max_side } = *limits;
     if pixels > max_side {
-        let words = format!("Input should be less than or equal to {max_side}, the longest side of this model");
+        let words =
+            format!("Input should be less than or equal to {max_side}, the longest side of this model");
         return Some(("less_than_equal", words, "le", max_side));
     }
     (!pixels.is_multiple_of(size_multiple)).then(|| {

@@ -87,7 +87,9 @@ fn about_request(method: &Method, id: &str, tail: &[&str], path: &str) -> Result
         [] | ["response"] => allow(method, &[Method::GET], "GET").and(id).map(Target::Result),
         ["status"] => allow(method, &[Method::GET], "GET").and(id).map(Target::Status),
         ["status", "stream"] => allow(method, &[Method::GET], "GET").and(id).map(Target::StatusStream),
-        ["cancel"] => allow(method, &[Method::PUT], "PUT").and(id.or(Err(ApiError::UnknownCancel))).map(Target::Cancel),
+        ["cancel"] => {
+            allow(method, &[Method::PUT], "PUT").and(id.or(Err(ApiError::UnknownCancel))).map(Target::Cancel)
+        }
         _ => Err(unknown(path)),
     }
 }
@@ -152,11 +154,18 @@ mod tests {
         for (method, tail, target) in cases {
             for prefix in ["/queue/a/b", "/run/a", "/workflows/a/b", "", "/queue"] {
                 let path = format!("{prefix}/requests/{ID}{tail}");
-                assert_eq!(of(method.clone(), "h", &path).ok().map(|(t, _)| t), Some(target.clone()), "{path}");
+                assert_eq!(
+                    of(method.clone(), "h", &path).ok().map(|(t, _)| t),
+                    Some(target.clone()),
+                    "{path}"
+                );
             }
         }
         assert!(matches!(of(Method::GET, "h", "/a/b/requests/nonsense"), Err(ApiError::UnknownRequest)));
-        assert!(matches!(of(Method::GET, "h", &format!("/a/requests/{ID}/cancel")), Err(ApiError::MethodNotAllowed("PUT"))));
+        assert!(matches!(
+            of(Method::GET, "h", &format!("/a/requests/{ID}/cancel")),
+            Err(ApiError::MethodNotAllowed("PUT"))
+        ));
         assert!(matches!(of(Method::GET, "h", "/files/../x"), Err(ApiError::MethodNotAllowed("POST"))));
         assert!(matches!(of(Method::GET, "h", "/files/x"), Err(ApiError::UnknownPath(_))));
     }

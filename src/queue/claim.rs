@@ -178,11 +178,8 @@ impl Queue {
     pub async fn give_back(&self, claim: &Claim) -> Result<Finish, QueueError> {
         let now = self.now_us();
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let back = sqlx::query(GIVE_BACK)
-            .bind(claim.id.to_string())
-            .bind(claim.attempt)
-            .execute(&mut *tx)
-            .await?;
+        let back =
+            sqlx::query(GIVE_BACK).bind(claim.id.to_string()).bind(claim.attempt).execute(&mut *tx).await?;
         let answer = match back.rows_affected() {
             1 => Finish::Recorded,
             _ => end_cancelled(&mut tx, claim, now).await?,

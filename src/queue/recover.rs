@@ -143,12 +143,7 @@ async fn put_back(
     lost: Lost<'_>,
     now_us: i64,
 ) -> Result<(), QueueError> {
-    sqlx::query(BACK)
-        .bind(claim.id.to_string())
-        .bind(claim.attempt)
-        .bind(deaths)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query(BACK).bind(claim.id.to_string()).bind(claim.attempt).bind(deaths).execute(&mut **tx).await?;
     let line = match lost {
         Lost::Died(_) => "the worker died; the request starts again",
         Lost::Expired => "the worker fell silent; the request starts again",

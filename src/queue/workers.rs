@@ -27,7 +27,8 @@ const BEAT: &str = "INSERT INTO workers (id, device, state, started_at, beat_at)
 
 const RENEW_ALL: &str = "UPDATE requests SET lease_until = ?2 WHERE worker = ?1 AND state = 'running'";
 
-const COUNT: &str = "SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FROM workers WHERE beat_at >= ?1";
+const COUNT: &str =
+    "SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FROM workers WHERE beat_at >= ?1";
 
 impl Queue {
     /// Says that the worker lives, and renews its claims.
