@@ -10,6 +10,7 @@ mod card;
 mod config;
 mod error;
 mod files;
+mod generate;
 #[cfg(test)]
 mod golden;
 mod layers;
@@ -24,7 +25,6 @@ mod weights;
 
 pub use card::ModelCard;
 pub use error::{Error, Result};
+pub use generate::{Control, DType, Device, GenerateRequest, Generated, LoadOptions, Step, Timings};
 pub use picture::Picture;
-pub use pipeline::{
-    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Pipeline, Step, Timings,
-};
+pub use pipeline::Pipeline;

@@ -2,6 +2,7 @@
 
 use crate::config::Configs;
 use crate::files::ModelFiles;
+use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Step, Timings};
 use crate::mmdit::{Mmdit, Prepared};
 use crate::noise::Generator;
 use crate::schedule::Schedule;
@@ -12,100 +13,6 @@ use crate::{Error, ModelCard, Picture, Result, builtin, picture};
 use candle_core::Tensor;
 use std::path::Path;
 use std::time::Instant;
-
-/// Where tensors live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Device {
-    /// The host's processor.
-    Cpu,
-    /// One CUDA GPU by ordinal.
-    Cuda(usize),
-}
-
-/// Precision of weights and activations. Latents, sigmas and noise are always f32.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DType {
-    /// 32-bit floats: exact against diffusers.
-    F32,
-    /// bfloat16 weights and activations, f32 accumulation.
-    Bf16,
-}
-
-/// How to load a model.
-#[derive(Debug, Clone)]
-pub struct LoadOptions {
-    /// Where to run.
-    pub device: Device,
-    /// In which precision.
-    pub dtype: DType,
-    /// `false` replaces every fused op by plain candle: slow, for bisecting an error.
-    pub fused: bool,
-}
-
-/// One request: `num_images` pictures of one prompt.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GenerateRequest {
-    /// What to paint.
-    pub prompt: String,
-    /// What to avoid; empty is the usual unconditional branch.
-    pub negative_prompt: String,
-    /// Pixels; a multiple of [`ModelCard::size_multiple`].
-    pub width: usize,
-    /// Pixels; a multiple of [`ModelCard::size_multiple`].
-    pub height: usize,
-    /// Denoising steps, at least 1.
-    pub steps: usize,
-    /// Classifier-free guidance scale; at 1 or below only the prompt's branch runs.
-    pub guidance: f64,
-    /// torch's CPU generator seed, of which the low 32 bits count.
-    pub seed: i64,
-    /// Pictures drawn from one generator, one after the other.
-    pub num_images: usize,
-    /// T5 tokens the prompt is padded or cut to (diffusers' `max_sequence_length`): 1..=512.
-    pub t5_tokens: usize,
-}
-
-/// One denoising step that has just ended.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Step {
-    /// 1-based.
-    pub index: usize,
-    /// Steps in all.
-    pub of: usize,
-    /// Noise level the step started from, 1 (pure noise) to 0.
-    pub sigma: f64,
-    /// How long the step took.
-    pub seconds: f64,
-}
-
-/// What the step callback wants next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Control {
-    /// Go on.
-    Continue,
-    /// End the request with [`crate::Error::Stopped`].
-    Stop,
-}
-
-/// Seconds spent in each stage.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Timings {
-    /// Tokenising and the text encoders.
-    pub text: f64,
-    /// The denoising loop.
-    pub denoise: f64,
-    /// VAE decoding and conversion to 8 bits.
-    pub decode: f64,
-}
-
-/// What a request produced.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Generated {
-    /// `num_images` pictures.
-    pub pictures: Vec<Picture>,
-    /// Where the time went.
-    pub timings: Timings,
-}
 
 /// A loaded model. `Send`, used by one thread at a time.
 pub struct Pipeline {
@@ -309,13 +216,6 @@ impl Pipeline {
             picture::from_pixels(&pixels)
         });
         pictures.collect()
-    }
-}
-
-impl GenerateRequest {
-    /// Whether an unconditional branch runs (diffusers `do_classifier_free_guidance`).
-    fn is_guided(&self) -> bool {
-        self.guidance > 1.0
     }
 }
 
