@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ApiError } from "@fal-ai/client";
-import { ENDPOINT, assertOutput, client, download, long, recordingClient, small, until } from "./support.mjs";
+import { ENDPOINT, assertOutput, client, download, endless, recordingClient, small, until } from "./support.mjs";
 
 const LIMIT = { timeout: 120_000 };
 
@@ -66,7 +66,7 @@ test("a submit to a sub-path is found by its id under the short path", LIMIT, as
 
 test("cancel: a queued request, a running one, a finished one, an unknown one", LIMIT, async () => {
   const { fal, seen } = recordingClient();
-  const running = (await fal.queue.submit(ENDPOINT, { input: long() })).request_id;
+  const running = (await fal.queue.submit(ENDPOINT, { input: endless() })).request_id;
   await until(fal, running, (status) => status.status === "IN_PROGRESS");
   const queued = (await fal.queue.submit(ENDPOINT, { input: small() })).request_id;
   const waiting = await fal.queue.status(ENDPOINT, { requestId: queued });
@@ -100,7 +100,7 @@ test("a subscribe that runs out of time cancels its request", LIMIT, async () =>
   const fal = client();
   let requestId;
   const subscribed = fal.subscribe(ENDPOINT, {
-    input: long(),
+    input: endless(),
     timeout: 1_500,
     onEnqueue: (id) => (requestId = id),
   });

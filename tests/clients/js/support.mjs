@@ -67,8 +67,8 @@ export function small(overrides = {}) {
   };
 }
 
-/** An input that is still running when a test wants to disturb it. */
-export function long(overrides = {}) {
+/** An input that a test is going to cancel. */
+export function endless(overrides = {}) {
   return small({ image_size: "square_hd", num_inference_steps: 50, num_images: 4, ...overrides });
 }
 

@@ -14,21 +14,29 @@ def small(**overrides):
     return {"prompt": "a lighthouse", "image_size": size, "num_inference_steps": 4, "seed": 7} | overrides
 
 
-def long(**overrides):
-    """Arguments that are still running when a test wants to disturb them."""
+def medium(**overrides):
+    """Arguments that take some seconds, time enough to watch or disturb them, and then end."""
+    return small(image_size="square_hd", num_inference_steps=30) | overrides
+
+
+def endless(**overrides):
+    """Arguments that a test is going to cancel."""
     return small(image_size="square_hd", num_inference_steps=50, num_images=4) | overrides
 
 
 def check_output(output, *, width=128, height=96):
-    """Downloads every image of a result and checks it against its entry."""
+    """Downloads every image of a result, checks it against its entry, returns the files."""
     assert output["prompt"] == "a lighthouse"
     assert output["seed"] == 7
     assert output["has_nsfw_concepts"] == [False] * len(output["images"])
+    files = []
     for image in output["images"]:
         response = httpx.get(image["url"])
         assert response.status_code == 200
         assert response.headers["content-type"] == image["content_type"] == "image/jpeg"
         assert jpeg_size(response.content) == (image["width"], image["height"]) == (width, height)
+        files.append(response.content)
+    return files
 
 
 def jpeg_size(data):

@@ -7,7 +7,7 @@ import fal_client
 import pytest
 from fal_client import Completed, FalClientHTTPError, FalClientTimeoutError, InProgress, Queued
 
-from support import ENDPOINT, check_output, long, small, steps
+from support import ENDPOINT, check_output, endless, medium, small, steps
 
 
 def test_subscribe_reports_progress():
@@ -28,7 +28,7 @@ def test_subscribe_reports_progress():
 
 
 def test_submit_iter_events_get():
-    handle = fal_client.submit(ENDPOINT, long(num_images=1, num_inference_steps=8))
+    handle = fal_client.submit(ENDPOINT, medium())
     behind = fal_client.submit(ENDPOINT, small())
     events = list(behind.iter_events(with_logs=True))
     order = {Queued: 0, InProgress: 1, Completed: 2}
@@ -42,7 +42,7 @@ def test_submit_iter_events_get():
 
 
 def test_logs_grow_while_it_runs():
-    handle = fal_client.submit(ENDPOINT, long(num_images=1, num_inference_steps=8))
+    handle = fal_client.submit(ENDPOINT, medium())
     counts = []
     for event in handle.iter_events(with_logs=True):
         if isinstance(event, InProgress):
@@ -63,7 +63,7 @@ def test_status_result_and_cancel_by_id():
 
 
 def test_cancel_running_and_queued():
-    running = fal_client.submit(ENDPOINT, long())
+    running = fal_client.submit(ENDPOINT, endless())
     while not isinstance(running.status(), InProgress):
         time.sleep(0.05)
     queued = fal_client.submit(ENDPOINT, small())
@@ -81,7 +81,7 @@ def test_cancel_running_and_queued():
 def test_client_timeout_cancels():
     enqueued = []
     with pytest.raises(FalClientTimeoutError):
-        fal_client.subscribe(ENDPOINT, long(), client_timeout=2, on_enqueue=enqueued.append)
+        fal_client.subscribe(ENDPOINT, endless(), client_timeout=2, on_enqueue=enqueued.append)
     while not isinstance(status := fal_client.status(ENDPOINT, enqueued[0]), Completed):
         time.sleep(0.05)
     assert status.error_type == "client_cancelled"

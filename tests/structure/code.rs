@@ -1,0 +1,109 @@
+//! Reads Rust source as far as the rules need: what is comment or test, and which modules a
+//! path names.
+
+/// The code without its comments and without the tests at its end; line numbers stay.
+pub(crate) fn production_code(source: &str) -> String {
+    let code = without_comments(source);
+    let end = code.find("#[cfg(test)]\nmod ").unwrap_or(code.len());
+    code[..end].to_owned()
+}
+
+/// `source` with every comment blanked out. Knows strings, raw strings and character
+/// literals, inside which nothing is a comment.
+pub(crate) fn without_comments(source: &str) -> String {
+    let mut code = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(first) = rest.chars().next() {
+        let length = token_length(rest);
+        let (token, after) = rest.split_at(length.unwrap_or(first.len_utf8()));
+        let is_comment = token.starts_with("//") || token.starts_with("/*");
+        if is_comment {
+            code.extend(token.chars().filter(|c| *c == '\n'));
+        } else {
+            code.push_str(token);
+        }
+        rest = after;
+    }
+    code
+}
+
+/// Length of the comment, string or character literal that `rest` begins with, if it does.
+fn token_length(rest: &str) -> Option<usize> {
+    let until = |opening: usize, closing: &str| {
+        let body = &rest[opening..];
+        body.find(closing).map_or(rest.len(), |at| opening + at + closing.len())
+    };
+    if rest.starts_with("//") {
+        return Some(rest.find('\n').unwrap_or(rest.len()));
+    }
+    if rest.starts_with("/*") {
+        return Some(until(2, "*/"));
+    }
+    if let Some(hashes) = rest.strip_prefix('r').map(|r| r.len() - r.trim_start_matches('#').len())
+        && rest[1 + hashes..].starts_with('"')
+    {
+        return Some(until(2 + hashes, &format!("\"{}", "#".repeat(hashes))));
+    }
+    if rest.starts_with('"') {
+        return Some(quoted_length(rest, '"'));
+    }
+    let is_character =
+        rest.starts_with("'\\") || (rest.starts_with('\'') && rest.chars().nth(2) == Some('\''));
+    is_character.then(|| quoted_length(rest, '\''))
+}
+
+fn quoted_length(rest: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (at, character) in rest.char_indices().skip(1) {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            _ if character == quote => return at + 1,
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+/// The top-level modules that `code` names, with their lines: `crate::x`, `crate::{x, y::z}`,
+/// `latentd::x` in the executable, and `super::x` where `super` is the root.
+pub(crate) fn named(path: &str, code: &str) -> Vec<(usize, String)> {
+    let depth = path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').count() - 1;
+    let supers = "super::".repeat(depth);
+    let mut found = Vec::new();
+    for root in ["crate::", "latentd::", supers.as_str()] {
+        for (at, _) in code.match_indices(root).filter(|(at, _)| starts_a_path(code, *at)) {
+            let line = code[..at].lines().count().max(1);
+            found.extend(first_segments(&code[at + root.len()..]).into_iter().map(|name| (line, name)));
+        }
+    }
+    found
+}
+
+fn starts_a_path(code: &str, at: usize) -> bool {
+    !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+}
+
+/// The identifiers that may follow: one, or the first of each entry of a `{…}` group.
+fn first_segments(rest: &str) -> Vec<String> {
+    let identifier =
+        |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let Some(group) = rest.strip_prefix('{') else { return vec![identifier(rest)] };
+    let (mut depth, mut entry_starts, mut entries) = (1, true, Vec::new());
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => entry_starts = true,
+            _ if entry_starts && !character.is_whitespace() => {
+                entries.push(identifier(&group[at..]));
+                entry_starts = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    entries
+}

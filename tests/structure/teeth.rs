@@ -1,0 +1,86 @@
+//! The checks can fail: each of them, shown on a few lines.
+
+use super::code::without_comments;
+use super::*;
+
+const MAP: &[(&str, &[&str])] =
+    &[("engine", &["request"]), ("http", &["queue"]), ("queue", &[]), ("request", &[]), ("main", &[])];
+
+#[test]
+fn a_file_without_a_doc_line() {
+    assert_eq!(opens_with_a_doc("a.rs", "//! Says it.\nfn f() {}"), [""; 0]);
+    for silent in ["", "fn f() {}", "// A comment.", "//!\n//! Late.", "\n//! Late."] {
+        assert_eq!(opens_with_a_doc("a.rs", silent).len(), 1, "{silent:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_too_long() {
+    assert_eq!(fits("a.rs", &"\n".repeat(MAX_LINES)), [""; 0]);
+    assert_eq!(fits("a.rs", &"\n".repeat(MAX_LINES + 1)), ["a.rs: 401 lines, at most 400"]);
+}
+
+#[test]
+fn an_arrow_that_is_not_on_the_map() {
+    let refused = |path, code| arrows(path, code, MAP);
+    assert_eq!(refused("src/http.rs", "use crate::queue::Queue;"), [""; 0]);
+    assert_eq!(refused("src/http/submit.rs", "use super::wire;\nuse crate::http::auth;"), [""; 0]);
+    assert_eq!(refused("src/queue.rs", "// crate::http is above\n"), [""; 0]);
+    assert_eq!(refused("src/queue.rs", "\n#[cfg(test)]\nmod tests {\n use crate::http;\n}"), [""; 0]);
+    assert_eq!(refused("kernels/src/a.rs", "use crate::http;"), [""; 0]);
+    for (path, code) in [
+        ("src/queue.rs", "use crate::http::wire;"),
+        ("src/queue/store.rs", "\nfn f() { crate::http::g() }"),
+        ("src/http.rs", "use crate::{queue::{Queue, Row}, engine::Engine};"),
+        ("src/http.rs", "use crate::{\n    engine,\n};"),
+        ("src/http/submit.rs", "use super::super::engine::Engine;"),
+        ("src/http.rs", "use super::engine::Engine;"),
+        ("src/main.rs", "latentd::engine::start()"),
+        ("src/surprise.rs", "fn f() {}"),
+    ] {
+        assert_eq!(refused(path, code).len(), 1, "{path}: {code}");
+    }
+    assert_eq!(
+        refused("src/queue.rs", "\n\nuse crate::http;"),
+        ["src/queue.rs:3: `queue` may not name `http`"]
+    );
+}
+
+#[test]
+fn a_word_across_its_border() {
+    let refused = |path, code| borders(path, code, BORDERS).len();
+    assert_eq!(refused("src/http/wire.rs", "num_inference_steps: u32"), 0);
+    assert_eq!(refused("src/worker.rs", "// num_inference_steps on the wire"), 0);
+    assert_eq!(refused("src/worker.rs", "#![forbid(unsafe_code)]"), 0);
+    assert_eq!(refused("models/src/weights.rs", "unsafe { map(file) }"), 0);
+    for (path, code) in [
+        ("src/engine.rs", "use candle_core::Tensor;"),
+        ("src/worker.rs", "json[\"num_inference_steps\"]"),
+        ("src/http/status.rs", "sqlx::query(\"SELECT 1\")"),
+        ("src/storage.rs", "format!(\"https://{host}/\")"),
+        ("src/http/submit.rs", "latentd_models::Pipeline"),
+        ("src/config.rs", "std::env::var_os(\"HOME\")"),
+        ("src/queue/claim.rs", "let now = Timestamp::now();"),
+        ("models/src/noise.rs", "std::env::var(\"SEED\")"),
+        ("models/src/mmdit.rs", "latentd_kernels::attention(q)"),
+        ("kernels/src/attention.rs", "const WIDTH: usize = 2432;"),
+        ("src/queue.rs", "let x = unsafe { y };"),
+    ] {
+        assert_eq!(refused(path, code), 1, "{path}: {code}");
+    }
+}
+
+#[test]
+fn comments_go_and_strings_stay() {
+    for (source, code) in [
+        ("a // b\nc", "a \nc"),
+        ("a /* b\n */ c", "a \n c"),
+        ("\"http://a\" // b", "\"http://a\" "),
+        (r##"r#"a " // b"# // c"##, r##"r#"a " // b"# "##),
+        (r#""\" // a" // b"#, r#""\" // a" "#),
+        ("'\"' // a", "'\"' "),
+        ("&'a str // b", "&'a str "),
+    ] {
+        assert_eq!(without_comments(source), code);
+    }
+}
