@@ -38,9 +38,9 @@ pub struct GenerateRequest {
     pub prompt: String,
     /// What to avoid; empty is the usual unconditional branch.
     pub negative_prompt: String,
-    /// Pixels; a multiple of [`ModelCard::size_multiple`].
+    /// Pixels; a multiple of [`crate::ModelCard::size_multiple`].
     pub width: usize,
-    /// Pixels; a multiple of [`ModelCard::size_multiple`].
+    /// Pixels; a multiple of [`crate::ModelCard::size_multiple`].
     pub height: usize,
     /// Denoising steps, at least 1.
     pub steps: usize,
