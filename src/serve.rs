@@ -8,6 +8,7 @@ use crate::request::Limits;
 use crate::storage::{Storage, StorageError};
 use crate::supervisor::{self, Stage};
 use latentd_models::ModelCard;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,24 +147,29 @@ async fn sweep(queue: Queue) {
 fn greet(config: &ServeConfig, card: &ModelCard, address: SocketAddr) {
     let url = match &config.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
         None => format!("http://{address}"),
     };
     let (key, header) = match config.keys.is_empty() {
         true => ("local:key", ""),
         false => ("YOUR_KEY", " -H 'Authorization: Key YOUR_KEY'"),
     };
-    println!("latentd listens on {url}");
-    let noise =
-        if card.paints_noise { " (random weights: it paints noise, to try everything else)" } else { "" };
-    println!("model: {}{noise}\n", card.name);
-    println!("Try it:");
-    println!(
-        "  curl {url}/run/fal-ai/stable-diffusion-v35-large{header} -H 'Content-Type: application/json' \\"
+    let noise = if card.paints_noise { " (random weights: it paints noise)" } else { "" };
+    let text = format!(
+        r#"latentd listens on {url}
+model: {name}{noise}
+
+Try it:
+  curl {url}/run/fal-ai/stable-diffusion-v35-large{header} -H 'Content-Type: application/json' \
+    -d '{{"prompt": "a lighthouse at dawn"}}'
+
+Point a program that uses @fal-ai/client here:
+  import {{ fal }} from "@fal-ai/client";
+  fal.config({{ credentials: "{key}", proxyUrl: {{ url: "{url}/api/fal/proxy", when: "always" }} }});
+
+"#,
+        name = card.name
     );
-    println!("    -d '{{\"prompt\": \"a lighthouse at dawn\"}}'\n");
-    println!("Point a program that uses @fal-ai/client here:");
-    println!("  import {{ fal }} from \"@fal-ai/client\";");
-    println!(
-        "  fal.config({{ credentials: \"{key}\", proxyUrl: {{ url: \"{url}/api/fal/proxy\", when: \"always\" }} }});\n"
-    );
+    // Nobody may be listening; the server runs all the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -8,8 +8,8 @@ use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A connection has this long to send the head of a request, the next one included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,13 +29,12 @@ pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Out
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut stop = std::pin::pin!(stop);
     loop {
-        let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places) => accepted,
             () = &mut stop => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: others close soon.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -62,4 +61,13 @@ pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Out
     if tokio::time::timeout(GOODBYE, graceful.shutdown()).await.is_err() {
         tracing::warn!("calls still in flight are cut off");
     }
+}
+
+/// Waits for a place, then for a connection to fill it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+    Ok((listener.accept().await?.0, place))
 }

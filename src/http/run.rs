@@ -57,7 +57,8 @@ impl Drop for Line {
             return;
         }
         let (queue, id) = (self.queue.clone(), self.id);
-        tokio::spawn(async move {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
             match queue.cancel(id, FailureKind::ClientGone).await {
                 Ok(answer) => tracing::info!(request = %id, ?answer, "the client hung up"),
                 Err(error) => tracing::warn!(request = %id, %error, "not cancelled after its client hung up"),

@@ -1,0 +1,220 @@
+//! The real program: `latentd serve` with its worker, killed and stopped in the middle of things.
+
+use crate::support::{ENDPOINT, eventually};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A running `latentd serve`.
+struct Program {
+    child: Child,
+    address: String,
+}
+
+impl Program {
+    fn start(data: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_latentd"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
+            .arg(data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let first = lines.next().expect("a line").expect("text");
+        let address = first.split("http://").nth(1).expect("a URL").to_owned();
+        // What it prints later goes nowhere, but must not find the pipe closed.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        let mut stream = TcpStream::connect(&self.address).expect("a connection");
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).expect("a request sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
+        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    }
+
+    fn submit(&self, steps: u32) -> String {
+        let input =
+            json!({ "prompt": "a crash", "image_size": "square", "num_inference_steps": steps, "seed": 1 });
+        let (code, body) = self.call("POST", &format!("/queue/{ENDPOINT}"), &input);
+        assert_eq!(code, 200, "{body}");
+        body["response_url"]
+            .as_str()
+            .and_then(|url| url.split_once(&self.address))
+            .expect("our URL")
+            .1
+            .to_owned()
+    }
+
+    fn status(&self, request: &str) -> Value {
+        self.call("GET", &format!("{request}/status?logs=1"), &Value::Null).1
+    }
+
+    /// Waits until the request has taken a step.
+    async fn running(&self, request: &str) {
+        eventually(async || {
+            let status = self.status(request);
+            assert_ne!(status["status"], "COMPLETED", "too late to disturb it");
+            crate::support::messages(&status).iter().any(|line| line.starts_with("step 2/")).then_some(())
+        })
+        .await;
+    }
+
+    async fn completed(&self, request: &str) -> Value {
+        for _ in 0..3 {
+            let status = eventually(async || {
+                let status = self.status(request);
+                (status["status"] == "COMPLETED" || status["status"] == "IN_PROGRESS").then_some(status)
+            })
+            .await;
+            if status["status"] == "COMPLETED" {
+                return status;
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        }
+        eventually(async || {
+            let status = self.status(request);
+            (status["status"] == "COMPLETED").then_some(status)
+        })
+        .await
+    }
+
+    /// Process ids of the workers.
+    fn workers(&self) -> Vec<u32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let of_main = std::fs::read_to_string(children).unwrap_or_default();
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("Linux");
+        let of_all = tasks
+            .flatten()
+            .map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+        let mut ids: Vec<u32> = of_all
+            .chain([of_main])
+            .collect::<String>()
+            .split_whitespace()
+            .filter_map(|id| id.parse().ok())
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal by its name.
+fn signal(name: &str, process: u32) {
+    let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
+    assert!(status.expect("kill").success());
+}
+
+/// Attempts that began, by the log.
+fn attempts(status: &Value) -> usize {
+    crate::support::messages(status).iter().filter(|line| line.starts_with("encoding prompt")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_of_the_worker_costs_one_more_attempt_and_no_result() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Program::start(data.path());
+    let request = server.submit(50);
+    server.running(&request).await;
+    let before = server.workers();
+    assert_eq!(before.len(), 1);
+    signal("KILL", before[0]);
+    let status = server.completed(&request).await;
+    assert_eq!((status.get("error"), attempts(&status)), (None, 2), "{status}");
+    let (code, result) = server.call("GET", &request, &Value::Null);
+    assert_eq!((code, result["images"].as_array().map(Vec::len)), (200, Some(1)));
+    assert_eq!(std::fs::read_dir(data.path().join("files")).expect("a directory").count(), 1);
+    assert_ne!(server.workers(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kill_9_of_the_server_takes_its_worker_along_and_loses_nothing() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Program::start(data.path());
+    let running = server.submit(50);
+    let waiting = server.submit(1);
+    server.running(&running).await;
+    let worker = server.workers()[0];
+    drop(server);
+    eventually(async || (!Path::new(&format!("/proc/{worker}")).exists()).then_some(())).await;
+
+    let server = Program::start(data.path());
+    let first = server.completed(&running).await;
+    let second = server.completed(&waiting).await;
+    assert_eq!((attempts(&first), attempts(&second)), (2, 1));
+    let begun = |status: &Value| {
+        status["logs"].as_array().and_then(|logs| logs.last()).expect("a line")["timestamp"].to_string()
+    };
+    assert!(begun(&first) < begun(&second), "the interrupted request went first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_polite_stop_finishes_the_request_in_hand() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut server = Program::start(data.path());
+    let request = server.submit(20);
+    let waiting = server.submit(1);
+    server.running(&request).await;
+    signal("TERM", server.child.id());
+    let code = tokio::task::spawn_blocking(move || server.child.wait().map(|status| status.code()));
+    assert_eq!(code.await.expect("no panic").expect("an end"), Some(0));
+
+    let server = Program::start(data.path());
+    let status = server.status(&request);
+    assert_eq!((&status["status"], attempts(&status)), (&json!("COMPLETED"), 1), "{status}");
+    assert_eq!(server.completed(&waiting).await.get("error"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_keeps_out_of_a_data_directory_in_use() {
+    let data = tempfile::tempdir().expect("a directory");
+    let _server = Program::start(data.path());
+    let second = Command::new(env!("CARGO_BIN_EXE_latentd"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(data.path())
+        .output()
+        .expect("the program");
+    assert_eq!(second.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another"));
+}
+
+#[test]
+fn a_command_line_that_cannot_be_carried_out_says_why_and_exits_with_2() {
+    let cases: [(&[&str], &str); 8] = [
+        (&["serve", "--listen", "0.0.0.0:0"], "--api-key"),
+        (&["serve", "--model", "no/such/model"], "mini"),
+        (&["serve", "--device", "cuda:0"], "CUDA"),
+        (&["serve", "--dtype", "fp8"], "fp8"),
+        (&["serve", "--workers", "some"], "auto"),
+        (&["serve", "--database-url", "postgres://x/y"], "SQLite"),
+        (&["serve", "--storage", "s3://bucket"], "local directory"),
+        (&["worker", "--device", "cpu,cpu"], "one device"),
+    ];
+    for (arguments, word) in cases {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_latentd")).args(arguments).output().expect("the program");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?} {error}");
+        assert!(error.contains(word) && error.lines().count() == 1, "{arguments:?} {error}");
+    }
+}

@@ -1,0 +1,172 @@
+//! Submit, status and result of requests that end well and badly.
+
+use crate::support::{ENDPOINT, Order, Server, leashed, messages, small};
+use axum::http::{Method, StatusCode};
+use latentd::engine::EngineError;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_submit_is_answered_with_everything_a_client_reads() {
+    let server = Server::start().await;
+    let answer = server.call(Method::POST, &format!("/queue/{ENDPOINT}"), &small()).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let mut body = answer.json();
+    let id = body["request_id"].as_str().expect("an id").to_owned();
+    assert_eq!(answer.header("x-fal-request-id"), id);
+    let url = format!("http://test:1/queue/{ENDPOINT}/requests/{id}");
+    let expected = json!({
+        "status": "IN_QUEUE", "request_id": id, "gateway_request_id": id,
+        "response_url": url, "status_url": format!("{url}/status"), "cancel_url": format!("{url}/cancel"),
+        "logs": [], "metrics": {}, "queue_position": 0,
+    });
+    assert_eq!(body, expected);
+
+    body = server.call(Method::POST, &format!("/queue/{ENDPOINT}/turbo/"), &small()).await.json();
+    assert_eq!(body["queue_position"], 1);
+    let url = body["response_url"].as_str().expect("a URL");
+    assert!(url.contains("large/requests/"), "the sub-path is dropped: {url}");
+}
+
+#[tokio::test]
+async fn a_request_waits_runs_and_completes() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    let waiting = server.get(&format!("{request}/status/?logs=true")).await;
+    assert_eq!(waiting.status, StatusCode::ACCEPTED);
+    assert_eq!(waiting.json()["status"], "IN_QUEUE");
+    assert_eq!(waiting.json()["queue_position"], 0);
+    assert_eq!(waiting.json()["logs"], json!([]));
+    let early = server.get(&request).await;
+    assert_eq!(
+        (early.status, early.json()["detail"].clone()),
+        (StatusCode::BAD_REQUEST, json!("Request is still in progress"))
+    );
+
+    let (engine, leash) = leashed();
+    let mut worker = server.worker("w", engine).await;
+    let work = tokio::spawn(async move { worker.tick().await });
+    leash.step().await;
+    leash.step().await;
+    let running = crate::support::eventually(async || {
+        let status = server.status(&request).await;
+        messages(&status).iter().any(|line| line.starts_with("step 2/3")).then_some(status)
+    })
+    .await;
+    assert_eq!(running["status"], "IN_PROGRESS");
+    assert_eq!(running.get("queue_position"), None);
+    assert_eq!(running["metrics"], json!({}));
+
+    leash.order(Order::Run);
+    work.await.expect("no panic").expect("a worker that goes on");
+    let done = server.get(&format!("{request}/status")).await;
+    assert_eq!(done.status, StatusCode::OK);
+    let done = done.json();
+    assert_eq!((&done["status"], &done["logs"]), (&json!("COMPLETED"), &json!([])));
+    assert!(done["metrics"]["inference_time"].as_f64().is_some_and(|seconds| seconds > 0.0));
+    assert_eq!((done.get("error"), done.get("error_type")), (None, None));
+}
+
+#[tokio::test]
+async fn the_result_has_the_five_fields_and_its_picture_can_be_fetched() {
+    let server = Server::start().await;
+    let mut input = small();
+    input["num_images"] = json!(2);
+    let request = server.submit(&input).await;
+    server.paint_all().await;
+    for path in [request.clone(), format!("{request}/"), format!("{request}/response")] {
+        let answer = server.get(&path).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert!(path.contains(answer.header("x-fal-request-id")));
+        let body = answer.json();
+        let keys: Vec<&String> = body.as_object().expect("an object").keys().collect();
+        assert_eq!(keys, ["has_nsfw_concepts", "images", "prompt", "seed", "timings"]);
+        assert_eq!((&body["seed"], &body["prompt"]), (&json!(7), &json!("a fox")));
+        assert_eq!(body["has_nsfw_concepts"], json!([false, false]));
+        assert!(body["timings"].as_object().expect("an object").values().all(Value::is_number));
+        for image in body["images"].as_array().expect("a list") {
+            assert_eq!((&image["width"], &image["height"]), (&json!(32), &json!(16)));
+            assert_eq!(image["content_type"], "image/jpeg");
+            let path =
+                image["url"].as_str().and_then(|url| url.strip_prefix("http://test:1")).expect("our URL");
+            let file = server.get(path).await;
+            assert_eq!((file.status, file.header("content-type")), (StatusCode::OK, "image/jpeg"));
+            assert!(file.bytes.starts_with(b"\xff\xd8") && file.bytes.ends_with(b"\xff\xd9"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn log_lines_have_their_fields_where_each_client_looks() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    server.paint_all().await;
+    let status = server.status(&request).await;
+    let lines = messages(&status);
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert!(
+        lines[0].starts_with("encoding prompt") && lines[3].starts_with("step 3/3") && lines[4] == "decoding"
+    );
+    let log = &status["logs"][1];
+    assert_eq!((&log["level"], &log["source"]), (&json!("INFO"), &json!("USER")));
+    assert_eq!(log["labels"], json!({ "level": "INFO", "source": "USER" }));
+    let timestamp = log["timestamp"].as_str().expect("text");
+    assert_eq!((timestamp.len(), &timestamp[26..]), (27, "Z"), "{timestamp}");
+}
+
+#[tokio::test]
+async fn sync_mode_answers_with_the_bytes_and_keeps_no_file() {
+    let server = Server::start().await;
+    let mut input = small();
+    (input["sync_mode"], input["output_format"]) = (json!(true), json!("png"));
+    let request = server.submit(&input).await;
+    server.paint_all().await;
+    let body = server.get(&request).await.json();
+    let url = body["images"][0]["url"].as_str().expect("a URL");
+    assert!(url.starts_with("data:image/png;base64,iVBORw0KGgo"), "{url}");
+    assert_eq!(server.files(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_drawn_seed_is_told_and_not_repeated() {
+    let server = Server::start().await;
+    let mut seeds = Vec::new();
+    for seed in [Value::Null, Value::Null] {
+        let mut input = small();
+        input["seed"] = seed;
+        let request = server.submit(&input).await;
+        server.paint_all().await;
+        seeds.push(server.get(&request).await.json()["seed"].as_u64().expect("a seed"));
+    }
+    assert!(seeds[0] != seeds[1] && seeds.iter().all(|seed| *seed <= u64::from(u32::MAX)), "{seeds:?}");
+}
+
+#[tokio::test]
+async fn what_the_engine_refuses_is_a_failed_request_and_not_a_dead_worker() {
+    let cases = [
+        (EngineError::Request("too wide".into()), StatusCode::UNPROCESSABLE_ENTITY, "bad_request"),
+        (EngineError::Numbers("not finite".into()), StatusCode::INTERNAL_SERVER_ERROR, "runner_server_error"),
+    ];
+    for (error, code, class) in cases {
+        let server = Server::start().await;
+        let request = server.submit(&small()).await;
+        let (engine, leash) = leashed();
+        let mut worker = server.worker("w", engine).await;
+        leash.order(Order::Fail(error));
+        worker.tick().await.expect("a worker that goes on");
+        let status = server.status(&request).await;
+        assert_eq!((&status["status"], &status["error_type"]), (&json!("COMPLETED"), &json!(class)));
+        let result = server.get(&request).await;
+        assert_eq!(result.status, code, "{result:?}");
+        if code == StatusCode::UNPROCESSABLE_ENTITY {
+            assert_eq!(result.json()["detail"][0]["msg"], "too wide");
+            assert_eq!(status["error"], "Invalid status code: 422");
+        } else {
+            assert_eq!(result.json(), json!({ "detail": "not finite", "error_type": class }));
+            assert_eq!(result.header("x-fal-error-type"), class);
+        }
+        leash.order(Order::Run);
+        let next = server.submit(&small()).await;
+        worker.tick().await.expect("a worker that goes on");
+        assert_eq!(server.get(&next).await.status, StatusCode::OK);
+    }
+}

@@ -1,0 +1,102 @@
+//! Who goes first, and how many may wait.
+
+use crate::support::{ENDPOINT, Server, small};
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use latentd::queue::Lost;
+use serde_json::Value;
+
+async fn submit(server: &Server, priority: Option<&str>) -> String {
+    let mut request = Request::post(format!("/queue/{ENDPOINT}")).header("host", "me");
+    if let Some(priority) = priority {
+        request = request.header("x-fal-queue-priority", priority);
+    }
+    let answer = server.send(request.body(Body::from(small().to_string())).expect("a request")).await;
+    answer.json()["request_id"].as_str().expect("an id").to_owned()
+}
+
+async fn claim(server: &Server) -> String {
+    server.queue.claim("w").await.expect("a database").expect("a request").id.to_string()
+}
+
+#[tokio::test]
+async fn requests_start_in_the_order_of_submission_low_priority_last() {
+    let server = Server::start().await;
+    let low = submit(&server, Some("low")).await;
+    let first = submit(&server, None).await;
+    let second = submit(&server, Some("normal")).await;
+    for (id, position) in [(&first, 0), (&second, 1), (&low, 2)] {
+        let status = server.get(&format!("/queue/{ENDPOINT}/requests/{id}/status")).await.json();
+        assert_eq!(status["queue_position"], position, "{status}");
+    }
+    for expected in [first, second, low] {
+        assert_eq!(claim(&server).await, expected);
+    }
+    assert!(server.queue.claim("w").await.expect("a database").is_none());
+}
+
+#[tokio::test]
+async fn a_reclaimed_request_keeps_its_place() {
+    let server = Server::start().await;
+    let first = submit(&server, None).await;
+    let second = submit(&server, None).await;
+    assert_eq!(claim(&server).await, first);
+    server.queue.reclaim(Lost::Died("w")).await.expect("a database");
+    let newest = submit(&server, None).await;
+    for expected in [first, second, newest] {
+        assert_eq!(claim(&server).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_before_it_accepts() {
+    let server = Server::with(|api| api.max_queue = 2).await;
+    for path in [format!("/queue/{ENDPOINT}"), format!("/queue/{ENDPOINT}?fal_max_queue_length=5")] {
+        assert_eq!(server.call(Method::POST, &path, &small()).await.status, StatusCode::OK);
+    }
+    for path in [format!("/queue/{ENDPOINT}"), format!("/run/{ENDPOINT}")] {
+        let answer = server.call(Method::POST, &path, &small()).await;
+        assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"));
+    }
+    let path = format!("/queue/{ENDPOINT}?fal_max_queue_length=0");
+    server.paint_all().await;
+    for expected in [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
+        assert_eq!(server.call(Method::POST, &path, &small()).await.status, expected);
+    }
+}
+
+#[tokio::test]
+async fn of_many_claims_at_once_each_gets_another_request() {
+    let server = Server::start().await;
+    let mut submitted: Vec<String> = Vec::new();
+    for _ in 0..20 {
+        submitted.push(submit(&server, None).await);
+    }
+    let claims: Vec<_> = (0..25)
+        .map(|worker| {
+            let queue = server.queue.clone();
+            tokio::spawn(async move { queue.claim(&worker.to_string()).await.expect("a database") })
+        })
+        .collect();
+    let mut claimed = Vec::new();
+    for claim in claims {
+        claimed.extend(claim.await.expect("no panic").map(|claim| claim.id.to_string()));
+    }
+    claimed.sort();
+    submitted.sort();
+    assert_eq!(claimed, submitted);
+}
+
+#[tokio::test]
+async fn nothing_that_was_accepted_is_lost_when_the_database_is_opened_again() {
+    let server = Server::start().await;
+    let id = submit(&server, None).await;
+    server.queue.close().await;
+    let path = server.directory.path().join("q.sqlite");
+    let queue = latentd::queue::Queue::open(&path, std::sync::Arc::new(jiff::Timestamp::now))
+        .await
+        .expect("a database");
+    let claim = queue.claim("w").await.expect("a database").expect("the request");
+    assert_eq!((claim.id.to_string(), claim.attempt), (id, 1));
+    assert_ne!(claim.body, Value::Null);
+}

@@ -1,0 +1,233 @@
+//! Workers that die, fall silent or come back late: one result, in the right place.
+
+use crate::support::{ENDPOINT, Order, Server, eventually, leashed, messages, small};
+use axum::http::{Method, StatusCode};
+use latentd::engine::EngineError;
+use latentd::queue::{
+    Failure, FailureKind, Finish, LEASE, Level, Lost, NewRequest, Origin, Priority, Submission, Verdict,
+    WorkerState,
+};
+use latentd::worker::WorkerError;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn a_late_attempt_changes_nothing() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    let queue = &server.queue;
+    let late = queue.claim("late").await.expect("a database").expect("a request");
+    queue.reclaim(Lost::Died("late")).await.expect("a database");
+
+    // Back in the queue, nobody's: the late worker may not touch it.
+    assert_fenced(&server, &late).await;
+    assert_eq!(server.status(&request).await["status"], "IN_QUEUE");
+
+    // In another's hands.
+    let current = queue.claim("current").await.expect("a database").expect("a request");
+    assert_eq!((late.attempt, current.attempt), (1, 2));
+    assert_fenced(&server, &late).await;
+    assert_eq!(queue.verdict(&current).await.expect("a database"), Verdict::Continue);
+
+    // Over, with a result that stays.
+    let output = json!({ "images": [], "seconds": { "text": 0.0, "denoise": 0.0, "decode": 0.0, "encode": 0.0 },
+        "seed": 2, "flagged": [], "prompt": "current" });
+    assert_eq!(queue.finish(&current, &output, &[]).await.expect("a database"), Finish::Recorded);
+    assert_fenced(&server, &late).await;
+    assert_fenced(&server, &current).await;
+    assert_eq!(server.get(&request).await.json()["prompt"], "current");
+}
+
+async fn assert_fenced(server: &Server, claim: &latentd::queue::Claim) {
+    let queue = &server.queue;
+    let before = server.queue.logs(claim.id, 0).await.expect("a database").len();
+    assert_eq!(queue.verdict(claim).await.expect("a database"), Verdict::Fenced);
+    assert_eq!(queue.progress(claim, Level::Info, "late").await.expect("a database"), Verdict::Fenced);
+    assert_eq!(queue.finish(claim, &json!({ "late": true }), &[]).await.expect("a database"), Finish::Fenced);
+    let failure = Failure::of(FailureKind::Engine);
+    assert_eq!(queue.fail(claim, &failure).await.expect("a database"), Finish::Fenced);
+    assert_eq!(queue.give_back(claim).await.expect("a database"), Finish::Fenced);
+    assert_eq!(queue.logs(claim.id, 0).await.expect("a database").len(), before);
+}
+
+#[tokio::test]
+async fn a_worker_that_lost_its_request_stops_and_leaves_no_file() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    let (engine, leash) = leashed();
+    let mut late = server.worker("late", engine).await;
+    let work = tokio::spawn(async move { late.tick().await });
+    leash.step().await;
+    server.queue.reclaim(Lost::Died("late")).await.expect("a database");
+    server.paint_all().await;
+    let result = server.get(&request).await;
+    leash.order(Order::Run);
+    work.await.expect("no panic").expect("a worker that goes on");
+    assert_eq!(server.files().len(), 1, "the late worker's picture is not kept");
+    assert_eq!(server.get(&request).await.bytes, result.bytes);
+    assert!(
+        messages(&server.status(&request).await)
+            .contains(&"the worker died; the request starts again".into())
+    );
+}
+
+#[tokio::test]
+async fn a_panic_or_a_fault_ends_the_worker_and_the_request_is_tried_again() {
+    for order in [Order::Panic, Order::Fail(EngineError::Fault("gone".into()))] {
+        let server = Server::start().await;
+        let request = server.submit(&small()).await;
+        let (engine, leash) = leashed();
+        let mut worker = server.worker("w", engine).await;
+        leash.order(order);
+        assert!(matches!(worker.tick().await, Err(WorkerError::Engine(_))));
+        assert_eq!(server.status(&request).await["status"], "IN_PROGRESS");
+        server.queue.reclaim(Lost::Died("w")).await.expect("a database");
+        server.paint_all().await;
+        assert_eq!(server.get(&request).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_kills_three_workers_fails_for_good() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    for death in 1..=3 {
+        let worker = format!("w{death}");
+        let claim = server.queue.claim(&worker).await.expect("a database").expect("a request");
+        assert_eq!(claim.attempt, death);
+        server.queue.reclaim(Lost::Died(&worker)).await.expect("a database");
+    }
+    assert!(server.queue.claim("w4").await.expect("a database").is_none());
+    let status = server.status(&request).await;
+    assert_eq!(
+        (&status["status"], &status["error_type"]),
+        (&json!("COMPLETED"), &json!("runner_server_error"))
+    );
+    assert_eq!(server.get(&request).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[tokio::test]
+async fn stopping_workers_on_purpose_counts_no_death() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    for _ in 0..5 {
+        server.queue.claim("w").await.expect("a database").expect("a request");
+        server.queue.reclaim(Lost::Stopped("w")).await.expect("a database");
+        let claim = server.queue.claim("w").await.expect("a database").expect("a request");
+        assert_eq!(server.queue.give_back(&claim).await.expect("a database"), Finish::Recorded);
+        server.queue.claim("w").await.expect("a database").expect("a request");
+        server.queue.reclaim(Lost::Everything).await.expect("a database");
+    }
+    server.paint_all().await;
+    assert_eq!(server.get(&request).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_lease_runs_out_unless_it_is_renewed() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    let claim = server.queue.claim("w").await.expect("a database").expect("a request");
+    let most = i64::try_from(LEASE.as_secs()).expect("a minute") - 1;
+    for renew_by_step in [true, false] {
+        server.clock.advance(most);
+        match renew_by_step {
+            true => drop(server.queue.progress(&claim, Level::Info, "step").await.expect("a database")),
+            false => server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database"),
+        }
+        assert_eq!(server.queue.reclaim_expired().await.expect("a database").waiting, 0);
+    }
+    server.clock.advance(most + 2);
+    assert_eq!(server.queue.reclaim_expired().await.expect("a database").waiting, 1);
+    assert_fenced(&server, &claim).await;
+    assert_eq!(server.status(&request).await["status"], "IN_QUEUE");
+}
+
+#[tokio::test]
+async fn a_cancelled_request_does_not_come_back_from_the_dead() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    server.queue.claim("w").await.expect("a database").expect("a request");
+    assert_eq!(server.put(&format!("{request}/cancel")).await.status, StatusCode::ACCEPTED);
+    server.queue.reclaim(Lost::Died("w")).await.expect("a database");
+    assert_eq!(server.status(&request).await["error_type"], "client_cancelled");
+}
+
+#[tokio::test]
+async fn after_a_restart_nobody_waits_on_the_line_any_more() {
+    let server = Server::start().await;
+    let direct = NewRequest {
+        endpoint: ENDPOINT.into(),
+        origin: Origin::Direct,
+        priority: Priority::Normal,
+        body: Value::Null,
+        max_waiting: None,
+    };
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let Submission::Accepted { id, .. } = server.queue.submit(&direct).await.expect("a database") else {
+            panic!("there is no limit");
+        };
+        ids.push(id);
+    }
+    server.queue.claim("w").await.expect("a database").expect("a request");
+    let queued = server.submit(&small()).await;
+    let reclaimed = server.queue.reclaim(Lost::Everything).await.expect("a database");
+    assert_eq!(reclaimed.ended, 2);
+    for id in ids {
+        let status = server.status(&format!("/{ENDPOINT}/requests/{id}")).await;
+        assert_eq!(status["error_type"], "client_disconnected");
+    }
+    assert_eq!(server.status(&queued).await["status"], "IN_QUEUE");
+}
+
+#[tokio::test]
+async fn readiness_is_a_worker_that_said_so_lately() {
+    let server = Server::start().await;
+    let ready = async || {
+        let answer = server.call(Method::GET, "/health/ready", &Value::Null).await;
+        (answer.status, answer.json()["status"].as_str().expect("a word").to_owned())
+    };
+    assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "no worker".into()));
+    server.queue.beat("w", "test", WorkerState::Loading).await.expect("a database");
+    assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "loading".into()));
+    server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database");
+    assert_eq!(ready().await, (StatusCode::OK, "ready".into()));
+    server.clock.advance(30);
+    assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "no worker".into()));
+    assert_eq!(server.get("/health/live").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_drained_worker_finishes_what_it_has_and_takes_nothing_new() {
+    let server = Server::start().await;
+    let first = server.submit(&small()).await;
+    let second = server.submit(&small()).await;
+    let (engine, leash) = leashed();
+    let mut worker = server.worker("w", engine).await;
+    let (drain, drained) = tokio::sync::watch::channel(false);
+    let work = tokio::spawn(async move { worker.run(drained).await });
+    leash.step().await;
+    drain.send_replace(true);
+    leash.order(Order::Run);
+    work.await.expect("no panic").expect("a clean end");
+    assert_eq!(server.status(&first).await["status"], "COMPLETED");
+    assert_eq!(server.status(&second).await["status"], "IN_QUEUE");
+}
+
+#[tokio::test]
+async fn an_idle_worker_wakes_when_work_comes() {
+    let server = Server::start().await;
+    let mut worker = server.worker("w", crate::support::Painter).await;
+    let (drain, drained) = tokio::sync::watch::channel(false);
+    let work = tokio::spawn(async move { worker.run(drained).await });
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let started = std::time::Instant::now();
+    let request = server.submit(&small()).await;
+    eventually(async || (server.status(&request).await["status"] == "COMPLETED").then_some(())).await;
+    assert!(
+        started.elapsed() < std::time::Duration::from_millis(900),
+        "not by polling: {:?}",
+        started.elapsed()
+    );
+    drain.send_replace(true);
+    work.await.expect("no panic").expect("a clean end");
+}

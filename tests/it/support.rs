@@ -1,0 +1,280 @@
+//! What the tests share: a server without a socket, an engine on a leash, and a clock to turn.
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use jiff::{SignedDuration, Timestamp};
+use latentd::config::KeyHash;
+use latentd::engine::{Control, Engine, EngineError, Generated, Picture, Step, Timings};
+use latentd::http::{Api, router};
+use latentd::queue::Queue;
+use latentd::request::{ImageRequest, Limits};
+use latentd::storage::Storage;
+use latentd::worker::{EngineThread, Tick, Worker};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+pub(crate) const ENDPOINT: &str = "fal-ai/stable-diffusion-v35-large";
+
+/// A clock that moves when it is told to, on top of the real one.
+#[derive(Clone, Default)]
+pub(crate) struct TestClock(Arc<AtomicI64>);
+
+impl TestClock {
+    pub(crate) fn advance(&self, seconds: i64) {
+        self.0.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The server: everything but the socket and the process.
+pub(crate) struct Server {
+    pub(crate) router: Router,
+    pub(crate) queue: Queue,
+    pub(crate) storage: Storage,
+    pub(crate) clock: TestClock,
+    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) directory: TempDir,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// A server whose settings a test changes first.
+    pub(crate) async fn with(change: impl FnOnce(&mut Api)) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let clock = TestClock::default();
+        let reading = clock.clone();
+        let queue = Queue::open(&directory.path().join("q.sqlite"), Arc::new(move || reading.now()))
+            .await
+            .expect("a fresh database");
+        let storage = Storage::local(&directory.path().join("files")).expect("a fresh directory");
+        let (closing, is_closing) = watch::channel(false);
+        let mut api = Api {
+            queue: queue.clone(),
+            storage: storage.clone(),
+            limits: Limits { size_multiple: 16, max_side: 1536 },
+            keys: Vec::new(),
+            public_url: None,
+            max_queue: 100,
+            validate_on_submit: false,
+            closing: is_closing,
+        };
+        change(&mut api);
+        Self { router: router(api), queue, storage, clock, closing, directory }
+    }
+
+    pub(crate) async fn with_key(key: &str) -> Self {
+        Self::with(|api| api.keys.push(KeyHash::of(key))).await
+    }
+
+    /// A call to `http://test:1`.
+    pub(crate) async fn call(&self, method: Method, path: &str, body: &Value) -> Answer {
+        let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
+        let request = Request::builder().method(method).uri(path).header("host", "test:1");
+        self.send(request.body(body).expect("a request")).await
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.expect("the router always answers");
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.expect("a whole body").to_bytes();
+        Answer { status: parts.status, headers: parts.headers, bytes }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, &Value::Null).await
+    }
+
+    pub(crate) async fn put(&self, path: &str) -> Answer {
+        self.call(Method::PUT, path, &Value::Null).await
+    }
+
+    /// Submits to the queue; returns the request's path below the server.
+    pub(crate) async fn submit(&self, input: &Value) -> String {
+        let answer = self.call(Method::POST, &format!("/queue/{ENDPOINT}"), input).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        let id = answer.json()["request_id"].as_str().expect("an id").to_owned();
+        format!("/queue/{ENDPOINT}/requests/{id}")
+    }
+
+    /// The whole status, log lines included.
+    pub(crate) async fn status(&self, request: &str) -> Value {
+        self.get(&format!("{request}/status?logs=1")).await.json()
+    }
+
+    /// A worker around an engine.
+    pub(crate) async fn worker(&self, name: &str, engine: impl Engine + 'static) -> Worker {
+        let engine = EngineThread::load(Box::new(|| Ok(Box::new(engine)))).await.expect("a loaded engine");
+        Worker {
+            id: name.into(),
+            device: "test".into(),
+            queue: self.queue.clone(),
+            storage: self.storage.clone(),
+            engine,
+        }
+    }
+
+    /// Paints whatever waits.
+    pub(crate) async fn paint_all(&self) {
+        let mut worker = self.worker("painter", Painter).await;
+        while worker.tick().await.expect("a worker that goes on") == Tick::Worked {}
+    }
+
+    /// Names of the stored files.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.directory.path().join("files")).expect("the directory");
+        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) bytes: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.header("content-type"), "application/json", "{self:?}");
+        serde_json::from_slice(&self.bytes).expect("JSON")
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+}
+
+/// A valid input that is painted in no time.
+pub(crate) fn small() -> Value {
+    json!({ "prompt": "a fox", "image_size": { "width": 32, "height": 16 }, "num_inference_steps": 3, "seed": 7 })
+}
+
+/// Paints grey.
+pub(crate) struct Painter;
+
+impl Engine for Painter {
+    fn generate(
+        &mut self,
+        request: &ImageRequest,
+        on_step: &mut dyn FnMut(Step) -> Control,
+    ) -> Result<Generated, EngineError> {
+        for index in 1..=request.steps {
+            if on_step(step(index, request.steps)) == Control::Stop {
+                return Err(EngineError::Stopped);
+            }
+        }
+        let picture = Picture {
+            width: request.width,
+            height: request.height,
+            rgb: vec![128; request.width * request.height * 3],
+        };
+        Ok(Generated { pictures: vec![picture; request.num_images], timings: Timings::default() })
+    }
+}
+
+fn step(index: usize, of: usize) -> Step {
+    Step { index, of, sigma: 1.0 / index as f64, seconds: 0.0 }
+}
+
+/// Paints grey, but takes each step only when it is told to, and fails as it is told to.
+pub(crate) struct Leashed {
+    orders: Receiver<Order>,
+    steps_taken: Sender<usize>,
+}
+
+/// What a leashed engine is told.
+pub(crate) enum Order {
+    /// Take the next step.
+    Step,
+    /// Take the steps that are left.
+    Run,
+    /// Fail this way.
+    Fail(EngineError),
+    /// Panic.
+    Panic,
+}
+
+/// The other end of the leash.
+pub(crate) struct Leash {
+    orders: Sender<Order>,
+    steps_taken: Arc<Mutex<Receiver<usize>>>,
+}
+
+/// An engine and its leash.
+pub(crate) fn leashed() -> (Leashed, Leash) {
+    let (order, orders) = channel();
+    let (took, steps_taken) = channel();
+    let leash = Leash { orders: order, steps_taken: Arc::new(Mutex::new(steps_taken)) };
+    (Leashed { orders, steps_taken: took }, leash)
+}
+
+impl Leash {
+    pub(crate) fn order(&self, order: Order) {
+        self.orders.send(order).expect("the engine lives");
+    }
+
+    /// Lets the engine take one step and waits until it has.
+    pub(crate) async fn step(&self) {
+        self.order(Order::Step);
+        let taken = self.steps_taken.clone();
+        let wait = move || taken.lock().expect("one waiter").recv().expect("a step");
+        tokio::task::spawn_blocking(wait).await.expect("a step");
+    }
+}
+
+impl Engine for Leashed {
+    fn generate(
+        &mut self,
+        request: &ImageRequest,
+        on_step: &mut dyn FnMut(Step) -> Control,
+    ) -> Result<Generated, EngineError> {
+        let mut free = false;
+        for index in 1..=request.steps {
+            if !free {
+                match self.orders.recv() {
+                    Ok(Order::Step) => {}
+                    Ok(Order::Run) | Err(_) => free = true,
+                    Ok(Order::Fail(error)) => return Err(error),
+                    Ok(Order::Panic) => panic!("told to"),
+                }
+            }
+            let control = on_step(step(index, request.steps));
+            let _ = self.steps_taken.send(index);
+            if control == Control::Stop {
+                return Err(EngineError::Stopped);
+            }
+        }
+        Painter.generate(&ImageRequest { steps: 0, ..request.clone() }, on_step)
+    }
+}
+
+/// Looks until `found` finds something; the deadline only ends a test that has failed.
+pub(crate) async fn eventually<T>(mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    for _ in 0..1000 {
+        if let Some(value) = found().await {
+            return value;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("still not so after ten seconds");
+}
+
+/// The messages of a status.
+pub(crate) fn messages(status: &Value) -> Vec<String> {
+    let logs = status["logs"].as_array().expect("logs is always a list");
+    logs.iter().map(|log| log["message"].as_str().expect("text").to_owned()).collect()
+}
