@@ -1,7 +1,7 @@
 //! The fal.ai model API over HTTP. Reaches pictures only through the queue and the storage;
 //! knows neither workers nor engines.
 //!
-//! [`dispatch`] is the table: one arm per kind of call.
+//! The private function `serve` is the table: one arm per kind of call.
 
 mod auth;
 mod body;
