@@ -14,6 +14,12 @@ pub(super) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-fal-error-t
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
+/// The class of a refusal to take new work.
+const NO_RUNNER: &str = "runner_scheduling_failure";
+
+const UNAUTHORIZED: &str =
+    "Authentication is required to access this application: send `Authorization: Key …`";
+
 /// Why a call was not served.
 #[derive(Debug)]
 pub(super) enum ApiError {
@@ -68,31 +74,20 @@ impl ApiError {
     /// Status, class and body.
     fn answer(&self) -> (StatusCode, Option<&'static str>, Value) {
         use StatusCode as S;
+        let bare = |status, detail: String| (status, None, json!({ "detail": detail }));
         let plain = |status, class: &'static str, detail: String| {
             (status, Some(class), json!({ "detail": detail, "error_type": class }))
         };
         match self {
-            Self::Unauthorized => {
-                let detail =
-                    "Authentication is required to access this application: send `Authorization: Key …`";
-                (S::UNAUTHORIZED, None, json!({ "detail": detail }))
-            }
-            Self::UnknownApplication(name) => {
-                (S::NOT_FOUND, None, json!({ "detail": format!("Application {name:?} not found") }))
-            }
-            Self::UnknownPath(path) => {
-                (S::NOT_FOUND, None, json!({ "detail": format!("Path {path} not found") }))
-            }
+            Self::Unauthorized => bare(S::UNAUTHORIZED, UNAUTHORIZED.into()),
+            Self::UnknownApplication(name) => bare(S::NOT_FOUND, format!("Application {name:?} not found")),
+            Self::UnknownPath(path) => bare(S::NOT_FOUND, format!("Path {path} not found")),
             Self::UnknownRequest => {
                 (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND", "detail": "Request not found" }))
             }
             Self::UnknownCancel => (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND" })),
-            Self::StillInProgress => {
-                (S::BAD_REQUEST, None, json!({ "detail": "Request is still in progress" }))
-            }
-            Self::MethodNotAllowed(_) => {
-                (S::METHOD_NOT_ALLOWED, None, json!({ "detail": "Method Not Allowed" }))
-            }
+            Self::StillInProgress => bare(S::BAD_REQUEST, "Request is still in progress".into()),
+            Self::MethodNotAllowed(_) => bare(S::METHOD_NOT_ALLOWED, "Method Not Allowed".into()),
             Self::BadRequest(detail) => plain(S::BAD_REQUEST, "bad_request", detail.clone()),
             Self::Invalid(problems) => (S::UNPROCESSABLE_ENTITY, None, json!({ "detail": problems })),
             Self::BodyTooLarge(max) => {
@@ -101,13 +96,12 @@ impl ApiError {
             Self::BodyTooSlow => {
                 plain(S::REQUEST_TIMEOUT, "bad_request", "the body did not arrive in time".into())
             }
-            Self::Closing => {
-                plain(S::SERVICE_UNAVAILABLE, "runner_scheduling_failure", "the server is stopping".into())
-            }
-            Self::QueueFull(waiting) => {
-                let detail = format!("the queue is full: {waiting} requests wait");
-                plain(S::SERVICE_UNAVAILABLE, "runner_scheduling_failure", detail)
-            }
+            Self::Closing => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, "the server is stopping".into()),
+            Self::QueueFull(waiting) => plain(
+                S::SERVICE_UNAVAILABLE,
+                NO_RUNNER,
+                format!("the queue is full: {waiting} requests wait"),
+            ),
             Self::LongerThanAsked(waiting) => {
                 let detail = format!("the queue is longer than asked for: {waiting} requests wait");
                 plain(S::TOO_MANY_REQUESTS, "bad_request", detail)
