@@ -31,21 +31,23 @@ fn linear(bench: &Bench, dtype: DType) -> Result<()> {
         (2, 2432, 14592, Activation::None),
     ];
     for (m, k, n, act) in shapes {
-        let (x, w, b) = (random(&[m, k], dtype)?, random(&[n, k], dtype)?, random(&[n], dtype)?);
-        bench.run(&format!("linear {m}x{k}x{n} {act:?} {dtype:?}"), Work::flops(2 * m * k * n), || {
-            ops::linear(&x, &w, Some(&b), act)
-        })?;
+        bench.run(
+            &format!("linear {m}x{k}x{n} {act:?} {dtype:?}"),
+            Work::flops(2 * m * k * n),
+            || Ok([random(&[m, k], dtype)?, random(&[n, k], dtype)?, random(&[n], dtype)?]),
+            |[x, w, b]| ops::linear(x, w, Some(b), act),
+        )?;
     }
     Ok(())
 }
 
 fn attention(bench: &Bench, dtype: DType) -> Result<()> {
     for (b, l, h, dh) in [(2, 3405, 4, 64), (1, 4429, 38, 64), (1, 3072, 1, 512), (1, 333, 64, 64)] {
-        let qkv = random(&[b, l, 3, h, dh], dtype)?;
         bench.run(
             &format!("attention B{b} L{l} H{h} Dh{dh} {dtype:?}"),
             Work::flops(4 * b * l * l * h * dh),
-            || ops::attention(&qkv),
+            || random(&[b, l, 3, h, dh], dtype),
+            ops::attention,
         )?;
     }
     Ok(())
@@ -62,14 +64,14 @@ fn conv2d(bench: &Bench, dtype: DType) -> Result<()> {
         (256, 256, 192, 256, 3, true),
     ];
     for (c, o, h, w, k, upsample) in shapes {
-        let (x, weight, bias) =
-            (random(&[1, c, h, w], dtype)?, random(&[o, c, k, k], dtype)?, random(&[o], dtype)?);
         let area = h * w * if upsample { 4 } else { 1 };
         let spec = Conv2dSpec { stride: 1, padding: k / 2, upsample };
-        let name = format!("conv2d {c}->{o} {h}x{w} k{k}{} {dtype:?}", if upsample { " x2" } else { "" });
-        bench.run(&name, Work::flops(2 * c * o * k * k * area), || {
-            ops::conv2d(&x, &weight, Some(&bias), spec)
-        })?;
+        bench.run(
+            &format!("conv2d {c}->{o} {h}x{w} k{k}{} {dtype:?}", if upsample { " x2" } else { "" }),
+            Work::flops(2 * c * o * k * k * area),
+            || Ok([random(&[1, c, h, w], dtype)?, random(&[o, c, k, k], dtype)?, random(&[o], dtype)?]),
+            |[x, w, b]| ops::conv2d(x, w, Some(b), spec),
+        )?;
     }
     Ok(())
 }
@@ -78,32 +80,38 @@ fn conv2d(bench: &Bench, dtype: DType) -> Result<()> {
 fn rows(bench: &Bench, dtype: DType) -> Result<()> {
     let size = dtype.size_in_bytes();
     let (c, h, w) = (128, 768, 1024);
-    let (x, affine) = (random(&[1, c, h, w], dtype)?, random(&[c], dtype)?);
     bench.run(
         &format!("group_norm+silu {c}x{h}x{w} {dtype:?}"),
         Work::bytes(2 * c * h * w * size),
-        || ops::group_norm(&x, &affine, &affine, 32, 1e-6, Activation::Silu),
+        || Ok([random(&[1, c, h, w], dtype)?, random(&[c], dtype)?]),
+        |[x, affine]| ops::group_norm(x, affine, affine, 32, 1e-6, Activation::Silu),
     )?;
     let (b, l, d) = (2, 3405, 2432);
-    let (x, y, mods) = (random(&[b, l, d], dtype)?, random(&[b, l, d], dtype)?, random(&[b, 6, d], dtype)?);
+    let tokens = || random(&[b, l, d], dtype);
     bench.run(
         &format!("layer_norm_modulate {b}x{l}x{d} {dtype:?}"),
         Work::bytes(2 * b * l * d * size),
-        || ops::layer_norm_modulate(&x, &mods, 0, 1, 1e-6),
+        || Ok([tokens()?, random(&[b, 6, d], dtype)?]),
+        |[x, mods]| ops::layer_norm_modulate(x, mods, 0, 1, 1e-6),
     )?;
-    bench.run(&format!("gated_add {b}x{l}x{d} {dtype:?}"), Work::bytes(3 * b * l * d * size), || {
-        ops::gated_add(&x, &y, &mods, 2)
-    })?;
-    let weight = random(&[d], dtype)?;
-    bench.run(&format!("rms_norm {b}x{l}x{d} {dtype:?}"), Work::bytes(2 * b * l * d * size), || {
-        ops::rms_norm(&x, &weight, 1e-6)
-    })?;
-    let (image, text) = (random(&[2, 3072, 3 * 2432], dtype)?, random(&[2, 333, 3 * 2432], dtype)?);
-    let norms = random(&[4, 64], dtype)?;
+    bench.run(
+        &format!("gated_add {b}x{l}x{d} {dtype:?}"),
+        Work::bytes(3 * b * l * d * size),
+        || Ok([tokens()?, tokens()?, random(&[b, 6, d], dtype)?]),
+        |[x, y, mods]| ops::gated_add(x, y, mods, 2),
+    )?;
+    bench.run(
+        &format!("rms_norm {b}x{l}x{d} {dtype:?}"),
+        Work::bytes(2 * b * l * d * size),
+        || Ok([tokens()?, random(&[d], dtype)?]),
+        |[x, w]| ops::rms_norm(x, w, 1e-6),
+    )?;
+    let stream = |seq: usize| random(&[b, seq, 3 * d], dtype);
     bench.run(
         &format!("joint_qkv 2x(3072+333)x3x38x64 {dtype:?}"),
-        Work::bytes(2 * 2 * l * 3 * d * size),
-        || ops::joint_qkv(&image, Some(&text), Some(&norms), 38, 1e-6),
+        Work::bytes(2 * b * l * 3 * d * size),
+        || Ok([stream(l - 333)?, stream(333)?, random(&[4, 64], dtype)?]),
+        |[image, text, norms]| ops::joint_qkv(image, Some(text), Some(norms), 38, 1e-6),
     )
 }
 
@@ -138,20 +146,45 @@ struct Bench {
 }
 
 impl Bench {
-    /// Runs `f` for about a second (at least thrice) and prints the fastest run.
-    fn run(&self, name: &str, work: Work, f: impl Fn() -> Result<Tensor>) -> Result<()> {
+    /// Runs `op` for about a second (at least thrice); prints the fastest run, its rate, and the best rate
+    /// per second that a core was busy, which other work on the machine disturbs least.
+    fn run<I>(
+        &self,
+        name: &str,
+        work: Work,
+        inputs: impl FnOnce() -> Result<I>,
+        op: impl Fn(&I) -> Result<Tensor>,
+    ) -> Result<()> {
         if !name.contains(&self.filter) {
             return Ok(());
         }
-        let (start, mut best, mut runs) = (Instant::now(), Duration::MAX, 0);
+        let inputs = inputs()?;
+        let (start, mut best, mut least_busy, mut runs) = (Instant::now(), Duration::MAX, Duration::MAX, 0);
         while runs < 3 || start.elapsed() < Duration::from_secs(1) {
-            let begin = Instant::now();
-            std::hint::black_box(f()?);
+            let (begin, busy) = (Instant::now(), busy());
+            std::hint::black_box(op(&inputs)?);
             best = best.min(begin.elapsed());
+            least_busy = least_busy.min(self::busy().saturating_sub(busy));
             runs += 1;
         }
-        let seconds = best.as_secs_f64();
-        println!("{name:48} {:9.3} ms {:8.1} {}", seconds * 1e3, work.amount / seconds, work.unit);
+        let rate = |time: Duration| work.amount / time.as_secs_f64();
+        let millis = best.as_secs_f64() * 1e3;
+        println!(
+            "{name:48} {millis:9.3} ms {:8.1} {} {:8.1} a core",
+            rate(best),
+            work.unit,
+            rate(least_busy)
+        );
         Ok(())
     }
+}
+
+/// Time that this process' threads have run, by Linux's scheduler.
+fn busy() -> Duration {
+    let mut nanoseconds = 0;
+    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+        let schedstat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        nanoseconds += schedstat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+    }
+    Duration::from_nanos(nanoseconds)
 }

@@ -1,11 +1,11 @@
 //! Softmax attention over all keys, in blocks of queries and keys (FlashAttention): no L x L matrix exists.
 //!
 //! Queries run along the vector lanes: for 64 queries, `S^T = K Q^T` and `O^T += V^T P^T` are both
-//! products of broadcast rows of k or v with a panel of 64 columns, so k and v are read where they lie,
-//! and the running maximum and sum of the softmax are plain vectors without a reduction across lanes.
+//! products of broadcast rows of k or v with a panel of 64 columns, so neither k nor v needs packing, and
+//! the running maximum and sum of the softmax are plain vectors without a reduction across lanes.
 
 use crate::cpu::element::Element;
-use crate::cpu::panel::{ByDepth, ByRow, PANEL, Packed, multiply};
+use crate::cpu::panel::{ByDepth, ByRow, PANEL, Packed, multiply, transpose};
 use crate::cpu::view::{Tile, contiguous, tiles};
 use crate::cpu::{by_dtype, math, vectorized};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
@@ -33,8 +33,13 @@ impl CustomOp1 for Attention {
     }
 }
 
-/// Keys of a block: their scores for 64 queries, with the output, fill the first-level cache.
+/// Keys of a block: their scores for 64 queries and one head's output stay in the first-level cache.
 const BLOCK_KEYS: usize = 128;
+
+/// Queries of a task, which share each block of k and v: four panels, fewer where heads are wide.
+fn task_queries(head_dim: usize) -> usize {
+    if head_dim <= 128 { 4 * PANEL } else { 2 * PANEL }
+}
 
 fn forward<T: Element>(qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
     let &[batch, seq, _, heads, head_dim] = layout.dims() else {
@@ -42,10 +47,19 @@ fn forward<T: Element>(qkv: &CpuStorage, layout: &Layout) -> Result<(CpuStorage,
     };
     let data = contiguous::<T>("attention", qkv, layout)?;
     let qkv = Qkv { data, seq, heads, head_dim };
+    let keys_values = qkv.gather_keys_values(batch);
     let mut out = vec![T::zero(); batch * seq * heads * head_dim];
-    tiles(&mut out, (seq, heads * head_dim), (PANEL, head_dim))
+    tiles(&mut out, (seq, heads * head_dim), (task_queries(head_dim), head_dim))
         .into_par_iter()
-        .for_each_init(|| Scratch::new(head_dim), |scratch, tile| query_block(qkv, tile, scratch));
+        .for_each_init(
+            || Scratch::new(head_dim),
+            |scratch, tile| {
+                let head = tile.batch * heads + tile.column / head_dim;
+                let (keys, values) =
+                    keys_values[head * 2 * seq * head_dim..][..2 * seq * head_dim].split_at(seq * head_dim);
+                query_block(qkv, (keys, values), tile, scratch);
+            },
+        );
     Ok((T::to_cpu_storage_owned(out), Shape::from((batch, seq, heads * head_dim))))
 }
 
@@ -58,89 +72,97 @@ struct Qkv<'a, T> {
     head_dim: usize,
 }
 
-impl<'a, T> Qkv<'a, T> {
-    fn token_stride(&self) -> usize {
-        3 * self.heads * self.head_dim
+impl<T: Element> Qkv<'_, T> {
+    /// Copies `[rows, Dh]` of q, k or v (`part` 0, 1 or 2) of one head, from token `first` on.
+    fn load(&self, part: usize, (batch, head): (usize, usize), first: usize, out: &mut [f32]) {
+        for (i, row) in out.chunks_exact_mut(self.head_dim).enumerate() {
+            let at = ((batch * self.seq + first + i) * 3 + part) * self.heads + head;
+            T::load(&self.data[at * self.head_dim..][..self.head_dim], row);
+        }
     }
 
-    /// From (batch, token, part, head) on; part 0 is q, 1 is k, 2 is v.
-    fn at(&self, batch: usize, token: usize, part: usize, head: usize) -> &'a [T] {
-        let row = (batch * self.seq + token) * 3 + part;
-        &self.data[(row * self.heads + head) * self.head_dim..]
+    /// `[B, H, 2, L, Dh]`: each head's k and v in one piece, since in qkv every row of a head lies on a
+    /// memory page of its own and each block of queries would pay for the address translation again.
+    fn gather_keys_values(&self, batch: usize) -> Vec<f32> {
+        let matrix = self.seq * self.head_dim;
+        let mut out = vec![0f32; batch * self.heads * 2 * matrix];
+        out.par_chunks_mut(matrix.max(1)).enumerate().for_each(|(i, out)| {
+            self.load(1 + i % 2, (i / 2 / self.heads, i / 2 % self.heads), 0, out);
+        });
+        out
     }
 }
 
 struct Scratch {
-    /// `[Dh, 64]`: the scaled queries
-    queries: Vec<f32>,
+    panels: Vec<QueryPanel>,
     /// `[BLOCK_KEYS, 64]`: scores, then probabilities
     scores: Vec<f32>,
-    /// `[Dh, 64]`: the output before division by `sum`
-    out: Vec<f32>,
-    /// `[Dh]`
-    row: Vec<f32>,
-    /// `[BLOCK_KEYS, Dh]` of k, then of v, where they are not f32
-    block: Vec<f32>,
-    softmax: Softmax,
+    /// `[64, Dh]`
+    rows: Vec<f32>,
 }
 
 impl Scratch {
     fn new(head_dim: usize) -> Self {
-        Self {
-            queries: vec![0.0; head_dim * PANEL],
-            scores: vec![0.0; BLOCK_KEYS * PANEL],
-            out: vec![0.0; head_dim * PANEL],
-            row: vec![0.0; head_dim],
-            block: Vec::new(),
-            softmax: Softmax::default(),
+        let panels = (0..task_queries(head_dim) / PANEL).map(|_| QueryPanel::new(head_dim)).collect();
+        Self { panels, scores: vec![0f32; BLOCK_KEYS * PANEL], rows: vec![0f32; PANEL * head_dim] }
+    }
+}
+
+/// 64 queries of one head and what they have gathered so far.
+struct QueryPanel {
+    /// `[Dh, 64]`, scaled by `1 / sqrt(Dh)`
+    queries: Vec<f32>,
+    /// `[Dh, 64]`: the output before division by the sum of the softmax
+    out: Vec<f32>,
+    softmax: Softmax,
+}
+
+impl QueryPanel {
+    fn new(head_dim: usize) -> Self {
+        let zeros = || vec![0f32; head_dim * PANEL];
+        Self { queries: zeros(), out: zeros(), softmax: Softmax::default() }
+    }
+}
+
+/// One head's output for a task's queries; keys and values are `[L, Dh]`.
+fn query_block<T: Element>(
+    qkv: Qkv<'_, T>,
+    (keys, values): (&[f32], &[f32]),
+    mut tile: Tile<'_, T>,
+    s: &mut Scratch,
+) {
+    let head_dim = qkv.head_dim;
+    let at = (tile.batch, tile.column / head_dim);
+    let panels = &mut s.panels[..tile.rows.len().div_ceil(PANEL)];
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    for (i, panel) in panels.iter_mut().enumerate() {
+        let lanes = PANEL.min(tile.rows.len() - i * PANEL);
+        let rows = &mut s.rows[..lanes * head_dim];
+        qkv.load(0, at, tile.row + i * PANEL, rows);
+        rows.iter_mut().for_each(|q| *q *= scale);
+        transpose(rows, head_dim, (lanes, head_dim), &mut panel.queries, PANEL);
+        panel.out.fill(0.0);
+        panel.softmax = Softmax::default();
+    }
+    let block = BLOCK_KEYS * head_dim;
+    for (keys, values) in keys.chunks(block).zip(values.chunks(block)) {
+        let count = keys.len() / head_dim;
+        let (keys, values) =
+            (ByRow { data: keys, stride: head_dim }, ByDepth { data: values, stride: head_dim });
+        for panel in panels.iter_mut() {
+            let scores = &mut s.scores[..count * PANEL];
+            multiply((keys, count), Packed::<PANEL>(&panel.queries), head_dim, scores, false);
+            update(&mut panel.softmax, scores, &mut panel.out);
+            multiply((values, head_dim), Packed::<PANEL>(scores), count, &mut panel.out, true);
         }
     }
-}
-
-/// One head's output for (at most) 64 queries.
-fn query_block<T: Element>(qkv: Qkv<'_, T>, tile: Tile<'_, T>, s: &mut Scratch) {
-    let Qkv { seq, head_dim, .. } = qkv;
-    let (batch, head) = (tile.batch, tile.column / head_dim);
-    let scale = 1.0 / (head_dim as f32).sqrt();
-    s.queries.fill(0.0);
-    for lane in 0..tile.rows.len() {
-        T::load(&qkv.at(batch, tile.row + lane, 0, head)[..head_dim], &mut s.row);
-        s.queries.iter_mut().skip(lane).step_by(PANEL).zip(&s.row).for_each(|(q, v)| *q = v * scale);
+    for (panel, lines) in panels.iter().zip(tile.rows.chunks_mut(PANEL)) {
+        transpose(&panel.out, PANEL, (head_dim, lines.len()), &mut s.rows, head_dim);
+        for ((line, row), sum) in lines.iter_mut().zip(s.rows.chunks_mut(head_dim)).zip(panel.softmax.sum) {
+            row.iter_mut().for_each(|v| *v /= sum);
+            T::store(row, line);
+        }
     }
-    s.out.fill(0.0);
-    s.softmax = Softmax::default();
-    for first in (0..seq).step_by(BLOCK_KEYS) {
-        let keys = BLOCK_KEYS.min(seq - first);
-        let scores = &mut s.scores[..keys * PANEL];
-        let (data, stride) = block(qkv, (batch, first, 1, head), keys, &mut s.block);
-        multiply((ByRow { data, stride }, keys), Packed(&s.queries), head_dim, scores, false);
-        update(&mut s.softmax, scores, &mut s.out);
-        let (data, stride) = block(qkv, (batch, first, 2, head), keys, &mut s.block);
-        multiply((ByDepth { data, stride }, head_dim), Packed(scores), keys, &mut s.out, true);
-    }
-    for (lane, out) in tile.rows.into_iter().enumerate() {
-        let sum = s.softmax.sum[lane];
-        s.row.iter_mut().zip(s.out.iter().skip(lane).step_by(PANEL)).for_each(|(r, o)| *r = o / sum);
-        T::store(&s.row, out);
-    }
-}
-
-/// `keys` rows of k or v and their stride: in place for f32, widened into `scratch` for bf16.
-fn block<'a, T: Element>(
-    qkv: Qkv<'a, T>,
-    (batch, first, part, head): (usize, usize, usize, usize),
-    keys: usize,
-    scratch: &'a mut Vec<f32>,
-) -> (&'a [f32], usize) {
-    let (data, stride) = (qkv.at(batch, first, part, head), qkv.token_stride());
-    if let Some(data) = T::f32_slice(data) {
-        return (data, stride);
-    }
-    scratch.resize(keys * qkv.head_dim, 0.0);
-    for (key, row) in scratch.chunks_mut(qkv.head_dim).enumerate() {
-        T::load(&data[key * stride..][..qkv.head_dim], row);
-    }
-    (scratch, qkv.head_dim)
 }
 
 /// The online softmax of 64 queries.

@@ -6,7 +6,7 @@
 //! with the weights is then [`multiply`] over a [`Gather`] panel, the depth being (channel, ky, kx).
 
 use crate::cpu::element::Element;
-use crate::cpu::panel::{ByRow, CHUNK, Gather, PANEL, multiply};
+use crate::cpu::panel::{ByRow, CHUNK, Gather, PANEL, Shifted, multiply};
 use crate::cpu::view::{Tile, contiguous, tiles};
 use crate::cpu::{by_dtype, vectorized};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -105,8 +105,8 @@ impl CustomOp3 for Conv2d {
 
 /// Output rows of a task.
 const BAND_ROWS: usize = 4;
-/// Output columns of a tile.
-const TILE_COLUMNS: usize = PANEL;
+/// Floats of a tile's input that stay in the second-level cache beside a block of weights.
+const TILE_FLOATS: usize = 1 << 18;
 /// Output channels that pass over all panels of a tile while their weights stay in cache.
 const BLOCK_OUTPUTS: usize = 24;
 
@@ -160,6 +160,8 @@ fn forward<T: Element>(
 
 /// Where the input of a tile lies in its buffer: `[channel][row][column % stride][column / stride]`.
 struct Buffer {
+    /// Output columns of a tile
+    columns: usize,
     rows: usize,
     phase_stride: usize,
     row_stride: usize,
@@ -172,7 +174,12 @@ impl Buffer {
     fn new(conv: &Conv2d) -> Self {
         let (k, stride) = (conv.k, conv.spec.stride);
         let rows = (BAND_ROWS - 1) * stride + k;
-        let phase_stride = TILE_COLUMNS + (k - 1) / stride;
+        // As wide as the cache allows: every row of the input lies on a memory page of its own.
+        let fits = |columns: &usize| {
+            conv.channels * rows * stride * columns <= TILE_FLOATS && columns / 2 < conv.out_width()
+        };
+        let columns = [8 * PANEL, 4 * PANEL, 2 * PANEL].into_iter().find(fits).unwrap_or(PANEL);
+        let phase_stride = columns + (k - 1) / stride;
         let row_stride = stride * phase_stride;
         let channel_stride = rows * row_stride;
         let mut steps = Vec::with_capacity(conv.depth());
@@ -184,7 +191,7 @@ impl Buffer {
                 }
             }
         }
-        Self { rows, phase_stride, row_stride, channel_stride, steps }
+        Self { columns, rows, phase_stride, row_stride, channel_stride, steps }
     }
 }
 
@@ -212,23 +219,20 @@ fn band<T: Element>(
     let depth = conv.depth();
     scratch.input.resize(conv.channels * buffer.channel_stride, 0.0);
     scratch.acc.resize(BLOCK_OUTPUTS * PANEL, 0.0);
-    for column in (0..width).step_by(TILE_COLUMNS) {
-        let columns = TILE_COLUMNS.min(width - column);
+    for column in (0..width).step_by(buffer.columns) {
         fill(conv, buffer, x, (first_row, column), scratch);
-        let chunks = chunks(conv, buffer, rows, columns);
+        let panels = panels(conv, buffer, rows, buffer.columns.min(width - column));
         for (block, outs) in tile.rows.chunks_mut(BLOCK_OUTPUTS).enumerate() {
             let first = block * BLOCK_OUTPUTS;
-            let left = ByRow { data: &w[first * depth..], stride: depth };
+            let left = (ByRow { data: &w[first * depth..], stride: depth }, outs.len());
             let acc = &mut scratch.acc[..outs.len() * PANEL];
-            for panel in chunks.chunks(PANEL / CHUNK) {
-                let offsets = std::array::from_fn(|i| panel[i.min(panel.len() - 1)].offset);
-                let right = Gather { data: &scratch.input, chunks: offsets, steps: &buffer.steps };
-                multiply((left, outs.len()), right, depth, acc, false);
+            for panel in &panels {
+                panel.multiply(left, &scratch.input, &buffer.steps, acc);
                 for ((out, acc), bias) in outs.iter_mut().zip(acc.chunks_mut(PANEL)).zip(&bias[first..]) {
                     add_bias(acc, *bias);
-                    for (chunk, acc) in panel.iter().zip(acc.chunks(CHUNK)) {
-                        let start = chunk.row * width + column + chunk.column;
-                        T::store(&acc[..chunk.width], &mut out[start..][..chunk.width]);
+                    for run in &panel.runs {
+                        let start = run.row * width + column + run.column;
+                        T::store(&acc[run.lane..][..run.width], &mut out[start..][..run.width]);
                     }
                 }
             }
@@ -244,24 +248,55 @@ vectorized! {
     }
 }
 
-/// Sixteen (or, at the right edge, fewer) neighbouring output pixels.
-struct Chunk {
+/// 64 output pixels of a tile: four chunks of 16 neighbours, each starting anywhere.
+#[derive(Default)]
+struct Panel {
+    /// Where each chunk's input lies in the buffer, for kernel position (0, 0, 0)
+    offsets: [usize; PANEL / CHUNK],
+    /// Where its results go
+    runs: Vec<Run>,
+}
+
+/// Neighbouring pixels of one output row.
+struct Run {
+    lane: usize,
     row: usize,
     column: usize,
     width: usize,
-    /// Into the tile's buffer, for kernel position (0, 0, 0)
-    offset: usize,
 }
 
-fn chunks(conv: &Conv2d, buffer: &Buffer, rows: usize, columns: usize) -> Vec<Chunk> {
-    let mut chunks = Vec::new();
-    for row in 0..rows {
-        for column in (0..columns).step_by(CHUNK) {
-            let offset = row * conv.spec.stride * buffer.row_stride + column;
-            chunks.push(Chunk { row, column, width: CHUNK.min(columns - column), offset });
+impl Panel {
+    fn multiply(&self, left: (ByRow<'_>, usize), input: &[f32], steps: &[usize], acc: &mut [f32]) {
+        let [first, ..] = self.offsets;
+        if self.offsets == [first, first + CHUNK, first + 2 * CHUNK, first + 3 * CHUNK] {
+            multiply(left, Shifted { data: &input[first..], steps }, steps.len(), acc, false);
+        } else {
+            multiply(left, Gather { data: input, chunks: self.offsets, steps }, steps.len(), acc, false);
         }
     }
-    chunks
+}
+
+/// The panels of a tile of `rows` by `columns` outputs.
+fn panels(conv: &Conv2d, buffer: &Buffer, rows: usize, columns: usize) -> Vec<Panel> {
+    let chunks: Vec<(usize, usize)> =
+        (0..rows).flat_map(|row| (0..columns).step_by(CHUNK).map(move |column| (row, column))).collect();
+    let panel = |chunks: &[(usize, usize)]| {
+        let mut panel = Panel::default();
+        for (i, offset) in panel.offsets.iter_mut().enumerate() {
+            // A short last panel repeats its last chunk; those lanes are computed and dropped.
+            let (row, column) = chunks[i.min(chunks.len() - 1)];
+            *offset = row * conv.spec.stride * buffer.row_stride + column;
+        }
+        for (i, &(row, column)) in chunks.iter().enumerate() {
+            let width = CHUNK.min(columns - column);
+            match panel.runs.last_mut() {
+                Some(run) if run.row == row => run.width += width,
+                _ => panel.runs.push(Run { lane: i * CHUNK, row, column, width }),
+            }
+        }
+        panel
+    };
+    chunks.chunks(PANEL / CHUNK).map(panel).collect()
 }
 
 /// Copies the input under the tile at output (row, column) into the scratch buffer, zeros outside it.

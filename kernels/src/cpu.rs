@@ -5,6 +5,7 @@
 
 pub(crate) mod element;
 pub(crate) mod math;
+pub(crate) mod matmul;
 pub(crate) mod panel;
 pub(crate) mod view;
 

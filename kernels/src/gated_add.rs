@@ -69,14 +69,13 @@ fn forward<T: Element>(
         let mut g = vec![0f32; dim];
         T::load(&mods[(batch * n + gate) * dim..][..dim], &mut g);
         out.par_chunks_mut(task_rows * dim).enumerate().for_each_init(
-            || (Vec::new(), Vec::new(), vec![0f32; dim]),
+            || (Vec::new(), Vec::new(), Vec::new()),
             |(x_wide, y_wide, result), (task, out)| {
                 for (i, out) in out.chunks_mut(dim).enumerate() {
                     let row = task * task_rows + i;
                     let x = T::as_f32(x.row(batch, row), x_wide);
                     let y = T::as_f32(y.row(batch, row), y_wide);
-                    add(x, y, &g, result);
-                    T::store(result, out);
+                    T::write(out, result, |out| add(x, y, &g, out));
                 }
             },
         );

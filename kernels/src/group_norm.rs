@@ -102,7 +102,8 @@ fn one_group<T: Element>(op: &GroupNorm, x: &[T], (w, b): (&[T], &[T]), area: us
         add_moments(&mut moments, block);
     }
     let inverse = 1.0 / (moments.variance() + op.eps).sqrt();
-    let mut result = vec![0f32; BLOCK.min(area)];
+    let mut result = Vec::new();
+    let map = if op.silu { apply_silu } else { apply };
     for (channel, (x, out)) in x.chunks(area).zip(out.chunks_mut(area)).enumerate() {
         // x - center is exact near the mean; what the f32 center lost of the mean goes into the shift.
         let center = moments.mean() as f32;
@@ -110,10 +111,8 @@ fn one_group<T: Element>(op: &GroupNorm, x: &[T], (w, b): (&[T], &[T]), area: us
         let shift = b[channel].to_f64() - (moments.mean() - f64::from(center)) * scale;
         let affine = Affine { center, scale: scale as f32, shift: shift as f32 };
         for (x, out) in x.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
-            let result = &mut result[..x.len()];
-            let map = if op.silu { apply_silu } else { apply };
-            map(&affine, T::as_f32(x, &mut widened), result);
-            T::store(result, out);
+            let x = T::as_f32(x, &mut widened);
+            T::write(out, &mut result, |out| map(&affine, x, out));
         }
     }
 }

@@ -128,7 +128,7 @@ fn forward<T: Element>(
     let mut out = vec![T::zero(); image.batch * seq * width];
     let task_rows = (ROWS_TASK_ELEMENTS / width.max(1)).max(1);
     out.par_chunks_mut((task_rows * width).max(1)).enumerate().for_each_init(
-        || (Vec::new(), vec![0f32; head_dim]),
+        || (Vec::new(), Vec::new()),
         |scratch, (task, out)| {
             for (i, out) in out.chunks_mut(width).enumerate() {
                 let (batch, token) = ((task * task_rows + i) / seq, (task * task_rows + i) % seq);
@@ -161,8 +161,8 @@ fn normalise_token<T: Element>(
     for (part, norm) in norms.chunks(head_dim).enumerate() {
         let heads = source[part * third..][..third].chunks(head_dim);
         for (head, out) in heads.zip(out[part * third..].chunks_mut(head_dim)) {
-            rms(T::as_f32(head, widened), norm, eps, result);
-            T::store(result, out);
+            let head = T::as_f32(head, widened);
+            T::write(out, result, |out| rms(head, norm, eps, out));
         }
     }
     out[2 * third..].copy_from_slice(&source[2 * third..]);

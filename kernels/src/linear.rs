@@ -1,11 +1,11 @@
 //! `act(x w^T + b)`: a linear layer whose bias and activation are applied while the tile is in cache.
 
 use crate::cpu::element::Element;
-use crate::cpu::panel::{ByRow, PANEL, Packed, multiply};
-use crate::cpu::view::{Rows, Tile, contiguous, tiles};
+use crate::cpu::matmul::matmul;
+use crate::cpu::panel::PANEL;
+use crate::cpu::view::{Rows, contiguous};
 use crate::cpu::{by_dtype, math, vectorized};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use rayon::prelude::*;
 
 /// What a linear layer applies to each of its outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,11 +33,12 @@ pub enum Activation {
 /// Returns x's shape with `N` in place of `K`, contiguous. A row's result does not depend on the others.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation) -> Result<Tensor> {
     let (x_dims, w_dims) = (x.dims(), w.dims());
-    let fits = matches!(x_dims.len(), 2 | 3) && w_dims.len() == 2 && x_dims.last() == w_dims.last();
+    let fits =
+        matches!(x_dims.len(), 2 | 3) && w_dims.len() == 2 && x_dims.last() == w_dims.last() && w_dims[1] > 0;
     let bias_fits = b.is_none_or(|b| b.dims() == &w_dims[..1]);
     if !fits || !bias_fits {
         bail!(
-            "linear: x {x_dims:?}, w {w_dims:?}, b {:?}: expected [.., K], [N, K], [N]",
+            "linear: x {x_dims:?}, w {w_dims:?}, b {:?}: expected [.., K > 0], [N, K], [N]",
             b.map(|b| b.dims())
         )
     }
@@ -86,13 +87,6 @@ impl CustomOp3 for Linear {
     }
 }
 
-/// Output rows of one task: enough to repay packing a panel of weights, which is done once a task.
-const TASK_ROWS: usize = 1024;
-/// Rows whose sums are finished, and stay in cache, before their epilogue.
-const BLOCK_ROWS: usize = 96;
-/// Depth of a weight panel that stays in the first-level cache while the rows pass by it.
-const BLOCK_DEPTH: usize = 128;
-
 fn forward<T: Element>(
     (x, xl): (&CpuStorage, &Layout),
     (w, wl): (&CpuStorage, &Layout),
@@ -106,14 +100,10 @@ fn forward<T: Element>(
     if let Some((b, bl)) = b {
         T::load(contiguous("linear", b, bl)?, &mut bias[..width]);
     }
-    let mut out = vec![T::zero(); x.batch * x.rows * width];
-    tiles(&mut out, (x.rows, width), (TASK_ROWS, PANEL)).into_par_iter().for_each_init(
-        Scratch::default,
-        |scratch, tile| {
-            let bias = &bias[tile.column..][..PANEL];
-            column_panel(x, w, bias, act, tile, scratch);
-        },
-    );
+    let epilogue = |block: &mut [f32], block_width: usize, column: usize| {
+        finish(block, &bias[column..][..block_width], act);
+    };
+    let out = matmul(x, w, width, &epilogue);
     let mut dims = xl.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = width;
@@ -121,84 +111,7 @@ fn forward<T: Element>(
     Ok((T::to_cpu_storage_owned(out), Shape::from(dims)))
 }
 
-#[derive(Default)]
-struct Scratch {
-    /// `[K, 64]`, the weights of the task's columns
-    panel: Vec<f32>,
-    /// `[BLOCK_ROWS, BLOCK_DEPTH]` of x, where x is not f32
-    block: Vec<f32>,
-    /// `[BLOCK_ROWS, 64]`
-    acc: Vec<f32>,
-}
-
-/// All rows of a tile for its (at most) 64 output columns.
-fn column_panel<T: Element>(
-    x: Rows<'_, T>,
-    w: &[T],
-    bias: &[f32],
-    act: Activation,
-    mut tile: Tile<'_, T>,
-    scratch: &mut Scratch,
-) {
-    let depth = x.width;
-    pack(w, depth, tile.column, &mut scratch.panel);
-    scratch.acc.resize(BLOCK_ROWS * PANEL, 0.0);
-    for (i, out) in tile.rows.chunks_mut(BLOCK_ROWS).enumerate() {
-        let row = tile.row + i * BLOCK_ROWS;
-        let acc = &mut scratch.acc[..out.len() * PANEL];
-        for k in (0..depth).step_by(BLOCK_DEPTH) {
-            let steps = BLOCK_DEPTH.min(depth - k);
-            let left = x_block(x, (tile.batch, row, k), (out.len(), steps), &mut scratch.block);
-            multiply((left, out.len()), Packed(&scratch.panel[k * PANEL..]), steps, acc, k > 0);
-        }
-        if depth == 0 {
-            acc.fill(0.0);
-        }
-        finish(acc, bias, act);
-        for (out, acc) in out.iter_mut().zip(acc.chunks(PANEL)) {
-            T::store(&acc[..out.len()], out);
-        }
-    }
-}
-
-/// `rows` by `steps` of x from (batch, row, k): in place for f32, widened into `scratch` for bf16.
-fn x_block<'a, T: Element>(
-    x: Rows<'a, T>,
-    (batch, row, k): (usize, usize, usize),
-    (rows, steps): (usize, usize),
-    scratch: &'a mut Vec<f32>,
-) -> ByRow<'a> {
-    let (data, stride) = x.at_row(batch, row);
-    if let Some(data) = T::f32_slice(&data[k..]) {
-        return ByRow { data, stride };
-    }
-    scratch.resize(rows * steps, 0.0);
-    for (r, line) in scratch.chunks_mut(steps).enumerate() {
-        T::load(&data[r * stride + k..][..steps], line);
-    }
-    ByRow { data: scratch, stride: steps }
-}
-
-/// Turns rows `column..column + 64` of `w` `[N, K]` into a panel `[K, 64]`, zeros beyond the last row.
-fn pack<T: Element>(w: &[T], depth: usize, column: usize, panel: &mut Vec<f32>) {
-    panel.resize(depth * PANEL, 0.0);
-    if depth == 0 {
-        return;
-    }
-    let mut line = Vec::new();
-    let mut rows = w.chunks(depth).skip(column);
-    for lane in 0..PANEL {
-        match rows.next() {
-            Some(row) => {
-                let row = T::as_f32(row, &mut line);
-                panel.iter_mut().skip(lane).step_by(PANEL).zip(row).for_each(|(p, w)| *p = *w);
-            }
-            None => panel.iter_mut().skip(lane).step_by(PANEL).for_each(|p| *p = 0.0),
-        }
-    }
-}
-
-/// Adds the bias to each row of `acc` `[rows, 64]` and applies the activation.
+/// Adds the bias to each row of `acc` `[rows, N]` and applies the activation.
 fn finish(acc: &mut [f32], bias: &[f32], act: Activation) {
     add_bias(acc, bias);
     match act {
@@ -213,7 +126,7 @@ fn finish(acc: &mut [f32], bias: &[f32], act: Activation) {
 
 vectorized! {
     fn add_bias<'a>(acc: &'a mut [f32], bias: &'a [f32]) {
-        for row in acc.as_chunks_mut::<PANEL>().0 {
+        for row in acc.chunks_exact_mut(bias.len()) {
             for (v, b) in row.iter_mut().zip(bias) {
                 *v += b;
             }

@@ -77,12 +77,11 @@ fn forward<T: Element>(
         };
         let (shift, scale) = (modulation(op.shift), modulation(op.scale));
         out.par_chunks_mut(task_rows * dim).enumerate().for_each_init(
-            || (Vec::new(), vec![0f32; dim]),
+            || (Vec::new(), Vec::new()),
             |(widened, result), (task, out)| {
                 for (i, out) in out.chunks_mut(dim).enumerate() {
                     let row = T::as_f32(x.row(batch, task * task_rows + i), widened);
-                    modulate(row, &shift, &scale, op.eps, result);
-                    T::store(result, out);
+                    T::write(out, result, |out| modulate(row, &shift, &scale, op.eps, out));
                 }
             },
         );

@@ -99,12 +99,12 @@ fn each_row<T: Element>(x: Rows<'_, T>, f: impl Fn(&[f32], &mut [f32]) + Sync) -
     let mut out = vec![T::zero(); x.batch * x.rows * x.width];
     let task_rows = (ROWS_TASK_ELEMENTS / x.width.max(1)).max(1);
     out.par_chunks_mut((task_rows * x.width).max(1)).enumerate().for_each_init(
-        || (Vec::new(), vec![0f32; x.width]),
+        || (Vec::new(), Vec::new()),
         |(widened, result), (task, out)| {
             for (i, out) in out.chunks_mut(x.width).enumerate() {
                 let row = task * task_rows + i;
-                f(T::as_f32(x.row(row / x.rows, row % x.rows), widened), result);
-                T::store(result, out);
+                let row = T::as_f32(x.row(row / x.rows, row % x.rows), widened);
+                T::write(out, result, |out| f(row, out));
             }
         },
     );

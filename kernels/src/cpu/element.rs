@@ -15,8 +15,8 @@ pub(crate) trait Element: WithDType {
     /// `src` in f32: `src` itself, or its widened copy in `scratch`.
     fn as_f32<'a>(src: &'a [Self], scratch: &'a mut Vec<f32>) -> &'a [f32];
 
-    /// `src` itself where it is f32 already.
-    fn f32_slice(src: &[Self]) -> Option<&[f32]>;
+    /// Lets `write` fill `dst` in f32: `dst` itself, or `scratch` that is rounded into it afterwards.
+    fn write(dst: &mut [Self], scratch: &mut Vec<f32>, write: impl FnOnce(&mut [f32]));
 }
 
 impl Element for f32 {
@@ -36,8 +36,8 @@ impl Element for f32 {
     }
 
     #[inline]
-    fn f32_slice(src: &[f32]) -> Option<&[f32]> {
-        Some(src)
+    fn write(dst: &mut [f32], _scratch: &mut Vec<f32>, write: impl FnOnce(&mut [f32])) {
+        write(dst);
     }
 }
 
@@ -62,8 +62,10 @@ impl Element for bf16 {
     }
 
     #[inline]
-    fn f32_slice(_src: &[bf16]) -> Option<&[f32]> {
-        None
+    fn write(dst: &mut [bf16], scratch: &mut Vec<f32>, write: impl FnOnce(&mut [f32])) {
+        scratch.resize(dst.len(), 0.0);
+        write(scratch);
+        Self::store(scratch, dst);
     }
 }
 

@@ -1,10 +1,11 @@
-//! Matrix product of many rows by one panel of 64 columns: the inner loop of every heavy CPU op.
+//! Matrix product of many rows by one panel of 64 (or 16) columns: the inner loop of every heavy CPU op.
 //!
-//! `acc[r][c] (+)= sum over k of left(r, k) * right(k, c)`, with `c` in `0..64` along the vector lanes and
-//! `left` broadcast. Six rows by four 16-lane vectors fill 24 of AVX-512's 32 registers; the same loop
+//! `acc[r][c] (+)= sum over k of left(r, k) * right(k, c)`, with `c` along the vector lanes and `left`
+//! broadcast. Six rows by four 16-lane vectors fill 24 of AVX-512's 32 registers; the same loop
 //! runs as 6x2 vectors on AVX2. Each element is one chain of fused multiply-adds in the order of `k`,
 //! so a row's bits depend neither on the rows beside it nor on the number of threads.
 
+use super::vectorized;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Columns of a panel.
@@ -80,20 +81,25 @@ impl<'a> Left for ByDepth<'a> {
     }
 }
 
-/// The vector operand: depth by 64 columns.
+/// The vector operand: depth by columns.
 pub(crate) trait Right: Copy {
+    /// Its columns: 64 or 16.
+    const WIDTH: usize;
+
     /// The `lanes` columns from `column` on, at depth `k`; they never straddle a chunk.
     fn lanes(&self, k: usize, column: usize, lanes: usize) -> &[f32];
 }
 
-/// A panel that lies in one piece: `right(k, c) = data[k * 64 + c]`.
+/// A panel that lies in one piece: `right(k, c) = data[k * WIDTH + c]`.
 #[derive(Clone, Copy)]
-pub(crate) struct Packed<'a>(pub(crate) &'a [f32]);
+pub(crate) struct Packed<'a, const WIDTH: usize>(pub(crate) &'a [f32]);
 
-impl Right for Packed<'_> {
+impl<const WIDTH: usize> Right for Packed<'_, WIDTH> {
+    const WIDTH: usize = WIDTH;
+
     #[inline(always)]
     fn lanes(&self, k: usize, column: usize, lanes: usize) -> &[f32] {
-        &self.0[k * PANEL..][..PANEL][column..][..lanes]
+        &self.0[k * WIDTH..][..WIDTH][column..][..lanes]
     }
 }
 
@@ -106,13 +112,31 @@ pub(crate) struct Gather<'a> {
 }
 
 impl Right for Gather<'_> {
+    const WIDTH: usize = PANEL;
+
     #[inline(always)]
     fn lanes(&self, k: usize, column: usize, lanes: usize) -> &[f32] {
         &self.data[self.chunks[column / CHUNK] + self.steps[k] + column % CHUNK..][..lanes]
     }
 }
 
-/// Multiplies `rows` rows of `left` by `right` into `acc` `[rows, 64]`, on top of it if `add`.
+/// A panel that is one run of a buffer at every depth: `right(k, c) = data[steps[k] + c]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Shifted<'a> {
+    pub(crate) data: &'a [f32],
+    pub(crate) steps: &'a [usize],
+}
+
+impl Right for Shifted<'_> {
+    const WIDTH: usize = PANEL;
+
+    #[inline(always)]
+    fn lanes(&self, k: usize, column: usize, lanes: usize) -> &[f32] {
+        &self.data[self.steps[k]..][..PANEL][column..][..lanes]
+    }
+}
+
+/// Multiplies `rows` rows of `left` by `right` into `acc` `[rows, WIDTH]`, on top of it if `add`.
 pub(crate) fn multiply<L: Left, R: Right>(
     (left, rows): (L, usize),
     right: R,
@@ -120,7 +144,7 @@ pub(crate) fn multiply<L: Left, R: Right>(
     acc: &mut [f32],
     add: bool,
 ) {
-    let acc = &mut acc[..rows * PANEL];
+    let acc = &mut acc[..rows * R::WIDTH];
     Arch::new().dispatch(Product { left, right, depth, acc, add });
 }
 
@@ -137,10 +161,11 @@ impl<L: Left, R: Right> WithSimd for Product<'_, L, R> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        match S::F32_LANES {
-            16 => self.run::<S, 4>(simd),
-            8 => self.run::<S, 2>(simd),
-            4 => self.run::<S, 4>(simd),
+        match (S::F32_LANES, R::WIDTH) {
+            (16, CHUNK) => self.run::<S, 1>(simd),
+            (16, _) => self.run::<S, 4>(simd),
+            (8, _) => self.run::<S, 2>(simd),
+            (4, _) => self.run::<S, 4>(simd),
             _ => self.run::<S, 1>(simd),
         }
     }
@@ -149,8 +174,8 @@ impl<L: Left, R: Right> WithSimd for Product<'_, L, R> {
 impl<L: Left, R: Right> Product<'_, L, R> {
     #[inline(always)]
     fn run<S: Simd, const VECTORS: usize>(mut self, simd: S) {
-        let rows = self.acc.len() / PANEL;
-        for column in (0..PANEL).step_by(VECTORS * S::F32_LANES) {
+        let rows = self.acc.len() / R::WIDTH;
+        for column in (0..R::WIDTH).step_by(VECTORS * S::F32_LANES) {
             let mut row = 0;
             while row < rows {
                 match rows - row {
@@ -168,11 +193,11 @@ impl<L: Left, R: Right> Product<'_, L, R> {
 
     #[inline(always)]
     fn tile<S: Simd, const VECTORS: usize, const ROWS: usize>(&mut self, simd: S, row: usize, column: usize) {
-        let acc = &mut self.acc[row * PANEL..][..ROWS * PANEL];
+        let acc = &mut self.acc[row * R::WIDTH..][..ROWS * R::WIDTH];
         let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
         if self.add {
             for (r, sums) in sums.iter_mut().enumerate() {
-                let (saved, _) = S::as_simd_f32s(&acc[r * PANEL + column..]);
+                let (saved, _) = S::as_simd_f32s(&acc[r * R::WIDTH + column..]);
                 sums.copy_from_slice(&saved[..VECTORS]);
             }
         }
@@ -191,8 +216,43 @@ impl<L: Left, R: Right> Product<'_, L, R> {
             }
         }
         for (r, sums) in sums.iter().enumerate() {
-            let (saved, _) = S::as_mut_simd_f32s(&mut acc[r * PANEL + column..]);
+            let (saved, _) = S::as_mut_simd_f32s(&mut acc[r * R::WIDTH + column..]);
             saved[..VECTORS].copy_from_slice(sums);
+        }
+    }
+}
+
+vectorized! {
+    /// `dst[c * dst_stride + r] = src[r * src_stride + c]` for r and c below `shape`.
+    pub(crate) fn transpose<'a>(
+        src: &'a [f32],
+        src_stride: usize,
+        shape: (usize, usize),
+        dst: &'a mut [f32],
+        dst_stride: usize,
+    ) {
+        let (rows, columns) = shape;
+        // Whole 16x16 blocks are shuffled in registers: a tenth of the time of single elements.
+        let (whole_rows, whole_columns) = (rows / 16 * 16, columns / 16 * 16);
+        for c in (0..whole_columns).step_by(16) {
+            for r in (0..whole_rows).step_by(16) {
+                let mut block = [[0f32; 16]; 16];
+                for i in 0..16 {
+                    let line = &src[(r + i) * src_stride + c..][..16];
+                    for (j, value) in line.iter().enumerate() {
+                        block[j][i] = *value;
+                    }
+                }
+                for (j, line) in block.iter().enumerate() {
+                    dst[(c + j) * dst_stride + r..][..16].copy_from_slice(line);
+                }
+            }
+        }
+        for r in 0..rows {
+            let first = if r < whole_rows { whole_columns } else { 0 };
+            for c in first..columns {
+                dst[c * dst_stride + r] = src[r * src_stride + c];
+            }
         }
     }
 }
@@ -200,6 +260,24 @@ impl<L: Left, R: Right> Product<'_, L, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn transposes_every_shape() {
+        for (rows, columns) in [(1, 1), (16, 16), (17, 33), (5, 64), (64, 5), (96, 64)] {
+            let (src_stride, dst_stride) = (columns + 3, rows + 2);
+            let src: Vec<f32> = (0..rows * src_stride).map(|i| i as f32).collect();
+            let mut dst = vec![-1f32; columns * dst_stride];
+            transpose(&src, src_stride, (rows, columns), &mut dst, dst_stride);
+            for (i, v) in dst.iter().enumerate() {
+                let (c, r) = (i / dst_stride, i % dst_stride);
+                assert_eq!(
+                    *v,
+                    if r < rows { src[r * src_stride + c] } else { -1.0 },
+                    "{rows}x{columns}: {r},{c}"
+                );
+            }
+        }
+    }
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
         (0..n as u32)
@@ -219,12 +297,19 @@ mod tests {
                     (0..depth * rows).map(|i| left[(i % rows) * depth + i / rows]).collect();
                 let steps: Vec<usize> = (0..depth).map(|k| k * PANEL).collect();
                 let gather = Gather { data: &right, chunks: [0, 16, 32, 48], steps: &steps };
-                let mut results = vec![start.clone(); 3];
                 let by_row = ByRow { data: &left, stride: depth };
-                multiply((by_row, rows), Packed(&right), depth, &mut results[0], true);
+                let mut results = vec![start.clone(); 4];
+                multiply(
+                    (by_row, rows),
+                    Shifted { data: &right, steps: &steps },
+                    depth,
+                    &mut results[3],
+                    true,
+                );
+                multiply((by_row, rows), Packed::<PANEL>(&right), depth, &mut results[0], true);
                 multiply(
                     (ByDepth { data: &across, stride: rows }, rows),
-                    Packed(&right),
+                    Packed::<PANEL>(&right),
                     depth,
                     &mut results[1],
                     true,
@@ -240,6 +325,12 @@ mod tests {
                         }
                     }
                 }
+                let sixteen = |x: &[f32]| -> Vec<f32> {
+                    x.chunks(PANEL).flat_map(|line| line[..CHUNK].to_vec()).collect()
+                };
+                let (narrow, mut acc) = (sixteen(&right), sixteen(&start));
+                multiply((by_row, rows), Packed::<CHUNK>(&narrow), depth, &mut acc, true);
+                assert_eq!(acc, sixteen(&results[0]), "16 columns, rows {rows} depth {depth}");
             }
         }
     }

@@ -1,0 +1,174 @@
+//! `x w^T` over all threads, with an epilogue on each block of results while it is in cache.
+//!
+//! Either side may be the panel, whose values lie along the vector lanes and must be packed for that; the
+//! other is broadcast row by row. Packing weights costs N * K moves, packing rows of x costs M * K and M * N
+//! to turn the result round, so few rows are packed themselves and the weights are only streamed. Both
+//! ways are the same chain of fused multiply-adds for each result: the choice never shows in the bits.
+
+use super::element::Element;
+use super::panel::{ByRow, CHUNK, PANEL, Packed, multiply, transpose};
+use super::view::{Rows, Tile, tiles};
+use rayon::prelude::*;
+
+/// Rows of the broadcast operand for which a block of sums is made.
+const BLOCK_ROWS: usize = 96;
+/// Columns of a task when the weights are packed: eight panels share each block of x.
+const TASK_COLUMNS: usize = 8 * PANEL;
+/// Depth after which sums go back to memory, so that a block of either operand stays in cache.
+const BLOCK_DEPTH: usize = 512;
+/// Rows of x that may be packed: more would not stay in cache while the weights stream past.
+const MAX_PACKED_ROWS: usize = 512;
+
+/// What to do with a finished block `(block, width, column)`: rows of `width` results from output
+/// `column` on; the last panel's width may reach beyond the last output.
+pub(crate) type Epilogue<'a> = &'a (dyn Fn(&mut [f32], usize, usize) + Sync);
+
+/// `[B, M, K]` times `w` `[N, K]`: `[B, M, N]` with `epilogue` applied. K must not be 0.
+pub(crate) fn matmul<T: Element>(x: Rows<'_, T>, w: &[T], n: usize, epilogue: Epilogue<'_>) -> Vec<T> {
+    let (m, k) = (x.batch * x.rows, x.width);
+    let mut out = vec![T::zero(); m * n];
+    if m <= CHUNK || m <= MAX_PACKED_ROWS && m * (k + n) < n * k {
+        few_rows(x, w, &mut out, n, epilogue);
+    } else {
+        many_rows(x, w, &mut out, n, epilogue);
+    }
+    out
+}
+
+#[derive(Default)]
+struct Scratch {
+    /// `[panels, BLOCK_ROWS, columns of a panel]`
+    acc: Vec<f32>,
+    /// `[BLOCK_ROWS, BLOCK_DEPTH]` of the operand that is not packed
+    block: Vec<f32>,
+    /// `[columns of a panel, BLOCK_ROWS]`
+    turned: Vec<f32>,
+}
+
+/// Packs the weights; a task is a block of rows by some panels.
+fn many_rows<T: Element>(x: Rows<'_, T>, w: &[T], out: &mut [T], n: usize, epilogue: Epilogue<'_>) {
+    let depth = x.width;
+    let packed = pack::<T, PANEL>((n, depth), |row| &w[row * depth..][..depth]);
+    let task = |scratch: &mut Scratch, tile: Tile<'_, T>| {
+        let (rows, columns) = (tile.rows.len(), tile.rows[0].len());
+        let panels = columns.div_ceil(PANEL);
+        scratch.acc.resize(BLOCK_ROWS * TASK_COLUMNS, 0.0);
+        for k in (0..depth).step_by(BLOCK_DEPTH) {
+            let steps = BLOCK_DEPTH.min(depth - k);
+            let left = block(x.at_row(tile.batch, tile.row), (rows, k, steps), &mut scratch.block);
+            for panel in 0..panels {
+                let right = Packed::<PANEL>(&packed[(tile.column + panel * PANEL) * depth + k * PANEL..]);
+                let acc = &mut scratch.acc[panel * BLOCK_ROWS * PANEL..];
+                multiply((left, rows), right, steps, acc, k > 0);
+            }
+        }
+        let mut lines = tile.rows;
+        for panel in 0..panels {
+            let block = &mut scratch.acc[panel * BLOCK_ROWS * PANEL..][..rows * PANEL];
+            epilogue(block, PANEL, tile.column + panel * PANEL);
+            for (line, sums) in lines.iter_mut().zip(block.chunks(PANEL)) {
+                let line = &mut line[panel * PANEL..columns.min((panel + 1) * PANEL)];
+                T::store(&sums[..line.len()], line);
+            }
+        }
+    };
+    tiles(out, (x.rows, n), (BLOCK_ROWS, TASK_COLUMNS)).into_par_iter().for_each_init(Scratch::default, task);
+}
+
+/// Packs x; a task is all rows by a block of columns, whose weights stream past.
+fn few_rows<T: Element>(x: Rows<'_, T>, w: &[T], out: &mut [T], n: usize, epilogue: Epilogue<'_>) {
+    let (m, depth) = (x.batch * x.rows, x.width);
+    // Whole panels, then what is left in panels of 16 where those are fewer lanes.
+    let wide = if m % PANEL > 2 * CHUNK { m } else { m / PANEL * PANEL };
+    let row = |row: usize| x.row(row / x.rows, row % x.rows);
+    let wide_panels = pack::<T, PANEL>((wide, depth), row);
+    let narrow_panels = pack::<T, CHUNK>((m - wide, depth), |r| row(wide + r));
+    let task = |scratch: &mut Scratch, tile: Tile<'_, T>| {
+        let columns = tile.rows[0].len();
+        scratch.acc.resize(m.next_multiple_of(PANEL) * BLOCK_ROWS, 0.0);
+        let (wide_acc, narrow_acc) = scratch.acc.split_at_mut(wide.next_multiple_of(PANEL) * BLOCK_ROWS);
+        for k in (0..depth).step_by(BLOCK_DEPTH) {
+            let steps = BLOCK_DEPTH.min(depth - k);
+            let w = (&w[tile.column * depth..], depth);
+            let left = (block(w, (columns, k, steps), &mut scratch.block), columns);
+            each_panel::<PANEL>(left, &wide_panels, (depth, k, steps), wide_acc);
+            each_panel::<CHUNK>(left, &narrow_panels, (depth, k, steps), narrow_acc);
+        }
+        let mut lines = tile.rows;
+        let (wide_lines, narrow_lines) = lines.split_at_mut(wide);
+        store_turned::<T, PANEL>(wide_acc, wide_lines, tile.column, epilogue, &mut scratch.turned);
+        store_turned::<T, CHUNK>(narrow_acc, narrow_lines, tile.column, epilogue, &mut scratch.turned);
+    };
+    tiles(out, (m, n), (m, BLOCK_ROWS)).into_par_iter().for_each_init(Scratch::default, task);
+}
+
+/// Multiplies one block by each panel of `packed` `[panels, depth, WIDTH]` into `acc`
+/// `[panels, BLOCK_ROWS, WIDTH]`.
+fn each_panel<const WIDTH: usize>(
+    left: (ByRow<'_>, usize),
+    packed: &[f32],
+    (depth, k, steps): (usize, usize, usize),
+    acc: &mut [f32],
+) {
+    for (panel, acc) in packed.chunks(depth * WIDTH).zip(acc.chunks_mut(BLOCK_ROWS * WIDTH)) {
+        multiply(left, Packed::<WIDTH>(&panel[k * WIDTH..]), steps, acc, k > 0);
+    }
+}
+
+/// Turns `acc` `[panels, columns, WIDTH]` round, finishes it and stores it to the rows `lines`.
+fn store_turned<T: Element, const WIDTH: usize>(
+    acc: &[f32],
+    lines: &mut [&mut [T]],
+    column: usize,
+    epilogue: Epilogue<'_>,
+    turned: &mut Vec<f32>,
+) {
+    for (lines, acc) in lines.chunks_mut(WIDTH).zip(acc.chunks(BLOCK_ROWS * WIDTH)) {
+        let columns = lines[0].len();
+        turned.resize(lines.len() * columns, 0.0);
+        transpose(acc, WIDTH, (columns, lines.len()), turned, columns);
+        epilogue(turned, columns, column);
+        for (line, sums) in lines.iter_mut().zip(turned.chunks(columns)) {
+            T::store(sums, line);
+        }
+    }
+}
+
+/// Copies `(rows, k, steps)` of an operand, from column k on, into `scratch`.
+///
+/// For f32 too: its rows lie pages apart, and going over them in place, six at a time, costs more in
+/// address translation than this copy.
+fn block<'a, T: Element>(
+    (data, stride): (&[T], usize),
+    (rows, k, steps): (usize, usize, usize),
+    scratch: &'a mut Vec<f32>,
+) -> ByRow<'a> {
+    scratch.resize(rows * steps, 0.0);
+    for (r, line) in scratch.chunks_mut(steps).enumerate() {
+        T::load(&data[r * stride + k..][..steps], line);
+    }
+    ByRow { data: scratch, stride: steps }
+}
+
+/// Turns rows of `depth` into panels `[rows / WIDTH, depth, WIDTH]`, zeros beyond the last row.
+fn pack<'a, T: Element, const WIDTH: usize>(
+    (rows, depth): (usize, usize),
+    row: impl Fn(usize) -> &'a [T] + Sync,
+) -> Vec<f32> {
+    /// Depth packed at once: its lines and their part of the panel fit the first-level cache.
+    const STEP: usize = 64;
+    let mut panels = vec![0f32; rows.next_multiple_of(WIDTH) * depth];
+    panels.par_chunks_mut(WIDTH * depth).enumerate().for_each(|(panel, out)| {
+        let first = panel * WIDTH;
+        let lanes = WIDTH.min(rows - first);
+        let mut lines = vec![0f32; WIDTH * STEP];
+        for k in (0..depth).step_by(STEP) {
+            let steps = STEP.min(depth - k);
+            for (lane, line) in lines.chunks_mut(STEP).take(lanes).enumerate() {
+                T::load(&row(first + lane)[k..][..steps], &mut line[..steps]);
+            }
+            transpose(&lines, STEP, (lanes, steps), &mut out[k * WIDTH..], WIDTH);
+        }
+    });
+    panels
+}
