@@ -117,8 +117,7 @@ fn nan_reaches_its_neighbours_and_nothing_else() -> Result<()> {
 fn wrong_shapes_are_refused_with_their_shapes() {
     let x = normal(&[1, 2, 2, 8], 1);
     for w in [normal(&[4, 3, 3, 3], 2), normal(&[4, 2, 3, 3], 2), normal(&[4, 2, 1, 3], 2)] {
-        let error =
-            conv2d(&x, &w, None, Conv2dSpec::default()).expect_err("shapes do not fit").to_string();
+        let error = conv2d(&x, &w, None, Conv2dSpec::default()).expect_err("shapes do not fit").to_string();
         assert!(error.contains("[1, 2, 2, 8]") && error.contains("[4, "), "{error}");
     }
 }
