@@ -3,8 +3,8 @@
     python tests/parity/make_model.py /tmp/bench --bench
     python benches/peers/diffusers_cpu.py --model /tmp/bench --width 512 --height 512 --steps 8 --runs 5
 
-Prints one JSON object: seconds of text, denoise and decode (median, min, max of the runs after one
-warm-up), peak resident memory, versions. Run it beside nothing else and in the same session as ours.
+Prints one JSON object in the keys of `benches/pipeline.rs`: seconds of text, denoise and decode (median,
+min, max of the runs after one warm-up), peak resident memory, versions. Run it beside nothing else and in the same session as ours.
 """
 
 import argparse
@@ -85,33 +85,20 @@ def main() -> None:
     with torch.no_grad():
         timed_run(pipe, args)
         runs = [timed_run(pipe, args) for _ in range(args.runs)]
-    seconds = {
-        stage: {
-            "median": round(statistics.median(run[stage] for run in runs), 4),
-            "min": round(min(run[stage] for run in runs), 4),
-            "max": round(max(run[stage] for run in runs), 4),
-        }
-        for stage in runs[0]
-    }
-    parameters = {
-        name: sum(p.numel() for p in part.parameters())
-        for name, part in pipe.components.items()
-        if isinstance(part, torch.nn.Module)
-    }
     report = {
-        "peer": "diffusers",
-        "dtype": "f32",
+        "bench": "pipeline",
+        "engine": "diffusers",
         "device": "cpu",
-        "threads": args.threads,
+        "precision": "f32",
+        "model": str(args.model),
         "width": args.width,
         "height": args.height,
         "steps": args.steps,
         "guidance": args.guidance,
-        "runs": args.runs,
-        "load_seconds": round(loaded, 3),
-        "seconds": seconds,
-        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "parameters": parameters,
+        **{f"{stage}_s": summary([run[stage] for run in runs]) for stage in runs[0]},
+        "load_s": loaded,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "threads": args.threads,
         "cpu": cpu_name(),
         "versions": {
             "python": platform.python_version(),
@@ -121,6 +108,10 @@ def main() -> None:
         },
     }
     print(json.dumps(report, indent=2))
+
+
+def summary(seconds: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds), "n": len(seconds)}
 
 
 def cpu_name() -> str:
