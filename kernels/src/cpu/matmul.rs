@@ -11,7 +11,7 @@ use super::view::{Rows, Tile, tiles};
 use rayon::prelude::*;
 
 /// Rows of the broadcast operand for which a block of sums is made.
-const BLOCK_ROWS: usize = 96;
+const BLOCK_ROWS: usize = 192;
 /// Columns of a task when the weights are packed: eight panels share each block of x.
 const TASK_COLUMNS: usize = 8 * PANEL;
 /// Depth after which sums go back to memory, so that a block of either operand stays in cache.
