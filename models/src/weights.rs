@@ -43,7 +43,9 @@ impl Target {
             crate::DType::F32 => DType::F32,
             crate::DType::Bf16 => DType::BF16,
         };
-        Ok(Self { device, dtype, ops: Ops { fused: options.fused } })
+        // The fused ops have no CUDA kernels: a GPU runs plain candle.
+        let ops = Ops { fused: options.fused && device.is_cpu() };
+        Ok(Self { device, dtype, ops })
     }
 }
 

@@ -3,13 +3,19 @@
 use super::{Activation, Conv2dSpec};
 use candle_core::{D, DType, Result, Tensor};
 
+/// The dtype of products: candle multiplies bf16 on GPUs only.
+fn product_dtype(x: &Tensor) -> DType {
+    if x.device().is_cpu() { DType::F32 } else { x.dtype() }
+}
+
 pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation) -> Result<Tensor> {
     let (dtype, mut shape) = (x.dtype(), x.dims().to_vec());
     let (output, input) = w.dims2()?;
-    let rows = x.contiguous()?.reshape(((), input))?.to_dtype(DType::F32)?;
-    let y = rows.matmul(&w.to_dtype(DType::F32)?.t()?)?;
+    let product = product_dtype(x);
+    let rows = x.contiguous()?.reshape(((), input))?.to_dtype(product)?;
+    let y = rows.matmul(&w.to_dtype(product)?.t()?)?;
     let y = match b {
-        Some(b) => y.broadcast_add(&b.to_dtype(DType::F32)?)?,
+        Some(b) => y.broadcast_add(&b.to_dtype(product)?)?,
         None => y,
     };
     if let Some(last) = shape.last_mut() {
@@ -99,12 +105,12 @@ fn split_heads(x: &Tensor, norms: Option<&Tensor>, first: usize, heads: usize, e
 
 pub(super) fn attention(qkv: &Tensor) -> Result<Tensor> {
     let (batch, length, _, heads, head_dim) = qkv.dims5()?;
-    let part = |index: usize| {
-        qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.to_dtype(DType::F32)?.contiguous()
-    };
+    let product = product_dtype(qkv);
+    let part =
+        |index: usize| qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.to_dtype(product)?.contiguous();
     let (q, k, v) = (part(0)?, part(1)?, part(2)?);
-    let scores = (q.matmul(&k.t()?)? * (head_dim as f64).powf(-0.5))?;
-    let y = softmax(&scores)?.matmul(&v)?;
+    let scores = (q.matmul(&k.t()?)?.to_dtype(DType::F32)? * (head_dim as f64).powf(-0.5))?;
+    let y = softmax(&scores)?.to_dtype(product)?.matmul(&v)?;
     y.transpose(1, 2)?.reshape((batch, length, heads * head_dim))?.to_dtype(qkv.dtype())
 }
 
@@ -116,12 +122,12 @@ pub(crate) fn softmax(scores: &Tensor) -> Result<Tensor> {
 
 pub(super) fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
-    let dtype = x.dtype();
-    let x = x.to_dtype(DType::F32)?;
+    let (dtype, product) = (x.dtype(), product_dtype(x));
+    let x = x.to_dtype(product)?;
     let x = if spec.upsample { x.upsample_nearest2d(2 * height, 2 * width)? } else { x };
-    let y = x.conv2d(&w.to_dtype(DType::F32)?, spec.padding, spec.stride, 1, 1)?;
+    let y = x.conv2d(&w.to_dtype(product)?, spec.padding, spec.stride, 1, 1)?;
     match b {
-        Some(b) => y.broadcast_add(&b.to_dtype(DType::F32)?.reshape((1, (), 1, 1))?)?.to_dtype(dtype),
+        Some(b) => y.broadcast_add(&b.to_dtype(product)?.reshape((1, (), 1, 1))?)?.to_dtype(dtype),
         None => y.to_dtype(dtype),
     }
 }
