@@ -3,14 +3,17 @@
 //! A task is a band of output rows, the whole width. It goes over the band in column tiles; for each it
 //! copies the input it needs (padded, widened, upsampled, split by stride phase) into a cache-sized
 //! buffer, in which the pixels that one kernel position sees are runs of consecutive floats. The product
-//! with the weights is then [`multiply`] over a [`Gather`] panel, the depth being (channel, ky, kx).
+//! with the weights is then a panel product (`cpu/panel.rs`), the depth being (channel, ky, kx).
+
+mod tile;
 
 use crate::cpu::element::Element;
-use crate::cpu::panel::{ByRow, CHUNK, Gather, PANEL, Shifted, multiply};
+use crate::cpu::panel::{ByRow, PANEL};
 use crate::cpu::view::{Tile, contiguous, tiles};
 use crate::cpu::{by_dtype, vectorized};
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use tile::{Buffer, fill, panels};
 
 /// How a convolution moves over its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,8 +108,6 @@ impl CustomOp3 for Conv2d {
 
 /// Output rows of a task.
 const BAND_ROWS: usize = 4;
-/// Floats of a tile's input that stay in the second-level cache beside a block of weights.
-const TILE_FLOATS: usize = 1 << 18;
 /// Output channels that pass over all panels of a tile while their weights stay in cache.
 const BLOCK_OUTPUTS: usize = 24;
 
@@ -158,43 +159,6 @@ fn forward<T: Element>(
     Ok((T::to_cpu_storage_owned(out), Shape::from((conv.batch, conv.outputs, height, width))))
 }
 
-/// Where the input of a tile lies in its buffer: `[channel][row][column % stride][column / stride]`.
-struct Buffer {
-    /// Output columns of a tile
-    columns: usize,
-    rows: usize,
-    phase_stride: usize,
-    row_stride: usize,
-    channel_stride: usize,
-    /// `[C * k * k]`: how far into the buffer the first pixel of each kernel position lies
-    steps: Vec<usize>,
-}
-
-impl Buffer {
-    fn new(conv: &Conv2d) -> Self {
-        let (k, stride) = (conv.k, conv.spec.stride);
-        let rows = (BAND_ROWS - 1) * stride + k;
-        // As wide as the cache allows: every row of the input lies on a memory page of its own.
-        let fits = |columns: &usize| {
-            conv.channels * rows * stride * columns <= TILE_FLOATS && columns / 2 < conv.out_width()
-        };
-        let columns = [8 * PANEL, 4 * PANEL, 2 * PANEL].into_iter().find(fits).unwrap_or(PANEL);
-        let phase_stride = columns + (k - 1) / stride;
-        let row_stride = stride * phase_stride;
-        let channel_stride = rows * row_stride;
-        let mut steps = Vec::with_capacity(conv.depth());
-        for channel in 0..conv.channels {
-            for ky in 0..k {
-                for kx in 0..k {
-                    let column = kx % stride * phase_stride + kx / stride;
-                    steps.push(channel * channel_stride + ky * row_stride + column);
-                }
-            }
-        }
-        Self { columns, rows, phase_stride, row_stride, channel_stride, steps }
-    }
-}
-
 #[derive(Default)]
 struct Scratch {
     /// As [`Buffer`] lays it out
@@ -220,7 +184,7 @@ fn band<T: Element>(
     scratch.input.resize(conv.channels * buffer.channel_stride, 0.0);
     scratch.acc.resize(BLOCK_OUTPUTS * PANEL, 0.0);
     for column in (0..width).step_by(buffer.columns) {
-        fill(conv, buffer, x, (first_row, column), scratch);
+        fill(conv, buffer, x, (first_row, column), &mut scratch.input, &mut scratch.line);
         let panels = panels(conv, buffer, rows, buffer.columns.min(width - column));
         for (block, outs) in tile.rows.chunks_mut(BLOCK_OUTPUTS).enumerate() {
             let first = block * BLOCK_OUTPUTS;
@@ -246,103 +210,6 @@ vectorized! {
             *v += bias;
         }
     }
-}
-
-/// 64 output pixels of a tile: four chunks of 16 neighbours, each starting anywhere.
-#[derive(Default)]
-struct Panel {
-    /// Where each chunk's input lies in the buffer, for kernel position (0, 0, 0)
-    offsets: [usize; PANEL / CHUNK],
-    /// Where its results go
-    runs: Vec<Run>,
-}
-
-/// Neighbouring pixels of one output row.
-struct Run {
-    lane: usize,
-    row: usize,
-    column: usize,
-    width: usize,
-}
-
-impl Panel {
-    fn multiply(&self, left: (ByRow<'_>, usize), input: &[f32], steps: &[usize], acc: &mut [f32]) {
-        let [first, ..] = self.offsets;
-        if self.offsets == [first, first + CHUNK, first + 2 * CHUNK, first + 3 * CHUNK] {
-            multiply(left, Shifted { data: &input[first..], steps }, steps.len(), acc, false);
-        } else {
-            multiply(left, Gather { data: input, chunks: self.offsets, steps }, steps.len(), acc, false);
-        }
-    }
-}
-
-/// The panels of a tile of `rows` by `columns` outputs.
-fn panels(conv: &Conv2d, buffer: &Buffer, rows: usize, columns: usize) -> Vec<Panel> {
-    let chunks: Vec<(usize, usize)> =
-        (0..rows).flat_map(|row| (0..columns).step_by(CHUNK).map(move |column| (row, column))).collect();
-    let panel = |chunks: &[(usize, usize)]| {
-        let mut panel = Panel::default();
-        for (i, offset) in panel.offsets.iter_mut().enumerate() {
-            // A short last panel repeats its last chunk; those lanes are computed and dropped.
-            let (row, column) = chunks[i.min(chunks.len() - 1)];
-            *offset = row * conv.spec.stride * buffer.row_stride + column;
-        }
-        for (i, &(row, column)) in chunks.iter().enumerate() {
-            let width = CHUNK.min(columns - column);
-            match panel.runs.last_mut() {
-                Some(run) if run.row == row => run.width += width,
-                _ => panel.runs.push(Run { lane: i * CHUNK, row, column, width }),
-            }
-        }
-        panel
-    };
-    chunks.chunks(PANEL / CHUNK).map(panel).collect()
-}
-
-/// Copies the input under the tile at output (row, column) into the scratch buffer, zeros outside it.
-fn fill<T: Element>(
-    conv: &Conv2d,
-    buffer: &Buffer,
-    x: &[T],
-    (row, column): (usize, usize),
-    scratch: &mut Scratch,
-) {
-    let Scratch { input, line, .. } = scratch;
-    let Conv2dSpec { stride, padding, upsample } = conv.spec;
-    let first_column = column * stride;
-    for (channel, area) in input.chunks_mut(buffer.channel_stride).enumerate() {
-        let plane = &x[channel * conv.height * conv.width..][..conv.height * conv.width];
-        for (y, out) in area.chunks_mut(buffer.row_stride).enumerate().take(buffer.rows) {
-            let y = row * stride + y;
-            if y < padding || y - padding >= conv.in_height() {
-                out.fill(0.0);
-                continue;
-            }
-            let source = (y - padding) >> usize::from(upsample);
-            let source = T::as_f32(&plane[source * conv.width..][..conv.width], line);
-            for (phase, out) in out.chunks_mut(buffer.phase_stride).enumerate() {
-                let first = first_column + phase;
-                if stride == 1 && !upsample {
-                    copy_padded(source, first, padding, out);
-                } else {
-                    for (i, out) in out.iter_mut().enumerate() {
-                        let at = (first + i * stride).wrapping_sub(padding) >> usize::from(upsample);
-                        *out = source.get(at).copied().unwrap_or(0.0);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `out[i] = source[first + i - padding]`, zero outside the source.
-fn copy_padded(source: &[f32], first: usize, padding: usize, out: &mut [f32]) {
-    let zeros = padding.saturating_sub(first).min(out.len());
-    let start = (first + zeros).saturating_sub(padding).min(source.len());
-    let copied = (out.len() - zeros).min(source.len() - start);
-    out[..zeros].fill(0.0);
-    out[zeros..][..copied].copy_from_slice(&source[start..][..copied]);
-    out[zeros + copied..].fill(0.0);
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub(crate) mod element;
 pub(crate) mod math;
 pub(crate) mod matmul;
 pub(crate) mod panel;
+pub(crate) mod transpose;
 pub(crate) mod view;
 
 /// Elements a task takes in ops that go over rows: enough to repay handing it out. A constant, since the

@@ -6,7 +6,8 @@
 //! ways are the same chain of fused multiply-adds for each result: the choice never shows in the bits.
 
 use super::element::Element;
-use super::panel::{ByRow, CHUNK, PANEL, Packed, multiply, transpose};
+use super::panel::{ByRow, CHUNK, PANEL, Packed, multiply};
+use super::transpose::transpose;
 use super::view::{Rows, Tile, tiles};
 use rayon::prelude::*;
 

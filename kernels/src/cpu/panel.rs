@@ -5,7 +5,6 @@
 //! runs as 6x2 vectors on AVX2. Each element is one chain of fused multiply-adds in the order of `k`,
 //! so a row's bits depend neither on the rows beside it nor on the number of threads.
 
-use super::vectorized;
 use pulp::{Arch, Simd, WithSimd};
 
 /// Columns of a panel.
@@ -222,62 +221,9 @@ impl<L: Left, R: Right> Product<'_, L, R> {
     }
 }
 
-vectorized! {
-    /// `dst[c * dst_stride + r] = src[r * src_stride + c]` for r and c below `shape`.
-    pub(crate) fn transpose<'a>(
-        src: &'a [f32],
-        src_stride: usize,
-        shape: (usize, usize),
-        dst: &'a mut [f32],
-        dst_stride: usize,
-    ) {
-        let (rows, columns) = shape;
-        // Whole 16x16 blocks are shuffled in registers: a tenth of the time of single elements.
-        let (whole_rows, whole_columns) = (rows / 16 * 16, columns / 16 * 16);
-        for c in (0..whole_columns).step_by(16) {
-            for r in (0..whole_rows).step_by(16) {
-                let mut block = [[0f32; 16]; 16];
-                for i in 0..16 {
-                    let line = &src[(r + i) * src_stride + c..][..16];
-                    for (j, value) in line.iter().enumerate() {
-                        block[j][i] = *value;
-                    }
-                }
-                for (j, line) in block.iter().enumerate() {
-                    dst[(c + j) * dst_stride + r..][..16].copy_from_slice(line);
-                }
-            }
-        }
-        for r in 0..rows {
-            let first = if r < whole_rows { whole_columns } else { 0 };
-            for c in first..columns {
-                dst[c * dst_stride + r] = src[r * src_stride + c];
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn transposes_every_shape() {
-        for (rows, columns) in [(1, 1), (16, 16), (17, 33), (5, 64), (64, 5), (96, 64)] {
-            let (src_stride, dst_stride) = (columns + 3, rows + 2);
-            let src: Vec<f32> = (0..rows * src_stride).map(|i| i as f32).collect();
-            let mut dst = vec![-1f32; columns * dst_stride];
-            transpose(&src, src_stride, (rows, columns), &mut dst, dst_stride);
-            for (i, v) in dst.iter().enumerate() {
-                let (c, r) = (i / dst_stride, i % dst_stride);
-                assert_eq!(
-                    *v,
-                    if r < rows { src[r * src_stride + c] } else { -1.0 },
-                    "{rows}x{columns}: {r},{c}"
-                );
-            }
-        }
-    }
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
         (0..n as u32)
@@ -332,6 +278,34 @@ mod tests {
                 multiply((by_row, rows), Packed::<CHUNK>(&narrow), depth, &mut acc, true);
                 assert_eq!(acc, sixteen(&results[0]), "16 columns, rows {rows} depth {depth}");
             }
+        }
+    }
+
+    /// The narrower machines' loops, wherever the tests run; without fused steps each rounds once more.
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn every_instruction_set_agrees() {
+        let (rows, depth) = (14, 40);
+        let (left, right) = (numbers(rows * depth, 1), numbers(depth * PANEL, 2));
+        let by_row = ByRow { data: &left, stride: depth };
+        let mut widest = vec![0f32; rows * PANEL];
+        multiply((by_row, rows), Packed::<PANEL>(&right), depth, &mut widest, false);
+        let mut results = [widest.clone(), widest.clone()];
+        let [scalar, narrower] = results.each_mut().map(|acc| {
+            acc.fill(0.0);
+            Product { left: by_row, right: Packed::<PANEL>(&right), depth, acc, add: false }
+        });
+        pulp::Scalar.vectorize(scalar);
+        let avx2 = pulp::x86::V3::try_new();
+        if let Some(avx2) = avx2 {
+            Simd::vectorize(avx2, narrower);
+        }
+        let [scalar, narrower] = results;
+        for (a, b) in widest.iter().zip(&scalar) {
+            assert!((a - b).abs() <= depth as f32 * f32::EPSILON, "{a} {b}");
+        }
+        if avx2.is_some() {
+            assert_eq!(narrower, widest);
         }
     }
 }
