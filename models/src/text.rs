@@ -100,7 +100,7 @@ fn load_clip(
     let clip = Clip::load(&weights, &config)
         .map_err(|e| Error::Model(format!("{}: {e}", files.display(&format!("{part}/config.json")))))?;
     problems.extend(weights.problems());
-    Ok((Tokenizer::clip(files, &format!("tokenizer{suffix}"))?, clip))
+    Ok((Tokenizer::clip(files, &format!("tokenizer{suffix}"))?.fit(config.vocab_size)?, clip))
 }
 
 fn load_t5(files: &ModelFiles, target: &Target, problems: &mut Vec<String>) -> Result<(Tokenizer, T5)> {
@@ -109,7 +109,7 @@ fn load_t5(files: &ModelFiles, target: &Target, problems: &mut Vec<String>) -> R
     let t5 = T5::load(&weights, &config)
         .map_err(|e| Error::Model(format!("{}: {e}", files.display("text_encoder_3/config.json"))))?;
     problems.extend(weights.problems());
-    Ok((Tokenizer::json(files, "tokenizer_3")?, t5))
+    Ok((Tokenizer::json(files, "tokenizer_3")?.fit(config.vocab_size)?, t5))
 }
 
 /// The encoders' widths must add up to what the transformer reads.

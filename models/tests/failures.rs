@@ -126,6 +126,16 @@ fn config_files_are_checked_against_each_other() {
 }
 
 #[test]
+fn a_tokenizer_larger_than_its_encoder_is_refused_at_load() {
+    let dir = copy();
+    let path = dir.path().join("tokenizer/vocab.json");
+    let text = std::fs::read_to_string(&path).expect("a vocabulary");
+    std::fs::write(&path, text.replacen('{', "{\"stranger\": 99999, ", 1)).expect("written");
+    let error = load_error(dir.path());
+    assert!(error.contains("tokenizer has ids up to 99999"), "{error}");
+}
+
+#[test]
 fn truncated_weights_name_the_file() {
     let dir = copy();
     let path = dir.path().join("vae/diffusion_pytorch_model.safetensors");

@@ -129,6 +129,18 @@ impl Tokenizer {
         Ok(Self { inner, pad: id, model_max_length: config.max_length(), name })
     }
 
+    /// Refuses a tokenizer whose ids go beyond the encoder's table of `rows` embeddings.
+    pub(crate) fn fit(self, rows: usize) -> Result<Self> {
+        let highest = self.inner.get_vocab(true).into_values().max().unwrap_or_default();
+        if highest as usize >= rows {
+            let name = &self.name;
+            return Err(Error::Model(format!(
+                "{name} has ids up to {highest}, but its encoder's vocab_size is {rows}"
+            )));
+        }
+        Ok(self)
+    }
+
     pub(crate) fn model_max_length(&self) -> Option<usize> {
         self.model_max_length
     }
