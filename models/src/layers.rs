@@ -76,7 +76,7 @@ impl Linear {
         Self::stacked_no_bias(std::slice::from_ref(scope), input, output)
     }
 
-    /// Several projections of one input as one: outputs side by side, each `output` wide.
+    /// Several projections (at least one) of one input as one: outputs side by side, each `output` wide.
     pub(crate) fn stacked(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
         let biases: Vec<_> = scopes.iter().map(|s| s.tensor("bias", &[output])).collect::<Result<_>>()?;
         let bias = Some(Tensor::cat(&biases, 0)?);
@@ -87,7 +87,7 @@ impl Linear {
     pub(crate) fn stacked_no_bias(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
         let weights: Vec<_> =
             scopes.iter().map(|s| s.tensor("weight", &[output, input])).collect::<Result<_>>()?;
-        let ops = scopes.first().map_or(Ops { fused: true }, |s| s.target().ops);
+        let ops = scopes[0].target().ops;
         Ok(Self { weight: Tensor::cat(&weights, 0)?.contiguous()?, bias: None, ops })
     }
 
