@@ -4,7 +4,7 @@
 /// The code without its comments and without the tests at its end; line numbers stay.
 pub(crate) fn production_code(source: &str) -> String {
     let code = without_comments(source);
-    let end = code.find("#[cfg(test)]\nmod ").unwrap_or(code.len());
+    let end = code.find("#[cfg(test)]\nmod tests").unwrap_or(code.len());
     code[..end].to_owned()
 }
 

@@ -225,10 +225,16 @@ fn module_of(path: &str) -> Option<String> {
     inside.split(['/', '.']).next().map(str::to_owned)
 }
 
+/// Whether a file is the `mod tests;` of another: it may use any size or name of the real world.
+fn is_test_module(path: &str) -> bool {
+    path.ends_with("/tests.rs")
+}
+
 /// The words of one file that belong behind a border.
 fn borders(path: &str, source: &str, rules: &[Border]) -> Vec<String> {
     let under = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
-    let rules = rules.iter().filter(|rule| under(rule.within) && !under(rule.except));
+    let applies = |rule: &&Border| under(rule.within) && !under(rule.except) && !is_test_module(path);
+    let rules = rules.iter().filter(applies);
     let code = production_code(source);
     let crossing = |rule: &Border| {
         let words = rule.words.iter().flat_map(|word| code.match_indices(word));

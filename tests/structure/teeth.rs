@@ -68,6 +68,14 @@ fn a_word_across_its_border() {
     ] {
         assert_eq!(refused(path, code), 1, "{path}: {code}");
     }
+    for (path, code) in [
+        ("kernels/src/linear/tests.rs", "const WIDTH: usize = 2432;"),
+        ("kernels/src/linear.rs", "#[cfg(test)]\nmod tests {\n const WIDTH: usize = 2432;\n}"),
+    ] {
+        assert_eq!(refused(path, code), 0, "{path}: {code}");
+    }
+    let late = "#[cfg(test)]\nmod testing;\nconst WIDTH: usize = 2432;";
+    assert_eq!(refused("kernels/src/lib.rs", late), 1, "only `mod tests` ends the production code");
 }
 
 #[test]
