@@ -2,6 +2,7 @@
 
 use super::problem::Problem;
 use serde_json::{Map, Value};
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 /// The fields of one object. Readers answer with a default after a problem, so that one pass
@@ -81,7 +82,22 @@ impl<'a> Fields<'a> {
 
     /// An integer in a range.
     pub(super) fn integer(&mut self, name: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
-        let value = match self.value(name).map(as_integer) {
+        self.ranged(name, default, range, as_integer)
+    }
+
+    /// A number in a range.
+    pub(super) fn number(&mut self, name: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
+        self.ranged(name, default, range, as_number)
+    }
+
+    fn ranged<T: Copy + Display + PartialOrd + Into<Value>>(
+        &mut self,
+        name: &str,
+        default: T,
+        range: RangeInclusive<T>,
+        read: fn(&Value) -> Result<T, Misread>,
+    ) -> T {
+        let value = match self.value(name).map(read) {
             None => return default,
             Some(Ok(value)) => value,
             Some(Err(why)) => {
@@ -110,29 +126,6 @@ impl<'a> Fields<'a> {
             self.refuse(self.problem(name, "greater_than", "Input should be greater than 0").with("gt", 0));
         }
         (self.problems.len() == before).then_some(value)
-    }
-
-    /// A number in a range.
-    pub(super) fn number(&mut self, name: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
-        let value = match self.value(name).map(as_number) {
-            None => return default,
-            Some(Ok(value)) => value,
-            Some(Err(why)) => {
-                self.refuse_as(name, why);
-                return default;
-            }
-        };
-        let (low, high) = range.into_inner();
-        if value < low {
-            let msg = format!("Input should be greater than or equal to {low}");
-            self.refuse(self.problem(name, "greater_than_equal", msg).with("ge", low));
-        } else if value > high {
-            let msg = format!("Input should be less than or equal to {high}");
-            self.refuse(self.problem(name, "less_than_equal", msg).with("le", high));
-        } else {
-            return value;
-        }
-        default
     }
 }
 
