@@ -8,6 +8,8 @@
 mod attention;
 mod conv2d;
 mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod gated_add;
 mod group_norm;
 mod joint_qkv;

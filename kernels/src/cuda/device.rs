@@ -1,0 +1,103 @@
+//! What the ops need of a GPU: its kernels, loaded once, its matrix-product plans, and facts to choose by.
+
+use super::gemm::Gemm;
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaStream, sys};
+use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
+use candle_core::{DType, Result, bail};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// The fatbins of `kernels/cuda/*.cu`.
+const MODULES: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
+
+/// One GPU as this crate uses it. There is one for each candle device.
+pub(crate) struct Gpu {
+    pub(crate) device: CudaDevice,
+    pub(crate) stream: Arc<CudaStream>,
+    /// Major and minor.
+    pub(crate) capability: (i32, i32),
+    /// Streaming multiprocessors.
+    pub(crate) processors: u32,
+    pub(crate) gemm: Mutex<Gemm>,
+    modules: Vec<Arc<CudaModule>>,
+    functions: Mutex<HashMap<String, CudaFunction>>,
+}
+
+static GPUS: OnceLock<Mutex<HashMap<DeviceId, Arc<Gpu>>>> = OnceLock::new();
+
+impl Gpu {
+    /// The GPU behind a candle device; the first call loads every kernel.
+    pub(crate) fn of(device: &CudaDevice) -> Result<Arc<Self>> {
+        let mut gpus = GPUS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gpu) = gpus.get(&device.id()) {
+            return Ok(gpu.clone());
+        }
+        let gpu = Arc::new(Self::open(device)?);
+        gpus.insert(device.id(), gpu.clone());
+        Ok(gpu)
+    }
+
+    fn open(device: &CudaDevice) -> Result<Self> {
+        let stream = device.cuda_stream();
+        let context = stream.context().clone();
+        let capability = context.compute_capability().w()?;
+        let processors =
+            context.attribute(sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).w()?;
+        keep_freed_memory(context.cu_device())?;
+        let mut modules = Vec::new();
+        for fatbin in MODULES {
+            let image = candle_core::cuda_backend::cudarc::nvrtc::Ptx::from_binary(fatbin.to_vec());
+            modules.push(context.load_module(image).w()?);
+        }
+        Ok(Self {
+            device: device.clone(),
+            gemm: Mutex::new(Gemm::new(&stream)?),
+            stream,
+            capability,
+            processors: processors.unsigned_abs(),
+            modules,
+            functions: Mutex::default(),
+        })
+    }
+
+    /// The kernel `<op>_<dtype>`.
+    pub(crate) fn kernel(&self, op: &str, dtype: DType) -> Result<CudaFunction> {
+        match dtype {
+            DType::F32 => self.function(&format!("{op}_f32")),
+            DType::BF16 => self.function(&format!("{op}_bf16")),
+            other => bail!("{op}: expected f32 or bf16, got {other:?}"),
+        }
+    }
+
+    /// The kernel of exactly this name.
+    pub(crate) fn function(&self, name: &str) -> Result<CudaFunction> {
+        let mut functions = self.functions.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(function) = functions.get(name) {
+            return Ok(function.clone());
+        }
+        let Some(function) = self.modules.iter().find_map(|module| module.load_function(name).ok()) else {
+            bail!("this build has no CUDA kernel {name}")
+        };
+        functions.insert(name.into(), function.clone());
+        Ok(function)
+    }
+
+    /// Whether the bf16 tensor-core kernels run here.
+    pub(crate) fn has_tensor_cores(&self) -> bool {
+        self.capability.0 >= 8
+    }
+}
+
+/// By default the driver gives freed memory back at every synchronisation, and the next step pays to get it again.
+#[expect(unsafe_code, reason = "the driver's memory pools have no safe interface")]
+fn keep_freed_memory(device: sys::CUdevice) -> Result<()> {
+    let mut pool = std::ptr::null_mut();
+    let mut threshold = u64::MAX;
+    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device exists, since a context on it does; the attribute is a u64 that is copied.
+    unsafe {
+        sys::cuDeviceGetDefaultMemPool(&mut pool, device).result().w()?;
+        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! Matrix products through cuBLASLt: bias and GELU in the epilogue, the algorithm chosen by timing on first use.
+//!
+//! Row-major `y = x w^T` is, in cuBLAS's column-major words, `Y [N, M] = W^T [N, K] X [K, M]`: A is the weight, stored
+//! `[K, N]` and transposed, B the activations, and the bias runs along D's rows, which are the outputs.
+
+use super::lt::{Descriptor, Handle, Layout, Preference, Problem};
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
+use candle_core::{DType, Result, bail};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Hopper's kernels want 32 MiB; what is left over costs nothing.
+const WORKSPACE_BYTES: usize = 64 << 20;
+
+/// Candidates that are timed, of those cuBLASLt proposes, and runs of each.
+const CANDIDATES: usize = 8;
+const TIMED_RUNS: usize = 5;
+
+/// What a product does after it has accumulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Epilogue {
+    None,
+    Bias,
+    /// GELU in its tanh form.
+    BiasGelu,
+}
+
+/// A product's shape and types; everything an algorithm depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Shape {
+    /// Of x and w: f32, bf16, or e4m3 as u8 (then y is bf16).
+    pub(crate) dtype: DType,
+    /// Products that share w, with `x_batch` and `y_batch` elements from one to the next.
+    pub(crate) batch: u32,
+    pub(crate) rows: u32,
+    pub(crate) inputs: u32,
+    pub(crate) outputs: u32,
+    pub(crate) x_stride: i64,
+    pub(crate) x_batch: i64,
+    pub(crate) epilogue: Epilogue,
+}
+
+/// Device addresses of a product.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) x: u64,
+    /// `[outputs, inputs]`, contiguous.
+    pub(crate) w: u64,
+    /// `[outputs]`; read when the epilogue says so.
+    pub(crate) bias: u64,
+    /// `[batch, rows, outputs]`, contiguous.
+    pub(crate) y: u64,
+    /// Scales of e4m3: one f32 for each row of x and one for each output.
+    pub(crate) scales: Option<(u64, u64)>,
+}
+
+struct Plan {
+    descriptor: Descriptor,
+    a: Layout,
+    b: Layout,
+    d: Layout,
+    algorithm: cublasLtMatmulAlgo_t,
+}
+
+/// The products of one device.
+pub(crate) struct Gemm {
+    handle: Handle,
+    workspace: CudaSlice<u8>,
+    plans: HashMap<Shape, Plan>,
+}
+
+impl Gemm {
+    #[expect(unsafe_code, reason = "uninitialised scratch memory")]
+    pub(crate) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        // SAFETY: cuBLASLt writes its workspace before it reads it.
+        let workspace = unsafe { stream.alloc::<u8>(WORKSPACE_BYTES).w()? };
+        Ok(Self { handle: Handle::new()?, workspace, plans: HashMap::new() })
+    }
+
+    /// Puts the product on the stream. The first time a shape is seen its algorithm is chosen, which waits for the
+    /// device (not while a graph is being recorded: then cuBLASLt's own first choice is taken).
+    pub(crate) fn run(&mut self, stream: &CudaStream, shape: Shape, at: Addresses) -> Result<()> {
+        if !self.plans.contains_key(&shape) {
+            let plan = self.plan(stream, shape, at)?;
+            self.plans.insert(shape, plan);
+        }
+        match self.plans.get(&shape) {
+            Some(plan) => self.launch(stream, plan, &plan.algorithm, at),
+            None => bail!("a plan was just made"),
+        }
+    }
+
+    fn plan(&self, stream: &CudaStream, shape: Shape, at: Addresses) -> Result<Plan> {
+        let problem = Problem::of(shape.dtype)?;
+        let descriptor = Descriptor::new(&problem, shape.epilogue)?;
+        descriptor.point(at)?;
+        let (rows, inputs, outputs) =
+            (u64::from(shape.rows), u64::from(shape.inputs), u64::from(shape.outputs));
+        let (k, n) = (i64::from(shape.inputs), i64::from(shape.outputs));
+        let a = Layout::new(problem.input, (inputs, outputs), k)?;
+        let b = Layout::new(problem.input, (inputs, rows), shape.x_stride)?;
+        let d = Layout::new(problem.output, (outputs, rows), n)?;
+        if shape.batch > 1 {
+            a.batch(shape.batch, 0)?;
+            b.batch(shape.batch, shape.x_batch)?;
+            d.batch(shape.batch, i64::from(shape.rows) * n)?;
+        }
+        let preference = Preference::new(WORKSPACE_BYTES)?;
+        let candidates = self.handle.candidates(&descriptor, [&a, &b, &d], &preference, CANDIDATES)?;
+        let Some(first) = candidates.first() else { bail!("cuBLASLt has no algorithm for {shape:?}") };
+        let mut plan = Plan { descriptor, a, b, d, algorithm: *first };
+        let idle = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
+        if candidates.len() > 1 && stream.capture_status().w()? == idle {
+            plan.algorithm = self.fastest(stream, &plan, &candidates, at)?;
+        }
+        Ok(plan)
+    }
+
+    /// The candidate with the smallest median time. One that does not run after all is passed over.
+    fn fastest(
+        &self,
+        stream: &CudaStream,
+        plan: &Plan,
+        candidates: &[cublasLtMatmulAlgo_t],
+        at: Addresses,
+    ) -> Result<cublasLtMatmulAlgo_t> {
+        let mut best = (f32::INFINITY, plan.algorithm);
+        for candidate in candidates {
+            if self.launch(stream, plan, candidate, at).is_err() {
+                continue;
+            }
+            let mut times = Vec::with_capacity(TIMED_RUNS);
+            for _ in 0..TIMED_RUNS {
+                let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+                let start = stream.record_event(timed).w()?;
+                self.launch(stream, plan, candidate, at)?;
+                let end = stream.record_event(timed).w()?;
+                end.synchronize().w()?;
+                times.push(start.elapsed_ms(&end).w()?);
+            }
+            times.sort_by(f32::total_cmp);
+            if times[TIMED_RUNS / 2] < best.0 {
+                best = (times[TIMED_RUNS / 2], *candidate);
+            }
+        }
+        Ok(best.1)
+    }
+
+    fn launch(
+        &self,
+        stream: &CudaStream,
+        plan: &Plan,
+        algorithm: &cublasLtMatmulAlgo_t,
+        at: Addresses,
+    ) -> Result<()> {
+        plan.descriptor.point(at)?;
+        let workspace = (self.workspace.device_ptr(stream).0, WORKSPACE_BYTES);
+        let operands = [(at.w, &plan.a), (at.x, &plan.b), (at.y, &plan.d)];
+        self.handle.matmul(stream, &plan.descriptor, operands, algorithm, workspace)
+    }
+}

@@ -1,0 +1,143 @@
+//! Tensors as kernels see them: a device address with sizes and strides in elements.
+
+use super::device::Gpu;
+use candle_core::cuda_backend::cudarc::driver::DevicePtr;
+use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
+use candle_core::op::BackpropOp;
+use candle_core::{DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use half::bf16;
+use std::sync::Arc;
+
+/// A tensor that a kernel reads, or updates in place.
+///
+/// An address stays good after the tensor is dropped, in stream order: every op runs on the one stream of its candle
+/// device, and candle frees memory on that stream too.
+pub(crate) struct Input<'a> {
+    tensor: &'a Tensor,
+    pub(crate) layout: &'a Layout,
+    pub(crate) dtype: DType,
+    op: &'static str,
+}
+
+/// `[rows, width]` or `[batch, rows, width]` with last stride 1.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rows {
+    pub(crate) pointer: u64,
+    pub(crate) batch: u32,
+    pub(crate) rows: u32,
+    pub(crate) width: u32,
+    pub(crate) batch_stride: i64,
+    pub(crate) row_stride: i64,
+}
+
+/// A tensor that a kernel fills.
+pub(crate) struct Output {
+    storage: CudaStorage,
+    shape: Shape,
+    pub(crate) pointer: u64,
+}
+
+/// The GPU of a tensor.
+pub(crate) fn gpu(op: &str, x: &Tensor) -> Result<Arc<Gpu>> {
+    match x.device() {
+        Device::Cuda(device) => Gpu::of(device),
+        other => bail!("{op}: expected a CUDA tensor, got one on {other:?}"),
+    }
+}
+
+impl<'a> Input<'a> {
+    pub(crate) fn new(op: &'static str, tensor: &'a Tensor) -> Self {
+        Self { tensor, layout: tensor.layout(), dtype: tensor.dtype(), op }
+    }
+
+    /// The same, refused unless it has this type.
+    pub(crate) fn typed(op: &'static str, tensor: &'a Tensor, dtype: DType) -> Result<Self> {
+        if tensor.dtype() != dtype {
+            bail!("{op}: expected {dtype:?}, got {:?} {:?}", tensor.dtype(), tensor.dims())
+        }
+        Ok(Self::new(op, tensor))
+    }
+
+    /// The address of the first element.
+    pub(crate) fn pointer(&self) -> Result<u64> {
+        let (storage, _) = self.tensor.storage_and_layout();
+        let Storage::Cuda(storage) = &*storage else {
+            bail!("{}: all tensors must be on the same CUDA device", self.op)
+        };
+        let base = base(storage)?;
+        Ok(base + (self.layout.start_offset() * self.dtype.size_in_bytes()) as u64)
+    }
+
+    /// The address, refused unless the elements lie in order without gaps.
+    pub(crate) fn contiguous(&self) -> Result<u64> {
+        if !self.layout.is_contiguous() {
+            let (dims, stride) = (self.layout.dims(), self.layout.stride());
+            bail!("{}: expected a contiguous tensor, got {dims:?} strides {stride:?}", self.op)
+        }
+        self.pointer()
+    }
+
+    /// A tensor of rank 2 or 3 as it lies, or a contiguous one of another rank as `[rows, width]`.
+    pub(crate) fn rows(&self) -> Result<Rows> {
+        let pointer = self.pointer()?;
+        let (dims, stride) = (self.layout.dims(), self.layout.stride());
+        let (batch, rows, width, batch_stride, row_stride) = match (dims, stride) {
+            (&[rows, width], &[row_stride, 1]) => (1, rows, width, 0, row_stride),
+            (&[batch, rows, width], &[batch_stride, row_stride, 1]) => {
+                (batch, rows, width, batch_stride, row_stride)
+            }
+            (&[.., width], _) if self.layout.is_contiguous() => {
+                (1, self.layout.shape().elem_count() / width.max(1), width, 0, width)
+            }
+            _ => bail!("{}: expected rows with last stride 1, got {dims:?} strides {stride:?}", self.op),
+        };
+        Ok(Rows {
+            pointer,
+            batch: size(self.op, batch)?,
+            rows: size(self.op, rows)?,
+            width: size(self.op, width)?,
+            batch_stride: batch_stride as i64,
+            row_stride: row_stride as i64,
+        })
+    }
+}
+
+/// A size as kernels count: 32 bits.
+pub(crate) fn size(op: &str, n: usize) -> Result<u32> {
+    u32::try_from(n).map_err(|_| candle_core::Error::Msg(format!("{op}: {n} is more than 32 bits can count")))
+}
+
+fn base(storage: &CudaStorage) -> Result<u64> {
+    let stream = storage.device.cuda_stream();
+    Ok(match &storage.slice {
+        CudaStorageSlice::F32(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::BF16(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::U8(slice) => slice.device_ptr(&stream).0,
+        CudaStorageSlice::U32(slice) => slice.device_ptr(&stream).0,
+        _ => bail!("expected f32, bf16, u32 or u8"),
+    })
+}
+
+impl Output {
+    /// Uninitialised memory: the kernel must write every element.
+    #[expect(unsafe_code, reason = "candle's uninitialised allocation is unsafe")]
+    pub(crate) fn new(gpu: &Gpu, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        let (device, count) = (gpu.device.clone(), shape.elem_count());
+        // SAFETY: nothing reads the memory before the kernel that the caller launches on the same stream fills it.
+        let storage = unsafe {
+            match dtype {
+                DType::F32 => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(count)?, device),
+                DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<bf16>(count)?, device),
+                DType::U8 => CudaStorage::wrap_cuda_slice(device.alloc::<u8>(count)?, device),
+                other => bail!("expected f32, bf16 or u8, got {other:?}"),
+            }
+        };
+        let pointer = base(&storage)?;
+        Ok(Self { storage, shape, pointer })
+    }
+
+    pub(crate) fn tensor(self) -> Tensor {
+        Tensor::from_storage(Storage::Cuda(self.storage), self.shape, BackpropOp::none(), false)
+    }
+}
