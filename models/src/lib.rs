@@ -5,6 +5,7 @@
 //!
 //! Start at [`Pipeline`]: load once, generate many times from one thread.
 
+pub mod bench;
 mod builtin;
 mod card;
 mod config;
@@ -18,6 +19,7 @@ mod mmdit;
 mod noise;
 mod picture;
 mod pipeline;
+mod random;
 mod schedule;
 mod text;
 mod vae;

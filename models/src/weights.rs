@@ -1,11 +1,11 @@
-//! Weights on disk to tensors on the device, with every tensor's name, shape and dtype checked.
+//! Weights on disk to tensors on the device, with every tensor's name, shape and dtype checked; or made up.
 //!
 //! A part of the model (transformer, VAE, one text encoder) opens its files once, then asks for each tensor
 //! by name and shape. What does not fit is noted, not raised, so that one error lists everything at the end.
 
 use crate::files::ModelFiles;
 use crate::layers::Ops;
-use crate::{Error, Result};
+use crate::{Error, Result, random};
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
@@ -52,6 +52,8 @@ impl Target {
 enum Source {
     Mapped(MmapedSafetensors),
     Embedded(SliceSafetensors<'static>),
+    /// Has every tensor that is asked for.
+    Random,
 }
 
 impl Source {
@@ -59,6 +61,7 @@ impl Source {
         match self {
             Self::Mapped(files) => files.get(name).ok(),
             Self::Embedded(bytes) => bytes.get(name).ok(),
+            Self::Random => None,
         }
     }
 
@@ -66,6 +69,7 @@ impl Source {
         let tensors = match self {
             Self::Mapped(files) => files.tensors(),
             Self::Embedded(bytes) => bytes.tensors(),
+            Self::Random => Vec::new(),
         };
         tensors.into_iter().map(|(name, _)| name).collect()
     }
@@ -91,6 +95,13 @@ impl Weights {
         Ok(Self { source, part: files.display(part), unclaimed, problems, target: target.clone() })
     }
 
+    /// Weights that are made as they are asked for, whatever their names and shapes.
+    pub(crate) fn random(part: &str, target: &Target) -> Result<Self> {
+        random::seed(&target.device, 0)?;
+        let (unclaimed, problems) = (RefCell::default(), RefCell::default());
+        Ok(Self { source: Source::Random, part: part.into(), unclaimed, problems, target: target.clone() })
+    }
+
     /// The top of the name tree.
     pub(crate) fn root(&self) -> Scope<'_> {
         Scope { weights: self, prefix: String::new() }
@@ -103,7 +114,7 @@ impl Weights {
 
     /// Whether the files have a tensor of this full name.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.source.get(name).is_some()
+        matches!(self.source, Source::Random) || self.source.get(name).is_some()
     }
 
     /// Ends loading: the list of everything that did not fit, or nothing.
@@ -121,6 +132,9 @@ impl Weights {
     fn take(&self, name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
         let Target { device, dtype, .. } = &self.target;
         self.unclaimed.borrow_mut().remove(name);
+        if matches!(self.source, Source::Random) {
+            return random::weight(name, shape, device, *dtype);
+        }
         let problem = match self.source.get(name) {
             None => format!("missing: {name} {shape:?}"),
             Some(view) if view.shape() != shape => {

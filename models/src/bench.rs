@@ -1,0 +1,315 @@
+//! Measuring the denoising loop alone: a transformer without text encoders or VAE, on real or random weights.
+//!
+//! Plain data in and out, as everywhere at this crate's border. Inputs are random too: what a step costs does not
+//! depend on what it paints.
+
+mod device;
+mod flops;
+mod gemm;
+mod preset;
+
+pub use device::{Clocks, DeviceReport, device_report, memory_used};
+
+use crate::builtin;
+use crate::config::{Configs, SchedulerConfig, TransformerConfig};
+use crate::files::ModelFiles;
+use crate::generate::{DType, LoadOptions};
+use crate::mmdit::Mmdit;
+use crate::schedule::Schedule;
+use crate::weights::{Target, Weights};
+use crate::{Error, ModelCard, Result, random};
+use candle_core::Tensor;
+use flops::Flops;
+use std::path::Path;
+use std::time::Instant;
+
+/// A published model whose weights are made up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synthetic {
+    /// 38 blocks of width 2432, 8.1 billion parameters.
+    Sd35Large,
+    /// 24 blocks of width 1536, 13 of them with a second attention, 2.5 billion parameters.
+    Sd35Medium,
+}
+
+impl Synthetic {
+    /// The name that reports and flags use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sd35Large => "sd3.5-large",
+            Self::Sd35Medium => "sd3.5-medium",
+        }
+    }
+}
+
+/// One measured request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DenoiseSpec {
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// Denoising steps, at least 1.
+    pub steps: usize,
+    /// Above 1 every picture costs two samples a step.
+    pub guidance: f64,
+    /// Pictures denoised together, at least 1.
+    pub batch: usize,
+    /// Text tokens the image attends to: 77 of CLIP and those of T5.
+    pub text_tokens: usize,
+}
+
+impl DenoiseSpec {
+    /// Rows of the batch that the transformer sees.
+    fn samples(&self) -> usize {
+        if self.guidance > 1.0 { 2 * self.batch } else { self.batch }
+    }
+
+    fn check(&self, card: &ModelCard) -> Result<()> {
+        card.check_size(self.width, self.height)?;
+        for (name, value) in [("steps", self.steps), ("batch", self.batch), ("text tokens", self.text_tokens)]
+        {
+            if value == 0 {
+                return Err(Error::Request(format!("{name} must be at least 1")));
+            }
+        }
+        if self.guidance.is_finite() {
+            Ok(())
+        } else {
+            Err(Error::Request("cfg must be a finite number".into()))
+        }
+    }
+}
+
+/// What one loop took.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DenoiseRun {
+    /// From noise and text on the device to finished latents on the device.
+    pub seconds: f64,
+    /// The device is idle at the end of each.
+    pub step_seconds: Vec<f64>,
+}
+
+/// A transformer, ready to run.
+pub struct DenoiseBench {
+    mmdit: Mmdit,
+    config: TransformerConfig,
+    scheduler: SchedulerConfig,
+    card: ModelCard,
+    target: Target,
+}
+
+impl DenoiseBench {
+    /// Random weights, made on the device; `blocks` cuts the model down to its first few.
+    ///
+    /// # Errors
+    /// The device cannot be used, or has no room.
+    pub fn synthetic(model: Synthetic, blocks: Option<usize>, options: &LoadOptions) -> Result<Self> {
+        let mut config = preset::transformer(model);
+        let mut card = preset::card(model);
+        if let Some(blocks) = blocks {
+            if !(1..=config.num_layers).contains(&blocks) {
+                let (name, all) = (model.name(), config.num_layers);
+                return Err(Error::Request(format!("blocks must be 1 to {all} for {name}, not {blocks}")));
+            }
+            config.num_layers = blocks;
+            config.dual_attention_layers.retain(|layer| *layer < blocks);
+            card.name = format!("{} ({blocks} blocks)", card.name);
+        }
+        check_room(&card.name, flops::parameters(&config), options)?;
+        let target = Target::new(options)?;
+        let weights = Weights::random("transformer", &target)?;
+        let mmdit = Mmdit::load(&weights, &config)?;
+        let scheduler = preset::scheduler().map_err(|error| Error::Model(error.to_string()))?;
+        Ok(Self { mmdit, config, scheduler, card, target })
+    }
+
+    /// The built-in model's transformer.
+    ///
+    /// # Errors
+    /// The device cannot be used.
+    pub fn builtin(options: &LoadOptions) -> Result<Self> {
+        Self::open(&builtin::files(), ModelCard::builtin()?, options)
+    }
+
+    /// The transformer of a directory in the diffusers layout.
+    ///
+    /// # Errors
+    /// One [`Error::Model`] lists every missing, unused and mis-shaped tensor.
+    pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
+        Self::open(&ModelFiles::directory(dir)?, ModelCard::read(dir)?, options)
+    }
+
+    fn open(files: &ModelFiles, card: ModelCard, options: &LoadOptions) -> Result<Self> {
+        let target = Target::new(options)?;
+        let Configs { transformer: config, scheduler, .. } = Configs::read(files)?;
+        let weights = Weights::open(files, "transformer", "diffusion_pytorch_model", &target)?;
+        let mmdit = Mmdit::load(&weights, &config)?;
+        let problems = weights.problems();
+        if !problems.is_empty() {
+            let list = problems.join("\n  ");
+            return Err(Error::Model(format!("the weights do not fit the config files:\n  {list}")));
+        }
+        Ok(Self { mmdit, config, scheduler, card, target })
+    }
+
+    /// The model's name and limits.
+    pub fn card(&self) -> &ModelCard {
+        &self.card
+    }
+
+    /// Parameters of the transformer, its position table included.
+    pub fn parameters(&self) -> u64 {
+        flops::parameters(&self.config)
+    }
+
+    /// Operations of one run: twice the multiply-adds of linear layers and attention in every forward.
+    pub fn flops(&self, spec: &DenoiseSpec) -> f64 {
+        let multiple = self.card.size_multiple;
+        let image = (spec.width / multiple) * (spec.height / multiple);
+        let forward = Flops::of(&self.config, image, spec.text_tokens).total();
+        forward * spec.samples() as f64 * spec.steps as f64
+    }
+
+    /// Operations a second (TFLOP/s) of the best of a few large matrix products, in the model's precision.
+    ///
+    /// # Errors
+    /// The device failed.
+    pub fn gemm_peak(&self) -> Result<f64> {
+        gemm::peak(&self.target)
+    }
+
+    /// One whole loop. Making the inputs is not timed.
+    ///
+    /// # Errors
+    /// [`Error::Request`] for what the model cannot do, [`Error::NonFinite`], or a device's fault.
+    pub fn run(&mut self, spec: &DenoiseSpec) -> Result<DenoiseRun> {
+        spec.check(&self.card)?;
+        let (context, pooled, mut latents) = self.inputs(spec)?;
+        let schedule = Schedule::new(&self.scheduler, spec.steps);
+        self.target.device.synchronize()?;
+        let started = Instant::now();
+        let prepared = self.mmdit.prepare(&context, &pooled, &schedule.timesteps)?;
+        let mut step_seconds = Vec::with_capacity(spec.steps);
+        let mut step_started = started;
+        for (index, sigmas) in schedule.sigmas.windows(2).enumerate() {
+            let input = latents.to_dtype(self.target.dtype)?;
+            let guided = spec.samples() > spec.batch;
+            let input = if guided { Tensor::cat(&[&input, &input], 0)? } else { input };
+            let prediction =
+                self.mmdit.forward(&input, &prepared, index)?.to_dtype(candle_core::DType::F32)?;
+            let velocity = if guided {
+                let (without, with) =
+                    (prediction.narrow(0, 0, spec.batch)?, prediction.narrow(0, spec.batch, spec.batch)?);
+                (&without + ((with - &without)? * spec.guidance)?)?
+            } else {
+                prediction
+            };
+            latents = (latents + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
+            if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+                return Err(Error::NonFinite { step: index + 1, of: spec.steps });
+            }
+            step_seconds.push(step_started.elapsed().as_secs_f64());
+            step_started = Instant::now();
+        }
+        self.target.device.synchronize()?;
+        Ok(DenoiseRun { seconds: started.elapsed().as_secs_f64(), step_seconds })
+    }
+
+    /// Text `[S, Lt, joint]`, pooled text `[S, pooled]` and noise `[N, C, h, w]` f32.
+    fn inputs(&self, spec: &DenoiseSpec) -> Result<(Tensor, Tensor, Tensor)> {
+        let Target { device, dtype, .. } = &self.target;
+        let (samples, config) = (spec.samples(), &self.config);
+        let factor = self.card.size_multiple / config.patch_size;
+        let normal = |name: &str, shape: &[usize]| random::normal(name, shape, 0.0, 1.0, device);
+        let context = normal("context", &[samples, spec.text_tokens, config.joint_attention_dim])?;
+        let pooled = normal("pooled", &[samples, config.pooled_projection_dim])?;
+        let noise =
+            normal("noise", &[spec.batch, config.in_channels, spec.height / factor, spec.width / factor])?;
+        Ok((context.to_dtype(*dtype)?, pooled.to_dtype(*dtype)?, noise))
+    }
+}
+
+/// Refuses what cannot fit before hours of swapping say so.
+fn check_room(name: &str, parameters: u64, options: &LoadOptions) -> Result<()> {
+    let (bytes, dtype) = match options.dtype {
+        DType::F32 => (4 * parameters, "f32"),
+        DType::Bf16 => (2 * parameters, "bf16"),
+    };
+    // Making a tensor takes a copy of it for a moment, and a run some activations.
+    let needed = bytes + bytes / 16;
+    match device_report(options.device).memory_free_bytes {
+        Some(free) if free < needed => {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            Err(Error::Device(format!(
+                "{name} needs {:.1} GB in {dtype} and the device has {:.1} GB free: measure sd3.5-medium, fewer blocks, another precision or another device",
+                gigabytes(needed),
+                gigabytes(free)
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+
+    const CPU: LoadOptions = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+
+    fn spec() -> DenoiseSpec {
+        DenoiseSpec { width: 64, height: 32, steps: 3, guidance: 4.5, batch: 1, text_tokens: 77 + 16 }
+    }
+
+    #[test]
+    fn the_built_in_model_runs() {
+        let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+        let run = bench.run(&spec()).expect("a run");
+        assert_eq!(run.step_seconds.len(), 3);
+        let steps: f64 = run.step_seconds.iter().sum();
+        assert!(steps > 0.0 && steps <= run.seconds, "{run:?}");
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_files() {
+        let bench = DenoiseBench::builtin(&CPU).expect("a model");
+        let bytes = builtin::files().read("transformer/diffusion_pytorch_model.safetensors").expect("bytes");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+        let count: usize = file.tensors().iter().map(|(_, t)| t.shape().iter().product::<usize>()).sum();
+        assert_eq!(bench.parameters(), count as u64);
+    }
+
+    #[test]
+    fn a_guided_run_costs_two_samples() {
+        let bench = DenoiseBench::builtin(&CPU).expect("a model");
+        let (guided, single) = (bench.flops(&spec()), bench.flops(&DenoiseSpec { guidance: 1.0, ..spec() }));
+        assert_eq!(guided, 2.0 * single);
+    }
+
+    /// Real widths and the second attention, cut to two blocks so that it fits anywhere.
+    #[test]
+    fn random_weights_stay_finite_in_every_shape_of_block() {
+        for model in [Synthetic::Sd35Large, Synthetic::Sd35Medium] {
+            let mut bench = DenoiseBench::synthetic(model, Some(2), &CPU).expect("a model");
+            let run = bench.run(&DenoiseSpec { width: 32, height: 32, ..spec() });
+            assert!(run.is_ok(), "{model:?}: {run:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_run_is_refused_in_words() {
+        let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+        for (wrong, word) in [
+            (DenoiseSpec { width: 65, ..spec() }, "width 65"),
+            (DenoiseSpec { steps: 0, ..spec() }, "steps"),
+            (DenoiseSpec { batch: 0, ..spec() }, "batch"),
+            (DenoiseSpec { guidance: f64::NAN, ..spec() }, "cfg"),
+        ] {
+            let error = bench.run(&wrong).expect_err("a refusal").to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        let error = DenoiseBench::synthetic(Synthetic::Sd35Large, Some(39), &CPU).err().expect("a refusal");
+        assert!(error.to_string().contains("1 to 38"), "{error}");
+    }
+}

@@ -1,0 +1,171 @@
+//! What a device is and how it stands: facts that a measurement means nothing without.
+//!
+//! Of a GPU they are what `nvidia-smi` says, which is only asked to read.
+
+use crate::generate::Device;
+use std::process::Command;
+
+/// A device's facts; `None` is what could not be found out.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DeviceReport {
+    /// Marketing name.
+    pub name: String,
+    /// False for the host's processor.
+    pub is_gpu: bool,
+    /// Version of the GPU's driver.
+    pub driver: Option<String>,
+    /// Clocks at the moment of asking.
+    pub clocks: Clocks,
+    /// All memory.
+    pub memory_total_bytes: Option<u64>,
+    /// Memory that can be had.
+    pub memory_free_bytes: Option<u64>,
+}
+
+/// Clocks, power and heat as found.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Clocks {
+    /// Of the cores, now.
+    pub core_mhz: Option<f64>,
+    /// Of the cores, at most.
+    pub core_max_mhz: Option<f64>,
+    /// Of the memory, now.
+    pub memory_mhz: Option<f64>,
+    /// Drawn now.
+    pub power_w: Option<f64>,
+    /// At most.
+    pub power_limit_w: Option<f64>,
+    /// Of the chip.
+    pub temperature_c: Option<f64>,
+}
+
+/// Looks at a device.
+pub fn device_report(device: Device) -> DeviceReport {
+    match device {
+        Device::Cpu => cpu(),
+        Device::Cuda(ordinal) => gpu(ordinal).unwrap_or_else(|| DeviceReport {
+            name: format!("CUDA device {ordinal}"),
+            is_gpu: true,
+            ..DeviceReport::default()
+        }),
+    }
+}
+
+/// Memory in use: on a GPU everything that all its programs hold, on the CPU the most this process ever held.
+pub fn memory_used(device: Device) -> Option<u64> {
+    match device {
+        Device::Cpu => peak_resident_bytes(),
+        Device::Cuda(ordinal) => {
+            let DeviceReport { memory_total_bytes, memory_free_bytes, .. } = gpu(ordinal)?;
+            memory_total_bytes?.checked_sub(memory_free_bytes?)
+        }
+    }
+}
+
+/// `VmHWM` of this process; absent outside Linux.
+fn peak_resident_bytes() -> Option<u64> {
+    kilobytes(&std::fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
+}
+
+fn cpu() -> DeviceReport {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let value = |key: &str| {
+        let line = info.lines().find(|line| line.starts_with(key))?;
+        line.split_once(':').map(|(_, value)| value.trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let name = value("model name").unwrap_or_else(|| "processor".to_owned());
+    DeviceReport {
+        name: format!("{name}, {cores} cores"),
+        is_gpu: false,
+        driver: None,
+        clocks: Clocks { core_mhz: value("cpu MHz").and_then(|mhz| mhz.parse().ok()), ..Clocks::default() },
+        memory_total_bytes: kilobytes(&memory, "MemTotal:"),
+        memory_free_bytes: kilobytes(&memory, "MemAvailable:"),
+    }
+}
+
+/// The value of a line `<key>   N kB`, in bytes.
+fn kilobytes(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+/// In the order in which [`parse`] takes them.
+const QUERY: &str = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu,memory.total,memory.free";
+
+fn gpu(ordinal: usize) -> Option<DeviceReport> {
+    let asked = Command::new("nvidia-smi")
+        .arg(format!("--query-gpu={QUERY}"))
+        .args(["--format=csv,noheader,nounits", "-i", &ordinal.to_string()])
+        .output()
+        .ok()?;
+    parse(std::str::from_utf8(&asked.stdout).ok()?)
+}
+
+/// One line of comma-separated values without units; memory is in MiB.
+fn parse(text: &str) -> Option<DeviceReport> {
+    let mut values = text.lines().next()?.split(',').map(str::trim);
+    let (name, driver) = (values.next()?.to_owned(), values.next()?.to_owned());
+    // A value that the card does not know is "[N/A]".
+    let mut number = || values.next().and_then(|value| value.parse::<f64>().ok());
+    let clocks = Clocks {
+        core_mhz: number(),
+        core_max_mhz: number(),
+        memory_mhz: number(),
+        power_w: number(),
+        power_limit_w: number(),
+        temperature_c: number(),
+    };
+    let mut bytes = || number().map(|mebibytes| mebibytes as u64 * 1024 * 1024);
+    let (memory_total_bytes, memory_free_bytes) = (bytes(), bytes());
+    Some(DeviceReport {
+        name,
+        is_gpu: true,
+        driver: Some(driver),
+        clocks,
+        memory_total_bytes,
+        memory_free_bytes,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_has_a_name_and_memory() {
+        let report = device_report(Device::Cpu);
+        assert!(!report.name.is_empty() && !report.is_gpu);
+        if cfg!(target_os = "linux") {
+            assert!(
+                report.memory_free_bytes <= report.memory_total_bytes && report.memory_free_bytes.is_some()
+            );
+            assert!(memory_used(Device::Cpu) > Some(1_000_000));
+        }
+    }
+
+    #[test]
+    fn a_line_of_the_driver_is_read() {
+        let line = "NVIDIA H100 80GB HBM3, 550.54.15, 1980, 1980, 2619, 118.40, 700.00, 34, 81559, 81008\n";
+        let report = parse(line).expect("a report");
+        assert_eq!(
+            (report.name.as_str(), report.driver.as_deref()),
+            ("NVIDIA H100 80GB HBM3", Some("550.54.15"))
+        );
+        assert_eq!(report.clocks.core_mhz, Some(1980.0));
+        assert_eq!(report.clocks.temperature_c, Some(34.0));
+        assert_eq!(report.memory_free_bytes, Some(81008 << 20));
+    }
+
+    #[test]
+    fn what_a_card_does_not_know_is_left_out() {
+        let report =
+            parse("Some GPU, 535.1, [N/A], 1755, [N/A], [N/A], [N/A], 40, 24576, 24000").expect("a report");
+        assert_eq!(report.clocks.core_mhz, None);
+        assert_eq!(report.clocks.core_max_mhz, Some(1755.0));
+        assert_eq!(report.memory_total_bytes, Some(24576 << 20));
+        assert_eq!(parse(""), None);
+    }
+}

@@ -1,0 +1,53 @@
+//! The best a device does on matrix products alone: what a model's own rate is measured against.
+
+use crate::Result;
+use crate::layers::Linear;
+use crate::weights::{Target, Weights};
+use candle_core::Tensor;
+use std::time::{Duration, Instant};
+
+/// Rows, inputs and outputs: the MLP and the output of Large at 1024x1024 with guidance, and two squares.
+const ON_A_GPU: &[(usize, usize, usize)] =
+    &[(8192, 2432, 7296), (8192, 2432, 9728), (4096, 4096, 4096), (8192, 8192, 8192), (2048, 2048, 13312)];
+const ON_THE_CPU: &[(usize, usize, usize)] = &[(1024, 1024, 1024), (1024, 2432, 2432), (2048, 1536, 1536)];
+
+/// Each shape is measured for this long, after once to warm up.
+const TIME: Duration = Duration::from_millis(300);
+
+/// Products in flight between two looks at the clock.
+const AT_ONCE: usize = 10;
+
+/// TFLOP/s of the best shape in the target's precision, by the layers' linear or candle's own product.
+pub(super) fn peak(target: &Target) -> Result<f64> {
+    let shapes = if target.device.is_cpu() { ON_THE_CPU } else { ON_A_GPU };
+    let mut best = 0f64;
+    for &(rows, inputs, outputs) in shapes {
+        let x = crate::random::weight("x", &[rows, inputs], &target.device, target.dtype)?;
+        let weights = Weights::random("gemm", target)?;
+        let linear = Linear::load_no_bias(&weights.root(), inputs, outputs)?;
+        let weight = weights.root().tensor("weight", &[outputs, inputs])?.t()?;
+        let operations = 2.0 * rows as f64 * inputs as f64 * outputs as f64;
+        let by_layer = rate(target, || linear.forward(&x))?;
+        // candle has no product in bf16 on the CPU.
+        let by_candle = rate(target, || x.matmul(&weight)).unwrap_or(0.0);
+        best = best.max(operations * by_layer.max(by_candle) / 1e12);
+    }
+    Ok(best)
+}
+
+/// Calls a second, in the best of the batches that fit into the time.
+fn rate(target: &Target, product: impl Fn() -> candle_core::Result<Tensor>) -> candle_core::Result<f64> {
+    let at_once = if target.device.is_cpu() { 1 } else { AT_ONCE };
+    product()?;
+    target.device.synchronize()?;
+    let (started, mut best) = (Instant::now(), 0f64);
+    while best == 0.0 || started.elapsed() < TIME {
+        let batch = Instant::now();
+        for _ in 0..at_once {
+            product()?;
+        }
+        target.device.synchronize()?;
+        best = best.max(at_once as f64 / batch.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
