@@ -1,0 +1,70 @@
+// What the kernels of this folder share: the codes they return, and one way to launch.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <atomic>
+#include <cstdint>
+
+namespace latentd {
+
+/// What every function of this folder returns. README.md lists them for the callers.
+enum Code : int {
+  kOk = 0,
+  /// A pointer is null or not aligned to 16 bytes.
+  kBadPointer = 1,
+  /// A size is negative, not supported, or makes an offset too large for 32 bits.
+  kBadSize = 2,
+  /// The workspace is null, not aligned to 16 bytes, or smaller than the `_workspace` function says.
+  kBadWorkspace = 3,
+  /// The scale is not a positive finite number.
+  kBadScale = 4,
+  /// The driver refused a tensor map.
+  kBadTensorMap = 5,
+  /// Added to the cudaError_t of a failed call of the CUDA runtime.
+  kCudaError = 1000,
+};
+
+inline bool aligned(const void* pointer) {
+  return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+}
+
+/// Whether the product of sizes, none negative, stays below 2^31.
+template <typename... Sizes>
+bool fits(Sizes... sizes) {
+  int64_t product = 1;
+  for (int64_t size : {int64_t(sizes)...}) {
+    if (size < 0) return false;
+    product *= size;
+    if (product > INT32_MAX) return false;
+  }
+  return true;
+}
+
+/// Launches `kernel`, which takes one struct. Allocates and waits for nothing, so a graph can capture it.
+///
+/// More than 48 KiB of shared memory must be allowed for once in each context: a process uses one device.
+template <auto kernel, typename Params>
+int launch(const Params& params, dim3 grid, dim3 block, size_t shared_bytes, void* stream) {
+  const void* function = reinterpret_cast<const void*>(kernel);
+  static std::atomic<bool> allowed{false};
+  if (shared_bytes > (48 << 10) && !allowed.load(std::memory_order_acquire)) {
+    cudaError_t error =
+        cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
+    if (error != cudaSuccess) {
+      cudaGetLastError();
+      return kCudaError + error;
+    }
+    allowed.store(true, std::memory_order_release);
+  }
+  void* arguments[] = {const_cast<Params*>(&params)};
+  cudaError_t error =
+      cudaLaunchKernel(function, grid, block, arguments, shared_bytes, static_cast<cudaStream_t>(stream));
+  if (error != cudaSuccess) {
+    cudaGetLastError();
+    return kCudaError + error;
+  }
+  return kOk;
+}
+
+}  // namespace latentd
