@@ -251,7 +251,10 @@ fn dtype(text: &str, device: models::Device) -> Result<models::DType, ConfigErro
     match (text, device) {
         ("auto", models::Device::Cpu) | ("f32", _) => Ok(models::DType::F32),
         ("auto", models::Device::Cuda(_)) | ("bf16", _) => Ok(models::DType::Bf16),
-        ("fp8", _) => refuse("--dtype fp8: this version runs `f32` and `bf16`".to_owned()),
+        ("fp8", models::Device::Cuda(_)) => Ok(models::DType::Fp8),
+        ("fp8", models::Device::Cpu) => {
+            refuse("--dtype fp8 needs a CUDA GPU: give --device cuda:N, or `f32` or `bf16`".to_owned())
+        }
         _ => refuse(format!("--dtype {text}: give `auto`, `f32`, `bf16` or `fp8`")),
     }
 }

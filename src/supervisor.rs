@@ -174,14 +174,10 @@ fn arguments(engine: &EngineConfig, store: &StoreConfig) -> Vec<String> {
         ModelSource::Mini => "mini".to_owned(),
         ModelSource::Directory(path) => path.display().to_string(),
     };
-    let dtype = match dtype {
-        models::DType::F32 => "f32",
-        models::DType::Bf16 => "bf16",
-    };
     [
         ("--model", model),
         ("--device", device_name(*device)),
-        ("--dtype", dtype.to_owned()),
+        ("--dtype", dtype.name().to_owned()),
         ("--t5-tokens", t5_tokens.to_string()),
         ("--data-dir", data_dir.display().to_string()),
         ("--database-url", format!("sqlite:{}", database.display())),

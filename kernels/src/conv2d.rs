@@ -35,7 +35,7 @@ impl Default for Conv2dSpec {
 
 /// Convolves `x` by `w` (cross-correlation, as everywhere in deep learning) and adds `b`.
 ///
-/// - `x`: `[B, C, H, W]` f32|bf16, contiguous
+/// - `x`: `[B, C, H, W]` f32|bf16, contiguous (on a GPU any strides, best channels-last)
 /// - `w`: `[O, C, k, k]` of x's type, contiguous; `b`: `[O]`
 ///
 /// Returns `[B, O, H', W']` with `H' = (H + 2 * padding - k) / stride + 1`, H doubled by `upsample`.
@@ -54,6 +54,10 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> R
             w.dims(),
             b.map(|b| b.dims())
         )
+    }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return crate::cuda::conv2d::conv2d(x, w, b, spec);
     }
     match b {
         Some(b) => x.apply_op3_no_bwd(w, b, &op),

@@ -28,6 +28,28 @@ pub fn gated_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<T
     x.apply_op3_no_bwd(y, mods, &GatedAdd { gate })
 }
 
+/// [`gated_add`], and [`layer_norm_modulate`](crate::layer_norm_modulate) of the sum as it is stored: one pass over
+/// memory on a GPU.
+///
+/// - `x`, `y`, `mods`, `gate` as there; `norm_mods`, `shift`, `scale`, `eps` as for the norm
+///
+/// Returns the sum and its norm, both `[B, L, D]`.
+#[expect(clippy::too_many_arguments, reason = "two ops in one")]
+pub fn gated_add_modulate(
+    x: &Tensor,
+    y: &Tensor,
+    mods: &Tensor,
+    gate: usize,
+    norm_mods: &Tensor,
+    shift: usize,
+    scale: usize,
+    eps: f64,
+) -> Result<(Tensor, Tensor)> {
+    let sum = gated_add(x, y, mods, gate)?;
+    let normed = crate::layer_norm_modulate(&sum, norm_mods, shift, scale, eps)?;
+    Ok((sum, normed))
+}
+
 struct GatedAdd {
     gate: usize,
 }

@@ -21,7 +21,7 @@ mod testing;
 
 pub use attention::attention;
 pub use conv2d::{Conv2dSpec, conv2d};
-pub use gated_add::gated_add;
+pub use gated_add::{gated_add, gated_add_modulate};
 pub use group_norm::group_norm;
 pub use joint_qkv::joint_qkv;
 pub use linear::{Activation, linear};

@@ -42,6 +42,10 @@ pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation) -> Re
             b.map(|b| b.dims())
         )
     }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return crate::cuda::linear::linear(x, w, b, act);
+    }
     let op = Linear { act };
     match b {
         Some(b) => x.apply_op3_no_bwd(w, b, &op),

@@ -232,9 +232,12 @@ impl DenoiseBench {
 
 /// Refuses what cannot fit before hours of swapping say so.
 fn check_room(name: &str, parameters: u64, options: &LoadOptions) -> Result<()> {
-    let (bytes, dtype) = match options.dtype {
-        DType::F32 => (4 * parameters, "f32"),
-        DType::Bf16 => (2 * parameters, "bf16"),
+    let dtype = options.dtype.name();
+    let bytes = match options.dtype {
+        DType::F32 => 4 * parameters,
+        DType::Bf16 => 2 * parameters,
+        // adaLN, a third of the parameters, stays in bf16.
+        DType::Fp8 => 4 * parameters / 3,
     };
     // Making a tensor takes a copy of it for a moment, and a run some activations.
     let needed = bytes + bytes / 16;

@@ -18,6 +18,19 @@ pub enum DType {
     F32,
     /// bfloat16 weights and activations, f32 accumulation.
     Bf16,
+    /// Bf16, but the transformer's blocks multiply in fp8 (e4m3) with a scale for each row; CUDA GPUs only.
+    Fp8,
+}
+
+impl DType {
+    /// As the command line and reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Fp8 => "fp8",
+        }
+    }
 }
 
 /// How to load a model.

@@ -2,6 +2,7 @@
 //!
 //! [`Ops`] is that choice. Models never name a kernel, so one switch turns every fusion off.
 
+mod linear;
 mod plain;
 
 use crate::weights::Scope;
@@ -9,30 +10,68 @@ use candle_core::{Result, Tensor};
 use latentd_kernels as fused;
 pub(crate) use latentd_kernels::Activation;
 use latentd_kernels::Conv2dSpec;
+pub(crate) use linear::{Hidden, Linear, mlp};
 pub(crate) use plain::softmax;
 
 /// Fused ops, or the same formulas in plain candle for bisecting an error.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ops {
     pub(crate) fused: bool,
+    /// Whether the transformer's blocks multiply in fp8: only fused, and only on a GPU.
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "always false without a GPU"))]
+    pub(crate) fp8: bool,
 }
 
 impl Ops {
-    /// LayerNorm without affine, then adaLN: `[B, L, D]` with rows `shift` and `scale` of `mods [B, N, D]`.
+    /// The same in the storage's own precision.
+    pub(crate) fn unquantised(self) -> Self {
+        Self { fp8: false, ..self }
+    }
+
+    /// LayerNorm without affine, then adaLN: `[B, L, D]` with rows `shift` and `scale` of `mods [B, R, D]`.
     pub(crate) fn layer_norm_modulate(
         self,
         x: &Tensor,
         mods: &Tensor,
         (shift, scale): (usize, usize),
-    ) -> Result<Tensor> {
+    ) -> Result<Hidden> {
+        #[cfg(feature = "cuda")]
+        if self.fp8 {
+            let normed = fused::layer_norm_modulate_rowwise(x, mods, shift, scale, NORM_EPS)?;
+            return Ok(Hidden::Rowwise(normed));
+        }
         let op = if self.fused { fused::layer_norm_modulate } else { plain::layer_norm_modulate };
-        op(x, mods, shift, scale, NORM_EPS)
+        op(x, mods, shift, scale, NORM_EPS).map(Hidden::Plain)
     }
 
     /// `x + mods[:, gate] * y`, all `[B, L, D]`.
     pub(crate) fn gated_add(self, x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<Tensor> {
         let op = if self.fused { fused::gated_add } else { plain::gated_add };
         op(x, y, mods, gate)
+    }
+
+    /// [`Self::gated_add`], and [`Self::layer_norm_modulate`] of the sum.
+    pub(crate) fn gated_add_modulate(
+        self,
+        x: &Tensor,
+        y: &Tensor,
+        mods: &Tensor,
+        gate: usize,
+        (shift, scale): (usize, usize),
+    ) -> Result<(Tensor, Hidden)> {
+        #[cfg(feature = "cuda")]
+        if self.fp8 {
+            let (sum, normed) =
+                fused::gated_add_modulate_rowwise(x, y, mods, gate, mods, shift, scale, NORM_EPS)?;
+            return Ok((sum, Hidden::Rowwise(normed)));
+        }
+        if self.fused {
+            let (sum, normed) = fused::gated_add_modulate(x, y, mods, gate, mods, shift, scale, NORM_EPS)?;
+            return Ok((sum, Hidden::Plain(normed)));
+        }
+        let sum = plain::gated_add(x, y, mods, gate)?;
+        let normed = plain::layer_norm_modulate(&sum, mods, shift, scale, NORM_EPS)?;
+        Ok((sum, Hidden::Plain(normed)))
     }
 
     /// Image `[B, Li, 3D]` and text `[B, Lt, 3D]` projections, q and k normalised per head by `norms`
@@ -52,65 +91,29 @@ impl Ops {
     pub(crate) fn attention(self, qkv: &Tensor) -> Result<Tensor> {
         if self.fused { fused::attention(qkv) } else { plain::attention(qkv) }
     }
+
+    /// Tokens `[B, L, D]` and the positions `[L, D]` of each.
+    pub(crate) fn add_positions(self, x: Tensor, positions: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if self.fused && x.device().is_cuda() {
+            fused::cuda::latents::add_positions(&x, positions)?;
+            return Ok(x);
+        }
+        x.broadcast_add(positions)
+    }
+
+    /// The sum of two feature maps `[B, C, H, W]`.
+    pub(crate) fn add(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if self.fused && a.device().is_cuda() && a.stride() == b.stride() {
+            return fused::cuda::elementwise::add(a, b);
+        }
+        a + b
+    }
 }
 
 /// Epsilon of every norm inside the MMDiT (diffusers `JointTransformerBlock`).
 const NORM_EPS: f64 = 1e-6;
-
-/// `y = act(x w^T + b)`.
-#[derive(Debug)]
-pub(crate) struct Linear {
-    weight: Tensor,
-    bias: Option<Tensor>,
-    ops: Ops,
-}
-
-impl Linear {
-    /// `weight [output, input]`, `bias [output]`.
-    pub(crate) fn load(scope: &Scope, input: usize, output: usize) -> Result<Self> {
-        Self::stacked(std::slice::from_ref(scope), input, output)
-    }
-
-    /// Without bias.
-    pub(crate) fn load_no_bias(scope: &Scope, input: usize, output: usize) -> Result<Self> {
-        Self::stacked_no_bias(std::slice::from_ref(scope), input, output)
-    }
-
-    /// Several projections (at least one) of one input as one: outputs side by side, each `output` wide.
-    pub(crate) fn stacked(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
-        let biases: Vec<_> = scopes.iter().map(|s| s.tensor("bias", &[output])).collect::<Result<_>>()?;
-        let bias = Some(Tensor::cat(&biases, 0)?);
-        Ok(Self { bias, ..Self::stacked_no_bias(scopes, input, output)? })
-    }
-
-    /// [`Self::stacked`] without bias.
-    pub(crate) fn stacked_no_bias(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
-        let weights: Vec<_> =
-            scopes.iter().map(|s| s.tensor("weight", &[output, input])).collect::<Result<_>>()?;
-        let ops = scopes[0].target().ops;
-        Ok(Self { weight: Tensor::cat(&weights, 0)?.contiguous()?, bias: None, ops })
-    }
-
-    /// A convolution that tiles its input (`weight [output, channels, patch, patch]`) as a projection of
-    /// flattened patches `[.., channels * patch * patch]`.
-    pub(crate) fn patches(scope: &Scope, channels: usize, patch: usize, output: usize) -> Result<Self> {
-        let weight =
-            scope.tensor("weight", &[output, channels, patch, patch])?.flatten_from(1)?.contiguous()?;
-        let bias = Some(scope.tensor("bias", &[output])?);
-        Ok(Self { weight, bias, ops: scope.target().ops })
-    }
-
-    /// `[.., input]` to `[.., output]`.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.forward_act(x, Activation::None)
-    }
-
-    /// With an activation after the bias.
-    pub(crate) fn forward_act(&self, x: &Tensor, act: Activation) -> Result<Tensor> {
-        let op = if self.ops.fused { fused::linear } else { plain::linear };
-        op(x, &self.weight, self.bias.as_ref(), act)
-    }
-}
 
 /// LayerNorm with weight and bias over the last dimension.
 #[derive(Debug)]
@@ -167,6 +170,12 @@ impl Conv2d {
     /// `weight [output, input, kernel, kernel]`, `bias [output]`.
     pub(crate) fn load(scope: &Scope, input: usize, output: usize, kernel: usize) -> Result<Self> {
         let weight = scope.tensor("weight", &[output, input, kernel, kernel])?.contiguous()?;
+        // GPUs convolve channels-last: the same tensor, in memory `[O, k, k, C]`.
+        let weight = if weight.device().is_cuda() {
+            weight.permute((0, 2, 3, 1))?.contiguous()?.permute((0, 3, 1, 2))?
+        } else {
+            weight
+        };
         let bias = scope.tensor("bias", &[output])?.contiguous()?;
         Ok(Self { weight, bias, ops: scope.target().ops })
     }

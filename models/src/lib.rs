@@ -9,6 +9,7 @@ pub mod bench;
 mod builtin;
 mod card;
 mod config;
+mod denoise;
 mod error;
 mod files;
 mod generate;

@@ -4,13 +4,15 @@
 
 mod block;
 mod embed;
+mod stream;
 
 use crate::config::TransformerConfig;
 use crate::layers::{Linear, Ops};
 use crate::weights::Weights;
-use block::{Block, BlockModulations};
+use block::Block;
 use candle_core::{Result, Tensor};
 use embed::{Conditioning, Patches};
+use stream::Stream;
 
 /// The transformer of any SD3 or SD3.5 size.
 pub(crate) struct Mmdit {
@@ -27,18 +29,19 @@ pub(crate) struct Mmdit {
 /// What does not change within a request, or is known for all its steps beforehand.
 pub(crate) struct Prepared {
     /// `[B, Lt, D]`.
-    context: Tensor,
-    blocks: Vec<BlockModulations>,
-    /// `[S, B, 2, D]`: scale, shift.
-    out: Tensor,
+    pub(crate) context: Tensor,
+    /// `[S, B, R, D]`: the rows of every adaLN, block after block, image before text, then the last layer's two.
+    pub(crate) modulations: Tensor,
 }
 
 impl Mmdit {
     pub(crate) fn load(weights: &Weights, config: &TransformerConfig) -> Result<Self> {
         let (root, width) = (weights.root(), config.width());
-        let blocks = (0..config.num_layers)
-            .map(|index| Block::load(&root.at("transformer_blocks").at(index), config, index))
-            .collect::<Result<_>>()?;
+        let mut blocks: Vec<Block> = Vec::with_capacity(config.num_layers);
+        for index in 0..config.num_layers {
+            let first_row = blocks.last().map_or(0, Block::end_row);
+            blocks.push(Block::load(&root.at("transformer_blocks").at(index), config, index, first_row)?);
+        }
         let patch = config.patch_size * config.patch_size * config.out_channels();
         Ok(Self {
             patches: Patches::load(&root.at("pos_embed"), config)?,
@@ -52,24 +55,55 @@ impl Mmdit {
         })
     }
 
+    #[cfg(feature = "cuda")]
+    pub(crate) fn config(&self) -> &TransformerConfig {
+        &self.config
+    }
+
     /// Text `[B, Lt, joint_attention_dim]` and pooled text `[B, pooled_projection_dim]` for these timesteps.
     pub(crate) fn prepare(&self, text: &Tensor, pooled: &Tensor, timesteps: &[f32]) -> Result<Prepared> {
         let conditioning = self.conditioning.forward(timesteps, pooled)?;
-        let modulate = |linear: &Linear| embed::modulations(linear, &conditioning, self.config.width());
-        let blocks = self.blocks.iter().map(|block| block.modulations(&modulate)).collect::<Result<_>>()?;
-        Ok(Prepared { context: self.context.forward(text)?, blocks, out: modulate(&self.norm_out)? })
+        let adalns = self.blocks.iter().flat_map(Block::adalns).chain([&self.norm_out]);
+        let rows = adalns.map(|adaln| adaln.forward(&conditioning)).collect::<Result<Vec<_>>>()?;
+        let (steps, batch, width) = conditioning.dims3()?;
+        let modulations = Tensor::cat(&rows, 2)?.reshape((steps, batch, (), width))?;
+        Ok(Prepared { context: self.context.forward(text)?, modulations })
     }
 
     /// Predicts the velocity at step `step` of `latents [B, C, H, W]`; the result has the same shape.
     pub(crate) fn forward(&self, latents: &Tensor, prepared: &Prepared, step: usize) -> Result<Tensor> {
         let (_, _, height, width) = latents.dims4()?;
-        let mut image = self.patches.forward(latents)?;
-        let mut text = Some(prepared.context.clone());
-        for (block, mods) in self.blocks.iter().zip(&prepared.blocks) {
-            (image, text) = block.forward(image, text, &mods.at(step)?)?;
+        let positions = self.positions(height, width)?;
+        let patches = self.patches.patchify(latents)?;
+        let modulations = prepared.modulations.get(step)?;
+        let tokens = self.forward_tokens(&patches, &positions, &prepared.context, &modulations)?;
+        self.unpatchify(&tokens, height, width)
+    }
+
+    /// [`Self::forward`] between patches `[B, L, C*p*p]` (channel outermost) and patches `[B, L, p*p*C]` (channel
+    /// innermost), with the positions of that size and one step's modulations `[B, R, D]`.
+    pub(crate) fn forward_tokens(
+        &self,
+        patches: &Tensor,
+        positions: &Tensor,
+        context: &Tensor,
+        modulations: &Tensor,
+    ) -> Result<Tensor> {
+        let mut image = Stream::new(self.patches.project(patches, positions)?);
+        let mut text = Some(Stream::new(context.clone()));
+        for block in &self.blocks {
+            (image, text) = block.forward(image, text, modulations)?;
         }
-        let image = self.ops.layer_norm_modulate(&image, &prepared.out.get(step)?, embed::SCALE_SHIFT)?;
-        self.unpatchify(&self.proj_out.forward(&image)?, height, width)
+        let first_row = self.blocks.last().map_or(0, Block::end_row);
+        let (shift, scale) = embed::SCALE_SHIFT;
+        let image =
+            image.normed(self.ops.unquantised(), modulations, (first_row + shift, first_row + scale))?;
+        self.proj_out.forward_hidden(&image.1)
+    }
+
+    /// Positions of latents of this size, `[L, D]`.
+    pub(crate) fn positions(&self, height: usize, width: usize) -> Result<Tensor> {
+        self.patches.positions(height / self.config.patch_size, width / self.config.patch_size)
     }
 
     /// `[B, h*w, p*p*C]` to `[B, C, H, W]`.

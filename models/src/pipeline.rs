@@ -1,9 +1,10 @@
 //! The whole story of a picture: encode, noise, denoise, decode.
 
 use crate::config::Configs;
+use crate::denoise::{Denoiser, Job, Probe, tell};
 use crate::files::ModelFiles;
 use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Step, Timings};
-use crate::mmdit::{Mmdit, Prepared};
+use crate::mmdit::Mmdit;
 use crate::noise::Generator;
 use crate::schedule::Schedule;
 use crate::text::{TextConditioning, TextEncoders};
@@ -19,13 +20,10 @@ pub struct Pipeline {
     card: ModelCard,
     configs: Configs,
     text: TextEncoders,
-    mmdit: Mmdit,
+    denoiser: Denoiser,
     decoder: Decoder,
     target: Target,
 }
-
-/// Hears tensors as they are made: name and value.
-type Probe<'a> = &'a mut dyn FnMut(&str, &Tensor) -> Result<()>;
 
 /// T5 lengths the encoder is used with (diffusers refuses more than 512).
 const T5_TOKENS: std::ops::RangeInclusive<usize> = 1..=512;
@@ -64,7 +62,8 @@ impl Pipeline {
             let list = problems.join("\n  ");
             return Err(Error::Model(format!("the weights do not fit the config files:\n  {list}")));
         }
-        Ok(Self { card, configs, text, mmdit, decoder, target })
+        let denoiser = Denoiser::new(mmdit, &target);
+        Ok(Self { card, configs, text, denoiser, decoder, target })
     }
 
     /// The model's facts.
@@ -89,7 +88,7 @@ impl Pipeline {
         request: &GenerateRequest,
         on_step: &mut dyn FnMut(Step) -> Control,
     ) -> Result<Generated> {
-        self.run(request, on_step, &mut |_, _| Ok(()))
+        self.run(request, on_step, None)
     }
 
     /// [`Self::generate`] with a witness of every stage's tensors: `context`, `pooled`, `sigmas`, `noise`, then per
@@ -97,25 +96,30 @@ impl Pipeline {
     ///
     /// # Errors
     /// As [`Self::generate`], or what `probe` returns.
-    pub fn trace(&mut self, request: &GenerateRequest, probe: Probe) -> Result<Generated> {
-        self.run(request, &mut |_| Control::Continue, probe)
+    pub fn trace(
+        &mut self,
+        request: &GenerateRequest,
+        probe: &mut dyn FnMut(&str, &Tensor) -> Result<()>,
+    ) -> Result<Generated> {
+        self.run(request, &mut |_| Control::Continue, Some(probe))
     }
 
     fn run(
-        &self,
+        &mut self,
         request: &GenerateRequest,
         on_step: &mut dyn FnMut(Step) -> Control,
-        probe: Probe,
+        mut probe: Probe,
     ) -> Result<Generated> {
         self.check(request)?;
         let started = Instant::now();
         let text = self.encode(request)?;
-        probe("context", &text.context)?;
-        probe("pooled", &text.pooled)?;
+        tell(&mut probe, "context", &text.context)?;
+        tell(&mut probe, "pooled", &text.pooled)?;
+        self.target.device.synchronize()?;
         let encoded = Instant::now();
-        let latents = self.denoise(request, &text, on_step, probe)?;
+        let latents = self.denoise(request, &text, on_step, &mut probe)?;
         let denoised = Instant::now();
-        let pictures = self.decode(&latents, probe)?;
+        let pictures = self.decode(&latents, &mut probe)?;
         let timings = Timings {
             text: (encoded - started).as_secs_f64(),
             denoise: (denoised - encoded).as_secs_f64(),
@@ -152,37 +156,19 @@ impl Pipeline {
         Ok(TextConditioning { context, pooled })
     }
 
-    /// The hot loop: noise to latents `[num_images, C, h, w]` f32.
+    /// Noise to latents `[num_images, C, h, w]` f32.
     fn denoise(
-        &self,
+        &mut self,
         request: &GenerateRequest,
         text: &TextConditioning,
         on_step: &mut dyn FnMut(Step) -> Control,
-        probe: Probe,
+        probe: &mut Probe,
     ) -> Result<Tensor> {
-        let schedule = Schedule::new(&self.configs.scheduler, request.steps);
-        let prepared = self.mmdit.prepare(&text.context, &text.pooled, &schedule.timesteps)?;
-        let mut latents = self.noise(request)?;
-        probe("sigmas", &Tensor::new(schedule.sigmas.as_slice(), latents.device())?)?;
-        probe("noise", &latents)?;
-        for (index, sigmas) in schedule.sigmas.windows(2).enumerate() {
-            let started = Instant::now();
-            let prediction = self.predict(request, &latents, &prepared, index)?;
-            probe(&format!("prediction.{index}"), &prediction)?;
-            let velocity = guide(&prediction, request)?;
-            latents = (latents + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
-            probe(&format!("latents.{index}"), &latents)?;
-            let (step, of) = (index + 1, request.steps);
-            if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
-                return Err(Error::NonFinite { step, of });
-            }
-            let seconds = started.elapsed().as_secs_f64();
-            let done = Step { index: step, of, sigma: f64::from(sigmas[0]), seconds };
-            if on_step(done) == Control::Stop && step < of {
-                return Err(Error::Stopped { step: step + 1, of });
-            }
-        }
-        Ok(latents)
+        let schedule = &Schedule::new(&self.configs.scheduler, request.steps);
+        let noise = self.noise(request)?;
+        tell(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), noise.device())?)?;
+        tell(probe, "noise", &noise)?;
+        self.denoiser.run(&Job { noise, text, schedule, guidance: request.guidance }, on_step, probe)
     }
 
     /// One f32 draw from torch's CPU generator for all pictures, whatever the precision: `[N, C, h, w]`.
@@ -194,38 +180,14 @@ impl Pipeline {
         Ok(Tensor::from_vec(values, shape, &self.target.device)?)
     }
 
-    /// The velocity of every branch in one batch, f32: `[2N, C, h, w]`, or `[N, C, h, w]` without guidance.
-    fn predict(
-        &self,
-        request: &GenerateRequest,
-        latents: &Tensor,
-        prepared: &Prepared,
-        step: usize,
-    ) -> Result<Tensor> {
-        let latents = latents.to_dtype(self.target.dtype)?;
-        let batch = if request.is_guided() { Tensor::cat(&[&latents, &latents], 0)? } else { latents };
-        Ok(self.mmdit.forward(&batch, prepared, step)?.to_dtype(candle_core::DType::F32)?)
-    }
-
     /// One picture at a time, so that memory does not grow with their number.
-    fn decode(&self, latents: &Tensor, probe: Probe) -> Result<Vec<Picture>> {
+    fn decode(&self, latents: &Tensor, probe: &mut Probe) -> Result<Vec<Picture>> {
         let latents = latents.to_dtype(self.target.dtype)?;
         let pictures = (0..latents.dim(0)?).map(|index| {
             let pixels = self.decoder.decode(&latents.narrow(0, index, 1)?)?;
-            probe(&format!("decoded.{index}"), &pixels)?;
+            tell(probe, &format!("decoded.{index}"), &pixels)?;
             picture::from_pixels(&pixels)
         });
         pictures.collect()
     }
-}
-
-/// `u + g (c - u)` of the two halves of a guided batch.
-fn guide(prediction: &Tensor, request: &GenerateRequest) -> Result<Tensor> {
-    if !request.is_guided() {
-        return Ok(prediction.clone());
-    }
-    let count = request.num_images;
-    let without = prediction.narrow(0, 0, count)?;
-    let with = prediction.narrow(0, count, count)?;
-    Ok((&without + ((with - &without)? * request.guidance)?)?)
 }

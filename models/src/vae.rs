@@ -22,6 +22,7 @@ struct Resnet {
     norm2: GroupNorm,
     conv2: Conv2d,
     shortcut: Option<Conv2d>,
+    ops: Ops,
 }
 
 /// Single-head attention over all positions.
@@ -94,6 +95,7 @@ impl Resnet {
             norm2: GroupNorm::load(&scope.at("norm2"), output, groups)?,
             conv2: Conv2d::load(&scope.at("conv2"), output, output, 3)?,
             shortcut: (input != output).then(shortcut).transpose()?,
+            ops: scope.target().ops,
         })
     }
 
@@ -102,8 +104,8 @@ impl Resnet {
         let y = self.conv1.forward(&self.norm1.forward(x, Activation::Silu)?)?;
         let y = self.conv2.forward(&self.norm2.forward(&y, Activation::Silu)?)?;
         match &self.shortcut {
-            Some(conv) => conv.forward(x)? + y,
-            None => x + y,
+            Some(conv) => self.ops.add(&conv.forward(x)?, &y),
+            None => self.ops.add(x, &y),
         }
     }
 }
@@ -122,11 +124,12 @@ impl Attention {
     /// `[B, C, H, W]`.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = x.dims4()?;
-        let tokens =
-            self.norm.forward(x, Activation::None)?.flatten_from(2)?.transpose(1, 2)?.contiguous()?;
+        let normed = self.norm.forward(x, Activation::None)?;
+        let tokens = normed.permute((0, 2, 3, 1))?.reshape((batch, height * width, channels))?;
         let qkv = self.ops.joint_qkv(&self.qkv.forward(&tokens)?, None, None, 1)?;
         let y = self.out.forward(&self.ops.attention(&qkv)?)?;
-        x + y.transpose(1, 2)?.reshape((batch, channels, height, width))?
+        let y = y.reshape((batch, height, width, channels))?.permute((0, 3, 1, 2))?;
+        self.ops.add(x, &y)
     }
 }
 

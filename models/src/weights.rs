@@ -36,17 +36,30 @@ impl Target {
     pub(crate) fn new(options: &crate::LoadOptions) -> Result<Self> {
         let device = match options.device {
             crate::Device::Cpu => Device::Cpu,
-            crate::Device::Cuda(ordinal) => Device::new_cuda(ordinal)
+            crate::Device::Cuda(ordinal) => open_cuda(ordinal)
                 .map_err(|e| Error::Device(format!("CUDA device {ordinal} cannot be used: {e}")))?,
         };
         let dtype = match options.dtype {
             crate::DType::F32 => DType::F32,
-            crate::DType::Bf16 => DType::BF16,
+            crate::DType::Bf16 | crate::DType::Fp8 => DType::BF16,
         };
-        // The fused ops have no CUDA kernels: a GPU runs plain candle.
-        let ops = Ops { fused: options.fused && device.is_cpu() };
+        let fp8 = options.dtype == crate::DType::Fp8;
+        if fp8 && (device.is_cpu() || !options.fused) {
+            return Err(Error::Device("fp8 runs on CUDA GPUs only: give --dtype bf16 or f32".into()));
+        }
+        let ops = Ops { fused: options.fused, fp8 };
         Ok(Self { device, dtype, ops })
     }
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
+    latentd_kernels::cuda::open(ordinal)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
+    Device::new_cuda(ordinal)
 }
 
 enum Source {

@@ -39,6 +39,9 @@ pub(crate) struct Shape {
     pub(crate) outputs: u32,
     pub(crate) x_stride: i64,
     pub(crate) x_batch: i64,
+    /// Bytes, a power of two up to 256.
+    pub(crate) x_alignment: u32,
+    pub(crate) w_alignment: u32,
     pub(crate) epilogue: Epilogue,
 }
 
@@ -107,7 +110,7 @@ impl Gemm {
             b.batch(shape.batch, shape.x_batch)?;
             d.batch(shape.batch, i64::from(shape.rows) * n)?;
         }
-        let preference = Preference::new(WORKSPACE_BYTES)?;
+        let preference = Preference::new(WORKSPACE_BYTES, shape.w_alignment, shape.x_alignment)?;
         let candidates = self.handle.candidates(&descriptor, [&a, &b, &d], &preference, CANDIDATES)?;
         let Some(first) = candidates.first() else { bail!("cuBLASLt has no algorithm for {shape:?}") };
         let mut plan = Plan { descriptor, a, b, d, algorithm: *first };

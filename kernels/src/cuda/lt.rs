@@ -147,10 +147,12 @@ pub(super) struct Preference {
 }
 
 impl Preference {
-    /// At most so much workspace, and no sums split over blocks: every algorithm then adds along K in one order, so
+    /// At most so much workspace, addresses of A and B as aligned as this, and no sums split over blocks: every algorithm then adds along K in one order, so
     /// that the choice among them, which is made by timing, does not change a result.
-    pub(super) fn new(workspace_bytes: usize) -> Result<Self> {
+    pub(super) fn new(workspace_bytes: usize, a_alignment: u32, b_alignment: u32) -> Result<Self> {
         let new = Self { handle: result::create_matmul_pref().map_err(failed)? };
+        new.set(PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a_alignment)?;
+        new.set(PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &b_alignment)?;
         new.set(PreferenceAttribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace_bytes)?;
         let unsplit = 0u32;
         new.set(PreferenceAttribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &unsplit)?;

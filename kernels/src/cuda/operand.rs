@@ -30,6 +30,18 @@ pub(crate) struct Rows {
     pub(crate) row_stride: i64,
 }
 
+impl Rows {
+    /// One batch, if the batches follow each other like rows.
+    pub(crate) fn merged(self) -> Self {
+        match self.rows.checked_mul(self.batch) {
+            Some(rows) if self.batch == 1 || self.batch_stride == i64::from(self.rows) * self.row_stride => {
+                Self { batch: 1, rows, batch_stride: 0, ..self }
+            }
+            _ => self,
+        }
+    }
+}
+
 /// A tensor that a kernel fills.
 pub(crate) struct Output {
     storage: CudaStorage,

@@ -1,8 +1,9 @@
 //! One joint block (diffusers `JointTransformerBlock`): image and text attend together, each with its own weights.
 
 use super::embed::{SCALE_SHIFT, SHIFT_SCALE};
+use super::stream::{Branch, Stream};
 use crate::config::TransformerConfig;
-use crate::layers::{Activation, Linear, Ops};
+use crate::layers::{Linear, Ops, mlp};
 use crate::weights::Scope;
 use candle_core::{Result, Tensor};
 
@@ -16,8 +17,8 @@ const DUAL_GATE: usize = 8;
 
 /// A joint block; the last one of a model drops its text stream after attention.
 pub(super) struct Block {
-    image: Stream,
-    text: Stream,
+    image: Before,
+    text: Before,
     image_after: After,
     /// `None` in the last block.
     text_after: Option<After>,
@@ -29,9 +30,11 @@ pub(super) struct Block {
 }
 
 /// What leads to attention in a stream.
-struct Stream {
-    modulation: Linear,
+struct Before {
+    adaln: Linear,
     qkv: Linear,
+    /// The adaLN's rows in the step's modulations.
+    rows: std::ops::Range<usize>,
 }
 
 /// What follows attention in a stream.
@@ -49,39 +52,41 @@ struct Dual {
     norms: Option<Tensor>,
 }
 
-/// A block's modulations for every step of a request.
-pub(super) struct BlockModulations {
-    /// `[S, B, 6 or 9, D]`.
-    image: Tensor,
-    /// `[S, B, 6, D]`, or `[S, B, 2, D]` in the last block.
-    text: Tensor,
-}
+impl Before {
+    /// Rows of this adaLN as rows of the step's modulations.
+    fn rows(&self, (shift, scale): (usize, usize)) -> (usize, usize) {
+        (self.row(shift), self.row(scale))
+    }
 
-/// A block's modulations at one step: the same without `S`.
-pub(super) struct StepModulations {
-    image: Tensor,
-    text: Tensor,
-}
-
-impl BlockModulations {
-    pub(super) fn at(&self, step: usize) -> Result<StepModulations> {
-        Ok(StepModulations { image: self.image.get(step)?, text: self.text.get(step)? })
+    fn row(&self, row: usize) -> usize {
+        self.rows.start + row
     }
 }
 
 impl Block {
-    pub(super) fn load(scope: &Scope, config: &TransformerConfig, index: usize) -> Result<Self> {
+    /// Block `index`, whose adaLN rows begin at `first_row` of the step's modulations.
+    pub(super) fn load(
+        scope: &Scope,
+        config: &TransformerConfig,
+        index: usize,
+        first_row: usize,
+    ) -> Result<Self> {
         let width = config.width();
         let last = index + 1 == config.num_layers;
         let is_dual = config.dual_attention_layers.contains(&index);
         let attn = scope.at("attn");
-        let stream = |adaln: &str, rows: usize, qkv: [&str; 3]| {
-            let modulation = Linear::load(&scope.at(adaln), width, rows * width)?;
-            candle_core::Result::Ok(Stream { modulation, qkv: stacked(&attn, qkv, width)? })
+        let before = |adaln: &str, first: usize, rows: usize, qkv: [&str; 3]| {
+            let adaln = Linear::load(&scope.at(adaln), width, rows * width)?;
+            Ok::<_, candle_core::Error>(Before {
+                adaln,
+                qkv: stacked(&attn, qkv, width)?,
+                rows: first..first + rows,
+            })
         };
-        let image = stream("norm1.linear", if is_dual { 9 } else { 6 }, ["to_q", "to_k", "to_v"])?;
+        let image_qkv = ["to_q", "to_k", "to_v"];
+        let image = before("norm1.linear", first_row, if is_dual { 9 } else { 6 }, image_qkv)?;
         let text_qkv = ["add_q_proj", "add_k_proj", "add_v_proj"];
-        let text = stream("norm1_context.linear", if last { 2 } else { 6 }, text_qkv)?;
+        let text = before("norm1_context.linear", image.rows.end, if last { 2 } else { 6 }, text_qkv)?;
         let image_after = After::load(scope, "to_out.0", "ff", width)?;
         let text_after =
             (!last).then(|| After::load(scope, "to_add_out", "ff_context", width)).transpose()?;
@@ -91,73 +96,68 @@ impl Block {
         Ok(Self { image, text, image_after, text_after, norms, dual, heads, ops })
     }
 
-    /// Applies `modulate` (adaLN of all steps) to the block's two adaLN layers.
-    pub(super) fn modulations(
-        &self,
-        modulate: &impl Fn(&Linear) -> Result<Tensor>,
-    ) -> Result<BlockModulations> {
-        Ok(BlockModulations {
-            image: modulate(&self.image.modulation)?,
-            text: modulate(&self.text.modulation)?,
-        })
+    /// Where the next block's adaLN rows begin.
+    pub(super) fn end_row(&self) -> usize {
+        self.text.rows.end
     }
 
-    /// Image `[B, Li, D]` and text `[B, Lt, D]` through the block. Text ends with the last block.
+    /// The adaLN layers in the order of their rows.
+    pub(super) fn adalns(&self) -> [&Linear; 2] {
+        [&self.image.adaln, &self.text.adaln]
+    }
+
+    /// Image and text through the block, with the step's modulations `[B, R, D]`. Text ends with the last block.
     pub(super) fn forward(
         &self,
-        image: Tensor,
-        text: Option<Tensor>,
-        mods: &StepModulations,
-    ) -> Result<(Tensor, Option<Tensor>)> {
+        image: Stream,
+        text: Option<Stream>,
+        mods: &Tensor,
+    ) -> Result<(Stream, Option<Stream>)> {
         let Some(text) = text else { candle_core::bail!("a block after the last one") };
-        let (image_length, text_length) = (image.dim(1)?, text.dim(1)?);
         let text_rows = if self.text_after.is_some() { SHIFT_SCALE } else { SCALE_SHIFT };
-        let image_qkv = self.image.qkv.forward(&self.modulated(&image, &mods.image, SHIFT_SCALE)?)?;
-        let text_qkv = self.text.qkv.forward(&self.modulated(&text, &mods.text, text_rows)?)?;
+        let (image, normed) = image.normed(self.ops, mods, self.image.rows(SHIFT_SCALE))?;
+        let image_qkv = self.image.qkv.forward_hidden(&normed)?;
+        let (text, normed) = text.normed(self.ops, mods, self.text.rows(text_rows))?;
+        let text_qkv = self.text.qkv.forward_hidden(&normed)?;
         let qkv = self.ops.joint_qkv(&image_qkv, Some(&text_qkv), self.norms.as_ref(), self.heads)?;
         let attended = self.ops.attention(&qkv)?;
-        let dual =
-            self.dual.as_ref().map(|dual| self.dual_attention(dual, &image, &mods.image)).transpose()?;
 
+        let (image_length, text_length) = (image.dim(1)?, text.dim(1)?);
+        let of_text = attended.narrow(1, image_length, text_length)?;
+        let of_image = attended.narrow(1, 0, image_length)?;
         let text = match &self.text_after {
             Some(after) => {
-                let attended = attended.narrow(1, image_length, text_length)?;
-                Some(self.rest(after, &text, &attended, None, &mods.text)?)
+                let branch = Branch { y: after.projection.forward(&of_text)?, gate: self.text.row(GATE) };
+                Some(self.feed_forward(after, &self.text, Stream::with(text, branch), mods)?)
             }
             None => None,
         };
-        let attended = attended.narrow(1, 0, image_length)?;
-        let image = self.rest(&self.image_after, &image, &attended, dual, &mods.image)?;
-        Ok((image, text))
-    }
-
-    fn modulated(&self, x: &Tensor, mods: &Tensor, rows: (usize, usize)) -> Result<Tensor> {
-        self.ops.layer_norm_modulate(x, mods, rows)
+        let branch =
+            Branch { y: self.image_after.projection.forward(&of_image)?, gate: self.image.row(GATE) };
+        let image = match &self.dual {
+            Some(dual) => {
+                let second = self.dual_attention(dual, &image, mods)?;
+                let image = self.ops.gated_add(&image, &branch.y, mods, branch.gate)?;
+                Stream::with(image, Branch { y: second, gate: self.image.row(DUAL_GATE) })
+            }
+            None => Stream::with(image, branch),
+        };
+        Ok((self.feed_forward(&self.image_after, &self.image, image, mods)?, text))
     }
 
     /// The second attention, on the block's input: `[B, Li, D]`.
     fn dual_attention(&self, dual: &Dual, image: &Tensor, mods: &Tensor) -> Result<Tensor> {
-        let qkv = dual.qkv.forward(&self.modulated(image, mods, DUAL_SHIFT_SCALE)?)?;
+        let normed = self.ops.layer_norm_modulate(image, mods, self.image.rows(DUAL_SHIFT_SCALE))?;
+        let qkv = dual.qkv.forward_hidden(&normed)?;
         let qkv = self.ops.joint_qkv(&qkv, None, dual.norms.as_ref(), self.heads)?;
         dual.projection.forward(&self.ops.attention(&qkv)?)
     }
 
-    /// The stream from its attention's result to the end of the block: `x [B, L, D]`.
-    fn rest(
-        &self,
-        after: &After,
-        x: &Tensor,
-        attended: &Tensor,
-        dual: Option<Tensor>,
-        mods: &Tensor,
-    ) -> Result<Tensor> {
-        let mut x = self.ops.gated_add(x, &after.projection.forward(attended)?, mods, GATE)?;
-        if let Some(dual) = dual {
-            x = self.ops.gated_add(&x, &dual, mods, DUAL_GATE)?;
-        }
-        let y = self.modulated(&x, mods, MLP_SHIFT_SCALE)?;
-        let y = after.mlp_out.forward(&after.mlp_in.forward_act(&y, Activation::GeluTanh)?)?;
-        self.ops.gated_add(&x, &y, mods, MLP_GATE)
+    /// The stream from its attention's sum to the end of the block.
+    fn feed_forward(&self, after: &After, before: &Before, stream: Stream, mods: &Tensor) -> Result<Stream> {
+        let (x, normed) = stream.normed(self.ops, mods, before.rows(MLP_SHIFT_SCALE))?;
+        let y = mlp(&after.mlp_in, &after.mlp_out, &normed)?;
+        Ok(Stream::with(x, Branch { y, gate: before.row(MLP_GATE) }))
     }
 }
 
@@ -165,9 +165,9 @@ impl After {
     fn load(scope: &Scope, projection: &str, mlp: &str, width: usize) -> Result<Self> {
         let mlp = scope.at(mlp).at("net");
         Ok(Self {
-            projection: Linear::load(&scope.at("attn").at(projection), width, width)?,
-            mlp_in: Linear::load(&mlp.at("0.proj"), width, 4 * width)?,
-            mlp_out: Linear::load(&mlp.at("2"), 4 * width, width)?,
+            projection: Linear::load(&scope.at("attn").at(projection), width, width)?.quantised()?,
+            mlp_in: Linear::load(&mlp.at("0.proj"), width, 4 * width)?.quantised()?,
+            mlp_out: Linear::load(&mlp.at("2"), 4 * width, width)?.quantised()?,
         })
     }
 }
@@ -177,7 +177,7 @@ impl Dual {
         let width = config.width();
         Ok(Self {
             qkv: stacked(scope, ["to_q", "to_k", "to_v"], width)?,
-            projection: Linear::load(&scope.at("to_out.0"), width, width)?,
+            projection: Linear::load(&scope.at("to_out.0"), width, width)?.quantised()?,
             norms: norms(scope, config, &["norm_q", "norm_k"])?,
         })
     }
@@ -185,7 +185,7 @@ impl Dual {
 
 /// Three projections of one input as one `[3D, D]`.
 fn stacked(scope: &Scope, names: [&str; 3], width: usize) -> Result<Linear> {
-    Linear::stacked(&names.map(|name| scope.at(name)), width, width)
+    Linear::stacked(&names.map(|name| scope.at(name)), width, width)?.quantised()
 }
 
 /// The weights of a block's q and k norms, one row each, if the model has them.

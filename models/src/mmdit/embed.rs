@@ -1,7 +1,7 @@
 //! Patches, positions and the conditioning vector (diffusers `embeddings.py`).
 
 use crate::config::TransformerConfig;
-use crate::layers::{Activation, Linear};
+use crate::layers::{Activation, Linear, Ops};
 use crate::weights::Scope;
 use candle_core::{Device, Result, Tensor};
 
@@ -20,6 +20,7 @@ pub(super) struct Patches {
     /// `[max, max, D]`.
     positions: Tensor,
     patch: usize,
+    ops: Ops,
 }
 
 impl Patches {
@@ -27,22 +28,26 @@ impl Patches {
         let (max, width, patch) = (config.pos_embed_max_size, config.width(), config.patch_size);
         let positions = scope.tensor("pos_embed", &[1, max * max, width])?.reshape((max, max, width))?;
         let projection = Linear::patches(&scope.at("proj"), config.in_channels, patch, width)?;
-        Ok(Self { projection, positions, patch })
+        Ok(Self { projection, positions, patch, ops: scope.target().ops })
     }
 
-    /// `[B, C, H, W]` to `[B, (H/p)*(W/p), D]`.
-    pub(super) fn forward(&self, latents: &Tensor) -> Result<Tensor> {
+    /// `[B, C, H, W]` to `[B, (H/p)*(W/p), C*p*p]`.
+    pub(super) fn patchify(&self, latents: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = latents.dims4()?;
         let (patch, rows, columns) = (self.patch, height / self.patch, width / self.patch);
-        let patches = latents
+        latents
             .reshape(&[batch, channels, rows, patch, columns, patch][..])?
             .permute([0, 2, 4, 1, 3, 5])?
-            .reshape((batch, rows * columns, channels * patch * patch))?;
-        self.projection.forward(&patches)?.broadcast_add(&self.cropped(rows, columns)?)
+            .reshape((batch, rows * columns, channels * patch * patch))
+    }
+
+    /// Patches `[B, L, C*p*p]` to tokens `[B, L, D]` at `positions [L, D]`.
+    pub(super) fn project(&self, patches: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        self.ops.add_positions(self.projection.forward(patches)?, positions)
     }
 
     /// The middle of the position table, `[rows * columns, D]`.
-    fn cropped(&self, rows: usize, columns: usize) -> Result<Tensor> {
+    pub(super) fn positions(&self, rows: usize, columns: usize) -> Result<Tensor> {
         let max = self.positions.dim(0)?;
         let (top, left) = ((max - rows) / 2, (max - columns) / 2);
         self.positions.narrow(0, top, rows)?.narrow(1, left, columns)?.contiguous()?.flatten_to(1)
@@ -97,10 +102,4 @@ fn waves(timesteps: &[f32], device: &Device) -> Result<Tensor> {
     let rows: Vec<f32> =
         timesteps.iter().flat_map(|&t| angles(t).map(f32::cos).chain(angles(t).map(f32::sin))).collect();
     Tensor::from_vec(rows, (timesteps.len(), TIMESTEP_CHANNELS), device)
-}
-
-/// All steps' modulations of one adaLN as one product: `silu(conditioning) [S, B, D]` to `[S, B, N, D]`.
-pub(super) fn modulations(linear: &Linear, conditioning: &Tensor, width: usize) -> Result<Tensor> {
-    let (steps, batch, _) = conditioning.dims3()?;
-    linear.forward(conditioning)?.reshape((steps, batch, (), width))
 }

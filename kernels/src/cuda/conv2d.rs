@@ -1,0 +1,74 @@
+//! Convolutions on GPUs, channels-last: an implicit product on tensor cores in bf16, candle's own elsewhere.
+//!
+//! A tensor keeps its shape `[B, C, H, W]` here; only its memory is ordered `[B, H, W, C]`.
+
+use super::operand::{Input, Output, gpu, size};
+use super::{cutlass, elementwise};
+use crate::{Activation, Conv2dSpec};
+use candle_core::{DType, Result, Tensor};
+
+/// See [`crate::conv2d()`], which has checked the shapes.
+pub(crate) fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
+    let kernel = w.dims()[3];
+    let keeps_size = spec.stride == 1 && 2 * spec.padding + 1 == kernel;
+    let tensor_cores = x.dtype() == DType::BF16 && gpu("conv2d", x)?.has_tensor_cores();
+    match b {
+        _ if keeps_size && kernel == 1 && !spec.upsample => pointwise(x, w, b),
+        Some(b) if keeps_size && kernel == 3 && tensor_cores => implicit(x, w, b, spec.upsample),
+        _ => portable(x, w, b, spec),
+    }
+}
+
+/// `[B, C, H, W]` as the channels-last memory it has or gets, `[B, H, W, C]`.
+fn channels_last(x: &Tensor) -> Result<Tensor> {
+    x.permute((0, 2, 3, 1))?.contiguous()
+}
+
+/// `[B, H, W, C]` as the shape the models know, without a copy.
+fn channels_first(x: &Tensor) -> Result<Tensor> {
+    x.permute((0, 3, 1, 2))
+}
+
+/// A 1x1 convolution is a product over the pixels.
+fn pointwise(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
+    let (batch, channels, height, width) = x.dims4()?;
+    let outputs = w.dims()[0];
+    let pixels = channels_last(x)?.reshape((batch * height * width, channels))?;
+    let w = channels_last(w)?.reshape((outputs, channels))?;
+    let y = super::linear::linear(&pixels, &w, b, Activation::None)?;
+    channels_first(&y.reshape((batch, height, width, outputs))?)
+}
+
+fn implicit(x: &Tensor, w: &Tensor, b: &Tensor, upsample: bool) -> Result<Tensor> {
+    let x = channels_last(x)?;
+    let x = if upsample { elementwise::upsample_nearest2x(&x)? } else { x };
+    let w = channels_last(w)?;
+    let (batch, height, width, channels) = x.dims4()?;
+    let outputs = w.dims()[0];
+    let gpu = gpu("conv2d", &x)?;
+    let y = Output::new(&gpu, DType::BF16, (batch, height, width, outputs))?;
+    let sizes = [batch, height, width, channels, outputs];
+    let sizes = sizes.map(|n| size("conv2d", n));
+    let [batch, height, width, channels, outputs] = sizes;
+    let problem = cutlass::Convolution {
+        x: Input::new("conv2d", &x).contiguous()?,
+        weight: Input::typed("conv2d", &w, DType::BF16)?.contiguous()?,
+        bias: Input::typed("conv2d", b, DType::BF16)?.contiguous()?,
+        out: y.pointer,
+        sizes: [batch?, height?, width?, channels?, outputs?],
+        kernel: 3,
+    };
+    cutlass::conv2d(&gpu, &problem)?;
+    channels_first(&y.tensor())
+}
+
+fn portable(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
+    let (_, _, height, width) = x.dims4()?;
+    let x = x.contiguous()?;
+    let x = if spec.upsample { x.upsample_nearest2d(2 * height, 2 * width)? } else { x };
+    let y = x.conv2d(&w.contiguous()?, spec.padding, spec.stride, 1, 1)?;
+    match b {
+        Some(b) => y.broadcast_add(&b.reshape((1, (), 1, 1))?),
+        None => Ok(y),
+    }
+}

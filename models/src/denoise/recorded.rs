@@ -1,0 +1,129 @@
+//! The loop on a GPU: one step recorded as a graph, replayed without the host in between.
+//!
+//! The recorded step reads and writes tensors that stay where they are: before each replay the step's modulations and
+//! settings are copied into them. The host runs at most one step ahead of the device, so that there is always one
+//! waiting and a client that leaves costs at most one more.
+
+use super::{Denoiser, Job};
+use crate::generate::{Control, Step};
+use crate::mmdit::Prepared;
+use crate::{Error, Result};
+use candle_core::{DType, Device, Tensor};
+use latentd_kernels::cuda::{Graph, Mark, latents as kernels, rehearse};
+
+/// A step for latents and text of one size.
+pub(super) struct Recorded {
+    key: Key,
+    fixed: Fixed,
+    graph: Graph,
+}
+
+/// Everything that a recorded step depends on besides the weights.
+#[derive(PartialEq, Eq)]
+struct Key {
+    latents: Vec<usize>,
+    context: Vec<usize>,
+}
+
+/// The tensors of a recorded step.
+struct Fixed {
+    /// `[N, C, h, w]` f32, advanced in place.
+    latents: Tensor,
+    /// `[B, Lt, D]`.
+    context: Tensor,
+    /// `[B, R, D]`.
+    modulations: Tensor,
+    /// `[L, D]`.
+    positions: Tensor,
+    /// `[4]` f32: guidance, difference of sigmas, step, 0.
+    settings: Tensor,
+    /// `[1]` u32: the first step whose latents were not finite, or `u32::MAX`.
+    first_bad: Tensor,
+}
+
+impl Denoiser {
+    pub(super) fn run_recorded(
+        &mut self,
+        job: &Job,
+        prepared: &Prepared,
+        on_step: &mut dyn FnMut(Step) -> Control,
+    ) -> Result<Tensor> {
+        let key = Key { latents: job.noise.dims().to_vec(), context: prepared.context.dims().to_vec() };
+        let recorded = match self.recorded.take() {
+            Some(recorded) if recorded.key == key => recorded,
+            _ => self.record(key, job, prepared)?,
+        };
+        let recorded = self.recorded.insert(recorded);
+        let device = &self.target.device;
+        recorded.fixed.begin(job, prepared)?;
+        let settings = settings(job, device)?;
+        let mut marks = vec![Mark::new(device)?];
+        for index in 0..job.steps() {
+            recorded.fixed.modulations.slice_set(&prepared.modulations.get(index)?, 0, 0)?;
+            recorded.fixed.settings.slice_set(&settings.get(index)?, 0, 0)?;
+            recorded.graph.launch()?;
+            marks.push(Mark::new(device)?);
+            if index > 0 {
+                report(job, &marks, index - 1, on_step)?;
+            }
+        }
+        report(job, &marks, job.steps() - 1, on_step)?;
+        match recorded.fixed.first_bad.to_vec1::<u32>()?[..] {
+            [u32::MAX] => Ok(recorded.fixed.latents.copy()?),
+            [step] => Err(Error::NonFinite { step: step as usize + 1, of: job.steps() }),
+            _ => unreachable!("one element"),
+        }
+    }
+
+    /// Runs one step for what is made on first use, then records one.
+    fn record(&self, key: Key, job: &Job, prepared: &Prepared) -> Result<Recorded> {
+        let device = &self.target.device;
+        let fixed = self.fixed(job, prepared)?;
+        let (patch, copies) = (self.mmdit.config().patch_size, job.copies()?);
+        let step = || {
+            let patches = kernels::patchify(&fixed.latents, patch, copies, self.target.dtype)?;
+            let Fixed { positions, context, modulations, .. } = &fixed;
+            let prediction = self.mmdit.forward_tokens(&patches, positions, context, modulations)?;
+            kernels::guided_step(&fixed.latents, &prediction, patch, &fixed.settings, &fixed.first_bad)
+        };
+        rehearse(device, step)?;
+        let graph = Graph::record(device, step)?;
+        Ok(Recorded { key, fixed, graph })
+    }
+
+    fn fixed(&self, job: &Job, prepared: &Prepared) -> Result<Fixed> {
+        let device = &self.target.device;
+        let (_, _, height, width) = job.noise.dims4()?;
+        Ok(Fixed {
+            latents: job.noise.copy()?,
+            context: prepared.context.copy()?,
+            modulations: prepared.modulations.get(0)?.copy()?,
+            positions: self.mmdit.positions(height, width)?,
+            settings: Tensor::zeros(4, DType::F32, device)?,
+            first_bad: Tensor::new(&[u32::MAX], device)?,
+        })
+    }
+}
+
+impl Fixed {
+    /// Takes in a request.
+    fn begin(&self, job: &Job, prepared: &Prepared) -> Result<()> {
+        self.latents.slice_set(&job.noise, 0, 0)?;
+        self.context.slice_set(&prepared.context, 0, 0)?;
+        Ok(self.first_bad.slice_set(&Tensor::new(&[u32::MAX], self.first_bad.device())?, 0, 0)?)
+    }
+}
+
+/// `[S, 4]` f32: what changes from step to step besides the modulations.
+fn settings(job: &Job, device: &Device) -> Result<Tensor> {
+    let row =
+        |(index, sigmas): (usize, &[f32])| [job.guidance as f32, sigmas[1] - sigmas[0], index as f32, 0.0];
+    let rows: Vec<f32> = job.schedule.sigmas.windows(2).enumerate().flat_map(row).collect();
+    Ok(Tensor::from_vec(rows, (job.steps(), 4), device)?)
+}
+
+/// Waits for step `index` and reports it.
+fn report(job: &Job, marks: &[Mark], index: usize, on_step: &mut dyn FnMut(Step) -> Control) -> Result<()> {
+    marks[index + 1].wait()?;
+    job.report(index, marks[index + 1].seconds_since(&marks[index])?, on_step)
+}

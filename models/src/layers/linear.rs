@@ -1,0 +1,125 @@
+//! Linear layers in the storage's precision, or in fp8 inside the transformer's blocks.
+
+use super::{Ops, plain};
+use crate::weights::Scope;
+use candle_core::{Result, Tensor};
+use latentd_kernels as fused;
+use latentd_kernels::Activation;
+
+/// What a linear layer of a transformer block reads.
+pub(crate) enum Hidden {
+    /// `[B, L, D]` in the storage's precision.
+    Plain(Tensor),
+    /// The same in fp8 with a scale for each row.
+    #[cfg(feature = "cuda")]
+    Rowwise(fused::Rowwise),
+}
+
+/// `y = act(x w^T + b)`.
+pub(crate) struct Linear {
+    weight: Weight,
+    bias: Option<Tensor>,
+    ops: Ops,
+}
+
+/// `[output, input]`.
+enum Weight {
+    Plain(Tensor),
+    /// fp8 with a scale for each output.
+    #[cfg(feature = "cuda")]
+    Rowwise(fused::Rowwise),
+}
+
+impl Linear {
+    /// `weight [output, input]`, `bias [output]`.
+    pub(crate) fn load(scope: &Scope, input: usize, output: usize) -> Result<Self> {
+        Self::stacked(std::slice::from_ref(scope), input, output)
+    }
+
+    /// Without bias.
+    pub(crate) fn load_no_bias(scope: &Scope, input: usize, output: usize) -> Result<Self> {
+        Self::stacked_no_bias(std::slice::from_ref(scope), input, output)
+    }
+
+    /// Several projections (at least one) of one input as one: outputs side by side, each `output` wide.
+    pub(crate) fn stacked(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
+        let biases: Vec<_> = scopes.iter().map(|s| s.tensor("bias", &[output])).collect::<Result<_>>()?;
+        let bias = Some(Tensor::cat(&biases, 0)?);
+        Ok(Self { bias, ..Self::stacked_no_bias(scopes, input, output)? })
+    }
+
+    /// [`Self::stacked`] without bias.
+    pub(crate) fn stacked_no_bias(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
+        let weights: Vec<_> =
+            scopes.iter().map(|s| s.tensor("weight", &[output, input])).collect::<Result<_>>()?;
+        let ops = scopes[0].target().ops;
+        let weight = Weight::Plain(Tensor::cat(&weights, 0)?.contiguous()?);
+        Ok(Self { weight, bias: None, ops })
+    }
+
+    /// A convolution that tiles its input (`weight [output, channels, patch, patch]`) as a projection of
+    /// flattened patches `[.., channels * patch * patch]`.
+    pub(crate) fn patches(scope: &Scope, channels: usize, patch: usize, output: usize) -> Result<Self> {
+        let weight =
+            scope.tensor("weight", &[output, channels, patch, patch])?.flatten_from(1)?.contiguous()?;
+        let bias = Some(scope.tensor("bias", &[output])?);
+        Ok(Self { weight: Weight::Plain(weight), bias, ops: scope.target().ops })
+    }
+
+    /// The weight in fp8, if the model runs in fp8.
+    pub(crate) fn quantised(self) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if let (true, Weight::Plain(weight)) = (self.ops.fp8, &self.weight) {
+            let weight = Weight::Rowwise(fused::quantize_rowwise(weight, false)?);
+            return Ok(Self { weight, ..self });
+        }
+        Ok(self)
+    }
+
+    /// `[.., input]` to `[.., output]`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.forward_act(x, Activation::None)
+    }
+
+    /// With an activation after the bias.
+    pub(crate) fn forward_act(&self, x: &Tensor, act: Activation) -> Result<Tensor> {
+        match &self.weight {
+            Weight::Plain(weight) => {
+                let op = if self.ops.fused { fused::linear } else { plain::linear };
+                op(x, weight, self.bias.as_ref(), act)
+            }
+            #[cfg(feature = "cuda")]
+            Weight::Rowwise(weight) if act == Activation::None => {
+                let x = fused::quantize_rowwise(x, false)?;
+                fused::cuda::linear_rowwise(&x, weight, self.bias.as_ref())
+            }
+            #[cfg(feature = "cuda")]
+            Weight::Rowwise(_) => candle_core::bail!("an fp8 layer has no {act:?}: see `mlp`"),
+        }
+    }
+
+    /// Of an input that the op before may have quantised.
+    pub(crate) fn forward_hidden(&self, x: &Hidden) -> Result<Tensor> {
+        match (x, &self.weight) {
+            (Hidden::Plain(x), _) => self.forward(x),
+            #[cfg(feature = "cuda")]
+            (Hidden::Rowwise(x), Weight::Rowwise(weight)) => {
+                fused::cuda::linear_rowwise(x, weight, self.bias.as_ref())
+            }
+            #[cfg(feature = "cuda")]
+            (Hidden::Rowwise(_), Weight::Plain(_)) => candle_core::bail!("fp8 rows for a layer that is not"),
+        }
+    }
+}
+
+/// `second(gelu(first(x)))`, GELU in its tanh form.
+pub(crate) fn mlp(first: &Linear, second: &Linear, x: &Hidden) -> Result<Tensor> {
+    match x {
+        Hidden::Plain(x) => second.forward(&first.forward_act(x, Activation::GeluTanh)?),
+        #[cfg(feature = "cuda")]
+        Hidden::Rowwise(_) => {
+            let y = fused::quantize_rowwise(&first.forward_hidden(x)?, true)?;
+            second.forward_hidden(&Hidden::Rowwise(y))
+        }
+    }
+}
