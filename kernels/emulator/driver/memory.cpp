@@ -1,0 +1,178 @@
+// The driver API: device memory, copies and fills.
+#include "../runtime/memory.h"
+
+#include <cuda.h>
+
+#include <cstdlib>
+#include <cstring>
+
+#include "../runtime/not_emulated.h"
+#include "../runtime/stream.h"
+
+using namespace cuda_emulator;
+
+namespace {
+
+void* at(CUdeviceptr address) { return reinterpret_cast<void*>(address); }
+
+CUresult allocate(CUdeviceptr* address, size_t size) {
+  if (size == 0) return CUDA_ERROR_INVALID_VALUE;
+  const CUdeviceptr reserved = reserve_memory(size);
+  if (!commit_memory(reserved, size)) return CUDA_ERROR_OUT_OF_MEMORY;
+  *address = reserved;
+  return CUDA_SUCCESS;
+}
+
+// A blocking copy or fill is work on the legacy stream and a wait for it.
+CUresult blocking(const char* name, std::function<void()> run) {
+  const auto lock = lock_device();
+  if (const CUresult error = forbid_unsafe_call()) return error;
+  return submit(nullptr, {name, std::move(run)});
+}
+
+CUresult asynchronous(const char* name, CUstream stream, std::function<void()> run) {
+  const auto lock = lock_device();
+  return submit(stream, {name, std::move(run)});
+}
+
+std::function<void()> to_device(CUdeviceptr target, const void* source, size_t size) {
+  return [=] {
+    require_device_memory(target, size, "copy to the device");
+    std::memcpy(at(target), source, size);
+  };
+}
+
+std::function<void()> to_host(void* target, CUdeviceptr source, size_t size) {
+  return [=] {
+    require_device_memory(source, size, "copy to the host");
+    check_guards();
+    std::memcpy(target, at(source), size);
+  };
+}
+
+std::function<void()> on_device(CUdeviceptr target, CUdeviceptr source, size_t size) {
+  return [=] {
+    require_device_memory(target, size, "copy on the device, target");
+    require_device_memory(source, size, "copy on the device, source");
+    std::memmove(at(target), at(source), size);
+  };
+}
+
+template <typename T>
+std::function<void()> fill(CUdeviceptr target, T value, size_t count) {
+  return [=] {
+    require_device_memory(target, count * sizeof(T), "fill");
+    for (size_t i = 0; i < count; ++i) static_cast<T*>(at(target))[i] = value;
+  };
+}
+
+}  // namespace
+
+extern "C" {
+
+CUresult cuMemGetInfo(size_t* free, size_t* total) {
+  const auto lock = lock_device();
+  *total = device_memory_bytes;
+  *free = device_memory_bytes - used_memory();
+  return CUDA_SUCCESS;
+}
+
+CUresult cuMemAlloc(CUdeviceptr* address, size_t size) {
+  const auto lock = lock_device();
+  if (const CUresult error = forbid_unsafe_call()) return error;
+  return allocate(address, size);
+}
+
+CUresult cuMemFree(CUdeviceptr address) {
+  const auto lock = lock_device();
+  if (const CUresult error = forbid_unsafe_call()) return error;
+  if (address == 0) return CUDA_SUCCESS;
+  return release_memory(address) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemAllocAsync(CUdeviceptr* address, size_t size, CUstream handle) {
+  const auto lock = lock_device();
+  Stream& stream = stream_of(handle);
+  if (stream.capture == nullptr) return allocate(address, size);
+  if (size == 0) return CUDA_ERROR_INVALID_VALUE;
+  const CUdeviceptr reserved = reserve_memory(size);
+  const CUresult error = submit(handle, {"allocation", [=] {
+    if (!commit_memory(reserved, size)) fail("out of memory in a graph, at %zu bytes", size);
+  }});
+  if (error != CUDA_SUCCESS) return error;
+  stream.capture->graph->memory.push_back({reserved, size});
+  *address = reserved;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
+  const auto lock = lock_device();
+  if (address == 0) return CUDA_SUCCESS;
+  Stream& stream = stream_of(handle);
+  if (stream.capture == nullptr) return release_memory(address) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+  // A graph frees only what it has allocated.
+  for (const GraphMemory& memory : stream.capture->graph->memory) {
+    if (memory.address == address) {
+      return submit(handle, {"free", [=] {
+        if (!release_memory(address)) fail("a graph frees memory that is not allocated");
+      }});
+    }
+  }
+  return CUDA_ERROR_INVALID_VALUE;
+}
+
+CUresult cuMemcpyHtoD(CUdeviceptr target, const void* source, size_t size) {
+  return blocking("copy to the device", to_device(target, source, size));
+}
+CUresult cuMemcpyDtoH(void* target, CUdeviceptr source, size_t size) {
+  return blocking("copy to the host", to_host(target, source, size));
+}
+CUresult cuMemcpyDtoD(CUdeviceptr target, CUdeviceptr source, size_t size) {
+  return blocking("copy on the device", on_device(target, source, size));
+}
+// While capturing, host addresses are kept and not what is there, as on a card.
+CUresult cuMemcpyHtoDAsync(CUdeviceptr target, const void* source, size_t size, CUstream stream) {
+  return asynchronous("copy to the device", stream, to_device(target, source, size));
+}
+CUresult cuMemcpyDtoHAsync(void* target, CUdeviceptr source, size_t size, CUstream stream) {
+  return asynchronous("copy to the host", stream, to_host(target, source, size));
+}
+CUresult cuMemcpyDtoDAsync(CUdeviceptr target, CUdeviceptr source, size_t size, CUstream stream) {
+  return asynchronous("copy on the device", stream, on_device(target, source, size));
+}
+
+CUresult cuMemsetD8(CUdeviceptr target, unsigned char value, size_t count) {
+  return blocking("fill", fill(target, value, count));
+}
+CUresult cuMemsetD16(CUdeviceptr target, unsigned short value, size_t count) {
+  return blocking("fill", fill(target, value, count));
+}
+CUresult cuMemsetD32(CUdeviceptr target, unsigned value, size_t count) {
+  return blocking("fill", fill(target, value, count));
+}
+CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t count, CUstream stream) {
+  return asynchronous("fill", stream, fill(target, value, count));
+}
+CUresult cuMemsetD16Async(CUdeviceptr target, unsigned short value, size_t count, CUstream stream) {
+  return asynchronous("fill", stream, fill(target, value, count));
+}
+CUresult cuMemsetD32Async(CUdeviceptr target, unsigned value, size_t count, CUstream stream) {
+  return asynchronous("fill", stream, fill(target, value, count));
+}
+
+// Pinned host memory is plain memory.
+CUresult cuMemHostAlloc(void** address, size_t size, unsigned) {
+  const auto lock = lock_device();
+  if (const CUresult error = forbid_unsafe_call()) return error;
+  *address = std::aligned_alloc(4096, (size + 4095) / 4096 * 4096);
+  return *address == nullptr ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
+}
+CUresult cuMemAllocHost(void** address, size_t size) { return cuMemHostAlloc(address, size, 0); }
+CUresult cuMemFreeHost(void* address) {
+  std::free(address);
+  return CUDA_SUCCESS;
+}
+CUresult cuMemHostRegister(void*, size_t, unsigned) { return CUDA_SUCCESS; }
+CUresult cuMemHostUnregister(void*) { return CUDA_SUCCESS; }
+
+}  // extern "C"

@@ -1,0 +1,39 @@
+// Device memory. Every allocation ends at most 255 bytes before a page that cannot be touched; what is left around
+// it inside its pages is a guard zone. Addresses are never used twice. Fresh memory holds NaN in every format.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace cuda_emulator {
+
+constexpr std::size_t device_memory_bytes = std::size_t{8} << 30;
+
+// Reserves addresses for `size` bytes, which cannot be touched yet.
+std::uint64_t reserve_memory(std::size_t size);
+
+// Backs reserved addresses with fresh memory; false when the device is full.
+bool commit_memory(std::uint64_t address, std::size_t size);
+
+// Checks the guard zones and takes the memory away; false when there is none at this address.
+bool release_memory(std::uint64_t address);
+
+struct Allocation {
+  std::uint64_t address;
+  std::size_t size;
+};
+
+// The live allocation that `address` points into or just behind, or one of size 0.
+Allocation find_memory(std::uint64_t address);
+
+// Aborts unless all of the range is inside one allocation.
+void require_device_memory(std::uint64_t address, std::size_t size, const char* what);
+
+// Aborts if any allocation's guard zone was written to.
+void check_guards();
+
+std::size_t used_memory();
+
+// Says which kernel touched which allocation when the operating system stops an access outside of one.
+void install_fault_reporter();
+
+}  // namespace cuda_emulator
