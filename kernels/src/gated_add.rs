@@ -1,29 +1,23 @@
 //! The residual of an adaptive-norm block: `x + gate * y`, the gate per batch element and channel.
 
 use crate::cpu::element::Element;
-use crate::cpu::view::{Rows, contiguous};
+use crate::cpu::view::Rows;
 use crate::cpu::{ROWS_TASK_ELEMENTS, by_dtype, vectorized};
+use crate::modulate;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// `x + mods[:, gate] * y`.
 ///
 /// - `x`, `y`: `[B, L, D]` f32|bf16, last stride 1 (y may be a narrowed view of a longer buffer)
-/// - `mods`: `[B, N, D]` of x's type, contiguous; `gate` indexes its N
+/// - `mods`: `[B, N, D]` of x's type, last stride 1 (it may be narrowed along N); `gate` indexes its N
 ///
 /// Returns `[B, L, D]`, contiguous.
 pub fn gated_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<Tensor> {
-    let fits = match (x.dims(), mods.dims()) {
-        (&[batch, _, dim], &[b, n, d]) => batch == b && dim == d && gate < n && x.dims() == y.dims(),
-        _ => false,
-    };
-    if !fits {
-        bail!(
-            "gated_add: x {:?}, y {:?}, mods {:?}, gate {gate}: expected [B, L, D] twice, [B, N, D]",
-            x.dims(),
-            y.dims(),
-            mods.dims()
-        )
+    check(x, y, mods, gate)?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return crate::cuda::residual::gated_add(x, y, mods, gate);
     }
     x.apply_op3_no_bwd(y, mods, &GatedAdd { gate })
 }
@@ -45,9 +39,49 @@ pub fn gated_add_modulate(
     scale: usize,
     eps: f64,
 ) -> Result<(Tensor, Tensor)> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        check(x, y, mods, gate)?;
+        modulate::check(x, norm_mods, shift, scale)?;
+        return crate::cuda::residual::gated_add_modulate(x, y, mods, gate, norm_mods, shift, scale, eps);
+    }
     let sum = gated_add(x, y, mods, gate)?;
-    let normed = crate::layer_norm_modulate(&sum, norm_mods, shift, scale, eps)?;
+    let normed = modulate::layer_norm_modulate(&sum, norm_mods, shift, scale, eps)?;
     Ok((sum, normed))
+}
+
+/// [`gated_add_modulate`] with the norm as e4m3 rows, quantised from f32. On GPUs only.
+#[cfg(feature = "cuda")]
+#[expect(clippy::too_many_arguments, reason = "two ops in one")]
+pub fn gated_add_modulate_rowwise(
+    x: &Tensor,
+    y: &Tensor,
+    mods: &Tensor,
+    gate: usize,
+    norm_mods: &Tensor,
+    shift: usize,
+    scale: usize,
+    eps: f64,
+) -> Result<(Tensor, crate::Rowwise)> {
+    check(x, y, mods, gate)?;
+    modulate::check(x, norm_mods, shift, scale)?;
+    crate::cuda::residual::gated_add_modulate_rowwise(x, y, mods, gate, norm_mods, shift, scale, eps)
+}
+
+fn check(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<()> {
+    let fits = match (x.dims(), mods.dims()) {
+        (&[batch, _, dim], &[b, n, d]) => batch == b && dim == d && gate < n && x.dims() == y.dims(),
+        _ => false,
+    };
+    if !fits {
+        bail!(
+            "gated_add: x {:?}, y {:?}, mods {:?}, gate {gate}: expected [B, L, D] twice, [B, N, D]",
+            x.dims(),
+            y.dims(),
+            mods.dims()
+        )
+    }
+    Ok(())
 }
 
 struct GatedAdd {
@@ -80,8 +114,8 @@ fn forward<T: Element>(
 ) -> Result<(CpuStorage, Shape)> {
     let x = Rows::<T>::new("gated_add", x, xl)?;
     let y = Rows::<T>::new("gated_add", y, yl)?;
-    let mods = contiguous::<T>("gated_add", mods, ml)?;
-    let (dim, n) = (x.width, ml.dims()[1]);
+    let mods = Rows::<T>::new("gated_add", mods, ml)?;
+    let dim = x.width;
     let mut out = vec![T::zero(); x.batch * x.rows * dim];
     if out.is_empty() {
         return Ok((T::to_cpu_storage_owned(out), xl.shape().clone()));
@@ -89,7 +123,7 @@ fn forward<T: Element>(
     let task_rows = (ROWS_TASK_ELEMENTS / dim).max(1);
     out.par_chunks_mut(x.rows * dim).enumerate().for_each(|(batch, out)| {
         let mut g = vec![0f32; dim];
-        T::load(&mods[(batch * n + gate) * dim..][..dim], &mut g);
+        T::load(mods.row(batch, gate), &mut g);
         out.par_chunks_mut(task_rows * dim).enumerate().for_each_init(
             || (Vec::new(), Vec::new(), Vec::new()),
             |(x_wide, y_wide, result), (task, out)| {
@@ -157,6 +191,19 @@ mod tests {
         let y = Tensor::from_vec(y, x.dims(), x.device())?.to_dtype(DType::F32)?;
         let out = f64s(&gated_add(&x, &y, &mods, 1)?)?;
         assert!(out.iter().enumerate().all(|(i, v)| v.is_nan() == (i == 1000)));
+        Ok(())
+    }
+
+    #[test]
+    fn narrowed_mods_and_the_norm_that_follows() -> Result<()> {
+        let (x, y) = (normal(&[2, 5, 96], 1), normal(&[2, 5, 96], 2));
+        let part = normal(&[2, 9, 96], 3).narrow(1, 1, 4)?;
+        assert!(!part.is_contiguous());
+        let sum = gated_add(&x, &y, &part, 2)?;
+        assert_eq!(f64s(&sum)?, f64s(&gated_add(&x, &y, &part.contiguous()?, 2)?)?);
+        let (again, normed) = gated_add_modulate(&x, &y, &part, 2, &part, 0, 3, 1e-6)?;
+        assert_eq!(f64s(&again)?, f64s(&sum)?);
+        assert_eq!(f64s(&normed)?, f64s(&modulate::layer_norm_modulate(&sum, &part, 0, 3, 1e-6)?)?);
         Ok(())
     }
 

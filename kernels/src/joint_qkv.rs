@@ -43,6 +43,10 @@ pub fn joint_qkv(
     if norms.is_some_and(|n| n.rank() != 2 || n.dims()[0] < rows || n.dims()[1] != head_dim) {
         bail!("joint_qkv: {}: expected norms [{rows}, {head_dim}]", shapes())
     }
+    #[cfg(feature = "cuda")]
+    if image.device().is_cuda() {
+        return crate::cuda::joint_qkv::joint_qkv(image, text, norms, heads, eps);
+    }
     let op = JointQkv { heads, eps, has_text: text.is_some() };
     match (text, norms) {
         (Some(text), Some(norms)) => image.apply_op3_no_bwd(text, norms, &op),

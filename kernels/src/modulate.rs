@@ -2,7 +2,7 @@
 
 use crate::cpu::element::Element;
 use crate::cpu::math::Moments;
-use crate::cpu::view::{Rows, contiguous};
+use crate::cpu::view::Rows;
 use crate::cpu::{ROWS_TASK_ELEMENTS, by_dtype, vectorized};
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -10,7 +10,7 @@ use rayon::prelude::*;
 /// `layer_norm(x) * (1 + mods[:, scale]) + mods[:, shift]`, the norm without weights.
 ///
 /// - `x`: `[B, L, D]` f32|bf16, last stride 1
-/// - `mods`: `[B, N, D]` of x's type, contiguous; `shift` and `scale` index its N
+/// - `mods`: `[B, N, D]` of x's type, last stride 1 (it may be narrowed along N); `shift` and `scale` index its N
 ///
 /// Returns `[B, L, D]`, contiguous.
 pub fn layer_norm_modulate(
@@ -20,6 +20,28 @@ pub fn layer_norm_modulate(
     scale: usize,
     eps: f64,
 ) -> Result<Tensor> {
+    check(x, mods, shift, scale)?;
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return crate::cuda::modulate::layer_norm_modulate(x, mods, shift, scale, eps);
+    }
+    x.apply_op2_no_bwd(mods, &LayerNormModulate { shift, scale, eps })
+}
+
+/// [`layer_norm_modulate`] as e4m3 rows, quantised from f32. On GPUs only.
+#[cfg(feature = "cuda")]
+pub fn layer_norm_modulate_rowwise(
+    x: &Tensor,
+    mods: &Tensor,
+    shift: usize,
+    scale: usize,
+    eps: f64,
+) -> Result<crate::Rowwise> {
+    check(x, mods, shift, scale)?;
+    crate::cuda::modulate::layer_norm_modulate_rowwise(x, mods, shift, scale, eps)
+}
+
+pub(crate) fn check(x: &Tensor, mods: &Tensor, shift: usize, scale: usize) -> Result<()> {
     let fits = match (x.dims(), mods.dims()) {
         (&[batch, _, dim], &[b, n, d]) => batch == b && dim == d && shift < n && scale < n,
         _ => false,
@@ -31,7 +53,7 @@ pub fn layer_norm_modulate(
             mods.dims()
         )
     }
-    x.apply_op2_no_bwd(mods, &LayerNormModulate { shift, scale, eps })
+    Ok(())
 }
 
 struct LayerNormModulate {
@@ -62,8 +84,8 @@ fn forward<T: Element>(
     (mods, ml): (&CpuStorage, &Layout),
 ) -> Result<(CpuStorage, Shape)> {
     let x = Rows::<T>::new("layer_norm_modulate", x, xl)?;
-    let mods = contiguous::<T>("layer_norm_modulate", mods, ml)?;
-    let (dim, n) = (x.width, ml.dims()[1]);
+    let mods = Rows::<T>::new("layer_norm_modulate", mods, ml)?;
+    let dim = x.width;
     let mut out = vec![T::zero(); x.batch * x.rows * dim];
     if out.is_empty() {
         return Ok((T::to_cpu_storage_owned(out), xl.shape().clone()));
@@ -72,7 +94,7 @@ fn forward<T: Element>(
     out.par_chunks_mut(x.rows * dim).enumerate().for_each(|(batch, out)| {
         let modulation = |index: usize| {
             let mut row = vec![0f32; dim];
-            T::load(&mods[(batch * n + index) * dim..][..dim], &mut row);
+            T::load(mods.row(batch, index), &mut row);
             row
         };
         let (shift, scale) = (modulation(op.shift), modulation(op.scale));
@@ -164,6 +186,9 @@ mod tests {
         let run = |x: &Tensor, mods: &Tensor| layer_norm_modulate(x, mods, 0, 1, 1e-6);
         let view = x.narrow(1, 0, 333)?;
         assert_eq!(f64s(&run(&view, &mods)?)?, f64s(&run(&view.contiguous()?, &mods)?)?);
+        let part = mods.narrow(1, 2, 3)?;
+        assert!(!part.is_contiguous());
+        assert_eq!(f64s(&run(&x, &part)?)?, f64s(&run(&x, &part.contiguous()?)?)?);
         let alone = run(&x.narrow(0, 1, 1)?, &mods.narrow(0, 1, 1)?)?;
         assert_eq!(f64s(&run(&x, &mods)?.narrow(0, 1, 1)?)?, f64s(&alone)?);
         same_on_any_pool(|| run(&x, &mods))?;

@@ -15,6 +15,10 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
     if x.rank() == 0 || w.rank() != 1 || x.dims().last() != w.dims().last() {
         bail!("rms_norm: x {:?}, w {:?}: expected [.., D], [D]", x.dims(), w.dims())
     }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return crate::cuda::norm::rms_norm(x, w, eps);
+    }
     x.apply_op2_no_bwd(w, &Norm { eps })
 }
 
@@ -25,6 +29,10 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
 pub fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
     if x.rank() == 0 || w.rank() != 1 || x.dims().last() != w.dims().last() || w.dims() != b.dims() {
         bail!("layer_norm: x {:?}, w {:?}, b {:?}: expected [.., D], [D], [D]", x.dims(), w.dims(), b.dims())
+    }
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return crate::cuda::norm::layer_norm(x, w, b, eps);
     }
     x.apply_op3_no_bwd(w, b, &Norm { eps })
 }

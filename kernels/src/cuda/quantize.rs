@@ -1,0 +1,66 @@
+//! Launches `cuda/quantize.cu`: rows as e4m3 with a scale each.
+
+use super::device::Gpu;
+use super::operand::{Input, Output, gpu};
+use super::rows::RowLaunch;
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
+use candle_core::{DType, Result, Tensor, bail};
+
+/// A tensor as e4m3 with a scale for each row: an element is `values * scales`.
+///
+/// A row's scale is its largest magnitude / 448, or 1 for a row of zeros. What was NaN or infinite comes back NaN or
+/// infinite.
+#[derive(Debug, Clone)]
+pub struct Rowwise {
+    /// `[.., D]` u8, each an e4m3.
+    pub values: Tensor,
+    /// `[..]` f32.
+    pub scales: Tensor,
+}
+
+/// A [`Rowwise`] that a kernel fills.
+pub(super) struct RowwiseOutput {
+    pub(super) values: Output,
+    pub(super) scales: Output,
+}
+
+impl RowwiseOutput {
+    /// For a tensor of these dimensions, at least one.
+    pub(super) fn new(gpu: &Gpu, dims: &[usize]) -> Result<Self> {
+        let Some((_, leading)) = dims.split_last() else { bail!("expected rows, got a single number") };
+        Ok(Self {
+            values: Output::new(gpu, DType::U8, dims)?,
+            scales: Output::new(gpu, DType::F32, leading)?,
+        })
+    }
+
+    pub(super) fn rowwise(self) -> Rowwise {
+        Rowwise { values: self.values.tensor(), scales: self.scales.tensor() }
+    }
+}
+
+/// The rows of `x` as e4m3, after GELU (its tanh form) if `gelu` says so.
+///
+/// - `x`: `[.., D]` f32|bf16 on a GPU, contiguous, or of rank 2 or 3 with last stride 1
+///
+/// # Errors
+/// Another type, layout or device.
+#[expect(unsafe_code, reason = "a kernel launch")]
+pub fn quantize_rowwise(x: &Tensor, gelu: bool) -> Result<Rowwise> {
+    const OP: &str = "quantize_rowwise";
+    let (gpu, dtype) = (gpu(OP, x)?, x.dtype());
+    let kernel = gpu.kernel(if gelu { "quantize_rowwise_gelu" } else { "quantize_rowwise" }, dtype)?;
+    let input = Input::new(OP, x);
+    let rows = input.rows()?;
+    let sizes = RowLaunch::new(OP, dtype, &rows, &[])?;
+    let out = RowwiseOutput::new(&gpu, x.dims())?;
+    let mut launch = gpu.stream.launch_builder(&kernel);
+    launch.arg(&out.values.pointer).arg(&out.scales.pointer).arg(&rows.pointer);
+    launch.arg(&rows.batch_stride).arg(&rows.row_stride);
+    launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast);
+    // SAFETY: (e4m3*, f32*, const T*, i64 x 2, u32 x 5); x has `total` rows, out a byte for each of their elements and a
+    // scale for each row.
+    unsafe { launch.launch(sizes.config) }.w()?;
+    Ok(out.rowwise())
+}

@@ -1,0 +1,123 @@
+//! Launches `cuda/residual.cu`: gated residuals, alone or with the adaptive LayerNorm that follows.
+
+use super::operand::{Input, Output, Rows, gpu};
+use super::quantize::{Rowwise, RowwiseOutput};
+use super::rows::{RowLaunch, row_of_each, same_device};
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
+use candle_core::{Result, Tensor};
+
+const OP: &str = "gated_add";
+
+/// The rows that a residual reads.
+struct Operands {
+    x: Rows,
+    y: Rows,
+    gate: Rows,
+}
+
+impl Operands {
+    fn new([x, y, mods]: &[Input<'_>; 3], gate: usize) -> Result<Self> {
+        Ok(Self { x: x.rows()?, y: y.rows()?, gate: row_of_each(&mods.rows()?, gate, mods.dtype) })
+    }
+}
+
+/// See [`crate::gated_add()`], which has checked the shapes.
+///
+/// # Errors
+/// Types or devices differ, or a row is not contiguous.
+#[expect(unsafe_code, reason = "a kernel launch")]
+pub(crate) fn gated_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<Tensor> {
+    same_device(OP, x, &[y, mods])?;
+    let (gpu, dtype) = (gpu(OP, x)?, x.dtype());
+    let kernel = gpu.kernel("gated_add", dtype)?;
+    let inputs = [Input::new(OP, x), Input::typed(OP, y, dtype)?, Input::typed(OP, mods, dtype)?];
+    let of = Operands::new(&inputs, gate)?;
+    let sizes = RowLaunch::new(OP, dtype, &of.x, &[&of.y, &of.gate])?;
+    let sum = Output::new(&gpu, dtype, x.shape())?;
+    let mut launch = gpu.stream.launch_builder(&kernel);
+    launch.arg(&sum.pointer).arg(&of.x.pointer).arg(&of.y.pointer).arg(&of.gate.pointer);
+    launch.arg(&of.x.batch_stride).arg(&of.x.row_stride).arg(&of.y.batch_stride).arg(&of.y.row_stride);
+    launch.arg(&of.gate.batch_stride);
+    launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast);
+    // SAFETY: (T*, const T* x 3, i64 x 5, u32 x 5); x and y have `total` rows, mods a row for each batch element at the
+    // gate's address, and sum is contiguous with x's shape.
+    unsafe { launch.launch(sizes.config) }.w()?;
+    Ok(sum.tensor())
+}
+
+/// [`crate::gated_add_modulate()`] in one launch: the sum, and its adaptive LayerNorm.
+///
+/// # Errors
+/// As above.
+#[expect(unsafe_code, reason = "a kernel launch")]
+#[expect(clippy::too_many_arguments, reason = "two ops in one")]
+pub(crate) fn gated_add_modulate(
+    x: &Tensor,
+    y: &Tensor,
+    mods: &Tensor,
+    gate: usize,
+    norm_mods: &Tensor,
+    shift: usize,
+    scale: usize,
+    eps: f64,
+) -> Result<(Tensor, Tensor)> {
+    same_device(OP, x, &[y, mods, norm_mods])?;
+    let (gpu, dtype, eps) = (gpu(OP, x)?, x.dtype(), eps as f32);
+    let kernel = gpu.kernel("gated_add_modulate", dtype)?;
+    let inputs = [Input::new(OP, x), Input::typed(OP, y, dtype)?, Input::typed(OP, mods, dtype)?];
+    let norm_in = Input::typed(OP, norm_mods, dtype)?;
+    let (of, norm) = (Operands::new(&inputs, gate)?, norm_in.rows()?);
+    let (shift, scale) = (row_of_each(&norm, shift, dtype), row_of_each(&norm, scale, dtype));
+    let sizes = RowLaunch::new(OP, dtype, &of.x, &[&of.y, &of.gate, &shift, &scale])?;
+    let (sum, out) = (Output::new(&gpu, dtype, x.shape())?, Output::new(&gpu, dtype, x.shape())?);
+    let mut launch = gpu.stream.launch_builder(&kernel);
+    launch.arg(&sum.pointer).arg(&out.pointer);
+    launch.arg(&of.x.pointer).arg(&of.y.pointer).arg(&of.gate.pointer);
+    launch.arg(&shift.pointer).arg(&scale.pointer);
+    launch.arg(&of.x.batch_stride).arg(&of.x.row_stride).arg(&of.y.batch_stride).arg(&of.y.row_stride);
+    launch.arg(&of.gate.batch_stride).arg(&norm.batch_stride);
+    launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast).arg(&eps);
+    // SAFETY: (T* x 2, const T* x 5, i64 x 6, u32 x 5, f32); as for the sum, and norm_mods has a row for each batch
+    // element at both addresses.
+    unsafe { launch.launch(sizes.config) }.w()?;
+    Ok((sum.tensor(), out.tensor()))
+}
+
+/// [`gated_add_modulate`] with the norm as e4m3 rows, quantised from f32.
+///
+/// # Errors
+/// As above.
+#[expect(unsafe_code, reason = "a kernel launch")]
+#[expect(clippy::too_many_arguments, reason = "two ops in one")]
+pub(crate) fn gated_add_modulate_rowwise(
+    x: &Tensor,
+    y: &Tensor,
+    mods: &Tensor,
+    gate: usize,
+    norm_mods: &Tensor,
+    shift: usize,
+    scale: usize,
+    eps: f64,
+) -> Result<(Tensor, Rowwise)> {
+    same_device(OP, x, &[y, mods, norm_mods])?;
+    let (gpu, dtype, eps) = (gpu(OP, x)?, x.dtype(), eps as f32);
+    let kernel = gpu.kernel("gated_add_modulate_rowwise", dtype)?;
+    let inputs = [Input::new(OP, x), Input::typed(OP, y, dtype)?, Input::typed(OP, mods, dtype)?];
+    let norm_in = Input::typed(OP, norm_mods, dtype)?;
+    let (of, norm) = (Operands::new(&inputs, gate)?, norm_in.rows()?);
+    let (shift, scale) = (row_of_each(&norm, shift, dtype), row_of_each(&norm, scale, dtype));
+    let sizes = RowLaunch::new(OP, dtype, &of.x, &[&of.y, &of.gate, &shift, &scale])?;
+    let (sum, out) = (Output::new(&gpu, dtype, x.shape())?, RowwiseOutput::new(&gpu, x.dims())?);
+    let mut launch = gpu.stream.launch_builder(&kernel);
+    launch.arg(&sum.pointer).arg(&out.values.pointer).arg(&out.scales.pointer);
+    launch.arg(&of.x.pointer).arg(&of.y.pointer).arg(&of.gate.pointer);
+    launch.arg(&shift.pointer).arg(&scale.pointer);
+    launch.arg(&of.x.batch_stride).arg(&of.x.row_stride).arg(&of.y.batch_stride).arg(&of.y.row_stride);
+    launch.arg(&of.gate.batch_stride).arg(&norm.batch_stride);
+    launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast).arg(&eps);
+    // SAFETY: (T*, e4m3*, f32*, const T* x 5, i64 x 6, u32 x 5, f32); as above, with a byte for each element and a scale
+    // for each row.
+    unsafe { launch.launch(sizes.config) }.w()?;
+    Ok((sum.tensor(), out.rowwise()))
+}

@@ -1,0 +1,88 @@
+//! How the kernels over rows are launched: which threads take a row, and whether 16-byte words may be used
+//! (`cuda/rows.cuh` walks the rows).
+
+use super::operand::{Rows, size};
+use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
+use candle_core::{DType, Result, Tensor, bail};
+
+/// As in `cuda/rows.cuh`.
+const WORD_BYTES: usize = 16;
+const SLOTS: u64 = 5;
+const MAX_TEAM_WARPS: u64 = 16;
+const WARP: u64 = 32;
+
+/// Warps of a block if a row has one; a longer row has a block to itself, so that only its own warps wait for it.
+const BLOCK_WARPS: u32 = 4;
+
+/// The sizes that every kernel over rows takes, in its order, and the grid.
+pub(crate) struct RowLaunch {
+    /// Rows of all batch elements, and of one.
+    pub(crate) total: u32,
+    pub(crate) rows: u32,
+    pub(crate) width: u32,
+    /// That share a row. Depends on the width and the type alone, and with it the order of every sum.
+    pub(crate) warps: u32,
+    /// 1 if all rows are whole 16-byte words that fit the registers.
+    pub(crate) fast: u32,
+    pub(crate) config: LaunchConfig,
+}
+
+impl RowLaunch {
+    /// For the rows of `x`; `others` are what is read beside it, in rows of the same width. Outputs are contiguous.
+    pub(crate) fn new(op: &str, dtype: DType, x: &Rows, others: &[&Rows]) -> Result<Self> {
+        let total = x.batch as usize * x.rows as usize;
+        if total == 0 || x.width == 0 {
+            bail!("{op}: nothing to do: {} x {} rows of {}", x.batch, x.rows, x.width)
+        }
+        // Column numbers are 32 bits and go beyond the row by up to a step.
+        if x.width > 1 << 30 {
+            bail!("{op}: {} elements are too many for a row", x.width)
+        }
+        let vectors = u64::from(x.width).div_ceil((WORD_BYTES / dtype.size_in_bytes()) as u64);
+        let needed = vectors.div_ceil(WARP * SLOTS);
+        let words = std::iter::once(x).chain(others.iter().copied()).all(|rows| in_words(rows, dtype));
+        let warps = needed.min(MAX_TEAM_WARPS) as u32;
+        let block_rows = if warps == 1 { BLOCK_WARPS } else { 1 };
+        let total = size(op, total)?;
+        let blocks = total.div_ceil(block_rows);
+        if blocks > i32::MAX as u32 {
+            bail!("{op}: {total} rows are more than a launch takes")
+        }
+        Ok(Self {
+            total,
+            rows: x.rows,
+            width: x.width,
+            warps,
+            fast: (words && needed <= MAX_TEAM_WARPS).into(),
+            config: LaunchConfig {
+                grid_dim: (blocks, 1, 1),
+                block_dim: (warps * block_rows * WARP as u32, 1, 1),
+                shared_mem_bytes: 0,
+            },
+        })
+    }
+}
+
+/// Whether every row begins at a multiple of 16 bytes and is whole 16-byte words.
+pub(crate) fn in_words(rows: &Rows, dtype: DType) -> bool {
+    let bytes = dtype.size_in_bytes();
+    let whole = |elements: i64| (elements as usize * bytes).is_multiple_of(WORD_BYTES);
+    rows.pointer.is_multiple_of(WORD_BYTES as u64)
+        && whole(i64::from(rows.width))
+        && (rows.batch <= 1 || whole(rows.batch_stride))
+        && (rows.rows <= 1 || whole(rows.row_stride))
+}
+
+/// Row `index` of each batch element.
+pub(crate) fn row_of_each(rows: &Rows, index: usize, dtype: DType) -> Rows {
+    let offset = index * rows.row_stride as usize * dtype.size_in_bytes();
+    Rows { pointer: rows.pointer + offset as u64, rows: 1, ..*rows }
+}
+
+/// Refuses tensors on different devices: an address of one GPU means nothing on another.
+pub(crate) fn same_device(op: &str, x: &Tensor, others: &[&Tensor]) -> Result<()> {
+    match others.iter().find(|other| !other.device().same_device(x.device())) {
+        Some(other) => bail!("{op}: tensors on {:?} and {:?}", x.device(), other.device()),
+        None => Ok(()),
+    }
+}
