@@ -3,6 +3,10 @@
 //! The only file that reads the environment. Nothing is checked beyond its spelling:
 //! [`crate::config`] does that.
 
+mod bench;
+
+pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
+
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +32,9 @@ pub enum Command {
     Worker(WorkerArgs),
     /// Paint pictures without a server.
     Generate(GenerateArgs),
+    /// Measure a device, a model or a running server.
+    #[command(subcommand)]
+    Bench(BenchCommand),
     /// Look at models.
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -43,7 +50,7 @@ pub struct EngineArgs {
     #[arg(long, env = "LATENTD_DEVICE", default_value = "auto")]
     pub device: String,
     /// Precision of weights and activations: `auto`, `f32`, `bf16` or `fp8`.
-    #[arg(long, env = "LATENTD_DTYPE", default_value = "auto")]
+    #[arg(long, visible_alias = "precision", env = "LATENTD_DTYPE", default_value = "auto")]
     pub dtype: String,
     /// Prompt tokens that T5 reads, 1 to 512; the default is that of diffusers.
     #[arg(

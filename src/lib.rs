@@ -7,9 +7,12 @@
 //! - [`queue`]: the durable table of requests; the only place that knows SQL;
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`storage`]: where files live; [`request`]: what a valid request and its output are.
+//!
+//! Beside the server: `generate` paints without one, `bench` measures.
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod bench;
 pub mod config;
 pub mod data_dir;
 pub mod engine;
@@ -45,6 +48,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(runtime()?.block_on(worker::run_process(config))?)
         }
         Command::Generate(args) => generate::run(args),
+        Command::Bench(command) => bench::run(command, runtime),
         Command::Models(ModelsCommand::List { json }) => Ok(listing::list(json)?),
     }
 }

@@ -12,10 +12,12 @@ pub use device::{Clocks, DeviceReport, device_report, memory_used};
 
 use crate::builtin;
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
+use crate::denoise::{Denoiser, Job};
 use crate::files::ModelFiles;
-use crate::generate::{DType, LoadOptions};
+use crate::generate::{Control, DType, LoadOptions, Step};
 use crate::mmdit::Mmdit;
 use crate::schedule::Schedule;
+use crate::text::TextConditioning;
 use crate::weights::{Target, Weights};
 use crate::{Error, ModelCard, Result, random};
 use candle_core::Tensor;
@@ -86,13 +88,13 @@ impl DenoiseSpec {
 pub struct DenoiseRun {
     /// From noise and text on the device to finished latents on the device.
     pub seconds: f64,
-    /// The device is idle at the end of each.
+    /// Of each step, by the device's own clock where it has one.
     pub step_seconds: Vec<f64>,
 }
 
 /// A transformer, ready to run.
 pub struct DenoiseBench {
-    mmdit: Mmdit,
+    denoiser: Denoiser,
     config: TransformerConfig,
     scheduler: SchedulerConfig,
     card: ModelCard,
@@ -121,7 +123,7 @@ impl DenoiseBench {
         let weights = Weights::random("transformer", &target)?;
         let mmdit = Mmdit::load(&weights, &config)?;
         let scheduler = preset::scheduler().map_err(|error| Error::Model(error.to_string()))?;
-        Ok(Self { mmdit, config, scheduler, card, target })
+        Ok(Self { denoiser: Denoiser::new(mmdit, &target), config, scheduler, card, target })
     }
 
     /// The built-in model's transformer.
@@ -150,7 +152,7 @@ impl DenoiseBench {
             let list = problems.join("\n  ");
             return Err(Error::Model(format!("the weights do not fit the config files:\n  {list}")));
         }
-        Ok(Self { mmdit, config, scheduler, card, target })
+        Ok(Self { denoiser: Denoiser::new(mmdit, &target), config, scheduler, card, target })
     }
 
     /// The model's name and limits.
@@ -185,39 +187,24 @@ impl DenoiseBench {
     /// [`Error::Request`] for what the model cannot do, [`Error::NonFinite`], or a device's fault.
     pub fn run(&mut self, spec: &DenoiseSpec) -> Result<DenoiseRun> {
         spec.check(&self.card)?;
-        let (context, pooled, mut latents) = self.inputs(spec)?;
+        let (text, noise) = self.inputs(spec)?;
         let schedule = Schedule::new(&self.scheduler, spec.steps);
+        let job = Job { noise, text: &text, schedule: &schedule, guidance: spec.guidance };
         self.target.device.synchronize()?;
-        let started = Instant::now();
-        let prepared = self.mmdit.prepare(&context, &pooled, &schedule.timesteps)?;
         let mut step_seconds = Vec::with_capacity(spec.steps);
-        let mut step_started = started;
-        for (index, sigmas) in schedule.sigmas.windows(2).enumerate() {
-            let input = latents.to_dtype(self.target.dtype)?;
-            let guided = spec.samples() > spec.batch;
-            let input = if guided { Tensor::cat(&[&input, &input], 0)? } else { input };
-            let prediction =
-                self.mmdit.forward(&input, &prepared, index)?.to_dtype(candle_core::DType::F32)?;
-            let velocity = if guided {
-                let (without, with) =
-                    (prediction.narrow(0, 0, spec.batch)?, prediction.narrow(0, spec.batch, spec.batch)?);
-                (&without + ((with - &without)? * spec.guidance)?)?
-            } else {
-                prediction
-            };
-            latents = (latents + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
-            if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
-                return Err(Error::NonFinite { step: index + 1, of: spec.steps });
-            }
-            step_seconds.push(step_started.elapsed().as_secs_f64());
-            step_started = Instant::now();
-        }
+        let mut note = |step: Step| {
+            step_seconds.push(step.seconds);
+            Control::Continue
+        };
+        let started = Instant::now();
+        self.denoiser.run(&job, &mut note, &mut None)?;
         self.target.device.synchronize()?;
-        Ok(DenoiseRun { seconds: started.elapsed().as_secs_f64(), step_seconds })
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(DenoiseRun { seconds, step_seconds })
     }
 
-    /// Text `[S, Lt, joint]`, pooled text `[S, pooled]` and noise `[N, C, h, w]` f32.
-    fn inputs(&self, spec: &DenoiseSpec) -> Result<(Tensor, Tensor, Tensor)> {
+    /// Text `[S, Lt, joint]` and `[S, pooled]`, noise `[N, C, h, w]` f32.
+    fn inputs(&self, spec: &DenoiseSpec) -> Result<(TextConditioning, Tensor)> {
         let Target { device, dtype, .. } = &self.target;
         let (samples, config) = (spec.samples(), &self.config);
         let factor = self.card.size_multiple / config.patch_size;
@@ -226,7 +213,8 @@ impl DenoiseBench {
         let pooled = normal("pooled", &[samples, config.pooled_projection_dim])?;
         let noise =
             normal("noise", &[spec.batch, config.in_channels, spec.height / factor, spec.width / factor])?;
-        Ok((context.to_dtype(*dtype)?, pooled.to_dtype(*dtype)?, noise))
+        let text = TextConditioning { context: context.to_dtype(*dtype)?, pooled: pooled.to_dtype(*dtype)? };
+        Ok((text, noise))
     }
 }
 

@@ -1,0 +1,216 @@
+//! `latentd bench denoise`: the loop alone, as a rate that cards and engines can be compared by.
+
+use super::machine::{self, Machine};
+use super::stats::{Bin, Percentiles, Samples, Summary, draw, short};
+use super::{at_least_one, publish, refusal, row};
+use crate::args::DenoiseArgs;
+use crate::config::{ConfigError, EngineConfig, ModelSource};
+use latentd_models::LoadOptions;
+use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Synthetic};
+use serde::Serialize;
+use std::time::Instant;
+
+/// Tokens of the two CLIP encoders, which share their places.
+const CLIP_TOKENS: usize = 77;
+
+/// The JSON of a run; `benches/peers/diffusers.py` writes the same keys.
+#[derive(Debug, Serialize)]
+struct Report {
+    bench: &'static str,
+    engine: &'static str,
+    gpu: Option<String>,
+    driver: Option<String>,
+    model: String,
+    width: usize,
+    height: usize,
+    steps: usize,
+    cfg: f64,
+    batch: usize,
+    precision: &'static str,
+    denoise_s: Summary,
+    step_ms: Percentiles,
+    tflops: f64,
+    gemm_peak_tflops: f64,
+    peak_mem_bytes: Option<u64>,
+    commit: &'static str,
+    date: String,
+    weights: &'static str,
+    parameters: u64,
+    text_tokens: usize,
+    tflop_per_run: f64,
+    load_s: f64,
+    warmup: usize,
+    runs_s: Vec<f64>,
+    step_histogram: Vec<Bin>,
+    machine: Machine,
+}
+
+/// Measures what `args` ask for.
+pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
+    let config = EngineConfig::resolve(&args.engine)?;
+    let synthetic = args.synthetic.as_deref().map(synthetic).transpose()?;
+    at_least_one("--runs", args.runs)?;
+    let spec = DenoiseSpec {
+        width: args.width,
+        height: args.height,
+        steps: args.steps,
+        guidance: args.cfg,
+        batch: args.batch,
+        text_tokens: CLIP_TOKENS + config.t5_tokens,
+    };
+    let machine = Machine::look(config.device);
+    let loading = Instant::now();
+    let mut bench = open(&config, synthetic, args.blocks).map_err(refusal)?;
+    let load_s = loading.elapsed().as_secs_f64();
+    for _ in 0..args.warmup {
+        bench.run(&spec).map_err(refusal)?;
+    }
+    let runs = (0..args.runs).map(|_| bench.run(&spec)).collect::<Result<Vec<_>, _>>().map_err(refusal)?;
+    let measured = Measured { spec, runs, load_s, synthetic: synthetic.is_some(), machine };
+    let report = report(measured, &args, &config, &bench)?;
+    publish(&report, &report.table(), &args.report)
+}
+
+fn synthetic(name: &str) -> Result<Synthetic, ConfigError> {
+    let known = [Synthetic::Sd35Large, Synthetic::Sd35Medium];
+    let is = |model: &&Synthetic| name == model.name() || Some(name) == model.name().strip_prefix("sd3.5-");
+    let found = known.iter().find(is).copied();
+    found.ok_or_else(|| ConfigError(format!("--synthetic {name}: give `sd3.5-large` or `sd3.5-medium`")))
+}
+
+fn open(
+    config: &EngineConfig,
+    synthetic: Option<Synthetic>,
+    blocks: Option<usize>,
+) -> latentd_models::Result<DenoiseBench> {
+    let options = LoadOptions { device: config.device, dtype: config.dtype, fused: true };
+    match (synthetic, &config.model) {
+        (Some(model), _) => DenoiseBench::synthetic(model, blocks, &options),
+        (None, ModelSource::Mini) => DenoiseBench::builtin(&options),
+        (None, ModelSource::Directory(path)) => DenoiseBench::load(path, &options),
+    }
+}
+
+/// What the runs gave.
+struct Measured {
+    spec: DenoiseSpec,
+    runs: Vec<DenoiseRun>,
+    load_s: f64,
+    synthetic: bool,
+    machine: Machine,
+}
+
+fn report(
+    measured: Measured,
+    args: &DenoiseArgs,
+    config: &EngineConfig,
+    bench: &DenoiseBench,
+) -> anyhow::Result<Report> {
+    let Measured { spec, runs, load_s, synthetic, mut machine } = measured;
+    machine.look_again();
+    let runs_s: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
+    let steps = runs.iter().flat_map(|run| &run.step_seconds).map(|seconds| seconds * 1e3).collect();
+    let empty = || anyhow::anyhow!("nothing was measured");
+    let (totals, steps) =
+        (Samples::new(runs_s.clone()).ok_or_else(empty)?, Samples::new(steps).ok_or_else(empty)?);
+    let denoise_s = totals.summary();
+    let tflop_per_run = bench.flops(&spec) / 1e12;
+    Ok(Report {
+        bench: "denoise",
+        engine: "latentd",
+        gpu: machine.gpu(),
+        driver: machine.driver(),
+        model: bench.card().name.clone(),
+        width: spec.width,
+        height: spec.height,
+        steps: spec.steps,
+        cfg: spec.guidance,
+        batch: spec.batch,
+        precision: config.dtype.name(),
+        denoise_s,
+        step_ms: steps.percentiles(),
+        tflops: tflop_per_run / denoise_s.median,
+        gemm_peak_tflops: bench.gemm_peak()?,
+        peak_mem_bytes: machine.peak_memory(),
+        commit: machine::commit(),
+        date: machine::date(),
+        weights: if synthetic { "synthetic" } else { "files" },
+        parameters: bench.parameters(),
+        text_tokens: spec.text_tokens,
+        tflop_per_run,
+        load_s,
+        warmup: args.warmup,
+        runs_s,
+        step_histogram: steps.histogram(),
+        machine,
+    })
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let Summary { median, min, max, n } = self.denoise_s;
+        let weights = if self.weights == "synthetic" { "random weights" } else { "its own weights" };
+        let mut table = format!(
+            "latentd bench denoise: {} in {}, {} million parameters, {weights}\n",
+            self.model,
+            self.precision,
+            short(self.parameters as f64 / 1e6)
+        );
+        table += &row("device", &self.machine.line());
+        table += &row(
+            "work",
+            &format!(
+                "{}x{}, {} steps, cfg {}, batch {}, {} text tokens: {} TFLOP",
+                self.width,
+                self.height,
+                self.steps,
+                self.cfg,
+                self.batch,
+                self.text_tokens,
+                short(self.tflop_per_run)
+            ),
+        );
+        let spread = format!(
+            "{} s median, {} to {}, {n} runs after {} to warm up",
+            short(median),
+            short(min),
+            short(max),
+            self.warmup
+        );
+        table += &row("denoise", &spread);
+        let steps = self.step_ms;
+        let [p50, p90, p99, max] = [steps.p50, steps.p90, steps.p99, steps.max].map(short);
+        table += &row("step", &format!("{p50} ms p50, {p90} p90, {p99} p99, {max} at most"));
+        let share = 100.0 * self.tflops / self.gemm_peak_tflops;
+        table += &row(
+            "rate",
+            &format!(
+                "{} TFLOP/s, {share:.0} % of this device's best matrix product ({} TFLOP/s)",
+                short(self.tflops),
+                short(self.gemm_peak_tflops)
+            ),
+        );
+        let memory =
+            self.peak_mem_bytes.map_or("unknown".into(), |bytes| format!("{} GB", short(bytes as f64 / 1e9)));
+        table += &row("memory", &format!("{memory} at most"));
+        table += &row("built from", self.commit);
+        table += "\n  milliseconds of a step\n";
+        table + &draw(&self.step_histogram, "ms")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_synthetic_model_has_a_long_and_a_short_name() {
+        for name in ["sd3.5-large", "large"] {
+            assert_eq!(synthetic(name).expect("a model"), Synthetic::Sd35Large);
+        }
+        assert_eq!(synthetic("medium").expect("a model"), Synthetic::Sd35Medium);
+        for name in ["", "sd3.5-", "sd3", "sd3.5-huge"] {
+            assert!(synthetic(name).expect_err("a refusal").to_string().contains("--synthetic"));
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! `latentd bench pipeline`: a whole picture, stage by stage, files included.
+
+use super::machine::{self, Machine};
+use super::stats::{Samples, Summary, short};
+use super::{at_least_one, publish, refusal, row};
+use crate::args::PipelineArgs;
+use crate::config::EngineConfig;
+use crate::engine;
+use crate::picture::{self, Format};
+use latentd_models::{Control, GenerateRequest, Pipeline, Timings};
+use serde::Serialize;
+use std::time::Instant;
+
+/// The JSON of a run, in the keys of `benches/peers/diffusers_cpu.py` where both have them.
+#[derive(Debug, Serialize)]
+struct Report {
+    bench: &'static str,
+    engine: &'static str,
+    gpu: Option<String>,
+    driver: Option<String>,
+    model: String,
+    width: usize,
+    height: usize,
+    steps: usize,
+    cfg: f64,
+    batch: usize,
+    precision: &'static str,
+    text_s: Summary,
+    denoise_s: Summary,
+    decode_s: Summary,
+    png_s: Summary,
+    jpeg_s: Summary,
+    total_s: Summary,
+    load_s: f64,
+    warmup: usize,
+    peak_mem_bytes: Option<u64>,
+    commit: &'static str,
+    date: String,
+    machine: Machine,
+}
+
+/// Seconds of one request; the files are encoded once in each format.
+struct Run {
+    stages: Timings,
+    png: f64,
+    jpeg: f64,
+}
+
+/// Measures what `args` ask for.
+pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
+    let config = EngineConfig::resolve(&args.engine)?;
+    at_least_one("--runs", args.runs)?;
+    let request = request(&args, config.t5_tokens);
+    let mut machine = Machine::look(config.device);
+    let loading = Instant::now();
+    let mut pipeline = engine::open(&config)?;
+    let load_s = loading.elapsed().as_secs_f64();
+    for _ in 0..args.warmup {
+        paint(&mut pipeline, &request)?;
+    }
+    let runs = (0..args.runs).map(|_| paint(&mut pipeline, &request)).collect::<anyhow::Result<Vec<_>>>()?;
+    machine.look_again();
+    let stage = |of: fn(&Run) -> f64| {
+        let samples = Samples::new(runs.iter().map(of).collect());
+        samples.map(|samples| samples.summary()).ok_or_else(|| anyhow::anyhow!("nothing was measured"))
+    };
+    let report = Report {
+        bench: "pipeline",
+        engine: "latentd",
+        gpu: machine.gpu(),
+        driver: machine.driver(),
+        model: pipeline.card().name.clone(),
+        width: args.width,
+        height: args.height,
+        steps: args.steps,
+        cfg: args.cfg,
+        batch: args.batch,
+        precision: config.dtype.name(),
+        text_s: stage(|run| run.stages.text)?,
+        denoise_s: stage(|run| run.stages.denoise)?,
+        decode_s: stage(|run| run.stages.decode)?,
+        png_s: stage(|run| run.png)?,
+        jpeg_s: stage(|run| run.jpeg)?,
+        total_s: stage(|run| run.stages.text + run.stages.denoise + run.stages.decode + run.png)?,
+        load_s,
+        warmup: args.warmup,
+        peak_mem_bytes: machine.peak_memory(),
+        commit: machine::commit(),
+        date: machine::date(),
+        machine,
+    };
+    publish(&report, &report.table(), &args.report)
+}
+
+fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
+    GenerateRequest {
+        prompt: args.prompt.clone(),
+        negative_prompt: String::new(),
+        width: args.width,
+        height: args.height,
+        steps: args.steps,
+        guidance: args.cfg,
+        seed: 0,
+        num_images: args.batch,
+        t5_tokens,
+    }
+}
+
+fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> anyhow::Result<Run> {
+    let made = pipeline.generate(request, &mut |_| Control::Continue).map_err(refusal)?;
+    let encode = |format| {
+        let started = Instant::now();
+        for one in &made.pictures {
+            picture::encode(one, format, &[])?;
+        }
+        anyhow::Ok(started.elapsed().as_secs_f64())
+    };
+    Ok(Run { stages: made.timings, png: encode(Format::Png)?, jpeg: encode(Format::Jpeg)? })
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let mut table = format!("latentd bench pipeline: {} in {}\n", self.model, self.precision);
+        table += &row("device", &self.machine.line());
+        let Self { width, height, steps, cfg, batch, .. } = self;
+        table += &row("work", &format!("{width}x{height}, {steps} steps, cfg {cfg}, batch {batch}"));
+        let stages = [
+            ("text", self.text_s),
+            ("denoise", self.denoise_s),
+            ("decode", self.decode_s),
+            ("png", self.png_s),
+            ("jpeg", self.jpeg_s),
+            ("total", self.total_s),
+        ];
+        for (name, Summary { median, min, max, n }) in stages {
+            let [median, min, max] = [median, min, max].map(short);
+            table += &row(name, &format!("{median:>8} s median, {min} to {max}, {n} runs"));
+        }
+        let memory =
+            self.peak_mem_bytes.map_or("unknown".into(), |bytes| format!("{} GB", short(bytes as f64 / 1e9)));
+        table += &row("memory", &format!("{memory} at most"));
+        table + &row("built from", self.commit)
+    }
+}

@@ -1,0 +1,216 @@
+//! `latentd bench` as a program: its JSON, its refusals, and a load on a real server.
+
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// What every engine's report has, in this order, and what latentd adds.
+const SHARED: [&str; 18] = [
+    "bench",
+    "engine",
+    "gpu",
+    "driver",
+    "model",
+    "width",
+    "height",
+    "steps",
+    "cfg",
+    "batch",
+    "precision",
+    "denoise_s",
+    "step_ms",
+    "tflops",
+    "gemm_peak_tflops",
+    "peak_mem_bytes",
+    "commit",
+    "date",
+];
+const OURS: [&str; 9] = [
+    "weights",
+    "parameters",
+    "text_tokens",
+    "tflop_per_run",
+    "load_s",
+    "warmup",
+    "runs_s",
+    "step_histogram",
+    "machine",
+];
+
+fn bench(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    command.arg("bench").args(arguments).stdin(Stdio::null()).output().expect("the program")
+}
+
+fn json_of(arguments: &[&str]) -> Value {
+    let output = bench(&[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
+}
+
+fn text(output: &Output) -> (String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+    (text(&output.stdout), text(&output.stderr))
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+fn sorted<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<_> = names.into_iter().collect();
+    names.sort_unstable();
+    names
+}
+
+const SMALL: [&str; 8] = ["--width", "64", "--height", "32", "--steps", "3", "--runs", "2"];
+
+#[test]
+fn denoise_reports_what_it_promises() {
+    let report = json_of(&[&["denoise"], &SMALL[..]].concat());
+    assert_eq!(sorted(keys(&report)), sorted(SHARED.into_iter().chain(OURS)));
+    assert_eq!(sorted(keys(&report["denoise_s"])), sorted(["median", "min", "max", "n"]));
+    for percentile in ["p50", "p99"] {
+        assert!(report["step_ms"][percentile].as_f64() > Some(0.0), "{report}");
+    }
+    let fixed = json!({ "bench": "denoise", "engine": "latentd", "model": "mini", "width": 64, "height": 32,
+        "steps": 3, "cfg": 4.5, "batch": 1, "precision": "f32", "text_tokens": 333, "gpu": null });
+    for (name, value) in fixed.as_object().expect("an object") {
+        assert_eq!(&report[name], value, "{name}");
+    }
+    assert_eq!(report["denoise_s"]["n"], 2);
+    assert_eq!(report["step_ms"]["n"], 6);
+    let (work, time) = (report["tflop_per_run"].as_f64(), report["denoise_s"]["median"].as_f64());
+    let rate = work.expect("a number") / time.expect("a number");
+    assert!((report["tflops"].as_f64().expect("a number") / rate - 1.0).abs() < 1e-9);
+    assert!(report["gemm_peak_tflops"].as_f64() > Some(0.0));
+    assert!(report["date"].as_str().is_some_and(|date| date.len() == 10));
+}
+
+#[test]
+fn denoise_prints_a_table_and_writes_a_file() {
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("run.json");
+    let path = file.to_str().expect("text");
+    let output = bench(&[&["denoise", "--json", path], &SMALL[..]].concat());
+    let (table, complaints) = text(&output);
+    assert!(output.status.success(), "{complaints}");
+    for word in ["mini in f32", "64x32, 3 steps", "TFLOP/s", "p99", "memory", "% of"] {
+        assert!(table.contains(word), "{word}: {table}");
+    }
+    let written: Value = serde_json::from_slice(&std::fs::read(&file).expect("a file")).expect("JSON");
+    assert_eq!(written["bench"], "denoise");
+}
+
+/// Real widths without real weights; two blocks, so that it fits into a test.
+#[test]
+fn denoise_needs_no_files() {
+    let synthetic = ["denoise", "--synthetic", "medium", "--blocks", "1", "--precision", "f32"];
+    let report = json_of(&[&synthetic, &SMALL[..]].concat());
+    assert_eq!(
+        (&report["model"], &report["weights"]),
+        (&json!("sd3.5-medium (1 blocks)"), &json!("synthetic"))
+    );
+    assert!(report["parameters"].as_u64() > Some(200_000_000), "{report}");
+}
+
+#[test]
+fn pipeline_times_every_stage() {
+    let report = json_of(&[&["pipeline"], &SMALL[..]].concat());
+    for stage in ["text_s", "denoise_s", "decode_s", "png_s", "jpeg_s", "total_s"] {
+        assert!(report[stage]["median"].as_f64() > Some(0.0), "{stage}: {report}");
+        assert_eq!(report[stage]["n"], 2, "{stage}");
+    }
+}
+
+#[test]
+fn wrong_flags_are_refused_as_everywhere() {
+    let refusals: [(&[&str], &str); 9] = [
+        (&["denoise", "--width", "65"], "multiple of 16"),
+        (&["denoise", "--runs", "0"], "--runs 0"),
+        (&["denoise", "--steps", "0"], "steps"),
+        (&["denoise", "--precision", "int3"], "int3"),
+        (&["denoise", "--synthetic", "sd9"], "--synthetic sd9"),
+        (&["denoise", "--synthetic", "large", "--blocks", "39"], "1 to 38"),
+        (&["load", "--url", "ftp://x"], "--url ftp://x"),
+        (&["load", "--input", "[1]"], "--input"),
+        (&["load", "--rate", "0"], "--rate 0"),
+    ];
+    for (arguments, word) in refusals {
+        let output = bench(arguments);
+        let (_, complaint) = text(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {complaint}");
+        assert!(complaint.contains(word), "{arguments:?}: {complaint}");
+    }
+}
+
+/// A running `latentd serve` on the built-in model.
+struct Server {
+    child: Child,
+    url: String,
+    _directory: TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let directory = TempDir::new().expect("a directory");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_latentd"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
+            .arg(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let first = lines.next().expect("a line").expect("text");
+        let url = format!("http://{}", first.split("http://").nth(1).expect("a URL"));
+        // What it prints later goes nowhere, but must not find the pipe closed.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url, _directory: directory }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn load_runs_against_a_real_server() {
+    let server = Server::start();
+    let input = r#"{"prompt":"a fox","image_size":{"width":32,"height":16},"num_inference_steps":1}"#;
+    let load = |more: &[&str]| {
+        json_of(&[&["load", "--url", &server.url, "--input", input, "--poll-ms", "20"], more].concat())
+    };
+
+    let closed = load(&["--clients", "3", "--requests", "12"]);
+    assert_eq!((&closed["loop"], &closed["errors"]), (&json!("closed"), &json!({})), "{closed}");
+    for latency in ["submit_ms", "total_ms"] {
+        assert_eq!(closed[latency]["n"], 12, "{closed}");
+        assert!(closed[latency]["p50"].as_f64() <= closed[latency]["max"].as_f64());
+    }
+    assert!(closed["submit_ms"]["p50"].as_f64() < closed["total_ms"]["p50"].as_f64(), "{closed}");
+
+    let open = load(&["--rate", "20", "--duration", "0.5", "--submit-only"]);
+    assert_eq!(
+        (&open["loop"], &open["requests"], &open["total_ms"]),
+        (&json!("open"), &json!(10), &json!(null))
+    );
+    assert_eq!(open["submit_ms"]["n"], 10, "{open}");
+
+    // An input that the model refuses is accepted, as on fal, and fails.
+    let refused = bench(&["load", "--url", &server.url, "--input", "{}", "--requests", "2", "--json"]);
+    let report: Value = serde_json::from_slice(&refused.stdout).expect("JSON");
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(report["errors"].as_object().expect("an object").values().collect::<Vec<_>>(), [&json!(2)]);
+}
+
+#[test]
+fn load_without_a_server_says_so() {
+    let output = bench(&["load", "--url", "http://127.0.0.1:9", "--requests", "1"]);
+    let (_, complaint) = text(&output);
+    assert_eq!((output.status.code(), complaint.contains("no connection")), (Some(1), true), "{complaint}");
+}
