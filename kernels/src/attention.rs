@@ -16,6 +16,10 @@ use rayon::prelude::*;
 ///
 /// `qkv`: `[B, L, 3, H, Dh]` f32|bf16, contiguous. Returns `[B, L, H * Dh]`.
 pub fn attention(qkv: &Tensor) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if qkv.device().is_cuda() {
+        return crate::cuda::attention::attention(qkv);
+    }
     match qkv.dims() {
         &[_, _, 3, _, dh] if dh > 0 => qkv.apply_op1_no_bwd(&Attention),
         dims => bail!("attention: expected qkv [B, L, 3, H, Dh], got {dims:?}"),

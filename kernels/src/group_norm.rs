@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 /// `act((x - mean) / sqrt(variance + eps) * w + b)`, mean and variance over each group of channels.
 ///
-/// - `x`: `[B, C, H, W]` f32|bf16, contiguous
+/// - `x`: `[B, C, H, W]` f32|bf16, contiguous; on a GPU channels-last, as the result is (any other is copied)
 /// - `w`, `b`: `[C]` of x's type
 /// - `groups` divides C; `act` is [`Activation::None`] or [`Activation::Silu`]
 ///
@@ -42,6 +42,10 @@ pub fn group_norm(
         Activation::Silu => true,
         other => bail!("group_norm: activation {other:?} is not fused, expected None or Silu"),
     };
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return crate::cuda::group_norm::group_norm(x, w, b, groups, eps, act);
+    }
     x.apply_op3_no_bwd(w, b, &GroupNorm { groups, eps, silu })
 }
 

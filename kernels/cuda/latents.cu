@@ -1,0 +1,150 @@
+// The ends of a denoising step: latents to tokens, and predicted tokens back into the latents.
+//
+//   patchify       out[k N + n, (i, j), (c, r, s)] = x[n, c, i p + r, j p + s]       for every copy k
+//   guided_step    v = u + g (c - u), or the prediction itself;   x += delta v       [N, C, H, W] f32
+//                  where u and c are the tokens (i, j), elements (r, s, c) of rows n and N + n of the prediction
+//   add_positions  x[b, l, d] += positions[l, d]
+//
+// Latents are f32, tokens T, f32 or bf16. Guidance g, delta and the step's number lie in device memory, because the
+// launches are recorded once and replayed for every step.
+//
+// Bytes at 1024 x 1024 (N = 1, C = 16, H = W = 128, p = 2, bf16): patchify 1 MB in, 1 MB out for two copies; guided_step
+// 1 MB of prediction, 2 MB of latents; add_positions [2, 4096, 2432] 100 MB. Latents and tokens come from and stay in the
+// L2 cache, so the first two last as long as a launch, about 3 us; the third takes 30 us at an H100's 3.35 TB/s.
+#include "common.cuh"
+
+namespace {
+
+__device__ __forceinline__ uint32_t thread() { return blockIdx.x * blockDim.x + threadIdx.x; }
+
+struct Picture {
+  uint32_t count, channels, height, width, patch;
+};
+
+// A thread writes N neighbouring elements of one token, to every copy: stores are whole lines, and the reads, p floats
+// long, hit the cache that the neighbouring tokens have filled.
+template <typename T, int N>
+__device__ __forceinline__ void patchify_by(const float* x, T* out, Picture of, uint32_t copies) {
+  const uint32_t patch = of.patch, columns = of.width / patch, length = of.height / patch * columns;
+  const uint32_t elements = of.channels * patch * patch, vectors = elements / N;
+  const uint32_t tokens = of.count * length;
+  if (thread() >= tokens * vectors) return;
+  const uint32_t token = thread() / vectors, element = thread() % vectors * N;
+  const uint32_t picture = token / length, row = token % length / columns, column = token % columns;
+  uint32_t channel = element / (patch * patch), r = element / patch % patch, s = element % patch;
+  const uint64_t plane = static_cast<uint64_t>(of.height) * of.width;
+  const float* from = x + (picture * static_cast<uint64_t>(of.channels) + channel) * plane +
+                      static_cast<uint64_t>(row) * patch * of.width + column * patch;
+  float values[N];
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    values[i] = from[static_cast<uint64_t>(r) * of.width + s];
+    if (++s == patch) {
+      s = 0;
+      if (++r == patch) {
+        r = 0;
+        if (++channel < of.channels) from += plane;
+      }
+    }
+  }
+  for (uint32_t copy = 0; copy < copies; copy++) {
+    store(out + (static_cast<uint64_t>(copy) * tokens + token) * elements + element, values);
+  }
+}
+
+// A thread takes N channels of one pixel, one vector of the prediction; neighbouring threads take neighbouring pixels of
+// a row, so each of the N latents planes is read and written in whole lines.
+template <typename T, int N>
+__device__ __forceinline__ void guided_step_by(float* x, const T* prediction, const float* settings,
+                                               uint32_t* first_bad, Picture of, bool guided) {
+  const uint32_t patch = of.patch, columns = of.width / patch, length = of.height / patch * columns;
+  const uint32_t area = of.height * of.width, groups = of.channels / N;
+  if (thread() >= of.count * groups * area) return;
+  const uint32_t picture = thread() / area / groups, channel = thread() / area % groups * N;
+  const uint32_t pixel = thread() % area, row = pixel / of.width, column = pixel % of.width;
+  const uint32_t token = row / patch * columns + column / patch;
+  const uint32_t element = (row % patch * patch + column % patch) * of.channels + channel;
+  const uint64_t elements = static_cast<uint64_t>(patch) * patch * of.channels;
+  const T* from = prediction + (picture * static_cast<uint64_t>(length) + token) * elements + element;
+  const float guidance = settings[0], delta = settings[1];
+
+  float v[N];
+  load(from, v);
+  if (guided) {
+    float with[N];
+    load(from + of.count * static_cast<uint64_t>(length) * elements, with);
+#pragma unroll
+    for (int i = 0; i < N; i++) v[i] += guidance * (with[i] - v[i]);
+  }
+  float* to = x + (picture * static_cast<uint64_t>(of.channels) + channel) * area + pixel;
+  bool bad = false;
+#pragma unroll
+  for (int i = 0; i < N; i++) v[i] = to[i * static_cast<uint64_t>(area)] + delta * v[i];
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    to[i * static_cast<uint64_t>(area)] = v[i];
+    bad |= !isfinite(v[i]);
+  }
+  if (bad) atomicMin(first_bad, static_cast<uint32_t>(settings[2]));
+}
+
+// A thread keeps one vector of the positions and adds it to every picture.
+template <typename T, int N>
+__device__ __forceinline__ void add_positions_by(T* x, const T* positions, uint32_t batch, uint32_t rows, uint32_t width,
+                                                 int64_t batch_stride, int64_t row_stride, int64_t positions_stride) {
+  const uint32_t vectors = width / N;
+  if (thread() >= rows * vectors) return;
+  const uint32_t row = thread() / vectors, column = thread() % vectors * N;
+  float position[N], v[N];
+  load(positions + row * positions_stride + column, position);
+  T* at = x + row * row_stride + column;
+  for (uint32_t b = 0; b < batch; b++, at += batch_stride) {
+    load(at, v);
+#pragma unroll
+    for (int i = 0; i < N; i++) v[i] += position[i];
+    store(at, v);
+  }
+}
+
+}  // namespace
+
+#define KERNELS(T, dtype)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(256)                                                                    \
+      patchify_##dtype(const float* __restrict__ x /* [count, channels, height, width] */,                             \
+                       T* __restrict__ out /* [copies, count, length, channels * patch * patch] */, uint32_t count,    \
+                       uint32_t channels, uint32_t height, uint32_t width, uint32_t patch, uint32_t copies,            \
+                       uint32_t vector) {                                                                              \
+    const Picture of{count, channels, height, width, patch};                                                           \
+    if (vector > 1) {                                                                                                  \
+      patchify_by<T, 16 / sizeof(T)>(x, out, of, copies);                                                              \
+    } else {                                                                                                           \
+      patchify_by<T, 1>(x, out, of, copies);                                                                           \
+    }                                                                                                                  \
+  }                                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(256)                                                                    \
+      guided_step_##dtype(float* __restrict__ x /* [count, channels, height, width] */,                                \
+                          const T* __restrict__ prediction /* [count or 2 count, length, patch * patch * channels] */, \
+                          const float* __restrict__ settings /* guidance, delta, step */,                              \
+                          uint32_t* __restrict__ first_bad /* [1] */, uint32_t count, uint32_t channels,               \
+                          uint32_t height, uint32_t width, uint32_t patch, uint32_t guided, uint32_t vector) {         \
+    const Picture of{count, channels, height, width, patch};                                                           \
+    if (vector > 1) {                                                                                                  \
+      guided_step_by<T, 16 / sizeof(T)>(x, prediction, settings, first_bad, of, guided != 0);                          \
+    } else {                                                                                                           \
+      guided_step_by<T, 1>(x, prediction, settings, first_bad, of, guided != 0);                                       \
+    }                                                                                                                  \
+  }                                                                                                                    \
+  extern "C" __global__ void __launch_bounds__(256)                                                                    \
+      add_positions_##dtype(T* __restrict__ x /* [batch, rows, width] */,                                              \
+                            const T* __restrict__ positions /* [rows, width] */, uint32_t batch, uint32_t rows,        \
+                            uint32_t width, int64_t batch_stride, int64_t row_stride, int64_t positions_stride,        \
+                            uint32_t vector) {                                                                         \
+    if (vector > 1) {                                                                                                  \
+      add_positions_by<T, 16 / sizeof(T)>(x, positions, batch, rows, width, batch_stride, row_stride,                  \
+                                          positions_stride);                                                           \
+    } else {                                                                                                           \
+      add_positions_by<T, 1>(x, positions, batch, rows, width, batch_stride, row_stride, positions_stride);            \
+    }                                                                                                                  \
+  }
+KERNELS(float, f32)
+KERNELS(bf16, bf16)

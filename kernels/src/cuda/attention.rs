@@ -1,0 +1,209 @@
+//! Attention on GPUs: the choice between tensor-core kernels and the portable one.
+
+use super::operand::{Input, Output, gpu, size};
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, LaunchConfig, PushKernelArg};
+use candle_core::{DType, Result, Tensor, bail};
+use std::ffi::{c_int, c_void};
+
+/// Queries of a block and threads, as in `cuda/attention.cu`.
+const BLOCK_QUERIES: usize = 64;
+const THREADS: u32 = 256;
+
+/// `softmax(q k^T / sqrt(Dh)) v` for each head, every token attending to all; f32 sums in every case.
+///
+/// `qkv`: `[B, L, 3, H, Dh]` f32|bf16, contiguous. Returns `[B, L, H * Dh]`.
+///
+/// # Errors
+/// The shape, layout or type is another, or f32 heads are wider than 512.
+pub fn attention(qkv: &Tensor) -> Result<Tensor> {
+    let of = Heads::new(qkv)?;
+    let gpu = gpu("attention", qkv)?;
+    let aligned = Input::new("attention", qkv).pointer()?.is_multiple_of(16);
+    let tensor_cores =
+        qkv.dtype() == DType::BF16 && gpu.has_tensor_cores() && aligned && of.fits_tensor_cores();
+    match of.head_dim {
+        64 if tensor_cores && gpu.capability.0 == 9 => of.tensor_cores(qkv, sm90),
+        dim if tensor_cores && dim % 8 == 0 => of.tensor_cores(qkv, sm80),
+        _ => portable(qkv),
+    }
+}
+
+/// [`attention`] without tensor cores, on every card.
+///
+/// # Errors
+/// The shape, layout or type is another, or heads are wider than 512.
+#[expect(unsafe_code, reason = "a kernel launch")]
+pub fn portable(qkv: &Tensor) -> Result<Tensor> {
+    let of = Heads::new(qkv)?;
+    let gpu = gpu("attention", qkv)?;
+    let Some(most) = [64, 128, 256, 512].into_iter().find(|&most| of.head_dim <= most) else {
+        bail!("attention: heads of {} elements, expected at most 512", of.head_dim)
+    };
+    let input = Input::new("attention", qkv);
+    let function = gpu.kernel(&format!("attention_{most}"), input.dtype)?;
+    let from = input.contiguous()?;
+    let out = Output::new(&gpu, input.dtype, of.output())?;
+    let (length, heads) = (size("attention", of.length)?, size("attention", of.heads)?);
+    let (head_dim, scale) = (size("attention", of.head_dim)?, of.scale());
+    let blocks = size("attention", of.length.div_ceil(BLOCK_QUERIES) * of.heads * of.batch)?;
+    if blocks > 0 {
+        let mut launch = gpu.stream.launch_builder(&function);
+        launch.arg(&from).arg(&out.pointer).arg(&length).arg(&heads).arg(&head_dim).arg(&scale);
+        let config =
+            LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
+        // SAFETY: (const T*, T*, u32, u32, u32, f32); qkv and out have the sizes given, one block for each 64 queries of
+        // a head.
+        unsafe { launch.launch(config) }.w()?;
+    }
+    Ok(out.tensor())
+}
+
+/// `[batch, length, 3, heads, head_dim]`
+#[derive(Clone, Copy)]
+struct Heads {
+    batch: usize,
+    length: usize,
+    heads: usize,
+    head_dim: usize,
+}
+
+/// A call of one of the C functions.
+struct Call {
+    qkv: *const c_void,
+    out: *mut c_void,
+    sizes: [c_int; 4],
+    scale: f32,
+    stream: *mut c_void,
+}
+
+/// Asks how many bytes of workspace a call needs (without one), or makes it.
+type Kernel = fn(&Call, Option<(u64, usize)>) -> Result<usize>;
+
+impl Heads {
+    fn new(qkv: &Tensor) -> Result<Self> {
+        match qkv.dims() {
+            &[batch, length, 3, heads, head_dim] if head_dim > 0 => {
+                Ok(Self { batch, length, heads, head_dim })
+            }
+            dims => bail!("attention: expected qkv [B, L, 3, H, Dh], got {dims:?}"),
+        }
+    }
+
+    fn output(&self) -> (usize, usize, usize) {
+        (self.batch, self.length, self.heads * self.head_dim)
+    }
+
+    fn scale(&self) -> f32 {
+        (1.0 / (self.head_dim as f64).sqrt()) as f32
+    }
+
+    /// They keep offsets in 32 bits and count heads and batches along sides of the grid that end at 65535.
+    fn fits_tensor_cores(&self) -> bool {
+        let elements = self.batch * self.length * 3 * self.heads * self.head_dim;
+        elements <= i32::MAX as usize && self.batch <= 65535 && self.heads <= 65535
+    }
+
+    fn tensor_cores(&self, qkv: &Tensor, kernel: Kernel) -> Result<Tensor> {
+        let gpu = gpu("attention", qkv)?;
+        let input = Input::new("attention", qkv);
+        let out = Output::new(&gpu, input.dtype, self.output())?;
+        let sizes = [self.batch, self.length, self.heads, self.head_dim];
+        let call = Call {
+            qkv: input.contiguous()? as *const c_void,
+            out: out.pointer as *mut c_void,
+            sizes: sizes.map(|size| size as c_int),
+            scale: self.scale(),
+            stream: raw(&gpu.stream),
+        };
+        let bytes = kernel(&call, None)?;
+        let workspace = Output::new(&gpu, DType::U8, bytes.max(1))?;
+        gpu.stream.context().bind_to_thread().w()?;
+        kernel(&call, Some((workspace.pointer, bytes)))?;
+        Ok(out.tensor())
+    }
+}
+
+fn raw(stream: &CudaStream) -> *mut c_void {
+    stream.cu_stream().cast()
+}
+
+#[expect(unsafe_code, reason = "C functions of cuda/cutlass")]
+fn sm90(call: &Call, workspace: Option<(u64, usize)>) -> Result<usize> {
+    let [batch, length, heads, _] = call.sizes;
+    let Some((at, bytes)) = workspace else {
+        // SAFETY: arithmetic on its arguments.
+        return Ok(unsafe { latentd_attention_sm90_workspace(batch, length, heads) });
+    };
+    // SAFETY: qkv and out are device memory of the sizes given and the workspace has the bytes asked for; all live in
+    // the stream's order.
+    checked(unsafe {
+        let (at, stream) = (at as *mut c_void, call.stream);
+        latentd_attention_sm90_bf16(call.qkv, call.out, batch, length, heads, call.scale, at, bytes, stream)
+    })?;
+    Ok(bytes)
+}
+
+#[expect(unsafe_code, reason = "C functions of cuda/cutlass")]
+fn sm80(call: &Call, workspace: Option<(u64, usize)>) -> Result<usize> {
+    let [batch, length, heads, dim] = call.sizes;
+    let Some((at, bytes)) = workspace else {
+        // SAFETY: arithmetic on its arguments.
+        return Ok(unsafe { latentd_attention_sm80_workspace(batch, length, heads, dim) });
+    };
+    // SAFETY: as in `sm90`.
+    checked(unsafe {
+        let (at, stream) = (at as *mut c_void, call.stream);
+        latentd_attention_sm80_bf16(
+            call.qkv, call.out, batch, length, heads, dim, call.scale, at, bytes, stream,
+        )
+    })?;
+    Ok(bytes)
+}
+
+/// The codes of `cuda/cutlass/common.cuh` in words.
+fn checked(code: c_int) -> Result<()> {
+    let words = match code {
+        0 => return Ok(()),
+        1 => "qkv or the output is not aligned to 16 bytes",
+        2 => "a size is not supported",
+        3 => "the workspace is too small or not aligned",
+        4 => "the scale is not a positive number",
+        5 => "the driver refused a tensor map",
+        1000.. => bail!("attention: the CUDA runtime failed with error {}", code - 1000),
+        other => bail!("attention: unknown code {other}"),
+    };
+    bail!("attention: {words}")
+}
+
+#[expect(unsafe_code, reason = "C functions of cuda/cutlass")]
+unsafe extern "C" {
+    fn latentd_attention_sm90_workspace(batch: c_int, length: c_int, heads: c_int) -> usize;
+
+    fn latentd_attention_sm90_bf16(
+        qkv: *const c_void,
+        out: *mut c_void,
+        batch: c_int,
+        length: c_int,
+        heads: c_int,
+        scale: f32,
+        workspace: *mut c_void,
+        workspace_bytes: usize,
+        stream: *mut c_void,
+    ) -> c_int;
+
+    fn latentd_attention_sm80_workspace(batch: c_int, length: c_int, heads: c_int, head_dim: c_int) -> usize;
+
+    fn latentd_attention_sm80_bf16(
+        qkv: *const c_void,
+        out: *mut c_void,
+        batch: c_int,
+        length: c_int,
+        heads: c_int,
+        head_dim: c_int,
+        scale: f32,
+        workspace: *mut c_void,
+        workspace_bytes: usize,
+        stream: *mut c_void,
+    ) -> c_int;
+}
