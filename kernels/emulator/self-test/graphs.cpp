@@ -1,0 +1,110 @@
+// Tests of graphs: capturing runs nothing, replaying runs everything, and what may not be captured is refused.
+#include <cmath>
+
+#include "support.h"
+
+namespace {
+
+void begin() { EXPECT_OK(cuStreamBeginCapture(test_stream(), CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)); }
+
+CUgraphExec end(unsigned long long flags) {
+  CUgraph graph = nullptr;
+  CUgraphExec executable = nullptr;
+  EXPECT_OK(cuStreamEndCapture(test_stream(), &graph));
+  EXPECT_OK(cuGraphInstantiate(&executable, graph, flags));
+  EXPECT_OK(cuGraphDestroy(graph));
+  return executable;
+}
+
+// y = 2 (2 x + 1) + 3 through memory that the graph allocates and frees.
+void replays_with_memory_of_its_own() {
+  const CUdeviceptr x = upload(std::vector<float>{1, 2}), y = upload(std::vector<float>{0, 0});
+  CUdeviceptr between = 0;
+  begin();
+  EXPECT_OK(cuMemAllocAsync(&between, 8, test_stream()));
+  float add = 1;
+  EXPECT_OK(launch("self_test_affine", 1, 32, 0, x, between, add, 2));
+  add = 3;
+  EXPECT_OK(launch("self_test_affine", 1, 32, 0, between, y, add, 2));
+  EXPECT_OK(cuMemFreeAsync(between, test_stream()));
+  const CUgraphExec executable = end(0);
+  EXPECT(download<float>(y, 2)[0] == 0);
+  EXPECT_OK(cuGraphLaunch(executable, test_stream()));
+  EXPECT((download<float>(y, 2) == std::vector<float>{9, 13}));
+  const float more[2] = {2, 3};
+  EXPECT_OK(cuMemcpyHtoD(x, more, 8));
+  EXPECT_OK(cuGraphLaunch(executable, test_stream()));
+  EXPECT((download<float>(y, 2) == std::vector<float>{13, 17}));
+  EXPECT_OK(cuGraphExecDestroy(executable));
+}
+
+// Memory that a graph leaves allocated holds its results until the next launch, which must be told to free it.
+void keeps_memory_until_the_next_launch(unsigned long long flags, CUresult second_launch) {
+  const CUdeviceptr x = upload(std::vector<float>{1, 2});
+  CUdeviceptr y = 0;
+  begin();
+  EXPECT_OK(cuMemAllocAsync(&y, 12, test_stream()));
+  EXPECT_OK(launch("self_test_affine", 1, 32, 0, x, y, 1.0f, 2));
+  const CUgraphExec executable = end(flags);
+  EXPECT_OK(cuGraphLaunch(executable, test_stream()));
+  EXPECT(download<float>(y, 2)[1] == 5);
+  // The third element is never written: every replay finds it fresh.
+  const float one = 1;
+  EXPECT_OK(cuMemcpyHtoD(y + 8, &one, 4));
+  EXPECT(cuGraphLaunch(executable, test_stream()) == second_launch);
+  if (second_launch == CUDA_SUCCESS) EXPECT(std::isnan(download<float>(y, 3)[2]));
+  EXPECT_OK(cuMemFreeAsync(y, test_stream()));
+  EXPECT_OK(cuGraphLaunch(executable, test_stream()));
+}
+
+// A copy from the host reads its source when the graph is launched.
+void copies_what_is_there_at_the_launch() {
+  const CUdeviceptr x = upload(std::vector<float>{0});
+  float source = 1;
+  begin();
+  EXPECT_OK(cuMemcpyHtoDAsync(x, &source, 4, test_stream()));
+  const CUgraphExec executable = end(0);
+  source = 2;
+  EXPECT_OK(cuGraphLaunch(executable, test_stream()));
+  EXPECT(download<float>(x, 1)[0] == 2);
+}
+
+void refuses(CUresult expected, const std::function<CUresult()>& call) {
+  begin();
+  EXPECT(call() == expected);
+  CUstreamCaptureStatus status;
+  EXPECT_OK(cuStreamIsCapturing(test_stream(), &status));
+  EXPECT(status == CU_STREAM_CAPTURE_STATUS_INVALIDATED);
+  CUgraph graph;
+  EXPECT(cuStreamEndCapture(test_stream(), &graph) == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+}
+
+void refuses_memory_from_outside() {
+  CUdeviceptr outside = 0;
+  EXPECT_OK(cuMemAllocAsync(&outside, 8, test_stream()));
+  begin();
+  EXPECT(cuMemFreeAsync(outside, test_stream()) == CUDA_ERROR_INVALID_VALUE);
+  end(0);
+  EXPECT_OK(cuMemFreeAsync(outside, test_stream()));
+}
+
+}  // namespace
+
+void test_graphs() {
+  replays_with_memory_of_its_own();
+  keeps_memory_until_the_next_launch(0, CUDA_ERROR_INVALID_VALUE);
+  keeps_memory_until_the_next_launch(CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH, CUDA_SUCCESS);
+  copies_what_is_there_at_the_launch();
+  refuses_memory_from_outside();
+  CUdeviceptr address = 0;
+  float value = 0;
+  refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [] { return cuStreamSynchronize(test_stream()); });
+  refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [&] { return cuMemAlloc(&address, 16); });
+  refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [&] { return cuMemcpyDtoH(&value, 0, 4); });
+  refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [] { return cuCtxSynchronize(); });
+  // An event from before the capture cannot be waited for in it.
+  CUevent event;
+  EXPECT_OK(cuEventCreate(&event, 0));
+  EXPECT_OK(cuEventRecord(event, test_stream()));
+  refuses(CUDA_ERROR_STREAM_CAPTURE_ISOLATION, [&] { return cuStreamWaitEvent(test_stream(), event, 0); });
+}

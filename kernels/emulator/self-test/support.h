@@ -1,0 +1,57 @@
+// What the emulator's tests share: expectations, a device with a stream, and tests that must abort.
+#pragma once
+#include <cuda.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <vector>
+
+#define EXPECT(condition)                                                             \
+  do {                                                                                \
+    if (!(condition)) {                                                               \
+      std::fprintf(stderr, "%s:%d: expected %s\n", __FILE__, __LINE__, #condition);   \
+      std::exit(1);                                                                   \
+    }                                                                                 \
+  } while (false)
+#define EXPECT_OK(call) EXPECT((call) == 0)
+
+// The stream that all tests use; it does not wait for the legacy stream.
+CUstream test_stream();
+
+CUfunction kernel(const char* name);
+
+// Launches with the addresses of the given arguments.
+template <typename... Arguments>
+CUresult launch(const char* name, unsigned grid, unsigned block, unsigned shared_bytes, Arguments... arguments) {
+  void* pointers[] = {static_cast<void*>(&arguments)..., nullptr};
+  return cuLaunchKernel(kernel(name), grid, 1, 1, block, 1, 1, shared_bytes, test_stream(), pointers, nullptr);
+}
+
+// Device memory that holds a copy of these values; tests never free it.
+template <typename T>
+CUdeviceptr upload(const std::vector<T>& values) {
+  CUdeviceptr address = 0;
+  EXPECT_OK(cuMemAlloc(&address, values.size() * sizeof(T)));
+  EXPECT_OK(cuMemcpyHtoD(address, values.data(), values.size() * sizeof(T)));
+  return address;
+}
+
+template <typename T>
+std::vector<T> download(CUdeviceptr address, std::size_t count) {
+  std::vector<T> values(count);
+  EXPECT_OK(cuMemcpyDtoH(values.data(), address, count * sizeof(T)));
+  return values;
+}
+
+// Runs `body` in a process of its own, which must abort and say `message`.
+void expect_abort(const char* message, const std::function<void()>& body);
+
+// Numbers between -1 and 1, the same ones every time.
+std::vector<float> numbers(std::size_t count, unsigned seed);
+
+void test_blocks();
+void test_memory();
+void test_graphs();
+void test_products();
