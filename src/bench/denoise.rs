@@ -13,6 +13,9 @@ use std::time::Instant;
 /// Tokens of the two CLIP encoders, which share their places.
 const CLIP_TOKENS: usize = 77;
 
+/// Fewer steps than this make no histogram.
+const WORTH_DRAWING: usize = 20;
+
 /// The JSON of a run; `benches/peers/diffusers.py` writes the same keys.
 #[derive(Debug, Serialize)]
 struct Report {
@@ -114,6 +117,8 @@ fn report(
     let (totals, steps) =
         (Samples::new(runs_s.clone()).ok_or_else(empty)?, Samples::new(steps).ok_or_else(empty)?);
     let denoise_s = totals.summary();
+    // Before the products for the peak take memory of their own.
+    let peak_mem_bytes = machine.peak_memory();
     let tflop_per_run = bench.flops(&spec) / 1e12;
     Ok(Report {
         bench: "denoise",
@@ -131,7 +136,7 @@ fn report(
         step_ms: steps.percentiles(),
         tflops: tflop_per_run / denoise_s.median,
         gemm_peak_tflops: bench.gemm_peak()?,
-        peak_mem_bytes: machine.peak_memory(),
+        peak_mem_bytes,
         commit: machine::commit(),
         date: machine::date(),
         weights: if synthetic { "synthetic" } else { "files" },
@@ -194,8 +199,11 @@ impl Report {
             self.peak_mem_bytes.map_or("unknown".into(), |bytes| format!("{} GB", short(bytes as f64 / 1e9)));
         table += &row("memory", &format!("{memory} at most"));
         table += &row("built from", self.commit);
-        table += "\n  milliseconds of a step\n";
-        table + &draw(&self.step_histogram, "ms")
+        if steps.n >= WORTH_DRAWING {
+            table += "\n  milliseconds of a step\n";
+            table += &draw(&self.step_histogram, "ms");
+        }
+        table
     }
 }
 

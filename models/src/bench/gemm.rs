@@ -22,12 +22,16 @@ pub(super) fn peak(target: &Target) -> Result<f64> {
     let shapes = if target.device.is_cpu() { ON_THE_CPU } else { ON_A_GPU };
     let mut best = 0f64;
     for &(rows, inputs, outputs) in shapes {
-        let x = crate::random::weight("x", &[rows, inputs], &target.device, target.dtype)?;
         let weights = Weights::random("gemm", target)?;
-        let linear = Linear::load_no_bias(&weights.root(), inputs, outputs)?;
-        let weight = weights.root().tensor("weight", &[outputs, inputs])?.t()?;
+        let scope = weights.root();
+        let linear = Linear::load_no_bias(&scope, inputs, outputs)?.quantised()?;
+        let x = scope.tensor("x", &[1, rows, inputs])?;
+        // The op before a product leaves its input in the precision of the product.
+        let modulation = scope.tensor("modulation", &[1, 2, inputs])?;
+        let hidden = target.ops.layer_norm_modulate(&x, &modulation, (0, 1))?;
+        let (x, weight) = (x.squeeze(0)?, scope.tensor("weight", &[outputs, inputs])?.t()?);
         let operations = 2.0 * rows as f64 * inputs as f64 * outputs as f64;
-        let by_layer = rate(target, || linear.forward(&x))?;
+        let by_layer = rate(target, || linear.forward_hidden(&hidden))?;
         // candle has no product in bf16 on the CPU.
         let by_candle = rate(target, || x.matmul(&weight)).unwrap_or(0.0);
         best = best.max(operations * by_layer.max(by_candle) / 1e12);
