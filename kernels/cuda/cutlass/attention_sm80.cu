@@ -1,8 +1,10 @@
 // Softmax attention over all keys for every GPU since Ampere: bf16, any head dimension that 8 divides.
 //
-// The kernel is CUTLASS's (examples/41_fused_multi_head_attention, the memory-efficient attention of xFormers);
-// this file chooses its shapes and gives it our layout.
+// Head dimension 64, which is where the time goes, has a kernel of our own (flash_sm80.cuh). The others are CUTLASS's
+// (examples/41_fused_multi_head_attention, the memory-efficient attention of xFormers), which is slower: it multiplies
+// by Turing's half as long instruction and passes the probabilities through shared memory.
 #include "common.cuh"
+#include "flash_sm80.cuh"
 
 #include "kernel_forward.h"
 
@@ -12,21 +14,31 @@ namespace latentd::attention_sm80 {
 
 using Element = cutlass::bfloat16_t;
 
-/// Queries and keys of a block, and the widest head it takes, as xFormers chooses them for sm_80. 4 warps of
-/// 32x32 scores for the narrow one, 8 for the others.
-template <int queries, int keys, int widest>
-using Attention = AttentionKernel<Element, cutlass::arch::Sm80, /*aligned*/ true, queries, keys, widest,
+/// Queries and keys of a block, and the widest head it takes, as xFormers chooses them for sm_80: 8 warps of 32x32
+/// scores.
+template <int widest>
+using Attention = AttentionKernel<Element, cutlass::arch::Sm80, /*aligned*/ true, 64, 128, widest,
                                   /*dropout*/ false, /*bias*/ false>;
-using Narrow = Attention<64, 64, 64>;
-using Medium = Attention<64, 128, 128>;
+using Narrow = Attention<128>;
 /// Walks over the head dimension in pieces; the output between two blocks of keys is f32 in the workspace.
-using Wide = Attention<64, 128, 65536>;
-static_assert(!Narrow::kNeedsOutputAccumulatorBuffer && !Medium::kNeedsOutputAccumulatorBuffer);
-static_assert(Wide::kNeedsOutputAccumulatorBuffer);
-// sm_86 and sm_89 have 99 KiB of shared memory for a block.
-template <typename Kernel>
-constexpr bool fits_everywhere = sizeof(typename Kernel::SharedStorage) <= 99 << 10;
-static_assert(fits_everywhere<Narrow> && fits_everywhere<Medium> && fits_everywhere<Wide>);
+using Wide = Attention<65536>;
+static_assert(!Narrow::kNeedsOutputAccumulatorBuffer && Wide::kNeedsOutputAccumulatorBuffer);
+// sm_86 and sm_89 have 99 KiB of shared memory for a block, 100 for a multiprocessor.
+static_assert(sizeof(Narrow::SharedStorage) <= 99 << 10 && sizeof(Wide::SharedStorage) <= 99 << 10);
+static_assert(2 * (sizeof(flash::Shared) + 1024) <= 100 << 10);
+
+/// Two blocks on a multiprocessor: 48 KiB of shared memory each, and 255 registers a thread.
+__global__ void __launch_bounds__(flash::kThreads, 2) attend_64(__grid_constant__ const flash::Params params) {
+  extern __shared__ uint4 memory[];
+  flash::attend(params, *reinterpret_cast<flash::Shared*>(memory));
+}
+
+int run_64(const void* qkv, void* out, int batch, int length, int heads, float scale, void* stream) {
+  flash::Params params{static_cast<const uint4*>(qkv), static_cast<uint32_t*>(out), length, heads,
+                       scale * 1.44269504088896341f};
+  dim3 grid((length + flash::kQueries - 1) / flash::kQueries, heads, batch);
+  return launch<attend_64>(params, grid, dim3(flash::kThreads), sizeof(flash::Shared), stream);
+}
 
 template <typename Kernel>
 __global__ void __launch_bounds__(Kernel::kNumThreads, Kernel::kMinBlocksPerSm)
@@ -82,11 +94,11 @@ extern "C" int latentd_attention_sm80_bf16(const void* qkv, void* out, int batch
   if (batch > 65535 || heads > 65535) return kBadSize;
   if (!aligned(qkv) || !aligned(out)) return kBadPointer;
   if (!(scale > 0) || !std::isfinite(scale)) return kBadScale;
-  if (head_dim <= 64) {
-    return run<Narrow>(describe<Narrow>(qkv, out, batch, length, heads, head_dim, scale), stream);
+  if (head_dim == 64) {
+    return run_64(qkv, out, batch, length, heads, scale, stream);
   }
   if (head_dim <= 128) {
-    return run<Medium>(describe<Medium>(qkv, out, batch, length, heads, head_dim, scale), stream);
+    return run<Narrow>(describe<Narrow>(qkv, out, batch, length, heads, head_dim, scale), stream);
   }
   if (!aligned(workspace) ||
       workspace_bytes < latentd_attention_sm80_workspace(batch, length, heads, head_dim)) {
