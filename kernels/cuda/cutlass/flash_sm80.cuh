@@ -5,7 +5,10 @@
 // are, since a product's result and a left operand lie alike. The next keys and values arrive while these are used.
 #pragma once
 
+// flash_sm80_test.cpp has its own.
+#ifndef LATENTD_EMULATED
 #include "mma_sm80.cuh"
+#endif
 
 namespace latentd::flash {
 
