@@ -297,6 +297,8 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     device, dtype = torch.device(args.device), DTYPES[args.precision]
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     torch.backends.cuda.matmul.allow_tf32 = False
     start = time.perf_counter()
     model = synthetic(args, device, dtype)

@@ -80,7 +80,9 @@ impl FalClient {
             Ok(_) => return Err(ConfigError("--input: give a JSON object".into())),
             Err(error) => return Err(ConfigError(format!("--input: {error}"))),
         }
-        let key = |key: &String| {
+        let key = |keys: &String| {
+            // The variable may be the server's own, which lists several.
+            let key = keys.split(',').next().unwrap_or_default();
             let mut value = header::HeaderValue::try_from(format!("Key {key}"))
                 .map_err(|_| ConfigError("--api-key: not a key that fits in a header".into()))?;
             value.set_sensitive(true);
