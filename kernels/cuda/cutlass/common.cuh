@@ -43,12 +43,12 @@ bool fits(Sizes... sizes) {
 
 /// Launches `kernel`, which takes one struct. Allocates and waits for nothing, so a graph can capture it.
 ///
-/// More than 48 KiB of shared memory must be allowed for once in each context: a process uses one device.
+/// 48 KiB and more of shared memory must be allowed for once in each context: a process uses one device.
 template <auto kernel, typename Params>
 int launch(const Params& params, dim3 grid, dim3 block, size_t shared_bytes, void* stream) {
   const void* function = reinterpret_cast<const void*>(kernel);
   static std::atomic<bool> allowed{false};
-  if (shared_bytes > (48 << 10) && !allowed.load(std::memory_order_acquire)) {
+  if (shared_bytes >= (48 << 10) && !allowed.load(std::memory_order_acquire)) {
     cudaError_t error =
         cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
     if (error != cudaSuccess) {
