@@ -2,13 +2,28 @@
 //!
 //! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits.
 
+pub mod attention;
+pub(crate) mod conv2d;
+mod cutlass;
 mod device;
+pub mod elementwise;
 mod gemm;
 mod graph;
+pub mod group_norm;
+pub(crate) mod joint_qkv;
+pub mod latents;
+pub(crate) mod linear;
 mod lt;
+pub(crate) mod modulate;
+pub(crate) mod norm;
 mod operand;
+mod quantize;
+pub(crate) mod residual;
+mod rows;
 
 pub use graph::{Graph, Mark, rehearse};
+pub use linear::{check_fp8, linear_rowwise};
+pub use quantize::{Rowwise, quantize_rowwise};
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{Device, Result};

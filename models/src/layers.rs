@@ -4,6 +4,7 @@
 
 mod linear;
 mod plain;
+mod profile;
 
 use crate::weights::Scope;
 use candle_core::{Result, Tensor};
@@ -12,6 +13,9 @@ pub(crate) use latentd_kernels::Activation;
 use latentd_kernels::Conv2dSpec;
 pub(crate) use linear::{Hidden, Linear, mlp};
 pub(crate) use plain::softmax;
+pub use profile::ProfileRow;
+pub(crate) use profile::profile;
+use profile::timed;
 
 /// Fused ops, or the same formulas in plain candle for bisecting an error.
 #[derive(Debug, Clone, Copy)]
@@ -35,19 +39,25 @@ impl Ops {
         mods: &Tensor,
         (shift, scale): (usize, usize),
     ) -> Result<Hidden> {
-        #[cfg(feature = "cuda")]
-        if self.fp8 {
-            let normed = fused::layer_norm_modulate_rowwise(x, mods, shift, scale, NORM_EPS)?;
-            return Ok(Hidden::Rowwise(normed));
-        }
-        let op = if self.fused { fused::layer_norm_modulate } else { plain::layer_norm_modulate };
-        op(x, mods, shift, scale, NORM_EPS).map(Hidden::Plain)
+        timed(
+            x,
+            || "layer norm, modulate".into(),
+            || {
+                #[cfg(feature = "cuda")]
+                if self.fp8 {
+                    let normed = fused::layer_norm_modulate_rowwise(x, mods, shift, scale, NORM_EPS)?;
+                    return Ok(Hidden::Rowwise(normed));
+                }
+                let op = if self.fused { fused::layer_norm_modulate } else { plain::layer_norm_modulate };
+                op(x, mods, shift, scale, NORM_EPS).map(Hidden::Plain)
+            },
+        )
     }
 
     /// `x + mods[:, gate] * y`, all `[B, L, D]`.
     pub(crate) fn gated_add(self, x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<Tensor> {
         let op = if self.fused { fused::gated_add } else { plain::gated_add };
-        op(x, y, mods, gate)
+        timed(x, || "gated add".into(), || op(x, y, mods, gate))
     }
 
     /// [`Self::gated_add`], and [`Self::layer_norm_modulate`] of the sum.
@@ -59,19 +69,26 @@ impl Ops {
         gate: usize,
         (shift, scale): (usize, usize),
     ) -> Result<(Tensor, Hidden)> {
-        #[cfg(feature = "cuda")]
-        if self.fp8 {
-            let (sum, normed) =
-                fused::gated_add_modulate_rowwise(x, y, mods, gate, mods, shift, scale, NORM_EPS)?;
-            return Ok((sum, Hidden::Rowwise(normed)));
-        }
-        if self.fused {
-            let (sum, normed) = fused::gated_add_modulate(x, y, mods, gate, mods, shift, scale, NORM_EPS)?;
-            return Ok((sum, Hidden::Plain(normed)));
-        }
-        let sum = plain::gated_add(x, y, mods, gate)?;
-        let normed = plain::layer_norm_modulate(&sum, mods, shift, scale, NORM_EPS)?;
-        Ok((sum, Hidden::Plain(normed)))
+        timed(
+            x,
+            || "gated add, layer norm, modulate".into(),
+            || {
+                #[cfg(feature = "cuda")]
+                if self.fp8 {
+                    let (sum, normed) =
+                        fused::gated_add_modulate_rowwise(x, y, mods, gate, mods, shift, scale, NORM_EPS)?;
+                    return Ok((sum, Hidden::Rowwise(normed)));
+                }
+                let (sum, normed) = if self.fused {
+                    fused::gated_add_modulate(x, y, mods, gate, mods, shift, scale, NORM_EPS)?
+                } else {
+                    let sum = plain::gated_add(x, y, mods, gate)?;
+                    let normed = plain::layer_norm_modulate(&sum, mods, shift, scale, NORM_EPS)?;
+                    (sum, normed)
+                };
+                Ok((sum, Hidden::Plain(normed)))
+            },
+        )
     }
 
     /// Image `[B, Li, 3D]` and text `[B, Lt, 3D]` projections, q and k normalised per head by `norms`
@@ -84,12 +101,13 @@ impl Ops {
         heads: usize,
     ) -> Result<Tensor> {
         let op = if self.fused { fused::joint_qkv } else { plain::joint_qkv };
-        op(image, text, norms, heads, NORM_EPS)
+        timed(image, || "q, k norms, joint layout".into(), || op(image, text, norms, heads, NORM_EPS))
     }
 
     /// Softmax attention of `[B, L, 3, H, Dh]` to `[B, L, H * Dh]`.
     pub(crate) fn attention(self, qkv: &Tensor) -> Result<Tensor> {
-        if self.fused { fused::attention(qkv) } else { plain::attention(qkv) }
+        let op = if self.fused { fused::attention } else { plain::attention };
+        timed(qkv, || format!("attention {:?}", qkv.dims()), || op(qkv))
     }
 
     /// Tokens `[B, L, D]` and the positions `[L, D]` of each.

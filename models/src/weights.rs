@@ -47,6 +47,12 @@ impl Target {
         if fp8 && (device.is_cpu() || !options.fused) {
             return Err(Error::Device("fp8 runs on CUDA GPUs only: give --dtype bf16 or f32".into()));
         }
+        #[cfg(feature = "cuda")]
+        if fp8 {
+            latentd_kernels::cuda::check_fp8(&device).map_err(|e| {
+                Error::Device(format!("this GPU has no fp8 products (Ada and Hopper have): {e}"))
+            })?;
+        }
         let ops = Ops { fused: options.fused, fp8 };
         Ok(Self { device, dtype, ops })
     }

@@ -8,19 +8,23 @@ use latentd_models::{DType, Device, Generated, LoadOptions, Pipeline};
 /// room for a chain of stages and none for a wrong formula.
 const STAGE: f32 = 1e-4;
 
-fn load(case: &Case, dtype: DType, fused: bool) -> Pipeline {
-    let options = LoadOptions { device: Device::Cpu, dtype, fused };
+fn load(case: &Case, device: Device, dtype: DType, fused: bool) -> Pipeline {
+    let options = LoadOptions { device, dtype, fused };
     Pipeline::load(&case.model(), &options).unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
-/// Runs the case and compares each stage as it passes.
 fn check(name: &'static str, fused: bool) {
+    check_on(Device::Cpu, name, fused);
+}
+
+/// Runs the case and compares each stage as it passes.
+pub(crate) fn check_on(device: Device, name: &'static str, fused: bool) {
     let case = Case::read(name);
-    let mut pipeline = load(&case, DType::F32, fused);
+    let mut pipeline = load(&case, device, DType::F32, fused);
     let mut seen = 0;
     let generated = pipeline.trace(&case.request, &mut |stage, tensor| {
         let golden = golden_for(&case, stage, tensor);
-        let error = relative_error(tensor, &golden);
+        let error = relative_error(&tensor.to_device(&candle_core::Device::Cpu)?, &golden);
         assert!(error < STAGE, "{name} (fused: {fused}): {stage} is off by {error:e}");
         seen += 1;
         Ok(())
@@ -64,7 +68,7 @@ fn golden_for(case: &Case, stage: &str, ours: &Tensor) -> Tensor {
     }
 }
 
-fn bytes(generated: &Generated) -> Vec<u8> {
+pub(crate) fn bytes(generated: &Generated) -> Vec<u8> {
     generated.pictures.iter().flat_map(|picture| picture.rgb.clone()).collect()
 }
 
@@ -113,7 +117,7 @@ fn sharded_weights() {
 fn bf16_is_as_close_to_f32_as_diffusers_bf16() {
     let exact = Case::read("base");
     let rounded = Case::read_file("base", "golden_bf16.safetensors");
-    let generated = load(&exact, DType::Bf16, true)
+    let generated = load(&exact, Device::Cpu, DType::Bf16, true)
         .generate(&exact.request, &mut |_| latentd_models::Control::Continue)
         .expect("a bf16 picture");
     let (ours, _) = pixel_difference(&bytes(&generated), &exact.pictures());

@@ -2,9 +2,10 @@
 
 use super::gemm::{Addresses, Epilogue, Shape};
 use super::operand::{Input, Output, Rows, gpu, size};
-use super::{elementwise, quantize::Rowwise};
+use super::elementwise;
+use super::quantize::{Rowwise, quantize_rowwise};
 use crate::Activation;
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// See [`crate::linear()`], which has checked the shapes.
 pub(crate) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation) -> Result<Tensor> {
@@ -42,6 +43,17 @@ pub fn linear_rowwise(x: &Rowwise, w: &Rowwise, b: Option<&Tensor>) -> Result<Te
     let w_scales = Input::typed("linear_rowwise", &w.scales, DType::F32)?.contiguous()?;
     let w_at = Input::typed("linear_rowwise", &w.values, DType::U8)?.contiguous()?;
     product(&x.values, x_in.rows()?, (w_dims[0], w_at), b, Some((x_scales, w_scales)), false)
+}
+
+/// Multiplies once in fp8.
+///
+/// # Errors
+/// The device cannot.
+pub fn check_fp8(device: &Device) -> Result<()> {
+    let ones = Tensor::ones((16, 16), DType::BF16, device)?;
+    let ones = quantize_rowwise(&ones, false)?;
+    linear_rowwise(&ones, &ones, None)?;
+    device.synchronize()
 }
 
 fn product(

@@ -1,5 +1,6 @@
 //! Linear layers in the storage's precision, or in fp8 inside the transformer's blocks.
 
+use super::profile::timed;
 use super::{Ops, plain};
 use crate::weights::Scope;
 use candle_core::{Result, Tensor};
@@ -86,12 +87,11 @@ impl Linear {
         match &self.weight {
             Weight::Plain(weight) => {
                 let op = if self.ops.fused { fused::linear } else { plain::linear };
-                op(x, weight, self.bias.as_ref(), act)
+                timed(x, || product_name(x, weight), || op(x, weight, self.bias.as_ref(), act))
             }
             #[cfg(feature = "cuda")]
-            Weight::Rowwise(weight) if act == Activation::None => {
-                let x = fused::quantize_rowwise(x, false)?;
-                fused::cuda::linear_rowwise(&x, weight, self.bias.as_ref())
+            Weight::Rowwise(_) if act == Activation::None => {
+                self.forward_hidden(&Hidden::Rowwise(quantise(x, false)?))
             }
             #[cfg(feature = "cuda")]
             Weight::Rowwise(_) => candle_core::bail!("an fp8 layer has no {act:?}: see `mlp`"),
@@ -104,12 +104,26 @@ impl Linear {
             (Hidden::Plain(x), _) => self.forward(x),
             #[cfg(feature = "cuda")]
             (Hidden::Rowwise(x), Weight::Rowwise(weight)) => {
-                fused::cuda::linear_rowwise(x, weight, self.bias.as_ref())
+                let name = || product_name(&x.values, &weight.values);
+                timed(&x.values, name, || fused::cuda::linear_rowwise(x, weight, self.bias.as_ref()))
             }
             #[cfg(feature = "cuda")]
             (Hidden::Rowwise(_), Weight::Plain(_)) => candle_core::bail!("fp8 rows for a layer that is not"),
         }
     }
+}
+
+/// `rows x inputs -> outputs`.
+fn product_name(x: &Tensor, weight: &Tensor) -> String {
+    let inputs = weight.dims().last().copied().unwrap_or_default();
+    format!("linear {} x {inputs} -> {}", x.elem_count() / inputs.max(1), weight.dims()[0])
+}
+
+/// To fp8, after GELU if asked.
+#[cfg(feature = "cuda")]
+fn quantise(x: &Tensor, gelu: bool) -> Result<fused::Rowwise> {
+    let name = || if gelu { "gelu, to fp8" } else { "to fp8" }.to_owned();
+    timed(x, name, || fused::quantize_rowwise(x, gelu))
 }
 
 /// `second(gelu(first(x)))`, GELU in its tanh form.
@@ -118,7 +132,7 @@ pub(crate) fn mlp(first: &Linear, second: &Linear, x: &Hidden) -> Result<Tensor>
         Hidden::Plain(x) => second.forward(&first.forward_act(x, Activation::GeluTanh)?),
         #[cfg(feature = "cuda")]
         Hidden::Rowwise(_) => {
-            let y = fused::quantize_rowwise(&first.forward_hidden(x)?, true)?;
+            let y = quantise(&first.forward_hidden(x)?, true)?;
             second.forward_hidden(&Hidden::Rowwise(y))
         }
     }

@@ -1,0 +1,148 @@
+//! The same goldens on a CUDA device: what the CPU is held to, and what only a GPU can get wrong.
+//!
+//! Needs a device, real or emulated (`kernels/emulator`), and fails without one.
+
+use crate::golden::{Case, pixel_difference};
+use crate::pipeline::{bytes, check_on};
+use latentd_models::{Control, DType, Device, GenerateRequest, LoadOptions, Pipeline};
+
+const GPU: Device = Device::Cuda(0);
+
+fn load(case: &Case, dtype: DType, fused: bool) -> Pipeline {
+    Pipeline::load(&case.model(), &LoadOptions { device: GPU, dtype, fused })
+        .unwrap_or_else(|e| panic!("{}: {e}", case.name))
+}
+
+/// Pictures as the recorded loop makes them.
+fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> Vec<u8> {
+    bytes(&pipeline.generate(request, &mut |_| Control::Continue).expect("a picture"))
+}
+
+/// Every stage in f32, then the recorded loop's picture.
+fn check(name: &'static str) {
+    check_on(GPU, name, true);
+    let case = Case::read(name);
+    let (mean, max) =
+        pixel_difference(&paint(&mut load(&case, DType::F32, true), &case.request), &case.pictures());
+    assert!(mean < 0.5 && max <= 3, "{name}: recorded, off by {mean} on average, {max} at most");
+}
+
+#[test]
+fn base() {
+    check("base");
+}
+
+#[test]
+fn base_in_plain_candle() {
+    check_on(GPU, "base", false);
+}
+
+#[test]
+fn without_t5() {
+    check("no_t5");
+}
+
+#[test]
+fn dual_attention_in_some_layers() {
+    check("dual");
+}
+
+#[test]
+fn without_qk_norm() {
+    check("no_qk_norm");
+}
+
+#[test]
+fn other_head_counts_and_vae_depth() {
+    check("odd_heads");
+}
+
+/// Our kernels round once where plain candle rounds at every op: at most twice its distance from f32.
+#[test]
+fn fused_bf16_is_as_close_to_f32_as_plain_bf16() {
+    let case = Case::read("base");
+    let distance = |fused| {
+        let picture = paint(&mut load(&case, DType::Bf16, fused), &case.request);
+        pixel_difference(&picture, &case.pictures()).0
+    };
+    let (fused, plain) = (distance(true), distance(false));
+    assert!(fused <= 2.0 * plain, "fused is off by {fused} on average, plain candle by {plain}");
+}
+
+/// A recorded step is used again, for other text and after another size.
+#[test]
+fn a_seed_means_the_same_bytes() {
+    for dtype in [DType::F32, DType::Bf16] {
+        let case = Case::read("base");
+        let mut pipeline = load(&case, dtype, true);
+        let first = paint(&mut pipeline, &case.request);
+        let other = GenerateRequest { prompt: "something else".into(), seed: 5, ..case.request.clone() };
+        assert_ne!(paint(&mut pipeline, &other), first);
+        let smaller = GenerateRequest { width: case.request.width / 2, ..case.request.clone() };
+        paint(&mut pipeline, &smaller);
+        assert_eq!(paint(&mut pipeline, &case.request), first);
+        assert_eq!(paint(&mut load(&case, dtype, true), &case.request), first);
+    }
+}
+
+/// Pictures of one request share every product, and none changes another.
+#[test]
+fn the_first_of_two_pictures_is_the_picture_alone() {
+    let case = Case::read("base");
+    for dtype in [DType::F32, DType::Bf16] {
+        let mut pipeline = load(&case, dtype, true);
+        let of = |count| GenerateRequest { num_images: count, ..case.request.clone() };
+        let (one, two) = (paint(&mut pipeline, &of(1)), paint(&mut pipeline, &of(2)));
+        assert_eq!(two.len(), 2 * one.len());
+        assert!(two[..one.len()] == one[..], "{dtype:?}");
+    }
+}
+
+/// Steps are reported in order, and a client that leaves stops the loop.
+#[test]
+fn a_recorded_loop_reports_and_stops() {
+    let case = Case::read("base");
+    let mut pipeline = load(&case, DType::F32, true);
+    let request = GenerateRequest { steps: 4, ..case.request.clone() };
+    let mut seen = Vec::new();
+    let stopped = pipeline.generate(&request, &mut |step| {
+        seen.push(step.index);
+        if step.index == 2 { Control::Stop } else { Control::Continue }
+    });
+    assert!(matches!(stopped, Err(latentd_models::Error::Stopped { step: 3, of: 4 })), "{stopped:?}");
+    assert_eq!(seen, [1, 2]);
+    let all = paint(&mut pipeline, &request);
+    assert_eq!(paint(&mut load(&case, DType::F32, true), &request), all, "after a stop as if never stopped");
+}
+
+/// 40 dB is a mean squared difference of 6.5 levels: bf16 rounding, and nothing a viewer could see.
+#[test]
+fn the_built_in_model_paints_what_the_cpu_paints() {
+    let request = GenerateRequest {
+        prompt: "a red house on the left of a lake at sunset".into(),
+        negative_prompt: String::new(),
+        width: 64,
+        height: 64,
+        steps: 4,
+        guidance: 3.5,
+        seed: 7,
+        num_images: 1,
+        t5_tokens: 256,
+    };
+    let on = |device, dtype| {
+        let options = LoadOptions { device, dtype, fused: true };
+        paint(&mut Pipeline::builtin(&options).expect("the built-in model"), &request)
+    };
+    let cpu = on(Device::Cpu, DType::F32);
+    for (dtype, least) in [(DType::F32, 60.0), (DType::Bf16, 40.0)] {
+        let psnr = psnr(&on(GPU, dtype), &cpu);
+        assert!(psnr >= least, "{dtype:?}: {psnr:.1} dB");
+    }
+}
+
+/// Peak signal-to-noise ratio of 8-bit values in dB.
+fn psnr(ours: &[u8], theirs: &[u8]) -> f64 {
+    let square = |(a, b): (&u8, &u8)| f64::from(a.abs_diff(*b)).powi(2);
+    let mean: f64 = ours.iter().zip(theirs).map(square).sum::<f64>() / ours.len() as f64;
+    10.0 * (255.0f64.powi(2) / mean).log10()
+}
