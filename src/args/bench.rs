@@ -62,6 +62,9 @@ pub struct DenoiseArgs {
     /// Runs before the first measured one.
     #[arg(long, env = "LATENTD_WARMUP", default_value_t = 1, value_name = "N")]
     pub warmup: usize,
+    /// Then run once more, and split a step into its kernels.
+    #[arg(long, env = "LATENTD_PROFILE", action = ArgAction::SetTrue)]
+    pub profile: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub report: ReportArgs,

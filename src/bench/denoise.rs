@@ -6,12 +6,15 @@ use super::{at_least_one, publish, refusal, row};
 use crate::args::DenoiseArgs;
 use crate::config::{ConfigError, EngineConfig, ModelSource};
 use latentd_models::LoadOptions;
-use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Synthetic};
+use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
 use serde::Serialize;
 use std::time::Instant;
 
 /// Tokens of the two CLIP encoders, which share their places.
 const CLIP_TOKENS: usize = 77;
+
+/// The part of a step that is none of its ops.
+const BETWEEN: &str = "(everything between the ops)";
 
 /// Fewer steps than this make no histogram.
 const WORTH_DRAWING: usize = 20;
@@ -45,7 +48,59 @@ struct Report {
     warmup: usize,
     runs_s: Vec<f64>,
     step_histogram: Vec<Bin>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    profile: Option<ProfileJson>,
     machine: Machine,
+}
+
+/// Where one more loop, run op by op, spent its time.
+#[derive(Debug, Serialize)]
+struct ProfileJson {
+    /// More than an ordinary step: nothing overlaps.
+    step_ms: f64,
+    ops: Vec<OpJson>,
+}
+
+/// One op's part of a step.
+#[derive(Debug, Serialize)]
+struct OpJson {
+    op: String,
+    calls_per_step: f64,
+    step_ms: f64,
+    /// Of the whole loop, 0 to 1.
+    share: f64,
+}
+
+impl ProfileJson {
+    fn new(profile: Profile, steps: usize) -> Self {
+        let (whole, steps) = (profile.seconds, steps as f64);
+        let named: f64 = profile.rows.iter().map(|row| row.seconds).sum();
+        let json = |op: String, calls: usize, seconds: f64| OpJson {
+            op,
+            calls_per_step: calls as f64 / steps,
+            step_ms: seconds * 1e3 / steps,
+            share: seconds / whole,
+        };
+        let mut ops: Vec<_> =
+            profile.rows.into_iter().map(|row| json(row.op, row.calls, row.seconds)).collect();
+        ops.push(json(BETWEEN.to_owned(), 0, (whole - named).max(0.0)));
+        Self { step_ms: whole * 1e3 / steps, ops }
+    }
+
+    fn table(&self) -> String {
+        let head = format!(
+            "\n  {:>9} {:>6} {:>7}  op ({} ms a step, op by op)\n",
+            "ms",
+            "share",
+            "calls",
+            short(self.step_ms)
+        );
+        let line = |op: &OpJson| {
+            let (ms, share, calls) = (short(op.step_ms), 100.0 * op.share, short(op.calls_per_step));
+            format!("  {ms:>9} {share:>5.1}% {calls:>7}  {}\n", op.op)
+        };
+        head + &self.ops.iter().map(line).collect::<String>()
+    }
 }
 
 /// Measures what `args` ask for.
@@ -69,7 +124,8 @@ pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
         bench.run(&spec).map_err(refusal)?;
     }
     let runs = (0..args.runs).map(|_| bench.run(&spec)).collect::<Result<Vec<_>, _>>().map_err(refusal)?;
-    let measured = Measured { spec, runs, load_s, synthetic: synthetic.is_some(), machine };
+    let profile = args.profile.then(|| bench.profile(&spec)).transpose().map_err(refusal)?;
+    let measured = Measured { spec, runs, profile, load_s, synthetic: synthetic.is_some(), machine };
     let report = report(measured, &args, &config, &bench)?;
     publish(&report, &report.table(), &args.report)
 }
@@ -98,6 +154,7 @@ fn open(
 struct Measured {
     spec: DenoiseSpec,
     runs: Vec<DenoiseRun>,
+    profile: Option<Profile>,
     load_s: f64,
     synthetic: bool,
     machine: Machine,
@@ -109,7 +166,7 @@ fn report(
     config: &EngineConfig,
     bench: &DenoiseBench,
 ) -> anyhow::Result<Report> {
-    let Measured { spec, runs, load_s, synthetic, mut machine } = measured;
+    let Measured { spec, runs, profile, load_s, synthetic, mut machine } = measured;
     machine.look_again();
     let runs_s: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
     let steps = runs.iter().flat_map(|run| &run.step_seconds).map(|seconds| seconds * 1e3).collect();
@@ -147,6 +204,7 @@ fn report(
         warmup: args.warmup,
         runs_s,
         step_histogram: steps.histogram(),
+        profile: profile.map(|profile| ProfileJson::new(profile, spec.steps)),
         machine,
     })
 }
@@ -203,7 +261,7 @@ impl Report {
             table += "\n  milliseconds of a step\n";
             table += &draw(&self.step_histogram, "ms");
         }
-        table
+        table + &self.profile.as_ref().map(ProfileJson::table).unwrap_or_default()
     }
 }
 

@@ -103,6 +103,20 @@ fn denoise_prints_a_table_and_writes_a_file() {
     assert_eq!(written["bench"], "denoise");
 }
 
+#[test]
+fn a_profile_splits_a_step() {
+    let report = json_of(&[&["denoise", "--profile"], &SMALL[..]].concat());
+    let ops = report["profile"]["ops"].as_array().expect("a list");
+    let share: f64 = ops.iter().filter_map(|op| op["share"].as_f64()).sum();
+    assert!((share - 1.0).abs() < 1e-6, "{report}");
+    for word in ["linear", "attention"] {
+        assert!(
+            ops.iter().any(|op| op["op"].as_str().is_some_and(|op| op.starts_with(word))),
+            "{word}: {report}"
+        );
+    }
+}
+
 /// Real widths without real weights; two blocks, so that it fits into a test.
 #[test]
 fn denoise_needs_no_files() {

@@ -1,0 +1,89 @@
+//! The measured loop on the built-in model and on small random ones.
+
+use super::*;
+use crate::Device;
+
+const CPU: LoadOptions = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+
+fn spec() -> DenoiseSpec {
+    DenoiseSpec { width: 64, height: 32, steps: 3, guidance: 4.5, batch: 1, text_tokens: 77 + 16 }
+}
+
+#[test]
+fn the_built_in_model_runs() {
+    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let run = bench.run(&spec()).expect("a run");
+    assert_eq!(run.step_seconds.len(), 3);
+    let steps: f64 = run.step_seconds.iter().sum();
+    assert!(steps > 0.0 && steps <= run.seconds, "{run:?}");
+}
+
+#[test]
+fn a_profile_names_the_ops_of_every_step_and_adds_up() {
+    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let profile = bench.profile(&spec()).expect("a profile");
+    let attention = profile.rows.iter().find(|row| row.op.starts_with("attention")).expect("an attention");
+    assert_eq!(attention.calls, 3 * 2, "steps and blocks: {profile:?}");
+    assert!(profile.rows.iter().any(|row| row.op.starts_with("linear")), "{profile:?}");
+    let sum: f64 = profile.rows.iter().map(|row| row.seconds).sum();
+    assert!(sum > 0.0 && sum <= profile.seconds, "{profile:?}");
+    assert!(profile.rows.is_sorted_by(|a, b| a.seconds >= b.seconds), "{profile:?}");
+}
+
+#[test]
+fn parameters_are_those_of_the_files() {
+    let bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let bytes = builtin::files().read("transformer/diffusion_pytorch_model.safetensors").expect("bytes");
+    let file = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    let count: usize = file.tensors().iter().map(|(_, t)| t.shape().iter().product::<usize>()).sum();
+    assert_eq!(bench.parameters(), count as u64);
+}
+
+#[test]
+fn a_guided_run_costs_two_samples() {
+    let bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let (guided, single) = (bench.flops(&spec()), bench.flops(&DenoiseSpec { guidance: 1.0, ..spec() }));
+    assert_eq!(guided, 2.0 * single);
+}
+
+/// Every kind of block of Medium: with a second attention, without one, and the last; in both precisions.
+#[test]
+fn random_weights_stay_finite_in_every_shape_of_block() {
+    let medium = preset::transformer(Synthetic::Sd35Medium);
+    let config = TransformerConfig {
+        num_attention_heads: 4,
+        caption_projection_dim: 4 * medium.attention_head_dim,
+        num_layers: 6,
+        dual_attention_layers: vec![0, 1],
+        pos_embed_max_size: 16,
+        ..medium
+    };
+    for dtype in [DType::F32, DType::Bf16] {
+        let (card, options) = (preset::card(Synthetic::Sd35Medium), LoadOptions { dtype, ..CPU });
+        let mut bench = DenoiseBench::made_up(config.clone(), card, &options).expect("a model");
+        let run = bench.run(&DenoiseSpec { steps: 8, batch: 2, ..spec() });
+        assert!(run.is_ok(), "{dtype:?}: {run:?}");
+    }
+}
+
+#[test]
+fn a_model_without_room_is_refused_before_it_is_made() {
+    let error = check_room("huge", u64::MAX / 100, &CPU).expect_err("a refusal").to_string();
+    assert!(error.contains("huge needs") && error.contains("GB free"), "{error}");
+}
+
+#[test]
+fn what_cannot_run_is_refused_in_words() {
+    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    for (wrong, word) in [
+        (DenoiseSpec { width: 65, ..spec() }, "width 65"),
+        (DenoiseSpec { steps: 0, ..spec() }, "steps"),
+        (DenoiseSpec { batch: 0, ..spec() }, "batch"),
+        (DenoiseSpec { guidance: f64::NAN, ..spec() }, "cfg"),
+    ] {
+        let error = bench.run(&wrong).expect_err("a refusal").to_string();
+        assert!(error.contains(word), "{error}");
+    }
+    let error = DenoiseBench::synthetic(Synthetic::Sd35Large, Some(39), &CPU).err().expect("a refusal");
+    assert!(error.to_string().contains("1 to 38"), "{error}");
+}
