@@ -29,7 +29,8 @@ __device__ __forceinline__ void fetch(Tile& tile, const T* part, uint64_t stride
   constexpr int N = 16 / sizeof(T);
   if (vectors) {
 #pragma unroll
-    for (int i = threadIdx.x; i < SIDE * SIDE / N; i += THREADS) {
+    for (int n = 0; n < SIDE * SIDE / N / THREADS; n++) {
+      const uint32_t i = n * THREADS + threadIdx.x;
       const uint32_t row = i / (SIDE / N), column = i % (SIDE / N) * N;
       float v[N] = {};
       if (first + row < length && from + column < head_dim) load(part + (first + row) * stride + from + column, v);
@@ -37,7 +38,8 @@ __device__ __forceinline__ void fetch(Tile& tile, const T* part, uint64_t stride
       for (int k = 0; k < N; k++) tile.at[row][column + k] = v[k];
     }
   } else {
-    for (int i = threadIdx.x; i < SIDE * SIDE; i += THREADS) {
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < SIDE * SIDE; i += THREADS) {
       const uint32_t row = i / SIDE, column = i % SIDE;
       const bool inside = first + row < length && from + column < head_dim;
       tile.at[row][column] = inside ? widen(part[(first + row) * stride + from + column]) : 0.0f;
