@@ -37,7 +37,7 @@ template <int N>
 __device__ __forceinline__ float squares_of(const float (&x)[N]) {
   float squares[N];
 #pragma unroll
-  for (int i = 0; i < N; i++) squares[i] = x[i] * x[i];
+  for (int i = 0; i < N; i++) squares[i] = square(x[i]);
   return sum_of(squares);
 }
 

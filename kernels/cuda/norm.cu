@@ -39,7 +39,7 @@ __device__ __forceinline__ void rms_norm(const Team& team, T* out, const T* x, c
     float y[N];
     row.get(team, slot, first, y);
 #pragma unroll
-    for (int i = 0; i < N; i++) y[i] *= y[i];
+    for (int i = 0; i < N; i++) y[i] = square(y[i]);
     squares += sum_of(y);
   });
   const float inverse = 1.0f / sqrtf(team_sum(team, squares, scratch) / float(width) + eps);

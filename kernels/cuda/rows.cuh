@@ -127,6 +127,9 @@ struct Row {
   }
 };
 
+// Not fused with the addition that follows, which the compiler may do in one kernel and not in another.
+__device__ __forceinline__ float square(float x) { return __fmul_rn(x, x); }
+
 template <int N>
 __device__ __forceinline__ float sum_of(const float (&x)[N]) {
   float sum[N];
@@ -185,7 +188,7 @@ __device__ __forceinline__ Moments moments(const Team& team, const Row<T, FAST>&
 #pragma unroll
     for (int i = 0; i < N; i++) {
       const float difference = FAST || first + i < team.width ? x[i] - mean : 0.0f;
-      x[i] = difference * difference;
+      x[i] = square(difference);
     }
     squares += sum_of(x);
   });
