@@ -46,10 +46,11 @@ pub struct EngineArgs {
     /// `mini` (built in) or a directory in the diffusers layout.
     #[arg(long, env = "LATENTD_MODEL", default_value = "mini")]
     pub model: String,
-    /// `auto`, `cpu` or `cuda:N`; `serve` takes several, separated by commas.
+    /// `cpu` or `cuda:N`; `serve` takes several, separated by commas. `auto` is every GPU (for other commands the
+    /// first), or the processor where there is none or the program was built without CUDA.
     #[arg(long, env = "LATENTD_DEVICE", default_value = "auto")]
     pub device: String,
-    /// Precision of weights and activations: `auto`, `f32`, `bf16` or `fp8`.
+    /// Precision of weights and activations: `f32`, `bf16` or `fp8` (CUDA only); `auto` is `bf16` on GPUs.
     #[arg(long, visible_alias = "precision", env = "LATENTD_DTYPE", default_value = "auto")]
     pub dtype: String,
     /// Prompt tokens that T5 reads, 1 to 512; the default is that of diffusers.

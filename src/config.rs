@@ -1,5 +1,7 @@
 //! From flags to settings that hold together: every check of the command line is here.
 
+mod device;
+
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
 use latentd_models as models;
 use sha2::{Digest, Sha256};
@@ -160,12 +162,7 @@ impl EngineConfig {
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
-        let mut devices = devices(&args.device)?;
-        let device = devices.remove(0);
-        if !devices.is_empty() {
-            return refuse(format!("--device {}: this command takes one device", args.device));
-        }
-        Self::on(args, device)
+        Self::on(args, device::one(&args.device)?)
     }
 
     fn on(args: &EngineArgs, device: models::Device) -> Result<Self, ConfigError> {
@@ -175,7 +172,7 @@ impl EngineConfig {
         Ok(Self {
             model: model_source(&args.model)?,
             device,
-            dtype: dtype(&args.dtype, device)?,
+            dtype: device::dtype(&args.dtype, device)?,
             t5_tokens: args.t5_tokens,
         })
     }
@@ -205,7 +202,7 @@ fn refuse<T>(message: String) -> Result<T, ConfigError> {
 
 /// One engine per worker; several workers share the devices in turn.
 fn engines(args: &EngineArgs, workers: &str) -> Result<Vec<EngineConfig>, ConfigError> {
-    let devices = devices(&args.device)?;
+    let devices = device::several(&args.device)?;
     let count = match workers {
         "auto" => devices.len(),
         number => match number.parse() {
@@ -230,33 +227,6 @@ fn model_source(text: &str) -> Result<ModelSource, ConfigError> {
     refuse(format!(
         "--model {text}: this version runs `mini` (built in) or a directory in the diffusers layout, and there is no such directory"
     ))
-}
-
-fn devices(text: &str) -> Result<Vec<models::Device>, ConfigError> {
-    text.split(',').map(|one| device(one.trim())).collect()
-}
-
-fn device(text: &str) -> Result<models::Device, ConfigError> {
-    match text {
-        "auto" | "cpu" => return Ok(models::Device::Cpu),
-        _ => {}
-    }
-    match text.strip_prefix("cuda:").map(str::parse::<usize>) {
-        Some(Ok(_)) => refuse(format!("--device {text}: this program was built without CUDA")),
-        _ => refuse(format!("--device {text}: give `auto`, `cpu` or `cuda:N`")),
-    }
-}
-
-fn dtype(text: &str, device: models::Device) -> Result<models::DType, ConfigError> {
-    match (text, device) {
-        ("auto", models::Device::Cpu) | ("f32", _) => Ok(models::DType::F32),
-        ("auto", models::Device::Cuda(_)) | ("bf16", _) => Ok(models::DType::Bf16),
-        ("fp8", models::Device::Cuda(_)) => Ok(models::DType::Fp8),
-        ("fp8", models::Device::Cpu) => {
-            refuse("--dtype fp8 needs a CUDA GPU: give --device cuda:N, or `f32` or `bf16`".to_owned())
-        }
-        _ => refuse(format!("--dtype {text}: give `auto`, `f32`, `bf16` or `fp8`")),
-    }
 }
 
 fn sqlite_path(url: &str) -> Result<PathBuf, ConfigError> {

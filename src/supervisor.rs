@@ -3,7 +3,6 @@
 use crate::config::{EngineConfig, ModelSource, ServeConfig, StoreConfig};
 use crate::queue::{Events, Lost, Queue, QueueError};
 use crate::worker::device_name;
-use latentd_models as models;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
