@@ -15,6 +15,7 @@ mod files;
 mod generate;
 #[cfg(test)]
 mod golden;
+mod gpu;
 mod layers;
 mod mmdit;
 mod noise;

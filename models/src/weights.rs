@@ -34,38 +34,23 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn new(options: &crate::LoadOptions) -> Result<Self> {
+        let fp8 = options.dtype == crate::DType::Fp8;
         let device = match options.device {
+            crate::Device::Cpu if fp8 => {
+                return Err(Error::Device("fp8 needs a CUDA GPU: give --dtype bf16 or f32".into()));
+            }
             crate::Device::Cpu => Device::Cpu,
-            crate::Device::Cuda(ordinal) => open_cuda(ordinal)
-                .map_err(|e| Error::Device(format!("CUDA device {ordinal} cannot be used: {e}")))?,
+            crate::Device::Cuda(ordinal) => crate::gpu::open(ordinal, fp8)?,
         };
         let dtype = match options.dtype {
             crate::DType::F32 => DType::F32,
             crate::DType::Bf16 | crate::DType::Fp8 => DType::BF16,
         };
-        let fp8 = options.dtype == crate::DType::Fp8;
-        if fp8 && (device.is_cpu() || !options.fused) {
-            return Err(Error::Device("fp8 runs on CUDA GPUs only: give --dtype bf16 or f32".into()));
-        }
-        #[cfg(feature = "cuda")]
-        if fp8 {
-            latentd_kernels::cuda::check_fp8(&device).map_err(|e| {
-                Error::Device(format!("this GPU has no fp8 products (Ada and Hopper have): {e}"))
-            })?;
-        }
+        // Plain candle has no fp8.
+        let fp8 = fp8 && options.fused;
         let ops = Ops { fused: options.fused, fp8 };
         Ok(Self { device, dtype, ops })
     }
-}
-
-#[cfg(feature = "cuda")]
-fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
-    latentd_kernels::cuda::open(ordinal)
-}
-
-#[cfg(not(feature = "cuda"))]
-fn open_cuda(ordinal: usize) -> candle_core::Result<Device> {
-    Device::new_cuda(ordinal)
 }
 
 enum Source {

@@ -114,7 +114,7 @@ const BORDERS: &[Border] = &[
         why: "only the layers choose between a fused operation and plain candle",
         words: &["latentd_kernels"],
         within: &["models/src/"],
-        except: &["models/src/layers"],
+        except: &["models/src/layers", "models/src/gpu.rs"],
     },
     Border {
         why: "kernels know sizes, not SD3.5",

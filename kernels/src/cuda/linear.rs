@@ -1,8 +1,8 @@
 //! Linear layers on GPUs: cuBLASLt with the bias, and GELU where it is worth it, in the epilogue.
 
+use super::elementwise;
 use super::gemm::{Addresses, Epilogue, Shape};
 use super::operand::{Input, Output, Rows, gpu, size};
-use super::elementwise;
 use super::quantize::{Rowwise, quantize_rowwise};
 use crate::Activation;
 use candle_core::{DType, Device, Result, Tensor, bail};

@@ -6,10 +6,10 @@
 
 use super::{Denoiser, Job};
 use crate::generate::{Control, Step};
+use crate::gpu::{Graph, Mark, latents as kernels, rehearse};
 use crate::mmdit::Prepared;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
-use latentd_kernels::cuda::{Graph, Mark, latents as kernels, rehearse};
 
 /// A step for latents and text of one size.
 pub(super) struct Recorded {
