@@ -8,11 +8,11 @@
 // Bytes moved, bf16: B * (Li + Lt) * 3 * H * Dh * (2 + 2). B = 2, Li = 4096, Lt = 333, H = 38, Dh = 64 (1024x1024 with
 // guidance): 259 MB, 77 us at an H100's 3.35 TB/s.
 //
-// In and out a token is the same H * Dh numbers three times, so a block takes a token and copies it, and a group of lanes
-// takes a head on the way: eight lanes for 64 bf16, one 16-byte word each. 256 threads are 32 heads at a time; the 114
-// heads of a token are four rounds, whose loads are all under way before the first sum. On the fast way every token starts
-// at a multiple of 16 bytes and a head is one word for each of at most 32 lanes. Otherwise elements are read one by one,
-// longer heads again in each pass; a lane has the same elements and adds them in the same order.
+// In and out a token is the same H * Dh numbers three times, so a block takes a token and copies it, and a group of
+// lanes takes a head on the way: eight lanes for 64 bf16, one 16-byte word each. 256 threads are 32 heads at a time;
+// the 114 heads of a token are four rounds, whose loads are all under way before the first sum. On the fast way every token
+// starts at a multiple of 16 bytes and a head is one word for each of at most 32 lanes. Otherwise elements are read one
+// by one, longer heads again in each pass; a lane has the same elements and adds them in the same order.
 
 #include "rows.cuh"
 
@@ -147,7 +147,7 @@ __device__ __forceinline__ void join(T* out, const T* image, const T* text, cons
 }
 
 #define JOINT_QKV(T, suffix)                                                                                           \
-  extern "C" __global__ void __launch_bounds__(THREADS, 3) joint_qkv_##suffix(                                            \
+  extern "C" __global__ void __launch_bounds__(THREADS, 3) joint_qkv_##suffix(                                         \
       T* out, const T* image, const T* text, const T* norms, int64_t image_batch_stride, int64_t image_row_stride,     \
       int64_t text_batch_stride, int64_t text_row_stride, uint32_t image_rows, uint32_t text_rows, uint32_t heads,     \
       uint32_t head_dim, uint32_t lanes, uint32_t fast, float eps) {                                                   \

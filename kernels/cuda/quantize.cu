@@ -4,12 +4,12 @@
 //   x       [rows, D] f32|bf16 at any strides over whole rows
 //   values  [rows, D] e4m3;  scales [rows] f32, 1 for a row of zeros
 //
-// Bytes moved, bf16: rows * D * (2 + 1). The MLP's hidden rows, 2 * 4096 x 9728 (1024x1024 with guidance): 239 MB, 71 us
-// at an H100's 3.35 TB/s.
+// Bytes moved, bf16: rows * D * (2 + 1). The MLP's hidden rows, 2 * 4096 x 9728 (1024x1024 with guidance): 239 MB, 71
+// us at an H100's 3.35 TB/s.
 //
-// 9728 bf16 are 1216 vectors, 38 for each lane of a warp, so a row has a block of four warps; attention's 2432 have one
-// warp a row (rows.cuh). GELU is on the edge of costing more than the memory: it takes the fast exponential and division,
-// whose error of some 1e-6 is nothing beside e4m3's 1/16.
+// 9728 bf16 are 1216 vectors, 4.75 for each lane of eight warps; attention's 2432 have two warps (rows.cuh). GELU is on
+// the edge of costing more than the memory: it takes the fast exponential and division, whose error of some 1e-6 is
+// nothing beside e4m3's 1/16.
 
 #include "rows.cuh"
 

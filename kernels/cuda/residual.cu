@@ -7,10 +7,11 @@
 //   y'     [B, L, D]  of x's type, or as values [B, L, D] e4m3 and scales [B, L] f32 (modulate.cu)
 //
 // Bytes moved, bf16: B * L * D * (2 + 2 + 2) for the sum alone, 2 more with the norm, 1 more with it as e4m3. B = 2,
-// L = 4096, D = 2432 (1024x1024 with guidance): 120, 159 and 139 MB, 36, 48 and 42 us at an H100's 3.35 TB/s. The norm on
-// its own would read the sum again: 24 us instead of 12.
+// L = 4096, D = 2432 (1024x1024 with guidance): 120, 159 and 139 MB, 36, 48 and 42 us at an H100's 3.35 TB/s. The norm
+// on its own would read the sum again: 24 us instead of 12.
 //
-// A warp has a row and a block four rows, as in modulate.cu. All of x and y is asked for before anything is added.
+// Two warps have a row and a block to themselves, as in modulate.cu. All of x and y is asked for before anything is
+// added.
 
 #include "rows.cuh"
 

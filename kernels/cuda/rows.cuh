@@ -2,8 +2,8 @@
 //
 // A team of `warps` warps takes a row of D elements. The row is cut into vectors of 16 bytes; thread t of a team of n
 // takes vectors t, t + n, ... and keeps at most SLOTS of them. 2432 bf16 are 304 vectors, 4.75 for each lane of two
-// warps: all of a row is under way at once, and a sum over it needs one exchange between two warps. cuda/rows.rs chooses
-// the warps, by D alone.
+// warps: all of a row is under way at once, and a sum over it needs one exchange between two warps. The warps are
+// chosen in src/cuda/rows.rs, by D and the type alone.
 //
 // There are two ways to walk a row, and `FAST` tells them apart. Fast: every row starts at a multiple of 16 bytes, D is
 // whole vectors and fits the registers. Otherwise elements are read one by one, and again in each pass. Either way a
@@ -13,8 +13,8 @@
 
 #include "common.cuh"
 
-// Of 16 bytes, for each thread. Ten would do without a second warp for 2432 bf16, but then a row and what is computed of
-// it are more than the registers hold.
+// Of 16 bytes, for each thread. With ten, 2432 bf16 would need no second warp, but a row and what is computed of it
+// would be more than the registers hold.
 constexpr int SLOTS = 5;
 constexpr int MAX_TEAM_WARPS = 16;
 constexpr int MAX_THREADS = MAX_TEAM_WARPS * WARP;

@@ -4,6 +4,8 @@
 
 mod block;
 mod embed;
+#[cfg(all(test, feature = "cuda"))]
+mod fp8;
 mod stream;
 
 use crate::config::TransformerConfig;

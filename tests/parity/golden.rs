@@ -5,9 +5,10 @@ use latentd_models::GenerateRequest;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// A file below `golden/`.
+/// A file below `golden/`. The package's folder is where the test runs, which need not be where it was built.
 pub(crate) fn path(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden").join(name)
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("CARGO_MANIFEST_DIR: the folder models/");
+    PathBuf::from(package).join("../tests/parity/golden").join(name)
 }
 
 /// A JSON file below `golden/`.

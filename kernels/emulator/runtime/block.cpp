@@ -19,6 +19,7 @@ enum class State { fresh, running, ready, at_barrier, in_warp, returned };
 
 struct Thread {
   State state;
+  uint3 index;
   Fiber* fiber;
   // In a warp collective: what this lane brought, and what it takes away.
   WarpOperation operation;
@@ -50,18 +51,24 @@ bool falling_order() {
 
 unsigned in_order(unsigned position) { return falling_order() ? thread_count - 1 - position : position; }
 
+// The thread that runs after this one, or none.
+unsigned after(unsigned thread) { return falling_order() ? thread - 1 : thread + 1; }
+
 void become(unsigned thread) {
   current = thread;
   threads[thread].state = State::running;
-  threadIdx.x = thread % blockDim.x;
-  threadIdx.y = thread / blockDim.x % blockDim.y;
-  threadIdx.z = thread / (blockDim.x * blockDim.y);
+  threadIdx = threads[thread].index;
 }
 
 // A collective happens once every lane of its mask that has not returned has come to it.
 bool try_complete_collective(unsigned thread) {
-  const unsigned first = thread / warp_size * warp_size;
+  const unsigned first = thread / warp_size * warp_size, next = after(thread);
   const Thread& sample = threads[thread];
+  // Most often the lane that runs next has yet to come.
+  if (next < thread_count && next / warp_size == thread / warp_size && (threads[next].state == State::fresh || threads[next].state == State::ready) &&
+      (sample.mask >> next % warp_size & 1) != 0) {
+    return false;
+  }
   unsigned taking_part = 0;
   for (unsigned lane = 0; lane < warp_size && first + lane < thread_count; ++lane) {
     const Thread& other = threads[first + lane];
@@ -141,16 +148,32 @@ void fiber_main() {
   }
 }
 
-void resume(Fiber* fiber) {
-  running_fiber = fiber;
-  switch_fiber(&scheduler, fiber);
+Fiber* idle_fiber() {
+  if (idle_fibers.empty()) return create_fiber(fiber_main);
+  Fiber* fiber = idle_fibers.back();
+  idle_fibers.pop_back();
+  return fiber;
 }
 
-// Leaves the current thread, which has said what it waits for, until it is ready.
+void resume(Fiber* from, Fiber* to) {
+  running_fiber = to;
+  switch_fiber(from, to);
+}
+
+// Leaves the current thread, which has said what it waits for, until it is ready. Goes on with its successor where that
+// is plain, because every way through the scheduler costs a switch more.
 void wait_until_ready() {
   const unsigned self = current;
   if (threads[self].state != State::ready) {
-    switch_fiber(running_fiber, &scheduler);
+    const unsigned next = after(self);
+    Fiber* own = running_fiber;
+    if (next_fresh < thread_count) {
+      resume(own, idle_fiber());
+    } else if (next < thread_count && threads[next].state == State::ready) {
+      resume(own, threads[next].fiber);
+    } else {
+      switch_fiber(own, &scheduler);
+    }
   }
   become(self);
 }
@@ -169,24 +192,14 @@ void run_block() {
   alive = thread_count;
   for (Thread& thread : threads) thread.state = State::fresh;
   std::memset(shared_memory, unwritten, launch->dynamic_shared_bytes + shared_guard);
-  while (next_fresh < thread_count) {
-    Fiber* fiber;
-    if (idle_fibers.empty()) {
-      fiber = create_fiber(fiber_main);
-    } else {
-      fiber = idle_fibers.back();
-      idle_fibers.pop_back();
-    }
-    resume(fiber);
-  }
+  while (next_fresh < thread_count) resume(&scheduler, idle_fiber());
   while (alive > 0) {
     bool moved = false;
     for (unsigned position = 0; position < thread_count; ++position) {
       const unsigned thread = in_order(position);
       if (threads[thread].state != State::ready) continue;
       moved = true;
-      current = thread;
-      resume(threads[thread].fiber);
+      resume(&scheduler, threads[thread].fiber);
     }
     if (!moved) report_divergence();
   }
@@ -206,6 +219,9 @@ void run_grid(const Launch& wanted) {
   blockDim = wanted.block;
   thread_count = wanted.block.x * wanted.block.y * wanted.block.z;
   threads.resize(thread_count);
+  for (unsigned thread = 0; thread < thread_count; ++thread) {
+    threads[thread].index = {thread % blockDim.x, thread / blockDim.x % blockDim.y, thread / (blockDim.x * blockDim.y)};
+  }
   for (blockIdx.z = 0; blockIdx.z < gridDim.z; ++blockIdx.z)
     for (blockIdx.y = 0; blockIdx.y < gridDim.y; ++blockIdx.y)
       for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) run_block();
@@ -230,7 +246,7 @@ std::uint64_t warp_collective(WarpOperation operation, unsigned mask, std::uint6
   if ((mask >> lane_index() & 1) == 0) {
     fail("kernel %s: a thread takes part in a warp collective whose mask %#x leaves it out", launch->kernel, mask);
   }
-  self = {State::in_warp, self.fiber, operation, mask, source_lane, value, 0};
+  self = {State::in_warp, self.index, self.fiber, operation, mask, source_lane, value, 0};
   try_complete_collective(current);
   const unsigned index = current;
   wait_until_ready();

@@ -12,17 +12,20 @@
 namespace cuda_emulator {
 namespace {
 
-constexpr std::size_t stack_bytes = 256 * 1024;
+constexpr std::size_t stack_bytes = 256 * 1024, spread_bytes = 32 * 1024;
 
-// A stack above a page that cannot be touched, so that an overflow stops instead of spoiling its neighbour.
-char* map_stack() {
+// The upper end of a stack above a page that cannot be touched, so that an overflow stops instead of spoiling its
+// neighbour. Each ends elsewhere in its pages; otherwise all would share a few lines of the processor's cache.
+char* map_stack_end() {
+  static std::size_t stacks = 0;
+  const std::size_t offset = stacks++ * 320 % spread_bytes;
   const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   void* mapped = mmap(nullptr, stack_bytes + page, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED || mprotect(mapped, page, PROT_NONE) != 0) {
     fail("no memory for a fiber's stack");
   }
-  return static_cast<char*>(mapped) + page;
+  return static_cast<char*>(mapped) + page + stack_bytes - offset;
 }
 
 }  // namespace
@@ -55,7 +58,7 @@ cuda_emulator_switch:
 )");
 
 Fiber* create_fiber(void (*entry)()) {
-  void** top = reinterpret_cast<void**>(map_stack() + stack_bytes);
+  void** top = reinterpret_cast<void**>(map_stack_end());
   *--top = nullptr;  // keeps the alignment a call has; entry never returns to it
   *--top = reinterpret_cast<void*>(entry);
   for (int saved = 0; saved < 6; ++saved) *--top = nullptr;
@@ -69,8 +72,8 @@ void switch_fiber(Fiber* from, Fiber* to) { cuda_emulator_switch(&from->stack_po
 Fiber* create_fiber(void (*entry)()) {
   auto* context = new ucontext_t;
   getcontext(context);
-  context->uc_stack.ss_sp = map_stack();
-  context->uc_stack.ss_size = stack_bytes;
+  context->uc_stack.ss_size = stack_bytes - spread_bytes;
+  context->uc_stack.ss_sp = map_stack_end() - context->uc_stack.ss_size;
   context->uc_link = nullptr;
   makecontext(context, entry, 0);
   return new Fiber{nullptr, context};

@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <map>
+#include <vector>
 
 #include "block.h"
 #include "not_emulated.h"
@@ -36,7 +37,9 @@ std::uint64_t first_page(std::uint64_t address) { return address / page * page; 
 std::uint64_t end_page(std::uint64_t address, std::size_t size) { return round_up(address + size, page); }
 
 void check_zone(std::uint64_t from, std::uint64_t to, const char* side, std::uint64_t address, std::size_t size) {
+  static const std::vector<unsigned char> intact(page + alignment, poison);
   const auto* bytes = reinterpret_cast<const unsigned char*>(from);
+  if (std::memcmp(bytes, intact.data(), to - from) == 0) return;
   for (std::uint64_t offset = 0; offset < to - from; ++offset) {
     if (bytes[offset] != poison) {
       const long long distance = static_cast<long long>(from + offset - address);

@@ -16,8 +16,6 @@ pub(crate) struct Gpu {
     pub(crate) stream: Arc<CudaStream>,
     /// Major and minor.
     pub(crate) capability: (i32, i32),
-    /// Streaming multiprocessors.
-    pub(crate) processors: u32,
     pub(crate) gemm: Mutex<Gemm>,
     modules: Vec<Arc<CudaModule>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
@@ -41,8 +39,6 @@ impl Gpu {
         let stream = device.cuda_stream();
         let context = stream.context().clone();
         let capability = context.compute_capability().w()?;
-        let processors =
-            context.attribute(sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT).w()?;
         keep_freed_memory(context.cu_device())?;
         let mut modules = Vec::new();
         for fatbin in MODULES {
@@ -54,7 +50,6 @@ impl Gpu {
             gemm: Mutex::new(Gemm::new(&stream)?),
             stream,
             capability,
-            processors: processors.unsigned_abs(),
             modules,
             functions: Mutex::default(),
         })

@@ -14,6 +14,10 @@ pub struct Graph {
     graph: CudaGraph,
 }
 
+// SAFETY: a graph may be used by any thread, by one at a time; nothing here lets two share one.
+#[expect(unsafe_code, reason = "handles are pointers")]
+unsafe impl Send for Graph {}
+
 /// A point in a device's stream.
 pub struct Mark {
     event: CudaEvent,

@@ -59,8 +59,8 @@ pub fn quantize_rowwise(x: &Tensor, gelu: bool) -> Result<Rowwise> {
     launch.arg(&out.values.pointer).arg(&out.scales.pointer).arg(&rows.pointer);
     launch.arg(&rows.batch_stride).arg(&rows.row_stride);
     launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast);
-    // SAFETY: (e4m3*, f32*, const T*, i64 x 2, u32 x 5); x has `total` rows, out a byte for each of their elements and a
-    // scale for each row.
+    // SAFETY: (e4m3*, f32*, const T*, i64 x 2, u32 x 5); x has `total` rows, out a byte for each of their elements and
+    // a scale for each row.
     unsafe { launch.launch(sizes.config) }.w()?;
     Ok(out.rowwise())
 }

@@ -116,8 +116,8 @@ pub(crate) fn gated_add_modulate_rowwise(
     launch.arg(&of.x.batch_stride).arg(&of.x.row_stride).arg(&of.y.batch_stride).arg(&of.y.row_stride);
     launch.arg(&of.gate.batch_stride).arg(&norm.batch_stride);
     launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast).arg(&eps);
-    // SAFETY: (T*, e4m3*, f32*, const T* x 5, i64 x 6, u32 x 5, f32); as above, with a byte for each element and a scale
-    // for each row.
+    // SAFETY: (T*, e4m3*, f32*, const T* x 5, i64 x 6, u32 x 5, f32); as above, with a byte for each element and a
+    // scale for each row.
     unsafe { launch.launch(sizes.config) }.w()?;
     Ok((sum.tensor(), out.rowwise()))
 }

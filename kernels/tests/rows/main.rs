@@ -1,0 +1,150 @@
+//! The GPU's ops over rows against the formulas in f64 and against the CPU's ops. Needs a GPU, and fails without one.
+#![cfg(feature = "cuda")]
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+mod adaptive;
+mod e4m3;
+mod joint_qkv;
+mod norms;
+mod properties;
+
+use candle_core::{D, DType, Device, Result, Tensor};
+use latentd_kernels as ours;
+use std::sync::OnceLock;
+
+const EPS: f64 = 1e-6;
+const TYPES: [DType; 2] = [DType::F32, DType::BF16];
+
+fn gpu() -> &'static Device {
+    static GPU: OnceLock<Device> = OnceLock::new();
+    GPU.get_or_init(|| ours::cuda::open(0).expect("these tests need a GPU"))
+}
+
+/// Standard normal numbers (Box-Muller over splitmix64) of a type, on the CPU.
+fn normal(dims: &[usize], seed: u64, dtype: DType) -> Tensor {
+    let uniform = |i: u64| {
+        let mut z = (seed << 40).wrapping_add(i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (((z ^ (z >> 31)) >> 11) as f64 + 1.0) / (1u64 << 53) as f64
+    };
+    let n: usize = dims.iter().product();
+    let at = |i| (-2.0 * uniform(2 * i).ln()).sqrt() * (std::f64::consts::TAU * uniform(2 * i + 1)).cos();
+    let values: Vec<f64> = (0..n as u64).map(at).collect();
+    Tensor::from_vec(values, dims, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+}
+
+/// The same view of the same numbers on the GPU: what lies around it is copied as well.
+fn view(whole: &Tensor, cut: impl Fn(&Tensor) -> Result<Tensor>) -> Result<(Tensor, Tensor)> {
+    Ok((cut(whole)?, cut(&whole.to_device(gpu())?)?))
+}
+
+fn up(x: &Tensor) -> Result<Tensor> {
+    x.to_device(gpu())
+}
+
+fn wide(x: &Tensor) -> Result<Tensor> {
+    x.to_device(&Device::Cpu)?.contiguous()?.to_dtype(DType::F64)
+}
+
+fn f64s(x: &Tensor) -> Result<Vec<f64>> {
+    wide(x)?.flatten_all()?.to_vec1()
+}
+
+fn bits(x: &Tensor) -> Result<Vec<u64>> {
+    Ok(f64s(x)?.into_iter().map(f64::to_bits).collect())
+}
+
+/// The largest difference; infinite where one is NaN and the other is not.
+fn error(a: &Tensor, b: &Tensor) -> Result<f64> {
+    assert_eq!(a.dims(), b.dims());
+    let apart = |(a, b): (f64, f64)| match (a.is_nan(), b.is_nan()) {
+        (true, true) => 0.0,
+        (false, false) => (a - b).abs(),
+        _ => f64::INFINITY,
+    };
+    Ok(f64s(a)?.into_iter().zip(f64s(b)?).map(apart).fold(0.0, f64::max))
+}
+
+fn largest(x: &Tensor) -> Result<f64> {
+    Ok(f64s(x)?.into_iter().filter(|v| !v.is_nan()).fold(0.0, |m, v| v.abs().max(m)))
+}
+
+/// One formula four times: on the GPU, by the CPU's op, in plain candle in the storage type, and in f64.
+struct Results {
+    gpu: Tensor,
+    cpu: Tensor,
+    plain: Tensor,
+    exact: Tensor,
+}
+
+impl Results {
+    /// f32: `bound` of the largest result. bf16: twice plain candle's error and half a step (1/256) of the largest. The
+    /// CPU's op keeps the same bounds, so the two are within twice of one another.
+    fn judge(&self, what: &str, bound: f64) -> Result<()> {
+        let (ours, plain) = (error(&self.gpu, &self.exact)?, error(&self.plain, &self.exact)?);
+        let (max, cpu) = (largest(&self.exact)?, error(&self.gpu, &self.cpu)?);
+        let allowed = match self.gpu.dtype() {
+            DType::F32 => bound * max,
+            _ => 2.0 * plain + max / 256.0,
+        };
+        assert!(ours <= allowed, "{what}: off by {ours:e}, allowed {allowed:e}, largest {max:e}");
+        assert!(cpu <= 2.0 * allowed, "{what}: off the CPU's op by {cpu:e}, allowed {:e}", 2.0 * allowed);
+        Ok(())
+    }
+}
+
+fn plain_rms(x: &Tensor) -> Result<Tensor> {
+    x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + EPS)?.sqrt()?)
+}
+
+fn plain_norm(x: &Tensor) -> Result<Tensor> {
+    plain_rms(&x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?)
+}
+
+fn plain_modulate(x: &Tensor, mods: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
+    let (scale, shift) = ((mods.narrow(1, scale, 1)? + 1.0)?, mods.narrow(1, shift, 1)?);
+    plain_norm(x)?.broadcast_mul(&scale)?.broadcast_add(&shift)
+}
+
+fn plain_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<Tensor> {
+    x + y.broadcast_mul(&mods.narrow(1, gate, 1)?)?
+}
+
+/// (B, L, D): widths of the models; of whole 16-byte words or not; longer than registers hold (bf16, f32).
+const ROWS: [(usize, usize, usize); 9] = [
+    (2, 37, 2432),
+    (2, 5, 1536),
+    (3, 11, 64),
+    (2, 7, 96),
+    (2, 9, 50),
+    (2, 3, 1),
+    (1, 2, 9728),
+    (1, 1, 20488),
+    (2, 2, 2561),
+];
+
+/// A row's f32 statistics are off by some steps, and x - mean by mean / deviation as many.
+const NORM_BOUND: f64 = 4e-6;
+
+/// Inputs of an adaptive norm and its residual, on the CPU and the GPU: x is a part of longer sequences, y of others,
+/// and the modulations of more of them.
+struct Block {
+    cpu: [Tensor; 3],
+    gpu: [Tensor; 3],
+}
+
+impl Block {
+    fn new((b, l, d): (usize, usize, usize), dtype: DType, amplitude: f64, offset: f64) -> Result<Self> {
+        let x = normal(&[b, l + 2, d], 1, DType::F64).affine(amplitude, offset)?.to_dtype(dtype)?;
+        let (x, x_gpu) = view(&x, |x| x.narrow(1, 1, l))?;
+        let (y, y_gpu) = view(&normal(&[b, l + 3, d], 2, dtype), |y| y.narrow(1, 3, l))?;
+        let (mods, mods_gpu) = view(&normal(&[b, 11, d], 3, dtype), |m| m.narrow(1, 4, 6))?;
+        Ok(Self { cpu: [x, y, mods], gpu: [x_gpu, y_gpu, mods_gpu] })
+    }
+
+    fn wide(&self) -> Result<[Tensor; 3]> {
+        let [x, y, mods] = &self.cpu;
+        Ok([wide(x)?, wide(y)?, wide(mods)?])
+    }
+}
