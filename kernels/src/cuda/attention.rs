@@ -1,10 +1,11 @@
 //! Attention on GPUs: the choice between tensor-core kernels and the portable one.
 
+use super::cutlass::{self, AttentionKernel};
 use super::operand::{Input, Output, gpu, size};
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{CudaStream, LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
 use candle_core::{DType, Result, Tensor, bail};
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 
 /// Queries of a block and threads, as in `cuda/attention.cu`.
 const BLOCK_QUERIES: usize = 64;
@@ -23,8 +24,8 @@ pub fn attention(qkv: &Tensor) -> Result<Tensor> {
     let tensor_cores =
         qkv.dtype() == DType::BF16 && gpu.has_tensor_cores() && aligned && of.fits_tensor_cores();
     match of.head_dim {
-        64 if tensor_cores && gpu.capability.0 == 9 => of.tensor_cores(qkv, sm90),
-        dim if tensor_cores && dim % 8 == 0 => of.tensor_cores(qkv, sm80),
+        64 if tensor_cores && gpu.capability.0 == 9 => of.tensor_cores(qkv, AttentionKernel::Hopper),
+        dim if tensor_cores && dim % 8 == 0 => of.tensor_cores(qkv, AttentionKernel::Ampere),
         _ => portable(qkv),
     }
 }
@@ -68,18 +69,6 @@ struct Heads {
     head_dim: usize,
 }
 
-/// A call of one of the C functions.
-struct Call {
-    qkv: *const c_void,
-    out: *mut c_void,
-    sizes: [c_int; 4],
-    scale: f32,
-    stream: *mut c_void,
-}
-
-/// Asks how many bytes of workspace a call needs (without one), or makes it.
-type Kernel = fn(&Call, Option<(u64, usize)>) -> Result<usize>;
-
 impl Heads {
     fn new(qkv: &Tensor) -> Result<Self> {
         match qkv.dims() {
@@ -104,106 +93,20 @@ impl Heads {
         elements <= i32::MAX as usize && self.batch <= 65535 && self.heads <= 65535
     }
 
-    fn tensor_cores(&self, qkv: &Tensor, kernel: Kernel) -> Result<Tensor> {
+    fn tensor_cores(&self, qkv: &Tensor, kernel: AttentionKernel) -> Result<Tensor> {
         let gpu = gpu("attention", qkv)?;
         let input = Input::new("attention", qkv);
         let out = Output::new(&gpu, input.dtype, self.output())?;
         let sizes = [self.batch, self.length, self.heads, self.head_dim];
-        let call = Call {
-            qkv: input.contiguous()? as *const c_void,
-            out: out.pointer as *mut c_void,
+        let call = cutlass::Attention {
+            qkv: input.contiguous()?,
+            out: out.pointer,
             sizes: sizes.map(|size| size as c_int),
             scale: self.scale(),
-            stream: raw(&gpu.stream),
         };
-        let bytes = kernel(&call, None)?;
+        let bytes = cutlass::attention_workspace(kernel, &call);
         let workspace = Output::new(&gpu, DType::U8, bytes.max(1))?;
-        gpu.stream.context().bind_to_thread().w()?;
-        kernel(&call, Some((workspace.pointer, bytes)))?;
+        cutlass::attention(&gpu, kernel, &call, (workspace.pointer, bytes))?;
         Ok(out.tensor())
     }
-}
-
-fn raw(stream: &CudaStream) -> *mut c_void {
-    stream.cu_stream().cast()
-}
-
-#[expect(unsafe_code, reason = "C functions of cuda/cutlass")]
-fn sm90(call: &Call, workspace: Option<(u64, usize)>) -> Result<usize> {
-    let [batch, length, heads, _] = call.sizes;
-    let Some((at, bytes)) = workspace else {
-        // SAFETY: arithmetic on its arguments.
-        return Ok(unsafe { latentd_attention_sm90_workspace(batch, length, heads) });
-    };
-    // SAFETY: qkv and out are device memory of the sizes given and the workspace has the bytes asked for; all live in
-    // the stream's order.
-    checked(unsafe {
-        let (at, stream) = (at as *mut c_void, call.stream);
-        latentd_attention_sm90_bf16(call.qkv, call.out, batch, length, heads, call.scale, at, bytes, stream)
-    })?;
-    Ok(bytes)
-}
-
-#[expect(unsafe_code, reason = "C functions of cuda/cutlass")]
-fn sm80(call: &Call, workspace: Option<(u64, usize)>) -> Result<usize> {
-    let [batch, length, heads, dim] = call.sizes;
-    let Some((at, bytes)) = workspace else {
-        // SAFETY: arithmetic on its arguments.
-        return Ok(unsafe { latentd_attention_sm80_workspace(batch, length, heads, dim) });
-    };
-    // SAFETY: as in `sm90`.
-    checked(unsafe {
-        let (at, stream) = (at as *mut c_void, call.stream);
-        latentd_attention_sm80_bf16(
-            call.qkv, call.out, batch, length, heads, dim, call.scale, at, bytes, stream,
-        )
-    })?;
-    Ok(bytes)
-}
-
-/// The codes of `cuda/cutlass/common.cuh` in words.
-fn checked(code: c_int) -> Result<()> {
-    let words = match code {
-        0 => return Ok(()),
-        1 => "qkv or the output is not aligned to 16 bytes",
-        2 => "a size is not supported",
-        3 => "the workspace is too small or not aligned",
-        4 => "the scale is not a positive number",
-        5 => "the driver refused a tensor map",
-        1000.. => bail!("attention: the CUDA runtime failed with error {}", code - 1000),
-        other => bail!("attention: unknown code {other}"),
-    };
-    bail!("attention: {words}")
-}
-
-#[expect(unsafe_code, reason = "C functions of cuda/cutlass")]
-unsafe extern "C" {
-    fn latentd_attention_sm90_workspace(batch: c_int, length: c_int, heads: c_int) -> usize;
-
-    fn latentd_attention_sm90_bf16(
-        qkv: *const c_void,
-        out: *mut c_void,
-        batch: c_int,
-        length: c_int,
-        heads: c_int,
-        scale: f32,
-        workspace: *mut c_void,
-        workspace_bytes: usize,
-        stream: *mut c_void,
-    ) -> c_int;
-
-    fn latentd_attention_sm80_workspace(batch: c_int, length: c_int, heads: c_int, head_dim: c_int) -> usize;
-
-    fn latentd_attention_sm80_bf16(
-        qkv: *const c_void,
-        out: *mut c_void,
-        batch: c_int,
-        length: c_int,
-        heads: c_int,
-        head_dim: c_int,
-        scale: f32,
-        workspace: *mut c_void,
-        workspace_bytes: usize,
-        stream: *mut c_void,
-    ) -> c_int;
 }
