@@ -87,3 +87,33 @@ fn what_cannot_run_is_refused_in_words() {
     let error = DenoiseBench::synthetic(Synthetic::Sd35Large, Some(39), &CPU).err().expect("a refusal");
     assert!(error.to_string().contains("1 to 38"), "{error}");
 }
+
+/// The same on a CUDA device, real or emulated, and every product of a block in fp8.
+#[cfg(feature = "cuda")]
+mod gpu {
+    use super::*;
+
+    const GPU: LoadOptions = LoadOptions { device: Device::Cuda(0), dtype: DType::Bf16, fused: true };
+
+    #[test]
+    fn the_recorded_loop_is_timed_step_by_step() {
+        let mut bench = DenoiseBench::builtin(&GPU).expect("a model");
+        for _ in 0..2 {
+            let run = bench.run(&spec()).expect("a run");
+            assert_eq!(run.step_seconds.len(), 3);
+            assert!(run.seconds > 0.0 && run.step_seconds.iter().all(|step| *step > 0.0), "{run:?}");
+        }
+    }
+
+    #[test]
+    fn a_profile_shows_what_fp8_runs() {
+        let options = LoadOptions { dtype: DType::Fp8, ..GPU };
+        let mut bench = DenoiseBench::synthetic(Synthetic::Sd35Medium, Some(1), &options).expect("a model");
+        let profile = bench.profile(&DenoiseSpec { steps: 1, ..spec() }).expect("a profile");
+        let calls = |op: &str| -> usize {
+            profile.rows.iter().filter(|row| row.op.starts_with(op)).map(|row| row.calls).sum()
+        };
+        // A single block is a model's last: two attentions for the image, one MLP, no text after attention.
+        assert_eq!([calls("attention"), calls("gelu, to fp8"), calls("to fp8")], [2, 1, 2], "{profile:?}");
+    }
+}
