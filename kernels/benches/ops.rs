@@ -1,22 +1,92 @@
-//! Times each op on shapes of real models: `cargo bench -p latentd-kernels [-- FILTER]`.
+//! Times each op on shapes of real models: `cargo bench -p latentd-kernels [-- FILTER]`; on the first GPU with
+//! `--features cuda`.
 //!
 //! Prints the fastest of several runs and what it amounts to, since other work on the machine only ever
 //! adds time. `ops_torch.py` beside it times the same shapes with torch.
 
 use candle_core::{DType, Device, Result, Tensor};
 use latentd_kernels::{self as ops, Activation, Conv2dSpec};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 fn main() -> Result<()> {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
     let bench = Bench { filter };
-    for dtype in [DType::F32, DType::BF16] {
+    #[cfg(feature = "cuda")]
+    large(&bench)?;
+    let dtypes = if DEVICE.is_cuda() { vec![DType::BF16] } else { vec![DType::F32, DType::BF16] };
+    for dtype in dtypes {
         linear(&bench, dtype)?;
         attention(&bench, dtype)?;
         conv2d(&bench, dtype)?;
         rows(&bench, dtype)?;
     }
     Ok(())
+}
+
+/// Where everything runs.
+static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+    #[cfg(feature = "cuda")]
+    return ops::cuda::open(0).expect("built for CUDA, so there must be a GPU");
+    #[cfg(not(feature = "cuda"))]
+    Device::Cpu
+});
+
+/// A step of SD3.5 Large at 1024x1024 with guidance, op by op, beside what the card can do: a copy and a square product.
+#[cfg(feature = "cuda")]
+fn large(bench: &Bench) -> Result<()> {
+    let bf16 = DType::BF16;
+    let (b, image, text, d) = (2, 4096, 333, 2432);
+    let bytes = |elements: usize| Work::bytes(elements * bf16.size_in_bytes());
+    bench.run("ceiling: copy 256 MB", bytes(1 << 28), || random(&[1 << 13, 1 << 14], bf16), Tensor::copy)?;
+    let products = [
+        ("ceiling: linear", 8192, 8192, 8192, Activation::None),
+        ("image qkv", b * image, d, 3 * d, Activation::None),
+        ("image projection", b * image, d, d, Activation::None),
+        ("image mlp in", b * image, d, 4 * d, Activation::GeluTanh),
+        ("image mlp out", b * image, 4 * d, d, Activation::None),
+        ("text qkv", b * text, d, 3 * d, Activation::None),
+        ("text mlp in", b * text, d, 4 * d, Activation::GeluTanh),
+    ];
+    for (name, m, k, n, act) in products {
+        let inputs = || Ok([random(&[m, k], bf16)?, random(&[n, k], bf16)?, random(&[n], bf16)?]);
+        let work = || Work::flops(2 * m * k * n);
+        bench.run(&format!("{name} {m}x{k}x{n} bf16"), work(), inputs, |[x, w, bias]| {
+            ops::linear(x, w, Some(bias), act)
+        })?;
+        let rowwise = || {
+            let [x, w, bias] = inputs()?;
+            Ok((ops::quantize_rowwise(&x, false)?, ops::quantize_rowwise(&w, false)?, bias))
+        };
+        bench.run(&format!("{name} {m}x{k}x{n} fp8"), work(), rowwise, |(x, w, bias)| {
+            ops::cuda::linear_rowwise(x, w, Some(bias))
+        })?;
+    }
+    let (l, tokens) = (image + text, || random(&[b, image, d], bf16));
+    let flops = Work::flops(4 * b * l * l * d);
+    bench.run("joint attention 2x4429x38x64", flops, || random(&[b, l, 3, 38, 64], bf16), ops::attention)?;
+    let stream = |length: usize| random(&[b, length, 3 * d], bf16);
+    let joint = || Ok([stream(image)?, stream(text)?, random(&[4, 64], bf16)?]);
+    bench.run("joint qkv 2x(4096+333)", bytes(2 * b * l * 3 * d), joint, |[image, text, norms]| {
+        ops::joint_qkv(image, Some(text), Some(norms), 38, 1e-6)
+    })?;
+    let sum = || Ok([tokens()?, tokens()?, random(&[b, 454, d], bf16)?]);
+    let elements = b * image * d;
+    bench.run("gated add + norm 2x4096", bytes(4 * elements), sum, |[x, y, mods]| {
+        ops::gated_add_modulate(x, y, mods, 2, mods, 3, 4, 1e-6).map(|(_, normed)| normed)
+    })?;
+    bench.run(
+        "gated add + norm, to fp8 2x4096",
+        bytes(3 * elements + elements / 2),
+        sum,
+        |[x, y, mods]| {
+            ops::gated_add_modulate_rowwise(x, y, mods, 2, mods, 3, 4, 1e-6).map(|(_, normed)| normed.values)
+        },
+    )?;
+    let hidden = || random(&[b, image, 4 * d], bf16);
+    bench.run("gelu, to fp8 2x4096x9728", bytes(4 * elements + 2 * elements), hidden, |x| {
+        ops::quantize_rowwise(x, true).map(|rows| rows.values)
+    })
 }
 
 fn linear(bench: &Bench, dtype: DType) -> Result<()> {
@@ -123,7 +193,7 @@ fn random(shape: &[usize], dtype: DType) -> Result<Tensor> {
         ((state >> 8) as f32 / 16_777_216.0 - 0.5) * 12f32.sqrt()
     };
     let values: Vec<f32> = std::iter::repeat_with(next).take(shape.iter().product()).collect();
-    Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)
+    Tensor::from_vec(values, shape, &DEVICE)?.to_dtype(dtype)
 }
 
 struct Work {
@@ -159,23 +229,56 @@ impl Bench {
             return Ok(());
         }
         let inputs = inputs()?;
-        let (start, mut best, mut least_busy, mut runs) = (Instant::now(), Duration::MAX, Duration::MAX, 0);
-        while runs < 3 || start.elapsed() < Duration::from_secs(1) {
-            let (begin, busy) = (Instant::now(), busy());
-            std::hint::black_box(op(&inputs)?);
-            best = best.min(begin.elapsed());
-            least_busy = least_busy.min(self::busy().saturating_sub(busy));
-            runs += 1;
-        }
+        let (best, least_busy) = if DEVICE.is_cuda() {
+            (on_the_device(|| op(&inputs))?, None)
+        } else {
+            let (best, least_busy) = on_the_host(|| op(&inputs))?;
+            (best, Some(least_busy))
+        };
         let rate = |time: Duration| work.amount / time.as_secs_f64();
         let millis = best.as_secs_f64() * 1e3;
-        println!(
-            "{name:48} {millis:9.3} ms {:8.1} {} {:8.1} a core",
-            rate(best),
-            work.unit,
-            rate(least_busy)
-        );
+        let a_core = least_busy.map_or_else(String::new, |busy| format!(" {:8.1} a core", rate(busy)));
+        println!("{name:48} {millis:9.3} ms {:8.1} {}{a_core}", rate(best), work.unit);
         Ok(())
+    }
+}
+
+/// The fastest call, and the least time that all cores together were busy with one.
+fn on_the_host(op: impl Fn() -> Result<Tensor>) -> Result<(Duration, Duration)> {
+    let (start, mut best, mut least_busy, mut runs) = (Instant::now(), Duration::MAX, Duration::MAX, 0);
+    while runs < 3 || start.elapsed() < Duration::from_secs(1) {
+        let (begin, busy) = (Instant::now(), busy());
+        std::hint::black_box(op()?);
+        best = best.min(begin.elapsed());
+        least_busy = least_busy.min(self::busy().saturating_sub(busy));
+        runs += 1;
+    }
+    Ok((best, least_busy))
+}
+
+/// The fastest of several batches, by the device's own clock: calls follow each other without the host between them.
+fn on_the_device(op: impl Fn() -> Result<Tensor>) -> Result<Duration> {
+    #[cfg(feature = "cuda")]
+    {
+        use ops::cuda::Mark;
+        const BATCH: u32 = 10;
+        std::hint::black_box(op()?);
+        let (start, mut best) = (Instant::now(), Duration::MAX);
+        while start.elapsed() < Duration::from_millis(200) {
+            let begin = Mark::new(&DEVICE)?;
+            for _ in 0..BATCH {
+                std::hint::black_box(op()?);
+            }
+            let end = Mark::new(&DEVICE)?;
+            end.wait()?;
+            best = best.min(Duration::from_secs_f64(end.seconds_since(&begin)?) / BATCH);
+        }
+        Ok(best)
+    }
+    #[cfg(not(feature = "cuda"))]
+    {
+        std::hint::black_box(op()?);
+        candle_core::bail!("built without CUDA")
     }
 }
 
