@@ -147,8 +147,9 @@ pub(super) struct Preference {
 }
 
 impl Preference {
-    /// At most so much workspace, addresses of A and B as aligned as this, and no sums split over blocks: every algorithm then adds along K in one order, so
-    /// that the choice among them, which is made by timing, does not change a result.
+    /// At most so much workspace, and addresses of A and B aligned to so many bytes. No algorithm that splits sums over
+    /// blocks: what is left adds along K in order, so that choosing by time should not change a result (a card has yet
+    /// to confirm it).
     pub(super) fn new(workspace_bytes: usize, a_alignment: u32, b_alignment: u32) -> Result<Self> {
         let new = Self { handle: result::create_matmul_pref().map_err(failed)? };
         new.set(PreferenceAttribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &a_alignment)?;
