@@ -305,18 +305,17 @@ def main() -> None:
     load_s = time.perf_counter() - start
     peak = gemm_peak(device, dtype)
     reports = []
-    if not args.compile_only:
-        reports.append(measure("diffusers-eager", model, args, peak, load_s))
+    engines = {"diffusers-eager": not args.compile_only, "diffusers-compile": args.compile or args.compile_only}
+    for engine in (engine for engine, wanted in engines.items() if wanted):
+        if engine == "diffusers-compile":
+            model = torch.compile(model, mode=args.compile_mode, fullgraph=True)
+        reports.append(measure(engine, model, args, peak, load_s))
         show(reports[-1])
-    if args.compile or args.compile_only:
-        compiled = torch.compile(model, mode=args.compile_mode, fullgraph=True)
-        reports.append(measure("diffusers-compile", compiled, args, peak, load_s))
-        show(reports[-1])
-    text = json.dumps(reports, indent=2)
-    if args.json:
-        pathlib.Path(args.json).write_text(text + "\n", encoding="utf-8")
-    else:
-        print(text)
+        # After each, since compiling can take longer than whoever started this waits.
+        if args.json:
+            pathlib.Path(args.json).write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    if not args.json:
+        print(json.dumps(reports, indent=2))
 
 
 def show(report: dict) -> None:
