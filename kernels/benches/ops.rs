@@ -73,14 +73,14 @@ fn large(bench: &Bench) -> Result<()> {
     let sum = || Ok([tokens()?, tokens()?, random(&[b, 454, d], bf16)?]);
     let elements = b * image * d;
     bench.run("gated add + norm 2x4096", bytes(4 * elements), sum, |[x, y, mods]| {
-        ops::gated_add_modulate(x, y, mods, 2, mods, 3, 4, 1e-6).map(|(_, normed)| normed)
+        ops::gated_add_modulate(x, y, mods, 2, (3, 4), 1e-6).map(|(_, normed)| normed)
     })?;
     bench.run(
         "gated add + norm, to fp8 2x4096",
         bytes(3 * elements + elements / 2),
         sum,
         |[x, y, mods]| {
-            ops::gated_add_modulate_rowwise(x, y, mods, 2, mods, 3, 4, 1e-6).map(|(_, normed)| normed.values)
+            ops::gated_add_modulate_rowwise(x, y, mods, 2, (3, 4), 1e-6).map(|(_, normed)| normed.values)
         },
     )?;
     let hidden = || random(&[b, image, 4 * d], bf16);

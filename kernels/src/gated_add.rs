@@ -25,47 +25,41 @@ pub fn gated_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<T
 /// [`gated_add`], and [`layer_norm_modulate`](crate::layer_norm_modulate) of the sum as it is stored: one pass over
 /// memory on a GPU.
 ///
-/// - `x`, `y`, `mods`, `gate` as there; `norm_mods`, `shift`, `scale`, `eps` as for the norm
+/// - `x`, `y`, `mods`, `gate` as there; `shift` and `scale` index the N of `mods` too
 ///
 /// Returns the sum and its norm, both `[B, L, D]`.
-#[expect(clippy::too_many_arguments, reason = "two ops in one")]
 pub fn gated_add_modulate(
     x: &Tensor,
     y: &Tensor,
     mods: &Tensor,
     gate: usize,
-    norm_mods: &Tensor,
-    shift: usize,
-    scale: usize,
+    (shift, scale): (usize, usize),
     eps: f64,
 ) -> Result<(Tensor, Tensor)> {
     #[cfg(feature = "cuda")]
     if x.device().is_cuda() {
         check(x, y, mods, gate)?;
-        modulate::check(x, norm_mods, shift, scale)?;
-        return crate::cuda::residual::gated_add_modulate(x, y, mods, gate, norm_mods, shift, scale, eps);
+        modulate::check(x, mods, shift, scale)?;
+        return crate::cuda::residual::gated_add_modulate(x, y, mods, gate, (shift, scale), eps);
     }
     let sum = gated_add(x, y, mods, gate)?;
-    let normed = modulate::layer_norm_modulate(&sum, norm_mods, shift, scale, eps)?;
+    let normed = modulate::layer_norm_modulate(&sum, mods, shift, scale, eps)?;
     Ok((sum, normed))
 }
 
 /// [`gated_add_modulate`] with the norm as e4m3 rows, quantised from f32. On GPUs only.
 #[cfg(feature = "cuda")]
-#[expect(clippy::too_many_arguments, reason = "two ops in one")]
 pub fn gated_add_modulate_rowwise(
     x: &Tensor,
     y: &Tensor,
     mods: &Tensor,
     gate: usize,
-    norm_mods: &Tensor,
-    shift: usize,
-    scale: usize,
+    (shift, scale): (usize, usize),
     eps: f64,
 ) -> Result<(Tensor, crate::Rowwise)> {
     check(x, y, mods, gate)?;
-    modulate::check(x, norm_mods, shift, scale)?;
-    crate::cuda::residual::gated_add_modulate_rowwise(x, y, mods, gate, norm_mods, shift, scale, eps)
+    modulate::check(x, mods, shift, scale)?;
+    crate::cuda::residual::gated_add_modulate_rowwise(x, y, mods, gate, (shift, scale), eps)
 }
 
 fn check(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<()> {
@@ -201,7 +195,7 @@ mod tests {
         assert!(!part.is_contiguous());
         let sum = gated_add(&x, &y, &part, 2)?;
         assert_eq!(f64s(&sum)?, f64s(&gated_add(&x, &y, &part.contiguous()?, 2)?)?);
-        let (again, normed) = gated_add_modulate(&x, &y, &part, 2, &part, 0, 3, 1e-6)?;
+        let (again, normed) = gated_add_modulate(&x, &y, &part, 2, (0, 3), 1e-6)?;
         assert_eq!(f64s(&again)?, f64s(&sum)?);
         assert_eq!(f64s(&normed)?, f64s(&modulate::layer_norm_modulate(&sum, &part, 0, 3, 1e-6)?)?);
         Ok(())

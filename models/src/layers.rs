@@ -60,14 +60,14 @@ impl Ops {
         timed(x, || "gated add".into(), || op(x, y, mods, gate))
     }
 
-    /// [`Self::gated_add`], and [`Self::layer_norm_modulate`] of the sum.
+    /// [`Self::gated_add`], and [`Self::layer_norm_modulate`] of the sum with rows `(shift, scale)`.
     pub(crate) fn gated_add_modulate(
         self,
         x: &Tensor,
         y: &Tensor,
         mods: &Tensor,
         gate: usize,
-        (shift, scale): (usize, usize),
+        rows: (usize, usize),
     ) -> Result<(Tensor, Hidden)> {
         timed(
             x,
@@ -75,15 +75,14 @@ impl Ops {
             || {
                 #[cfg(feature = "cuda")]
                 if self.fp8 {
-                    let (sum, normed) =
-                        fused::gated_add_modulate_rowwise(x, y, mods, gate, mods, shift, scale, NORM_EPS)?;
+                    let (sum, normed) = fused::gated_add_modulate_rowwise(x, y, mods, gate, rows, NORM_EPS)?;
                     return Ok((sum, Hidden::Rowwise(normed)));
                 }
                 let (sum, normed) = if self.fused {
-                    fused::gated_add_modulate(x, y, mods, gate, mods, shift, scale, NORM_EPS)?
+                    fused::gated_add_modulate(x, y, mods, gate, rows, NORM_EPS)?
                 } else {
                     let sum = plain::gated_add(x, y, mods, gate)?;
-                    let normed = plain::layer_norm_modulate(&sum, mods, shift, scale, NORM_EPS)?;
+                    let normed = plain::layer_norm_modulate(&sum, mods, rows.0, rows.1, NORM_EPS)?;
                     (sum, normed)
                 };
                 Ok((sum, Hidden::Plain(normed)))

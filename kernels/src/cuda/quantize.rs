@@ -4,7 +4,7 @@ use super::device::Gpu;
 use super::operand::{Input, Output, gpu};
 use super::rows::RowLaunch;
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
+use candle_core::cuda_backend::cudarc::driver::{LaunchArgs, PushKernelArg};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// A tensor as e4m3 with a scale for each row: an element is `values * scales`.
@@ -37,6 +37,53 @@ impl RowwiseOutput {
 
     pub(super) fn rowwise(self) -> Rowwise {
         Rowwise { values: self.values.tensor(), scales: self.scales.tensor() }
+    }
+}
+
+/// What a norm writes: rows in the storage's type, or as e4m3. The kernels differ in that alone.
+pub(super) trait NormOutput: Sized {
+    type Tensors;
+    /// Behind the op in the kernel's name.
+    const SUFFIX: &'static str;
+
+    /// For the norm of `x`.
+    fn of(gpu: &Gpu, x: &Tensor) -> Result<Self>;
+    /// The kernel's output addresses, in its order.
+    fn push<'a>(&'a self, launch: &mut LaunchArgs<'a>);
+    fn tensors(self) -> Self::Tensors;
+}
+
+impl NormOutput for Output {
+    type Tensors = Tensor;
+    const SUFFIX: &'static str = "";
+
+    fn of(gpu: &Gpu, x: &Tensor) -> Result<Self> {
+        Self::new(gpu, x.dtype(), x.shape())
+    }
+
+    fn push<'a>(&'a self, launch: &mut LaunchArgs<'a>) {
+        launch.arg(&self.pointer);
+    }
+
+    fn tensors(self) -> Tensor {
+        self.tensor()
+    }
+}
+
+impl NormOutput for RowwiseOutput {
+    type Tensors = Rowwise;
+    const SUFFIX: &'static str = "_rowwise";
+
+    fn of(gpu: &Gpu, x: &Tensor) -> Result<Self> {
+        Self::new(gpu, x.dims())
+    }
+
+    fn push<'a>(&'a self, launch: &mut LaunchArgs<'a>) {
+        launch.arg(&self.values.pointer).arg(&self.scales.pointer);
+    }
+
+    fn tensors(self) -> Rowwise {
+        self.rowwise()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Launches `cuda/residual.cu`: gated residuals, alone or with the adaptive LayerNorm that follows.
 
 use super::operand::{Input, Output, Rows, gpu};
-use super::quantize::{Rowwise, RowwiseOutput};
+use super::quantize::{NormOutput, Rowwise, RowwiseOutput};
 use super::rows::{RowLaunch, row_of_each, same_device};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
@@ -50,74 +50,57 @@ pub(crate) fn gated_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> R
 ///
 /// # Errors
 /// As above.
-#[expect(unsafe_code, reason = "a kernel launch")]
-#[expect(clippy::too_many_arguments, reason = "two ops in one")]
 pub(crate) fn gated_add_modulate(
     x: &Tensor,
     y: &Tensor,
     mods: &Tensor,
     gate: usize,
-    norm_mods: &Tensor,
-    shift: usize,
-    scale: usize,
+    norm: (usize, usize),
     eps: f64,
 ) -> Result<(Tensor, Tensor)> {
-    same_device(OP, x, &[y, mods, norm_mods])?;
-    let (gpu, dtype, eps) = (gpu(OP, x)?, x.dtype(), eps as f32);
-    let kernel = gpu.kernel("gated_add_modulate", dtype)?;
-    let inputs = [Input::new(OP, x), Input::typed(OP, y, dtype)?, Input::typed(OP, mods, dtype)?];
-    let norm_in = Input::typed(OP, norm_mods, dtype)?;
-    let (of, norm) = (Operands::new(&inputs, gate)?, norm_in.rows()?);
-    let (shift, scale) = (row_of_each(&norm, shift, dtype), row_of_each(&norm, scale, dtype));
-    let sizes = RowLaunch::new(OP, dtype, &of.x, &[&of.y, &of.gate, &shift, &scale])?;
-    let (sum, out) = (Output::new(&gpu, dtype, x.shape())?, Output::new(&gpu, dtype, x.shape())?);
-    let mut launch = gpu.stream.launch_builder(&kernel);
-    launch.arg(&sum.pointer).arg(&out.pointer);
-    launch.arg(&of.x.pointer).arg(&of.y.pointer).arg(&of.gate.pointer);
-    launch.arg(&shift.pointer).arg(&scale.pointer);
-    launch.arg(&of.x.batch_stride).arg(&of.x.row_stride).arg(&of.y.batch_stride).arg(&of.y.row_stride);
-    launch.arg(&of.gate.batch_stride).arg(&norm.batch_stride);
-    launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast).arg(&eps);
-    // SAFETY: (T* x 2, const T* x 5, i64 x 6, u32 x 5, f32); as for the sum, and norm_mods has a row for each batch
-    // element at both addresses.
-    unsafe { launch.launch(sizes.config) }.w()?;
-    Ok((sum.tensor(), out.tensor()))
+    sum_and_norm::<Output>([x, y, mods], gate, norm, eps)
 }
 
 /// [`gated_add_modulate`] with the norm as e4m3 rows, quantised from f32.
 ///
 /// # Errors
 /// As above.
-#[expect(unsafe_code, reason = "a kernel launch")]
-#[expect(clippy::too_many_arguments, reason = "two ops in one")]
 pub(crate) fn gated_add_modulate_rowwise(
     x: &Tensor,
     y: &Tensor,
     mods: &Tensor,
     gate: usize,
-    norm_mods: &Tensor,
-    shift: usize,
-    scale: usize,
+    norm: (usize, usize),
     eps: f64,
 ) -> Result<(Tensor, Rowwise)> {
-    same_device(OP, x, &[y, mods, norm_mods])?;
+    sum_and_norm::<RowwiseOutput>([x, y, mods], gate, norm, eps)
+}
+
+#[expect(unsafe_code, reason = "a kernel launch")]
+fn sum_and_norm<O: NormOutput>(
+    [x, y, mods]: [&Tensor; 3],
+    gate: usize,
+    (shift, scale): (usize, usize),
+    eps: f64,
+) -> Result<(Tensor, O::Tensors)> {
+    same_device(OP, x, &[y, mods])?;
     let (gpu, dtype, eps) = (gpu(OP, x)?, x.dtype(), eps as f32);
-    let kernel = gpu.kernel("gated_add_modulate_rowwise", dtype)?;
+    let kernel = gpu.kernel(&format!("gated_add_modulate{}", O::SUFFIX), dtype)?;
     let inputs = [Input::new(OP, x), Input::typed(OP, y, dtype)?, Input::typed(OP, mods, dtype)?];
-    let norm_in = Input::typed(OP, norm_mods, dtype)?;
-    let (of, norm) = (Operands::new(&inputs, gate)?, norm_in.rows()?);
-    let (shift, scale) = (row_of_each(&norm, shift, dtype), row_of_each(&norm, scale, dtype));
+    let (of, mods) = (Operands::new(&inputs, gate)?, inputs[2].rows()?);
+    let (shift, scale) = (row_of_each(&mods, shift, dtype), row_of_each(&mods, scale, dtype));
     let sizes = RowLaunch::new(OP, dtype, &of.x, &[&of.y, &of.gate, &shift, &scale])?;
-    let (sum, out) = (Output::new(&gpu, dtype, x.shape())?, RowwiseOutput::new(&gpu, x.dims())?);
+    let (sum, out) = (Output::new(&gpu, dtype, x.shape())?, O::of(&gpu, x)?);
     let mut launch = gpu.stream.launch_builder(&kernel);
-    launch.arg(&sum.pointer).arg(&out.values.pointer).arg(&out.scales.pointer);
+    launch.arg(&sum.pointer);
+    out.push(&mut launch);
     launch.arg(&of.x.pointer).arg(&of.y.pointer).arg(&of.gate.pointer);
     launch.arg(&shift.pointer).arg(&scale.pointer);
     launch.arg(&of.x.batch_stride).arg(&of.x.row_stride).arg(&of.y.batch_stride).arg(&of.y.row_stride);
-    launch.arg(&of.gate.batch_stride).arg(&norm.batch_stride);
+    launch.arg(&of.gate.batch_stride).arg(&mods.batch_stride);
     launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast).arg(&eps);
-    // SAFETY: (T*, e4m3*, f32*, const T* x 5, i64 x 6, u32 x 5, f32); as above, with a byte for each element and a
-    // scale for each row.
+    // SAFETY: (T*; T* or e4m3*, f32*; const T* x 5, i64 x 6, u32 x 5, f32); as for the sum, mods has a row for each batch
+    // element at all three addresses, and out an element for each of x's (and a scale for each row).
     unsafe { launch.launch(sizes.config) }.w()?;
-    Ok((sum.tensor(), out.rowwise()))
+    Ok((sum.tensor(), out.tensors()))
 }

@@ -37,11 +37,11 @@ fn gated_add_and_the_norm_that_follows() -> Result<()> {
         // One fused step, rounded once.
         results.judge(&format!("gated_add {rows:?} {dtype:?}"), 0.51 * f64::from(f32::EPSILON))?;
 
-        let (again, normed) = ours::gated_add_modulate(gx, gy, gm, 2, gm, 0, 5, EPS)?;
+        let (again, normed) = ours::gated_add_modulate(gx, gy, gm, 2, (0, 5), EPS)?;
         assert_eq!(bits(&again)?, bits(&sum)?, "the sum of gated_add_modulate {rows:?} {dtype:?}");
         let alone = ours::layer_norm_modulate(&sum, gm, 0, 5, EPS)?;
         assert_eq!(bits(&normed)?, bits(&alone)?, "the norm of gated_add_modulate {rows:?} {dtype:?}");
-        let (again, rowwise) = ours::gated_add_modulate_rowwise(gx, gy, gm, 2, gm, 0, 5, EPS)?;
+        let (again, rowwise) = ours::gated_add_modulate_rowwise(gx, gy, gm, 2, (0, 5), EPS)?;
         assert_eq!(bits(&again)?, bits(&sum)?, "the sum of gated_add_modulate_rowwise {rows:?} {dtype:?}");
         let alone = ours::layer_norm_modulate_rowwise(&sum, gm, 0, 5, EPS)?;
         assert_eq!(bits(&rowwise.values)?, bits(&alone.values)?, "{rows:?} {dtype:?}");

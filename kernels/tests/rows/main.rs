@@ -1,12 +1,14 @@
 //! The GPU's ops over rows against the formulas in f64 and against the CPU's ops. Needs a GPU, and fails without one.
 #![cfg(feature = "cuda")]
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 mod adaptive;
 mod e4m3;
 mod joint_qkv;
 mod norms;
 mod properties;
+#[expect(dead_code, reason = "the ops' own tests use the rest")]
+#[path = "../../src/testing.rs"]
+mod testing;
 
 use candle_core::{D, DType, Device, Result, Tensor};
 use latentd_kernels as ours;
@@ -20,18 +22,9 @@ fn gpu() -> &'static Device {
     GPU.get_or_init(|| ours::cuda::open(0).expect("these tests need a GPU"))
 }
 
-/// Standard normal numbers (Box-Muller over splitmix64) of a type, on the CPU.
+/// Standard normal numbers of a type, on the CPU.
 fn normal(dims: &[usize], seed: u64, dtype: DType) -> Tensor {
-    let uniform = |i: u64| {
-        let mut z = (seed << 40).wrapping_add(i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ (z >> 31)) >> 11) as f64 + 1.0) / (1u64 << 53) as f64
-    };
-    let n: usize = dims.iter().product();
-    let at = |i| (-2.0 * uniform(2 * i).ln()).sqrt() * (std::f64::consts::TAU * uniform(2 * i + 1)).cos();
-    let values: Vec<f64> = (0..n as u64).map(at).collect();
-    Tensor::from_vec(values, dims, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    testing::normal(dims, seed).to_dtype(dtype).expect("a type that is converted to")
 }
 
 /// The same view of the same numbers on the GPU: what lies around it is copied as well.
@@ -58,16 +51,11 @@ fn bits(x: &Tensor) -> Result<Vec<u64>> {
 /// The largest difference; infinite where one is NaN and the other is not.
 fn error(a: &Tensor, b: &Tensor) -> Result<f64> {
     assert_eq!(a.dims(), b.dims());
-    let apart = |(a, b): (f64, f64)| match (a.is_nan(), b.is_nan()) {
-        (true, true) => 0.0,
-        (false, false) => (a - b).abs(),
-        _ => f64::INFINITY,
-    };
-    Ok(f64s(a)?.into_iter().zip(f64s(b)?).map(apart).fold(0.0, f64::max))
+    Ok(testing::max_error(&f64s(a)?, &f64s(b)?))
 }
 
 fn largest(x: &Tensor) -> Result<f64> {
-    Ok(f64s(x)?.into_iter().filter(|v| !v.is_nan()).fold(0.0, |m, v| v.abs().max(m)))
+    Ok(testing::max_abs(&f64s(x)?))
 }
 
 /// One formula four times: on the GPU, by the CPU's op, in plain candle in the storage type, and in f64.

@@ -13,7 +13,7 @@ fn bits_depend_on_the_row_alone() -> Result<()> {
         let [x, y, mods] = &block.gpu;
         let last = |x: &Tensor| x.narrow(0, b - 1, 1);
         let all = |x: &Tensor, y: &Tensor, mods: &Tensor| -> Result<Vec<Tensor>> {
-            let (sum, normed) = ours::gated_add_modulate(x, y, mods, 0, mods, 1, 2, EPS)?;
+            let (sum, normed) = ours::gated_add_modulate(x, y, mods, 0, (1, 2), EPS)?;
             let rowwise = ours::layer_norm_modulate_rowwise(x, mods, 4, 5, EPS)?;
             let activated = ours::quantize_rowwise(y, true)?;
             let weight = mods.get(0)?.get(3)?;
@@ -48,7 +48,7 @@ fn nan_stays_in_its_row() -> Result<()> {
         let x = up(&Tensor::from_vec(rows, (1, 6, width), &Device::Cpu)?.to_dtype(dtype)?)?;
         let mods = up(&normal(&[1, 3, width], 2, dtype))?;
         let weight = mods.get(0)?.get(0)?;
-        let (sum, normed) = ours::gated_add_modulate(&x, &x, &mods, 0, &mods, 1, 2, EPS)?;
+        let (sum, normed) = ours::gated_add_modulate(&x, &x, &mods, 0, (1, 2), EPS)?;
         let rows = [
             ours::layer_norm_modulate(&x, &mods, 0, 1, EPS)?,
             normed,
