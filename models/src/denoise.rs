@@ -24,9 +24,9 @@ pub(crate) fn tell(probe: &mut Probe, name: &str, tensor: &Tensor) -> Result<()>
 pub(crate) struct Denoiser {
     mmdit: Mmdit,
     target: Target,
-    /// The step of the last size, recorded.
+    /// Recorded steps, the last used at the end.
     #[cfg(feature = "cuda")]
-    recorded: Option<recorded::Recorded>,
+    recorded: Vec<recorded::Recorded>,
 }
 
 /// What to denoise.
@@ -70,7 +70,7 @@ impl Denoiser {
             mmdit,
             target: target.clone(),
             #[cfg(feature = "cuda")]
-            recorded: None,
+            recorded: Vec::new(),
         }
     }
 

@@ -11,6 +11,9 @@ use crate::mmdit::Prepared;
 use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 
+/// Sizes whose step stays recorded: fal's six presets and two more. Each keeps the memory that its step needs.
+const KEPT: usize = 8;
+
 /// A step for latents and text of one size.
 pub(super) struct Recorded {
     key: Key,
@@ -49,11 +52,16 @@ impl Denoiser {
         on_step: &mut dyn FnMut(Step) -> Control,
     ) -> Result<Tensor> {
         let key = Key { latents: job.noise.dims().to_vec(), context: prepared.context.dims().to_vec() };
-        let recorded = match self.recorded.take() {
-            Some(recorded) if recorded.key == key => recorded,
-            _ => self.record(key, job, prepared)?,
-        };
-        let recorded = self.recorded.insert(recorded);
+        match self.recorded.iter().position(|recorded| recorded.key == key) {
+            Some(known) => self.recorded[known..].rotate_left(1),
+            None => {
+                if self.recorded.len() == KEPT {
+                    self.recorded.remove(0);
+                }
+                self.recorded.push(self.record(key, job, prepared)?);
+            }
+        }
+        let [.., recorded] = &self.recorded[..] else { unreachable!("one was just put there") };
         let device = &self.target.device;
         recorded.fixed.begin(job, prepared)?;
         let settings = settings(job, device)?;
