@@ -3,7 +3,7 @@
     python tests/parity/make_model.py /tmp/bench --bench
     python benches/peers/diffusers_cpu.py --model /tmp/bench --width 512 --height 512 --steps 8 --runs 5
 
-Prints one JSON object in the keys of `benches/pipeline.rs`: seconds of text, denoise and decode (median,
+Prints one JSON object: seconds of text, denoise and decode in the keys of `latentd bench pipeline` (median,
 min, max of the runs after one warm-up), peak resident memory, versions. Run it beside nothing else and in the same session as ours.
 """
 

@@ -19,7 +19,7 @@ use crate::generate::{Control, DType, LoadOptions, Step};
 use crate::mmdit::Mmdit;
 use crate::schedule::Schedule;
 use crate::text::TextConditioning;
-use crate::weights::{Target, Weights};
+use crate::weights::{self, Target, Weights};
 use crate::{Error, ModelCard, Result, layers, random};
 use candle_core::Tensor;
 use flops::Flops;
@@ -161,11 +161,7 @@ impl DenoiseBench {
         let Configs { transformer: config, scheduler, .. } = Configs::read(files)?;
         let weights = Weights::open(files, "transformer", "diffusion_pytorch_model", &target)?;
         let mmdit = Mmdit::load(&weights, &config)?;
-        let problems = weights.problems();
-        if !problems.is_empty() {
-            let list = problems.join("\n  ");
-            return Err(Error::Model(format!("the weights do not fit the config files:\n  {list}")));
-        }
+        weights::check(&weights.problems())?;
         Ok(Self { denoiser: Denoiser::new(mmdit, &target), config, scheduler, card, target })
     }
 

@@ -9,7 +9,7 @@ use crate::noise::Generator;
 use crate::schedule::Schedule;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
-use crate::weights::{Target, Weights};
+use crate::weights::{self, Target, Weights};
 use crate::{Error, ModelCard, Picture, Result, builtin, picture};
 use candle_core::Tensor;
 use std::path::Path;
@@ -58,10 +58,7 @@ impl Pipeline {
         let weights = Weights::open(files, "vae", stem, &target)?;
         let decoder = Decoder::load(&weights, &configs.vae)?;
         problems.extend(weights.problems());
-        if !problems.is_empty() {
-            let list = problems.join("\n  ");
-            return Err(Error::Model(format!("the weights do not fit the config files:\n  {list}")));
-        }
+        weights::check(&problems)?;
         let denoiser = Denoiser::new(mmdit, &target);
         Ok(Self { card, configs, text, denoiser, decoder, target })
     }

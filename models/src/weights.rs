@@ -15,6 +15,14 @@ use std::collections::{BTreeSet, HashMap};
 /// Problems of one kind listed in an error before it says "and N more".
 const LISTED: usize = 20;
 
+/// One error that lists what did not fit, if anything.
+pub(crate) fn check(problems: &[String]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Model(format!("the weights do not fit the config files:\n  {}", problems.join("\n  "))))
+}
+
 /// The open weights of one part.
 pub(crate) struct Weights {
     source: Source,

@@ -23,18 +23,9 @@ pub struct ReportArgs {
     pub json: Option<PathBuf>,
 }
 
-/// Flags of `latentd bench denoise`.
+/// How much to do, and how often.
 #[derive(Debug, Clone, Args)]
-pub struct DenoiseArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub engine: EngineArgs,
-    /// Random weights made on the device instead of --model's: `sd3.5-large` or `sd3.5-medium`.
-    #[arg(long, env = "LATENTD_SYNTHETIC", value_name = "MODEL")]
-    pub synthetic: Option<String>,
-    /// Keep only the first blocks of a synthetic model, for machines without room for all.
-    #[arg(long, env = "LATENTD_BLOCKS", requires = "synthetic", value_name = "N")]
-    pub blocks: Option<usize>,
+pub struct WorkArgs {
     /// Width in pixels.
     #[arg(long, env = "LATENTD_WIDTH", default_value_t = 1024, value_name = "W")]
     pub width: usize,
@@ -62,6 +53,23 @@ pub struct DenoiseArgs {
     /// Runs before the first measured one.
     #[arg(long, env = "LATENTD_WARMUP", default_value_t = 1, value_name = "N")]
     pub warmup: usize,
+}
+
+/// Flags of `latentd bench denoise`.
+#[derive(Debug, Clone, Args)]
+pub struct DenoiseArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub engine: EngineArgs,
+    /// Random weights made on the device instead of --model's: `sd3.5-large` or `sd3.5-medium`.
+    #[arg(long, env = "LATENTD_SYNTHETIC", value_name = "MODEL")]
+    pub synthetic: Option<String>,
+    /// Keep only the first blocks of a synthetic model, for machines without room for all.
+    #[arg(long, env = "LATENTD_BLOCKS", requires = "synthetic", value_name = "N")]
+    pub blocks: Option<usize>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub work: WorkArgs,
     /// Then run once more, and split a step into its kernels.
     #[arg(long, env = "LATENTD_PROFILE", action = ArgAction::SetTrue)]
     pub profile: bool,
@@ -84,33 +92,9 @@ pub struct PipelineArgs {
         value_name = "TEXT"
     )]
     pub prompt: String,
-    /// Width in pixels.
-    #[arg(long, env = "LATENTD_WIDTH", default_value_t = 1024, value_name = "W")]
-    pub width: usize,
-    /// Height in pixels.
-    #[arg(long, env = "LATENTD_HEIGHT", default_value_t = 1024, value_name = "H")]
-    pub height: usize,
-    /// Denoising steps.
-    #[arg(long, env = "LATENTD_STEPS", default_value_t = 28, value_name = "N")]
-    pub steps: usize,
-    /// Classifier-free guidance scale; 1 turns it off.
-    #[arg(
-        long,
-        visible_alias = "guidance",
-        env = "LATENTD_GUIDANCE",
-        default_value_t = 4.5,
-        value_name = "F"
-    )]
-    pub cfg: f64,
-    /// Pictures painted together.
-    #[arg(long, env = "LATENTD_BATCH", default_value_t = 1, value_name = "N")]
-    pub batch: usize,
-    /// Measured runs.
-    #[arg(long, env = "LATENTD_RUNS", default_value_t = 3, value_name = "N")]
-    pub runs: usize,
-    /// Runs before the first measured one.
-    #[arg(long, env = "LATENTD_WARMUP", default_value_t = 1, value_name = "N")]
-    pub warmup: usize,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub work: WorkArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub report: ReportArgs,

@@ -107,23 +107,24 @@ impl ProfileJson {
 pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let config = EngineConfig::resolve(&args.engine)?;
     let synthetic = args.synthetic.as_deref().map(synthetic).transpose()?;
-    at_least_one("--runs", args.runs)?;
+    at_least_one("--runs", args.work.runs)?;
     let spec = DenoiseSpec {
-        width: args.width,
-        height: args.height,
-        steps: args.steps,
-        guidance: args.cfg,
-        batch: args.batch,
+        width: args.work.width,
+        height: args.work.height,
+        steps: args.work.steps,
+        guidance: args.work.cfg,
+        batch: args.work.batch,
         text_tokens: CLIP_TOKENS + config.t5_tokens,
     };
     let machine = Machine::look(config.device);
     let loading = Instant::now();
     let mut bench = open(&config, synthetic, args.blocks).map_err(refusal)?;
     let load_s = loading.elapsed().as_secs_f64();
-    for _ in 0..args.warmup {
+    for _ in 0..args.work.warmup {
         bench.run(&spec).map_err(refusal)?;
     }
-    let runs = (0..args.runs).map(|_| bench.run(&spec)).collect::<Result<Vec<_>, _>>().map_err(refusal)?;
+    let runs =
+        (0..args.work.runs).map(|_| bench.run(&spec)).collect::<Result<Vec<_>, _>>().map_err(refusal)?;
     let profile = args.profile.then(|| bench.profile(&spec)).transpose().map_err(refusal)?;
     let measured = Measured { spec, runs, profile, load_s, synthetic: synthetic.is_some(), machine };
     let report = report(measured, &args, &config, &bench)?;
@@ -201,7 +202,7 @@ fn report(
         text_tokens: spec.text_tokens,
         tflop_per_run,
         load_s,
-        warmup: args.warmup,
+        warmup: args.work.warmup,
         runs_s,
         step_histogram: steps.histogram(),
         profile: profile.map(|profile| ProfileJson::new(profile, spec.steps)),

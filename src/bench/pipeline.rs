@@ -49,16 +49,17 @@ struct Run {
 /// Measures what `args` ask for.
 pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
     let config = EngineConfig::resolve(&args.engine)?;
-    at_least_one("--runs", args.runs)?;
+    at_least_one("--runs", args.work.runs)?;
     let request = request(&args, config.t5_tokens);
     let mut machine = Machine::look(config.device);
     let loading = Instant::now();
     let mut pipeline = engine::open(&config)?;
     let load_s = loading.elapsed().as_secs_f64();
-    for _ in 0..args.warmup {
+    for _ in 0..args.work.warmup {
         paint(&mut pipeline, &request)?;
     }
-    let runs = (0..args.runs).map(|_| paint(&mut pipeline, &request)).collect::<anyhow::Result<Vec<_>>>()?;
+    let runs =
+        (0..args.work.runs).map(|_| paint(&mut pipeline, &request)).collect::<anyhow::Result<Vec<_>>>()?;
     machine.look_again();
     let stage = |of: fn(&Run) -> f64| {
         let samples = Samples::new(runs.iter().map(of).collect());
@@ -70,11 +71,11 @@ pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
         gpu: machine.gpu(),
         driver: machine.driver(),
         model: pipeline.card().name.clone(),
-        width: args.width,
-        height: args.height,
-        steps: args.steps,
-        cfg: args.cfg,
-        batch: args.batch,
+        width: args.work.width,
+        height: args.work.height,
+        steps: args.work.steps,
+        cfg: args.work.cfg,
+        batch: args.work.batch,
         precision: config.dtype.name(),
         text_s: stage(|run| run.stages.text)?,
         denoise_s: stage(|run| run.stages.denoise)?,
@@ -83,7 +84,7 @@ pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
         jpeg_s: stage(|run| run.jpeg)?,
         total_s: stage(|run| run.stages.text + run.stages.denoise + run.stages.decode + run.png)?,
         load_s,
-        warmup: args.warmup,
+        warmup: args.work.warmup,
         peak_mem_bytes: machine.peak_memory(),
         commit: machine::commit(),
         date: machine::date(),
@@ -96,12 +97,12 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
     GenerateRequest {
         prompt: args.prompt.clone(),
         negative_prompt: String::new(),
-        width: args.width,
-        height: args.height,
-        steps: args.steps,
-        guidance: args.cfg,
+        width: args.work.width,
+        height: args.work.height,
+        steps: args.work.steps,
+        guidance: args.work.cfg,
         seed: 0,
-        num_images: args.batch,
+        num_images: args.work.batch,
         t5_tokens,
     }
 }
