@@ -62,6 +62,14 @@ pub struct EngineArgs {
         value_name = "N"
     )]
     pub t5_tokens: usize,
+    /// Guide only at noise levels LO < sigma <= HI, which fall from 1 to 0; the other steps cost half. The picture is
+    /// another one.
+    #[arg(long, env = "LATENTD_GUIDANCE_INTERVAL", value_name = "LO,HI", allow_hyphen_values = true)]
+    pub guidance_interval: Option<String>,
+    /// Run the first block alone in steps where what it adds differs by no more than this share from the last whole
+    /// step, and add again what the others added then (diffusers' first-block cache). The picture is another one.
+    #[arg(long, env = "LATENTD_FIRST_BLOCK_CACHE", value_name = "THRESHOLD", allow_hyphen_values = true)]
+    pub first_block_cache: Option<String>,
 }
 
 /// Where requests and files are kept.

@@ -6,6 +6,7 @@ mod denoise;
 mod load;
 mod machine;
 mod pipeline;
+mod shortcuts;
 mod stats;
 
 use crate::args::{BenchCommand, ReportArgs};

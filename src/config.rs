@@ -1,6 +1,7 @@
 //! From flags to settings that hold together: every check of the command line is here.
 
 mod device;
+pub(crate) mod shortcuts;
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
 use latentd_models as models;
@@ -26,7 +27,7 @@ pub enum ModelSource {
 }
 
 /// One device with the precision it works in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
     /// What to load.
     pub model: ModelSource,
@@ -36,6 +37,8 @@ pub struct EngineConfig {
     pub dtype: models::DType,
     /// Prompt tokens that T5 reads.
     pub t5_tokens: usize,
+    /// What the loop may leave out.
+    pub shortcuts: models::Shortcuts,
 }
 
 /// Where requests and files are kept.
@@ -174,6 +177,7 @@ impl EngineConfig {
             device,
             dtype: device::dtype(&args.dtype, device)?,
             t5_tokens: args.t5_tokens,
+            shortcuts: shortcuts::parse(args)?,
         })
     }
 }

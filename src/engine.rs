@@ -3,7 +3,7 @@
 //! No tensor crosses this file: requests go in, 8-bit pictures come out.
 
 use crate::config::{EngineConfig, ModelSource};
-use crate::request::ImageRequest;
+use crate::request::{ImageRequest, StageSeconds};
 use latentd_models as models;
 pub use latentd_models::{Control, Generated, Picture, Step, Timings};
 
@@ -46,9 +46,25 @@ pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Sen
 /// One line, or a list, that says what does not fit.
 pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
     let options = models::LoadOptions { device: config.device, dtype: config.dtype, fused: true };
-    match &config.model {
+    let mut pipeline = match &config.model {
         ModelSource::Mini => models::Pipeline::builtin(&options),
         ModelSource::Directory(path) => models::Pipeline::load(path, &options),
+    }?;
+    pipeline.set_shortcuts(config.shortcuts);
+    Ok(pipeline)
+}
+
+/// What a request took, with the seconds that its files took to make.
+pub fn stage_seconds(timings: Timings, encode: f64) -> StageSeconds {
+    let Timings { text, denoise, decode, skipped } = timings;
+    let models::Skipped { unguided_steps, reused_steps } = skipped;
+    StageSeconds {
+        text,
+        denoise,
+        decode,
+        encode,
+        unguided_steps,
+        first_block_cache_reused_steps: reused_steps,
     }
 }
 

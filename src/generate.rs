@@ -143,16 +143,11 @@ fn report(
             serde_json::json!({ "path": path, "width": width, "height": height, "seed": request.seed })
         })
         .collect();
-    let timings = generated.timings;
+    let mut timings = serde_json::json!(engine::stage_seconds(generated.timings, encode));
+    timings["load"] = load.into();
     serde_json::json!({
         "images": images,
-        "timings": {
-            "load": load,
-            "text": timings.text,
-            "denoise": timings.denoise,
-            "decode": timings.decode,
-            "encode": encode,
-        },
+        "timings": timings,
         "has_nsfw_concepts": vec![false; paths.len()],
     })
 }

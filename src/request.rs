@@ -99,6 +99,12 @@ pub struct StageSeconds {
     pub decode: f64,
     /// Making files of the pixels.
     pub encode: f64,
+    /// Not seconds: steps outside of the guidance interval, if one is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unguided_steps: Option<usize>,
+    /// Not seconds: steps that ran one block, if a first-block cache is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_block_cache_reused_steps: Option<usize>,
 }
 
 /// What a request produced, as the queue stores it.

@@ -1,6 +1,6 @@
 //! Keeps one worker process per engine alive and puts back what a dead one had in hand.
 
-use crate::config::{EngineConfig, ModelSource, ServeConfig, StoreConfig};
+use crate::config::{EngineConfig, ModelSource, ServeConfig, StoreConfig, shortcuts};
 use crate::queue::{Events, Lost, Queue, QueueError};
 use crate::worker::device_name;
 use std::path::Path;
@@ -167,7 +167,7 @@ async fn carry_signals(
 }
 
 fn arguments(engine: &EngineConfig, store: &StoreConfig) -> Vec<String> {
-    let EngineConfig { model, device, dtype, t5_tokens } = engine;
+    let EngineConfig { model, device, dtype, t5_tokens, shortcuts: left_out } = engine;
     let StoreConfig { data_dir, database, files } = store;
     let model = match model {
         ModelSource::Mini => "mini".to_owned(),
@@ -183,6 +183,7 @@ fn arguments(engine: &EngineConfig, store: &StoreConfig) -> Vec<String> {
         ("--storage", files.display().to_string()),
     ]
     .into_iter()
+    .chain(shortcuts::flags(left_out))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .collect()
 }

@@ -7,21 +7,23 @@ mod device;
 mod flops;
 mod gemm;
 mod preset;
+mod shortcuts;
 
 pub use crate::layers::ProfileRow;
 pub use device::{Clocks, DeviceReport, device_report, memory_used};
 
 use crate::builtin;
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
-use crate::denoise::{Denoiser, Job};
+use crate::denoise::{Denoised, Denoiser, Job, Probe};
 use crate::files::ModelFiles;
-use crate::generate::{Control, DType, LoadOptions, Step};
+use crate::generate::{Control, LoadOptions, Step};
 use crate::mmdit::Mmdit;
 use crate::schedule::Schedule;
 use crate::text::TextConditioning;
 use crate::weights::{self, Target, Weights};
-use crate::{Error, ModelCard, Result, layers, random};
+use crate::{Error, ModelCard, Result, Shortcuts, Skipped, layers, random};
 use candle_core::Tensor;
+use device::check_room;
 use flops::Flops;
 use std::path::Path;
 use std::time::Instant;
@@ -91,6 +93,10 @@ pub struct DenoiseRun {
     pub seconds: f64,
     /// Of each step, by the device's own clock where it has one.
     pub step_seconds: Vec<f64>,
+    /// Samples that went through every block, of all steps.
+    pub samples: usize,
+    /// What shortcuts left out.
+    pub skipped: Skipped,
 }
 
 /// Where the time of one loop went.
@@ -109,6 +115,7 @@ pub struct DenoiseBench {
     scheduler: SchedulerConfig,
     card: ModelCard,
     target: Target,
+    shortcuts: Shortcuts,
 }
 
 impl DenoiseBench {
@@ -137,7 +144,7 @@ impl DenoiseBench {
         let weights = Weights::random("transformer", &target)?;
         let mmdit = Mmdit::load(&weights, &config)?;
         let scheduler = preset::scheduler().map_err(|error| Error::Model(error.to_string()))?;
-        Ok(Self { denoiser: Denoiser::new(mmdit, &target), config, scheduler, card, target })
+        Ok(Self::new(mmdit, config, scheduler, card, target))
     }
 
     /// The built-in model's transformer.
@@ -162,7 +169,18 @@ impl DenoiseBench {
         let weights = Weights::open(files, "transformer", "diffusion_pytorch_model", &target)?;
         let mmdit = Mmdit::load(&weights, &config)?;
         weights::check(&weights.problems())?;
-        Ok(Self { denoiser: Denoiser::new(mmdit, &target), config, scheduler, card, target })
+        Ok(Self::new(mmdit, config, scheduler, card, target))
+    }
+
+    fn new(
+        mmdit: Mmdit,
+        config: TransformerConfig,
+        scheduler: SchedulerConfig,
+        card: ModelCard,
+        target: Target,
+    ) -> Self {
+        let (denoiser, shortcuts) = (Denoiser::new(mmdit, &target), Shortcuts::default());
+        Self { denoiser, config, scheduler, card, target, shortcuts }
     }
 
     /// The model's name and limits.
@@ -175,12 +193,13 @@ impl DenoiseBench {
         flops::parameters(&self.config)
     }
 
-    /// Operations of one run: twice the multiply-adds of linear layers and attention in every forward.
-    pub fn flops(&self, spec: &DenoiseSpec) -> f64 {
+    /// Operations of one run: twice the multiply-adds of linear layers and attention in every forward. A forward that a
+    /// shortcut cut down to the first block counts as none.
+    pub fn flops(&self, spec: &DenoiseSpec, run: &DenoiseRun) -> f64 {
         let multiple = self.card.size_multiple;
         let image = (spec.width / multiple) * (spec.height / multiple);
         let forward = Flops::of(&self.config, image, spec.text_tokens).total();
-        forward * spec.samples() as f64 * spec.steps as f64
+        forward * run.samples as f64
     }
 
     /// Operations a second (TFLOP/s) of the best of a few large matrix products, in the model's precision.
@@ -196,21 +215,13 @@ impl DenoiseBench {
     /// # Errors
     /// [`Error::Request`] for what the model cannot do, [`Error::NonFinite`], or a device's fault.
     pub fn run(&mut self, spec: &DenoiseSpec) -> Result<DenoiseRun> {
-        spec.check(&self.card)?;
-        let (text, noise) = self.inputs(spec)?;
-        let schedule = Schedule::new(&self.scheduler, spec.steps);
-        let job = Job { noise, text: &text, schedule: &schedule, guidance: spec.guidance };
-        self.target.device.synchronize()?;
         let mut step_seconds = Vec::with_capacity(spec.steps);
         let mut note = |step: Step| {
             step_seconds.push(step.seconds);
             Control::Continue
         };
-        let started = Instant::now();
-        self.denoiser.run(&job, &mut note, &mut None)?;
-        self.target.device.synchronize()?;
-        let seconds = started.elapsed().as_secs_f64();
-        Ok(DenoiseRun { seconds, step_seconds })
+        let (Denoised { rows, skipped, .. }, seconds) = self.denoise(spec, &mut note, &mut None)?;
+        Ok(DenoiseRun { seconds, step_seconds, samples: rows, skipped })
     }
 
     /// One whole loop with every op timed, none recorded and, on a GPU, none overlapping the host's work on the next:
@@ -219,18 +230,33 @@ impl DenoiseBench {
     /// # Errors
     /// As [`Self::run`].
     pub fn profile(&mut self, spec: &DenoiseSpec) -> Result<Profile> {
+        // Whoever looks at tensors on the way is not given a recorded step.
+        let mut look = |_: &str, _: &Tensor| Ok(());
+        let mut seconds = 0.0;
+        let rows = layers::profile(|| {
+            seconds = self.denoise(spec, &mut |_| Control::Continue, &mut Some(&mut look))?.1;
+            Ok(())
+        })?;
+        Ok(Profile { seconds, rows })
+    }
+
+    /// One loop and its seconds.
+    fn denoise(
+        &mut self,
+        spec: &DenoiseSpec,
+        on_step: &mut dyn FnMut(Step) -> Control,
+        probe: &mut Probe,
+    ) -> Result<(Denoised, f64)> {
         spec.check(&self.card)?;
         let (text, noise) = self.inputs(spec)?;
         let schedule = Schedule::new(&self.scheduler, spec.steps);
-        let job = Job { noise, text: &text, schedule: &schedule, guidance: spec.guidance };
+        let (guidance, shortcuts) = (spec.guidance, self.shortcuts);
+        let job = Job { noise, text: &text, schedule: &schedule, guidance, shortcuts };
         self.target.device.synchronize()?;
         let started = Instant::now();
-        // Whoever looks at tensors on the way is not given a recorded step.
-        let mut look = |_: &str, _: &Tensor| Ok(());
-        let work = || self.denoiser.run(&job, &mut |_| Control::Continue, &mut Some(&mut look)).map(drop);
-        let rows = layers::profile(work)?;
+        let denoised = self.denoiser.run(&job, on_step, probe)?;
         self.target.device.synchronize()?;
-        Ok(Profile { seconds: started.elapsed().as_secs_f64(), rows })
+        Ok((denoised, started.elapsed().as_secs_f64()))
     }
 
     /// Text `[S, Lt, joint]` and `[S, pooled]`, noise `[N, C, h, w]` f32.
@@ -245,30 +271,6 @@ impl DenoiseBench {
             normal("noise", &[spec.batch, config.in_channels, spec.height / factor, spec.width / factor])?;
         let text = TextConditioning { context: context.to_dtype(*dtype)?, pooled: pooled.to_dtype(*dtype)? };
         Ok((text, noise))
-    }
-}
-
-/// Refuses what cannot fit before hours of swapping say so.
-fn check_room(name: &str, parameters: u64, options: &LoadOptions) -> Result<()> {
-    let dtype = options.dtype.name();
-    let bytes = match options.dtype {
-        DType::F32 => 4 * parameters,
-        DType::Bf16 => 2 * parameters,
-        // adaLN, a third of the parameters, stays in bf16.
-        DType::Fp8 => 4 * parameters / 3,
-    };
-    // Making a tensor takes a copy of it for a moment, and a run some activations.
-    let needed = bytes + bytes / 16;
-    match device_report(options.device).memory_free_bytes {
-        Some(free) if free < needed => {
-            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-            Err(Error::Device(format!(
-                "{name} needs {:.1} GB in {dtype} and the device has {:.1} GB free: measure sd3.5-medium, fewer blocks, another precision or another device",
-                gigabytes(needed),
-                gigabytes(free)
-            )))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -1,11 +1,14 @@
 //! The hot loop: noise to latents, one forward of every branch a step.
+//!
+//! Two shortcuts change that where they are asked for: steps without guidance, and steps without most blocks.
 
 #[cfg(feature = "cuda")]
 mod recorded;
 
 use crate::generate::{Control, Step};
-use crate::mmdit::{Mmdit, Prepared};
+use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
 use crate::schedule::Schedule;
+use crate::shortcuts::{Shortcuts, Skipped};
 use crate::text::TextConditioning;
 use crate::weights::Target;
 use crate::{Error, Result};
@@ -38,6 +41,16 @@ pub(crate) struct Job<'a> {
     pub(crate) schedule: &'a Schedule,
     /// The classifier-free guidance scale; unused without unconditional rows.
     pub(crate) guidance: f64,
+    pub(crate) shortcuts: Shortcuts,
+}
+
+/// What came of it.
+pub(crate) struct Denoised {
+    /// `[N, C, h, w]` f32.
+    pub(crate) latents: Tensor,
+    /// Rows that went through every block, of all steps.
+    pub(crate) rows: usize,
+    pub(crate) skipped: Skipped,
 }
 
 impl Job<'_> {
@@ -45,9 +58,36 @@ impl Job<'_> {
         self.schedule.timesteps.len()
     }
 
-    /// Rows of a forward for each picture: 2 with guidance.
-    fn copies(&self) -> Result<usize> {
+    /// Rows of text for each picture: 2 with guidance.
+    fn branches(&self) -> Result<usize> {
         Ok(self.text.pooled.dim(0)? / self.noise.dim(0)?)
+    }
+
+    /// Rows of step `index` for each picture: 2 where it is guided.
+    fn copies(&self, index: usize) -> Result<usize> {
+        if self.shortcuts.guides(self.schedule.sigmas[index]) { self.branches() } else { Ok(1) }
+    }
+
+    /// Whether a guided job has steps without guidance.
+    #[cfg(feature = "cuda")]
+    fn leaves_guidance(&self) -> Result<bool> {
+        let sigmas = &self.schedule.sigmas[..self.steps()];
+        Ok(self.branches()? > 1 && sigmas.iter().any(|sigma| !self.shortcuts.guides(*sigma)))
+    }
+
+    fn cache(&self) -> Option<FirstBlockCache> {
+        self.shortcuts.first_block_cache.map(|threshold| FirstBlockCache::new(threshold, self.steps()))
+    }
+
+    fn done(&self, latents: Tensor, cache: Option<&FirstBlockCache>) -> Result<Denoised> {
+        let copies = (0..self.steps()).map(|index| self.copies(index)).collect::<Result<Vec<_>>>()?;
+        let unguided = copies.iter().filter(|copies| **copies == 1).count();
+        let rows = copies.iter().sum::<usize>() * self.noise.dim(0)?;
+        let skipped = Skipped {
+            unguided_steps: self.shortcuts.guidance_interval.map(|_| unguided),
+            reused_steps: cache.map(FirstBlockCache::reused_steps),
+        };
+        Ok(Denoised { latents, rows: rows - cache.map_or(0, FirstBlockCache::reused_rows), skipped })
     }
 
     fn step(&self, index: usize, seconds: f64) -> Step {
@@ -74,34 +114,36 @@ impl Denoiser {
         }
     }
 
-    /// Latents `[N, C, h, w]` f32. `on_step` hears every step as it ends. With a `probe` no step is recorded, since
-    /// it wants to see tensors in between.
+    /// Denoises. `on_step` hears every step as it ends. With a `probe` no step is recorded, since it wants to see
+    /// tensors in between, nor with a cache, which decides in every step what the next launches are.
     pub(crate) fn run(
         &mut self,
         job: &Job,
         on_step: &mut dyn FnMut(Step) -> Control,
         probe: &mut Probe,
-    ) -> Result<Tensor> {
+    ) -> Result<Denoised> {
         let TextConditioning { context, pooled } = job.text;
         let prepared = self.mmdit.prepare(context, pooled, &job.schedule.timesteps)?;
+        let mut cache = job.cache();
         #[cfg(feature = "cuda")]
-        if probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
-            return self.run_recorded(job, &prepared, on_step);
+        if cache.is_none() && probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
+            return job.done(self.run_recorded(job, &prepared, on_step)?, None);
         }
-        self.run_eager(job, &prepared, on_step, probe)
+        job.done(self.run_eager(job, &prepared, &mut cache, on_step, probe)?, cache.as_ref())
     }
 
     fn run_eager(
         &self,
         job: &Job,
         prepared: &Prepared,
+        cache: &mut Option<FirstBlockCache>,
         on_step: &mut dyn FnMut(Step) -> Control,
         probe: &mut Probe,
     ) -> Result<Tensor> {
         let mut latents = job.noise.clone();
         for (index, sigmas) in job.schedule.sigmas.windows(2).enumerate() {
             let started = Instant::now();
-            let prediction = self.predict(job, &latents, prepared, index)?;
+            let prediction = self.predict(job, &latents, prepared, cache, index)?;
             tell(probe, &format!("prediction.{index}"), &prediction)?;
             let velocity = guide(&prediction, job)?;
             latents = (latents + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
@@ -114,20 +156,33 @@ impl Denoiser {
         Ok(latents)
     }
 
-    /// The velocity of every branch in one batch, f32: `[2N, C, h, w]`, or `[N, C, h, w]` without guidance.
-    fn predict(&self, job: &Job, latents: &Tensor, prepared: &Prepared, step: usize) -> Result<Tensor> {
-        let latents = latents.to_dtype(self.target.dtype)?;
-        let batch = Tensor::cat(&vec![&latents; job.copies()?], 0)?;
-        Ok(self.mmdit.forward(&batch, prepared, step)?.to_dtype(DType::F32)?)
+    /// The velocity of every branch of a step in one batch, f32: `[2N, C, h, w]`, or `[N, C, h, w]` without guidance.
+    fn predict(
+        &self,
+        job: &Job,
+        latents: &Tensor,
+        prepared: &Prepared,
+        cache: &mut Option<FirstBlockCache>,
+        step: usize,
+    ) -> Result<Tensor> {
+        let (copies, latents) = (job.copies(step)?, latents.to_dtype(self.target.dtype)?);
+        let batch = Tensor::cat(&vec![&latents; copies], 0)?;
+        let prediction = if copies < job.branches()? {
+            let prompted = prepared.prompted(job.noise.dim(0)?)?;
+            self.mmdit.forward(&batch, &prompted, step, cache.as_mut())?
+        } else {
+            self.mmdit.forward(&batch, prepared, step, cache.as_mut())?
+        };
+        Ok(prediction.to_dtype(DType::F32)?)
     }
 }
 
 /// `u + g (c - u)` of the two halves of a guided batch.
 fn guide(prediction: &Tensor, job: &Job) -> Result<Tensor> {
-    if job.copies()? == 1 {
+    let count = job.noise.dim(0)?;
+    if prediction.dim(0)? == count {
         return Ok(prediction.clone());
     }
-    let count = job.noise.dim(0)?;
     let without = prediction.narrow(0, 0, count)?;
     let with = prediction.narrow(0, count, count)?;
     Ok((&without + ((with - &without)? * job.guidance)?)?)

@@ -1,6 +1,6 @@
 //! What goes into a pipeline and what comes out: plain data, no tensors.
 
-use crate::Picture;
+use crate::{Picture, Skipped};
 
 /// Where tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ pub enum Control {
     Stop,
 }
 
-/// Seconds spent in each stage.
+/// Where the time went: seconds spent in each stage.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Timings {
     /// Tokenising and the text encoders.
@@ -105,6 +105,8 @@ pub struct Timings {
     pub denoise: f64,
     /// VAE decoding and conversion to 8 bits.
     pub decode: f64,
+    /// What shortcuts left out of the loop.
+    pub skipped: Skipped,
 }
 
 /// What a request produced.

@@ -3,6 +3,7 @@
 //! A request is prepared once (text projection and every step's modulations), then each step is one forward.
 
 mod block;
+mod cache;
 mod embed;
 #[cfg(all(test, feature = "cuda"))]
 mod fp8;
@@ -12,6 +13,7 @@ use crate::config::TransformerConfig;
 use crate::layers::{Linear, Ops};
 use crate::weights::Weights;
 use block::Block;
+pub(crate) use cache::FirstBlockCache;
 use candle_core::{Result, Tensor};
 use embed::{Conditioning, Patches};
 use stream::Stream;
@@ -34,6 +36,16 @@ pub(crate) struct Prepared {
     pub(crate) context: Tensor,
     /// `[S, B, R, D]`: the rows of every adaLN, block after block, image before text, then the last layer's two.
     pub(crate) modulations: Tensor,
+}
+
+impl Prepared {
+    /// The prompt's rows alone, of two branches for `count` pictures.
+    pub(crate) fn prompted(&self, count: usize) -> Result<Self> {
+        Ok(Self {
+            context: self.context.narrow(0, count, count)?,
+            modulations: self.modulations.narrow(1, count, count)?,
+        })
+    }
 }
 
 impl Mmdit {
@@ -72,13 +84,24 @@ impl Mmdit {
         Ok(Prepared { context: self.context.forward(text)?, modulations })
     }
 
-    /// Predicts the velocity at step `step` of `latents [B, C, H, W]`; the result has the same shape.
-    pub(crate) fn forward(&self, latents: &Tensor, prepared: &Prepared, step: usize) -> Result<Tensor> {
+    /// Predicts the velocity at step `step` of `latents [B, C, H, W]`; the result has the same shape. With a `cache` the
+    /// blocks after the first may be left out.
+    pub(crate) fn forward(
+        &self,
+        latents: &Tensor,
+        prepared: &Prepared,
+        step: usize,
+        cache: Option<&mut FirstBlockCache>,
+    ) -> Result<Tensor> {
         let (_, _, height, width) = latents.dims4()?;
         let positions = self.positions(height, width)?;
         let patches = self.patches.patchify(latents)?;
         let modulations = prepared.modulations.get(step)?;
-        let tokens = self.forward_tokens(&patches, &positions, &prepared.context, &modulations)?;
+        let context = &prepared.context;
+        let tokens = match cache {
+            None => self.forward_tokens(&patches, &positions, context, &modulations)?,
+            Some(cache) => self.forward_tokens_cached(&patches, &positions, context, &modulations, cache)?,
+        };
         self.unpatchify(&tokens, height, width)
     }
 
@@ -96,6 +119,11 @@ impl Mmdit {
         for block in &self.blocks {
             (image, text) = block.forward(image, text, modulations)?;
         }
+        self.output(image, modulations)
+    }
+
+    /// The last block's image to predicted patches `[B, L, p*p*C]`.
+    fn output(&self, image: Stream, modulations: &Tensor) -> Result<Tensor> {
         let first_row = self.blocks.last().map_or(0, Block::end_row);
         let (shift, scale) = embed::SCALE_SHIFT;
         let image =

@@ -1,7 +1,7 @@
 //! The whole story of a picture: encode, noise, denoise, decode.
 
 use crate::config::Configs;
-use crate::denoise::{Denoiser, Job, Probe, tell};
+use crate::denoise::{Denoised, Denoiser, Job, Probe, tell};
 use crate::files::ModelFiles;
 use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Step, Timings};
 use crate::mmdit::Mmdit;
@@ -10,7 +10,7 @@ use crate::schedule::Schedule;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
 use crate::weights::{self, Target, Weights};
-use crate::{Error, ModelCard, Picture, Result, builtin, picture};
+use crate::{Error, ModelCard, Picture, Result, Shortcuts, builtin, picture};
 use candle_core::Tensor;
 use std::path::Path;
 use std::time::Instant;
@@ -23,6 +23,7 @@ pub struct Pipeline {
     denoiser: Denoiser,
     decoder: Decoder,
     target: Target,
+    shortcuts: Shortcuts,
 }
 
 /// T5 lengths the encoder is used with (diffusers refuses more than 512).
@@ -60,7 +61,13 @@ impl Pipeline {
         problems.extend(weights.problems());
         weights::check(&problems)?;
         let denoiser = Denoiser::new(mmdit, &target);
-        Ok(Self { card, configs, text, denoiser, decoder, target })
+        let shortcuts = Shortcuts::default();
+        Ok(Self { card, configs, text, denoiser, decoder, target, shortcuts })
+    }
+
+    /// What every later request may leave out; nothing unless this is called.
+    pub fn set_shortcuts(&mut self, shortcuts: Shortcuts) {
+        self.shortcuts = shortcuts;
     }
 
     /// The model's facts.
@@ -89,7 +96,7 @@ impl Pipeline {
     }
 
     /// [`Self::generate`] with a witness of every stage's tensors: `context`, `pooled`, `sigmas`, `noise`, then per
-    /// step `prediction.N` (unconditional rows first) and `latents.N` from 0, then `decoded`.
+    /// step `prediction.N` (unconditional rows first, if it is guided) and `latents.N` from 0, then `decoded`.
     ///
     /// # Errors
     /// As [`Self::generate`], or what `probe` returns.
@@ -114,13 +121,14 @@ impl Pipeline {
         tell(&mut probe, "pooled", &text.pooled)?;
         self.target.device.synchronize()?;
         let encoded = Instant::now();
-        let latents = self.denoise(request, &text, on_step, &mut probe)?;
+        let Denoised { latents, skipped, .. } = self.denoise(request, &text, on_step, &mut probe)?;
         let denoised = Instant::now();
         let pictures = self.decode(&latents, &mut probe)?;
         let timings = Timings {
             text: (encoded - started).as_secs_f64(),
             denoise: (denoised - encoded).as_secs_f64(),
             decode: denoised.elapsed().as_secs_f64(),
+            skipped,
         };
         Ok(Generated { pictures, timings })
     }
@@ -153,19 +161,20 @@ impl Pipeline {
         Ok(TextConditioning { context, pooled })
     }
 
-    /// Noise to latents `[num_images, C, h, w]` f32.
+    /// Noise to latents.
     fn denoise(
         &mut self,
         request: &GenerateRequest,
         text: &TextConditioning,
         on_step: &mut dyn FnMut(Step) -> Control,
         probe: &mut Probe,
-    ) -> Result<Tensor> {
+    ) -> Result<Denoised> {
         let schedule = &Schedule::new(&self.configs.scheduler, request.steps);
         let noise = self.noise(request)?;
         tell(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), noise.device())?)?;
         tell(probe, "noise", &noise)?;
-        self.denoiser.run(&Job { noise, text, schedule, guidance: request.guidance }, on_step, probe)
+        let (guidance, shortcuts) = (request.guidance, self.shortcuts);
+        self.denoiser.run(&Job { noise, text, schedule, guidance, shortcuts }, on_step, probe)
     }
 
     /// One f32 draw from torch's CPU generator for all pictures, whatever the precision: `[N, C, h, w]`.

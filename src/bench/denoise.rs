@@ -1,6 +1,7 @@
 //! `latentd bench denoise`: the loop alone, as a rate that cards and engines can be compared by.
 
 use super::machine::{self, Machine};
+use super::shortcuts::ShortcutsJson;
 use super::stats::{Bin, Percentiles, Samples, Summary, draw, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::DenoiseArgs;
@@ -50,6 +51,8 @@ struct Report {
     step_histogram: Vec<Bin>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<ProfileJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shortcuts: Option<ShortcutsJson>,
     machine: Machine,
 }
 
@@ -119,6 +122,7 @@ pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let machine = Machine::look(config.device);
     let loading = Instant::now();
     let mut bench = open(&config, synthetic, args.blocks).map_err(refusal)?;
+    bench.set_shortcuts(config.shortcuts);
     let load_s = loading.elapsed().as_secs_f64();
     for _ in 0..args.work.warmup {
         bench.run(&spec).map_err(refusal)?;
@@ -126,7 +130,11 @@ pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let runs =
         (0..args.work.runs).map(|_| bench.run(&spec)).collect::<Result<Vec<_>, _>>().map_err(refusal)?;
     let profile = args.profile.then(|| bench.profile(&spec)).transpose().map_err(refusal)?;
-    let measured = Measured { spec, runs, profile, load_s, synthetic: synthetic.is_some(), machine };
+    let error = match config.shortcuts.is_exact() {
+        true => None,
+        false => Some(bench.relative_error(&spec).map_err(refusal)?),
+    };
+    let measured = Measured { spec, runs, profile, error, load_s, synthetic: synthetic.is_some(), machine };
     let report = report(measured, &args, &config, &bench)?;
     publish(&report, &report.table(), &args.report)
 }
@@ -156,6 +164,8 @@ struct Measured {
     spec: DenoiseSpec,
     runs: Vec<DenoiseRun>,
     profile: Option<Profile>,
+    /// Of the shortcuts.
+    error: Option<f64>,
     load_s: f64,
     synthetic: bool,
     machine: Machine,
@@ -167,7 +177,7 @@ fn report(
     config: &EngineConfig,
     bench: &DenoiseBench,
 ) -> anyhow::Result<Report> {
-    let Measured { spec, runs, profile, load_s, synthetic, mut machine } = measured;
+    let Measured { spec, runs, profile, error, load_s, synthetic, mut machine } = measured;
     machine.look_again();
     let runs_s: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
     let steps = runs.iter().flat_map(|run| &run.step_seconds).map(|seconds| seconds * 1e3).collect();
@@ -177,7 +187,7 @@ fn report(
     let denoise_s = totals.summary();
     // Before the products for the peak take memory of their own.
     let peak_mem_bytes = machine.peak_memory();
-    let tflop_per_run = bench.flops(&spec) / 1e12;
+    let tflop_per_run = bench.flops(&spec, &runs[0]) / 1e12;
     Ok(Report {
         bench: "denoise",
         engine: "latentd",
@@ -206,6 +216,7 @@ fn report(
         runs_s,
         step_histogram: steps.histogram(),
         profile: profile.map(|profile| ProfileJson::new(profile, spec.steps)),
+        shortcuts: ShortcutsJson::new(&config.shortcuts, runs[0].skipped, error),
         machine,
     })
 }
@@ -254,6 +265,7 @@ impl Report {
                 short(self.gemm_peak_tflops)
             ),
         );
+        table += &self.shortcuts.as_ref().map(ShortcutsJson::table).unwrap_or_default();
         let memory =
             self.peak_mem_bytes.map_or("unknown".into(), |bytes| format!("{} GB", short(bytes as f64 / 1e9)));
         table += &row("memory", &format!("{memory} at most"));

@@ -1,6 +1,7 @@
 //! `latentd bench pipeline`: a whole picture, stage by stage, files included.
 
 use super::machine::{self, Machine};
+use super::shortcuts::ShortcutsJson;
 use super::stats::{Samples, Summary, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::PipelineArgs;
@@ -36,6 +37,8 @@ struct Report {
     peak_mem_bytes: Option<u64>,
     commit: &'static str,
     date: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shortcuts: Option<ShortcutsJson>,
     machine: Machine,
 }
 
@@ -88,6 +91,7 @@ pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
         peak_mem_bytes: machine.peak_memory(),
         commit: machine::commit(),
         date: machine::date(),
+        shortcuts: ShortcutsJson::new(&config.shortcuts, runs[0].stages.skipped, None),
         machine,
     };
     publish(&report, &report.table(), &args.report)
@@ -137,6 +141,7 @@ impl Report {
             let [median, min, max] = [median, min, max].map(short);
             table += &row(name, &format!("{median:>8} s median, {min} to {max}, {n} runs"));
         }
+        table += &self.shortcuts.as_ref().map(ShortcutsJson::table).unwrap_or_default();
         let memory =
             self.peak_mem_bytes.map_or("unknown".into(), |bytes| format!("{} GB", short(bytes as f64 / 1e9)));
         table += &row("memory", &format!("{memory} at most"));

@@ -1,7 +1,7 @@
 //! From pixels to a recorded result: encode, store, then one transaction.
 
 use super::{PublishError, Worker};
-use crate::engine::{Generated, Picture};
+use crate::engine::{Generated, Picture, stage_seconds};
 use crate::picture;
 use crate::queue::{Claim, Finish, Level, StoredFile};
 use crate::request::{ImageRequest, Output, OutputFormat, OutputImage, Place, StageSeconds};
@@ -24,12 +24,7 @@ pub(super) async fn publish(
     };
     let started = Instant::now();
     let (pictures, encoded) = encode_all(generated.pictures, format).await?;
-    let seconds = StageSeconds {
-        text: generated.timings.text,
-        denoise: generated.timings.denoise,
-        decode: generated.timings.decode,
-        encode: started.elapsed().as_secs_f64(),
-    };
+    let seconds = stage_seconds(generated.timings, started.elapsed().as_secs_f64());
     let mut files = Vec::new();
     let images = place_all(worker, request, &pictures, encoded, format, &mut files).await;
     let finish = match images {

@@ -103,6 +103,27 @@ fn denoise_prints_a_table_and_writes_a_file() {
     assert_eq!(written["bench"], "denoise");
 }
 
+/// The middle one of three steps is left out, and counted so.
+#[test]
+fn shortcuts_are_named_and_measured() {
+    let exact = json_of(&[&["denoise"], &SMALL[..]].concat());
+    let cached = json_of(&[&["denoise", "--first-block-cache", "100"], &SMALL[..]].concat());
+    let shortcuts = &cached["shortcuts"];
+    assert_eq!(shortcuts["first_block_cache_reused_steps"], 1, "{shortcuts}");
+    assert_eq!((&shortcuts["guidance_interval"], &exact["shortcuts"]), (&Value::Null, &Value::Null));
+    assert!(shortcuts["relative_error"].as_f64() > Some(0.0), "{shortcuts}");
+    let share = |report: &Value| report["tflop_per_run"].as_f64().expect("a number");
+    assert!((share(&cached) * 3.0 / share(&exact) - 2.0).abs() < 1e-9, "{cached}");
+
+    let unguided = json_of(&[&["pipeline", "--guidance-interval", "0,0.99"], &SMALL[..]].concat());
+    assert_eq!(unguided["shortcuts"]["unguided_steps"], 1, "{unguided}");
+    let table = bench(&[&["denoise", "--guidance-interval", "0,0.99"], &SMALL[..]].concat());
+    let (table, complaints) = text(&table);
+    for words in ["0 < sigma <= 0.99: 1 steps", "of the exact loop's latents"] {
+        assert!(table.contains(words), "{words}: {table}{complaints}");
+    }
+}
+
 #[test]
 fn a_profile_splits_a_step() {
     let report = json_of(&[&["denoise", "--profile"], &SMALL[..]].concat());
@@ -140,7 +161,9 @@ fn pipeline_times_every_stage() {
 
 #[test]
 fn wrong_flags_are_refused_as_everywhere() {
-    let refusals: [(&[&str], &str); 9] = [
+    let refusals: [(&[&str], &str); 11] = [
+        (&["denoise", "--guidance-interval", "0.9,0.1"], "--guidance-interval 0.9,0.1: give"),
+        (&["pipeline", "--first-block-cache", "-1"], "--first-block-cache -1: give"),
         (&["denoise", "--width", "65"], "multiple of 16"),
         (&["denoise", "--runs", "0"], "--runs 0"),
         (&["denoise", "--steps", "0"], "steps"),

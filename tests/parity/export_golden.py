@@ -26,6 +26,8 @@ golden/<case>/golden.safetensors  the stages. `B` is `uncond` (only at guidance 
     encode.mean [k, c, h, w] f32               VAE encoder: posterior mean of image.u8 / 127.5 - 1, unscaled
 golden/base/golden_bf16.safetensors  the same request run in bf16 from the same f32 noise:
     image.u8 u8, step.NN.latents f32
+golden/<case>/{cache.json,golden_cache.safetensors}  the request with other steps and diffusers' first-block cache:
+    {"steps", "threshold", "reused": the steps that ran the first block alone}; image.u8 u8, step.NN.latents f32
 golden/{tokenizers,noise,sigmas}.json  see the functions below
 """
 
@@ -36,6 +38,8 @@ import sys
 
 import make_model as mm
 import torch
+from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
+from diffusers.hooks.hooks import CacheContext, _set_cache_context
 from make_model import Clip, Options, T5
 from safetensors.torch import save_file
 
@@ -89,6 +93,9 @@ CASES = {
              guidance=5.0, max_sequence_length=77),
     ),  # fmt: skip
 }  # fmt: skip
+
+# Steps and threshold of first-block caches: some steps reused, the last computed, no distance near the threshold.
+CACHES = {"base": (8, 0.56), "dual": (8, 0.65)}
 
 
 def text_stages(pipe, text: str, length: int) -> dict[str, torch.Tensor]:
@@ -191,6 +198,8 @@ def export(name: str, options: Options, request: dict) -> None:
     mm.tok.dump(directory / "case.json", request)
     if name == "base":
         export_bf16(directory, request, out)
+    if name in CACHES:
+        export_cache(name, *CACHES[name])
 
 
 def check(name: str, out: dict, images: torch.Tensor) -> None:
@@ -215,6 +224,39 @@ def export_bf16(directory: pathlib.Path, request: dict, golden: dict) -> None:
     difference = (images.float() - golden["image.u8"].float()).abs()
     print(f"bf16: mean difference {difference.mean():.2f}/255, max {difference.max():.0f}", flush=True)
     save(directory / "golden_bf16.safetensors", out)
+
+
+def export_cache(name: str, steps: int, threshold: float) -> None:
+    """A case's request with diffusers' first-block cache."""
+    directory = GOLDEN / name
+    pipe = mm.load(directory / "model")
+    request = json.loads((directory / "case.json").read_text()) | {"steps": steps}
+    blocks = pipe.transformer.transformer_blocks
+    # A model's last block returns no text, which the cache's hook subtracts from: a TypeError. It then reads none of it.
+    last = blocks[-1].forward
+    blocks[-1].forward = lambda **inputs: (inputs["encoder_hidden_states"], last(**inputs)[1])
+    apply_first_block_cache(pipe.transformer, FirstBlockCacheConfig(threshold=threshold))
+    # SD3's pipeline sets no context; one forward has both branches, so there is one state.
+    _set_cache_context(pipe.transformer, CacheContext("both"))
+    distances, head = [], blocks[0]._diffusers_hook.get_hook("fbc_leader_block_hook")
+    decide = head._should_compute_remaining_blocks
+
+    def note(residual):
+        before = head.state_manager.get_state().head_block_residual
+        if before is not None:
+            distances.append(((residual - before).abs().mean() / before.abs().mean()).item())
+        return decide(residual)
+
+    head._should_compute_remaining_blocks = note
+    with torch.no_grad():
+        recorder, images = run(pipe, request)
+    reused = [step for step, distance in enumerate(distances, 1) if distance <= threshold]
+    print(f"{name} with a cache: distances {[round(d, 3) for d in distances]}, reused {reused}", flush=True)
+    assert 0 < len(reused) < steps - 1 and steps - 1 not in reused
+    assert all(abs(distance - threshold) > 0.02 for distance in distances)
+    out = {f"step.{i:02}.latents": v for i, v in enumerate(recorder.latents)} | {"image.u8": images}
+    save(directory / "golden_cache.safetensors", out)
+    mm.tok.dump(directory / "cache.json", {"steps": steps, "threshold": threshold, "reused": reused})
 
 
 def save(path: pathlib.Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -4,7 +4,10 @@
 
 use crate::golden::{Case, pixel_difference};
 use crate::pipeline::{bytes, check_on};
-use latentd_models::{Control, DType, Device, GenerateRequest, LoadOptions, Pipeline};
+use crate::shortcuts::check_cache;
+use latentd_models::{
+    Control, DType, Device, GenerateRequest, GuidanceInterval, LoadOptions, Pipeline, Shortcuts,
+};
 
 const GPU: Device = Device::Cuda(0);
 
@@ -96,6 +99,31 @@ fn the_first_of_two_pictures_is_the_picture_alone() {
         assert_eq!(two.len(), 2 * one.len());
         assert!(two[..one.len()] == one[..], "{dtype:?}");
     }
+}
+
+/// The second recorded step, without guidance, is the eager one; and a step of another kind does not spoil it.
+#[test]
+fn guidance_in_an_interval_is_recorded_as_it_is() {
+    let case = Case::read("base");
+    let mut pipeline = load(&case, DType::F32, true);
+    let exact = paint(&mut pipeline, &case.request);
+    let interval = GuidanceInterval { low: 0.4, high: 0.95 };
+    pipeline.set_shortcuts(Shortcuts { guidance_interval: Some(interval), ..Shortcuts::default() });
+    let recorded = paint(&mut pipeline, &case.request);
+    let eager = pipeline.trace(&case.request, &mut |_, _| Ok(())).expect("a picture");
+    assert!((1..case.request.steps).contains(&eager.timings.skipped.unguided_steps.expect("a count")));
+    let (mean, max) = pixel_difference(&recorded, &bytes(&eager));
+    assert!(mean < 0.1 && max <= 1, "off by {mean} on average, {max} at most");
+    assert_ne!(recorded, exact);
+    assert_eq!(paint(&mut pipeline, &case.request), recorded);
+    pipeline.set_shortcuts(Shortcuts::default());
+    assert_eq!(paint(&mut pipeline, &case.request), exact);
+}
+
+#[test]
+fn a_cache_reuses_what_diffusers_reuses() {
+    check_cache(GPU, "base");
+    check_cache(GPU, "dual");
 }
 
 /// Steps are reported in order, and a client that leaves stops the loop.

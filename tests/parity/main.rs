@@ -6,4 +6,5 @@ mod golden;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod pipeline;
+mod shortcuts;
 mod tokens;

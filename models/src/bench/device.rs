@@ -2,7 +2,8 @@
 //!
 //! Of a GPU they are what `nvidia-smi` says, which is only asked to read.
 
-use crate::generate::Device;
+use crate::generate::{DType, Device, LoadOptions};
+use crate::{Error, Result};
 use std::process::Command;
 
 /// A device's facts; `None` is what could not be found out.
@@ -128,6 +129,30 @@ fn parse(text: &str) -> Option<DeviceReport> {
         memory_total_bytes,
         memory_free_bytes,
     })
+}
+
+/// Refuses what cannot fit before hours of swapping say so.
+pub(super) fn check_room(name: &str, parameters: u64, options: &LoadOptions) -> Result<()> {
+    let dtype = options.dtype.name();
+    let bytes = match options.dtype {
+        DType::F32 => 4 * parameters,
+        DType::Bf16 => 2 * parameters,
+        // adaLN, a third of the parameters, stays in bf16.
+        DType::Fp8 => 4 * parameters / 3,
+    };
+    // Making a tensor takes a copy of it for a moment, and a run some activations.
+    let needed = bytes + bytes / 16;
+    match device_report(options.device).memory_free_bytes {
+        Some(free) if free < needed => {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            Err(Error::Device(format!(
+                "{name} needs {:.1} GB in {dtype} and the device has {:.1} GB free: measure sd3.5-medium, fewer blocks, another precision or another device",
+                gigabytes(needed),
+                gigabytes(free)
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The measured loop on the built-in model and on small random ones.
 
 use super::*;
-use crate::Device;
+use crate::{DType, Device, GuidanceInterval};
 
 const CPU: LoadOptions = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
 
@@ -41,9 +41,31 @@ fn parameters_are_those_of_the_files() {
 
 #[test]
 fn a_guided_run_costs_two_samples() {
-    let bench = DenoiseBench::builtin(&CPU).expect("a model");
-    let (guided, single) = (bench.flops(&spec()), bench.flops(&DenoiseSpec { guidance: 1.0, ..spec() }));
-    assert_eq!(guided, 2.0 * single);
+    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let mut flops = |spec: DenoiseSpec| {
+        let run = bench.run(&spec).expect("a run");
+        bench.flops(&spec, &run)
+    };
+    assert_eq!(flops(spec()), 2.0 * flops(DenoiseSpec { guidance: 1.0, ..spec() }));
+}
+
+/// One of three steps, at sigma 1, is outside.
+#[test]
+fn shortcuts_count_and_cost_what_they_leave_out() {
+    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    assert_eq!(bench.relative_error(&spec()).expect("an error"), 0.0);
+    let interval = Some(GuidanceInterval { low: 0.0, high: 0.99 });
+    bench.set_shortcuts(Shortcuts { guidance_interval: interval, first_block_cache: None });
+    let run = bench.run(&spec()).expect("a run");
+    assert_eq!((run.samples, run.skipped.unguided_steps, run.skipped.reused_steps), (5, Some(1), None));
+    bench.set_shortcuts(Shortcuts { guidance_interval: interval, first_block_cache: Some(1e9) });
+    let run = bench.run(&spec()).expect("a run");
+    assert_eq!((run.samples, run.skipped.reused_steps), (5, Some(0)), "a step of other branches is computed");
+    bench.set_shortcuts(Shortcuts { guidance_interval: None, first_block_cache: Some(1e9) });
+    let run = bench.run(&spec()).expect("a run");
+    assert_eq!((run.samples, run.skipped.unguided_steps, run.skipped.reused_steps), (4, None, Some(1)));
+    let error = bench.relative_error(&spec()).expect("an error");
+    assert!(error > 1e-6 && error < 1.0, "{error}");
 }
 
 /// Every kind of block of Medium: with a second attention, without one, and the last; in both precisions.

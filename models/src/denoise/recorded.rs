@@ -14,11 +14,14 @@ use candle_core::{DType, Device, Tensor};
 /// Sizes whose step stays recorded: fal's six presets and two more. Each keeps the memory that its step needs.
 const KEPT: usize = 8;
 
-/// A step for latents and text of one size.
+/// Steps for latents and text of one size.
 pub(super) struct Recorded {
     key: Key,
     fixed: Fixed,
-    graph: Graph,
+    /// Every branch, of which guidance makes two.
+    every: Graph,
+    /// The prompt's alone, once a guidance interval has asked for it.
+    prompted: Option<Graph>,
 }
 
 /// Everything that a recorded step depends on besides the weights.
@@ -51,25 +54,15 @@ impl Denoiser {
         prepared: &Prepared,
         on_step: &mut dyn FnMut(Step) -> Control,
     ) -> Result<Tensor> {
-        let key = Key { latents: job.noise.dims().to_vec(), context: prepared.context.dims().to_vec() };
-        match self.recorded.iter().position(|recorded| recorded.key == key) {
-            Some(known) => self.recorded[known..].rotate_left(1),
-            None => {
-                if self.recorded.len() == KEPT {
-                    self.recorded.remove(0);
-                }
-                self.recorded.push(self.record(key, job, prepared)?);
-            }
-        }
-        let [.., recorded] = &self.recorded[..] else { unreachable!("one was just put there") };
-        let device = &self.target.device;
+        let recorded = self.recorded(job, prepared)?;
+        let device = recorded.fixed.latents.device();
         recorded.fixed.begin(job, prepared)?;
         let settings = settings(job, device)?;
         let mut marks = vec![Mark::new(device)?];
         for index in 0..job.steps() {
             recorded.fixed.modulations.slice_set(&prepared.modulations.get(index)?, 0, 0)?;
             recorded.fixed.settings.slice_set(&settings.get(index)?, 0, 0)?;
-            recorded.graph.launch()?;
+            recorded.step(job, index)?.launch()?;
             marks.push(Mark::new(device)?);
             if index > 0 {
                 report(job, &marks, index - 1, on_step)?;
@@ -83,20 +76,41 @@ impl Denoiser {
         }
     }
 
-    /// Runs one step for what is made on first use, then records one.
-    fn record(&self, key: Key, job: &Job, prepared: &Prepared) -> Result<Recorded> {
+    /// The steps of this job's size, which are recorded unless they are known.
+    fn recorded(&mut self, job: &Job, prepared: &Prepared) -> Result<&Recorded> {
+        let key = Key { latents: job.noise.dims().to_vec(), context: prepared.context.dims().to_vec() };
+        match self.recorded.iter().position(|recorded| recorded.key == key) {
+            Some(known) => self.recorded[known..].rotate_left(1),
+            None => {
+                if self.recorded.len() == KEPT {
+                    self.recorded.remove(0);
+                }
+                let fixed = self.fixed(job, prepared)?;
+                let every = self.record(&fixed, job, job.branches()?)?;
+                self.recorded.push(Recorded { key, fixed, every, prompted: None });
+            }
+        }
+        let last = self.recorded.len() - 1;
+        if self.recorded[last].prompted.is_none() && job.leaves_guidance()? {
+            self.recorded[last].prompted = Some(self.record(&self.recorded[last].fixed, job, 1)?);
+        }
+        Ok(&self.recorded[last])
+    }
+
+    /// Runs one step of so many branches for what is made on first use, then records one.
+    fn record(&self, fixed: &Fixed, job: &Job, branches: usize) -> Result<Graph> {
         let device = &self.target.device;
-        let fixed = self.fixed(job, prepared)?;
-        let (patch, copies) = (self.mmdit.config().patch_size, job.copies()?);
+        let (patch, rows) = (self.mmdit.config().patch_size, branches * job.noise.dim(0)?);
+        // The prompt's rows are the last.
+        let of = |all: &Tensor| all.narrow(0, all.dim(0)? - rows, rows);
+        let (context, modulations) = (of(&fixed.context)?, of(&fixed.modulations)?);
         let step = || {
-            let patches = kernels::patchify(&fixed.latents, patch, copies, self.target.dtype)?;
-            let Fixed { positions, context, modulations, .. } = &fixed;
-            let prediction = self.mmdit.forward_tokens(&patches, positions, context, modulations)?;
+            let patches = kernels::patchify(&fixed.latents, patch, branches, self.target.dtype)?;
+            let prediction = self.mmdit.forward_tokens(&patches, &fixed.positions, &context, &modulations)?;
             kernels::guided_step(&fixed.latents, &prediction, patch, &fixed.settings, &fixed.first_bad)
         };
         rehearse(device, step)?;
-        let graph = Graph::record(device, step)?;
-        Ok(Recorded { key, fixed, graph })
+        Ok(Graph::record(device, step)?)
     }
 
     fn fixed(&self, job: &Job, prepared: &Prepared) -> Result<Fixed> {
@@ -110,6 +124,15 @@ impl Denoiser {
             settings: Tensor::zeros(4, DType::F32, device)?,
             first_bad: Tensor::new(&[u32::MAX], device)?,
         })
+    }
+}
+
+impl Recorded {
+    fn step(&self, job: &Job, index: usize) -> Result<&Graph> {
+        match &self.prompted {
+            Some(prompted) if job.copies(index)? < job.branches()? => Ok(prompted),
+            _ => Ok(&self.every),
+        }
     }
 }
 

@@ -27,6 +27,14 @@ impl Stream {
         Self { x, pending: Some(branch) }
     }
 
+    /// The stream with what is pending.
+    pub(super) fn sum(&self, ops: Ops, mods: &Tensor) -> Result<Tensor> {
+        match &self.pending {
+            None => Ok(self.x.clone()),
+            Some(Branch { y, gate }) => ops.gated_add(&self.x, y, mods, *gate),
+        }
+    }
+
     /// Adds what is pending and takes the norm: `x` and `layer_norm(x) * (1 + scale) + shift`, with `(shift, scale)`
     /// rows of `mods [B, R, D]`.
     pub(super) fn normed(self, ops: Ops, mods: &Tensor, rows: (usize, usize)) -> Result<(Tensor, Hidden)> {
