@@ -72,6 +72,27 @@ pub struct EngineArgs {
     pub first_block_cache: Option<String>,
 }
 
+/// What looks for unsafe pictures.
+#[derive(Debug, Clone, Args)]
+pub struct SafetyArgs {
+    /// What finds unsafe pictures, which become black: `auto` is the model's own `safety_checker` folder, if it has one;
+    /// `none`; or the directory of a ViT classifier.
+    #[arg(long, env = "LATENTD_SAFETY_CHECKER", default_value = "auto", value_name = "auto|none|DIR")]
+    pub safety_checker: String,
+    /// Probability, 0 to 1, above which a picture is unsafe.
+    #[arg(
+        long,
+        env = "LATENTD_SAFETY_THRESHOLD",
+        default_value_t = 0.5,
+        value_name = "F",
+        allow_negative_numbers = true
+    )]
+    pub safety_threshold: f64,
+    /// Check every picture, whatever its request says.
+    #[arg(long, env = "LATENTD_FORCE_SAFETY_CHECKER", action = ArgAction::SetTrue)]
+    pub force_safety_checker: bool,
+}
+
 /// Where requests and files are kept.
 #[derive(Debug, Clone, Args)]
 pub struct StoreArgs {
@@ -96,6 +117,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub engine: EngineArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub safety: SafetyArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub store: StoreArgs,
@@ -133,6 +157,9 @@ pub struct WorkerArgs {
     pub engine: EngineArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub safety: SafetyArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub store: StoreArgs,
     /// Seconds that a running request gets to finish when the worker is told to stop.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
@@ -153,6 +180,9 @@ pub struct GenerateArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub engine: EngineArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub safety: SafetyArgs,
     /// What to avoid.
     #[arg(long, env = "LATENTD_NEGATIVE_PROMPT", default_value = "", value_name = "TEXT")]
     pub negative_prompt: String,

@@ -1,6 +1,7 @@
 //! From flags to settings that hold together: every check of the command line is here.
 
 mod device;
+pub(crate) mod safety;
 pub(crate) mod shortcuts;
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
@@ -24,6 +25,16 @@ pub enum ModelSource {
     Mini,
     /// A directory in the diffusers layout.
     Directory(PathBuf),
+}
+
+impl ModelSource {
+    /// Its directory, unless it is inside the program.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Mini => None,
+            Self::Directory(path) => Some(path),
+        }
+    }
 }
 
 /// One device with the precision it works in.
@@ -78,6 +89,8 @@ pub struct ServeConfig {
     pub engines: Vec<EngineConfig>,
     /// What the API describes, even when no worker runs here.
     pub model: ModelSource,
+    /// What looks for unsafe pictures.
+    pub safety: models::SafetyOptions,
     /// Where requests and files are kept.
     pub store: StoreConfig,
     /// Where clients reach the server; `None`: where their request says they did.
@@ -97,6 +110,8 @@ pub struct ServeConfig {
 pub struct WorkerConfig {
     /// What to run.
     pub engine: EngineConfig,
+    /// What looks for unsafe pictures.
+    pub safety: models::SafetyOptions,
     /// Where requests and files are kept.
     pub store: StoreConfig,
     /// What a running request gets at the end.
@@ -114,6 +129,7 @@ impl ServeConfig {
         let ServeArgs {
             listen,
             engine,
+            safety,
             store,
             public_url,
             workers,
@@ -133,6 +149,7 @@ impl ServeConfig {
             listen,
             model: model_source(&engine.model)?,
             engines: engines(&engine, &workers)?,
+            safety: safety::parse(&safety)?,
             store: StoreConfig::resolve(store)?,
             public_url: public_url.map(|text| parse_public_url(&text)).transpose()?,
             keys,
@@ -149,9 +166,10 @@ impl WorkerConfig {
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
-        let WorkerArgs { engine, store, drain_timeout, supervised_as } = args;
+        let WorkerArgs { engine, safety, store, drain_timeout, supervised_as } = args;
         Ok(Self {
             engine: EngineConfig::resolve(&engine)?,
+            safety: safety::parse(&safety)?,
             store: StoreConfig::resolve(store)?,
             drain_timeout: Duration::from_secs(drain_timeout),
             supervised_as,

@@ -5,7 +5,7 @@
 use crate::config::{EngineConfig, ModelSource};
 use crate::request::{ImageRequest, StageSeconds};
 use latentd_models as models;
-pub use latentd_models::{Control, Generated, Picture, Step, Timings};
+pub use latentd_models::{Control, Generated, Picture, Step, Timings, Verdict};
 
 /// Why an engine made no picture.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
 
 /// What a request took, with the seconds that its files took to make.
 pub fn stage_seconds(timings: Timings, encode: f64) -> StageSeconds {
-    let Timings { text, denoise, decode, skipped } = timings;
+    let Timings { text, denoise, decode, safety: _, skipped } = timings;
     let models::Skipped { unguided_steps, reused_steps } = skipped;
     StageSeconds {
         text,
@@ -97,6 +97,7 @@ impl Engine for Sd3Engine {
             seed: request.seed,
             num_images: request.num_images,
             t5_tokens: self.t5_tokens,
+            check_safety: request.check_safety,
         };
         Ok(self.pipeline.generate(&asked, on_step)?)
     }

@@ -1,7 +1,7 @@
 //! `latentd generate`: pictures from the command line, without server or queue.
 
 use crate::args::GenerateArgs;
-use crate::config::{ConfigError, EngineConfig};
+use crate::config::{ConfigError, EngineConfig, safety};
 use crate::engine;
 use crate::picture::{self, Format};
 use crate::request::draw_seed;
@@ -18,17 +18,26 @@ use std::time::Instant;
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let config = EngineConfig::resolve(&args.engine)?;
+    let options = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
     let request = request(&args, config.t5_tokens);
     let started = Instant::now();
     let mut pipeline = engine::open(&config)?;
+    let has_checker = pipeline.set_safety(&options)?;
     let load_seconds = started.elapsed().as_secs_f64();
     if pipeline.card().paints_noise {
         eprintln!("latentd: the built-in model has random weights: it paints noise");
     }
+    if let Some(warning) = safety::warning(&options, has_checker) {
+        eprintln!("latentd: {warning}");
+    }
     let bar = progress_bar(request.steps);
     let generated = pipeline.generate(&request, &mut |step| advance(&bar, step))?;
     bar.finish_and_clear();
+    for (index, verdict) in generated.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.flagged) {
+        let (number, score) = (index + 1, verdict.score);
+        eprintln!("latentd: picture {number} was found unsafe (score {score:.3}) and is black");
+    }
 
     let encoding = Instant::now();
     let text = settings(&request, &pipeline);
@@ -73,6 +82,7 @@ fn request(args: &GenerateArgs, t5_tokens: usize) -> GenerateRequest {
         seed: args.seed.unwrap_or_else(draw_seed),
         num_images: args.num_images,
         t5_tokens,
+        check_safety: true,
     }
 }
 
@@ -148,6 +158,6 @@ fn report(
     serde_json::json!({
         "images": images,
         "timings": timings,
-        "has_nsfw_concepts": vec![false; paths.len()],
+        "has_nsfw_concepts": generated.flagged(),
     })
 }

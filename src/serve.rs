@@ -1,6 +1,6 @@
 //! `latentd serve`: puts the parts together, and takes them apart in order.
 
-use crate::config::{ModelSource, ServeConfig};
+use crate::config::{ModelSource, ServeConfig, safety};
 use crate::data_dir::{self, DataDirError};
 use crate::http::{self, Api};
 use crate::queue::{Lost, Queue, QueueError};
@@ -48,6 +48,7 @@ pub enum ServeError {
 /// When something the server stands on cannot be opened.
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let card = card(&config.model)?;
+    check_safety_checker(&config)?;
     let _lock = data_dir::hold(&config.store.data_dir)?;
     let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
     if !config.engines.is_empty() {
@@ -108,6 +109,18 @@ fn card(model: &ModelSource) -> Result<ModelCard, latentd_models::Error> {
         ModelSource::Mini => ModelCard::builtin(),
         ModelSource::Directory(path) => ModelCard::read(path),
     }
+}
+
+/// Says now what every worker would fail on, or paint without.
+fn check_safety_checker(config: &ServeConfig) -> Result<(), latentd_models::Error> {
+    if config.engines.is_empty() {
+        return Ok(()); // workers elsewhere have checkers of their own
+    }
+    let has_checker = config.safety.verify(config.model.directory())?;
+    if let Some(warning) = safety::warning(&config.safety, has_checker) {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
 }
 
 /// Turns signals into stages: the first drains, the second ends.

@@ -1,6 +1,6 @@
 //! Keeps one worker process per engine alive and puts back what a dead one had in hand.
 
-use crate::config::{EngineConfig, ModelSource, ServeConfig, StoreConfig, shortcuts};
+use crate::config::{EngineConfig, ModelSource, ServeConfig, StoreConfig, safety, shortcuts};
 use crate::queue::{Events, Lost, Queue, QueueError};
 use crate::worker::device_name;
 use std::path::Path;
@@ -37,7 +37,7 @@ pub(crate) async fn supervise(
 ) {
     let slots = config.engines.iter().map(|engine| {
         let slot = Slot {
-            arguments: arguments(engine, &config.store),
+            arguments: arguments(engine, config),
             program,
             queue,
             drain_timeout: config.drain_timeout,
@@ -166,9 +166,9 @@ async fn carry_signals(
     }
 }
 
-fn arguments(engine: &EngineConfig, store: &StoreConfig) -> Vec<String> {
+fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     let EngineConfig { model, device, dtype, t5_tokens, shortcuts: left_out } = engine;
-    let StoreConfig { data_dir, database, files } = store;
+    let StoreConfig { data_dir, database, files } = &config.store;
     let model = match model {
         ModelSource::Mini => "mini".to_owned(),
         ModelSource::Directory(path) => path.display().to_string(),
@@ -185,5 +185,6 @@ fn arguments(engine: &EngineConfig, store: &StoreConfig) -> Vec<String> {
     .into_iter()
     .chain(shortcuts::flags(left_out))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
+    .chain(safety::flags(&config.safety))
     .collect()
 }

@@ -31,6 +31,13 @@ impl ModelFiles {
         }
     }
 
+    pub(crate) fn has_folder(&self, path: &str) -> bool {
+        match self {
+            Self::Directory(dir) => dir.join(path).is_dir(),
+            Self::Embedded(files) => files.iter().any(|(name, _)| Path::new(name).starts_with(path)),
+        }
+    }
+
     /// The whole file. For small ones; weights are mapped by [`crate::weights`].
     pub(crate) fn read(&self, path: &str) -> Result<Cow<'static, [u8]>> {
         match self {

@@ -1,6 +1,6 @@
 //! What goes into a pipeline and what comes out: plain data, no tensors.
 
-use crate::{Picture, Skipped};
+use crate::{Picture, Skipped, Verdict};
 
 /// Where tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct GenerateRequest {
     pub num_images: usize,
     /// T5 tokens the prompt is padded or cut to (diffusers' `max_sequence_length`): 1..=512.
     pub t5_tokens: usize,
+    /// Whether a safety checker, if one is loaded, looks at the pictures.
+    pub check_safety: bool,
 }
 
 impl GenerateRequest {
@@ -105,6 +107,8 @@ pub struct Timings {
     pub denoise: f64,
     /// VAE decoding and conversion to 8 bits.
     pub decode: f64,
+    /// The safety checker.
+    pub safety: f64,
     /// What shortcuts left out of the loop.
     pub skipped: Skipped,
 }
@@ -112,8 +116,18 @@ pub struct Timings {
 /// What a request produced.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// `num_images` pictures.
+    /// `num_images` pictures, the unsafe ones black.
     pub pictures: Vec<Picture>,
+    /// What the safety checker thinks of each; empty if none looked.
+    pub verdicts: Vec<Verdict>,
     /// Where the time went.
     pub timings: Timings,
+}
+
+impl Generated {
+    /// For each picture: was it found unsafe?
+    pub fn flagged(&self) -> Vec<bool> {
+        let flagged = |index| self.verdicts.get(index).is_some_and(|verdict: &Verdict| verdict.flagged);
+        (0..self.pictures.len()).map(flagged).collect()
+    }
 }

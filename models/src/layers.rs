@@ -7,7 +7,7 @@ mod plain;
 mod profile;
 
 use crate::weights::Scope;
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use latentd_kernels as fused;
 pub(crate) use latentd_kernels::Activation;
 use latentd_kernels::Conv2dSpec;
@@ -126,6 +126,16 @@ impl Ops {
             return fused::cuda::elementwise::add(a, b);
         }
         a + b
+    }
+}
+
+/// The activation that transformers calls `name`.
+pub(crate) fn activation(name: &str) -> Result<Activation> {
+    match name {
+        "quick_gelu" => Ok(Activation::QuickGelu),
+        "gelu" => Ok(Activation::GeluErf),
+        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+        other => bail!("hidden_act \"{other}\" is not supported: only quick_gelu, gelu and gelu_new"),
     }
 }
 

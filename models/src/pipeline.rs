@@ -1,4 +1,4 @@
-//! The whole story of a picture: encode, noise, denoise, decode.
+//! The whole story of a picture: encode, noise, denoise, decode, check.
 
 use crate::config::Configs;
 use crate::denoise::{Denoised, Denoiser, Job, Probe, tell};
@@ -6,11 +6,12 @@ use crate::files::ModelFiles;
 use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Step, Timings};
 use crate::mmdit::Mmdit;
 use crate::noise::Generator;
+use crate::safety::SafetyChecker;
 use crate::schedule::Schedule;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
 use crate::weights::{self, Target, Weights};
-use crate::{Error, ModelCard, Picture, Result, Shortcuts, builtin, picture};
+use crate::{Error, ModelCard, Picture, Result, SafetyOptions, Shortcuts, Verdict, builtin, picture};
 use candle_core::Tensor;
 use std::path::Path;
 use std::time::Instant;
@@ -24,6 +25,8 @@ pub struct Pipeline {
     decoder: Decoder,
     target: Target,
     shortcuts: Shortcuts,
+    files: ModelFiles,
+    safety: Option<SafetyChecker>,
 }
 
 /// T5 lengths the encoder is used with (diffusers refuses more than 512).
@@ -62,7 +65,18 @@ impl Pipeline {
         weights::check(&problems)?;
         let denoiser = Denoiser::new(mmdit, &target);
         let shortcuts = Shortcuts::default();
-        Ok(Self { card, configs, text, denoiser, decoder, target, shortcuts })
+        let (files, safety) = (files.clone(), None);
+        Ok(Self { card, configs, text, denoiser, decoder, target, shortcuts, files, safety })
+    }
+
+    /// Has every later picture looked at as `options` say; none is unless this is called. Returns whether there is a
+    /// checker now.
+    ///
+    /// # Errors
+    /// The checker cannot be loaded, or a forced one is not there.
+    pub fn set_safety(&mut self, options: &SafetyOptions) -> Result<bool> {
+        self.safety = SafetyChecker::load(&self.files, options, &self.target)?;
+        Ok(self.safety.is_some())
     }
 
     /// What every later request may leave out; nothing unless this is called.
@@ -123,14 +137,17 @@ impl Pipeline {
         let encoded = Instant::now();
         let Denoised { latents, skipped, .. } = self.denoise(request, &text, on_step, &mut probe)?;
         let denoised = Instant::now();
-        let pictures = self.decode(&latents, &mut probe)?;
+        let mut pictures = self.decode(&latents, &mut probe)?;
+        let decoded = Instant::now();
+        let verdicts = self.check_safety(request, &mut pictures)?;
         let timings = Timings {
             text: (encoded - started).as_secs_f64(),
             denoise: (denoised - encoded).as_secs_f64(),
-            decode: denoised.elapsed().as_secs_f64(),
+            decode: (decoded - denoised).as_secs_f64(),
+            safety: decoded.elapsed().as_secs_f64(),
             skipped,
         };
-        Ok(Generated { pictures, timings })
+        Ok(Generated { pictures, verdicts, timings })
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<()> {
@@ -195,5 +212,13 @@ impl Pipeline {
             picture::from_pixels(&pixels)
         });
         pictures.collect()
+    }
+
+    /// Makes unsafe pictures black, if there is a checker and the request or the operator wants it to look.
+    fn check_safety(&self, request: &GenerateRequest, pictures: &mut [Picture]) -> Result<Vec<Verdict>> {
+        match &self.safety {
+            Some(checker) if request.check_safety || checker.forced => checker.judge(pictures),
+            Some(_) | None => Ok(Vec::new()),
+        }
     }
 }

@@ -59,6 +59,11 @@ impl Target {
         let ops = Ops { fused: options.fused, fp8 };
         Ok(Self { device, dtype, ops })
     }
+
+    /// For looking at files without a device.
+    pub(crate) fn host() -> Self {
+        Self { device: Device::Cpu, dtype: DType::F32, ops: Ops { fused: false, fp8: false } }
+    }
 }
 
 enum Source {

@@ -60,6 +60,7 @@ fn request() -> GenerateRequest {
         seed: 1,
         num_images: 1,
         t5_tokens: 16,
+        check_safety: true,
     }
 }
 

@@ -108,6 +108,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
         seed: 0,
         num_images: args.work.batch,
         t5_tokens,
+        check_safety: false,
     }
 }
 

@@ -5,7 +5,7 @@
 //! input: the worker then ends at once and leaves its claim to the next `serve`.
 
 use super::{EngineThread, Worker, WorkerError};
-use crate::config::{EngineConfig, WorkerConfig};
+use crate::config::{WorkerConfig, safety};
 use crate::engine::{self, Engine, Loader, Sd3Engine};
 use crate::queue::{Events, Lost, Queue, WorkerState};
 use crate::storage::Storage;
@@ -68,22 +68,27 @@ async fn load_and_run(
     mut drained: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
     let engine = tokio::select! {
-        engine = EngineThread::load(loader(config.engine.clone())) => engine,
+        engine = EngineThread::load(loader(config.clone())) => engine,
         _ = drained.wait_for(|drained| *drained) => return Ok(()),
     };
     let engine = engine.map_err(|error| WorkerError::Load(error.to_string()))?;
     state.send_replace(WorkerState::Ready);
     queue.beat(&id, &device, WorkerState::Ready).await?;
     tracing::info!(worker = id, device, "the model is loaded");
-    tracing::warn!("no safety checker is configured: no picture is ever flagged");
     Worker { id, device, queue, storage, engine }.run(drained).await
 }
 
 /// What the engine's thread does first.
-fn loader(config: EngineConfig) -> Loader {
+fn loader(config: WorkerConfig) -> Loader {
     Box::new(move || {
-        let pipeline = engine::open(&config)?;
-        Ok(Box::new(Sd3Engine::new(pipeline, config.t5_tokens)) as Box<dyn Engine>)
+        let mut pipeline = engine::open(&config.engine)?;
+        let has_checker = pipeline.set_safety(&config.safety)?;
+        let warning = safety::warning(&config.safety, has_checker);
+        // `serve` has said it once for all its workers.
+        if let Some(warning) = warning.filter(|_| config.supervised_as.is_none()) {
+            tracing::warn!("{warning}");
+        }
+        Ok(Box::new(Sd3Engine::new(pipeline, config.engine.t5_tokens)) as Box<dyn Engine>)
     })
 }
 

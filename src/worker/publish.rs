@@ -1,10 +1,10 @@
 //! From pixels to a recorded result: encode, store, then one transaction.
 
 use super::{PublishError, Worker};
-use crate::engine::{Generated, Picture, stage_seconds};
+use crate::engine::{Generated, Picture, Verdict, stage_seconds};
 use crate::picture;
 use crate::queue::{Claim, Finish, Level, StoredFile};
-use crate::request::{ImageRequest, Output, OutputFormat, OutputImage, Place, StageSeconds};
+use crate::request::{ImageRequest, Output, OutputFormat, OutputImage, Place};
 use crate::storage::FileKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,13 +22,18 @@ pub(super) async fn publish(
         OutputFormat::Jpeg => picture::Format::Jpeg,
         OutputFormat::Png => picture::Format::Png,
     };
+    let (flagged, safety) = (generated.flagged(), generated.timings.safety);
+    tell_scores(worker, claim, &generated.verdicts, safety).await?;
     let started = Instant::now();
     let (pictures, encoded) = encode_all(generated.pictures, format).await?;
     let seconds = stage_seconds(generated.timings, started.elapsed().as_secs_f64());
     let mut files = Vec::new();
     let images = place_all(worker, request, &pictures, encoded, format, &mut files).await;
     let finish = match images {
-        Ok(images) => record(worker, claim, request, images, seconds, &files).await,
+        Ok(images) => {
+            let (seed, prompt) = (request.seed, request.prompt.clone());
+            record(worker, claim, Output { images, seconds, seed, flagged, prompt }, safety, &files).await
+        }
         Err(error) => Err(error),
     };
     if !matches!(finish, Ok(Finish::Recorded)) {
@@ -84,23 +89,36 @@ async fn place_all(
     Ok(images)
 }
 
+/// What the safety checker thought of each picture, if it looked.
+async fn tell_scores(
+    worker: &Worker,
+    claim: &Claim,
+    verdicts: &[Verdict],
+    seconds: f64,
+) -> Result<(), PublishError> {
+    if verdicts.is_empty() {
+        return Ok(());
+    }
+    let one = |Verdict { score, flagged }: &Verdict| {
+        if *flagged { format!("{score:.3} (unsafe, made black)") } else { format!("{score:.3}") }
+    };
+    let scores: Vec<_> = verdicts.iter().map(one).collect();
+    let line = format!("safety checker: {} in {seconds:.2} s", scores.join(", "));
+    tracing::info!(request = %claim.id, "{line}");
+    worker.queue.progress(claim, Level::Info, &line).await?;
+    Ok(())
+}
+
 async fn record(
     worker: &Worker,
     claim: &Claim,
-    request: &ImageRequest,
-    images: Vec<OutputImage>,
-    seconds: StageSeconds,
+    output: Output,
+    safety: f64,
     files: &[StoredFile],
 ) -> Result<Finish, PublishError> {
-    let total = seconds.text + seconds.denoise + seconds.decode + seconds.encode;
+    let seconds = output.seconds;
+    let total = seconds.text + seconds.denoise + seconds.decode + safety + seconds.encode;
     worker.queue.progress(claim, Level::Info, &format!("done in {total:.2} s")).await?;
-    let output = Output {
-        flagged: vec![false; images.len()],
-        images,
-        seconds,
-        seed: request.seed,
-        prompt: request.prompt.clone(),
-    };
     let value = serde_json::to_value(output).map_err(|error| PublishError::Encode(error.to_string()))?;
     Ok(worker.queue.finish(claim, &value, files).await?)
 }

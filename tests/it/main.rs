@@ -12,5 +12,6 @@ mod order;
 mod recovery;
 mod routing;
 mod run;
+mod safety;
 mod stream;
 mod support;

@@ -182,7 +182,8 @@ impl Engine for Painter {
             height: request.height,
             rgb: vec![128; request.width * request.height * 3],
         };
-        Ok(Generated { pictures: vec![picture; request.num_images], timings: Timings::default() })
+        let pictures = vec![picture; request.num_images];
+        Ok(Generated { pictures, verdicts: Vec::new(), timings: Timings::default() })
     }
 }
 

@@ -43,6 +43,7 @@ impl Case {
             seed: case["seed"].as_i64().expect("a seed"),
             num_images: count("num_images"),
             t5_tokens: count("max_sequence_length"),
+            check_safety: false,
         };
         let tensors = candle_core::safetensors::load(path(&format!("{name}/{file}")), &Device::Cpu);
         Self { name, request, tensors: tensors.expect("golden tensors") }

@@ -156,6 +156,7 @@ fn the_built_in_model_paints_what_the_cpu_paints() {
         seed: 7,
         num_images: 1,
         t5_tokens: 256,
+        check_safety: false,
     };
     let on = |device, dtype| {
         let options = LoadOptions { device, dtype, fused: true };

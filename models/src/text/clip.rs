@@ -1,7 +1,7 @@
 //! The CLIP text transformer (transformers `CLIPTextModelWithProjection`).
 
 use crate::config::ClipConfig;
-use crate::layers::{Activation, LayerNorm, Linear, softmax};
+use crate::layers::{Activation, LayerNorm, Linear, activation, softmax};
 use crate::weights::{Scope, Weights};
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -142,14 +142,5 @@ impl Layer {
         let scores = (part(0)?.matmul(&part(1)?.t()?)? * scale)?.broadcast_add(mask)?;
         let y = softmax(&scores)?.matmul(&part(2)?)?.to_dtype(x.dtype())?;
         self.out.forward(&y.transpose(1, 2)?.reshape((batch, length, width))?)
-    }
-}
-
-fn activation(name: &str) -> Result<Activation> {
-    match name {
-        "quick_gelu" => Ok(Activation::QuickGelu),
-        "gelu" => Ok(Activation::GeluErf),
-        "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
-        other => bail!("hidden_act \"{other}\" is not supported: only quick_gelu, gelu and gelu_new"),
     }
 }

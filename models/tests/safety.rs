@@ -1,0 +1,269 @@
+//! The safety checker in the pipeline: what it blackens, who may turn it off, and what it refuses to start with.
+
+use candle_core::{Device as TensorDevice, Tensor};
+use latentd_models::{
+    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Pipeline, SafetyOptions, SafetySource,
+};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+fn golden(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden").join(path)
+}
+
+/// A classifier that finds every picture as unsafe as `logit` says, or one that a test then breaks.
+fn classifier(logit: f64) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    write_classifier(dir.path(), logit);
+    dir
+}
+
+fn write_classifier(dir: &Path, logit: f64) {
+    std::fs::create_dir_all(dir).expect("a directory");
+    for name in ["config.json", "preprocessor_config.json", "model.safetensors"] {
+        std::fs::copy(golden("safety/plain").join(name), dir.join(name)).expect("a copy");
+    }
+    edit(dir, |tensors| {
+        let zeros = tensors["classifier.weight"].zeros_like().expect("zeros");
+        tensors.insert("classifier.weight".into(), zeros);
+        let bias = Tensor::new(&[0f32, logit as f32], &TensorDevice::Cpu).expect("a bias");
+        tensors.insert("classifier.bias".into(), bias);
+    });
+}
+
+fn edit(dir: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
+    let file = dir.join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&file, &TensorDevice::Cpu).expect("tensors");
+    change(&mut tensors);
+    candle_core::safetensors::save(&tensors, &file).expect("saved");
+}
+
+fn options(source: SafetySource) -> SafetyOptions {
+    SafetyOptions { source, threshold: 0.5, forced: false }
+}
+
+fn by(dir: &Path) -> SafetyOptions {
+    options(SafetySource::Directory(dir.into()))
+}
+
+fn pipeline() -> Pipeline {
+    let load = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+    Pipeline::load(&golden("base/model"), &load).expect("a model")
+}
+
+fn paint(pipeline: &mut Pipeline, check_safety: bool) -> Generated {
+    let request = GenerateRequest {
+        prompt: "a fox".into(),
+        negative_prompt: String::new(),
+        width: 64,
+        height: 48,
+        steps: 2,
+        guidance: 4.0,
+        seed: 1,
+        num_images: 2,
+        t5_tokens: 16,
+        check_safety,
+    };
+    pipeline.generate(&request, &mut |_| Control::Continue).expect("pictures")
+}
+
+fn is_black(generated: &Generated) -> bool {
+    generated.pictures.iter().all(|picture| picture.rgb.iter().all(|byte| *byte == 0))
+}
+
+#[test]
+fn an_unsafe_picture_is_black_and_of_its_own_size() {
+    let (mut pipeline, dir) = (pipeline(), classifier(2.0));
+    let plain = paint(&mut pipeline, true);
+    assert_eq!((plain.flagged(), plain.verdicts.len()), (vec![false; 2], 0), "no checker yet");
+
+    assert!(pipeline.set_safety(&by(dir.path())).expect("a checker"));
+    let checked = paint(&mut pipeline, true);
+    assert!(is_black(&checked));
+    assert_eq!(checked.flagged(), [true, true]);
+    assert!(checked.timings.safety > 0.0);
+    for (black, picture) in checked.pictures.iter().zip(&plain.pictures) {
+        assert_eq!((black.width, black.height, black.rgb.len()), (64, 48, picture.rgb.len()));
+    }
+    // exp(2) / (1 + exp(2))
+    assert!(checked.verdicts.iter().all(|verdict| (verdict.score - 0.8808).abs() < 1e-4));
+}
+
+#[test]
+fn a_safe_picture_is_left_alone() {
+    let (mut pipeline, dir) = (pipeline(), classifier(-2.0));
+    let plain = paint(&mut pipeline, true);
+    pipeline.set_safety(&by(dir.path())).expect("a checker");
+    let checked = paint(&mut pipeline, true);
+    assert_eq!(checked.pictures, plain.pictures);
+    assert_eq!((checked.flagged(), checked.verdicts.len()), (vec![false; 2], 2));
+    assert!(!is_black(&checked));
+}
+
+#[test]
+fn a_request_may_decline_unless_the_operator_insists() {
+    let (mut pipeline, dir) = (pipeline(), classifier(2.0));
+    pipeline.set_safety(&by(dir.path())).expect("a checker");
+    let declined = paint(&mut pipeline, false);
+    assert!(!is_black(&declined));
+    assert_eq!((declined.flagged(), declined.verdicts.len()), (vec![false; 2], 0));
+
+    pipeline.set_safety(&SafetyOptions { forced: true, ..by(dir.path()) }).expect("a checker");
+    let forced = paint(&mut pipeline, false);
+    assert!(is_black(&forced));
+    assert_eq!(forced.flagged(), [true, true]);
+}
+
+#[test]
+fn the_threshold_decides() {
+    let (mut pipeline, dir) = (pipeline(), classifier(0.0));
+    for (threshold, flagged) in [(0.0, true), (0.49, true), (0.5, false), (1.0, false)] {
+        pipeline.set_safety(&SafetyOptions { threshold, ..by(dir.path()) }).expect("a checker");
+        assert_eq!(paint(&mut pipeline, true).flagged(), [flagged; 2], "{threshold}");
+    }
+}
+
+#[test]
+fn a_score_that_is_not_a_number_lets_nothing_pass() {
+    let (mut pipeline, dir) = (pipeline(), classifier(f64::NAN));
+    pipeline.set_safety(&by(dir.path())).expect("a checker");
+    let checked = paint(&mut pipeline, true);
+    assert!(is_black(&checked) && checked.verdicts[0].score.is_nan());
+}
+
+#[test]
+fn a_model_brings_its_own() {
+    let model = tempfile::tempdir().expect("a directory");
+    copy_all(&golden("base/model"), model.path());
+    let load = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+    let own = options(SafetySource::Own);
+    let forced = SafetyOptions { forced: true, ..own.clone() };
+    let mut without = Pipeline::load(model.path(), &load).expect("a model");
+    assert!(!without.set_safety(&own).expect("none"));
+    assert!(!own.verify(Some(model.path())).expect("none"));
+    for error in [without.set_safety(&forced), forced.verify(Some(model.path()))] {
+        let words = error.expect_err("a refusal").to_string();
+        assert!(words.contains("forced") && words.contains("safety_checker/"), "{words}");
+    }
+
+    write_classifier(&model.path().join("safety_checker"), 2.0);
+    assert!(own.verify(Some(model.path())).expect("a checker"));
+    let mut with = Pipeline::load(model.path(), &load).expect("a model");
+    assert!(with.set_safety(&own).expect("a checker"));
+    assert!(is_black(&paint(&mut with, true)));
+    assert!(!with.set_safety(&options(SafetySource::Nobody)).expect("none"));
+    assert!(!is_black(&paint(&mut with, true)));
+}
+
+#[test]
+fn the_built_in_model_loads_with_or_without_one() {
+    let own = options(SafetySource::Own);
+    let load = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+    let mut pipeline = Pipeline::builtin(&load).expect("the built-in model");
+    let has = pipeline.set_safety(&own).expect("a checker or none");
+    assert_eq!(has, own.verify(None).expect("a checker or none"));
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a directory");
+    for entry in from.read_dir().expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_all(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).expect("a copy");
+        }
+    }
+}
+
+/// What loading says, and whether looking at the files alone says the same.
+fn refusal(dir: &Path) -> (String, bool) {
+    let mut pipeline = pipeline();
+    let words = pipeline.set_safety(&by(dir)).expect_err("a refusal").to_string();
+    let early = by(dir).verify(Some(&golden("base/model")));
+    let same = early.is_err_and(|error| error.to_string() == words);
+    (words, same)
+}
+
+#[test]
+fn a_directory_that_is_missing_or_lacks_a_file_is_named() {
+    let dir = classifier(0.0);
+    let (words, early) = refusal(&dir.path().join("nowhere"));
+    assert!(words.contains("nowhere") && early, "{words}");
+    let (words, early) = refusal(&dir.path().join("config.json"));
+    assert!(words.contains("not a directory of a classifier") && early, "{words}");
+    for file in ["model.safetensors", "preprocessor_config.json", "config.json"] {
+        std::fs::remove_file(dir.path().join(file)).expect("removed");
+        let (words, early) = refusal(dir.path());
+        assert!(words.contains(file) && early, "{file}: {words}");
+    }
+}
+
+#[test]
+fn configs_that_cannot_be_followed_say_why() {
+    let cases = [
+        (
+            "config.json",
+            "\"nsfw\"",
+            "\"hot\"",
+            "one label \"nsfw\" or \"unsafe\", but it has \"normal\", \"hot\"",
+        ),
+        ("config.json", "\"normal\"", "\"UNSAFE\"", "one label \"nsfw\" or \"unsafe\""),
+        ("config.json", "\"model_type\": \"vit\"", "\"model_type\": \"clip\"", "model_type is \"clip\""),
+        ("config.json", "\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "5 heads"),
+        ("config.json", "\"patch_size\": 8", "\"patch_size\": 7", "24x24 pixels are not square patches"),
+        (
+            "config.json",
+            "\"image_size\": 24",
+            "\"image_size\": 32",
+            "size is 24x24, but the classifier reads 32x32",
+        ),
+        ("config.json", "{", "", "config.json"),
+        ("preprocessor_config.json", "\"resample\": 2", "\"resample\": 3", "resample 3"),
+        ("preprocessor_config.json", "\"do_resize\": true", "\"do_resize\": false", "do_resize"),
+    ];
+    for (file, from, to, complaint) in cases {
+        let dir = classifier(0.0);
+        let path = dir.path().join(file);
+        let text = std::fs::read_to_string(&path).expect("a config");
+        assert!(text.contains(from), "{file} has no {from}");
+        std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
+        let (words, early) = refusal(dir.path());
+        assert!(words.contains(complaint) && early, "{from}: {words}");
+    }
+    let dir = classifier(0.0);
+    let path = dir.path().join("config.json");
+    let text = std::fs::read_to_string(&path).expect("a config");
+    std::fs::write(&path, text.replacen("\"gelu\"", "\"mish\"", 1)).expect("written");
+    assert!(refusal(dir.path()).0.contains("hidden_act \"mish\""));
+}
+
+#[test]
+fn one_error_lists_every_tensor_that_does_not_fit() {
+    let dir = classifier(0.0);
+    edit(dir.path(), |tensors| {
+        tensors.remove("vit.layernorm.bias").expect("a tensor");
+        let three = Tensor::zeros(3, candle_core::DType::F32, &TensorDevice::Cpu).expect("zeros");
+        tensors.insert("classifier.bias".into(), three.clone());
+        tensors.insert("vit.pooler.dense.bias".into(), three);
+    });
+    let (words, _) = refusal(dir.path());
+    for problem in [
+        "missing: vit.layernorm.bias",
+        "wrong shape: classifier.bias is [3]",
+        "unused: vit.pooler.dense.bias",
+    ] {
+        assert!(words.contains(problem), "no \"{problem}\" in:\n{words}");
+    }
+}
+
+#[test]
+fn truncated_weights_name_the_file() {
+    let dir = classifier(0.0);
+    let path = dir.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).expect("weights");
+    std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("written");
+    let (words, early) = refusal(dir.path());
+    assert!(words.contains("model.safetensors") && early, "{words}");
+}

@@ -1,0 +1,137 @@
+//! The safety checker seen from outside: flags and the request's switch over HTTP, refusals of the program.
+
+use crate::support::{Server, messages, small};
+use latentd::engine::{Control, Engine, EngineError, Generated, Picture, Step, Timings, Verdict};
+use latentd::request::ImageRequest;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// Finds the second picture of a request unsafe, if it may look.
+struct Checking;
+
+impl Engine for Checking {
+    fn generate(
+        &mut self,
+        request: &ImageRequest,
+        _: &mut dyn FnMut(Step) -> Control,
+    ) -> Result<Generated, EngineError> {
+        let paint = |index| {
+            let rgb = vec![
+                if index == 1 && request.check_safety { 0 } else { 128 };
+                request.width * request.height * 3
+            ];
+            Picture { width: request.width, height: request.height, rgb }
+        };
+        let judge = |index| Verdict { score: [0.25, 0.75][index], flagged: index == 1 };
+        Ok(Generated {
+            pictures: (0..request.num_images).map(paint).collect(),
+            verdicts: (0..request.num_images).filter(|_| request.check_safety).map(judge).collect(),
+            timings: Timings::default(),
+        })
+    }
+}
+
+/// The output and the log lines of two pictures, with `change` in the input.
+async fn paint(change: Value) -> (Value, Vec<String>) {
+    let server = Server::start().await;
+    let mut input = small();
+    input["num_images"] = json!(2);
+    for (name, value) in change.as_object().expect("an object") {
+        input[name] = value.clone();
+    }
+    let request = server.submit(&input).await;
+    server.worker("w", Checking).await.tick().await.expect("a worker that goes on");
+    (server.get(&request).await.json(), messages(&server.status(&request).await))
+}
+
+#[tokio::test]
+async fn flags_reach_the_client_and_scores_the_log() {
+    for change in
+        [json!({}), json!({ "enable_safety_checker": true }), json!({ "enable_safety_checks": "yes" })]
+    {
+        let (output, lines) = paint(change).await;
+        assert_eq!(output["has_nsfw_concepts"], json!([false, true]));
+        let scores = "safety checker: 0.250, 0.750 (unsafe, made black) in";
+        assert!(lines.iter().any(|line| line.starts_with(scores)), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_declines_is_not_looked_at() {
+    for change in [json!({ "enable_safety_checker": false }), json!({ "enable_safety_checks": false })] {
+        let (output, lines) = paint(change).await;
+        assert_eq!(output["has_nsfw_concepts"], json!([false, false]));
+        assert!(!lines.iter().any(|line| line.contains("safety")), "{lines:?}");
+    }
+    // Where both names are there, fal's own counts.
+    let both = json!({ "enable_safety_checker": true, "enable_safety_checks": false });
+    assert_eq!(paint(both).await.0["has_nsfw_concepts"], json!([false, true]));
+}
+
+fn classifier() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden/safety/plain")
+}
+
+fn latentd(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    // A backtrace, where one is asked for, is no part of the message.
+    command.args(arguments).env("RUST_BACKTRACE", "0").stdin(Stdio::null()).output().expect("the program")
+}
+
+fn complaint(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+#[test]
+fn the_program_checks_what_it_paints() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("out.png");
+    let (file, dir) = (file.to_str().expect("UTF-8"), classifier());
+    let paint = |flags: &[&str]| {
+        let work =
+            ["generate", "a fox", "-o", file, "--width", "64", "--height", "64", "--steps", "1", "--json"];
+        let output = latentd(&[&work[..], flags].concat());
+        assert!(output.status.success(), "{}", complaint(&output));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (report["has_nsfw_concepts"].clone(), complaint(&output))
+    };
+    let dir = dir.to_str().expect("UTF-8");
+    let (flagged, words) = paint(&["--safety-checker", dir, "--safety-threshold", "0"]);
+    assert_eq!(flagged, json!([true]));
+    assert!(words.contains("picture 1 was found unsafe"), "{words}");
+    let (flagged, words) = paint(&["--safety-checker", dir, "--safety-threshold", "1"]);
+    assert_eq!(flagged, json!([false]));
+    assert!(!words.contains("no safety checker"), "{words}");
+    let (flagged, words) = paint(&["--safety-checker", "none"]);
+    assert_eq!(flagged, json!([false]));
+    assert!(!words.contains("no safety checker"), "{words}");
+}
+
+#[test]
+fn the_program_does_not_start_without_the_checker_it_was_told_to_use() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (missing, broken) = (folder.path().join("nowhere"), folder.path().join("broken"));
+    std::fs::create_dir(&broken).expect("a directory");
+    for name in ["config.json", "preprocessor_config.json"] {
+        std::fs::copy(classifier().join(name), broken.join(name)).expect("a copy");
+    }
+    std::fs::write(broken.join("model.safetensors"), b"short").expect("written");
+    let data = folder.path().join("data");
+    let out = folder.path().join("out.png");
+    let [missing, broken, data, out] =
+        [missing, broken, data, out].map(|path| path.to_str().expect("UTF-8").to_owned());
+    for command in [
+        vec!["serve", "--listen", "127.0.0.1:0", "--data-dir", &data],
+        vec!["worker", "--data-dir", &data],
+        vec!["generate", "a fox", "-o", &out],
+    ] {
+        for (dir, code, word) in [(&missing, 2, "nowhere"), (&broken, 1, "model.safetensors")] {
+            let output = latentd(&[&command[..], &["--safety-checker", dir, "--log", "error"]].concat());
+            let words = complaint(&output);
+            assert_eq!(output.status.code(), Some(code), "{command:?}: {words}");
+            assert!(words.contains("latentd: ") && words.contains(word), "{command:?}: {words}");
+            assert_eq!(words.lines().count(), 1, "{command:?}: {words}");
+        }
+    }
+}
