@@ -18,7 +18,7 @@ pub(crate) fn list(json: bool) -> latentd_models::Result<()> {
     }
     let note = if card.paints_noise { "random weights: it paints noise" } else { "" };
     println!("{:<12} {:<10} {:<26} NOTE", "NAME", "SOURCE", "SIZES");
-    let sizes = format!("multiples of {} to {} px", card.size_multiple, card.max_side);
+    let sizes = format!("up to {0}x{0} px", card.max_side);
     println!("{:<12} {:<10} {sizes:<26} {note}", card.name, "built in");
     println!("\nA directory in the diffusers layout works too: --model DIR");
     Ok(())

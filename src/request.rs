@@ -17,8 +17,6 @@ pub const MAX_PROMPT_CHARS: usize = 50_000;
 /// What the loaded model can paint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Both sides must be multiples of this many pixels.
-    pub size_multiple: usize,
     /// Longest side in pixels.
     pub max_side: usize,
 }

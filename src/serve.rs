@@ -101,7 +101,7 @@ async fn while_false(mut flag: watch::Receiver<bool>) {
 
 /// What can be asked of a model.
 fn limits(card: &ModelCard) -> Limits {
-    Limits { size_multiple: card.size_multiple, max_side: card.max_side }
+    Limits { max_side: card.max_side }
 }
 
 fn card(model: &ModelSource) -> Result<ModelCard, latentd_models::Error> {

@@ -10,7 +10,7 @@ use std::path::Path;
 pub struct ModelCard {
     /// `mini`, or the directory's name.
     pub name: String,
-    /// Both sides of a picture must be multiples of this many pixels.
+    /// Both sides of a canvas are multiples of this many pixels.
     pub size_multiple: usize,
     /// Longest side in pixels (`pos_embed_max_size` patches).
     pub max_side: usize,
@@ -50,7 +50,18 @@ impl ModelCard {
         }
     }
 
-    /// Whether the model can paint a picture of this size.
+    /// The canvas `(width, height)` for a picture of any size: the next multiples. The picture is its middle.
+    ///
+    /// # Errors
+    /// [`Error::Request`] names the limit.
+    pub fn canvas(&self, width: usize, height: usize) -> Result<(usize, usize)> {
+        let up = |pixels: usize| pixels.checked_next_multiple_of(self.size_multiple).unwrap_or(pixels);
+        let canvas = (up(width), up(height));
+        self.check_size(canvas.0, canvas.1)?;
+        Ok(canvas)
+    }
+
+    /// Whether the model can paint a canvas of this size.
     ///
     /// # Errors
     /// [`Error::Request`] names the limit.

@@ -51,9 +51,9 @@ pub struct GenerateRequest {
     pub prompt: String,
     /// What to avoid; empty is the usual unconditional branch.
     pub negative_prompt: String,
-    /// Pixels; a multiple of [`crate::ModelCard::size_multiple`].
+    /// Pixels, at most [`crate::ModelCard::max_side`]; see [`crate::ModelCard::canvas`].
     pub width: usize,
-    /// Pixels; a multiple of [`crate::ModelCard::size_multiple`].
+    /// Pixels, at most [`crate::ModelCard::max_side`]; see [`crate::ModelCard::canvas`].
     pub height: usize,
     /// Denoising steps, at least 1.
     pub steps: usize,

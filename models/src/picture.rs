@@ -14,6 +14,19 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
+impl Picture {
+    /// The middle of the picture.
+    pub(crate) fn middle(self, width: usize, height: usize) -> Self {
+        if (self.width, self.height) == (width, height) {
+            return self;
+        }
+        let (left, top) = ((self.width - width) / 2, (self.height - height) / 2);
+        let rows = self.rgb.chunks_exact(3 * self.width).skip(top).take(height);
+        let rgb = rows.flat_map(|row| &row[3 * left..3 * (left + width)]).copied().collect();
+        Self { width, height, rgb }
+    }
+}
+
 /// Pixels `[1, 3, H, W]` in about -1..1, rounded half to even as numpy does (diffusers `VaeImageProcessor`).
 pub(crate) fn from_pixels(pixels: &Tensor) -> Result<Picture> {
     let (_, _, height, width) = pixels.dims4()?;

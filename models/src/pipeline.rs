@@ -137,7 +137,7 @@ impl Pipeline {
         let encoded = Instant::now();
         let Denoised { latents, skipped, .. } = self.denoise(request, &text, on_step, &mut probe)?;
         let denoised = Instant::now();
-        let mut pictures = self.decode(&latents, &mut probe)?;
+        let mut pictures = self.decode(request, &latents, &mut probe)?;
         let decoded = Instant::now();
         let verdicts = self.check_safety(request, &mut pictures)?;
         let timings = Timings {
@@ -151,7 +151,7 @@ impl Pipeline {
     }
 
     fn check(&self, request: &GenerateRequest) -> Result<()> {
-        self.card.check_size(request.width, request.height)?;
+        self.card.canvas(request.width, request.height)?;
         let complaint = if request.steps == 0 {
             "steps must be at least 1"
         } else if request.num_images == 0 {
@@ -197,19 +197,20 @@ impl Pipeline {
     /// One f32 draw from torch's CPU generator for all pictures, whatever the precision: `[N, C, h, w]`.
     fn noise(&self, request: &GenerateRequest) -> Result<Tensor> {
         let (channels, factor) = (self.configs.vae.latent_channels, self.configs.vae.factor());
-        let shape = (request.num_images, channels, request.height / factor, request.width / factor);
+        let (width, height) = self.card.canvas(request.width, request.height)?;
+        let shape = (request.num_images, channels, height / factor, width / factor);
         let count = shape.0 * shape.1 * shape.2 * shape.3;
         let values = Generator::new(request.seed).normal(count);
         Ok(Tensor::from_vec(values, shape, &self.target.device)?)
     }
 
     /// One picture at a time, so that memory does not grow with their number.
-    fn decode(&self, latents: &Tensor, probe: &mut Probe) -> Result<Vec<Picture>> {
+    fn decode(&self, request: &GenerateRequest, latents: &Tensor, probe: &mut Probe) -> Result<Vec<Picture>> {
         let latents = latents.to_dtype(self.target.dtype)?;
         let pictures = (0..latents.dim(0)?).map(|index| {
             let pixels = self.decoder.decode(&latents.narrow(0, index, 1)?)?;
             tell(probe, &format!("decoded.{index}"), &pixels)?;
-            picture::from_pixels(&pixels)
+            Ok(picture::from_pixels(&pixels)?.middle(request.width, request.height))
         });
         pictures.collect()
     }

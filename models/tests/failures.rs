@@ -153,10 +153,8 @@ fn a_request_beyond_the_model_names_the_limit() {
     let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
     let far = card.max_side + card.size_multiple;
     for (change, complaint) in [
-        (
-            GenerateRequest { width: 100, ..request() },
-            "width 100 is not a multiple of 16: use 96 or 112".to_string(),
-        ),
+        (GenerateRequest { width: 0, ..request() }, "width 0".to_string()),
+        (GenerateRequest { width: usize::MAX, ..request() }, "width 18446744073709551615".to_string()),
         (
             GenerateRequest { height: far, ..request() },
             format!("over this model's limit of {}", card.max_side),
@@ -168,6 +166,22 @@ fn a_request_beyond_the_model_names_the_limit() {
     ] {
         let error = pipeline.generate(&change, &mut |_| Control::Continue).expect_err("a refusal");
         assert!(matches!(&error, Error::Request(text) if text.contains(&complaint)), "{complaint}: {error}");
+    }
+}
+
+/// Clients may ask for any size; the network paints in steps of 16 pixels.
+#[test]
+fn any_size_is_the_middle_of_the_next_canvas() {
+    let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
+    let mut paint = |width, height| {
+        let request = GenerateRequest { width, height, ..request() };
+        pipeline.generate(&request, &mut |_| Control::Continue).expect("a picture").pictures.remove(0)
+    };
+    let (part, whole) = (paint(91, 33), paint(96, 48));
+    assert_eq!((part.width, part.height, part.rgb.len()), (91, 33, 91 * 33 * 3));
+    for (row, line) in part.rgb.chunks_exact(91 * 3).enumerate() {
+        let start = ((row + 7) * 96 + 2) * 3;
+        assert_eq!(line, &whole.rgb[start..start + 91 * 3], "row {row}");
     }
 }
 

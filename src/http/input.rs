@@ -157,14 +157,10 @@ fn side(fields: &mut Fields<'_>, name: &'static str, limits: &Limits) -> usize {
 
 /// What the model has against a side: type, message, and the limit with its name.
 fn beyond(pixels: usize, limits: &Limits) -> Option<(&'static str, String, &'static str, usize)> {
-    let Limits { size_multiple, max_side } = *limits;
-    if pixels > max_side {
+    let Limits { max_side } = *limits;
+    (pixels > max_side).then(|| {
         let words =
             format!("Input should be less than or equal to {max_side}, the longest side of this model");
-        return Some(("less_than_equal", words, "le", max_side));
-    }
-    (!pixels.is_multiple_of(size_multiple)).then(|| {
-        let words = format!("Input should be a multiple of {size_multiple}");
-        ("multiple_of", words, "multiple_of", size_multiple)
+        ("less_than_equal", words, "le", max_side)
     })
 }

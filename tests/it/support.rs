@@ -64,7 +64,7 @@ impl Server {
         let mut api = Api {
             queue: queue.clone(),
             storage: storage.clone(),
-            limits: Limits { size_multiple: 16, max_side: 1536 },
+            limits: Limits { max_side: 1536 },
             keys: Vec::new(),
             public_url: None,
             max_queue: 100,
