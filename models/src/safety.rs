@@ -53,8 +53,8 @@ pub struct Verdict {
 }
 
 impl SafetyOptions {
-    /// Looks at the files as far as that needs no tensors: configs, labels, and that the weights are whole. Returns
-    /// whether there is a checker. `model` is a directory, or `None` for the built-in model.
+    /// Looks at the files without loading a tensor: configs, labels, and every tensor's name and shape. Returns whether
+    /// there is a checker. `model` is a directory, or `None` for the built-in model.
     ///
     /// # Errors
     /// What does not fit, or that a forced checker is not there.
@@ -64,8 +64,10 @@ impl SafetyOptions {
             Some(dir) => ModelFiles::directory(dir)?,
         };
         let Some(place) = self.find(&files)? else { return Ok(false) };
-        place.configs()?;
-        place.weights(&Target::host())?;
+        let (config, _) = place.configs()?;
+        let weights = place.weights(&Target::host())?;
+        Vit::expect(&weights, &config);
+        weights::check(&weights.problems())?;
         Ok(true)
     }
 

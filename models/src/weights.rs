@@ -148,10 +148,23 @@ impl Weights {
 
     fn take(&self, name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
         let Target { device, dtype, .. } = &self.target;
-        self.unclaimed.borrow_mut().remove(name);
         if matches!(self.source, Source::Random) {
             return random::weight(name, shape, device, *dtype);
         }
+        match self.fit(name, shape) {
+            Some(view) => view.load(device)?.to_dtype(*dtype),
+            // Stands in until the list is complete; a broadcast zero costs no memory.
+            None => Tensor::zeros(1, *dtype, device)?.broadcast_as(shape),
+        }
+    }
+
+    /// Notes whether there is a tensor `name` of this shape, without loading it.
+    pub(crate) fn expect(&self, name: &str, shape: &[usize]) {
+        self.fit(name, shape);
+    }
+
+    fn fit(&self, name: &str, shape: &[usize]) -> Option<TensorView<'_>> {
+        self.unclaimed.borrow_mut().remove(name);
         let problem = match self.source.get(name) {
             None => format!("missing: {name} {shape:?}"),
             Some(view) if view.shape() != shape => {
@@ -160,11 +173,10 @@ impl Weights {
             Some(view) if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
                 format!("wrong dtype: {name} is {:?}, latentd reads F32, F16 and BF16", view.dtype())
             }
-            Some(view) => return view.load(device)?.to_dtype(*dtype),
+            Some(view) => return Some(view),
         };
         self.problems.borrow_mut().push(problem);
-        // Stands in until the list is complete; a broadcast zero costs no memory.
-        Tensor::zeros(1, *dtype, device)?.broadcast_as(shape)
+        None
     }
 }
 

@@ -65,6 +65,8 @@ fn check(name: &str, fused: bool) {
     let golden: HashMap<String, Tensor> =
         candle_core::safetensors::load(dir.join("golden.safetensors"), &Device::Cpu).expect("golden tensors");
     let checker = checker(&dir, fused).expect("a classifier");
+    let own = SafetyOptions { source: SafetySource::Directory(dir), threshold: 0.5, forced: true };
+    assert!(own.verify(None).expect("it fits"));
     let pictures = pictures();
     assert!(pictures.len() >= 20);
     for (index, picture) in pictures.iter().enumerate() {
@@ -110,4 +112,26 @@ fn the_goldens_tell_pictures_apart() {
     let spread = scores.iter().fold(0f32, |most, score| most.max(*score))
         - scores.iter().fold(1f32, |least, score| least.min(*score));
     assert!(spread > 0.1, "{scores:?}");
+}
+
+/// As the built-in model would bring one: bytes in the executable, beside the model's other parts.
+#[test]
+fn a_checker_inside_the_executable_is_found_and_loaded() {
+    macro_rules! plain {
+        ($name:literal) => {
+            (
+                concat!("safety_checker/", $name),
+                include_bytes!(concat!("../../../tests/parity/golden/safety/plain/", $name)).as_slice(),
+            )
+        };
+    }
+    static FILES: &[(&str, &[u8])] =
+        &[plain!("config.json"), plain!("preprocessor_config.json"), plain!("model.safetensors")];
+    let files = ModelFiles::Embedded(FILES);
+    let own = SafetyOptions { source: SafetySource::Own, threshold: 0.5, forced: true };
+    let embedded = SafetyChecker::load(&files, &own, &Target::host()).expect("it fits").expect("a checker");
+    let on_disk = checker(&golden_dir().join("plain"), false).expect("a classifier");
+    let picture = paint("disc", 64, 48);
+    let scores = [embedded, on_disk].map(|checker| checker.score(&picture).expect("a score"));
+    assert_eq!(scores[0], scores[1]);
 }

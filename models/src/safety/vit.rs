@@ -53,6 +53,33 @@ impl Vit {
         })
     }
 
+    /// Notes what [`Self::load`] would not find, without loading anything.
+    pub(super) fn expect(weights: &Weights, config: &VitConfig) {
+        let (width, inner, patch) = (config.hidden_size, config.intermediate_size, config.patch());
+        let tokens = 1 + (config.image().0 / patch) * (config.image().1 / patch);
+        let layer = |name: &str, shape: &[usize], bias: bool| {
+            weights.expect(&format!("{name}.weight"), shape);
+            if bias {
+                weights.expect(&format!("{name}.bias"), &shape[..1]);
+            }
+        };
+        weights.expect("vit.embeddings.cls_token", &[1, 1, width]);
+        weights.expect("vit.embeddings.position_embeddings", &[1, tokens, width]);
+        layer("vit.embeddings.patch_embeddings.projection", &[width, 3, patch, patch], true);
+        for at in (0..config.num_hidden_layers).map(|index| format!("vit.encoder.layer.{index}")) {
+            for name in ["query", "key", "value"] {
+                layer(&format!("{at}.attention.attention.{name}"), &[width, width], config.qkv_bias);
+            }
+            layer(&format!("{at}.attention.output.dense"), &[width, width], true);
+            layer(&format!("{at}.intermediate.dense"), &[inner, width], true);
+            layer(&format!("{at}.output.dense"), &[width, inner], true);
+            layer(&format!("{at}.layernorm_before"), &[width], true);
+            layer(&format!("{at}.layernorm_after"), &[width], true);
+        }
+        layer("vit.layernorm", &[width], true);
+        layer("classifier", &[config.labels(), width], true);
+    }
+
     /// Pixels `[3, H, W]` f32 on the CPU to one logit a label, `[labels]` f32.
     pub(super) fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         let (device, dtype) = (self.positions.device(), self.positions.dtype());
