@@ -152,7 +152,7 @@ impl DenoiseBench {
     /// # Errors
     /// The device cannot be used.
     pub fn builtin(options: &LoadOptions) -> Result<Self> {
-        Self::open(&builtin::files(), ModelCard::builtin()?, options)
+        Self::open(&builtin::files()?, ModelCard::builtin()?, options)
     }
 
     /// The transformer of a directory in the diffusers layout.

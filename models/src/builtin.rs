@@ -1,7 +1,9 @@
 //! The model inside the executable: `models/mini/`, in the same layout as any directory.
 
+use crate::Result;
 use crate::files::ModelFiles;
 
+#[cfg(feature = "mini")]
 macro_rules! embedded {
     ($($path:literal),* $(,)?) => {
         &[$(($path, include_bytes!(concat!("../mini/", $path)).as_slice())),*]
@@ -9,6 +11,7 @@ macro_rules! embedded {
 }
 
 /// Every file of `models/mini/` that loading reads.
+#[cfg(feature = "mini")]
 static MINI: &[(&str, &[u8])] = embedded![
     "model_index.json",
     "scheduler/scheduler_config.json",
@@ -33,6 +36,17 @@ static MINI: &[(&str, &[u8])] = embedded![
 ];
 
 /// The files as a model directory.
-pub(crate) fn files() -> ModelFiles {
-    ModelFiles::Embedded(MINI)
+///
+/// # Errors
+/// This build has none.
+#[cfg(feature = "mini")]
+pub(crate) fn files() -> Result<ModelFiles> {
+    Ok(ModelFiles::Embedded(MINI))
+}
+
+#[cfg(not(feature = "mini"))]
+pub(crate) fn files() -> Result<ModelFiles> {
+    Err(crate::Error::Model(
+        "this executable has no built-in model: name a directory, or build it with the feature `mini`".into(),
+    ))
 }

@@ -22,9 +22,9 @@ impl ModelCard {
     /// Reads the card of the built-in model.
     ///
     /// # Errors
-    /// None in a released build: the files are part of the executable.
+    /// This build has no built-in model.
     pub fn builtin() -> Result<Self> {
-        let configs = Configs::read(&builtin::files())?;
+        let configs = Configs::read(&builtin::files()?)?;
         Ok(Self::new(&configs, "mini".into()))
     }
 

@@ -36,9 +36,9 @@ impl Pipeline {
     /// Loads the built-in model.
     ///
     /// # Errors
-    /// The device cannot be used.
+    /// The device cannot be used, or this build has no built-in model.
     pub fn builtin(options: &LoadOptions) -> Result<Self> {
-        Self::open(&builtin::files(), ModelCard::builtin()?, options)
+        Self::open(&builtin::files()?, ModelCard::builtin()?, options)
     }
 
     /// Loads a directory in the diffusers layout.

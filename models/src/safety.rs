@@ -60,7 +60,7 @@ impl SafetyOptions {
     /// What does not fit, or that a forced checker is not there.
     pub fn verify(&self, model: Option<&Path>) -> Result<bool> {
         let files = match model {
-            None => builtin::files(),
+            None => builtin::files()?,
             Some(dir) => ModelFiles::directory(dir)?,
         };
         let Some(place) = self.find(&files)? else { return Ok(false) };

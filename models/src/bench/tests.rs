@@ -33,7 +33,9 @@ fn a_profile_names_the_ops_of_every_step_and_adds_up() {
 #[test]
 fn parameters_are_those_of_the_files() {
     let bench = DenoiseBench::builtin(&CPU).expect("a model");
-    let bytes = builtin::files().read("transformer/diffusion_pytorch_model.safetensors").expect("bytes");
+    let bytes = builtin::files()
+        .and_then(|files| files.read("transformer/diffusion_pytorch_model.safetensors"))
+        .expect("bytes");
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
     let count: usize = file.tensors().iter().map(|(_, t)| t.shape().iter().product::<usize>()).sum();
     assert_eq!(bench.parameters(), count as u64);

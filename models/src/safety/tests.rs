@@ -14,7 +14,8 @@ fn checker(dir: &Path, fused: bool) -> Result<SafetyChecker> {
         SafetyOptions { source: SafetySource::Directory(dir.into()), threshold: 0.5, forced: false };
     let mut target = Target::host();
     target.ops.fused = fused;
-    SafetyChecker::load(&builtin::files(), &options, &target).map(|checker| checker.expect("a checker"))
+    SafetyChecker::load(&builtin::files().expect("built in"), &options, &target)
+        .map(|checker| checker.expect("a checker"))
 }
 
 fn pictures() -> Vec<Picture> {
