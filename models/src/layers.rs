@@ -22,7 +22,6 @@ use profile::timed;
 pub(crate) struct Ops {
     pub(crate) fused: bool,
     /// Whether the transformer's blocks multiply in fp8: only fused, and only on a GPU.
-    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "always false without a GPU"))]
     pub(crate) fp8: bool,
 }
 

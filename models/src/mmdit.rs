@@ -14,7 +14,7 @@ use crate::layers::{Linear, Ops};
 use crate::weights::Weights;
 use block::Block;
 pub(crate) use cache::FirstBlockCache;
-use candle_core::{Result, Tensor};
+use candle_core::{Result, Tensor, bail};
 use embed::{Conditioning, Patches};
 use stream::Stream;
 
@@ -29,6 +29,9 @@ pub(crate) struct Mmdit {
     config: TransformerConfig,
     ops: Ops,
 }
+
+/// What the products' inputs must be a multiple of in fp8.
+const FP8_MULTIPLE: usize = 16;
 
 /// What does not change within a request, or is known for all its steps beforehand.
 pub(crate) struct Prepared {
@@ -51,6 +54,11 @@ impl Prepared {
 impl Mmdit {
     pub(crate) fn load(weights: &Weights, config: &TransformerConfig) -> Result<Self> {
         let (root, width) = (weights.root(), config.width());
+        if root.target().ops.fp8 && !width.is_multiple_of(FP8_MULTIPLE) {
+            bail!(
+                "fp8 needs a width in multiples of {FP8_MULTIPLE}, and this transformer is {width} wide: give --dtype bf16"
+            )
+        }
         let mut blocks: Vec<Block> = Vec::with_capacity(config.num_layers);
         for index in 0..config.num_layers {
             let first_row = blocks.last().map_or(0, Block::end_row);
