@@ -28,6 +28,9 @@ use flops::Flops;
 use std::path::Path;
 use std::time::Instant;
 
+/// The seed of the inputs; weights have another.
+const INPUTS: u64 = 1;
+
 /// A published model whose weights are made up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Synthetic {
@@ -259,9 +262,10 @@ impl DenoiseBench {
         Ok((denoised, started.elapsed().as_secs_f64()))
     }
 
-    /// Text `[S, Lt, joint]` and `[S, pooled]`, noise `[N, C, h, w]` f32.
+    /// Text `[S, Lt, joint]` and `[S, pooled]`, noise `[N, C, h, w]` f32; the same each time.
     fn inputs(&self, spec: &DenoiseSpec) -> Result<(TextConditioning, Tensor)> {
         let Target { device, dtype, .. } = &self.target;
+        random::seed(device, INPUTS)?;
         let (samples, config) = (spec.samples(), &self.config);
         let factor = self.card.size_multiple / config.patch_size;
         let normal = |name: &str, shape: &[usize]| random::normal(name, shape, 0.0, 1.0, device);

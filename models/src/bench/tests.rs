@@ -129,6 +129,16 @@ mod gpu {
         }
     }
 
+    /// Inputs are the same each time, recorded or not.
+    #[test]
+    fn an_error_is_of_the_shortcut_alone() {
+        let mut bench = DenoiseBench::builtin(&GPU).expect("a model");
+        assert_eq!(bench.relative_error(&spec()).expect("an error"), 0.0);
+        bench.set_shortcuts(Shortcuts { guidance_interval: None, first_block_cache: Some(1e-9) });
+        let error = bench.relative_error(&spec()).expect("an error");
+        assert!(error < 1e-2, "an eager loop of every block in bf16: {error}");
+    }
+
     #[test]
     fn a_profile_shows_what_fp8_runs() {
         let options = LoadOptions { dtype: DType::Fp8, ..GPU };
