@@ -1,6 +1,8 @@
 //! Times each op on shapes of real models: `cargo bench -p latentd-kernels [-- FILTER]`; on the first GPU with
 //! `--features cuda`.
 //!
+//! With `--small` the same ops run on tiny shapes, to see that they run where they would take hours: on an emulated GPU.
+//!
 //! Prints the fastest of several runs and what it amounts to, since other work on the machine only ever
 //! adds time. `ops_torch.py` beside it times the same shapes with torch.
 
@@ -11,7 +13,7 @@ use std::time::{Duration, Instant};
 
 fn main() -> Result<()> {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
-    let bench = Bench { filter };
+    let bench = Bench { filter, small: std::env::args().any(|arg| arg == "--small") };
     #[cfg(feature = "cuda")]
     large(&bench)?;
     let dtypes = if DEVICE.is_cuda() { vec![DType::BF16] } else { vec![DType::F32, DType::BF16] };
@@ -36,11 +38,13 @@ static DEVICE: LazyLock<Device> = LazyLock::new(|| {
 #[cfg(feature = "cuda")]
 fn large(bench: &Bench) -> Result<()> {
     let bf16 = DType::BF16;
-    let (b, image, text, d) = (2, 4096, 333, 2432);
+    let (image, text, heads, side) = if bench.small { (32, 16, 2, 64) } else { (4096, 333, 38, 8192) };
+    let (b, d) = (2, 64 * heads);
     let bytes = |elements: usize| Work::bytes(elements * bf16.size_in_bytes());
-    bench.run("ceiling: copy 256 MB", bytes(1 << 28), || random(&[1 << 13, 1 << 14], bf16), Tensor::copy)?;
+    let copied = || random(&[side, 2 * side], bf16);
+    bench.run(&format!("ceiling: copy {side}x{}", 2 * side), bytes(4 * side * side), copied, Tensor::copy)?;
     let products = [
-        ("ceiling: linear", 8192, 8192, 8192, Activation::None),
+        ("ceiling: linear", side, side, side, Activation::None),
         ("image qkv", b * image, d, 3 * d, Activation::None),
         ("image projection", b * image, d, d, Activation::None),
         ("image mlp in", b * image, d, 4 * d, Activation::GeluTanh),
@@ -64,27 +68,26 @@ fn large(bench: &Bench) -> Result<()> {
     }
     let (l, tokens) = (image + text, || random(&[b, image, d], bf16));
     let flops = Work::flops(4 * b * l * l * d);
-    bench.run("joint attention 2x4429x38x64", flops, || random(&[b, l, 3, 38, 64], bf16), ops::attention)?;
+    let qkv = || random(&[b, l, 3, heads, 64], bf16);
+    bench.run(&format!("joint attention {b}x{l}x{heads}x64"), flops, qkv, ops::attention)?;
     let stream = |length: usize| random(&[b, length, 3 * d], bf16);
     let joint = || Ok([stream(image)?, stream(text)?, random(&[4, 64], bf16)?]);
-    bench.run("joint qkv 2x(4096+333)", bytes(2 * b * l * 3 * d), joint, |[image, text, norms]| {
-        ops::joint_qkv(image, Some(text), Some(norms), 38, 1e-6)
+    let name = format!("joint qkv {b}x({image}+{text})");
+    bench.run(&name, bytes(2 * b * l * 3 * d), joint, |[image, text, norms]| {
+        ops::joint_qkv(image, Some(text), Some(norms), heads, 1e-6)
     })?;
     let sum = || Ok([tokens()?, tokens()?, random(&[b, 454, d], bf16)?]);
     let elements = b * image * d;
-    bench.run("gated add + norm 2x4096", bytes(4 * elements), sum, |[x, y, mods]| {
+    bench.run(&format!("gated add + norm {b}x{image}"), bytes(4 * elements), sum, |[x, y, mods]| {
         ops::gated_add_modulate(x, y, mods, 2, (3, 4), 1e-6).map(|(_, normed)| normed)
     })?;
-    bench.run(
-        "gated add + norm, to fp8 2x4096",
-        bytes(3 * elements + elements / 2),
-        sum,
-        |[x, y, mods]| {
-            ops::gated_add_modulate_rowwise(x, y, mods, 2, (3, 4), 1e-6).map(|(_, normed)| normed.values)
-        },
-    )?;
+    let name = format!("gated add + norm, to fp8 {b}x{image}");
+    bench.run(&name, bytes(3 * elements + elements / 2), sum, |[x, y, mods]| {
+        ops::gated_add_modulate_rowwise(x, y, mods, 2, (3, 4), 1e-6).map(|(_, normed)| normed.values)
+    })?;
     let hidden = || random(&[b, image, 4 * d], bf16);
-    bench.run("gelu, to fp8 2x4096x9728", bytes(4 * elements + 2 * elements), hidden, |x| {
+    let name = format!("gelu, to fp8 {b}x{image}x{}", 4 * d);
+    bench.run(&name, bytes(4 * elements + 2 * elements), hidden, |x| {
         ops::quantize_rowwise(x, true).map(|rows| rows.values)
     })
 }
@@ -101,6 +104,7 @@ fn linear(bench: &Bench, dtype: DType) -> Result<()> {
         (2, 2432, 14592, Activation::None),
     ];
     for (m, k, n, act) in shapes {
+        let [m, k, n] = bench.fit([m, k, n], 64);
         bench.run(
             &format!("linear {m}x{k}x{n} {act:?} {dtype:?}"),
             Work::flops(2 * m * k * n),
@@ -113,6 +117,7 @@ fn linear(bench: &Bench, dtype: DType) -> Result<()> {
 
 fn attention(bench: &Bench, dtype: DType) -> Result<()> {
     for (b, l, h, dh) in [(2, 3405, 4, 64), (1, 4429, 38, 64), (1, 3072, 1, 512), (1, 333, 64, 64)] {
+        let ([l], [h]) = (bench.fit([l], 64), bench.fit([h], 2));
         bench.run(
             &format!("attention B{b} L{l} H{h} Dh{dh} {dtype:?}"),
             Work::flops(4 * b * l * l * h * dh),
@@ -134,6 +139,7 @@ fn conv2d(bench: &Bench, dtype: DType) -> Result<()> {
         (256, 256, 192, 256, 3, true),
     ];
     for (c, o, h, w, k, upsample) in shapes {
+        let ([c, o], [h, w]) = (bench.fit([c, o], 32), bench.fit([h, w], 16));
         let area = h * w * if upsample { 4 } else { 1 };
         let spec = Conv2dSpec { stride: 1, padding: k / 2, upsample };
         bench.run(
@@ -149,14 +155,15 @@ fn conv2d(bench: &Bench, dtype: DType) -> Result<()> {
 /// The ops that memory bounds, counted as one read of each input and one write.
 fn rows(bench: &Bench, dtype: DType) -> Result<()> {
     let size = dtype.size_in_bytes();
-    let (c, h, w) = (128, 768, 1024);
+    let ([c], [h, w]) = (bench.fit([128], 64), bench.fit([768, 1024], 16));
     bench.run(
         &format!("group_norm+silu {c}x{h}x{w} {dtype:?}"),
         Work::bytes(2 * c * h * w * size),
         || Ok([random(&[1, c, h, w], dtype)?, random(&[c], dtype)?]),
         |[x, affine]| ops::group_norm(x, affine, affine, 32, 1e-6, Activation::Silu),
     )?;
-    let (b, l, d) = (2, 3405, 2432);
+    let ([image, text], [heads]) = (bench.fit([3072, 333], 32), bench.fit([38], 2));
+    let (b, l, d) = (2, image + text, 64 * heads);
     let tokens = || random(&[b, l, d], dtype);
     bench.run(
         &format!("layer_norm_modulate {b}x{l}x{d} {dtype:?}"),
@@ -178,10 +185,10 @@ fn rows(bench: &Bench, dtype: DType) -> Result<()> {
     )?;
     let stream = |seq: usize| random(&[b, seq, 3 * d], dtype);
     bench.run(
-        &format!("joint_qkv 2x(3072+333)x3x38x64 {dtype:?}"),
+        &format!("joint_qkv {b}x({image}+{text})x3x{heads}x64 {dtype:?}"),
         Work::bytes(2 * b * l * 3 * d * size),
-        || Ok([stream(l - 333)?, stream(333)?, random(&[4, 64], dtype)?]),
-        |[image, text, norms]| ops::joint_qkv(image, Some(text), Some(norms), 38, 1e-6),
+        || Ok([stream(image)?, stream(text)?, random(&[4, 64], dtype)?]),
+        |[image, text, norms]| ops::joint_qkv(image, Some(text), Some(norms), heads, 1e-6),
     )
 }
 
@@ -196,26 +203,30 @@ fn random(shape: &[usize], dtype: DType) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &DEVICE)?.to_dtype(dtype)
 }
 
-struct Work {
-    amount: f64,
-    unit: &'static str,
-}
+/// What a call does, in the unit of a rate.
+struct Work(f64, &'static str);
 
 impl Work {
     fn flops(n: usize) -> Self {
-        Self { amount: n as f64 * 1e-9, unit: "GFLOP/s" }
+        Self(n as f64 * 1e-9, "GFLOP/s")
     }
 
     fn bytes(n: usize) -> Self {
-        Self { amount: n as f64 * 1e-9, unit: "GB/s" }
+        Self(n as f64 * 1e-9, "GB/s")
     }
 }
 
 struct Bench {
     filter: String,
+    small: bool,
 }
 
 impl Bench {
+    /// Sizes of a model, or no more than `most` each.
+    fn fit<const N: usize>(&self, sizes: [usize; N], most: usize) -> [usize; N] {
+        sizes.map(|size| if self.small { size.min(most) } else { size })
+    }
+
     /// Runs `op` for about a second (at least thrice); prints the fastest run, its rate, and the best rate
     /// per second that a core was busy, which other work on the machine disturbs least.
     fn run<I>(
@@ -235,10 +246,10 @@ impl Bench {
             let (best, least_busy) = on_the_host(|| op(&inputs))?;
             (best, Some(least_busy))
         };
-        let rate = |time: Duration| work.amount / time.as_secs_f64();
+        let rate = |time: Duration| work.0 / time.as_secs_f64();
         let millis = best.as_secs_f64() * 1e3;
         let a_core = least_busy.map_or_else(String::new, |busy| format!(" {:8.1} a core", rate(busy)));
-        println!("{name:48} {millis:9.3} ms {:8.1} {}{a_core}", rate(best), work.unit);
+        println!("{name:48} {millis:9.3} ms {:8.1} {}{a_core}", rate(best), work.1);
         Ok(())
     }
 }
@@ -276,18 +287,14 @@ fn on_the_device(op: impl Fn() -> Result<Tensor>) -> Result<Duration> {
         Ok(best)
     }
     #[cfg(not(feature = "cuda"))]
-    {
-        std::hint::black_box(op()?);
-        candle_core::bail!("built without CUDA")
-    }
+    on_the_host(op).map(|(best, _)| best)
 }
 
 /// Time that this process' threads have run, by Linux's scheduler.
 fn busy() -> Duration {
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-        let schedstat = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        nanoseconds += schedstat.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
-    }
-    Duration::from_nanos(nanoseconds)
+    let nanoseconds = |task: std::fs::DirEntry| -> Option<u64> {
+        std::fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok()
+    };
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    Duration::from_nanos(tasks.filter_map(nanoseconds).sum())
 }
