@@ -99,7 +99,7 @@ async fn sides_are_checked_against_fal_and_then_the_model() {
 #[tokio::test]
 async fn one_answer_names_every_problem() {
     let server = Server::start().await;
-    let input = json!({ "num_images": 9, "seed": "x", "image_size": { "width": 1, "height": 1 } });
+    let input = json!({ "num_images": 9, "seed": "x", "image_size": { "width": 0, "height": -1 } });
     let mut fields: Vec<String> = refusal(&server, &input)
         .await
         .iter()
