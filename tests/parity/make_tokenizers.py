@@ -1,6 +1,6 @@
 """Train and write tiny tokenizers in the exact form of SD3.5's three: CLIP-L, CLIP-G and T5.
 
-They are trained on the fixed text of words.py, so every run writes the same files.
+They are trained on the fixed text of words.py unless told otherwise, so every run writes the same files.
 """
 
 import collections
@@ -10,6 +10,7 @@ import json
 import pathlib
 import re
 import tempfile
+import typing
 import unicodedata
 
 import regex
@@ -18,6 +19,8 @@ from transformers import CLIPTokenizer, T5TokenizerFast
 
 import words
 
+# Lines of text, the same at every call.
+Corpus = typing.Callable[[], typing.Iterable[str]]
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 # CLIPTokenizer's own split expression.
 CLIP_SPLIT = regex.compile(
@@ -41,11 +44,11 @@ def byte_table() -> dict[int, str]:
 
 
 @functools.cache
-def clip_bpe(merges: int) -> tuple[dict[str, int], list[str]]:
+def clip_bpe(merges: int, corpus: Corpus) -> tuple[dict[str, int], list[str]]:
     """CLIP's vocabulary layout: 256 bytes, 256 bytes + "</w>", merges, start, end."""
     table = byte_table()
     counts = collections.Counter()
-    for line in words.corpus():
+    for line in corpus():
         text = re.sub(r"\s+", " ", unicodedata.normalize("NFC", line)).lower()
         for piece in CLIP_SPLIT.findall(text):
             symbols = [table[byte] for byte in piece.encode()]
@@ -89,14 +92,16 @@ def added(content: str, normalized: bool) -> dict:
     return dict(content=content, lstrip=False, normalized=normalized, rstrip=False, single_word=False, special=True)
 
 
-def write_clip(directory: pathlib.Path, pad_token: str, merges: int, as_json: bool) -> dict[str, int]:
+def write_clip(
+    directory: pathlib.Path, pad_token: str, merges: int, as_json: bool, corpus: Corpus = words.corpus
+) -> dict[str, int]:
     """Write CLIP-L's (`pad_token` EOS) or CLIP-G's ("!") tokenizer; return its vocabulary.
 
     The config is the one of the real repositories: CLIP-G's pad token "!" is a special added token,
     so that every "!" of a prompt becomes id 0 and never joins a word.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    vocab, merge_lines = clip_bpe(merges)
+    vocab, merge_lines = clip_bpe(merges, corpus)
     special = {str(vocab[BOS]): added(BOS, True), str(vocab[EOS]): added(EOS, pad_token == EOS)}
     if pad_token != EOS:
         special = {str(vocab[pad_token]): added(pad_token, False)} | special
@@ -148,7 +153,7 @@ SMALL_RULES = (
 
 
 @functools.cache
-def t5_spiece(size: int, full_rules: bool) -> bytes:
+def t5_spiece(size: int, full_rules: bool, corpus: Corpus) -> bytes:
     """A sentencepiece unigram model with T5's ids: pad 0, eos 1, unk 2, no bos."""
     with tempfile.TemporaryDirectory() as scratch:
         rules = {"normalization_rule_name": "nmt_nfkc"}
@@ -162,7 +167,7 @@ def t5_spiece(size: int, full_rules: bool) -> bytes:
             rules = {"normalization_rule_tsv": str(path)}
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(words.corpus()),
+            sentence_iterator=iter(corpus()),
             model_writer=model,
             model_type="unigram",
             vocab_size=size,
@@ -179,7 +184,9 @@ def t5_spiece(size: int, full_rules: bool) -> bytes:
     return model.getvalue()
 
 
-def write_t5(directory: pathlib.Path, size: int, extra_ids: int, full_rules: bool) -> int:
+def write_t5(
+    directory: pathlib.Path, size: int, extra_ids: int, full_rules: bool, corpus: Corpus = words.corpus
+) -> int:
     """Write T5's tokenizer as tokenizer.json; return its length.
 
     The `extra_ids` sentinels come last and count down, as in the real one.
@@ -187,7 +194,7 @@ def write_t5(directory: pathlib.Path, size: int, extra_ids: int, full_rules: boo
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         path = pathlib.Path(scratch, "spiece.model")
-        path.write_bytes(t5_spiece(size, full_rules))
+        path.write_bytes(t5_spiece(size, full_rules, corpus))
         tokenizer = T5TokenizerFast.from_pretrained(scratch, extra_ids=extra_ids, model_max_length=512)
         tokenizer.save_pretrained(directory)
     (directory / "spiece.model").unlink(missing_ok=True)

@@ -1,0 +1,113 @@
+"""What every stage of training shares: sizes of the model, sizes of pictures, averaging, logging."""
+
+from __future__ import annotations
+
+import copy
+import json
+import multiprocessing
+import os
+import pathlib
+import time
+
+import numpy as np
+import torch
+
+from sizes import scene_of, size_of
+from world import render
+
+CHANNELS = 16
+
+
+def picture_of(index: int) -> np.ndarray:
+    """Scene number `index` drawn: `[height, width, 3]` uint8."""
+    return render.render(scene_of(index), *size_of(index))
+
+
+def workers(count: int | None = None) -> multiprocessing.pool.Pool:
+    """Processes that draw, each with one thread."""
+    return multiprocessing.get_context("spawn").Pool(count or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum made orthogonal, for matrices and for the kernels of convolutions (K. Jordan 2024).
+
+    Updates have the size of AdamW's, so that both take the same learning rate (J. Liu et al. 2025).
+    """
+
+    def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:
+        for group in self.param_groups:
+            for value in group["params"]:
+                state = self.state[value]
+                buffer = state.setdefault("momentum", torch.zeros_like(value))
+                buffer.lerp_(value.grad, 1 - group["momentum"])
+                matrix = value.grad.lerp(buffer, group["momentum"]).flatten(1)
+                update = orthogonal(matrix) * (0.2 * max(matrix.shape) ** 0.5)
+                value.mul_(1 - group["lr"] * group["weight_decay"])
+                value.add_(update.view_as(value), alpha=-group["lr"])
+
+
+def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
+    """The nearest matrix whose singular values are about 1, by five Newton-Schulz steps."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return x.T if tall else x
+
+
+def optimizers(matrices: list, others: list, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, AdamW for everything else; `advance` gives the learning rate."""
+    return [
+        Muon(matrices, lr=0.0, weight_decay=weight_decay),
+        torch.optim.AdamW(others, lr=0.0, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def advance(optims: list[torch.optim.Optimizer], lr: float) -> None:
+    """One step of each at this learning rate; gradients are forgotten."""
+    for optim in optims:
+        for group in optim.param_groups:
+            group["lr"] = lr
+        optim.step()
+        optim.zero_grad()
+
+
+class Average:
+    """An exponential moving average of a module's weights."""
+
+    def __init__(self, module: torch.nn.Module, decay: float):
+        self.module = copy.deepcopy(module).requires_grad_(False)
+        self.decay, self.steps = decay, 0
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module) -> None:
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
+
+
+class Log:
+    """One JSON object a line, also printed; the loss curves are drawn from it."""
+
+    def __init__(self, path: pathlib.Path, stage: str):
+        self.path, self.stage, self.started = path, stage, time.time()
+
+    def write(self, **values) -> None:
+        line = {"stage": self.stage, "seconds": round(time.time() - self.started), **values}
+        print(json.dumps(line), flush=True)
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
+    """Learning rate: a linear start, then half a cosine down to a fiftieth."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
+    return peak * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(1.0, share))))

@@ -1,0 +1,91 @@
+"""The judge: a small convolutional network that reads every label off a picture.
+
+It learns from drawn scenes alone, never from what the model paints, and is kept as plain arrays, so that measuring
+needs numpy and nothing else (`evaluate.py`).
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from common import Log, rate
+from sizes import scene_of
+from labels import CLASSES, labels
+from views import batch, views
+
+CHANNELS = (3, 24, 40, 64, 96, 96)
+BATCH = 64
+
+
+class Judge(nn.Module):
+    """Five convolutions of stride 2, a narrow one, two linear layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1, bias=False) for a, b in zip(CHANNELS, CHANNELS[1:]))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in CHANNELS[1:])
+        self.narrow = nn.Conv2d(CHANNELS[-1], 40, 1)
+        self.hidden = nn.Linear(40 * 49, 192)
+        self.out = nn.Linear(192, sum(len(values) for values in CLASSES.values()))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        x = pixels
+        for conv, norm in zip(self.convs, self.norms):
+            x = norm(conv(x)).relu()
+        return self.out(F.dropout(self.hidden(self.narrow(x).relu().flatten(1)).relu(), 0.1, self.training))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Weights with the norms folded into the convolutions, float16."""
+        found = {}
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
+            scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+            found[f"conv{i}.weight"] = conv.weight * scale[:, None, None, None]
+            found[f"conv{i}.bias"] = norm.bias - norm.running_mean * scale
+        for name in ("narrow", "hidden", "out"):
+            layer = getattr(self, name)
+            found |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
+        return {name: value.detach().numpy().astype(np.float16) for name, value in found.items()}
+
+
+def train(work: pathlib.Path, steps: int, count: int = 8000) -> None:
+    torch.manual_seed(4)
+    log = Log(work / "log.jsonl", "judge")
+    found, pictures = views(work, count, False)
+    targets = targets_of(found)
+    model = Judge()
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.02)
+    sizes = [len(values) for values in CLASSES.values()]
+    for step in range(steps):
+        chosen = torch.randint(count, (BATCH,))
+        pixels = batch(pictures[chosen], True).contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(pixels)
+        parts = logits.float().split(sizes, -1)
+        loss = sum(F.cross_entropy(part, targets[chosen, i]) for i, part in enumerate(parts))
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, steps, 2e-3)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 100 == 0:
+            log.write(step=step, loss=round(loss.item(), 4))
+    np.savez(work / "judge.npz", **model.eval().arrays())
+    found, pictures = views(work, 1000, True)
+    with torch.no_grad():
+        logits = torch.cat([model(batch(part, False)) for part in pictures.split(BATCH)])
+    right = [(part.argmax(-1) == targets_of(found)[:, i]).float().mean() for i, part in enumerate(logits.split(sizes, -1))]
+    log.write(step=steps, **{name: round(value.item(), 4) for name, value in zip(CLASSES, right)})
+
+
+def targets_of(found: list[int]) -> torch.Tensor:
+    return torch.tensor([list(labels(scene_of(index)).values()) for index in found])
+
+
+if __name__ == "__main__":
+    train(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
