@@ -102,7 +102,7 @@ def train(work: pathlib.Path, steps: int) -> None:
     optims = optimizers(*by_kind(model), weight_decay=0.01)
     start = 0
     if (saved := work / "transformer-state.pt").exists():
-        state = torch.load(saved)
+        state = torch.load(saved, weights_only=False)
         start = average.steps = state["step"]
         model.load_state_dict(state["model"])
         average.module.load_state_dict(state["average"])
@@ -148,7 +148,7 @@ def save(path: pathlib.Path, step: int, model, average: Average, optims) -> None
 
 def load(work: pathlib.Path) -> SD3Transformer2DModel:
     model = build()
-    model.load_state_dict(torch.load(work / "transformer-state.pt")["average"])
+    model.load_state_dict(torch.load(work / "transformer-state.pt", weights_only=False)["average"])
     return model.eval().requires_grad_(False)
 
 
