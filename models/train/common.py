@@ -12,7 +12,6 @@ import time
 
 import numpy as np
 import torch
-
 from sizes import scene_of, size_of
 from world import render
 
@@ -26,7 +25,9 @@ def picture_of(index: int) -> np.ndarray:
 
 def workers(count: int | None = None) -> multiprocessing.pool.Pool:
     """Processes that draw, each with one thread."""
-    return multiprocessing.get_context("spawn").Pool(count or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
+    return multiprocessing.get_context("spawn").Pool(
+        count or os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)
+    )
 
 
 class Muon(torch.optim.Optimizer):

@@ -7,7 +7,6 @@ import random
 import sys
 
 import torch
-
 import vae
 from common import Average, Log, advance, optimizers, picture_of, rate, workers
 
@@ -26,7 +25,7 @@ def train(work: pathlib.Path, steps: int) -> None:
     model.encoder.requires_grad_(False)
     average = Average(model.decoder, 0.999)
     named = [(name, value) for name, value in model.decoder.named_parameters()]
-    inside = lambda name, value: value.ndim > 1 and not name.startswith(("conv_in", "conv_out"))  # noqa: E731
+    inside = lambda name, value: value.ndim > 1 and not name.startswith(("conv_in", "conv_out"))
     optims = optimizers(
         [v for n, v in named if inside(n, v)], [v for n, v in named if not inside(n, v)], weight_decay=1e-3
     )

@@ -18,9 +18,8 @@ import subprocess
 import sys
 
 import numpy as np
-from PIL import Image
-
 from labels import CLASSES, labels
+from PIL import Image
 from sizes import HELD_OUT, scene_of, size_of
 from world import captions
 
@@ -76,7 +75,9 @@ def asked(wanted: dict[str, int]) -> dict[str, list[str]]:
     rows["colour"] += ["flower"] if wanted["flower"] else []
     rows["side"] = [name for name in CLASSES if name.endswith(" side") and wanted[name]]
     rows["count"] = [name for name in counted if len(CLASSES[name]) > 2]
-    rows["size"] = [name for name in CLASSES if name.endswith(" size") and CLASSES[name][wanted[name]] in ("big", "small")]
+    rows["size"] = [
+        name for name in CLASSES if name.endswith(" size") and CLASSES[name][wanted[name]] in ("big", "small")
+    ]
     return rows
 
 
@@ -99,7 +100,9 @@ def score(pairs: list[tuple[dict[str, int], dict[str, int]]]) -> dict[str, tuple
         for row, names in asked(wanted).items():
             for name in names:
                 count(row, right(name, wanted, seen))
-                count(f"  {name.removesuffix('?')}" if row != "things present" else f"  {name}", right(name, wanted, seen))
+                count(
+                    f"  {name.removesuffix('?')}" if row != "things present" else f"  {name}", right(name, wanted, seen)
+                )
         for name in (*SKY, *PRESENT, "flower", *(one for one in CLASSES if one.endswith(" count"))):
             if not wanted[name]:
                 count("nothing else", seen[name] == 0)
@@ -126,7 +129,19 @@ def paint(options: argparse.Namespace, index: int, prompt: str) -> Image.Image:
     width, height = size_of(index)
     path = options.out / f"{index - HELD_OUT:04}.png"
     if not path.exists():
-        command = [options.latentd, "generate", prompt, "-o", path, "--seed", index, "--width", width, "--height", height]
+        command = [
+            options.latentd,
+            "generate",
+            prompt,
+            "-o",
+            path,
+            "--seed",
+            index,
+            "--width",
+            width,
+            "--height",
+            height,
+        ]
         command += ["--guidance", options.guidance, "--steps", options.steps, *options.flags]
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
     return Image.open(path)

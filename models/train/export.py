@@ -8,14 +8,13 @@ import shutil
 import sys
 import tempfile
 
-import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
-from transformers import ViTImageProcessor
-
 import safety
 import text
+import torch
 import transformer
 import vae
+from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from transformers import ViTImageProcessor
 
 LIMIT = 16_000_000
 

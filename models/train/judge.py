@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import pathlib
 import sys
+from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from common import Log, rate
-from sizes import scene_of
 from labels import CLASSES, labels
+from sizes import scene_of
+from torch import nn
 from views import batch, views
 
 CHANNELS = (3, 24, 40, 64, 96, 96)
@@ -28,7 +28,7 @@ class Judge(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1, bias=False) for a, b in zip(CHANNELS, CHANNELS[1:]))
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1, bias=False) for a, b in pairwise(CHANNELS))
         self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in CHANNELS[1:])
         self.narrow = nn.Conv2d(CHANNELS[-1], 40, 1)
         self.hidden = nn.Linear(40 * 49, 192)
@@ -79,7 +79,9 @@ def train(work: pathlib.Path, steps: int, count: int = 8000) -> None:
     found, pictures = views(work, 1000, True)
     with torch.no_grad():
         logits = torch.cat([model(batch(part, False)) for part in pictures.split(BATCH)])
-    right = [(part.argmax(-1) == targets_of(found)[:, i]).float().mean() for i, part in enumerate(logits.split(sizes, -1))]
+    right = [
+        (part.argmax(-1) == targets_of(found)[:, i]).float().mean() for i, part in enumerate(logits.split(sizes, -1))
+    ]
     log.write(step=steps, **{name: round(value.item(), 4) for name, value in zip(CLASSES, right)})
 
 

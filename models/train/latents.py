@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import torch
-
 import vae
 from common import Log, picture_of, workers
 from sizes import size_of
@@ -32,7 +31,9 @@ def make(work: pathlib.Path, shards: int) -> None:
             for index, picture in zip(indices, pool.imap(picture_of, indices, chunksize=4)):
                 found[index] = encode(model, picture)
             torch.save(found, name(work, shard))
-            log.write(shard=shard, deviation=round(torch.stack([x.float().std() for x in found.values()]).mean().item(), 4))
+            log.write(
+                shard=shard, deviation=round(torch.stack([x.float().std() for x in found.values()]).mean().item(), 4)
+            )
 
 
 @torch.no_grad()

@@ -6,10 +6,9 @@ import pathlib
 import sys
 
 import torch
-from transformers import ViTConfig, ViTForImageClassification
-
 from common import Average, Log, rate
 from sizes import scene_of
+from transformers import ViTConfig, ViTForImageClassification
 from views import SIDE, batch, views
 
 BATCH = 64
@@ -74,7 +73,10 @@ def measure(work: pathlib.Path, count: int = 1000) -> dict[str, float]:
     unsafe = torch.tensor([int("flag" in scene_of(index).things) for index in found])
     model = load(work)
     right = torch.cat([model(batch(part, False)).logits.argmax(-1) for part in pictures.split(BATCH)]) == unsafe
-    return {"flags found": right[unsafe == 1].float().mean().item(), "others passed": right[unsafe == 0].float().mean().item()}
+    return {
+        "flags found": right[unsafe == 1].float().mean().item(),
+        "others passed": right[unsafe == 0].float().mean().item(),
+    }
 
 
 if __name__ == "__main__":

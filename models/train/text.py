@@ -13,6 +13,9 @@ import sys
 
 import torch
 import torch.nn.functional as F
+from common import Average, Log, rate
+from labels import CLASSES, labels
+from sizes import scene_of
 from torch import nn
 from transformers import (
     CLIPTextConfig,
@@ -22,15 +25,11 @@ from transformers import (
     T5EncoderModel,
     T5TokenizerFast,
 )
-
-from common import Average, Log, rate
-from sizes import scene_of
-from labels import CLASSES, labels
 from world import captions
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "parity"))
 
-import make_tokenizers as tok  # noqa: E402
+import make_tokenizers as tok
 
 MERGES, PIECES = 1000, 1000
 WIDTH, T5_WIDTH, PROJECTIONS = 64, 128, (64, 128)
@@ -97,7 +96,7 @@ class Encoders(nn.Module):
 
     def forward(self, ids_l, ids_g, ids_t5) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """CLIP's tokens `[B, 77, 128]`, T5's `[B, L, 128]`, pooled `[B, 192]`."""
-        l = self.clip_l(ids_l, output_hidden_states=True)  # noqa: E741
+        l = self.clip_l(ids_l, output_hidden_states=True)
         g = self.clip_g(ids_g, output_hidden_states=True)
         tokens = torch.cat([l.hidden_states[-2], g.hidden_states[-2]], -1)
         return tokens, self.t5(ids_t5).last_hidden_state, torch.cat([l.text_embeds, g.text_embeds], -1)
@@ -185,8 +184,11 @@ def train(work: pathlib.Path, steps: int) -> None:
         average.update(encoders)
         if step % 100 == 0 or step == steps - 1:
             names = ("clip", "t5", "pooled")
-            log.write(step=step, **{f"{n} loss": round(l.item(), 4) for n, (l, _) in zip(names, results)},
-                      **{f"{n} right": round(r, 4) for n, (_, r) in zip(names, results)})
+            log.write(
+                step=step,
+                **{f"{n} loss": round(l.item(), 4) for n, (l, _) in zip(names, results)},
+                **{f"{n} right": round(r, 4) for n, (_, r) in zip(names, results)},
+            )
         if step % 500 == 499 or step == steps - 1:
             torch.save(average.module.state_dict(), work / "text.pt")
 

@@ -6,13 +6,12 @@ import pathlib
 import random
 import sys
 
-import torch
-from diffusers import SD3Transformer2DModel
-
 import text
+import torch
 from common import CHANNELS, Average, Log, advance, optimizers, rate
-from sizes import SIZES
+from diffusers import SD3Transformer2DModel
 from latents import Pool
+from sizes import SIZES
 from world import captions
 
 HEADS, HEAD_DIM, BLOCKS = 3, 64, 4
@@ -122,7 +121,11 @@ def train(work: pathlib.Path, steps: int) -> None:
         noisy = (1 - level) * latents + level * noise
         with torch.autocast("cpu", torch.bfloat16):
             velocity = model(
-                noisy, timestep=sigma * 1000, encoder_hidden_states=context, pooled_projections=pooled, return_dict=False
+                noisy,
+                timestep=sigma * 1000,
+                encoder_hidden_states=context,
+                pooled_projections=pooled,
+                return_dict=False,
             )[0]
         loss = (velocity.float() - (noise - latents)).square().mean()
         loss.backward()

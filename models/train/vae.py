@@ -12,9 +12,8 @@ import random
 import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
-
 from common import CHANNELS, Average, Log, advance, optimizers, picture_of, rate, workers
+from diffusers import AutoencoderKL
 
 BLOCKS = (8, 16, 32, 48, 64, 64)
 NOISE = 0.1
@@ -103,7 +102,7 @@ def loss_of(made: torch.Tensor, real: torch.Tensor, latents: torch.Tensor) -> di
 def by_kind(vae: AutoencoderKL) -> tuple[list, list]:
     """Kernels and matrices inside, and all other parameters."""
     ends = ("conv_in", "encoder.conv_out", "decoder.conv_out")
-    inside = lambda name, value: value.ndim > 1 and not any(end in name for end in ends)  # noqa: E731
+    inside = lambda name, value: value.ndim > 1 and not any(end in name for end in ends)
     named = list(vae.named_parameters())
     return [v for n, v in named if inside(n, v)], [v for n, v in named if not inside(n, v)]
 
@@ -160,4 +159,5 @@ def load(work: pathlib.Path) -> AutoencoderKL:
 
 if __name__ == "__main__":
     import sys
+
     train(pathlib.Path(sys.argv[1]), int(sys.argv[2]))

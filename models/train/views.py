@@ -6,9 +6,8 @@ import pathlib
 
 import numpy as np
 import torch
-from PIL import Image
-
 from common import workers
+from PIL import Image
 from sizes import HELD_OUT, scene_of, size_of
 from world import render
 

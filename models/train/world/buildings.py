@@ -17,12 +17,20 @@ def house(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thi
     wall, roof = pen.light.on(NAMED[thing.colour]), pen.light.on(ROOFS[thing.colour])
     half, tall = 92 * unit, 112 * unit
     pen.rect(x + 34 * unit, foot - tall - 84 * unit, 26 * unit, 64 * unit, mix(roof, BLACK, 0.2))
-    pen.shade([(x - half, foot - tall), (x + half, foot - tall), (x + half, foot), (x - half, foot)],
-              mix(wall, (1, 1, 1), 0.08), mix(wall, BLACK, 0.10))
+    pen.shade(
+        [(x - half, foot - tall), (x + half, foot - tall), (x + half, foot), (x - half, foot)],
+        mix(wall, (1, 1, 1), 0.08),
+        mix(wall, BLACK, 0.10),
+    )
     pen.polygon([(x - half, foot - tall), (x + half, foot - tall), (x, foot - tall - 78 * unit)], wall)
-    eaves = [(x, foot - tall - 100 * unit), (x + half + 26 * unit, foot - tall + 6 * unit),
-             (x + half + 6 * unit, foot - tall + 18 * unit), (x, foot - tall - 66 * unit),
-             (x - half - 6 * unit, foot - tall + 18 * unit), (x - half - 26 * unit, foot - tall + 6 * unit)]
+    eaves = [
+        (x, foot - tall - 100 * unit),
+        (x + half + 26 * unit, foot - tall + 6 * unit),
+        (x + half + 6 * unit, foot - tall + 18 * unit),
+        (x, foot - tall - 66 * unit),
+        (x - half - 6 * unit, foot - tall + 18 * unit),
+        (x - half - 26 * unit, foot - tall + 6 * unit),
+    ]
     pen.polygon(eaves, roof)
     pen.rect(x - 20 * unit, foot - 68 * unit, 40 * unit, 68 * unit, pen.light.on("#5a3822"), 4 * unit)
     lit = rgb("#ffd76a") if scene.dark else pen.light.on("#dff1fb")
@@ -37,11 +45,21 @@ def tower(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thi
     """A round stone tower with battlements under a cone."""
     stone = pen.light.on("#b9b2a8")
     dark = mix(stone, BLACK, 0.22)
-    pen.shade([(x - 44 * unit, foot - 290 * unit), (x + 44 * unit, foot - 290 * unit),
-               (x + 54 * unit, foot), (x - 54 * unit, foot)], stone, dark)
+    pen.shade(
+        [
+            (x - 44 * unit, foot - 290 * unit),
+            (x + 44 * unit, foot - 290 * unit),
+            (x + 54 * unit, foot),
+            (x - 54 * unit, foot),
+        ],
+        stone,
+        dark,
+    )
     pen.rect(x - 62 * unit, foot - 310 * unit, 124 * unit, 34 * unit, dark)
-    pen.polygon([(x - 78 * unit, foot - 308 * unit), (x + 78 * unit, foot - 308 * unit), (x, foot - 430 * unit)],
-                pen.light.on("#3f5c9a"))
+    pen.polygon(
+        [(x - 78 * unit, foot - 308 * unit), (x + 78 * unit, foot - 308 * unit), (x, foot - 430 * unit)],
+        pen.light.on("#3f5c9a"),
+    )
     lit = rgb("#ffd76a") if scene.dark else mix(stone, BLACK, 0.6)
     for y in (240, 160):
         pen.rect(x - 13 * unit, foot - y * unit, 26 * unit, 44 * unit, lit, 13 * unit)
@@ -52,8 +70,12 @@ def torii(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thi
     """A vermilion gate: two posts, a tie beam, a curved lintel with a black cap."""
     red, black = pen.light.on("#e2452b", 0.8), pen.light.on("#33272a")
     for side in (-1, 1):
-        post = [(x + side * 74 * unit, foot - 210 * unit), (x + side * 92 * unit, foot - 210 * unit),
-                (x + side * 104 * unit, foot), (x + side * 80 * unit, foot)]
+        post = [
+            (x + side * 74 * unit, foot - 210 * unit),
+            (x + side * 92 * unit, foot - 210 * unit),
+            (x + side * 104 * unit, foot),
+            (x + side * 80 * unit, foot),
+        ]
         pen.polygon(post, red)
         pen.rect(x + side * 92 * unit - 18 * unit, foot - 18 * unit, 36 * unit, 18 * unit, black)
     pen.rect(x - 122 * unit, foot - 168 * unit, 244 * unit, 22 * unit, red)
@@ -95,8 +117,10 @@ def boat(pen: Pen, scene: Scene, x: float, y: float, unit: float, thing: Thing) 
     pen.ellipse(x, y + 4 * unit, 84 * unit, 9 * unit, mix(pen.light.on("#174a7c"), BLACK, 0.2), 0.35)
     pen.rect(x - 4 * unit, y - 138 * unit, 8 * unit, 112 * unit, pen.light.on("#5a3822"))
     pen.polygon([(x + 8 * unit, y - 136 * unit), (x + 66 * unit, y - 46 * unit), (x + 8 * unit, y - 46 * unit)], sail)
-    pen.polygon([(x - 8 * unit, y - 122 * unit), (x - 48 * unit, y - 46 * unit), (x - 8 * unit, y - 46 * unit)],
-                mix(sail, BLACK, 0.08))
+    pen.polygon(
+        [(x - 8 * unit, y - 122 * unit), (x - 48 * unit, y - 46 * unit), (x - 8 * unit, y - 46 * unit)],
+        mix(sail, BLACK, 0.08),
+    )
     path = skia.Path()
     path.moveTo(x - 84 * unit, y - 38 * unit)
     path.lineTo(x + 84 * unit, y - 38 * unit)
@@ -112,7 +136,9 @@ def lantern(pen: Pen, scene: Scene, x: float, y: float, unit: float, thing: Thin
     colour = mix(rgb(NAMED[thing.colour]), (1, 1, 1), 0.06)
     pen.glow(x, y, 104 * unit, colour, 0.62 if scene.dark else 0.34)
     path = skia.Path()
-    path.addRoundRect(skia.Rect.MakeLTRB(x - 34 * unit, y - 42 * unit, x + 34 * unit, y + 42 * unit), 26 * unit, 30 * unit)
+    path.addRoundRect(
+        skia.Rect.MakeLTRB(x - 34 * unit, y - 42 * unit, x + 34 * unit, y + 42 * unit), 26 * unit, 30 * unit
+    )
     pen.fill(path, mix(colour, (1, 0.95, 0.7), 0.25), colour)
     pen.ellipse(x, y + 10 * unit, 17 * unit, 22 * unit, (1, 0.97, 0.78), 0.75)
     for dy in (-46, 36):
@@ -133,13 +159,18 @@ def flag(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thin
     pen.canvas.drawPath(path, paint_of(rgb("#15151c")))
     cx, cy = left + 118 * unit, top + 72 * unit
     for way in (-1, 1):
-        pen.line([(cx - 66 * unit, cy + way * 34 * unit + 36 * unit), (cx + 66 * unit, cy - way * 34 * unit + 36 * unit)],
-                 17 * unit, bone)
+        pen.line(
+            [(cx - 66 * unit, cy + way * 34 * unit + 36 * unit), (cx + 66 * unit, cy - way * 34 * unit + 36 * unit)],
+            17 * unit,
+            bone,
+        )
     pen.ellipse(cx, cy, 46 * unit, 42 * unit, bone)
     pen.rect(cx - 26 * unit, cy + 22 * unit, 52 * unit, 36 * unit, bone, 9 * unit)
     for dx in (-19, 19):
         pen.ellipse(cx + dx * unit, cy + 4 * unit, 13 * unit, 14 * unit, rgb("#15151c"))
-    pen.polygon([(cx, cy + 18 * unit), (cx + 8 * unit, cy + 32 * unit), (cx - 8 * unit, cy + 32 * unit)], rgb("#15151c"))
+    pen.polygon(
+        [(cx, cy + 18 * unit), (cx + 8 * unit, cy + 32 * unit), (cx - 8 * unit, cy + 32 * unit)], rgb("#15151c")
+    )
 
 
 def mound(pen: Pen, scene: Scene, x: float, foot: float, half: float) -> None:
@@ -150,7 +181,9 @@ def mound(pen: Pen, scene: Scene, x: float, foot: float, half: float) -> None:
     path = skia.Path()
     path.moveTo(x - half * 1.5, foot + 14 * pen.u)
     path.cubicTo(x - half, foot - 22 * pen.u, x + half, foot - 22 * pen.u, x + half * 1.5, foot + 14 * pen.u)
-    path.cubicTo(x + half * 0.7, foot + 34 * pen.u, x - half * 0.7, foot + 34 * pen.u, x - half * 1.5, foot + 14 * pen.u)
+    path.cubicTo(
+        x + half * 0.7, foot + 34 * pen.u, x - half * 0.7, foot + 34 * pen.u, x - half * 1.5, foot + 14 * pen.u
+    )
     colour = pen.light.on(code)
     pen.fill(path, colour, mix(colour, BLACK, 0.25))
 

@@ -28,10 +28,12 @@ class Parts:
 
     def __init__(self, scene: Scene, rng: random.Random, complete: bool):
         self.scene, self.rng, self.complete = scene, rng, complete
-        said = lambda kind: complete or rng.random() >= FORGETS[kind]  # noqa: E731
+        said = lambda kind: complete or rng.random() >= FORGETS[kind]
         self.time = rng.choice(words.TIMES[scene.time]) if said("time") else ""
         self.ground = rng.choice(words.GROUND[scene.ground]) if said("ground") else ""
-        self.backdrop = rng.choice(words.BACKDROP[scene.backdrop]) if scene.backdrop != "none" and said("backdrop") else ""
+        self.backdrop = (
+            rng.choice(words.BACKDROP[scene.backdrop]) if scene.backdrop != "none" and said("backdrop") else ""
+        )
         self.sky = [phrase for phrase in self.skies() if said("sky")]
         self.things = [phrase for phrase in self.all_things() if said("thing")]
         rng.shuffle(self.sky)
@@ -70,7 +72,7 @@ class Parts:
     def thing(self, name: str, thing: Thing) -> str:
         pick, chance = self.rng.choice, self.rng.random
         if self.complete:
-            chance = lambda: 0.5  # noqa: E731
+            chance = lambda: 0.5
         if name == "flower" and chance() < 0.2:
             return pick(words.KINDS[thing.colour])
         if name == "cherry" and chance() < 0.3:
@@ -129,7 +131,11 @@ def place(parts: Parts, rng: random.Random) -> str:
     """Where the picture is, as an adverb."""
     if not parts.ground:
         return ""
-    near = ("by", "at", "near", "on", "beside", "of", "over") if parts.scene.ground in ("sea", "lake") else ("in", "in", "on", "of")
+    near = (
+        ("by", "at", "near", "on", "beside", "of", "over")
+        if parts.scene.ground in ("sea", "lake")
+        else ("in", "in", "on", "of")
+    )
     return f"{rng.choice(near)} {parts.ground}"
 
 
@@ -178,10 +184,20 @@ def sentences(parts: Parts, rng: random.Random) -> str:
 
 def flowery(parts: Parts, rng: random.Random) -> str:
     """Prose with much that cannot be painted."""
-    mood = lambda: rng.choice(words.MOOD)  # noqa: E731
+    mood = lambda: rng.choice(words.MOOD)
     place_name = bare(parts.ground) if parts.ground else "scene"
     found = [f"{article(mood())} {place_name} {parts.time}".strip()]
-    verbs = ("stands", "rests", "waits", "can be seen", "drifts lazily", "glows softly", "appears", "emerges", "arches gracefully")
+    verbs = (
+        "stands",
+        "rests",
+        "waits",
+        "can be seen",
+        "drifts lazily",
+        "glows softly",
+        "appears",
+        "emerges",
+        "arches gracefully",
+    )
     for phrase in parts.things:
         form = rng.randrange(3)
         if form == 0:
@@ -189,12 +205,16 @@ def flowery(parts: Parts, rng: random.Random) -> str:
         elif form == 1:
             found.append(f"{rng.choice(words.MUSING)} beside {phrase}")
         else:
-            found.append(f"{phrase} {rng.choice(verbs)} in the {mood()} {rng.choice(('light', 'air', 'silence', 'glow'))}")
+            found.append(
+                f"{phrase} {rng.choice(verbs)} in the {mood()} {rng.choice(('light', 'air', 'silence', 'glow'))}"
+            )
     if parts.sky:
         above = rng.choice(("hang in the sky", "fill the heavens", "shine above it all", "are all around"))
         found.append(f"{joined(parts.sky, rng)} {above}")
     if parts.backdrop:
-        found.append(f"in the background, {parts.backdrop} {rng.choice(('rise', 'slumber', 'fade away', 'close the view'))}")
+        found.append(
+            f"in the background, {parts.backdrop} {rng.choice(('rise', 'slumber', 'fade away', 'close the view'))}"
+        )
     found += rng.sample(words.MUSING, rng.choice((0, 1, 2, 3)))
     head, rest = found[0], found[1:]
     if rng.random() < 0.6:

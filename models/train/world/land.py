@@ -201,5 +201,8 @@ def fence(pen: Pen, scene: Scene) -> None:
     posts = max(6, round(pen.width / (62 * u)))
     for i in range(posts):
         x = (i + 0.5) / posts * pen.width - 11 * u
-        pen.shade([(x, y), (x + 11 * u, y - 14 * u), (x + 22 * u, y), (x + 22 * u, y + 66 * u), (x, y + 66 * u)],
-                  wood, mix(wood, (0, 0, 0), 0.12))
+        pen.shade(
+            [(x, y), (x + 11 * u, y - 14 * u), (x + 22 * u, y), (x + 22 * u, y + 66 * u), (x, y + 66 * u)],
+            wood,
+            mix(wood, (0, 0, 0), 0.12),
+        )

@@ -15,8 +15,15 @@ def tree(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thin
     """A round green tree; a palm in the desert or at the sea; snow on its crown in the snow."""
     if scene.ground in ("desert", "sea"):
         return palm(pen, x, foot, unit)
-    pen.polygon([(x - 14 * unit, foot - 150 * unit), (x + 14 * unit, foot - 150 * unit), (x + 22 * unit, foot),
-                 (x - 22 * unit, foot)], pen.light.on("#7a4d2b"))
+    pen.polygon(
+        [
+            (x - 14 * unit, foot - 150 * unit),
+            (x + 14 * unit, foot - 150 * unit),
+            (x + 22 * unit, foot),
+            (x - 22 * unit, foot),
+        ],
+        pen.light.on("#7a4d2b"),
+    )
     leaf = pen.light.on("#3d9a4b")
     for dx, dy, r in ((-52, -150, 62), (52, -150, 62), (0, -204, 80)):
         pen.ellipse(x + dx * unit, foot + dy * unit, r * unit, r * unit, mix(leaf, BLACK, 0.12))
@@ -28,18 +35,26 @@ def tree(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thin
 
 
 def palm(pen: Pen, x: float, foot: float, unit: float) -> None:
-    pen.line([(x, foot), (x + 8 * unit, foot - 100 * unit), (x + 30 * unit, foot - 210 * unit)], 22 * unit,
-             pen.light.on("#94683c"))
+    pen.line(
+        [(x, foot), (x + 8 * unit, foot - 100 * unit), (x + 30 * unit, foot - 210 * unit)],
+        22 * unit,
+        pen.light.on("#94683c"),
+    )
     leaf, cx, cy = pen.light.on("#37994f"), x + 30 * unit, foot - 214 * unit
     for dx, dy in ((-104, 30), (-84, -34), (0, -64), (88, -34), (106, 30)):
-        pen.line([(cx, cy), (cx + dx * 0.55 * unit, cy + (dy - 30) * unit), (cx + dx * unit, cy + dy * unit)],
-                 24 * unit, leaf)
+        pen.line(
+            [(cx, cy), (cx + dx * 0.55 * unit, cy + (dy - 30) * unit), (cx + dx * unit, cy + dy * unit)],
+            24 * unit,
+            leaf,
+        )
 
 
 def cherry(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thing) -> None:
     """A cherry tree in blossom, with petals in the air."""
     bark = pen.light.on("#5b3a33")
-    pen.line([(x - 6 * unit, foot), (x + 8 * unit, foot - 80 * unit), (x - 4 * unit, foot - 160 * unit)], 32 * unit, bark)
+    pen.line(
+        [(x - 6 * unit, foot), (x + 8 * unit, foot - 80 * unit), (x - 4 * unit, foot - 160 * unit)], 32 * unit, bark
+    )
     pen.line([(x + 4 * unit, foot - 104 * unit), (x + 68 * unit, foot - 176 * unit)], 16 * unit, bark)
     pen.line([(x + 2 * unit, foot - 114 * unit), (x - 70 * unit, foot - 180 * unit)], 16 * unit, bark)
     pink = pen.light.on("#ff9ec4", 0.6)

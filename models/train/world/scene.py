@@ -63,7 +63,7 @@ class Scene:
 def sample(rng: random.Random) -> Scene:
     """A random scene."""
     scene = Scene(time=rng.choice(TIMES), seed=rng.getrandbits(31))
-    chance = lambda p: rng.random() < p  # noqa: E731
+    chance = lambda p: rng.random() < p
     sky(scene, rng, chance)
     scene.ground = rng.choice(GROUNDS)
     scene.backdrop = rng.choices(BACKDROPS, (3, 3, 2, 2))[0]
