@@ -1,9 +1,11 @@
 //! What happens when a directory or a request is wrong: one error that says what to change.
 
+mod support;
+
 use candle_core::{DType as TensorType, Device as TensorDevice, Tensor};
 use latentd_models::{Control, DType, Device, Error, GenerateRequest, LoadOptions, ModelCard, Pipeline};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use support::{edit, swap};
 
 const OPTIONS: LoadOptions = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
 
@@ -29,13 +31,6 @@ fn copy_all(from: &Path, to: &Path) {
             std::fs::copy(&path, &target).expect("a copy");
         }
     }
-}
-
-/// Changes the tensors of one weights file.
-fn edit(file: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
-    let mut tensors = candle_core::safetensors::load(file, &TensorDevice::Cpu).expect("tensors");
-    change(&mut tensors);
-    candle_core::safetensors::save(&tensors, file).expect("saved");
 }
 
 fn zeros(shape: &[usize], dtype: TensorType) -> Tensor {
@@ -117,10 +112,7 @@ fn config_files_are_checked_against_each_other() {
         ("model_index.json", "{", "", "model_index.json"),
     ] {
         let dir = copy();
-        let path = dir.path().join(file);
-        let text = std::fs::read_to_string(&path).expect("a config");
-        assert!(text.contains(from), "{file} has no {from}");
-        std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
+        swap(&dir.path().join(file), from, to);
         let error = load_error(dir.path());
         assert!(error.contains(complaint) && error.contains(file), "{file}: {error}");
     }

@@ -1,11 +1,15 @@
 //! The safety checker in the pipeline: what it blackens, who may turn it off, and what it refuses to start with.
 
+mod support;
+
 use candle_core::{Device as TensorDevice, Tensor};
 use latentd_models::{
     Control, DType, Device, GenerateRequest, Generated, LoadOptions, Pipeline, SafetyOptions, SafetySource,
 };
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use support::{edit, swap};
+
+const WEIGHTS: &str = "model.safetensors";
 
 fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden").join(path)
@@ -23,19 +27,12 @@ fn write_classifier(dir: &Path, logit: f64) {
     for name in ["config.json", "preprocessor_config.json", "model.safetensors"] {
         std::fs::copy(golden("safety/plain").join(name), dir.join(name)).expect("a copy");
     }
-    edit(dir, |tensors| {
+    edit(&dir.join(WEIGHTS), |tensors| {
         let zeros = tensors["classifier.weight"].zeros_like().expect("zeros");
         tensors.insert("classifier.weight".into(), zeros);
         let bias = Tensor::new(&[0f32, logit as f32], &TensorDevice::Cpu).expect("a bias");
         tensors.insert("classifier.bias".into(), bias);
     });
-}
-
-fn edit(dir: &Path, change: impl FnOnce(&mut HashMap<String, Tensor>)) {
-    let file = dir.join("model.safetensors");
-    let mut tensors = candle_core::safetensors::load(&file, &TensorDevice::Cpu).expect("tensors");
-    change(&mut tensors);
-    candle_core::safetensors::save(&tensors, &file).expect("saved");
 }
 
 fn options(source: SafetySource) -> SafetyOptions {
@@ -230,24 +227,19 @@ fn configs_that_cannot_be_followed_say_why() {
     ];
     for (file, from, to, complaint) in cases {
         let dir = classifier(0.0);
-        let path = dir.path().join(file);
-        let text = std::fs::read_to_string(&path).expect("a config");
-        assert!(text.contains(from), "{file} has no {from}");
-        std::fs::write(&path, text.replacen(from, to, 1)).expect("written");
+        swap(&dir.path().join(file), from, to);
         let (words, early) = refusal(dir.path());
         assert!(words.contains(complaint) && early, "{from}: {words}");
     }
     let dir = classifier(0.0);
-    let path = dir.path().join("config.json");
-    let text = std::fs::read_to_string(&path).expect("a config");
-    std::fs::write(&path, text.replacen("\"gelu\"", "\"mish\"", 1)).expect("written");
+    swap(&dir.path().join("config.json"), "\"gelu\"", "\"mish\"");
     assert!(refusal(dir.path()).0.contains("hidden_act \"mish\""));
 }
 
 #[test]
 fn one_error_lists_every_tensor_that_does_not_fit() {
     let dir = classifier(0.0);
-    edit(dir.path(), |tensors| {
+    edit(&dir.path().join(WEIGHTS), |tensors| {
         tensors.remove("vit.layernorm.bias").expect("a tensor");
         let three = Tensor::zeros(3, candle_core::DType::F32, &TensorDevice::Cpu).expect("zeros");
         tensors.insert("classifier.bias".into(), three.clone());

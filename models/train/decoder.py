@@ -24,11 +24,7 @@ def train(work: pathlib.Path, steps: int) -> None:
     model.load_state_dict(torch.load(work / "vae.pt"))
     model.encoder.requires_grad_(False)
     average = Average(model.decoder, 0.999)
-    named = [(name, value) for name, value in model.decoder.named_parameters()]
-    inside = lambda name, value: value.ndim > 1 and not name.startswith(("conv_in", "conv_out"))
-    optims = optimizers(
-        [v for n, v in named if inside(n, v)], [v for n, v in named if not inside(n, v)], weight_decay=1e-3
-    )
+    optims = optimizers(*vae.by_kind(model.decoder), weight_decay=1e-3)
     decode, encode = torch.compile(model.decoder), torch.compile(model.encoder)
     for step in range(steps):
         batch = vae.crops(pictures, rng, vae.BATCH)

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import Log, rate
+from common import Log, advance, rate
 from labels import CLASSES, labels
 from sizes import scene_of
 from torch import nn
@@ -69,10 +69,7 @@ def train(work: pathlib.Path, steps: int, count: int = 8000) -> None:
         parts = logits.float().split(sizes, -1)
         loss = sum(F.cross_entropy(part, targets[chosen, i]) for i, part in enumerate(parts))
         loss.backward()
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps, 2e-3)
-        optimizer.step()
-        optimizer.zero_grad()
+        advance([optimizer], rate(step, steps, 2e-3))
         if step % 100 == 0:
             log.write(step=step, loss=round(loss.item(), 4))
     np.savez(work / "judge.npz", **model.eval().arrays())

@@ -6,7 +6,7 @@ import pathlib
 import sys
 
 import torch
-from common import Average, Log, rate
+from common import Average, Log, advance, rate
 from sizes import scene_of
 from transformers import ViTConfig, ViTForImageClassification
 from views import SIDE, batch, views
@@ -49,10 +49,7 @@ def train(work: pathlib.Path, steps: int, count: int = 8000) -> None:
         loss = torch.nn.functional.cross_entropy(logits.float(), unsafe[chosen], label_smoothing=0.01)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps, 1e-3)
-        optimizer.step()
-        optimizer.zero_grad()
+        advance([optimizer], rate(step, steps, 1e-3))
         average.update(model)
         if step % 100 == 0:
             log.write(step=step, loss=round(loss.item(), 5))

@@ -13,7 +13,7 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from common import Average, Log, rate
+from common import Average, Log, advance, rate
 from labels import CLASSES, labels
 from sizes import scene_of
 from torch import nn
@@ -177,10 +177,7 @@ def train(work: pathlib.Path, steps: int) -> None:
         size = sum(feature.square().mean() for feature in features[::2])
         (sum(loss for loss, _ in results) + 1e-3 * size).backward()
         torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps, 3e-3)
-        optimizer.step()
-        optimizer.zero_grad()
+        advance([optimizer], rate(step, steps, 3e-3))
         average.update(encoders)
         if step % 100 == 0 or step == steps - 1:
             names = ("clip", "t5", "pooled")

@@ -140,6 +140,7 @@ def train(work: pathlib.Path, steps: int) -> None:
             batches.pool.grow()
             save(saved, step + 1, model, average, optims)
     log.write(step=steps, scenes=batches.pool.grow())
+    (work / "transformer.done").touch()
 
 
 def save(path: pathlib.Path, step: int, model, average: Average, optims) -> None:

@@ -99,11 +99,10 @@ def loss_of(made: torch.Tensor, real: torch.Tensor, latents: torch.Tensor) -> di
     return {"pixels": pixels, "edges": edges, "spread": spread}
 
 
-def by_kind(vae: AutoencoderKL) -> tuple[list, list]:
-    """Kernels and matrices inside, and all other parameters."""
-    ends = ("conv_in", "encoder.conv_out", "decoder.conv_out")
-    inside = lambda name, value: value.ndim > 1 and not any(end in name for end in ends)
-    named = list(vae.named_parameters())
+def by_kind(part: torch.nn.Module) -> tuple[list, list]:
+    """Kernels and matrices inside, and all other parameters: of the autoencoder or of one half."""
+    inside = lambda name, value: value.ndim > 1 and "conv_in." not in name and "conv_out." not in name
+    named = list(part.named_parameters())
     return [v for n, v in named if inside(n, v)], [v for n, v in named if not inside(n, v)]
 
 

@@ -120,7 +120,7 @@ def stand(scene: Scene, rng: random.Random, chance) -> None:
 
 
 def thing(name: str, rng: random.Random) -> Thing:
-    """A thing with random attributes and, for now, no side."""
+    """A thing with random attributes; `stand` gives those that stand a side."""
     made = Thing(count=rng.choice(COUNTED.get(name, (1,))))
     if name in COLOURS:
         made.colour = rng.choice(COLOURS[name])
