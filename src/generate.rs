@@ -25,9 +25,6 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let mut pipeline = engine::open(&config)?;
     let has_checker = pipeline.set_safety(&options)?;
     let load_seconds = started.elapsed().as_secs_f64();
-    if pipeline.card().paints_noise {
-        eprintln!("latentd: the built-in model has random weights: it paints noise");
-    }
     if let Some(warning) = safety::warning(&options, has_checker) {
         eprintln!("latentd: {warning}");
     }

@@ -11,15 +11,12 @@ pub(crate) fn list(json: bool) -> latentd_models::Result<()> {
             "source": "built in",
             "size_multiple": card.size_multiple,
             "max_side": card.max_side,
-            "paints_noise": card.paints_noise,
         }]);
         println!("{models:#}");
         return Ok(());
     }
-    let note = if card.paints_noise { "random weights: it paints noise" } else { "" };
-    println!("{:<12} {:<10} {:<26} NOTE", "NAME", "SOURCE", "SIZES");
-    let sizes = format!("up to {0}x{0} px", card.max_side);
-    println!("{:<12} {:<10} {sizes:<26} {note}", card.name, "built in");
+    println!("{:<12} {:<10} SIZES", "NAME", "SOURCE");
+    println!("{:<12} {:<10} up to {2}x{2} px", card.name, "built in", card.max_side);
     println!("\nA directory in the diffusers layout works too: --model DIR");
     Ok(())
 }

@@ -167,14 +167,13 @@ fn greet(config: &ServeConfig, card: &ModelCard, address: SocketAddr) {
         true => ("local:key", ""),
         false => ("YOUR_KEY", " -H 'Authorization: Key YOUR_KEY'"),
     };
-    let noise = if card.paints_noise { " (random weights: it paints noise)" } else { "" };
     let text = format!(
         r#"latentd listens on {url}
-model: {name}{noise}
+model: {name}
 
 Try it:
   curl {url}/run/fal-ai/stable-diffusion-v35-large{header} -H 'Content-Type: application/json' \
-    -d '{{"prompt": "a lighthouse at dawn"}}'
+    -d '{{"prompt": "a red house on the left of a lake at sunset, two boats"}}'
 
 Point a program that uses @fal-ai/client here:
   import {{ fal }} from "@fal-ai/client";

@@ -14,6 +14,9 @@ macro_rules! embedded {
 #[cfg(feature = "mini")]
 static MINI: &[(&str, &[u8])] = embedded![
     "model_index.json",
+    "safety_checker/config.json",
+    "safety_checker/model.safetensors",
+    "safety_checker/preprocessor_config.json",
     "scheduler/scheduler_config.json",
     "text_encoder/config.json",
     "text_encoder/model.safetensors",

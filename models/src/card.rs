@@ -14,8 +14,6 @@ pub struct ModelCard {
     pub size_multiple: usize,
     /// Longest side in pixels (`pos_embed_max_size` patches).
     pub max_side: usize,
-    /// Random weights: the model runs as the real one does but paints noise.
-    pub paints_noise: bool,
 }
 
 impl ModelCard {
@@ -41,12 +39,10 @@ impl ModelCard {
 
     pub(crate) fn new(configs: &Configs, name: String) -> Self {
         let multiple = configs.transformer.patch_size * configs.vae.factor();
-        let note = &configs.index.note;
         Self {
-            name: note.name.clone().unwrap_or(name),
+            name: configs.index.note.name.clone().unwrap_or(name),
             size_multiple: multiple,
             max_side: configs.transformer.pos_embed_max_size * multiple,
-            paints_noise: note.paints_noise,
         }
     }
 

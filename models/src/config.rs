@@ -32,8 +32,6 @@ impl ModelIndex {
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Note {
     pub(crate) name: Option<String>,
-    #[serde(default)]
-    pub(crate) paints_noise: bool,
 }
 
 /// `transformer/config.json` (diffusers `SD3Transformer2DModel`).

@@ -22,11 +22,11 @@ MINI = HERE.parent / "mini"
 STAGES = (
     ("vae", 4000, "vae.pt"),
     ("text", 1200, "text.pt"),
-    ("latents", 40, "latents-0039.pt"),
-    ("transformer", 9000, "transformer.done"),
-    ("decoder", 6000, "decoder.pt"),
-    ("safety", 1500, "safety.pt"),
-    ("judge", 3000, "judge.npz"),
+    ("latents", 12, "latents-0011.pt"),
+    ("transformer", 8000, "transformer.done"),
+    ("decoder", 2500, "decoder.pt"),
+    ("safety", 1000, "safety.pt"),
+    ("judge", 2000, "judge.npz"),
 )
 
 

@@ -64,7 +64,7 @@ fn sorted<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-const SMALL: [&str; 8] = ["--width", "64", "--height", "32", "--steps", "3", "--runs", "2"];
+const SMALL: [&str; 8] = ["--width", "128", "--height", "64", "--steps", "3", "--runs", "2"];
 
 #[test]
 fn denoise_reports_what_it_promises() {
@@ -74,7 +74,7 @@ fn denoise_reports_what_it_promises() {
     for percentile in ["p50", "p99"] {
         assert!(report["step_ms"][percentile].as_f64() > Some(0.0), "{report}");
     }
-    let fixed = json!({ "bench": "denoise", "engine": "latentd", "model": "mini", "width": 64, "height": 32,
+    let fixed = json!({ "bench": "denoise", "engine": "latentd", "model": "mini", "width": 128, "height": 64,
         "steps": 3, "cfg": 4.5, "batch": 1, "precision": "f32", "text_tokens": 333, "gpu": null });
     for (name, value) in fixed.as_object().expect("an object") {
         assert_eq!(&report[name], value, "{name}");
@@ -96,7 +96,7 @@ fn denoise_prints_a_table_and_writes_a_file() {
     let output = bench(&[&["denoise", "--json", path], &SMALL[..]].concat());
     let (table, complaints) = text(&output);
     assert!(output.status.success(), "{complaints}");
-    for word in ["mini in f32", "64x32, 3 steps", "TFLOP/s", "p99", "memory", "% of"] {
+    for word in ["mini in f32", "128x64, 3 steps", "TFLOP/s", "p99", "memory", "% of"] {
         assert!(table.contains(word), "{word}: {table}");
     }
     let written: Value = serde_json::from_slice(&std::fs::read(&file).expect("a file")).expect("JSON");
@@ -164,7 +164,7 @@ fn wrong_flags_are_refused_as_everywhere() {
     let refusals: [(&[&str], &str); 11] = [
         (&["denoise", "--guidance-interval", "0.9,0.1"], "--guidance-interval 0.9,0.1: give"),
         (&["pipeline", "--first-block-cache", "-1"], "--first-block-cache -1: give"),
-        (&["denoise", "--width", "65"], "multiple of 16"),
+        (&["denoise", "--width", "65"], "multiple of 64"),
         (&["denoise", "--runs", "0"], "--runs 0"),
         (&["denoise", "--steps", "0"], "steps"),
         (&["denoise", "--precision", "int3"], "int3"),

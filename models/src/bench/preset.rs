@@ -44,6 +44,5 @@ pub(crate) fn card(model: Synthetic) -> ModelCard {
         name: model.name().into(),
         size_multiple,
         max_side: config.pos_embed_max_size * size_multiple,
-        paints_noise: true,
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 /// Small enough to measure the server and not the model.
 const INPUT: &str =
-    r#"{"prompt":"a lighthouse at dawn","image_size":{"width":256,"height":256},"num_inference_steps":4}"#;
+    r#"{"prompt":"a red house at sunset","image_size":{"width":256,"height":256},"num_inference_steps":4}"#;
 
 /// Talks to one endpoint.
 pub(super) struct FalClient {
