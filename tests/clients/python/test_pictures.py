@@ -6,7 +6,6 @@ import fal_client
 import httpx
 import numpy as np
 from PIL import Image
-
 from support import ENDPOINT
 
 
