@@ -142,7 +142,9 @@ def paint(options: argparse.Namespace, index: int, prompt: str) -> Image.Image:
             "--height",
             height,
         ]
-        command += ["--guidance", options.guidance, "--steps", options.steps, *options.flags]
+        # A flag would come back black.
+        command += ["--safety-checker", "none", "--guidance", options.guidance, "--steps", options.steps]
+        command += options.flags
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
     return Image.open(path)
 

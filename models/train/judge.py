@@ -53,7 +53,7 @@ class Judge(nn.Module):
         return {name: value.detach().numpy().astype(np.float16) for name, value in found.items()}
 
 
-def train(work: pathlib.Path, steps: int, count: int = 8000) -> None:
+def train(work: pathlib.Path, steps: int, count: int = 24_000) -> None:
     torch.manual_seed(4)
     log = Log(work / "log.jsonl", "judge")
     found, pictures = views(work, count, False)

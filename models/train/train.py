@@ -26,7 +26,7 @@ STAGES = (
     ("transformer", 8000, "transformer.done"),
     ("decoder", 2500, "decoder.pt"),
     ("safety", 1000, "safety.pt"),
-    ("judge", 2000, "judge.npz"),
+    ("judge", 4000, "judge.npz"),
 )
 
 
