@@ -2,6 +2,7 @@
 
     python models/train/evaluate.py LATENTD --count 200 --out FOLDER        measures `LATENTD generate`
     python models/train/evaluate.py --drawn --count 200                     measures the judge on drawn scenes
+    … --out A; … --out B --beside A --flag=--first-block-cache=0.1          and how far B's pictures are from A's
 
 Prompts are complete captions of scenes that training never saw, at fal's six preset sizes. What is in a picture is
 read off it by the judge (`judge.py`), which knows drawn scenes only. Needs numpy and pillow; `--drawn` skia-python.
@@ -129,24 +130,20 @@ def paint(options: argparse.Namespace, index: int, prompt: str) -> Image.Image:
     width, height = size_of(index)
     path = options.out / f"{index - HELD_OUT:04}.png"
     if not path.exists():
-        command = [
-            options.latentd,
-            "generate",
-            prompt,
-            "-o",
-            path,
-            "--seed",
-            index,
-            "--width",
-            width,
-            "--height",
-            height,
-        ]
+        settings = {"seed": index, "width": width, "height": height}
+        settings |= {"guidance": options.guidance, "steps": options.steps}
         # A flag would come back black.
-        command += ["--safety-checker", "none", "--guidance", options.guidance, "--steps", options.steps]
-        command += options.flags
-        subprocess.run(list(map(str, command)), check=True, capture_output=True)
+        settings["safety-checker"] = "none"
+        command = [options.latentd, "generate", prompt, f"--output={path}"]
+        command += [f"--{name}={value}" for name, value in settings.items()] + options.flag
+        subprocess.run(command, check=True, capture_output=True)
     return Image.open(path)
+
+
+def psnr(a: Image.Image, b: Image.Image) -> float:
+    """Peak signal to noise ratio in dB."""
+    error = np.square(np.asarray(a.convert("RGB"), np.float64) - np.asarray(b.convert("RGB"), np.float64)).mean()
+    return float("inf") if error == 0 else 10 * float(np.log10(255**2 / error))
 
 
 def main() -> int:
@@ -156,15 +153,16 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--guidance", type=float, default=3.5)
     parser.add_argument("--steps", type=int, default=28)
-    parser.add_argument("--flags", nargs="*", default=[])
+    parser.add_argument("--flag", action="append", default=[], help="one more flag for `generate`")
     parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--beside", type=pathlib.Path, help="the folder of another run")
     parser.add_argument("--drawn", action="store_true")
     parser.add_argument("--least", type=float, default=0.0)
     parser.add_argument("--judge", type=pathlib.Path, default=pathlib.Path(__file__).with_name("judge.npz"))
     options = parser.parse_args()
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
-    judge, pairs = Judge(options.judge), []
+    judge, pairs, ratios = Judge(options.judge), [], []
     for index in range(HELD_OUT + options.first, HELD_OUT + options.first + options.count):
         scene = scene_of(index)
         prompt = captions.caption(scene, random.Random(f"prompt {index}"), complete=True)
@@ -174,10 +172,15 @@ def main() -> int:
             picture = Image.fromarray(render.render(scene, *size_of(index)))
         else:
             picture = paint(options, index, prompt)
+            if options.beside:
+                ratios.append(psnr(picture, Image.open(options.beside / f"{index - HELD_OUT:04}.png")))
         pairs.append((labels(scene), judge(picture)))
     table = score(pairs)
     share = report(table)
-    print(json.dumps({"share": round(share, 4)} | {row: table[row] for row in ROWS if row in table}))
+    summary = {"share": round(share, 4)} | {row: table[row] for row in ROWS if row in table}
+    if ratios:
+        summary["psnr"] = {"median": round(float(np.median(ratios)), 1), "least": round(min(ratios), 1)}
+    print(json.dumps(summary))
     return 0 if share >= options.least else 1
 
 
