@@ -6,7 +6,8 @@
 
 Prompts are complete captions of scenes that training never saw, at fal's six preset sizes. What is in a picture is
 read off it by the judge (`judge.py`), which knows drawn scenes only. Needs numpy and pillow; `--drawn` skia-python.
-The last line is a JSON object; with `--least SHARE` the exit status says whether the share over all was reached.
+The last line is a JSON object; with `--least SHARE` one more says whether the share over all was reached, and so does
+the exit status.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--beside", type=pathlib.Path, help="the folder of another run")
     parser.add_argument("--drawn", action="store_true")
-    parser.add_argument("--least", type=float, default=0.0)
+    parser.add_argument("--least", type=float)
     parser.add_argument("--judge", type=pathlib.Path, default=pathlib.Path(__file__).with_name("judge.npz"))
     options = parser.parse_args()
     if options.out:
@@ -181,7 +182,11 @@ def main() -> int:
     if ratios:
         summary["psnr"] = {"median": round(float(np.median(ratios)), 1), "least": round(min(ratios), 1)}
     print(json.dumps(summary))
-    return 0 if share >= options.least else 1
+    if options.least is None:
+        return 0
+    good = share >= options.least
+    print(f"pictures: {int(good)} passed, {int(not good)} failed")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
