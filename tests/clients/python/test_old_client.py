@@ -1,0 +1,35 @@
+"""fal_client 0.5, the oldest line still in use, as a program of its own: it cannot share a process with the new one."""
+
+import json
+import os
+import subprocess
+import sys
+
+from support import ENDPOINT, check_output, small
+
+PROGRAM = """
+import json, os, sys
+import fal_client, fal_client.client as C
+assert "/fal_client_0_5/" in fal_client.__file__, fal_client.__file__
+base = os.environ["LATENTD_URL"]
+C.RUN_URL_FORMAT, C.QUEUE_URL_FORMAT = base + "/", base + "/queue/"
+endpoint, arguments = sys.argv[1], json.loads(sys.argv[2])
+lines = []
+def update(status):
+    lines.extend(log["message"] for log in getattr(status, "logs", None) or [])
+subscribed = fal_client.subscribe(endpoint, arguments, with_logs=True, on_queue_update=update)
+handle = fal_client.submit(endpoint, arguments, path="/turbo")
+print(json.dumps({"subscribed": subscribed, "lines": lines, "got": handle.get(),
+                  "run": fal_client.run(endpoint, arguments)}))
+"""
+
+
+def test_version_0_5():
+    old = os.path.join(sys.prefix, "fal_client_0_5")
+    command = [sys.executable, "-c", PROGRAM, ENDPOINT, json.dumps(small())]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": old}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    for name in ("subscribed", "got", "run"):
+        check_output(said[name])
+    assert any(line.startswith("step 4/4") for line in said["lines"])
