@@ -18,6 +18,7 @@ mod status;
 mod stream;
 mod submit;
 mod target;
+mod terms;
 mod wire;
 
 pub use listener::listen;

@@ -5,13 +5,14 @@
 //!   [`Queue::logs`], [`Queue::live_workers`];
 //! - a worker: [`Queue::claim`], [`Queue::progress`], [`Queue::verdict`], [`Queue::finish`],
 //!   [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
-//! - whoever watches workers die: [`Queue::reclaim`].
+//! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`].
 //!
 //! The queue stores values that it does not interpret and knows neither HTTP nor the engine.
 //! All SQL of the program is below this module.
 
 mod claim;
 mod database;
+mod deadline;
 pub(crate) mod events;
 mod job;
 mod read;
@@ -24,7 +25,7 @@ pub use database::MIN_SQLITE;
 pub use events::Events;
 pub use job::{
     Claim, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority, RequestId,
-    Status,
+    Status, Terms,
 };
 pub use recover::{Lost, Reclaimed};
 pub use submit::{CancelAnswer, Submission};

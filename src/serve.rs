@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often leases that ran out are looked for.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why the server could not run.
 #[derive(Debug, thiserror::Error)]
@@ -141,11 +141,16 @@ fn hear_signals(
     })
 }
 
-/// Puts back what workers without a supervisor left behind.
+/// Ends what did not start in time, and puts back what workers without a supervisor left behind.
 async fn sweep(queue: Queue) {
     let mut clock = tokio::time::interval(SWEEP);
     loop {
         clock.tick().await;
+        match queue.expire_late().await {
+            Ok(0) => {}
+            Ok(late) => tracing::info!(late, "requests did not start in time"),
+            Err(error) => tracing::warn!(%error, "times to start not checked"),
+        }
         match queue.reclaim_expired().await {
             Ok(reclaimed) if reclaimed.waiting + reclaimed.ended > 0 => {
                 tracing::warn!(?reclaimed, "leases ran out");

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 /// Machine-readable class of an error, in a header beside the body.
 pub(super) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-fal-error-type");
 
+/// Says who set the time that ran out.
+const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
+
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
@@ -153,6 +156,7 @@ pub(super) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, 
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
         FailureKind::Engine | FailureKind::WorkerLost => ("runner_server_error", message.into()),
+        FailureKind::StartTimeout => ("request_timeout", message.into()),
     }
 }
 
@@ -167,8 +171,14 @@ pub(super) fn failure_response(failure: Failure) -> Response {
         // nginx's "client closed request", which fal uses too.
         FailureKind::Cancelled | FailureKind::ClientGone => StatusCode::from_u16(499),
         FailureKind::Engine | FailureKind::WorkerLost => Ok(StatusCode::INTERNAL_SERVER_ERROR),
+        FailureKind::StartTimeout => Ok(StatusCode::GATEWAY_TIMEOUT),
     };
     let status = status.expect("499 is a status code");
     let body = json!({ "detail": failure.message, "error_type": class });
-    (status, [(ERROR_TYPE, class)], Json(body)).into_response()
+    let mut response = (status, [(ERROR_TYPE, class)], Json(body)).into_response();
+    if failure.kind == FailureKind::StartTimeout {
+        // Clients send a 504 again unless this says that the time was theirs.
+        response.headers_mut().insert(TIMEOUT_TYPE, HeaderValue::from_static("user"));
+    }
+    response
 }

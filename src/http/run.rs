@@ -37,6 +37,7 @@ async fn wait(queue: &Queue, id: RequestId) -> Result<Outcome, ApiError> {
     let mut moved = queue.events().moved();
     loop {
         moved.mark_unchanged();
+        queue.expire_late().await?;
         if let Some(outcome) = queue.outcome(id).await? {
             return Ok(outcome);
         }

@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::problem::Problem;
 use super::target::Application;
 use super::wire::Submitted;
-use super::{Api, REQUEST_ID, body, id_header, input};
+use super::{Api, REQUEST_ID, body, id_header, input, terms};
 use crate::queue::{Failure, FailureKind, NewRequest, Origin, Priority, Submission};
 use crate::request::ImageRequest;
 use axum::Json;
@@ -33,7 +33,7 @@ pub(super) async fn submit(
         Ok(request) => enqueue(api, call, application, headers, &request, Origin::Queued).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
         Err(problems) => {
-            let new = new_request(api, application, headers, Value::Null, Origin::Queued);
+            let new = new_request(api, application, headers, Value::Null, Origin::Queued)?;
             (api.queue.submit_failed(&new, &refusal(&problems)).await?, 0)
         }
     };
@@ -74,7 +74,7 @@ pub(super) async fn enqueue(
     origin: Origin,
 ) -> Result<(crate::queue::RequestId, u64), ApiError> {
     let asked: Option<u64> = call.parameter("fal_max_queue_length").and_then(|length| length.parse().ok());
-    let mut new = new_request(api, application, headers, json!(request), origin);
+    let mut new = new_request(api, application, headers, json!(request), origin)?;
     // fal refuses when the queue is longer than asked for, so one more than that is too many.
     new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
     match api.queue.submit(&new).await? {
@@ -90,15 +90,16 @@ fn new_request(
     headers: &HeaderMap,
     body: Value,
     origin: Origin,
-) -> NewRequest {
+) -> Result<NewRequest, ApiError> {
     let low = headers.get("x-fal-queue-priority").is_some_and(|value| value.as_bytes() == b"low");
-    NewRequest {
+    Ok(NewRequest {
         endpoint: application.id.clone(),
         origin,
         priority: if low { Priority::Low } else { Priority::Normal },
         body,
         max_waiting: Some(api.max_queue),
-    }
+        terms: terms::read(headers)?,
+    })
 }
 
 fn refusal(problems: &[Problem]) -> Failure {

@@ -42,7 +42,8 @@ pub struct StoredFile {
 
 const CLAIM: &str = "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?1,
         lease_until = ?2, started_at = ?3
-    WHERE seq = (SELECT seq FROM requests WHERE state = 'waiting' ORDER BY priority, seq LIMIT 1)
+    WHERE seq = (SELECT seq FROM requests WHERE state = 'waiting'
+        AND (start_before IS NULL OR start_before > ?3) ORDER BY priority, seq LIMIT 1)
     RETURNING id, attempt, endpoint, body";
 
 const RENEW: &str = "UPDATE requests SET lease_until = ?3

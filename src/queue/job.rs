@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Names a request; sorts by time of acceptance.
@@ -82,6 +83,8 @@ stored_word! {
         ClientGone = "client_gone",
         /// The engine could not make a picture of it.
         Engine = "engine",
+        /// It did not start by the time that the client set.
+        StartTimeout = "start_timeout",
         /// Too many workers died with it in hand.
         WorkerLost = "worker_lost",
     }
@@ -108,6 +111,15 @@ pub enum Priority {
     Low = 3,
 }
 
+/// What a client asks of the queue beside its input; by default nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// Fail unless an attempt starts this soon after acceptance, retries included.
+    pub start_within: Option<Duration>,
+    /// Fail instead of starting again when the worker is lost.
+    pub no_retry: bool,
+}
+
 /// A request to accept.
 #[derive(Debug, Clone)]
 pub struct NewRequest {
@@ -121,6 +133,8 @@ pub struct NewRequest {
     pub body: Value,
     /// Refuse when at least this many requests wait already.
     pub max_waiting: Option<u64>,
+    /// What else the client asks.
+    pub terms: Terms,
 }
 
 /// One attempt of one request in a worker's hands. Every write with it is refused once another
@@ -156,6 +170,7 @@ impl FailureKind {
             Self::Cancelled => "the request was cancelled by the client",
             Self::ClientGone => "the client went away before the result was ready",
             Self::Engine => "the engine failed",
+            Self::StartTimeout => "the request did not start within the time that the client allows",
             Self::WorkerLost => "the worker died every time it ran this request; it is not tried again",
         }
     }

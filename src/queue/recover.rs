@@ -29,7 +29,7 @@ pub struct Reclaimed {
     pub ended: u64,
 }
 
-const RUNNING: &str = "SELECT id, attempt, deaths, cancel_requested, origin FROM requests
+const RUNNING: &str = "SELECT id, attempt, deaths, cancel_requested, origin, no_retry FROM requests
     WHERE state = 'running' AND (?1 IS NULL OR worker = ?1) AND (?2 IS NULL OR lease_until < ?2)";
 
 const EXPIRED: &str = "SELECT 1 FROM requests WHERE state = 'running' AND lease_until < ?1 LIMIT 1";
@@ -94,6 +94,7 @@ struct Orphan {
     deaths: i64,
     cancelled: bool,
     origin: Origin,
+    no_retry: bool,
 }
 
 /// What to do with it.
@@ -116,6 +117,7 @@ impl Orphan {
             deaths: row.try_get("deaths")?,
             cancelled: row.try_get("cancel_requested")?,
             origin: Origin::from_word(row.try_get("origin")?)?,
+            no_retry: row.try_get("no_retry")?,
         })
     }
 
@@ -126,7 +128,7 @@ impl Orphan {
         };
         if self.cancelled {
             Fate::End(FailureKind::Cancelled)
-        } else if deaths >= MAX_DEATHS {
+        } else if deaths >= MAX_DEATHS || (self.no_retry && !matches!(lost, Lost::Stopped(_))) {
             Fate::End(FailureKind::WorkerLost)
         } else if lost == Lost::Everything && self.origin == Origin::Direct {
             Fate::End(FailureKind::ClientGone)

@@ -3,6 +3,7 @@
 use super::job::{FailureKind, NewRequest, RequestId};
 use super::{Failure, Queue, QueueError};
 use sqlx::{Row, Sqlite, Transaction};
+use std::time::Duration;
 
 /// What became of a submitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +37,9 @@ pub enum CancelAnswer {
 
 const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
 
-const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6)";
+const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
+        start_before, no_retry)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail)
@@ -53,7 +55,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing was accepted then.
     pub async fn submit(&self, new: &NewRequest) -> Result<Submission, QueueError> {
-        let id = RequestId::new();
+        let (id, now) = (RequestId::new(), self.now_us());
+        let start_before = new.terms.start_within.map(|time| now.saturating_add_unsigned(microseconds(time)));
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let ahead = count_ahead(&mut tx, new.priority as i64).await?;
         if let Some(max) = new.max_waiting {
@@ -68,7 +71,9 @@ impl Queue {
             .bind(new.origin.word())
             .bind(new.priority as i64)
             .bind(new.body.to_string())
-            .bind(self.now_us())
+            .bind(now)
+            .bind(start_before)
+            .bind(new.terms.no_retry)
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
@@ -126,6 +131,10 @@ impl Queue {
         self.events.wake_waiters();
         Ok(answer)
     }
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn count_ahead(tx: &mut Transaction<'_, Sqlite>, priority: i64) -> Result<u64, QueueError> {

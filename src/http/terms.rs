@@ -1,0 +1,39 @@
+//! The headers of a submit or run that say on what terms, apart from the input.
+
+use super::error::ApiError;
+use crate::queue::Terms;
+use axum::http::HeaderMap;
+use std::time::Duration;
+
+/// Both mean the time until processing starts; the newer name is first.
+const TIMEOUTS: [&str; 2] = ["x-fal-request-start-timeout", "x-fal-request-timeout"];
+
+/// A time to start must be longer than this many seconds.
+const MIN_SECONDS: f64 = 0.1;
+
+const NO_RETRY: &str = "x-fal-no-retry";
+
+/// Reads the terms; what cannot be read is refused by the header's name.
+pub(super) fn read(headers: &HeaderMap) -> Result<Terms, ApiError> {
+    Ok(Terms { start_within: start_within(headers)?, no_retry: no_retry(headers) })
+}
+
+fn start_within(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+    let Some((name, value)) = TIMEOUTS.iter().find_map(|name| Some((name, headers.get(*name)?))) else {
+        return Ok(None);
+    };
+    let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
+    let time = seconds.filter(|seconds| *seconds > MIN_SECONDS).map(Duration::try_from_secs_f64);
+    match time {
+        Some(Ok(time)) => Ok(Some(time)),
+        None | Some(Err(_)) => {
+            let words = format!("{name}: expected a number of seconds greater than {MIN_SECONDS}");
+            Err(ApiError::BadRequest(words))
+        }
+    }
+}
+
+fn no_retry(headers: &HeaderMap) -> bool {
+    let word = headers.get(NO_RETRY).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    ["1", "true", "yes"].iter().any(|yes| word.trim().eq_ignore_ascii_case(yes))
+}
