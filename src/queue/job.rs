@@ -1,6 +1,6 @@
 //! The nouns of the queue: a request on its way in, in a worker's hands, and done.
 
-use super::QueueError;
+use super::{NewWebhook, QueueError};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::fmt;
@@ -121,6 +121,8 @@ pub struct NewRequest {
     pub body: Value,
     /// Refuse when at least this many requests wait already.
     pub max_waiting: Option<u64>,
+    /// Whom to tell when it is over.
+    pub webhook: Option<NewWebhook>,
 }
 
 /// One attempt of one request in a worker's hands. Every write with it is refused once another

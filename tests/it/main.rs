@@ -15,3 +15,4 @@ mod run;
 mod safety;
 mod stream;
 mod support;
+mod webhooks;

@@ -160,6 +160,7 @@ async fn after_a_restart_nobody_waits_on_the_line_any_more() {
         priority: Priority::Normal,
         body: Value::Null,
         max_waiting: None,
+        webhook: None,
     };
     let mut ids = Vec::new();
     for _ in 0..2 {

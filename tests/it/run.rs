@@ -77,6 +77,7 @@ async fn waiting(server: &Server) -> u64 {
         priority: latentd::queue::Priority::Low,
         body: Value::Null,
         max_waiting: Some(0),
+        webhook: None,
     };
     match server.queue.submit(&new).await.expect("a database") {
         latentd::queue::Submission::Full { waiting } => waiting,
