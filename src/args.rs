@@ -138,6 +138,10 @@ pub struct ServeArgs {
         value_name = "KEY"
     )]
     pub api_keys: Vec<String>,
+    /// Address, block (`10.0.0.0/8`) or host name of webhook receivers that are not on the public internet; may be
+    /// given several times. This machine is allowed when the server listens on a loopback address.
+    #[arg(long, env = "LATENTD_WEBHOOK_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
+    pub webhook_allow: Vec<String>,
     /// Waiting requests above which new ones are refused.
     #[arg(long, env = "LATENTD_MAX_QUEUE", default_value_t = 10_000, value_name = "N")]
     pub max_queue: u64,

@@ -5,6 +5,7 @@ pub(crate) mod safety;
 pub(crate) mod shortcuts;
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
+use crate::egress::Egress;
 use latentd_models as models;
 use sha2::{Digest, Sha256};
 use std::fmt;
@@ -97,6 +98,8 @@ pub struct ServeConfig {
     pub public_url: Option<Url>,
     /// Keys that open the API; empty: it is open.
     pub keys: Vec<KeyHash>,
+    /// Where webhooks may go.
+    pub egress: Egress,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
     /// Refuse invalid input at submit.
@@ -134,6 +137,7 @@ impl ServeConfig {
             public_url,
             workers,
             api_keys,
+            webhook_allow,
             max_queue,
             validate_on_submit,
             drain_timeout,
@@ -153,6 +157,7 @@ impl ServeConfig {
             store: StoreConfig::resolve(store)?,
             public_url: public_url.map(|text| parse_public_url(&text)).transpose()?,
             keys,
+            egress: egress(listen, &webhook_allow)?,
             max_queue,
             validate_on_submit,
             drain_timeout: Duration::from_secs(drain_timeout),
@@ -249,6 +254,15 @@ fn model_source(text: &str) -> Result<ModelSource, ConfigError> {
     refuse(format!(
         "--model {text}: this version runs `mini` (built in) or a directory in the diffusers layout, and there is no such directory"
     ))
+}
+
+/// Who can only be called from this machine may call this machine.
+fn egress(listen: SocketAddr, allowed: &[String]) -> Result<Egress, ConfigError> {
+    let mut egress = Egress::new(listen.ip().is_loopback());
+    for text in allowed.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        egress.allow(text).map_err(|why| ConfigError(format!("--webhook-allow {text}: {why}")))?;
+    }
+    Ok(egress)
 }
 
 fn sqlite_path(url: &str) -> Result<PathBuf, ConfigError> {

@@ -19,13 +19,17 @@ mod stream;
 mod submit;
 mod target;
 mod terms;
+mod webhook;
 mod wire;
 
 pub use listener::listen;
+pub use webhook::webhook_message;
 
 use crate::config::KeyHash;
+use crate::egress::Egress;
 use crate::queue::Queue;
 use crate::request::Limits;
+use crate::signing::SigningKey;
 use crate::storage::Storage;
 use axum::Router;
 use axum::body::Body;
@@ -60,6 +64,10 @@ pub struct Api {
     pub max_queue: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
+    /// Where webhooks may go.
+    pub egress: Egress,
+    /// Signs webhooks.
+    pub signing: Arc<SigningKey>,
     /// Turns true when the server stops: no new work is accepted then.
     pub closing: watch::Receiver<bool>,
 }
@@ -92,6 +100,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Result(id) => status::result(api, &call, *id).await,
         Target::Cancel(id) => status::cancel(api, *id).await,
         Target::File(key) => files::get(api, key, &parts.headers).await,
+        Target::SigningKeys => Ok(webhook::keys(api)),
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
         Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),

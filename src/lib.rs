@@ -6,6 +6,8 @@
 //! - [`http`]: fal's wire; the only place that knows its names;
 //! - [`queue`]: the durable table of requests; the only place that knows SQL;
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
+//! - [`webhooks`]: tells receivers that requests ended; [`egress`] says which addresses may be called,
+//!   [`signing`] keeps the key;
 //! - [`storage`]: where files live; [`request`]: what a valid request and its output are.
 //!
 //! Beside the server: `generate` paints without one, `bench` measures.
@@ -15,6 +17,7 @@ pub mod args;
 mod bench;
 pub mod config;
 pub mod data_dir;
+pub mod egress;
 pub mod engine;
 mod generate;
 pub mod http;
@@ -23,8 +26,10 @@ mod picture;
 pub mod queue;
 pub mod request;
 pub mod serve;
+pub mod signing;
 pub mod storage;
 mod supervisor;
+pub mod webhooks;
 pub mod worker;
 
 use args::{Cli, Command, ModelsCommand};

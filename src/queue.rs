@@ -5,7 +5,8 @@
 //!   [`Queue::logs`], [`Queue::live_workers`];
 //! - a worker: [`Queue::claim`], [`Queue::progress`], [`Queue::verdict`], [`Queue::finish`],
 //!   [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
-//! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`].
+//! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
+//! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`].
 //!
 //! The queue stores values that it does not interpret and knows neither HTTP nor the engine.
 //! All SQL of the program is below this module.
@@ -18,6 +19,7 @@ mod job;
 mod read;
 mod recover;
 mod submit;
+mod webhooks;
 mod workers;
 
 pub use claim::{Finish, StoredFile, Verdict};
@@ -29,6 +31,7 @@ pub use job::{
 };
 pub use recover::{Lost, Reclaimed};
 pub use submit::{CancelAnswer, Submission};
+pub use webhooks::{NewWebhook, Webhook};
 pub use workers::WorkerState;
 
 use jiff::Timestamp;

@@ -5,8 +5,10 @@ use crate::data_dir::{self, DataDirError};
 use crate::http::{self, Api};
 use crate::queue::{Lost, Queue, QueueError};
 use crate::request::Limits;
+use crate::signing::{SigningError, SigningKey};
 use crate::storage::{Storage, StorageError};
 use crate::supervisor::{self, Stage};
+use crate::webhooks::Deliverer;
 use latentd_models::ModelCard;
 use std::io::Write;
 use std::net::SocketAddr;
@@ -31,6 +33,9 @@ pub enum ServeError {
     /// The file storage.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The key that signs webhooks.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// The model's description.
     #[error(transparent)]
     Model(#[from] latentd_models::Error),
@@ -60,6 +65,8 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
             );
         }
     }
+    queue.release_webhooks().await?;
+    let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
     let listener =
         TcpListener::bind(config.listen).await.map_err(|error| ServeError::Listen(config.listen, error))?;
     let address = listener.local_addr()?;
@@ -73,6 +80,8 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         public_url: config.public_url.clone(),
         max_queue: config.max_queue,
         validate_on_submit: config.validate_on_submit,
+        egress: config.egress.clone(),
+        signing: signing.clone(),
         closing: is_closing,
     };
     let (stage, stages) = watch::channel(Stage::Run);
@@ -82,14 +91,21 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
 
     let program = std::env::current_exe()?;
     let (workers_gone, all_gone) = watch::channel(false);
-    let stop = async move { while_false(all_gone).await };
+    let (stop, no_more) = (while_false(all_gone.clone()), while_false(all_gone));
+    let deliverer = Deliverer::new(queue.clone(), config.egress.clone(), move |webhook, outcome| {
+        http::webhook_message(&signing, webhook, outcome)
+    });
+    let now = stages.clone();
+    let tell = async {
+        tokio::select! { () = deliverer.run(no_more) => {}, () = second_signal(now) => {} }
+    };
     let work = async {
         supervisor::supervise(&config, &program, &queue, stages.clone()).await;
         let mut stages = stages;
         let _ = stages.wait_for(|stage| *stage > Stage::Run).await;
         workers_gone.send_replace(true);
     };
-    tokio::join!(http::listen(listener, http::router(api), stop), work);
+    tokio::join!(http::listen(listener, http::router(api), stop), work, tell);
     queue.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -97,6 +113,11 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
 
 async fn while_false(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|flag| *flag).await;
+}
+
+/// Whoever asks twice does not wait for receivers: what is on its way is sent again by the next start.
+async fn second_signal(mut stages: watch::Receiver<Stage>) {
+    let _ = stages.wait_for(|stage| *stage >= Stage::Now).await;
 }
 
 /// What can be asked of a model.

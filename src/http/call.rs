@@ -49,6 +49,7 @@ impl Call {
         let (prefix, fal) = match url.host_str().unwrap_or_default() {
             "queue.fal.run" => ("/queue", true),
             "fal.run" => ("/run", true),
+            "rest.fal.ai" | "rest.alpha.fal.ai" if url.path() == "/.well-known/jwks.json" => ("", true),
             _ if is_ours(api, host, &url) => ("", false),
             other => {
                 return Err(ApiError::BadRequest(format!(
@@ -80,6 +81,16 @@ impl Links {
     /// The URL of a request; its other URLs lie below it.
     pub(super) fn request(&self, application: &str, id: RequestId) -> String {
         format!("{}{}/{application}/requests/{id}", self.origin, self.mount.prefix())
+    }
+
+    /// Links below an origin that was written down when a client submitted.
+    pub(super) fn below(origin: String) -> Self {
+        Self { origin, mount: Mount::Bare }
+    }
+
+    /// How the client reaches the server, without a trailing slash.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// The URL of a stored file.
@@ -122,5 +133,5 @@ fn is_ours(api: &Api, host: &str, url: &Url) -> bool {
 /// `true` for calls that need no key.
 pub(super) fn is_public(method: &Method, target: &Target) -> bool {
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    reads && matches!(target, Target::File(_) | Target::Live | Target::Ready)
+    reads && matches!(target, Target::File(_) | Target::SigningKeys | Target::Live | Target::Ready)
 }

@@ -163,10 +163,27 @@ pub(super) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, 
 /// What the result of a failed request is.
 pub(super) fn failure_response(failure: Failure) -> Response {
     let (class, _) = failure_words(failure.kind, &failure.message);
+    let kind = failure.kind;
+    let (status, body) = failure_answer(failure);
+    let mut response = (status, Json(body)).into_response();
+    let headers = response.headers_mut();
+    if kind != FailureKind::Invalid {
+        headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
+    }
+    if kind == FailureKind::StartTimeout {
+        // Clients send a 504 again unless this says that the time was theirs.
+        headers.insert(TIMEOUT_TYPE, HeaderValue::from_static("user"));
+    }
+    response
+}
+
+/// Status and body of a failed request's result.
+pub(super) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
+    let (class, _) = failure_words(failure.kind, &failure.message);
     let status = match failure.kind {
         FailureKind::Invalid => {
             let detail = failure.detail.unwrap_or_else(|| json!([Problem::of_request(&failure.message)]));
-            return (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": detail }))).into_response();
+            return (StatusCode::UNPROCESSABLE_ENTITY, json!({ "detail": detail }));
         }
         // nginx's "client closed request", which fal uses too.
         FailureKind::Cancelled | FailureKind::ClientGone => StatusCode::from_u16(499),
@@ -174,11 +191,5 @@ pub(super) fn failure_response(failure: Failure) -> Response {
         FailureKind::StartTimeout => Ok(StatusCode::GATEWAY_TIMEOUT),
     };
     let status = status.expect("499 is a status code");
-    let body = json!({ "detail": failure.message, "error_type": class });
-    let mut response = (status, [(ERROR_TYPE, class)], Json(body)).into_response();
-    if failure.kind == FailureKind::StartTimeout {
-        // Clients send a 504 again unless this says that the time was theirs.
-        response.headers_mut().insert(TIMEOUT_TYPE, HeaderValue::from_static("user"));
-    }
-    response
+    (status, json!({ "detail": failure.message, "error_type": class }))
 }

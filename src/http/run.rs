@@ -22,9 +22,9 @@ pub(super) async fn run(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let input = submit::accept(api, call, application, body).await?;
+    let input = submit::accept(api, application, body).await?;
     let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
-    let (id, _) = submit::enqueue(api, call, application, headers, &request, Origin::Direct).await?;
+    let (id, _) = submit::enqueue(api, call, application, headers, &request, Origin::Direct, None).await?;
     let mut line = Line { queue: api.queue.clone(), id, open: true };
     let outcome = wait(&api.queue, id).await?;
     line.open = false;

@@ -5,8 +5,8 @@ use super::error::ApiError;
 use super::problem::Problem;
 use super::target::Application;
 use super::wire::Submitted;
-use super::{Api, REQUEST_ID, body, id_header, input, terms};
-use crate::queue::{Failure, FailureKind, NewRequest, Origin, Priority, Submission};
+use super::{Api, REQUEST_ID, body, id_header, input, terms, webhook};
+use crate::queue::{Failure, FailureKind, NewRequest, NewWebhook, Origin, Priority, Submission};
 use crate::request::ImageRequest;
 use axum::Json;
 use axum::body::Body;
@@ -28,12 +28,16 @@ pub(super) async fn submit(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let input = accept(api, call, application, body).await?;
+    let input = accept(api, application, body).await?;
+    let webhook = webhook::asked(api, call)?;
     let (id, ahead) = match input::read(&input, &api.limits) {
-        Ok(request) => enqueue(api, call, application, headers, &request, Origin::Queued).await?,
+        Ok(request) => enqueue(api, call, application, headers, &request, Origin::Queued, webhook).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
         Err(problems) => {
-            let new = new_request(api, application, headers, Value::Null, Origin::Queued)?;
+            let new = NewRequest {
+                webhook,
+                ..new_request(api, application, headers, Value::Null, Origin::Queued)?
+            };
             (api.queue.submit_failed(&new, &refusal(&problems)).await?, 0)
         }
     };
@@ -42,21 +46,12 @@ pub(super) async fn submit(
 }
 
 /// What must hold before the input is looked at; returns the input.
-pub(super) async fn accept(
-    api: &Api,
-    call: &Call,
-    application: &Application,
-    body: Body,
-) -> Result<Value, ApiError> {
+pub(super) async fn accept(api: &Api, application: &Application, body: Body) -> Result<Value, ApiError> {
     if application.id != APPLICATION {
         return Err(ApiError::UnknownApplication(application.alias().to_owned()));
     }
     if !PATHS.contains(&application.path.as_str()) {
         return Err(ApiError::UnknownPath(format!("/{}", application.path)));
-    }
-    if call.parameter("fal_webhook").is_some_and(|url| !url.is_empty()) {
-        let words = "fal_webhook: webhooks are not supported yet; poll status_url or stream it instead";
-        return Err(ApiError::BadRequest(words.into()));
     }
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
@@ -72,9 +67,11 @@ pub(super) async fn enqueue(
     headers: &HeaderMap,
     request: &ImageRequest,
     origin: Origin,
+    webhook: Option<NewWebhook>,
 ) -> Result<(crate::queue::RequestId, u64), ApiError> {
     let asked: Option<u64> = call.parameter("fal_max_queue_length").and_then(|length| length.parse().ok());
     let mut new = new_request(api, application, headers, json!(request), origin)?;
+    new.webhook = webhook;
     // fal refuses when the queue is longer than asked for, so one more than that is too many.
     new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
     match api.queue.submit(&new).await? {
@@ -99,6 +96,7 @@ fn new_request(
         body,
         max_waiting: Some(api.max_queue),
         terms: terms::read(headers)?,
+        webhook: None,
     })
 }
 

@@ -37,6 +37,7 @@ pub(super) enum Target {
     Result(RequestId),
     Cancel(RequestId),
     File(FileKey),
+    SigningKeys,
     Live,
     Ready,
     Proxy,
@@ -57,6 +58,7 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     let own = match segments.as_slice() {
         ["health"] | ["health", "ready"] => Some(Target::Ready),
         ["health", "live"] => Some(Target::Live),
+        [".well-known", "jwks.json"] => Some(Target::SigningKeys),
         ["files", name] => Some(Target::File(FileKey::parse(name).ok_or_else(|| unknown(path))?)),
         ["api", "fal", "proxy"] => return Ok((Target::Proxy, Mount::Bare)),
         _ => None,

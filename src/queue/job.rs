@@ -1,6 +1,6 @@
 //! The nouns of the queue: a request on its way in, in a worker's hands, and done.
 
-use super::QueueError;
+use super::{NewWebhook, QueueError};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::fmt;
@@ -135,6 +135,8 @@ pub struct NewRequest {
     pub max_waiting: Option<u64>,
     /// What else the client asks.
     pub terms: Terms,
+    /// Whom to tell when it is over.
+    pub webhook: Option<NewWebhook>,
 }
 
 /// One attempt of one request in a worker's hands. Every write with it is refused once another

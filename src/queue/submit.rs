@@ -1,7 +1,7 @@
 //! Accepting and cancelling: the client's writes.
 
 use super::job::{FailureKind, NewRequest, RequestId};
-use super::{Failure, Queue, QueueError};
+use super::{Failure, Queue, QueueError, webhooks};
 use sqlx::{Row, Sqlite, Transaction};
 use std::time::Duration;
 
@@ -76,6 +76,7 @@ impl Queue {
             .bind(new.terms.no_retry)
             .execute(&mut *tx)
             .await?;
+        webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
         tx.commit().await?;
         self.events.wake_workers();
         Ok(Submission::Accepted { id, ahead })
@@ -87,6 +88,7 @@ impl Queue {
     /// When the database refuses; nothing was accepted then.
     pub async fn submit_failed(&self, new: &NewRequest, failure: &Failure) -> Result<RequestId, QueueError> {
         let id = RequestId::new();
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query(INSERT_FAILED)
             .bind(id.to_string())
             .bind(&new.endpoint)
@@ -97,8 +99,11 @@ impl Queue {
             .bind(failure.kind.word())
             .bind(&failure.message)
             .bind(failure.detail.as_ref().map(ToString::to_string))
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await?;
+        webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
+        tx.commit().await?;
+        self.events.wake_waiters();
         Ok(id)
     }
 

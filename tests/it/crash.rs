@@ -218,3 +218,38 @@ fn a_command_line_that_cannot_be_carried_out_says_why_and_exits_with_2() {
         assert!(error.contains(word) && error.lines().count() == 1, "{arguments:?} {error}");
     }
 }
+
+#[tokio::test]
+async fn a_webhook_on_its_way_is_sent_again_after_a_kill() {
+    let data = tempfile::tempdir().expect("a temporary directory");
+    let receiver = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", receiver.local_addr().expect("an address"));
+    let program = Program::start(data.path());
+    let (code, body) =
+        program.call("POST", &format!("/queue/{ENDPOINT}?fal_webhook={url}"), &json!({ "prompt": 1 }));
+    assert_eq!(code, 200, "{body}");
+    let first = message(&receiver).await;
+    drop(program); // kill -9, before the receiver has answered
+    let _program = Program::start(data.path());
+    let again = message(&receiver).await;
+    assert!(first.contains(body["request_id"].as_str().expect("an id")), "{first}");
+    assert_eq!(again, first);
+}
+
+/// The body of the next message, which is left unanswered.
+async fn message(receiver: &tokio::net::TcpListener) -> String {
+    use tokio::io::AsyncReadExt;
+    let read = async {
+        let (mut stream, _) = receiver.accept().await.expect("a connection");
+        let mut text = String::new();
+        while !text.ends_with("}]}}") {
+            let mut part = [0; 4096];
+            let size = stream.read(&mut part).await.expect("a message");
+            assert!(size > 0, "the message broke off: {text}");
+            text += std::str::from_utf8(&part[..size]).expect("text");
+        }
+        text.split_once("\r\n\r\n").expect("a head").1.to_owned()
+    };
+    // The deadline only ends a test that has failed.
+    tokio::time::timeout(std::time::Duration::from_secs(30), read).await.expect("a message in time")
+}

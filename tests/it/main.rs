@@ -16,3 +16,4 @@ mod safety;
 mod stream;
 mod support;
 mod terms;
+mod webhooks;

@@ -136,14 +136,3 @@ async fn what_is_not_there_is_said_in_fals_words() {
     let answer = server.get(&format!("/queue/{ENDPOINT}")).await;
     assert_eq!((answer.status, answer.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST"));
 }
-
-#[tokio::test]
-async fn a_webhook_is_refused_and_not_forgotten() {
-    let server = Server::start().await;
-    let path = format!("/queue/{ENDPOINT}?fal_webhook=https%3A%2F%2Fex.test%2Fhook");
-    let answer = post(&server, "me", &path, None).await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-    assert!(
-        answer.json()["detail"].as_str().is_some_and(|text| text.contains("webhooks are not supported yet"))
-    );
-}

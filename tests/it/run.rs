@@ -78,6 +78,7 @@ async fn waiting(server: &Server) -> u64 {
         body: Value::Null,
         max_waiting: Some(0),
         terms: latentd::queue::Terms::default(),
+        webhook: None,
     };
     match server.queue.submit(&new).await.expect("a database") {
         latentd::queue::Submission::Full { waiting } => waiting,

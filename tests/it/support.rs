@@ -6,10 +6,12 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::config::KeyHash;
+use latentd::egress::Egress;
 use latentd::engine::{Control, Engine, EngineError, Generated, Picture, Step, Timings};
 use latentd::http::{Api, router};
 use latentd::queue::Queue;
 use latentd::request::{ImageRequest, Limits};
+use latentd::signing::SigningKey;
 use latentd::storage::Storage;
 use latentd::worker::{EngineThread, Tick, Worker};
 use serde_json::{Value, json};
@@ -69,6 +71,8 @@ impl Server {
             public_url: None,
             max_queue: 100,
             validate_on_submit: false,
+            egress: Egress::default(),
+            signing: Arc::new(SigningKey::open(directory.path()).expect("a new key")),
             closing: is_closing,
         };
         change(&mut api);

@@ -1,0 +1,93 @@
+//! The server's Ed25519 key: made on the first start, kept in the data directory, signs webhooks.
+
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use std::fs::{File, OpenOptions};
+use std::io::{Error, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Name of the key's file in the data directory.
+const FILE: &str = "webhook-key.pk8";
+
+/// Why there is no key to sign with.
+#[derive(Debug, thiserror::Error)]
+#[error("webhook signing key {0}: {1}")]
+pub struct SigningError(String, Error);
+
+/// A private key; only signatures and the public half leave it.
+pub struct SigningKey(Ed25519KeyPair);
+
+impl SigningKey {
+    /// Reads the directory's key, or makes one that only its owner may read.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written, or holds no key.
+    pub fn open(directory: &Path) -> Result<Self, SigningError> {
+        let path = directory.join(FILE);
+        let key = match std::fs::read(&path) {
+            Ok(document) => read(&document),
+            Err(error) if error.kind() == ErrorKind::NotFound => make(directory, &path),
+            Err(error) => Err(error),
+        };
+        key.map(Self).map_err(|error| SigningError(path.display().to_string(), error))
+    }
+
+    /// The signature of a message, 64 bytes.
+    pub fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
+
+    /// The public half, 32 bytes.
+    pub fn public(&self) -> &[u8] {
+        self.0.public_key().as_ref()
+    }
+}
+
+fn read(document: &[u8]) -> Result<Ed25519KeyPair, Error> {
+    Ed25519KeyPair::from_pkcs8(document)
+        .map_err(|why| Error::other(format!("{why}: restore the file, or remove it to have a new key made")))
+}
+
+/// Durable before it is used: a receiver may keep the public half for a day.
+fn make(directory: &Path, path: &Path) -> Result<Ed25519KeyPair, Error> {
+    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+        .map_err(|_| Error::other("the system gave no random numbers"))?;
+    let unfinished = path.with_extension("new");
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(document.as_ref())?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    File::open(directory)?.sync_all()?;
+    read(document.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::signature::{ED25519, UnparsedPublicKey};
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_key_is_made_once_for_its_owner_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = SigningKey::open(directory.path()).expect("a new key");
+        let again = SigningKey::open(directory.path()).expect("the same key");
+        assert_eq!(first.public(), again.public());
+        let mode = std::fs::metadata(directory.path().join(FILE)).expect("the file").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let verifier = UnparsedPublicKey::new(&ED25519, first.public());
+        verifier.verify(b"text", &again.sign(b"text")).expect("a good signature");
+        assert!(verifier.verify(b"other", &again.sign(b"text")).is_err());
+    }
+
+    #[test]
+    fn a_broken_key_is_reported_and_kept() {
+        let directory = tempfile::tempdir().expect("a directory");
+        std::fs::write(directory.path().join(FILE), b"not a key").expect("written");
+        let error = SigningKey::open(directory.path()).err().expect("refused").to_string();
+        assert!(error.contains(FILE) && error.contains("remove it"), "{error}");
+        assert_eq!(std::fs::read(directory.path().join(FILE)).expect("still there"), b"not a key");
+    }
+}

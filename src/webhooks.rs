@@ -1,0 +1,134 @@
+//! Tells receivers that requests ended: takes what is due from the outbox, posts it, records what came of it.
+//!
+//! Delivery is at least once: a message may arrive twice when the server dies between the
+//! receiver's answer and the note of it; its request id tells.
+
+mod post;
+
+use crate::egress::Egress;
+use crate::queue::events::signal_or;
+use crate::queue::{Outcome, Queue, QueueError, Webhook};
+use bytes::Bytes;
+use hyper::Request;
+use post::Poster;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// Waits before the retries: ten, spread over two hours.
+const RETRIES: [Duration; 10] = [
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(60),
+    Duration::from_secs(2 * 60),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(15 * 60),
+    Duration::from_secs(20 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(37 * 60),
+];
+
+/// Messages on their way at once.
+const AT_ONCE: usize = 64;
+
+/// How long to trust that a change is signalled: workers of other processes cannot signal.
+const POLL: Duration = Duration::from_millis(500);
+
+/// Makes the message of a webhook from how its request ended.
+type Render = dyn Fn(&Webhook, Outcome) -> Result<Request<Bytes>, String> + Send + Sync;
+
+/// Empties the outbox.
+pub struct Deliverer(Arc<Parts>);
+
+/// What every delivery needs.
+struct Parts {
+    queue: Queue,
+    poster: Poster,
+    render: Box<Render>,
+}
+
+impl Deliverer {
+    /// A deliverer that calls only what `egress` permits, with messages made by `render`.
+    pub fn new(
+        queue: Queue,
+        egress: Egress,
+        render: impl Fn(&Webhook, Outcome) -> Result<Request<Bytes>, String> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Parts { queue, poster: Poster::new(egress), render: Box::new(render) }))
+    }
+
+    /// Delivers until `stop`, then lets what is on its way arrive; the rest waits for the next start.
+    pub async fn run(&self, stop: impl Future<Output = ()>) {
+        let mut moved = self.0.queue.events().moved();
+        let mut on_way = JoinSet::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            moved.mark_unchanged();
+            self.take(&mut on_way).await;
+            tokio::select! {
+                () = &mut stop => break,
+                Some(_) = on_way.join_next() => {} // there is room again
+                () = signal_or(&mut moved, POLL) => {}
+            }
+        }
+        on_way.join_all().await;
+    }
+
+    /// Sends off what is due, as far as there is room.
+    async fn take(&self, on_way: &mut JoinSet<()>) {
+        while on_way.try_join_next().is_some() {}
+        match self.0.queue.claim_webhooks(AT_ONCE - on_way.len()).await {
+            Ok(webhooks) => {
+                for webhook in webhooks {
+                    on_way.spawn(deliver(self.0.clone(), webhook));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "webhooks not looked for"),
+        }
+    }
+}
+
+/// One attempt, and the note of it. A note that cannot be made is an attempt that is made again.
+async fn deliver(parts: Arc<Parts>, webhook: Webhook) {
+    let (request, attempt) = (webhook.request, webhook.attempt);
+    let noted = match send(&parts, &webhook).await {
+        Ok(()) => {
+            tracing::debug!(%request, attempt, "webhook delivered");
+            parts.queue.webhook_delivered(&webhook).await
+        }
+        Err(why) => {
+            tracing::warn!(%request, attempt, why, "webhook not delivered");
+            parts.queue.webhook_failed(&webhook, wait_after(attempt), &why).await
+        }
+    };
+    if let Err(error) = noted {
+        tracing::warn!(%request, %error, "the delivery of a webhook was not noted");
+    }
+}
+
+async fn send(parts: &Parts, webhook: &Webhook) -> Result<(), String> {
+    let gone = |error: QueueError| format!("the result cannot be read: {error}");
+    let outcome = parts.queue.outcome(webhook.request).await.map_err(gone)?;
+    let outcome = outcome.ok_or("the request is not over")?;
+    parts.poster.post(&webhook.url, (parts.render)(webhook, outcome)?).await
+}
+
+/// How long to wait after a failed attempt; `None` after the last.
+fn wait_after(attempt: i64) -> Option<Duration> {
+    let index = usize::try_from(attempt).ok()?.checked_sub(1)?;
+    RETRIES.get(index).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_retries_fill_two_hours() {
+        let waits: Vec<_> = (1..=20).map_while(wait_after).collect();
+        assert_eq!(waits.len(), 10);
+        let all: Duration = waits.iter().sum();
+        assert!((110..=120).contains(&(all.as_secs() / 60)), "{all:?}");
+    }
+}
