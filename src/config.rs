@@ -99,6 +99,8 @@ pub struct ServeConfig {
     pub keys: Vec<KeyHash>,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
+    /// Bytes of the largest file that a client may send.
+    pub max_upload: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// What a running request gets at the end.
@@ -135,6 +137,7 @@ impl ServeConfig {
             workers,
             api_keys,
             max_queue,
+            max_upload,
             validate_on_submit,
             drain_timeout,
         } = args;
@@ -154,6 +157,7 @@ impl ServeConfig {
             public_url: public_url.map(|text| parse_public_url(&text)).transpose()?,
             keys,
             max_queue,
+            max_upload: max_upload.saturating_mul(1024 * 1024),
             validate_on_submit,
             drain_timeout: Duration::from_secs(drain_timeout),
         })

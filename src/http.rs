@@ -18,9 +18,11 @@ mod status;
 mod stream;
 mod submit;
 mod target;
+mod uploads;
 mod wire;
 
 pub use listener::listen;
+pub use uploads::sweep as sweep_uploads;
 
 use crate::config::KeyHash;
 use crate::queue::Queue;
@@ -57,6 +59,8 @@ pub struct Api {
     pub public_url: Option<Url>,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
+    /// Bytes of the largest file that a client may send.
+    pub max_upload: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// Turns true when the server stops: no new work is accepted then.
@@ -91,6 +95,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Result(id) => status::result(api, &call, *id).await,
         Target::Cancel(id) => status::cancel(api, *id).await,
         Target::File(key) => files::get(api, key, &parts.headers).await,
+        Target::Upload(upload) => uploads::serve(api, &call, upload, &parts.headers, body).await,
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
         Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),
@@ -103,8 +108,13 @@ fn id_header(id: impl std::fmt::Display) -> HeaderValue {
 
 /// Pages of any origin may call: keys travel in a header that pages must know, not in cookies.
 fn cors() -> CorsLayer {
-    let exposed =
-        ["x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "x-fal-billable-units"];
+    let exposed = [
+        "x-fal-request-id",
+        "x-fal-request-timeout-type",
+        "x-fal-error-type",
+        "x-fal-billable-units",
+        "etag",
+    ];
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT])

@@ -5,7 +5,8 @@
 //!   [`Queue::logs`], [`Queue::live_workers`];
 //! - a worker: [`Queue::claim`], [`Queue::progress`], [`Queue::verdict`], [`Queue::finish`],
 //!   [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
-//! - whoever watches workers die: [`Queue::reclaim`].
+//! - whoever watches workers die: [`Queue::reclaim`];
+//! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours.
 //!
 //! The queue stores values that it does not interpret and knows neither HTTP nor the engine.
 //! All SQL of the program is below this module.
@@ -17,6 +18,7 @@ mod job;
 mod read;
 mod recover;
 mod submit;
+mod uploads;
 mod workers;
 
 pub use claim::{Finish, StoredFile, Verdict};
@@ -28,6 +30,7 @@ pub use job::{
 };
 pub use recover::{Lost, Reclaimed};
 pub use submit::{CancelAnswer, Submission};
+pub use uploads::{NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
 pub use workers::WorkerState;
 
 use jiff::Timestamp;

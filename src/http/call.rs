@@ -46,10 +46,12 @@ impl Call {
     /// The header decides; it is read and never dialled.
     fn proxied(api: &Api, parts: &Parts, host: &str, origin: String) -> Result<Self, ApiError> {
         let url = target_url(&parts.headers)?;
-        let (prefix, fal) = match url.host_str().unwrap_or_default() {
-            "queue.fal.run" => ("/queue", true),
-            "fal.run" => ("/run", true),
-            _ if is_ours(api, host, &url) => ("", false),
+        let named = url.host_str().unwrap_or_default();
+        let (prefix, host, fal) = match named {
+            "queue.fal.run" => ("/queue", host, true),
+            "fal.run" => ("/run", host, true),
+            "rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" => ("", named, true),
+            _ if is_ours(api, host, &url) => ("", host, false),
             other => {
                 return Err(ApiError::BadRequest(format!(
                     "{TARGET_URL} names {other}, which is not served here"
@@ -80,6 +82,16 @@ impl Links {
     /// The URL of a request; its other URLs lie below it.
     pub(super) fn request(&self, application: &str, id: RequestId) -> String {
         format!("{}{}/{application}/requests/{id}", self.origin, self.mount.prefix())
+    }
+
+    /// Where the client reached the server: what a path is put after.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Where the bytes of a file are sent.
+    pub(super) fn upload(&self, ticket: uuid::Uuid) -> String {
+        format!("{}/storage/upload/{}", self.origin, ticket.simple())
     }
 
     /// The URL of a stored file.
@@ -121,6 +133,9 @@ fn is_ours(api: &Api, host: &str, url: &Url) -> bool {
 
 /// `true` for calls that need no key.
 pub(super) fn is_public(method: &Method, target: &Target) -> bool {
+    if let Target::Upload(upload) = target {
+        return upload.brings_its_own_right();
+    }
     let reads = matches!(*method, Method::GET | Method::HEAD);
     reads && matches!(target, Target::File(_) | Target::Live | Target::Ready)
 }

@@ -68,6 +68,7 @@ impl Server {
             keys: Vec::new(),
             public_url: None,
             max_queue: 100,
+            max_upload: 64 * 1024,
             validate_on_submit: false,
             closing: is_closing,
         };
