@@ -145,6 +145,9 @@ pub struct ServeArgs {
     /// Waiting requests above which new ones are refused.
     #[arg(long, env = "LATENTD_MAX_QUEUE", default_value_t = 10_000, value_name = "N")]
     pub max_queue: u64,
+    /// Largest file that a client may send, in MiB.
+    #[arg(long, env = "LATENTD_MAX_UPLOAD", default_value_t = 4096, value_name = "MIB")]
+    pub max_upload: u64,
     /// Refuse invalid input when it is submitted; fal accepts it and fails the request.
     #[arg(long, env = "LATENTD_VALIDATE_ON_SUBMIT", action = ArgAction::SetTrue)]
     pub validate_on_submit: bool,

@@ -102,6 +102,8 @@ pub struct ServeConfig {
     pub egress: Egress,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
+    /// Bytes of the largest file that a client may send.
+    pub max_upload: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// What a running request gets at the end.
@@ -139,6 +141,7 @@ impl ServeConfig {
             api_keys,
             webhook_allow,
             max_queue,
+            max_upload,
             validate_on_submit,
             drain_timeout,
         } = args;
@@ -159,6 +162,7 @@ impl ServeConfig {
             keys,
             egress: egress(listen, &webhook_allow)?,
             max_queue,
+            max_upload: max_upload.saturating_mul(1024 * 1024),
             validate_on_submit,
             drain_timeout: Duration::from_secs(drain_timeout),
         })

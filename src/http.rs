@@ -19,10 +19,12 @@ mod stream;
 mod submit;
 mod target;
 mod terms;
+mod uploads;
 mod webhook;
 mod wire;
 
 pub use listener::listen;
+pub use uploads::sweep as sweep_uploads;
 pub use webhook::webhook_message;
 
 use crate::config::KeyHash;
@@ -62,6 +64,8 @@ pub struct Api {
     pub public_url: Option<Url>,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
+    /// Bytes of the largest file that a client may send.
+    pub max_upload: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// Where webhooks may go.
@@ -101,6 +105,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Cancel(id) => status::cancel(api, *id).await,
         Target::File(key) => files::get(api, key, &parts.headers).await,
         Target::SigningKeys => Ok(webhook::keys(api)),
+        Target::Upload(upload) => uploads::serve(api, &call, upload, &parts.headers, body).await,
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
         Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),
@@ -113,8 +118,13 @@ fn id_header(id: impl std::fmt::Display) -> HeaderValue {
 
 /// Pages of any origin may call: keys travel in a header that pages must know, not in cookies.
 fn cors() -> CorsLayer {
-    let exposed =
-        ["x-fal-request-id", "x-fal-request-timeout-type", "x-fal-error-type", "x-fal-billable-units"];
+    let exposed = [
+        "x-fal-request-id",
+        "x-fal-request-timeout-type",
+        "x-fal-error-type",
+        "x-fal-billable-units",
+        "etag",
+    ];
     CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT])

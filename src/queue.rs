@@ -6,7 +6,8 @@
 //! - a worker: [`Queue::claim`], [`Queue::progress`], [`Queue::verdict`], [`Queue::finish`],
 //!   [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
 //! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
-//! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`].
+//! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
+//! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours.
 //!
 //! The queue stores values that it does not interpret and knows neither HTTP nor the engine.
 //! All SQL of the program is below this module.
@@ -19,6 +20,7 @@ mod job;
 mod read;
 mod recover;
 mod submit;
+mod uploads;
 mod webhooks;
 mod workers;
 
@@ -31,6 +33,7 @@ pub use job::{
 };
 pub use recover::{Lost, Reclaimed};
 pub use submit::{CancelAnswer, Submission};
+pub use uploads::{NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
 pub use webhooks::{NewWebhook, Webhook};
 pub use workers::WorkerState;
 

@@ -72,13 +72,15 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
 
     let (closing, is_closing) = watch::channel(false);
+    let storage = Storage::local(&config.store.files)?;
     let api = Api {
         queue: queue.clone(),
-        storage: Storage::local(&config.store.files)?,
+        storage: storage.clone(),
         limits: limits(&card),
         keys: config.keys.clone(),
         public_url: config.public_url.clone(),
         max_queue: config.max_queue,
+        max_upload: config.max_upload,
         validate_on_submit: config.validate_on_submit,
         egress: config.egress.clone(),
         signing: signing.clone(),
@@ -87,6 +89,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let (stage, stages) = watch::channel(Stage::Run);
     tokio::spawn(hear_signals(stage, closing)?);
     tokio::spawn(sweep(queue.clone()));
+    tokio::spawn(http::sweep_uploads(queue.clone(), storage));
     greet(&config, &card, address);
 
     let program = std::env::current_exe()?;

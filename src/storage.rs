@@ -1,6 +1,12 @@
 //! Where finished files live: bytes in, key out. Knows keys, never URLs.
 
+mod writer;
+
+pub use writer::Writer;
+
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
@@ -20,12 +26,12 @@ pub enum StorageError {
     Directory(#[from] std::io::Error),
 }
 
-/// The name of a stored file: 32 hex digits and an extension. Cannot name anything else.
+/// The name of a file: 32 hex digits and an extension. Cannot name anything else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileKey(String);
 
 impl FileKey {
-    /// A fresh name nobody can guess.
+    /// A fresh name nobody can guess. The extension is 1 to 8 small letters and digits.
     pub fn fresh(extension: &str) -> Self {
         Self(format!("{}.{extension}", Uuid::new_v4().simple()))
     }
@@ -34,7 +40,8 @@ impl FileKey {
     pub fn parse(text: &str) -> Option<Self> {
         let (stem, extension) = text.split_once('.')?;
         let hex = stem.len() == 32 && stem.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        (hex && content_type(extension).is_some()).then(|| Self(text.to_owned()))
+        let plain = extension.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase());
+        (hex && plain && (1..=8).contains(&extension.len())).then(|| Self(text.to_owned()))
     }
 
     /// The name.
@@ -42,18 +49,13 @@ impl FileKey {
         &self.0
     }
 
-    /// MIME type by extension.
-    pub fn content_type(&self) -> &'static str {
-        let extension = self.0.rsplit('.').next().unwrap_or_default();
-        content_type(extension).unwrap_or("application/octet-stream")
-    }
-}
-
-fn content_type(extension: &str) -> Option<&'static str> {
-    match extension {
-        "jpeg" | "jpg" => Some("image/jpeg"),
-        "png" => Some("image/png"),
-        _ => None,
+    /// MIME type of a painted picture, by extension; `None` for other files.
+    pub fn picture_type(&self) -> Option<&'static str> {
+        match self.0.rsplit('.').next().unwrap_or_default() {
+            "jpeg" | "jpg" => Some("image/jpeg"),
+            "png" => Some("image/png"),
+            _ => None,
+        }
     }
 }
 
@@ -80,11 +82,13 @@ impl Span {
     }
 }
 
+/// The bytes of a file, as they are read.
+pub type ByteStream = BoxStream<'static, Result<Bytes, StorageError>>;
+
 /// A stored file, or a part of it.
-#[derive(Debug)]
 pub struct Fetched {
     /// The bytes and where they lie; `None` when the file has no such part.
-    pub part: Option<(Bytes, Range<u64>)>,
+    pub part: Option<(ByteStream, Range<u64>)>,
     /// Size of the whole file.
     pub size: u64,
 }
@@ -115,6 +119,14 @@ impl Storage {
         Ok(())
     }
 
+    /// Begins a file that comes in pieces. There is no such file until it is finished.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn create(&self, key: &FileKey) -> Result<Writer, StorageError> {
+        Ok(Writer::new(self.store.put_multipart(&path_of(key)).await?))
+    }
+
     /// Reads a file or a part of it; `None` when there is no such file.
     ///
     /// # Errors
@@ -128,8 +140,12 @@ impl Storage {
         let Some(range) = span.map_or(Some(0..size), |span| span.of(size)) else {
             return Ok(Some(Fetched { part: None, size }));
         };
+        if range.is_empty() {
+            return Ok(Some(Fetched { part: Some((futures_util::stream::empty().boxed(), range)), size }));
+        }
         let options = GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
-        let bytes = self.store.get_opts(&path, options).await?.bytes().await?;
+        let stream = self.store.get_opts(&path, options).await?.into_stream();
+        let bytes = stream.map(|piece| piece.map_err(StorageError::from)).boxed();
         Ok(Some(Fetched { part: Some((bytes, range)), size }))
     }
 
@@ -157,10 +173,13 @@ mod tests {
     fn only_own_names_parse() {
         let key = FileKey::fresh("png");
         assert_eq!(FileKey::parse(key.as_str()), Some(key));
-        for name in
-            ["", ".png", "../etc/passwd", "..%2f.png", "a.png", "0123456789abcdef0123456789abcdef.html"]
-        {
+        let stem = "0123456789abcdef0123456789abcdef";
+        assert!(FileKey::parse(&format!("{stem}.txt")).is_some_and(|key| key.picture_type().is_none()));
+        for name in ["", ".png", "../etc/passwd", "..%2f.png", "a.png", stem] {
             assert_eq!(FileKey::parse(name), None, "{name}");
+        }
+        for end in [".", ".PNG", ".p/g", ".tar.gz", "#1", ".png#1", ".123456789"] {
+            assert_eq!(FileKey::parse(&format!("{stem}{end}")), None, "{end}");
         }
     }
 
@@ -181,11 +200,14 @@ mod tests {
         for (span, expected) in cases {
             let file = storage.get(&key, span).await?.expect("stored");
             assert_eq!(file.size, 10);
-            assert_eq!(
-                file.part.as_ref().map(|(bytes, range)| (&bytes[..], range.clone())),
-                expected,
-                "{span:?}"
-            );
+            let part = match file.part {
+                Some((bytes, range)) => {
+                    Some((bytes.map(|piece| piece.expect("a piece").to_vec()).concat().await, range))
+                }
+                None => None,
+            };
+            let expected = expected.map(|(bytes, range)| (bytes.to_vec(), range));
+            assert_eq!(part, expected, "{span:?}");
         }
         storage.delete(&key).await?;
         storage.delete(&key).await?;

@@ -46,11 +46,12 @@ impl Call {
     /// The header decides; it is read and never dialled.
     fn proxied(api: &Api, parts: &Parts, host: &str, origin: String) -> Result<Self, ApiError> {
         let url = target_url(&parts.headers)?;
-        let (prefix, fal) = match url.host_str().unwrap_or_default() {
-            "queue.fal.run" => ("/queue", true),
-            "fal.run" => ("/run", true),
-            "rest.fal.ai" | "rest.alpha.fal.ai" if url.path() == "/.well-known/jwks.json" => ("", true),
-            _ if is_ours(api, host, &url) => ("", false),
+        let named = url.host_str().unwrap_or_default();
+        let (prefix, host, fal) = match named {
+            "queue.fal.run" => ("/queue", host, true),
+            "fal.run" => ("/run", host, true),
+            "rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" => ("", named, true),
+            _ if is_ours(api, host, &url) => ("", host, false),
             other => {
                 return Err(ApiError::BadRequest(format!(
                     "{TARGET_URL} names {other}, which is not served here"
@@ -88,9 +89,14 @@ impl Links {
         Self { origin, mount: Mount::Bare }
     }
 
-    /// How the client reaches the server, without a trailing slash.
+    /// Where the client reached the server, without a trailing slash: what a path is put after.
     pub(super) fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Where the bytes of a file are sent.
+    pub(super) fn upload(&self, ticket: uuid::Uuid) -> String {
+        format!("{}/storage/upload/{}", self.origin, ticket.simple())
     }
 
     /// The URL of a stored file.
@@ -132,6 +138,9 @@ fn is_ours(api: &Api, host: &str, url: &Url) -> bool {
 
 /// `true` for calls that need no key.
 pub(super) fn is_public(method: &Method, target: &Target) -> bool {
+    if let Target::Upload(upload) = target {
+        return upload.brings_its_own_right();
+    }
     let reads = matches!(*method, Method::GET | Method::HEAD);
     reads && matches!(target, Target::File(_) | Target::SigningKeys | Target::Live | Target::Ready)
 }

@@ -36,6 +36,8 @@ pub(super) enum ApiError {
     BadRequest(String),
     Invalid(Vec<Problem>),
     BodyTooLarge(usize),
+    UploadTooLarge(u64),
+    Gone(&'static str),
     BodyTooSlow,
     Closing,
     QueueFull(u64),
@@ -96,6 +98,11 @@ impl ApiError {
             Self::BodyTooLarge(max) => {
                 plain(S::PAYLOAD_TOO_LARGE, "bad_request", format!("the body is larger than {max} bytes"))
             }
+            Self::UploadTooLarge(max) => {
+                let detail = format!("the file is larger than {max} bytes, the most this server takes");
+                plain(S::PAYLOAD_TOO_LARGE, "bad_request", detail)
+            }
+            Self::Gone(detail) => plain(S::GONE, "bad_request", (*detail).into()),
             Self::BodyTooSlow => {
                 plain(S::REQUEST_TIMEOUT, "bad_request", "the body did not arrive in time".into())
             }
@@ -143,6 +150,8 @@ impl ApiError {
             | Self::BadRequest(_)
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)
+            | Self::UploadTooLarge(_)
+            | Self::Gone(_)
             | Self::BodyTooSlow
             | Self::Internal(_) => {}
         }

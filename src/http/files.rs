@@ -1,42 +1,110 @@
-//! `GET /files/{name}`: finished pictures, public to whoever knows the name.
+//! `GET /files/{name}`: finished pictures and clients' files, public to whoever knows the name.
 
 use super::Api;
 use super::error::ApiError;
+use crate::queue::Uploaded;
 use crate::storage::{FileKey, Span};
+use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::fmt::Write;
 
-/// A file never changes under its name; fal's own value.
-const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=5184000, immutable");
+/// A file never changes under its name; fal's own value, in seconds.
+const MAX_AGE: u64 = 5_184_000;
 
 /// Nothing inside a file may run, should a browser ever take it for a page.
 const POLICY: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
 
+/// Where a file lies and how it is shown.
+struct Shown {
+    object: FileKey,
+    content_type: HeaderValue,
+    max_age: u64,
+    disposition: Option<HeaderValue>,
+}
+
 /// Serves a file or one range of it.
 pub(super) async fn get(api: &Api, key: &FileKey, headers: &HeaderMap) -> Result<Response, ApiError> {
-    let span = headers.get(header::RANGE).and_then(|value| value.to_str().ok()).and_then(span);
-    let file = match api.storage.get(key, span).await? {
-        Some(file) => file,
-        None => return Err(ApiError::UnknownPath(format!("/files/{}", key.as_str()))),
+    let missing = || ApiError::UnknownPath(format!("/files/{}", key.as_str()));
+    let shown = match api.queue.uploaded(key.as_str()).await? {
+        Some(file) => Shown::of_upload(&file).ok_or_else(missing)?,
+        None => Shown::of_picture(key).ok_or_else(missing)?,
     };
+    // The name tells a file apart for ever, so it is the tag too.
+    let etag = HeaderValue::try_from(format!("\"{}\"", key.as_str())).expect("a key is a header value");
+    let has_it = |name| headers.get(name).is_some_and(|sent| sent == etag);
+    if has_it(header::IF_NONE_MATCH) {
+        let mut response = StatusCode::NOT_MODIFIED.into_response();
+        shown.describe(response.headers_mut(), etag);
+        return Ok(response);
+    }
+    let same = !headers.contains_key(header::IF_RANGE) || has_it(header::IF_RANGE);
+    let span =
+        headers.get(header::RANGE).filter(|_| same).and_then(|value| value.to_str().ok()).and_then(span);
+    let file = api.storage.get(&shown.object, span).await?.ok_or_else(missing)?;
     let Some((bytes, range)) = file.part else { return Err(ApiError::NoSuchRange(file.size)) };
     let status = if span.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
-    let mut response = (status, bytes).into_response();
+    let mut response = (status, Body::from_stream(bytes)).into_response();
     let out = response.headers_mut();
-    out.insert(header::CONTENT_TYPE, HeaderValue::from_static(key.content_type()));
-    out.insert(header::CACHE_CONTROL, CACHE);
-    out.insert(header::CONTENT_SECURITY_POLICY, POLICY);
-    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    out.insert(
-        HeaderName::from_static("cross-origin-resource-policy"),
-        HeaderValue::from_static("cross-origin"),
-    );
+    shown.describe(out, etag);
+    out.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     out.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if span.is_some() {
         let range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), file.size);
         out.insert(header::CONTENT_RANGE, HeaderValue::try_from(range).expect("digits are a header value"));
     }
     Ok(response)
+}
+
+impl Shown {
+    fn of_picture(key: &FileKey) -> Option<Self> {
+        let content_type = HeaderValue::from_static(key.picture_type()?);
+        Some(Self { object: key.clone(), content_type, max_age: MAX_AGE, disposition: None })
+    }
+
+    fn of_upload(file: &Uploaded) -> Option<Self> {
+        let max_age = file.remaining.map_or(MAX_AGE, |left| left.as_secs().min(MAX_AGE));
+        Some(Self {
+            object: FileKey::parse(&file.object)?,
+            content_type: HeaderValue::try_from(&file.content_type).ok()?,
+            max_age,
+            disposition: Some(disposition(&file.content_type, file.file_name.as_deref())),
+        })
+    }
+
+    fn describe(&self, out: &mut HeaderMap, etag: HeaderValue) {
+        let cache = HeaderValue::try_from(format!("public, max-age={}, immutable", self.max_age));
+        out.insert(header::CACHE_CONTROL, cache.expect("digits are a header value"));
+        out.insert(header::ETAG, etag);
+        out.insert(header::CONTENT_TYPE, self.content_type.clone());
+        out.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+        out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        out.insert(
+            HeaderName::from_static("cross-origin-resource-policy"),
+            HeaderValue::from_static("cross-origin"),
+        );
+        if let Some(disposition) = &self.disposition {
+            out.insert(header::CONTENT_DISPOSITION, disposition.clone());
+        }
+    }
+}
+
+/// Pictures, sound, film and plain text are shown; whatever a browser could take for a page is saved.
+fn disposition(content_type: &str, file_name: Option<&str>) -> HeaderValue {
+    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let media = ["image/", "audio/", "video/"].iter().any(|start| kind.starts_with(start));
+    let is_shown = (media && !kind.contains("svg")) || kind == "text/plain";
+    let mut text = String::from(if is_shown { "inline" } else { "attachment" });
+    if let Some(name) = file_name {
+        text.push_str("; filename*=UTF-8''");
+        for byte in name.bytes() {
+            match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                true => text.push(char::from(byte)),
+                false => write!(text, "%{byte:02X}").expect("a string takes everything"),
+            }
+        }
+    }
+    HeaderValue::try_from(text).expect("letters, digits and percent signs are a header value")
 }
 
 /// Reads one range; anything else is ignored, as the standard allows.
@@ -63,6 +131,14 @@ mod tests {
         assert_eq!(span("bytes=-5"), Some(Span::Last(5)));
         for ignored in ["bytes=", "bytes=9-1", "bytes=1-2,4-5", "items=1-2", "bytes=a-b", "bytes=-"] {
             assert_eq!(span(ignored), None, "{ignored}");
+        }
+    }
+
+    #[test]
+    fn what_could_run_is_saved_and_not_shown() {
+        assert_eq!(disposition("image/png", Some("a b\".png")), "inline; filename*=UTF-8''a%20b%22.png");
+        for kind in ["text/html", "image/svg+xml", "application/xml", "IMAGE/SVG+XML; a=b"] {
+            assert_eq!(disposition(kind, None), "attachment", "{kind}");
         }
     }
 }

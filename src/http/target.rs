@@ -5,6 +5,7 @@
 //! path with `requests/{id}` is about that request, whatever stands before it.
 
 use super::error::ApiError;
+use super::uploads::UploadCall;
 use crate::queue::RequestId;
 use crate::storage::FileKey;
 use axum::http::Method;
@@ -38,6 +39,7 @@ pub(super) enum Target {
     Cancel(RequestId),
     File(FileKey),
     SigningKeys,
+    Upload(UploadCall),
     Live,
     Ready,
     Proxy,
@@ -55,6 +57,13 @@ pub(super) struct Application {
 /// Finds the target. Repeated and trailing slashes do not count.
 pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target, Mount), ApiError> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    if !host.starts_with("queue.")
+        && let Some((upload, takes)) = UploadCall::of(&segments)
+    {
+        let words = if takes == Method::PUT { "PUT" } else { "POST" };
+        allow(method, &[takes], words)?;
+        return Ok((Target::Upload(upload), Mount::Bare));
+    }
     let own = match segments.as_slice() {
         ["health"] | ["health", "ready"] => Some(Target::Ready),
         ["health", "live"] => Some(Target::Live),
@@ -66,6 +75,9 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     if let Some(target) = own {
         allow(method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
         return Ok((target, Mount::Bare));
+    }
+    if is_file_host(host) {
+        return Err(unknown(path));
     }
     let (mount, rest) = match segments.split_first() {
         Some((&"queue", rest)) => (Mount::Queue, rest),
@@ -81,6 +93,11 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     allow(method, &[Method::POST], "POST")?;
     let queued = mount == Mount::Queue || (mount == Mount::Bare && host.starts_with("queue."));
     Ok((if queued { Target::Submit(application) } else { Target::Run(application) }, mount))
+}
+
+/// fal's hosts that know no models: there, a path that is nobody's must not become a model's name.
+fn is_file_host(host: &str) -> bool {
+    matches!(host, "rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" | "fal.media")
 }
 
 fn about_request(method: &Method, id: &str, tail: &[&str], path: &str) -> Result<Target, ApiError> {

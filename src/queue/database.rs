@@ -10,8 +10,12 @@ use std::time::Duration;
 pub const MIN_SQLITE: &str = "3.51.3";
 
 /// Each script takes the schema from its index to the next version. Never edit one that was released.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema.sql"), include_str!("schema/terms.sql"), include_str!("schema/webhooks.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema.sql"),
+    include_str!("schema/terms.sql"),
+    include_str!("schema/webhooks.sql"),
+    include_str!("schema/uploads.sql"),
+];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.
 pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), QueueError> {

@@ -99,6 +99,6 @@ pub(super) fn json(text: &str) -> Result<Value, QueueError> {
     serde_json::from_str(text).map_err(|error| QueueError::Corrupt(format!("text that is not JSON: {error}")))
 }
 
-fn timestamp(us: i64) -> Result<Timestamp, QueueError> {
+pub(super) fn timestamp(us: i64) -> Result<Timestamp, QueueError> {
     Timestamp::from_microsecond(us).map_err(|error| QueueError::Corrupt(format!("the time {us}: {error}")))
 }

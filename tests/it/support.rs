@@ -70,6 +70,7 @@ impl Server {
             keys: Vec::new(),
             public_url: None,
             max_queue: 100,
+            max_upload: 64 * 1024,
             validate_on_submit: false,
             egress: Egress::default(),
             signing: Arc::new(SigningKey::open(directory.path()).expect("a new key")),

@@ -1,0 +1,216 @@
+//! Files that clients send. The REST host hands out a URL to write to, the CDN host takes the
+//! bytes at once; here both end in the same place.
+//!
+//! A ticket in a URL is the right to write one file, once: whoever holds it needs no key.
+
+mod lifecycle;
+mod name;
+mod parts;
+mod receive;
+mod sweep;
+
+pub use sweep::sweep;
+
+use super::call::{Call, Links};
+use super::error::ApiError;
+use super::{Api, auth, body};
+use crate::queue::{NewUpload, TICKET_LIFE};
+use crate::storage::FileKey;
+use axum::Json;
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use uuid::Uuid;
+
+/// What a client calls its file, on the CDN host.
+const FILE_NAME: &str = "x-fal-file-name";
+
+/// Calls that write files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum UploadCall {
+    /// A token for the CDN host.
+    Token,
+    /// A URL to write a file to, at once or in parts.
+    Initiate,
+    /// A file's bytes, to such a URL.
+    Put(Uuid),
+    /// A file's bytes, to the CDN host.
+    Send,
+    /// The CDN host's beginning of a file in parts.
+    Begin,
+    /// One part.
+    Part(Uuid, u32),
+    /// The end of a file in parts.
+    Complete(Uuid),
+}
+
+impl UploadCall {
+    /// Finds the call that a path stands for, with the method it takes.
+    pub(super) fn of(segments: &[&str]) -> Option<(Self, Method)> {
+        let (call, method) = match segments {
+            ["storage", "auth", "token"] => (Self::Token, Method::POST),
+            ["storage", "upload", "initiate" | "initiate-multipart"] => (Self::Initiate, Method::POST),
+            ["storage", "upload", ticket] => (Self::Put(ticket.parse().ok()?), Method::PUT),
+            ["files", "upload"] => (Self::Send, Method::POST),
+            ["files", "upload", "multipart"] => (Self::Begin, Method::POST),
+            ["storage", "upload", ticket, "complete"] | ["files", _, "multipart", ticket, "complete"] => {
+                (Self::Complete(ticket.parse().ok()?), Method::POST)
+            }
+            ["storage", "upload", ticket, number] | ["files", _, "multipart", ticket, number] => {
+                (Self::Part(ticket.parse().ok()?, number.parse().ok()?), Method::PUT)
+            }
+            _ => return None,
+        };
+        Some((call, method))
+    }
+
+    /// `true` for calls that a ticket or a token opens instead of a key.
+    pub(super) fn brings_its_own_right(&self) -> bool {
+        !matches!(self, Self::Token | Self::Initiate)
+    }
+}
+
+/// Serves a call.
+pub(super) async fn serve(
+    api: &Api,
+    call: &Call,
+    upload: &UploadCall,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    match upload {
+        UploadCall::Token => token(api, &call.links).await,
+        UploadCall::Initiate => initiate(api, &call.links, headers, body).await,
+        UploadCall::Put(ticket) => put(api, *ticket, headers, body).await,
+        UploadCall::Send => send(api, &call.links, headers, body).await,
+        UploadCall::Begin => begin(api, &call.links, headers).await,
+        UploadCall::Part(ticket, number) => parts::put(api, *ticket, *number, headers, body).await,
+        UploadCall::Complete(ticket) => parts::complete(api, *ticket, body).await,
+    }
+}
+
+/// A token opens the CDN host only, and not for long: programs may hand it on where no key must go.
+async fn token(api: &Api, links: &Links) -> Result<Response, ApiError> {
+    let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let end = api.queue.add_upload_token(&digest(&token), TICKET_LIFE).await?;
+    // The offset is spelled out: older Pythons do not read `Z`.
+    let end = end.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
+    let base_url = links.origin();
+    let answer = json!({ "token": token, "token_type": "Bearer", "base_url": base_url, "expires_at": end });
+    Ok(Json(answer).into_response())
+}
+
+/// Passes with a key of the API, or with a token.
+async fn check_token(api: &Api, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Err(refused) = auth::check(&api.keys, headers) else { return Ok(()) };
+    let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let token = sent.split_once(' ').map_or("", |(_, token)| token.trim());
+    if api.queue.knows_upload_token(&digest(token)).await? { Ok(()) } else { Err(refused) }
+}
+
+fn digest(token: &str) -> String {
+    Sha256::digest(token.as_bytes()).iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").expect("a string takes everything");
+        hex
+    })
+}
+
+/// Answers with a URL to write to and the URL that the file will have.
+async fn initiate(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let wish = body::json(body).await?;
+    let text = |field: &str| match &wish[field] {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone())),
+        other => Err(ApiError::BadRequest(format!("{field} must be a string, not {other}"))),
+    };
+    let new = open(api, headers, text("content_type")?.as_deref(), text("file_name")?.as_deref()).await?;
+    let answer = json!({ "upload_url": links.upload(new.ticket), "file_url": links.file(&new.key) });
+    Ok(Json(answer).into_response())
+}
+
+/// Takes the bytes of a file to whose URL they were sent.
+async fn put(api: &Api, ticket: Uuid, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+    writable(api, ticket).await?;
+    receive_whole(api, ticket, headers, body).await?;
+    Ok(Json(json!({})).into_response())
+}
+
+/// Takes the bytes of a file on the CDN host.
+async fn send(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+    check_token(api, headers).await?;
+    let new = open_described(api, headers).await?;
+    if let Err(error) = receive_whole(api, new.ticket, headers, body).await {
+        api.queue.forget_upload(new.ticket).await?;
+        return Err(error);
+    }
+    Ok(Json(json!({ "access_url": links.file(&new.key) })).into_response())
+}
+
+async fn begin(api: &Api, links: &Links, headers: &HeaderMap) -> Result<Response, ApiError> {
+    check_token(api, headers).await?;
+    let new = open_described(api, headers).await?;
+    let answer = json!({ "access_url": links.file(&new.key), "uploadId": new.ticket.simple().to_string() });
+    Ok(Json(answer).into_response())
+}
+
+/// On the CDN host headers describe the file.
+async fn open_described(api: &Api, headers: &HeaderMap) -> Result<NewUpload, ApiError> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let file_name = headers.get(FILE_NAME).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    open(api, headers, content_type, file_name.as_deref()).await
+}
+
+async fn open(
+    api: &Api,
+    headers: &HeaderMap,
+    content_type: Option<&str>,
+    file_name: Option<&str>,
+) -> Result<NewUpload, ApiError> {
+    let file_name = file_name.and_then(name::clean);
+    let content_type = name::content_type(content_type);
+    let extension = name::extension(file_name.as_deref(), &content_type);
+    let new = NewUpload {
+        ticket: Uuid::new_v4(),
+        key: FileKey::fresh(&extension).as_str().to_owned(),
+        content_type,
+        file_name,
+        lifetime: lifecycle::lifetime(headers)?,
+    };
+    api.queue.open_upload(&new).await?;
+    Ok(new)
+}
+
+/// The bytes are durable before the row says that they are there.
+async fn receive_whole(api: &Api, ticket: Uuid, headers: &HeaderMap, body: Body) -> Result<(), ApiError> {
+    let object = receive::object();
+    receive::receive(api, &object, headers, body, api.max_upload).await?;
+    close(api, ticket, &object).await
+}
+
+/// Names the object of a whole file, unless somebody else was first.
+async fn close(api: &Api, ticket: Uuid, object: &FileKey) -> Result<(), ApiError> {
+    if api.queue.close_upload(ticket, object.as_str()).await? {
+        return Ok(());
+    }
+    api.storage.delete(object).await?;
+    Err(used())
+}
+
+/// Passes while a ticket can be used.
+async fn writable(api: &Api, ticket: Uuid) -> Result<(), ApiError> {
+    match api.queue.ticket(ticket).await? {
+        None => Err(ApiError::UnknownPath("of this upload".into())),
+        Some(known) if known.is_whole => Err(used()),
+        Some(known) if !known.is_writable => {
+            Err(ApiError::Gone("the upload URL has expired: ask for another"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn used() -> ApiError {
+    ApiError::Gone("the upload URL was used already: ask for another")
+}

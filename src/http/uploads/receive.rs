@@ -1,0 +1,83 @@
+//! Writes a body to the store as it arrives.
+
+use crate::http::Api;
+use crate::http::error::ApiError;
+use crate::storage::FileKey;
+use axum::body::Body;
+use axum::http::{HeaderMap, header};
+use http_body_util::BodyExt;
+use std::time::Duration;
+
+/// A sender may be silent this long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is too much is read on for this long and thrown away: a client that is still sending
+/// would see a broken connection and not the answer.
+const MAX_DISCARDED: u64 = 128 * 1024 * 1024;
+
+/// A fresh name in the store. Objects of clients' files are never served by their own name.
+pub(super) fn object() -> FileKey {
+    FileKey::fresh("bin")
+}
+
+/// Stores a body under a name: durable when this returns its size. On any failure, and when the
+/// client goes away, there is no such object.
+pub(super) async fn receive(
+    api: &Api,
+    object: &FileKey,
+    headers: &HeaderMap,
+    body: Body,
+    max: u64,
+) -> Result<u64, ApiError> {
+    if announced(headers).is_some_and(|size| size > max) {
+        return Err(too_large(api, body).await);
+    }
+    let mut body = body;
+    let mut writer = api.storage.create(object).await?;
+    while let Some(bytes) = next(&mut body).await? {
+        if writer.size() + bytes.len() as u64 > max {
+            drop(writer);
+            return Err(too_large(api, body).await);
+        }
+        writer.write(bytes).await?;
+    }
+    let size = writer.size();
+    if announced(headers).is_some_and(|announced| announced != size) {
+        return Err(cut_short());
+    }
+    writer.finish().await?;
+    Ok(size)
+}
+
+async fn next(body: &mut Body) -> Result<Option<bytes::Bytes>, ApiError> {
+    loop {
+        let frame = tokio::time::timeout(PATIENCE, body.frame()).await.map_err(|_| ApiError::BodyTooSlow)?;
+        match frame {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(cut_short()),
+            // Trailers say nothing about the bytes.
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(bytes) => return Ok(Some(bytes)),
+                Err(_) => continue,
+            },
+        }
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn cut_short() -> ApiError {
+    ApiError::BadRequest("the body ended before its time: send the file again".into())
+}
+
+async fn too_large(api: &Api, mut body: Body) -> ApiError {
+    let mut discarded = 0;
+    while discarded < MAX_DISCARDED
+        && let Ok(Some(bytes)) = next(&mut body).await
+    {
+        discarded += bytes.len() as u64;
+    }
+    ApiError::UploadTooLarge(api.max_upload)
+}

@@ -1,0 +1,272 @@
+//! Files that clients send: tickets to write them, their parts, what became of them.
+
+use super::read::timestamp;
+use super::{Queue, QueueError};
+use jiff::Timestamp;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A ticket can be used this long, counted from the last part that came with it.
+pub const TICKET_LIFE: Duration = Duration::from_secs(3600);
+
+/// A file that is still not whole this long after its ticket ran out is given up.
+const ABANDONED: Duration = Duration::from_secs(86_400);
+
+const OPEN: &str = "INSERT INTO uploads (ticket, key, content_type, file_name, lifetime, writable_until)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+const TICKET: &str = "SELECT key, object IS NOT NULL AS whole, writable_until > ?2 AS writable
+    FROM uploads WHERE ticket = ?1";
+
+const CLOSE: &str = "UPDATE uploads SET object = ?2, expires_at = ?3 + lifetime
+    WHERE ticket = ?1 AND object IS NULL";
+
+const RENEW: &str = "UPDATE uploads SET writable_until = ?2 WHERE ticket = ?1 AND object IS NULL";
+
+const PUT_PART: &str = "INSERT INTO upload_parts (ticket, number, object, bytes) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (ticket, number) DO UPDATE SET object = excluded.object, bytes = excluded.bytes";
+
+const PARTS: &str = "SELECT number, object, bytes FROM upload_parts WHERE ticket = ?1 ORDER BY number";
+
+const FILE: &str = "SELECT object, content_type, file_name, expires_at FROM uploads
+    WHERE key = ?1 AND object IS NOT NULL AND (expires_at IS NULL OR expires_at > ?2)";
+
+const ENDED: &str = "SELECT ticket, object FROM uploads
+    WHERE expires_at <= ?1 OR (object IS NULL AND writable_until <= ?2) LIMIT 100";
+
+const NEEDLESS_PARTS: &str = "SELECT part.object FROM upload_parts AS part JOIN uploads USING (ticket)
+    WHERE uploads.object IS NOT NULL OR uploads.writable_until <= ?1 LIMIT 100";
+
+/// What is known of a file before its bytes.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// Lets its holder write the file.
+    pub ticket: Uuid,
+    /// Public name.
+    pub key: String,
+    /// MIME type.
+    pub content_type: String,
+    /// What the client calls it.
+    pub file_name: Option<String>,
+    /// How long it is kept once it is whole; `None`: for good.
+    pub lifetime: Option<Duration>,
+}
+
+/// What a ticket stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// Public name of the file.
+    pub key: String,
+    /// The file is whole: the ticket is used up.
+    pub is_whole: bool,
+    /// It has not run out.
+    pub is_writable: bool,
+}
+
+/// A part of a file that is not whole yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// From 1.
+    pub number: u32,
+    /// Name in the store.
+    pub object: String,
+    /// Size.
+    pub bytes: u64,
+}
+
+/// A whole file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Name in the store.
+    pub object: String,
+    /// MIME type.
+    pub content_type: String,
+    /// What the client called it.
+    pub file_name: Option<String>,
+    /// How long it is still there; `None`: for good.
+    pub remaining: Option<Duration>,
+}
+
+impl Queue {
+    /// Records a file to come.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn open_upload(&self, new: &NewUpload) -> Result<(), QueueError> {
+        sqlx::query(OPEN)
+            .bind(new.ticket.to_string())
+            .bind(&new.key)
+            .bind(&new.content_type)
+            .bind(&new.file_name)
+            .bind(new.lifetime.map(micros))
+            .bind(self.now_us() + micros(TICKET_LIFE))
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// What a ticket stands for; `None` when there is no such ticket.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn ticket(&self, ticket: Uuid) -> Result<Option<Ticket>, QueueError> {
+        let query = sqlx::query(TICKET).bind(ticket.to_string()).bind(self.now_us());
+        let Some(row) = query.fetch_optional(&self.reader).await? else { return Ok(None) };
+        Ok(Some(Ticket {
+            key: row.try_get("key")?,
+            is_whole: row.try_get("whole")?,
+            is_writable: row.try_get("writable")?,
+        }))
+    }
+
+    /// The file is whole and lies in `object`. `false`: somebody else was first, or it was given up.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn close_upload(&self, ticket: Uuid, object: &str) -> Result<bool, QueueError> {
+        let query = sqlx::query(CLOSE).bind(ticket.to_string()).bind(object).bind(self.now_us());
+        Ok(query.execute(&self.writer).await?.rows_affected() == 1)
+    }
+
+    /// Records a part in the place of an earlier one, which then is in no row: returns its object.
+    /// `Err` inside: the file is whole or was given up.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn put_part(
+        &self,
+        ticket: Uuid,
+        part: &Part,
+    ) -> Result<Result<Option<String>, ()>, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let ticket = ticket.to_string();
+        let renew = sqlx::query(RENEW).bind(&ticket).bind(self.now_us() + micros(TICKET_LIFE));
+        if renew.execute(&mut *tx).await?.rows_affected() == 0 {
+            return Ok(Err(()));
+        }
+        let earlier = sqlx::query("SELECT object FROM upload_parts WHERE ticket = ?1 AND number = ?2");
+        let earlier = earlier.bind(&ticket).bind(part.number).fetch_optional(&mut *tx).await?;
+        sqlx::query(PUT_PART)
+            .bind(&ticket)
+            .bind(part.number)
+            .bind(&part.object)
+            .bind(i64::try_from(part.bytes).unwrap_or(i64::MAX))
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(Ok(earlier.map(|row| row.try_get(0)).transpose()?))
+    }
+
+    /// The parts of a file, by number.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn parts(&self, ticket: Uuid) -> Result<Vec<Part>, QueueError> {
+        let rows = sqlx::query(PARTS).bind(ticket.to_string()).fetch_all(&self.reader).await?;
+        rows.iter().map(part_of).collect()
+    }
+
+    /// A whole file that is not past its time.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn uploaded(&self, key: &str) -> Result<Option<Uploaded>, QueueError> {
+        let now = self.now_us();
+        let row = sqlx::query(FILE).bind(key).bind(now).fetch_optional(&self.reader).await?;
+        let Some(row) = row else { return Ok(None) };
+        let expires_at: Option<i64> = row.try_get("expires_at")?;
+        Ok(Some(Uploaded {
+            object: row.try_get("object")?,
+            content_type: row.try_get("content_type")?,
+            file_name: row.try_get("file_name")?,
+            remaining: expires_at.map(|end| Duration::from_micros(end.saturating_sub(now).unsigned_abs())),
+        }))
+    }
+
+    /// Some files that are past their time or given up: ticket, and object if they were whole.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn ended_uploads(&self) -> Result<Vec<(Uuid, Option<String>)>, QueueError> {
+        let now = self.now_us();
+        let rows = sqlx::query(ENDED).bind(now).bind(now - micros(ABANDONED)).fetch_all(&self.reader).await?;
+        let ended = rows.iter().map(|row| {
+            let ticket: &str = row.try_get("ticket")?;
+            let ticket = ticket.parse().map_err(|_| QueueError::Corrupt(format!("the ticket {ticket:?}")))?;
+            Ok((ticket, row.try_get("object")?))
+        });
+        ended.collect()
+    }
+
+    /// Objects of some parts whose file is whole or given up.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn needless_parts(&self) -> Result<Vec<String>, QueueError> {
+        let query = sqlx::query(NEEDLESS_PARTS).bind(self.now_us() - micros(ABANDONED));
+        let rows = query.fetch_all(&self.reader).await?;
+        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    }
+
+    /// Forgets a file: its object is gone.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn forget_upload(&self, ticket: Uuid) -> Result<(), QueueError> {
+        let query = sqlx::query("DELETE FROM uploads WHERE ticket = ?1").bind(ticket.to_string());
+        query.execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Forgets a part: its object is gone.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn forget_part(&self, object: &str) -> Result<(), QueueError> {
+        let query = sqlx::query("DELETE FROM upload_parts WHERE object = ?1").bind(object);
+        query.execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Lets a token, known by its digest, send files for `life`; returns when that ends. Tokens
+    /// that have ended go.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn add_upload_token(&self, sha256: &str, life: Duration) -> Result<Timestamp, QueueError> {
+        let now = self.now_us();
+        let end = now + micros(life);
+        sqlx::query("DELETE FROM upload_tokens WHERE expires_at <= ?1")
+            .bind(now)
+            .execute(&self.writer)
+            .await?;
+        let query = sqlx::query("INSERT INTO upload_tokens (sha256, expires_at) VALUES (?1, ?2)");
+        query.bind(sha256).bind(end).execute(&self.writer).await?;
+        timestamp(end)
+    }
+
+    /// May a token, known by its digest, send files?
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn knows_upload_token(&self, sha256: &str) -> Result<bool, QueueError> {
+        let query = sqlx::query("SELECT 1 FROM upload_tokens WHERE sha256 = ?1 AND expires_at > ?2");
+        let row = query.bind(sha256).bind(self.now_us()).fetch_optional(&self.reader).await?;
+        Ok(row.is_some())
+    }
+}
+
+fn part_of(row: &SqliteRow) -> Result<Part, QueueError> {
+    Ok(Part {
+        number: row.try_get("number")?,
+        object: row.try_get("object")?,
+        bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
+    })
+}
+
+/// A time so long that it does not fit is for good.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
+}

@@ -1,0 +1,57 @@
+//! A file that comes in pieces: written as they come, there when it is whole.
+
+use super::StorageError;
+use bytes::Bytes;
+use object_store::{MultipartUpload, PutPayload};
+
+/// What is gathered before it is written, so that memory does not grow with the file.
+const CHUNK: usize = 1024 * 1024;
+
+/// Writes one file. Dropped before the end, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Writer {
+    upload: Box<dyn MultipartUpload>,
+    gathered: Vec<Bytes>,
+    waiting: usize,
+    size: u64,
+}
+
+impl Writer {
+    pub(super) fn new(upload: Box<dyn MultipartUpload>) -> Self {
+        Self { upload, gathered: Vec::new(), waiting: 0, size: 0 }
+    }
+
+    /// Bytes so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Adds bytes to the end.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<(), StorageError> {
+        self.size += bytes.len() as u64;
+        self.waiting += bytes.len();
+        self.gathered.push(bytes);
+        if self.waiting >= CHUNK { self.flush().await } else { Ok(()) }
+    }
+
+    async fn flush(&mut self) -> Result<(), StorageError> {
+        self.waiting = 0;
+        let payload = PutPayload::from_iter(std::mem::take(&mut self.gathered));
+        Ok(self.upload.put_part(payload).await?)
+    }
+
+    /// Ends the file: durable when this returns.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub async fn finish(mut self) -> Result<(), StorageError> {
+        if self.waiting > 0 {
+            self.flush().await?;
+        }
+        self.upload.complete().await?;
+        Ok(())
+    }
+}
