@@ -16,4 +16,5 @@ mod safety;
 mod stream;
 mod support;
 mod terms;
+mod uploads;
 mod webhooks;

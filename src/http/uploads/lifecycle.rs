@@ -16,7 +16,7 @@ pub(super) fn lifetime(headers: &HeaderMap) -> Result<Option<Duration>, ApiError
     let wrong = |words: &str| ApiError::BadRequest(format!("the {name} header: {words}"));
     let wish: Value = serde_json::from_slice(value.as_bytes())
         .map_err(|_| wrong(r#"must be JSON such as {"expiration_duration_seconds": 3600}"#))?;
-    check_acl(&wish["initial_acl"]).map_err(|words| wrong(words))?;
+    check_acl(&wish["initial_acl"]).map_err(&wrong)?;
     match &wish["expiration_duration_seconds"] {
         Value::Null => Ok(None),
         seconds => match seconds.as_u64() {

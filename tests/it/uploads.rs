@@ -1,0 +1,112 @@
+//! Files that clients send: who may, for how long, and what an upload that breaks off leaves.
+
+use crate::support::{Server, eventually};
+use axum::body::{Body, Bytes};
+use axum::http::{Method, Request, StatusCode};
+use futures_util::stream;
+use serde_json::{Value, json};
+
+fn request(method: Method, url: &str, headers: &[(&str, &str)], body: Body) -> Request<Body> {
+    let path = url.strip_prefix("http://test:1").unwrap_or(url);
+    let request = Request::builder().method(method).uri(path).header("host", "test:1");
+    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    request.body(body).expect("a request")
+}
+
+async fn initiate(server: &Server, headers: &[(&str, &str)]) -> (String, String) {
+    let body = Body::from(json!({ "content_type": "text/html", "file_name": "a.html" }).to_string());
+    let path = "/storage/upload/initiate?storage_type=fal-cdn-v3";
+    let answer = server.send(request(Method::POST, path, headers, body)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let url = |name: &str| answer.json()[name].as_str().expect("a URL").to_owned();
+    (url("upload_url"), url("file_url"))
+}
+
+#[tokio::test]
+async fn a_key_opens_the_door_and_the_url_is_the_right_to_write() {
+    let server = Server::with_key("id:secret").await;
+    for path in
+        ["/storage/upload/initiate", "/storage/auth/token", "/files/upload", "/files/upload/multipart"]
+    {
+        let answer = server.call(Method::POST, path, &json!({})).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    let (upload, file) = initiate(&server, &[("authorization", "Key id:secret")]).await;
+    let put = server.send(request(Method::PUT, &upload, &[], Body::from("<b>x</b>"))).await;
+    assert_eq!(put.status, StatusCode::OK, "{put:?}");
+    let got = server.send(request(Method::GET, &file, &[], Body::empty())).await;
+    assert_eq!((got.header("content-type"), &got.bytes[..]), ("text/html", &b"<b>x</b>"[..]));
+    assert!(got.header("content-security-policy").contains("sandbox"), "{got:?}");
+}
+
+#[tokio::test]
+async fn a_token_opens_the_file_host_alone() {
+    let server = Server::with_key("id:secret").await;
+    let key = [("authorization", "Key id:secret")];
+    let answer = server.send(request(Method::POST, "/storage/auth/token", &key, Body::from("{}"))).await;
+    let token = format!("Bearer {}", answer.json()["token"].as_str().expect("a token"));
+    let headers = [("authorization", token.as_str()), ("content-type", "text/plain")];
+    let sent = server.send(request(Method::POST, "/files/upload", &headers, Body::from("x"))).await;
+    assert_eq!(sent.status, StatusCode::OK, "{sent:?}");
+    let other = request(Method::POST, "/storage/upload/initiate", &headers, Body::from("{}"));
+    assert_eq!(server.send(other).await.status, StatusCode::UNAUTHORIZED);
+    server.clock.advance(30 * 24 * 3600);
+    let late = server.send(request(Method::POST, "/files/upload", &headers, Body::from("x"))).await;
+    assert_eq!(late.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_file_is_gone_when_its_time_is_over() {
+    let server = Server::start().await;
+    let lifecycle = [("x-fal-object-lifecycle", r#"{"expiration_duration_seconds": 60}"#)];
+    let (upload, file) = initiate(&server, &lifecycle).await;
+    let put = server.send(request(Method::PUT, &upload, &[], Body::from("x"))).await;
+    assert_eq!(put.status, StatusCode::OK, "{put:?}");
+    let get = async || server.send(request(Method::GET, &file, &[], Body::empty())).await.status;
+    assert_eq!(get().await, StatusCode::OK);
+    server.clock.advance(61);
+    assert!(matches!(get().await, StatusCode::NOT_FOUND | StatusCode::GONE));
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_leaves_nothing_and_can_be_tried_again() {
+    let server = Server::start().await;
+    let (upload, file) = initiate(&server, &[]).await;
+    let pieces: [Result<Bytes, std::io::Error>; 2] =
+        [Ok(Bytes::from_static(b"half")), Err(std::io::Error::other("the line is cut"))];
+    let cut = request(Method::PUT, &upload, &[], Body::from_stream(stream::iter(pieces)));
+    assert!(server.send(cut).await.status.is_client_error());
+    // The store clears up on a thread of its own.
+    eventually(async || server.files().is_empty().then_some(())).await;
+    let get = async || server.send(request(Method::GET, &file, &[], Body::empty())).await;
+    assert_eq!(get().await.status, StatusCode::NOT_FOUND);
+    let again = server.send(request(Method::PUT, &upload, &[], Body::from("whole"))).await;
+    assert_eq!(again.status, StatusCode::OK, "{again:?}");
+    assert_eq!(&get().await.bytes[..], b"whole");
+}
+
+#[tokio::test]
+async fn parts_must_all_be_there() {
+    let server = Server::start().await;
+    let begun = server.send(request(Method::POST, "/files/upload/multipart", &[], Body::empty())).await;
+    let (file, id) = (begun.json()["access_url"].clone(), begun.json()["uploadId"].clone());
+    let base = format!("{}/multipart/{}", file.as_str().expect("a URL"), id.as_str().expect("an id"));
+    let mut parts = Vec::new();
+    for number in [2, 1] {
+        let put = request(Method::PUT, &format!("{base}/{number}"), &[], Body::from(number.to_string()));
+        let put = server.send(put).await;
+        assert_eq!(put.status, StatusCode::OK, "{put:?}");
+        parts.push(json!({ "partNumber": number, "etag": put.header("etag") }));
+    }
+    let complete = async |parts: &[Value]| {
+        let body = Body::from(json!({ "parts": parts }).to_string());
+        server.send(request(Method::POST, &format!("{base}/complete"), &[], body)).await
+    };
+    let missing = json!({ "partNumber": 3, "etag": "\"x\"" });
+    let refused = complete(&[parts[0].clone(), parts[1].clone(), missing]).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{refused:?}");
+    let done = complete(&parts).await;
+    assert!(done.status.is_success(), "{done:?}");
+    let got = server.send(request(Method::GET, file.as_str().expect("a URL"), &[], Body::empty())).await;
+    assert_eq!(&got.bytes[..], b"12");
+}
