@@ -14,6 +14,7 @@ mod input;
 mod listener;
 mod problem;
 mod run;
+mod run_stream;
 mod status;
 mod stream;
 mod submit;
@@ -99,6 +100,9 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
     match &call.target {
         Target::Submit(application) => submit::submit(api, &call, application, &parts.headers, body).await,
         Target::Run(application) => run::run(api, &call, application, &parts.headers, body).await,
+        Target::RunStream(application) => {
+            run_stream::run(api, &call, application, &parts.headers, body).await
+        }
         Target::Status(id) => status::status(api, &call, *id).await,
         Target::StatusStream(id) => stream::status(api, call.clone(), *id).await,
         Target::Result(id) => status::result(api, &call, *id).await,

@@ -25,9 +25,9 @@ pub(super) async fn run(
     let input = submit::accept(api, application, body).await?;
     let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
     let (id, _) = submit::enqueue(api, call, application, headers, &request, Origin::Direct, None).await?;
-    let mut line = Line { queue: api.queue.clone(), id, open: true };
+    let line = Line::open(api.queue.clone(), id);
     let outcome = wait(&api.queue, id).await?;
-    line.open = false;
+    line.close();
     let mut response = status::outcome_response(call, outcome)?;
     response.headers_mut().insert(REQUEST_ID, id_header(id));
     Ok(response)
@@ -46,10 +46,21 @@ async fn wait(queue: &Queue, id: RequestId) -> Result<Outcome, ApiError> {
 }
 
 /// Cancels the request when it is dropped open: the server drops a call whose client hung up.
-struct Line {
+pub(super) struct Line {
     queue: Queue,
     id: RequestId,
     open: bool,
+}
+
+impl Line {
+    pub(super) fn open(queue: Queue, id: RequestId) -> Self {
+        Self { queue, id, open: true }
+    }
+
+    /// The request is over.
+    pub(super) fn close(mut self) {
+        self.open = false;
+    }
 }
 
 impl Drop for Line {

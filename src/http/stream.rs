@@ -3,12 +3,12 @@
 //! Lines end in LF throughout, whatever `Accept` says; each event carries only new log lines,
 //! because clients append them.
 
-use super::call::Call;
+use super::call::{Call, Links};
 use super::error::ApiError;
 use super::wire::StatusBody;
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::events::signal_or;
-use crate::queue::{QueueError, RequestId};
+use crate::queue::{Outcome, QueueError, RequestId};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// A comment is sent after this long without an event.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// How long to trust that a change is signalled.
 const POLL: Duration = Duration::from_millis(500);
@@ -27,15 +27,8 @@ pub(super) async fn status(api: &Arc<Api>, call: Call, id: RequestId) -> Result<
     if api.queue.status(id).await?.is_none() {
         return Err(ApiError::UnknownRequest);
     }
-    let watcher = Watcher {
-        moved: api.queue.events().moved(),
-        with_logs: call.switch("logs"),
-        api: api.clone(),
-        call,
-        id,
-        last_line: 0,
-        shown: None,
-    };
+    let with_logs = call.switch("logs");
+    let watcher = Watcher::new(api.clone(), call, id, with_logs);
     let events = stream::unfold(Some(watcher), |watcher| async move {
         let mut watcher = watcher?;
         match watcher.next().await {
@@ -54,7 +47,7 @@ pub(super) async fn status(api: &Arc<Api>, call: Call, id: RequestId) -> Result<
 }
 
 /// Knows what a stream has shown so far.
-struct Watcher {
+pub(super) struct Watcher {
     api: Arc<Api>,
     call: Call,
     id: RequestId,
@@ -65,8 +58,22 @@ struct Watcher {
 }
 
 impl Watcher {
+    pub(super) fn new(api: Arc<Api>, call: Call, id: RequestId, with_logs: bool) -> Self {
+        Self { moved: api.queue.events().moved(), with_logs, api, call, id, last_line: 0, shown: None }
+    }
+
+    /// How the client names files.
+    pub(super) fn links(&self) -> &Links {
+        &self.call.links
+    }
+
+    /// How the request ended, once a status was final.
+    pub(super) async fn outcome(&self) -> Result<Outcome, QueueError> {
+        self.api.queue.outcome(self.id).await?.ok_or_else(vanished)
+    }
+
     /// Waits until there is something new.
-    async fn next(&mut self) -> Result<StatusBody, QueueError> {
+    pub(super) async fn next(&mut self) -> Result<StatusBody, QueueError> {
         loop {
             self.moved.mark_unchanged();
             if let Some(body) = self.look().await? {
@@ -79,7 +86,7 @@ impl Watcher {
     async fn look(&mut self) -> Result<Option<StatusBody>, QueueError> {
         let queue = &self.api.queue;
         let Some(status) = queue.status(self.id).await? else {
-            return Err(QueueError::Corrupt("a request that vanished while it was watched".into()));
+            return Err(vanished());
         };
         let lines = if self.with_logs { queue.logs(self.id, self.last_line).await? } else { Vec::new() };
         let body = StatusBody::new(&self.call.links, &status, &lines);
@@ -91,4 +98,8 @@ impl Watcher {
         self.shown = Some(bare);
         Ok(Some(body))
     }
+}
+
+fn vanished() -> QueueError {
+    QueueError::Corrupt("a request that vanished while it was watched".into())
 }

@@ -33,6 +33,7 @@ impl Mount {
 pub(super) enum Target {
     Submit(Application),
     Run(Application),
+    RunStream(Application),
     Status(RequestId),
     StatusStream(RequestId),
     Result(RequestId),
@@ -92,7 +93,12 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     let application = Application::of(rest).ok_or_else(|| unknown(path))?;
     allow(method, &[Method::POST], "POST")?;
     let queued = mount == Mount::Queue || (mount == Mount::Bare && host.starts_with("queue."));
-    Ok((if queued { Target::Submit(application) } else { Target::Run(application) }, mount))
+    let target = match application.streamed() {
+        _ if queued => Target::Submit(application),
+        Some(streamed) => Target::RunStream(streamed),
+        None => Target::Run(application),
+    };
+    Ok((target, mount))
 }
 
 /// fal's hosts that know no models: there, a path that is nobody's must not become a model's name.
@@ -117,6 +123,13 @@ impl Application {
     fn of(segments: &[&str]) -> Option<Self> {
         let named = segments.len().min(2);
         (named > 0).then(|| Self { id: segments[..named].join("/"), path: segments[named..].join("/") })
+    }
+
+    /// What is to be streamed, if the path ends in `stream`.
+    fn streamed(&self) -> Option<Self> {
+        let path = self.path.strip_suffix("stream")?;
+        let above = path.strip_suffix('/').or_else(|| path.is_empty().then_some(path))?;
+        Some(Self { id: self.id.clone(), path: above.to_owned() })
     }
 
     /// The name without its namespace.
@@ -153,6 +166,10 @@ mod tests {
             ("queue.localhost", "/run/a/b", Target::Run(app("")), Mount::Run),
             ("localhost", "/run//a/b/", Target::Run(app("")), Mount::Run),
             ("localhost", "/a/b", Target::Run(app("")), Mount::Bare),
+            ("localhost", "/run/a/b/stream", Target::RunStream(app("")), Mount::Run),
+            ("localhost", "/a/b/turbo/stream/", Target::RunStream(app("turbo")), Mount::Bare),
+            ("localhost", "/a/b/downstream", Target::Run(app("downstream")), Mount::Bare),
+            ("localhost", "/queue/a/b/stream", Target::Submit(app("stream")), Mount::Queue),
         ];
         for (host, path, target, mount) in cases {
             assert_eq!(of(Method::POST, host, path).ok(), Some((target, mount)), "{host} {path}");

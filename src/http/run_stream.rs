@@ -1,0 +1,95 @@
+//! `POST fal.run/{application}/stream`: server-sent events of one request's way, the result last.
+//!
+//! Clients take the last event for the result. A request that fails has its error as an event, and
+//! then the connection breaks: that is how clients learn that the last event is no result.
+
+use super::call::{Call, Links};
+use super::error::{ApiError, failure_answer};
+use super::run::Line;
+use super::stream::{KEEP_ALIVE, Watcher};
+use super::target::Application;
+use super::wire::OutputBody;
+use super::{Api, REQUEST_ID, id_header, input, submit};
+use crate::queue::{Origin, Outcome, QueueError};
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Runs a request as [`super::run`] does, and tells how it goes.
+pub(super) async fn run(
+    api: &Arc<Api>,
+    call: &Call,
+    application: &Application,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let input = submit::accept(api, application, body).await?;
+    let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
+    let (id, _) = submit::enqueue(api, call, application, headers, &request, Origin::Direct, None).await?;
+    let line = Line::open(api.queue.clone(), id);
+    let watcher = Watcher::new(api.clone(), call.clone(), id, true);
+    let events = stream::unfold(Next::Status(watcher, line), Next::take);
+    let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    Ok(([(REQUEST_ID, id_header(id))], sse).into_response())
+}
+
+/// What the stream says next.
+enum Next {
+    Status(Watcher, Line),
+    Outcome(Watcher, Line),
+    Break,
+    End,
+}
+
+impl Next {
+    async fn take(self) -> Option<(std::io::Result<Event>, Self)> {
+        match self {
+            Self::Status(mut watcher, line) => match watcher.next().await {
+                Ok(body) if body.is_final() => Some((event(&body), Self::Outcome(watcher, line))),
+                Ok(body) => Some((event(&body), Self::Status(watcher, line))),
+                Err(error) => broken(&error),
+            },
+            Self::Outcome(watcher, line) => match watcher.outcome().await {
+                Ok(outcome) => {
+                    line.close();
+                    let (body, next) = last(watcher.links(), outcome);
+                    Some((event(&body), next))
+                }
+                Err(error) => broken(&error),
+            },
+            Self::Break => {
+                // While the stream is silent the server writes out what it said, here the error.
+                tokio::task::yield_now().await;
+                Some((Err(std::io::Error::other("the request failed")), Self::End))
+            }
+            Self::End => None,
+        }
+    }
+}
+
+fn broken(error: &QueueError) -> Option<(std::io::Result<Event>, Next)> {
+    tracing::error!(%error, "a stream ends early");
+    Some((event(&json!({ "detail": "internal error: see the server's log" })), Next::Break))
+}
+
+/// The last event, and whether it is the result.
+fn last(links: &Links, outcome: Outcome) -> (Value, Next) {
+    match outcome {
+        Outcome::Output(value) => match serde_json::from_value(value) {
+            Ok(output) => (json!(OutputBody::new(links, output)), Next::End),
+            Err(error) => {
+                tracing::error!(%error, "a stored output cannot be read");
+                (json!({ "detail": "internal error: see the server's log" }), Next::Break)
+            }
+        },
+        Outcome::Failed(failure) => (failure_answer(failure).1, Next::Break),
+    }
+}
+
+fn event(body: &impl serde::Serialize) -> std::io::Result<Event> {
+    Event::default().json_data(body).map_err(std::io::Error::other)
+}

@@ -1,0 +1,51 @@
+// fal.stream: events of the request's way, the result as the last one, and what an abort does.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ENDPOINT, WAYS, assertOutput, client, download, endless, small, until } from "./support.mjs";
+
+const LIMIT = { timeout: 60_000 };
+
+for (const way of Object.keys(WAYS)) {
+  test(`stream by ${way}`, LIMIT, async () => {
+    const stream = await client(way).stream(ENDPOINT, { input: small() });
+    const events = [];
+    for await (const event of stream) events.push(event);
+    const lines = events.flatMap((event) => event.logs ?? []).map((log) => log.message);
+    assert.deepEqual(
+      lines.filter((line) => line.startsWith("step ")).map((line) => line.split(" ")[1]),
+      ["1/4", "2/4", "3/4", "4/4"],
+    );
+    const result = await stream.done();
+    assert.deepEqual(result, events.at(-1));
+    assertOutput(result, small());
+    await download(result.images[0]);
+  });
+}
+
+test("an input that is refused is an ordinary error", LIMIT, async () => {
+  const stream = await client().stream(ENDPOINT, { input: small({ num_images: 9 }) });
+  await assert.rejects(stream.done(), (error) => error.status === 422);
+});
+
+test("an abort stops the work", LIMIT, async () => {
+  const fal = client();
+  const stream = await fal.stream(ENDPOINT, { input: endless() });
+  const requestId = await new Promise((resolve) => {
+    stream.on("data", (event) => event.status === "IN_PROGRESS" && resolve(event.request_id));
+  });
+  stream.abort();
+  const ended = await until(fal, requestId, ({ status }) => status === "COMPLETED");
+  assert.match(ended.error_type, /^client_/);
+});
+
+test("a request that is cancelled meanwhile rejects", LIMIT, async () => {
+  const fal = client();
+  const stream = await fal.stream(ENDPOINT, { input: endless() });
+  const events = [];
+  stream.on("data", (event) => {
+    if (events.push(event) === 1) fal.queue.cancel(ENDPOINT, { requestId: event.request_id });
+  });
+  await assert.rejects(stream.done());
+  assert.equal(events.at(-1).error_type, "client_cancelled");
+});

@@ -1,0 +1,35 @@
+"""fal_client's stream, sync and async."""
+
+import asyncio
+
+import fal_client
+import httpx
+import pytest
+
+from support import ENDPOINT, check_output, endless, small, steps
+
+
+def check(events):
+    assert steps([log for event in events for log in event.get("logs", [])]) == [1, 2, 3, 4]
+    check_output(events[-1])
+
+
+def test_stream():
+    check(list(fal_client.stream(ENDPOINT, small())))
+
+
+def test_stream_async():
+    async def collected():
+        return [event async for event in fal_client.stream_async(ENDPOINT, small())]
+
+    check(asyncio.run(collected()))
+
+
+def test_a_failed_stream_raises():
+    events = []
+    with pytest.raises(httpx.TransportError):
+        for event in fal_client.stream(ENDPOINT, endless()):
+            events.append(event)
+            if len(events) == 1:
+                fal_client.cancel(ENDPOINT, event["request_id"])
+    assert events[-1]["error_type"] == "client_cancelled"
