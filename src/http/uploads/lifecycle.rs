@@ -2,7 +2,7 @@
 
 use crate::http::error::ApiError;
 use axum::http::HeaderMap;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// Clients send the first with storage calls and the second with model calls, or both.
@@ -14,12 +14,12 @@ pub(super) fn lifetime(headers: &HeaderMap) -> Result<Option<Duration>, ApiError
         return Ok(None);
     };
     let wrong = |words: &str| ApiError::BadRequest(format!("the {name} header: {words}"));
-    let wish: Value = serde_json::from_slice(value.as_bytes())
-        .map_err(|_| wrong(r#"must be JSON such as {"expiration_duration_seconds": 3600}"#))?;
-    check_acl(&wish["initial_acl"]).map_err(&wrong)?;
-    match &wish["expiration_duration_seconds"] {
-        Value::Null => Ok(None),
-        seconds => match seconds.as_u64() {
+    let wish: Map<String, Value> = serde_json::from_slice(value.as_bytes())
+        .map_err(|_| wrong(r#"must be a JSON object such as {"expiration_duration_seconds": 3600}"#))?;
+    check_acl(wish.get("initial_acl").unwrap_or(&Value::Null)).map_err(&wrong)?;
+    match wish.get("expiration_duration_seconds") {
+        None | Some(Value::Null) => Ok(None),
+        Some(seconds) => match seconds.as_u64() {
             Some(seconds) if seconds > 0 => Ok(Some(Duration::from_secs(seconds))),
             _ => Err(wrong("expiration_duration_seconds must be a positive whole number")),
         },
@@ -57,11 +57,13 @@ mod tests {
         for wrong in [
             "",
             "60",
+            "null",
+            "[]",
             r#"{"expiration_duration_seconds": -1}"#,
             r#"{"expiration_duration_seconds": "1d"}"#,
             r#"{"initial_acl":{"default":"forbid"}}"#,
         ] {
-            assert!(wrong == "60" || read(wrong).is_err(), "{wrong}");
+            assert!(read(wrong).is_err(), "{wrong}");
         }
         assert!(lifetime(&HeaderMap::new()).is_ok_and(|life| life.is_none()));
     }
