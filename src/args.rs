@@ -4,8 +4,10 @@
 //! [`crate::config`] does that.
 
 mod bench;
+mod keys;
 
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
+pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -38,6 +40,9 @@ pub enum Command {
     /// Look at models.
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Make, list and revoke the keys of the API, also while the server runs.
+    #[command(subcommand)]
+    Keys(KeysCommand),
 }
 
 /// Which model to run, where, and how.
@@ -129,7 +134,8 @@ pub struct ServeArgs {
     /// Worker processes: `auto` is one per device, `0` leaves the work to `latentd worker` elsewhere.
     #[arg(long, env = "LATENTD_WORKERS", default_value = "auto", value_name = "auto|N")]
     pub workers: String,
-    /// Key that clients must send; may be given several times. Needed unless only this machine can connect.
+    /// Key that clients must send; may be given several times, beside those of `latentd keys create`. One is needed
+    /// unless only this machine can connect.
     #[arg(
         long = "api-key",
         env = "LATENTD_API_KEY",

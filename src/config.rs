@@ -96,7 +96,7 @@ pub struct ServeConfig {
     pub store: StoreConfig,
     /// Where clients reach the server; `None`: where their request says they did.
     pub public_url: Option<Url>,
-    /// Keys that open the API; empty: it is open.
+    /// Keys that open the API, beside those of the database.
     pub keys: Vec<KeyHash>,
     /// Where webhooks may go.
     pub egress: Egress,
@@ -147,11 +147,6 @@ impl ServeConfig {
         } = args;
         let keys: Vec<KeyHash> =
             api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key)).collect();
-        if keys.is_empty() && !listen.ip().is_loopback() {
-            return refuse(format!(
-                "--listen {listen} is reachable from other machines: set --api-key (or LATENTD_API_KEY), or listen on 127.0.0.1"
-            ));
-        }
         Ok(Self {
             listen,
             model: model_source(&engine.model)?,
@@ -210,7 +205,11 @@ impl EngineConfig {
 }
 
 impl StoreConfig {
-    fn resolve(args: StoreArgs) -> Result<Self, ConfigError> {
+    /// Checks the flags that say where things are kept.
+    ///
+    /// # Errors
+    /// A line that says what to change.
+    pub fn resolve(args: StoreArgs) -> Result<Self, ConfigError> {
         let StoreArgs { data_dir, database_url, storage } = args;
         let data_dir = data_dir.unwrap_or_else(default_data_dir);
         let data_dir = std::path::absolute(&data_dir)

@@ -20,6 +20,7 @@ mod stream;
 mod submit;
 mod target;
 mod terms;
+mod tokens;
 mod uploads;
 mod webhook;
 mod wire;
@@ -28,8 +29,8 @@ pub use listener::listen;
 pub use uploads::sweep as sweep_uploads;
 pub use webhook::webhook_message;
 
-use crate::config::KeyHash;
 use crate::egress::Egress;
+use crate::keys::KeyRing;
 use crate::queue::Queue;
 use crate::request::Limits;
 use crate::signing::SigningKey;
@@ -59,8 +60,8 @@ pub struct Api {
     pub storage: Storage,
     /// What the model can paint.
     pub limits: Limits,
-    /// Keys that open the API; empty: it is open.
-    pub keys: Vec<KeyHash>,
+    /// Keys that open the API.
+    pub keys: KeyRing,
     /// Where clients reach the server; `None`: where their request says they did.
     pub public_url: Option<Url>,
     /// Waiting requests above which new ones are refused.
@@ -92,11 +93,14 @@ async fn dispatch(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
 /// The table of the API.
 async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
-    let call = Call::resolve(api, &parts);
-    if !call.as_ref().is_ok_and(|call| call::is_public(&parts.method, &call.target)) {
-        auth::check(&api.keys, &parts.headers)?;
+    let mut call = match Call::resolve(api, &parts) {
+        Ok(call) => call,
+        // What is here and what is not is told to callers with a key only.
+        Err(error) => return auth::by_key(api, &parts.headers).and(Err(error)),
+    };
+    if !call::is_public(&parts.method, &call.target) {
+        call.caller = auth::check(api, &call, &parts.headers)?;
     }
-    let call = call?;
     match &call.target {
         Target::Submit(application) => submit::submit(api, &call, application, &parts.headers, body).await,
         Target::Run(application) => run::run(api, &call, application, &parts.headers, body).await,
@@ -110,6 +114,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::File(key) => files::get(api, key, &parts.headers).await,
         Target::SigningKeys => Ok(webhook::keys(api)),
         Target::Upload(upload) => uploads::serve(api, &call, upload, &parts.headers, body).await,
+        Target::Tokens => tokens::create(api, &call, body).await,
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
         Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),

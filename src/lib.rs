@@ -21,6 +21,7 @@ pub mod egress;
 pub mod engine;
 mod generate;
 pub mod http;
+pub mod keys;
 mod listing;
 mod picture;
 pub mod queue;
@@ -34,6 +35,7 @@ pub mod worker;
 
 use args::{Cli, Command, ModelsCommand};
 use config::{ConfigError, ServeConfig, WorkerConfig};
+use serve::ServeError;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
@@ -46,7 +48,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(args) => {
             let config = ServeConfig::resolve(args)?;
-            Ok(runtime()?.block_on(serve::serve(config))?)
+            runtime()?.block_on(serve::serve(config)).map_err(|error| match error {
+                ServeError::Config(error) => error.into(),
+                other => other.into(),
+            })
         }
         Command::Worker(args) => {
             let config = WorkerConfig::resolve(args)?;
@@ -54,6 +59,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Generate(args) => generate::run(args),
         Command::Bench(command) => bench::run(command, runtime),
+        Command::Keys(command) => runtime()?.block_on(keys::command::run(command)),
         Command::Models(ModelsCommand::List { json }) => Ok(listing::list(json)?),
     }
 }

@@ -7,6 +7,7 @@
 //!   [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
 //! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
 //! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
+//! - whoever keeps the keys of the API: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
 //! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours.
 //!
 //! The queue stores values that it does not interpret and knows neither HTTP nor the engine.
@@ -17,6 +18,7 @@ mod database;
 mod deadline;
 pub(crate) mod events;
 mod job;
+mod keys;
 mod read;
 mod recover;
 mod submit;
@@ -31,6 +33,7 @@ pub use job::{
     Claim, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority, RequestId,
     Status, Terms,
 };
+pub use keys::{ApiKey, NewKey, Revocation, Scope};
 pub use recover::{Lost, Reclaimed};
 pub use submit::{CancelAnswer, Submission};
 pub use uploads::{NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
@@ -99,7 +102,8 @@ impl Queue {
         self.writer.close().await;
     }
 
-    fn now(&self) -> Timestamp {
+    /// The time, by the queue's clock.
+    pub fn now(&self) -> Timestamp {
         (self.clock)()
     }
 

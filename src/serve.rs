@@ -1,8 +1,9 @@
 //! `latentd serve`: puts the parts together, and takes them apart in order.
 
-use crate::config::{ModelSource, ServeConfig, safety};
+use crate::config::{ConfigError, ModelSource, ServeConfig, safety};
 use crate::data_dir::{self, DataDirError};
 use crate::http::{self, Api};
+use crate::keys::KeyRing;
 use crate::queue::{Lost, Queue, QueueError};
 use crate::request::Limits;
 use crate::signing::{SigningError, SigningKey};
@@ -24,6 +25,9 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Why the server could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
+    /// The command line, in the light of what the database holds.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -54,8 +58,14 @@ pub enum ServeError {
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let card = card(&config.model)?;
     check_safety_checker(&config)?;
+    if !config.store.database.exists() {
+        check_reach(&config, &KeyRing::new(config.keys.clone()))?; // before anything is made
+    }
     let _lock = data_dir::hold(&config.store.data_dir)?;
     let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
+    let keys = KeyRing::new(config.keys.clone());
+    keys.refresh(&queue).await?;
+    check_reach(&config, &keys)?;
     if !config.engines.is_empty() {
         let orphans = queue.reclaim(Lost::Everything).await?;
         if orphans.waiting > 0 {
@@ -77,7 +87,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         queue: queue.clone(),
         storage: storage.clone(),
         limits: limits(&card),
-        keys: config.keys.clone(),
+        keys: keys.clone(),
         public_url: config.public_url.clone(),
         max_queue: config.max_queue,
         max_upload: config.max_upload,
@@ -90,7 +100,8 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     tokio::spawn(hear_signals(stage, closing)?);
     tokio::spawn(sweep(queue.clone()));
     tokio::spawn(http::sweep_uploads(queue.clone(), storage));
-    greet(&config, &card, address);
+    tokio::spawn(keys.clone().follow(queue.clone()));
+    greet(&config, &card, address, keys.is_open());
 
     let program = std::env::current_exe()?;
     let (workers_gone, all_gone) = watch::channel(false);
@@ -109,6 +120,9 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         workers_gone.send_replace(true);
     };
     tokio::join!(http::listen(listener, http::router(api), stop), work, tell);
+    if let Err(error) = keys.write_uses(&queue).await {
+        tracing::warn!(%error, "last uses of keys not written down");
+    }
     queue.close().await;
     tracing::info!("stopped");
     Ok(())
@@ -121,6 +135,17 @@ async fn while_false(mut flag: watch::Receiver<bool>) {
 /// Whoever asks twice does not wait for receivers: what is on its way is sent again by the next start.
 async fn second_signal(mut stages: watch::Receiver<Stage>) {
     let _ = stages.wait_for(|stage| *stage >= Stage::Now).await;
+}
+
+/// Refuses to be open to other machines.
+fn check_reach(config: &ServeConfig, keys: &KeyRing) -> Result<(), ConfigError> {
+    if config.listen.ip().is_loopback() || !keys.is_open() {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "--listen {} is reachable from other machines: make a key with `latentd keys create`, set --api-key (or LATENTD_API_KEY), or listen on 127.0.0.1",
+        config.listen
+    )))
 }
 
 /// What can be asked of a model.
@@ -186,13 +211,13 @@ async fn sweep(queue: Queue) {
 }
 
 /// Says where the server is and how to use it.
-fn greet(config: &ServeConfig, card: &ModelCard, address: SocketAddr) {
+fn greet(config: &ServeConfig, card: &ModelCard, address: SocketAddr, is_open: bool) {
     let url = match &config.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
         None if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
         None => format!("http://{address}"),
     };
-    let (key, header) = match config.keys.is_empty() {
+    let (key, header) = match is_open {
         true => ("local:key", ""),
         false => ("YOUR_KEY", " -H 'Authorization: Key YOUR_KEY'"),
     };

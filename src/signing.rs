@@ -2,6 +2,7 @@
 
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
 use std::io::{Error, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -36,6 +37,12 @@ impl SigningKey {
     /// The signature of a message, 64 bytes.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.0.sign(message).as_ref().to_vec()
+    }
+
+    /// A secret for another purpose, the same for as long as the key is. Ed25519 signs a message in one way only,
+    /// and no webhook's message begins like this one.
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        Sha256::digest(self.sign(format!("latentd secret\0{purpose}").as_bytes())).into()
     }
 
     /// The public half, 32 bytes.

@@ -1,47 +1,41 @@
-//! Does the call carry a key that opens the API?
+//! Who calls: the holder of a key, or of a token that a key's holder asked for.
 
+use super::call::Call;
 use super::error::ApiError;
-use crate::config::KeyHash;
+use super::target::{Application, Target};
+use super::{Api, tokens};
+use crate::keys::Caller;
 use axum::http::{HeaderMap, header};
-use subtle::{Choice, ConstantTimeEq};
 
-/// Passes when no key is configured, or when one of them is sent as `Key …` or `Bearer …`.
-pub(super) fn check(keys: &[KeyHash], headers: &HeaderMap) -> Result<(), ApiError> {
-    if keys.is_empty() {
-        return Ok(());
+/// Carries a token where a client cannot send a header: in event sources and web sockets.
+const TOKEN: &str = "fal_jwt_token";
+
+/// Passes with a key, with a token where tokens count, and always while the server has no keys.
+pub(super) fn check(api: &Api, call: &Call, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    by_key(api, headers).or_else(|refused| by_token(api, call).ok_or(refused))
+}
+
+/// Passes with a key, sent as `Key …` or `Bearer …`, and always while the server has no keys.
+pub(super) fn by_key(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    if api.keys.is_open() {
+        return Ok(Caller::default());
     }
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, key) = sent.split_once(' ').unwrap_or_default();
     let known_scheme = scheme.eq_ignore_ascii_case("key") || scheme.eq_ignore_ascii_case("bearer");
-    let opens = opens(keys, key.trim());
-    if known_scheme && opens { Ok(()) } else { Err(ApiError::Unauthorized) }
+    let holder = known_scheme.then(|| api.keys.holder(key.trim(), api.queue.now())).flatten();
+    holder.ok_or(ApiError::Unauthorized)
 }
 
-/// Compares hashes of all keys, each in constant time, so that time tells nothing.
-fn opens(keys: &[KeyHash], key: &str) -> bool {
-    let sent = KeyHash::of(key);
-    let found = keys.iter().fold(Choice::from(0), |found, known| found | known.0.ct_eq(&sent.0));
-    found.into()
+fn by_token(api: &Api, call: &Call) -> Option<Caller> {
+    let application = runs(&call.target)?;
+    tokens::holder(api, &call.parameter(TOKEN)?, application)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use axum::http::HeaderValue;
-
-    #[test]
-    fn only_a_configured_key_opens() {
-        let keys = [KeyHash::of("id:one"), KeyHash::of("two")];
-        let with = |value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::AUTHORIZATION, HeaderValue::from_static(value));
-            check(&keys, &headers).is_ok()
-        };
-        assert!(with("Key id:one") && with("Bearer two") && with("key two"));
-        for wrong in ["Key id:on", "Key", "Basic two", "two", "Key ", ""] {
-            assert!(!with(wrong), "{wrong}");
-        }
-        assert!(check(&keys, &HeaderMap::new()).is_err());
-        assert!(check(&[], &HeaderMap::new()).is_ok());
+/// The application that a call runs now. Nothing else opens to a token: not the queue, the files or other tokens.
+fn runs(target: &Target) -> Option<&Application> {
+    match target {
+        Target::Run(application) | Target::RunStream(application) => Some(application),
+        _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use super::Api;
 use super::error::ApiError;
 use super::target::{self, Mount, Target};
+use crate::keys::Caller;
 use crate::queue::RequestId;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
@@ -12,11 +13,13 @@ use url::Url;
 /// Carries the URL that a client would have called, were it not set to call us.
 const TARGET_URL: &str = "x-fal-target-url";
 
-/// A call whose target is known.
-#[derive(Debug, Clone)]
+/// A call whose target is known. Has no `Debug`: the query may carry a token.
+#[derive(Clone)]
 pub(super) struct Call {
     pub(super) target: Target,
     pub(super) links: Links,
+    /// Who calls; nobody known until the call was let in.
+    pub(super) caller: Caller,
     query: String,
 }
 
@@ -40,7 +43,7 @@ impl Call {
             return Self::proxied(api, parts, &host, origin);
         }
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        Ok(Self { target, links: Links { origin, mount }, query })
+        Ok(Self { target, links: Links { origin, mount }, caller: Caller::default(), query })
     }
 
     /// The header decides; it is read and never dialled.
@@ -62,7 +65,8 @@ impl Call {
         if target == Target::Proxy || (fal && matches!(target, Target::Live | Target::Ready)) {
             return Err(ApiError::BadRequest(format!("{TARGET_URL} names the proxy itself")));
         }
-        Ok(Self { target, links: Links { origin, mount }, query: url.query().unwrap_or_default().to_owned() })
+        let query = url.query().unwrap_or_default().to_owned();
+        Ok(Self { target, links: Links { origin, mount }, caller: Caller::default(), query })
     }
 
     /// The value of a query parameter, decoded.

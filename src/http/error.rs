@@ -14,6 +14,9 @@ pub(super) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-fal-error-t
 /// Says who set the time that ran out.
 const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
 
+/// Says that nothing is wrong with the request itself.
+const NEEDS_RETRY: HeaderName = HeaderName::from_static("x-fal-needs-retry");
+
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
@@ -42,6 +45,7 @@ pub(super) enum ApiError {
     Closing,
     QueueFull(u64),
     LongerThanAsked(u64),
+    KeyBusy(u32),
     NoSuchRange(u64),
     /// Told to the log only.
     Internal(String),
@@ -116,6 +120,12 @@ impl ApiError {
                 let detail = format!("the queue is longer than asked for: {waiting} requests wait");
                 plain(S::TOO_MANY_REQUESTS, "bad_request", detail)
             }
+            Self::KeyBusy(limit) => {
+                let detail = format!(
+                    "the key has {limit} requests at work, as many as it may: wait for one, or submit to the queue"
+                );
+                plain(S::TOO_MANY_REQUESTS, "concurrent_requests_limit", detail)
+            }
             Self::NoSuchRange(_) => {
                 plain(S::RANGE_NOT_SATISFIABLE, "bad_request", "the file has no such range".into())
             }
@@ -136,6 +146,10 @@ impl ApiError {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
             }
             Self::Closing | Self::QueueFull(_) | Self::LongerThanAsked(_) => {
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            Self::KeyBusy(_) => {
+                headers.insert(NEEDS_RETRY, HeaderValue::from_static("1"));
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
             Self::NoSuchRange(size) => {

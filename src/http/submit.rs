@@ -36,7 +36,7 @@ pub(super) async fn submit(
         Err(problems) => {
             let new = NewRequest {
                 webhook,
-                ..new_request(api, application, headers, Value::Null, Origin::Queued)?
+                ..new_request(api, call, application, headers, Value::Null, Origin::Queued)?
             };
             (api.queue.submit_failed(&new, &refusal(&problems)).await?, 0)
         }
@@ -70,7 +70,7 @@ pub(super) async fn enqueue(
     webhook: Option<NewWebhook>,
 ) -> Result<(crate::queue::RequestId, u64), ApiError> {
     let asked: Option<u64> = call.parameter("fal_max_queue_length").and_then(|length| length.parse().ok());
-    let mut new = new_request(api, application, headers, json!(request), origin)?;
+    let mut new = new_request(api, call, application, headers, json!(request), origin)?;
     new.webhook = webhook;
     // fal refuses when the queue is longer than asked for, so one more than that is too many.
     new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
@@ -78,11 +78,13 @@ pub(super) async fn enqueue(
         Submission::Accepted { id, ahead } => Ok((id, ahead)),
         Submission::Full { waiting } if waiting >= api.max_queue => Err(ApiError::QueueFull(waiting)),
         Submission::Full { waiting } => Err(ApiError::LongerThanAsked(waiting)),
+        Submission::KeyBusy { limit } => Err(ApiError::KeyBusy(limit)),
     }
 }
 
 fn new_request(
     api: &Api,
+    call: &Call,
     application: &Application,
     headers: &HeaderMap,
     body: Value,
@@ -97,6 +99,7 @@ fn new_request(
         max_waiting: Some(api.max_queue),
         terms: terms::read(headers)?,
         webhook: None,
+        api_key: call.caller.key.clone(),
     })
 }
 

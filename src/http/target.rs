@@ -41,6 +41,7 @@ pub(super) enum Target {
     File(FileKey),
     SigningKeys,
     Upload(UploadCall),
+    Tokens,
     Live,
     Ready,
     Proxy,
@@ -64,6 +65,9 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
         let words = if takes == Method::PUT { "PUT" } else { "POST" };
         allow(method, &[takes], words)?;
         return Ok((Target::Upload(upload), Mount::Bare));
+    }
+    if segments == ["tokens"] && !host.starts_with("queue.") {
+        return allow(method, &[Method::POST], "POST").and(Ok((Target::Tokens, Mount::Bare)));
     }
     let own = match segments.as_slice() {
         ["health"] | ["health", "ready"] => Some(Target::Ready),

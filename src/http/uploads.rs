@@ -105,7 +105,7 @@ async fn token(api: &Api, links: &Links) -> Result<Response, ApiError> {
 
 /// Passes with a key of the API, or with a token.
 async fn check_token(api: &Api, headers: &HeaderMap) -> Result<(), ApiError> {
-    let Err(refused) = auth::check(&api.keys, headers) else { return Ok(()) };
+    let Err(refused) = auth::by_key(api, headers) else { return Ok(()) };
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let token = sent.split_once(' ').map_or("", |(_, token)| token.trim());
     if api.queue.knows_upload_token(&digest(token)).await? { Ok(()) } else { Err(refused) }

@@ -40,10 +40,14 @@ pub struct StoredFile {
     pub sha256: String,
 }
 
+// A key at its limit holds back its own requests only. The inner select is run once, not once a row.
 const CLAIM: &str = "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?1,
         lease_until = ?2, started_at = ?3
     WHERE seq = (SELECT seq FROM requests WHERE state = 'waiting'
-        AND (start_before IS NULL OR start_before > ?3) ORDER BY priority, seq LIMIT 1)
+        AND (start_before IS NULL OR start_before > ?3)
+        AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
+            (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
+        ORDER BY priority, seq LIMIT 1)
     RETURNING id, attempt, endpoint, body";
 
 const RENEW: &str = "UPDATE requests SET lease_until = ?3

@@ -61,6 +61,7 @@ macro_rules! stored_word {
         }
     };
 }
+pub(super) use stored_word;
 
 stored_word! {
     /// Does anybody hold the line for this request?
@@ -137,6 +138,8 @@ pub struct NewRequest {
     pub terms: Terms,
     /// Whom to tell when it is over.
     pub webhook: Option<NewWebhook>,
+    /// Id of the key that it came with: its limit counts.
+    pub api_key: Option<String>,
 }
 
 /// One attempt of one request in a worker's hands. Every write with it is refused once another

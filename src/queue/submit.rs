@@ -1,7 +1,7 @@
 //! Accepting and cancelling: the client's writes.
 
 use super::job::{FailureKind, NewRequest, RequestId};
-use super::{Failure, Queue, QueueError, webhooks};
+use super::{Failure, Origin, Queue, QueueError, keys, webhooks};
 use sqlx::{Row, Sqlite, Transaction};
 use std::time::Duration;
 
@@ -19,6 +19,12 @@ pub enum Submission {
     Full {
         /// How many wait.
         waiting: u64,
+    },
+    /// A client would hold the line, and its key has this many requests at work already, which is its limit;
+    /// nothing was stored.
+    KeyBusy {
+        /// The limit.
+        limit: u32,
     },
 }
 
@@ -38,12 +44,12 @@ pub enum CancelAnswer {
 const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        start_before, no_retry)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8)";
+        start_before, no_retry, api_key)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        started_at, finished_at, failure, failure_message, failure_detail)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9)";
+        started_at, finished_at, failure, failure_message, failure_detail, api_key)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10)";
 
 pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = ?2, worker = NULL,
         lease_until = NULL, failure = ?3, failure_message = ?4
@@ -65,6 +71,11 @@ impl Queue {
                 return Ok(Submission::Full { waiting });
             }
         }
+        if let (Origin::Direct, Some(key)) = (new.origin, &new.api_key)
+            && let Some(limit) = keys::limit_reached(&mut tx, key).await?
+        {
+            return Ok(Submission::KeyBusy { limit });
+        }
         sqlx::query(INSERT)
             .bind(id.to_string())
             .bind(&new.endpoint)
@@ -74,6 +85,7 @@ impl Queue {
             .bind(now)
             .bind(start_before)
             .bind(new.terms.no_retry)
+            .bind(&new.api_key)
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
@@ -99,6 +111,7 @@ impl Queue {
             .bind(failure.kind.word())
             .bind(&failure.message)
             .bind(failure.detail.as_ref().map(ToString::to_string))
+            .bind(&new.api_key)
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;

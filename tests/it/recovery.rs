@@ -162,6 +162,7 @@ async fn after_a_restart_nobody_waits_on_the_line_any_more() {
         max_waiting: None,
         terms: latentd::queue::Terms::default(),
         webhook: None,
+        api_key: None,
     };
     let mut ids = Vec::new();
     for _ in 0..2 {

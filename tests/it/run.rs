@@ -79,9 +79,10 @@ async fn waiting(server: &Server) -> u64 {
         max_waiting: Some(0),
         terms: latentd::queue::Terms::default(),
         webhook: None,
+        api_key: None,
     };
     match server.queue.submit(&new).await.expect("a database") {
         latentd::queue::Submission::Full { waiting } => waiting,
-        accepted @ latentd::queue::Submission::Accepted { .. } => panic!("{accepted:?} with room for none"),
+        other => panic!("{other:?} with room for none"),
     }
 }

@@ -9,6 +9,7 @@ use latentd::config::KeyHash;
 use latentd::egress::Egress;
 use latentd::engine::{Control, Engine, EngineError, Generated, Picture, Step, Timings};
 use latentd::http::{Api, router};
+use latentd::keys::KeyRing;
 use latentd::queue::Queue;
 use latentd::request::{ImageRequest, Limits};
 use latentd::signing::SigningKey;
@@ -67,7 +68,7 @@ impl Server {
             queue: queue.clone(),
             storage: storage.clone(),
             limits: Limits { max_side: 1536 },
-            keys: Vec::new(),
+            keys: KeyRing::default(),
             public_url: None,
             max_queue: 100,
             max_upload: 64 * 1024,
@@ -81,7 +82,7 @@ impl Server {
     }
 
     pub(crate) async fn with_key(key: &str) -> Self {
-        Self::with(|api| api.keys.push(KeyHash::of(key))).await
+        Self::with(|api| api.keys = KeyRing::new(vec![KeyHash::of(key)])).await
     }
 
     /// A call to `http://test:1`.

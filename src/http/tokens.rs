@@ -1,0 +1,118 @@
+//! `POST rest.fal.ai/tokens/`: tokens that run some applications for a short time, for programs that
+//! must not see a key, such as a page in a browser.
+//!
+//! A token is a JWT signed with HMAC-SHA-256. Nothing is stored: a restart keeps tokens alive, and
+//! revoking the key that asked for one ends it.
+
+use super::Api;
+use super::body;
+use super::call::Call;
+use super::error::ApiError;
+use super::fields::Fields;
+use super::problem::Problem;
+use super::target::Application;
+use crate::keys::Caller;
+use axum::Json;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The only header that is issued and accepted: who sends a token does not choose how it is checked.
+const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+
+/// Tells this secret from others of the server's.
+const PURPOSE: &str = "tokens";
+
+/// Seconds that a token lives when its client does not say.
+const DEFAULT_SECONDS: i64 = 120;
+
+/// Seconds that a token lives at most.
+const MAX_SECONDS: i64 = 3600;
+
+/// Most applications that a token is for.
+const MAX_APPS: usize = 100;
+
+/// What a token says; every field under the name that JWTs or fal use.
+#[derive(Debug, Serialize, Deserialize)]
+struct Claims {
+    /// Id of the key that asked for it, if it is one of the table.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    sub: Option<String>,
+    allowed_apps: Vec<String>,
+    /// In seconds since 1970.
+    exp: i64,
+}
+
+/// Answers with a token: a JSON string, as clients expect.
+pub(super) async fn create(api: &Api, call: &Call, body: Body) -> Result<Response, ApiError> {
+    let (allowed_apps, seconds) = read(&body::json(body).await?).map_err(ApiError::Invalid)?;
+    let exp = api.queue.now().as_second() + seconds;
+    let claims = Claims { sub: call.caller.key.clone(), allowed_apps, exp };
+    // The key was there when the call was let in; it may just have been revoked.
+    let secret = secret(api, &call.caller).ok_or(ApiError::Unauthorized)?;
+    let signed = format!("{}.{}", encode(HEADER), encode(json!(claims).to_string()));
+    let tag = hmac::sign(&secret, signed.as_bytes());
+    Ok(Json(format!("{signed}.{}", encode(tag))).into_response())
+}
+
+/// Who asked for a token; `None` when it does not open the application.
+pub(super) fn holder(api: &Api, token: &str, application: &Application) -> Option<Caller> {
+    let (signed, tag) = token.rsplit_once('.')?;
+    let (header, payload) = signed.split_once('.')?;
+    if header != encode(HEADER) {
+        return None;
+    }
+    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+    let caller = Caller { key: claims.sub };
+    let secret = secret(api, &caller)?;
+    hmac::verify(&secret, signed.as_bytes(), &URL_SAFE_NO_PAD.decode(tag).ok()?).ok()?;
+    let is_named = |app: &String| *app == application.id || app == application.alias();
+    let opens = claims.exp > api.queue.now().as_second() && claims.allowed_apps.iter().any(is_named);
+    opens.then_some(caller)
+}
+
+/// Every key's tokens have a secret of their own, which goes with the key.
+fn secret(api: &Api, caller: &Caller) -> Option<hmac::Key> {
+    let seal = api.keys.seal(caller)?;
+    let server = hmac::Key::new(hmac::HMAC_SHA256, &api.signing.derive(PURPOSE));
+    Some(hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&server, &seal).as_ref()))
+}
+
+fn encode(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn read(body: &Value) -> Result<(Vec<String>, i64), Vec<Problem>> {
+    let Value::Object(map) = body else {
+        return Err(vec![Problem::at(&[], "dict_type", "Input should be a valid dictionary", body)]);
+    };
+    let mut fields = Fields::new(map);
+    let apps = apps(&mut fields);
+    let seconds = fields.integer("token_expiration", DEFAULT_SECONDS, 1..=MAX_SECONDS);
+    fields.finish((apps, seconds))
+}
+
+fn apps(fields: &mut Fields<'_>) -> Vec<String> {
+    const NAME: &str = "allowed_apps";
+    let text = |item: &Value| item.as_str().filter(|app| !app.is_empty()).map(str::to_owned);
+    let items = match fields.value(NAME) {
+        None => {
+            fields.refuse(fields.problem(NAME, "missing", "Field required"));
+            return Vec::new();
+        }
+        Some(value) => value.as_array(),
+    };
+    let apps: Option<Vec<String>> = items.and_then(|items| items.iter().map(text).collect());
+    match apps.filter(|apps| (1..=MAX_APPS).contains(&apps.len())) {
+        Some(apps) => apps,
+        None => {
+            let words = format!("Input should be a list of 1 to {MAX_APPS} application names");
+            fields.refuse(fields.problem(NAME, "list_type", words));
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,145 @@
+// A server that wants keys: those of `latentd keys create` open it, tokens open what they are for,
+// and a key's limit holds. Starts a server of its own.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
+import { ApiError, createFalClient } from "@fal-ai/client";
+import { ENDPOINT, assertOutput, endless, small, until } from "./support.mjs";
+
+const LIMIT = { timeout: 120_000 };
+const PROGRAM = process.env.LATENTD_BIN;
+const data = mkdtempSync(join(tmpdir(), "latentd-keys-"));
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LATENTD_")));
+let server, base;
+
+before(async () => {
+  const args = ["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir", data];
+  keys("create", "--name", "first");
+  server = spawn(PROGRAM, args, { env, stdio: ["ignore", "pipe", "inherit"] });
+  const lines = createInterface({ input: server.stdout });
+  const [first] = await once(lines, "line");
+  base = first.match(/http:\S+/)[0];
+  while (!(await fetch(`${base}/health/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 50));
+}, LIMIT);
+
+after(async () => {
+  const ended = once(server, "exit");
+  server.kill("SIGTERM");
+  assert.deepEqual(await ended, [0, null]);
+  rmSync(data, { recursive: true });
+});
+
+function keys(...args) {
+  return execFileSync(PROGRAM, ["keys", ...args, "--data-dir", data], { env, encoding: "utf8" }).trim();
+}
+
+/** A key that the server knows by now. */
+async function newKey(...args) {
+  const key = keys("create", ...args);
+  await answers(key, 404);
+  return key;
+}
+
+/** Waits until a call about no request is answered so: 404 for who is let in, 401 for who is not. */
+async function answers(key, status) {
+  const url = `${base}/requests/00000000-0000-4000-8000-000000000000`;
+  const deadline = Date.now() + 10_000;
+  while ((await fetch(url, { headers: { authorization: `Key ${key}` } })).status !== status) {
+    assert.ok(Date.now() < deadline, `never ${status}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+function byProxy(credentials) {
+  return createFalClient({ credentials, proxyUrl: { url: `${base}/api/fal/proxy`, when: "always" } });
+}
+
+/** Every call comes here by `fetch`, also those that the client makes with a token; `seen` keeps them. */
+function byFetch(credentials, seen = []) {
+  const fetch = async (url, init) => {
+    const local = String(url)
+      .replace("https://queue.fal.run/", `${base}/queue/`)
+      .replace(/^https:\/\/(fal\.run|rest\.fal\.ai)\//, `${base}/`);
+    seen.push({ url: local, authorization: new Headers(init?.headers).get("authorization") });
+    return globalThis.fetch(local, init);
+  };
+  return createFalClient({ credentials, fetch });
+}
+
+const refused = (status) => (error) => {
+  assert.ok(error instanceof ApiError, String(error));
+  assert.equal(error.status, status);
+  return true;
+};
+
+test("a key opens the queue, run and stream", LIMIT, async () => {
+  const fal = byProxy(await newKey());
+  assertOutput((await fal.subscribe(ENDPOINT, { input: small() })).data, small());
+  assertOutput((await fal.run(ENDPOINT, { input: small() })).data, small());
+  assertOutput(await (await fal.stream(ENDPOINT, { input: small() })).done(), small());
+});
+
+test("a wrong key is a 401, and so is none", LIMIT, async () => {
+  const [id] = (await newKey()).split(":");
+  for (const credentials of [`${id}:${"0".repeat(32)}`, "no:key", undefined]) {
+    const fal = byProxy(credentials);
+    await assert.rejects(fal.run(ENDPOINT, { input: small() }), refused(401));
+    await assert.rejects(fal.queue.submit(ENDPOINT, { input: small() }), refused(401));
+    await assert.rejects(fal.storage.upload(new Blob(["x"])), refused(401));
+  }
+});
+
+test("a revoked key is a 401 while the server runs on", LIMIT, async () => {
+  const key = await newKey();
+  const fal = byProxy(key);
+  const { request_id: requestId } = await fal.queue.submit(ENDPOINT, { input: small() });
+  keys("revoke", key.split(":")[0]);
+  await answers(key, 401);
+  await assert.rejects(fal.queue.status(ENDPOINT, { requestId }), refused(401));
+  const other = byProxy(await newKey());
+  await until(other, requestId, ({ status }) => status === "COMPLETED");
+});
+
+test("a stream in connection mode client is opened by a token, without the key", LIMIT, async () => {
+  const seen = [];
+  const key = await newKey();
+  const stream = await byFetch(key, seen).stream(ENDPOINT, { input: small(), connectionMode: "client" });
+  assertOutput(await stream.done(), small());
+  const [asked, streamed] = seen.map(({ url, authorization }) => ({ url: new URL(url), authorization }));
+  assert.deepEqual([asked.url.pathname, asked.authorization], ["/tokens/", `Key ${key}`]);
+  assert.deepEqual([streamed.url.pathname, streamed.authorization], [`/${ENDPOINT}/stream`, null]);
+  const token = streamed.url.searchParams.get("fal_jwt_token");
+  assert.equal(token.split(".").length, 3);
+
+  const post = (path) =>
+    fetch(`${base}${path}?fal_jwt_token=${token}`, { method: "POST", body: JSON.stringify(small()) });
+  const run = await post(`/${ENDPOINT}`);
+  assert.equal(run.status, 200);
+  assertOutput(await run.json(), small());
+  for (const path of [`/queue/${ENDPOINT}`, "/fal-ai/another", "/tokens/", "/storage/upload/initiate"]) {
+    assert.equal((await post(path)).status, 401, path);
+  }
+  keys("revoke", key.split(":")[0]);
+  await answers(key, 401);
+  assert.equal((await post(`/${ENDPOINT}`)).status, 401, "a token goes with its key");
+});
+
+test("a key at its limit waits in the queue, and is a 429 on the line", LIMIT, async () => {
+  const limited = byProxy(await newKey("--concurrency", "1"));
+  const { request_id: requestId } = await limited.queue.submit(ENDPOINT, { input: endless() });
+  await until(limited, requestId, ({ status }) => status === "IN_PROGRESS");
+  await assert.rejects(limited.run(ENDPOINT, { input: small() }), (error) => {
+    assert.equal(error.body.error_type, "concurrent_requests_limit");
+    return refused(429)(error);
+  });
+  const second = (await limited.queue.submit(ENDPOINT, { input: small() })).request_id;
+  await limited.queue.cancel(ENDPOINT, { requestId });
+  await until(limited, second, ({ status }) => status === "COMPLETED");
+  assertOutput((await limited.run(ENDPOINT, { input: small() })).data, small());
+});
