@@ -1,4 +1,5 @@
-//! The server's Ed25519 key: made on the first start, kept in the data directory, signs webhooks.
+//! The server's Ed25519 key: made on the first start, kept in the data directory, signs webhooks; other secrets are
+//! derived from it.
 
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};

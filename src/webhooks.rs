@@ -6,7 +6,7 @@
 mod post;
 
 use crate::egress::Egress;
-use crate::queue::events::signal_or;
+use crate::queue::events::{POLL, signal_or};
 use crate::queue::{Outcome, Queue, QueueError, Webhook};
 use bytes::Bytes;
 use hyper::Request;
@@ -31,9 +31,6 @@ const RETRIES: [Duration; 10] = [
 
 /// Messages on their way at once.
 const AT_ONCE: usize = 64;
-
-/// How long to trust that a change is signalled: workers of other processes cannot signal.
-const POLL: Duration = Duration::from_millis(500);
 
 /// Makes the message of a webhook from how its request ended.
 type Render = dyn Fn(&Webhook, Outcome) -> Result<Request<Bytes>, String> + Send + Sync;

@@ -4,15 +4,11 @@ use super::call::Call;
 use super::error::ApiError;
 use super::target::Application;
 use super::{Api, REQUEST_ID, id_header, input, status, submit};
-use crate::queue::events::signal_or;
+use crate::queue::events::{POLL, signal_or};
 use crate::queue::{FailureKind, Origin, Outcome, Queue, RequestId};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use std::time::Duration;
-
-/// How long to trust that a change is signalled.
-const POLL: Duration = Duration::from_millis(500);
 
 /// Runs a request of its own in the common queue; stops it when the client goes away.
 pub(super) async fn run(
@@ -22,10 +18,8 @@ pub(super) async fn run(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let input = submit::accept(api, application, body).await?;
-    let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
-    let (id, _) = submit::enqueue(api, call, application, headers, &request, Origin::Direct, None).await?;
-    let line = Line::open(api.queue.clone(), id);
+    let line = Line::open(api, call, application, headers, body).await?;
+    let id = line.id;
     let outcome = wait(&api.queue, id).await?;
     line.close();
     let mut response = status::outcome_response(call, outcome)?;
@@ -37,7 +31,6 @@ async fn wait(queue: &Queue, id: RequestId) -> Result<Outcome, ApiError> {
     let mut moved = queue.events().moved();
     loop {
         moved.mark_unchanged();
-        queue.expire_late().await?;
         if let Some(outcome) = queue.outcome(id).await? {
             return Ok(outcome);
         }
@@ -48,13 +41,24 @@ async fn wait(queue: &Queue, id: RequestId) -> Result<Outcome, ApiError> {
 /// Cancels the request when it is dropped open: the server drops a call whose client hung up.
 pub(super) struct Line {
     queue: Queue,
-    id: RequestId,
+    pub(super) id: RequestId,
     open: bool,
 }
 
 impl Line {
-    pub(super) fn open(queue: Queue, id: RequestId) -> Self {
-        Self { queue, id, open: true }
+    /// Puts a request into the queue whose client waits here.
+    pub(super) async fn open(
+        api: &Api,
+        call: &Call,
+        application: &Application,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Self, ApiError> {
+        let input = submit::accept(api, application, body).await?;
+        let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
+        let new = submit::new_request(api, call, application, headers, Origin::Direct)?;
+        let (id, _) = submit::enqueue(api, call, new, &request).await?;
+        Ok(Self { queue: api.queue.clone(), id, open: true })
     }
 
     /// The request is over.

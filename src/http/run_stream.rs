@@ -9,8 +9,8 @@ use super::run::Line;
 use super::stream::{KEEP_ALIVE, Watcher};
 use super::target::Application;
 use super::wire::OutputBody;
-use super::{Api, REQUEST_ID, id_header, input, submit};
-use crate::queue::{Origin, Outcome, QueueError};
+use super::{Api, REQUEST_ID, id_header};
+use crate::queue::{Outcome, QueueError};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -27,10 +27,8 @@ pub(super) async fn run(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let input = submit::accept(api, application, body).await?;
-    let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
-    let (id, _) = submit::enqueue(api, call, application, headers, &request, Origin::Direct, None).await?;
-    let line = Line::open(api.queue.clone(), id);
+    let line = Line::open(api, call, application, headers, body).await?;
+    let id = line.id;
     let watcher = Watcher::new(api.clone(), call.clone(), id, true);
     let events = stream::unfold(Next::Status(watcher, line), Next::take);
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));

@@ -7,7 +7,7 @@ use super::call::{Call, Links};
 use super::error::ApiError;
 use super::wire::StatusBody;
 use super::{Api, REQUEST_ID, id_header};
-use crate::queue::events::signal_or;
+use crate::queue::events::{POLL, signal_or};
 use crate::queue::{Outcome, QueueError, RequestId};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -18,9 +18,6 @@ use tokio::sync::watch;
 
 /// A comment is sent after this long without an event.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// How long to trust that a change is signalled.
-const POLL: Duration = Duration::from_millis(500);
 
 /// Streams the status.
 pub(super) async fn status(api: &Arc<Api>, call: Call, id: RequestId) -> Result<Response, ApiError> {

@@ -6,7 +6,7 @@ use super::problem::Problem;
 use super::target::Application;
 use super::wire::Submitted;
 use super::{Api, REQUEST_ID, body, id_header, input, terms, webhook};
-use crate::queue::{Failure, FailureKind, NewRequest, NewWebhook, Origin, Priority, Submission};
+use crate::queue::{Failure, FailureKind, NewRequest, Origin, Priority, RequestId, Submission};
 use crate::request::ImageRequest;
 use axum::Json;
 use axum::body::Body;
@@ -29,17 +29,12 @@ pub(super) async fn submit(
     body: Body,
 ) -> Result<Response, ApiError> {
     let input = accept(api, application, body).await?;
-    let webhook = webhook::asked(api, call)?;
+    let mut new = new_request(api, call, application, headers, Origin::Queued)?;
+    new.webhook = webhook::asked(api, call)?;
     let (id, ahead) = match input::read(&input, &api.limits) {
-        Ok(request) => enqueue(api, call, application, headers, &request, Origin::Queued, webhook).await?,
+        Ok(request) => enqueue(api, call, new, &request).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
-        Err(problems) => {
-            let new = NewRequest {
-                webhook,
-                ..new_request(api, call, application, headers, Value::Null, Origin::Queued)?
-            };
-            (api.queue.submit_failed(&new, &refusal(&problems)).await?, 0)
-        }
+        Err(problems) => (api.queue.submit_failed(&new, &refusal(&problems)).await?, 0),
     };
     let answer = Submitted::new(&call.links, &application.id, id, ahead);
     Ok(([(REQUEST_ID, id_header(id))], Json(answer)).into_response())
@@ -63,15 +58,11 @@ pub(super) async fn accept(api: &Api, application: &Application, body: Body) -> 
 pub(super) async fn enqueue(
     api: &Api,
     call: &Call,
-    application: &Application,
-    headers: &HeaderMap,
+    mut new: NewRequest,
     request: &ImageRequest,
-    origin: Origin,
-    webhook: Option<NewWebhook>,
-) -> Result<(crate::queue::RequestId, u64), ApiError> {
+) -> Result<(RequestId, u64), ApiError> {
     let asked: Option<u64> = call.parameter("fal_max_queue_length").and_then(|length| length.parse().ok());
-    let mut new = new_request(api, call, application, headers, json!(request), origin)?;
-    new.webhook = webhook;
+    new.body = json!(request);
     // fal refuses when the queue is longer than asked for, so one more than that is too many.
     new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
     match api.queue.submit(&new).await? {
@@ -82,12 +73,12 @@ pub(super) async fn enqueue(
     }
 }
 
-fn new_request(
+/// What the call says of a request besides its input, which is yet to come.
+pub(super) fn new_request(
     api: &Api,
     call: &Call,
     application: &Application,
     headers: &HeaderMap,
-    body: Value,
     origin: Origin,
 ) -> Result<NewRequest, ApiError> {
     let low = headers.get("x-fal-queue-priority").is_some_and(|value| value.as_bytes() == b"low");
@@ -95,7 +86,7 @@ fn new_request(
         endpoint: application.id.clone(),
         origin,
         priority: if low { Priority::Low } else { Priority::Normal },
-        body,
+        body: Value::Null,
         max_waiting: Some(api.max_queue),
         terms: terms::read(headers)?,
         webhook: None,

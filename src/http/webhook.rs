@@ -15,7 +15,6 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use url::{Position, Url};
 
 /// Bytes of the longest URL that is kept.
@@ -84,7 +83,7 @@ pub fn webhook_message(
     let body =
         serde_json::to_vec(&body).map_err(|error| format!("the message cannot be written: {error}"))?;
     let at = webhook.at.as_second().to_string();
-    let fals = format!("{id}\n{USER}\n{at}\n{}", hex(&Sha256::digest(&body)));
+    let fals = format!("{id}\n{USER}\n{at}\n{}", hex::encode(Sha256::digest(&body)));
     let standard = [format!("{id}.{at}.").as_bytes(), &body].concat();
     Request::post(&webhook.url)
         .header(header::CONTENT_TYPE, "application/json")
@@ -92,7 +91,7 @@ pub fn webhook_message(
         .header("x-fal-webhook-request-id", &id)
         .header("x-fal-webhook-user-id", USER)
         .header("x-fal-webhook-timestamp", &at)
-        .header("x-fal-webhook-signature", hex(&key.sign(fals.as_bytes())))
+        .header("x-fal-webhook-signature", hex::encode(key.sign(fals.as_bytes())))
         .header("webhook-id", &id)
         .header("webhook-timestamp", &at)
         .header("webhook-signature", format!("v1a,{}", BASE64_STANDARD.encode(key.sign(&standard))))
@@ -127,11 +126,4 @@ pub(super) fn keys(api: &Api) -> Response {
     let kid = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(members));
     let key = json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": x });
     ([(header::CACHE_CONTROL, "public, max-age=3600")], Json(json!({ "keys": [key] }))).into_response()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // a string takes everything
-        text
-    })
 }

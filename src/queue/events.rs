@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// How long to trust that a change is signalled: workers of other processes cannot signal.
+pub(crate) const POLL: Duration = Duration::from_millis(500);
+
 /// Two counters that only grow.
 #[derive(Clone)]
 pub struct Events {

@@ -74,7 +74,7 @@ async fn place_all(
                 key: key.as_str().to_owned(),
                 content_type: format.content_type().to_owned(),
                 bytes: bytes.len() as u64,
-                sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+                sha256: hex::encode(Sha256::digest(&bytes)),
             });
             worker.storage.put(&key, bytes).await?;
             Place::Stored(key.as_str().to_owned())

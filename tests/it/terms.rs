@@ -1,6 +1,6 @@
 //! The headers that say on what terms a request is taken: its time to start, and no second try.
 
-use crate::support::{Answer, ENDPOINT, Server, small};
+use crate::support::{Answer, ENDPOINT, Server, eventually, small};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use latentd::queue::Lost;
@@ -54,7 +54,10 @@ async fn a_request_that_started_in_time_may_take_longer() {
 #[tokio::test]
 async fn run_stops_waiting_when_the_time_to_start_is_over() {
     let server = Server::start().await;
-    let answer = post(&server, &format!("/run/{ENDPOINT}"), ("x-fal-request-timeout", "0.2")).await;
+    let path = format!("/run/{ENDPOINT}");
+    let late =
+        async { eventually(async || (server.queue.expire_late().await.ok()? > 0).then_some(())).await };
+    let (answer, ()) = tokio::join!(post(&server, &path, ("x-fal-request-timeout", "0.2")), late);
     assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{answer:?}");
     assert_eq!(answer.header("x-fal-request-timeout-type"), "user");
 }
