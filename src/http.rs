@@ -13,6 +13,7 @@ mod health;
 mod input;
 mod listener;
 mod problem;
+mod query;
 mod run;
 mod run_stream;
 mod status;

@@ -17,6 +17,7 @@ const TARGET_URL: &str = "x-fal-target-url";
 #[derive(Clone)]
 pub(super) struct Call {
     pub(super) target: Target,
+    pub(super) method: Method,
     pub(super) links: Links,
     /// Who calls; nobody known until the call was let in.
     pub(super) caller: Caller,
@@ -43,7 +44,8 @@ impl Call {
             return Self::proxied(api, parts, &host, origin);
         }
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        Ok(Self { target, links: Links { origin, mount }, caller: Caller::default(), query })
+        let (method, links) = (parts.method.clone(), Links { origin, mount });
+        Ok(Self { target, method, links, caller: Caller::default(), query })
     }
 
     /// The header decides; it is read and never dialled.
@@ -66,14 +68,18 @@ impl Call {
             return Err(ApiError::BadRequest(format!("{TARGET_URL} names the proxy itself")));
         }
         let query = url.query().unwrap_or_default().to_owned();
-        Ok(Self { target, links: Links { origin, mount }, caller: Caller::default(), query })
+        let (method, links) = (parts.method.clone(), Links { origin, mount });
+        Ok(Self { target, method, links, caller: Caller::default(), query })
     }
 
     /// The value of a query parameter, decoded.
     pub(super) fn parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.parameters().find(|(key, _)| key == name).map(|(_, value)| value)
+    }
+
+    /// The parameters of the query, decoded.
+    pub(super) fn parameters(&self) -> url::form_urlencoded::Parse<'_> {
         url::form_urlencoded::parse(self.query.as_bytes())
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value)
     }
 
     /// Does a switch in the query read `1` or `true`?

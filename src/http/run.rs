@@ -1,4 +1,4 @@
-//! `POST fal.run/{application}`: hold the line until the result is there.
+//! `POST fal.run/{application}`, or a GET with the input in its query: hold the line until the result is there.
 
 use super::call::Call;
 use super::error::ApiError;
@@ -54,7 +54,7 @@ impl Line {
         headers: &HeaderMap,
         body: Body,
     ) -> Result<Self, ApiError> {
-        let input = submit::accept(api, application, body).await?;
+        let input = submit::accept(api, call, application, body).await?;
         let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
         let new = submit::new_request(api, call, application, headers, Origin::Direct)?;
         let (id, _) = submit::enqueue(api, call, new, &request).await?;

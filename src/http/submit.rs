@@ -5,12 +5,12 @@ use super::error::ApiError;
 use super::problem::Problem;
 use super::target::Application;
 use super::wire::Submitted;
-use super::{Api, REQUEST_ID, body, id_header, input, terms, webhook};
+use super::{Api, REQUEST_ID, body, id_header, input, query, terms, webhook};
 use crate::queue::{Failure, FailureKind, NewRequest, Origin, Priority, RequestId, Submission};
 use crate::request::ImageRequest;
 use axum::Json;
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub(super) async fn submit(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let input = accept(api, application, body).await?;
+    let input = accept(api, call, application, body).await?;
     let mut new = new_request(api, call, application, headers, Origin::Queued)?;
     new.webhook = webhook::asked(api, call)?;
     let (id, ahead) = match input::read(&input, &api.limits) {
@@ -41,7 +41,12 @@ pub(super) async fn submit(
 }
 
 /// What must hold before the input is looked at; returns the input.
-pub(super) async fn accept(api: &Api, application: &Application, body: Body) -> Result<Value, ApiError> {
+pub(super) async fn accept(
+    api: &Api,
+    call: &Call,
+    application: &Application,
+    body: Body,
+) -> Result<Value, ApiError> {
     if application.id != APPLICATION {
         return Err(ApiError::UnknownApplication(application.alias().to_owned()));
     }
@@ -50,6 +55,9 @@ pub(super) async fn accept(api: &Api, application: &Application, body: Body) -> 
     }
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
+    }
+    if call.method == Method::GET {
+        return Ok(query::input(call));
     }
     body::json(body).await
 }

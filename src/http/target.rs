@@ -95,8 +95,12 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
         return Ok((about_request(method, id, tail, path)?, mount));
     }
     let application = Application::of(rest).ok_or_else(|| unknown(path))?;
-    allow(method, &[Method::POST], "POST")?;
     let queued = mount == Mount::Queue || (mount == Mount::Bare && host.starts_with("queue."));
+    match queued {
+        true => allow(method, &[Method::POST], "POST")?,
+        // The client that waits for a result may put its input into the query.
+        false => allow(method, &[Method::GET, Method::POST], "GET, POST")?,
+    }
     let target = match application.streamed() {
         _ if queued => Target::Submit(application),
         Some(streamed) => Target::RunStream(streamed),
@@ -206,7 +210,8 @@ mod tests {
             of(Method::GET, "h", &format!("/a/requests/{ID}/cancel")),
             Err(ApiError::MethodNotAllowed("PUT"))
         ));
-        assert!(matches!(of(Method::GET, "h", "/files/../x"), Err(ApiError::MethodNotAllowed("POST"))));
+        assert!(matches!(of(Method::PUT, "h", "/files/../x"), Err(ApiError::MethodNotAllowed("GET, POST"))));
+        assert!(matches!(of(Method::GET, "h", "/queue/a/b"), Err(ApiError::MethodNotAllowed("POST"))));
         assert!(matches!(of(Method::GET, "h", "/files/x"), Err(ApiError::UnknownPath(_))));
     }
 }

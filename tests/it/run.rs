@@ -21,6 +21,58 @@ async fn run_answers_with_the_output() {
     }
 }
 
+/// Answers a GET run while somebody paints.
+async fn get_painted(server: &Server, path: &str) -> crate::support::Answer {
+    let painting = async {
+        eventually(async || (waiting(server).await > 0).then_some(())).await;
+        server.paint_all().await;
+    };
+    tokio::join!(server.get(path), painting).0
+}
+
+#[tokio::test]
+async fn a_get_has_its_input_in_the_query() {
+    let server = Server::start().await;
+    let query = "prompt=a+%22fox%22+%26+more&num_inference_steps=3&seed=9&guidance_scale=2.5&sync_mode=true\
+                 &output_format=png&num_images=2&enable_safety_checker=false&loras=&no_such_field=1";
+    let size = "image_size=%7B%22width%22%3A32%2C%22height%22%3A16%7D";
+    let answer = get_painted(&server, &format!("/run/{ENDPOINT}/?{query}&{size}")).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let body = answer.json();
+    assert_eq!((&body["prompt"], &body["seed"]), (&json!("a \"fox\" & more"), &json!(9)));
+    let images = body["images"].as_array().expect("a list");
+    assert_eq!((images.len(), &images[1]["width"], &images[1]["height"]), (2, &json!(32), &json!(16)));
+    assert!(images[0]["url"].as_str().is_some_and(|url| url.starts_with("data:image/png;base64,")));
+    let answer = get_painted(&server, &format!("/{ENDPOINT}?prompt=x&image_size=square&seed=1")).await;
+    assert_eq!(answer.json()["images"][0]["width"], 512);
+}
+
+#[tokio::test]
+async fn a_get_is_refused_as_a_post_is_and_never_reaches_the_queue() {
+    let server = Server::start().await;
+    let cases = [
+        ("", "prompt", "missing"),
+        ("prompt=x&num_inference_steps=many", "num_inference_steps", "int_parsing"),
+        ("prompt=x&num_inference_steps=51", "num_inference_steps", "less_than_equal"),
+        ("prompt=x&image_size=%5Bobject+Object%5D", "image_size", "one_of"),
+        ("prompt=x&loras=%5B%7B%22path%22%3A%22x%22%7D%5D", "loras", "feature_not_supported"),
+    ];
+    for (query, field, kind) in cases {
+        for path in ["", "/stream"] {
+            let answer = server.get(&format!("/{ENDPOINT}{path}?{query}&fal_jwt_token=secret")).await;
+            assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{query} {answer:?}");
+            let item = &answer.json()["detail"][0];
+            assert_eq!((&item["loc"], &item["type"]), (&json!(["body", field]), &json!(kind)), "{query}");
+            assert!(!item.to_string().contains("secret"), "{item}");
+        }
+    }
+    let queued = server.get(&format!("/queue/{ENDPOINT}?prompt=x")).await;
+    assert_eq!((queued.status, queued.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST"));
+    let head = server.call(Method::HEAD, &format!("/{ENDPOINT}?prompt=x"), &Value::Null).await;
+    assert_eq!(head.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(waiting(&server).await, 0);
+}
+
 #[tokio::test]
 async fn a_refused_input_is_answered_at_once() {
     let server = Server::start().await;
