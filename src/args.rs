@@ -131,6 +131,10 @@ pub struct ServeArgs {
     /// URL under which clients reach the server, when it is not the one they send.
     #[arg(long, env = "LATENTD_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
+    /// Addresses or blocks of proxies in front of the server, separated by commas. What they say in `X-Forwarded-Proto`,
+    /// `-Host`, `-Port` and `-Prefix`, or in `Forwarded`, is believed.
+    #[arg(long, env = "LATENTD_TRUSTED_PROXY", value_delimiter = ',', value_name = "CIDR")]
+    pub trusted_proxy: Vec<String>,
     /// Worker processes: `auto` is one per device, `0` leaves the work to `latentd worker` elsewhere.
     #[arg(long, env = "LATENTD_WORKERS", default_value = "auto", value_name = "auto|N")]
     pub workers: String,

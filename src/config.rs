@@ -6,10 +6,11 @@ pub(crate) mod shortcuts;
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
 use crate::egress::Egress;
+use ipnet::IpNet;
 use latentd_models as models;
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
@@ -96,6 +97,8 @@ pub struct ServeConfig {
     pub store: StoreConfig,
     /// Where clients reach the server; `None`: where their request says they did.
     pub public_url: Option<Url>,
+    /// Peers that are believed when they say how a client reached them.
+    pub trusted_proxies: Vec<IpNet>,
     /// Keys that open the API, beside those of the database.
     pub keys: Vec<KeyHash>,
     /// Where webhooks may go.
@@ -137,6 +140,7 @@ impl ServeConfig {
             safety,
             store,
             public_url,
+            trusted_proxy,
             workers,
             api_keys,
             webhook_allow,
@@ -154,6 +158,7 @@ impl ServeConfig {
             safety: safety::parse(&safety)?,
             store: StoreConfig::resolve(store)?,
             public_url: public_url.map(|text| parse_public_url(&text)).transpose()?,
+            trusted_proxies: trusted_proxies(&trusted_proxy)?,
             keys,
             egress: egress(listen, &webhook_allow)?,
             max_queue,
@@ -257,6 +262,15 @@ fn model_source(text: &str) -> Result<ModelSource, ConfigError> {
     refuse(format!(
         "--model {text}: this version runs `mini` (built in) or a directory in the diffusers layout, and there is no such directory"
     ))
+}
+
+fn trusted_proxies(given: &[String]) -> Result<Vec<IpNet>, ConfigError> {
+    let given = given.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    let net = |text: &str| {
+        let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        net.or_else(|_| refuse(format!("--trusted-proxy {text}: give an address or a block such as 10.0.0.0/8")))
+    };
+    given.map(net).collect()
 }
 
 /// Who can only be called from this machine may call this machine.

@@ -12,6 +12,7 @@ mod files;
 mod health;
 mod input;
 mod listener;
+mod outside;
 mod problem;
 mod query;
 mod run;
@@ -43,6 +44,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse, Response};
 use call::Call;
 use error::ApiError;
+use ipnet::IpNet;
 use std::sync::Arc;
 use std::time::Duration;
 use target::Target;
@@ -65,6 +67,8 @@ pub struct Api {
     pub keys: KeyRing,
     /// Where clients reach the server; `None`: where their request says they did.
     pub public_url: Option<Url>,
+    /// Peers that are believed when they say how a client reached them.
+    pub trusted_proxies: Vec<IpNet>,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
     /// Bytes of the largest file that a client may send.

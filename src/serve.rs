@@ -89,6 +89,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         limits: limits(&card),
         keys: keys.clone(),
         public_url: config.public_url.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         max_queue: config.max_queue,
         max_upload: config.max_upload,
         validate_on_submit: config.validate_on_submit,

@@ -2,11 +2,12 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::outside::Outside;
 use super::target::{self, Mount, Target};
 use crate::keys::Caller;
 use crate::queue::RequestId;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, Method};
 use std::borrow::Cow;
 use url::Url;
 
@@ -34,41 +35,37 @@ pub(super) struct Links {
 impl Call {
     /// Understands a call: by its own URL, or on the proxy path by the URL in its header.
     pub(super) fn resolve(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
-        let host = host_of(parts)?;
-        let origin = match &api.public_url {
-            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => format!("http://{host}"),
-        };
-        let (target, mount) = target::resolve(&parts.method, &host, parts.uri.path())?;
+        let outside = Outside::of(api, parts)?;
+        let (target, mount) = target::resolve(&parts.method, &outside.host, parts.uri.path())?;
         if target == Target::Proxy {
-            return Self::proxied(api, parts, &host, origin);
+            return Self::proxied(parts, outside);
         }
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        let (method, links) = (parts.method.clone(), Links { origin, mount });
+        let (method, links) = (parts.method.clone(), Links { origin: outside.origin, mount });
         Ok(Self { target, method, links, caller: Caller::default(), query })
     }
 
     /// The header decides; it is read and never dialled.
-    fn proxied(api: &Api, parts: &Parts, host: &str, origin: String) -> Result<Self, ApiError> {
+    fn proxied(parts: &Parts, outside: Outside) -> Result<Self, ApiError> {
         let url = target_url(&parts.headers)?;
         let named = url.host_str().unwrap_or_default();
-        let (prefix, host, fal) = match named {
-            "queue.fal.run" => ("/queue", host, true),
-            "fal.run" => ("/run", host, true),
-            "rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" => ("", named, true),
-            _ if is_ours(api, host, &url) => ("", host, false),
-            other => {
+        let (prefix, host, path, fal) = match (named, outside.path_of(&url)) {
+            ("queue.fal.run", _) => ("/queue", outside.host.as_str(), url.path(), true),
+            ("fal.run", _) => ("/run", outside.host.as_str(), url.path(), true),
+            ("rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media", _) => ("", named, url.path(), true),
+            (_, Some(path)) => ("", outside.host.as_str(), path, false),
+            (other, None) => {
                 return Err(ApiError::BadRequest(format!(
                     "{TARGET_URL} names {other}, which is not served here"
                 )));
             }
         };
-        let (target, mount) = target::resolve(&parts.method, host, &format!("{prefix}{}", url.path()))?;
+        let (target, mount) = target::resolve(&parts.method, host, &format!("{prefix}{path}"))?;
         if target == Target::Proxy || (fal && matches!(target, Target::Live | Target::Ready)) {
             return Err(ApiError::BadRequest(format!("{TARGET_URL} names the proxy itself")));
         }
         let query = url.query().unwrap_or_default().to_owned();
-        let (method, links) = (parts.method.clone(), Links { origin, mount });
+        let (method, links) = (parts.method.clone(), Links { origin: outside.origin, mount });
         Ok(Self { target, method, links, caller: Caller::default(), query })
     }
 
@@ -115,18 +112,6 @@ impl Links {
     }
 }
 
-/// The host that the client addressed, with its port.
-fn host_of(parts: &Parts) -> Result<String, ApiError> {
-    let named = parts.uri.authority().map(|authority| authority.as_str());
-    let named = named.or_else(|| parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()));
-    let host = named.unwrap_or("localhost");
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-    if host.is_empty() || !host.bytes().all(plain) {
-        return Err(ApiError::BadRequest("the Host header is not a host name".into()));
-    }
-    Ok(host.to_ascii_lowercase())
-}
-
 fn target_url(headers: &HeaderMap) -> Result<Url, ApiError> {
     let Some(value) = headers.get(TARGET_URL) else {
         return Err(ApiError::BadRequest(format!("the {TARGET_URL} header is missing")));
@@ -136,14 +121,6 @@ fn target_url(headers: &HeaderMap) -> Result<Url, ApiError> {
         Some(url) => Ok(url),
         None => Err(ApiError::BadRequest(format!("the {TARGET_URL} header is not a URL"))),
     }
-}
-
-/// Does the URL name this server, as the client or the operator calls it?
-fn is_ours(api: &Api, host: &str, url: &Url) -> bool {
-    let place = |url: &Url| (url.host_str().map(str::to_owned), url.port_or_known_default());
-    let called = Url::parse(&format!("http://{host}")).ok();
-    let public = api.public_url.as_ref();
-    called.as_ref().into_iter().chain(public).any(|ours| place(ours) == place(url))
 }
 
 /// `true` for calls that need no key.

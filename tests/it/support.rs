@@ -70,6 +70,7 @@ impl Server {
             limits: Limits { max_side: 1536 },
             keys: KeyRing::default(),
             public_url: None,
+            trusted_proxies: Vec::new(),
             max_queue: 100,
             max_upload: 64 * 1024,
             validate_on_submit: false,

@@ -1,6 +1,13 @@
-"""Finds the worker processes of a server. Uses nothing but /proc, for the runner uses it too."""
+"""Starts servers and finds their workers. Uses nothing but the standard library, for the runner uses it too."""
 
+import contextlib
+import os
 import pathlib
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.request
 
 
 def workers_of(server_pid):
@@ -16,3 +23,29 @@ def workers_of(server_pid):
         if int(parent) == server_pid and b"worker" in arguments:
             workers.append(int(entry.name))
     return workers
+
+
+@contextlib.contextmanager
+def own_server(data, *flags):
+    """A server with flags of its own, ready; gives its URL."""
+    program = os.environ["LATENTD_BIN"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTD_")}
+    command = [program, "serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir", data, *flags]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    try:
+        url = re.search(r"http://\S+", process.stdout.readline())[0]
+        while not is_ready(url):
+            time.sleep(0.05)
+        yield url
+    finally:
+        process.terminate()
+        code = process.wait(30)
+    assert code == 0
+
+
+def is_ready(url):
+    """Whether a server has a worker that paints."""
+    try:
+        return urllib.request.urlopen(f"{url}/health/ready", timeout=5).status == 200
+    except (urllib.error.URLError, OSError):
+        return False
