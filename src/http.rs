@@ -10,7 +10,9 @@ mod error;
 mod fields;
 mod files;
 mod health;
+mod idempotency;
 mod input;
+mod lines;
 mod listener;
 mod outside;
 mod problem;
@@ -27,6 +29,7 @@ mod uploads;
 mod webhook;
 mod wire;
 
+pub use lines::Lines;
 pub use listener::listen;
 pub use uploads::sweep as sweep_uploads;
 pub use webhook::webhook_message;
@@ -79,6 +82,8 @@ pub struct Api {
     pub egress: Egress,
     /// Signs webhooks.
     pub signing: Arc<SigningKey>,
+    /// Who waits for what.
+    pub lines: Lines,
     /// Turns true when the server stops: no new work is accepted then.
     pub closing: watch::Receiver<bool>,
 }

@@ -17,6 +17,7 @@ mod claim;
 mod database;
 mod deadline;
 pub(crate) mod events;
+mod idempotency;
 mod job;
 mod keys;
 mod read;
@@ -29,6 +30,7 @@ mod workers;
 pub use claim::{Finish, StoredFile, Verdict};
 pub use database::MIN_SQLITE;
 pub use events::Events;
+pub use idempotency::Idempotency;
 pub use job::{
     Claim, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority, RequestId,
     Status, Terms,

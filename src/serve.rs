@@ -2,7 +2,7 @@
 
 use crate::config::{ConfigError, ModelSource, ServeConfig, safety};
 use crate::data_dir::{self, DataDirError};
-use crate::http::{self, Api};
+use crate::http::{self, Api, Lines};
 use crate::keys::KeyRing;
 use crate::queue::{Lost, Queue, QueueError};
 use crate::request::Limits;
@@ -95,6 +95,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         validate_on_submit: config.validate_on_submit,
         egress: config.egress.clone(),
         signing: signing.clone(),
+        lines: Lines::default(),
         closing: is_closing,
     };
     let (stage, stages) = watch::channel(Stage::Run);

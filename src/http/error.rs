@@ -45,6 +45,7 @@ pub(super) enum ApiError {
     Closing,
     QueueFull(u64),
     LongerThanAsked(u64),
+    IdempotencyKeyTaken,
     KeyBusy(u32),
     NoSuchRange(u64),
     /// Told to the log only.
@@ -120,6 +121,10 @@ impl ApiError {
                 let detail = format!("the queue is longer than asked for: {waiting} requests wait");
                 plain(S::TOO_MANY_REQUESTS, "bad_request", detail)
             }
+            Self::IdempotencyKeyTaken => {
+                let detail = "the idempotency-key was sent with another input before: give every input a key of its own";
+                plain(S::UNPROCESSABLE_ENTITY, "bad_request", detail.into())
+            }
             Self::KeyBusy(limit) => {
                 let detail = format!(
                     "the key has {limit} requests at work, as many as it may: wait for one, or submit to the queue"
@@ -167,6 +172,7 @@ impl ApiError {
             | Self::UploadTooLarge(_)
             | Self::Gone(_)
             | Self::BodyTooSlow
+            | Self::IdempotencyKeyTaken
             | Self::Internal(_) => {}
         }
     }

@@ -2,10 +2,11 @@
 
 use super::call::Call;
 use super::error::ApiError;
+use super::lines::Line;
 use super::target::Application;
 use super::{Api, REQUEST_ID, id_header, input, status, submit};
 use crate::queue::events::{POLL, signal_or};
-use crate::queue::{FailureKind, Origin, Outcome, Queue, RequestId};
+use crate::queue::{Origin, Outcome, Queue, RequestId};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -18,7 +19,7 @@ pub(super) async fn run(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let line = Line::open(api, call, application, headers, body).await?;
+    let line = open(api, call, application, headers, body).await?;
     let id = line.id;
     let outcome = wait(&api.queue, id).await?;
     line.close();
@@ -38,47 +39,17 @@ async fn wait(queue: &Queue, id: RequestId) -> Result<Outcome, ApiError> {
     }
 }
 
-/// Cancels the request when it is dropped open: the server drops a call whose client hung up.
-pub(super) struct Line {
-    queue: Queue,
-    pub(super) id: RequestId,
-    open: bool,
-}
-
-impl Line {
-    /// Puts a request into the queue whose client waits here.
-    pub(super) async fn open(
-        api: &Api,
-        call: &Call,
-        application: &Application,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<Self, ApiError> {
-        let input = submit::accept(api, call, application, body).await?;
-        let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
-        let new = submit::new_request(api, call, application, headers, Origin::Direct)?;
-        let (id, _) = submit::enqueue(api, call, new, &request).await?;
-        Ok(Self { queue: api.queue.clone(), id, open: true })
-    }
-
-    /// The request is over.
-    pub(super) fn close(mut self) {
-        self.open = false;
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        if !self.open {
-            return;
-        }
-        let (queue, id) = (self.queue.clone(), self.id);
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            match queue.cancel(id, FailureKind::ClientGone).await {
-                Ok(answer) => tracing::info!(request = %id, ?answer, "the client hung up"),
-                Err(error) => tracing::warn!(request = %id, %error, "not cancelled after its client hung up"),
-            }
-        });
-    }
+/// Puts a request into the queue whose client waits here, or joins the one that the client sent before.
+pub(super) async fn open(
+    api: &Api,
+    call: &Call,
+    application: &Application,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Line, ApiError> {
+    let input = submit::accept(api, call, application, body).await?;
+    let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
+    let new = submit::new_request(api, call, application, headers, &input, Origin::Direct)?;
+    let submitted = async { submit::enqueue(api, call, new, &request).await.map(|(id, _)| id) };
+    api.lines.open(&api.queue, submitted).await
 }

@@ -5,7 +5,8 @@
 
 use super::call::{Call, Links};
 use super::error::{ApiError, failure_answer};
-use super::run::Line;
+use super::lines::Line;
+use super::run::open;
 use super::stream::{KEEP_ALIVE, Watcher};
 use super::target::Application;
 use super::wire::OutputBody;
@@ -27,7 +28,7 @@ pub(super) async fn run(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let line = Line::open(api, call, application, headers, body).await?;
+    let line = open(api, call, application, headers, body).await?;
     let id = line.id;
     let watcher = Watcher::new(api.clone(), call.clone(), id, true);
     let events = stream::unfold(Next::Status(watcher, line), Next::take);

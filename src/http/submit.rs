@@ -5,8 +5,8 @@ use super::error::ApiError;
 use super::problem::Problem;
 use super::target::Application;
 use super::wire::Submitted;
-use super::{Api, REQUEST_ID, body, id_header, input, query, terms, webhook};
-use crate::queue::{Failure, FailureKind, NewRequest, Origin, Priority, RequestId, Submission};
+use super::{Api, REQUEST_ID, body, id_header, idempotency, input, query, terms, webhook};
+use crate::queue::{Failure, FailureKind, NewRequest, Origin, Phase, Priority, RequestId, Submission};
 use crate::request::ImageRequest;
 use axum::Json;
 use axum::body::Body;
@@ -29,12 +29,15 @@ pub(super) async fn submit(
     body: Body,
 ) -> Result<Response, ApiError> {
     let input = accept(api, call, application, body).await?;
-    let mut new = new_request(api, call, application, headers, Origin::Queued)?;
+    let mut new = new_request(api, call, application, headers, &input, Origin::Queued)?;
     new.webhook = webhook::asked(api, call)?;
     let (id, ahead) = match input::read(&input, &api.limits) {
         Ok(request) => enqueue(api, call, new, &request).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
-        Err(problems) => (api.queue.submit_failed(&new, &refusal(&problems)).await?, 0),
+        Err(problems) => {
+            let submission = api.queue.submit_failed(&new, &refusal(&problems)).await?;
+            accepted(api, submission).await?
+        }
     };
     let answer = Submitted::new(&call.links, &application.id, id, ahead);
     Ok(([(REQUEST_ID, id_header(id))], Json(answer)).into_response())
@@ -73,20 +76,32 @@ pub(super) async fn enqueue(
     new.body = json!(request);
     // fal refuses when the queue is longer than asked for, so one more than that is too many.
     new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
-    match api.queue.submit(&new).await? {
+    let submission = api.queue.submit(&new).await?;
+    accepted(api, submission).await
+}
+
+/// Id and place of a request that the queue has.
+async fn accepted(api: &Api, submission: Submission) -> Result<(RequestId, u64), ApiError> {
+    match submission {
         Submission::Accepted { id, ahead } => Ok((id, ahead)),
         Submission::Full { waiting } if waiting >= api.max_queue => Err(ApiError::QueueFull(waiting)),
         Submission::Full { waiting } => Err(ApiError::LongerThanAsked(waiting)),
         Submission::KeyBusy { limit } => Err(ApiError::KeyBusy(limit)),
+        Submission::KeyTaken => Err(ApiError::IdempotencyKeyTaken),
+        Submission::Known { id } => match api.queue.status(id).await?.map(|status| status.phase) {
+            Some(Phase::Waiting { ahead }) => Ok((id, ahead)),
+            _ => Ok((id, 0)),
+        },
     }
 }
 
-/// What the call says of a request besides its input, which is yet to come.
+/// What the call says of a request besides what the worker needs, which is yet to come.
 pub(super) fn new_request(
     api: &Api,
     call: &Call,
     application: &Application,
     headers: &HeaderMap,
+    input: &Value,
     origin: Origin,
 ) -> Result<NewRequest, ApiError> {
     let low = headers.get("x-fal-queue-priority").is_some_and(|value| value.as_bytes() == b"low");
@@ -99,6 +114,7 @@ pub(super) fn new_request(
         terms: terms::read(headers)?,
         webhook: None,
         api_key: call.caller.key.clone(),
+        idempotency: idempotency::read(headers, application, input)?,
     })
 }
 

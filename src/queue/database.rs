@@ -10,12 +10,13 @@ use std::time::Duration;
 pub const MIN_SQLITE: &str = "3.51.3";
 
 /// Each script takes the schema from its index to the next version. Never edit one that was released.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("schema.sql"),
     include_str!("schema/terms.sql"),
     include_str!("schema/webhooks.sql"),
     include_str!("schema/uploads.sql"),
     include_str!("schema/keys.sql"),
+    include_str!("schema/idempotency.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.

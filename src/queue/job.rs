@@ -1,6 +1,6 @@
 //! The nouns of the queue: a request on its way in, in a worker's hands, and done.
 
-use super::{NewWebhook, QueueError};
+use super::{Idempotency, NewWebhook, QueueError};
 use jiff::Timestamp;
 use serde_json::Value;
 use std::fmt;
@@ -140,6 +140,8 @@ pub struct NewRequest {
     pub webhook: Option<NewWebhook>,
     /// Id of the key that it came with: its limit counts.
     pub api_key: Option<String>,
+    /// What finds it when the client sends it again.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// One attempt of one request in a worker's hands. Every write with it is refused once another

@@ -1,7 +1,7 @@
 //! Accepting and cancelling: the client's writes.
 
 use super::job::{FailureKind, NewRequest, RequestId};
-use super::{Failure, Origin, Queue, QueueError, keys, webhooks};
+use super::{Failure, Origin, Queue, QueueError, idempotency, keys, webhooks};
 use sqlx::{Row, Sqlite, Transaction};
 use std::time::Duration;
 
@@ -26,6 +26,13 @@ pub enum Submission {
         /// The limit.
         limit: u32,
     },
+    /// The client sent it before, and this is it; nothing new was stored.
+    Known {
+        /// Its name.
+        id: RequestId,
+    },
+    /// Its idempotency key stands for another input; nothing was stored.
+    KeyTaken,
 }
 
 /// What a cancellation achieved.
@@ -35,7 +42,7 @@ pub enum CancelAnswer {
     Removed,
     /// It is running and stops at its next step.
     Requested,
-    /// It was over already.
+    /// It was over already; or the client that went away was not the only one that wanted it.
     AlreadyDone,
     /// No such request.
     Unknown,
@@ -44,12 +51,13 @@ pub enum CancelAnswer {
 const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        start_before, no_retry, api_key)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9)";
+        start_before, no_retry, api_key, idempotency_key, input_digest)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        started_at, finished_at, failure, failure_message, failure_detail, api_key)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10)";
+        started_at, finished_at, failure, failure_message, failure_detail, api_key,
+        idempotency_key, input_digest)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
 
 pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = ?2, worker = NULL,
         lease_until = NULL, failure = ?3, failure_message = ?4
@@ -64,6 +72,10 @@ impl Queue {
         let (id, now) = (RequestId::new(), self.now_us());
         let start_before = new.terms.start_within.map(|time| now.saturating_add_unsigned(microseconds(time)));
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(known) = idempotency::find(&mut tx, new).await? {
+            tx.commit().await?;
+            return Ok(known);
+        }
         let ahead = count_ahead(&mut tx, new.priority as i64).await?;
         if let Some(max) = new.max_waiting {
             let waiting = count_ahead(&mut tx, i64::MAX).await?;
@@ -86,6 +98,8 @@ impl Queue {
             .bind(start_before)
             .bind(new.terms.no_retry)
             .bind(&new.api_key)
+            .bind(new.idempotency.as_ref().map(|given| &given.key))
+            .bind(new.idempotency.as_ref().map(|given| &given.digest))
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
@@ -98,9 +112,12 @@ impl Queue {
     ///
     /// # Errors
     /// When the database refuses; nothing was accepted then.
-    pub async fn submit_failed(&self, new: &NewRequest, failure: &Failure) -> Result<RequestId, QueueError> {
+    pub async fn submit_failed(&self, new: &NewRequest, failure: &Failure) -> Result<Submission, QueueError> {
         let id = RequestId::new();
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(known) = idempotency::find(&mut tx, new).await? {
+            return Ok(known);
+        }
         sqlx::query(INSERT_FAILED)
             .bind(id.to_string())
             .bind(&new.endpoint)
@@ -112,25 +129,32 @@ impl Queue {
             .bind(&failure.message)
             .bind(failure.detail.as_ref().map(ToString::to_string))
             .bind(&new.api_key)
+            .bind(new.idempotency.as_ref().map(|given| &given.key))
+            .bind(new.idempotency.as_ref().map(|given| &given.digest))
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
         tx.commit().await?;
         self.events.wake_waiters();
-        Ok(id)
+        Ok(Submission::Accepted { id, ahead: 0 })
     }
 
-    /// Cancels: a waiting request never runs, a running one stops at its next step.
+    /// Cancels: a waiting request never runs, a running one stops at its next step. A client that is gone
+    /// ends only what nobody submitted.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn cancel(&self, id: RequestId, kind: FailureKind) -> Result<CancelAnswer, QueueError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let state = sqlx::query("SELECT state FROM requests WHERE id = ?1")
+        let state = sqlx::query("SELECT state, origin FROM requests WHERE id = ?1")
             .bind(id.to_string())
             .fetch_optional(&mut *tx)
             .await?;
         let Some(state) = state else { return Ok(CancelAnswer::Unknown) };
+        let is_submitted = state.try_get::<&str, _>(1)? == Origin::Queued.word();
+        if kind == FailureKind::ClientGone && is_submitted {
+            return Ok(CancelAnswer::AlreadyDone);
+        }
         let answer = match state.try_get::<&str, _>(0)? {
             "waiting" => CancelAnswer::Removed,
             "running" => CancelAnswer::Requested,

@@ -6,6 +6,7 @@ mod bench;
 mod cancel;
 mod crash;
 mod files;
+mod idempotency;
 mod input;
 mod keys;
 mod keys_command;

@@ -163,6 +163,7 @@ async fn after_a_restart_nobody_waits_on_the_line_any_more() {
         terms: latentd::queue::Terms::default(),
         webhook: None,
         api_key: None,
+        idempotency: None,
     };
     let mut ids = Vec::new();
     for _ in 0..2 {

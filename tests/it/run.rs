@@ -122,7 +122,7 @@ async fn nothing_is_accepted_while_the_server_stops() {
 }
 
 /// Requests ahead of one that would come now.
-async fn waiting(server: &Server) -> u64 {
+pub(crate) async fn waiting(server: &Server) -> u64 {
     let new = latentd::queue::NewRequest {
         endpoint: ENDPOINT.into(),
         origin: latentd::queue::Origin::Queued,
@@ -132,6 +132,7 @@ async fn waiting(server: &Server) -> u64 {
         terms: latentd::queue::Terms::default(),
         webhook: None,
         api_key: None,
+        idempotency: None,
     };
     match server.queue.submit(&new).await.expect("a database") {
         latentd::queue::Submission::Full { waiting } => waiting,

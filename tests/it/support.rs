@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use latentd::config::KeyHash;
 use latentd::egress::Egress;
 use latentd::engine::{Control, Engine, EngineError, Generated, Picture, Step, Timings};
-use latentd::http::{Api, router};
+use latentd::http::{Api, Lines, router};
 use latentd::keys::KeyRing;
 use latentd::queue::Queue;
 use latentd::request::{ImageRequest, Limits};
@@ -76,6 +76,7 @@ impl Server {
             validate_on_submit: false,
             egress: Egress::default(),
             signing: Arc::new(SigningKey::open(directory.path()).expect("a new key")),
+            lines: Lines::default(),
             closing: is_closing,
         };
         change(&mut api);
