@@ -31,7 +31,6 @@ mod wire;
 
 pub use lines::Lines;
 pub use listener::listen;
-pub use uploads::sweep as sweep_uploads;
 pub use webhook::webhook_message;
 
 use crate::egress::Egress;

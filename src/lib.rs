@@ -30,6 +30,7 @@ pub mod serve;
 pub mod signing;
 pub mod storage;
 mod supervisor;
+pub mod sweep;
 pub mod webhooks;
 pub mod worker;
 

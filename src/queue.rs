@@ -6,6 +6,7 @@
 //! - a worker: [`Queue::claim`], [`Queue::progress`], [`Queue::verdict`], [`Queue::finish`],
 //!   [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
 //! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
+//! - whoever takes away what is not kept: [`Queue::erase_ended`], [`Queue::ended_files`] and their neighbours;
 //! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
 //! - whoever keeps the keys of the API: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
 //! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours.
@@ -22,6 +23,7 @@ mod job;
 mod keys;
 mod read;
 mod recover;
+mod retention;
 mod submit;
 mod uploads;
 mod webhooks;
@@ -37,6 +39,7 @@ pub use job::{
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
 pub use recover::{Lost, Reclaimed};
+pub use retention::FileLife;
 pub use submit::{CancelAnswer, Submission};
 pub use uploads::{NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
 pub use webhooks::{NewWebhook, Webhook};

@@ -9,6 +9,7 @@ use crate::request::Limits;
 use crate::signing::{SigningError, SigningKey};
 use crate::storage::{Storage, StorageError};
 use crate::supervisor::{self, Stage};
+use crate::sweep;
 use crate::webhooks::Deliverer;
 use latentd_models::ModelCard;
 use std::io::Write;
@@ -20,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// How often leases that ran out are looked for.
-const SWEEP: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why the server could not run.
 #[derive(Debug, thiserror::Error)]
@@ -100,8 +101,8 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     };
     let (stage, stages) = watch::channel(Stage::Run);
     tokio::spawn(hear_signals(stage, closing)?);
-    tokio::spawn(sweep(queue.clone()));
-    tokio::spawn(http::sweep_uploads(queue.clone(), storage));
+    tokio::spawn(watch_times(queue.clone()));
+    tokio::spawn(sweep::run(queue.clone(), storage));
     tokio::spawn(keys.clone().follow(queue.clone()));
     greet(&config, &card, address, keys.is_open());
 
@@ -193,8 +194,8 @@ fn hear_signals(
 }
 
 /// Ends what did not start in time, and puts back what workers without a supervisor left behind.
-async fn sweep(queue: Queue) {
-    let mut clock = tokio::time::interval(SWEEP);
+async fn watch_times(queue: Queue) {
+    let mut clock = tokio::time::interval(LOOK);
     loop {
         clock.tick().await;
         match queue.expire_late().await {

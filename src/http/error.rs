@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use crate::queue::{Failure, FailureKind, QueueError};
 use crate::storage::StorageError;
+use crate::sweep::SweepError;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -26,6 +27,9 @@ const NO_RUNNER: &str = "runner_scheduling_failure";
 const UNAUTHORIZED: &str =
     "Authentication is required to access this application: send `Authorization: Key …`";
 
+/// Said of a result whose client did not want it kept.
+pub(super) const ERASED: &str = "The result of this request is not kept any longer, as its client asked";
+
 /// Why a call was not served.
 #[derive(Debug)]
 pub(super) enum ApiError {
@@ -35,6 +39,7 @@ pub(super) enum ApiError {
     UnknownRequest,
     UnknownCancel,
     StillInProgress,
+    Erased,
     MethodNotAllowed(&'static str),
     BadRequest(String),
     Invalid(Vec<Problem>),
@@ -60,6 +65,12 @@ impl From<QueueError> for ApiError {
 
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl From<SweepError> for ApiError {
+    fn from(error: SweepError) -> Self {
         Self::Internal(error.to_string())
     }
 }
@@ -97,6 +108,7 @@ impl ApiError {
             }
             Self::UnknownCancel => (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND" })),
             Self::StillInProgress => bare(S::BAD_REQUEST, "Request is still in progress".into()),
+            Self::Erased => bare(S::NOT_FOUND, ERASED.into()),
             Self::MethodNotAllowed(_) => bare(S::METHOD_NOT_ALLOWED, "Method Not Allowed".into()),
             Self::BadRequest(detail) => plain(S::BAD_REQUEST, "bad_request", detail.clone()),
             Self::Invalid(problems) => (S::UNPROCESSABLE_ENTITY, None, json!({ "detail": problems })),
@@ -166,6 +178,7 @@ impl ApiError {
             | Self::UnknownRequest
             | Self::UnknownCancel
             | Self::StillInProgress
+            | Self::Erased
             | Self::BadRequest(_)
             | Self::Invalid(_)
             | Self::BodyTooLarge(_)

@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
-use crate::queue::Uploaded;
+use crate::queue::{FileLife, Uploaded};
 use crate::storage::{FileKey, Span};
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -28,7 +28,10 @@ pub(super) async fn get(api: &Api, key: &FileKey, headers: &HeaderMap) -> Result
     let missing = || ApiError::UnknownPath(format!("/files/{}", key.as_str()));
     let shown = match api.queue.uploaded(key.as_str()).await? {
         Some(file) => Shown::of_upload(&file).ok_or_else(missing)?,
-        None => Shown::of_picture(key).ok_or_else(missing)?,
+        None => {
+            let life = api.queue.file_life(key.as_str()).await?.unwrap_or(FileLife::Kept);
+            Shown::of_picture(key, life).ok_or_else(missing)?
+        }
     };
     // The name tells a file apart for ever, so it is the tag too.
     let etag = HeaderValue::try_from(format!("\"{}\"", key.as_str())).expect("a key is a header value");
@@ -57,9 +60,14 @@ pub(super) async fn get(api: &Api, key: &FileKey, headers: &HeaderMap) -> Result
 }
 
 impl Shown {
-    fn of_picture(key: &FileKey) -> Option<Self> {
+    fn of_picture(key: &FileKey, life: FileLife) -> Option<Self> {
+        let max_age = match life {
+            FileLife::Kept => MAX_AGE,
+            FileLife::Ends(left) => left.as_secs().min(MAX_AGE),
+            FileLife::Over => return None,
+        };
         let content_type = HeaderValue::from_static(key.picture_type()?);
-        Some(Self { object: key.clone(), content_type, max_age: MAX_AGE, disposition: None })
+        Some(Self { object: key.clone(), content_type, max_age, disposition: None })
     }
 
     fn of_upload(file: &Uploaded) -> Option<Self> {

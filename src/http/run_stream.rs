@@ -4,7 +4,7 @@
 //! then the connection breaks: that is how clients learn that the last event is no result.
 
 use super::call::{Call, Links};
-use super::error::{ApiError, failure_answer};
+use super::error::{ApiError, ERASED, failure_answer};
 use super::lines::Line;
 use super::run::open;
 use super::stream::{KEEP_ALIVE, Watcher};
@@ -86,6 +86,7 @@ fn last(links: &Links, outcome: Outcome) -> (Value, Next) {
             }
         },
         Outcome::Failed(failure) => (failure_answer(failure).1, Next::Break),
+        Outcome::Erased => (json!({ "detail": ERASED }), Next::Break),
     }
 }
 

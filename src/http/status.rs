@@ -23,7 +23,7 @@ pub(super) async fn status(api: &Api, call: &Call, id: RequestId) -> Result<Resp
 /// `GET …/requests/{id}`: the output, or the error that took its place.
 pub(super) async fn result(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
     let mut response = match api.queue.outcome(id).await? {
-        Some(outcome) => outcome_response(call, outcome)?,
+        Some(outcome) => outcome_response(call, outcome).unwrap_or_else(IntoResponse::into_response),
         None if api.queue.status(id).await?.is_some() => ApiError::StillInProgress.into_response(),
         None => ApiError::UnknownRequest.into_response(),
     };
@@ -40,6 +40,7 @@ pub(super) fn outcome_response(call: &Call, outcome: Outcome) -> Result<Response
             Ok(Json(OutputBody::new(&call.links, output)).into_response())
         }
         Outcome::Failed(failure) => Ok(failure_response(failure)),
+        Outcome::Erased => Err(ApiError::Erased),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The headers of a submit or run that say on what terms, apart from the input.
 
 use super::error::ApiError;
+use super::uploads::lifecycle;
 use crate::queue::Terms;
 use axum::http::HeaderMap;
 use std::time::Duration;
@@ -13,9 +14,32 @@ const MIN_SECONDS: f64 = 0.1;
 
 const NO_RETRY: &str = "x-fal-no-retry";
 
+/// `0`: do not keep the input and the output.
+const STORE_IO: &str = "x-fal-store-io";
+
+/// Time to fetch a result that is not kept; fal's own.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
+
 /// Reads the terms; what cannot be read is refused by the header's name.
 pub(super) fn read(headers: &HeaderMap) -> Result<Terms, ApiError> {
-    Ok(Terms { start_within: start_within(headers)?, no_retry: no_retry(headers) })
+    let forget = forget(headers)?;
+    let longest = if forget { FORGOTTEN_AFTER } else { Duration::MAX };
+    let result_life = Some(lifecycle::lifetime(headers)?.unwrap_or(Duration::MAX).min(longest));
+    Ok(Terms {
+        start_within: start_within(headers)?,
+        no_retry: no_retry(headers),
+        result_life: result_life.filter(|life| *life < Duration::MAX),
+        forget,
+    })
+}
+
+fn forget(headers: &HeaderMap) -> Result<bool, ApiError> {
+    let Some(value) = headers.get(STORE_IO) else { return Ok(false) };
+    match value.to_str().unwrap_or_default().trim().to_ascii_lowercase().as_str() {
+        "0" | "false" => Ok(true),
+        "1" | "true" | "" => Ok(false),
+        _ => Err(ApiError::BadRequest(format!("{STORE_IO}: expected 0 or 1"))),
+    }
 }
 
 fn start_within(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {

@@ -3,13 +3,10 @@
 //!
 //! A ticket in a URL is the right to write one file, once: whoever holds it needs no key.
 
-mod lifecycle;
+pub(super) mod lifecycle;
 mod name;
 mod parts;
 mod receive;
-mod sweep;
-
-pub use sweep::sweep;
 
 use super::call::{Call, Links};
 use super::error::ApiError;

@@ -2,7 +2,7 @@
 
 use super::Api;
 use super::call::{Call, Links};
-use super::error::{ApiError, failure_answer};
+use super::error::{ApiError, ERASED, failure_answer};
 use super::wire::OutputBody;
 use crate::queue::{NewWebhook, Outcome, Webhook};
 use crate::signing::SigningKey;
@@ -111,6 +111,7 @@ fn end(webhook: &Webhook, outcome: Outcome) -> End {
                 End::Unreadable { payload: None, payload_error }
             }
         },
+        Outcome::Erased => End::Unreadable { payload: None, payload_error: ERASED.into() },
         Outcome::Failed(failure) => {
             let (status, payload) = failure_answer(failure);
             End::Failed { error: format!("Invalid status code: {}", status.as_u16()), payload }

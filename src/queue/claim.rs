@@ -66,8 +66,8 @@ const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = ?3, worker
         lease_until = NULL, failure = ?4, failure_message = ?5, failure_detail = ?6
     WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
 
-const ADD_FILE: &str = "INSERT INTO files (key, request, content_type, bytes, sha256, created_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const ADD_FILE: &str = "INSERT INTO files (key, request, content_type, bytes, sha256, created_at, expires_at)
+    SELECT ?1, id, ?3, ?4, ?5, ?6, ?6 + result_life FROM requests WHERE id = ?2";
 
 const GIVE_BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL
     WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";

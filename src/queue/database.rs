@@ -10,13 +10,14 @@ use std::time::Duration;
 pub const MIN_SQLITE: &str = "3.51.3";
 
 /// Each script takes the schema from its index to the next version. Never edit one that was released.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("schema.sql"),
     include_str!("schema/terms.sql"),
     include_str!("schema/webhooks.sql"),
     include_str!("schema/uploads.sql"),
     include_str!("schema/keys.sql"),
     include_str!("schema/idempotency.sql"),
+    include_str!("schema/retention.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.
@@ -27,6 +28,8 @@ pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), QueueE
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5))
+        // What is erased is gone from the file too.
+        .pragma("secure_delete", "ON")
         .foreign_keys(true);
     let writer = pool(1).connect_with(options.clone()).await?;
     check_version(&writer).await?;

@@ -119,6 +119,10 @@ pub struct Terms {
     pub start_within: Option<Duration>,
     /// Fail instead of starting again when the worker is lost.
     pub no_retry: bool,
+    /// How long its files live once it is over; `None`: for good.
+    pub result_life: Option<Duration>,
+    /// Erase its input when it is over, and its output with its files.
+    pub forget: bool,
 }
 
 /// A request to accept.
@@ -233,6 +237,8 @@ pub enum Outcome {
     Output(Value),
     /// Why there is none.
     Failed(Failure),
+    /// It had an output, which was not to be kept.
+    Erased,
 }
 
 /// One line of a request's log.

@@ -16,8 +16,9 @@ const STATUS: &str = "SELECT endpoint, state, attempt, created_at, started_at, f
         ) END AS ahead
     FROM requests WHERE id = ?1";
 
-const OUTCOME: &str = "SELECT output, failure, failure_message, failure_detail FROM requests
-    WHERE id = ?1 AND state = 'done'";
+const OUTCOME: &str = "SELECT output, failure, failure_message, failure_detail,
+        erased_at IS NOT NULL OR coalesce(erase_at <= ?2, 0) AS erased
+    FROM requests WHERE id = ?1 AND state = 'done'";
 
 const LOGS: &str = "SELECT seq, at, level, message FROM request_logs
     WHERE request = ?1 AND seq > ?2 ORDER BY seq";
@@ -37,7 +38,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn outcome(&self, id: RequestId) -> Result<Option<Outcome>, QueueError> {
-        let row = sqlx::query(OUTCOME).bind(id.to_string()).fetch_optional(&self.reader).await?;
+        let row = sqlx::query(OUTCOME).bind(id.to_string()).bind(self.now_us()).fetch_optional(&self.reader).await?;
         row.map(|row| outcome_of(&row)).transpose()
     }
 
@@ -76,11 +77,14 @@ fn failure_of(row: &SqliteRow) -> Result<Option<(FailureKind, String)>, QueueErr
 }
 
 fn outcome_of(row: &SqliteRow) -> Result<Outcome, QueueError> {
+    let erased: bool = row.try_get("erased")?;
     if let Some((kind, message)) = failure_of(row)? {
-        let detail = row.try_get::<Option<&str>, _>("failure_detail")?.map(json).transpose()?;
+        let detail = row.try_get::<Option<&str>, _>("failure_detail")?.filter(|_| !erased);
+        let detail = detail.map(json).transpose()?;
         return Ok(Outcome::Failed(Failure { kind, message, detail }));
     }
     match row.try_get::<Option<&str>, _>("output")? {
+        _ if erased => Ok(Outcome::Erased),
         Some(text) => Ok(Outcome::Output(json(text)?)),
         None => Err(QueueError::Corrupt("a finished request with neither output nor failure".into())),
     }

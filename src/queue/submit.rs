@@ -1,6 +1,7 @@
 //! Accepting and cancelling: the client's writes.
 
 use super::job::{FailureKind, NewRequest, RequestId};
+use super::retention::stored;
 use super::{Failure, Origin, Queue, QueueError, idempotency, keys, webhooks};
 use sqlx::{Row, Sqlite, Transaction};
 use std::time::Duration;
@@ -51,13 +52,13 @@ pub enum CancelAnswer {
 const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        start_before, no_retry, api_key, idempotency_key, input_digest)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11)";
+        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail, api_key,
-        idempotency_key, input_digest)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        idempotency_key, input_digest, erase_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?6 + ?13)";
 
 pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = ?2, worker = NULL,
         lease_until = NULL, failure = ?3, failure_message = ?4
@@ -100,6 +101,8 @@ impl Queue {
             .bind(&new.api_key)
             .bind(new.idempotency.as_ref().map(|given| &given.key))
             .bind(new.idempotency.as_ref().map(|given| &given.digest))
+            .bind(stored(new.terms.result_life))
+            .bind(new.terms.forget)
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
@@ -131,6 +134,7 @@ impl Queue {
             .bind(&new.api_key)
             .bind(new.idempotency.as_ref().map(|given| &given.key))
             .bind(new.idempotency.as_ref().map(|given| &given.digest))
+            .bind(stored(new.terms.result_life.filter(|_| new.terms.forget)))
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;

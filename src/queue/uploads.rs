@@ -267,6 +267,6 @@ fn part_of(row: &SqliteRow) -> Result<Part, QueueError> {
 }
 
 /// A time so long that it does not fit is for good.
-fn micros(duration: Duration) -> i64 {
+pub(super) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
 }

@@ -14,6 +14,7 @@ mod lifecycle;
 mod order;
 mod proxies;
 mod recovery;
+mod retention;
 mod routing;
 mod run;
 mod safety;

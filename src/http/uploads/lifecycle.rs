@@ -9,7 +9,7 @@ use std::time::Duration;
 const HEADERS: [&str; 2] = ["x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"];
 
 /// Reads the wish; `None`: for good.
-pub(super) fn lifetime(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
+pub(in crate::http) fn lifetime(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
     let Some((name, value)) = HEADERS.iter().find_map(|name| Some((name, headers.get(*name)?))) else {
         return Ok(None);
     };

@@ -1,7 +1,7 @@
 //! Files in parts, which come in any order and side by side.
 
 use super::receive::{object, receive};
-use super::{close, sweep, writable};
+use super::{close, writable};
 use crate::http::error::ApiError;
 use crate::http::{Api, body};
 use crate::queue::Part;
@@ -96,7 +96,7 @@ pub(super) async fn complete(api: &Api, ticket: Uuid, body: Body) -> Result<Resp
     if done.is_err() && !is_whole(api, ticket).await? {
         done?;
     }
-    sweep::drop_parts(&api.queue, &api.storage).await?;
+    crate::sweep::drop_parts(&api.queue, &api.storage).await?;
     Ok(Json(json!({})).into_response())
 }
 
