@@ -161,6 +161,10 @@ pub struct ServeArgs {
     /// Refuse invalid input when it is submitted; fal accepts it and fails the request.
     #[arg(long, env = "LATENTD_VALIDATE_ON_SUBMIT", action = ArgAction::SetTrue)]
     pub validate_on_submit: bool,
+    /// Seconds after which the answer to a run begins before its result is there: Node sends a run again that has
+    /// no answer after 300, and proxies may wait less. What fails later has status 200 and a body that is no JSON.
+    #[arg(long, env = "LATENTD_RUN_HEADERS_AFTER", default_value_t = 240, value_name = "SECONDS")]
+    pub run_headers_after: u64,
     /// Seconds that a running request gets to finish when the server is told to stop.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub drain_timeout: u64,

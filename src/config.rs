@@ -109,6 +109,8 @@ pub struct ServeConfig {
     pub max_upload: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
+    /// How long a run is held back until its status is known.
+    pub run_patience: Duration,
     /// What a running request gets at the end.
     pub drain_timeout: Duration,
 }
@@ -147,6 +149,7 @@ impl ServeConfig {
             max_queue,
             max_upload,
             validate_on_submit,
+            run_headers_after,
             drain_timeout,
         } = args;
         let keys: Vec<KeyHash> =
@@ -164,6 +167,7 @@ impl ServeConfig {
             max_queue,
             max_upload: max_upload.saturating_mul(1024 * 1024),
             validate_on_submit,
+            run_patience: Duration::from_secs(run_headers_after),
             drain_timeout: Duration::from_secs(drain_timeout),
         })
     }
@@ -268,7 +272,9 @@ fn trusted_proxies(given: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     let given = given.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
     let net = |text: &str| {
         let net = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        net.or_else(|_| refuse(format!("--trusted-proxy {text}: give an address or a block such as 10.0.0.0/8")))
+        net.or_else(|_| {
+            refuse(format!("--trusted-proxy {text}: give an address or a block such as 10.0.0.0/8"))
+        })
     };
     given.map(net).collect()
 }

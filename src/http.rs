@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod files;
 mod health;
+mod held;
 mod idempotency;
 mod input;
 mod lines;
@@ -81,6 +82,8 @@ pub struct Api {
     pub egress: Egress,
     /// Signs webhooks.
     pub signing: Arc<SigningKey>,
+    /// How long a run is held back until its status is known.
+    pub run_patience: Duration,
     /// Who waits for what.
     pub lines: Lines,
     /// Turns true when the server stops: no new work is accepted then.

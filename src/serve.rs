@@ -96,6 +96,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         validate_on_submit: config.validate_on_submit,
         egress: config.egress.clone(),
         signing: signing.clone(),
+        run_patience: config.run_patience,
         lines: Lines::default(),
         closing: is_closing,
     };

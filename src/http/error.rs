@@ -27,6 +27,9 @@ const NO_RUNNER: &str = "runner_scheduling_failure";
 const UNAUTHORIZED: &str =
     "Authentication is required to access this application: send `Authorization: Key …`";
 
+/// Said of what is told to the log only.
+pub(super) const INTERNAL: &str = "internal error: see the server's log";
+
 /// Said of a result whose client did not want it kept.
 pub(super) const ERASED: &str = "The result of this request is not kept any longer, as its client asked";
 
@@ -146,11 +149,7 @@ impl ApiError {
             Self::NoSuchRange(_) => {
                 plain(S::RANGE_NOT_SATISFIABLE, "bad_request", "the file has no such range".into())
             }
-            Self::Internal(_) => plain(
-                S::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                "internal error: see the server's log".into(),
-            ),
+            Self::Internal(_) => plain(S::INTERNAL_SERVER_ERROR, "internal_error", INTERNAL.into()),
         }
     }
 

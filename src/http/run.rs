@@ -4,7 +4,7 @@ use super::call::Call;
 use super::error::ApiError;
 use super::lines::Line;
 use super::target::Application;
-use super::{Api, REQUEST_ID, id_header, input, status, submit};
+use super::{Api, REQUEST_ID, held, id_header, input, status, submit};
 use crate::queue::events::{POLL, signal_or};
 use crate::queue::{Origin, Outcome, Queue, RequestId};
 use axum::body::Body;
@@ -21,14 +21,19 @@ pub(super) async fn run(
 ) -> Result<Response, ApiError> {
     let line = open(api, call, application, headers, body).await?;
     let id = line.id;
-    let outcome = wait(&api.queue, id).await?;
-    line.close();
-    let mut response = status::outcome_response(call, outcome)?;
+    let mut response = match tokio::time::timeout(api.run_patience, wait(&api.queue, id)).await {
+        Ok(outcome) => {
+            line.close();
+            status::outcome_response(call, outcome?)?
+        }
+        Err(_) => held::answer(api, call, line),
+    };
     response.headers_mut().insert(REQUEST_ID, id_header(id));
     Ok(response)
 }
 
-async fn wait(queue: &Queue, id: RequestId) -> Result<Outcome, ApiError> {
+/// Waits for the end of a request.
+pub(super) async fn wait(queue: &Queue, id: RequestId) -> Result<Outcome, ApiError> {
     let mut moved = queue.events().moved();
     loop {
         moved.mark_unchanged();

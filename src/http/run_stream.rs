@@ -4,12 +4,12 @@
 //! then the connection breaks: that is how clients learn that the last event is no result.
 
 use super::call::{Call, Links};
-use super::error::{ApiError, ERASED, failure_answer};
+use super::error::{ApiError, INTERNAL};
 use super::lines::Line;
 use super::run::open;
+use super::status::late_body;
 use super::stream::{KEEP_ALIVE, Watcher};
 use super::target::Application;
-use super::wire::OutputBody;
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::{Outcome, QueueError};
 use axum::body::Body;
@@ -72,21 +72,14 @@ impl Next {
 
 fn broken(error: &QueueError) -> Option<(std::io::Result<Event>, Next)> {
     tracing::error!(%error, "a stream ends early");
-    Some((event(&json!({ "detail": "internal error: see the server's log" })), Next::Break))
+    Some((event(&json!({ "detail": INTERNAL })), Next::Break))
 }
 
 /// The last event, and whether it is the result.
 fn last(links: &Links, outcome: Outcome) -> (Value, Next) {
-    match outcome {
-        Outcome::Output(value) => match serde_json::from_value(value) {
-            Ok(output) => (json!(OutputBody::new(links, output)), Next::End),
-            Err(error) => {
-                tracing::error!(%error, "a stored output cannot be read");
-                (json!({ "detail": "internal error: see the server's log" }), Next::Break)
-            }
-        },
-        Outcome::Failed(failure) => (failure_answer(failure).1, Next::Break),
-        Outcome::Erased => (json!({ "detail": ERASED }), Next::Break),
+    match late_body(links, outcome) {
+        Ok(result) => (result, Next::End),
+        Err(error) => (error, Next::Break),
     }
 }
 

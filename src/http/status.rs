@@ -1,14 +1,14 @@
 //! Status, result and cancellation of a request.
 
-use super::call::Call;
-use super::error::{ApiError, failure_response};
+use super::call::{Call, Links};
+use super::error::{ApiError, ERASED, INTERNAL, failure_answer, failure_response};
 use super::wire::{OutputBody, StatusBody};
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::{CancelAnswer, FailureKind, Outcome, RequestId};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// `GET …/status`: 202 until the request is over, with all its log lines when they are asked for.
 pub(super) async fn status(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
@@ -41,6 +41,21 @@ pub(super) fn outcome_response(call: &Call, outcome: Outcome) -> Result<Response
         }
         Outcome::Failed(failure) => Ok(failure_response(failure)),
         Outcome::Erased => Err(ApiError::Erased),
+    }
+}
+
+/// What is said of an end after a status was sent: the output, or the error in its place.
+pub(super) fn late_body(links: &Links, outcome: Outcome) -> Result<Value, Value> {
+    match outcome {
+        Outcome::Output(value) => match serde_json::from_value(value) {
+            Ok(output) => Ok(json!(OutputBody::new(links, output))),
+            Err(error) => {
+                tracing::error!(%error, "a stored output cannot be read");
+                Err(json!({ "detail": INTERNAL }))
+            }
+        },
+        Outcome::Failed(failure) => Err(failure_answer(failure).1),
+        Outcome::Erased => Err(json!({ "detail": ERASED })),
     }
 }
 

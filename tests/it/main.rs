@@ -11,6 +11,7 @@ mod input;
 mod keys;
 mod keys_command;
 mod lifecycle;
+mod long_run;
 mod order;
 mod proxies;
 mod recovery;

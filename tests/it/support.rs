@@ -76,6 +76,7 @@ impl Server {
             validate_on_submit: false,
             egress: Egress::default(),
             signing: Arc::new(SigningKey::open(directory.path()).expect("a new key")),
+            run_patience: std::time::Duration::from_secs(240),
             lines: Lines::default(),
             closing: is_closing,
         };

@@ -2,42 +2,23 @@
 // and a key's limit holds. Starts a server of its own.
 
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { after, before, test } from "node:test";
 import { ApiError, createFalClient } from "@fal-ai/client";
+import { OwnServer } from "./server.mjs";
 import { ENDPOINT, assertOutput, endless, small, until } from "./support.mjs";
 
 const LIMIT = { timeout: 120_000 };
-const PROGRAM = process.env.LATENTD_BIN;
-const data = mkdtempSync(join(tmpdir(), "latentd-keys-"));
-const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LATENTD_")));
-let server, base;
+const server = new OwnServer();
+const keys = (...args) => server.keys(...args);
+let base;
 
 before(async () => {
-  const args = ["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir", data];
   keys("create", "--name", "first");
-  server = spawn(PROGRAM, args, { env, stdio: ["ignore", "pipe", "inherit"] });
-  const lines = createInterface({ input: server.stdout });
-  const [first] = await once(lines, "line");
-  base = first.match(/http:\S+/)[0];
-  while (!(await fetch(`${base}/health/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 50));
+  await server.start();
+  base = server.url;
 }, LIMIT);
 
-after(async () => {
-  const ended = once(server, "exit");
-  server.kill("SIGTERM");
-  assert.deepEqual(await ended, [0, null]);
-  rmSync(data, { recursive: true });
-});
-
-function keys(...args) {
-  return execFileSync(PROGRAM, ["keys", ...args, "--data-dir", data], { env, encoding: "utf8" }).trim();
-}
+after(() => server.stop());
 
 /** A key that the server knows by now. */
 async function newKey(...args) {

@@ -14,7 +14,9 @@ if (path) {
     const note = (outcome) => appendFileSync(path, JSON.stringify({ started, method, url, target, ...outcome }) + "\n");
     try {
       const response = await plainFetch(url, init);
-      note({ sent: init.body, status: response.status, headers: Object.fromEntries(response.headers), ...(await answer(response)) });
+      const heard = { sent: init.body, status: response.status, headers: Object.fromEntries(response.headers) };
+      // An answer may begin long before it ends: the program has it at once, the note follows.
+      answer(response).then((more) => note({ ...heard, ...more }), (error) => note({ ...heard, failed: String(error) }));
       return response;
     } catch (error) {
       note({ sent: init.body, failed: String(error) });

@@ -1,0 +1,45 @@
+// A server of a test's own, with flags of its own.
+
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { createFalClient } from "@fal-ai/client";
+
+const PROGRAM = process.env.LATENTD_BIN;
+const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LATENTD_")));
+
+/** A data directory and, once started, the server that works in it. */
+export class OwnServer {
+  data = mkdtempSync(join(tmpdir(), "latentd-own-"));
+
+  /** Starts it and waits until it paints. */
+  async start(...flags) {
+    const args = ["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir", this.data, ...flags];
+    this.process = spawn(PROGRAM, args, { env, stdio: ["ignore", "pipe", "inherit"] });
+    const [first] = await once(createInterface({ input: this.process.stdout }), "line");
+    this.url = first.match(/http:\S+/)[0];
+    while (!(await fetch(`${this.url}/health/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+
+  /** Stops it, cleanly. */
+  async stop() {
+    const ended = once(this.process, "exit");
+    this.process.kill("SIGTERM");
+    assert.deepEqual(await ended, [0, null]);
+    rmSync(this.data, { recursive: true });
+  }
+
+  /** `latentd keys …` on its data. */
+  keys(...args) {
+    return execFileSync(PROGRAM, ["keys", ...args, "--data-dir", this.data], { env, encoding: "utf8" }).trim();
+  }
+
+  /** A client that reaches it by `proxyUrl`. */
+  client(credentials = "local:key", more = {}) {
+    return createFalClient({ credentials, proxyUrl: { url: `${this.url}/api/fal/proxy`, when: "always" }, ...more });
+  }
+}
