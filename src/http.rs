@@ -144,6 +144,9 @@ fn cors() -> CorsLayer {
         "x-fal-request-timeout-type",
         "x-fal-error-type",
         "x-fal-billable-units",
+        "x-fal-needs-retry",
+        "x-fal-retryable",
+        "x-fal-served-from",
         "etag",
     ];
     CorsLayer::new()

@@ -34,7 +34,7 @@ pub use database::MIN_SQLITE;
 pub use events::Events;
 pub use idempotency::Idempotency;
 pub use job::{
-    Claim, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority, RequestId,
+    Claim, Ended, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority, RequestId,
     Status, Terms,
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};

@@ -15,8 +15,12 @@ pub(super) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-fal-error-t
 /// Says who set the time that ran out.
 const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
 
-/// Says that nothing is wrong with the request itself.
+/// What a request cost; here told, never asked for.
+pub(super) const BILLABLE_UNITS: HeaderName = HeaderName::from_static("x-fal-billable-units");
+
+/// May the same request succeed another time? fal's newer name for it, and the older one.
 const NEEDS_RETRY: HeaderName = HeaderName::from_static("x-fal-needs-retry");
+const RETRYABLE: HeaderName = HeaderName::from_static("x-fal-retryable");
 
 /// Seconds after which a refused client may try again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -161,25 +165,26 @@ impl ApiError {
             Self::MethodNotAllowed(allowed) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::Closing | Self::QueueFull(_) | Self::LongerThanAsked(_) => {
+            Self::Closing | Self::QueueFull(_) | Self::LongerThanAsked(_) | Self::KeyBusy(_) => {
+                say_retryable(headers, true);
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
-            Self::KeyBusy(_) => {
-                headers.insert(NEEDS_RETRY, HeaderValue::from_static("1"));
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            Self::Invalid(_) => {
+                say_retryable(headers, false);
+                headers.insert(BILLABLE_UNITS, FREE);
+            }
+            Self::UnknownPath(_) | Self::UnknownApplication(_) => {
+                headers.insert(BILLABLE_UNITS, FREE);
             }
             Self::NoSuchRange(size) => {
                 let range = HeaderValue::try_from(format!("bytes */{size}"));
                 headers.insert(header::CONTENT_RANGE, range.expect("digits are a header value"));
             }
-            Self::UnknownApplication(_)
-            | Self::UnknownPath(_)
-            | Self::UnknownRequest
+            Self::UnknownRequest
             | Self::UnknownCancel
             | Self::StillInProgress
             | Self::Erased
             | Self::BadRequest(_)
-            | Self::Invalid(_)
             | Self::BodyTooLarge(_)
             | Self::UploadTooLarge(_)
             | Self::Gone(_)
@@ -187,6 +192,22 @@ impl ApiError {
             | Self::IdempotencyKeyTaken
             | Self::Internal(_) => {}
         }
+    }
+}
+
+const FREE: HeaderValue = HeaderValue::from_static("0");
+
+fn say_retryable(headers: &mut HeaderMap, yes: bool) {
+    let (flag, word) = if yes { ("1", "true") } else { ("0", "false") };
+    headers.insert(NEEDS_RETRY, HeaderValue::from_static(flag));
+    headers.insert(RETRYABLE, HeaderValue::from_static(word));
+}
+
+/// May the same request succeed another time? What the engine refuses or cannot do, it never can.
+fn is_retryable(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::StartTimeout | FailureKind::WorkerLost => true,
+        FailureKind::Invalid | FailureKind::Cancelled | FailureKind::ClientGone | FailureKind::Engine => false,
     }
 }
 
@@ -208,6 +229,8 @@ pub(super) fn failure_response(failure: Failure) -> Response {
     let (status, body) = failure_answer(failure);
     let mut response = (status, Json(body)).into_response();
     let headers = response.headers_mut();
+    headers.insert(BILLABLE_UNITS, FREE);
+    say_retryable(headers, is_retryable(kind));
     if kind != FailureKind::Invalid {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
     }

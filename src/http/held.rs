@@ -41,11 +41,12 @@ impl Held {
         // The first breath is at once: some pass the head on with the first byte only.
         let patience = if self.begun { BREATH } else { Duration::ZERO };
         self.begun = true;
-        match tokio::time::timeout(patience, wait(&self.queue, self.line.id)).await {
+        let ended = tokio::time::timeout(patience, wait(&self.queue, self.line.id)).await;
+        match ended {
             Err(_) => Some((Ok(" ".into()), Some(self))),
-            Ok(Ok(outcome)) => {
+            Ok(Ok(ended)) => {
                 self.line.close();
-                Some((Ok(last(&self.links, outcome)), None))
+                Some((Ok(last(&self.links, ended.outcome)), None))
             }
             Ok(Err(error)) => Some((Err(broken(&error)), None)),
         }

@@ -6,7 +6,7 @@ use super::lines::Line;
 use super::target::Application;
 use super::{Api, REQUEST_ID, held, id_header, input, status, submit};
 use crate::queue::events::{POLL, signal_or};
-use crate::queue::{Origin, Outcome, Queue, RequestId};
+use crate::queue::{Ended, Origin, Queue, QueueError, RequestId};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -22,9 +22,10 @@ pub(super) async fn run(
     let line = open(api, call, application, headers, body).await?;
     let id = line.id;
     let mut response = match tokio::time::timeout(api.run_patience, wait(&api.queue, id)).await {
-        Ok(outcome) => {
+        Ok(ended) => {
+            let ended = ended?;
             line.close();
-            status::outcome_response(call, outcome?)?
+            status::ended_response(call, ended)?
         }
         Err(_) => held::answer(api, call, line),
     };
@@ -33,12 +34,12 @@ pub(super) async fn run(
 }
 
 /// Waits for the end of a request.
-pub(super) async fn wait(queue: &Queue, id: RequestId) -> Result<Outcome, ApiError> {
+pub(super) async fn wait(queue: &Queue, id: RequestId) -> Result<Ended, QueueError> {
     let mut moved = queue.events().moved();
     loop {
         moved.mark_unchanged();
-        if let Some(outcome) = queue.outcome(id).await? {
-            return Ok(outcome);
+        if let Some(ended) = queue.ended(id).await? {
+            return Ok(ended);
         }
         signal_or(&mut moved, POLL).await;
     }

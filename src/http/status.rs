@@ -1,14 +1,18 @@
 //! Status, result and cancellation of a request.
 
 use super::call::{Call, Links};
-use super::error::{ApiError, ERASED, INTERNAL, failure_answer, failure_response};
+use super::error::{ApiError, BILLABLE_UNITS, ERASED, INTERNAL, failure_answer, failure_response};
 use super::wire::{OutputBody, StatusBody};
 use super::{Api, REQUEST_ID, id_header};
-use crate::queue::{CancelAnswer, FailureKind, Outcome, RequestId};
+use crate::queue::{CancelAnswer, Ended, FailureKind, Outcome, RequestId};
+use crate::request::Output;
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
+
+/// Names the worker that made a result.
+const SERVED_FROM: HeaderName = HeaderName::from_static("x-fal-served-from");
 
 /// `GET …/status`: 202 until the request is over, with all its log lines when they are asked for.
 pub(super) async fn status(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
@@ -22,8 +26,8 @@ pub(super) async fn status(api: &Api, call: &Call, id: RequestId) -> Result<Resp
 
 /// `GET …/requests/{id}`: the output, or the error that took its place.
 pub(super) async fn result(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
-    let mut response = match api.queue.outcome(id).await? {
-        Some(outcome) => outcome_response(call, outcome).unwrap_or_else(IntoResponse::into_response),
+    let mut response = match api.queue.ended(id).await? {
+        Some(ended) => ended_response(call, ended).unwrap_or_else(IntoResponse::into_response),
         None if api.queue.status(id).await?.is_some() => ApiError::StillInProgress.into_response(),
         None => ApiError::UnknownRequest.into_response(),
     };
@@ -32,16 +36,26 @@ pub(super) async fn result(api: &Api, call: &Call, id: RequestId) -> Result<Resp
 }
 
 /// The answer that an ended request deserves.
-pub(super) fn outcome_response(call: &Call, outcome: Outcome) -> Result<Response, ApiError> {
-    match outcome {
-        Outcome::Output(value) => {
-            let output = serde_json::from_value(value)
-                .map_err(|error| ApiError::Internal(format!("a stored output cannot be read: {error}")))?;
-            Ok(Json(OutputBody::new(&call.links, output)).into_response())
-        }
-        Outcome::Failed(failure) => Ok(failure_response(failure)),
-        Outcome::Erased => Err(ApiError::Erased),
+pub(super) fn ended_response(call: &Call, ended: Ended) -> Result<Response, ApiError> {
+    let mut response = match ended.outcome {
+        Outcome::Output(value) => output_response(call, value)?,
+        Outcome::Failed(failure) => failure_response(failure),
+        Outcome::Erased => return Err(ApiError::Erased),
+    };
+    if let Some(worker) = ended.worker.and_then(|worker| HeaderValue::try_from(worker).ok()) {
+        response.headers_mut().insert(SERVED_FROM, worker);
     }
+    Ok(response)
+}
+
+fn output_response(call: &Call, value: Value) -> Result<Response, ApiError> {
+    let output: Output = serde_json::from_value(value)
+        .map_err(|error| ApiError::Internal(format!("a stored output cannot be read: {error}")))?;
+    let pixels: usize = output.images.iter().map(|image| image.width * image.height).sum();
+    // fal bills this model by the megapixel.
+    let units = (pixels as f64 / 1e6).to_string();
+    let units = HeaderValue::try_from(units).expect("a number is a header value");
+    Ok(([(BILLABLE_UNITS, units)], Json(OutputBody::new(&call.links, output))).into_response())
 }
 
 /// What is said of an end after a status was sent: the output, or the error in its place.

@@ -72,12 +72,20 @@ pub(super) async fn enqueue(
     mut new: NewRequest,
     request: &ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
-    let asked: Option<u64> = call.parameter("fal_max_queue_length").and_then(|length| length.parse().ok());
+    let asked = max_queue_length(call)?;
     new.body = json!(request);
     // fal refuses when the queue is longer than asked for, so one more than that is too many.
     new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
     let submission = api.queue.submit(&new).await?;
     accepted(api, submission).await
+}
+
+fn max_queue_length(call: &Call) -> Result<Option<u64>, ApiError> {
+    const NAME: &str = "fal_max_queue_length";
+    let Some(text) = call.parameter(NAME) else { return Ok(None) };
+    let length =
+        text.parse().map_err(|_| ApiError::BadRequest(format!("{NAME}: expected a number of requests")))?;
+    Ok(Some(length))
 }
 
 /// Id and place of a request that the queue has.
@@ -104,7 +112,9 @@ pub(super) fn new_request(
     input: &Value,
     origin: Origin,
 ) -> Result<NewRequest, ApiError> {
-    let low = headers.get("x-fal-queue-priority").is_some_and(|value| value.as_bytes() == b"low");
+    let low = headers
+        .get("x-fal-queue-priority")
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"low"));
     Ok(NewRequest {
         endpoint: application.id.clone(),
         origin,

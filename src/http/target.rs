@@ -47,10 +47,13 @@ pub(super) enum Target {
     Proxy,
 }
 
+/// Below these stand an owner and a name, elsewhere an owner is the first of an id.
+const NAMESPACES: [&str; 2] = ["workflows", "comfy"];
+
 /// An endpoint id: `fal-ai/stable-diffusion-v35-large` and what follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Application {
-    /// Namespace and alias.
+    /// Owner and alias, below a namespace if there is one.
     pub(super) id: String,
     /// The rest, without a leading slash.
     pub(super) path: String,
@@ -129,7 +132,8 @@ fn about_request(method: &Method, id: &str, tail: &[&str], path: &str) -> Result
 
 impl Application {
     fn of(segments: &[&str]) -> Option<Self> {
-        let named = segments.len().min(2);
+        let in_namespace = segments.first().is_some_and(|first| NAMESPACES.contains(first));
+        let named = segments.len().min(if in_namespace { 3 } else { 2 });
         (named > 0).then(|| Self { id: segments[..named].join("/"), path: segments[named..].join("/") })
     }
 
@@ -181,6 +185,21 @@ mod tests {
         ];
         for (host, path, target, mount) in cases {
             assert_eq!(of(Method::POST, host, path).ok(), Some((target, mount)), "{host} {path}");
+        }
+    }
+
+    #[test]
+    fn an_id_below_a_namespace_has_three_parts() {
+        for (path, id, rest) in [
+            ("/workflows/o/a/b", "workflows/o/a", "b"),
+            ("/queue/comfy/o/a", "comfy/o/a", ""),
+            ("/o/a/b/c", "o/a", "b/c"),
+        ] {
+            let application = match of(Method::POST, "h", path) {
+                Ok((Target::Run(application) | Target::Submit(application), _)) => application,
+                other => panic!("{path}: {other:?}"),
+            };
+            assert_eq!((application.id.as_str(), application.path.as_str()), (id, rest));
         }
     }
 

@@ -58,12 +58,11 @@ const LOG: &str = "INSERT INTO request_logs (request, at, level, message) VALUES
 const VERDICT: &str = "SELECT cancel_requested FROM requests
     WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
 
-const FINISH: &str = "UPDATE requests SET state = 'done', finished_at = ?3, worker = NULL,
-        lease_until = NULL, output = ?4
+const FINISH: &str = "UPDATE requests SET state = 'done', finished_at = ?3, lease_until = NULL, output = ?4
     WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
 
-const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = ?3, worker = NULL,
-        lease_until = NULL, failure = ?4, failure_message = ?5, failure_detail = ?6
+const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = ?3, lease_until = NULL,
+        failure = ?4, failure_message = ?5, failure_detail = ?6
     WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
 
 const ADD_FILE: &str = "INSERT INTO files (key, request, content_type, bytes, sha256, created_at, expires_at)

@@ -241,6 +241,15 @@ pub enum Outcome {
     Erased,
 }
 
+/// The end of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// The worker that had it last, if any.
+    pub worker: Option<String>,
+}
+
 /// One line of a request's log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogLine {

@@ -1,6 +1,6 @@
 //! Looking without touching: what pollers, streams and result readers ask.
 
-use super::job::{FailureKind, Level, LogLine, Outcome, Phase, RequestId, Status};
+use super::job::{Ended, FailureKind, Level, LogLine, Outcome, Phase, RequestId, Status};
 use super::{Failure, Queue, QueueError};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -16,7 +16,7 @@ const STATUS: &str = "SELECT endpoint, state, attempt, created_at, started_at, f
         ) END AS ahead
     FROM requests WHERE id = ?1";
 
-const OUTCOME: &str = "SELECT output, failure, failure_message, failure_detail,
+const OUTCOME: &str = "SELECT output, failure, failure_message, failure_detail, worker,
         erased_at IS NOT NULL OR coalesce(erase_at <= ?2, 0) AS erased
     FROM requests WHERE id = ?1 AND state = 'done'";
 
@@ -38,8 +38,20 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn outcome(&self, id: RequestId) -> Result<Option<Outcome>, QueueError> {
-        let row = sqlx::query(OUTCOME).bind(id.to_string()).bind(self.now_us()).fetch_optional(&self.reader).await?;
-        row.map(|row| outcome_of(&row)).transpose()
+        Ok(self.ended(id).await?.map(|ended| ended.outcome))
+    }
+
+    /// The end of a request; `None` while it has none, or when there is no such request.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn ended(&self, id: RequestId) -> Result<Option<Ended>, QueueError> {
+        let row = sqlx::query(OUTCOME)
+            .bind(id.to_string())
+            .bind(self.now_us())
+            .fetch_optional(&self.reader)
+            .await?;
+        row.map(|row| Ok(Ended { outcome: outcome_of(&row)?, worker: row.try_get("worker")? })).transpose()
     }
 
     /// The request's log lines after the line `after`; 0 for all.

@@ -6,6 +6,7 @@ mod bench;
 mod cancel;
 mod crash;
 mod files;
+mod headers;
 mod idempotency;
 mod input;
 mod keys;
