@@ -16,6 +16,7 @@ mod input;
 mod lines;
 mod listener;
 mod outside;
+mod payloads;
 mod problem;
 mod query;
 mod run;
@@ -123,6 +124,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::StatusStream(id) => stream::status(api, call.clone(), *id).await,
         Target::Result(id) => status::result(api, &call, *id).await,
         Target::Cancel(id) => status::cancel(api, *id).await,
+        Target::Payloads(id) => payloads::delete(api, &call, *id).await,
         Target::File(key) => files::get(api, key, &parts.headers).await,
         Target::SigningKeys => Ok(webhook::keys(api)),
         Target::Upload(upload) => uploads::serve(api, &call, upload, &parts.headers, body).await,
@@ -151,7 +153,7 @@ fn cors() -> CorsLayer {
     ];
     CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT])
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers(
             exposed.map(HeaderName::from_static).into_iter().chain([header::RETRY_AFTER]).collect::<Vec<_>>(),

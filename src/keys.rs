@@ -4,7 +4,7 @@
 pub(crate) mod command;
 
 use crate::config::KeyHash;
-use crate::queue::{Queue, QueueError};
+use crate::queue::{Queue, QueueError, Scope};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -19,10 +19,24 @@ const LOOK: Duration = Duration::from_secs(1);
 const LOOKS_PER_WRITE: u32 = 60;
 
 /// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// Id of the key in the table; `None` with a key of the command line, or without keys.
     pub key: Option<String>,
+    /// What the caller may do.
+    pub scope: Scope,
+}
+
+impl Caller {
+    /// Whoever needs no key, or has one of the command line: the operator.
+    pub fn operator() -> Self {
+        Self { key: None, scope: Scope::Admin }
+    }
+
+    /// Somebody who uses models, by a key of the table if its id is there.
+    pub fn user(key: Option<String>) -> Self {
+        Self { key, scope: Scope::Api }
+    }
 }
 
 /// All keys; clones share them.
@@ -43,8 +57,8 @@ struct Inner {
 struct Table {
     /// It has keys, if only revoked ones.
     has_rows: bool,
-    /// Digests of the keys that open the API, by id.
-    live: HashMap<String, [u8; 32]>,
+    /// Digests and scopes of the keys that open the API, by id.
+    live: HashMap<String, ([u8; 32], Scope)>,
 }
 
 impl KeyRing {
@@ -63,23 +77,23 @@ impl KeyRing {
     pub fn holder(&self, key: &str, now: Timestamp) -> Option<Caller> {
         let sent = KeyHash::of(key);
         if let Some((id, _)) = key.split_once(':')
-            && let Some(known) = self.table().live.get(id)
+            && let Some((known, scope)) = self.table().live.get(id)
             && bool::from(known.ct_eq(&sent.0))
         {
             self.note_use(id, now);
-            return Some(Caller { key: Some(id.to_owned()) });
+            return Some(Caller { key: Some(id.to_owned()), scope: *scope });
         }
         // Each is compared in constant time, and all of them, so that time tells nothing.
         let fixed = &self.0.fixed;
         let found = fixed.iter().fold(Choice::from(0), |found, known| found | known.0.ct_eq(&sent.0));
-        bool::from(found).then(Caller::default)
+        bool::from(found).then(Caller::operator)
     }
 
     /// What a token of this caller is bound to: it changes when the key behind it goes.
     /// `None` when there is no such key any more.
     pub fn seal(&self, caller: &Caller) -> Option<[u8; 32]> {
         if let Some(id) = &caller.key {
-            return self.table().live.get(id).copied();
+            return self.table().live.get(id).map(|(digest, _)| *digest);
         }
         let nameless_may_call = !self.0.fixed.is_empty() || self.is_open();
         let all = self.0.fixed.iter().fold(Sha256::new(), |all, key| all.chain_update(key.0));
@@ -94,7 +108,7 @@ impl KeyRing {
         let keys = queue.keys().await?;
         let has_rows = !keys.is_empty();
         let live = keys.into_iter().filter(|key| key.revoked_at.is_none());
-        let live = live.map(|key| (key.id, key.sha256)).collect();
+        let live = live.map(|key| (key.id, (key.sha256, key.scope))).collect();
         *self.0.table.write().unwrap_or_else(PoisonError::into_inner) = Table { has_rows, live };
         Ok(())
     }

@@ -34,12 +34,12 @@ pub use database::MIN_SQLITE;
 pub use events::Events;
 pub use idempotency::Idempotency;
 pub use job::{
-    Claim, Ended, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority, RequestId,
-    Status, Terms,
+    Claim, Ended, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority,
+    RequestId, Status, Terms,
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
 pub use recover::{Lost, Reclaimed};
-pub use retention::FileLife;
+pub use retention::{Erasure, FileLife};
 pub use submit::{CancelAnswer, Submission};
 pub use uploads::{NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
 pub use webhooks::{NewWebhook, Webhook};

@@ -5,6 +5,7 @@ use super::error::ApiError;
 use super::target::{Application, Target};
 use super::{Api, tokens};
 use crate::keys::Caller;
+use crate::queue::Scope;
 use axum::http::{HeaderMap, header};
 
 /// Carries a token where a client cannot send a header: in event sources and web sockets.
@@ -18,13 +19,18 @@ pub(super) fn check(api: &Api, call: &Call, headers: &HeaderMap) -> Result<Calle
 /// Passes with a key, sent as `Key …` or `Bearer …`, and always while the server has no keys.
 pub(super) fn by_key(api: &Api, headers: &HeaderMap) -> Result<Caller, ApiError> {
     if api.keys.is_open() {
-        return Ok(Caller::default());
+        return Ok(Caller::operator());
     }
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (scheme, key) = sent.split_once(' ').unwrap_or_default();
     let known_scheme = scheme.eq_ignore_ascii_case("key") || scheme.eq_ignore_ascii_case("bearer");
     let holder = known_scheme.then(|| api.keys.holder(key.trim(), api.queue.now())).flatten();
     holder.ok_or(ApiError::Unauthorized)
+}
+
+/// Passes with a key of an administrator.
+pub(super) fn admin(call: &Call) -> Result<(), ApiError> {
+    if call.caller.scope == Scope::Admin { Ok(()) } else { Err(ApiError::NotAdmin) }
 }
 
 fn by_token(api: &Api, call: &Call) -> Option<Caller> {

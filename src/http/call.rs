@@ -42,7 +42,7 @@ impl Call {
         }
         let query = parts.uri.query().unwrap_or_default().to_owned();
         let (method, links) = (parts.method.clone(), Links { origin: outside.origin, mount });
-        Ok(Self { target, method, links, caller: Caller::default(), query })
+        Ok(Self { target, method, links, caller: Caller::user(None), query })
     }
 
     /// The header decides; it is read and never dialled.
@@ -52,7 +52,9 @@ impl Call {
         let (prefix, host, path, fal) = match (named, outside.path_of(&url)) {
             ("queue.fal.run", _) => ("/queue", outside.host.as_str(), url.path(), true),
             ("fal.run", _) => ("/run", outside.host.as_str(), url.path(), true),
-            ("rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media", _) => ("", named, url.path(), true),
+            ("rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" | "api.fal.ai", _) => {
+                ("", named, url.path(), true)
+            }
             (_, Some(path)) => ("", outside.host.as_str(), path, false),
             (other, None) => {
                 return Err(ApiError::BadRequest(format!(
@@ -66,7 +68,7 @@ impl Call {
         }
         let query = url.query().unwrap_or_default().to_owned();
         let (method, links) = (parts.method.clone(), Links { origin: outside.origin, mount });
-        Ok(Self { target, method, links, caller: Caller::default(), query })
+        Ok(Self { target, method, links, caller: Caller::user(None), query })
     }
 
     /// The value of a query parameter, decoded.

@@ -35,12 +35,15 @@ const UNAUTHORIZED: &str =
 pub(super) const INTERNAL: &str = "internal error: see the server's log";
 
 /// Said of a result whose client did not want it kept.
-pub(super) const ERASED: &str = "The result of this request is not kept any longer, as its client asked";
+pub(super) const ERASED: &str = "The result of this request is not kept any longer";
+
+const NOT_ADMIN: &str = "This needs the key of an administrator: `latentd keys create --scope admin` makes one";
 
 /// Why a call was not served.
 #[derive(Debug)]
 pub(super) enum ApiError {
     Unauthorized,
+    NotAdmin,
     UnknownApplication(String),
     UnknownPath(String),
     UnknownRequest,
@@ -108,6 +111,7 @@ impl ApiError {
         };
         match self {
             Self::Unauthorized => bare(S::UNAUTHORIZED, UNAUTHORIZED.into()),
+            Self::NotAdmin => bare(S::FORBIDDEN, NOT_ADMIN.into()),
             Self::UnknownApplication(name) => bare(S::NOT_FOUND, format!("Application {name:?} not found")),
             Self::UnknownPath(path) => bare(S::NOT_FOUND, format!("Path {path} not found")),
             Self::UnknownRequest => {
@@ -180,7 +184,8 @@ impl ApiError {
                 let range = HeaderValue::try_from(format!("bytes */{size}"));
                 headers.insert(header::CONTENT_RANGE, range.expect("digits are a header value"));
             }
-            Self::UnknownRequest
+            Self::NotAdmin
+            | Self::UnknownRequest
             | Self::UnknownCancel
             | Self::StillInProgress
             | Self::Erased

@@ -38,6 +38,7 @@ pub(super) enum Target {
     StatusStream(RequestId),
     Result(RequestId),
     Cancel(RequestId),
+    Payloads(RequestId),
     File(FileKey),
     SigningKeys,
     Upload(UploadCall),
@@ -71,6 +72,12 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     }
     if segments == ["tokens"] && !host.starts_with("queue.") {
         return allow(method, &[Method::POST], "POST").and(Ok((Target::Tokens, Mount::Bare)));
+    }
+    if let ["v1", "models", "requests", id, "payloads"] | ["models", "requests", id, "payloads"] =
+        segments.as_slice()
+    {
+        let id = id.parse().map_err(|_| ApiError::UnknownRequest);
+        return Ok((allow(method, &[Method::DELETE], "DELETE").and(id).map(Target::Payloads)?, Mount::Bare));
     }
     let own = match segments.as_slice() {
         ["health"] | ["health", "ready"] => Some(Target::Ready),
@@ -114,7 +121,7 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
 
 /// fal's hosts that know no models: there, a path that is nobody's must not become a model's name.
 fn is_file_host(host: &str) -> bool {
-    matches!(host, "rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" | "fal.media")
+    matches!(host, "rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" | "fal.media" | "api.fal.ai")
 }
 
 fn about_request(method: &Method, id: &str, tail: &[&str], path: &str) -> Result<Target, ApiError> {

@@ -67,7 +67,7 @@ pub(super) fn holder(api: &Api, token: &str, application: &Application) -> Optio
         return None;
     }
     let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    let caller = Caller { key: claims.sub };
+    let caller = Caller::user(claims.sub);
     let secret = secret(api, &caller)?;
     hmac::verify(&secret, signed.as_bytes(), &URL_SAFE_NO_PAD.decode(tag).ok()?).ok()?;
     let is_named = |app: &String| *app == application.id || app == application.alias();

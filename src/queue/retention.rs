@@ -1,7 +1,7 @@
 //! The end of what requests brought and made: inputs, outputs and files that are not to be kept.
 
 use super::uploads::micros;
-use super::{Queue, QueueError};
+use super::{Queue, QueueError, RequestId};
 use sqlx::Row;
 use std::time::Duration;
 
@@ -16,9 +16,25 @@ pub enum FileLife {
     Over,
 }
 
+/// What came of an order to erase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Erasure {
+    /// No such request.
+    Unknown,
+    /// It waits or runs: it is erased when it is over, or not at all.
+    NotOver,
+    /// Input and output are gone, and the time of these files is over.
+    Done {
+        /// Their keys.
+        files: Vec<String>,
+    },
+}
+
 const FILE: &str = "SELECT expires_at FROM files WHERE key = ?1";
 
 const ENDED: &str = "SELECT key FROM files WHERE expires_at <= ?1 LIMIT 100";
+
+const END_FILES: &str = "UPDATE files SET expires_at = ?2 WHERE request = ?1 RETURNING key";
 
 const ERASE: &str = "UPDATE requests SET body = 'null', output = NULL, failure_detail = NULL, erase_at = NULL,
         erased_at = ?1
@@ -57,6 +73,27 @@ impl Queue {
     pub async fn forget_file(&self, key: &str) -> Result<(), QueueError> {
         sqlx::query("DELETE FROM files WHERE key = ?1").bind(key).execute(&self.writer).await?;
         Ok(())
+    }
+
+    /// Erases the input and the output of a request that is over.
+    ///
+    /// # Errors
+    /// When the database refuses; nothing changed then.
+    pub async fn erase(&self, id: RequestId) -> Result<Erasure, QueueError> {
+        let (id, now) = (id.to_string(), self.now_us());
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let state = sqlx::query("SELECT state = 'done' FROM requests WHERE id = ?1").bind(&id);
+        match state.fetch_optional(&mut *tx).await?.map(|row| row.try_get::<bool, _>(0)).transpose()? {
+            None => return Ok(Erasure::Unknown),
+            Some(false) => return Ok(Erasure::NotOver),
+            Some(true) => {}
+        }
+        sqlx::query("UPDATE requests SET erase_at = ?2 WHERE id = ?1").bind(&id).bind(now).execute(&mut *tx).await?;
+        sqlx::query(ERASE).bind(now).execute(&mut *tx).await?;
+        let files = sqlx::query(END_FILES).bind(&id).bind(now).fetch_all(&mut *tx).await?;
+        let files = files.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        tx.commit().await?;
+        Ok(Erasure::Done { files })
     }
 
     /// Erases the outputs whose time is over; returns of how many requests.

@@ -22,8 +22,16 @@ impl Keyed {
     }
 
     pub(crate) async fn add(&self, id: &str, concurrency: Option<u32>) {
+        self.add_key(id, Scope::Api, concurrency).await;
+    }
+
+    pub(crate) async fn add_scoped(&self, id: &str, scope: Scope) {
+        self.add_key(id, scope, None).await;
+    }
+
+    async fn add_key(&self, id: &str, scope: Scope, concurrency: Option<u32>) {
         let sha256 = KeyHash::of(&format!("{id}:secret")).0;
-        let new = NewKey { id: id.into(), sha256, name: String::new(), scope: Scope::Api, concurrency };
+        let new = NewKey { id: id.into(), sha256, name: String::new(), scope, concurrency };
         self.server.queue.add_key(&new).await.expect("a database");
         self.ring.refresh(&self.server.queue).await.expect("a database");
     }

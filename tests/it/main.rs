@@ -20,6 +20,7 @@ mod retention;
 mod routing;
 mod run;
 mod safety;
+mod scopes;
 mod stream;
 mod support;
 mod terms;
