@@ -114,6 +114,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
     if !call::is_public(&parts.method, &call.target) {
         call.caller = auth::check(api, &call, &parts.headers)?;
     }
+    body::check_encoding(&parts.headers)?;
     match &call.target {
         Target::Submit(application) => submit::submit(api, &call, application, &parts.headers, body).await,
         Target::Run(application) => run::run(api, &call, application, &parts.headers, body).await,

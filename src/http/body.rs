@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use super::problem::Problem;
 use axum::body::Body;
+use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use serde_json::{Map, Value};
 use std::time::Duration;
@@ -15,6 +16,15 @@ const MAX_DISCARDED: usize = 8 * MAX_BYTES;
 
 /// A body has this long to arrive.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bodies come as they are: what is packed could not be bounded in size.
+pub(super) fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    let encoding = headers.get(header::CONTENT_ENCODING).map(|value| value.as_bytes());
+    match encoding.is_none_or(|encoding| encoding.eq_ignore_ascii_case(b"identity")) {
+        true => Ok(()),
+        false => Err(ApiError::Encoded),
+    }
+}
 
 /// Reads a body of any content type as JSON.
 pub(super) async fn json(body: Body) -> Result<Value, ApiError> {

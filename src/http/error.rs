@@ -34,10 +34,11 @@ const UNAUTHORIZED: &str =
 /// Said of what is told to the log only.
 pub(super) const INTERNAL: &str = "internal error: see the server's log";
 
-/// Said of a result whose client did not want it kept.
+/// Said of a result that is not to be kept.
 pub(super) const ERASED: &str = "The result of this request is not kept any longer";
 
-const NOT_ADMIN: &str = "This needs the key of an administrator: `latentd keys create --scope admin` makes one";
+const NOT_ADMIN: &str =
+    "This needs the key of an administrator: `latentd keys create --scope admin` makes one";
 
 /// Why a call was not served.
 #[derive(Debug)]
@@ -57,6 +58,7 @@ pub(super) enum ApiError {
     UploadTooLarge(u64),
     Gone(&'static str),
     BodyTooSlow,
+    Encoded,
     Closing,
     QueueFull(u64),
     LongerThanAsked(u64),
@@ -131,6 +133,10 @@ impl ApiError {
                 plain(S::PAYLOAD_TOO_LARGE, "bad_request", detail)
             }
             Self::Gone(detail) => plain(S::GONE, "bad_request", (*detail).into()),
+            Self::Encoded => {
+                let detail = "the body has a content-encoding: send it as it is";
+                plain(S::UNSUPPORTED_MEDIA_TYPE, "bad_request", detail.into())
+            }
             Self::BodyTooSlow => {
                 plain(S::REQUEST_TIMEOUT, "bad_request", "the body did not arrive in time".into())
             }
@@ -194,12 +200,14 @@ impl ApiError {
             | Self::UploadTooLarge(_)
             | Self::Gone(_)
             | Self::BodyTooSlow
+            | Self::Encoded
             | Self::IdempotencyKeyTaken
             | Self::Internal(_) => {}
         }
     }
 }
 
+/// What is refused or fails costs nothing.
 const FREE: HeaderValue = HeaderValue::from_static("0");
 
 fn say_retryable(headers: &mut HeaderMap, yes: bool) {
@@ -212,7 +220,9 @@ fn say_retryable(headers: &mut HeaderMap, yes: bool) {
 fn is_retryable(kind: FailureKind) -> bool {
     match kind {
         FailureKind::StartTimeout | FailureKind::WorkerLost => true,
-        FailureKind::Invalid | FailureKind::Cancelled | FailureKind::ClientGone | FailureKind::Engine => false,
+        FailureKind::Invalid | FailureKind::Cancelled | FailureKind::ClientGone | FailureKind::Engine => {
+            false
+        }
     }
 }
 

@@ -7,9 +7,13 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A sender may be silent this long.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes a second that a sender must bring on the whole, once its first minute is over.
+const SLOWEST: u64 = 1024;
 
 /// What is too much is read on for this long and thrown away: a client that is still sending
 /// would see a broken connection and not the answer.
@@ -34,7 +38,11 @@ pub(super) async fn receive(
     }
     let mut body = body;
     let mut writer = api.storage.create(object).await?;
+    let begun = Instant::now();
     while let Some(bytes) = next(&mut body).await? {
+        if begun.elapsed() > PATIENCE + Duration::from_secs(writer.size() / SLOWEST) {
+            return Err(ApiError::BodyTooSlow);
+        }
         if writer.size() + bytes.len() as u64 > max {
             drop(writer);
             return Err(too_large(api, body).await);
