@@ -103,7 +103,8 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let (stage, stages) = watch::channel(Stage::Run);
     tokio::spawn(hear_signals(stage, closing)?);
     tokio::spawn(watch_times(queue.clone()));
-    tokio::spawn(sweep::run(queue.clone(), storage));
+    let is_shared = !config.store.files.starts_with(&config.store.data_dir);
+    tokio::spawn(sweep::run(queue.clone(), storage, is_shared));
     tokio::spawn(keys.clone().follow(queue.clone()));
     greet(&config, &card, address, keys.is_open());
 

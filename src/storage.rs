@@ -1,7 +1,9 @@
 //! Where finished files live: bytes in, key out. Knows keys, never URLs.
 
+mod old;
 mod writer;
 
+pub use old::Old;
 pub use writer::Writer;
 
 use bytes::Bytes;
@@ -11,7 +13,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -97,6 +99,7 @@ pub struct Fetched {
 #[derive(Clone)]
 pub struct Storage {
     store: Arc<dyn ObjectStore>,
+    directory: PathBuf,
 }
 
 impl Storage {
@@ -107,7 +110,7 @@ impl Storage {
     pub fn local(directory: &Path) -> Result<Self, StorageError> {
         std::fs::create_dir_all(directory)?;
         let store = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
-        Ok(Self { store: Arc::new(store) })
+        Ok(Self { store: Arc::new(store), directory: directory.to_owned() })
     }
 
     /// Stores bytes under a key: durable when this returns.

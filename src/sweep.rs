@@ -1,4 +1,5 @@
-//! Takes away what is past its time: files, uploads given up, parts that nobody needs, outputs not to be kept.
+//! Takes away what is past its time: files, uploads given up, parts and files that nobody needs, outputs not to be
+//! kept.
 
 use crate::queue::{Queue, QueueError};
 use crate::storage::{FileKey, Storage, StorageError};
@@ -6,6 +7,12 @@ use std::time::Duration;
 
 /// What is past its time is not served; how soon it leaves the disk matters less.
 const EVERY: Duration = Duration::from_secs(60);
+
+/// How often files are looked for that no row names.
+const ORPHANS_EVERY: Duration = Duration::from_secs(86_400);
+
+/// A file has its row moments after it is whole, and is written to all the while before.
+const ORPHAN_AGE: Duration = Duration::from_secs(86_400);
 
 /// Why something could not be taken away.
 #[derive(Debug, thiserror::Error)]
@@ -18,15 +25,40 @@ pub enum SweepError {
     Storage(#[from] StorageError),
 }
 
-/// Sweeps for ever, beginning now: what a stopped server left is taken up where it was.
-pub(crate) async fn run(queue: Queue, storage: Storage) {
+/// Sweeps for ever, beginning now: what a stopped server left is taken up where it was. Where others may keep files
+/// too, those without a row here are left alone.
+pub(crate) async fn run(queue: Queue, storage: Storage, is_shared: bool) {
     let mut clock = tokio::time::interval(EVERY);
+    let mut rare_clock = tokio::time::interval(ORPHANS_EVERY);
     loop {
-        clock.tick().await;
-        if let Err(error) = once(&queue, &storage).await {
+        let done = tokio::select! {
+            _ = clock.tick() => once(&queue, &storage).await,
+            _ = rare_clock.tick(), if !is_shared => orphans(&queue, &storage).await,
+        };
+        if let Err(error) = done {
             tracing::warn!(%error, "what is past its time was not taken away");
         }
     }
+}
+
+/// Takes away the files that no row names: a process died between the file and its row, or while it wrote.
+///
+/// # Errors
+/// When the queue or the storage refuses; what was not taken away is taken away the next time.
+pub async fn orphans(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
+    let mut old = storage.older_than(ORPHAN_AGE);
+    while let Some(found) = old.recv().await {
+        let found = found?;
+        let is_named = match &found.key {
+            Some(key) => queue.names(key.as_str()).await?,
+            None => false,
+        };
+        if !is_named {
+            tracing::info!(?found, "a file without owner is taken away");
+            storage.discard(&found)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes away what is past its time now. An object goes before the row that names it, so that nothing is left

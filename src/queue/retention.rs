@@ -32,11 +32,16 @@ pub enum Erasure {
 
 const FILE: &str = "SELECT expires_at FROM files WHERE key = ?1";
 
+const NAMES: &str = "SELECT EXISTS (SELECT 1 FROM files WHERE key = ?1)
+    OR EXISTS (SELECT 1 FROM uploads WHERE object = ?1)
+    OR EXISTS (SELECT 1 FROM upload_parts WHERE object = ?1)";
+
 const ENDED: &str = "SELECT key FROM files WHERE expires_at <= ?1 LIMIT 100";
 
 const END_FILES: &str = "UPDATE files SET expires_at = ?2 WHERE request = ?1 RETURNING key";
 
-const ERASE: &str = "UPDATE requests SET body = 'null', output = NULL, failure_detail = NULL, erase_at = NULL,
+const ERASE: &str =
+    "UPDATE requests SET body = 'null', output = NULL, failure_detail = NULL, erase_at = NULL,
         erased_at = ?1
     WHERE erase_at <= ?1";
 
@@ -66,6 +71,15 @@ impl Queue {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
+    /// Does any row name this object of the store?
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn names(&self, object: &str) -> Result<bool, QueueError> {
+        let row = sqlx::query(NAMES).bind(object).fetch_one(&self.reader).await?;
+        Ok(row.try_get(0)?)
+    }
+
     /// Forgets the file of a request: its object is gone.
     ///
     /// # Errors
@@ -88,7 +102,11 @@ impl Queue {
             Some(false) => return Ok(Erasure::NotOver),
             Some(true) => {}
         }
-        sqlx::query("UPDATE requests SET erase_at = ?2 WHERE id = ?1").bind(&id).bind(now).execute(&mut *tx).await?;
+        sqlx::query("UPDATE requests SET erase_at = ?2 WHERE id = ?1")
+            .bind(&id)
+            .bind(now)
+            .execute(&mut *tx)
+            .await?;
         sqlx::query(ERASE).bind(now).execute(&mut *tx).await?;
         let files = sqlx::query(END_FILES).bind(&id).bind(now).fetch_all(&mut *tx).await?;
         let files = files.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;

@@ -14,6 +14,7 @@ mod keys_command;
 mod lifecycle;
 mod long_run;
 mod order;
+mod orphans;
 mod proxies;
 mod raw;
 mod recovery;

@@ -9,6 +9,10 @@ CREATE INDEX requests_to_erase ON requests (erase_at) WHERE erase_at IS NOT NULL
 ALTER TABLE files ADD COLUMN expires_at INTEGER;        -- microseconds since 1970; NULL: never
 CREATE INDEX files_ending ON files (expires_at) WHERE expires_at IS NOT NULL;
 
+-- Names of objects are looked up to find objects without one.
+CREATE INDEX uploads_objects ON uploads (object) WHERE object IS NOT NULL;
+CREATE INDEX upload_parts_objects ON upload_parts (object);
+
 -- However a request ends, the same transaction takes an input away that is not to be kept.
 CREATE TRIGGER input_of_forgotten_request AFTER UPDATE OF state ON requests
 WHEN NEW.state = 'done' AND OLD.state <> 'done' AND NEW.forget = 1
