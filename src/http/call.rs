@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::socket;
 use super::target::{self, Mount, Target};
 use crate::keys::Caller;
 use crate::queue::RequestId;
@@ -38,7 +39,10 @@ impl Call {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{host}"),
         };
-        let (target, mount) = target::resolve(&parts.method, &host, parts.uri.path())?;
+        let (target, mount) = match socket::is_asked(parts) {
+            true => target::resolve_socket(&host, parts.uri.path())?,
+            false => target::resolve(&parts.method, &host, parts.uri.path())?,
+        };
         if target == Target::Proxy {
             return Self::proxied(api, parts, &host, origin);
         }

@@ -9,6 +9,7 @@ use crate::queue::{FailureKind, Origin, Outcome, Queue, RequestId};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use serde_json::Value;
 
 /// Runs a request of its own in the common queue; stops it when the client goes away.
 pub(super) async fn run(
@@ -20,22 +21,10 @@ pub(super) async fn run(
 ) -> Result<Response, ApiError> {
     let line = Line::open(api, call, application, headers, body).await?;
     let id = line.id;
-    let outcome = wait(&api.queue, id).await?;
-    line.close();
+    let outcome = line.outcome().await?;
     let mut response = status::outcome_response(call, outcome)?;
     response.headers_mut().insert(REQUEST_ID, id_header(id));
     Ok(response)
-}
-
-async fn wait(queue: &Queue, id: RequestId) -> Result<Outcome, ApiError> {
-    let mut moved = queue.events().moved();
-    loop {
-        moved.mark_unchanged();
-        if let Some(outcome) = queue.outcome(id).await? {
-            return Ok(outcome);
-        }
-        signal_or(&mut moved, POLL).await;
-    }
 }
 
 /// Cancels the request when it is dropped open: the server drops a call whose client hung up.
@@ -55,10 +44,34 @@ impl Line {
         body: Body,
     ) -> Result<Self, ApiError> {
         let input = submit::accept(api, application, body).await?;
-        let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
+        Self::open_with(api, call, application, headers, &input).await
+    }
+
+    /// The same with an input that was read already.
+    pub(super) async fn open_with(
+        api: &Api,
+        call: &Call,
+        application: &Application,
+        headers: &HeaderMap,
+        input: &Value,
+    ) -> Result<Self, ApiError> {
+        let request = input::read(input, &api.limits).map_err(ApiError::Invalid)?;
         let new = submit::new_request(api, call, application, headers, Origin::Direct)?;
         let (id, _) = submit::enqueue(api, call, new, &request).await?;
         Ok(Self { queue: api.queue.clone(), id, open: true })
+    }
+
+    /// Waits for the end of the request.
+    pub(super) async fn outcome(self) -> Result<Outcome, ApiError> {
+        let mut moved = self.queue.events().moved();
+        loop {
+            moved.mark_unchanged();
+            if let Some(outcome) = self.queue.outcome(self.id).await? {
+                self.close();
+                return Ok(outcome);
+            }
+            signal_or(&mut moved, POLL).await;
+        }
     }
 
     /// The request is over.

@@ -42,6 +42,12 @@ pub(super) async fn submit(
 
 /// What must hold before the input is looked at; returns the input.
 pub(super) async fn accept(api: &Api, application: &Application, body: Body) -> Result<Value, ApiError> {
+    admit(api, application)?;
+    body::json(body).await
+}
+
+/// Is this application served here, and now?
+pub(super) fn admit(api: &Api, application: &Application) -> Result<(), ApiError> {
     if application.id != APPLICATION {
         return Err(ApiError::UnknownApplication(application.alias().to_owned()));
     }
@@ -51,7 +57,7 @@ pub(super) async fn accept(api: &Api, application: &Application, body: Body) -> 
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
-    body::json(body).await
+    Ok(())
 }
 
 /// Puts a valid request into the queue, unless too many wait.
