@@ -202,20 +202,23 @@ impl Wire {
 
     /// Closes the connection: with 1000, which clients do not report, unless something is wrong.
     pub(super) async fn close(mut self, end: End) {
-        let (code, reason) = match end {
-            End::Gone => return,
-            End::Idle => (close_code::NORMAL, "idle"),
-            End::Expired => (close_code::NORMAL, "the token ended"),
-            End::Refused => (close_code::POLICY, "Unauthorized"),
-            End::CutOff => (close_code::AWAY, "the server is stopping"),
-            End::Stopping => (close_code::NORMAL, "the server is stopping"),
-            End::Broken(code) => (code, "the message cannot be read"),
+        let farewell = match end {
+            End::Gone => None,
+            End::Idle => Some((close_code::NORMAL, "idle")),
+            End::Expired => Some((close_code::NORMAL, "the token ended")),
+            End::Refused => Some((close_code::POLICY, "Unauthorized")),
+            End::Stopping => Some((close_code::NORMAL, "the server is stopping")),
+            End::CutOff => Some((close_code::AWAY, "the server is stopping")),
+            End::Broken(code) => Some((code, "the message cannot be read")),
         };
-        let farewell = CloseFrame { code, reason: reason.into() };
-        if self.send(Message::Close(Some(farewell))).await.is_ok() {
-            let silence = async { while let Some(Ok(_)) = self.link.socket.recv().await {} };
-            let _ = tokio::time::timeout(FAREWELL, silence).await;
+        if let Some((code, reason)) = farewell {
+            let frame = CloseFrame { code, reason: reason.into() };
+            // Whether it arrives or not, this is the end.
+            let _ = self.send(Message::Close(Some(frame))).await;
         }
+        // Reading on is what answers the other side's goodbye.
+        let silence = async { while let Some(Ok(_)) = self.link.socket.recv().await {} };
+        let _ = tokio::time::timeout(FAREWELL, silence).await;
     }
 }
 

@@ -6,6 +6,8 @@ use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 fn numbered(seed: i64) -> Value {
     let mut input = small();
@@ -72,6 +74,16 @@ async fn a_message_that_is_too_large_is_refused_and_a_monstrous_one_ends_the_con
     let mut socket = listening.connect("/realtime").await;
     socket.json(&small()).await;
     assert_eq!(socket.text().await["seed"], 7);
+}
+
+#[tokio::test]
+async fn a_goodbye_is_answered() {
+    let listening = Listening::start().await;
+    let mut socket = listening.connect("/realtime").await;
+    let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    socket.0.close(Some(farewell)).await.expect("a connection");
+    assert_eq!(socket.code().await, 1000);
+    assert!(socket.0.next().await.is_none());
 }
 
 #[tokio::test]
