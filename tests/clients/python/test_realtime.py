@@ -9,6 +9,13 @@ from fal_client.client import RealtimeError
 
 from support import ENDPOINT, check_output, endless, small
 
+
+@pytest.fixture(autouse=True)
+def frames(caplog):
+    """A test that fails shows what went over the wire."""
+    caplog.set_level("DEBUG", logger="websockets")
+
+
 WAYS = pytest.mark.parametrize("use_jwt", [True, False])
 
 
