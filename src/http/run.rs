@@ -10,10 +10,11 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use serde_json::Value;
+use std::sync::Arc;
 
 /// Runs a request of its own in the common queue; stops it when the client goes away.
 pub(super) async fn run(
-    api: &Api,
+    api: &Arc<Api>,
     call: &Call,
     application: &Application,
     headers: &HeaderMap,
@@ -37,7 +38,7 @@ pub(super) struct Line {
 impl Line {
     /// Puts a request into the queue whose client waits here.
     pub(super) async fn open(
-        api: &Api,
+        api: &Arc<Api>,
         call: &Call,
         application: &Application,
         headers: &HeaderMap,
@@ -49,7 +50,7 @@ impl Line {
 
     /// The same with an input that was read already.
     pub(super) async fn open_with(
-        api: &Api,
+        api: &Arc<Api>,
         call: &Call,
         application: &Application,
         headers: &HeaderMap,
@@ -57,8 +58,13 @@ impl Line {
     ) -> Result<Self, ApiError> {
         let request = input::read(input, &api.limits).map_err(ApiError::Invalid)?;
         let new = submit::new_request(api, call, application, headers, Origin::Direct)?;
-        let (id, _) = submit::enqueue(api, call, new, &request).await?;
-        Ok(Self { queue: api.queue.clone(), id, open: true })
+        let (api, call) = (api.clone(), call.clone());
+        // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.
+        let accepted = tokio::spawn(async move {
+            let (id, _) = submit::enqueue(&api, &call, new, &request).await?;
+            Ok(Self { queue: api.queue.clone(), id, open: true })
+        });
+        accepted.await.map_err(|error| ApiError::Internal(format!("a request was not accepted: {error}")))?
     }
 
     /// Waits for the end of the request.

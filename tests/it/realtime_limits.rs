@@ -1,7 +1,8 @@
 //! Realtime at its edges: messages that are too many or too large, clients that go, a server that stops, silence.
 
+use crate::run::waiting;
 use crate::sockets::{Listening, is_stopped, long};
-use crate::support::{ENDPOINT, Leash, Order, leashed, small};
+use crate::support::{ENDPOINT, Leash, Order, eventually, leashed, small};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -99,6 +100,19 @@ async fn a_client_that_goes_stops_its_work() {
         drop(socket);
         is_stopped(&listening.server, &leash).await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_while_its_input_is_accepted_leaves_nothing_behind() {
+    let listening = Listening::start().await;
+    for _ in 0..30 {
+        let mut socket = listening.connect("/realtime").await;
+        socket.json(&small()).await;
+        socket.0.close(None).await.expect("a connection");
+        while let Some(Ok(_)) = socket.0.next().await {}
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    eventually(async || (waiting(&listening.server).await == 0).then_some(())).await;
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ async fn nothing_is_accepted_while_the_server_stops() {
 }
 
 /// Requests ahead of one that would come now.
-async fn waiting(server: &Server) -> u64 {
+pub(crate) async fn waiting(server: &Server) -> u64 {
     let new = latentd::queue::NewRequest {
         endpoint: ENDPOINT.into(),
         origin: latentd::queue::Origin::Queued,
