@@ -16,11 +16,14 @@ mod input;
 mod lines;
 mod listener;
 mod outside;
+mod over_websocket;
 mod payloads;
 mod problem;
 mod query;
+mod realtime;
 mod run;
 mod run_stream;
+mod socket;
 mod status;
 mod stream;
 mod submit;
@@ -112,7 +115,10 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Err(error) => return auth::by_key(api, &parts.headers).and(Err(error)),
     };
     if !call::is_public(&parts.method, &call.target) {
-        call.caller = auth::check(api, &call, &parts.headers)?;
+        call.caller = match auth::check(api, &call, &parts.headers) {
+            Ok(caller) => caller,
+            Err(error) => return realtime::refuse(api, &call, parts, error).await,
+        };
     }
     body::check_encoding(&parts.headers)?;
     match &call.target {
@@ -121,6 +127,8 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::RunStream(application) => {
             run_stream::run(api, &call, application, &parts.headers, body).await
         }
+        Target::Realtime(application) => realtime::open(api, &call, application, parts).await,
+        Target::OverWebSocket(application) => over_websocket::open(api, &call, application, parts).await,
         Target::Status(id) => status::status(api, &call, *id).await,
         Target::StatusStream(id) => stream::status(api, call.clone(), *id).await,
         Target::Result(id) => status::result(api, &call, *id).await,

@@ -7,6 +7,7 @@ use super::{Api, tokens};
 use crate::keys::Caller;
 use crate::queue::Scope;
 use axum::http::{HeaderMap, header};
+use std::time::Duration;
 
 /// Carries a token where a client cannot send a header: in event sources and web sockets.
 const TOKEN: &str = "fal_jwt_token";
@@ -33,6 +34,19 @@ pub(super) fn admin(call: &Call) -> Result<(), ApiError> {
     if call.caller.scope == Scope::Admin { Ok(()) } else { Err(ApiError::NotAdmin) }
 }
 
+/// `true` when the call brings a token, a good one or not.
+pub(super) fn brings_token(call: &Call) -> bool {
+    call.parameter(TOKEN).is_some()
+}
+
+/// How long the right lasts with which a call was let in; `None`: as long as its key.
+pub(super) fn lasts(api: &Api, call: &Call, headers: &HeaderMap) -> Option<Duration> {
+    if by_key(api, headers).is_ok() {
+        return None;
+    }
+    tokens::life_left(api, &call.parameter(TOKEN)?)
+}
+
 fn by_token(api: &Api, call: &Call) -> Option<Caller> {
     let application = runs(&call.target)?;
     tokens::holder(api, &call.parameter(TOKEN)?, application)
@@ -41,7 +55,10 @@ fn by_token(api: &Api, call: &Call) -> Option<Caller> {
 /// The application that a call runs now. Nothing else opens to a token: not the queue, the files or other tokens.
 fn runs(target: &Target) -> Option<&Application> {
     match target {
-        Target::Run(application) | Target::RunStream(application) => Some(application),
+        Target::Run(application)
+        | Target::RunStream(application)
+        | Target::Realtime(application)
+        | Target::OverWebSocket(application) => Some(application),
         _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use super::Api;
 use super::error::ApiError;
 use super::outside::Outside;
+use super::socket;
 use super::target::{self, Mount, Target};
 use crate::keys::Caller;
 use crate::queue::RequestId;
@@ -36,7 +37,10 @@ impl Call {
     /// Understands a call: by its own URL, or on the proxy path by the URL in its header.
     pub(super) fn resolve(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
         let outside = Outside::of(api, parts)?;
-        let (target, mount) = target::resolve(&parts.method, &outside.host, parts.uri.path())?;
+        let (target, mount) = match socket::is_asked(parts) {
+            true => target::resolve_socket(&outside.host, parts.uri.path())?,
+            false => target::resolve(&parts.method, &outside.host, parts.uri.path())?,
+        };
         if target == Target::Proxy {
             return Self::proxied(parts, outside);
         }
@@ -69,6 +73,11 @@ impl Call {
         let query = url.query().unwrap_or_default().to_owned();
         let (method, links) = (parts.method.clone(), Links { origin: outside.origin, mount });
         Ok(Self { target, method, links, caller: Caller::user(None), query })
+    }
+
+    /// The same call for a body that comes after the handshake, which was a GET.
+    pub(super) fn posted(self) -> Self {
+        Self { method: Method::POST, ..self }
     }
 
     /// The value of a query parameter, decoded.

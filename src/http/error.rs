@@ -89,9 +89,6 @@ impl From<SweepError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        if let Self::Internal(message) = &self {
-            tracing::error!("{message}");
-        }
         let (status, class, body) = self.answer();
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
@@ -105,8 +102,11 @@ impl IntoResponse for ApiError {
 
 impl ApiError {
     /// Status, class and body.
-    fn answer(&self) -> (StatusCode, Option<&'static str>, Value) {
+    pub(super) fn answer(&self) -> (StatusCode, Option<&'static str>, Value) {
         use StatusCode as S;
+        if let Self::Internal(message) = self {
+            tracing::error!("{message}");
+        }
         let bare = |status, detail: String| (status, None, json!({ "detail": detail }));
         let plain = |status, class: &'static str, detail: String| {
             (status, Some(class), json!({ "detail": detail, "error_type": class }))

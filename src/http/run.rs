@@ -10,10 +10,12 @@ use crate::queue::{Ended, Origin, Queue, QueueError, RequestId};
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use serde_json::Value;
+use std::sync::Arc;
 
 /// Runs a request of its own in the common queue; stops it when the client goes away.
 pub(super) async fn run(
-    api: &Api,
+    api: &Arc<Api>,
     call: &Call,
     application: &Application,
     headers: &HeaderMap,
@@ -47,15 +49,31 @@ pub(super) async fn wait(queue: &Queue, id: RequestId) -> Result<Ended, QueueErr
 
 /// Puts a request into the queue whose client waits here, or joins the one that the client sent before.
 pub(super) async fn open(
-    api: &Api,
+    api: &Arc<Api>,
     call: &Call,
     application: &Application,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Line, ApiError> {
     let input = submit::accept(api, call, application, body).await?;
-    let request = input::read(&input, &api.limits).map_err(ApiError::Invalid)?;
-    let new = submit::new_request(api, call, application, headers, &input, Origin::Direct)?;
-    let submitted = async { submit::enqueue(api, call, new, &request).await.map(|(id, _)| id) };
-    api.lines.open(&api.queue, submitted).await
+    open_with(api, call, application, headers, &input).await
+}
+
+/// The same with an input that was read already.
+pub(super) async fn open_with(
+    api: &Arc<Api>,
+    call: &Call,
+    application: &Application,
+    headers: &HeaderMap,
+    input: &Value,
+) -> Result<Line, ApiError> {
+    let request = input::read(input, &api.limits).map_err(ApiError::Invalid)?;
+    let new = submit::new_request(api, call, application, headers, input, Origin::Direct)?;
+    let (api, call) = (api.clone(), call.clone());
+    // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.
+    let accepted = tokio::spawn(async move {
+        let submitted = async { submit::enqueue(&api, &call, new, &request).await.map(|(id, _)| id) };
+        api.lines.open(&api.queue, submitted).await
+    });
+    accepted.await.map_err(|error| ApiError::Internal(format!("a request was not accepted: {error}")))?
 }

@@ -50,6 +50,15 @@ pub(super) async fn accept(
     application: &Application,
     body: Body,
 ) -> Result<Value, ApiError> {
+    admit(api, application)?;
+    if call.method == Method::GET {
+        return Ok(query::input(call));
+    }
+    body::json(body).await
+}
+
+/// Is this application served here, and now?
+pub(super) fn admit(api: &Api, application: &Application) -> Result<(), ApiError> {
     if application.id != APPLICATION {
         return Err(ApiError::UnknownApplication(application.alias().to_owned()));
     }
@@ -59,10 +68,7 @@ pub(super) async fn accept(
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
-    if call.method == Method::GET {
-        return Ok(query::input(call));
-    }
-    body::json(body).await
+    Ok(())
 }
 
 /// Puts a valid request into the queue, unless too many wait.

@@ -34,6 +34,10 @@ pub(super) enum Target {
     Submit(Application),
     Run(Application),
     RunStream(Application),
+    /// A web socket: inputs in, results out.
+    Realtime(Application),
+    /// A web socket that carries runs and streams.
+    OverWebSocket(Application),
     Status(RequestId),
     StatusStream(RequestId),
     Result(RequestId),
@@ -119,6 +123,28 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     Ok((target, mount))
 }
 
+/// Finds the target of a web socket. `ws.fal.run` is the prefix `/ws/` or a host that begins with `ws.`; clients
+/// of realtime name the application itself, or its path `realtime` or `ws`.
+pub(super) fn resolve_socket(host: &str, path: &str) -> Result<(Target, Mount), ApiError> {
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let (prefix, rest) = match segments.split_first() {
+        Some((&prefix @ ("run" | "ws"), rest)) => (prefix, rest),
+        _ => ("", segments.as_slice()),
+    };
+    let over = prefix == "ws" || (prefix.is_empty() && host.starts_with("ws."));
+    let rest = match rest {
+        [above @ .., "realtime" | "ws"] if !over => above,
+        all => all,
+    };
+    let mount = if prefix == "run" { Mount::Run } else { Mount::Bare };
+    match Application::of(rest) {
+        Some(_) if host.starts_with("queue.") || is_file_host(host) => Err(unknown(path)),
+        Some(application) if over => Ok((Target::OverWebSocket(application), mount)),
+        Some(application) => Ok((Target::Realtime(application), mount)),
+        None => Err(unknown(path)),
+    }
+}
+
 /// fal's hosts that know no models: there, a path that is nobody's must not become a model's name.
 fn is_file_host(host: &str) -> bool {
     matches!(host, "rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" | "fal.media" | "api.fal.ai")
@@ -138,14 +164,14 @@ fn about_request(method: &Method, id: &str, tail: &[&str], path: &str) -> Result
 }
 
 impl Application {
-    fn of(segments: &[&str]) -> Option<Self> {
+    pub(super) fn of(segments: &[&str]) -> Option<Self> {
         let in_namespace = segments.first().is_some_and(|first| NAMESPACES.contains(first));
         let named = segments.len().min(if in_namespace { 3 } else { 2 });
         (named > 0).then(|| Self { id: segments[..named].join("/"), path: segments[named..].join("/") })
     }
 
     /// What is to be streamed, if the path ends in `stream`.
-    fn streamed(&self) -> Option<Self> {
+    pub(super) fn streamed(&self) -> Option<Self> {
         let path = self.path.strip_suffix("stream")?;
         let above = path.strip_suffix('/').or_else(|| path.is_empty().then_some(path))?;
         Some(Self { id: self.id.clone(), path: above.to_owned() })
@@ -207,6 +233,30 @@ mod tests {
                 other => panic!("{path}: {other:?}"),
             };
             assert_eq!((application.id.as_str(), application.path.as_str()), (id, rest));
+        }
+    }
+
+    #[test]
+    fn web_sockets_are_told_apart_by_prefix_and_host() {
+        let app = |path: &str| Application { id: "a/b".into(), path: path.into() };
+        let cases = [
+            ("localhost", "/a/b/realtime", Target::Realtime(app("")), Mount::Bare),
+            ("localhost", "/run/a/b/realtime/", Target::Realtime(app("")), Mount::Run),
+            ("fal.run", "/a/b/turbo/realtime", Target::Realtime(app("turbo")), Mount::Bare),
+            ("localhost", "/a/b/ws", Target::Realtime(app("")), Mount::Bare),
+            ("localhost", "/a/b", Target::Realtime(app("")), Mount::Bare),
+            ("ws.localhost", "/run/a/b", Target::Realtime(app("")), Mount::Run),
+            ("localhost", "/ws/a/b", Target::OverWebSocket(app("")), Mount::Bare),
+            ("ws.fal.run", "/a/b/stream", Target::OverWebSocket(app("stream")), Mount::Bare),
+            ("ws.fal.run", "/a/b/realtime", Target::OverWebSocket(app("realtime")), Mount::Bare),
+        ];
+        for (host, path, target, mount) in cases {
+            assert_eq!(resolve_socket(host, path).ok(), Some((target, mount)), "{host} {path}");
+        }
+        for (host, path) in
+            [("queue.fal.run", "/a/b"), ("rest.fal.ai", "/a/b"), ("h", "/realtime"), ("h", "/")]
+        {
+            assert!(resolve_socket(host, path).is_err(), "{host} {path}");
         }
     }
 

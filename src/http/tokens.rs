@@ -20,6 +20,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The only header that is issued and accepted: who sends a token does not choose how it is checked.
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
@@ -66,13 +67,30 @@ pub(super) fn holder(api: &Api, token: &str, application: &Application) -> Optio
     if header != encode(HEADER) {
         return None;
     }
-    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+    let claims = claims(payload)?;
     let caller = Caller::user(claims.sub);
     let secret = secret(api, &caller)?;
     hmac::verify(&secret, signed.as_bytes(), &URL_SAFE_NO_PAD.decode(tag).ok()?).ok()?;
-    let is_named = |app: &String| *app == application.id || app == application.alias();
+    let is_named = |app: &String| app == application.alias() || names(app, application);
     let opens = claims.exp > api.queue.now().as_second() && claims.allowed_apps.iter().any(is_named);
     opens.then_some(caller)
+}
+
+/// How long a token lives that was let in before.
+pub(super) fn life_left(api: &Api, token: &str) -> Option<Duration> {
+    let end = claims(token.split('.').nth(1)?)?.exp.saturating_mul(1000);
+    let left = end.saturating_sub(api.queue.now().as_millisecond());
+    Some(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+}
+
+fn claims(payload: &str) -> Option<Claims> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+/// Does the name mean the application, or a path of it such as the one that token providers of pages are given?
+fn names(app: &str, application: &Application) -> bool {
+    let segments: Vec<&str> = app.split('/').collect();
+    Application::of(&segments).is_some_and(|named| named.id == application.id)
 }
 
 /// Every key's tokens have a secret of their own, which goes with the key.

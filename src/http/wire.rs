@@ -4,6 +4,8 @@ use super::call::Links;
 use super::error::failure_words;
 use crate::queue::{Level, LogLine, Phase, RequestId, Status};
 use crate::request::{Output, Place, StageSeconds};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -166,23 +168,48 @@ pub(super) struct OutputBody {
 
 #[derive(Debug, Serialize)]
 struct Image {
-    url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    /// Takes the place of the URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<Raw>,
     width: usize,
     height: usize,
     content_type: String,
 }
 
+/// The bytes of a picture, for formats that have bytes.
+#[derive(Debug)]
+struct Raw(Vec<u8>);
+
+impl Serialize for Raw {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
 impl OutputBody {
     pub(super) fn new(links: &Links, output: Output) -> Self {
+        Self::with(output, |place, content_type| match place {
+            Place::Stored(key) => (Some(links.file(&key)), None),
+            Place::Inline(base64) => (Some(format!("data:{content_type};base64,{base64}")), None),
+        })
+    }
+
+    /// The same with the bytes themselves in place of data URIs.
+    pub(super) fn with_bytes(links: &Links, output: Output) -> Self {
+        Self::with(output, |place, _| match place {
+            Place::Stored(key) => (Some(links.file(&key)), None),
+            Place::Inline(base64) => (None, STANDARD.decode(base64).ok().map(Raw)),
+        })
+    }
+
+    fn with(output: Output, place: impl Fn(Place, &str) -> (Option<String>, Option<Raw>)) -> Self {
         let Output { images, seconds, seed, flagged, prompt } = output;
-        let image = |image: crate::request::OutputImage| Image {
-            url: match image.place {
-                Place::Stored(key) => links.file(&key),
-                Place::Inline(base64) => format!("data:{};base64,{base64}", image.content_type),
-            },
-            width: image.width,
-            height: image.height,
-            content_type: image.content_type,
+        let image = |image: crate::request::OutputImage| {
+            let (url, content) = place(image.place, &image.content_type);
+            let (width, height) = (image.width, image.height);
+            Image { url, content, width, height, content_type: image.content_type }
         };
         Self {
             images: images.into_iter().map(image).collect(),

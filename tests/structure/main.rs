@@ -99,6 +99,12 @@ const BORDERS: &[Border] = &[
         // The load benchmark is a client: it stands on the far side of the border.
         except: &["src/http", "src/bench/load/client.rs"],
     },
+    Border {
+        why: "what a message looks like on a web socket is HTTP's",
+        words: &["tungstenite", "rmp_serde", "WebSocket"],
+        within: &["src/"],
+        except: &["src/http"],
+    },
     Border { why: "SQL lives in the queue", words: &["sqlx"], within: &["src/"], except: &["src/queue"] },
     Border {
         why: "URLs are rendered by HTTP when a client asks; rows and files hold keys",
