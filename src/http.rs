@@ -10,6 +10,7 @@ mod error;
 mod fields;
 mod files;
 mod health;
+mod hosts;
 mod input;
 mod listener;
 mod problem;
@@ -25,7 +26,8 @@ mod uploads;
 mod webhook;
 mod wire;
 
-pub use listener::listen;
+pub use hosts::{FAL_DOMAINS, is_fal};
+pub use listener::{builder, listen, listen_through};
 pub use uploads::sweep as sweep_uploads;
 pub use webhook::webhook_message;
 
@@ -35,12 +37,12 @@ use crate::queue::Queue;
 use crate::request::Limits;
 use crate::signing::SigningKey;
 use crate::storage::Storage;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse, Response};
-use call::Call;
+use axum::{Extension, Router};
+use call::{Call, Encrypted};
 use error::ApiError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +83,11 @@ pub struct Api {
 /// The service of every path.
 pub fn router(api: Api) -> Router {
     Router::new().fallback(dispatch).with_state(Arc::new(api)).layer(cors())
+}
+
+/// The same service for connections that are encrypted: it renders `https` URLs.
+pub fn encrypted(router: Router) -> Router {
+    router.layer(Extension(Encrypted))
 }
 
 /// Answers a call, names it, and turns errors into answers.

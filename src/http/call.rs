@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::hosts;
 use super::target::{self, Mount, Target};
 use crate::keys::Caller;
 use crate::queue::RequestId;
@@ -12,6 +13,10 @@ use url::Url;
 
 /// Carries the URL that a client would have called, were it not set to call us.
 const TARGET_URL: &str = "x-fal-target-url";
+
+/// Marks the calls of connections that are encrypted: their URLs are `https`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encrypted;
 
 /// A call whose target is known. Has no `Debug`: the query may carry a token.
 #[derive(Clone)]
@@ -34,10 +39,7 @@ impl Call {
     /// Understands a call: by its own URL, or on the proxy path by the URL in its header.
     pub(super) fn resolve(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
         let host = host_of(parts)?;
-        let origin = match &api.public_url {
-            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => format!("http://{host}"),
-        };
+        let origin = origin(api, parts, &host);
         let (target, mount) = target::resolve(&parts.method, &host, parts.uri.path())?;
         if target == Target::Proxy {
             return Self::proxied(api, parts, &host, origin);
@@ -105,7 +107,22 @@ impl Links {
 
     /// The URL of a stored file.
     pub(super) fn file(&self, key: &str) -> String {
-        format!("{}/files/{key}", self.origin)
+        format!("{}/files/{key}", self.file_origin())
+    }
+
+    /// What the path of a file is put after: on fal, files have a host of their own.
+    pub(super) fn file_origin(&self) -> &str {
+        if hosts::is_fal_origin(&self.origin) { hosts::FILE_ORIGIN } else { &self.origin }
+    }
+}
+
+/// Where the client reached the server. Whoever called fal's own names can follow no others.
+fn origin(api: &Api, parts: &Parts, host: &str) -> String {
+    let scheme = if parts.extensions.get::<Encrypted>().is_some() { "https" } else { "http" };
+    let used = format!("{scheme}://{host}");
+    match &api.public_url {
+        Some(url) if !hosts::is_fal_origin(&used) => url.as_str().trim_end_matches('/').to_owned(),
+        _ => used,
     }
 }
 

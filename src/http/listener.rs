@@ -8,8 +8,9 @@ use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// A connection has this long to send the head of a request, the next one included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -25,7 +26,21 @@ const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` resolves, then lets the calls in flight end.
 pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    listen_through(listener, async |stream| Some(stream), router, stop).await;
+}
+
+/// Serves what `open` makes of each connection; `None` is a connection that needs nothing more.
+pub async fn listen_through<Opening, Opened>(
+    listener: TcpListener,
+    open: impl Fn(TcpStream) -> Opening,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) where
+    Opening: Future<Output = Option<Opened>> + Send + 'static,
+    Opened: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let graceful = GracefulShutdown::new();
+    let (stopping, is_stopping) = watch::channel(false);
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -43,24 +58,36 @@ pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Out
             }
         };
         let _ = stream.set_nodelay(true);
+        let opening = open(stream);
         let service = TowerToHyperService::new(router.clone());
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service);
-        let watched = graceful.watch(connection);
+        let watcher = graceful.watcher();
+        let mut is_stopping = is_stopping.clone();
         tokio::spawn(async move {
-            if let Err(error) = watched.await {
-                tracing::debug!(%error, "a connection broke");
+            let opened = tokio::select! {
+                opened = opening => opened,
+                _ = is_stopping.wait_for(|stopping| *stopping) => None,
+            };
+            if let Some(opened) = opened {
+                let connection = builder().serve_connection(TokioIo::new(opened), service);
+                if let Err(error) = watcher.watch(connection).await {
+                    tracing::debug!(%error, "a connection broke");
+                }
             }
             drop(place);
         });
     }
     drop(listener);
+    stopping.send_replace(true);
     if tokio::time::timeout(GOODBYE, graceful.shutdown()).await.is_err() {
         tracing::warn!("calls still in flight are cut off");
     }
+}
+
+/// How requests are read from a connection, whatever carries it.
+pub fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    builder
 }
 
 /// Waits for a place, then for a connection to fill it.

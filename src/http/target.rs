@@ -5,6 +5,7 @@
 //! path with `requests/{id}` is about that request, whatever stands before it.
 
 use super::error::ApiError;
+use super::hosts;
 use super::uploads::UploadCall;
 use crate::queue::RequestId;
 use crate::storage::FileKey;
@@ -81,7 +82,7 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
         allow(method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
         return Ok((target, Mount::Bare));
     }
-    if is_file_host(host) {
+    if hosts::is_without_models(host) {
         return Err(unknown(path));
     }
     let (mount, rest) = match segments.split_first() {
@@ -103,11 +104,6 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
         None => Target::Run(application),
     };
     Ok((target, mount))
-}
-
-/// fal's hosts that know no models: there, a path that is nobody's must not become a model's name.
-fn is_file_host(host: &str) -> bool {
-    matches!(host, "rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" | "fal.media")
 }
 
 fn about_request(method: &Method, id: &str, tail: &[&str], path: &str) -> Result<Target, ApiError> {

@@ -7,6 +7,7 @@ mod cancel;
 mod crash;
 mod files;
 mod input;
+mod intercept;
 mod keys;
 mod keys_command;
 mod lifecycle;
