@@ -11,8 +11,7 @@ messages = []
 
 
 def update(status):
-    if isinstance(status, fal_client.InProgress):
-        messages.extend(log["message"] for log in status.logs)
+    messages.extend(log["message"] for log in getattr(status, "logs", None) or [])
 
 
 subscribed = fal_client.subscribe(endpoint, arguments, with_logs=True, on_queue_update=update)
@@ -26,4 +25,4 @@ for result in (subscribed, got, ran, streamed):
     for image in result["images"]:
         pictures.append({"url": image["url"], "type": httpx.get(image["url"]).headers["content-type"]})
 print(json.dumps({"pictures": pictures, "messages": messages, "events": len(events), "uploaded": uploaded,
-                  "read": httpx.get(uploaded).text, "status_url": handle.status_url}))
+                  "read": httpx.get(uploaded).text, "status_url": handle.status_url, "client": fal_client.__file__}))
