@@ -80,7 +80,7 @@ impl Interceptor {
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         folder.write_trust(&authority)?;
-        folder.write_preload(address)?;
+        folder.write_preloads(address)?;
         folder.write_running(&Running { address, needs_key })?;
         let tls = Certificates::new(authority, Box::new(Timestamp::now))?.into_acceptor()?;
         Ok(Self { listener, address, config, tls })

@@ -35,6 +35,9 @@ pub struct EnvArgs {
     /// What Node is told already.
     #[arg(long, env = "NODE_OPTIONS", default_value = "", hide = true)]
     pub node_options: String,
+    /// Where Python looks already.
+    #[arg(long, env = "PYTHONPATH", default_value = "", hide = true)]
+    pub python_path: String,
     /// What takes no proxy already.
     #[arg(long, env = "NO_PROXY", default_value = "", hide = true)]
     pub no_proxy: String,

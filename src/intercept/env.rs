@@ -1,6 +1,6 @@
 //! `latentd env`: what a shell sets so that its programs reach this machine in place of fal.
 
-use super::folder::{self, BUNDLE, CERTIFICATE, PRELOAD, Running};
+use super::folder::{self, BUNDLE, CERTIFICATE, PRELOAD, PYTHON, Running};
 use crate::args::EnvArgs;
 use crate::config::StoreConfig;
 use crate::http::FAL_DOMAINS;
@@ -20,8 +20,7 @@ const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
 
 /// Prints the variables for a POSIX shell to evaluate.
 pub(crate) async fn run(args: EnvArgs) -> anyhow::Result<()> {
-    let EnvArgs { store, node_options, no_proxy, lower_no_proxy } = args;
-    let store = StoreConfig::resolve(store.into())?;
+    let store = StoreConfig::resolve(args.store.clone().into())?;
     let data_dir = store.data_dir.display();
     let running = folder::running(&store.data_dir).with_context(|| format!("data directory {data_dir}"))?;
     let Some(Running { address, needs_key }) = running else {
@@ -32,8 +31,7 @@ pub(crate) async fn run(args: EnvArgs) -> anyhow::Result<()> {
     if TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).is_err() {
         eprintln!("latentd: nothing listens on {address} now: start `latentd serve --intercept {address}`");
     }
-    let no_proxy = unproxied(&format!("{no_proxy},{lower_no_proxy}"));
-    let variables = variables(address, &folder::path(&store.data_dir), &node_options, &no_proxy)?;
+    let variables = variables(&args, address, &folder::path(&store.data_dir))?;
     println!("# Programs of this shell reach latentd on {address} as fal.");
     for (name, value) in variables {
         println!("export {name}={}", quoted(&value));
@@ -52,10 +50,9 @@ pub(crate) async fn run(args: EnvArgs) -> anyhow::Result<()> {
 }
 
 fn variables(
+    before: &EnvArgs,
     address: SocketAddr,
     folder: &Path,
-    node_options: &str,
-    no_proxy: &str,
 ) -> anyhow::Result<Vec<(&'static str, String)>> {
     let proxy = format!("http://{address}");
     let file = |name: &str| {
@@ -64,19 +61,21 @@ fn variables(
         text.with_context(|| format!("{}: the name of the data directory must be UTF-8", path.display()))
     };
     let (authority, bundle) = (file(CERTIFICATE)?, file(BUNDLE)?);
+    let no_proxy = unproxied(&format!("{},{}", before.no_proxy, before.lower_no_proxy));
     Ok(vec![
         ("HTTPS_PROXY", proxy.clone()),
         ("https_proxy", proxy.clone()),
         ("WSS_PROXY", proxy.clone()),
         ("wss_proxy", proxy),
-        ("NO_PROXY", no_proxy.to_owned()),
-        ("no_proxy", no_proxy.to_owned()),
+        ("NO_PROXY", no_proxy.clone()),
+        ("no_proxy", no_proxy),
         ("SSL_CERT_FILE", bundle.clone()),
         ("REQUESTS_CA_BUNDLE", bundle.clone()),
         ("CURL_CA_BUNDLE", bundle),
         ("NODE_EXTRA_CA_CERTS", authority),
         ("NODE_USE_ENV_PROXY", "1".to_owned()),
-        ("NODE_OPTIONS", preloading(node_options, &file(PRELOAD)?)),
+        ("NODE_OPTIONS", preloading(&before.node_options, &file(PRELOAD)?)),
+        ("PYTHONPATH", leading(&before.python_path, &file(PYTHON)?)),
     ])
 }
 
@@ -84,6 +83,12 @@ fn variables(
 fn preloading(options: &str, path: &str) -> String {
     let flag = format!("--require \"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""));
     if options.contains(&flag) { options.to_owned() } else { format!("{options} {flag}").trim().to_owned() }
+}
+
+/// Where Python looks, the folder first. Said once, too.
+fn leading(paths: &str, path: &str) -> String {
+    let others = paths.split(':').filter(|other| !other.is_empty() && *other != path);
+    [path].into_iter().chain(others).collect::<Vec<_>>().join(":")
 }
 
 /// What takes no proxy, without what would let calls for fal past it.
@@ -139,10 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn node_is_told_once_and_keeps_what_it_was_told() {
+    fn node_and_python_are_told_once_and_keep_what_they_were_told() {
         let once = preloading("--max-old-space-size=64", "/a b/p.cjs");
         assert_eq!(once, r#"--max-old-space-size=64 --require "/a b/p.cjs""#);
         assert_eq!(preloading(&once, "/a b/p.cjs"), once);
+        assert_eq!(leading("/x::/y", "/a"), "/a:/x:/y");
+        assert_eq!(leading("/a:/x", "/a"), "/a:/x");
         assert_eq!(preloading("", r#"/a"b\c"#), r#"--require "/a\"b\\c""#);
     }
 

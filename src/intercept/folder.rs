@@ -21,10 +21,13 @@ pub(super) const CERTIFICATE: &str = "ca.pem";
 pub(super) const BUNDLE: &str = "bundle.pem";
 /// What Node programs load first.
 pub(super) const PRELOAD: &str = "preload.cjs";
+/// The folder from which Python programs load something first.
+pub(super) const PYTHON: &str = "python";
 /// What the server says about itself.
 const RUNNING: &str = "running.json";
 
 const PRELOAD_CODE: &str = include_str!("preload.cjs");
+const SITECUSTOMIZE_CODE: &str = include_str!("sitecustomize.py");
 
 /// A folder that exists.
 pub(super) struct Folder(PathBuf);
@@ -41,7 +44,10 @@ pub(super) struct Running {
 impl Folder {
     /// The folder of a data directory, made so that only its owner may look into it.
     pub(super) fn make(data_dir: &Path) -> Result<Self, InterceptError> {
-        let path = path(data_dir);
+        Self::made(path(data_dir))
+    }
+
+    fn made(path: PathBuf) -> Result<Self, InterceptError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
         made.map_err(|error| InterceptError::File(path.display().to_string(), error))?;
         // Programs load code from here.
@@ -85,11 +91,17 @@ impl Folder {
         self.write(BUNDLE, 0o644, bundle.as_bytes())
     }
 
-    /// Writes what leads the connections of Node programs to an address.
-    pub(super) fn write_preload(&self, address: SocketAddr) -> Result<(), InterceptError> {
+    /// Writes what leads the connections of Node and Python programs to an address.
+    pub(super) fn write_preloads(&self, address: SocketAddr) -> Result<(), InterceptError> {
         let server =
             serde_json::json!({ "domains": FAL_DOMAINS, "host": address.ip(), "port": address.port() });
-        self.write(PRELOAD, 0o644, format!("const latentd = {server};\n{PRELOAD_CODE}").as_bytes())
+        self.write(PRELOAD, 0o644, format!("const latentd = {server};\n{PRELOAD_CODE}").as_bytes())?;
+        let python = Self::made(self.0.join(PYTHON))?;
+        python.write(
+            "sitecustomize.py",
+            0o644,
+            format!("latentd = {server}\n{SITECUSTOMIZE_CODE}").as_bytes(),
+        )
     }
 
     pub(super) fn write_running(&self, running: &Running) -> Result<(), InterceptError> {

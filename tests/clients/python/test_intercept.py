@@ -54,7 +54,7 @@ def test_unchanged(tmp_path, old):
         assert picture["url"].startswith("https://v3.fal.media/files/")
         assert picture["type"] == "image/jpeg"
     assert any(line.startswith("step 4/4") for line in said["messages"])
-    assert said["events"] > 4
+    assert said["events"] >= 1
     assert said["status_url"].startswith("https://queue.fal.run/")
     assert said["uploaded"].startswith("https://v3.fal.media/files/") and said["read"] == "words"
     assert_stayed_here(seen)
@@ -91,12 +91,38 @@ def test_other_hosts_are_refused_with_the_way_out(tmp_path):
     assert_stayed_here(seen)
 
 
-def test_the_witness_sees_who_goes_elsewhere(tmp_path):
-    done, seen = run(
-        tmp_path, ["-c", "import httpx; httpx.get('https://fal.run/')"], change="unset HTTPS_PROXY https_proxy"
-    )
+# What asks for no proxy: asyncio, http.client, and names written in other ways.
+PAST_THE_PROXY = """
+import asyncio, http.client, socket
+async def ask():
+    reader, writer = await asyncio.open_connection("queue.fal.run", 443, ssl=True)
+    writer.write(b"GET /health/live HTTP/1.1\\r\\nhost: queue.fal.run\\r\\nconnection: close\\r\\n\\r\\n")
+    return await reader.read()
+assert asyncio.run(ask()).startswith(b"HTTP/1.1 200 ")
+connection = http.client.HTTPSConnection("Rest.Fal.AI")
+connection.request("GET", "/.well-known/jwks.json", headers={"host": "rest.fal.ai"})
+assert connection.getresponse().status == 200
+socket.create_connection((b"fal.run.", 443)).close()
+"""
+WITHOUT = f"unset HTTPS_PROXY https_proxy; PYTHONPATH={PROGRAMS / 'witness'}"
+
+
+def test_what_ignores_the_proxy_stays_here(tmp_path):
+    done, seen = run(tmp_path, ["-c", PAST_THE_PROXY])
+    assert done.returncode == 0, done.stderr
+    assert_stayed_here(seen)
+
+
+def test_what_python_is_told_keeps_it_here(tmp_path):
+    done, seen = run(tmp_path, ["-c", PAST_THE_PROXY], change=WITHOUT)
     assert done.returncode != 0
-    assert seen == ["lookup fal.run:443"]
+    assert seen == ["lookup queue.fal.run:443"]
+
+
+def test_the_proxy_alone_is_enough_for_the_client(tmp_path):
+    done, seen = run(tmp_path, [PROGRAMS / "unmodified.py"], change=f"PYTHONPATH={PROGRAMS / 'witness'}")
+    assert done.returncode == 0, done.stderr
+    assert_stayed_here(seen)
 
 
 @pytest.mark.parametrize("name", ["queue.fal.run", "rest.alpha.fal.ai", "v3.fal.media", "falrun.com", "127.0.0.1"])

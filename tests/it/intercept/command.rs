@@ -17,7 +17,7 @@ impl Drop for Program {
 fn latentd(arguments: &[&str], data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
     command.args(arguments).arg("--data-dir").arg(data).stdin(Stdio::null());
-    for name in ["NODE_OPTIONS", "NO_PROXY", "no_proxy"] {
+    for name in ["NODE_OPTIONS", "PYTHONPATH", "NO_PROXY", "no_proxy"] {
         command.env_remove(name);
     }
     command
@@ -40,6 +40,7 @@ fn in_a_shell(data: &Path, name: &str) -> String {
         .args(["-c", &script, env!("CARGO_BIN_EXE_latentd")])
         .arg(data)
         .env("NODE_OPTIONS", "--no-warnings")
+        .env("PYTHONPATH", "/of/mine")
         .env("NO_PROXY", "*,corp.example")
         .env("FAL_KEY", "from:before")
         .output()
@@ -73,6 +74,7 @@ fn a_shell_gets_everything_that_programs_need() {
         in_a_shell(&data, "NODE_OPTIONS"),
         format!(r#"--no-warnings --require "{}""#, file("preload.cjs"))
     );
+    assert_eq!(in_a_shell(&data, "PYTHONPATH"), format!("{}:/of/mine", file("python")));
     assert_eq!(in_a_shell(&data, "NO_PROXY"), "localhost,127.0.0.1,corp.example");
     assert_eq!(in_a_shell(&data, "FAL_KEY"), "local:key");
     let running = latentd(&["env"], &data).output().expect("the program");
