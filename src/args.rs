@@ -4,9 +4,11 @@
 //! [`crate::config`] does that.
 
 mod bench;
+mod intercept;
 mod keys;
 
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
+pub use intercept::{EnvArgs, InterceptArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -43,6 +45,8 @@ pub enum Command {
     /// Make, list and revoke the keys of the API, also while the server runs.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
+    Env(EnvArgs),
 }
 
 /// Which model to run, where, and how.
@@ -152,6 +156,9 @@ pub struct ServeArgs {
     /// given several times. This machine is allowed when the server listens on a loopback address.
     #[arg(long, env = "LATENTD_WEBHOOK_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
     pub webhook_allow: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub intercept: InterceptArgs,
     /// Waiting requests above which new ones are refused.
     #[arg(long, env = "LATENTD_MAX_QUEUE", default_value_t = 10_000, value_name = "N")]
     pub max_queue: u64,

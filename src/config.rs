@@ -1,8 +1,11 @@
 //! From flags to settings that hold together: every check of the command line is here.
 
 mod device;
+mod intercept;
 pub(crate) mod safety;
 pub(crate) mod shortcuts;
+
+pub use intercept::InterceptConfig;
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
 use crate::egress::Egress;
@@ -103,6 +106,8 @@ pub struct ServeConfig {
     pub keys: Vec<KeyHash>,
     /// Where webhooks may go.
     pub egress: Egress,
+    /// Where it answers for fal's own host names, if it does.
+    pub intercept: Option<InterceptConfig>,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
     /// Bytes of the largest file that a client may send.
@@ -146,6 +151,7 @@ impl ServeConfig {
             workers,
             api_keys,
             webhook_allow,
+            intercept,
             max_queue,
             max_upload,
             validate_on_submit,
@@ -164,6 +170,7 @@ impl ServeConfig {
             trusted_proxies: trusted_proxies(&trusted_proxy)?,
             keys,
             egress: egress(listen, &webhook_allow)?,
+            intercept: intercept::parse(intercept)?,
             max_queue,
             max_upload: max_upload.saturating_mul(1024 * 1024),
             validate_on_submit,

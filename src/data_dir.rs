@@ -1,6 +1,8 @@
-//! The data directory: made, and held by one server at a time.
+//! The data directory: made, held by one server at a time, and written to so that no file is ever half there.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Why the data directory cannot be used.
@@ -25,4 +27,17 @@ pub(crate) fn hold(directory: &Path) -> Result<File, DataDirError> {
         Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(name)),
         Err(TryLockError::Error(error)) => Err(DataDirError::Io(name, error)),
     }
+}
+
+/// Puts a file in its place, whole and durable, with these permissions.
+pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    // What a crash left there may have other permissions.
+    let _ = std::fs::remove_file(&unfinished);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&unfinished)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    std::fs::rename(&unfinished, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

@@ -11,6 +11,7 @@ mod fields;
 mod files;
 mod health;
 mod held;
+mod hosts;
 mod idempotency;
 mod input;
 mod lines;
@@ -34,8 +35,9 @@ mod uploads;
 mod webhook;
 mod wire;
 
+pub use hosts::{FAL_DOMAINS, is_fal};
 pub use lines::Lines;
-pub use listener::listen;
+pub use listener::{builder, listen, listen_through};
 pub use webhook::webhook_message;
 
 use crate::egress::Egress;
@@ -44,14 +46,15 @@ use crate::queue::Queue;
 use crate::request::Limits;
 use crate::signing::SigningKey;
 use crate::storage::Storage;
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use call::Call;
 use error::ApiError;
 use ipnet::IpNet;
+use outside::Encrypted;
 use std::sync::Arc;
 use std::time::Duration;
 use target::Target;
@@ -97,6 +100,11 @@ pub struct Api {
 /// The service of every path.
 pub fn router(api: Api) -> Router {
     Router::new().fallback(dispatch).with_state(Arc::new(api)).layer(cors())
+}
+
+/// The same service for connections that are encrypted: it renders `https` URLs.
+pub fn encrypted(router: Router) -> Router {
+    router.layer(Extension(Encrypted))
 }
 
 /// Answers a call, names it, and turns errors into answers.

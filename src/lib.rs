@@ -4,6 +4,7 @@
 //! - [`args`], [`config`]: the command line, spelled, then checked;
 //! - [`serve`](mod@serve), `supervisor`: the server process, and the workers it keeps alive;
 //! - [`http`]: fal's wire; the only place that knows its names;
+//! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
 //! - [`queue`]: the durable table of requests; the only place that knows SQL;
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`egress`] says which addresses may be called,
@@ -21,6 +22,7 @@ pub mod egress;
 pub mod engine;
 mod generate;
 pub mod http;
+pub mod intercept;
 pub mod keys;
 mod listing;
 mod picture;
@@ -61,6 +63,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Bench(command) => bench::run(command, runtime),
         Command::Keys(command) => runtime()?.block_on(keys::command::run(command)),
+        Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Models(ModelsCommand::List { json }) => Ok(listing::list(json)?),
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::{ConfigError, ModelSource, ServeConfig, safety};
 use crate::data_dir::{self, DataDirError};
 use crate::http::{self, Api, Lines};
+use crate::intercept::{InterceptError, Interceptor};
 use crate::keys::KeyRing;
 use crate::queue::{Lost, Queue, QueueError};
 use crate::request::Limits;
@@ -47,6 +48,9 @@ pub enum ServeError {
     /// The address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// The port that answers for fal.
+    #[error(transparent)]
+    Intercept(#[from] InterceptError),
     /// The rest of the system.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -81,6 +85,13 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let listener =
         TcpListener::bind(config.listen).await.map_err(|error| ServeError::Listen(config.listen, error))?;
     let address = listener.local_addr()?;
+    let interceptor = match config.intercept.clone() {
+        Some(settings) => {
+            let needs_key = !config.keys.is_empty();
+            Some(Interceptor::open(&config.store.data_dir, settings, needs_key).await?)
+        }
+        None => None,
+    };
 
     let (closing, is_closing) = watch::channel(false);
     let storage = Storage::local(&config.store.files)?;
@@ -107,10 +118,13 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     tokio::spawn(sweep::run(queue.clone(), storage, is_shared));
     tokio::spawn(keys.clone().follow(queue.clone()));
     greet(&config, &card, address, keys.is_open());
+    if let Some(interceptor) = &interceptor {
+        greet_unchanged(&config, interceptor.address());
+    }
 
     let program = std::env::current_exe()?;
     let (workers_gone, all_gone) = watch::channel(false);
-    let (stop, no_more) = (while_false(all_gone.clone()), while_false(all_gone));
+    let [stop, no_more, no_calls] = [(); 3].map(|()| while_false(all_gone.clone()));
     let deliverer = Deliverer::new(queue.clone(), config.egress.clone(), move |webhook, outcome| {
         http::webhook_message(&signing, webhook, outcome)
     });
@@ -124,7 +138,13 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         let _ = stages.wait_for(|stage| *stage > Stage::Run).await;
         workers_gone.send_replace(true);
     };
-    tokio::join!(http::listen(listener, http::router(api), stop), work, tell);
+    let router = http::router(api);
+    let answer_for_fal = async {
+        if let Some(interceptor) = interceptor {
+            interceptor.run(router.clone(), no_calls).await;
+        }
+    };
+    tokio::join!(http::listen(listener, router.clone(), stop), answer_for_fal, work, tell);
     if let Err(error) = keys.write_uses(&queue).await {
         tracing::warn!(%error, "last uses of keys not written down");
     }
@@ -242,5 +262,18 @@ Point a program that uses @fal-ai/client here:
         name = card.name
     );
     // Nobody may be listening; the server runs all the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Says how programs that nobody changes come here.
+fn greet_unchanged(config: &ServeConfig, address: SocketAddr) {
+    let data_dir = config.store.data_dir.display();
+    let text = format!(
+        r#"Run programs that you do not change, in Python or Node, from a shell in which you said
+  eval "$(latentd env --data-dir '{data_dir}')"
+which makes https://fal.run and fal's other hosts the port {address}.
+
+"#
+    );
     let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -1,12 +1,11 @@
 //! The server's Ed25519 key: made on the first start, kept in the data directory, signs webhooks; other secrets are
 //! derived from it.
 
+use crate::data_dir;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions};
-use std::io::{Error, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{Error, ErrorKind};
 use std::path::Path;
 
 /// Name of the key's file in the data directory.
@@ -29,7 +28,7 @@ impl SigningKey {
         let path = directory.join(FILE);
         let key = match std::fs::read(&path) {
             Ok(document) => read(&document),
-            Err(error) if error.kind() == ErrorKind::NotFound => make(directory, &path),
+            Err(error) if error.kind() == ErrorKind::NotFound => make(&path),
             Err(error) => Err(error),
         };
         key.map(Self).map_err(|error| SigningError(path.display().to_string(), error))
@@ -58,16 +57,10 @@ fn read(document: &[u8]) -> Result<Ed25519KeyPair, Error> {
 }
 
 /// Durable before it is used: a receiver may keep the public half for a day.
-fn make(directory: &Path, path: &Path) -> Result<Ed25519KeyPair, Error> {
+fn make(path: &Path) -> Result<Ed25519KeyPair, Error> {
     let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
         .map_err(|_| Error::other("the system gave no random numbers"))?;
-    let unfinished = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(document.as_ref())?;
-    file.sync_all()?;
-    std::fs::rename(&unfinished, path)?;
-    File::open(directory)?.sync_all()?;
+    data_dir::write(path, 0o600, document.as_ref())?;
     read(document.as_ref())
 }
 

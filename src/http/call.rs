@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::hosts;
 use super::outside::Outside;
 use super::socket;
 use super::target::{self, Mount, Target};
@@ -119,7 +120,12 @@ impl Links {
 
     /// The URL of a stored file.
     pub(super) fn file(&self, key: &str) -> String {
-        format!("{}/files/{key}", self.origin)
+        format!("{}/files/{key}", self.file_origin())
+    }
+
+    /// What the path of a file is put after: on fal, files have a host of their own.
+    pub(super) fn file_origin(&self) -> &str {
+        if hosts::is_fal_origin(&self.origin) { hosts::FILE_ORIGIN } else { &self.origin }
     }
 }
 

@@ -12,6 +12,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -43,6 +44,19 @@ impl Seat {
 
 /// Serves until `stop` resolves, then lets the calls in flight end.
 pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
+    listen_through(listener, async |stream| Some(stream), router, stop).await;
+}
+
+/// Serves what `open` makes of each connection; `None` is a connection that needs nothing more.
+pub async fn listen_through<Opening, Opened>(
+    listener: TcpListener,
+    open: impl Fn(TcpStream) -> Opening,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) where
+    Opening: Future<Output = Option<Opened>> + Send + 'static,
+    Opened: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
     let (leave, leaving) = watch::channel(false);
     let mut stop = pin!(stop);
@@ -54,7 +68,8 @@ pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Out
         match accepted {
             Ok((stream, peer, place)) => {
                 let seat = Seat { _place: Arc::new(place), leaving: leaving.clone() };
-                tokio::spawn(serve(stream, peer, router.clone(), seat));
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(serve(open(stream), peer, router.clone(), seat));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: others close soon.
@@ -71,8 +86,16 @@ pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Out
 }
 
 /// Serves one connection to its end; after the last call, to the end of the call in flight.
-async fn serve(stream: TcpStream, peer: Peer, router: Router, mut seat: Seat) {
-    let _ = stream.set_nodelay(true);
+async fn serve<Opened>(
+    opening: impl Future<Output = Option<Opened>>,
+    peer: Peer,
+    router: Router,
+    mut seat: Seat,
+) where
+    Opened: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let opened = tokio::select! { opened = opening => opened, () = seat.last_call() => None };
+    let Some(opened) = opened else { return };
     let router = TowerToHyperService::new(router);
     let shared = seat.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -80,12 +103,7 @@ async fn serve(stream: TcpStream, peer: Peer, router: Router, mut seat: Seat) {
         request.extensions_mut().insert(shared.clone());
         router.call(request)
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
+    let connection = builder().serve_connection(TokioIo::new(opened), service).with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -97,6 +115,13 @@ async fn serve(stream: TcpStream, peer: Peer, router: Router, mut seat: Seat) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
     }
+}
+
+/// How requests are read from a connection, whatever carries it.
+pub fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
+    builder
 }
 
 /// Waits for a place, then for a connection to fill it.

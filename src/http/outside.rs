@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::hosts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use std::net::IpAddr;
@@ -10,6 +11,10 @@ use url::Url;
 /// Who is at the other end of the connection.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Peer(pub(super) IpAddr);
+
+/// Marks the calls of connections that are encrypted: their URLs are `https`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Encrypted;
 
 /// The server as its client sees it.
 #[derive(Debug, Clone)]
@@ -23,15 +28,18 @@ pub(super) struct Outside {
 impl Outside {
     pub(super) fn of(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
         let said = if is_trusted(api, parts) { Said::read(&parts.headers)? } else { Said::default() };
-        let scheme = said.scheme.unwrap_or("http");
+        let is_encrypted = parts.extensions.get::<Encrypted>().is_some();
+        let scheme = said.scheme.unwrap_or(if is_encrypted { "https" } else { "http" });
         let host = match said.host {
             Some(host) => host,
             None => own_host(parts)?,
         };
         let host = said.port.map_or(host.clone(), |port| with_port(&host, port, scheme));
+        let used = format!("{scheme}://{host}{}", said.prefix);
         let origin = match &api.public_url {
-            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => format!("{scheme}://{host}{}", said.prefix),
+            // Whoever called fal's own names can follow no others.
+            Some(url) if !hosts::is_fal_origin(&used) => url.as_str().trim_end_matches('/').to_owned(),
+            _ => used,
         };
         Ok(Self { host, origin })
     }

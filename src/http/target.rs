@@ -5,6 +5,7 @@
 //! path with `requests/{id}` is about that request, whatever stands before it.
 
 use super::error::ApiError;
+use super::hosts;
 use super::uploads::UploadCall;
 use crate::queue::RequestId;
 use crate::storage::FileKey;
@@ -95,7 +96,7 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
         allow(method, &[Method::GET, Method::HEAD], "GET, HEAD")?;
         return Ok((target, Mount::Bare));
     }
-    if is_file_host(host) {
+    if hosts::is_without_models(host) {
         return Err(unknown(path));
     }
     let (mount, rest) = match segments.split_first() {
@@ -138,16 +139,11 @@ pub(super) fn resolve_socket(host: &str, path: &str) -> Result<(Target, Mount), 
     };
     let mount = if prefix == "run" { Mount::Run } else { Mount::Bare };
     match Application::of(rest) {
-        Some(_) if host.starts_with("queue.") || is_file_host(host) => Err(unknown(path)),
+        Some(_) if host.starts_with("queue.") || hosts::is_without_models(host) => Err(unknown(path)),
         Some(application) if over => Ok((Target::OverWebSocket(application), mount)),
         Some(application) => Ok((Target::Realtime(application), mount)),
         None => Err(unknown(path)),
     }
-}
-
-/// fal's hosts that know no models: there, a path that is nobody's must not become a model's name.
-fn is_file_host(host: &str) -> bool {
-    matches!(host, "rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" | "fal.media" | "api.fal.ai")
 }
 
 fn about_request(method: &Method, id: &str, tail: &[&str], path: &str) -> Result<Target, ApiError> {

@@ -94,7 +94,7 @@ async fn token(api: &Api, links: &Links) -> Result<Response, ApiError> {
     let end = api.queue.add_upload_token(&digest(&token), TICKET_LIFE).await?;
     // The offset is spelled out: older Pythons do not read `Z`.
     let end = end.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
-    let base_url = links.origin();
+    let base_url = links.file_origin();
     let answer = json!({ "token": token, "token_type": "Bearer", "base_url": base_url, "expires_at": end });
     Ok(Json(answer).into_response())
 }

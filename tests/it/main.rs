@@ -9,6 +9,7 @@ mod files;
 mod headers;
 mod idempotency;
 mod input;
+mod intercept;
 mod keys;
 mod keys_command;
 mod lifecycle;

@@ -1,0 +1,47 @@
+//! Flags of `latentd serve --intercept` and `latentd env`.
+
+use super::KeyStoreArgs;
+use clap::{ArgAction, Args};
+use std::net::SocketAddr;
+
+/// What answers for fal's own host names.
+#[derive(Debug, Clone, Args)]
+pub struct InterceptArgs {
+    /// Answer on this address for fal's own host names, to programs of this machine that have the environment of
+    /// `latentd env`.
+    #[arg(
+        long,
+        env = "LATENTD_INTERCEPT",
+        num_args = 0..=1,
+        default_missing_value = "127.0.0.1:8443",
+        value_name = "ADDRESS"
+    )]
+    pub intercept: Option<SocketAddr>,
+    /// Let these programs reach other hosts of the public internet too: their https goes through this address.
+    #[arg(long, env = "LATENTD_INTERCEPT_TUNNEL", action = ArgAction::SetTrue)]
+    pub intercept_tunnel: bool,
+    /// Address, block (`10.0.0.0/8`) or host name that they may reach beyond the public internet; may be given several
+    /// times.
+    #[arg(long, env = "LATENTD_INTERCEPT_TUNNEL_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
+    pub intercept_tunnel_allow: Vec<String>,
+}
+
+/// Flags of `latentd env`.
+#[derive(Debug, Clone, Args)]
+pub struct EnvArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub store: KeyStoreArgs,
+    /// What Node is told already.
+    #[arg(long, env = "NODE_OPTIONS", default_value = "", hide = true)]
+    pub node_options: String,
+    /// Where Python looks already.
+    #[arg(long, env = "PYTHONPATH", default_value = "", hide = true)]
+    pub python_path: String,
+    /// What takes no proxy already.
+    #[arg(long, env = "NO_PROXY", default_value = "", hide = true)]
+    pub no_proxy: String,
+    /// The same by its older name.
+    #[arg(long = "lower-no-proxy", env = "no_proxy", default_value = "", hide = true)]
+    pub lower_no_proxy: String,
+}

@@ -1,0 +1,122 @@
+//! fal's own host names, answered on this machine: programs that only had their environment changed come here for
+//! `https://fal.run` and find the same service as on the main port.
+//!
+//! One loopback port takes TLS, and `CONNECT` of programs that use it as their proxy. Nothing is ever dialled for a name
+//! of fal's. The certificates come from an authority of this data directory, good for no other names.
+
+mod authority;
+mod certificates;
+pub(crate) mod env;
+mod folder;
+mod proxy;
+mod tunnel;
+
+use crate::config::InterceptConfig;
+use crate::http;
+use authority::Authority;
+use axum::Router;
+use certificates::Certificates;
+use folder::{Folder, Running};
+use jiff::Timestamp;
+use proxy::Proxy;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// A connection has this long for its first byte, and for its TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The first byte of TLS: a handshake record. No HTTP request begins so.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// Why the interception could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum InterceptError {
+    /// The address.
+    #[error("--intercept: cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// A file beside the queue.
+    #[error("--intercept: {0}: {1}")]
+    File(String, std::io::Error),
+    /// Somebody else may read or write what they must not.
+    #[error("--intercept: {0} is open to other users: run `chmod {1} {0}`")]
+    Open(String, &'static str),
+    /// Certificates.
+    #[error("--intercept: certificate: {0}")]
+    Certificate(String),
+}
+
+/// What a connection is read from: a socket, or a socket's tunnel.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// A port that answers for fal.
+pub struct Interceptor {
+    listener: TcpListener,
+    address: SocketAddr,
+    config: InterceptConfig,
+    tls: TlsAcceptor,
+}
+
+impl Interceptor {
+    /// Listens, and leaves in the data directory what `latentd env` needs. The authority's key is made the first time.
+    ///
+    /// # Errors
+    /// When the port is taken, a file cannot be written, or the authority's key is open to other users.
+    pub async fn open(
+        data_dir: &Path,
+        config: InterceptConfig,
+        needs_key: bool,
+    ) -> Result<Self, InterceptError> {
+        let folder = Folder::make(data_dir)?;
+        let authority = Authority::open(&folder, Timestamp::now())?;
+        let failed = |error| InterceptError::Listen(config.listen, error);
+        let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        folder.write_trust(&authority)?;
+        folder.write_preloads(address)?;
+        folder.write_running(&Running { address, needs_key })?;
+        let tls = Certificates::new(authority, Box::new(Timestamp::now))?.into_acceptor()?;
+        Ok(Self { listener, address, config, tls })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop` resolves.
+    pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
+        let router = http::encrypted(router);
+        let proxy = Arc::new(Proxy::new(router.clone(), self.config.tunnel, self.address));
+        let open = move |stream| open(stream, self.tls.clone(), proxy.clone());
+        http::listen_through(self.listener, open, router, stop).await;
+    }
+}
+
+/// Brings a connection to where HTTP begins for one of fal's names. `None` is one that was dealt with, or broke.
+async fn open(stream: TcpStream, tls: TlsAcceptor, proxy: Arc<Proxy>) -> Option<TlsStream<Box<dyn Stream>>> {
+    let mut first = [0];
+    let peeked = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await;
+    if !matches!(peeked, Ok(Ok(1))) {
+        return None;
+    }
+    let stream: Box<dyn Stream> = match first {
+        [TLS_HANDSHAKE] => Box::new(stream),
+        _ => Box::new(proxy.serve(stream).await?),
+    };
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "--intercept: a program broke off its TLS handshake; does it trust the certificates that `latentd env` names?");
+            None
+        }
+        Err(_) => None,
+    }
+}

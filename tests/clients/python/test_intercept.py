@@ -1,0 +1,135 @@
+"""Programs that know nothing of this server, with nothing but the environment of `latentd env`: everything they call
+is answered here, and nothing leaves this machine."""
+
+import json
+import os
+import pathlib
+import socket
+import ssl
+import subprocess
+import sys
+
+import pytest
+
+from support import ENDPOINT, small
+
+PROGRAMS = pathlib.Path(__file__).parent / "programs"
+DATA = pathlib.Path(os.environ["LATENTD_DATA"])
+INTERCEPT = DATA / "intercept"
+ADDRESS = json.loads((INTERCEPT / "running.json").read_text())["address"]
+
+
+def run(tmp_path, program, python_path=(), variables=None, change=":"):
+    """Runs a program in a shell that evaluated `latentd env`; says what it printed and what it connected to."""
+    script = f'eval "$("$LATENTD_BIN" env --data-dir "$LATENTD_DATA")"; {change}; exec "$0" "$@"'
+    environment = {name: os.environ[name] for name in ("PATH", "LATENTD_BIN", "LATENTD_DATA")}
+    environment |= {
+        "WITNESS": str(tmp_path / "witness"),
+        "PYTHONPATH": os.pathsep.join(map(str, [PROGRAMS / "witness", *python_path])),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "FAL_KEY": "key:of-fal",
+    }
+    command = ["sh", "-c", script, sys.executable, *map(str, program), ENDPOINT, json.dumps(small())]
+    done = subprocess.run(
+        command, env=environment | (variables or {}), capture_output=True, text=True, timeout=100
+    )
+    return done, (tmp_path / "witness").read_text().splitlines()
+
+
+def assert_stayed_here(seen):
+    """The port that answers for fal, and nothing else."""
+    assert {line for line in seen if line.startswith("connect")} == {f"connect {ADDRESS}"}
+    assert {line for line in seen if line.startswith("lookup")} <= {f"lookup {ADDRESS}"}
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_unchanged(tmp_path, old):
+    path = [pathlib.Path(sys.prefix) / "fal_client_0_5"] if old else []
+    done, seen = run(tmp_path, [PROGRAMS / "unmodified.py"], path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert ("/fal_client_0_5/" in said["client"]) == old
+    assert len(said["pictures"]) == 4
+    for picture in said["pictures"]:
+        assert picture["url"].startswith("https://v3.fal.media/files/")
+        assert picture["type"] == "image/jpeg"
+    assert any(line.startswith("step 4/4") for line in said["messages"])
+    assert said["events"] >= 1
+    assert said["status_url"].startswith("https://queue.fal.run/")
+    assert said["uploaded"].startswith("https://v3.fal.media/files/") and said["read"] == "words"
+    assert_stayed_here(seen)
+
+
+def test_a_proxy_of_before_is_not_followed_past_us(tmp_path):
+    past = {"NO_PROXY": "*", "no_proxy": ".fal.run,fal.ai", "https_proxy": "http://127.0.0.1:1"}
+    done, seen = run(tmp_path, [PROGRAMS / "unmodified.py"], variables=past)
+    assert done.returncode == 0, done.stderr
+    assert_stayed_here(seen)
+
+
+def test_hosts_in_the_environment_instead_of_a_proxy(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import fal_client, httpx, json, sys\n"
+        "endpoint, arguments = sys.argv[1], json.loads(sys.argv[2])\n"
+        "results = [fal_client.subscribe(endpoint, arguments), fal_client.run(endpoint, arguments),\n"
+        "           list(fal_client.stream(endpoint, arguments))[-1]]\n"
+        "urls = [result['images'][0]['url'] for result in results]\n"
+        "print(json.dumps([urls, [httpx.get(url).status_code for url in urls]]))\n"
+    )
+    hosts = {"FAL_RUN_HOST": ADDRESS, "FAL_QUEUE_RUN_HOST": f"{ADDRESS}/queue"}
+    done, seen = run(tmp_path, [program], variables=hosts, change="unset HTTPS_PROXY https_proxy")
+    assert done.returncode == 0, done.stderr
+    urls, statuses = json.loads(done.stdout)
+    assert all(url.startswith(f"https://{ADDRESS}/files/") for url in urls) and statuses == [200] * 3
+    assert_stayed_here(seen)
+
+
+def test_other_hosts_are_refused_with_the_way_out(tmp_path):
+    done, seen = run(tmp_path, ["-c", "import httpx; httpx.get('https://example.com/')"])
+    assert "--intercept-tunnel, or NO_PROXY=example.com" in done.stderr
+    assert_stayed_here(seen)
+
+
+# What asks for no proxy: asyncio, http.client, and names written in other ways.
+PAST_THE_PROXY = """
+import asyncio, http.client, socket
+async def ask():
+    reader, writer = await asyncio.open_connection("queue.fal.run", 443, ssl=True)
+    writer.write(b"GET /health/live HTTP/1.1\\r\\nhost: queue.fal.run\\r\\nconnection: close\\r\\n\\r\\n")
+    return await reader.read()
+assert asyncio.run(ask()).startswith(b"HTTP/1.1 200 ")
+connection = http.client.HTTPSConnection("Rest.Fal.AI")
+connection.request("GET", "/.well-known/jwks.json", headers={"host": "rest.fal.ai"})
+assert connection.getresponse().status == 200
+socket.create_connection((b"fal.run.", 443)).close()
+"""
+WITHOUT = f"unset HTTPS_PROXY https_proxy; PYTHONPATH={PROGRAMS / 'witness'}"
+
+
+def test_what_ignores_the_proxy_stays_here(tmp_path):
+    done, seen = run(tmp_path, ["-c", PAST_THE_PROXY])
+    assert done.returncode == 0, done.stderr
+    assert_stayed_here(seen)
+
+
+def test_what_python_is_told_keeps_it_here(tmp_path):
+    done, seen = run(tmp_path, ["-c", PAST_THE_PROXY], change=WITHOUT)
+    assert done.returncode != 0
+    assert seen == ["lookup queue.fal.run:443"]
+
+
+def test_the_proxy_alone_is_enough_for_the_client(tmp_path):
+    done, seen = run(tmp_path, [PROGRAMS / "unmodified.py"], change=f"PYTHONPATH={PROGRAMS / 'witness'}")
+    assert done.returncode == 0, done.stderr
+    assert_stayed_here(seen)
+
+
+@pytest.mark.parametrize("name", ["queue.fal.run", "rest.alpha.fal.ai", "v3.fal.media", "falrun.com", "127.0.0.1"])
+def test_openssl_at_its_strictest_trusts_the_certificates(name):
+    context = ssl.create_default_context(cafile=str(INTERCEPT / "ca.pem"))
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    host, port = ADDRESS.split(":")
+    with socket.create_connection((host, int(port))) as plain:
+        with context.wrap_socket(plain, server_hostname=name) as secure:
+            assert secure.getpeercert()["issuer"][0][0][1].startswith("latentd intercept")
