@@ -3,6 +3,7 @@
 //! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits.
 
 pub mod attention;
+mod choices;
 pub(crate) mod conv2d;
 mod cutlass;
 mod device;
@@ -27,15 +28,22 @@ pub use quantize::{Rowwise, quantize_rowwise};
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{Device, Result};
+use std::path::Path;
 
 /// Opens a GPU: loads every kernel and prepares the matrix products, so that no request waits for it.
 ///
+/// The algorithm of a product is timed the first time that a shape of it is seen. With a folder for them, `choices`, it is
+/// kept there for later processes, which then also get the same bits.
+///
 /// # Errors
 /// There is no such GPU, or the driver is too old for this build.
-pub fn open(ordinal: usize) -> Result<Device> {
+pub fn open(ordinal: usize, choices: Option<&Path>) -> Result<Device> {
     let device = CudaDevice::new_with_stream(ordinal)?;
     track_nothing(&device);
-    device::Gpu::of(&device)?;
+    let gpu = device::Gpu::of(&device)?;
+    if let Some(folder) = choices {
+        gpu.gemm().keep_choices(folder, &gpu.describe()?);
+    }
     Ok(Device::Cuda(device))
 }
 

@@ -48,7 +48,7 @@ impl Target {
                 return Err(Error::Device("fp8 needs a CUDA GPU: give --dtype bf16 or f32".into()));
             }
             crate::Device::Cpu => Device::Cpu,
-            crate::Device::Cuda(ordinal) => crate::gpu::open(ordinal, fp8)?,
+            crate::Device::Cuda(ordinal) => crate::gpu::open(ordinal, fp8, options.cache.as_deref())?,
         };
         let dtype = match options.dtype {
             crate::DType::F32 => DType::F32,

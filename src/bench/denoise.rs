@@ -6,7 +6,7 @@ use super::stats::{Bin, Percentiles, Samples, Summary, draw, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::DenoiseArgs;
 use crate::config::{ConfigError, EngineConfig, ModelSource};
-use latentd_models::LoadOptions;
+use crate::engine;
 use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
 use serde::Serialize;
 use std::time::Instant;
@@ -151,7 +151,7 @@ fn open(
     synthetic: Option<Synthetic>,
     blocks: Option<usize>,
 ) -> latentd_models::Result<DenoiseBench> {
-    let options = LoadOptions { device: config.device, dtype: config.dtype, fused: true };
+    let options = engine::load_options(config);
     match (synthetic, &config.model) {
         (Some(model), _) => DenoiseBench::synthetic(model, blocks, &options),
         (None, ModelSource::Mini) => DenoiseBench::builtin(&options),

@@ -12,7 +12,7 @@ use latentd_models::{
 const GPU: Device = Device::Cuda(0);
 
 fn load(case: &Case, dtype: DType, fused: bool) -> Pipeline {
-    Pipeline::load(&case.model(), &LoadOptions { device: GPU, dtype, fused })
+    Pipeline::load(&case.model(), &LoadOptions { fused, ..LoadOptions::new(GPU, dtype) })
         .unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
@@ -159,7 +159,7 @@ fn the_built_in_model_paints_what_the_cpu_paints() {
         check_safety: false,
     };
     let on = |device, dtype| {
-        let options = LoadOptions { device, dtype, fused: true };
+        let options = LoadOptions::new(device, dtype);
         paint(&mut Pipeline::builtin(&options).expect("the built-in model"), &request)
     };
     let cpu = on(Device::Cpu, DType::F32);

@@ -5,7 +5,7 @@ use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaSt
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Result, bail};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The fatbins of `kernels/cuda/*.cu`.
 const MODULES: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
@@ -16,7 +16,7 @@ pub(crate) struct Gpu {
     pub(crate) stream: Arc<CudaStream>,
     /// Major and minor.
     pub(crate) capability: (i32, i32),
-    pub(crate) gemm: Mutex<Gemm>,
+    gemm: Mutex<Gemm>,
     modules: Vec<Arc<CudaModule>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
 }
@@ -53,6 +53,24 @@ impl Gpu {
             modules,
             functions: Mutex::default(),
         })
+    }
+
+    /// The matrix products.
+    pub(crate) fn gemm(&self) -> MutexGuard<'_, Gemm> {
+        self.gemm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line that tells this card and driver from others that compute otherwise.
+    #[expect(unsafe_code, reason = "a C call")]
+    pub(crate) fn describe(&self) -> Result<String> {
+        let context = self.stream.context();
+        let (name, (major, minor)) = (context.name().w()?, self.capability);
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let processors = context.attribute(attribute).w()?;
+        let mut driver = 0;
+        // SAFETY: the driver writes one number.
+        unsafe { sys::cuDriverGetVersion(&mut driver).result().w()? };
+        Ok(format!("{name}, capability {major}.{minor}, {processors} multiprocessors, CUDA driver {driver}"))
     }
 
     /// The kernel `<op>_<dtype>`.

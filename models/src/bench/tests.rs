@@ -3,7 +3,7 @@
 use super::*;
 use crate::{DType, Device, GuidanceInterval};
 
-const CPU: LoadOptions = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+const CPU: LoadOptions = LoadOptions::new(Device::Cpu, DType::F32);
 
 fn spec() -> DenoiseSpec {
     DenoiseSpec { width: 128, height: 64, steps: 3, guidance: 4.5, batch: 1, text_tokens: 77 + 16 }
@@ -83,7 +83,7 @@ fn random_weights_stay_finite_in_every_shape_of_block() {
         ..medium
     };
     for dtype in [DType::F32, DType::Bf16] {
-        let (card, options) = (preset::card(Synthetic::Sd35Medium), LoadOptions { dtype, ..CPU });
+        let (card, options) = (preset::card(Synthetic::Sd35Medium), LoadOptions::new(Device::Cpu, dtype));
         let mut bench = DenoiseBench::made_up(config.clone(), card, &options).expect("a model");
         let run = bench.run(&DenoiseSpec { steps: 8, batch: 2, ..spec() });
         assert!(run.is_ok(), "{dtype:?}: {run:?}");
@@ -117,7 +117,7 @@ fn what_cannot_run_is_refused_in_words() {
 mod gpu {
     use super::*;
 
-    const GPU: LoadOptions = LoadOptions { device: Device::Cuda(0), dtype: DType::Bf16, fused: true };
+    const GPU: LoadOptions = LoadOptions::new(Device::Cuda(0), DType::Bf16);
 
     #[test]
     fn the_recorded_loop_is_timed_step_by_step() {
@@ -141,7 +141,7 @@ mod gpu {
 
     #[test]
     fn a_profile_shows_what_fp8_runs() {
-        let options = LoadOptions { dtype: DType::Fp8, ..GPU };
+        let options = LoadOptions::new(Device::Cuda(0), DType::Fp8);
         let mut bench = DenoiseBench::synthetic(Synthetic::Sd35Medium, Some(1), &options).expect("a model");
         let profile = bench.profile(&DenoiseSpec { steps: 1, ..spec() }).expect("a profile");
         let calls = |op: &str| -> usize {
