@@ -1,8 +1,10 @@
 //! The ops on NVIDIA GPUs, one file an op as on the CPU. Only the rest of this crate and its callers' loop see it.
 //!
-//! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits.
+//! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits. A recorded graph
+//! may have a second stream beside it ([`beside()`]).
 
 pub mod attention;
+mod beside;
 mod choices;
 pub(crate) mod conv2d;
 mod cutlass;
@@ -22,6 +24,7 @@ mod quantize;
 pub(crate) mod residual;
 mod rows;
 
+pub use beside::beside;
 pub use graph::{Graph, Mark, rehearse};
 pub use linear::{check_fp8, linear_rowwise};
 pub use quantize::{Rowwise, quantize_rowwise};
@@ -49,7 +52,7 @@ pub fn open(ordinal: usize, choices: Option<&Path>) -> Result<Device> {
 
 #[expect(unsafe_code, reason = "candle's switch is unsafe")]
 fn track_nothing(device: &CudaDevice) {
-    // SAFETY: all work of a device goes to its one stream, in order, so there are no uses on other streams to wait for.
-    // Events on every tensor would also be recorded into graphs.
+    // SAFETY: all work of a device goes to its one stream, in order, so there are no uses on other streams to wait for,
+    // but for `beside`, which sees to that itself. Events on every tensor would also be recorded into graphs.
     unsafe { device.disable_event_tracking() }
 }

@@ -46,13 +46,24 @@ pub struct LoadOptions {
     /// Where to keep what is found out about a device by trying: which algorithm of a matrix product is the fastest. A
     /// GPU needs it to paint the same bytes for a seed in every process.
     pub cache: Option<PathBuf>,
+    /// How many queues of work a GPU gets.
+    pub streams: Streams,
 }
 
 impl LoadOptions {
-    /// The fused ops, and nothing kept.
+    /// The fused ops on two streams, and nothing kept.
     pub const fn new(device: Device, dtype: DType) -> Self {
-        Self { device, dtype, fused: true, cache: None }
+        Self { device, dtype, fused: true, cache: None, streams: Streams::Two }
     }
+}
+
+/// How a GPU gets the work of a recorded step. The pictures are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// One op after the other: for measuring what the second stream brings.
+    One,
+    /// The text's work of a block beside the image's, in bf16 and fp8.
+    Two,
 }
 
 /// One request: `num_images` pictures of one prompt.

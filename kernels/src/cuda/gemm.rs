@@ -90,20 +90,39 @@ struct Plan {
     algorithm: Algorithm,
 }
 
+/// Scratch memory of a stream's products: those of two streams may run at once.
+struct Workspace {
+    stream: sys::CUstream,
+    memory: CudaSlice<u8>,
+}
+
+// SAFETY: the stream is only compared.
+#[expect(unsafe_code, reason = "handles are pointers")]
+unsafe impl Send for Workspace {}
+
 /// The products of one device.
 pub(crate) struct Gemm {
     handle: Handle,
-    workspace: CudaSlice<u8>,
+    workspaces: Vec<Workspace>,
     plans: HashMap<Shape, Plan>,
     choices: Option<Choices>,
 }
 
 impl Gemm {
-    #[expect(unsafe_code, reason = "uninitialised scratch memory")]
     pub(crate) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        let handle = Handle::new()?;
+        let mut new = Self { handle, workspaces: Vec::new(), plans: HashMap::new(), choices: None };
+        new.serve(stream, stream)?;
+        Ok(new)
+    }
+
+    /// Also runs products on `stream`, which must wait for `memory_of` before its first one.
+    #[expect(unsafe_code, reason = "uninitialised scratch memory")]
+    pub(crate) fn serve(&mut self, stream: &CudaStream, memory_of: &Arc<CudaStream>) -> Result<()> {
         // SAFETY: cuBLASLt writes its workspace before it reads it.
-        let workspace = unsafe { stream.alloc::<u8>(WORKSPACE_BYTES).w()? };
-        Ok(Self { handle: Handle::new()?, workspace, plans: HashMap::new(), choices: None })
+        let memory = unsafe { memory_of.alloc::<u8>(WORKSPACE_BYTES).w()? };
+        self.workspaces.push(Workspace { stream: stream.cu_stream(), memory });
+        Ok(())
     }
 
     /// Keeps choices in a folder from now on. `card`: a line that tells this device from others.
@@ -193,7 +212,10 @@ impl Gemm {
         at: Addresses,
     ) -> Result<()> {
         product.descriptor.point(at)?;
-        let workspace = (self.workspace.device_ptr(stream).0, WORKSPACE_BYTES);
+        let Some(workspace) = self.workspaces.iter().find(|of| of.stream == stream.cu_stream()) else {
+            bail!("products have no workspace on this stream")
+        };
+        let workspace = (workspace.memory.device_ptr(stream).0, WORKSPACE_BYTES);
         self.handle.matmul(stream, product, at, algorithm, workspace)
     }
 }

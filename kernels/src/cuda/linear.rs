@@ -94,7 +94,7 @@ fn product(
         epilogue,
     };
     let at = Addresses { x: rows.pointer, w, bias: bias.unwrap_or(0), y: y.pointer, scales };
-    gpu.gemm().run(&gpu.stream, shape, at)?;
+    gpu.gemm().run(gpu.stream(), shape, at)?;
     Ok(y.tensor())
 }
 

@@ -116,6 +116,7 @@ fn what_cannot_run_is_refused_in_words() {
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::*;
+    use crate::Streams;
 
     const GPU: LoadOptions = LoadOptions::new(Device::Cuda(0), DType::Bf16);
 
@@ -137,6 +138,39 @@ mod gpu {
         bench.set_shortcuts(Shortcuts { guidance_interval: None, first_block_cache: Some(1e-9) });
         let error = bench.relative_error(&spec()).expect("an error");
         assert!(error < 1e-2, "an eager loop of every block in bf16: {error}");
+    }
+
+    /// Text beside the image or after it: the same bits, in every kind of block and with another recorded step.
+    #[test]
+    fn a_second_stream_changes_no_bit() {
+        let medium = preset::transformer(Synthetic::Sd35Medium);
+        let config = TransformerConfig {
+            num_attention_heads: 2,
+            caption_projection_dim: 2 * medium.attention_head_dim,
+            num_layers: 4,
+            dual_attention_layers: vec![0, 1],
+            pos_embed_max_size: 16,
+            ..medium
+        };
+        for dtype in [DType::Bf16, DType::Fp8] {
+            let mut latents = [Streams::One, Streams::Two].map(|streams| {
+                let options = LoadOptions { streams, ..LoadOptions::new(Device::Cuda(0), dtype) };
+                let card = preset::card(Synthetic::Sd35Medium);
+                let mut bench = DenoiseBench::made_up(config.clone(), card, &options).expect("a model");
+                assert_eq!(bench.two_streams(), streams == Streams::Two);
+                let interval = Some(GuidanceInterval { low: 0.0, high: 0.99 });
+                bench.set_shortcuts(Shortcuts { guidance_interval: interval, first_block_cache: None });
+                let mut run = || {
+                    let denoised = bench.denoise(&spec(), &mut |_| Control::Continue, &mut None);
+                    let latents = denoised.expect("a run").0.latents;
+                    latents.flatten_all().and_then(|all| all.to_vec1::<f32>()).expect("values")
+                };
+                [run(), run()]
+            });
+            let [one, two] = &mut latents;
+            assert!(one[0].iter().all(|value| value.is_finite()), "{dtype:?}");
+            assert!(one[0] == one[1] && one == two, "{dtype:?}");
+        }
     }
 
     #[test]
