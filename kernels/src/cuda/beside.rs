@@ -105,3 +105,79 @@ impl Drop for Held {
         HELD.take();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::graph::{Graph, rehearse};
+    use super::super::{elementwise, latents};
+    use super::*;
+    use crate::{Activation, linear};
+    use candle_core::{DType, bail};
+
+    fn product(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+        linear(x, w, None, Activation::None)
+    }
+
+    /// `sum += x w^T + (x w^T) w^T`, and the streams that the two products were on.
+    fn step(device: &Device, sum: &Tensor, x: &Tensor, w: &Tensor) -> Result<[sys::CUstream; 2]> {
+        let gpu = Gpu::of(cuda(device)?)?;
+        let stream = || gpu.stream().cu_stream();
+        let once = || Ok((product(x, w)?, stream()));
+        let twice = || Ok((product(&product(x, w)?, w)?, stream()));
+        let ((a, here), (b, there)) = beside(device, once, twice)?;
+        assert!(!is_active());
+        latents::add_positions(sum, &elementwise::add(&a, &b)?)?;
+        Ok([here, there])
+    }
+
+    /// A product makes 3 of ones, and another one 9 of these: 12 a step.
+    #[test]
+    fn only_what_is_recorded_runs_beside() -> Result<()> {
+        let device = crate::cuda::open(0, None)?;
+        let (x, w) =
+            (Tensor::ones((32, 16), DType::F32, &device)?, Tensor::full(3f32 / 16.0, (16, 16), &device)?);
+        let sum = Tensor::zeros((1, 32, 16), DType::F32, &device)?;
+        let expect = |value: f32| {
+            let values = sum.flatten_all()?.to_vec1::<f32>()?;
+            assert!(values.iter().all(|sum| *sum == value), "{values:?}, not {value}");
+            Ok::<_, candle_core::Error>(())
+        };
+        let [here, there] = rehearse(&device, || step(&device, &sum, &x, &w))?;
+        assert_eq!(here, there);
+        expect(12.0)?;
+        let graph = Graph::record(&device, || {
+            let [here, there] = step(&device, &sum, &x, &w)?;
+            assert_ne!(here, there);
+            Ok(())
+        })?;
+        for launches in 1..=4u8 {
+            graph.launch()?;
+            expect(12.0 * f32::from(1 + launches))?;
+        }
+        Ok(())
+    }
+
+    /// A recording that fails leaves the device as it was.
+    #[test]
+    fn what_fails_beside_ends_there() -> Result<()> {
+        let device = crate::cuda::open(0, None)?;
+        let (x, w) =
+            (Tensor::ones((32, 16), DType::F32, &device)?, Tensor::ones((16, 16), DType::F32, &device)?);
+        let fails = || {
+            beside(
+                &device,
+                || product(&x, &w),
+                || {
+                    product(&x, &w)?;
+                    bail!("enough")
+                },
+            )
+            .map(|(_, _): (Tensor, Tensor)| ())
+        };
+        assert!(rehearse(&device, fails).is_err());
+        assert!(Graph::record(&device, fails).is_err());
+        assert!(!is_active());
+        assert_eq!(product(&x, &w)?.flatten_all()?.to_vec1::<f32>()?, vec![16.0; 32 * 16]);
+        Ok(())
+    }
+}
