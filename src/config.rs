@@ -55,6 +55,8 @@ pub struct EngineConfig {
     pub t5_tokens: usize,
     /// What the loop may leave out.
     pub shortcuts: models::Shortcuts,
+    /// Folder of what a device is found out to do best.
+    pub cache: PathBuf,
 }
 
 /// Where requests and files are kept.
@@ -160,12 +162,13 @@ impl ServeConfig {
         } = args;
         let keys: Vec<KeyHash> =
             api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key)).collect();
+        let store = StoreConfig::resolve(store)?;
         Ok(Self {
             listen,
             model: model_source(&engine.model)?,
-            engines: engines(&engine, &workers)?,
+            engines: engines(&engine, &workers, &store.data_dir)?,
             safety: safety::parse(&safety)?,
-            store: StoreConfig::resolve(store)?,
+            store,
             public_url: public_url.map(|text| parse_public_url(&text)).transpose()?,
             trusted_proxies: trusted_proxies(&trusted_proxy)?,
             keys,
@@ -187,10 +190,11 @@ impl WorkerConfig {
     /// A line that says what to change.
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
         let WorkerArgs { engine, safety, store, drain_timeout, supervised_as } = args;
+        let store = StoreConfig::resolve(store)?;
         Ok(Self {
-            engine: EngineConfig::resolve(&engine)?,
+            engine: EngineConfig::on(&engine, device::one(&engine.device)?, &store.data_dir)?,
             safety: safety::parse(&safety)?,
-            store: StoreConfig::resolve(store)?,
+            store,
             drain_timeout: Duration::from_secs(drain_timeout),
             supervised_as,
         })
@@ -198,15 +202,15 @@ impl WorkerConfig {
 }
 
 impl EngineConfig {
-    /// Checks the flags of a command that runs one engine.
+    /// Checks the flags of a command that runs one engine and keeps nothing itself.
     ///
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
-        Self::on(args, device::one(&args.device)?)
+        Self::on(args, device::one(&args.device)?, &default_data_dir())
     }
 
-    fn on(args: &EngineArgs, device: models::Device) -> Result<Self, ConfigError> {
+    fn on(args: &EngineArgs, device: models::Device, data_dir: &Path) -> Result<Self, ConfigError> {
         if !(1..=512).contains(&args.t5_tokens) {
             return refuse(format!("--t5-tokens {}: give 1 to 512", args.t5_tokens));
         }
@@ -216,6 +220,7 @@ impl EngineConfig {
             dtype: device::dtype(&args.dtype, device)?,
             t5_tokens: args.t5_tokens,
             shortcuts: shortcuts::parse(args)?,
+            cache: data_dir.join("cache"),
         })
     }
 }
@@ -247,7 +252,7 @@ fn refuse<T>(message: String) -> Result<T, ConfigError> {
 }
 
 /// One engine per worker; several workers share the devices in turn.
-fn engines(args: &EngineArgs, workers: &str) -> Result<Vec<EngineConfig>, ConfigError> {
+fn engines(args: &EngineArgs, workers: &str, data_dir: &Path) -> Result<Vec<EngineConfig>, ConfigError> {
     let devices = device::several(&args.device)?;
     let count = match workers {
         "auto" => devices.len(),
@@ -256,7 +261,7 @@ fn engines(args: &EngineArgs, workers: &str) -> Result<Vec<EngineConfig>, Config
             Err(_) => return refuse(format!("--workers {number}: give `auto` or a number")),
         },
     };
-    devices.iter().cycle().take(count).map(|device| EngineConfig::on(args, *device)).collect()
+    devices.iter().cycle().take(count).map(|device| EngineConfig::on(args, *device, data_dir)).collect()
 }
 
 fn model_source(text: &str) -> Result<ModelSource, ConfigError> {

@@ -45,13 +45,19 @@ pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Sen
 /// # Errors
 /// One line, or a list, that says what does not fit.
 pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
-    let options = models::LoadOptions { device: config.device, dtype: config.dtype, fused: true };
+    let options = load_options(config);
     let mut pipeline = match &config.model {
         ModelSource::Mini => models::Pipeline::builtin(&options),
         ModelSource::Directory(path) => models::Pipeline::load(path, &options),
     }?;
     pipeline.set_shortcuts(config.shortcuts);
     Ok(pipeline)
+}
+
+/// How a configuration wants its model loaded.
+pub(crate) fn load_options(config: &EngineConfig) -> models::LoadOptions {
+    let cache = Some(config.cache.clone());
+    models::LoadOptions { cache, ..models::LoadOptions::new(config.device, config.dtype) }
 }
 
 /// What a request took, with the seconds that its files took to make.

@@ -167,7 +167,8 @@ async fn carry_signals(
 }
 
 fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
-    let EngineConfig { model, device, dtype, t5_tokens, shortcuts: left_out } = engine;
+    // Workers find the cache where this process would: below the data directory.
+    let EngineConfig { model, device, dtype, t5_tokens, shortcuts: left_out, cache: _ } = engine;
     let StoreConfig { data_dir, database, files } = &config.store;
     let model = match model {
         ModelSource::Mini => "mini".to_owned(),

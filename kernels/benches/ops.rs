@@ -29,7 +29,7 @@ fn main() -> Result<()> {
 /// Where everything runs.
 static DEVICE: LazyLock<Device> = LazyLock::new(|| {
     #[cfg(feature = "cuda")]
-    return ops::cuda::open(0).expect("built for CUDA, so there must be a GPU");
+    return ops::cuda::open(0, None).expect("built for CUDA, so there must be a GPU");
     #[cfg(not(feature = "cuda"))]
     Device::Cpu
 });

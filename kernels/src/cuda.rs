@@ -1,8 +1,11 @@
 //! The ops on NVIDIA GPUs, one file an op as on the CPU. Only the rest of this crate and its callers' loop see it.
 //!
-//! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits.
+//! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits. A recorded graph
+//! may have a second stream beside it ([`beside()`]).
 
 pub mod attention;
+mod beside;
+mod choices;
 pub(crate) mod conv2d;
 mod cutlass;
 mod device;
@@ -21,27 +24,35 @@ mod quantize;
 pub(crate) mod residual;
 mod rows;
 
+pub use beside::beside;
 pub use graph::{Graph, Mark, rehearse};
 pub use linear::{check_fp8, linear_rowwise};
 pub use quantize::{Rowwise, quantize_rowwise};
 
 use candle_core::cuda_backend::CudaDevice;
 use candle_core::{Device, Result};
+use std::path::Path;
 
 /// Opens a GPU: loads every kernel and prepares the matrix products, so that no request waits for it.
 ///
+/// The algorithm of a product is timed the first time that a shape of it is seen. With a folder for them, `choices`, it is
+/// kept there for later processes, which then also get the same bits.
+///
 /// # Errors
 /// There is no such GPU, or the driver is too old for this build.
-pub fn open(ordinal: usize) -> Result<Device> {
+pub fn open(ordinal: usize, choices: Option<&Path>) -> Result<Device> {
     let device = CudaDevice::new_with_stream(ordinal)?;
     track_nothing(&device);
-    device::Gpu::of(&device)?;
+    let gpu = device::Gpu::of(&device)?;
+    if let Some(folder) = choices {
+        gpu.gemm().keep_choices(folder, &gpu.describe()?);
+    }
     Ok(Device::Cuda(device))
 }
 
 #[expect(unsafe_code, reason = "candle's switch is unsafe")]
 fn track_nothing(device: &CudaDevice) {
-    // SAFETY: all work of a device goes to its one stream, in order, so there are no uses on other streams to wait for.
-    // Events on every tensor would also be recorded into graphs.
+    // SAFETY: all work of a device goes to its one stream, in order, so there are no uses on other streams to wait for,
+    // but for `beside`, which sees to that itself. Events on every tensor would also be recorded into graphs.
     unsafe { device.disable_event_tracking() }
 }

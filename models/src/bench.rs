@@ -191,6 +191,11 @@ impl DenoiseBench {
         &self.card
     }
 
+    /// Whether a step's text runs beside its image.
+    pub fn two_streams(&self) -> bool {
+        self.target.ops.beside
+    }
+
     /// Parameters of the transformer, its position table included.
     pub fn parameters(&self) -> u64 {
         flops::parameters(&self.config)

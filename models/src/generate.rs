@@ -1,6 +1,7 @@
 //! What goes into a pipeline and what comes out: plain data, no tensors.
 
 use crate::{Picture, Skipped, Verdict};
+use std::path::PathBuf;
 
 /// Where tensors live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +43,27 @@ pub struct LoadOptions {
     pub dtype: DType,
     /// `false` replaces every fused op by plain candle: slow, for bisecting an error.
     pub fused: bool,
+    /// Where to keep what is found out about a device by trying: which algorithm of a matrix product is the fastest. A
+    /// GPU needs it to paint the same bytes for a seed in every process.
+    pub cache: Option<PathBuf>,
+    /// How many queues of work a GPU gets.
+    pub streams: Streams,
+}
+
+impl LoadOptions {
+    /// The fused ops on two streams, and nothing kept.
+    pub const fn new(device: Device, dtype: DType) -> Self {
+        Self { device, dtype, fused: true, cache: None, streams: Streams::Two }
+    }
+}
+
+/// How a GPU gets the work of a recorded step. The pictures are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// One op after the other: for measuring what the second stream brings.
+    One,
+    /// The text's work of a block beside the image's, in bf16 and fp8.
+    Two,
 }
 
 /// One request: `num_images` pictures of one prompt.

@@ -2,14 +2,16 @@
 
 use crate::{Error, Result};
 use candle_core::Device;
+use std::path::Path;
 
 #[cfg(feature = "cuda")]
 pub(crate) use latentd_kernels::cuda::{Graph, Mark, latents, rehearse};
 
-/// Opens CUDA device `ordinal`, loading its kernels; with `fp8` it must be able to multiply in fp8.
+/// Opens CUDA device `ordinal`, loading its kernels; with `fp8` it must be able to multiply in fp8. What is found out about
+/// it is kept in the folder `cache`.
 #[cfg(feature = "cuda")]
-pub(crate) fn open(ordinal: usize, fp8: bool) -> Result<Device> {
-    let device = latentd_kernels::cuda::open(ordinal).map_err(|why| unusable(ordinal, &why))?;
+pub(crate) fn open(ordinal: usize, fp8: bool, cache: Option<&Path>) -> Result<Device> {
+    let device = latentd_kernels::cuda::open(ordinal, cache).map_err(|why| unusable(ordinal, &why))?;
     if fp8 {
         latentd_kernels::cuda::check_fp8(&device).map_err(|why| {
             Error::Device(format!(
@@ -22,7 +24,7 @@ pub(crate) fn open(ordinal: usize, fp8: bool) -> Result<Device> {
 
 /// Says that this program was built without CUDA.
 #[cfg(not(feature = "cuda"))]
-pub(crate) fn open(ordinal: usize, _fp8: bool) -> Result<Device> {
+pub(crate) fn open(ordinal: usize, _fp8: bool, _cache: Option<&Path>) -> Result<Device> {
     Device::new_cuda(ordinal).map_err(|why| unusable(ordinal, &why))
 }
 

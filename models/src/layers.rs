@@ -23,12 +23,33 @@ pub(crate) struct Ops {
     pub(crate) fused: bool,
     /// Whether the transformer's blocks multiply in fp8: only fused, and only on a GPU.
     pub(crate) fp8: bool,
+    /// Whether two pieces of work may run at the same time: only fused, in bf16 or fp8 on a GPU.
+    pub(crate) beside: bool,
 }
 
 impl Ops {
     /// The same in the storage's own precision.
     pub(crate) fn unquantised(self) -> Self {
         Self { fp8: false, ..self }
+    }
+
+    /// Plain candle on the processor.
+    pub(crate) const PLAIN: Self = Self { fused: false, fp8: false, beside: false };
+
+    /// Two pieces of work that read nothing of each other, on the device of `x`; `beside` is the smaller one and made of
+    /// this type's ops and linear layers alone.
+    pub(crate) fn beside<A, B>(
+        self,
+        x: &Tensor,
+        work: impl FnOnce() -> Result<A>,
+        beside: impl FnOnce() -> Result<B>,
+    ) -> Result<(A, B)> {
+        #[cfg(feature = "cuda")]
+        if self.beside {
+            return fused::cuda::beside(x.device(), work, beside);
+        }
+        let _ = x;
+        Ok((work()?, beside()?))
     }
 
     /// LayerNorm without affine, then adaLN: `[B, L, D]` with rows `shift` and `scale` of `mods [B, R, D]`.

@@ -31,7 +31,7 @@ mod weights;
 
 pub use card::ModelCard;
 pub use error::{Error, Result};
-pub use generate::{Control, DType, Device, GenerateRequest, Generated, LoadOptions, Step, Timings};
+pub use generate::{Control, DType, Device, GenerateRequest, Generated, LoadOptions, Step, Streams, Timings};
 pub use picture::Picture;
 pub use pipeline::Pipeline;
 pub use safety::{SafetyOptions, SafetySource, Verdict};

@@ -4,6 +4,7 @@
 //! by name and shape. What does not fit is noted, not raised, so that one error lists everything at the end.
 
 use crate::files::ModelFiles;
+use crate::generate::Streams;
 use crate::layers::Ops;
 use crate::{Error, Result, random};
 use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
@@ -48,7 +49,7 @@ impl Target {
                 return Err(Error::Device("fp8 needs a CUDA GPU: give --dtype bf16 or f32".into()));
             }
             crate::Device::Cpu => Device::Cpu,
-            crate::Device::Cuda(ordinal) => crate::gpu::open(ordinal, fp8)?,
+            crate::Device::Cuda(ordinal) => crate::gpu::open(ordinal, fp8, options.cache.as_deref())?,
         };
         let dtype = match options.dtype {
             crate::DType::F32 => DType::F32,
@@ -56,13 +57,15 @@ impl Target {
         };
         // Plain candle has no fp8.
         let fp8 = fp8 && options.fused;
-        let ops = Ops { fused: options.fused, fp8 };
+        let beside =
+            options.fused && device.is_cuda() && dtype == DType::BF16 && options.streams == Streams::Two;
+        let ops = Ops { fused: options.fused, fp8, beside };
         Ok(Self { device, dtype, ops })
     }
 
     /// For looking at files without a device.
     pub(crate) fn host() -> Self {
-        Self { device: Device::Cpu, dtype: DType::F32, ops: Ops { fused: false, fp8: false } }
+        Self { device: Device::Cpu, dtype: DType::F32, ops: Ops::PLAIN }
     }
 }
 

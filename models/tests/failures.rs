@@ -7,7 +7,7 @@ use latentd_models::{Control, DType, Device, Error, GenerateRequest, LoadOptions
 use std::path::{Path, PathBuf};
 use support::{edit, swap};
 
-const OPTIONS: LoadOptions = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+const OPTIONS: LoadOptions = LoadOptions::new(Device::Cpu, DType::F32);
 
 fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden/base/model")

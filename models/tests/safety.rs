@@ -44,7 +44,7 @@ fn by(dir: &Path) -> SafetyOptions {
 }
 
 fn pipeline() -> Pipeline {
-    let load = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+    let load = LoadOptions::new(Device::Cpu, DType::F32);
     Pipeline::load(&golden("base/model"), &load).expect("a model")
 }
 
@@ -132,7 +132,7 @@ fn a_score_that_is_not_a_number_lets_nothing_pass() {
 fn a_model_brings_its_own() {
     let model = tempfile::tempdir().expect("a directory");
     copy_all(&golden("base/model"), model.path());
-    let load = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+    let load = LoadOptions::new(Device::Cpu, DType::F32);
     let own = options(SafetySource::Own);
     let forced = SafetyOptions { forced: true, ..own.clone() };
     let mut without = Pipeline::load(model.path(), &load).expect("a model");
@@ -155,7 +155,7 @@ fn a_model_brings_its_own() {
 #[test]
 fn the_built_in_model_loads_with_or_without_one() {
     let own = options(SafetySource::Own);
-    let load = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+    let load = LoadOptions::new(Device::Cpu, DType::F32);
     let mut pipeline = Pipeline::builtin(&load).expect("the built-in model");
     let has = pipeline.set_safety(&own).expect("a checker or none");
     assert_eq!(has, own.verify(None).expect("a checker or none"));

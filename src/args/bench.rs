@@ -70,6 +70,9 @@ pub struct DenoiseArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub work: WorkArgs,
+    /// Run a step's text after its image on a GPU, not beside it: the difference is what the second stream brings.
+    #[arg(long, env = "LATENTD_ONE_STREAM", action = ArgAction::SetTrue)]
+    pub one_stream: bool,
     /// Then run once more, and split a step into its kernels.
     #[arg(long, env = "LATENTD_PROFILE", action = ArgAction::SetTrue)]
     pub profile: bool,

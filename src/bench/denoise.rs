@@ -6,7 +6,8 @@ use super::stats::{Bin, Percentiles, Samples, Summary, draw, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::DenoiseArgs;
 use crate::config::{ConfigError, EngineConfig, ModelSource};
-use latentd_models::LoadOptions;
+use crate::engine;
+use latentd_models::Streams;
 use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
 use serde::Serialize;
 use std::time::Instant;
@@ -47,12 +48,16 @@ struct Report {
     tflop_per_run: f64,
     load_s: f64,
     warmup: usize,
+    /// Of the very first run, which also chooses algorithms that are not known yet and records a step.
+    first_s: f64,
     runs_s: Vec<f64>,
     step_histogram: Vec<Bin>,
     #[serde(skip_serializing_if = "Option::is_none")]
     profile: Option<ProfileJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shortcuts: Option<ShortcutsJson>,
+    /// Whether a step's text ran beside its image.
+    two_streams: bool,
     machine: Machine,
 }
 
@@ -121,20 +126,20 @@ pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     };
     let machine = Machine::look(config.device);
     let loading = Instant::now();
-    let mut bench = open(&config, synthetic, args.blocks).map_err(refusal)?;
+    let mut bench = open(&config, synthetic, &args).map_err(refusal)?;
     bench.set_shortcuts(config.shortcuts);
     let load_s = loading.elapsed().as_secs_f64();
-    for _ in 0..args.work.warmup {
-        bench.run(&spec).map_err(refusal)?;
-    }
-    let runs =
-        (0..args.work.runs).map(|_| bench.run(&spec)).collect::<Result<Vec<_>, _>>().map_err(refusal)?;
+    let all = args.work.warmup + args.work.runs;
+    let mut runs = (0..all).map(|_| bench.run(&spec)).collect::<Result<Vec<_>, _>>().map_err(refusal)?;
+    let first_s = runs[0].seconds;
+    runs.drain(..args.work.warmup);
     let profile = args.profile.then(|| bench.profile(&spec)).transpose().map_err(refusal)?;
     let error = match config.shortcuts.is_exact() {
         true => None,
         false => Some(bench.relative_error(&spec).map_err(refusal)?),
     };
-    let measured = Measured { spec, runs, profile, error, load_s, synthetic: synthetic.is_some(), machine };
+    let measured =
+        Measured { spec, runs, first_s, profile, error, load_s, synthetic: synthetic.is_some(), machine };
     let report = report(measured, &args, &config, &bench)?;
     publish(&report, &report.table(), &args.report)
 }
@@ -149,11 +154,14 @@ fn synthetic(name: &str) -> Result<Synthetic, ConfigError> {
 fn open(
     config: &EngineConfig,
     synthetic: Option<Synthetic>,
-    blocks: Option<usize>,
+    args: &DenoiseArgs,
 ) -> latentd_models::Result<DenoiseBench> {
-    let options = LoadOptions { device: config.device, dtype: config.dtype, fused: true };
+    let mut options = engine::load_options(config);
+    if args.one_stream {
+        options.streams = Streams::One;
+    }
     match (synthetic, &config.model) {
-        (Some(model), _) => DenoiseBench::synthetic(model, blocks, &options),
+        (Some(model), _) => DenoiseBench::synthetic(model, args.blocks, &options),
         (None, ModelSource::Mini) => DenoiseBench::builtin(&options),
         (None, ModelSource::Directory(path)) => DenoiseBench::load(path, &options),
     }
@@ -163,6 +171,7 @@ fn open(
 struct Measured {
     spec: DenoiseSpec,
     runs: Vec<DenoiseRun>,
+    first_s: f64,
     profile: Option<Profile>,
     /// Of the shortcuts.
     error: Option<f64>,
@@ -177,7 +186,7 @@ fn report(
     config: &EngineConfig,
     bench: &DenoiseBench,
 ) -> anyhow::Result<Report> {
-    let Measured { spec, runs, profile, error, load_s, synthetic, mut machine } = measured;
+    let Measured { spec, runs, first_s, profile, error, load_s, synthetic, mut machine } = measured;
     machine.look_again();
     let runs_s: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
     let steps = runs.iter().flat_map(|run| &run.step_seconds).map(|seconds| seconds * 1e3).collect();
@@ -213,10 +222,12 @@ fn report(
         tflop_per_run,
         load_s,
         warmup: args.work.warmup,
+        first_s,
         runs_s,
         step_histogram: steps.histogram(),
         profile: profile.map(|profile| ProfileJson::new(profile, spec.steps)),
         shortcuts: ShortcutsJson::new(&config.shortcuts, runs[0].skipped, error),
+        two_streams: bench.two_streams(),
         machine,
     })
 }
@@ -253,6 +264,7 @@ impl Report {
             self.warmup
         );
         table += &row("denoise", &spread);
+        table += &row("first run", &format!("{} s", short(self.first_s)));
         let steps = self.step_ms;
         let [p50, p90, p99, max] = [steps.p50, steps.p90, steps.p99, steps.max].map(short);
         table += &row("step", &format!("{p50} ms p50, {p90} p90, {p99} p99, {max} at most"));

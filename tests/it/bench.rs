@@ -26,15 +26,17 @@ const SHARED: [&str; 18] = [
     "commit",
     "date",
 ];
-const OURS: [&str; 9] = [
+const OURS: [&str; 11] = [
     "weights",
     "parameters",
     "text_tokens",
     "tflop_per_run",
     "load_s",
     "warmup",
+    "first_s",
     "runs_s",
     "step_histogram",
+    "two_streams",
     "machine",
 ];
 
@@ -75,7 +77,8 @@ fn denoise_reports_what_it_promises() {
         assert!(report["step_ms"][percentile].as_f64() > Some(0.0), "{report}");
     }
     let fixed = json!({ "bench": "denoise", "engine": "latentd", "model": "mini", "width": 128, "height": 64,
-        "steps": 3, "cfg": 4.5, "batch": 1, "precision": "f32", "text_tokens": 333, "gpu": null });
+        "steps": 3, "cfg": 4.5, "batch": 1, "precision": "f32", "text_tokens": 333, "gpu": null,
+        "two_streams": false });
     for (name, value) in fixed.as_object().expect("an object") {
         assert_eq!(&report[name], value, "{name}");
     }

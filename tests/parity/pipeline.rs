@@ -9,7 +9,7 @@ use latentd_models::{DType, Device, Generated, LoadOptions, Pipeline};
 const STAGE: f32 = 1e-4;
 
 fn load(case: &Case, device: Device, dtype: DType, fused: bool) -> Pipeline {
-    let options = LoadOptions { device, dtype, fused };
+    let options = LoadOptions { fused, ..LoadOptions::new(device, dtype) };
     Pipeline::load(&case.model(), &options).unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 

@@ -7,7 +7,7 @@ use latentd_models::{
 };
 
 fn load(case: &Case, device: Device, shortcuts: Shortcuts) -> Pipeline {
-    let options = LoadOptions { device, dtype: DType::F32, fused: true };
+    let options = LoadOptions::new(device, DType::F32);
     let mut pipeline =
         Pipeline::load(&case.model(), &options).unwrap_or_else(|e| panic!("{}: {e}", case.name));
     pipeline.set_shortcuts(shortcuts);

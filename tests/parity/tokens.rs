@@ -17,7 +17,7 @@ fn padded(mut ids: Vec<u32>, length: usize, pad: u32) -> Vec<u32> {
 #[test]
 fn ids_equal_transformers() {
     let golden = json("tokenizers.json");
-    let options = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+    let options = LoadOptions::new(Device::Cpu, DType::F32);
     let model = path(golden["model"].as_str().expect("a model"));
     let pipeline = Pipeline::load(&model, &options).expect("the golden model");
     let strings = golden["strings"].as_array().expect("strings");
@@ -38,7 +38,7 @@ fn ids_equal_transformers() {
 fn ids_of_every_case() {
     for name in ["base", "no_t5", "dual", "no_qk_norm", "odd_heads", "sharded"] {
         let case = Case::read(name);
-        let options = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+        let options = LoadOptions::new(Device::Cpu, DType::F32);
         let pipeline = Pipeline::load(&case.model(), &options).expect(name);
         for (branch, text) in [("cond", &case.request.prompt), ("uncond", &case.request.negative_prompt)] {
             let ours = pipeline.token_ids(text, case.request.t5_tokens).expect("ids");

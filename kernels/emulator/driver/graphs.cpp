@@ -33,7 +33,9 @@ CUresult cuStreamBeginCapture(CUstream handle, CUstreamCaptureMode mode) {
   if (is_legacy(handle)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   Stream& stream = stream_of(handle);
   if (stream.capture != nullptr) return CUDA_ERROR_ILLEGAL_STATE;
-  stream.capture = std::make_unique<Capture>();
+  stream.capture = std::make_shared<Capture>();
+  stream.capture->origin = &stream;
+  stream.last.clear();
   stream.capture->graph = std::make_unique<Graph>();
   stream.capture->mode = mode;
   stream.capture->id = ++captures;
@@ -47,14 +49,19 @@ CUresult cuStreamEndCapture(CUstream handle, CUgraph* graph) {
   *graph = nullptr;
   Stream& stream = stream_of(handle);
   if (stream.capture == nullptr) return CUDA_ERROR_ILLEGAL_STATE;
+  if (stream.capture->origin != &stream) return CUDA_ERROR_STREAM_CAPTURE_UNMATCHED;
   if (stream.capture->mode != CU_STREAM_CAPTURE_MODE_RELAXED &&
       stream.capture->thread != std::this_thread::get_id()) {
     return CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD;
   }
+  const std::shared_ptr<Capture> capture = stream.capture;
   auto& capturing = capturing_streams();
-  capturing.erase(std::remove(capturing.begin(), capturing.end(), &stream), capturing.end());
-  const std::unique_ptr<Capture> capture = std::move(stream.capture);
+  const auto others = std::partition(capturing.begin(), capturing.end(),
+                                     [&](const Stream* other) { return other->capture != capture; });
+  std::for_each(others, capturing.end(), [](Stream* ended) { ended->capture.reset(); });
+  capturing.erase(others, capturing.end());
   if (capture->invalidated) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+  if (const CUresult error = finish_graph(*capture->graph, stream.last)) return error;
   *graph = reinterpret_cast<CUgraph>(capture->graph.release());
   return CUDA_SUCCESS;
 }
@@ -105,8 +112,10 @@ CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream) {
     if (!executable->frees_on_launch) return CUDA_ERROR_INVALID_VALUE;
     release_memory(memory.address);
   }
-  return submit(stream, {"graph", [=] {
-    for (const Node& node : executable->graph->nodes) node.run();
+  // What a missing dependency hides in one order shows in the other.
+  const std::vector<std::size_t>& order = executable->graph->orders[executable->launches++ % 2];
+  return submit(stream, {"graph", [=, &order] {
+    for (const std::size_t index : order) executable->graph->nodes[index].run();
   }});
 }
 

@@ -56,6 +56,18 @@ void require_pointers(const Kernel& kernel, const Arguments& arguments) {
   }
 }
 
+// What a pointer to constants points at is read, everything else may be written.
+std::vector<Access> accesses_of(const Kernel& kernel, const Arguments& arguments) {
+  std::vector<Access> accesses;
+  for (std::size_t index = 0; index < kernel.parameters.size(); ++index) {
+    if (!kernel.parameters[index].is_pointer) continue;
+    std::uint64_t address;
+    std::memcpy(&address, arguments.pointers[index], sizeof address);
+    if (address != 0) accesses.push_back({address, !kernel.parameters[index].to_constants});
+  }
+  return accesses;
+}
+
 CUresult launch(const Kernel& kernel, dim3 grid, dim3 block, unsigned shared_bytes, CUstream stream, void** arguments) {
   const unsigned long long threads = 1ull * block.x * block.y * block.z;
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || threads == 0) return CUDA_ERROR_INVALID_VALUE;
@@ -68,7 +80,7 @@ CUresult launch(const Kernel& kernel, dim3 grid, dim3 block, unsigned shared_byt
   return submit(stream, {kernel.name, [=, &kernel] {
     require_pointers(kernel, *copy);
     run_grid({kernel.name, kernel.call, copy->pointers.data(), grid, block, shared_bytes});
-  }});
+  }, accesses_of(kernel, *copy)});
 }
 
 }  // namespace

@@ -23,47 +23,52 @@ CUresult allocate(CUdeviceptr* address, size_t size) {
   return CUDA_SUCCESS;
 }
 
+struct Work {
+  std::function<void()> run;
+  std::vector<Access> accesses;
+};
+
 // A blocking copy or fill is work on the legacy stream and a wait for it.
-CUresult blocking(const char* name, std::function<void()> run) {
+CUresult blocking(const char* name, Work work) {
   const auto lock = lock_device();
   if (const CUresult error = forbid_unsafe_call()) return error;
-  return submit(nullptr, {name, std::move(run)});
+  return submit(nullptr, {name, std::move(work.run), std::move(work.accesses)});
 }
 
-CUresult asynchronous(const char* name, CUstream stream, std::function<void()> run) {
+CUresult asynchronous(const char* name, CUstream stream, Work work) {
   const auto lock = lock_device();
-  return submit(stream, {name, std::move(run)});
+  return submit(stream, {name, std::move(work.run), std::move(work.accesses)});
 }
 
-std::function<void()> to_device(CUdeviceptr target, const void* source, size_t size) {
-  return [=] {
+Work to_device(CUdeviceptr target, const void* source, size_t size) {
+  return {[=] {
     require_device_memory(target, size, "copy to the device");
     std::memcpy(at(target), source, size);
-  };
+  }, {{target, true}}};
 }
 
-std::function<void()> to_host(void* target, CUdeviceptr source, size_t size) {
-  return [=] {
+Work to_host(void* target, CUdeviceptr source, size_t size) {
+  return {[=] {
     require_device_memory(source, size, "copy to the host");
     check_guards();
     std::memcpy(target, at(source), size);
-  };
+  }, {{source, false}}};
 }
 
-std::function<void()> on_device(CUdeviceptr target, CUdeviceptr source, size_t size) {
-  return [=] {
+Work on_device(CUdeviceptr target, CUdeviceptr source, size_t size) {
+  return {[=] {
     require_device_memory(target, size, "copy on the device, target");
     require_device_memory(source, size, "copy on the device, source");
     std::memmove(at(target), at(source), size);
-  };
+  }, {{target, true}, {source, false}}};
 }
 
 template <typename T>
-std::function<void()> fill(CUdeviceptr target, T value, size_t count) {
-  return [=] {
+Work fill(CUdeviceptr target, T value, size_t count) {
+  return {[=] {
     require_device_memory(target, count * sizeof(T), "fill");
     for (size_t i = 0; i < count; ++i) static_cast<T*>(at(target))[i] = value;
-  };
+  }, {{target, true}}};
 }
 
 }  // namespace
@@ -98,7 +103,7 @@ CUresult cuMemAllocAsync(CUdeviceptr* address, size_t size, CUstream handle) {
   const CUdeviceptr reserved = reserve_memory(size);
   const CUresult error = submit(handle, {"allocation", [=] {
     if (!commit_memory(reserved, size)) fail("out of memory in a graph, at %zu bytes", size);
-  }});
+  }, {{reserved, true}}});
   if (error != CUDA_SUCCESS) return error;
   stream.capture->graph->memory.push_back({reserved, size});
   *address = reserved;
@@ -115,7 +120,7 @@ CUresult cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
     if (memory.address == address) {
       return submit(handle, {"free", [=] {
         if (!release_memory(address)) fail("a graph frees memory that is not allocated");
-      }});
+      }, {{address, true}}});
     }
   }
   return CUDA_ERROR_INVALID_VALUE;

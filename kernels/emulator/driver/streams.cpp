@@ -3,6 +3,8 @@
 
 #include <cuda.h>
 
+#include <algorithm>
+
 #include "../runtime/memory.h"
 #include "../runtime/not_emulated.h"
 
@@ -68,13 +70,32 @@ CUresult cuStreamQuery(CUstream handle) {
 
 CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned) {
   const auto lock = lock_device();
-  const Stream& stream = stream_of(handle);
+  Stream& stream = stream_of(handle);
   const Event& event = event_of(event_handle);
-  const unsigned long long capture = stream.capture == nullptr ? 0 : stream.capture->id;
-  if (!event.recorded || event.capture_id == capture) return CUDA_SUCCESS;
-  if (capture == 0) not_emulated("a capture that forks into another stream");
-  stream.capture->invalidated = true;
-  return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
+  if (!event.recorded) return CUDA_SUCCESS;
+  if (event.capture_id == 0) {
+    if (stream.capture == nullptr) return CUDA_SUCCESS;
+    stream.capture->invalidated = true;
+    return CUDA_ERROR_STREAM_CAPTURE_ISOLATION;
+  }
+  auto& capturing = capturing_streams();
+  const auto of_event = std::find_if(capturing.begin(), capturing.end(), [&](const Stream* other) {
+    return other->capture->id == event.capture_id;
+  });
+  if (of_event == capturing.end()) return CUDA_ERROR_INVALID_VALUE;
+  if (stream.capture == nullptr) {
+    if (is_legacy(handle)) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+    stream.capture = (*of_event)->capture;
+    stream.last.clear();
+    capturing.push_back(&stream);
+  } else if (stream.capture->id != event.capture_id) {
+    stream.capture->invalidated = (*of_event)->capture->invalidated = true;
+    return CUDA_ERROR_STREAM_CAPTURE_MERGE;
+  }
+  for (const std::size_t node : event.nodes) {
+    if (std::find(stream.last.begin(), stream.last.end(), node) == stream.last.end()) stream.last.push_back(node);
+  }
+  return CUDA_SUCCESS;
 }
 
 CUresult cuLaunchHostFunc(CUstream stream, CUhostFn function, void* data) {
@@ -98,6 +119,7 @@ CUresult cuEventRecord(CUevent handle, CUstream stream_handle) {
   Event& event = event_of(handle);
   event.recorded = true;
   event.capture_id = stream.capture == nullptr ? 0 : stream.capture->id;
+  event.nodes = stream.capture == nullptr ? std::vector<std::size_t>() : stream.last;
   event.time = std::chrono::steady_clock::now();
   return CUDA_SUCCESS;
 }

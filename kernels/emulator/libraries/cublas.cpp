@@ -43,7 +43,8 @@ cublasStatus_t multiply(cublasHandle_t handle, Product product) {
     if (!is_supported(matrix.type)) fail("cuBLAS with cudaDataType %d is not emulated", static_cast<int>(matrix.type));
   }
   const auto lock = lock_device();
-  const CUresult error = submit(handle_of(handle).stream, {"cuBLAS product", [=] { run_product(product); }});
+  const CUresult error = submit(handle_of(handle).stream,
+                                {"cuBLAS product", [=] { run_product(product); }, accesses_of(product)});
   return error == CUDA_SUCCESS ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

@@ -24,7 +24,8 @@ struct Algorithm {
   uint32_t alignment[4];
   uint32_t bias_alignment;
   int32_t types[3];
-  uint64_t reserved[2];
+  uint64_t index;  // of those proposed for the same product, which all compute the same here
+  uint64_t reserved;
 };
 static_assert(sizeof(Algorithm) == sizeof(cublasLtMatmulAlgo_t), "an algorithm is 64 bytes");
 
@@ -173,6 +174,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     algorithm.workspace_bytes = index == 0 ? std::min<uint64_t>(preference.workspace_bytes, 64 << 10) : 0;
     std::memcpy(algorithm.alignment, preference.alignment, sizeof algorithm.alignment);
     algorithm.bias_alignment = std::min(alignment_of(problem.descriptor.bias), 16u);
+    algorithm.index = index;
     algorithm.types[0] = problem.a.type, algorithm.types[1] = problem.b.type, algorithm.types[2] = problem.d.type;
     cublasLtMatmulHeuristicResult_t& result = results[index];
     result = {};
@@ -182,6 +184,26 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
     result.wavesCount = 1.0f;
     *returned = index + 1;
   }
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+// Whether an algorithm that was kept may be used for this product. What it needs besides is said in the result.
+cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor, cublasLtMatrixLayout_t a,
+                                       cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
+                                       const cublasLtMatmulAlgo_t* algo, cublasLtMatmulHeuristicResult_t* result) {
+  const Problem problem{descriptor_of(descriptor), layout_of(a), layout_of(b), layout_of(c), layout_of(d)};
+  const cublasStatus_t status = check(problem);
+  if (status != CUBLAS_STATUS_SUCCESS) return status;
+  Algorithm algorithm;
+  std::memcpy(&algorithm, algo, sizeof algorithm);
+  if (algorithm.magic != magic) return CUBLAS_STATUS_NOT_SUPPORTED;
+  const int32_t types[3] = {problem.a.type, problem.b.type, problem.d.type};
+  if (std::memcmp(types, algorithm.types, sizeof types) != 0) return CUBLAS_STATUS_NOT_SUPPORTED;
+  *result = {};
+  result->algo = *algo;
+  result->workspaceSize = algorithm.workspace_bytes;
+  result->state = CUBLAS_STATUS_SUCCESS;
+  result->wavesCount = 1.0f;
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -209,13 +231,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor,
     require_algorithm(algorithm, problem, product, workspace_bytes);
     scratch = algorithm.workspace_bytes;
   }
+  std::vector<Access> accesses = accesses_of(product);
+  // What an algorithm does with its workspace is its own affair, so another product may not have it at the same time.
+  if (workspace != nullptr) accesses.push_back({reinterpret_cast<uint64_t>(workspace), true});
   const CUresult error = submit(reinterpret_cast<CUstream>(stream), {"cuBLASLt product", [=] {
     if (scratch > 0) {
       require_device_memory(reinterpret_cast<uint64_t>(workspace), scratch, "cuBLASLt's workspace");
       std::memset(workspace, 0xff, scratch);
     }
     run_product(product);
-  }});
+  }, std::move(accesses)});
   return error == CUDA_SUCCESS ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

@@ -24,7 +24,7 @@ curandStatus_t generate(curandGenerator_t handle, float* target, size_t count, D
   const CUresult error = submit(generator.stream, {"cuRAND", [=, &generator]() mutable {
     require_device_memory(reinterpret_cast<std::uint64_t>(target), count * sizeof(float), "random numbers");
     for (size_t i = 0; i < count; ++i) target[i] = distribution(generator.engine);
-  }});
+  }, {{reinterpret_cast<CUdeviceptr>(target), true}}});
   return error == CUDA_SUCCESS ? CURAND_STATUS_SUCCESS : CURAND_STATUS_LAUNCH_FAILURE;
 }
 

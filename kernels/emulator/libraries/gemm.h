@@ -4,6 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
+
+#include "../runtime/stream.h"
 
 namespace cuda_emulator {
 
@@ -32,6 +35,9 @@ struct Product {
 
 // Aborts when a matrix reaches out of its device memory.
 void run_product(const Product& product);
+
+// The memory that a product touches.
+std::vector<Access> accesses_of(const Product& product);
 
 std::size_t bytes_of(cudaDataType type);
 bool is_supported(cudaDataType type);

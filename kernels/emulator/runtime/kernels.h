@@ -1,6 +1,7 @@
 // The kernels that were compiled in, by name.
 #pragma once
 #include <cstddef>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@ namespace cuda_emulator {
 struct Parameter {
   std::size_t size;
   bool is_pointer;
+  bool to_constants;
 };
 
 struct Kernel {
@@ -36,7 +38,8 @@ struct Signature<kernel> {
   static void call(void** arguments) { call_with(arguments, std::index_sequence_for<Arguments...>()); }
 
   static std::vector<Parameter> parameters() {
-    return {Parameter{sizeof(Arguments), std::is_pointer<Arguments>::value}...};
+    return {Parameter{sizeof(Arguments), std::is_pointer<Arguments>::value,
+                      std::is_const<std::remove_pointer_t<Arguments>>::value}...};
   }
 
  private:

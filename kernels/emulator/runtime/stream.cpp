@@ -47,7 +47,11 @@ CUresult submit(CUstream handle, Node node) {
     return CUDA_SUCCESS;
   }
   if (stream.capture->invalidated) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
-  stream.capture->graph->nodes.push_back(std::move(node));
+  auto& nodes = stream.capture->graph->nodes;
+  node.after = std::move(stream.last);
+  node.forked = stream.capture->origin != &stream;
+  stream.last = {nodes.size()};
+  nodes.push_back(std::move(node));
   return CUDA_SUCCESS;
 }
 

@@ -1,5 +1,6 @@
 // Streams and graphs. All work is done at once when it is submitted, except on a stream that is capturing: there it
-// becomes a node of a graph, and is done every time the graph is launched.
+// becomes a node of a graph, and is done every time the graph is launched. A stream that waits for an event of a
+// capturing stream captures too, into the same graph, until that capture ends.
 #pragma once
 #include <cuda.h>
 
@@ -12,9 +13,19 @@
 
 namespace cuda_emulator {
 
+// Device memory that work reads or writes: all of the allocation that the address is in.
+struct Access {
+  CUdeviceptr address;
+  bool writes;
+};
+
 struct Node {
   const char* name;
   std::function<void()> run;
+  std::vector<Access> accesses = {};
+  // Set while capturing: what comes before it, by index, and whether a stream captured it that joined later.
+  std::vector<std::size_t> after = {};
+  bool forked = false;
 };
 
 // Memory that a graph allocates: the same addresses at every launch, fresh contents.
@@ -26,6 +37,8 @@ struct GraphMemory {
 struct Graph {
   std::vector<Node> nodes;
   std::vector<GraphMemory> memory;
+  // Two orders that the nodes' dependencies allow: what forked streams captured as late, and as early, as possible.
+  std::vector<std::size_t> orders[2];
   unsigned executables = 0;
   int owners = 1;
 };
@@ -33,24 +46,30 @@ struct Graph {
 struct GraphExecutable {
   Graph* graph;
   bool frees_on_launch;
+  unsigned launches = 0;
 };
+
+struct Stream;
 
 struct Capture {
   std::unique_ptr<Graph> graph;
   CUstreamCaptureMode mode;
   unsigned long long id;
   std::thread::id thread;
+  Stream* origin;
   bool invalidated = false;
 };
 
 struct Stream {
   unsigned flags = 0;
-  std::unique_ptr<Capture> capture;
+  std::shared_ptr<Capture> capture;
+  std::vector<std::size_t> last;  // nodes that what it captures next comes after
 };
 
 struct Event {
   bool recorded = false;
-  unsigned long long capture_id = 0;  // not 0: it stands for a moment in this capture
+  unsigned long long capture_id = 0;  // not 0: it stands for a moment in this capture, after these nodes
+  std::vector<std::size_t> nodes;
   std::chrono::steady_clock::time_point time;
 };
 
@@ -71,5 +90,9 @@ CUresult forbid_unsafe_call();
 
 // Streams that are capturing now.
 std::vector<Stream*>& capturing_streams();
+
+// Success, or the error of a capture of which a forked stream's work is not joined. Finds the orders of a graph's nodes,
+// and aborts if two that may run at once touch the same memory and one of them writes.
+CUresult finish_graph(Graph& graph, const std::vector<std::size_t>& last);
 
 }  // namespace cuda_emulator

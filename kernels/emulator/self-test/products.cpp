@@ -4,6 +4,7 @@
 #include <cuda_fp8.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "support.h"
 
@@ -93,7 +94,14 @@ void agrees(const Case& c) {
   int count = 0;
   EXPECT_OK(cublasLtMatmulAlgoGetHeuristic(handle, descriptor, a_layout, b_layout, d_layout, d_layout, preference, 3,
                                            found, &count));
-  EXPECT(count > 0);
+  EXPECT(count > 1 && std::memcmp(&found[0].algo, &found[1].algo, sizeof found[0].algo) != 0);
+  // An algorithm that was kept is checked; what never was one is refused.
+  cublasLtMatmulHeuristicResult_t checked;
+  EXPECT_OK(cublasLtMatmulAlgoCheck(handle, descriptor, a_layout, b_layout, d_layout, d_layout, &found[0].algo, &checked));
+  EXPECT(checked.workspaceSize == found[0].workspaceSize);
+  const cublasLtMatmulAlgo_t none = {};
+  EXPECT(cublasLtMatmulAlgoCheck(handle, descriptor, a_layout, b_layout, d_layout, d_layout, &none, &checked) ==
+         CUBLAS_STATUS_NOT_SUPPORTED);
   const float alpha = 0.5f, beta = 0.0f;
   EXPECT_OK(cublasLtMatmul(handle, descriptor, &alpha, (void*)a_at, a_layout, (void*)b_at, b_layout, &beta,
                            (void*)d_at, d_layout, (void*)d_at, d_layout, &found[0].algo, (void*)workspace,

@@ -24,9 +24,15 @@ CUfunction kernel(const char* name);
 
 // Launches with the addresses of the given arguments.
 template <typename... Arguments>
-CUresult launch(const char* name, unsigned grid, unsigned block, unsigned shared_bytes, Arguments... arguments) {
+CUresult launch_on(CUstream stream, const char* name, unsigned grid, unsigned block, unsigned shared_bytes,
+                   Arguments... arguments) {
   void* pointers[] = {static_cast<void*>(&arguments)..., nullptr};
-  return cuLaunchKernel(kernel(name), grid, 1, 1, block, 1, 1, shared_bytes, test_stream(), pointers, nullptr);
+  return cuLaunchKernel(kernel(name), grid, 1, 1, block, 1, 1, shared_bytes, stream, pointers, nullptr);
+}
+
+template <typename... Arguments>
+CUresult launch(const char* name, unsigned grid, unsigned block, unsigned shared_bytes, Arguments... arguments) {
+  return launch_on(test_stream(), name, grid, block, shared_bytes, arguments...);
 }
 
 // Device memory that holds a copy of these values; tests never free it.

@@ -49,7 +49,7 @@ pub fn portable(qkv: &Tensor) -> Result<Tensor> {
     let (head_dim, scale) = (size("attention", of.head_dim)?, of.scale());
     let blocks = size("attention", of.length.div_ceil(BLOCK_QUERIES) * of.heads * of.batch)?;
     if blocks > 0 {
-        let mut launch = gpu.stream.launch_builder(&function);
+        let mut launch = gpu.stream().launch_builder(&function);
         launch.arg(&from).arg(&out.pointer).arg(&length).arg(&heads).arg(&head_dim).arg(&scale);
         let config =
             LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };

@@ -5,7 +5,7 @@
 use super::operand::{Input, Output, gpu, size};
 use super::{cutlass, elementwise};
 use crate::{Activation, Conv2dSpec};
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
 /// See [`crate::conv2d()`], which has checked the shapes.
 pub(crate) fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
@@ -39,27 +39,58 @@ fn pointwise(x: &Tensor, w: &Tensor, b: Option<&Tensor>) -> Result<Tensor> {
     channels_first(&y.reshape((batch, height, width, outputs))?)
 }
 
+/// The kernel keeps offsets in 32 bits: 256 channels of 2048 x 2048 pixels are too many.
+const MOST_BYTES: usize = i32::MAX as usize;
+
+/// A 3x3 convolution that keeps the size.
 fn implicit(x: &Tensor, w: &Tensor, b: &Tensor, upsample: bool) -> Result<Tensor> {
     let x = channels_last(x)?;
     let x = if upsample { elementwise::upsample_nearest2x(&x)? } else { x };
     let w = channels_last(w)?;
+    let (batch, _, width, channels) = x.dims4()?;
+    let row_bytes = batch * width * channels.max(w.dims()[0]) * DType::BF16.size_in_bytes();
+    let y = in_bands(&x, MOST_BYTES / row_bytes.max(1), |band| implicit_whole(band, &w, b))?;
+    channels_first(&y)
+}
+
+/// A 3x3 convolution of `[B, H, W, C]` in bands of so many rows, their neighbours included: the same sums.
+fn in_bands(x: &Tensor, most: usize, convolve: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let height = x.dims()[1];
+    if height <= most {
+        return convolve(x);
+    }
+    let Some(rows) = most.checked_sub(2).filter(|rows| *rows > 0) else {
+        bail!("conv2d: x {:?}: a band of rows is more than a launch takes", x.dims())
+    };
+    let band = |first: usize| {
+        let end = height.min(first + rows);
+        let (from, to) = (first.saturating_sub(1), height.min(end + 1));
+        let y = convolve(&x.narrow(1, from, to - from)?.contiguous()?)?;
+        y.narrow(1, first - from, end - first)
+    };
+    let bands = (0..height).step_by(rows).map(band).collect::<Result<Vec<_>>>()?;
+    Tensor::cat(&bands, 1)
+}
+
+/// `[B, H, W, C]` to `[B, H, W, K]`, both contiguous.
+fn implicit_whole(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
     let outputs = w.dims()[0];
-    let gpu = gpu("conv2d", &x)?;
+    let gpu = gpu("conv2d", x)?;
     let y = Output::new(&gpu, DType::BF16, (batch, height, width, outputs))?;
     let sizes = [batch, height, width, channels, outputs];
     let sizes = sizes.map(|n| size("conv2d", n));
     let [batch, height, width, channels, outputs] = sizes;
     let problem = cutlass::Convolution {
-        x: Input::new("conv2d", &x).contiguous()?,
-        weight: Input::typed("conv2d", &w, DType::BF16)?.contiguous()?,
+        x: Input::new("conv2d", x).contiguous()?,
+        weight: Input::typed("conv2d", w, DType::BF16)?.contiguous()?,
         bias: Input::typed("conv2d", b, DType::BF16)?.contiguous()?,
         out: y.pointer,
         sizes: [batch?, height?, width?, channels?, outputs?],
         kernel: 3,
     };
     cutlass::conv2d(&gpu, &problem)?;
-    channels_first(&y.tensor())
+    Ok(y.tensor())
 }
 
 fn portable(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
@@ -70,5 +101,26 @@ fn portable(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Res
     match b {
         Some(b) => y.broadcast_add(&b.reshape((1, (), 1, 1))?),
         None => Ok(y),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::normal;
+
+    /// On the processor: how rows are cut has nothing to do with a GPU.
+    #[test]
+    fn bands_of_rows_are_the_whole() -> Result<()> {
+        let (x, w) = (normal(&[2, 9, 5, 4], 1), normal(&[6, 4, 3, 3], 2));
+        let convolve =
+            |x: &Tensor| x.permute((0, 3, 1, 2))?.contiguous()?.conv2d(&w, 1, 1, 1, 1)?.permute((0, 2, 3, 1));
+        let whole = convolve(&x)?.flatten_all()?.to_vec1::<f32>()?;
+        for most in [3, 4, 7, 8, 9] {
+            let bands = in_bands(&x, most, convolve)?.flatten_all()?.to_vec1::<f32>()?;
+            assert_eq!(bands, whole, "{most} rows");
+        }
+        assert!(in_bands(&x, 2, convolve).is_err());
+        Ok(())
     }
 }

@@ -112,10 +112,10 @@ pub(super) fn attention(
     check("attention", code)
 }
 
-/// The device's stream, its context made the thread's: the CUDA runtime behind these functions launches into that.
+/// The stream, its context made the thread's: the CUDA runtime behind these functions launches into that.
 fn current(gpu: &Gpu) -> Result<*mut c_void> {
-    gpu.stream.context().bind_to_thread().w()?;
-    Ok(gpu.stream.cu_stream().cast())
+    gpu.stream().context().bind_to_thread().w()?;
+    Ok(gpu.stream().cu_stream().cast())
 }
 
 /// A convolution that keeps the size, bf16 and channels-last. Everything contiguous.

@@ -1,11 +1,12 @@
 //! What the ops need of a GPU: its kernels, loaded once, its matrix-product plans, and facts to choose by.
 
+use super::beside::{self, Lane};
 use super::gemm::Gemm;
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaStream, sys};
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Result, bail};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The fatbins of `kernels/cuda/*.cu`.
 const MODULES: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
@@ -13,10 +14,13 @@ const MODULES: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 /// One GPU as this crate uses it. There is one for each candle device.
 pub(crate) struct Gpu {
     pub(crate) device: CudaDevice,
-    pub(crate) stream: Arc<CudaStream>,
+    /// candle's stream of the device.
+    main: Arc<CudaStream>,
+    /// A second one, made when it is first asked for.
+    lane: OnceLock<Lane>,
     /// Major and minor.
     pub(crate) capability: (i32, i32),
-    pub(crate) gemm: Mutex<Gemm>,
+    gemm: Mutex<Gemm>,
     modules: Vec<Arc<CudaModule>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
 }
@@ -48,11 +52,60 @@ impl Gpu {
         Ok(Self {
             device: device.clone(),
             gemm: Mutex::new(Gemm::new(&stream)?),
-            stream,
+            main: stream,
+            lane: OnceLock::new(),
             capability,
             modules,
             functions: Mutex::default(),
         })
+    }
+
+    /// The stream that an op launches on: candle's, or the second one inside [`beside()`](super::beside()).
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
+        match self.lane.get() {
+            Some(lane) if beside::is_active() => &lane.stream,
+            _ => &self.main,
+        }
+    }
+
+    /// candle's stream of the device, which memory is taken from and given back to.
+    pub(crate) fn main(&self) -> &Arc<CudaStream> {
+        &self.main
+    }
+
+    /// The second stream, which is made unless it is there.
+    pub(crate) fn lane(&self) -> Result<&Lane> {
+        // Under this lock, so that two threads do not make two.
+        let mut gemm = self.gemm();
+        if let Some(lane) = self.lane.get() {
+            return Ok(lane);
+        }
+        let lane = Lane::new(self.main.context())?;
+        gemm.serve(&lane.stream, &self.main)?;
+        Ok(self.lane.get_or_init(|| lane))
+    }
+
+    /// The second stream, if it was made.
+    pub(crate) fn known_lane(&self) -> Option<&Lane> {
+        self.lane.get()
+    }
+
+    /// The matrix products.
+    pub(crate) fn gemm(&self) -> MutexGuard<'_, Gemm> {
+        self.gemm.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A line that tells this card and driver from others that compute otherwise.
+    #[expect(unsafe_code, reason = "a C call")]
+    pub(crate) fn describe(&self) -> Result<String> {
+        let context = self.main.context();
+        let (name, (major, minor)) = (context.name().w()?, self.capability);
+        let attribute = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let processors = context.attribute(attribute).w()?;
+        let mut driver = 0;
+        // SAFETY: the driver writes one number.
+        unsafe { sys::cuDriverGetVersion(&mut driver).result().w()? };
+        Ok(format!("{name}, capability {major}.{minor}, {processors} multiprocessors, CUDA driver {driver}"))
     }
 
     /// The kernel `<op>_<dtype>`.

@@ -30,7 +30,7 @@ pub fn activate(x: &Tensor, act: Activation) -> Result<()> {
     let (pointer, count) = (input.pointer()?, x.elem_count() as u64);
     let function = gpu.kernel("activate", input.dtype)?;
     let Some(config) = blocks("activate", count.div_ceil(widest(input.dtype)))? else { return Ok(()) };
-    let mut launch = gpu.stream.launch_builder(&function);
+    let mut launch = gpu.stream().launch_builder(&function);
     launch.arg(&pointer).arg(&count).arg(&act);
     // SAFETY: (T*, u64, u32); the tensor's `count` elements lie from `pointer` on without gaps.
     unsafe { launch.launch(config) }.w()?;
@@ -62,7 +62,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a_at, b_at, count) = (a_in.pointer()?, b_in.pointer()?, a.elem_count() as u64);
     let function = gpu.kernel("add", a_in.dtype)?;
     if let Some(config) = blocks("add", count.div_ceil(widest(a_in.dtype)))? {
-        let mut launch = gpu.stream.launch_builder(&function);
+        let mut launch = gpu.stream().launch_builder(&function);
         launch.arg(&a_at).arg(&b_at).arg(&out.pointer).arg(&count);
         // SAFETY: (const T*, const T*, T*, u64); all three have `count` elements without gaps.
         unsafe { launch.launch(config) }.w()?;
@@ -95,7 +95,7 @@ pub fn upsample_nearest2x(x: &Tensor) -> Result<Tensor> {
     {
         // The grid's second side ends at 65535; a block then takes several rows.
         config.grid_dim.1 = rows.min(65535);
-        let mut launch = gpu.stream.launch_builder(&function);
+        let mut launch = gpu.stream().launch_builder(&function);
         launch.arg(&from).arg(&out.pointer).arg(&rows).arg(&width).arg(&channels).arg(&vector);
         // SAFETY: (const T*, T*, u32, u32, u32, u32); the output is four times the input, and `vector` divides the
         // channels and keeps both addresses aligned.

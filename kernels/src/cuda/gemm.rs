@@ -1,14 +1,17 @@
-//! Matrix products through cuBLASLt: bias and GELU in the epilogue, the algorithm chosen by timing on first use.
+//! Matrix products through cuBLASLt: bias and GELU in the epilogue, the algorithm chosen by timing the first time that a
+//! shape is seen on a card, and kept where there is a place for it.
 //!
 //! Row-major `y = x w^T` is, in cuBLAS's column-major words, `Y [N, M] = W^T [N, K] X [K, M]`: A is the weight, stored
 //! `[K, N]` and transposed, B the activations, and the bias runs along D's rows, which are the outputs.
 
+use super::choices::{Algorithm, Choices};
 use super::lt::{Descriptor, Handle, Layout, Preference, Problem};
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
 use candle_core::{DType, Result, bail};
 use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Hopper's kernels want 32 MiB; what is left over costs nothing.
@@ -59,86 +62,136 @@ pub(crate) struct Addresses {
     pub(crate) scales: Option<(u64, u64)>,
 }
 
-struct Plan {
-    descriptor: Descriptor,
-    a: Layout,
-    b: Layout,
-    d: Layout,
-    algorithm: cublasLtMatmulAlgo_t,
+/// As files of choices write it.
+impl fmt::Display for Shape {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dtype = if self.dtype == DType::U8 { "e4m3" } else { self.dtype.as_str() };
+        let epilogue = match self.epilogue {
+            Epilogue::None => "plain",
+            Epilogue::Bias => "bias",
+            Epilogue::BiasGelu => "bias-gelu",
+        };
+        let Self { batch, rows, inputs, outputs, x_stride, x_batch, x_alignment, w_alignment, .. } = self;
+        write!(out, "{dtype} {epilogue} {batch} x {rows} x {inputs} x {outputs}")?;
+        write!(out, ", strides {x_stride} {x_batch}, aligned {x_alignment} {w_alignment}")
+    }
 }
+
+/// A shape in cuBLASLt's words.
+pub(super) struct Product {
+    pub(super) descriptor: Descriptor,
+    pub(super) a: Layout,
+    pub(super) b: Layout,
+    pub(super) d: Layout,
+}
+
+struct Plan {
+    product: Product,
+    algorithm: Algorithm,
+}
+
+/// Scratch memory of a stream's products: those of two streams may run at once.
+struct Workspace {
+    stream: sys::CUstream,
+    memory: CudaSlice<u8>,
+}
+
+// SAFETY: the stream is only compared.
+#[expect(unsafe_code, reason = "handles are pointers")]
+unsafe impl Send for Workspace {}
 
 /// The products of one device.
 pub(crate) struct Gemm {
     handle: Handle,
-    workspace: CudaSlice<u8>,
+    workspaces: Vec<Workspace>,
     plans: HashMap<Shape, Plan>,
+    choices: Option<Choices>,
 }
 
 impl Gemm {
-    #[expect(unsafe_code, reason = "uninitialised scratch memory")]
     pub(crate) fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        let handle = Handle::new()?;
+        let mut new = Self { handle, workspaces: Vec::new(), plans: HashMap::new(), choices: None };
+        new.serve(stream, stream)?;
+        Ok(new)
+    }
+
+    /// Also runs products on `stream`, which must wait for `memory_of` before its first one.
+    #[expect(unsafe_code, reason = "uninitialised scratch memory")]
+    pub(crate) fn serve(&mut self, stream: &CudaStream, memory_of: &Arc<CudaStream>) -> Result<()> {
         // SAFETY: cuBLASLt writes its workspace before it reads it.
-        let workspace = unsafe { stream.alloc::<u8>(WORKSPACE_BYTES).w()? };
-        Ok(Self { handle: Handle::new()?, workspace, plans: HashMap::new() })
+        let memory = unsafe { memory_of.alloc::<u8>(WORKSPACE_BYTES).w()? };
+        self.workspaces.push(Workspace { stream: stream.cu_stream(), memory });
+        Ok(())
+    }
+
+    /// Keeps choices in a folder from now on. `card`: a line that tells this device from others.
+    pub(crate) fn keep_choices(&mut self, folder: &Path, card: &str) {
+        let version = Handle::version();
+        let card = format!("{card}, cuBLASLt {version}, workspace {WORKSPACE_BYTES}");
+        self.choices = Some(Choices::new(folder, card));
     }
 
     /// Puts the product on the stream. The first time a shape is seen its algorithm is chosen, which waits for the
-    /// device (not while a graph is being recorded: then cuBLASLt's own first choice is taken).
+    /// device if none is kept (not while a graph is being recorded: then cuBLASLt's own first choice is taken).
     pub(crate) fn run(&mut self, stream: &CudaStream, shape: Shape, at: Addresses) -> Result<()> {
         if !self.plans.contains_key(&shape) {
-            let plan = self.plan(stream, shape, at)?;
-            self.plans.insert(shape, plan);
+            let product = Product::new(shape, at)?;
+            let algorithm = self.choose(stream, &product, shape, at)?;
+            self.plans.insert(shape, Plan { product, algorithm });
         }
         match self.plans.get(&shape) {
-            Some(plan) => self.launch(stream, plan, &plan.algorithm, at),
+            Some(plan) => self.launch(stream, &plan.product, &plan.algorithm, at),
             None => bail!("a plan was just made"),
         }
     }
 
-    fn plan(&self, stream: &CudaStream, shape: Shape, at: Addresses) -> Result<Plan> {
-        let problem = Problem::of(shape.dtype)?;
-        let descriptor = Descriptor::new(&problem, shape.epilogue)?;
-        descriptor.point(at)?;
-        let (rows, inputs, outputs) =
-            (u64::from(shape.rows), u64::from(shape.inputs), u64::from(shape.outputs));
-        let (k, n) = (i64::from(shape.inputs), i64::from(shape.outputs));
-        let a = Layout::new(problem.input, (inputs, outputs), k)?;
-        let b = Layout::new(problem.input, (inputs, rows), shape.x_stride)?;
-        let d = Layout::new(problem.output, (outputs, rows), n)?;
-        if shape.batch > 1 {
-            a.batch(shape.batch, 0)?;
-            b.batch(shape.batch, shape.x_batch)?;
-            d.batch(shape.batch, i64::from(shape.rows) * n)?;
+    /// The algorithm that is kept for a shape, or else the fastest, which is kept from then on.
+    fn choose(
+        &mut self,
+        stream: &CudaStream,
+        product: &Product,
+        shape: Shape,
+        at: Addresses,
+    ) -> Result<Algorithm> {
+        let key = shape.to_string();
+        let kept = self.choices.as_mut().and_then(|choices| choices.find(&key));
+        if let Some(kept) = kept.filter(|kept| self.handle.accepts(product, kept, WORKSPACE_BYTES)) {
+            return Ok(kept);
         }
         let preference = Preference::new(WORKSPACE_BYTES, shape.w_alignment, shape.x_alignment)?;
-        let candidates = self.handle.candidates(&descriptor, [&a, &b, &d], &preference, CANDIDATES)?;
+        let candidates = self.handle.candidates(product, &preference, CANDIDATES)?;
         let Some(first) = candidates.first() else { bail!("cuBLASLt has no algorithm for {shape:?}") };
-        let mut plan = Plan { descriptor, a, b, d, algorithm: *first };
         let idle = sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE;
-        if candidates.len() > 1 && stream.capture_status().w()? == idle {
-            plan.algorithm = self.fastest(stream, &plan, &candidates, at)?;
+        if stream.capture_status().w()? != idle {
+            return Ok(*first);
         }
-        Ok(plan)
+        let fastest =
+            if candidates.len() > 1 { self.fastest(stream, product, &candidates, at)? } else { *first };
+        // Another process may have chosen meanwhile: following it gives both the same bits.
+        let agreed = self.choices.as_mut().map(|choices| choices.keep(&key, fastest, kept));
+        let usable = |agreed: &Algorithm| self.handle.accepts(product, agreed, WORKSPACE_BYTES);
+        Ok(agreed.filter(usable).unwrap_or(fastest))
     }
 
     /// The candidate with the smallest median time. One that does not run after all is passed over.
     fn fastest(
         &self,
         stream: &CudaStream,
-        plan: &Plan,
-        candidates: &[cublasLtMatmulAlgo_t],
+        product: &Product,
+        candidates: &[Algorithm],
         at: Addresses,
-    ) -> Result<cublasLtMatmulAlgo_t> {
-        let mut best = (f32::INFINITY, plan.algorithm);
+    ) -> Result<Algorithm> {
+        let mut best = (f32::INFINITY, candidates[0]);
         for candidate in candidates {
-            if self.launch(stream, plan, candidate, at).is_err() {
+            if self.launch(stream, product, candidate, at).is_err() {
                 continue;
             }
             let mut times = Vec::with_capacity(TIMED_RUNS);
             for _ in 0..TIMED_RUNS {
                 let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
                 let start = stream.record_event(timed).w()?;
-                self.launch(stream, plan, candidate, at)?;
+                self.launch(stream, product, candidate, at)?;
                 let end = stream.record_event(timed).w()?;
                 end.synchronize().w()?;
                 times.push(start.elapsed_ms(&end).w()?);
@@ -154,13 +207,39 @@ impl Gemm {
     fn launch(
         &self,
         stream: &CudaStream,
-        plan: &Plan,
-        algorithm: &cublasLtMatmulAlgo_t,
+        product: &Product,
+        algorithm: &Algorithm,
         at: Addresses,
     ) -> Result<()> {
-        plan.descriptor.point(at)?;
-        let workspace = (self.workspace.device_ptr(stream).0, WORKSPACE_BYTES);
-        let operands = [(at.w, &plan.a), (at.x, &plan.b), (at.y, &plan.d)];
-        self.handle.matmul(stream, &plan.descriptor, operands, algorithm, workspace)
+        product.descriptor.point(at)?;
+        let Some(workspace) = self.workspaces.iter().find(|of| of.stream == stream.cu_stream()) else {
+            bail!("products have no workspace on this stream")
+        };
+        let workspace = (workspace.memory.device_ptr(stream).0, WORKSPACE_BYTES);
+        self.handle.matmul(stream, product, at, algorithm, workspace)
     }
 }
+
+impl Product {
+    fn new(shape: Shape, at: Addresses) -> Result<Self> {
+        let problem = Problem::of(shape.dtype)?;
+        let descriptor = Descriptor::new(&problem, shape.epilogue)?;
+        // Algorithms may depend on how well the bias is aligned.
+        descriptor.point(at)?;
+        let (rows, inputs, outputs) =
+            (u64::from(shape.rows), u64::from(shape.inputs), u64::from(shape.outputs));
+        let (k, n) = (i64::from(shape.inputs), i64::from(shape.outputs));
+        let a = Layout::new(problem.input, (inputs, outputs), k)?;
+        let b = Layout::new(problem.input, (inputs, rows), shape.x_stride)?;
+        let d = Layout::new(problem.output, (outputs, rows), n)?;
+        if shape.batch > 1 {
+            a.batch(shape.batch, 0)?;
+            b.batch(shape.batch, shape.x_batch)?;
+            d.batch(shape.batch, i64::from(shape.rows) * n)?;
+        }
+        Ok(Self { descriptor, a, b, d })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ pub struct Mark {
     event: CudaEvent,
 }
 
-fn cuda(device: &Device) -> Result<&CudaDevice> {
+pub(super) fn cuda(device: &Device) -> Result<&CudaDevice> {
     match device {
         Device::Cuda(device) => Ok(device),
         other => bail!("expected a CUDA device, got {other:?}"),
@@ -39,13 +39,14 @@ impl Graph {
     pub fn record(device: &Device, work: impl FnOnce() -> Result<()>) -> Result<Self> {
         let device = cuda(device)?;
         let gpu = Gpu::of(device)?;
-        gpu.stream.synchronize().w()?;
+        gpu.main().synchronize().w()?;
         let _constants = device.enable_cuda_graph_htod_cache();
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        gpu.stream.begin_capture(mode).w()?;
+        gpu.main().begin_capture(mode).w()?;
         let worked = work();
-        let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
-        let ended = gpu.stream.end_capture(flags).w();
+        let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH
+            | sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
+        let ended = gpu.main().end_capture(flags).w();
         worked?;
         match ended? {
             Some(graph) => Ok(Self { graph }),
@@ -79,7 +80,7 @@ impl Mark {
     pub fn new(device: &Device) -> Result<Self> {
         let gpu: Arc<Gpu> = Gpu::of(cuda(device)?)?;
         let timed = sys::CUevent_flags::CU_EVENT_DEFAULT;
-        Ok(Self { event: gpu.stream.record_event(Some(timed)).w()? })
+        Ok(Self { event: gpu.main().record_event(Some(timed)).w()? })
     }
 
     /// Waits until the device has come here.

@@ -63,13 +63,13 @@ pub fn group_norm(
         shared_mem_bytes: (shared_floats * size_of::<f32>()) as u32,
     };
 
-    let mut launch = gpu.stream.launch_builder(&statistics);
+    let mut launch = gpu.stream().launch_builder(&statistics);
     launch.arg(&x_at).arg(&partials.pointer).arg(&area).arg(&channels).arg(&group_channels);
     launch.arg(&tile_groups).arg(&chunks).arg(&chunk).arg(&vector);
     // SAFETY: (const T*, float2*, u32 x 7); x is contiguous and there is a pair of partials for each block's groups.
     unsafe { launch.launch(config((2 * vector as usize + 1) * (THREADS + 1))) }.w()?;
 
-    let mut launch = gpu.stream.launch_builder(&apply);
+    let mut launch = gpu.stream().launch_builder(&apply);
     launch.arg(&x_at).arg(&w_at).arg(&b_at).arg(&partials.pointer).arg(&out.pointer);
     launch.arg(&area).arg(&channels).arg(&group_channels).arg(&tile_groups).arg(&chunks).arg(&chunk);
     launch.arg(&eps).arg(&silu).arg(&vector);

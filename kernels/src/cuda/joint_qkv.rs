@@ -58,7 +58,7 @@ pub(crate) fn joint_qkv(
     let (text_pointer, norms_pointer) = (text.map_or(0, |t| t.pointer), norms.map_or(0, |n| n.pointer));
     let (text_batch, text_row) = text.map_or((0, 0), |t| (t.batch_stride, t.row_stride));
 
-    let mut launch = gpu.stream.launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&out.pointer).arg(&image.pointer).arg(&text_pointer).arg(&norms_pointer);
     launch.arg(&image.batch_stride).arg(&image.row_stride).arg(&text_batch).arg(&text_row);
     launch.arg(&image.rows).arg(&text_rows).arg(&heads).arg(&head_dim).arg(&lanes).arg(&fast).arg(&eps);

@@ -28,7 +28,7 @@ pub fn patchify(latents: &Tensor, patch: usize, copies: usize, dtype: DType) -> 
     let [count, channels, height, width, patch] = of.sizes()?;
     let copies = size("patchify", copies)?;
     if let Some(config) = blocks("patchify", threads)? {
-        let mut launch = gpu.stream.launch_builder(&function);
+        let mut launch = gpu.stream().launch_builder(&function);
         launch.arg(&from).arg(&out.pointer);
         launch.arg(&count).arg(&channels).arg(&height).arg(&width).arg(&patch).arg(&copies).arg(&vector);
         // SAFETY: (const float*, T*, u32 x 7); input and output have the sizes given, `vector` divides a token.
@@ -79,7 +79,7 @@ pub fn guided_step(
     let [count, channels, height, width, patch] = of.sizes()?;
     let guided = u32::from(guided);
     if let Some(config) = blocks("guided_step", threads)? {
-        let mut launch = gpu.stream.launch_builder(&function);
+        let mut launch = gpu.stream().launch_builder(&function);
         launch.arg(&to).arg(&from).arg(&settings_at).arg(&first_bad_at);
         launch.arg(&count).arg(&channels).arg(&height).arg(&width).arg(&patch).arg(&guided).arg(&vector);
         // SAFETY: (float*, const T*, const float*, u32*, u32 x 7); the sizes are checked above, and `vector` divides the
@@ -113,7 +113,7 @@ pub fn add_positions(x: &Tensor, positions: &Tensor) -> Result<()> {
         return Ok(());
     }
     if let Some(config) = blocks("add_positions", u64::from(threads))? {
-        let mut launch = gpu.stream.launch_builder(&function);
+        let mut launch = gpu.stream().launch_builder(&function);
         launch.arg(&to.pointer).arg(&from.pointer).arg(&to.batch).arg(&to.rows).arg(&to.width);
         launch.arg(&to.batch_stride).arg(&to.row_stride).arg(&from.row_stride).arg(&vector);
         // SAFETY: (T*, const T*, u32 x 3, i64 x 3, u32); shapes are equal, `vector` divides the width and all strides.

@@ -94,8 +94,7 @@ fn product(
         epilogue,
     };
     let at = Addresses { x: rows.pointer, w, bias: bias.unwrap_or(0), y: y.pointer, scales };
-    let mut gemm = gpu.gemm.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    gemm.run(&gpu.stream, shape, at)?;
+    gpu.gemm().run(gpu.stream(), shape, at)?;
     Ok(y.tensor())
 }
 

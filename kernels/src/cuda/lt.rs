@@ -1,11 +1,13 @@
 //! cuBLASLt's descriptors as owned values. Nothing here chooses anything; see [`super::gemm`].
 
-use super::gemm::{Addresses, Epilogue};
+use super::choices::Algorithm;
+use super::gemm::{Addresses, Epilogue, Product};
 use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
 use candle_core::cuda_backend::cudarc::cublaslt::sys;
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{DType, Error, Result, bail};
 use std::ffi::c_void;
+use std::mem::MaybeUninit;
 use sys::cublasLtMatmulDescAttributes_t as DescriptorAttribute;
 use sys::cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute;
 use sys::cublasLtMatrixLayoutAttribute_t as LayoutAttribute;
@@ -189,15 +191,20 @@ impl Handle {
         result::create_handle().map(Self).map_err(failed)
     }
 
+    #[expect(unsafe_code, reason = "a C call")]
+    pub(super) fn version() -> usize {
+        // SAFETY: it reads a constant.
+        unsafe { sys::cublasLtGetVersion() }
+    }
+
     /// Up to `count` algorithms, the likely fastest first.
     #[expect(unsafe_code, reason = "a C call")]
     pub(super) fn candidates(
         &self,
-        descriptor: &Descriptor,
-        [a, b, d]: [&Layout; 3],
+        Product { descriptor, a, b, d }: &Product,
         preference: &Preference,
         count: usize,
-    ) -> Result<Vec<sys::cublasLtMatmulAlgo_t>> {
+    ) -> Result<Vec<Algorithm>> {
         let mut found: Vec<sys::cublasLtMatmulHeuristicResult_t> = Vec::with_capacity(count);
         let mut returned = 0;
         // SAFETY: all handles are alive, and there is room for the `count` results that are asked for, of which the
@@ -225,14 +232,41 @@ impl Handle {
         Ok(found.iter().filter(usable).map(|result| result.algo).collect())
     }
 
-    /// `D = A^T B` with the descriptor's epilogue; operands are A, B and D.
+    /// Whether the library runs this algorithm for this product in so much workspace.
+    #[expect(unsafe_code, reason = "a C call")]
+    pub(super) fn accepts(
+        &self,
+        Product { descriptor, a, b, d }: &Product,
+        algorithm: &Algorithm,
+        workspace_bytes: usize,
+    ) -> bool {
+        let mut result = MaybeUninit::<sys::cublasLtMatmulHeuristicResult_t>::zeroed();
+        // SAFETY: all handles are alive; the algorithm is one that this version of the library proposed for this card,
+        // which is what the file it may come from is checked for; the result is plain numbers, valid as zeros.
+        let (status, result) = unsafe {
+            let status = sys::cublasLtMatmulAlgoCheck(
+                self.0,
+                descriptor.handle,
+                a.handle,
+                b.handle,
+                d.handle,
+                d.handle,
+                algorithm,
+                result.as_mut_ptr(),
+            );
+            (status, result.assume_init())
+        };
+        status == sys::cublasStatus_t::CUBLAS_STATUS_SUCCESS && result.workspaceSize <= workspace_bytes
+    }
+
+    /// `D = A^T B` with the descriptor's epilogue.
     #[expect(unsafe_code, reason = "a C call")]
     pub(super) fn matmul(
         &self,
         stream: &CudaStream,
-        descriptor: &Descriptor,
-        [(a, a_layout), (b, b_layout), (d, d_layout)]: [(u64, &Layout); 3],
-        algorithm: &sys::cublasLtMatmulAlgo_t,
+        Product { descriptor, a, b, d }: &Product,
+        at: Addresses,
+        algorithm: &Algorithm,
         (workspace, workspace_bytes): (u64, usize),
     ) -> Result<()> {
         let (one, zero) = (1f32, 0f32);
@@ -244,14 +278,14 @@ impl Handle {
                 descriptor.handle,
                 (&raw const one).cast(),
                 (&raw const zero).cast(),
-                a as *const c_void,
-                a_layout.handle,
-                b as *const c_void,
-                b_layout.handle,
-                d as *const c_void,
-                d_layout.handle,
-                d as *mut c_void,
-                d_layout.handle,
+                at.w as *const c_void,
+                a.handle,
+                at.x as *const c_void,
+                b.handle,
+                at.y as *const c_void,
+                d.handle,
+                at.y as *mut c_void,
+                d.handle,
                 algorithm,
                 workspace as *mut c_void,
                 workspace_bytes,

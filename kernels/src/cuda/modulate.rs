@@ -52,7 +52,7 @@ fn launch<O: NormOutput>(
     let (shift, scale) = (row_of_each(&mods, shift, dtype), row_of_each(&mods, scale, dtype));
     let sizes = RowLaunch::new(OP, dtype, &rows, &[&shift, &scale])?;
     let out = O::of(&gpu, x)?;
-    let mut launch = gpu.stream.launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     out.push(&mut launch);
     launch.arg(&rows.pointer).arg(&shift.pointer).arg(&scale.pointer);
     launch.arg(&rows.batch_stride).arg(&rows.row_stride).arg(&mods.batch_stride);

@@ -20,7 +20,7 @@ pub(crate) fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result
     let (rows, weight, bias) = (x_in.rows()?, vector(&w)?, vector(&b)?);
     let sizes = RowLaunch::new(OP, dtype, &rows, &[&weight, &bias])?;
     let out = Output::new(&gpu, dtype, x.shape())?;
-    let mut launch = gpu.stream.launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&out.pointer).arg(&rows.pointer).arg(&weight.pointer).arg(&bias.pointer);
     launch.arg(&rows.batch_stride).arg(&rows.row_stride);
     launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast).arg(&eps);
@@ -44,7 +44,7 @@ pub(crate) fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
     let (rows, weight) = (x_in.rows()?, vector(&w)?);
     let sizes = RowLaunch::new(OP, dtype, &rows, &[&weight])?;
     let out = Output::new(&gpu, dtype, x.shape())?;
-    let mut launch = gpu.stream.launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&out.pointer).arg(&rows.pointer).arg(&weight.pointer);
     launch.arg(&rows.batch_stride).arg(&rows.row_stride);
     launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast).arg(&eps);

@@ -1,5 +1,6 @@
 //! Tensors as kernels see them: a device address with sizes and strides in elements.
 
+use super::beside;
 use super::device::Gpu;
 use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 /// A tensor that a kernel reads, or updates in place.
 ///
 /// An address stays good after the tensor is dropped, in stream order: every op runs on the one stream of its candle
-/// device, and candle frees memory on that stream too.
+/// device, and candle frees memory on that stream too. What runs beside it holds its tensors ([`beside::hold`]).
 pub(crate) struct Input<'a> {
     tensor: &'a Tensor,
     pub(crate) layout: &'a Layout,
@@ -44,8 +45,7 @@ impl Rows {
 
 /// A tensor that a kernel fills.
 pub(crate) struct Output {
-    storage: CudaStorage,
-    shape: Shape,
+    tensor: Tensor,
     pub(crate) pointer: u64,
 }
 
@@ -59,6 +59,7 @@ pub(crate) fn gpu(op: &str, x: &Tensor) -> Result<Arc<Gpu>> {
 
 impl<'a> Input<'a> {
     pub(crate) fn new(op: &'static str, tensor: &'a Tensor) -> Self {
+        beside::hold(tensor);
         Self { tensor, layout: tensor.layout(), dtype: tensor.dtype(), op }
     }
 
@@ -146,10 +147,15 @@ impl Output {
             }
         };
         let pointer = base(&storage)?;
-        Ok(Self { storage, shape, pointer })
+        let tensor = Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false);
+        if let (true, Some(lane)) = (beside::is_active(), gpu.known_lane()) {
+            lane.follow(gpu.main())?;
+            beside::hold(&tensor);
+        }
+        Ok(Self { tensor, pointer })
     }
 
     pub(crate) fn tensor(self) -> Tensor {
-        Tensor::from_storage(Storage::Cuda(self.storage), self.shape, BackpropOp::none(), false)
+        self.tensor
     }
 }

@@ -102,7 +102,7 @@ pub fn quantize_rowwise(x: &Tensor, gelu: bool) -> Result<Rowwise> {
     let rows = input.rows()?;
     let sizes = RowLaunch::new(OP, dtype, &rows, &[])?;
     let out = RowwiseOutput::new(&gpu, x.dims())?;
-    let mut launch = gpu.stream.launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&out.values.pointer).arg(&out.scales.pointer).arg(&rows.pointer);
     launch.arg(&rows.batch_stride).arg(&rows.row_stride);
     launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast);

@@ -35,7 +35,7 @@ pub(crate) fn gated_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> R
     let of = Operands::new(&inputs, gate)?;
     let sizes = RowLaunch::new(OP, dtype, &of.x, &[&of.y, &of.gate])?;
     let sum = Output::new(&gpu, dtype, x.shape())?;
-    let mut launch = gpu.stream.launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&sum.pointer).arg(&of.x.pointer).arg(&of.y.pointer).arg(&of.gate.pointer);
     launch.arg(&of.x.batch_stride).arg(&of.x.row_stride).arg(&of.y.batch_stride).arg(&of.y.row_stride);
     launch.arg(&of.gate.batch_stride);
@@ -91,7 +91,7 @@ fn sum_and_norm<O: NormOutput>(
     let (shift, scale) = (row_of_each(&mods, shift, dtype), row_of_each(&mods, scale, dtype));
     let sizes = RowLaunch::new(OP, dtype, &of.x, &[&of.y, &of.gate, &shift, &scale])?;
     let (sum, out) = (Output::new(&gpu, dtype, x.shape())?, O::of(&gpu, x)?);
-    let mut launch = gpu.stream.launch_builder(&kernel);
+    let mut launch = gpu.stream().launch_builder(&kernel);
     launch.arg(&sum.pointer);
     out.push(&mut launch);
     launch.arg(&of.x.pointer).arg(&of.y.pointer).arg(&of.gate.pointer);

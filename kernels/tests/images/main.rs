@@ -23,7 +23,7 @@ const F32: f64 = 1.0 / (1u64 << 24) as f64;
 const BF16: f64 = 1.0 / 256.0;
 
 fn gpu() -> Device {
-    cuda::open(0).expect("these tests need a GPU")
+    cuda::open(0, None).expect("these tests need a GPU")
 }
 
 /// Half a step of what is stored.

@@ -19,7 +19,7 @@ const TYPES: [DType; 2] = [DType::F32, DType::BF16];
 
 fn gpu() -> &'static Device {
     static GPU: OnceLock<Device> = OnceLock::new();
-    GPU.get_or_init(|| ours::cuda::open(0).expect("these tests need a GPU"))
+    GPU.get_or_init(|| ours::cuda::open(0, None).expect("these tests need a GPU"))
 }
 
 /// Standard normal numbers of a type, on the CPU.

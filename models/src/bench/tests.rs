@@ -3,7 +3,7 @@
 use super::*;
 use crate::{DType, Device, GuidanceInterval};
 
-const CPU: LoadOptions = LoadOptions { device: Device::Cpu, dtype: DType::F32, fused: true };
+const CPU: LoadOptions = LoadOptions::new(Device::Cpu, DType::F32);
 
 fn spec() -> DenoiseSpec {
     DenoiseSpec { width: 128, height: 64, steps: 3, guidance: 4.5, batch: 1, text_tokens: 77 + 16 }
@@ -83,7 +83,7 @@ fn random_weights_stay_finite_in_every_shape_of_block() {
         ..medium
     };
     for dtype in [DType::F32, DType::Bf16] {
-        let (card, options) = (preset::card(Synthetic::Sd35Medium), LoadOptions { dtype, ..CPU });
+        let (card, options) = (preset::card(Synthetic::Sd35Medium), LoadOptions::new(Device::Cpu, dtype));
         let mut bench = DenoiseBench::made_up(config.clone(), card, &options).expect("a model");
         let run = bench.run(&DenoiseSpec { steps: 8, batch: 2, ..spec() });
         assert!(run.is_ok(), "{dtype:?}: {run:?}");
@@ -116,8 +116,9 @@ fn what_cannot_run_is_refused_in_words() {
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::*;
+    use crate::Streams;
 
-    const GPU: LoadOptions = LoadOptions { device: Device::Cuda(0), dtype: DType::Bf16, fused: true };
+    const GPU: LoadOptions = LoadOptions::new(Device::Cuda(0), DType::Bf16);
 
     #[test]
     fn the_recorded_loop_is_timed_step_by_step() {
@@ -139,9 +140,42 @@ mod gpu {
         assert!(error < 1e-2, "an eager loop of every block in bf16: {error}");
     }
 
+    /// Text beside the image or after it: the same bits, in every kind of block and with another recorded step.
+    #[test]
+    fn a_second_stream_changes_no_bit() {
+        let medium = preset::transformer(Synthetic::Sd35Medium);
+        let config = TransformerConfig {
+            num_attention_heads: 2,
+            caption_projection_dim: 2 * medium.attention_head_dim,
+            num_layers: 4,
+            dual_attention_layers: vec![0, 1],
+            pos_embed_max_size: 16,
+            ..medium
+        };
+        for dtype in [DType::Bf16, DType::Fp8] {
+            let mut latents = [Streams::One, Streams::Two].map(|streams| {
+                let options = LoadOptions { streams, ..LoadOptions::new(Device::Cuda(0), dtype) };
+                let card = preset::card(Synthetic::Sd35Medium);
+                let mut bench = DenoiseBench::made_up(config.clone(), card, &options).expect("a model");
+                assert_eq!(bench.two_streams(), streams == Streams::Two);
+                let interval = Some(GuidanceInterval { low: 0.0, high: 0.99 });
+                bench.set_shortcuts(Shortcuts { guidance_interval: interval, first_block_cache: None });
+                let mut run = || {
+                    let denoised = bench.denoise(&spec(), &mut |_| Control::Continue, &mut None);
+                    let latents = denoised.expect("a run").0.latents;
+                    latents.flatten_all().and_then(|all| all.to_vec1::<f32>()).expect("values")
+                };
+                [run(), run()]
+            });
+            let [one, two] = &mut latents;
+            assert!(one[0].iter().all(|value| value.is_finite()), "{dtype:?}");
+            assert!(one[0] == one[1] && one == two, "{dtype:?}");
+        }
+    }
+
     #[test]
     fn a_profile_shows_what_fp8_runs() {
-        let options = LoadOptions { dtype: DType::Fp8, ..GPU };
+        let options = LoadOptions::new(Device::Cuda(0), DType::Fp8);
         let mut bench = DenoiseBench::synthetic(Synthetic::Sd35Medium, Some(1), &options).expect("a model");
         let profile = bench.profile(&DenoiseSpec { steps: 1, ..spec() }).expect("a profile");
         let calls = |op: &str| -> usize {

@@ -61,6 +61,18 @@ impl Before {
     fn row(&self, row: usize) -> usize {
         self.rows.start + row
     }
+
+    /// The stream's sum, and q, k and v of its norm, modulated by `rows` of this adaLN.
+    fn project(
+        &self,
+        ops: Ops,
+        stream: Stream,
+        mods: &Tensor,
+        rows: (usize, usize),
+    ) -> Result<(Tensor, Tensor)> {
+        let (x, normed) = stream.normed(ops, mods, self.rows(rows))?;
+        Ok((x, self.qkv.forward_hidden(&normed)?))
+    }
 }
 
 impl Block {
@@ -115,25 +127,32 @@ impl Block {
     ) -> Result<(Stream, Option<Stream>)> {
         let Some(text) = text else { candle_core::bail!("a block after the last one") };
         let text_rows = if self.text_after.is_some() { SHIFT_SCALE } else { SCALE_SHIFT };
-        let (image, normed) = image.normed(self.ops, mods, self.image.rows(SHIFT_SCALE))?;
-        let image_qkv = self.image.qkv.forward_hidden(&normed)?;
-        let (text, normed) = text.normed(self.ops, mods, self.text.rows(text_rows))?;
-        let text_qkv = self.text.qkv.forward_hidden(&normed)?;
+        let ((image, image_qkv), (text, text_qkv)) = self.ops.beside(
+            mods,
+            || self.image.project(self.ops, image, mods, SHIFT_SCALE),
+            || self.text.project(self.ops, text, mods, text_rows),
+        )?;
         let qkv = self.ops.joint_qkv(&image_qkv, Some(&text_qkv), self.norms.as_ref(), self.heads)?;
         let attended = self.ops.attention(&qkv)?;
 
         let (image_length, text_length) = (image.dim(1)?, text.dim(1)?);
-        let of_text = attended.narrow(1, image_length, text_length)?;
         let of_image = attended.narrow(1, 0, image_length)?;
-        let text = match &self.text_after {
+        let of_text = attended.narrow(1, image_length, text_length)?;
+        let image = || self.after_image(image, &of_image, mods);
+        match &self.text_after {
+            None => Ok((image()?, None)),
             Some(after) => {
-                let branch = Branch { y: after.projection.forward(&of_text)?, gate: self.text.row(GATE) };
-                Some(self.feed_forward(after, &self.text, Stream::with(text, branch), mods)?)
+                let text = || self.after_text(after, text, &of_text, mods);
+                let (image, text) = self.ops.beside(mods, image, text)?;
+                Ok((image, Some(text)))
             }
-            None => None,
-        };
-        let branch =
-            Branch { y: self.image_after.projection.forward(&of_image)?, gate: self.image.row(GATE) };
+        }
+    }
+
+    /// The image, its part of what attention gave, and the rest of the block: all `[B, Li, D]`.
+    fn after_image(&self, image: Tensor, attended: &Tensor, mods: &Tensor) -> Result<Stream> {
+        let y = self.image_after.projection.forward(attended)?;
+        let branch = Branch { y, gate: self.image.row(GATE) };
         let image = match &self.dual {
             Some(dual) => {
                 let second = self.dual_attention(dual, &image, mods)?;
@@ -142,7 +161,13 @@ impl Block {
             }
             None => Stream::with(image, branch),
         };
-        Ok((self.feed_forward(&self.image_after, &self.image, image, mods)?, text))
+        self.feed_forward(&self.image_after, &self.image, image, mods)
+    }
+
+    /// The same of the text.
+    fn after_text(&self, after: &After, text: Tensor, attended: &Tensor, mods: &Tensor) -> Result<Stream> {
+        let branch = Branch { y: after.projection.forward(attended)?, gate: self.text.row(GATE) };
+        self.feed_forward(after, &self.text, Stream::with(text, branch), mods)
     }
 
     /// The second attention, on the block's input: `[B, Li, D]`.

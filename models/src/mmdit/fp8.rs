@@ -18,7 +18,7 @@ fn config() -> TransformerConfig {
 
 /// The velocity of random latents in a precision, as f32 values.
 fn velocity(dtype: DType) -> Vec<f32> {
-    let target = Target::new(&LoadOptions { device: Device::Cuda(0), dtype, fused: true }).expect("a GPU");
+    let target = Target::new(&LoadOptions::new(Device::Cuda(0), dtype)).expect("a GPU");
     let device = &target.device;
     random::seed(device, 7).expect("a seed");
     let normal = |shape: &[usize]| {
