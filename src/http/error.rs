@@ -1,6 +1,6 @@
 //! Every error a client can see, and the one place that turns errors into answers.
 
-use super::problem::Problem;
+use super::problem::{Problem, Problems, Refusal};
 use crate::queue::{Failure, FailureKind, QueueError};
 use crate::storage::StorageError;
 use axum::Json;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 pub(super) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-fal-error-type");
 
 /// Says who set the time that ran out.
-const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
+pub(super) const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
 
 /// Says that nothing is wrong with the request itself.
 const NEEDS_RETRY: HeaderName = HeaderName::from_static("x-fal-needs-retry");
@@ -83,22 +83,27 @@ impl ApiError {
     /// Status, class and body.
     fn answer(&self) -> (StatusCode, Option<&'static str>, Value) {
         use StatusCode as S;
-        let bare = |status, detail: String| (status, None, json!({ "detail": detail }));
-        let plain = |status, class: &'static str, detail: String| {
-            (status, Some(class), json!({ "detail": detail, "error_type": class }))
+        let body = |status, class: Option<&'static str>, detail: String| {
+            (status, class, json!(Refusal { status: None, detail: Some(detail), error_type: class }))
+        };
+        let bare = |status, detail: String| body(status, None, detail);
+        let plain = |status, class: &'static str, detail: String| body(status, Some(class), detail);
+        let no_request = |detail: Option<&str>| {
+            let detail = detail.map(str::to_owned);
+            (S::NOT_FOUND, None, json!(Refusal { status: Some("NOT_FOUND"), detail, error_type: None }))
         };
         match self {
             Self::Unauthorized => bare(S::UNAUTHORIZED, UNAUTHORIZED.into()),
             Self::UnknownApplication(name) => bare(S::NOT_FOUND, format!("Application {name:?} not found")),
             Self::UnknownPath(path) => bare(S::NOT_FOUND, format!("Path {path} not found")),
-            Self::UnknownRequest => {
-                (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND", "detail": "Request not found" }))
-            }
-            Self::UnknownCancel => (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND" })),
+            Self::UnknownRequest => no_request(Some("Request not found")),
+            Self::UnknownCancel => no_request(None),
             Self::StillInProgress => bare(S::BAD_REQUEST, "Request is still in progress".into()),
             Self::MethodNotAllowed(_) => bare(S::METHOD_NOT_ALLOWED, "Method Not Allowed".into()),
             Self::BadRequest(detail) => plain(S::BAD_REQUEST, "bad_request", detail.clone()),
-            Self::Invalid(problems) => (S::UNPROCESSABLE_ENTITY, None, json!({ "detail": problems })),
+            Self::Invalid(problems) => {
+                (S::UNPROCESSABLE_ENTITY, None, json!(Problems { detail: problems.clone() }))
+            }
             Self::BodyTooLarge(max) => {
                 plain(S::PAYLOAD_TOO_LARGE, "bad_request", format!("the body is larger than {max} bytes"))
             }
@@ -214,5 +219,5 @@ pub(super) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
         FailureKind::StartTimeout => Ok(StatusCode::GATEWAY_TIMEOUT),
     };
     let status = status.expect("499 is a status code");
-    (status, json!({ "detail": failure.message, "error_type": class }))
+    (status, json!(Refusal { status: None, detail: Some(failure.message), error_type: Some(class) }))
 }

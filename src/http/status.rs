@@ -2,13 +2,12 @@
 
 use super::call::Call;
 use super::error::{ApiError, failure_response};
-use super::wire::{OutputBody, StatusBody};
+use super::wire::{CancelWord, Cancelled, OutputBody, StatusBody};
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::{CancelAnswer, FailureKind, Outcome, RequestId};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
 
 /// `GET …/status`: 202 until the request is over, with all its log lines when they are asked for.
 pub(super) async fn status(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
@@ -45,11 +44,11 @@ pub(super) fn outcome_response(call: &Call, outcome: Outcome) -> Result<Response
 
 /// `PUT …/cancel`.
 pub(super) async fn cancel(api: &Api, id: RequestId) -> Result<Response, ApiError> {
-    let (code, word) = match api.queue.cancel(id, FailureKind::Cancelled).await? {
-        CancelAnswer::Removed => (StatusCode::OK, "OK"),
-        CancelAnswer::Requested => (StatusCode::ACCEPTED, "CANCELLATION_REQUESTED"),
-        CancelAnswer::AlreadyDone => (StatusCode::BAD_REQUEST, "ALREADY_COMPLETED"),
+    let (code, status) = match api.queue.cancel(id, FailureKind::Cancelled).await? {
+        CancelAnswer::Removed => (StatusCode::OK, CancelWord::Ok),
+        CancelAnswer::Requested => (StatusCode::ACCEPTED, CancelWord::CancellationRequested),
+        CancelAnswer::AlreadyDone => (StatusCode::BAD_REQUEST, CancelWord::AlreadyCompleted),
         CancelAnswer::Unknown => return Err(ApiError::UnknownCancel),
     };
-    Ok((code, [(REQUEST_ID, id_header(id))], Json(json!({ "status": word }))).into_response())
+    Ok((code, [(REQUEST_ID, id_header(id))], Json(Cancelled { status })).into_response())
 }

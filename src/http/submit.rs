@@ -15,10 +15,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 /// The endpoint served here.
-const APPLICATION: &str = "fal-ai/stable-diffusion-v35-large";
+pub(super) const APPLICATION: &str = "fal-ai/stable-diffusion-v35-large";
 
 /// Its paths that take the same input.
 const PATHS: [&str; 2] = ["", "turbo"];
+
+/// Asks for `low` priority.
+pub(super) const PRIORITY: &str = "x-fal-queue-priority";
+
+/// Asks to be refused where more than so many wait.
+pub(super) const MAX_QUEUE_LENGTH: &str = "fal_max_queue_length";
 
 /// Accepts a request. Input that the model refuses is accepted too, as on fal: the refusal is its result.
 pub(super) async fn submit(
@@ -42,16 +48,22 @@ pub(super) async fn submit(
 
 /// What must hold before the input is looked at; returns the input.
 pub(super) async fn accept(api: &Api, application: &Application, body: Body) -> Result<Value, ApiError> {
+    check_served(application)?;
+    if *api.closing.borrow() {
+        return Err(ApiError::Closing);
+    }
+    body::json(body).await
+}
+
+/// Is the application served here?
+pub(super) fn check_served(application: &Application) -> Result<(), ApiError> {
     if application.id != APPLICATION {
         return Err(ApiError::UnknownApplication(application.alias().to_owned()));
     }
     if !PATHS.contains(&application.path.as_str()) {
         return Err(ApiError::UnknownPath(format!("/{}", application.path)));
     }
-    if *api.closing.borrow() {
-        return Err(ApiError::Closing);
-    }
-    body::json(body).await
+    Ok(())
 }
 
 /// Puts a valid request into the queue, unless too many wait.
@@ -61,7 +73,7 @@ pub(super) async fn enqueue(
     mut new: NewRequest,
     request: &ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
-    let asked: Option<u64> = call.parameter("fal_max_queue_length").and_then(|length| length.parse().ok());
+    let asked: Option<u64> = call.parameter(MAX_QUEUE_LENGTH).and_then(|length| length.parse().ok());
     new.body = json!(request);
     // fal refuses when the queue is longer than asked for, so one more than that is too many.
     new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
@@ -81,7 +93,7 @@ pub(super) fn new_request(
     headers: &HeaderMap,
     origin: Origin,
 ) -> Result<NewRequest, ApiError> {
-    let low = headers.get("x-fal-queue-priority").is_some_and(|value| value.as_bytes() == b"low");
+    let low = headers.get(PRIORITY).is_some_and(|value| value.as_bytes() == b"low");
     Ok(NewRequest {
         endpoint: application.id.clone(),
         origin,

@@ -5,8 +5,11 @@ use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
+/// Says how long a file is to be kept.
+pub(in crate::http) const LIFECYCLE: &str = "x-fal-object-lifecycle";
+
 /// Clients send the first with storage calls and the second with model calls, or both.
-const HEADERS: [&str; 2] = ["x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"];
+const HEADERS: [&str; 2] = [LIFECYCLE, "x-fal-object-lifecycle-preference"];
 
 /// Reads the wish; `None`: for good.
 pub(super) fn lifetime(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
