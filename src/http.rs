@@ -6,7 +6,9 @@
 mod auth;
 mod body;
 mod call;
+mod docs;
 mod error;
+mod field;
 mod fields;
 mod files;
 mod health;
@@ -16,6 +18,7 @@ mod idempotency;
 mod input;
 mod lines;
 mod listener;
+mod openapi;
 mod outside;
 mod over_websocket;
 mod payloads;
@@ -148,6 +151,9 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Tokens => tokens::create(api, &call, body).await,
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
+        Target::Document => openapi::serve(api, &call),
+        Target::Docs => Ok(docs::page(&call.links)),
+        Target::DocsAsset(asset) => docs::asset(*asset, &parts.headers),
         Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),
     }
 }

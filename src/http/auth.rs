@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use std::time::Duration;
 
 /// Carries a token where a client cannot send a header: in event sources and web sockets.
-const TOKEN: &str = "fal_jwt_token";
+pub(super) const TOKEN: &str = "fal_jwt_token";
 
 /// Passes with a key, with a token where tokens count, and always while the server has no keys.
 pub(super) fn check(api: &Api, call: &Call, headers: &HeaderMap) -> Result<Caller, ApiError> {

@@ -113,6 +113,12 @@ impl Links {
         &self.origin
     }
 
+    /// The path that the server's own paths lie below, for pages: without a trailing slash.
+    pub(super) fn root(&self) -> &str {
+        let host = self.origin.find("://").map_or(0, |at| at + 3);
+        self.origin[host..].find('/').map_or("", |at| &self.origin[host + at..])
+    }
+
     /// Where the bytes of a file are sent.
     pub(super) fn upload(&self, ticket: uuid::Uuid) -> String {
         format!("{}/storage/upload/{}", self.origin, ticket.simple())
@@ -146,5 +152,7 @@ pub(super) fn is_public(method: &Method, target: &Target) -> bool {
         return upload.brings_its_own_right();
     }
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    reads && matches!(target, Target::File(_) | Target::SigningKeys | Target::Live | Target::Ready)
+    let told_to_all = matches!(target, Target::Document | Target::Docs | Target::DocsAsset(_));
+    let open = matches!(target, Target::File(_) | Target::SigningKeys | Target::Live | Target::Ready);
+    reads && (told_to_all || open)
 }

@@ -1,6 +1,6 @@
 //! Every error a client can see, and the one place that turns errors into answers.
 
-use super::problem::Problem;
+use super::problem::{Problem, Problems, Refusal};
 use crate::queue::{Failure, FailureKind, QueueError};
 use crate::storage::StorageError;
 use crate::sweep::SweepError;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub(super) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-fal-error-type");
 
 /// Says who set the time that ran out.
-const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
+pub(super) const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
 
 /// What a request cost; here told, never asked for.
 pub(super) const BILLABLE_UNITS: HeaderName = HeaderName::from_static("x-fal-billable-units");
@@ -107,24 +107,29 @@ impl ApiError {
         if let Self::Internal(message) = self {
             tracing::error!("{message}");
         }
-        let bare = |status, detail: String| (status, None, json!({ "detail": detail }));
-        let plain = |status, class: &'static str, detail: String| {
-            (status, Some(class), json!({ "detail": detail, "error_type": class }))
+        let body = |status, class: Option<&'static str>, detail: String| {
+            (status, class, json!(Refusal { status: None, detail: Some(detail), error_type: class }))
+        };
+        let bare = |status, detail: String| body(status, None, detail);
+        let plain = |status, class: &'static str, detail: String| body(status, Some(class), detail);
+        let no_request = |detail: Option<&str>| {
+            let detail = detail.map(str::to_owned);
+            (S::NOT_FOUND, None, json!(Refusal { status: Some("NOT_FOUND"), detail, error_type: None }))
         };
         match self {
             Self::Unauthorized => bare(S::UNAUTHORIZED, UNAUTHORIZED.into()),
             Self::NotAdmin => bare(S::FORBIDDEN, NOT_ADMIN.into()),
             Self::UnknownApplication(name) => bare(S::NOT_FOUND, format!("Application {name:?} not found")),
             Self::UnknownPath(path) => bare(S::NOT_FOUND, format!("Path {path} not found")),
-            Self::UnknownRequest => {
-                (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND", "detail": "Request not found" }))
-            }
-            Self::UnknownCancel => (S::NOT_FOUND, None, json!({ "status": "NOT_FOUND" })),
+            Self::UnknownRequest => no_request(Some("Request not found")),
+            Self::UnknownCancel => no_request(None),
             Self::StillInProgress => bare(S::BAD_REQUEST, "Request is still in progress".into()),
             Self::Erased => bare(S::NOT_FOUND, ERASED.into()),
             Self::MethodNotAllowed(_) => bare(S::METHOD_NOT_ALLOWED, "Method Not Allowed".into()),
             Self::BadRequest(detail) => plain(S::BAD_REQUEST, "bad_request", detail.clone()),
-            Self::Invalid(problems) => (S::UNPROCESSABLE_ENTITY, None, json!({ "detail": problems })),
+            Self::Invalid(problems) => {
+                (S::UNPROCESSABLE_ENTITY, None, json!(Problems { detail: problems.clone() }))
+            }
             Self::BodyTooLarge(max) => {
                 plain(S::PAYLOAD_TOO_LARGE, "bad_request", format!("the body is larger than {max} bytes"))
             }
@@ -270,5 +275,5 @@ pub(super) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
         FailureKind::StartTimeout => Ok(StatusCode::GATEWAY_TIMEOUT),
     };
     let status = status.expect("499 is a status code");
-    (status, json!({ "detail": failure.message, "error_type": class }))
+    (status, json!(Refusal { status: None, detail: Some(failure.message), error_type: Some(class) }))
 }

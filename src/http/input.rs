@@ -1,31 +1,85 @@
-//! The input of `fal-ai/stable-diffusion-v35-large`: from JSON to a valid request, or to the list
-//! of everything that is wrong with it. Reads values as leniently as pydantic does.
+//! The input of `fal-ai/stable-diffusion-v35-large`: its fields, from JSON to a valid request, or to the list of
+//! everything that is wrong with it. Reads values as leniently as pydantic does.
 
+mod size;
+
+pub(super) use size::schema as size_schema;
+
+use super::field::{Choice, Field, OptionalInteger, Ranged, Switch, Text, object};
 use super::fields::Fields;
 use super::problem::Problem;
 use crate::request::{
-    GUIDANCE, ImageRequest, Limits, MAX_PROMPT_CHARS, MAX_SIDE, NUM_IMAGES, OutputFormat, STEPS, draw_seed,
+    GUIDANCE as GUIDANCE_RANGE, ImageRequest, Limits, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
+    OutputFormat, STEPS as STEPS_RANGE, draw_seed,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
+use utoipa::openapi::schema::ObjectBuilder;
 
-/// Names and sizes of `image_size`.
-const PRESETS: [(&str, usize, usize); 6] = [
-    ("square_hd", 1024, 1024),
-    ("square", 512, 512),
-    ("portrait_4_3", 768, 1024),
-    ("portrait_16_9", 576, 1024),
-    ("landscape_4_3", 1024, 768),
-    ("landscape_16_9", 1024, 576),
-];
+const PROMPT: Text = Text {
+    name: "prompt",
+    about: "What to paint.",
+    default: None,
+    max_chars: MAX_PROMPT_CHARS,
+    example: "a red house on the left of a lake at sunset, two boats",
+};
 
-/// The size when none is asked for.
-const DEFAULT_SIZE: &str = "landscape_4_3";
+const NEGATIVE_PROMPT: Text = Text {
+    name: "negative_prompt",
+    about: "What to avoid.",
+    default: Some(""),
+    max_chars: MAX_PROMPT_CHARS,
+    example: "",
+};
 
-/// Side of an `image_size` object that leaves it out.
-const DEFAULT_SIDE: i64 = 512;
+const STEPS: Ranged<i64> =
+    Ranged { name: "num_inference_steps", about: "Denoising steps.", default: 28, range: STEPS_RANGE };
+
+const SEED: OptionalInteger = OptionalInteger {
+    name: "seed",
+    about: "The same seed, input and model give the same picture. Drawn at random where it is left out.",
+};
+
+const GUIDANCE: Ranged<f64> = Ranged {
+    name: "guidance_scale",
+    about: "Scale of the classifier-free guidance: how closely the picture keeps to the prompt.",
+    default: 3.5,
+    range: GUIDANCE_RANGE,
+};
+
+const SYNC_MODE: Switch = Switch {
+    name: "sync_mode",
+    alias: None,
+    about: "Put the pictures into the output as data URIs, and keep no file.",
+    default: false,
+};
+
+const NUM_IMAGES: Ranged<i64> =
+    Ranged { name: "num_images", about: "Pictures to paint.", default: 1, range: NUM_IMAGES_RANGE };
+
+const SAFETY: Switch = Switch {
+    name: "enable_safety_checker",
+    alias: Some("enable_safety_checks"),
+    about: "Make unsafe pictures black, where the server has a safety checker.",
+    default: true,
+};
+
+const FORMAT: Choice<OutputFormat> = Choice {
+    name: "output_format",
+    about: "File format of the pictures.",
+    words: &[("jpeg", OutputFormat::Jpeg), ("png", OutputFormat::Png)],
+};
+
+/// The fields in the order of fal's document, but for the size.
+const FIELDS: [&dyn Field; 9] =
+    [&PROMPT, &NEGATIVE_PROMPT, &STEPS, &SEED, &GUIDANCE, &SYNC_MODE, &NUM_IMAGES, &SAFETY, &FORMAT];
 
 /// Adapters that fal's endpoint knows and this server does not run.
 const UNSUPPORTED: [&str; 3] = ["loras", "controlnet", "ip_adapter"];
+
+/// What the document says of an input.
+pub(super) fn schema(limits: &Limits) -> ObjectBuilder {
+    object(&FIELDS).title(Some("TextToImageInput")).property(size::NAME, size::field_schema(limits))
+}
 
 /// Reads an input. Unknown fields do not matter.
 pub(super) fn read(input: &Value, limits: &Limits) -> Result<ImageRequest, Vec<Problem>> {
@@ -34,28 +88,19 @@ pub(super) fn read(input: &Value, limits: &Limits) -> Result<ImageRequest, Vec<P
         return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);
     };
     let mut fields = Fields::new(map);
-    let (width, height) = size(&mut fields, limits);
-    let checker = if map.contains_key("enable_safety_checker") {
-        "enable_safety_checker"
-    } else {
-        "enable_safety_checks"
-    };
+    let (width, height) = size::read(&mut fields, limits);
     let request = ImageRequest {
-        prompt: prompt(&mut fields, "prompt", None),
-        negative_prompt: prompt(&mut fields, "negative_prompt", Some("")),
+        prompt: PROMPT.read(&mut fields),
+        negative_prompt: NEGATIVE_PROMPT.read(&mut fields),
         width,
         height,
-        steps: count(fields.integer("num_inference_steps", 28, STEPS)),
-        guidance: fields.number("guidance_scale", 3.5, GUIDANCE),
-        seed: if is_null(map.get("seed")) {
-            draw_seed()
-        } else {
-            fields.integer("seed", 0, i64::MIN..=i64::MAX)
-        },
-        num_images: count(fields.integer("num_images", 1, NUM_IMAGES)),
-        format: format(&mut fields),
-        inline: fields.flag("sync_mode", false),
-        check_safety: fields.flag(checker, true),
+        steps: count(STEPS.read(&mut fields)),
+        guidance: GUIDANCE.read(&mut fields),
+        seed: SEED.read(&mut fields).unwrap_or_else(draw_seed),
+        num_images: count(NUM_IMAGES.read(&mut fields)),
+        format: FORMAT.read(&mut fields),
+        inline: SYNC_MODE.read(&mut fields),
+        check_safety: SAFETY.read(&mut fields),
     };
     for name in UNSUPPORTED {
         if map.get(name).is_some_and(|value| !is_empty(value)) {
@@ -64,10 +109,6 @@ pub(super) fn read(input: &Value, limits: &Limits) -> Result<ImageRequest, Vec<P
         }
     }
     fields.finish(request)
-}
-
-fn is_null(value: Option<&Value>) -> bool {
-    value.is_none_or(Value::is_null)
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -82,85 +123,4 @@ fn is_empty(value: &Value) -> bool {
 /// A value that a range has kept between 1 and a small number.
 fn count(value: i64) -> usize {
     usize::try_from(value).unwrap_or(1)
-}
-
-fn prompt(fields: &mut Fields<'_>, name: &'static str, default: Option<&str>) -> String {
-    let text = fields.text(name, default);
-    if text.len() > MAX_PROMPT_CHARS && text.chars().count() > MAX_PROMPT_CHARS {
-        let words = format!("Input should have at most {MAX_PROMPT_CHARS} characters");
-        let problem = Problem::at(&[name], "sequence_too_long", words, &Value::String(text));
-        fields.refuse(problem.with("max_length", MAX_PROMPT_CHARS));
-        return String::new();
-    }
-    text
-}
-
-fn format(fields: &mut Fields<'_>) -> OutputFormat {
-    match fields.value("output_format") {
-        None => OutputFormat::Jpeg,
-        Some(Value::String(word)) if word == "jpeg" => OutputFormat::Jpeg,
-        Some(Value::String(word)) if word == "png" => OutputFormat::Png,
-        Some(other) => {
-            let problem = Problem::at(&["output_format"], "one_of", "Input should be 'jpeg' or 'png'", other);
-            fields.refuse(problem.with("expected", json!(["jpeg", "png"])));
-            OutputFormat::Jpeg
-        }
-    }
-}
-
-/// Width and height: a preset, an object or nothing; checked against fal's limits, then the model's.
-fn size(fields: &mut Fields<'_>, limits: &Limits) -> (usize, usize) {
-    const NAME: &str = "image_size";
-    match fields.value(NAME) {
-        None | Some(Value::Null) => preset(fields, DEFAULT_SIZE, &Value::Null, limits),
-        Some(value @ Value::String(name)) => preset(fields, name, value, limits),
-        Some(Value::Object(map)) => {
-            let mut inner = Fields::below(NAME, map);
-            let width = side(&mut inner, "width", limits);
-            let height = side(&mut inner, "height", limits);
-            fields.absorb(inner);
-            (width, height)
-        }
-        Some(other) => {
-            let words = "Input should be a preset's name or an object with width and height";
-            fields.refuse(Problem::at(&[NAME], "value_error", words, other));
-            (0, 0)
-        }
-    }
-}
-
-fn preset(fields: &mut Fields<'_>, name: &str, input: &Value, limits: &Limits) -> (usize, usize) {
-    let Some(&(_, width, height)) = PRESETS.iter().find(|(known, ..)| *known == name) else {
-        let names = PRESETS.map(|(known, ..)| known);
-        let words = format!("Input should be one of {}", names.map(|name| format!("'{name}'")).join(", "));
-        fields.refuse(Problem::at(&["image_size"], "one_of", words, input).with("expected", json!(names)));
-        return (0, 0);
-    };
-    for pixels in [width, height] {
-        if let Some((kind, words, name, value)) = beyond(pixels, limits) {
-            let words = format!("{width}x{height}: {words}");
-            fields.refuse(Problem::at(&["image_size"], kind, words, input).with(name, value));
-            break;
-        }
-    }
-    (width, height)
-}
-
-fn side(fields: &mut Fields<'_>, name: &'static str, limits: &Limits) -> usize {
-    let Some(pixels) = fields.positive(name, DEFAULT_SIDE, MAX_SIDE) else { return 0 };
-    let pixels = count(pixels);
-    if let Some((kind, words, key, value)) = beyond(pixels, limits) {
-        fields.refuse(fields.problem(name, kind, words).with(key, value));
-    }
-    pixels
-}
-
-/// What the model has against a side: type, message, and the limit with its name.
-fn beyond(pixels: usize, limits: &Limits) -> Option<(&'static str, String, &'static str, usize)> {
-    let Limits { max_side } = *limits;
-    (pixels > max_side).then(|| {
-        let words =
-            format!("Input should be less than or equal to {max_side}, the longest side of this model");
-        ("less_than_equal", words, "le", max_side)
-    })
 }

@@ -9,7 +9,26 @@ use crate::queue::{Erasure, RequestId};
 use crate::storage::FileKey;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What was erased.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(title = "Erased")]
+pub(super) struct Erased {
+    /// The result's files.
+    cdn_delete_results: Vec<ErasedFile>,
+}
+
+/// A file, and what kept it from being removed at once.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(title = "ErasedFile")]
+struct ErasedFile {
+    /// Where it was.
+    link: String,
+    /// `null`: it is gone; otherwise it goes with the next sweep.
+    exception: Option<String>,
+}
 
 /// Erases input, output and pictures; files that the client sent stay, for other requests may use them.
 pub(super) async fn delete(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
@@ -22,10 +41,9 @@ pub(super) async fn delete(api: &Api, call: &Call, id: RequestId) -> Result<Resp
     let mut results = Vec::new();
     for key in files {
         let failed = remove(api, &key).await.err().map(|error| format!("{error:?}"));
-        results.push(json!({ "link": call.links.file(&key), "exception": failed }));
+        results.push(ErasedFile { link: call.links.file(&key), exception: failed });
     }
-    let results: Value = results.into();
-    Ok(Json(json!({ "cdn_delete_results": results })).into_response())
+    Ok(Json(Erased { cdn_delete_results: results }).into_response())
 }
 
 /// What fails here is tried again by the sweep.

@@ -2,7 +2,7 @@
 
 use super::call::{Call, Links};
 use super::error::{ApiError, BILLABLE_UNITS, ERASED, INTERNAL, failure_answer, failure_response};
-use super::wire::{OutputBody, StatusBody};
+use super::wire::{CancelWord, Cancelled, OutputBody, StatusBody};
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::{CancelAnswer, Ended, FailureKind, Outcome, RequestId};
 use crate::request::Output;
@@ -75,11 +75,11 @@ pub(super) fn late_body(links: &Links, outcome: Outcome) -> Result<Value, Value>
 
 /// `PUT …/cancel`.
 pub(super) async fn cancel(api: &Api, id: RequestId) -> Result<Response, ApiError> {
-    let (code, word) = match api.queue.cancel(id, FailureKind::Cancelled).await? {
-        CancelAnswer::Removed => (StatusCode::OK, "OK"),
-        CancelAnswer::Requested => (StatusCode::ACCEPTED, "CANCELLATION_REQUESTED"),
-        CancelAnswer::AlreadyDone => (StatusCode::BAD_REQUEST, "ALREADY_COMPLETED"),
+    let (code, status) = match api.queue.cancel(id, FailureKind::Cancelled).await? {
+        CancelAnswer::Removed => (StatusCode::OK, CancelWord::Ok),
+        CancelAnswer::Requested => (StatusCode::ACCEPTED, CancelWord::CancellationRequested),
+        CancelAnswer::AlreadyDone => (StatusCode::BAD_REQUEST, CancelWord::AlreadyCompleted),
         CancelAnswer::Unknown => return Err(ApiError::UnknownCancel),
     };
-    Ok((code, [(REQUEST_ID, id_header(id))], Json(json!({ "status": word }))).into_response())
+    Ok((code, [(REQUEST_ID, id_header(id))], Json(Cancelled { status })).into_response())
 }

@@ -15,10 +15,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 /// The endpoint served here.
-const APPLICATION: &str = "fal-ai/stable-diffusion-v35-large";
+pub(super) const APPLICATION: &str = "fal-ai/stable-diffusion-v35-large";
 
 /// Its paths that take the same input.
 const PATHS: [&str; 2] = ["", "turbo"];
+
+/// Asks for `low` priority.
+pub(super) const PRIORITY: &str = "x-fal-queue-priority";
+
+/// Asks to be refused where more than so many wait.
+pub(super) const MAX_QUEUE_LENGTH: &str = "fal_max_queue_length";
 
 /// Accepts a request. Input that the model refuses is accepted too, as on fal: the refusal is its result.
 pub(super) async fn submit(
@@ -59,14 +65,20 @@ pub(super) async fn accept(
 
 /// Is this application served here, and now?
 pub(super) fn admit(api: &Api, application: &Application) -> Result<(), ApiError> {
+    check_served(application)?;
+    if *api.closing.borrow() {
+        return Err(ApiError::Closing);
+    }
+    Ok(())
+}
+
+/// Is the application served here?
+pub(super) fn check_served(application: &Application) -> Result<(), ApiError> {
     if application.id != APPLICATION {
         return Err(ApiError::UnknownApplication(application.alias().to_owned()));
     }
     if !PATHS.contains(&application.path.as_str()) {
         return Err(ApiError::UnknownPath(format!("/{}", application.path)));
-    }
-    if *api.closing.borrow() {
-        return Err(ApiError::Closing);
     }
     Ok(())
 }
@@ -87,10 +99,10 @@ pub(super) async fn enqueue(
 }
 
 fn max_queue_length(call: &Call) -> Result<Option<u64>, ApiError> {
-    const NAME: &str = "fal_max_queue_length";
-    let Some(text) = call.parameter(NAME) else { return Ok(None) };
-    let length =
-        text.parse().map_err(|_| ApiError::BadRequest(format!("{NAME}: expected a number of requests")))?;
+    let Some(text) = call.parameter(MAX_QUEUE_LENGTH) else { return Ok(None) };
+    let length = text
+        .parse()
+        .map_err(|_| ApiError::BadRequest(format!("{MAX_QUEUE_LENGTH}: expected a number of requests")))?;
     Ok(Some(length))
 }
 
@@ -118,9 +130,7 @@ pub(super) fn new_request(
     input: &Value,
     origin: Origin,
 ) -> Result<NewRequest, ApiError> {
-    let low = headers
-        .get("x-fal-queue-priority")
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"low"));
+    let low = headers.get(PRIORITY).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"low"));
     Ok(NewRequest {
         endpoint: application.id.clone(),
         origin,

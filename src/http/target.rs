@@ -4,6 +4,7 @@
 //! a host that begins with `queue.`, the second is `/run/` or the bare path. Below either, a
 //! path with `requests/{id}` is about that request, whatever stands before it.
 
+use super::docs::Asset;
 use super::error::ApiError;
 use super::hosts;
 use super::uploads::UploadCall;
@@ -50,6 +51,9 @@ pub(super) enum Target {
     Tokens,
     Live,
     Ready,
+    Document,
+    Docs,
+    DocsAsset(Asset),
     Proxy,
 }
 
@@ -87,8 +91,13 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     let own = match segments.as_slice() {
         ["health"] | ["health", "ready"] => Some(Target::Ready),
         ["health", "live"] => Some(Target::Live),
+        ["openapi.json"] | ["api", "openapi", "queue", "openapi.json"] => Some(Target::Document),
+        ["docs"] => Some(Target::Docs),
+        ["docs", name] => Some(Target::DocsAsset(Asset::of(name).ok_or_else(|| unknown(path))?)),
         [".well-known", "jwks.json"] => Some(Target::SigningKeys),
         ["files", name] => Some(Target::File(FileKey::parse(name).ok_or_else(|| unknown(path))?)),
+        // Never a model's name, whatever follows.
+        ["files" | "storage", ..] => return Err(unknown(path)),
         ["api", "fal", "proxy"] => return Ok((Target::Proxy, Mount::Bare)),
         _ => None,
     };
@@ -160,6 +169,11 @@ fn about_request(method: &Method, id: &str, tail: &[&str], path: &str) -> Result
 }
 
 impl Application {
+    /// Reads an endpoint id.
+    pub(super) fn named(id: &str) -> Option<Self> {
+        Self::of(&id.split('/').filter(|segment| !segment.is_empty()).collect::<Vec<_>>())
+    }
+
     pub(super) fn of(segments: &[&str]) -> Option<Self> {
         let in_namespace = segments.first().is_some_and(|first| NAMESPACES.contains(first));
         let named = segments.len().min(if in_namespace { 3 } else { 2 });
@@ -282,7 +296,7 @@ mod tests {
             of(Method::GET, "h", &format!("/a/requests/{ID}/cancel")),
             Err(ApiError::MethodNotAllowed("PUT"))
         ));
-        assert!(matches!(of(Method::PUT, "h", "/files/../x"), Err(ApiError::MethodNotAllowed("GET, POST"))));
+        assert!(matches!(of(Method::GET, "h", "/files/../x"), Err(ApiError::UnknownPath(_))));
         assert!(matches!(of(Method::GET, "h", "/queue/a/b"), Err(ApiError::MethodNotAllowed("POST"))));
         assert!(matches!(of(Method::GET, "h", "/files/x"), Err(ApiError::UnknownPath(_))));
     }

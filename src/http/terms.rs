@@ -7,15 +7,18 @@ use axum::http::HeaderMap;
 use std::time::Duration;
 
 /// Both mean the time until processing starts; the newer name is first.
-const TIMEOUTS: [&str; 2] = ["x-fal-request-start-timeout", "x-fal-request-timeout"];
+pub(super) const TIMEOUTS: [&str; 2] = ["x-fal-request-start-timeout", "x-fal-request-timeout"];
 
 /// A time to start must be longer than this many seconds.
-const MIN_SECONDS: f64 = 0.1;
+pub(super) const MIN_SECONDS: f64 = 0.1;
 
-const NO_RETRY: &str = "x-fal-no-retry";
+/// And no longer than this many: thirty years.
+pub(super) const MAX_SECONDS: f64 = 1e9;
+
+pub(super) const NO_RETRY: &str = "x-fal-no-retry";
 
 /// `0`: do not keep the input and the output.
-const STORE_IO: &str = "x-fal-store-io";
+pub(super) const STORE_IO: &str = "x-fal-store-io";
 
 /// Time to fetch a result that is not kept; fal's own.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
@@ -47,11 +50,12 @@ fn start_within(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {
         return Ok(None);
     };
     let seconds = value.to_str().ok().and_then(|text| text.trim().parse::<f64>().ok());
-    let time = seconds.filter(|seconds| *seconds > MIN_SECONDS).map(Duration::try_from_secs_f64);
-    match time {
-        Some(Ok(time)) => Ok(Some(time)),
-        None | Some(Err(_)) => {
-            let words = format!("{name}: expected a number of seconds greater than {MIN_SECONDS}");
+    match seconds.filter(|seconds| *seconds > MIN_SECONDS && *seconds <= MAX_SECONDS) {
+        Some(seconds) => Ok(Some(Duration::from_secs_f64(seconds))),
+        None => {
+            let words = format!(
+                "{name}: expected a number of seconds greater than {MIN_SECONDS}, at most {MAX_SECONDS}"
+            );
             Err(ApiError::BadRequest(words))
         }
     }

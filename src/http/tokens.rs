@@ -8,6 +8,7 @@ use super::Api;
 use super::body;
 use super::call::Call;
 use super::error::ApiError;
+use super::field::{Field, Ranged, object};
 use super::fields::Fields;
 use super::problem::Problem;
 use super::target::Application;
@@ -21,6 +22,8 @@ use ring::hmac;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 
 /// The only header that is issued and accepted: who sends a token does not choose how it is checked.
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
@@ -28,14 +31,15 @@ const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 /// Tells this secret from others of the server's.
 const PURPOSE: &str = "tokens";
 
-/// Seconds that a token lives when its client does not say.
-const DEFAULT_SECONDS: i64 = 120;
+const SECONDS: Ranged<i64> = Ranged {
+    name: "token_expiration",
+    about: "Seconds that the token lives.",
+    default: 120,
+    range: 1..=3600,
+};
 
-/// Seconds that a token lives at most.
-const MAX_SECONDS: i64 = 3600;
-
-/// Most applications that a token is for.
-const MAX_APPS: usize = 100;
+/// What a token is for.
+const APPS: Apps = Apps { name: "allowed_apps", most: 100 };
 
 /// What a token says; every field under the name that JWTs or fal use.
 #[derive(Debug, Serialize, Deserialize)]
@@ -104,33 +108,67 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// What the document says of the body.
+pub(super) fn schema() -> ObjectBuilder {
+    object(&[&APPS, &SECONDS])
+}
+
 fn read(body: &Value) -> Result<(Vec<String>, i64), Vec<Problem>> {
     let Value::Object(map) = body else {
         return Err(vec![Problem::at(&[], "dict_type", "Input should be a valid dictionary", body)]);
     };
     let mut fields = Fields::new(map);
-    let apps = apps(&mut fields);
-    let seconds = fields.integer("token_expiration", DEFAULT_SECONDS, 1..=MAX_SECONDS);
+    let apps = APPS.read(&mut fields);
+    let seconds = SECONDS.read(&mut fields);
     fields.finish((apps, seconds))
 }
 
-fn apps(fields: &mut Fields<'_>) -> Vec<String> {
-    const NAME: &str = "allowed_apps";
-    let text = |item: &Value| item.as_str().filter(|app| !app.is_empty()).map(str::to_owned);
-    let items = match fields.value(NAME) {
-        None => {
-            fields.refuse(fields.problem(NAME, "missing", "Field required"));
-            return Vec::new();
+/// A list of applications, which must be there.
+struct Apps {
+    name: &'static str,
+    most: usize,
+}
+
+impl Apps {
+    fn read(&self, fields: &mut Fields<'_>) -> Vec<String> {
+        let Self { name, most } = *self;
+        let text = |item: &Value| item.as_str().filter(|app| !app.is_empty()).map(str::to_owned);
+        let items = match fields.value(name) {
+            None => {
+                fields.refuse(fields.problem(name, "missing", "Field required"));
+                return Vec::new();
+            }
+            Some(value) => value.as_array(),
+        };
+        let apps: Option<Vec<String>> = items.and_then(|items| items.iter().map(text).collect());
+        match apps.filter(|apps| (1..=most).contains(&apps.len())) {
+            Some(apps) => apps,
+            None => {
+                let words = format!("Input should be a list of 1 to {most} application names");
+                fields.refuse(fields.problem(name, "list_type", words));
+                Vec::new()
+            }
         }
-        Some(value) => value.as_array(),
-    };
-    let apps: Option<Vec<String>> = items.and_then(|items| items.iter().map(text).collect());
-    match apps.filter(|apps| (1..=MAX_APPS).contains(&apps.len())) {
-        Some(apps) => apps,
-        None => {
-            let words = format!("Input should be a list of 1 to {MAX_APPS} application names");
-            fields.refuse(fields.problem(NAME, "list_type", words));
-            Vec::new()
-        }
+    }
+}
+
+impl Field for Apps {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        let app = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+        let words = "The applications that the token runs, with or without their namespace.";
+        ArrayBuilder::new()
+            .items(app)
+            .min_items(Some(1))
+            .max_items(Some(self.most))
+            .description(Some(words))
+            .into()
+    }
+
+    fn is_required(&self) -> bool {
+        true
     }
 }

@@ -3,10 +3,15 @@
 //!
 //! A ticket in a URL is the right to write one file, once: whoever holds it needs no key.
 
+mod answers;
 pub(super) mod lifecycle;
 mod name;
 mod parts;
 mod receive;
+
+pub(super) use answers::{Accepted, Begun, Destination, Nothing, PartTag, UploadToken};
+pub(super) use lifecycle::LIFECYCLE;
+pub(super) use parts::{List as PartList, MAX_PARTS};
 
 use super::call::{Call, Links};
 use super::error::ApiError;
@@ -17,12 +22,12 @@ use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// What a client calls its file, on the CDN host.
-const FILE_NAME: &str = "x-fal-file-name";
+pub(super) const FILE_NAME: &str = "x-fal-file-name";
 
 /// Calls that write files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,10 +98,9 @@ async fn token(api: &Api, links: &Links) -> Result<Response, ApiError> {
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let end = api.queue.add_upload_token(&digest(&token), TICKET_LIFE).await?;
     // The offset is spelled out: older Pythons do not read `Z`.
-    let end = end.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
-    let base_url = links.file_origin();
-    let answer = json!({ "token": token, "token_type": "Bearer", "base_url": base_url, "expires_at": end });
-    Ok(Json(answer).into_response())
+    let expires_at = end.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
+    let base_url = links.file_origin().to_owned();
+    Ok(Json(UploadToken { token, token_type: "Bearer", base_url, expires_at }).into_response())
 }
 
 /// Passes with a key of the API, or with a token.
@@ -114,13 +118,18 @@ fn digest(token: &str) -> String {
 /// Answers with a URL to write to and the URL that the file will have.
 async fn initiate(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
     let wish = body::json(body).await?;
+    if !wish.is_object() {
+        return Err(ApiError::BadRequest(
+            "the body must be an object with content_type and file_name".into(),
+        ));
+    }
     let text = |field: &str| match &wish[field] {
         Value::Null => Ok(None),
         Value::String(text) => Ok(Some(text.clone())),
         other => Err(ApiError::BadRequest(format!("{field} must be a string, not {other}"))),
     };
     let new = open(api, headers, text("content_type")?.as_deref(), text("file_name")?.as_deref()).await?;
-    let answer = json!({ "upload_url": links.upload(new.ticket), "file_url": links.file(&new.key) });
+    let answer = Destination { upload_url: links.upload(new.ticket), file_url: links.file(&new.key) };
     Ok(Json(answer).into_response())
 }
 
@@ -128,7 +137,7 @@ async fn initiate(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> 
 async fn put(api: &Api, ticket: Uuid, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
     writable(api, ticket).await?;
     receive_whole(api, ticket, headers, body).await?;
-    Ok(Json(json!({})).into_response())
+    Ok(Json(Nothing {}).into_response())
 }
 
 /// Takes the bytes of a file on the CDN host.
@@ -139,13 +148,13 @@ async fn send(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Resu
         api.queue.forget_upload(new.ticket).await?;
         return Err(error);
     }
-    Ok(Json(json!({ "access_url": links.file(&new.key) })).into_response())
+    Ok(Json(Accepted { access_url: links.file(&new.key) }).into_response())
 }
 
 async fn begin(api: &Api, links: &Links, headers: &HeaderMap) -> Result<Response, ApiError> {
     check_token(api, headers).await?;
     let new = open_described(api, headers).await?;
-    let answer = json!({ "access_url": links.file(&new.key), "uploadId": new.ticket.simple().to_string() });
+    let answer = Begun { access_url: links.file(&new.key), upload_id: new.ticket.simple().to_string() };
     Ok(Json(answer).into_response())
 }
 

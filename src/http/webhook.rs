@@ -13,9 +13,13 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::{Position, Url};
+use utoipa::ToSchema;
+
+/// Asks for a webhook.
+pub(super) const PARAMETER: &str = "fal_webhook";
 
 /// Bytes of the longest URL that is kept.
 const MAX_URL: usize = 2048;
@@ -24,29 +28,40 @@ const MAX_URL: usize = 2048;
 const USER: &str = "latentd";
 
 /// The body of a message.
-#[derive(Serialize)]
-struct Body {
+#[derive(Serialize, ToSchema)]
+#[schema(as = WebhookMessage)]
+pub(super) struct Body {
     request_id: String,
     gateway_request_id: String,
     #[serde(flatten)]
+    #[schema(inline)]
     end: End,
 }
 
-#[derive(Serialize)]
+/// How the request ended.
+#[derive(Serialize, ToSchema)]
 #[serde(tag = "status")]
 enum End {
     #[serde(rename = "OK")]
-    Output { payload: OutputBody, error: Option<()> },
+    Output {
+        payload: OutputBody,
+        #[schema(value_type = Option<String>)]
+        error: Option<()>,
+    },
     #[serde(rename = "OK")]
-    Unreadable { payload: Option<()>, payload_error: String },
+    Unreadable {
+        #[schema(value_type = Option<Object>)]
+        payload: Option<()>,
+        payload_error: String,
+    },
     #[serde(rename = "ERROR")]
     Failed { error: String, payload: Value },
 }
 
 /// The webhook that a submit asks for, if any.
 pub(super) fn asked(api: &Api, call: &Call) -> Result<Option<NewWebhook>, ApiError> {
-    let Some(text) = call.parameter("fal_webhook").filter(|text| !text.is_empty()) else { return Ok(None) };
-    let refuse = |why: &str| Err(ApiError::BadRequest(format!("fal_webhook: {why}")));
+    let Some(text) = call.parameter(PARAMETER).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let refuse = |why: &str| Err(ApiError::BadRequest(format!("{PARAMETER}: {why}")));
     if text.len() > MAX_URL {
         return refuse(&format!("the URL is longer than {MAX_URL} bytes"));
     }
@@ -119,12 +134,30 @@ fn end(webhook: &Webhook, outcome: Outcome) -> End {
     }
 }
 
+/// Keys that check signatures.
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeySet {
+    keys: [Jwk; 1],
+}
+
+/// A key as RFC 8037 writes it.
+#[derive(Serialize, ToSchema)]
+struct Jwk {
+    kty: &'static str,
+    crv: &'static str,
+    #[serde(rename = "use")]
+    purpose: &'static str,
+    alg: &'static str,
+    kid: String,
+    x: String,
+}
+
 /// `GET /.well-known/jwks.json`: what receivers check signatures with.
 pub(super) fn keys(api: &Api) -> Response {
     let x = BASE64_URL_SAFE_NO_PAD.encode(api.signing.public());
     // The thumbprint of RFC 7638: these members, in this order, without spaces.
     let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
     let kid = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(members));
-    let key = json!({ "kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "kid": kid, "x": x });
-    ([(header::CACHE_CONTROL, "public, max-age=3600")], Json(json!({ "keys": [key] }))).into_response()
+    let key = Jwk { kty: "OKP", crv: "Ed25519", purpose: "sig", alg: "EdDSA", kid, x };
+    ([(header::CACHE_CONTROL, "public, max-age=3600")], Json(KeySet { keys: [key] })).into_response()
 }

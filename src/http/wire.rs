@@ -8,13 +8,22 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 /// The three URLs of a request, absolute: Python clients follow them literally.
-#[derive(Debug, Clone, Serialize)]
 struct Urls {
     response_url: String,
     status_url: String,
     cancel_url: String,
+}
+
+/// Where a request stands; a failed one is completed too.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum State {
+    InQueue,
+    InProgress,
+    Completed,
 }
 
 impl Urls {
@@ -29,25 +38,40 @@ impl Urls {
 }
 
 /// Answer to a submit.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Submitted {
-    status: &'static str,
+    #[schema(inline)]
+    status: State,
+    /// Names the request from now on.
     request_id: String,
+    /// The same.
     gateway_request_id: String,
-    #[serde(flatten)]
-    urls: Urls,
+    /// Where the result is.
+    response_url: String,
+    /// Where the status is.
+    status_url: String,
+    /// Where the request is cancelled, with PUT.
+    cancel_url: String,
+    /// Empty yet.
+    #[schema(value_type = Vec<Log>)]
     logs: [(); 0],
+    /// Empty yet.
+    #[schema(value_type = Object)]
     metrics: Value,
+    /// Requests that are painted before this one.
     queue_position: u64,
 }
 
 impl Submitted {
     pub(super) fn new(links: &Links, application: &str, id: RequestId, ahead: u64) -> Self {
+        let Urls { response_url, status_url, cancel_url } = Urls::of(links, application, id);
         Self {
-            status: "IN_QUEUE",
+            status: State::InQueue,
             request_id: id.to_string(),
             gateway_request_id: id.to_string(),
-            urls: Urls::of(links, application, id),
+            response_url,
+            status_url,
+            cancel_url,
             logs: [],
             metrics: json!({}),
             queue_position: ahead,
@@ -55,22 +79,36 @@ impl Submitted {
     }
 }
 
-/// Answer to a status poll, and one event of a status stream.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+/// Where a request stands: the answer to a poll, and one event of a stream.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = QueueStatus)]
 pub(super) struct StatusBody {
-    status: &'static str,
+    #[schema(inline)]
+    status: State,
+    /// Names the request.
     request_id: String,
+    /// Where the result is.
     response_url: String,
+    /// Where the status is.
     status_url: String,
+    /// Where the request is cancelled, with PUT.
     cancel_url: String,
-    /// Always a list: the published snippet maps it.
+    /// What was logged, where it was asked for; in a stream what is new. Always a list.
     logs: Vec<Log>,
+    /// Once completed, `inference_time` in seconds.
+    #[schema(value_type = Object)]
     metrics: Value,
+    /// Requests that are painted before this one; while it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     queue_position: Option<u64>,
+    /// Why there is no output; of a request that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error: Option<String>,
+    /// The class of the error.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     error_type: Option<&'static str>,
 }
 
@@ -78,7 +116,7 @@ impl StatusBody {
     pub(super) fn new(links: &Links, status: &Status, logs: &[LogLine]) -> Self {
         let Urls { response_url, status_url, cancel_url } = Urls::of(links, &status.endpoint, status.id);
         let mut body = Self {
-            status: "IN_PROGRESS",
+            status: State::InProgress,
             request_id: status.id.to_string(),
             response_url,
             status_url,
@@ -91,12 +129,12 @@ impl StatusBody {
         };
         match &status.phase {
             Phase::Waiting { ahead } => {
-                body.status = "IN_QUEUE";
+                body.status = State::InQueue;
                 body.queue_position = Some(*ahead);
             }
             Phase::Running => {}
             Phase::Done { failure } => {
-                body.status = "COMPLETED";
+                body.status = State::Completed;
                 body.metrics = json!({ "inference_time": seconds_run(status) });
                 if let Some((kind, message)) = failure {
                     let (class, line) = failure_words(*kind, message);
@@ -109,7 +147,7 @@ impl StatusBody {
 
     /// Is this the last word on the request?
     pub(super) fn is_final(&self) -> bool {
-        self.status == "COMPLETED"
+        self.status == State::Completed
     }
 
     /// The same without its log lines, to tell whether anything else changed.
@@ -124,27 +162,41 @@ fn seconds_run(status: &Status) -> Option<f64> {
 }
 
 /// A log line, with its fields where each of the clients looks for them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 struct Log {
+    /// When, in UTC.
+    #[schema(format = DateTime)]
     timestamp: String,
+    /// What happened.
     message: String,
-    level: &'static str,
+    #[schema(inline)]
+    level: Severity,
     source: &'static str,
     labels: Labels,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 struct Labels {
-    level: &'static str,
+    #[schema(inline)]
+    level: Severity,
     source: &'static str,
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "UPPERCASE")]
+enum Severity {
+    Info,
+    Warn,
+    Error,
 }
 
 impl Log {
     fn of(line: &LogLine) -> Self {
         let level = match line.level {
-            Level::Info => "INFO",
-            Level::Warn => "WARN",
-            Level::Error => "ERROR",
+            Level::Info => Severity::Info,
+            Level::Warn => Severity::Warn,
+            Level::Error => Severity::Error,
         };
         Self {
             timestamp: line.at.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string(),
@@ -157,24 +209,38 @@ impl Log {
 }
 
 /// The output of the model.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = StableDiffusionV35LargeOutput, title = "Output")]
 pub(super) struct OutputBody {
+    /// The pictures, in order.
     images: Vec<Image>,
+    /// Seconds that each stage took, and what was left out where the operator asked for it.
+    #[schema(value_type = std::collections::HashMap<String, f64>)]
     timings: StageSeconds,
+    /// The seed that was used: the request's own, or the one that was drawn for it.
     seed: i64,
+    /// For each picture: was it found unsafe, and so made black?
     has_nsfw_concepts: Vec<bool>,
+    /// The prompt that was used.
     prompt: String,
 }
 
-#[derive(Debug, Serialize)]
+/// A picture.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(title = "Image")]
 struct Image {
+    /// Where the file is, or the file itself as a data URI.
     #[serde(skip_serializing_if = "Option::is_none")]
     url: Option<String>,
-    /// Takes the place of the URL.
+    /// Takes the place of the URL in realtime, where bytes were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     content: Option<Raw>,
+    /// In pixels.
     width: usize,
+    /// In pixels.
     height: usize,
+    /// `image/jpeg` or `image/png`.
     content_type: String,
 }
 
@@ -219,4 +285,23 @@ impl OutputBody {
             prompt,
         }
     }
+}
+
+/// Answer to a cancellation.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Cancelled {
+    #[schema(inline)]
+    pub(super) status: CancelWord,
+}
+
+/// What became of a cancellation.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub(super) enum CancelWord {
+    /// It waited, and is gone.
+    Ok,
+    /// It is painted, and stops after the step at hand.
+    CancellationRequested,
+    /// There was nothing left to cancel.
+    AlreadyCompleted,
 }

@@ -110,3 +110,14 @@ async fn parts_must_all_be_there() {
     let got = server.send(request(Method::GET, file.as_str().expect("a URL"), &[], Body::empty())).await;
     assert_eq!(&got.bytes[..], b"12");
 }
+
+#[tokio::test]
+async fn what_is_no_upload_is_refused_as_such() {
+    let server = Server::start().await;
+    for path in ["/storage/upload/x", "/storage/upload/x/1", "/files/a/multipart/x/1", "/storage/x/y"] {
+        let answer = server.put(path).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path} {answer:?}");
+    }
+    let answer = server.call(Method::POST, "/storage/upload/initiate", &json!([null])).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
+}

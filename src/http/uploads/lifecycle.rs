@@ -5,8 +5,14 @@ use axum::http::HeaderMap;
 use serde_json::{Map, Value};
 use std::time::Duration;
 
+/// Says how long a file is to be kept.
+pub(in crate::http) const LIFECYCLE: &str = "x-fal-object-lifecycle";
+
+/// The same for the files of a result.
+pub(in crate::http) const PREFERENCE: &str = "x-fal-object-lifecycle-preference";
+
 /// Clients send the first with storage calls and the second with model calls, or both.
-const HEADERS: [&str; 2] = ["x-fal-object-lifecycle", "x-fal-object-lifecycle-preference"];
+const HEADERS: [&str; 2] = [LIFECYCLE, PREFERENCE];
 
 /// Reads the wish; `None`: for good.
 pub(in crate::http) fn lifetime(headers: &HeaderMap) -> Result<Option<Duration>, ApiError> {

@@ -1,7 +1,7 @@
 //! Files in parts, which come in any order and side by side.
 
 use super::receive::{object, receive};
-use super::{close, writable};
+use super::{Nothing, PartTag, close, writable};
 use crate::http::error::ApiError;
 use crate::http::{Api, body};
 use crate::queue::Part;
@@ -12,22 +12,23 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use serde::Deserialize;
-use serde_json::json;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Highest number of a part, as on S3.
-const MAX_PARTS: u32 = 10_000;
+pub(in crate::http) const MAX_PARTS: u32 = 10_000;
 
 /// A part as the client lists it at the end.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Listed {
     part_number: u32,
     etag: String,
 }
 
-#[derive(Debug, Deserialize)]
-struct List {
+/// All the parts of a file, in any order.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(in crate::http) struct List {
     parts: Vec<Listed>,
 }
 
@@ -61,7 +62,7 @@ pub(super) async fn put(
     }
     // One client reads the header, the other the body.
     let etag = etag(&part);
-    let body = json!({ "partNumber": number, "etag": etag });
+    let body = PartTag { part_number: number, etag: etag.clone() };
     Ok(([(header::ETAG, etag)], Json(body)).into_response())
 }
 
@@ -79,7 +80,7 @@ pub(super) async fn complete(api: &Api, ticket: Uuid, body: Body) -> Result<Resp
     })?;
     match writable(api, ticket).await {
         // An answer that was lost is given again.
-        Err(ApiError::Gone(_)) if is_whole(api, ticket).await? => return Ok(Json(json!({})).into_response()),
+        Err(ApiError::Gone(_)) if is_whole(api, ticket).await? => return Ok(Json(Nothing {}).into_response()),
         other => other?,
     }
     let parts = api.queue.parts(ticket).await?;
@@ -97,7 +98,7 @@ pub(super) async fn complete(api: &Api, ticket: Uuid, body: Body) -> Result<Resp
         done?;
     }
     crate::sweep::drop_parts(&api.queue, &api.storage).await?;
-    Ok(Json(json!({})).into_response())
+    Ok(Json(Nothing {}).into_response())
 }
 
 async fn is_whole(api: &Api, ticket: Uuid) -> Result<bool, ApiError> {

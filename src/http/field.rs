@@ -1,0 +1,230 @@
+//! What a field of an input is called, what it may hold, and what it is when it is left out. The reader and the
+//! document both go by this one description, so neither can say what the other does not.
+
+use super::fields::Fields;
+use super::problem::Problem;
+use serde_json::{Value, json};
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use utoipa::Number;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
+
+/// A field as the document tells of it.
+pub(super) trait Field {
+    fn name(&self) -> &'static str;
+
+    fn schema(&self) -> RefOr<Schema>;
+
+    /// Must it be there?
+    fn is_required(&self) -> bool {
+        false
+    }
+}
+
+/// The schema of an object with these fields.
+pub(super) fn object(fields: &[&dyn Field]) -> ObjectBuilder {
+    fields.iter().fold(ObjectBuilder::new(), |object, field| {
+        let object = object.property(field.name(), field.schema());
+        if field.is_required() { object.required(field.name()) } else { object }
+    })
+}
+
+/// A text.
+pub(super) struct Text {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    /// `None`: it must be there.
+    pub(super) default: Option<&'static str>,
+    pub(super) max_chars: usize,
+    pub(super) example: &'static str,
+}
+
+impl Text {
+    pub(super) fn read(&self, fields: &mut Fields<'_>) -> String {
+        let Self { name, default, max_chars, .. } = *self;
+        let text = fields.text(name, default);
+        if text.len() > max_chars && text.chars().count() > max_chars {
+            let words = format!("Input should have at most {max_chars} characters");
+            let problem = Problem::at(&[name], "sequence_too_long", words, &Value::String(text));
+            fields.refuse(problem.with("max_length", max_chars));
+            return String::new();
+        }
+        text
+    }
+}
+
+impl Field for Text {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        of_type(Type::String, self.about)
+            .default(self.default.map(Value::from))
+            .max_length(Some(self.max_chars))
+            .examples([self.example])
+            .into()
+    }
+
+    fn is_required(&self) -> bool {
+        self.default.is_none()
+    }
+}
+
+/// A number in a range.
+pub(super) struct Ranged<T> {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) default: T,
+    pub(super) range: RangeInclusive<T>,
+}
+
+impl Ranged<i64> {
+    pub(super) fn read(&self, fields: &mut Fields<'_>) -> i64 {
+        fields.integer(self.name, self.default, self.range.clone())
+    }
+}
+
+impl Ranged<f64> {
+    pub(super) fn read(&self, fields: &mut Fields<'_>) -> f64 {
+        fields.number(self.name, self.default, self.range.clone())
+    }
+}
+
+/// Numbers that JSON Schema tells apart.
+pub(super) trait Numeric: Copy + Display + Into<Number> + Into<Value> {
+    const TYPE: Type;
+}
+
+impl Numeric for i64 {
+    const TYPE: Type = Type::Integer;
+}
+
+impl Numeric for f64 {
+    const TYPE: Type = Type::Number;
+}
+
+impl<T: Numeric> Field for Ranged<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        of_type(T::TYPE, self.about)
+            .default(Some(self.default.into()))
+            .minimum(Some(*self.range.start()))
+            .maximum(Some(*self.range.end()))
+            .into()
+    }
+}
+
+/// An integer of 64 bits that may be left out, or be null.
+pub(super) struct OptionalInteger {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+}
+
+impl OptionalInteger {
+    pub(super) fn read(&self, fields: &mut Fields<'_>) -> Option<i64> {
+        let is_there = fields.value(self.name).is_some_and(|value| !value.is_null());
+        is_there.then(|| fields.integer(self.name, 0, i64::MIN..=i64::MAX))
+    }
+}
+
+impl Field for OptionalInteger {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        let integer = ObjectBuilder::new().schema_type(Type::Integer);
+        let integer = integer.minimum(Some(i64::MIN)).maximum(Some(i64::MAX));
+        AnyOfBuilder::new().item(integer).item(null()).description(Some(self.about)).into()
+    }
+}
+
+/// A switch.
+pub(super) struct Switch {
+    pub(super) name: &'static str,
+    /// Another name, which counts where the first is left out.
+    pub(super) alias: Option<&'static str>,
+    pub(super) about: &'static str,
+    pub(super) default: bool,
+}
+
+impl Switch {
+    pub(super) fn read(&self, fields: &mut Fields<'_>) -> bool {
+        let alias = self.alias.filter(|_| fields.value(self.name).is_none());
+        fields.flag(alias.unwrap_or(self.name), self.default)
+    }
+}
+
+impl Field for Switch {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        of_type(Type::Boolean, self.about).default(Some(self.default.into())).into()
+    }
+}
+
+/// One of several words. The first is the default.
+pub(super) struct Choice<T: 'static> {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    pub(super) words: &'static [(&'static str, T)],
+}
+
+impl<T: Copy> Choice<T> {
+    pub(super) fn read(&self, fields: &mut Fields<'_>) -> T {
+        let default = self.words[0].1;
+        let Some(value) = fields.value(self.name) else { return default };
+        let chosen = self.words.iter().find(|(word, _)| value.as_str() == Some(word));
+        match chosen {
+            Some((_, chosen)) => *chosen,
+            None => {
+                fields.refuse(one_of(self.name, &self.names(), value));
+                default
+            }
+        }
+    }
+}
+
+impl<T> Choice<T> {
+    fn names(&self) -> Vec<&'static str> {
+        self.words.iter().map(|(word, _)| *word).collect()
+    }
+}
+
+impl<T> Field for Choice<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        let names = self.names();
+        of_type(Type::String, self.about).default(Some(names[0].into())).enum_values(Some(names)).into()
+    }
+}
+
+/// A value that is none of some words.
+pub(super) fn one_of(name: &str, words: &[&str], value: &Value) -> Problem {
+    let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+    let words_of = match quoted.as_slice() {
+        [first, second] => format!("{first} or {second}"),
+        all => format!("one of {}", all.join(", ")),
+    };
+    Problem::at(&[name], "one_of", format!("Input should be {words_of}"), value)
+        .with("expected", json!(words))
+}
+
+/// A schema of a plain type.
+pub(super) fn of_type(kind: Type, about: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(kind).description(Some(about))
+}
+
+pub(super) fn null() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Null)
+}

@@ -1,0 +1,103 @@
+//! `image_size`: a preset's name, an object with sides, or nothing; held to fal's limits and then to the model's.
+
+use super::count;
+use crate::http::field::{null, of_type, one_of};
+use crate::http::fields::Fields;
+use crate::http::problem::Problem;
+use crate::request::{Limits, MAX_SIDE};
+use serde_json::Value;
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Ref, RefOr};
+
+/// Of the field.
+pub(super) const NAME: &str = "image_size";
+
+/// Names and sizes.
+const PRESETS: [(&str, usize, usize); 6] = [
+    ("square_hd", 1024, 1024),
+    ("square", 512, 512),
+    ("portrait_4_3", 768, 1024),
+    ("portrait_16_9", 576, 1024),
+    ("landscape_4_3", 1024, 768),
+    ("landscape_16_9", 1024, 576),
+];
+
+/// The size when none is asked for.
+const DEFAULT_SIZE: &str = "landscape_4_3";
+
+/// The sides of an object, with what they are when they are left out.
+const SIDES: [(&str, i64, &str); 2] = [("width", 512, "In pixels."), ("height", 512, "In pixels.")];
+
+/// What the document says of the field.
+pub(super) fn field_schema(limits: &Limits) -> RefOr<Schema> {
+    let fits = |&&(_, width, height): &&(&str, usize, usize)| width.max(height) <= limits.max_side;
+    let names: Vec<&str> = PRESETS.iter().filter(fits).map(|(name, ..)| *name).collect();
+    AnyOfBuilder::new()
+        .item(Ref::from_schema_name("ImageSize"))
+        .item(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)))
+        .item(null())
+        .description(Some(format!("The size of the picture; {DEFAULT_SIZE} when it is left out.")))
+        .into()
+}
+
+/// What the document says of an object with sides.
+pub(in crate::http) fn schema(limits: &Limits) -> ObjectBuilder {
+    let most = i64::try_from(limits.max_side).map_or(MAX_SIDE, |side| side.min(MAX_SIDE));
+    SIDES.iter().fold(ObjectBuilder::new().title(Some("ImageSize")), |object, (name, default, about)| {
+        let side = of_type(Type::Integer, about).default(Some((*default).into()));
+        object.property(*name, side.exclusive_minimum(Some(0)).maximum(Some(most)))
+    })
+}
+
+/// Width and height.
+pub(super) fn read(fields: &mut Fields<'_>, limits: &Limits) -> (usize, usize) {
+    match fields.value(NAME) {
+        None | Some(Value::Null) => preset(fields, DEFAULT_SIZE, &Value::Null, limits),
+        Some(value @ Value::String(name)) => preset(fields, name, value, limits),
+        Some(Value::Object(map)) => {
+            let mut inner = Fields::below(NAME, map);
+            let [width, height] = SIDES.map(|(name, default, _)| side(&mut inner, name, default, limits));
+            fields.absorb(inner);
+            (width, height)
+        }
+        Some(other) => {
+            let words = "Input should be a preset's name or an object with width and height";
+            fields.refuse(Problem::at(&[NAME], "value_error", words, other));
+            (0, 0)
+        }
+    }
+}
+
+fn preset(fields: &mut Fields<'_>, name: &str, input: &Value, limits: &Limits) -> (usize, usize) {
+    let Some(&(_, width, height)) = PRESETS.iter().find(|(known, ..)| *known == name) else {
+        fields.refuse(one_of(NAME, &PRESETS.map(|(known, ..)| known), input));
+        return (0, 0);
+    };
+    for pixels in [width, height] {
+        if let Some((kind, words, name, value)) = beyond(pixels, limits) {
+            let words = format!("{width}x{height}: {words}");
+            fields.refuse(Problem::at(&[NAME], kind, words, input).with(name, value));
+            break;
+        }
+    }
+    (width, height)
+}
+
+fn side(fields: &mut Fields<'_>, name: &'static str, default: i64, limits: &Limits) -> usize {
+    let Some(pixels) = fields.positive(name, default, MAX_SIDE) else { return 0 };
+    let pixels = count(pixels);
+    if let Some((kind, words, key, value)) = beyond(pixels, limits) {
+        fields.refuse(fields.problem(name, kind, words).with(key, value));
+    }
+    pixels
+}
+
+/// What the model has against a side: type, message, and the limit with its name.
+fn beyond(pixels: usize, limits: &Limits) -> Option<(&'static str, String, &'static str, usize)> {
+    let Limits { max_side } = *limits;
+    (pixels > max_side).then(|| {
+        let words =
+            format!("Input should be less than or equal to {max_side}, the longest side of this model");
+        ("less_than_equal", words, "le", max_side)
+    })
+}

@@ -1,0 +1,45 @@
+//! What fal's own document of an endpoint tells, in the same form: the queue's calls, the input and the output.
+
+use super::requests;
+use crate::http::call::Links;
+use crate::http::error::ApiError;
+use crate::http::target::Application;
+use crate::http::{Api, submit};
+use serde_json::{Value, json};
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{Info, OpenApi, RefOr};
+
+/// The document of an endpoint that is served here.
+pub(super) fn document(api: &Api, links: &Links, id: &str) -> Result<OpenApi, ApiError> {
+    let application = Application::named(id).ok_or_else(|| ApiError::UnknownApplication(id.to_owned()))?;
+    submit::check_served(&application)?;
+    let origin = links.origin();
+    let metadata = json!({
+        "endpointId": id,
+        "category": "text-to-image",
+        "documentationUrl": format!("{origin}/docs"),
+    });
+    let info = Info::builder()
+        .title(format!("Queue OpenAPI for {id}"))
+        .version("1.0.0")
+        .description(Some(format!("The OpenAPI schema for the {id} queue.")))
+        .extensions(Some(Extensions::from_iter([("x-fal-metadata", metadata)])));
+    let entries = requests::queued("", id);
+    let mut document = super::document(&api.limits, info, &format!("{origin}/queue"), entries).build();
+    if let Some(components) = &mut document.components {
+        components.schemas.values_mut().for_each(show_order);
+    }
+    Ok(document)
+}
+
+/// fal lists the properties of an object a second time, in their order.
+fn show_order(schema: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::Object(object)) = schema
+        && !object.properties.is_empty()
+    {
+        let names: Vec<Value> = object.properties.keys().map(|name| json!(name)).collect();
+        let order = Extensions::from_iter([("x-fal-order-properties", names)]);
+        object.extensions.get_or_insert_default().merge(order);
+    }
+}

@@ -1,0 +1,159 @@
+//! The calls that a request is made of: submit, status, result, cancel; run and stream; and the webhook.
+
+use super::entry::{Entry, events, header, json, json_body, query, segment, text, text_in};
+use super::{KEY, TOKEN};
+use crate::http::wire::{Cancelled, OutputBody, StatusBody, Submitted};
+use crate::http::{idempotency, submit, terms, uploads, webhook};
+use serde_json::json as value;
+use utoipa::ToSchema;
+use utoipa::openapi::path::Parameter;
+use utoipa::openapi::request_body::RequestBody;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+
+/// The endpoint whose paths are shown.
+pub(super) const ENDPOINT: &str = submit::APPLICATION;
+
+/// The name of the input's schema.
+pub(super) const INPUT: &str = "StableDiffusionV35LargeInput";
+
+/// The calls of the queue, below a path.
+pub(super) fn queued(below: &str, endpoint: &str) -> Vec<Entry> {
+    let submit = format!("{below}/{endpoint}");
+    let request = format!("{submit}/requests/{{request_id}}");
+    vec![
+        Entry::post(&submit)
+            .named("submit", "queue", "Put a request into the queue")
+            .about("Invalid input is accepted too, as on fal: its refusal is the result.")
+            .takes(terms())
+            .takes([
+                query(webhook::PARAMETER, "Where to post the result.", text_in("uri")),
+                max_queue_length(),
+            ])
+            .body(input())
+            .answers(200, json::<Submitted>("The request waits."))
+            .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503]),
+        Entry::get(format!("{request}/status"))
+            .named("status", "queue", "Ask where a request stands")
+            .takes([request_id(), logs()])
+            .answers(200, json::<StatusBody>("The request is over, whether it failed or not."))
+            .answers(202, json::<StatusBody>("The request waits, or is painted."))
+            .refuses(&[400, 401, 404, 500]),
+        Entry::get(format!("{request}/status/stream"))
+            .named("statusStream", "queue", "Watch a request")
+            .about("An event for every change, until the request is over.")
+            .takes([request_id(), logs()])
+            .answers(200, events("One status an event.", &[StatusBody::name()]))
+            .refuses(&[400, 401, 404, 500]),
+        Entry::get(&request)
+            .named("result", "queue", "Fetch the result of a request")
+            .takes([request_id()])
+            .answers(200, json::<OutputBody>("The output."))
+            .refuses(&[400, 401, 404, 422, 499, 500, 504]),
+        Entry::put(format!("{request}/cancel"))
+            .named("cancel", "queue", "Cancel a request")
+            .takes([request_id()])
+            .answers(200, json::<Cancelled>("It waited, and is gone."))
+            .answers(202, json::<Cancelled>("It is painted, and stops after the step at hand."))
+            .answers(400, json::<Cancelled>("It is over already."))
+            .refuses(&[401, 404, 500]),
+    ]
+}
+
+/// The calls whose client waits, below a path.
+pub(super) fn run(below: &str, endpoint: &str) -> Vec<Entry> {
+    let path = format!("{below}/{endpoint}");
+    let refused = [400, 401, 408, 413, 415, 422, 429, 499, 500, 503, 504];
+    vec![
+        Entry::post(&path)
+            .named("run", "run", "Run a request and wait for its output")
+            .about("A client that goes away stops the work.")
+            .takes(terms())
+            .takes([max_queue_length()])
+            .body(input())
+            .answers(200, json::<OutputBody>("The output."))
+            .refuses(&refused)
+            .opens_to(&[KEY, TOKEN]),
+        Entry::post(format!("{path}/stream"))
+            .named("runStream", "run", "Run a request and watch it")
+            .about("Where the request fails, its error is the last event, and the connection breaks.")
+            .takes(terms())
+            .takes([max_queue_length()])
+            .body(input())
+            .answers(200, events("Statuses, and the output last.", &[StatusBody::name(), OutputBody::name()]))
+            .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503])
+            .opens_to(&[KEY, TOKEN]),
+    ]
+}
+
+/// What a receiver is sent.
+pub(super) fn webhook() -> Entry {
+    let body = webhook::Body::name();
+    let signature = |name, about| header(name, about, text());
+    Entry::post("requestEnded")
+        .named("requestEnded", "queue", "A request that asked for it has ended")
+        .about("Posted to `fal_webhook`, and tried again over two hours until the answer is a 2xx.")
+        .takes([
+            signature("x-fal-webhook-request-id", "Names the request; repeats have the same."),
+            signature("x-fal-webhook-user-id", "The account: `latentd`."),
+            signature("x-fal-webhook-timestamp", "When it was sent, in seconds since 1970."),
+            signature("x-fal-webhook-signature", "Ed25519 over the lines above and the body's SHA-256, in hexadecimal."),
+            signature("webhook-id", "As in Standard Webhooks."),
+            signature("webhook-timestamp", "As in Standard Webhooks."),
+            signature("webhook-signature", "As in Standard Webhooks, `v1a`."),
+        ])
+        .body(json_body(&body, value!({ "request_id": "…", "gateway_request_id": "…", "status": "ERROR", "error": "…", "payload": {} })))
+        .answers(200, super::entry::described("Received."))
+}
+
+fn input() -> RequestBody {
+    let prompt = "a red house on the left of a lake at sunset, two boats";
+    json_body(INPUT, value!({ "prompt": prompt, "image_size": "landscape_4_3" }))
+}
+
+/// The headers that say on what terms a request is taken.
+fn terms() -> Vec<Parameter> {
+    let seconds = || {
+        let number = ObjectBuilder::new().schema_type(Type::Number);
+        number.exclusive_minimum(Some(terms::MIN_SECONDS)).maximum(Some(terms::MAX_SECONDS))
+    };
+    let [newer, older] = terms::TIMEOUTS;
+    vec![
+        header(newer, "Seconds until the request must have started, or fail.", seconds()),
+        header(older, "The same, by its older name.", seconds()),
+        header(
+            terms::NO_RETRY,
+            "Fail where the worker dies, and do not start again.",
+            text().enum_values(Some(["1", "true", "yes"])),
+        ),
+        header(
+            terms::STORE_IO,
+            "`0`: keep the input no longer than needed, and the output for an hour.",
+            text().enum_values(Some(["0", "1"])),
+        ),
+        header(
+            uploads::lifecycle::PREFERENCE,
+            "How long the output's files are kept: JSON, `{\"expiration_duration_seconds\": 3600}`.",
+            text().content_media_type("application/json"),
+        ),
+        header(
+            idempotency::HEADER,
+            "The same key with the same input is the same request.",
+            text().pattern(Some("^[!-~]{1,255}$")),
+        ),
+        header(submit::PRIORITY, "`low` lets others pass.", text().enum_values(Some(["normal", "low"]))),
+    ]
+}
+
+fn max_queue_length() -> Parameter {
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    query(submit::MAX_QUEUE_LENGTH, "Refuse the request where more than so many wait.", number)
+}
+
+pub(super) fn request_id() -> Parameter {
+    let id = text_in("uuid");
+    segment("request_id", "What the submit answered.", id)
+}
+
+fn logs() -> Parameter {
+    query("logs", "`1`: with log lines.", ObjectBuilder::new().schema_type(Type::Number))
+}

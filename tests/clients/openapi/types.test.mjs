@@ -1,0 +1,56 @@
+// The types that openapi-typescript makes of the document compile, and agree with those of fal's own client.
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import openapiTS, { astToString } from "openapi-typescript";
+import ts from "typescript";
+
+const BASE = process.env.LATENTD_URL ?? "http://127.0.0.1:8080";
+
+const PROGRAM = `
+import type { QueueStatus } from "@fal-ai/client";
+import type { EndpointTypeMap } from "@fal-ai/client/endpoints";
+import type { components } from "./document";
+
+type Ours = components["schemas"];
+type Fal = EndpointTypeMap["fal-ai/stable-diffusion-v35-large"];
+
+// What is written for this server is valid for fal, but for nulls, of which the client's types know less than fal's
+// document; and fal's programs can read what it answers.
+type Written = { [Field in keyof Ours["StableDiffusionV35LargeInput"]]: Exclude<Ours["StableDiffusionV35LargeInput"][Field], null> };
+export const input = (written: Partial<Written> & { prompt: string }): Fal["input"] => written;
+export const output = (answer: Ours["StableDiffusionV35LargeOutput"]): Fal["output"] => answer;
+export const states: Record<Ours["QueueStatus"]["status"], QueueStatus["status"]> = {
+  IN_QUEUE: "IN_QUEUE", IN_PROGRESS: "IN_PROGRESS", COMPLETED: "COMPLETED",
+};
+// @ts-expect-error a word that is no format
+export const wrong: Ours["StableDiffusionV35LargeInput"]["output_format"] = "webp";
+`;
+
+test("types made of the document compile and are those of the fal client", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "latentd-types-"));
+  try {
+    const types = astToString(await openapiTS(new URL(`${BASE}/openapi.json`)));
+    writeFileSync(join(folder, "document.ts"), types);
+    writeFileSync(join(folder, "program.ts"), PROGRAM);
+    symlinkSync(join(import.meta.dirname ?? process.cwd(), "node_modules"), join(folder, "node_modules"));
+    const options = {
+      strict: true,
+      noEmit: true,
+      skipLibCheck: true,
+      types: [],
+      lib: ["lib.es2022.d.ts", "lib.dom.d.ts"],
+      target: ts.ScriptTarget.ES2022,
+      module: ts.ModuleKind.ESNext,
+      moduleResolution: ts.ModuleResolutionKind.Bundler,
+    };
+    const program = ts.createProgram([join(folder, "program.ts")], options);
+    const told = ts.getPreEmitDiagnostics(program).map((one) => ts.flattenDiagnosticMessageText(one.messageText, "\n"));
+    assert.deepEqual(told, []);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});

@@ -1,0 +1,143 @@
+//! The document of an endpoint beside fal's own, field by field. `fal/sd35-large.openapi.json` is that of fal, without
+//! its sentences; every place where ours says something else is listed here with the reason.
+
+use crate::support::{ENDPOINT, Server};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where the documents differ: the beginning of a place, and why. A row that is not needed fails the test.
+const DIFFERENCES: &[(&str, &str)] = &[
+    ("openapi", "fal writes the types of 3.1 under the number of 3.0"),
+    ("servers", "this server"),
+    ("info/x-fal-metadata/documentationUrl", "this server's page"),
+    ("info/x-fal-metadata/playgroundUrl", "fal's site"),
+    ("components/schemas/ControlNet", "not supported"),
+    ("components/schemas/IPAdapter", "not supported"),
+    ("components/schemas/LoraWeight", "not supported"),
+    ("components/schemas/StableDiffusionV35LargeInput/properties/controlnet", "not supported"),
+    ("components/schemas/StableDiffusionV35LargeInput/properties/ip_adapter", "not supported"),
+    ("components/schemas/StableDiffusionV35LargeInput/properties/loras", "not supported"),
+    (
+        "components/schemas/StableDiffusionV35LargeInput/x-fal-order-properties",
+        "without what is not supported",
+    ),
+    (
+        "components/schemas/StableDiffusionV35LargeInput/properties/prompt/maxLength",
+        "fal has one too and does not say",
+    ),
+    (
+        "components/schemas/StableDiffusionV35LargeInput/properties/negative_prompt/maxLength",
+        "as for the prompt",
+    ),
+    (
+        "components/schemas/StableDiffusionV35LargeInput/properties/seed/anyOf/0/m",
+        "64 bits are kept, fal does not say",
+    ),
+    ("components/schemas/ImageSize/properties/height/maximum", "the model's limit"),
+    ("components/schemas/ImageSize/properties/width/maximum", "the model's limit"),
+    ("components/schemas/Image/properties/height/minimum", "not negative"),
+    ("components/schemas/Image/properties/width/minimum", "not negative"),
+    ("components/schemas/Image/properties/content_type", "always there, so without a default and never null"),
+    ("components/schemas/Image/required", "the type is always there"),
+    ("components/schemas/QueueStatus/properties/error", "why a request failed, which fal tells too"),
+    ("components/schemas/QueueStatus/properties/logs", "a list: fal sends one, whatever its document says"),
+    ("components/schemas/QueueStatus/properties/metrics/additionalProperties", "open where it says nothing"),
+    ("components/schemas/QueueStatus/properties/queue_position/minimum", "not negative"),
+    ("components/schemas/QueueStatus/x-fal-order-properties", "fal has none for this schema"),
+    (
+        "components/schemas/StableDiffusionV35LargeOutput/properties/timings/propertyNames",
+        "what JSON has anyway",
+    ),
+    ("components/schemas/QueueStatus/required", "the URLs, the logs and the metrics are always there"),
+    ("paths/~fal-ai~stable-diffusion-v35-large/post/responses/200", "a status with more in it"),
+    (
+        "paths/~fal-ai~stable-diffusion-v35-large~requests~{request_id}~cancel/put/responses/200",
+        "`{status}`, which fal's clients expect",
+    ),
+];
+
+/// Words that change no value.
+const ANNOTATIONS: &[&str] = &["description", "examples", "example", "format"];
+
+#[tokio::test]
+async fn the_document_of_the_endpoint_is_that_of_fal() {
+    let server = Server::start().await;
+    let ours = server.get(&format!("/api/openapi/queue/openapi.json?endpoint_id={ENDPOINT}")).await.json();
+    let fals: Value =
+        serde_json::from_str(include_str!("fal/sd35-large.openapi.json")).expect("fal's document is JSON");
+    let known: BTreeSet<&String> =
+        fals["components"]["schemas"].as_object().expect("schemas").keys().collect();
+    let (ours, fals) = (leaves(&ours), leaves(&fals));
+    // We tell more than fal of calls, and have schemas of our own; of fal's schemas we add nothing unsaid.
+    let is_fals_schema = |place: &str| {
+        let schema = place.strip_prefix("components/schemas/").and_then(|rest| rest.split('/').next());
+        schema.is_some_and(|schema| known.contains(&schema.to_owned()))
+    };
+    let mut places: BTreeSet<&String> = fals.keys().collect();
+    places.extend(ours.keys().filter(|place| is_fals_schema(place)));
+    assert!(places.len() > 150, "{} places", places.len());
+    let differing: Vec<&&String> =
+        places.iter().filter(|place| ours.get(**place) != fals.get(**place)).collect();
+    let is_listed = |place: &str| DIFFERENCES.iter().any(|(row, _)| place.starts_with(row));
+    let unlisted: Vec<String> = differing
+        .iter()
+        .filter(|place| !is_listed(place))
+        .map(|place| format!("{place}: fal says {:?}, we say {:?}", fals.get(**place), ours.get(**place)))
+        .collect();
+    assert!(unlisted.is_empty(), "{unlisted:#?}");
+    for (row, why) in DIFFERENCES {
+        assert!(differing.iter().any(|place| place.starts_with(row)), "{row} ({why}) does not differ");
+    }
+}
+
+/// Every plain value by its place. Parameters go by their names, and so do the pieces of a path.
+fn leaves(document: &Value) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    walk("", document, &mut found);
+    found
+}
+
+fn walk(place: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
+    let below = |name: &str| match place {
+        "" => name.to_owned(),
+        _ => format!("{place}/{}", name.replace('/', "~")),
+    };
+    let is_list_of_words = |list: &[Value]| list.iter().all(Value::is_string);
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map.iter().filter(|(name, value)| says_something(place, name, value)) {
+                walk(&below(name), value, found);
+            }
+        }
+        Value::Array(list) if place.ends_with("/parameters") => {
+            let by_name: Map<String, Value> = list
+                .iter()
+                .map(|parameter| (parameter["name"].as_str().expect("a name").to_owned(), parameter.clone()))
+                .collect();
+            walk(place, &by_name.into(), found);
+        }
+        Value::Array(list) if place.ends_with("/required") => {
+            let names: BTreeSet<&str> = list.iter().filter_map(Value::as_str).collect();
+            found.insert(place.to_owned(), names.into_iter().collect());
+        }
+        Value::Array(list) if !is_list_of_words(list) => {
+            for (index, value) in list.iter().enumerate() {
+                walk(&below(&index.to_string()), value, found);
+            }
+        }
+        // 1 and 1.0 are the same number.
+        Value::Number(number) => {
+            found.insert(place.to_owned(), number.as_f64().into());
+        }
+        _ => {
+            found.insert(place.to_owned(), value.clone());
+        }
+    }
+}
+
+/// Sentences say nothing that a program reads, nor do the titles of properties.
+fn says_something(place: &str, name: &str, value: &Value) -> bool {
+    let is_property = place.ends_with("/properties") || place.ends_with("/parameters");
+    let is_title = name == "title" && value.is_string() && place.contains("/properties/");
+    is_property || !(ANNOTATIONS.contains(&name) || is_title)
+}
