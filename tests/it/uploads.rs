@@ -92,8 +92,7 @@ async fn the_same_file_may_be_sent_again_and_another_may_not() {
     let (upload, file) = initiate(&server, &[]).await;
     let content = vec![b'x'; 60_000];
     let put = async |bytes: &[u8]| {
-        let pieces =
-            bytes.chunks(7_000).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece)));
+        let pieces = bytes.chunks(7_000).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece)));
         let body = Body::from_stream(stream::iter(pieces.collect::<Vec<_>>()));
         server.send(request(Method::PUT, &upload, &[], body)).await.status
     };
