@@ -21,6 +21,7 @@ pub(crate) mod events;
 mod idempotency;
 mod job;
 mod keys;
+mod positions;
 mod read;
 mod recover;
 mod retention;
@@ -46,6 +47,7 @@ pub use webhooks::{NewWebhook, Webhook};
 pub use workers::WorkerState;
 
 use jiff::Timestamp;
+use positions::Positions;
 use sqlx::SqlitePool;
 use std::path::Path;
 use std::sync::Arc;
@@ -84,6 +86,7 @@ pub struct Queue {
     reader: SqlitePool,
     clock: Clock,
     events: Events,
+    positions: Positions,
 }
 
 impl Queue {
@@ -93,7 +96,7 @@ impl Queue {
     /// When the file cannot be opened or was written by a newer program.
     pub async fn open(path: &Path, clock: Clock) -> Result<Self, QueueError> {
         let (writer, reader) = database::open(path).await?;
-        Ok(Self { writer, reader, clock, events: Events::default() })
+        Ok(Self { writer, reader, clock, events: Events::default(), positions: Positions::default() })
     }
 
     /// Signals between this process's users of the queue.

@@ -138,6 +138,10 @@ pub struct LoadArgs {
     /// Measure the submit alone and leave the requests to the server.
     #[arg(long, env = "LATENTD_SUBMIT_ONLY", action = ArgAction::SetTrue)]
     pub submit_only: bool,
+    /// Meanwhile, this many clients wait for requests of their own and look at their status all the time. For a
+    /// server that does not work them off: `serve --workers 0`.
+    #[arg(long, env = "LATENTD_WAITING", default_value_t = 0, value_name = "N")]
+    pub waiting: usize,
     /// Milliseconds between two looks at a request's status.
     #[arg(long, env = "LATENTD_POLL_MS", default_value_t = 100, value_name = "MS")]
     pub poll_ms: u64,

@@ -4,6 +4,7 @@
 //! times every request from the moment it was due: a server that stalls cannot slow down its own measurement.
 
 mod client;
+mod waiting;
 
 use super::machine;
 use super::stats::{Bin, Percentiles, Samples, draw, short};
@@ -20,6 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use waiting::{Crowd, Waiting};
 
 /// How requests follow each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,6 +54,7 @@ struct Report {
     clients: Option<usize>,
     rate_per_s: Option<f64>,
     submit_only: bool,
+    waiting: Option<Waiting>,
     requests: u64,
     seconds: f64,
     throughput_per_s: f64,
@@ -68,17 +71,27 @@ struct Report {
 pub(super) fn run(args: LoadArgs, runtime: impl FnOnce() -> std::io::Result<Runtime>) -> anyhow::Result<()> {
     let plan = plan(&args)?;
     let client = Arc::new(FalClient::new(&args)?);
-    let submit_only = args.submit_only;
-    let (outcomes, took) = runtime()?.block_on(async move {
-        client.reach().await.map_err(|failure| anyhow::anyhow!("{}: {failure}", client.base()))?;
+    let (submit_only, waiting) = (args.submit_only, args.waiting);
+    let (outcomes, took, waiting) = runtime()?.block_on(async move {
+        let told = |failure| anyhow::anyhow!("{}: {failure}", client.base());
+        client.reach().await.map_err(told)?;
+        let crowd = match waiting {
+            0 => None,
+            clients => Some(Crowd::gather(&client, clients).await.map_err(told)?),
+        };
         let started = Instant::now();
         let outcomes = follow(plan, move |due| {
             let client = client.clone();
             async move { request(&client, due, submit_only).await }
         });
-        anyhow::Ok((outcomes.await, started.elapsed()))
+        let (outcomes, took) = (outcomes.await, started.elapsed());
+        let waiting = match crowd {
+            None => None,
+            Some(crowd) => Some(crowd.dismiss().await),
+        };
+        anyhow::Ok((outcomes, took, waiting))
     })?;
-    let report = report(&args, plan, &outcomes, took);
+    let report = report(&args, plan, &outcomes, took, waiting);
     publish(&report, &report.table(), &args.report)?;
     let failed: u64 = report.errors.values().sum();
     if failed == report.requests { anyhow::bail!("every request failed") } else { Ok(()) }
@@ -166,7 +179,13 @@ async fn request(client: &FalClient, due: Instant, submit_only: bool) -> Outcome
     }
 }
 
-fn report(args: &LoadArgs, plan: Plan, outcomes: &[Outcome], took: Duration) -> Report {
+fn report(
+    args: &LoadArgs,
+    plan: Plan,
+    outcomes: &[Outcome],
+    took: Duration,
+    waiting: Option<Waiting>,
+) -> Report {
     let mut errors = BTreeMap::new();
     for failure in outcomes.iter().filter_map(|outcome| outcome.failure.as_ref()) {
         *errors.entry(failure.to_string()).or_default() += 1;
@@ -188,6 +207,7 @@ fn report(args: &LoadArgs, plan: Plan, outcomes: &[Outcome], took: Duration) -> 
         clients,
         rate_per_s,
         submit_only: args.submit_only,
+        waiting,
         requests: outcomes.len() as u64,
         seconds: took.as_secs_f64(),
         throughput_per_s: done as f64 / took.as_secs_f64(),
@@ -214,6 +234,9 @@ impl Report {
             }
         };
         table += &row("how", &how);
+        if let Some(waiting) = &self.waiting {
+            table += &row("meanwhile", &waiting.to_string());
+        }
         let done = self.requests - self.errors.values().sum::<u64>();
         table += &row(
             "requests",

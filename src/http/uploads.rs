@@ -8,6 +8,7 @@ pub(super) mod lifecycle;
 mod name;
 mod parts;
 mod receive;
+mod repeat;
 
 pub(super) use answers::{Accepted, Begun, Destination, Nothing, PartTag, UploadToken};
 pub(super) use lifecycle::LIFECYCLE;
@@ -133,11 +134,24 @@ async fn initiate(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> 
     Ok(Json(answer).into_response())
 }
 
-/// Takes the bytes of a file to whose URL they were sent.
-async fn put(api: &Api, ticket: Uuid, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
-    writable(api, ticket).await?;
-    receive_whole(api, ticket, headers, body).await?;
+/// Takes the bytes of a file to whose URL they were sent. A sender whose answer was lost may send them again.
+async fn put(api: &Api, ticket: Uuid, headers: &HeaderMap, mut body: Body) -> Result<Response, ApiError> {
+    match whole(api, ticket).await? {
+        Some(object) if repeat::is_same(api, &object, &mut body).await? => {}
+        Some(_) => return Err(used()),
+        None => {
+            writable(api, ticket).await?;
+            receive_whole(api, ticket, headers, body).await?;
+        }
+    }
     Ok(Json(Nothing {}).into_response())
+}
+
+/// Where a file lies that is whole already.
+async fn whole(api: &Api, ticket: Uuid) -> Result<Option<FileKey>, ApiError> {
+    let Some(known) = api.queue.ticket(ticket).await?.filter(|known| known.is_whole) else { return Ok(None) };
+    let file = api.queue.uploaded(&known.key).await?;
+    Ok(file.and_then(|file| FileKey::parse(&file.object)))
 }
 
 /// Takes the bytes of a file on the CDN host.

@@ -34,6 +34,11 @@ impl Events {
         self.moved.send_modify(|count| *count += 1);
     }
 
+    /// How often each was signalled.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (*self.work.borrow(), *self.moved.borrow())
+    }
+
     /// Hears [`Self::wake_workers`].
     pub fn work(&self) -> watch::Receiver<u64> {
         self.work.subscribe()

@@ -8,13 +8,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 const STATUS: &str = "SELECT endpoint, state, attempt, created_at, started_at, finished_at, failure,
-        failure_message,
-        CASE WHEN state = 'waiting' THEN (
-            SELECT count(*) FROM requests AS before WHERE before.state = 'waiting'
-                AND before.priority <= requests.priority
-                AND (before.priority < requests.priority OR before.seq < requests.seq)
-        ) END AS ahead
-    FROM requests WHERE id = ?1";
+    failure_message, priority, seq FROM requests WHERE id = ?1";
 
 const OUTCOME: &str = "SELECT output, failure, failure_message, failure_detail, worker,
         erased_at IS NOT NULL OR coalesce(erase_at <= ?2, 0) AS erased
@@ -30,7 +24,12 @@ impl Queue {
     /// When the database refuses.
     pub async fn status(&self, id: RequestId) -> Result<Option<Status>, QueueError> {
         let row = sqlx::query(STATUS).bind(id.to_string()).fetch_optional(&self.reader).await?;
-        row.map(|row| status_of(id, &row)).transpose()
+        let Some(row) = row else { return Ok(None) };
+        let mut status = status_of(id, &row)?;
+        if let Phase::Waiting { ahead } = &mut status.phase {
+            *ahead = self.ahead(row.try_get("priority")?, row.try_get("seq")?).await?;
+        }
+        Ok(Some(status))
     }
 
     /// How a request ended; `None` while it has not, or when there is no such request.
@@ -64,9 +63,10 @@ impl Queue {
     }
 }
 
+/// What the row says; a place in the queue is not in it.
 fn status_of(id: RequestId, row: &SqliteRow) -> Result<Status, QueueError> {
     let phase = match row.try_get::<&str, _>("state")? {
-        "waiting" => Phase::Waiting { ahead: row.try_get::<i64, _>("ahead")?.unsigned_abs() },
+        "waiting" => Phase::Waiting { ahead: 0 },
         "running" => Phase::Running,
         "done" => Phase::Done { failure: failure_of(row)? },
         other => return Err(QueueError::Corrupt(format!("the unknown state {other:?}"))),

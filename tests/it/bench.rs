@@ -241,6 +241,13 @@ fn load_runs_against_a_real_server() {
     );
     assert_eq!(open["submit_ms"]["n"], 10, "{open}");
 
+    let crowded = load(&["--waiting", "5", "--rate", "20", "--duration", "1", "--submit-only"]);
+    assert_eq!((&crowded["errors"], &crowded["submit_ms"]["n"]), (&json!({}), &json!(20)), "{crowded}");
+    let waiting = &crowded["waiting"];
+    assert_eq!((&waiting["clients"], &waiting["failed"]), (&json!(5), &json!(0)), "{crowded}");
+    // Five clients look fifty times in that second if nothing else keeps the processors busy.
+    assert!(waiting["status_ms"]["n"].as_u64() >= Some(5), "{crowded}");
+
     // An input that the model refuses is accepted, as on fal, and fails.
     let refused = bench(&["load", "--url", &server.url, "--input", "{}", "--requests", "2", "--json"]);
     let report: Value = serde_json::from_slice(&refused.stdout).expect("JSON");

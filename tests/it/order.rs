@@ -3,8 +3,10 @@
 use crate::support::{ENDPOINT, Server, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
-use latentd::queue::Lost;
+use jiff::Timestamp;
+use latentd::queue::{Lost, Queue};
 use serde_json::Value;
+use std::sync::Arc;
 
 async fn submit(server: &Server, priority: Option<&str>) -> String {
     let mut request = Request::post(format!("/queue/{ENDPOINT}")).header("host", "me");
@@ -33,6 +35,33 @@ async fn requests_start_in_the_order_of_submission_low_priority_last() {
         assert_eq!(claim(&server).await, expected);
     }
     assert!(server.queue.claim("w").await.expect("a database").is_none());
+}
+
+/// The order is read once for all who ask; what moved since, here or in another process, is seen all the same.
+#[tokio::test]
+async fn positions_follow_what_moves() {
+    let server = Server::start().await;
+    let position = async |id: &str| {
+        let status = server.get(&format!("/queue/{ENDPOINT}/requests/{id}/status")).await.json();
+        status["queue_position"].as_u64()
+    };
+    let (first, second) = (submit(&server, None).await, submit(&server, None).await);
+    let (low, third) = (submit(&server, Some("low")).await, submit(&server, None).await);
+    assert_eq!(
+        [position(&second).await, position(&third).await, position(&low).await],
+        [Some(1), Some(2), Some(3)]
+    );
+    assert_eq!(claim(&server).await, first);
+    assert_eq!([position(&second).await, position(&low).await], [Some(0), Some(2)]);
+    let cancelled = server.call(Method::PUT, &format!("/requests/{second}/cancel"), &Value::Null).await;
+    assert_eq!(cancelled.status, StatusCode::OK);
+    assert_eq!([position(&third).await, position(&low).await], [Some(0), Some(1)]);
+
+    let file = server.directory.path().join("q.sqlite");
+    let elsewhere = Queue::open(&file, Arc::new(Timestamp::now)).await.expect("the same database");
+    assert_eq!(elsewhere.claim("x").await.expect("a database").expect("a request").id.to_string(), third);
+    server.clock.advance(1);
+    assert_eq!(position(&low).await, Some(0));
 }
 
 #[tokio::test]

@@ -85,6 +85,30 @@ async fn an_upload_that_breaks_off_leaves_nothing_and_can_be_tried_again() {
     assert_eq!(&get().await.bytes[..], b"whole");
 }
 
+/// Clients send a file again when they did not hear that it had arrived.
+#[tokio::test]
+async fn the_same_file_may_be_sent_again_and_another_may_not() {
+    let server = Server::start().await;
+    let (upload, file) = initiate(&server, &[]).await;
+    let content = vec![b'x'; 60_000];
+    let put = async |bytes: &[u8]| {
+        let pieces = bytes.chunks(7_000).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece)));
+        let body = Body::from_stream(stream::iter(pieces.collect::<Vec<_>>()));
+        server.send(request(Method::PUT, &upload, &[], body)).await.status
+    };
+    assert_eq!(put(&content).await, StatusCode::OK);
+    assert_eq!(put(&content).await, StatusCode::OK);
+    let mut other = content.clone();
+    other[40_000] = b'y';
+    let longer = [&content[..], b"x"].concat();
+    for wrong in [&b""[..], &content[1..], &other, &longer] {
+        assert_eq!(put(wrong).await, StatusCode::GONE);
+    }
+    let got = server.send(request(Method::GET, &file, &[], Body::empty())).await;
+    assert!(got.bytes[..] == content[..]);
+    assert_eq!(server.files().len(), 1);
+}
+
 #[tokio::test]
 async fn parts_must_all_be_there() {
     let server = Server::start().await;

@@ -35,6 +35,7 @@ pub(super) struct FalClient {
 pub(super) struct Submitted {
     status_url: String,
     response_url: String,
+    cancel_url: String,
 }
 
 /// Why a request did not end well; its text is the kind that reports count by.
@@ -115,7 +116,25 @@ impl FalClient {
             return Err(Failure::Http("submit", status));
         }
         let url = |name: &str| body[name].as_str().map(str::to_owned).ok_or(Failure::Answer("submit"));
-        Ok(Submitted { status_url: url("status_url")?, response_url: url("response_url")? })
+        let (status_url, response_url) = (url("status_url")?, url("response_url")?);
+        Ok(Submitted { status_url, response_url, cancel_url: url("cancel_url")? })
+    }
+
+    /// Time between two looks at a status.
+    pub(super) fn poll(&self) -> Duration {
+        self.poll
+    }
+
+    /// A look at a request's status.
+    pub(super) async fn status(&self, submitted: &Submitted) -> Result<Value, Failure> {
+        let (status, body) = self.call("status", Method::GET, &submitted.status_url, Bytes::new()).await?;
+        if status.is_success() { Ok(body) } else { Err(Failure::Http("status", status)) }
+    }
+
+    /// Gives a request up.
+    pub(super) async fn cancel(&self, submitted: &Submitted) -> Result<(), Failure> {
+        let (status, _) = self.call("cancel", Method::PUT, &submitted.cancel_url, Bytes::new()).await?;
+        if status.is_success() { Ok(()) } else { Err(Failure::Http("cancel", status)) }
     }
 
     /// Waits for a request and fetches its result.
@@ -125,11 +144,7 @@ impl FalClient {
 
     async fn wait(&self, submitted: &Submitted) -> Result<(), Failure> {
         loop {
-            let (status, body) =
-                self.call("status", Method::GET, &submitted.status_url, Bytes::new()).await?;
-            if !status.is_success() {
-                return Err(Failure::Http("status", status));
-            }
+            let body = self.status(submitted).await?;
             match body["status"].as_str() {
                 Some("COMPLETED") => match body["error_type"].as_str() {
                     Some(kind) => return Err(Failure::Request(kind.to_owned())),

@@ -57,7 +57,8 @@ pub(super) async fn receive(
     Ok(size)
 }
 
-async fn next(body: &mut Body) -> Result<Option<bytes::Bytes>, ApiError> {
+/// The next bytes of a body; `None` at its end.
+pub(super) async fn next(body: &mut Body) -> Result<Option<bytes::Bytes>, ApiError> {
     loop {
         let frame = tokio::time::timeout(PATIENCE, body.frame()).await.map_err(|_| ApiError::BodyTooSlow)?;
         match frame {

@@ -1,9 +1,9 @@
 // Input the model refuses reaches the program as the client's own ValidationError.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { ApiError, ValidationError } from "@fal-ai/client";
 import { ENDPOINT, client, small, until } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
 

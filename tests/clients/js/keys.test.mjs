@@ -2,10 +2,11 @@
 // and a key's limit holds. Starts a server of its own.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, before } from "node:test";
 import { ApiError, createFalClient } from "@fal-ai/client";
 import { OwnServer } from "./server.mjs";
-import { ENDPOINT, assertOutput, endless, small, until } from "./support.mjs";
+import { ENDPOINT, assertOutput, endless, small, until, waysTo } from "./support.mjs";
+import { test, wire } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 const server = new OwnServer();
@@ -37,21 +38,10 @@ async function answers(key, status) {
   }
 }
 
-function byProxy(credentials) {
-  return createFalClient({ credentials, proxyUrl: { url: `${base}/api/fal/proxy`, when: "always" } });
-}
+const byProxy = (credentials) => createFalClient(waysTo(base, credentials).proxyUrl);
 
-/** Every call comes here by `fetch`, also those that the client makes with a token; `seen` keeps them. */
-function byFetch(credentials, seen = []) {
-  const fetch = async (url, init) => {
-    const local = String(url)
-      .replace("https://queue.fal.run/", `${base}/queue/`)
-      .replace(/^https:\/\/(fal\.run|rest\.fal\.ai)\//, `${base}/`);
-    seen.push({ url: local, authorization: new Headers(init?.headers).get("authorization") });
-    return globalThis.fetch(local, init);
-  };
-  return createFalClient({ credentials, fetch });
-}
+/** Every call comes here by `fetch`, also those that the client makes with a token. */
+const byFetch = (credentials) => createFalClient(waysTo(base, credentials).fetch);
 
 const refused = (status) => (error) => {
   assert.ok(error instanceof ApiError, String(error));
@@ -88,14 +78,17 @@ test("a revoked key is a 401 while the server runs on", LIMIT, async () => {
 });
 
 test("a stream in connection mode client is opened by a token, without the key", LIMIT, async () => {
-  const seen = [];
   const key = await newKey();
-  const stream = await byFetch(key, seen).stream(ENDPOINT, { input: small(), connectionMode: "client" });
+  const stream = await byFetch(key).stream(ENDPOINT, { input: small(), connectionMode: "client" });
   assertOutput(await stream.done(), small());
-  const [asked, streamed] = seen.map(({ url, authorization }) => ({ url: new URL(url), authorization }));
-  assert.deepEqual([asked.url.pathname, asked.authorization], ["/tokens/", `Key ${key}`]);
-  assert.deepEqual([streamed.url.pathname, streamed.authorization], [`/${ENDPOINT}/stream`, null]);
-  const token = streamed.url.searchParams.get("fal_jwt_token");
+  const asked = await wire.call("POST", "^/tokens/$");
+  assert.equal(asked.headers.authorization, `Key ${key}`);
+  assert.deepEqual(asked.body, { allowed_apps: ["stable-diffusion-v35-large"], token_expiration: 120 });
+  const streamed = await wire.call("POST", "/stream");
+  assert.equal(streamed.headers.authorization, undefined);
+  const { pathname, searchParams } = new URL(streamed.url, base);
+  assert.equal(pathname, `/${ENDPOINT}/stream`);
+  const token = searchParams.get("fal_jwt_token");
   assert.equal(token.split(".").length, 3);
 
   const post = (path) =>
@@ -119,6 +112,7 @@ test("a key at its limit waits in the queue, and is a 429 on the line", LIMIT, a
     assert.equal(error.body.error_type, "concurrent_requests_limit");
     return refused(429)(error);
   });
+  assert.equal((await wire.calls("POST", "^/run|^/fal-ai")).length, 4, "it was tried four times");
   const second = (await limited.queue.submit(ENDPOINT, { input: small() })).request_id;
   await limited.queue.cancel(ENDPOINT, { requestId });
   await until(limited, second, ({ status }) => status === "COMPLETED");

@@ -1,9 +1,10 @@
 // Runs whose answer begins before their end is known. Here every answer begins at once.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, before } from "node:test";
 import { OwnServer } from "./server.mjs";
 import { ENDPOINT, assertOutput, endless, small } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 const server = new OwnServer();

@@ -1,8 +1,8 @@
 // What comes out: fal.run, picture formats and sizes, data URIs, several images, seeds.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { ENDPOINT, assertOutput, client, download, pictureSize, small } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 

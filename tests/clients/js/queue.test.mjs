@@ -1,9 +1,9 @@
 // fal.queue: submit, status, result and cancel, one by one.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { ApiError } from "@fal-ai/client";
 import { ENDPOINT, assertOutput, client, download, endless, recordingClient, small, until } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 

@@ -8,10 +8,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { after, before, test } from "node:test";
+import { after, before } from "node:test";
 import { createFalClient } from "@fal-ai/client";
 import WS from "ws";
 import { ENDPOINT, assertOutput, small } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
 const PROGRAM = process.env.LATENTD_BIN;

@@ -1,10 +1,11 @@
 // fal.realtime: inputs and results over a web socket, what goes wrong on it, and who may open it.
 
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after } from "node:test";
 import { ApiError } from "@fal-ai/client";
 import WS from "ws";
 import { BASE, ENDPOINT, WAYS, assertOutput, client, download, small } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
 const sockets = [];

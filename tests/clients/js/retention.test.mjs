@@ -1,8 +1,8 @@
 // How long what a program made is kept: files as it asks, and nothing when it asks for that.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { ENDPOINT, assertOutput, client, download, small } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 

@@ -1,9 +1,9 @@
 // fal.run in its less usual forms: the input in the query, and no input at all.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { ValidationError } from "@fal-ai/client";
 import { ENDPOINT, WAYS, assertOutput, client, download, small } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 

@@ -8,6 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { createFalClient } from "@fal-ai/client";
+import { waysTo } from "./support.mjs";
+import { wire } from "./wire.mjs";
 
 const PROGRAM = process.env.LATENTD_BIN;
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LATENTD_")));
@@ -18,11 +20,18 @@ export class OwnServer {
 
   /** Starts it and waits until it paints. */
   async start(...flags) {
+    const address = await this.launch(...flags);
+    while (!(await fetch(`${address}/health/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+
+  /** Starts it; calls to its `url` are written down. Returns its own address. */
+  async launch(...flags) {
     const args = ["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir", this.data, ...flags];
     this.process = spawn(PROGRAM, args, { env, stdio: ["ignore", "pipe", "inherit"] });
     const [first] = await once(createInterface({ input: this.process.stdout }), "line");
-    this.url = first.match(/http:\S+/)[0];
-    while (!(await fetch(`${this.url}/health/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 50));
+    const [address] = first.match(/http:\S+/);
+    this.url = await wire.front(address);
+    return address;
   }
 
   /** Stops it, cleanly. */
@@ -40,6 +49,6 @@ export class OwnServer {
 
   /** A client that reaches it by `proxyUrl`. */
   client(credentials = "local:key", more = {}) {
-    return createFalClient({ credentials, proxyUrl: { url: `${this.url}/api/fal/proxy`, when: "always" }, ...more });
+    return createFalClient({ ...waysTo(this.url, credentials).proxyUrl, ...more });
   }
 }

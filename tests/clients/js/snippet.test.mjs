@@ -3,9 +3,9 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { download } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 test("the page's snippet prints progress and the URL of a 1024x768 JPEG", { timeout: 180_000 }, async () => {
   const { code, output } = await runProgram("snippet.mjs");

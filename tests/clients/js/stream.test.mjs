@@ -1,8 +1,8 @@
 // fal.stream: events of the request's way, the result as the last one, and what an abort does.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { ENDPOINT, WAYS, assertOutput, client, download, endless, small, until } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
 

@@ -13,31 +13,32 @@ export const ENDPOINT = "fal-ai/stable-diffusion-v35-large";
 
 const CREDENTIALS = process.env.FAL_KEY ?? "local:test";
 
-/** The ways README.md names to send a program's calls here: config for `fal.config`. */
-export const WAYS = {
-  proxyUrl: {
-    credentials: CREDENTIALS,
-    proxyUrl: { url: `${BASE}/api/fal/proxy`, when: "always" },
-  },
-  requestMiddleware: {
-    credentials: CREDENTIALS,
-    requestMiddleware: async (request) => ({ ...request, url: localUrl(request.url) }),
-  },
-  fetch: {
-    credentials: CREDENTIALS,
-    fetch: (url, init) => globalThis.fetch(localUrl(String(url)), init),
-  },
-};
-
-function localUrl(url) {
-  return url
-    .replace("https://queue.fal.run/", `${BASE}/queue/`)
-    .replace(/^https:\/\/(fal\.run|rest\.fal\.ai|rest\.alpha\.fal\.ai)\//, `${BASE}/`);
+/** The ways README.md names to send a program's calls to a server: config for `fal.config`. */
+export function waysTo(base, credentials = CREDENTIALS) {
+  const local = (url) =>
+    String(url)
+      .replace("https://queue.fal.run/", `${base}/queue/`)
+      .replace(/^https:\/\/(fal\.run|rest\.fal\.ai|rest\.alpha\.fal\.ai)\//, `${base}/`);
+  return {
+    proxyUrl: { credentials, proxyUrl: { url: `${base}/api/fal/proxy`, when: "always" } },
+    requestMiddleware: {
+      credentials,
+      requestMiddleware: async (request) => ({ ...request, url: local(request.url) }),
+    },
+    fetch: { credentials, fetch: (url, init) => globalThis.fetch(local(url), init) },
+  };
 }
+
+export const WAYS = waysTo(BASE);
 
 /** A client that reaches the server by `proxyUrl`, unless told otherwise. */
 export function client(way = "proxyUrl") {
   return createFalClient(WAYS[way]);
+}
+
+/** Checks headers that a client sent; `undefined` is one that it must not send. */
+export function sent(call, headers) {
+  for (const [name, value] of Object.entries(headers)) assert.equal(call.headers[name], value, name);
 }
 
 /**

@@ -2,9 +2,9 @@
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { test } from "node:test";
 import * as serverless from "@fal-ai/serverless-client";
-import { BASE, ENDPOINT, WAYS, client, small } from "./support.mjs";
+import { BASE, ENDPOINT, WAYS, assertOutput, client, sent, small } from "./support.mjs";
+import { test, wire } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 
@@ -18,8 +18,15 @@ async function fetched(url) {
 for (const way of Object.keys(WAYS)) {
   test(`a small file by ${way}`, LIMIT, async () => {
     const bytes = randomBytes(1000);
-    const url = await client(way).storage.upload(new Blob([bytes], { type: "image/png" }));
+    const lifecycle = { expiresIn: "1h" };
+    const url = await client(way).storage.upload(new Blob([bytes], { type: "image/png" }), { lifecycle });
     assert.deepEqual(await fetched(url), { type: "image/png", bytes });
+
+    const asked = await wire.call("POST", "^/storage/upload/initiate\\?storage_type=fal-cdn-v3$");
+    assert.equal(asked.body.content_type, "image/png");
+    assert.match(asked.body.file_name, /^\d+\.png$/);
+    sent(asked, { "x-fal-object-lifecycle": '{"expiration_duration_seconds":3600}' });
+    sent(await wire.call("PUT"), { "content-type": "image/png", authorization: undefined, "content-length": "1000" });
   });
 }
 
@@ -30,9 +37,26 @@ test("a file of 95 MiB, in parts", LIMIT, async () => {
   const back = await fetched(url);
   assert.equal(back.type, "application/zip");
   assert.ok(back.bytes.equals(bytes));
+
+  await wire.call("POST", "^/storage/upload/initiate-multipart\\?storage_type=fal-cdn-v3$");
+  const parts = await wire.calls("PUT");
+  assert.deepEqual(parts.map(({ url }) => url.split("/").at(-1)), Array.from({ length: 10 }, (_, at) => `${at + 1}`));
+  for (const part of parts.slice(0, -1)) assert.equal(part.sent_bytes, 10 << 20);
+  const { body } = await wire.call("POST", "/complete$");
+  const answered = parts.map(({ answer }) => JSON.parse(answer));
+  assert.deepEqual(body, { parts: answered.map(({ partNumber, etag }) => ({ partNumber, etag })) });
 });
 
-test("a Blob inside an input becomes the URL of its bytes", LIMIT, async () => {
+test("parts and the end of a file that break on the way are sent again", LIMIT, async () => {
+  const bytes = Buffer.alloc(91 << 20, "latentd ");
+  await wire.breakCalls({ method: "PUT", path: "/2$", drop: "answer" });
+  await wire.breakCalls({ method: "PUT", path: "/3$", drop: "call", times: 2 });
+  const url = await client().storage.upload(new Blob([bytes], { type: "application/zip" }));
+  assert.ok((await fetched(url)).bytes.equals(bytes));
+  assert.equal((await wire.calls("PUT")).length, 10 + 3);
+});
+
+test("a Blob inside an input that is refused becomes the URL of its bytes", LIMIT, async () => {
   const bytes = randomBytes(500);
   const control = { path: "x", control_image_url: new Blob([bytes], { type: "image/jpeg" }) };
   const refused = await client().run(ENDPOINT, { input: small({ controlnet: control }) }).catch((error) => error);
@@ -42,8 +66,22 @@ test("a Blob inside an input becomes the URL of its bytes", LIMIT, async () => {
   assert.deepEqual((await fetched(problem.input.control_image_url)).bytes, bytes);
 });
 
+test("a Blob where a text-to-image model reads none is uploaded, and the picture is painted", LIMIT, async () => {
+  const picture = (text) => new Blob([text], { type: "image/png" });
+  const input = small({ image_url: picture("unread"), prompt: picture("a prompt?") });
+  const { data } = await client().run(ENDPOINT, { input });
+  const { body } = await wire.call("POST", `/${ENDPOINT}$`);
+  assert.equal((await fetched(body.image_url)).bytes.toString(), "unread");
+  // The client puts the URL in the Blob's place, here as the prompt.
+  assert.equal((await fetched(body.prompt)).bytes.toString(), "a prompt?");
+  assertOutput(data, { prompt: body.prompt });
+});
+
 test("the deprecated serverless-client uploads too", LIMIT, async () => {
   serverless.config(WAYS.requestMiddleware);
   const url = await serverless.storage.upload(new Blob(["words"], { type: "text/plain" }));
   assert.equal((await fetched(url)).bytes.toString(), "words");
+  const asked = await wire.call("POST");
+  assert.equal(asked.url, "/storage/upload/initiate", "without a storage_type");
+  sent(asked, { "user-agent": "@fal-ai/serverless-client/0.15.0" });
 });

@@ -2,8 +2,8 @@
 // `subscribe`, carry a request from submit to picture.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
 import { ENDPOINT, WAYS, client, download, small } from "./support.mjs";
+import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
 

@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { createHash, createPublicKey, verify } from "node:crypto";
 import { once } from "node:events";
 import { createServer } from "node:http";
-import { test } from "node:test";
 import { BASE, client, ENDPOINT, small } from "./support.mjs";
+import { test, wire } from "./wire.mjs";
 
-test("a webhook arrives and both of its signatures hold", async (t) => {
+test("a webhook arrives and both of its signatures hold", { timeout: 60_000 }, async (t) => {
   const server = createServer();
   t.after(() => server.close());
   server.listen(0, "127.0.0.1");
@@ -40,4 +40,6 @@ test("a webhook arrives and both of its signatures hold", async (t) => {
   assert.equal(message.request_id, id);
   assert.equal(message.status, "OK");
   assert.deepEqual(message.payload, data);
+  const { url } = await wire.call("POST", "^/queue/");
+  assert.ok(url.endsWith(`?fal_webhook=${encodeURIComponent(webhookUrl)}`), url);
 });

@@ -1,32 +1,52 @@
-// Preloaded by ../run: appends one line per HTTP exchange to $LATENTD_WIRE, so that a
-// failed test can be read on the wire. Installed before @fal-ai/client looks up `fetch`.
+// A test whose calls are written down by ../wire.mjs: where its log lies is said when it fails, and `wire` reads it.
 
-import { appendFileSync } from "node:fs";
+import assert from "node:assert/strict";
+import { test as nodeTest } from "node:test";
 
-const path = process.env.LATENTD_WIRE;
-const plainFetch = globalThis.fetch;
+const WIRE = process.env.LATENTD_WIRE;
 
-if (path) {
-  globalThis.fetch = async (url, init = {}) => {
-    const method = init.method ?? "GET";
-    const target = new Headers(init.headers).get("x-fal-target-url");
-    const started = new Date().toISOString();
-    const note = (outcome) => appendFileSync(path, JSON.stringify({ started, method, url, target, ...outcome }) + "\n");
-    try {
-      const response = await plainFetch(url, init);
-      const heard = { sent: init.body, status: response.status, headers: Object.fromEntries(response.headers) };
-      // An answer may begin long before it ends: the program has it at once, the note follows.
-      answer(response).then((more) => note({ ...heard, ...more }), (error) => note({ ...heard, failed: String(error) }));
-      return response;
-    } catch (error) {
-      note({ sent: init.body, failed: String(error) });
-      throw error;
-    }
-  };
+async function ask(method, path, body) {
+  const response = await fetch(WIRE + path, { method, body: body && JSON.stringify(body) });
+  return response.json();
 }
 
-/** The body if it is JSON; pictures and event streams are left to their reader. */
-async function answer(response) {
-  const isJson = (response.headers.get("content-type") ?? "").includes("application/json");
-  return isJson ? { answer: (await response.clone().text()).slice(0, 4_000) } : {};
+/** `test` of node:test for everything that reaches a server. Whatever it looks at, the answers must hold the rules. */
+export function test(name, options, body) {
+  nodeTest(name, options, async (t) => {
+    const { path } = await ask("POST", "/test", { name: `js-${name}` });
+    let passed = false;
+    t.after(() => passed || console.error(`✖ ${name}\n  what it sent and got: ${path}`));
+    await body(t);
+    assert.deepEqual(await ask("GET", "/broken"), []);
+    passed = true;
+  });
+}
+
+export const wire = {
+  /** A new address in front of a server that a test started itself. */
+  front: async (to) => (await ask("POST", "/front", { to })).url,
+
+  /** Breaks the next calls, see `Break` in ../wire.mjs. */
+  breakCalls: (fault) => ask("POST", "/break", fault),
+
+  /** What this test's clients sent so far, in order, and what they were answered; a JSON body is parsed. */
+  async calls(method, path = "") {
+    const calls = (await ask("GET", "/calls")).map((call) => ({ ...call, body: parsed(call.sent) }));
+    return calls.filter((call) => (!method || call.method === method) && new RegExp(path).test(call.url));
+  },
+
+  /** The only such call. */
+  async call(method, path) {
+    const calls = await this.calls(method, path);
+    if (calls.length !== 1) throw new Error(`${calls.length} calls are ${method} ${path}: ${calls.map((c) => c.url)}`);
+    return calls[0];
+  },
+};
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }

@@ -1,13 +1,63 @@
-"""Points fal_client at the server under test, as README.md tells a program's author to."""
+"""Points fal_client at the server under test, as README.md tells a program's author to, and keeps each test's calls apart."""
 
 import os
 
+import fal_client
 import fal_client.client as C
+import pytest
+import wire
 
-BASE = os.environ.get("LATENTD_URL", "http://127.0.0.1:8080")
+BASE = os.environ["LATENTD_URL"]
 
-C.RUN_URL_FORMAT = BASE + "/"
-C.QUEUE_URL_FORMAT = BASE + "/queue/"
-C.REALTIME_URL_FORMAT = BASE.replace("http", "ws", 1) + "/"
-C.REST_URL = BASE
-C.CDN_URL = BASE
+
+def hosts(base):
+    """The globals of fal_client that name fal's hosts, for a server at `base`."""
+    return {
+        "RUN_URL_FORMAT": base + "/",
+        "QUEUE_URL_FORMAT": base + "/queue/",
+        "REALTIME_URL_FORMAT": base.replace("http", "ws", 1) + "/",
+        "REST_URL": base,
+        "CDN_URL": base,
+    }
+
+
+for name, value in hosts(BASE).items():
+    setattr(C, name, value)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    item.wire_log = wire.begin(f"python-{item.nodeid}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    if report.failed and hasattr(item, "wire_log"):
+        report.sections.append(("what it sent and got", item.wire_log))
+    return report
+
+
+@pytest.fixture(autouse=True)
+def rules():
+    """Whatever a test looks at, the answers must hold the rules."""
+    yield
+    assert wire.broken() == []
+
+
+@pytest.fixture
+def client_of(monkeypatch):
+    """Makes clients that call a server of a test's own, with the key of the environment."""
+
+    def client(base):
+        for name, value in hosts(base).items():
+            monkeypatch.setattr(C, name, value)
+        return fal_client.SyncClient()
+
+    return client
+
+
+@pytest.fixture
+def no_waits(monkeypatch):
+    """Cuts out the client's waits between two tries: the tries stay its own."""
+    monkeypatch.setattr(C, "BASE_DELAY", 0)

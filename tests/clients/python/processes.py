@@ -9,6 +9,8 @@ import time
 import urllib.error
 import urllib.request
 
+import wire
+
 
 def workers_of(server_pid):
     """Process ids of the server's children that run `latentd worker`."""
@@ -26,17 +28,17 @@ def workers_of(server_pid):
 
 
 @contextlib.contextmanager
-def own_server(data, *flags):
-    """A server with flags of its own, ready; gives its URL."""
+def own_server(data, *flags, ready=True):
+    """A server with flags of its own, ready if it shall have a worker; gives its URL, where calls are written down."""
     program = os.environ["LATENTD_BIN"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTD_")}
     command = [program, "serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir", data, *flags]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
         url = re.search(r"http://\S+", process.stdout.readline())[0]
-        while not is_ready(url):
+        while ready and not is_ready(url):
             time.sleep(0.05)
-        yield url
+        yield wire.front(url)
     finally:
         process.terminate()
         code = process.wait(30)

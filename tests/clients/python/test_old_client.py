@@ -5,6 +5,9 @@ import os
 import subprocess
 import sys
 
+import httpx
+import wire
+
 from support import ENDPOINT, check_output, small
 
 PROGRAM = """
@@ -13,6 +16,7 @@ import fal_client, fal_client.client as C
 assert "/fal_client_0_5/" in fal_client.__file__, fal_client.__file__
 base = os.environ["LATENTD_URL"]
 C.RUN_URL_FORMAT, C.QUEUE_URL_FORMAT = base + "/", base + "/queue/"
+C.REST_URL = C.CDN_URL = base
 endpoint, arguments = sys.argv[1], json.loads(sys.argv[2])
 lines = []
 def update(status):
@@ -20,7 +24,8 @@ def update(status):
 subscribed = fal_client.subscribe(endpoint, arguments, with_logs=True, on_queue_update=update)
 handle = fal_client.submit(endpoint, arguments, path="/turbo")
 print(json.dumps({"subscribed": subscribed, "lines": lines, "got": handle.get(),
-                  "run": fal_client.run(endpoint, arguments)}))
+                  "run": fal_client.run(endpoint, arguments), "streamed": list(fal_client.stream(endpoint, arguments)),
+                  "uploaded": fal_client.upload(b"words", "text/plain")}))
 """
 
 
@@ -32,4 +37,8 @@ def test_version_0_5():
     said = json.loads(done.stdout)
     for name in ("subscribed", "got", "run"):
         check_output(said[name])
+    check_output(said["streamed"][-1])
+    assert httpx.get(said["uploaded"]).content == b"words"
     assert any(line.startswith("step 4/4") for line in said["lines"])
+    for call in wire.calls("POST", "^/(queue|fal-ai)/"):
+        assert call["headers"]["user-agent"] == "fal-client/0.2.2 (python)", "as every version of its time said"

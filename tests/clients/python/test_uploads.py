@@ -1,12 +1,13 @@
 """fal_client's uploads: what comes back from the URL is what was sent."""
 
 import io
+import json
 import os
 
 import fal_client
-import fal_client.client as C
 import httpx
 import pytest
+import wire
 from PIL import Image
 
 PLAIN = b"a few words\n"
@@ -21,9 +22,27 @@ def fetched(url):
     return response.headers["content-type"], response.content
 
 
+LIFE = '{"expiration_duration_seconds": 3600}'
+
+
 def test_bytes():
-    url = fal_client.upload(PLAIN, "text/plain", file_name="../../a b.txt")
+    lifecycle = fal_client.StorageSettings(expires_in="1h")
+    client = fal_client.SyncClient()
+    url = client.upload(PLAIN, "text/plain", file_name="../../a b.txt", lifecycle=lifecycle)
     assert fetched(url) == ("text/plain", PLAIN)
+    token, upload = wire.calls("POST")
+    assert token["url"] == "/storage/auth/token?storage_type=fal-cdn-v3"
+    assert token["body"] == {}
+    answer = json.loads(token["answer"])
+    assert upload["url"] == "/files/upload"
+    wire.sent(
+        upload,
+        authorization=f"{answer['token_type']} {answer['token']}",
+        x_fal_file_name="../../a b.txt",
+        content_type="text/plain",
+        x_fal_object_lifecycle=LIFE,
+        x_fal_object_lifecycle_preference=LIFE,
+    )
 
 
 def test_bytes_async():
@@ -52,14 +71,35 @@ def test_large_file_in_parallel_parts(tmp_path):
     with path.open("wb") as file:
         for number in range(105):
             file.write(number.to_bytes(4, "big") + part)
+    wire.break_calls(method="PUT", path="/1$", delay=1500)
     kind, content = fetched(fal_client.upload_file(path))
     assert kind == "application/octet-stream"
     assert content == path.read_bytes()
+    wire.sent(wire.call("POST", "/files/upload/multipart$"), x_fal_file_name="large.bin", content_length="0")
+    parts = {call["url"].rsplit("/", 1)[1]: call for call in wire.calls("PUT")}
+    assert len(parts) == 11
+    listed = wire.call("POST", "/complete$")["body"]["parts"]
+    assert listed != sorted(listed, key=lambda part: part["partNumber"]), "the held up part is listed late"
+    for part in listed:
+        assert part["etag"] == parts[str(part["partNumber"])]["answer_headers"]["etag"]
 
 
-def test_second_way_when_the_file_host_is_down(monkeypatch):
-    monkeypatch.setattr(C, "CDN_URL", "http://127.0.0.1:9")
+@pytest.mark.parametrize("broken", [{"answer": {"status": 500}}, {"drop": "call", "times": 10}])
+def test_second_way_when_the_file_host_fails(broken, no_waits):
+    wire.break_calls(path="/files/upload$", **broken)
     assert fetched(fal_client.upload(PLAIN, "text/plain", file_name="down.txt")) == ("text/plain", PLAIN)
+    initiate = wire.call("POST", "/storage/upload/initiate")
+    assert initiate["url"].endswith("?storage_type=gcs")
+    assert initiate["body"] == {"file_name": "down.txt", "content_type": "text/plain"}
+    wire.sent(wire.call("PUT"), authorization="Key local:test", content_type="text/plain")
+
+
+def test_lost_answers_do_not_fail_an_upload(no_waits):
+    """The client sends the call again, and the server takes it as the same one."""
+    wire.break_calls(path="/files/upload$", answer={"status": 500})
+    wire.break_calls(method="PUT", times=2, drop="answer")
+    assert fetched(fal_client.upload(PLAIN, "text/plain")) == ("text/plain", PLAIN)
+    assert [call["status"] for call in wire.calls("PUT")] == [200, 200, 200]
 
 
 def test_a_ticket_is_used_once():

@@ -7,10 +7,12 @@ import json
 import queue
 import threading
 import time
+import urllib.parse
 
 import fal_client
 import httpx
 import pytest
+import wire
 from conftest import BASE
 from nacl.encoding import HexEncoder
 from nacl.exceptions import BadSignatureError
@@ -73,6 +75,7 @@ def test_a_result_arrives_signed(receiver):
     assert message["request_id"] == message["gateway_request_id"] == handle.request_id
     assert message["status"] == "OK" and message["error"] is None
     assert message["payload"] == handle.get()
+    assert wire.call("POST")["url"].endswith(f"?{urllib.parse.urlencode({'fal_webhook': url})}")
     check_output(message["payload"])
 
 

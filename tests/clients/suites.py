@@ -1,0 +1,181 @@
+"""The suites of `run`: how each installs what it needs, runs, and is counted."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+SUITE_WITHIN_S = 600
+
+
+class JavaScript:
+    """node:test files of js/, one after the other: they share one worker."""
+
+    home = HERE / "js"
+
+    @classmethod
+    def install(cls):
+        stamp = cls.home / "node_modules" / ".installed"
+        install_once(stamp, cls.home / "package-lock.json", [["npm", "ci"]], cls.home)
+
+    @classmethod
+    def run(cls, environment, kept, files):
+        tap = kept / f"{cls.home.name}.tap"
+        tests = files or sorted(path.name for path in cls.home.glob("*.test.mjs"))
+        command = ["node", "--test", "--test-concurrency=1"]
+        command += ["--test-reporter=spec", "--test-reporter-destination=stdout"]
+        command += ["--test-reporter=tap", f"--test-reporter-destination={tap}"]
+        code = finish([*command, *tests], cls.home, environment)
+        text = tap.read_text() if tap.is_file() else ""
+        return counted(code, text, r"^# pass (\d+)$", r"^# (?:fail|cancelled) (\d+)$")
+
+
+class Python:
+    """pytest files of python/, in a virtual environment beside them."""
+
+    home = HERE / "python"
+    # Beside the new packages, for programs that name the folder.
+    beside = {"fal_client_0_5": "fal_client==0.5.9"}
+
+    @classmethod
+    def install(cls):
+        requirements = cls.home / "requirements.txt"
+        venv = cls.home / ".venv"
+        pip = [venv / "bin" / "pip", "install", "--quiet"]
+        commands = [[sys.executable, "-m", "venv", "--clear", venv], [*pip, "--requirement", requirements]]
+        commands += [[*pip, "--no-deps", "--target", venv / name, package] for name, package in cls.beside.items()]
+        install_once(venv / ".installed", requirements, commands, cls.home)
+
+    @classmethod
+    def run(cls, environment, kept, files):
+        junit = kept / f"{cls.home.name}.xml"
+        python = cls.home / ".venv" / "bin" / "python"
+        command = [python, "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={junit}", *files]
+        code = finish(command, cls.home, environment | {"PYTHONDONTWRITEBYTECODE": "1"})
+        text = junit.read_text() if junit.is_file() else ""
+        total = counted(code, text, r'<testsuite [^>]*tests="(\d+)"', r'(?:errors|failures)="(\d+)"')
+        return total[0] - total[1] if text else 0, total[1]
+
+
+class DocumentInNode(JavaScript):
+    """The types that programs make of the document, and its page in Chromium."""
+
+    home = HERE / "openapi"
+
+
+class DocumentInPython(Python):
+    """What validators and fuzzers make of the document."""
+
+    home = HERE / "openapi"
+    beside = {}
+
+
+class OpenApi:
+    """Both of the above."""
+
+    @classmethod
+    def install(cls):
+        need_chromium()
+        DocumentInNode.install()
+        DocumentInPython.install()
+
+    @classmethod
+    def run(cls, environment, kept, files):
+        node = [file for file in files if file.endswith(".mjs")]
+        python = [file for file in files if file.endswith(".py")]
+        counts = [DocumentInNode.run(environment, kept, node)] if node or not files else []
+        counts += [DocumentInPython.run(environment, kept, python)] if python or not files else []
+        return tuple(map(sum, zip(*counts)))
+
+
+class Browser(JavaScript):
+    """node:test files of browser/ that drive Chromium; they also run the Python program that the page offers."""
+
+    home = HERE / "browser"
+
+    @classmethod
+    def install(cls):
+        need_chromium()
+        super().install()
+        Python.install()
+
+    @classmethod
+    def run(cls, environment, kept, files):
+        return super().run(environment | {"LATENTD_SHOTS": str(kept)}, kept, files)
+
+
+class Rust:
+    """Tests of a workspace of its own, rust/, one after the other."""
+
+    home = HERE / "rust"
+
+    @staticmethod
+    def install():
+        pass
+
+    @classmethod
+    def run(cls, environment, kept, files):
+        log = kept / "rust.log"
+        target = environment.get("CARGO_TARGET_DIR", ROOT / "target")
+        environment = environment | {"CARGO_TARGET_DIR": f"{target}/clients-rust"}
+        command = f"set -o pipefail; cargo test --locked --color always -- --test-threads 1 2>&1 | tee {log}"
+        code = finish(["bash", "-c", command], cls.home, environment)
+        return counted(code, log.read_text(), r"(\d+) passed", r"(\d+) failed")
+
+
+SUITES = {"js": JavaScript, "python": Python, "openapi": OpenApi, "browser": Browser, "rust": Rust}
+BY_DEFAULT = ["js", "python", "openapi", "browser"]
+
+
+def need_chromium():
+    chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    for program in (chromium, "curl"):
+        if not shutil.which(program):
+            sys.exit(f"this suite needs {program}: on Debian: apt install chromium curl")
+
+
+def install_once(stamp, lock, commands, directory):
+    """Runs `commands` unless they ran before with the same lock file."""
+    wanted = lock.read_bytes()
+    if stamp.is_file() and stamp.read_bytes() == wanted:
+        return
+    for command in commands:
+        done = subprocess.run(command, cwd=directory, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            sys.exit(f"{' '.join(map(str, command))}: ended with {done.returncode}")
+    stamp.write_bytes(wanted)
+
+
+def finish(command, directory, environment):
+    """Runs a suite to its end; kills it, and everything it started, when it takes too long."""
+    process = subprocess.Popen(
+        command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        return process.wait(SUITE_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        print(f"FAILED: {command[0]} was still running after {SUITE_WITHIN_S} s")
+        return 1
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+def counted(code, text, passed, failed):
+    """Sums what a report says; a suite that broke without saying how counts as one failure."""
+    numbers = [sum(map(int, re.findall(pattern, text, re.MULTILINE))) for pattern in (passed, failed)]
+    if code != 0 and numbers[1] == 0:
+        numbers[1] = 1
+    if code == 0 and numbers[0] == 0:
+        print("FAILED: a suite that ran no test")
+        numbers[1] += 1
+    return numbers
