@@ -17,6 +17,7 @@ mod lines;
 mod listener;
 mod outside;
 mod payloads;
+mod playground;
 mod problem;
 mod query;
 mod run;
@@ -130,6 +131,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::SigningKeys => Ok(webhook::keys(api)),
         Target::Upload(upload) => uploads::serve(api, &call, upload, &parts.headers, body).await,
         Target::Tokens => tokens::create(api, &call, body).await,
+        Target::Playground(asset) => Ok(playground::get(asset, &parts.headers)),
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
         Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),

@@ -131,5 +131,9 @@ pub(super) fn is_public(method: &Method, target: &Target) -> bool {
         return upload.brings_its_own_right();
     }
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    reads && matches!(target, Target::File(_) | Target::SigningKeys | Target::Live | Target::Ready)
+    let open = matches!(
+        target,
+        Target::File(_) | Target::SigningKeys | Target::Playground(_) | Target::Live | Target::Ready
+    );
+    reads && open
 }

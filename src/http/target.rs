@@ -5,6 +5,7 @@
 //! path with `requests/{id}` is about that request, whatever stands before it.
 
 use super::error::ApiError;
+use super::playground::{self, Asset};
 use super::uploads::UploadCall;
 use crate::queue::RequestId;
 use crate::storage::FileKey;
@@ -43,6 +44,7 @@ pub(super) enum Target {
     SigningKeys,
     Upload(UploadCall),
     Tokens,
+    Playground(&'static Asset),
     Live,
     Ready,
     Proxy,
@@ -93,6 +95,12 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     }
     if is_file_host(host) {
         return Err(unknown(path));
+    }
+    // Only to be read: a model may be called as the page's files are.
+    if let Some(asset) = playground::at(&segments)
+        && allow(method, &[Method::GET, Method::HEAD], "").is_ok()
+    {
+        return Ok((Target::Playground(asset), Mount::Bare));
     }
     let (mount, rest) = match segments.split_first() {
         Some((&"queue", rest)) => (Mount::Queue, rest),
