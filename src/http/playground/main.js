@@ -156,7 +156,7 @@ async function end(entry, { output, error }) {
   }
   if (output) {
     Object.assign(entry, { state: "done", output });
-    entry.input ??= { prompt: output.prompt, seed: output.seed };
+    entry.input ??= inputOf(output);
     await keep(entry);
   } else {
     const unknown = error.status === 404;
@@ -168,6 +168,12 @@ async function end(entry, { output, error }) {
     }
   }
   render();
+}
+
+/** What can be told of the input by its output, where another browser sent it. */
+function inputOf({ prompt, seed, images }) {
+  const [{ width, height }] = images;
+  return { prompt, seed, image_size: { width, height }, num_images: images.length };
 }
 
 async function keep(entry) {

@@ -17,10 +17,16 @@ async function stepAfter(page, step) {
   return stepShown(page);
 }
 
-scene("a prompt becomes a picture, with progress on the way", {}, async (page) => {
+scene("a prompt becomes a picture, with progress on the way, and nothing jumps", {}, async (page) => {
+  await page.addInitScript(() => {
+    globalThis.shifts = [];
+    const keep = (list) => shifts.push(...list.getEntries().filter((entry) => !entry.hadRecentInput));
+    new PerformanceObserver(keep).observe({ type: "layout-shift", buffered: true });
+  });
   await page.goto(BASE);
   await phase(page, "empty");
   await long(page, "a red house on the left of a lake at sunset, two boats", 1);
+  await page.evaluate(() => (shifts.length = 0));
   const id = await paint(page);
   const first = await stepAfter(page, 0);
   await stepAfter(page, first);
@@ -28,6 +34,9 @@ scene("a prompt becomes a picture, with progress on the way", {}, async (page) =
   assert.ok(value > 0 && value <= 100, String(value));
   assert.deepEqual(await pictures(page), [[1024, 1024]]);
   assert.match(await page.locator("#progress").textContent(), /^1024 × 1024 · seed \d+ · [\d.]+ s$/);
+  // The buttons below the frame are others now; nothing else has moved.
+  const moved = await page.evaluate(() => shifts.flatMap(({ sources }) => sources.map(({ node }) => node?.id)));
+  assert.deepEqual(moved.filter((place) => place !== "actions"), []);
 
   await page.getByRole("tab", { name: "Log" }).click();
   const lines = await page.locator("#log li").allTextContents();
@@ -94,6 +103,9 @@ scene("a run is found again without its address, and by another browser with it"
   const elsewhere = await other.newPage();
   await elsewhere.goto(`${BASE}/#request=${id}`);
   await pictures(elsewhere);
+  await elsewhere.getByRole("navigation").getByRole("button").click();
+  assert.equal(await elsewhere.getByLabel("Prompt", { exact: true }).inputValue(), "three red boats on the sea at noon");
+  assert.equal(await elsewhere.getByLabel("Width").inputValue(), "1024");
   await other.close();
   await pictures(page);
 });
