@@ -73,7 +73,7 @@ async fn what_is_no_reading_of_the_page_is_answered_as_without_it() {
     }
     let answer = server.call(Method::POST, "/playground/main.js", &small()).await;
     assert_eq!(answer.json()["detail"], "Application \"main.js\" not found");
-    assert_eq!(server.get("/playground/none.js").await.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(server.get("/playground/none.js").await.status, StatusCode::NOT_FOUND);
     for target in ["https://rest.fal.ai/", "https://v3.fal.media/", "https://fal.run/"] {
         let answer = ask(&server, Method::GET, "/api/fal/proxy", &[("x-fal-target-url", target)]).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{target}");
