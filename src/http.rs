@@ -22,6 +22,7 @@ mod openapi;
 mod outside;
 mod over_websocket;
 mod payloads;
+mod playground;
 mod problem;
 mod query;
 mod realtime;
@@ -149,6 +150,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::SigningKeys => Ok(webhook::keys(api)),
         Target::Upload(upload) => uploads::serve(api, &call, upload, &parts.headers, body).await,
         Target::Tokens => tokens::create(api, &call, body).await,
+        Target::Playground(asset) => Ok(playground::get(asset, &parts.headers)),
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
         Target::Document => openapi::serve(api, &call),

@@ -152,7 +152,8 @@ pub(super) fn is_public(method: &Method, target: &Target) -> bool {
         return upload.brings_its_own_right();
     }
     let reads = matches!(*method, Method::GET | Method::HEAD);
-    let told_to_all = matches!(target, Target::Document | Target::Docs | Target::DocsAsset(_));
+    let told_to_all =
+        matches!(target, Target::Playground(_) | Target::Document | Target::Docs | Target::DocsAsset(_));
     let open = matches!(target, Target::File(_) | Target::SigningKeys | Target::Live | Target::Ready);
     reads && (told_to_all || open)
 }

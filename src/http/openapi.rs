@@ -186,8 +186,8 @@ mod tests {
             Target::Document if path == "/openapi.json" => "openapi",
             Target::Document => "endpointOpenapi",
             Target::Docs => "docs",
-            // The page's own, and the way of other calls.
-            Target::DocsAsset(_) | Target::Proxy => "",
+            // Pages' own, and the way of other calls.
+            Target::Playground(_) | Target::DocsAsset(_) | Target::Proxy => "",
             // OpenAPI has no form for web sockets.
             Target::Realtime(_) | Target::OverWebSocket(_) => "",
         }

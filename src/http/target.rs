@@ -4,9 +4,10 @@
 //! a host that begins with `queue.`, the second is `/run/` or the bare path. Below either, a
 //! path with `requests/{id}` is about that request, whatever stands before it.
 
-use super::docs::Asset;
+use super::docs;
 use super::error::ApiError;
 use super::hosts;
+use super::playground;
 use super::uploads::UploadCall;
 use crate::queue::RequestId;
 use crate::storage::FileKey;
@@ -49,11 +50,12 @@ pub(super) enum Target {
     SigningKeys,
     Upload(UploadCall),
     Tokens,
+    Playground(&'static playground::Asset),
     Live,
     Ready,
     Document,
     Docs,
-    DocsAsset(Asset),
+    DocsAsset(docs::Asset),
     Proxy,
 }
 
@@ -93,7 +95,7 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
         ["health", "live"] => Some(Target::Live),
         ["openapi.json"] | ["api", "openapi", "queue", "openapi.json"] => Some(Target::Document),
         ["docs"] => Some(Target::Docs),
-        ["docs", name] => Some(Target::DocsAsset(Asset::of(name).ok_or_else(|| unknown(path))?)),
+        ["docs", name] => Some(Target::DocsAsset(docs::Asset::of(name).ok_or_else(|| unknown(path))?)),
         [".well-known", "jwks.json"] => Some(Target::SigningKeys),
         ["files", name] => Some(Target::File(FileKey::parse(name).ok_or_else(|| unknown(path))?)),
         // Never a model's name, whatever follows.
@@ -107,6 +109,12 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     }
     if hosts::is_without_models(host) {
         return Err(unknown(path));
+    }
+    // Only to be read: a model may be called as the page's files are.
+    if let Some(asset) = playground::at(&segments)
+        && allow(method, &[Method::GET, Method::HEAD], "").is_ok()
+    {
+        return Ok((Target::Playground(asset), Mount::Bare));
     }
     let (mount, rest) = match segments.split_first() {
         Some((&"queue", rest)) => (Mount::Queue, rest),

@@ -19,6 +19,7 @@ mod openapi;
 mod order;
 mod orphans;
 mod over_websocket;
+mod playground;
 mod proxies;
 mod raw;
 mod realtime;

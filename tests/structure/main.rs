@@ -25,6 +25,9 @@ const CHECKED: &[&str] = &[
     "kernels/benches",
 ];
 
+/// Folders of pages, whose scripts and styles are checked too.
+const PAGES: &[&str] = &["src/http/playground"];
+
 /// Each top-level module of `src/` with the others it may name. A module that is not here
 /// may not exist, so a new one is drawn on the map before it is written.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -161,11 +164,13 @@ const BORDERS: &[Border] = &[
 #[test]
 fn every_file_opens_by_saying_what_it_is() {
     none(all(opens_with_a_doc));
+    none(pages().iter().flat_map(|(path, source)| opens_with_a_doc(path, source)).collect());
 }
 
 #[test]
 fn no_file_is_too_long() {
     none(all(fits));
+    none(pages().iter().flat_map(|(path, source)| fits(path, source)).collect());
 }
 
 #[test]
@@ -194,12 +199,21 @@ fn none(problems: Vec<String>) {
     assert!(problems.is_empty(), "\n{}\n", problems.join("\n"));
 }
 
-/// Every checked file: its path from the repository's root, and its text.
+/// Every checked Rust file: its path from the repository's root, and its text.
 fn sources() -> Vec<(String, String)> {
+    read(CHECKED, &["rs"])
+}
+
+/// The scripts and styles of the pages.
+fn pages() -> Vec<(String, String)> {
+    read(PAGES, &["css", "js"])
+}
+
+fn read(folders: &[&str], extensions: &[&str]) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
-    for folder in CHECKED.iter().map(|folder| root.join(folder)).filter(|folder| folder.is_dir()) {
-        collect(&folder, &mut files);
+    for folder in folders.iter().map(|folder| root.join(folder)).filter(|folder| folder.is_dir()) {
+        collect(&folder, extensions, &mut files);
     }
     files.sort();
     let read = |path: PathBuf| {
@@ -212,22 +226,27 @@ fn sources() -> Vec<(String, String)> {
     sources
 }
 
-fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+fn collect(folder: &Path, extensions: &[&str], files: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder can be listed") {
         let path = entry.expect("an entry can be read").path();
         let skipped = ["node_modules", ".venv"].iter().any(|name| path.ends_with(name));
         if path.is_dir() && !skipped {
-            collect(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            collect(&path, extensions, files);
+        } else if path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted)) {
             files.push(path);
         }
     }
 }
 
 fn opens_with_a_doc(path: &str, source: &str) -> Vec<String> {
+    let opening = match path.rsplit('.').next() {
+        Some("js") => "// ",
+        Some("css") => "/* ",
+        _ => "//! ",
+    };
     let first = source.lines().next().unwrap_or_default();
-    let says_something = first.strip_prefix("//! ").is_some_and(|text| !text.trim().is_empty());
-    if says_something { vec![] } else { vec![format!("{path}:1: does not open with a `//!` line")] }
+    let says_something = first.strip_prefix(opening).is_some_and(|text| !text.trim().is_empty());
+    if says_something { vec![] } else { vec![format!("{path}:1: does not open with a `{opening}` line")] }
 }
 
 fn fits(path: &str, source: &str) -> Vec<String> {

@@ -12,6 +12,10 @@ fn a_file_without_a_doc_line() {
     for silent in ["", "fn f() {}", "// A comment.", "//!\n//! Late.", "\n//! Late."] {
         assert_eq!(opens_with_a_doc("a.rs", silent).len(), 1, "{silent:?}");
     }
+    assert_eq!(opens_with_a_doc("a.js", "// Says it."), [""; 0]);
+    assert_eq!(opens_with_a_doc("a.css", "/* Says it. */"), [""; 0]);
+    assert_eq!(opens_with_a_doc("a.js", "import \"x\";").len(), 1);
+    assert_eq!(opens_with_a_doc("a.css", "body {}").len(), 1);
 }
 
 #[test]

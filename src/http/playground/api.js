@@ -1,0 +1,121 @@
+// The calls of the page: those that any client of fal makes, to the server that the page came from.
+
+export const ENDPOINT = "fal-ai/stable-diffusion-v35-large";
+
+/** Where the server is, with a slash at its end. */
+export const BASE = new URL(".", document.baseURI).href;
+
+const KEY = "latentd.key";
+/** The server says something every 15 seconds; after this long in silence the line is dead. */
+const SILENCE_MS = 40_000;
+
+/** The server could not be reached, or went away while it spoke. */
+export class Unreachable extends Error {}
+
+/** The server's refusal. */
+export class Refused extends Error {
+  constructor(status, body) {
+    super(typeof body?.detail === "string" ? body.detail : `The server answered ${status}.`);
+    this.status = status;
+    this.type = body?.error_type;
+    /** What is wrong with which field. */
+    this.problems = status === 422 && Array.isArray(body?.detail) ? body.detail : [];
+  }
+}
+
+/** The key, kept for this tab or for this browser. */
+export const key = {
+  get: () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "",
+  isKept: () => localStorage.getItem(KEY) !== null,
+  set(value, kept) {
+    this.forget();
+    (kept ? localStorage : sessionStorage).setItem(KEY, value);
+  },
+  forget() {
+    sessionStorage.removeItem(KEY);
+    localStorage.removeItem(KEY);
+  },
+};
+
+async function call(method, path, { body, signal } = {}) {
+  const headers = {};
+  if (key.get()) headers.Authorization = `Key ${key.get()}`;
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(BASE + path, { method, headers, signal, body: body && JSON.stringify(body) });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Unreachable("The server does not answer.");
+  }
+  if (response.ok) return response;
+  throw new Refused(response.status, await response.json().catch(() => null));
+}
+
+const json = async (response) => (await response).json();
+const request = (id) => `queue/${ENDPOINT}/requests/${encodeURIComponent(id)}`;
+
+export const submit = (input) => json(call("POST", `queue/${ENDPOINT}`, { body: input }));
+export const status = (id) => json(call("GET", `${request(id)}/status?logs=1`));
+export const result = (id) => json(call("GET", request(id)));
+export const cancel = (id) => json(call("PUT", `${request(id)}/cancel`));
+
+/** The server's word on itself: `ready`, `loading`, `no worker`, `stopping`, or `gone`. */
+export async function health() {
+  try {
+    return (await (await fetch(`${BASE}health/ready`, { cache: "no-store" })).json()).status;
+  } catch {
+    return "gone";
+  }
+}
+
+/** Each change of a request, with the log lines that are new, until it is over or the line breaks. */
+export async function* statusStream(id, signal) {
+  const silence = new AbortController();
+  let timer;
+  const heard = () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => silence.abort(), SILENCE_MS);
+  };
+  try {
+    heard();
+    const either = AbortSignal.any([signal, silence.signal]);
+    const response = await call("GET", `${request(id)}/status/stream?logs=1&preview=1`, { signal: either });
+    yield* events(response.body, heard);
+  } catch (error) {
+    if (signal.aborted || error instanceof Refused) throw error;
+    throw new Unreachable("The server does not answer.");
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The JSON values of an event stream. */
+async function* events(body, heard) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    heard();
+    const blocks = (rest + value).split(/\r?\n\r?\n/);
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const lines = block.split(/\r?\n/).filter((line) => line.startsWith("data:"));
+      if (lines.length > 0) yield JSON.parse(lines.map((line) => line.slice(5)).join("\n"));
+    }
+  }
+}
+
+/** Where this page finds a picture of an output: below its own address, whatever the server is called elsewhere. */
+export function pictureUrl(url) {
+  const name = /\/files\/([^/?#]+)$/.exec(url)?.[1];
+  return name ? `${BASE}files/${name}` : url;
+}
+
+/** Does the server say that it has no such picture? One that does not answer says nothing. */
+export async function isGone(url) {
+  if (url.startsWith("data:")) return false;
+  const answer = await fetch(pictureUrl(url), { method: "HEAD", cache: "no-store" }).catch(() => null);
+  return answer?.status === 404;
+}

@@ -1,0 +1,193 @@
+// The desk: fields to an input and back, and what is wrong with them at the field itself.
+
+import { $, choice, make } from "./dom.js";
+import { DEFAULTS, LIMITS, MAX_PICTURES, SIZES, pixels } from "./limits.js";
+
+const CUSTOM = "custom";
+const NUMBERS = ["num_inference_steps", "guidance_scale", "seed"];
+const TEXTS = ["prompt", "negative_prompt"];
+const SWITCHES = ["enable_safety_checker", "sync_mode"];
+
+const form = $("form");
+let groups;
+
+/** Builds the desk; `changed` is told of every change. */
+export function start(changed) {
+  groups = {
+    image_size: sizes(),
+    num_images: choice($("num_images"), "num_images", [...Array(MAX_PICTURES)].map((_, n) => [n + 1, n + 1])),
+    output_format: choice($("output_format"), "output_format", [["jpeg", "JPEG"], ["png", "PNG"]]),
+  };
+  for (const slider of form.querySelectorAll("input[type=range]")) {
+    const number = $(slider.dataset.for);
+    Object.assign(slider, LIMITS[number.id]);
+    slider.addEventListener("input", () => (number.value = slider.value));
+    number.addEventListener("input", () => (slider.value = number.value || DEFAULTS[number.id]));
+  }
+  $("dice").addEventListener("click", () => {
+    $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0];
+    $("seed").dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  $("reset").addEventListener("click", () => {
+    write({ ...read(), ...DEFAULTS, prompt: $("prompt").value });
+    form.dispatchEvent(new Event("input"));
+  });
+  for (const name of TEXTS) $(name).addEventListener("input", () => grow($(name)));
+  form.addEventListener("input", (event) => {
+    const field = event.target.closest?.("[data-field]");
+    if (field) clear(field);
+    refresh();
+    changed();
+  });
+  form.addEventListener("change", (event) => {
+    const name = event.target.closest?.("[data-field]")?.dataset.field;
+    if (name && name !== "prompt") showProblems(check().filter(({ loc }) => loc[1] === name));
+  });
+  write(DEFAULTS);
+}
+
+/** The size picker: a tile for each preset, drawn in its shape. */
+function sizes() {
+  const tiles = $("sizes");
+  for (const [name, label, width, height] of [...SIZES, [CUSTOM, "Custom", 1, 1]]) {
+    const shape = make("i", { className: "shape", "data-size": name, "aria-hidden": "true" });
+    const input = make("input", { type: "radio", name: "image_size", value: name });
+    const title = name === CUSTOM ? "" : `${width} × ${height}`;
+    tiles.append(make("label", { title }, input, shape, make("span", {}, label)));
+  }
+  return {
+    get() {
+      const name = tiles.querySelector("input:checked")?.value;
+      return name === CUSTOM ? { width: number("width"), height: number("height") } : name;
+    },
+    set(size) {
+      const name = typeof size === "string" ? size : CUSTOM;
+      tiles.querySelector(`input[value="${CSS.escape(name)}"]`).checked = true;
+      if (name === CUSTOM) [$("width").value, $("height").value] = pixels(size);
+    },
+  };
+}
+
+/** A number as it is typed: `null` for nothing, text for what is no number, so that somebody can say so. */
+function number(id) {
+  const typed = $(id).value.trim().replace(",", ".");
+  if (typed === "") return null;
+  return Number.isNaN(Number(typed)) ? typed : Number(typed);
+}
+
+/** Every field as it is. */
+export function read() {
+  return {
+    prompt: $("prompt").value,
+    negative_prompt: $("negative_prompt").value,
+    image_size: groups.image_size.get(),
+    num_inference_steps: number("num_inference_steps"),
+    guidance_scale: number("guidance_scale"),
+    seed: number("seed"),
+    num_images: Number(groups.num_images.get()),
+    output_format: groups.output_format.get(),
+    enable_safety_checker: $("enable_safety_checker").checked,
+    sync_mode: $("sync_mode").checked,
+  };
+}
+
+/** The input to send: the prompt, and whatever is not as by default. */
+export function input() {
+  const differs = ([name, value]) => name === "prompt" || (value !== null && value !== DEFAULTS[name]);
+  return Object.fromEntries(Object.entries(read()).filter(differs));
+}
+
+/** Fills the desk with an input; what it leaves out is as by default. */
+export function write(given) {
+  const values = { ...DEFAULTS, ...given };
+  for (const name of [...TEXTS, ...NUMBERS]) $(name).value = values[name] ?? "";
+  for (const name of SWITCHES) $(name).checked = values[name];
+  for (const [name, group] of Object.entries(groups)) group.set(values[name]);
+  for (const slider of form.querySelectorAll("input[type=range]")) slider.value = $(slider.dataset.for).value;
+  form.querySelectorAll("[data-field]").forEach(clear);
+  $("problem-form").textContent = "";
+  for (const name of TEXTS) grow($(name));
+  refresh();
+}
+
+/** Shows what follows from the fields. */
+function refresh() {
+  const size = groups.image_size.get();
+  $("custom").hidden = typeof size === "string";
+  const [width, height] = pixels(size);
+  $("pixels").textContent = typeof size === "string" ? `${width} × ${height}` : "";
+}
+
+function grow(area) {
+  if (CSS.supports("field-sizing", "content")) return;
+  area.style.height = "auto";
+  area.style.height = `${area.scrollHeight}px`;
+}
+
+/** What is wrong with the fields, in the shape of the server's own list. */
+export function check() {
+  const values = read();
+  const problems = [];
+  const say = (loc, msg) => problems.push({ loc: ["body", ...loc], msg });
+  if (values.prompt.trim() === "") say(["prompt"], "Say what to paint.");
+  for (const name of NUMBERS) {
+    const words = wrong(values[name], LIMITS[name], name === "seed");
+    if (words) say([name], words);
+  }
+  for (const side of typeof values.image_size === "object" ? ["width", "height"] : []) {
+    const words = wrong(values.image_size[side], LIMITS[side]);
+    if (words) say(["image_size", side], words);
+  }
+  return problems;
+}
+
+function wrong(value, { min, max, whole }, mayBeEmpty = false) {
+  if (value === null) return mayBeEmpty ? null : `A number from ${min} to ${max}.`;
+  if (typeof value !== "number" || (whole && !Number.isInteger(value))) {
+    return whole ? "A whole number, please." : "A number, please.";
+  }
+  return value < min || value > max ? `A number from ${min} to ${max}.` : null;
+}
+
+/** Puts each problem at its field, or above the button if it has none; returns how many there are. */
+export function showProblems(problems) {
+  const lost = [];
+  for (const { loc = [], msg } of problems) {
+    const [, name, part] = loc;
+    const field = name && form.querySelector(`[data-field="${CSS.escape(name)}"]`);
+    if (!field) {
+      lost.push(name ? `${name}: ${msg}` : msg);
+      continue;
+    }
+    const place = $(`problem-${name}`);
+    const sentence = part ? `${part === "width" ? "Width" : "Height"}: ${msg}` : msg;
+    place.textContent = place.textContent ? `${place.textContent} ${sentence}` : sentence;
+    for (const control of part ? [$(part)] : field.querySelectorAll("input:not([type=range]), textarea")) {
+      control.setAttribute("aria-invalid", "true");
+    }
+    field.classList.add("is-wrong");
+  }
+  $("problem-form").textContent = lost.join(" ");
+  return problems.length;
+}
+
+/** Takes away what was said of all fields. */
+export function clearProblems() {
+  form.querySelectorAll("[data-field]").forEach(clear);
+  $("problem-form").textContent = "";
+}
+
+function clear(field) {
+  field.classList.remove("is-wrong");
+  $(`problem-${field.dataset.field}`).textContent = "";
+  field.querySelectorAll("[aria-invalid]").forEach((control) => control.removeAttribute("aria-invalid"));
+}
+
+/** Brings the first field that is wrong into view. */
+export function focusProblem() {
+  const control = form.querySelector("[aria-invalid]");
+  if (!control) return;
+  const settings = $("settings");
+  if (settings.contains(control)) settings.open = true;
+  control.focus();
+}

@@ -1,0 +1,167 @@
+// The easel: one request from the first word to the picture, and what to do with it.
+
+import { pictureUrl } from "./api.js";
+import { $, button, make } from "./dom.js";
+import { explain, phaseOf, progressOf } from "./words.js";
+import { pixels } from "./limits.js";
+
+const EXAMPLES = [
+  "a red house on the left of a lake at sunset, two boats",
+  "glowing mushrooms in a forest at night, a full moon",
+  "a cherry blossom tree beside a koi pond, a wooden bridge, paper lanterns",
+];
+
+/** What is in the frame: the request and how far it is, so that it is drawn anew only when that changes. */
+let drawn = "";
+
+/**
+ * Shows a request, or nothing yet. `on` has what a person may do:
+ * `example(prompt)`, `cancel`, `again`, `remove`, `seed(number)`, `missing(entry)`, `seen(entry, image)`.
+ */
+export function show(entry, draft, on) {
+  const phase = phaseOf(entry);
+  const frame = $("frame");
+  frame.dataset.phase = phase;
+  shape(frame, entry, draft);
+  const now = `${entry?.id} ${phase} ${entry?.gone} ${entry?.error?.status}`;
+  if (now !== drawn) {
+    drawn = now;
+    $("pictures").replaceChildren(...pictures(entry, phase, on));
+    $("words").replaceChildren(...words(entry, phase, on));
+    $("actions").replaceChildren(...actions(entry, phase, on));
+    announce(entry, phase);
+  }
+  if (phase === "painting") preview(entry.live.preview);
+  progress(entry, phase);
+  log(entry);
+}
+
+/** Gives the frame the shape of the pictures, so that nothing jumps when they come. */
+function shape(frame, entry, draft) {
+  const input = entry?.input ?? draft;
+  const [first] = entry?.output?.images ?? [];
+  const [width, height] = first ? [first.width, first.height] : pixels(input.image_size ?? "landscape_4_3");
+  const count = entry?.output?.images.length ?? input.num_images ?? 1;
+  const columns = count === 1 || (count === 2 && width > height) ? 1 : 2;
+  const rows = Math.ceil(count / columns);
+  const ratio = (columns * width) / (rows * height);
+  frame.style.setProperty("--ratio", Number.isFinite(ratio) && ratio > 0 ? Math.min(4, Math.max(0.25, ratio)) : 4 / 3);
+  frame.style.setProperty("--columns", columns);
+  frame.style.setProperty("--rows", rows);
+}
+
+function pictures(entry, phase, on) {
+  // The server shows how the first picture is coming along.
+  if (phase === "painting") return [make("figure", {}, make("img", { id: "preview", alt: "", hidden: true }))];
+  if (phase !== "done") return [];
+  return entry.output.images.map((image, index) => picture(entry, image, index, on));
+}
+
+function picture(entry, image, index, on) {
+  const flagged = entry.output.has_nsfw_concepts?.[index];
+  const element = make("img", { alt: entry.output.prompt, width: image.width, height: image.height });
+  const figure = make("figure", {}, element);
+  if (flagged) figure.append(make("figcaption", {}, "Blackened by the safety checker"));
+  // What was seen so far stays until the picture itself is there.
+  const seen = index === 0 && (entry.thumb ?? entry.live?.preview);
+  if (seen) figure.style.backgroundImage = `url("${seen}")`;
+  figure.classList.toggle("is-gone", Boolean(entry.gone));
+  element.hidden = Boolean(entry.gone);
+  if (entry.gone) return figure;
+  element.addEventListener("load", () => index === 0 && on.seen(entry, element));
+  element.addEventListener("error", () => {
+    element.hidden = true;
+    on.missing(entry);
+  });
+  element.src = pictureUrl(image.url);
+  return figure;
+}
+
+/** The picture as far as it is; the first one fades in, later ones replace it. */
+function preview(url) {
+  const element = $("preview");
+  if (!url || !element || element.src === url) return;
+  element.src = url;
+  element.hidden = false;
+}
+
+function words(entry, phase, on) {
+  if (phase === "empty") {
+    const examples = EXAMPLES.map((prompt) => make("li", {}, button(prompt, () => on.example(prompt))));
+    const title = make("p", { className: "title" }, "Nothing painted yet");
+    const text = make("p", {}, "Write a prompt, or begin with one of these.");
+    return [title, text, make("ul", { className: "examples" }, ...examples)];
+  }
+  if (phase === "failed") {
+    const { title, text, again } = explain(entry.error);
+    const retry = again && entry.input ? [button("Try again", on.again)] : [];
+    return [make("p", { className: "title" }, title), make("p", {}, text), ...retry];
+  }
+  if (phase === "done" && entry.gone) return [make("p", { className: "gone" }, "The server no longer has this picture")];
+  return [];
+}
+
+function actions(entry, phase, on) {
+  if (phase === "waiting" || phase === "painting") return [button("Cancel", on.cancel)];
+  if (phase !== "done") return [];
+  const several = entry.output.images.length > 1;
+  const downloads = entry.gone ? [] : entry.output.images.map((image, index) => {
+    const label = several ? String(index + 1) : "Download";
+    return download(entry, image, index, label);
+  });
+  if (several && downloads.length > 0) downloads.unshift(make("span", {}, "Download"));
+  const seed = button(`Use seed ${entry.output.seed}`, () => on.seed(entry.output.seed));
+  return [...downloads, seed, button("Delete", on.remove)];
+}
+
+function download(entry, image, index, label) {
+  const kind = image.content_type === "image/png" ? "png" : "jpg";
+  const name = `latentd-${entry.output.seed}${index > 0 ? `-${index + 1}` : ""}.${kind}`;
+  const words = `Download picture ${index + 1}`;
+  return make("a", { className: "quiet", href: pictureUrl(image.url), download: name, "aria-label": words }, label);
+}
+
+function progress(entry, phase) {
+  const { text, part } = progressOf(entry, phase);
+  const bar = $("bar");
+  $("progress").textContent = text;
+  bar.dataset.state = phase === "painting" ? "moving" : phase === "waiting" || phase === "sending" ? "unsure" : "still";
+  bar.style.setProperty("--part", part ?? 0);
+  if (part === undefined) bar.removeAttribute("aria-valuenow");
+  else bar.setAttribute("aria-valuenow", Math.round(part * 100));
+  announceProgress(part);
+}
+
+let quarters = 0;
+
+/** Tells those who listen what those who look see. */
+function announce(entry, phase) {
+  quarters = 0;
+  const said = {
+    empty: "",
+    sending: "Sending",
+    waiting: "Waiting in the queue",
+    painting: "Painting",
+    done: "The picture is done",
+    failed: phase === "failed" ? explain(entry.error).title : "",
+  };
+  $("announce").textContent = said[phase];
+}
+
+/** Not every step: one word for each quarter. */
+function announceProgress(part = 0) {
+  const now = Math.floor(part * 4);
+  if (now > quarters && now < 4) $("announce").textContent = `${now * 25} percent`;
+  quarters = now;
+}
+
+function log(entry) {
+  const lines = entry?.live?.logs ?? [];
+  const list = $("log");
+  if (lines.length < list.children.length || list.dataset.id !== (entry?.id ?? "")) list.replaceChildren();
+  list.dataset.id = entry?.id ?? "";
+  for (const { timestamp, level, message } of lines.slice(list.children.length)) {
+    const time = new Date(timestamp).toLocaleTimeString([], { hour12: false });
+    list.append(make("li", { "data-level": level }, make("time", { dateTime: timestamp }, time), message));
+  }
+}

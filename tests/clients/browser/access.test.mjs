@@ -1,0 +1,55 @@
+// The page for everybody: axe finds nothing, a keyboard is enough, and nothing moves for those who want it so.
+
+import assert from "node:assert/strict";
+import axe from "axe-core";
+import { BASE, PHONE, long, paint, phase, pictures, scene, small } from "./support.mjs";
+
+/** What axe has against the page as it is. */
+async function complaints(page) {
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"] }));
+  return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`));
+}
+
+for (const colorScheme of ["light", "dark"]) {
+  for (const [place, options] of [["a desk", {}], ["a phone", PHONE]]) {
+    scene(`axe finds nothing on ${place}, ${colorScheme}`, { ...options, colorScheme, reducedMotion: "reduce" }, async (page) => {
+      await page.goto(BASE);
+      if (place === "a phone") await page.locator("#settings summary").click();
+      assert.deepEqual(await complaints(page), []);
+      await page.getByRole("textbox", { name: "Steps" }).fill("99");
+      await page.getByRole("button", { name: /^Paint/ }).click();
+      assert.deepEqual(await complaints(page), []);
+      await long(page);
+      await paint(page);
+      await phase(page, "painting");
+      assert.deepEqual(await complaints(page), []);
+      await page.getByRole("button", { name: "Cancel", exact: true }).click();
+      await phase(page, "failed");
+      assert.deepEqual(await complaints(page), []);
+      await small(page);
+      await paint(page);
+      await pictures(page);
+      assert.deepEqual(await complaints(page), []);
+      for (const tab of ["Code", "Log"]) {
+        await page.getByRole("tab", { name: tab }).click();
+        assert.deepEqual(await complaints(page), []);
+      }
+    });
+  }
+}
+
+scene("a keyboard is enough", { reducedMotion: "reduce" }, async (page) => {
+  await page.goto(BASE);
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "prompt");
+  await page.keyboard.type("a red house");
+  await page.keyboard.press("Control+Enter");
+  await pictures(page);
+  await page.getByRole("tab", { name: "Picture" }).focus();
+  await page.keyboard.press("ArrowRight");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "tab-code");
+  assert.ok(await page.locator("#code").isVisible());
+  const moving = await page.evaluate(() => document.getAnimations().length);
+  assert.equal(moving, 0);
+});

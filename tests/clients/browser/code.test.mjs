@@ -1,0 +1,83 @@
+// The programs that the page offers, run for real: what they send is what the page would have sent.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import http from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { BASE, scene, small } from "./support.mjs";
+
+const NASTY = [
+  `a "red" house, it's 100% \\ \\n \\u0041 $HOME \`id\` $(id) !! & <b>; {x} %s #`,
+  "new line,\ttab, näïve 日本 🦊 👩‍👩‍👧, separators \u2028\u2029, right-to-left \u202e, '''quotes''' \"\"\" end\\",
+].join("\n");
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "latentd-code-"));
+symlinkSync(join(here, "node_modules"), join(folder, "node_modules"));
+
+/** Stands before the server and keeps what is posted through it. */
+const posted = [];
+const recorder = http.createServer(async (request, response) => {
+  const chunks = [];
+  for await (const chunk of request) chunks.push(chunk);
+  if (request.method === "POST") posted.push(JSON.parse(Buffer.concat(chunks)));
+  const { method, headers, url: path } = request;
+  const forwarded = http.request(BASE + path, { method, headers }, (answer) => {
+    response.writeHead(answer.statusCode, answer.headers);
+    answer.pipe(response);
+  });
+  forwarded.end(Buffer.concat(chunks));
+});
+await new Promise((resolve) => recorder.listen(0, "127.0.0.1", resolve));
+const origin = `http://127.0.0.1:${recorder.address().port}`;
+after(() => {
+  recorder.close();
+  recorder.closeAllConnections();
+  rmSync(folder, { recursive: true });
+});
+
+const RUNS = {
+  JavaScript: { file: "program.mjs", command: [process.execPath] },
+  Python: { file: "program.py", command: [join(here, "../python/.venv/bin/python")] },
+  curl: { file: "program.sh", command: ["sh"] },
+};
+
+for (const [language, { file, command }] of Object.entries(RUNS)) {
+  scene(`the ${language} program asks for exactly the present settings`, { origins: [origin], permissions: ["clipboard-read"] }, async (page) => {
+    await page.goto(origin);
+    await small(page, NASTY);
+    await page.getByLabel("Negative prompt").fill(`it's "ugly" \\`);
+    await page.getByLabel("Seed", { exact: true }).fill("7");
+    await page.getByRole("radio", { name: "PNG" }).check();
+    await page.getByLabel("Safety checker").uncheck();
+    await page.getByRole("tab", { name: "Code" }).click();
+    await page.getByRole("radio", { name: language }).check();
+    await page.getByRole("button", { name: "Copy" }).click();
+    await page.getByRole("button", { name: "Copied" }).waitFor();
+    const program = await page.evaluate(() => navigator.clipboard.readText());
+
+    posted.length = 0;
+    writeFileSync(join(folder, file), program);
+    const [runner, ...args] = [...command, join(folder, file)];
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(LATENTD_|FAL_)/.test(name)));
+    const { stdout } = await promisify(execFile)(runner, args, { env, cwd: folder });
+    assert.deepEqual(posted, [
+      {
+        prompt: NASTY,
+        negative_prompt: `it's "ugly" \\`,
+        image_size: { width: 128, height: 96 },
+        num_inference_steps: 4,
+        seed: 7,
+        output_format: "png",
+        enable_safety_checker: false,
+      },
+    ]);
+    const url = new RegExp(`${origin}/files/\\w+\\.png`).exec(stdout)?.[0];
+    assert.equal((await fetch(url)).headers.get("content-type"), "image/png", stdout);
+  });
+}

@@ -1,0 +1,72 @@
+// Earlier pictures: found again with their settings, deleted, and told apart when the server lost them.
+
+import assert from "node:assert/strict";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { BASE, paint, phase, pictures, scene, small, startServer } from "./support.mjs";
+
+scene("an earlier picture comes back with its settings", {}, async (page) => {
+  await page.goto(BASE);
+  await small(page, "a red house");
+  await page.getByLabel("Negative prompt").fill("trees");
+  await page.getByLabel("Seed", { exact: true }).fill("11");
+  await page.getByLabel("Safety checker").uncheck();
+  const first = await paint(page);
+  await pictures(page);
+  await page.getByRole("button", { name: "Back to the defaults" }).click();
+  await small(page, "a tall tower");
+  await page.getByLabel("Seed", { exact: true }).fill("12");
+  await paint(page);
+  await pictures(page);
+
+  await page.reload();
+  await page.getByRole("navigation").getByRole("button", { name: "a red house" }).click();
+  await pictures(page);
+  assert.ok(page.url().endsWith(`#request=${first}`));
+  assert.equal(await page.getByLabel("Prompt", { exact: true }).inputValue(), "a red house");
+  assert.equal(await page.getByLabel("Negative prompt").inputValue(), "trees");
+  assert.equal(await page.getByLabel("Seed", { exact: true }).inputValue(), "11");
+  assert.equal(await page.getByLabel("Width").inputValue(), "128");
+  assert.equal(await page.getByRole("textbox", { name: "Steps" }).inputValue(), "4");
+  assert.equal(await page.getByLabel("Safety checker").isChecked(), false);
+
+  await page.getByRole("tab", { name: "Log" }).click();
+  await page.locator("#log").getByText("step 4/4").waitFor();
+  await page.getByRole("tab", { name: "Picture" }).click();
+
+  await page.getByRole("button", { name: "Delete" }).click();
+  await phase(page, "empty");
+  await page.reload();
+  await page.getByRole("navigation").getByRole("button", { name: "a tall tower" }).waitFor();
+  assert.equal(await page.locator("#history li").count(), 1);
+});
+
+scene("two requests at once: one on show, one that is waited for", {}, async (page) => {
+  await page.goto(BASE);
+  await small(page, "first");
+  const first = await paint(page);
+  await page.getByLabel("Prompt", { exact: true }).fill("second");
+  const second = await paint(page);
+  assert.notEqual(first, second);
+  await pictures(page);
+  await page.getByRole("button", { name: "first", exact: true }).click();
+  await pictures(page);
+  assert.ok(page.url().endsWith(first));
+});
+
+const own = await startServer();
+const refusing = { refusals: true, origins: [own.origin] };
+
+scene("a picture that the server no longer has is shown as such", refusing, async (page) => {
+  await page.goto(own.url);
+  await small(page, "a lost picture");
+  await paint(page);
+  await pictures(page);
+  await page.waitForFunction(() => document.querySelector("#history img").src.startsWith("data:"));
+  rmSync(join(own.data, "files"), { recursive: true });
+  await page.goto("about:blank");
+  await page.goto(own.url);
+  await page.getByRole("button", { name: "a lost picture, no longer on the server" }).click();
+  await page.getByText("The server no longer has this picture").waitFor();
+  assert.equal(await page.getByRole("link", { name: /Download/ }).count(), 0);
+});

@@ -1,0 +1,188 @@
+// A person paints: the way from a prompt to a picture, and what can come in between.
+
+import assert from "node:assert/strict";
+import { BASE, ENDPOINT, PHONE, idOf, long, paint, phase, pictures, scene, small } from "./support.mjs";
+
+/** The step that the page says it is at. */
+async function stepShown(page) {
+  const words = await page.locator("#progress").textContent();
+  return Number(/Step (\d+) of/.exec(words)?.[1] ?? 0);
+}
+
+async function stepAfter(page, step) {
+  await page.waitForFunction((at) => {
+    const shown = /Step (\d+) of/.exec(document.querySelector("#progress").textContent)?.[1];
+    return Number(shown) > at;
+  }, step);
+  return stepShown(page);
+}
+
+scene("a prompt becomes a picture, with progress on the way, and nothing jumps", {}, async (page) => {
+  await page.addInitScript(() => {
+    globalThis.shifts = [];
+    const keep = (list) => shifts.push(...list.getEntries().filter((entry) => !entry.hadRecentInput));
+    new PerformanceObserver(keep).observe({ type: "layout-shift", buffered: true });
+  });
+  await page.goto(BASE);
+  await phase(page, "empty");
+  await long(page, "a red house on the left of a lake at sunset, two boats", 1);
+  await page.evaluate(() => (shifts.length = 0));
+  const id = await paint(page);
+  const first = await stepAfter(page, 0);
+  await stepAfter(page, first);
+  const value = Number(await page.getByRole("progressbar").getAttribute("aria-valuenow"));
+  assert.ok(value > 0 && value <= 100, String(value));
+  assert.deepEqual(await pictures(page), [[1024, 1024]]);
+  assert.match(await page.locator("#progress").textContent(), /^1024 × 1024 · seed \d+ · [\d.]+ s$/);
+  // The buttons below the frame are others now; nothing else has moved.
+  const moved = await page.evaluate(() => shifts.flatMap(({ sources }) => sources.map(({ node }) => node?.id)));
+  assert.deepEqual(moved.filter((place) => place !== "actions"), []);
+
+  await page.getByRole("tab", { name: "Log" }).click();
+  const lines = await page.locator("#log li").allTextContents();
+  assert.equal(lines.filter((line) => line.includes("step 50/50")).length, 1, `${lines}`);
+  assert.equal(idOf(page), id);
+});
+
+scene("a seed, a size and a format are those of the picture", {}, async (page) => {
+  await page.goto(BASE);
+  await small(page);
+  await page.getByRole("button", { name: "Draw a seed" }).click();
+  const seed = await page.getByLabel("Seed", { exact: true }).inputValue();
+  assert.match(seed, /^\d+$/);
+  await page.getByRole("radio", { name: "PNG" }).check();
+  await page.keyboard.press("Control+Enter");
+  assert.deepEqual(await pictures(page), [[128, 96]]);
+  assert.ok((await page.locator("#progress").textContent()).includes(`seed ${seed}`));
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("link", { name: "Download picture 1" }).click(),
+  ]);
+  assert.equal(download.suggestedFilename(), `latentd-${seed}.png`);
+});
+
+scene("several pictures that the server does not keep", {}, async (page) => {
+  await page.goto(BASE);
+  await small(page);
+  await page.locator("#num_images").getByRole("radio", { name: "3" }).check();
+  await page.getByLabel("Keep no file on the server").check();
+  await paint(page);
+  assert.deepEqual(await pictures(page), [[128, 96], [128, 96], [128, 96]]);
+  const sources = await page.locator("#pictures img").evaluateAll((all) => all.map((image) => image.src));
+  assert.ok(sources.every((source) => source.startsWith("data:image/jpeg;base64,")));
+  await page.reload();
+  assert.equal((await pictures(page)).length, 3, "this browser kept them");
+});
+
+scene("a reload during a run shows the same request, and it goes on to its picture", {}, async (page) => {
+  await page.goto(BASE);
+  await long(page);
+  const id = await paint(page);
+  const before = await stepAfter(page, 0);
+  await page.reload();
+  await phase(page, "painting");
+  assert.equal(idOf(page), id);
+  assert.ok((await stepAfter(page, before)) > before);
+  assert.equal(await page.getByLabel("Prompt", { exact: true }).inputValue(), "three red boats on the sea at noon");
+  assert.deepEqual(await pictures(page), [[1024, 1024], [1024, 1024]]);
+  const requests = await page.locator("#history li").count();
+  assert.equal(requests, 1, "no second request was made");
+});
+
+scene("a run is found again without its address, and by another browser with it", {}, async (page, context) => {
+  await page.goto(BASE);
+  await long(page);
+  const id = await paint(page);
+  await phase(page, "painting");
+  await page.goto("about:blank");
+  await page.goto(BASE);
+  await phase(page, "painting");
+  assert.equal(idOf(page), id);
+
+  const other = await context.browser().newContext();
+  const elsewhere = await other.newPage();
+  await elsewhere.goto(`${BASE}/#request=${id}`);
+  await pictures(elsewhere);
+  await elsewhere.getByRole("navigation").getByRole("button").click();
+  assert.equal(await elsewhere.getByLabel("Prompt", { exact: true }).inputValue(), "three red boats on the sea at noon");
+  assert.equal(await elsewhere.getByLabel("Width").inputValue(), "1024");
+  await other.close();
+  await pictures(page);
+});
+
+scene("cancel: while it waits, and while it is painted", {}, async (page, context) => {
+  await page.goto(BASE);
+  await long(page, "mountains", 4);
+  await paint(page);
+  await phase(page, "painting");
+  const second = await context.newPage();
+  await second.goto(BASE);
+  await long(second, "hills", 4);
+  await second.getByRole("button", { name: /^Paint/ }).click();
+  await second.getByText("In the queue, next in line").waitFor();
+  await Promise.all([cancelled(second), second.getByRole("button", { name: "Cancel", exact: true }).click()]);
+  await Promise.all([cancelled(page), page.getByRole("button", { name: "Cancel", exact: true }).click()]);
+});
+
+/** A cancelled request's result is an error, so Chromium writes to the console that it saw one. */
+async function cancelled(page) {
+  await phase(page, "failed");
+  await page.locator("#words").getByText("Cancelled").waitFor();
+}
+
+scene("what the server refuses is said at the field", { refusals: true }, async (page) => {
+  await page.goto(BASE);
+  await small(page);
+  await page.getByLabel("Width").fill("14000");
+  await page.getByRole("button", { name: /^Paint/ }).click();
+  await page.locator("#problem-image_size").getByText(/Width: Input should be less than or equal to \d+/).waitFor();
+  assert.equal(await page.getByLabel("Width").getAttribute("aria-invalid"), "true");
+  assert.equal(await page.getByLabel("Height").getAttribute("aria-invalid"), null);
+  assert.equal(await page.evaluate(() => document.activeElement.id), "width");
+  await page.getByLabel("Width").fill("128");
+  assert.equal(await page.locator("#problem-image_size").textContent(), "");
+  await paint(page);
+  await pictures(page);
+});
+
+scene("what can be seen to be wrong is not sent", {}, async (page) => {
+  await page.goto(BASE);
+  let sent = 0;
+  page.on("request", (request) => (sent += Number(request.method() === "POST")));
+  await page.getByRole("textbox", { name: "Steps" }).fill("51");
+  await page.getByRole("textbox", { name: "Guidance" }).fill("much");
+  await page.getByRole("button", { name: /^Paint/ }).click();
+  await page.locator("#problem-prompt").getByText("Say what to paint.").waitFor();
+  assert.equal(await page.locator("#problem-num_inference_steps").textContent(), "A number from 1 to 50.");
+  assert.equal(await page.locator("#problem-guidance_scale").textContent(), "A number, please.");
+  assert.equal(sent, 0);
+  const described = await page.getByLabel("Prompt", { exact: true }).getAttribute("aria-describedby");
+  assert.equal(described, "problem-prompt");
+});
+
+scene("on a phone everything is there and nothing is wider than the screen", PHONE, async (page) => {
+  await page.goto(BASE);
+  const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
+  assert.ok(await fits());
+  await page.locator("#settings summary").tap();
+  await small(page, `a tower ${"w".repeat(200)}`);
+  assert.ok(await fits());
+  await page.getByRole("button", { name: /^Paint/ }).tap();
+  await pictures(page);
+  assert.ok(await fits());
+  await page.getByRole("tab", { name: "Code" }).tap();
+  assert.ok(await fits());
+  const frame = await page.evaluate(() => document.querySelector("#history img").getBoundingClientRect().width);
+  assert.ok(frame > 40);
+});
+
+scene("the page asks for the endpoint alone", {}, async (page) => {
+  const paths = new Set();
+  page.on("request", (request) => paths.add(new URL(request.url()).pathname.split("/")[1]));
+  await page.goto(BASE);
+  await small(page);
+  await paint(page);
+  await pictures(page);
+  assert.deepEqual([...paths].sort(), ["", "files", "health", "playground", "queue"]);
+  assert.equal(ENDPOINT, "fal-ai/stable-diffusion-v35-large");
+});

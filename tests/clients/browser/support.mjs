@@ -1,0 +1,139 @@
+// What the browser tests share: Chromium, a page that reports its troubles, and servers of a test's own.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { after, test } from "node:test";
+import { chromium } from "playwright-core";
+
+/** Base URL of the server under test, without a trailing slash. */
+export const BASE = process.env.LATENTD_URL ?? "http://127.0.0.1:8080";
+
+export const ENDPOINT = "fal-ai/stable-diffusion-v35-large";
+
+/** The machine may be busy: limits only end tests that have failed. */
+const LIMIT = { timeout: 180_000 };
+const WAIT_MS = 60_000;
+
+/** Where a failed test leaves what it saw. */
+const SHOTS = process.env.LATENTD_SHOTS ?? mkdtempSync(join(tmpdir(), "latentd-shots-"));
+
+const DESKTOP = { viewport: { width: 1280, height: 900 } };
+export const PHONE = { viewport: { width: 390, height: 844 }, hasTouch: true, isMobile: true };
+
+// Playwright gives each browser an empty profile of its own.
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ],
+});
+after(() => browser.close());
+
+/**
+ * A test with a page. It fails on an error in the console, on an exception, and on a request to anywhere but
+ * `origins`; `refusals` allows answers that are errors, which Chromium writes to the console too.
+ */
+export function scene(name, { refusals = false, origins = [new URL(BASE).origin], ...options }, body) {
+  test(name, LIMIT, async () => {
+    const context = await browser.newContext({ ...DESKTOP, ...options });
+    context.setDefaultTimeout(WAIT_MS);
+    const page = await context.newPage();
+    const troubles = [];
+    page.on("pageerror", (error) => troubles.push(String(error)));
+    page.on("console", (message) => {
+      const isRefusal = refusals && message.text().startsWith("Failed to load resource");
+      if (["error", "warning"].includes(message.type()) && !isRefusal) troubles.push(message.text());
+    });
+    page.on("request", (request) => {
+      const url = new URL(request.url());
+      if (/^https?:$/.test(url.protocol) && !origins.includes(url.origin)) troubles.push(`asks ${url}`);
+    });
+    try {
+      await body(page, context);
+      assert.deepEqual(troubles, []);
+    } catch (error) {
+      const path = join(SHOTS, `${name.replace(/\W+/g, "-")}.png`);
+      await page.screenshot({ path }).catch(() => {});
+      console.error(`== what the page showed: ${path}`, troubles);
+      throw error;
+    } finally {
+      await context.close();
+    }
+  });
+}
+
+/** Sets the fields of a picture that is done in about a second. */
+export async function small(page, prompt = "a red house on the left of a lake") {
+  await page.getByLabel("Prompt", { exact: true }).fill(prompt);
+  await size(page, 128, 96);
+  await page.getByRole("textbox", { name: "Steps" }).fill("4");
+}
+
+/** Sets the fields of pictures that take long enough to watch and to disturb. */
+export async function long(page, prompt = "three red boats on the sea at noon", pictures = 2) {
+  await page.getByLabel("Prompt", { exact: true }).fill(prompt);
+  await size(page, 1024, 1024);
+  await page.getByRole("textbox", { name: "Steps" }).fill("50");
+  await page.locator("#num_images").getByRole("radio", { name: String(pictures) }).check();
+}
+
+export async function size(page, width, height) {
+  await page.getByRole("radio", { name: "Custom" }).check();
+  await page.getByLabel("Width").fill(String(width));
+  await page.getByLabel("Height").fill(String(height));
+}
+
+/** Clicks, and returns the id of the request once the page has one. */
+export async function paint(page) {
+  const before = idOf(page);
+  await page.getByRole("button", { name: /^Paint/ }).click();
+  await page.waitForFunction((old) => location.hash.startsWith("#request=") && location.hash !== old, `#request=${before}`);
+  return idOf(page);
+}
+
+export function idOf(page) {
+  return new URL(page.url()).hash.replace("#request=", "");
+}
+
+export async function phase(page, ...wanted) {
+  const frame = wanted.map((word) => `#frame[data-phase="${word}"]`).join(", ");
+  await page.locator(frame).waitFor();
+}
+
+/** Waits for whole pictures in the frame; returns their sizes. */
+export async function pictures(page) {
+  await phase(page, "done");
+  const images = page.locator("#pictures img");
+  await page.waitForFunction(() =>
+    [...document.querySelectorAll("#pictures img")].every((image) => image.complete && image.naturalWidth > 0),
+  );
+  return images.evaluateAll((all) => all.map((image) => [image.naturalWidth, image.naturalHeight]));
+}
+
+/** A server of a test file's own, stopped at its end; `data` and `port` start one again in its place. */
+export async function startServer({ data = mkdtempSync(join(tmpdir(), "latentd-browser-")), port = 0, args = [] } = {}) {
+  const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LATENTD_")));
+  const all = ["serve", "--listen", `127.0.0.1:${port}`, "--log", "warn", "--data-dir", data, ...args];
+  const child = spawn(process.env.LATENTD_BIN, all, { env, stdio: ["ignore", "pipe", "ignore"] });
+  const ended = once(child, "exit");
+  const kill = () => (child.kill("SIGKILL"), ended);
+  after(async () => {
+    await kill();
+    rmSync(data, { recursive: true, force: true });
+  });
+  const [line] = await once(createInterface({ input: child.stdout }), "line");
+  const url = line.match(/http:\S+/)[0];
+  while (!(await fetch(`${url}/health/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 50));
+  return { url, origin: new URL(url).origin, port: Number(new URL(url).port), data, kill };
+}
