@@ -5,7 +5,7 @@
 use crate::config::{EngineConfig, ModelSource};
 use crate::request::{ImageRequest, StageSeconds};
 use latentd_models as models;
-pub use latentd_models::{Control, Generated, Picture, Step, Timings, Verdict};
+pub use latentd_models::{Control, Generated, Observer, Picture, Step, Timings, Verdict};
 
 /// Why an engine made no picture.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,7 @@ pub enum EngineError {
     /// The model cannot do what the request asks; trying again will not help.
     #[error("{0}")]
     Request(String),
-    /// The step callback asked to stop.
+    /// The observer asked to stop.
     #[error("stopped")]
     Stopped,
     /// The numbers went wrong for this request; the engine itself is fine.
@@ -26,14 +26,14 @@ pub enum EngineError {
 
 /// Paints pictures, one request at a time, on the thread that calls it.
 pub trait Engine: Send {
-    /// Paints; `on_step` hears every step as it ends and can stop the request.
+    /// Paints; `observer` hears every step as it ends, can stop the request, and gets previews while it wants them.
     ///
     /// # Errors
     /// See [`EngineError`]; after a [`EngineError::Fault`] the engine is not called again.
     fn generate(
         &mut self,
         request: &ImageRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
+        observer: &mut dyn Observer,
     ) -> Result<Generated, EngineError>;
 }
 
@@ -91,7 +91,7 @@ impl Engine for Sd3Engine {
     fn generate(
         &mut self,
         request: &ImageRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
+        observer: &mut dyn Observer,
     ) -> Result<Generated, EngineError> {
         let asked = models::GenerateRequest {
             prompt: request.prompt.clone(),
@@ -105,7 +105,7 @@ impl Engine for Sd3Engine {
             t5_tokens: self.t5_tokens,
             check_safety: request.check_safety,
         };
-        Ok(self.pipeline.generate(&asked, on_step)?)
+        Ok(self.pipeline.generate(&asked, observer)?)
     }
 }
 

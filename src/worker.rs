@@ -8,10 +8,12 @@ mod process;
 mod publish;
 
 pub use engine_thread::EngineThread;
+use engine_thread::Event;
 pub(crate) use process::device_name;
 pub use process::run_process;
 
-use crate::engine::{EngineError, Generated, Step};
+use crate::engine::{EngineError, Generated, Picture, Step};
+use crate::picture;
 use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
 use crate::request::ImageRequest;
@@ -133,12 +135,14 @@ impl Worker {
         let mut verdict = self.report(claim, &format!("encoding prompt on {}", self.device)).await?;
         let mut job = self.engine.start(request.clone());
         loop {
-            if verdict != Verdict::Continue {
-                job.stop();
+            match verdict {
+                Verdict::Continue { watched } => job.want_previews(watched),
+                Verdict::Cancelled | Verdict::Fenced => job.stop(),
             }
             tokio::select! {
-                step = job.steps.recv() => match step {
-                    Some(step) => verdict = self.report_step(claim, step).await?,
+                event = job.events.recv() => match event {
+                    Some(Event::Step(step)) => verdict = self.report_step(claim, step).await?,
+                    Some(Event::Preview(picture)) => self.show(claim, &picture).await?,
                     None => break,
                 },
                 Ok(()) = work.changed() => verdict = self.queue.verdict(claim).await?,
@@ -154,14 +158,25 @@ impl Worker {
             (Verdict::Cancelled, _) | (_, Err(EngineError::Stopped)) => {
                 Painted::Failed(Failure::of(FailureKind::Cancelled))
             }
-            (Verdict::Continue, Ok(generated)) => Painted::Pictures(generated),
-            (Verdict::Continue, Err(EngineError::Request(message))) => {
+            (Verdict::Continue { .. }, Ok(generated)) => Painted::Pictures(generated),
+            (Verdict::Continue { .. }, Err(EngineError::Request(message))) => {
                 Painted::Failed(failure(FailureKind::Invalid, message))
             }
-            (Verdict::Continue, Err(EngineError::Numbers(message) | EngineError::Fault(message))) => {
+            (Verdict::Continue { .. }, Err(EngineError::Numbers(message) | EngineError::Fault(message))) => {
                 Painted::Failed(failure(FailureKind::Engine, message))
             }
         })
+    }
+
+    /// Lets those who watch see a preview. It is a few KB: encoding it takes no thread of its own.
+    async fn show(&self, claim: &Claim, preview: &Picture) -> Result<(), QueueError> {
+        match picture::encode_preview(preview) {
+            Ok(bytes) => self.queue.store_preview(claim, &bytes).await,
+            Err(error) => {
+                tracing::warn!(request = %claim.id, %error, "a preview cannot be encoded");
+                Ok(())
+            }
+        }
     }
 
     async fn report(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
@@ -173,7 +188,7 @@ impl Worker {
         let line =
             format!("step {}/{} (sigma {:.4}, {:.2} s)", step.index, step.of, step.sigma, step.seconds);
         let verdict = self.report(claim, &line).await?;
-        if step.index == step.of && verdict == Verdict::Continue {
+        if step.index == step.of && matches!(verdict, Verdict::Continue { .. }) {
             return self.report(claim, "decoding").await;
         }
         Ok(verdict)

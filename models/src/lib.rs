@@ -21,6 +21,7 @@ mod mmdit;
 mod noise;
 mod picture;
 mod pipeline;
+mod preview;
 mod random;
 mod safety;
 mod schedule;
@@ -31,7 +32,9 @@ mod weights;
 
 pub use card::ModelCard;
 pub use error::{Error, Result};
-pub use generate::{Control, DType, Device, GenerateRequest, Generated, LoadOptions, Step, Streams, Timings};
+pub use generate::{
+    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Step, Streams, Timings,
+};
 pub use picture::Picture;
 pub use pipeline::Pipeline;
 pub use safety::{SafetyOptions, SafetySource, Verdict};

@@ -1,11 +1,12 @@
 //! The whole story of a picture: encode, noise, denoise, decode, check.
 
 use crate::config::Configs;
-use crate::denoise::{Denoised, Denoiser, Job, Probe, tell};
+use crate::denoise::{Denoised, Denoiser, Job, Probe, Watch, tell};
 use crate::files::ModelFiles;
-use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Step, Timings};
+use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Observer, Step, Timings};
 use crate::mmdit::Mmdit;
 use crate::noise::Generator;
+use crate::preview::{Pace, Previews};
 use crate::safety::SafetyChecker;
 use crate::schedule::Schedule;
 use crate::text::{TextConditioning, TextEncoders};
@@ -97,16 +98,12 @@ impl Pipeline {
         self.text.token_ids(text, t5_tokens)
     }
 
-    /// Paints. `on_step` hears every step as it ends and can stop the request.
+    /// Paints. `observer` hears every step as it ends and can stop the request; while it wants previews, it gets some.
     ///
     /// # Errors
     /// [`Error::Request`] for what the model cannot do, [`Error::Stopped`], [`Error::NonFinite`], or a device's fault.
-    pub fn generate(
-        &mut self,
-        request: &GenerateRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
-    ) -> Result<Generated> {
-        self.run(request, on_step, None)
+    pub fn generate(&mut self, request: &GenerateRequest, observer: &mut dyn Observer) -> Result<Generated> {
+        self.run(request, observer, None)
     }
 
     /// [`Self::generate`] with a witness of every stage's tensors: `context`, `pooled`, `sigmas`, `noise`, then per
@@ -119,13 +116,13 @@ impl Pipeline {
         request: &GenerateRequest,
         probe: &mut dyn FnMut(&str, &Tensor) -> Result<()>,
     ) -> Result<Generated> {
-        self.run(request, &mut |_| Control::Continue, Some(probe))
+        self.run(request, &mut |_: Step| Control::Continue, Some(probe))
     }
 
     fn run(
         &mut self,
         request: &GenerateRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
+        observer: &mut dyn Observer,
         mut probe: Probe,
     ) -> Result<Generated> {
         self.check(request)?;
@@ -135,7 +132,7 @@ impl Pipeline {
         tell(&mut probe, "pooled", &text.pooled)?;
         self.target.device.synchronize()?;
         let encoded = Instant::now();
-        let Denoised { latents, skipped, .. } = self.denoise(request, &text, on_step, &mut probe)?;
+        let Denoised { latents, skipped, .. } = self.denoise(request, &text, observer, &mut probe)?;
         let denoised = Instant::now();
         let mut pictures = self.decode(request, &latents, &mut probe)?;
         let decoded = Instant::now();
@@ -183,7 +180,7 @@ impl Pipeline {
         &mut self,
         request: &GenerateRequest,
         text: &TextConditioning,
-        on_step: &mut dyn FnMut(Step) -> Control,
+        observer: &mut dyn Observer,
         probe: &mut Probe,
     ) -> Result<Denoised> {
         let schedule = &Schedule::new(&self.configs.scheduler, request.steps);
@@ -191,7 +188,18 @@ impl Pipeline {
         tell(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), noise.device())?)?;
         tell(probe, "noise", &noise)?;
         let (guidance, shortcuts) = (request.guidance, self.shortcuts);
-        self.denoiser.run(&Job { noise, text, schedule, guidance, shortcuts }, on_step, probe)
+        let previews = Previews {
+            decoder: &self.decoder,
+            checker: checker(self.safety.as_ref(), request),
+            dtype: self.target.dtype,
+            factor: self.configs.vae.factor(),
+            size: (request.width, request.height),
+            pace: Pace::new(request.steps),
+            withheld: false,
+        };
+        let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
+        let mut watch = Watch { observer, previews: Some(previews), probe };
+        self.denoiser.run(&Job { noise, text, schedule, guidance, shortcuts }, &mut watch)
     }
 
     /// One f32 draw from torch's CPU generator for all pictures, whatever the precision: `[N, C, h, w]`.
@@ -208,7 +216,7 @@ impl Pipeline {
     fn decode(&self, request: &GenerateRequest, latents: &Tensor, probe: &mut Probe) -> Result<Vec<Picture>> {
         let latents = latents.to_dtype(self.target.dtype)?;
         let pictures = (0..latents.dim(0)?).map(|index| {
-            let pixels = self.decoder.decode(&latents.narrow(0, index, 1)?)?;
+            let pixels = self.decoder.decode(&latents.narrow(0, index, 1)?, 0)?;
             tell(probe, &format!("decoded.{index}"), &pixels)?;
             Ok(picture::from_pixels(&pixels)?.middle(request.width, request.height))
         });
@@ -217,9 +225,11 @@ impl Pipeline {
 
     /// Makes unsafe pictures black, if there is a checker and the request or the operator wants it to look.
     fn check_safety(&self, request: &GenerateRequest, pictures: &mut [Picture]) -> Result<Vec<Verdict>> {
-        match &self.safety {
-            Some(checker) if request.check_safety || checker.forced => checker.judge(pictures),
-            Some(_) | None => Ok(Vec::new()),
-        }
+        checker(self.safety.as_ref(), request).map_or(Ok(Vec::new()), |checker| checker.judge(pictures))
     }
+}
+
+/// What looks at this request's pictures.
+fn checker<'a>(safety: Option<&'a SafetyChecker>, request: &GenerateRequest) -> Option<&'a SafetyChecker> {
+    safety.filter(|checker| request.check_safety || checker.forced)
 }

@@ -3,17 +3,29 @@
 use super::job::{Claim, Failure, FailureKind, Level, RequestId};
 use super::{Queue, QueueError, read};
 use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 /// May the worker go on?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Yes.
-    Continue,
+    Continue {
+        /// Somebody wants to see previews.
+        watched: bool,
+    },
     /// The client cancelled: stop and end it as cancelled.
     Cancelled,
     /// The request belongs to another attempt, or is over: stop and write nothing.
     Fenced,
+}
+
+impl Verdict {
+    /// Of a row that says whether it is cancelled and whether it is watched.
+    fn of(row: &SqliteRow) -> Result<Self, QueueError> {
+        let (cancelled, watched) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(if cancelled { Self::Cancelled } else { Self::Continue { watched } })
+    }
 }
 
 /// What became of an attempt to end a request.
@@ -51,12 +63,15 @@ const CLAIM: &str = "UPDATE requests SET state = 'running', attempt = attempt + 
     RETURNING id, attempt, endpoint, body";
 
 const RENEW: &str = "UPDATE requests SET lease_until = ?3
-    WHERE id = ?1 AND attempt = ?2 AND state = 'running' RETURNING cancel_requested";
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running'
+    RETURNING cancel_requested, EXISTS
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?4)";
 
 const LOG: &str = "INSERT INTO request_logs (request, at, level, message) VALUES (?1, ?2, ?3, ?4)";
 
-const VERDICT: &str = "SELECT cancel_requested FROM requests
-    WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
+const VERDICT: &str = "SELECT cancel_requested, EXISTS
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?3)
+    FROM requests WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
 
 const FINISH: &str = "UPDATE requests SET state = 'done', finished_at = ?3, lease_until = NULL, output = ?4
     WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
@@ -104,14 +119,15 @@ impl Queue {
             .bind(claim.id.to_string())
             .bind(claim.attempt)
             .bind(self.lease_end_us())
+            .bind(self.now_us())
             .fetch_optional(&mut *tx)
             .await?;
         let Some(row) = row else { return Ok(Verdict::Fenced) };
-        let cancelled: bool = row.try_get(0)?;
+        let verdict = Verdict::of(&row)?;
         add_log(&mut tx, claim.id, self.now_us(), level, message).await?;
         tx.commit().await?;
         self.events.wake_waiters();
-        Ok(if cancelled { Verdict::Cancelled } else { Verdict::Continue })
+        Ok(verdict)
     }
 
     /// May the worker go on? Only looks.
@@ -122,13 +138,10 @@ impl Queue {
         let row = sqlx::query(VERDICT)
             .bind(claim.id.to_string())
             .bind(claim.attempt)
+            .bind(self.now_us())
             .fetch_optional(&self.reader)
             .await?;
-        Ok(match row.map(|row| row.try_get::<bool, _>(0)).transpose()? {
-            None => Verdict::Fenced,
-            Some(true) => Verdict::Cancelled,
-            Some(false) => Verdict::Continue,
-        })
+        row.map_or(Ok(Verdict::Fenced), |row| Verdict::of(&row))
     }
 
     /// Records the output and its files, in one transaction.

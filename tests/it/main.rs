@@ -15,6 +15,7 @@ mod lifecycle;
 mod long_run;
 mod order;
 mod orphans;
+mod preview;
 mod proxies;
 mod raw;
 mod recovery;
