@@ -3,7 +3,7 @@
 //! Who calls what:
 //! - the HTTP side: [`Queue::submit`], [`Queue::cancel`], [`Queue::status`], [`Queue::outcome`],
 //!   [`Queue::logs`], [`Queue::watch`], [`Queue::preview`], [`Queue::live_workers`];
-//! - a worker: [`Queue::claim`], [`Queue::progress`], [`Queue::verdict`], [`Queue::store_preview`],
+//! - a worker: [`Queue::claim`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`], [`Queue::store_preview`],
 //!   [`Queue::finish`], [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
 //! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
 //! - whoever takes away what is not kept: [`Queue::erase_ended`], [`Queue::ended_files`] and their neighbours;

@@ -153,6 +153,8 @@ pub struct Timings {
     pub decode: f64,
     /// The safety checker.
     pub safety: f64,
+    /// Of the prompt and the negative one, how many were encoded before.
+    pub known_prompts: usize,
     /// What shortcuts left out of the loop.
     pub skipped: Skipped,
 }

@@ -4,11 +4,11 @@
 //! they are averaged down, and the model's own decoder leaves out doublings until a latent becomes 8 pixels a side, which
 //! is what Stable Diffusion's decoders make of one.
 
-use crate::generate::Observer;
-use crate::safety::SafetyChecker;
-use crate::vae::Decoder;
+use crate::finish::Finisher;
+use crate::generate::{GenerateRequest, Observer};
 use crate::{Picture, Result, picture};
-use candle_core::{DType, Tensor};
+use candle_core::{Device, Tensor};
+use std::sync::{Mutex, TryLockError};
 use std::time::Instant;
 
 /// Longest side in pixels.
@@ -28,15 +28,10 @@ const FREE: f64 = 0.3;
 
 /// The previews of one request.
 pub(crate) struct Previews<'a> {
-    pub(crate) decoder: &'a Decoder,
-    /// Looks at every preview, if it is going to look at the picture.
-    pub(crate) checker: Option<&'a SafetyChecker>,
-    /// What the decoder computes in.
-    pub(crate) dtype: DType,
+    pub(crate) finisher: &'a Mutex<Finisher>,
+    pub(crate) request: &'a GenerateRequest,
     /// Pixels that a latent becomes, a side.
     pub(crate) factor: usize,
-    /// Of the finished picture.
-    pub(crate) size: (usize, usize),
     pub(crate) pace: Pace,
     /// One was unsafe: the picture is becoming so, and nothing more of it is shown.
     pub(crate) withheld: bool,
@@ -78,7 +73,7 @@ impl Previews<'_> {
     }
 
     /// Makes the preview of a step that led from the latents `before` to `after`, `[N, C, h, w]` f32, over `sigmas`, and
-    /// shows it unless it is unsafe.
+    /// shows it unless it is unsafe. There is none while another request's pictures are being finished: they go first.
     pub(crate) fn show(
         &mut self,
         before: &Tensor,
@@ -87,10 +82,15 @@ impl Previews<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let started = Instant::now();
+        let finisher = match self.finisher.try_lock() {
+            Ok(finisher) => finisher,
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Poisoned(finisher)) => finisher.into_inner(),
+        };
         let clean = predicted(&before.narrow(0, 0, 1)?, &after.narrow(0, 0, 1)?, sigmas)?;
-        let picture = self.picture(&clean)?;
+        let picture = self.picture(&finisher, &clean)?;
         // With a margin, for a small picture's verdict is not exactly that of the large one.
-        self.withheld = match self.checker {
+        self.withheld = match finisher.checker(self.request) {
             Some(checker) => !checker.clears(&picture)?,
             None => false,
         };
@@ -101,14 +101,15 @@ impl Previews<'_> {
         Ok(())
     }
 
-    fn picture(&self, latents: &Tensor) -> Result<Picture> {
+    fn picture(&self, finisher: &Finisher, latents: &Tensor) -> Result<Picture> {
         let (_, _, height, width) = latents.dims4()?;
         let times = height.max(width).div_ceil(LATENTS).min(height.min(width));
         let halvings = (self.factor / (SIDE / LATENTS)).checked_ilog2().unwrap_or(0) as usize;
-        let pixels = self.decoder.decode(&averaged(latents, times)?.to_dtype(self.dtype)?, halvings)?;
-        let picture = picture::from_pixels(&pixels)?;
+        let latents = averaged(latents, times)?.to_device(&Device::Cpu)?;
+        let picture = picture::from_pixels(&finisher.pixels(&latents, halvings)?)?;
         let side = |whole: usize, decoded: usize| ((whole / times) >> halvings).clamp(1, decoded);
-        let (width, height) = (side(self.size.0, picture.width), side(self.size.1, picture.height));
+        let (width, height) =
+            (side(self.request.width, picture.width), side(self.request.height, picture.height));
         Ok(picture.middle(width, height))
     }
 }

@@ -113,6 +113,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
 }
 
 fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> anyhow::Result<Run> {
+    pipeline.forget_prompts();
     let made = pipeline.generate(request, &mut |_: Step| Control::Continue).map_err(refusal)?;
     let encode = |format| {
         let started = Instant::now();

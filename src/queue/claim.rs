@@ -53,14 +53,25 @@ pub struct StoredFile {
 }
 
 // A key at its limit holds back its own requests only. The inner select is run once, not once a row.
-const CLAIM: &str = "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?1,
-        lease_until = ?2, started_at = ?3
-    WHERE seq = (SELECT seq FROM requests WHERE state = 'waiting'
-        AND (start_before IS NULL OR start_before > ?3)
-        AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
-            (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
-        ORDER BY priority, seq LIMIT 1)
-    RETURNING id, attempt, endpoint, body";
+macro_rules! next {
+    () => {
+        "SELECT seq FROM requests WHERE state = 'waiting'
+            AND (start_before IS NULL OR start_before > ?1)
+            AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
+                (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
+            ORDER BY priority, seq LIMIT 1"
+    };
+}
+
+const CLAIM: &str = concat!(
+    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?2, lease_until = ?3,
+        started_at = ?1
+    WHERE seq = (",
+    next!(),
+    ") RETURNING id, attempt, endpoint, body"
+);
+
+const PEEK: &str = concat!("SELECT body FROM requests WHERE seq = (", next!(), ")");
 
 const RENEW: &str = "UPDATE requests SET lease_until = ?3
     WHERE id = ?1 AND attempt = ?2 AND state = 'running'
@@ -93,9 +104,9 @@ impl Queue {
     /// When the database refuses.
     pub async fn claim(&self, worker: &str) -> Result<Option<Claim>, QueueError> {
         let row = sqlx::query(CLAIM)
+            .bind(self.now_us())
             .bind(worker)
             .bind(self.lease_end_us())
-            .bind(self.now_us())
             .fetch_optional(&self.writer)
             .await?;
         let Some(row) = row else { return Ok(None) };
@@ -107,6 +118,15 @@ impl Queue {
             endpoint: row.try_get("endpoint")?,
             body: read::json(row.try_get("body")?)?,
         }))
+    }
+
+    /// The body of the request that a claim would take now. Promises nothing and changes nothing.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn peek(&self) -> Result<Option<Value>, QueueError> {
+        let row = sqlx::query(PEEK).bind(self.now_us()).fetch_optional(&self.reader).await?;
+        row.map(|row| read::json(row.try_get("body")?)).transpose()
     }
 
     /// Adds a log line and renews the lease.

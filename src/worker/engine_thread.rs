@@ -1,6 +1,6 @@
 //! The one thread that runs the engine: loads it, then takes jobs one after the other.
 
-use crate::engine::{Control, EngineError, Generated, Loader, Observer, Picture, Step};
+use crate::engine::{Control, EngineError, Generated, Loader, Observer, Painted, Picture, Prefetch, Step};
 use crate::request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,13 +10,15 @@ use tokio::sync::{mpsc, oneshot};
 /// A handle on the thread; the thread ends when the handle is dropped and its job is done.
 pub struct EngineThread {
     jobs: std::sync::mpsc::Sender<Order>,
+    /// Encodes prompts ahead, where that is of use.
+    pub prefetch: Option<Prefetch>,
 }
 
 /// What the thread is told to do.
 struct Order {
     request: ImageRequest,
     follower: Follower,
-    result: oneshot::Sender<Result<Generated, EngineError>>,
+    result: oneshot::Sender<Result<Painted, EngineError>>,
 }
 
 /// Passes on what the engine says, and what it is to know meanwhile.
@@ -45,7 +47,7 @@ pub struct Job {
     /// What the engine says; closed when it is done.
     pub events: mpsc::UnboundedReceiver<Event>,
     wishes: Arc<Wishes>,
-    result: oneshot::Receiver<Result<Generated, EngineError>>,
+    result: oneshot::Receiver<Result<Painted, EngineError>>,
 }
 
 impl EngineThread {
@@ -60,8 +62,8 @@ impl EngineThread {
             .name("engine".into())
             .spawn(move || run(loader, loaded, &orders))
             .map_err(|error| EngineError::Fault(format!("no thread for the engine: {error}")))?;
-        ready.await.unwrap_or_else(|_| Err(gone()))?;
-        Ok(Self { jobs })
+        let prefetch = ready.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Self { jobs, prefetch })
     }
 
     /// Hands a request to the engine.
@@ -103,9 +105,15 @@ impl Job {
     }
 
     /// How the painting ended.
-    pub async fn result(self) -> Result<Generated, EngineError> {
+    pub async fn result(self) -> Result<Painted, EngineError> {
         self.result.await.unwrap_or_else(|_| Err(gone()))
     }
+}
+
+/// Does what is left of a painted request, on a thread of its own.
+pub(super) async fn finish(painted: Painted) -> Result<Generated, EngineError> {
+    let finished = tokio::task::spawn_blocking(|| guarded(painted));
+    finished.await.unwrap_or_else(|error| Err(EngineError::Fault(error.to_string())))
 }
 
 fn gone() -> EngineError {
@@ -114,12 +122,12 @@ fn gone() -> EngineError {
 
 fn run(
     loader: Loader,
-    loaded: oneshot::Sender<Result<(), EngineError>>,
+    loaded: oneshot::Sender<Result<Option<Prefetch>, EngineError>>,
     orders: &std::sync::mpsc::Receiver<Order>,
 ) {
     let mut engine = match guarded(loader) {
         Ok(engine) => {
-            let _ = loaded.send(Ok(()));
+            let _ = loaded.send(Ok(engine.prefetch()));
             engine
         }
         Err(error) => {
@@ -128,7 +136,7 @@ fn run(
         }
     };
     while let Ok(Order { request, mut follower, result }) = orders.recv() {
-        let painted = guarded(|| engine.generate(&request, &mut follower));
+        let painted = guarded(|| engine.paint(&request, &mut follower));
         let fault = matches!(painted, Err(EngineError::Fault(_)));
         drop(follower); // whoever listens hears the end
         let _ = result.send(painted);

@@ -15,6 +15,7 @@ mod lifecycle;
 mod long_run;
 mod order;
 mod orphans;
+mod overlap;
 mod preview;
 mod proxies;
 mod raw;

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::config::KeyHash;
 use latentd::egress::Egress;
-use latentd::engine::{Control, Engine, EngineError, Generated, Observer, Picture, Step, Timings};
+use latentd::engine::{Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings};
 use latentd::http::{Api, Lines, router};
 use latentd::keys::KeyRing;
 use latentd::queue::Queue;
@@ -176,18 +176,14 @@ pub(crate) fn small() -> Value {
 pub(crate) struct Painter;
 
 impl Engine for Painter {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        observer: &mut dyn Observer,
-    ) -> Result<Generated, EngineError> {
+    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError> {
         for index in 1..=request.steps {
             if observer.step(step(index, request.steps)) == Control::Stop {
                 return Err(EngineError::Stopped);
             }
         }
         let pictures = vec![grey(request, 128); request.num_images];
-        Ok(Generated { pictures, verdicts: Vec::new(), timings: Timings::default() })
+        Ok(Box::new(|| Ok(Generated { pictures, verdicts: Vec::new(), timings: Timings::default() })))
     }
 }
 
@@ -248,11 +244,7 @@ impl Leash {
 }
 
 impl Engine for Leashed {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        observer: &mut dyn Observer,
-    ) -> Result<Generated, EngineError> {
+    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError> {
         let mut free = false;
         for index in 1..=request.steps {
             if !free {
@@ -272,7 +264,7 @@ impl Engine for Leashed {
                 return Err(EngineError::Stopped);
             }
         }
-        Painter.generate(&ImageRequest { steps: 0, ..request.clone() }, observer)
+        Painter.paint(&ImageRequest { steps: 0, ..request.clone() }, observer)
     }
 }
 

@@ -176,6 +176,31 @@ fn a_preview_changes_nothing() {
     assert_eq!(paint(&mut pipeline, &request), unseen);
 }
 
+/// Each stage has a stream of its own: requests that overlap are painted as those that do not.
+#[test]
+fn stages_overlap_and_change_nothing() {
+    let case = Case::read("base");
+    for dtype in [DType::F32, DType::Bf16] {
+        let requests = ["a fox", "a boat", "a house"]
+            .map(|prompt| GenerateRequest { prompt: prompt.into(), ..case.request.clone() });
+        let in_turn = requests.clone().map(|request| paint(&mut load(&case, dtype, true), &request));
+        let mut pipeline = load(&case, dtype, true);
+        assert!(pipeline.stages_overlap());
+        let prefetcher = pipeline.prefetcher();
+        let overlapped: Vec<_> = std::thread::scope(|scope| {
+            let mut finishing = Vec::new();
+            for (index, request) in requests.iter().enumerate() {
+                let ahead = requests.get(index + 1).map(|next| scope.spawn(|| prefetcher.prefetch(next)));
+                let painted = pipeline.paint(request, &mut |_: Step| Control::Continue).expect("latents");
+                finishing.push(scope.spawn(|| bytes(&painted.finish().expect("pictures"))));
+                ahead.map(|ahead| ahead.join().expect("no panic").expect("prompts"));
+            }
+            finishing.into_iter().map(|one| one.join().expect("no panic")).collect()
+        });
+        assert_eq!(overlapped, in_turn, "{dtype:?}");
+    }
+}
+
 /// 40 dB is a mean squared difference of 6.5 levels: bf16 rounding, and nothing a viewer could see. In pictures much
 /// smaller than the model was trained on, or in fewer steps, rounding decides details: on the CPU too, bf16 is then
 /// 33 to 43 dB from f32.
