@@ -5,7 +5,8 @@
 use crate::config::{EngineConfig, ModelSource};
 use crate::request::{ImageRequest, StageSeconds};
 use latentd_models as models;
-pub use latentd_models::{Control, Generated, Picture, Step, Timings, Verdict};
+pub use latentd_models::{Control, Generated, Observer, Picture, Step, Timings, Verdict};
+use std::sync::Arc;
 
 /// Why an engine made no picture.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +14,7 @@ pub enum EngineError {
     /// The model cannot do what the request asks; trying again will not help.
     #[error("{0}")]
     Request(String),
-    /// The step callback asked to stop.
+    /// The observer asked to stop.
     #[error("stopped")]
     Stopped,
     /// The numbers went wrong for this request; the engine itself is fine.
@@ -26,16 +27,23 @@ pub enum EngineError {
 
 /// Paints pictures, one request at a time, on the thread that calls it.
 pub trait Engine: Send {
-    /// Paints; `on_step` hears every step as it ends and can stop the request.
+    /// Paints; `observer` hears every step as it ends, can stop the request, and gets previews while it wants them.
     ///
     /// # Errors
     /// See [`EngineError`]; after a [`EngineError::Fault`] the engine is not called again.
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
-    ) -> Result<Generated, EngineError>;
+    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError>;
+
+    /// What encodes prompts of requests to come on another thread, if that does not slow the painting down.
+    fn prefetch(&self) -> Option<Prefetch> {
+        None
+    }
 }
+
+/// What is left to do for a request's pictures. Any thread may do it while the engine paints the next request.
+pub type Painted = Box<dyn FnOnce() -> Result<Generated, EngineError> + Send>;
+
+/// Encodes the prompts of a request.
+pub type Prefetch = Arc<dyn Fn(&ImageRequest) -> Result<(), EngineError> + Send + Sync>;
 
 /// Loads an engine, on the thread that will run it.
 pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Send>;
@@ -62,13 +70,14 @@ pub(crate) fn load_options(config: &EngineConfig) -> models::LoadOptions {
 
 /// What a request took, with the seconds that its files took to make.
 pub fn stage_seconds(timings: Timings, encode: f64) -> StageSeconds {
-    let Timings { text, denoise, decode, safety: _, skipped } = timings;
+    let Timings { text, denoise, decode, safety: _, known_prompts, skipped } = timings;
     let models::Skipped { unguided_steps, reused_steps } = skipped;
     StageSeconds {
         text,
         denoise,
         decode,
         encode,
+        known_prompts: (known_prompts > 0).then_some(known_prompts),
         unguided_steps,
         first_block_cache_reused_steps: reused_steps,
     }
@@ -88,24 +97,34 @@ impl Sd3Engine {
 }
 
 impl Engine for Sd3Engine {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
-    ) -> Result<Generated, EngineError> {
-        let asked = models::GenerateRequest {
-            prompt: request.prompt.clone(),
-            negative_prompt: request.negative_prompt.clone(),
-            width: request.width,
-            height: request.height,
-            steps: request.steps,
-            guidance: request.guidance,
-            seed: request.seed,
-            num_images: request.num_images,
-            t5_tokens: self.t5_tokens,
-            check_safety: request.check_safety,
-        };
-        Ok(self.pipeline.generate(&asked, on_step)?)
+    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError> {
+        let painted = self.pipeline.paint(&asked(request, self.t5_tokens), observer)?;
+        if self.pipeline.stages_overlap() {
+            return Ok(Box::new(|| Ok(painted.finish()?)));
+        }
+        let generated = painted.finish()?;
+        Ok(Box::new(|| Ok(generated)))
+    }
+
+    fn prefetch(&self) -> Option<Prefetch> {
+        let (prefetcher, t5_tokens) = (self.pipeline.prefetcher(), self.t5_tokens);
+        let prefetch = move |request: &ImageRequest| Ok(prefetcher.prefetch(&asked(request, t5_tokens))?);
+        self.pipeline.stages_overlap().then(|| Arc::new(prefetch) as Prefetch)
+    }
+}
+
+fn asked(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
+    models::GenerateRequest {
+        prompt: request.prompt.clone(),
+        negative_prompt: request.negative_prompt.clone(),
+        width: request.width,
+        height: request.height,
+        steps: request.steps,
+        guidance: request.guidance,
+        seed: request.seed,
+        num_images: request.num_images,
+        t5_tokens,
+        check_safety: request.check_safety,
     }
 }
 

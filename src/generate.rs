@@ -29,7 +29,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
         eprintln!("latentd: {warning}");
     }
     let bar = progress_bar(request.steps);
-    let generated = pipeline.generate(&request, &mut |step| advance(&bar, step))?;
+    let generated = pipeline.generate(&request, &mut |step: Step| advance(&bar, step))?;
     bar.finish_and_clear();
     for (index, verdict) in generated.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.flagged) {
         let (number, score) = (index + 1, verdict.score);

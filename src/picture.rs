@@ -7,6 +7,9 @@ use latentd_models::Picture;
 /// The quality fal's toolkit writes.
 const JPEG_QUALITY: u8 = 95;
 
+/// Of a preview: a few KB for a glance.
+const PREVIEW_QUALITY: u8 = 75;
+
 /// A file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -55,15 +58,20 @@ pub(crate) fn encode(
     text: &[(&str, String)],
 ) -> Result<Vec<u8>, PictureError> {
     match format {
-        Format::Jpeg => encode_jpeg(picture),
+        Format::Jpeg => encode_jpeg(picture, JPEG_QUALITY),
         Format::Png => encode_png(picture, text),
     }
 }
 
-fn encode_jpeg(picture: &Picture) -> Result<Vec<u8>, PictureError> {
+/// The bytes of a small JPEG.
+pub(crate) fn encode_preview(picture: &Picture) -> Result<Vec<u8>, PictureError> {
+    encode_jpeg(picture, PREVIEW_QUALITY)
+}
+
+fn encode_jpeg(picture: &Picture, quality: u8) -> Result<Vec<u8>, PictureError> {
     let mut bytes = Vec::new();
     let (width, height) = (picture.width as u32, picture.height as u32);
-    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
     encoder.encode(&picture.rgb, width, height, ExtendedColorType::Rgb8)?;
     Ok(bytes)
 }

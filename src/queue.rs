@@ -2,9 +2,9 @@
 //!
 //! Who calls what:
 //! - the HTTP side: [`Queue::submit`], [`Queue::cancel`], [`Queue::status`], [`Queue::outcome`],
-//!   [`Queue::logs`], [`Queue::live_workers`];
-//! - a worker: [`Queue::claim`], [`Queue::progress`], [`Queue::verdict`], [`Queue::finish`],
-//!   [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
+//!   [`Queue::logs`], [`Queue::watch`], [`Queue::preview`], [`Queue::live_workers`];
+//! - a worker: [`Queue::claim`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`], [`Queue::store_preview`],
+//!   [`Queue::finish`], [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
 //! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
 //! - whoever takes away what is not kept: [`Queue::erase_ended`], [`Queue::ended_files`] and their neighbours;
 //! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
@@ -22,6 +22,7 @@ mod idempotency;
 mod job;
 mod keys;
 mod positions;
+mod previews;
 mod read;
 mod recover;
 mod retention;
@@ -39,6 +40,7 @@ pub use job::{
     RequestId, Status, Terms,
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
+pub use previews::{Preview, WATCH};
 pub use recover::{Lost, Reclaimed};
 pub use retention::{Erasure, FileLife};
 pub use submit::{CancelAnswer, Submission};

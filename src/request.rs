@@ -97,6 +97,9 @@ pub struct StageSeconds {
     pub decode: f64,
     /// Making files of the pixels.
     pub encode: f64,
+    /// Not seconds: of the prompt and the negative one, how many were encoded for an earlier request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_prompts: Option<usize>,
     /// Not seconds: steps outside of the guidance interval, if one is set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unguided_steps: Option<usize>,

@@ -1,23 +1,26 @@
 //! A worker: claims a request, has the engine paint it, stores the files, records the end.
 //!
 //! The engine runs on a thread of its own and never waits for the database: its steps come over
-//! a channel, the order to stop goes back through a flag.
+//! a channel, the order to stop goes back through a flag. It does not wait for files either: while
+//! the pictures of one request are finished and published, the next one is painted.
 
 mod engine_thread;
 mod process;
 mod publish;
 
 pub use engine_thread::EngineThread;
+use engine_thread::Event;
 pub(crate) use process::device_name;
 pub use process::run_process;
 
-use crate::engine::{EngineError, Generated, Step};
+use crate::engine::{EngineError, Painted, Picture, Step};
+use crate::picture;
 use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
 use crate::request::ImageRequest;
 use crate::storage::{Storage, StorageError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// How long an idle worker trusts that nobody forgot to wake it.
 const IDLE_POLL: Duration = Duration::from_secs(1);
@@ -65,60 +68,136 @@ pub struct Worker {
     pub engine: EngineThread,
 }
 
-/// How the painting of a claim ended.
-enum Painted {
-    Pictures(Generated),
-    Failed(Failure),
-    NotOurs,
+/// A claim whose pictures are painted, but neither finished nor published.
+struct Unfinished {
+    claim: Claim,
+    request: ImageRequest,
+    painted: Painted,
+}
+
+/// What became of the request that was next.
+enum Next {
+    /// There is none.
+    Nothing,
+    /// It is over, or lost to another attempt.
+    Ended,
+    Painted(Unfinished),
 }
 
 impl Worker {
-    /// Works until told to drain: the request in hand is finished first.
+    /// Works until told to drain: the requests in hand are finished first.
     ///
     /// # Errors
-    /// When the worker cannot go on; its claim stays for [`Queue::reclaim`].
-    pub async fn run(&mut self, mut drain: watch::Receiver<bool>) -> Result<(), WorkerError> {
-        let mut work = self.queue.events().work();
-        while !*drain.borrow() {
-            work.mark_unchanged();
-            if self.tick().await? == Tick::Idle {
-                tokio::select! {
-                    () = signal_or(&mut work, IDLE_POLL) => {}
-                    _ = drain.changed() => {}
-                }
-            }
-        }
-        Ok(())
+    /// When the worker cannot go on; its claims stay for [`Queue::reclaim`].
+    pub async fn run(&mut self, drain: watch::Receiver<bool>) -> Result<(), WorkerError> {
+        let (painted, unfinished) = mpsc::channel(1);
+        // What fails while painting does not take the request before with it.
+        let paint = async { Ok(self.paint_all(drain, painted).await) };
+        let (painted, ()) = tokio::try_join!(paint, self.finish_all(unfinished))?;
+        painted
     }
 
-    /// One turn: 1. claims the next request; 2. paints it; 3. stores the files; 4. records the end.
+    /// One turn without overlap: claims the next request, paints it, finishes it.
     ///
     /// # Errors
     /// When the worker cannot go on; its claim stays for [`Queue::reclaim`].
     pub async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        let Some(claim) = self.queue.claim(&self.id).await? else { return Ok(Tick::Idle) };
-        tracing::info!(request = %claim.id, attempt = claim.attempt, "claimed");
-        match serde_json::from_value::<ImageRequest>(claim.body.clone()) {
-            Ok(request) => self.work_on(&claim, request).await?,
-            Err(error) => {
-                let message = format!("the stored request cannot be read: {error}");
-                self.end(&claim, &failure(FailureKind::Engine, message)).await?;
-            }
+        match self.paint_next().await? {
+            Next::Nothing => return Ok(Tick::Idle),
+            Next::Ended => {}
+            Next::Painted(unfinished) => self.finish(unfinished).await?,
         }
         Ok(Tick::Worked)
     }
 
-    async fn work_on(&mut self, claim: &Claim, request: ImageRequest) -> Result<(), WorkerError> {
-        match self.paint(claim, &request).await? {
-            Painted::Pictures(generated) => match publish::publish(self, claim, &request, generated).await {
-                Ok(finish) => tracing::info!(request = %claim.id, ?finish, "done"),
-                Err(PublishError::Queue(error)) => return Err(error.into()),
-                Err(other) => self.end(claim, &failure(FailureKind::Engine, other.to_string())).await?,
-            },
-            Painted::Failed(failure) => self.end(claim, &failure).await?,
-            Painted::NotOurs => tracing::warn!(request = %claim.id, "lost to another attempt"),
+    async fn paint_all(
+        &self,
+        mut drain: watch::Receiver<bool>,
+        painted: mpsc::Sender<Unfinished>,
+    ) -> Result<(), WorkerError> {
+        let mut work = self.queue.events().work();
+        loop {
+            // A place before a claim: one request is painted and one finished, and no third is held back here.
+            let Ok(place) = painted.reserve().await else { return Ok(()) };
+            if *drain.borrow() {
+                return Ok(());
+            }
+            work.mark_unchanged();
+            match self.paint_next().await? {
+                Next::Painted(unfinished) => place.send(unfinished),
+                Next::Ended => {}
+                Next::Nothing => tokio::select! {
+                    () = signal_or(&mut work, IDLE_POLL) => {}
+                    _ = drain.changed() => {}
+                },
+            }
+        }
+    }
+
+    async fn finish_all(&self, mut unfinished: mpsc::Receiver<Unfinished>) -> Result<(), WorkerError> {
+        while let Some(next) = unfinished.recv().await {
+            self.finish(next).await?;
         }
         Ok(())
+    }
+
+    /// Claims the next request and paints it.
+    async fn paint_next(&self) -> Result<Next, WorkerError> {
+        let Some(claim) = self.queue.claim(&self.id).await? else { return Ok(Next::Nothing) };
+        tracing::info!(request = %claim.id, attempt = claim.attempt, "claimed");
+        let request = match serde_json::from_value::<ImageRequest>(claim.body.clone()) {
+            Ok(request) => request,
+            Err(error) => {
+                let message = format!("the stored request cannot be read: {error}");
+                self.end(&claim, &failure(FailureKind::Engine, message)).await?;
+                return Ok(Next::Ended);
+            }
+        };
+        let painted = self.paint(&claim, &request).await?;
+        Ok(painted.map_or(Next::Ended, |painted| Next::Painted(Unfinished { claim, request, painted })))
+    }
+
+    /// Makes the pictures, stores the files and records the end.
+    async fn finish(&self, unfinished: Unfinished) -> Result<(), WorkerError> {
+        let Unfinished { claim, request, painted } = unfinished;
+        let finished = engine_thread::finish(painted).await;
+        let verdict = self.queue.verdict(&claim).await?;
+        let Some(generated) = self.settle(&claim, verdict, finished).await? else { return Ok(()) };
+        match publish::publish(self, &claim, &request, generated).await {
+            Ok(finish) => tracing::info!(request = %claim.id, ?finish, "done"),
+            Err(PublishError::Queue(error)) => return Err(error.into()),
+            Err(other) => self.end(&claim, &failure(FailureKind::Engine, other.to_string())).await?,
+        }
+        Ok(())
+    }
+
+    /// Returns what a claim goes on with; ends it where there is nothing, or nobody who wants it.
+    async fn settle<T>(
+        &self,
+        claim: &Claim,
+        verdict: Verdict,
+        result: Result<T, EngineError>,
+    ) -> Result<Option<T>, WorkerError> {
+        let failure = match (verdict, result) {
+            (_, Err(EngineError::Fault(message))) => {
+                self.queue.progress(claim, Level::Error, &format!("engine fault: {message}")).await?;
+                return Err(WorkerError::Engine(message));
+            }
+            (Verdict::Fenced, _) => {
+                tracing::warn!(request = %claim.id, "lost to another attempt");
+                return Ok(None);
+            }
+            (Verdict::Cancelled, _) | (_, Err(EngineError::Stopped)) => Failure::of(FailureKind::Cancelled),
+            (Verdict::Continue { .. }, Ok(value)) => return Ok(Some(value)),
+            (Verdict::Continue { .. }, Err(EngineError::Request(message))) => {
+                failure(FailureKind::Invalid, message)
+            }
+            (Verdict::Continue { .. }, Err(EngineError::Numbers(message))) => {
+                failure(FailureKind::Engine, message)
+            }
+        };
+        self.end(claim, &failure).await?;
+        Ok(None)
     }
 
     async fn end(&self, claim: &Claim, failure: &Failure) -> Result<(), WorkerError> {
@@ -128,40 +207,59 @@ impl Worker {
     }
 
     /// Runs the engine and reports its steps, until it is done or must stop.
-    async fn paint(&mut self, claim: &Claim, request: &ImageRequest) -> Result<Painted, WorkerError> {
+    async fn paint(&self, claim: &Claim, request: &ImageRequest) -> Result<Option<Painted>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = self.report(claim, &format!("encoding prompt on {}", self.device)).await?;
         let mut job = self.engine.start(request.clone());
         loop {
-            if verdict != Verdict::Continue {
-                job.stop();
+            match verdict {
+                Verdict::Continue { watched } => job.want_previews(watched),
+                Verdict::Cancelled | Verdict::Fenced => job.stop(),
             }
             tokio::select! {
-                step = job.steps.recv() => match step {
-                    Some(step) => verdict = self.report_step(claim, step).await?,
+                event = job.events.recv() => match event {
+                    Some(Event::Step(step)) => {
+                        verdict = self.report_step(claim, step).await?;
+                        if step.index == 1 {
+                            self.prefetch().await?;
+                        }
+                    }
+                    Some(Event::Preview(picture)) => self.show(claim, &picture).await?,
                     None => break,
                 },
-                Ok(()) = work.changed() => verdict = self.queue.verdict(claim).await?,
+                Ok(()) = work.changed() => {
+                    verdict = self.queue.verdict(claim).await?;
+                    self.prefetch().await?;
+                }
             }
         }
         let result = job.result().await;
-        if let Err(EngineError::Fault(message)) = result {
-            self.queue.progress(claim, Level::Error, &format!("engine fault: {message}")).await?;
-            return Err(WorkerError::Engine(message));
+        self.settle(claim, verdict, result).await
+    }
+
+    /// Has the prompts of the request that comes next encoded meanwhile, where that is of use.
+    async fn prefetch(&self) -> Result<(), QueueError> {
+        let Some(prefetch) = self.engine.prefetch.clone() else { return Ok(()) };
+        let Some(body) = self.queue.peek().await? else { return Ok(()) };
+        tokio::task::spawn_blocking(move || {
+            // What is wrong with it is said when it is painted.
+            let Ok(request) = serde_json::from_value(body) else { return };
+            if let Err(error) = prefetch(&request) {
+                tracing::debug!(%error, "prompts were not encoded ahead");
+            }
+        });
+        Ok(())
+    }
+
+    /// Lets those who watch see a preview. It is a few KB: encoding it takes no thread of its own.
+    async fn show(&self, claim: &Claim, preview: &Picture) -> Result<(), QueueError> {
+        match picture::encode_preview(preview) {
+            Ok(bytes) => self.queue.store_preview(claim, &bytes).await,
+            Err(error) => {
+                tracing::warn!(request = %claim.id, %error, "a preview cannot be encoded");
+                Ok(())
+            }
         }
-        Ok(match (verdict, result) {
-            (Verdict::Fenced, _) => Painted::NotOurs,
-            (Verdict::Cancelled, _) | (_, Err(EngineError::Stopped)) => {
-                Painted::Failed(Failure::of(FailureKind::Cancelled))
-            }
-            (Verdict::Continue, Ok(generated)) => Painted::Pictures(generated),
-            (Verdict::Continue, Err(EngineError::Request(message))) => {
-                Painted::Failed(failure(FailureKind::Invalid, message))
-            }
-            (Verdict::Continue, Err(EngineError::Numbers(message) | EngineError::Fault(message))) => {
-                Painted::Failed(failure(FailureKind::Engine, message))
-            }
-        })
     }
 
     async fn report(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
@@ -173,7 +271,7 @@ impl Worker {
         let line =
             format!("step {}/{} (sigma {:.4}, {:.2} s)", step.index, step.of, step.sigma, step.seconds);
         let verdict = self.report(claim, &line).await?;
-        if step.index == step.of && verdict == Verdict::Continue {
+        if step.index == step.of && matches!(verdict, Verdict::Continue { .. }) {
             return self.report(claim, "decoding").await;
         }
         Ok(verdict)

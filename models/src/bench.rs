@@ -14,9 +14,9 @@ pub use device::{Clocks, DeviceReport, device_report, memory_used};
 
 use crate::builtin;
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
-use crate::denoise::{Denoised, Denoiser, Job, Probe};
+use crate::denoise::{Denoised, Denoiser, Job, Probe, Watch};
 use crate::files::ModelFiles;
-use crate::generate::{Control, LoadOptions, Step};
+use crate::generate::{Control, LoadOptions, Observer, Step};
 use crate::mmdit::Mmdit;
 use crate::schedule::Schedule;
 use crate::text::TextConditioning;
@@ -228,7 +228,7 @@ impl DenoiseBench {
             step_seconds.push(step.seconds);
             Control::Continue
         };
-        let (Denoised { rows, skipped, .. }, seconds) = self.denoise(spec, &mut note, &mut None)?;
+        let (Denoised { rows, skipped, .. }, seconds) = self.denoise(spec, &mut note, None)?;
         Ok(DenoiseRun { seconds, step_seconds, samples: rows, skipped })
     }
 
@@ -242,18 +242,18 @@ impl DenoiseBench {
         let mut look = |_: &str, _: &Tensor| Ok(());
         let mut seconds = 0.0;
         let rows = layers::profile(|| {
-            seconds = self.denoise(spec, &mut |_| Control::Continue, &mut Some(&mut look))?.1;
+            seconds = self.denoise(spec, &mut |_: Step| Control::Continue, Some(&mut look))?.1;
             Ok(())
         })?;
         Ok(Profile { seconds, rows })
     }
 
     /// One loop and its seconds.
-    fn denoise(
+    fn denoise<'a>(
         &mut self,
         spec: &DenoiseSpec,
-        on_step: &mut dyn FnMut(Step) -> Control,
-        probe: &mut Probe,
+        observer: &'a mut dyn Observer,
+        probe: Probe<'a>,
     ) -> Result<(Denoised, f64)> {
         spec.check(&self.card)?;
         let (text, noise) = self.inputs(spec)?;
@@ -262,7 +262,7 @@ impl DenoiseBench {
         let job = Job { noise, text: &text, schedule: &schedule, guidance, shortcuts };
         self.target.device.synchronize()?;
         let started = Instant::now();
-        let denoised = self.denoiser.run(&job, on_step, probe)?;
+        let denoised = self.denoiser.run(&job, &mut Watch { observer, previews: None, probe })?;
         self.target.device.synchronize()?;
         Ok((denoised, started.elapsed().as_secs_f64()))
     }

@@ -5,8 +5,9 @@
 #[cfg(feature = "cuda")]
 mod recorded;
 
-use crate::generate::{Control, Step};
+use crate::generate::{Control, Observer, Step};
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
+use crate::preview::Previews;
 use crate::schedule::Schedule;
 use crate::shortcuts::{Shortcuts, Skipped};
 use crate::text::TextConditioning;
@@ -21,6 +22,29 @@ pub(crate) type Probe<'a> = Option<&'a mut dyn FnMut(&str, &Tensor) -> Result<()
 /// Tells `probe`, if there is one.
 pub(crate) fn tell(probe: &mut Probe, name: &str, tensor: &Tensor) -> Result<()> {
     probe.as_mut().map_or(Ok(()), |probe| probe(name, tensor))
+}
+
+/// Who follows the loop.
+pub(crate) struct Watch<'a> {
+    pub(crate) observer: &'a mut dyn Observer,
+    /// How previews are made, if they can be.
+    pub(crate) previews: Option<Previews<'a>>,
+    pub(crate) probe: Probe<'a>,
+}
+
+impl Watch<'_> {
+    /// Whether a preview of step `index` is to be made.
+    fn wants_preview(&mut self, index: usize) -> bool {
+        self.previews.as_ref().is_some_and(|previews| previews.wanted(index, self.observer))
+    }
+
+    /// Makes and shows the preview of a step.
+    fn show(&mut self, before: &Tensor, after: &Tensor, sigmas: [f32; 2]) -> Result<()> {
+        match &mut self.previews {
+            Some(previews) => previews.show(before, after, sigmas, self.observer),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A transformer and what it keeps from one request to the next.
@@ -95,9 +119,9 @@ impl Job<'_> {
     }
 
     /// Reports that step `index` has ended; stops unless it was the last.
-    fn report(&self, index: usize, seconds: f64, on_step: &mut dyn FnMut(Step) -> Control) -> Result<()> {
+    fn report(&self, index: usize, seconds: f64, observer: &mut dyn Observer) -> Result<()> {
         let (step, of) = (index + 1, self.steps());
-        if on_step(self.step(index, seconds)) == Control::Stop && step < of {
+        if observer.step(self.step(index, seconds)) == Control::Stop && step < of {
             return Err(Error::Stopped { step: step + 1, of });
         }
         Ok(())
@@ -114,22 +138,17 @@ impl Denoiser {
         }
     }
 
-    /// Denoises. `on_step` hears every step as it ends. With a `probe` no step is recorded, since it wants to see
-    /// tensors in between, nor with a cache, which decides in every step what the next launches are.
-    pub(crate) fn run(
-        &mut self,
-        job: &Job,
-        on_step: &mut dyn FnMut(Step) -> Control,
-        probe: &mut Probe,
-    ) -> Result<Denoised> {
+    /// Denoises. With a probe no step is recorded, since it wants to see tensors in between, nor with a cache, which
+    /// decides in every step what the next launches are.
+    pub(crate) fn run(&mut self, job: &Job, watch: &mut Watch) -> Result<Denoised> {
         let TextConditioning { context, pooled } = job.text;
         let prepared = self.mmdit.prepare(context, pooled, &job.schedule.timesteps)?;
         let mut cache = job.cache();
         #[cfg(feature = "cuda")]
-        if cache.is_none() && probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
-            return job.done(self.run_recorded(job, &prepared, on_step)?, None);
+        if cache.is_none() && watch.probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
+            return job.done(self.run_recorded(job, &prepared, watch)?, None);
         }
-        job.done(self.run_eager(job, &prepared, &mut cache, on_step, probe)?, cache.as_ref())
+        job.done(self.run_eager(job, &prepared, &mut cache, watch)?, cache.as_ref())
     }
 
     fn run_eager(
@@ -137,21 +156,24 @@ impl Denoiser {
         job: &Job,
         prepared: &Prepared,
         cache: &mut Option<FirstBlockCache>,
-        on_step: &mut dyn FnMut(Step) -> Control,
-        probe: &mut Probe,
+        watch: &mut Watch,
     ) -> Result<Tensor> {
         let mut latents = job.noise.clone();
         for (index, sigmas) in job.schedule.sigmas.windows(2).enumerate() {
             let started = Instant::now();
             let prediction = self.predict(job, &latents, prepared, cache, index)?;
-            tell(probe, &format!("prediction.{index}"), &prediction)?;
+            tell(&mut watch.probe, &format!("prediction.{index}"), &prediction)?;
             let velocity = guide(&prediction, job)?;
-            latents = (latents + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
-            tell(probe, &format!("latents.{index}"), &latents)?;
+            let before = latents;
+            latents = (&before + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
+            tell(&mut watch.probe, &format!("latents.{index}"), &latents)?;
             if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
                 return Err(Error::NonFinite { step: index + 1, of: job.steps() });
             }
-            job.report(index, started.elapsed().as_secs_f64(), on_step)?;
+            job.report(index, started.elapsed().as_secs_f64(), watch.observer)?;
+            if watch.wants_preview(index) {
+                watch.show(&before, &latents, [sigmas[0], sigmas[1]])?;
+            }
         }
         Ok(latents)
     }

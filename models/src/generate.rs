@@ -111,7 +111,29 @@ pub struct Step {
     pub seconds: f64,
 }
 
-/// What the step callback wants next.
+/// Follows a request on the thread that paints it. A closure that hears steps is one.
+pub trait Observer {
+    /// Hears every step as it ends.
+    fn step(&mut self, step: Step) -> Control;
+
+    /// Whether anybody looks at previews by now. Asked when one may be made, and only then is one made.
+    fn wants_preview(&mut self) -> bool {
+        false
+    }
+
+    /// Gets what the first picture is going to become, made small.
+    fn preview(&mut self, picture: Picture) {
+        drop(picture);
+    }
+}
+
+impl<F: FnMut(Step) -> Control> Observer for F {
+    fn step(&mut self, step: Step) -> Control {
+        self(step)
+    }
+}
+
+/// What an observer wants next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Control {
     /// Go on.
@@ -131,6 +153,8 @@ pub struct Timings {
     pub decode: f64,
     /// The safety checker.
     pub safety: f64,
+    /// Of the prompt and the negative one, how many were encoded before.
+    pub known_prompts: usize,
     /// What shortcuts left out of the loop.
     pub skipped: Skipped,
 }

@@ -12,6 +12,7 @@ mod config;
 mod denoise;
 mod error;
 mod files;
+mod finish;
 mod generate;
 #[cfg(test)]
 mod golden;
@@ -21,6 +22,8 @@ mod mmdit;
 mod noise;
 mod picture;
 mod pipeline;
+mod preview;
+mod prompts;
 mod random;
 mod safety;
 mod schedule;
@@ -31,8 +34,11 @@ mod weights;
 
 pub use card::ModelCard;
 pub use error::{Error, Result};
-pub use generate::{Control, DType, Device, GenerateRequest, Generated, LoadOptions, Step, Streams, Timings};
+pub use finish::Painted;
+pub use generate::{
+    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Step, Streams, Timings,
+};
 pub use picture::Picture;
-pub use pipeline::Pipeline;
+pub use pipeline::{Pipeline, Prefetcher};
 pub use safety::{SafetyOptions, SafetySource, Verdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};

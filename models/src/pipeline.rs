@@ -1,33 +1,42 @@
 //! The whole story of a picture: encode, noise, denoise, decode, check.
 
 use crate::config::Configs;
-use crate::denoise::{Denoised, Denoiser, Job, Probe, tell};
+use crate::denoise::{Denoised, Denoiser, Job, Probe, Watch, tell};
 use crate::files::ModelFiles;
-use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Step, Timings};
+use crate::finish::{Finisher, Painted, take};
+use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Observer, Step, Timings};
 use crate::mmdit::Mmdit;
 use crate::noise::Generator;
+use crate::preview::{Pace, Previews};
+use crate::prompts::{Encoded, Prompts};
 use crate::safety::SafetyChecker;
 use crate::schedule::Schedule;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
 use crate::weights::{self, Target, Weights};
-use crate::{Error, ModelCard, Picture, Result, SafetyOptions, Shortcuts, Verdict, builtin, picture};
-use candle_core::Tensor;
+use crate::{Error, ModelCard, Result, SafetyOptions, Shortcuts, builtin};
+use candle_core::{Device, Tensor};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-/// A loaded model. `Send`, used by one thread at a time.
+/// A loaded model. `Send`, used by one thread at a time; what it lends to others has a stage of its own.
+///
+/// Each stage has its own weights and, on a GPU, its own stream, and hands on through host memory.
 pub struct Pipeline {
     card: ModelCard,
     configs: Configs,
-    text: TextEncoders,
+    prompts: Arc<Mutex<Prompts>>,
     denoiser: Denoiser,
-    decoder: Decoder,
+    finisher: Arc<Mutex<Finisher>>,
+    /// Of the denoiser.
     target: Target,
     shortcuts: Shortcuts,
     files: ModelFiles,
-    safety: Option<SafetyChecker>,
 }
+
+/// Encodes prompts of requests to come, on any thread.
+pub struct Prefetcher(Arc<Mutex<Prompts>>);
 
 /// T5 lengths the encoder is used with (diffusers refuses more than 512).
 const T5_TOKENS: std::ops::RangeInclusive<usize> = 1..=512;
@@ -50,23 +59,30 @@ impl Pipeline {
     }
 
     fn open(files: &ModelFiles, card: ModelCard, options: &LoadOptions) -> Result<Self> {
-        let target = Target::new(options)?;
+        // Each is a stream of its own on a GPU.
+        let [first, target, last] = [Target::new(options)?, Target::new(options)?, Target::new(options)?];
         let configs = Configs::read(files)?;
         let mut problems = Vec::new();
         let has_t5 = configs.index.has_t5();
-        let text = TextEncoders::load(files, &target, &configs.transformer, has_t5, &mut problems)?;
+        let encoders = TextEncoders::load(files, &first, &configs.transformer, has_t5, &mut problems)?;
         let stem = "diffusion_pytorch_model";
         let weights = Weights::open(files, "transformer", stem, &target)?;
         let mmdit = Mmdit::load(&weights, &configs.transformer)?;
         problems.extend(weights.problems());
-        let weights = Weights::open(files, "vae", stem, &target)?;
+        let weights = Weights::open(files, "vae", stem, &last)?;
         let decoder = Decoder::load(&weights, &configs.vae)?;
         problems.extend(weights.problems());
         weights::check(&problems)?;
-        let denoiser = Denoiser::new(mmdit, &target);
-        let shortcuts = Shortcuts::default();
-        let (files, safety) = (files.clone(), None);
-        Ok(Self { card, configs, text, denoiser, decoder, target, shortcuts, files, safety })
+        Ok(Self {
+            card,
+            configs,
+            prompts: Arc::new(Mutex::new(Prompts::new(encoders))),
+            denoiser: Denoiser::new(mmdit, &target),
+            finisher: Arc::new(Mutex::new(Finisher { decoder, safety: None, target: last })),
+            target,
+            shortcuts: Shortcuts::default(),
+            files: files.clone(),
+        })
     }
 
     /// Has every later picture looked at as `options` say; none is unless this is called. Returns whether there is a
@@ -75,13 +91,29 @@ impl Pipeline {
     /// # Errors
     /// The checker cannot be loaded, or a forced one is not there.
     pub fn set_safety(&mut self, options: &SafetyOptions) -> Result<bool> {
-        self.safety = SafetyChecker::load(&self.files, options, &self.target)?;
-        Ok(self.safety.is_some())
+        let mut finisher = take(&self.finisher);
+        finisher.safety = SafetyChecker::load(&self.files, options, &finisher.target)?;
+        Ok(finisher.safety.is_some())
     }
 
     /// What every later request may leave out; nothing unless this is called.
     pub fn set_shortcuts(&mut self, shortcuts: Shortcuts) {
         self.shortcuts = shortcuts;
+    }
+
+    /// Encodes every later prompt anew, for who measures that.
+    pub fn forget_prompts(&mut self) {
+        take(&self.prompts).forget(0);
+    }
+
+    /// What encodes prompts ahead, while this paints.
+    pub fn prefetcher(&self) -> Prefetcher {
+        Prefetcher(self.prompts.clone())
+    }
+
+    /// Whether stages at work at the same time take little from each other.
+    pub fn stages_overlap(&self) -> bool {
+        self.target.device.is_cuda()
     }
 
     /// The model's facts.
@@ -94,19 +126,23 @@ impl Pipeline {
     /// # Errors
     /// A tokenizer failed.
     pub fn token_ids(&self, text: &str, t5_tokens: usize) -> Result<[Vec<u32>; 3]> {
-        self.text.token_ids(text, t5_tokens)
+        take(&self.prompts).token_ids(text, t5_tokens)
     }
 
-    /// Paints. `on_step` hears every step as it ends and can stop the request.
+    /// Paints. `observer` hears every step as it ends and can stop the request; while it wants previews, it gets some.
     ///
     /// # Errors
     /// [`Error::Request`] for what the model cannot do, [`Error::Stopped`], [`Error::NonFinite`], or a device's fault.
-    pub fn generate(
-        &mut self,
-        request: &GenerateRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
-    ) -> Result<Generated> {
-        self.run(request, on_step, None)
+    pub fn generate(&mut self, request: &GenerateRequest, observer: &mut dyn Observer) -> Result<Generated> {
+        self.paint(request, observer)?.finish()
+    }
+
+    /// [`Self::generate`] without the last stage.
+    ///
+    /// # Errors
+    /// As [`Self::generate`].
+    pub fn paint(&mut self, request: &GenerateRequest, observer: &mut dyn Observer) -> Result<Painted> {
+        self.paint_before(request, observer, &mut None)
     }
 
     /// [`Self::generate`] with a witness of every stage's tensors: `context`, `pooled`, `sigmas`, `noise`, then per
@@ -119,63 +155,45 @@ impl Pipeline {
         request: &GenerateRequest,
         probe: &mut dyn FnMut(&str, &Tensor) -> Result<()>,
     ) -> Result<Generated> {
-        self.run(request, &mut |_| Control::Continue, Some(probe))
+        let mut probe: Probe = Some(probe);
+        let painted = self.paint_before(request, &mut |_: Step| Control::Continue, &mut probe)?;
+        painted.finish_before(&mut probe)
     }
 
-    fn run(
+    fn paint_before(
         &mut self,
         request: &GenerateRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
-        mut probe: Probe,
-    ) -> Result<Generated> {
-        self.check(request)?;
+        observer: &mut dyn Observer,
+        probe: &mut Probe,
+    ) -> Result<Painted> {
+        check(&self.card, request)?;
         let started = Instant::now();
-        let text = self.encode(request)?;
-        tell(&mut probe, "context", &text.context)?;
-        tell(&mut probe, "pooled", &text.pooled)?;
-        self.target.device.synchronize()?;
+        let (text, known_prompts) = self.encode(request)?;
+        tell(probe, "context", &text.context)?;
+        tell(probe, "pooled", &text.pooled)?;
         let encoded = Instant::now();
-        let Denoised { latents, skipped, .. } = self.denoise(request, &text, on_step, &mut probe)?;
-        let denoised = Instant::now();
-        let mut pictures = self.decode(request, &latents, &mut probe)?;
-        let decoded = Instant::now();
-        let verdicts = self.check_safety(request, &mut pictures)?;
+        let Denoised { latents, skipped, .. } = self.denoise(request, &text, observer, probe)?;
+        let latents = latents.to_device(&Device::Cpu)?;
         let timings = Timings {
             text: (encoded - started).as_secs_f64(),
-            denoise: (denoised - encoded).as_secs_f64(),
-            decode: (decoded - denoised).as_secs_f64(),
-            safety: decoded.elapsed().as_secs_f64(),
+            denoise: encoded.elapsed().as_secs_f64(),
+            known_prompts,
             skipped,
+            ..Timings::default()
         };
-        Ok(Generated { pictures, verdicts, timings })
+        Ok(Painted { finisher: self.finisher.clone(), request: request.clone(), latents, timings })
     }
 
-    fn check(&self, request: &GenerateRequest) -> Result<()> {
-        self.card.canvas(request.width, request.height)?;
-        let complaint = if request.steps == 0 {
-            "steps must be at least 1"
-        } else if request.num_images == 0 {
-            "num_images must be at least 1"
-        } else if !request.guidance.is_finite() {
-            "guidance must be a finite number"
-        } else if !T5_TOKENS.contains(&request.t5_tokens) {
-            "t5_tokens (max_sequence_length) must be 1 to 512"
-        } else {
-            return Ok(());
+    /// Both prompts, one row a picture, the negative ones first; and how many were known.
+    fn encode(&self, request: &GenerateRequest) -> Result<(TextConditioning, usize)> {
+        let Encoded { texts, known } = take(&self.prompts).encode(&texts(request), request.t5_tokens)?;
+        let texts = texts.iter().map(|text| text.on(&self.target.device)).collect::<Result<Vec<_>>>()?;
+        let rows = |of: fn(&TextConditioning) -> &Tensor| {
+            let rows = texts.iter().flat_map(|text| std::iter::repeat_n(of(text), request.num_images));
+            Tensor::cat(&rows.collect::<Vec<_>>(), 0)
         };
-        Err(Error::Request(complaint.into()))
-    }
-
-    /// Both prompts, one row a picture, the negative ones first; at guidance 1 or below the prompt alone.
-    fn encode(&self, request: &GenerateRequest) -> Result<TextConditioning> {
-        let both = [request.negative_prompt.as_str(), request.prompt.as_str()];
-        let texts = if request.is_guided() { &both[..] } else { &both[1..] };
-        let TextConditioning { context, pooled } = self.text.encode(texts, request.t5_tokens)?;
-        let rows: Vec<u32> =
-            (0..texts.len() as u32).flat_map(|row| std::iter::repeat_n(row, request.num_images)).collect();
-        let rows = Tensor::new(rows, context.device())?;
-        let (context, pooled) = (context.index_select(&rows, 0)?, pooled.index_select(&rows, 0)?);
-        Ok(TextConditioning { context, pooled })
+        let (context, pooled) = (rows(|text| &text.context)?, rows(|text| &text.pooled)?);
+        Ok((TextConditioning { context, pooled }, known))
     }
 
     /// Noise to latents.
@@ -183,7 +201,7 @@ impl Pipeline {
         &mut self,
         request: &GenerateRequest,
         text: &TextConditioning,
-        on_step: &mut dyn FnMut(Step) -> Control,
+        observer: &mut dyn Observer,
         probe: &mut Probe,
     ) -> Result<Denoised> {
         let schedule = &Schedule::new(&self.configs.scheduler, request.steps);
@@ -191,7 +209,16 @@ impl Pipeline {
         tell(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), noise.device())?)?;
         tell(probe, "noise", &noise)?;
         let (guidance, shortcuts) = (request.guidance, self.shortcuts);
-        self.denoiser.run(&Job { noise, text, schedule, guidance, shortcuts }, on_step, probe)
+        let previews = Previews {
+            finisher: &self.finisher,
+            request,
+            factor: self.configs.vae.factor(),
+            pace: Pace::new(request.steps),
+            withheld: false,
+        };
+        let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
+        let mut watch = Watch { observer, previews: Some(previews), probe };
+        self.denoiser.run(&Job { noise, text, schedule, guidance, shortcuts }, &mut watch)
     }
 
     /// One f32 draw from torch's CPU generator for all pictures, whatever the precision: `[N, C, h, w]`.
@@ -203,23 +230,39 @@ impl Pipeline {
         let values = Generator::new(request.seed).normal(count);
         Ok(Tensor::from_vec(values, shape, &self.target.device)?)
     }
+}
 
-    /// One picture at a time, so that memory does not grow with their number.
-    fn decode(&self, request: &GenerateRequest, latents: &Tensor, probe: &mut Probe) -> Result<Vec<Picture>> {
-        let latents = latents.to_dtype(self.target.dtype)?;
-        let pictures = (0..latents.dim(0)?).map(|index| {
-            let pixels = self.decoder.decode(&latents.narrow(0, index, 1)?)?;
-            tell(probe, &format!("decoded.{index}"), &pixels)?;
-            Ok(picture::from_pixels(&pixels)?.middle(request.width, request.height))
-        });
-        pictures.collect()
-    }
-
-    /// Makes unsafe pictures black, if there is a checker and the request or the operator wants it to look.
-    fn check_safety(&self, request: &GenerateRequest, pictures: &mut [Picture]) -> Result<Vec<Verdict>> {
-        match &self.safety {
-            Some(checker) if request.check_safety || checker.forced => checker.judge(pictures),
-            Some(_) | None => Ok(Vec::new()),
+impl Prefetcher {
+    /// Encodes what [`Pipeline::paint`] would encode first, unless the encoders are at work.
+    ///
+    /// # Errors
+    /// As [`Pipeline::generate`].
+    pub fn prefetch(&self, request: &GenerateRequest) -> Result<()> {
+        match self.0.try_lock() {
+            Ok(mut prompts) => prompts.encode(&texts(request), request.t5_tokens).map(drop),
+            Err(_) => Ok(()),
         }
     }
+}
+
+/// What a request has encoded: at guidance 1 or below the prompt alone.
+fn texts(request: &GenerateRequest) -> Vec<&str> {
+    let both = [request.negative_prompt.as_str(), request.prompt.as_str()];
+    if request.is_guided() { both.to_vec() } else { both[1..].to_vec() }
+}
+
+fn check(card: &ModelCard, request: &GenerateRequest) -> Result<()> {
+    card.canvas(request.width, request.height)?;
+    let complaint = if request.steps == 0 {
+        "steps must be at least 1"
+    } else if request.num_images == 0 {
+        "num_images must be at least 1"
+    } else if !request.guidance.is_finite() {
+        "guidance must be a finite number"
+    } else if !T5_TOKENS.contains(&request.t5_tokens) {
+        "t5_tokens (max_sequence_length) must be 1 to 512"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Request(complaint.into()))
 }

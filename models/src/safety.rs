@@ -167,6 +167,11 @@ impl SafetyChecker {
         pictures.iter_mut().map(judge).collect()
     }
 
+    /// Whether a preview is far from being found unsafe: its score is at most half of the threshold.
+    pub(crate) fn clears(&self, preview: &Picture) -> Result<bool> {
+        Ok(f64::from(self.score(preview)?) <= self.threshold / 2.0)
+    }
+
     /// The probability of the unsafe label.
     fn score(&self, picture: &Picture) -> Result<f32> {
         let logits = self.vit.logits(&self.preprocessor.pixels(picture)?)?;

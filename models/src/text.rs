@@ -8,17 +8,25 @@ use crate::config::{self, ClipConfig, T5Config, TransformerConfig};
 use crate::files::ModelFiles;
 use crate::weights::{Target, Weights};
 use crate::{Error, Result};
-use candle_core::{D, Tensor};
+use candle_core::{D, Device, Tensor};
 use clip::Clip;
 use t5::T5;
 use tokenize::Tokenizer;
 
 /// What the transformer hears of the prompts.
+#[derive(Clone)]
 pub(crate) struct TextConditioning {
     /// `[B, 77 + T, joint_attention_dim]`: CLIP channels padded with zeros, then T5.
     pub(crate) context: Tensor,
     /// `[B, pooled_projection_dim]`: pooled CLIP-L beside pooled CLIP-G.
     pub(crate) pooled: Tensor,
+}
+
+impl TextConditioning {
+    /// The same in another place.
+    pub(crate) fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self { context: self.context.to_device(device)?, pooled: self.pooled.to_device(device)? })
+    }
 }
 
 /// CLIP-L, CLIP-G and, unless the directory leaves it out, T5.

@@ -66,8 +66,9 @@ impl Decoder {
         })
     }
 
-    /// Denoised latents `[B, C, h, w]` to pixels `[B, 3, H, W]` in about -1..1.
-    pub(crate) fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+    /// Denoised latents `[B, C, h, w]` to pixels `[B, 3, H, W]` in about -1..1. So many `halvings` leave out as many of the
+    /// last doublings: about the same picture, so much smaller.
+    pub(crate) fn decode(&self, latents: &Tensor, halvings: usize) -> Result<Tensor> {
         let shift = self.config.shift_factor.unwrap_or(0.0);
         let mut x = ((latents / self.config.scaling_factor)? + shift)?;
         if let Some(conv) = &self.post_quant {
@@ -79,8 +80,10 @@ impl Decoder {
             x = attention.forward(&x)?;
         }
         x = second.forward(&x)?;
-        for block in &self.up {
-            x = block.forward(x)?;
+        // The last block doubles nothing.
+        let doublings = self.up.len().saturating_sub(1 + halvings);
+        for (index, block) in self.up.iter().enumerate() {
+            x = block.forward(x, index < doublings)?;
         }
         self.conv_out.forward(&self.norm_out.forward(&x, Activation::Silu)?)
     }
@@ -143,12 +146,13 @@ impl UpBlock {
         Ok(Self { resnets: resnets.collect::<Result<_>>()?, upsample: (!last).then(upsample).transpose()? })
     }
 
-    fn forward(&self, mut x: Tensor) -> Result<Tensor> {
+    fn forward(&self, mut x: Tensor, doubling: bool) -> Result<Tensor> {
         for resnet in &self.resnets {
             x = resnet.forward(&x)?;
         }
         match &self.upsample {
-            Some(conv) => conv.forward_upsampled(&x),
+            Some(conv) if doubling => conv.forward_upsampled(&x),
+            Some(conv) => conv.forward(&x),
             None => Ok(x),
         }
     }

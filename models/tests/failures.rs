@@ -3,7 +3,9 @@
 mod support;
 
 use candle_core::{DType as TensorType, Device as TensorDevice, Tensor};
-use latentd_models::{Control, DType, Device, Error, GenerateRequest, LoadOptions, ModelCard, Pipeline};
+use latentd_models::{
+    Control, DType, Device, Error, GenerateRequest, LoadOptions, ModelCard, Pipeline, Step,
+};
 use std::path::{Path, PathBuf};
 use support::{edit, swap};
 
@@ -156,7 +158,7 @@ fn a_request_beyond_the_model_names_the_limit() {
         (GenerateRequest { t5_tokens: 513, ..request() }, "t5_tokens".into()),
         (GenerateRequest { guidance: f64::NAN, ..request() }, "guidance".into()),
     ] {
-        let error = pipeline.generate(&change, &mut |_| Control::Continue).expect_err("a refusal");
+        let error = pipeline.generate(&change, &mut |_: Step| Control::Continue).expect_err("a refusal");
         assert!(matches!(&error, Error::Request(text) if text.contains(&complaint)), "{complaint}: {error}");
     }
 }
@@ -167,7 +169,7 @@ fn any_size_is_the_middle_of_the_next_canvas() {
     let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
     let mut paint = |width, height| {
         let request = GenerateRequest { width, height, ..request() };
-        pipeline.generate(&request, &mut |_| Control::Continue).expect("a picture").pictures.remove(0)
+        pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("a picture").pictures.remove(0)
     };
     let (part, whole) = (paint(91, 33), paint(96, 48));
     assert_eq!((part.width, part.height, part.rgb.len()), (91, 33, 91 * 33 * 3));
@@ -185,7 +187,7 @@ fn a_nan_stops_the_request_and_says_where() {
         tensors.insert("proj_out.bias".into(), (bias * f64::NAN).expect("NaN"));
     });
     let mut pipeline = Pipeline::load(dir.path(), &OPTIONS).expect("a model");
-    let error = pipeline.generate(&request(), &mut |_| Control::Continue).expect_err("a failure");
+    let error = pipeline.generate(&request(), &mut |_: Step| Control::Continue).expect_err("a failure");
     assert!(matches!(error, Error::NonFinite { step: 1, of: 3 }), "{error}");
 }
 
@@ -193,13 +195,13 @@ fn a_nan_stops_the_request_and_says_where() {
 fn the_callback_hears_every_step_and_can_stop() {
     let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
     let mut steps = Vec::new();
-    let mut hear = |step: latentd_models::Step| {
+    let mut hear = |step: Step| {
         steps.push((step.index, step.of));
         Control::Continue
     };
     pipeline.generate(&request(), &mut hear).expect("a picture");
     assert_eq!(steps, [(1, 3), (2, 3), (3, 3)]);
-    let stopped = pipeline.generate(&request(), &mut |_| Control::Stop).expect_err("stopped");
+    let stopped = pipeline.generate(&request(), &mut |_: Step| Control::Stop).expect_err("stopped");
     assert!(matches!(stopped, Error::Stopped { step: 2, of: 3 }), "{stopped}");
 }
 
@@ -210,7 +212,7 @@ fn the_number_of_pictures_does_not_change_the_first() {
     let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
     let mut paint = |num_images| {
         pipeline
-            .generate(&GenerateRequest { num_images, ..request() }, &mut |_| Control::Continue)
+            .generate(&GenerateRequest { num_images, ..request() }, &mut |_: Step| Control::Continue)
             .expect("pictures")
     };
     let (one, two) = (paint(1), paint(2));
@@ -226,7 +228,7 @@ fn the_built_in_model_loads_and_paints() {
     assert!(card.max_side >= 1024, "the default size fits");
     let side = 4 * card.size_multiple;
     let small = GenerateRequest { width: side, height: side, ..request() };
-    let made = pipeline.generate(&small, &mut |_| Control::Continue).expect("a picture");
+    let made = pipeline.generate(&small, &mut |_: Step| Control::Continue).expect("a picture");
     let picture = &made.pictures[0];
     assert_eq!((picture.width, picture.height, picture.rgb.len()), (side, side, side * side * 3));
     let (low, high) = (picture.rgb.iter().min(), picture.rgb.iter().max());

@@ -4,7 +4,8 @@ mod support;
 
 use candle_core::{Device as TensorDevice, Tensor};
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Pipeline, SafetyOptions, SafetySource,
+    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Picture, Pipeline,
+    SafetyOptions, SafetySource, Step,
 };
 use std::path::{Path, PathBuf};
 use support::{edit, swap};
@@ -48,8 +49,8 @@ fn pipeline() -> Pipeline {
     Pipeline::load(&golden("base/model"), &load).expect("a model")
 }
 
-fn paint(pipeline: &mut Pipeline, check_safety: bool) -> Generated {
-    let request = GenerateRequest {
+fn request(check_safety: bool) -> GenerateRequest {
+    GenerateRequest {
         prompt: "a fox".into(),
         negative_prompt: String::new(),
         width: 64,
@@ -60,8 +61,34 @@ fn paint(pipeline: &mut Pipeline, check_safety: bool) -> Generated {
         num_images: 2,
         t5_tokens: 16,
         check_safety,
-    };
-    pipeline.generate(&request, &mut |_| Control::Continue).expect("pictures")
+    }
+}
+
+fn paint(pipeline: &mut Pipeline, check_safety: bool) -> Generated {
+    pipeline.generate(&request(check_safety), &mut |_: Step| Control::Continue).expect("pictures")
+}
+
+/// Keeps every preview.
+struct Viewer(Vec<Picture>);
+
+impl Observer for Viewer {
+    fn step(&mut self, _: Step) -> Control {
+        Control::Continue
+    }
+
+    fn wants_preview(&mut self) -> bool {
+        true
+    }
+
+    fn preview(&mut self, picture: Picture) {
+        self.0.push(picture);
+    }
+}
+
+fn is_previewed(pipeline: &mut Pipeline, check_safety: bool) -> bool {
+    let mut viewer = Viewer(Vec::new());
+    pipeline.generate(&request(check_safety), &mut viewer).expect("pictures");
+    !viewer.0.is_empty()
 }
 
 fn is_black(generated: &Generated) -> bool {
@@ -109,6 +136,22 @@ fn a_request_may_decline_unless_the_operator_insists() {
     let forced = paint(&mut pipeline, false);
     assert!(is_black(&forced));
     assert_eq!(forced.flagged(), [true, true]);
+}
+
+/// A preview is shown only where its own score is at most half of what makes a picture black.
+#[test]
+fn previews_hide_what_may_become_black() {
+    let mut pipeline = pipeline();
+    assert!(is_previewed(&mut pipeline, true), "nobody looks");
+    // Probabilities of 0.2, 0.4 and 0.88, and none.
+    for (logit, shown) in [(-1.386, true), (-0.405, false), (2.0, false), (f64::NAN, false)] {
+        let dir = classifier(logit);
+        pipeline.set_safety(&by(dir.path())).expect("a checker");
+        assert_eq!(is_previewed(&mut pipeline, true), shown, "{logit}");
+        assert!(is_previewed(&mut pipeline, false), "{logit}: the request declines");
+        pipeline.set_safety(&SafetyOptions { forced: true, ..by(dir.path()) }).expect("a checker");
+        assert_eq!(is_previewed(&mut pipeline, false), shown, "{logit}: the operator insists");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::args::PipelineArgs;
 use crate::config::EngineConfig;
 use crate::engine;
 use crate::picture::{self, Format};
-use latentd_models::{Control, GenerateRequest, Pipeline, Timings};
+use latentd_models::{Control, GenerateRequest, Pipeline, Step, Timings};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -113,7 +113,8 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
 }
 
 fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> anyhow::Result<Run> {
-    let made = pipeline.generate(request, &mut |_| Control::Continue).map_err(refusal)?;
+    pipeline.forget_prompts();
+    let made = pipeline.generate(request, &mut |_: Step| Control::Continue).map_err(refusal)?;
     let encode = |format| {
         let started = Instant::now();
         for one in &made.pictures {

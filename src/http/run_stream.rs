@@ -8,7 +8,7 @@ use super::error::{ApiError, INTERNAL};
 use super::lines::Line;
 use super::run::open;
 use super::status::late_body;
-use super::stream::{KEEP_ALIVE, Watcher};
+use super::stream::{KEEP_ALIVE, Show, Watcher};
 use super::target::Application;
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::{Outcome, QueueError};
@@ -30,7 +30,7 @@ pub(super) async fn run(
 ) -> Result<Response, ApiError> {
     let line = open(api, call, application, headers, body).await?;
     let id = line.id;
-    let watcher = Watcher::new(api.clone(), call.clone(), id, true);
+    let watcher = Watcher::new(api.clone(), call.clone(), id, Show { logs: true, previews: true });
     let events = stream::unfold(Next::Status(watcher, line), Next::take);
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     Ok(([(REQUEST_ID, id_header(id))], sse).into_response())

@@ -1,19 +1,19 @@
 //! `GET …/status/stream`: server-sent events, one per change, until the request is over.
 //!
 //! Lines end in LF throughout, whatever `Accept` says; each event carries only new log lines,
-//! because clients append them.
+//! because clients append them, and a preview only when there is a new one.
 
 use super::call::{Call, Links};
 use super::error::ApiError;
 use super::wire::StatusBody;
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::events::{POLL, signal_or};
-use crate::queue::{Outcome, QueueError, RequestId};
+use crate::queue::{Outcome, Phase, Preview, QueueError, RequestId, WATCH};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// A comment is sent after this long without an event.
@@ -24,8 +24,8 @@ pub(super) async fn status(api: &Arc<Api>, call: Call, id: RequestId) -> Result<
     if api.queue.status(id).await?.is_none() {
         return Err(ApiError::UnknownRequest);
     }
-    let with_logs = call.switch("logs");
-    let watcher = Watcher::new(api.clone(), call, id, with_logs);
+    let show = Show { logs: call.switch("logs"), previews: call.switch("preview") };
+    let watcher = Watcher::new(api.clone(), call, id, show);
     let events = stream::unfold(Some(watcher), |watcher| async move {
         let mut watcher = watcher?;
         match watcher.next().await {
@@ -43,20 +43,31 @@ pub(super) async fn status(api: &Arc<Api>, call: Call, id: RequestId) -> Result<
     Ok(([(REQUEST_ID, id_header(id))], sse).into_response())
 }
 
+/// What a stream shows besides the status.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Show {
+    pub(super) logs: bool,
+    pub(super) previews: bool,
+}
+
 /// Knows what a stream has shown so far.
 pub(super) struct Watcher {
     api: Arc<Api>,
     call: Call,
     id: RequestId,
     moved: watch::Receiver<u64>,
-    with_logs: bool,
+    show: Show,
     last_line: i64,
+    last_preview: i64,
+    /// When the queue was last told that somebody watches.
+    told: Option<Instant>,
     shown: Option<StatusBody>,
 }
 
 impl Watcher {
-    pub(super) fn new(api: Arc<Api>, call: Call, id: RequestId, with_logs: bool) -> Self {
-        Self { moved: api.queue.events().moved(), with_logs, api, call, id, last_line: 0, shown: None }
+    pub(super) fn new(api: Arc<Api>, call: Call, id: RequestId, show: Show) -> Self {
+        let moved = api.queue.events().moved();
+        Self { api, call, id, moved, show, last_line: 0, last_preview: 0, told: None, shown: None }
     }
 
     /// How the client names files.
@@ -85,15 +96,30 @@ impl Watcher {
         let Some(status) = queue.status(self.id).await? else {
             return Err(vanished());
         };
-        let lines = if self.with_logs { queue.logs(self.id, self.last_line).await? } else { Vec::new() };
-        let body = StatusBody::new(&self.call.links, &status, &lines);
-        let bare = body.without_logs();
-        if lines.is_empty() && self.shown.as_ref() == Some(&bare) {
+        let lines = if self.show.logs { queue.logs(self.id, self.last_line).await? } else { Vec::new() };
+        let preview = if status.phase == Phase::Running { self.preview().await? } else { None };
+        let bare = StatusBody::new(&self.call.links, &status, &[]);
+        if lines.is_empty() && preview.is_none() && self.shown.as_ref() == Some(&bare) {
             return Ok(None);
         }
         self.last_line = lines.last().map_or(self.last_line, |line| line.seq);
         self.shown = Some(bare);
-        Ok(Some(body))
+        let body = StatusBody::new(&self.call.links, &status, &lines);
+        Ok(Some(body.with_preview(preview)))
+    }
+
+    /// The next preview of a running request. That somebody watches is said in time before it is forgotten.
+    async fn preview(&mut self) -> Result<Option<Preview>, QueueError> {
+        if !self.show.previews {
+            return Ok(None);
+        }
+        if self.told.is_none_or(|told| told.elapsed() > WATCH / 2) {
+            self.api.queue.watch(self.id).await?;
+            self.told = Some(Instant::now());
+        }
+        let preview = self.api.queue.preview(self.id, self.last_preview).await?;
+        self.last_preview = preview.as_ref().map_or(self.last_preview, |preview| preview.number);
+        Ok(preview)
     }
 }
 

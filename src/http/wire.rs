@@ -2,9 +2,9 @@
 
 use super::call::Links;
 use super::error::failure_words;
-use crate::queue::{Level, LogLine, Phase, RequestId, Status};
+use crate::queue::{Level, LogLine, Phase, Preview, RequestId, Status};
 use crate::request::{Output, Place, StageSeconds};
-use base64::Engine;
+use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -110,6 +110,10 @@ pub(super) struct StatusBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error_type: Option<&'static str>,
+    /// A data URI of a small JPEG, on streams that asked for it and only when it is new. Not one of fal's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    preview: Option<String>,
 }
 
 impl StatusBody {
@@ -126,6 +130,7 @@ impl StatusBody {
             queue_position: None,
             error: None,
             error_type: None,
+            preview: None,
         };
         match &status.phase {
             Phase::Waiting { ahead } => {
@@ -150,9 +155,10 @@ impl StatusBody {
         self.status == State::Completed
     }
 
-    /// The same without its log lines, to tell whether anything else changed.
-    pub(super) fn without_logs(&self) -> Self {
-        Self { logs: Vec::new(), ..self.clone() }
+    /// The same with a look at what is being painted.
+    pub(super) fn with_preview(self, preview: Option<Preview>) -> Self {
+        let jpeg = preview.map(|preview| STANDARD.encode(preview.picture));
+        Self { preview: jpeg.map(|base64| format!("data:image/jpeg;base64,{base64}")), ..self }
     }
 }
 

@@ -3,17 +3,29 @@
 use super::job::{Claim, Failure, FailureKind, Level, RequestId};
 use super::{Queue, QueueError, read};
 use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 /// May the worker go on?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Yes.
-    Continue,
+    Continue {
+        /// Somebody wants to see previews.
+        watched: bool,
+    },
     /// The client cancelled: stop and end it as cancelled.
     Cancelled,
     /// The request belongs to another attempt, or is over: stop and write nothing.
     Fenced,
+}
+
+impl Verdict {
+    /// Of a row that says whether it is cancelled and whether it is watched.
+    fn of(row: &SqliteRow) -> Result<Self, QueueError> {
+        let (cancelled, watched) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(if cancelled { Self::Cancelled } else { Self::Continue { watched } })
+    }
 }
 
 /// What became of an attempt to end a request.
@@ -41,22 +53,36 @@ pub struct StoredFile {
 }
 
 // A key at its limit holds back its own requests only. The inner select is run once, not once a row.
-const CLAIM: &str = "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?1,
-        lease_until = ?2, started_at = ?3
-    WHERE seq = (SELECT seq FROM requests WHERE state = 'waiting'
-        AND (start_before IS NULL OR start_before > ?3)
-        AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
-            (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
-        ORDER BY priority, seq LIMIT 1)
-    RETURNING id, attempt, endpoint, body";
+macro_rules! next {
+    () => {
+        "SELECT seq FROM requests WHERE state = 'waiting'
+            AND (start_before IS NULL OR start_before > ?1)
+            AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
+                (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
+            ORDER BY priority, seq LIMIT 1"
+    };
+}
+
+const CLAIM: &str = concat!(
+    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?2, lease_until = ?3,
+        started_at = ?1
+    WHERE seq = (",
+    next!(),
+    ") RETURNING id, attempt, endpoint, body"
+);
+
+const PEEK: &str = concat!("SELECT body FROM requests WHERE seq = (", next!(), ")");
 
 const RENEW: &str = "UPDATE requests SET lease_until = ?3
-    WHERE id = ?1 AND attempt = ?2 AND state = 'running' RETURNING cancel_requested";
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running'
+    RETURNING cancel_requested, EXISTS
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?4)";
 
 const LOG: &str = "INSERT INTO request_logs (request, at, level, message) VALUES (?1, ?2, ?3, ?4)";
 
-const VERDICT: &str = "SELECT cancel_requested FROM requests
-    WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
+const VERDICT: &str = "SELECT cancel_requested, EXISTS
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?3)
+    FROM requests WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
 
 const FINISH: &str = "UPDATE requests SET state = 'done', finished_at = ?3, lease_until = NULL, output = ?4
     WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
@@ -78,9 +104,9 @@ impl Queue {
     /// When the database refuses.
     pub async fn claim(&self, worker: &str) -> Result<Option<Claim>, QueueError> {
         let row = sqlx::query(CLAIM)
+            .bind(self.now_us())
             .bind(worker)
             .bind(self.lease_end_us())
-            .bind(self.now_us())
             .fetch_optional(&self.writer)
             .await?;
         let Some(row) = row else { return Ok(None) };
@@ -94,6 +120,15 @@ impl Queue {
         }))
     }
 
+    /// The body of the request that a claim would take now. Promises nothing and changes nothing.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn peek(&self) -> Result<Option<Value>, QueueError> {
+        let row = sqlx::query(PEEK).bind(self.now_us()).fetch_optional(&self.reader).await?;
+        row.map(|row| read::json(row.try_get("body")?)).transpose()
+    }
+
     /// Adds a log line and renews the lease.
     ///
     /// # Errors
@@ -104,14 +139,15 @@ impl Queue {
             .bind(claim.id.to_string())
             .bind(claim.attempt)
             .bind(self.lease_end_us())
+            .bind(self.now_us())
             .fetch_optional(&mut *tx)
             .await?;
         let Some(row) = row else { return Ok(Verdict::Fenced) };
-        let cancelled: bool = row.try_get(0)?;
+        let verdict = Verdict::of(&row)?;
         add_log(&mut tx, claim.id, self.now_us(), level, message).await?;
         tx.commit().await?;
         self.events.wake_waiters();
-        Ok(if cancelled { Verdict::Cancelled } else { Verdict::Continue })
+        Ok(verdict)
     }
 
     /// May the worker go on? Only looks.
@@ -122,13 +158,10 @@ impl Queue {
         let row = sqlx::query(VERDICT)
             .bind(claim.id.to_string())
             .bind(claim.attempt)
+            .bind(self.now_us())
             .fetch_optional(&self.reader)
             .await?;
-        Ok(match row.map(|row| row.try_get::<bool, _>(0)).transpose()? {
-            None => Verdict::Fenced,
-            Some(true) => Verdict::Cancelled,
-            Some(false) => Verdict::Continue,
-        })
+        row.map_or(Ok(Verdict::Fenced), |row| Verdict::of(&row))
     }
 
     /// Records the output and its files, in one transaction.

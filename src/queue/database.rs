@@ -10,7 +10,7 @@ use std::time::Duration;
 pub const MIN_SQLITE: &str = "3.51.3";
 
 /// Each script takes the schema from its index to the next version. Never edit one that was released.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("schema.sql"),
     include_str!("schema/terms.sql"),
     include_str!("schema/webhooks.sql"),
@@ -18,6 +18,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("schema/keys.sql"),
     include_str!("schema/idempotency.sql"),
     include_str!("schema/retention.sql"),
+    include_str!("schema/previews.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.

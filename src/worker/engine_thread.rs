@@ -1,6 +1,6 @@
 //! The one thread that runs the engine: loads it, then takes jobs one after the other.
 
-use crate::engine::{Control, Engine, EngineError, Generated, Loader, Step};
+use crate::engine::{Control, EngineError, Generated, Loader, Observer, Painted, Picture, Prefetch, Step};
 use crate::request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,22 +10,44 @@ use tokio::sync::{mpsc, oneshot};
 /// A handle on the thread; the thread ends when the handle is dropped and its job is done.
 pub struct EngineThread {
     jobs: std::sync::mpsc::Sender<Order>,
+    /// Encodes prompts ahead, where that is of use.
+    pub prefetch: Option<Prefetch>,
 }
 
 /// What the thread is told to do.
 struct Order {
     request: ImageRequest,
-    stop: Arc<AtomicBool>,
-    steps: mpsc::UnboundedSender<Step>,
-    result: oneshot::Sender<Result<Generated, EngineError>>,
+    follower: Follower,
+    result: oneshot::Sender<Result<Painted, EngineError>>,
+}
+
+/// Passes on what the engine says, and what it is to know meanwhile.
+struct Follower {
+    wishes: Arc<Wishes>,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// What is wanted of a request in the engine's hands.
+#[derive(Default)]
+struct Wishes {
+    stop: AtomicBool,
+    previews: AtomicBool,
+}
+
+/// What the engine says while it paints.
+pub enum Event {
+    /// A step has ended.
+    Step(Step),
+    /// What becomes of the first picture.
+    Preview(Picture),
 }
 
 /// A request that the engine is painting.
 pub struct Job {
-    /// Steps as they end; closed when the engine is done.
-    pub steps: mpsc::UnboundedReceiver<Step>,
-    stop: Arc<AtomicBool>,
-    result: oneshot::Receiver<Result<Generated, EngineError>>,
+    /// What the engine says; closed when it is done.
+    pub events: mpsc::UnboundedReceiver<Event>,
+    wishes: Arc<Wishes>,
+    result: oneshot::Receiver<Result<Painted, EngineError>>,
 }
 
 impl EngineThread {
@@ -40,31 +62,58 @@ impl EngineThread {
             .name("engine".into())
             .spawn(move || run(loader, loaded, &orders))
             .map_err(|error| EngineError::Fault(format!("no thread for the engine: {error}")))?;
-        ready.await.unwrap_or_else(|_| Err(gone()))?;
-        Ok(Self { jobs })
+        let prefetch = ready.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Self { jobs, prefetch })
     }
 
     /// Hands a request to the engine.
     pub fn start(&self, request: ImageRequest) -> Job {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (steps, heard) = mpsc::unbounded_channel();
+        let wishes = Arc::new(Wishes::default());
+        let (events, heard) = mpsc::unbounded_channel();
         let (result, end) = oneshot::channel();
+        let follower = Follower { wishes: wishes.clone(), events };
         // If the thread is gone the order is dropped, and the job's result says so.
-        let _ = self.jobs.send(Order { request, stop: stop.clone(), steps, result });
-        Job { steps: heard, stop, result: end }
+        let _ = self.jobs.send(Order { request, follower, result });
+        Job { events: heard, wishes, result: end }
+    }
+}
+
+impl Observer for Follower {
+    fn step(&mut self, step: Step) -> Control {
+        let _ = self.events.send(Event::Step(step));
+        if self.wishes.stop.load(Ordering::Relaxed) { Control::Stop } else { Control::Continue }
+    }
+
+    fn wants_preview(&mut self) -> bool {
+        self.wishes.previews.load(Ordering::Relaxed)
+    }
+
+    fn preview(&mut self, picture: Picture) {
+        let _ = self.events.send(Event::Preview(picture));
     }
 }
 
 impl Job {
     /// Asks the engine to stop at its next step.
     pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.wishes.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks the engine for previews, or for none.
+    pub fn want_previews(&self, wanted: bool) {
+        self.wishes.previews.store(wanted, Ordering::Relaxed);
     }
 
     /// How the painting ended.
-    pub async fn result(self) -> Result<Generated, EngineError> {
+    pub async fn result(self) -> Result<Painted, EngineError> {
         self.result.await.unwrap_or_else(|_| Err(gone()))
     }
+}
+
+/// Does what is left of a painted request, on a thread of its own.
+pub(super) async fn finish(painted: Painted) -> Result<Generated, EngineError> {
+    let finished = tokio::task::spawn_blocking(|| guarded(painted));
+    finished.await.unwrap_or_else(|error| Err(EngineError::Fault(error.to_string())))
 }
 
 fn gone() -> EngineError {
@@ -73,12 +122,12 @@ fn gone() -> EngineError {
 
 fn run(
     loader: Loader,
-    loaded: oneshot::Sender<Result<(), EngineError>>,
+    loaded: oneshot::Sender<Result<Option<Prefetch>, EngineError>>,
     orders: &std::sync::mpsc::Receiver<Order>,
 ) {
     let mut engine = match guarded(loader) {
         Ok(engine) => {
-            let _ = loaded.send(Ok(()));
+            let _ = loaded.send(Ok(engine.prefetch()));
             engine
         }
         Err(error) => {
@@ -86,21 +135,15 @@ fn run(
             return;
         }
     };
-    while let Ok(order) = orders.recv() {
-        let result = guarded(|| paint(engine.as_mut(), &order));
-        let fault = matches!(result, Err(EngineError::Fault(_)));
-        let _ = order.result.send(result);
+    while let Ok(Order { request, mut follower, result }) = orders.recv() {
+        let painted = guarded(|| engine.paint(&request, &mut follower));
+        let fault = matches!(painted, Err(EngineError::Fault(_)));
+        drop(follower); // whoever listens hears the end
+        let _ = result.send(painted);
         if fault {
             return;
         }
     }
-}
-
-fn paint(engine: &mut dyn Engine, order: &Order) -> Result<Generated, EngineError> {
-    engine.generate(&order.request, &mut |step| {
-        let _ = order.steps.send(step);
-        if order.stop.load(Ordering::Relaxed) { Control::Stop } else { Control::Continue }
-    })
 }
 
 /// Turns a panic into a fault. The engine is not used again after either.

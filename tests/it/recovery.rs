@@ -26,7 +26,7 @@ async fn a_late_attempt_changes_nothing() {
     let current = queue.claim("current").await.expect("a database").expect("a request");
     assert_eq!((late.attempt, current.attempt), (1, 2));
     assert_fenced(&server, &late).await;
-    assert_eq!(queue.verdict(&current).await.expect("a database"), Verdict::Continue);
+    assert_eq!(queue.verdict(&current).await.expect("a database"), Verdict::Continue { watched: false });
 
     // Over, with a result that stays.
     let output = json!({ "images": [], "seconds": { "text": 0.0, "denoise": 0.0, "decode": 0.0, "encode": 0.0 },
@@ -46,6 +46,8 @@ async fn assert_fenced(server: &Server, claim: &latentd::queue::Claim) {
     let failure = Failure::of(FailureKind::Engine);
     assert_eq!(queue.fail(claim, &failure).await.expect("a database"), Finish::Fenced);
     assert_eq!(queue.give_back(claim).await.expect("a database"), Finish::Fenced);
+    queue.store_preview(claim, b"late").await.expect("a database");
+    assert_eq!(queue.preview(claim.id, 0).await.expect("a database"), None);
     assert_eq!(queue.logs(claim.id, 0).await.expect("a database").len(), before);
 }
 

@@ -1,7 +1,7 @@
 //! The safety checker seen from outside: flags and the request's switch over HTTP, refusals of the program.
 
 use crate::support::{Server, messages, small};
-use latentd::engine::{Control, Engine, EngineError, Generated, Picture, Step, Timings, Verdict};
+use latentd::engine::{Engine, EngineError, Generated, Observer, Painted, Picture, Timings, Verdict};
 use latentd::request::ImageRequest;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,7 @@ use std::process::{Command, Output, Stdio};
 struct Checking;
 
 impl Engine for Checking {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        _: &mut dyn FnMut(Step) -> Control,
-    ) -> Result<Generated, EngineError> {
+    fn paint(&mut self, request: &ImageRequest, _: &mut dyn Observer) -> Result<Painted, EngineError> {
         let paint = |index| {
             let rgb = vec![
                 if index == 1 && request.check_safety { 0 } else { 128 };
@@ -24,11 +20,12 @@ impl Engine for Checking {
             Picture { width: request.width, height: request.height, rgb }
         };
         let judge = |index| Verdict { score: [0.25, 0.75][index], flagged: index == 1 };
-        Ok(Generated {
+        let generated = Generated {
             pictures: (0..request.num_images).map(paint).collect(),
             verdicts: (0..request.num_images).filter(|_| request.check_safety).map(judge).collect(),
             timings: Timings::default(),
-        })
+        };
+        Ok(Box::new(|| Ok(generated)))
     }
 }
 

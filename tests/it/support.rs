@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::config::KeyHash;
 use latentd::egress::Egress;
-use latentd::engine::{Control, Engine, EngineError, Generated, Picture, Step, Timings};
+use latentd::engine::{Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings};
 use latentd::http::{Api, Lines, router};
 use latentd::keys::KeyRing;
 use latentd::queue::Queue;
@@ -176,31 +176,28 @@ pub(crate) fn small() -> Value {
 pub(crate) struct Painter;
 
 impl Engine for Painter {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
-    ) -> Result<Generated, EngineError> {
+    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError> {
         for index in 1..=request.steps {
-            if on_step(step(index, request.steps)) == Control::Stop {
+            if observer.step(step(index, request.steps)) == Control::Stop {
                 return Err(EngineError::Stopped);
             }
         }
-        let picture = Picture {
-            width: request.width,
-            height: request.height,
-            rgb: vec![128; request.width * request.height * 3],
-        };
-        let pictures = vec![picture; request.num_images];
-        Ok(Generated { pictures, verdicts: Vec::new(), timings: Timings::default() })
+        let pictures = vec![grey(request, 128); request.num_images];
+        Ok(Box::new(|| Ok(Generated { pictures, verdicts: Vec::new(), timings: Timings::default() })))
     }
+}
+
+fn grey(request: &ImageRequest, level: u8) -> Picture {
+    let ImageRequest { width, height, .. } = *request;
+    Picture { width, height, rgb: vec![level; width * height * 3] }
 }
 
 fn step(index: usize, of: usize) -> Step {
     Step { index, of, sigma: 1.0 / index as f64, seconds: 0.0 }
 }
 
-/// Paints grey, but takes each step only when it is told to, and fails as it is told to.
+/// Paints grey, but takes each step only when it is told to, and fails as it is told to. A preview is as light as its
+/// step is late.
 pub(crate) struct Leashed {
     orders: Receiver<Order>,
     steps_taken: Sender<usize>,
@@ -247,11 +244,7 @@ impl Leash {
 }
 
 impl Engine for Leashed {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        on_step: &mut dyn FnMut(Step) -> Control,
-    ) -> Result<Generated, EngineError> {
+    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError> {
         let mut free = false;
         for index in 1..=request.steps {
             if !free {
@@ -262,13 +255,16 @@ impl Engine for Leashed {
                     Ok(Order::Panic) => panic!("told to"),
                 }
             }
-            let control = on_step(step(index, request.steps));
+            let control = observer.step(step(index, request.steps));
+            if observer.wants_preview() {
+                observer.preview(grey(request, 10 * index as u8));
+            }
             let _ = self.steps_taken.send(index);
             if control == Control::Stop {
                 return Err(EngineError::Stopped);
             }
         }
-        Painter.generate(&ImageRequest { steps: 0, ..request.clone() }, on_step)
+        Painter.paint(&ImageRequest { steps: 0, ..request.clone() }, observer)
     }
 }
 

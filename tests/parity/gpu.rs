@@ -6,7 +6,8 @@ use crate::golden::{Case, pixel_difference};
 use crate::pipeline::{bytes, check_on};
 use crate::shortcuts::check_cache;
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, GuidanceInterval, LoadOptions, Pipeline, Shortcuts,
+    Control, DType, Device, GenerateRequest, GuidanceInterval, LoadOptions, Observer, Picture, Pipeline,
+    Shortcuts, Step,
 };
 
 const GPU: Device = Device::Cuda(0);
@@ -18,7 +19,7 @@ fn load(case: &Case, dtype: DType, fused: bool) -> Pipeline {
 
 /// Pictures as the recorded loop makes them.
 fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> Vec<u8> {
-    bytes(&pipeline.generate(request, &mut |_| Control::Continue).expect("a picture"))
+    bytes(&pipeline.generate(request, &mut |_: Step| Control::Continue).expect("a picture"))
 }
 
 /// Every stage in f32, then the recorded loop's picture.
@@ -133,7 +134,7 @@ fn a_recorded_loop_reports_and_stops() {
     let mut pipeline = load(&case, DType::F32, true);
     let request = GenerateRequest { steps: 4, ..case.request.clone() };
     let mut seen = Vec::new();
-    let stopped = pipeline.generate(&request, &mut |step| {
+    let stopped = pipeline.generate(&request, &mut |step: Step| {
         seen.push(step.index);
         if step.index == 2 { Control::Stop } else { Control::Continue }
     });
@@ -141,6 +142,71 @@ fn a_recorded_loop_reports_and_stops() {
     assert_eq!(seen, [1, 2]);
     let all = paint(&mut pipeline, &request);
     assert_eq!(paint(&mut load(&case, DType::F32, true), &request), all, "after a stop as if never stopped");
+}
+
+/// Wants the last preview alone: on an emulated device there is no time for more.
+struct Viewer {
+    steps: usize,
+    asked: usize,
+    previews: Vec<Picture>,
+}
+
+impl Observer for Viewer {
+    fn step(&mut self, _: Step) -> Control {
+        Control::Continue
+    }
+
+    fn wants_preview(&mut self) -> bool {
+        self.asked += 1;
+        self.asked == self.steps
+    }
+
+    fn preview(&mut self, picture: Picture) {
+        self.previews.push(picture);
+    }
+}
+
+/// Between replays a preview reads the latents and leaves them as they are. The size is small enough that nothing is
+/// averaged: the one of the last step is the picture.
+#[test]
+fn a_preview_changes_nothing() {
+    let case = Case::read("base");
+    let request = GenerateRequest { num_images: 2, ..case.request.clone() };
+    let mut pipeline = load(&case, DType::F32, true);
+    let unseen = paint(&mut pipeline, &request);
+    let mut viewer = Viewer { steps: request.steps, asked: 0, previews: Vec::new() };
+    assert_eq!(bytes(&pipeline.generate(&request, &mut viewer).expect("a picture")), unseen);
+    let preview = viewer.previews.pop().expect("a preview");
+    assert!(psnr(&preview.rgb, &unseen[..preview.rgb.len()]) > 50.0);
+    assert_eq!(paint(&mut pipeline, &request), unseen);
+}
+
+/// Each stage has a stream of its own: requests that overlap are painted as those that do not.
+#[test]
+fn stages_overlap_and_change_nothing() {
+    let case = Case::read("base");
+    for dtype in [DType::F32, DType::Bf16] {
+        let requests = ["a fox", "a boat", "a house"]
+            .map(|prompt| GenerateRequest { prompt: prompt.into(), ..case.request.clone() });
+        let in_turn = requests.clone().map(|request| paint(&mut load(&case, dtype, true), &request));
+        let mut pipeline = load(&case, dtype, true);
+        assert!(pipeline.stages_overlap());
+        let prefetcher = pipeline.prefetcher();
+        let overlapped: Vec<_> = std::thread::scope(|scope| {
+            let mut finishing = Vec::new();
+            for (index, request) in requests.iter().enumerate() {
+                let next = requests.get(index + 1);
+                let ahead = next.map(|next| scope.spawn(|| prefetcher.prefetch(next).expect("prompts")));
+                let painted = pipeline.paint(request, &mut |_: Step| Control::Continue).expect("latents");
+                finishing.push(scope.spawn(|| bytes(&painted.finish().expect("pictures"))));
+                if let Some(ahead) = ahead {
+                    ahead.join().expect("no panic");
+                }
+            }
+            finishing.into_iter().map(|one| one.join().expect("no panic")).collect()
+        });
+        assert_eq!(overlapped, in_turn, "{dtype:?}");
+    }
 }
 
 /// 40 dB is a mean squared difference of 6.5 levels: bf16 rounding, and nothing a viewer could see. In pictures much

@@ -2,7 +2,7 @@
 
 use crate::golden::{Case, pixel_difference, relative_error};
 use candle_core::{IndexOp, Tensor};
-use latentd_models::{DType, Device, Generated, LoadOptions, Pipeline};
+use latentd_models::{Control, DType, Device, Generated, LoadOptions, Pipeline, Step};
 
 /// f32 has 24 bits; a few hundred additions in another order than torch's cost about 1e-6 a stage. 1e-4 leaves
 /// room for a chain of stages and none for a wrong formula.
@@ -118,7 +118,7 @@ fn bf16_is_as_close_to_f32_as_diffusers_bf16() {
     let exact = Case::read("base");
     let rounded = Case::read_file("base", "golden_bf16.safetensors");
     let generated = load(&exact, Device::Cpu, DType::Bf16, true)
-        .generate(&exact.request, &mut |_| latentd_models::Control::Continue)
+        .generate(&exact.request, &mut |_: Step| Control::Continue)
         .expect("a bf16 picture");
     let (ours, _) = pixel_difference(&bytes(&generated), &exact.pictures());
     let (theirs, _) = pixel_difference(&rounded.pictures(), &exact.pictures());

@@ -4,6 +4,7 @@ use crate::golden::{Case, json, pixel_difference, relative_error};
 use crate::pipeline::bytes;
 use latentd_models::{
     Control, DType, Device, GenerateRequest, Generated, GuidanceInterval, LoadOptions, Pipeline, Shortcuts,
+    Step,
 };
 
 fn load(case: &Case, device: Device, shortcuts: Shortcuts) -> Pipeline {
@@ -15,7 +16,7 @@ fn load(case: &Case, device: Device, shortcuts: Shortcuts) -> Pipeline {
 }
 
 fn paint(case: &Case, request: &GenerateRequest, shortcuts: Shortcuts) -> Generated {
-    load(case, Device::Cpu, shortcuts).generate(request, &mut |_| Control::Continue).expect("a picture")
+    load(case, Device::Cpu, shortcuts).generate(request, &mut |_: Step| Control::Continue).expect("a picture")
 }
 
 fn within(low: f64, high: f64) -> Shortcuts {

@@ -1,7 +1,7 @@
 //! Measuring what shortcuts cost in exactness.
 
 use super::{DenoiseBench, DenoiseSpec};
-use crate::generate::Control;
+use crate::generate::{Control, Step};
 use crate::{Result, Shortcuts};
 use candle_core::Tensor;
 
@@ -25,7 +25,7 @@ impl DenoiseBench {
     }
 
     fn latents(&mut self, spec: &DenoiseSpec) -> Result<Tensor> {
-        Ok(self.denoise(spec, &mut |_| Control::Continue, &mut None)?.0.latents)
+        Ok(self.denoise(spec, &mut |_: Step| Control::Continue, None)?.0.latents)
     }
 }
 

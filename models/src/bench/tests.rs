@@ -116,7 +116,7 @@ fn what_cannot_run_is_refused_in_words() {
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::*;
-    use crate::Streams;
+    use crate::{Step, Streams};
 
     const GPU: LoadOptions = LoadOptions::new(Device::Cuda(0), DType::Bf16);
 
@@ -161,7 +161,7 @@ mod gpu {
                 let interval = Some(GuidanceInterval { low: 0.0, high: 0.99 });
                 bench.set_shortcuts(Shortcuts { guidance_interval: interval, first_block_cache: None });
                 let mut run = || {
-                    let denoised = bench.denoise(&spec(), &mut |_| Control::Continue, &mut None);
+                    let denoised = bench.denoise(&spec(), &mut |_: Step| Control::Continue, None);
                     let latents = denoised.expect("a run").0.latents;
                     latents.flatten_all().and_then(|all| all.to_vec1::<f32>()).expect("values")
                 };

@@ -4,8 +4,8 @@
 //! settings are copied into them. The host runs at most one step ahead of the device, so that there is always one
 //! waiting and a client that leaves costs at most one more.
 
-use super::{Denoiser, Job};
-use crate::generate::{Control, Step};
+use super::{Denoiser, Job, Watch};
+use crate::generate::Observer;
 use crate::gpu::{Graph, Mark, latents as kernels, rehearse};
 use crate::mmdit::Prepared;
 use crate::{Error, Result};
@@ -52,23 +52,31 @@ impl Denoiser {
         &mut self,
         job: &Job,
         prepared: &Prepared,
-        on_step: &mut dyn FnMut(Step) -> Control,
+        watch: &mut Watch,
     ) -> Result<Tensor> {
         let recorded = self.recorded(job, prepared)?;
         let device = recorded.fixed.latents.device();
         recorded.fixed.begin(job, prepared)?;
         let settings = settings(job, device)?;
-        let mut marks = vec![Mark::new(device)?];
+        let mut marks = Vec::with_capacity(job.steps());
         for index in 0..job.steps() {
+            let begin = Mark::new(device)?;
             recorded.fixed.modulations.slice_set(&prepared.modulations.get(index)?, 0, 0)?;
             recorded.fixed.settings.slice_set(&settings.get(index)?, 0, 0)?;
+            // A replay overwrites the latents. Looking at them is asked for between replays, or costs nothing.
+            let latents = &recorded.fixed.latents;
+            let before = watch.wants_preview(index).then(|| latents.copy()).transpose()?;
             recorded.step(job, index)?.launch()?;
-            marks.push(Mark::new(device)?);
+            marks.push([begin, Mark::new(device)?]);
             if index > 0 {
-                report(job, &marks, index - 1, on_step)?;
+                report(job, &marks, index - 1, watch.observer)?;
+            }
+            if let Some(before) = before {
+                let sigmas = &job.schedule.sigmas;
+                watch.show(&before, latents, [sigmas[index], sigmas[index + 1]])?;
             }
         }
-        report(job, &marks, job.steps() - 1, on_step)?;
+        report(job, &marks, job.steps() - 1, watch.observer)?;
         match recorded.fixed.first_bad.to_vec1::<u32>()?[..] {
             [u32::MAX] => Ok(recorded.fixed.latents.copy()?),
             [step] => Err(Error::NonFinite { step: step as usize + 1, of: job.steps() }),
@@ -154,7 +162,8 @@ fn settings(job: &Job, device: &Device) -> Result<Tensor> {
 }
 
 /// Waits for step `index` and reports it.
-fn report(job: &Job, marks: &[Mark], index: usize, on_step: &mut dyn FnMut(Step) -> Control) -> Result<()> {
-    marks[index + 1].wait()?;
-    job.report(index, marks[index + 1].seconds_since(&marks[index])?, on_step)
+fn report(job: &Job, marks: &[[Mark; 2]], index: usize, observer: &mut dyn Observer) -> Result<()> {
+    let [begin, end] = &marks[index];
+    end.wait()?;
+    job.report(index, end.seconds_since(begin)?, observer)
 }

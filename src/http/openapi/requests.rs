@@ -41,7 +41,7 @@ pub(super) fn queued(below: &str, endpoint: &str) -> Vec<Entry> {
         Entry::get(format!("{request}/status/stream"))
             .named("statusStream", "queue", "Watch a request")
             .about("An event for every change, until the request is over.")
-            .takes([request_id(), logs()])
+            .takes([request_id(), logs(), preview()])
             .answers(200, events("One status an event.", &[StatusBody::name()]))
             .refuses(&[400, 401, 404, 500]),
         Entry::get(&request)
@@ -152,6 +152,11 @@ fn max_queue_length() -> Parameter {
 pub(super) fn request_id() -> Parameter {
     let id = text_in("uuid");
     segment("request_id", "What the submit answered.", id)
+}
+
+fn preview() -> Parameter {
+    let about = "`1`: with looks at the picture as it becomes. Not one of fal's.";
+    query("preview", about, ObjectBuilder::new().schema_type(Type::Number))
 }
 
 fn logs() -> Parameter {

@@ -1,7 +1,7 @@
 // fal.stream: events of the request's way, the result as the last one, and what an abort does.
 
 import assert from "node:assert/strict";
-import { ENDPOINT, WAYS, assertOutput, client, download, endless, small, until } from "./support.mjs";
+import { ENDPOINT, WAYS, assertOutput, client, download, endless, pictureSize, small, until } from "./support.mjs";
 import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
@@ -22,6 +22,27 @@ for (const way of Object.keys(WAYS)) {
     await download(result.images[0]);
   });
 }
+
+test("a stream shows previews and ends with the result", LIMIT, async () => {
+  const input = small({ image_size: "landscape_4_3", num_inference_steps: 40, num_images: 3 });
+  const stream = await client().stream(ENDPOINT, { input });
+  const previews = [];
+  for await (const event of stream) {
+    if (event.preview) previews.push(event.preview);
+  }
+  assert.ok(previews.length >= 2, `${previews.length} previews`);
+  for (const preview of previews) {
+    const [head, base64] = preview.split(",");
+    assert.equal(head, "data:image/jpeg;base64");
+    const bytes = Buffer.from(base64, "base64");
+    assert.deepEqual(pictureSize(bytes), { type: "image/jpeg", width: 256, height: 192 });
+    assert.ok(bytes.length < 32_768, `a preview of ${bytes.length} bytes`);
+  }
+  const result = await stream.done();
+  assertOutput(result, { ...input, count: 3 });
+  assert.equal(result.preview, undefined);
+  await download(result.images[0]);
+});
 
 test("an input that is refused is an ordinary error", LIMIT, async () => {
   const stream = await client().stream(ENDPOINT, { input: small({ num_images: 9 }) });

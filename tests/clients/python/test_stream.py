@@ -1,10 +1,13 @@
 """fal_client's stream, sync and async."""
 
 import asyncio
+import base64
+import io
 
 import fal_client
 import httpx
 import pytest
+from PIL import Image
 
 from support import ENDPOINT, check_output, endless, small, steps
 
@@ -23,6 +26,20 @@ def test_stream_async():
         return [event async for event in fal_client.stream_async(ENDPOINT, small())]
 
     check(asyncio.run(collected()))
+
+
+def test_previews():
+    arguments = small(image_size="landscape_4_3", num_inference_steps=40, num_images=3)
+    events = list(fal_client.stream(ENDPOINT, arguments))
+    previews = [event["preview"] for event in events if "preview" in event]
+    assert len(previews) >= 2
+    for preview in previews:
+        head, data = preview.split(",")
+        assert head == "data:image/jpeg;base64"
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert (picture.format, picture.size) == ("JPEG", (256, 192))
+        picture.load()
+    check_output(events[-1], width=1024, height=768)
 
 
 def test_a_failed_stream_raises():
