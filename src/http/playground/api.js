@@ -60,6 +60,9 @@ export const status = (id) => json(call("GET", `${request(id)}/status?logs=1`));
 export const result = (id) => json(call("GET", request(id)));
 export const cancel = (id) => json(call("PUT", `${request(id)}/cancel`));
 
+/** What the server says of the endpoint, as OpenAPI; nothing where it does not answer. */
+export const description = () => json(call("GET", `openapi.json?endpoint_id=${ENDPOINT}`)).catch(() => null);
+
 /** The server's word on itself: `ready`, `loading`, `no worker`, `stopping`, or `gone`. */
 export async function health() {
   try {

@@ -20,7 +20,6 @@ export function start(changed) {
   };
   for (const slider of form.querySelectorAll("input[type=range]")) {
     const number = $(slider.dataset.for);
-    Object.assign(slider, LIMITS[number.id]);
     slider.addEventListener("input", () => (number.value = slider.value));
     number.addEventListener("input", () => (slider.value = number.value || DEFAULTS[number.id]));
   }
@@ -43,7 +42,20 @@ export function start(changed) {
     const name = event.target.closest?.("[data-field]")?.dataset.field;
     if (name && name !== "prompt") showProblems(check().filter(({ loc }) => loc[1] === name));
   });
+  fit();
   write(DEFAULTS);
+}
+
+/** Fits the desk to the limits. */
+export function fit() {
+  for (const slider of form.querySelectorAll("input[type=range]")) {
+    const { min, max } = LIMITS[slider.dataset.for];
+    Object.assign(slider, { min, max, value: $(slider.dataset.for).value });
+  }
+  for (const [name, , width, height] of SIZES) {
+    const tile = $("sizes").querySelector(`input[value="${name}"]`);
+    tile.disabled = width > LIMITS.width.max || height > LIMITS.height.max;
+  }
 }
 
 /** The size picker: a tile for each preset, drawn in its shape. */

@@ -1,4 +1,6 @@
-// What the endpoint takes: names of sizes, ranges and defaults.
+// What the endpoint takes: names of sizes, ranges and defaults; the server's own description has the last word.
+
+import { description } from "./api.js";
 
 export const SIZES = [
   ["landscape_4_3", "4:3", 1024, 768],
@@ -38,4 +40,17 @@ export function pixels(size) {
   if (typeof size === "object" && size !== null) return [size.width ?? 512, size.height ?? 512];
   const [, , width, height] = SIZES.find(([name]) => name === size) ?? SIZES[0];
   return [width, height];
+}
+
+/** Asks the server for the ranges and defaults of its model; one that does not tell leaves those above. */
+export async function learn() {
+  const schemas = (await description())?.components.schemas ?? {};
+  const input = Object.values(schemas).find(({ title }) => title === "TextToImageInput");
+  const fields = { ...input?.properties, ...schemas.ImageSize?.properties };
+  for (const [name, limit] of Object.entries(LIMITS)) {
+    if (name === "seed" || !fields[name]) continue;
+    limit.min = fields[name].minimum ?? limit.min;
+    limit.max = fields[name].maximum ?? limit.max;
+    if (name in DEFAULTS) DEFAULTS[name] = fields[name].default ?? DEFAULTS[name];
+  }
 }

@@ -1,7 +1,7 @@
 // A person paints: the way from a prompt to a picture, and what can come in between.
 
 import assert from "node:assert/strict";
-import { BASE, ENDPOINT, PHONE, idOf, long, paint, phase, pictures, scene, small } from "./support.mjs";
+import { BASE, ENDPOINT, PHONE, idOf, long, paint, phase, pictures, scene, size, small } from "./support.mjs";
 
 /** The step that the page says it is at. */
 async function stepShown(page) {
@@ -133,14 +133,15 @@ async function cancelled(page) {
 scene("what the server refuses is said at the field", { refusals: true }, async (page) => {
   await page.goto(BASE);
   await small(page);
-  await page.getByLabel("Width").fill("14000");
+  const negative = page.getByLabel("Negative prompt");
+  await negative.fill("no ".repeat(20_000));
   await page.getByRole("button", { name: /^Paint/ }).click();
-  await page.locator("#problem-image_size").getByText(/Width: Input should be less than or equal to \d+/).waitFor();
-  assert.equal(await page.getByLabel("Width").getAttribute("aria-invalid"), "true");
-  assert.equal(await page.getByLabel("Height").getAttribute("aria-invalid"), null);
-  assert.equal(await page.evaluate(() => document.activeElement.id), "width");
-  await page.getByLabel("Width").fill("128");
-  assert.equal(await page.locator("#problem-image_size").textContent(), "");
+  await page.locator("#problem-negative_prompt").getByText("Input should have at most 50000 characters").waitFor();
+  assert.equal(await negative.getAttribute("aria-invalid"), "true");
+  assert.equal(await page.getByLabel("Prompt", { exact: true }).getAttribute("aria-invalid"), null);
+  assert.equal(await page.evaluate(() => document.activeElement.id), "negative_prompt");
+  await negative.fill("no");
+  assert.equal(await page.locator("#problem-negative_prompt").textContent(), "");
   await paint(page);
   await pictures(page);
 });
@@ -155,6 +156,13 @@ scene("what can be seen to be wrong is not sent", {}, async (page) => {
   await page.locator("#problem-prompt").getByText("Say what to paint.").waitFor();
   assert.equal(await page.locator("#problem-num_inference_steps").textContent(), "A number from 1 to 50.");
   assert.equal(await page.locator("#problem-guidance_scale").textContent(), "A number, please.");
+  await size(page, 1537, 1536);
+  await page.getByLabel("Height").blur();
+  assert.equal(
+    await page.locator("#problem-image_size").textContent(),
+    "Width: A number from 1 to 1536.",
+    "the built-in model's own limit",
+  );
   assert.equal(sent, 0);
   const described = await page.getByLabel("Prompt", { exact: true }).getAttribute("aria-describedby");
   assert.equal(described, "problem-prompt");
@@ -183,6 +191,6 @@ scene("the page asks for the endpoint alone", {}, async (page) => {
   await small(page);
   await paint(page);
   await pictures(page);
-  assert.deepEqual([...paths].sort(), ["", "files", "health", "playground", "queue"]);
+  assert.deepEqual([...paths].sort(), ["", "files", "health", "openapi.json", "playground", "queue"]);
   assert.equal(ENDPOINT, "fal-ai/stable-diffusion-v35-large");
 });
