@@ -42,6 +42,8 @@ for (const colorScheme of ["light", "dark"]) {
 scene("a keyboard is enough", { reducedMotion: "reduce" }, async (page) => {
   await page.goto(BASE);
   await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "API");
+  await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.id), "prompt");
   await page.keyboard.type("a red house");
   await page.keyboard.press("Control+Enter");

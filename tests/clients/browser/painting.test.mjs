@@ -44,6 +44,20 @@ scene("a prompt becomes a picture, with progress on the way, and nothing jumps",
   assert.equal(idOf(page), id);
 });
 
+scene("the picture is seen while it is painted, and does not flicker when it is done", {}, async (page) => {
+  await page.goto(BASE);
+  await long(page, "glowing mushrooms in a forest at night, a full moon", 2);
+  await paint(page);
+  await phase(page, "painting");
+  // How many there are is up to the server, which lets them take little of the time.
+  await page.locator("#preview").waitFor();
+  const source = await page.locator("#preview").getAttribute("src");
+  assert.ok(source.startsWith("data:image/jpeg;base64,"), source.slice(0, 40));
+  await pictures(page);
+  const behind = await page.locator("#pictures figure").first().evaluate((figure) => figure.style.backgroundImage);
+  assert.ok(behind.startsWith('url("data:image/jpeg;base64,'), behind.slice(0, 40));
+});
+
 scene("a seed, a size and a format are those of the picture", {}, async (page) => {
   await page.goto(BASE);
   await small(page);
