@@ -237,6 +237,7 @@ pub(super) struct OutputBody {
 struct Image {
     /// Where the file is, or the file itself as a data URI.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required, nullable = false)]
     url: Option<String>,
     /// Takes the place of the URL in realtime, where bytes were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -42,6 +42,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("components/schemas/QueueStatus/properties/error", "why a request failed, which fal tells too"),
     ("components/schemas/QueueStatus/properties/logs", "a list: fal sends one, whatever its document says"),
     ("components/schemas/QueueStatus/properties/metrics/additionalProperties", "open where it says nothing"),
+    ("components/schemas/QueueStatus/properties/preview", "our own, where it was asked for"),
     ("components/schemas/QueueStatus/properties/queue_position/minimum", "not negative"),
     ("components/schemas/QueueStatus/x-fal-order-properties", "fal has none for this schema"),
     (
