@@ -1,5 +1,6 @@
 //! Every error a client can see, and the one place that turns errors into answers.
 
+use super::idempotency;
 use super::problem::{Problem, Problems, Refusal};
 use crate::queue::{Failure, FailureKind, QueueError};
 use crate::storage::StorageError;
@@ -156,8 +157,9 @@ impl ApiError {
                 plain(S::TOO_MANY_REQUESTS, "bad_request", detail)
             }
             Self::IdempotencyKeyTaken => {
-                let detail = "the idempotency-key was sent with another input before: give every input a key of its own";
-                plain(S::UNPROCESSABLE_ENTITY, "bad_request", detail.into())
+                let words = "Input should be that which this key was sent with before: give every input a key of its own";
+                let problem = Problem::in_header(idempotency::HEADER, "idempotency_key_taken", words);
+                (S::UNPROCESSABLE_ENTITY, None, json!(Problems { detail: vec![problem] }))
             }
             Self::KeyBusy(limit) => {
                 let detail = format!(

@@ -13,7 +13,9 @@ use crate::request::{
     OutputFormat, STEPS as STEPS_RANGE, draw_seed,
 };
 use serde_json::Value;
-use utoipa::openapi::schema::ObjectBuilder;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::{RefOr, Required};
 
 const PROMPT: Text = Text {
     name: "prompt",
@@ -79,6 +81,22 @@ const UNSUPPORTED: [&str; 3] = ["loras", "controlnet", "ip_adapter"];
 /// What the document says of an input.
 pub(super) fn schema(limits: &Limits) -> ObjectBuilder {
     object(&FIELDS).title(Some("TextToImageInput")).property(size::NAME, size::field_schema(limits))
+}
+
+/// The fields as a query has them.
+pub(super) fn in_query() -> Vec<Parameter> {
+    let parameter = |name: &str, schema: RefOr<Schema>, required: bool| {
+        let required = if required { Required::True } else { Required::False };
+        let parameter =
+            ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(required);
+        parameter.schema(Some(schema)).build()
+    };
+    let size = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("A preset's name, or `{\"width\": …, \"height\": …}` as a text."));
+    let size = parameter(size::NAME, size.into(), false);
+    let fields = FIELDS.iter().map(|field| parameter(field.name(), field.schema(), field.is_required()));
+    fields.chain([size]).collect()
 }
 
 /// Reads an input. Unknown fields do not matter.

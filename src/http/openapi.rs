@@ -157,10 +157,12 @@ mod tests {
     use axum::http::Method;
 
     /// The call that a target is. A new target is not complete without one.
-    fn operation(target: &Target, path: &str) -> &'static str {
+    fn operation(target: &Target, method: &Method, path: &str) -> &'static str {
         match target {
             Target::Submit(_) => "submit",
+            Target::Run(_) if *method == Method::GET => "runByQuery",
             Target::Run(_) => "run",
+            Target::RunStream(_) if *method == Method::GET => "runStreamByQuery",
             Target::RunStream(_) => "runStream",
             Target::Status(_) => "status",
             Target::StatusStream(_) => "statusStream",
@@ -211,7 +213,11 @@ mod tests {
                 let fill = |path: String, (name, value): (&str, &str)| path.replace(name, value);
                 let filled = ids.into_iter().chain(values).fold(path.clone(), fill);
                 let (target, _) = target::resolve(&method, "test", &filled).expect("a path that is served");
-                assert_eq!(call.operation_id.as_deref(), Some(operation(&target, &path)), "{method} {path}");
+                assert_eq!(
+                    call.operation_id.as_deref(),
+                    Some(operation(&target, &method, &path)),
+                    "{method} {path}"
+                );
                 calls += 1;
             }
         }

@@ -54,6 +54,12 @@ pub(super) struct Refusal {
 }
 
 impl Problem {
+    /// A problem with a header.
+    pub(super) fn in_header(name: &str, kind: &'static str, msg: impl Into<String>) -> Self {
+        let problem = Self::at(&[], kind, msg, &Value::Null);
+        Self { loc: vec!["header".to_owned(), name.to_owned()], ..problem }
+    }
+
     /// A problem at a path below the body.
     pub(super) fn at(path: &[&str], kind: &'static str, msg: impl Into<String>, input: &Value) -> Self {
         Self {

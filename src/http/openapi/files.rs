@@ -26,7 +26,7 @@ fn rest_host() -> Vec<Entry> {
     let initiate = |path: &str, id, summary| {
         Entry::post(path)
             .named(id, "files", summary)
-            .takes([lifecycle()])
+            .takes([kept()])
             .body(description())
             .answers(200, json::<Destination>("Where the bytes go."))
             .refuses(&[400, 401, 408, 413, 422, 500])
@@ -58,14 +58,14 @@ fn cdn_host() -> Vec<Entry> {
             .refuses(&[400, 401, 500]),
         Entry::post("/files/upload")
             .named("sendFile", "files", "Send a file at once")
-            .takes([file_name(), lifecycle()])
+            .takes([file_name(), kept()])
             .body(bytes())
             .answers(200, json::<Accepted>("The file is there."))
             .refuses(&[400, 401, 408, 413, 500])
             .opens_to(&[UPLOAD_TOKEN, KEY]),
         Entry::post("/files/upload/multipart")
             .named("beginFile", "files", "Begin a file in parts, at once")
-            .takes([file_name(), lifecycle()])
+            .takes([file_name(), kept()])
             .answers(200, json::<Begun>("The parts may come."))
             .refuses(&[400, 401, 500])
             .opens_to(&[UPLOAD_TOKEN, KEY]),
@@ -128,8 +128,12 @@ fn description() -> RequestBody {
         .build()
 }
 
+fn kept() -> Parameter {
+    lifecycle(LIFECYCLE, "How long the file is to be kept; for good where it does not say.")
+}
+
 /// How long a file is to be kept: JSON in a header.
-fn lifecycle() -> Parameter {
+pub(super) fn lifecycle(name: &str, about: &str) -> Parameter {
     let seconds = ObjectBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Integer, Type::Null]))
         .minimum(Some(1))
@@ -138,8 +142,8 @@ fn lifecycle() -> Parameter {
     let content = ContentBuilder::new().schema(Some(wish));
     ParameterBuilder::new()
         .parameter_in(ParameterIn::Header)
-        .name(LIFECYCLE)
-        .description(Some("How long the file is to be kept; for good where it does not say."))
+        .name(name)
+        .description(Some(about))
         .required(Required::False)
         .content("application/json", content)
         .build()

@@ -1,9 +1,10 @@
 //! The calls that a request is made of: submit, status, result, cancel; run and stream; and the webhook.
 
 use super::entry::{Entry, events, header, json, json_body, query, segment, text, text_in};
+use super::files::lifecycle;
 use super::{KEY, TOKEN};
 use crate::http::wire::{Cancelled, OutputBody, StatusBody, Submitted};
-use crate::http::{idempotency, submit, terms, uploads, webhook};
+use crate::http::{idempotency, input, submit, terms, uploads, webhook};
 use serde_json::json as value;
 use utoipa::ToSchema;
 use utoipa::openapi::path::Parameter;
@@ -29,7 +30,7 @@ pub(super) fn queued(below: &str, endpoint: &str) -> Vec<Entry> {
                 query(webhook::PARAMETER, "Where to post the result.", text_in("uri")),
                 max_queue_length(),
             ])
-            .body(input())
+            .body(input_body())
             .answers(200, json::<Submitted>("The request waits."))
             .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503]),
         Entry::get(format!("{request}/status"))
@@ -69,8 +70,24 @@ pub(super) fn run(below: &str, endpoint: &str) -> Vec<Entry> {
             .about("A client that goes away stops the work.")
             .takes(terms())
             .takes([max_queue_length()])
-            .body(input())
+            .body(input_body())
             .answers(200, json::<OutputBody>("The output."))
+            .refuses(&refused)
+            .opens_to(&[KEY, TOKEN]),
+        Entry::get(&path)
+            .named("runByQuery", "run", "Run a request whose input is in the query")
+            .takes(input::in_query())
+            .takes(terms())
+            .takes([max_queue_length()])
+            .answers(200, json::<OutputBody>("The output."))
+            .refuses(&refused)
+            .opens_to(&[KEY, TOKEN]),
+        Entry::get(format!("{path}/stream"))
+            .named("runStreamByQuery", "run", "Watch a request whose input is in the query")
+            .takes(input::in_query())
+            .takes(terms())
+            .takes([max_queue_length()])
+            .answers(200, events("Statuses, and the output last.", &[StatusBody::name(), OutputBody::name()]))
             .refuses(&refused)
             .opens_to(&[KEY, TOKEN]),
         Entry::post(format!("{path}/stream"))
@@ -78,7 +95,7 @@ pub(super) fn run(below: &str, endpoint: &str) -> Vec<Entry> {
             .about("Where the request fails, its error is the last event, and the connection breaks.")
             .takes(terms())
             .takes([max_queue_length()])
-            .body(input())
+            .body(input_body())
             .answers(200, events("Statuses, and the output last.", &[StatusBody::name(), OutputBody::name()]))
             .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503])
             .opens_to(&[KEY, TOKEN]),
@@ -105,7 +122,7 @@ pub(super) fn webhook() -> Entry {
         .answers(200, super::entry::described("Received."))
 }
 
-fn input() -> RequestBody {
+fn input_body() -> RequestBody {
     let prompt = "a red house on the left of a lake at sunset, two boats";
     json_body(INPUT, value!({ "prompt": prompt, "image_size": "landscape_4_3" }))
 }
@@ -130,11 +147,7 @@ fn terms() -> Vec<Parameter> {
             "`0`: keep the input no longer than needed, and the output for an hour.",
             text().enum_values(Some(["0", "1"])),
         ),
-        header(
-            uploads::lifecycle::PREFERENCE,
-            "How long the output's files are kept: JSON, `{\"expiration_duration_seconds\": 3600}`.",
-            text().content_media_type("application/json"),
-        ),
+        lifecycle(uploads::lifecycle::PREFERENCE, "How long the files of the output are to be kept."),
         header(
             idempotency::HEADER,
             "The same key with the same input is the same request.",
@@ -145,7 +158,7 @@ fn terms() -> Vec<Parameter> {
 }
 
 fn max_queue_length() -> Parameter {
-    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+    let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(i64::MAX));
     query(submit::MAX_QUEUE_LENGTH, "Refuse the request where more than so many wait.", number)
 }
 
