@@ -1,0 +1,51 @@
+//! What `latentd serve` prints when it is up.
+
+use crate::config::ServeConfig;
+use latentd_models::ModelCard;
+use std::io::Write;
+use std::net::SocketAddr;
+
+/// Says where the server is and how to use it.
+pub(super) fn greet(config: &ServeConfig, card: &ModelCard, address: SocketAddr, is_open: bool) {
+    let url = match &config.public_url {
+        Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+        None if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
+        None => format!("http://{address}"),
+    };
+    let (key, header) = match is_open {
+        true => ("local:key", ""),
+        false => ("YOUR_KEY", " -H 'Authorization: Key YOUR_KEY'"),
+    };
+    let text = format!(
+        r#"latentd listens on {url}
+model: {name}
+
+Paint in a browser: {url}/
+
+Try it:
+  curl {url}/run/fal-ai/stable-diffusion-v35-large{header} -H 'Content-Type: application/json' \
+    -d '{{"prompt": "a red house on the left of a lake at sunset, two boats"}}'
+
+Point a program that uses @fal-ai/client here:
+  import {{ fal }} from "@fal-ai/client";
+  fal.config({{ credentials: "{key}", proxyUrl: {{ url: "{url}/api/fal/proxy", when: "always" }} }});
+
+"#,
+        name = card.name
+    );
+    // Nobody may be listening; the server runs all the same.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Says how programs that nobody changes come here.
+pub(super) fn greet_unchanged(config: &ServeConfig, address: SocketAddr) {
+    let data_dir = config.store.data_dir.display();
+    let text = format!(
+        r#"Run programs that you do not change, in Python or Node, from a shell in which you said
+  eval "$(latentd env --data-dir '{data_dir}')"
+which makes https://fal.run and fal's other hosts the port {address}.
+
+"#
+    );
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
