@@ -223,12 +223,18 @@ pub struct GenerateArgs {
     /// Classifier-free guidance scale.
     #[arg(long, env = "LATENTD_GUIDANCE", default_value_t = 3.5, value_name = "F")]
     pub guidance: f64,
-    /// Width in pixels.
-    #[arg(long, env = "LATENTD_WIDTH", default_value_t = 1024, value_name = "W")]
-    pub width: usize,
-    /// Height in pixels.
-    #[arg(long, env = "LATENTD_HEIGHT", default_value_t = 768, value_name = "H")]
-    pub height: usize,
+    /// Width in pixels; 1024, or that of `--image`.
+    #[arg(long, env = "LATENTD_WIDTH", value_name = "W")]
+    pub width: Option<usize>,
+    /// Height in pixels; 768, or that of `--image`.
+    #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
+    pub height: Option<usize>,
+    /// Picture to begin from: JPEG, PNG or WebP.
+    #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.
+    #[arg(long, env = "LATENTD_STRENGTH", default_value_t = 0.83, value_name = "F")]
+    pub strength: f64,
     /// Pictures to paint from one seed.
     #[arg(long, env = "LATENTD_NUM_IMAGES", default_value_t = 1, value_name = "N")]
     pub num_images: usize,

@@ -125,6 +125,7 @@ fn asked(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
         num_images: request.num_images,
         t5_tokens,
         check_safety: request.check_safety,
+        begin: None,
     }
 }
 

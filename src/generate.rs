@@ -7,10 +7,13 @@ use crate::picture::{self, Format};
 use crate::request::draw_seed;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use latentd_models::{Control, GenerateRequest, Generated, Picture, Pipeline, Step};
+use latentd_models::{Begin, Control, GenerateRequest, Generated, Picture, Pipeline, Step};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+
+/// Width and height when neither a flag nor a picture says.
+const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 
 /// Paints what `args` ask for and writes it.
 ///
@@ -20,7 +23,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let config = EngineConfig::resolve(&args.engine)?;
     let options = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
-    let request = request(&args, config.t5_tokens);
+    let request = request(&args, config.t5_tokens)?;
     let started = Instant::now();
     let mut pipeline = engine::open(&config)?;
     let has_checker = pipeline.set_safety(&options)?;
@@ -68,19 +71,30 @@ fn output_format(output: &Path) -> Result<Format, ConfigError> {
     }
 }
 
-fn request(args: &GenerateArgs, t5_tokens: usize) -> GenerateRequest {
-    GenerateRequest {
+fn request(args: &GenerateArgs, t5_tokens: usize) -> anyhow::Result<GenerateRequest> {
+    let begin = args.image.as_deref().map(|path| begin(path, args.strength)).transpose()?;
+    let (width, height) =
+        begin.as_ref().map_or(DEFAULT_SIZE, |Begin { picture, .. }| (picture.width, picture.height));
+    Ok(GenerateRequest {
         prompt: args.prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
-        width: args.width,
-        height: args.height,
+        width: args.width.unwrap_or(width),
+        height: args.height.unwrap_or(height),
         steps: args.steps,
         guidance: args.guidance,
         seed: args.seed.unwrap_or_else(draw_seed),
         num_images: args.num_images,
         t5_tokens,
         check_safety: true,
-    }
+        begin,
+    })
+}
+
+fn begin(path: &Path, strength: f64) -> anyhow::Result<Begin> {
+    let named = || format!("--image {}", path.display());
+    let bytes = std::fs::read(path).with_context(named)?;
+    let picture = picture::decode(&bytes).with_context(named)?;
+    Ok(Begin { picture, strength })
 }
 
 /// On a terminal; silent in a pipe.

@@ -141,6 +141,7 @@ fn t5_eps() -> f64 {
 /// `vae/config.json` (diffusers `AutoencoderKL`).
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct VaeConfig {
+    pub(crate) in_channels: usize,
     pub(crate) out_channels: usize,
     pub(crate) latent_channels: usize,
     pub(crate) block_out_channels: Vec<usize>,
@@ -149,6 +150,8 @@ pub(crate) struct VaeConfig {
     pub(crate) scaling_factor: f64,
     #[serde(default)]
     pub(crate) shift_factor: Option<f64>,
+    #[serde(default = "yes")]
+    pub(crate) use_quant_conv: bool,
     #[serde(default = "yes")]
     pub(crate) use_post_quant_conv: bool,
     #[serde(default = "yes")]

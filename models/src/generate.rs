@@ -89,6 +89,17 @@ pub struct GenerateRequest {
     pub t5_tokens: usize,
     /// Whether a safety checker, if one is loaded, looks at the pictures.
     pub check_safety: bool,
+    /// What to begin from instead of noise alone.
+    pub begin: Option<Begin>,
+}
+
+/// A picture that a request begins from (diffusers `StableDiffusion3Img2ImgPipeline`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Begin {
+    /// Resized to the request's size.
+    pub picture: Picture,
+    /// The share of the steps that are taken, above 0 up to 1: how little of the picture is kept.
+    pub strength: f64,
 }
 
 impl GenerateRequest {

@@ -229,18 +229,29 @@ impl Conv2d {
 
     /// `[B, input, H, W]` to `[B, output, H, W]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(x, false)
+        self.run(x, self.same())
     }
 
     /// Nearest-neighbour upsampling by two, then the convolution: `[B, input, H, W]` to `[B, output, 2H, 2W]`.
     pub(crate) fn forward_upsampled(&self, x: &Tensor) -> Result<Tensor> {
-        self.run(x, true)
+        self.run(x, Conv2dSpec { upsample: true, ..self.same() })
     }
 
-    fn run(&self, x: &Tensor, upsample: bool) -> Result<Tensor> {
-        let padding = self.weight.dim(3)? / 2;
+    /// Every second pixel, with one row and column of zeros behind the last (diffusers `Downsample2D` of a VAE):
+    /// `[B, input, H, W]` to `[B, output, H/2, W/2]`.
+    pub(crate) fn forward_downsampled(&self, x: &Tensor) -> Result<Tensor> {
+        let padded = x.pad_with_zeros(2, 0, 1)?.pad_with_zeros(3, 0, 1)?.contiguous()?;
+        self.run(&padded, Conv2dSpec { stride: 2, padding: 0, upsample: false })
+    }
+
+    /// An output for each pixel.
+    fn same(&self) -> Conv2dSpec {
+        Conv2dSpec { stride: 1, padding: self.weight.dims()[3] / 2, upsample: false }
+    }
+
+    fn run(&self, x: &Tensor, spec: Conv2dSpec) -> Result<Tensor> {
         let op = if self.ops.fused { fused::conv2d } else { plain::conv2d };
-        op(x, &self.weight, Some(&self.bias), Conv2dSpec { stride: 1, padding, upsample })
+        op(x, &self.weight, Some(&self.bias), spec)
     }
 }
 

@@ -25,9 +25,11 @@ mod pipeline;
 mod preview;
 mod prompts;
 mod random;
+mod resize;
 mod safety;
 mod schedule;
 mod shortcuts;
+mod start;
 mod text;
 mod vae;
 mod weights;
@@ -36,7 +38,7 @@ pub use card::ModelCard;
 pub use error::{Error, Result};
 pub use finish::Painted;
 pub use generate::{
-    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Step, Streams, Timings,
+    Begin, Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Step, Streams, Timings,
 };
 pub use picture::Picture;
 pub use pipeline::{Pipeline, Prefetcher};

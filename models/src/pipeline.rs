@@ -6,11 +6,11 @@ use crate::files::ModelFiles;
 use crate::finish::{Finisher, Painted, take};
 use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Observer, Step, Timings};
 use crate::mmdit::Mmdit;
-use crate::noise::Generator;
 use crate::preview::{Pace, Previews};
 use crate::prompts::{Encoded, Prompts};
 use crate::safety::SafetyChecker;
 use crate::schedule::Schedule;
+use crate::start::Start;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
 use crate::weights::{self, Target, Weights};
@@ -27,6 +27,7 @@ pub struct Pipeline {
     card: ModelCard,
     configs: Configs,
     prompts: Arc<Mutex<Prompts>>,
+    start: Start,
     denoiser: Denoiser,
     finisher: Arc<Mutex<Finisher>>,
     /// Of the denoiser.
@@ -69,6 +70,7 @@ impl Pipeline {
         let weights = Weights::open(files, "transformer", stem, &target)?;
         let mmdit = Mmdit::load(&weights, &configs.transformer)?;
         problems.extend(weights.problems());
+        let start = Start::load(files, &configs.vae, &target, &mut problems)?;
         let weights = Weights::open(files, "vae", stem, &last)?;
         let decoder = Decoder::load(&weights, &configs.vae)?;
         problems.extend(weights.problems());
@@ -77,6 +79,7 @@ impl Pipeline {
             card,
             configs,
             prompts: Arc::new(Mutex::new(Prompts::new(encoders))),
+            start,
             denoiser: Denoiser::new(mmdit, &target),
             finisher: Arc::new(Mutex::new(Finisher { decoder, safety: None, target: last })),
             target,
@@ -145,7 +148,7 @@ impl Pipeline {
         self.paint_before(request, observer, &mut None)
     }
 
-    /// [`Self::generate`] with a witness of every stage's tensors: `context`, `pooled`, `sigmas`, `noise`, then per
+    /// [`Self::generate`] with a witness of every stage's tensors: `context`, `pooled`, `sigmas`, `start`, then per
     /// step `prediction.N` (unconditional rows first, if it is guided) and `latents.N` from 0, then `decoded`.
     ///
     /// # Errors
@@ -204,10 +207,18 @@ impl Pipeline {
         observer: &mut dyn Observer,
         probe: &mut Probe,
     ) -> Result<Denoised> {
-        let schedule = &Schedule::new(&self.configs.scheduler, request.steps);
-        let noise = self.noise(request)?;
+        let schedule = Schedule::new(&self.configs.scheduler, request.steps);
+        let schedule = &match &request.begin {
+            Some(begin) => schedule.last(begin.strength),
+            None => schedule,
+        };
+        let noise = self.start.latents(
+            request,
+            self.card.canvas(request.width, request.height)?,
+            schedule.sigmas[0],
+        )?;
         tell(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), noise.device())?)?;
-        tell(probe, "noise", &noise)?;
+        tell(probe, "start", &noise)?;
         let (guidance, shortcuts) = (request.guidance, self.shortcuts);
         let previews = Previews {
             finisher: &self.finisher,
@@ -219,16 +230,6 @@ impl Pipeline {
         let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
         let mut watch = Watch { observer, previews: Some(previews), probe };
         self.denoiser.run(&Job { noise, text, schedule, guidance, shortcuts }, &mut watch)
-    }
-
-    /// One f32 draw from torch's CPU generator for all pictures, whatever the precision: `[N, C, h, w]`.
-    fn noise(&self, request: &GenerateRequest) -> Result<Tensor> {
-        let (channels, factor) = (self.configs.vae.latent_channels, self.configs.vae.factor());
-        let (width, height) = self.card.canvas(request.width, request.height)?;
-        let shape = (request.num_images, channels, height / factor, width / factor);
-        let count = shape.0 * shape.1 * shape.2 * shape.3;
-        let values = Generator::new(request.seed).normal(count);
-        Ok(Tensor::from_vec(values, shape, &self.target.device)?)
     }
 }
 
@@ -259,6 +260,8 @@ fn check(card: &ModelCard, request: &GenerateRequest) -> Result<()> {
         "num_images must be at least 1"
     } else if !request.guidance.is_finite() {
         "guidance must be a finite number"
+    } else if request.begin.as_ref().is_some_and(|begin| !(begin.strength > 0.0 && begin.strength <= 1.0)) {
+        "strength must be above 0 and at most 1"
     } else if !T5_TOKENS.contains(&request.t5_tokens) {
         "t5_tokens (max_sequence_length) must be 1 to 512"
     } else {

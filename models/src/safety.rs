@@ -2,7 +2,6 @@
 
 mod config;
 mod preprocess;
-mod resize;
 #[cfg(test)]
 mod tests;
 mod vit;

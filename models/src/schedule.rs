@@ -33,6 +33,15 @@ impl Schedule {
         sigmas.push(0.0);
         Self { sigmas, timesteps }
     }
+
+    /// The last steps alone: the share `strength` of them, rounded up (diffusers
+    /// `StableDiffusion3Img2ImgPipeline.get_timesteps`).
+    pub(crate) fn last(self, strength: f64) -> Self {
+        let steps = self.timesteps.len();
+        let taken = (steps as f64 * strength).min(steps as f64);
+        let skipped = (steps as f64 - taken).max(0.0) as usize;
+        Self { sigmas: self.sigmas[skipped..].to_vec(), timesteps: self.timesteps[skipped..].to_vec() }
+    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ fn request() -> GenerateRequest {
         num_images: 1,
         t5_tokens: 16,
         check_safety: true,
+        begin: None,
     }
 }
 

@@ -46,6 +46,7 @@ fn request(prompt: &str, width: usize, height: usize) -> GenerateRequest {
         num_images: 1,
         t5_tokens: 256,
         check_safety: true,
+        begin: None,
     }
 }
 

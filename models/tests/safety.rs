@@ -61,6 +61,7 @@ fn request(check_safety: bool) -> GenerateRequest {
         num_images: 2,
         t5_tokens: 16,
         check_safety,
+        begin: None,
     }
 }
 

@@ -19,6 +19,7 @@ fn request(prompt: &str) -> GenerateRequest {
         num_images: 2,
         t5_tokens: 64,
         check_safety: true,
+        begin: None,
     }
 }
 

@@ -109,6 +109,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
         num_images: args.work.batch,
         t5_tokens,
         check_safety: false,
+        begin: None,
     }
 }
 

@@ -28,6 +28,9 @@ golden/base/golden_bf16.safetensors  the same request run in bf16 from the same 
     image.u8 u8, step.NN.latents f32
 golden/<case>/{cache.json,golden_cache.safetensors}  the request with other steps and diffusers' first-block cache:
     {"steps", "threshold", "reused": the steps that ran the first block alone}; image.u8 u8, step.NN.latents f32
+golden/<case>/{picture.json,golden_picture.safetensors}  the request begun from a picture of `export_safety.py`
+    {"strength", "steps"}; picture [H', W', 3] u8, start [k, c, h, w] f32 (the latents before the first step),
+    image.u8 u8, step.NN.latents f32
 golden/{tokenizers,noise,sigmas}.json  see the functions below
 """
 
@@ -38,9 +41,12 @@ import sys
 
 import make_model as mm
 import torch
+from diffusers import StableDiffusion3Img2ImgPipeline
 from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
 from diffusers.hooks.hooks import CacheContext, _set_cache_context
+from export_safety import picture
 from make_model import Clip, Options, T5
+from PIL import Image
 from safetensors.torch import save_file
 
 import words
@@ -96,6 +102,10 @@ CASES = {
 
 # Steps and threshold of first-block caches: some steps reused, the last computed, no distance near the threshold.
 CACHES = {"base": (8, 0.56), "dual": (8, 0.65)}
+
+# Picture, strength and steps of requests that begin from a picture: shrunk and enlarged; the second with two images of
+# one generator, which also draws the encoder's sample.
+PICTURES = {"base": (("disc", 150, 100), 0.6, 6), "odd_heads": (("smooth", 31, 44), 0.83, 7)}
 
 
 def text_stages(pipe, text: str, length: int) -> dict[str, torch.Tensor]:
@@ -200,6 +210,8 @@ def export(name: str, options: Options, request: dict) -> None:
         export_bf16(directory, request, out)
     if name in CACHES:
         export_cache(name, *CACHES[name])
+    if name in PICTURES:
+        export_picture(name, *PICTURES[name])
 
 
 def check(name: str, out: dict, images: torch.Tensor) -> None:
@@ -257,6 +269,43 @@ def export_cache(name: str, steps: int, threshold: float) -> None:
     out = {f"step.{i:02}.latents": v for i, v in enumerate(recorder.latents)} | {"image.u8": images}
     save(directory / "golden_cache.safetensors", out)
     mm.tok.dump(directory / "cache.json", {"steps": steps, "threshold": threshold, "reused": reused})
+
+
+def export_picture(name: str, spec: tuple[str, int, int], strength: float, steps: int) -> None:
+    """A case's request begun from a picture."""
+    directory = GOLDEN / name
+    pipe = StableDiffusion3Img2ImgPipeline(**mm.load(directory / "model").components)
+    pipe.set_progress_bar_config(disable=True)
+    request = json.loads((directory / "case.json").read_text())
+    recorder = Recorder(pipe)
+    prepare, out = pipe.prepare_latents, {"picture": torch.from_numpy(picture(*spec))}
+
+    def started(*args, **kwargs):
+        out["start"] = prepare(*args, **kwargs)
+        return out["start"]
+
+    pipe.prepare_latents = started
+    with torch.no_grad():
+        images = pipe(
+            request["prompt"],
+            image=Image.fromarray(out["picture"].numpy()),
+            strength=strength,
+            negative_prompt=request["negative"],
+            width=request["width"],
+            height=request["height"],
+            num_inference_steps=steps,
+            guidance_scale=request["guidance"],
+            num_images_per_prompt=request["num_images"],
+            max_sequence_length=request["max_sequence_length"],
+            generator=torch.Generator().manual_seed(request["seed"]),
+            callback_on_step_end=recorder.on_step,
+            output_type="np",
+        ).images
+    out |= {f"step.{i:02}.latents": v for i, v in enumerate(recorder.latents)}
+    out["image.u8"] = torch.from_numpy((images * 255).round().astype("uint8"))
+    print(f"{name} from a picture: {len(recorder.latents)} of {steps} steps", flush=True)
+    save(directory / "golden_picture.safetensors", out)
+    mm.tok.dump(directory / "picture.json", {"strength": strength, "steps": steps})
 
 
 def save(path: pathlib.Path, tensors: dict[str, torch.Tensor]) -> None:

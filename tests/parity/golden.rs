@@ -44,6 +44,7 @@ impl Case {
             num_images: count("num_images"),
             t5_tokens: count("max_sequence_length"),
             check_safety: false,
+            begin: None,
         };
         let tensors = candle_core::safetensors::load(path(&format!("{name}/{file}")), &Device::Cpu);
         Self { name, request, tensors: tensors.expect("golden tensors") }

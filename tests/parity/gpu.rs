@@ -225,6 +225,7 @@ fn the_built_in_model_paints_what_the_cpu_paints() {
         num_images: 1,
         t5_tokens: 256,
         check_safety: false,
+        begin: None,
     };
     let on = |device, dtype| {
         let options = LoadOptions::new(device, dtype);

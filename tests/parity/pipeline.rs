@@ -8,7 +8,7 @@ use latentd_models::{Control, DType, Device, Generated, LoadOptions, Pipeline, S
 /// room for a chain of stages and none for a wrong formula.
 const STAGE: f32 = 1e-4;
 
-fn load(case: &Case, device: Device, dtype: DType, fused: bool) -> Pipeline {
+pub(crate) fn load(case: &Case, device: Device, dtype: DType, fused: bool) -> Pipeline {
     let options = LoadOptions { fused, ..LoadOptions::new(device, dtype) };
     Pipeline::load(&case.model(), &options).unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
@@ -50,6 +50,7 @@ fn golden_for(case: &Case, stage: &str, ours: &Tensor) -> Tensor {
     match stage.split_once('.') {
         None if stage == "context" => per_picture(case.rows("prompt_embeds", branches)),
         None if stage == "pooled" => per_picture(case.rows("pooled", branches)),
+        None if stage == "start" => case.tensor("noise").clone(),
         None => case.tensor(stage).clone(),
         Some(("prediction", step)) => {
             let step: usize = step.parse().expect("a step");

@@ -1,8 +1,8 @@
 //! A picture as the classifier wants it (transformers `ViTImageProcessor` on Pillow).
 
 use super::config::PreprocessorConfig;
-use super::resize::resize;
 use crate::Picture;
+use crate::resize::{Filter, resize};
 use candle_core::{Device, Result, Tensor};
 
 /// Resizes, then brings bytes to the range the classifier was trained in.
@@ -28,7 +28,7 @@ impl Preprocessor {
 
     /// `[3, H, W]` f32 on the CPU.
     pub(super) fn pixels(&self, picture: &Picture) -> Result<Tensor> {
-        let rgb = resize(picture, self.width, self.height).rgb;
+        let rgb = resize(picture, self.width, self.height, Filter::Bilinear).rgb;
         let channel = |index: usize| rgb.iter().skip(index).step_by(3).map(move |byte| (index, *byte));
         let values = (0..3).flat_map(channel).map(|(index, byte)| self.levels[index][usize::from(byte)]);
         Tensor::from_vec(values.collect(), (3, self.height, self.width), &Device::Cpu)

@@ -1,25 +1,57 @@
-//! Bilinear resizing with antialiasing to Pillow's very bytes, for RGB pictures.
+//! Resizing with antialiasing to Pillow's very bytes, for RGB pictures.
 //!
-//! The classifier saw pictures that Pillow had resized, so this is Pillow's `ImagingResample` (src/libImaging/
-//! Resample.c) in its 8-bit form: weights with 22 fractional bits, one pass along rows, one along columns, bytes in
-//! between. The crate `fast_image_resize` keeps 16-bit weights instead, which moves up to a quarter of the bytes of a
+//! Classifiers saw pictures that Pillow had resized, and diffusers resizes with Pillow, so this is Pillow's
+//! `ImagingResample` (src/libImaging/Resample.c) in its 8-bit form: weights with 22 fractional bits, one pass along
+//! rows, one along columns, bytes in between. The crate `fast_image_resize` keeps 16-bit weights instead, which moves up to a quarter of the bytes of a
 //! noisy picture by one level.
 
 use crate::Picture;
+use std::f64::consts::PI;
 
 /// Fractional bits of a weight: what 32 bits leave beside a byte and a sign, with one to spare.
 const BITS: u32 = 32 - 8 - 2;
 
+/// What an output pixel is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filter {
+    /// A triangle over two pixels (`Image.BILINEAR`).
+    Bilinear,
+    /// A windowed sinc over six (`Image.LANCZOS`).
+    Lanczos,
+}
+
+impl Filter {
+    /// Pixels from the middle to where the filter ends.
+    fn support(self) -> f64 {
+        match self {
+            Self::Bilinear => 1.0,
+            Self::Lanczos => 3.0,
+        }
+    }
+
+    fn at(self, x: f64) -> f64 {
+        match self {
+            Self::Bilinear => (1.0 - x.abs()).max(0.0),
+            Self::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
+            Self::Lanczos => 0.0,
+        }
+    }
+}
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
+}
+
 /// The picture at another size; its aspect is not kept.
-pub(super) fn resize(picture: &Picture, width: usize, height: usize) -> Picture {
+pub(crate) fn resize(picture: &Picture, width: usize, height: usize, filter: Filter) -> Picture {
     let Picture { width: w, height: h, rgb } = picture;
     let narrow = |rgb: Vec<u8>| match width == *w {
         true => rgb,
-        false => along_rows(&rgb, *w, &Span::all(*w, width)),
+        false => along_rows(&rgb, *w, &Span::all(*w, width, filter)),
     };
     let lower = |rgb: Vec<u8>, width| match height == *h {
         true => rgb,
-        false => along_columns(&rgb, width, &Span::all(*h, height)),
+        false => along_columns(&rgb, width, &Span::all(*h, height, filter)),
     };
     // Since Pillow 13 (its pull request 9549): which pass is first shows, since both round.
     let much_lower = *h > height && h - height > 2 * w.saturating_sub(width);
@@ -37,19 +69,23 @@ struct Span {
 }
 
 impl Span {
-    /// `precompute_coeffs` and `normalize_coeffs_8bpc` of the triangle filter.
-    fn all(input: usize, output: usize) -> Vec<Self> {
+    /// `precompute_coeffs` and `normalize_coeffs_8bpc`.
+    fn all(input: usize, output: usize, filter: Filter) -> Vec<Self> {
         let scale = input as f64 / output as f64;
-        // Shrinking widens the triangle, so that every input counts; enlarging interpolates.
-        let support = scale.max(1.0);
+        // Shrinking widens the filter, so that every input counts; enlarging interpolates.
+        let stretch = scale.max(1.0);
+        let support = filter.support() * stretch;
         let span = |index: usize| {
             let center = (index as f64 + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as usize;
             let end = ((center + support + 0.5) as usize).min(input);
-            let triangle = |at: usize| (1.0 - ((at as f64 - center + 0.5) * (1.0 / support)).abs()).max(0.0);
-            let weights: Vec<f64> = (first..end).map(triangle).collect();
+            let weight = |at: usize| filter.at((at as f64 - center + 0.5) * (1.0 / stretch));
+            let weights: Vec<f64> = (first..end).map(weight).collect();
             let sum: f64 = weights.iter().sum();
-            let fixed = |weight: &f64| (weight / sum * f64::from(1 << BITS) + 0.5) as i64;
+            let fixed = |weight: &f64| {
+                let scaled = weight / sum * f64::from(1 << BITS);
+                (scaled + 0.5f64.copysign(scaled)) as i64
+            };
             Self { first, weights: weights.iter().map(fixed).collect() }
         };
         (0..output).map(span).collect()
