@@ -117,6 +117,16 @@ pub struct StoreArgs {
     pub storage: Option<String>,
 }
 
+/// Where pictures that requests name may be fetched.
+#[derive(Debug, Clone, Args)]
+pub struct FetchArgs {
+    /// Address, block (`10.0.0.0/8`) or host name beyond the public internet from which pictures may be fetched that
+    /// requests begin from; may be given several times. `serve` allows this machine when it listens on a loopback
+    /// address.
+    #[arg(long, env = "LATENTD_FETCH_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
+    pub fetch_allow: Vec<String>,
+}
+
 /// Flags of `latentd serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
@@ -158,6 +168,9 @@ pub struct ServeArgs {
     pub webhook_allow: Vec<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub fetch: FetchArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub intercept: InterceptArgs,
     /// Waiting requests above which new ones are refused.
     #[arg(long, env = "LATENTD_MAX_QUEUE", default_value_t = 10_000, value_name = "N")]
@@ -189,6 +202,9 @@ pub struct WorkerArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub store: StoreArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub fetch: FetchArgs,
     /// Seconds that a running request gets to finish when the worker is told to stop.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub drain_timeout: u64,

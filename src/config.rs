@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
 
+/// The flag of what pictures may be fetched from.
+pub(crate) const FETCH_ALLOW: &str = "--fetch-allow";
+
 /// A command line that cannot be carried out; the text says what to change.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -108,6 +111,8 @@ pub struct ServeConfig {
     pub keys: Vec<KeyHash>,
     /// Where webhooks may go.
     pub egress: Egress,
+    /// Where pictures that requests begin from may come from.
+    pub fetch: Egress,
     /// Where it answers for fal's own host names, if it does.
     pub intercept: Option<InterceptConfig>,
     /// Waiting requests above which new ones are refused.
@@ -131,6 +136,8 @@ pub struct WorkerConfig {
     pub safety: models::SafetyOptions,
     /// Where requests and files are kept.
     pub store: StoreConfig,
+    /// Where pictures that requests begin from may come from.
+    pub fetch: Egress,
     /// What a running request gets at the end.
     pub drain_timeout: Duration,
     /// The name `serve` gave this worker, if it did.
@@ -153,6 +160,7 @@ impl ServeConfig {
             workers,
             api_keys,
             webhook_allow,
+            fetch,
             intercept,
             max_queue,
             max_upload,
@@ -172,7 +180,8 @@ impl ServeConfig {
             public_url: public_url.map(|text| parse_public_url(&text)).transpose()?,
             trusted_proxies: trusted_proxies(&trusted_proxy)?,
             keys,
-            egress: egress(listen, &webhook_allow)?,
+            egress: egress("--webhook-allow", listen.ip().is_loopback(), &webhook_allow)?,
+            fetch: egress(FETCH_ALLOW, listen.ip().is_loopback(), &fetch.fetch_allow)?,
             intercept: intercept::parse(intercept)?,
             max_queue,
             max_upload: max_upload.saturating_mul(1024 * 1024),
@@ -189,12 +198,13 @@ impl WorkerConfig {
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
-        let WorkerArgs { engine, safety, store, drain_timeout, supervised_as } = args;
+        let WorkerArgs { engine, safety, store, fetch, drain_timeout, supervised_as } = args;
         let store = StoreConfig::resolve(store)?;
         Ok(Self {
             engine: EngineConfig::on(&engine, device::one(&engine.device)?, &store.data_dir)?,
             safety: safety::parse(&safety)?,
             store,
+            fetch: egress(FETCH_ALLOW, false, &fetch.fetch_allow)?,
             drain_timeout: Duration::from_secs(drain_timeout),
             supervised_as,
         })
@@ -292,10 +302,10 @@ fn trusted_proxies(given: &[String]) -> Result<Vec<IpNet>, ConfigError> {
 }
 
 /// Who can only be called from this machine may call this machine.
-fn egress(listen: SocketAddr, allowed: &[String]) -> Result<Egress, ConfigError> {
-    let mut egress = Egress::new(listen.ip().is_loopback());
+fn egress(flag: &str, loopback: bool, allowed: &[String]) -> Result<Egress, ConfigError> {
+    let mut egress = Egress::new(loopback);
     for text in allowed.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
-        egress.allow(text).map_err(|why| ConfigError(format!("--webhook-allow {text}: {why}")))?;
+        egress.allow(text).map_err(|why| ConfigError(format!("{flag} {text}: {why}")))?;
     }
     Ok(egress)
 }

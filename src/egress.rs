@@ -67,6 +67,16 @@ impl Egress {
         Ok(())
     }
 
+    /// What [`Self::allow`] takes to make the same policy of that for the public internet.
+    pub(crate) fn exceptions(&self) -> Vec<String> {
+        let loopback = ["127.0.0.0/8", "::1/128"].map(str::to_owned).into_iter().filter(|_| self.loopback);
+        let allowed = self.allowed.iter().map(|allowed| match allowed {
+            Allowed::Net(net) => net.to_string(),
+            Allowed::Name(name) => name.clone(),
+        });
+        loopback.chain(allowed).collect()
+    }
+
     /// What is known without asking for the address of a name: `false` for what is refused for sure.
     pub fn permits_literal(&self, url: &Url) -> bool {
         match url.host() {
@@ -213,6 +223,27 @@ mod tests {
         egress.loopback = true;
         assert!(
             egress.permits_literal(&url("127.0.0.1")) && !egress.permits_literal(&url("169.254.169.254"))
+        );
+    }
+
+    #[test]
+    fn another_process_can_be_told_the_policy() {
+        let mut egress = Egress::new(true);
+        for text in ["10.0.0.0/8", "fd00::1", "receiver.internal"] {
+            egress.allow(text).expect(text);
+        }
+        let mut other = Egress::default();
+        for text in egress.exceptions() {
+            other.allow(&text).expect("an exception");
+        }
+        for host in
+            ["127.0.0.1", "127.9.9.9", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.1.1.1", "[fd00::1]"]
+        {
+            assert!(egress.permits_literal(&url(host)) && other.permits_literal(&url(host)), "{host}");
+        }
+        assert!(other.permits("receiver.internal", Ipv4Addr::new(192, 168, 7, 7).into()));
+        assert!(
+            !other.permits_literal(&url("192.168.7.7")) && !other.permits_literal(&url("169.254.169.254"))
         );
     }
 

@@ -5,7 +5,7 @@
 use crate::config::{EngineConfig, ModelSource};
 use crate::request::{ImageRequest, StageSeconds};
 use latentd_models as models;
-pub use latentd_models::{Control, Generated, Observer, Picture, Step, Timings, Verdict};
+pub use latentd_models::{Begin, Control, Generated, Observer, Picture, Step, Timings, Verdict};
 use std::sync::Arc;
 
 /// Why an engine made no picture.
@@ -27,11 +27,17 @@ pub enum EngineError {
 
 /// Paints pictures, one request at a time, on the thread that calls it.
 pub trait Engine: Send {
-    /// Paints; `observer` hears every step as it ends, can stop the request, and gets previews while it wants them.
+    /// Paints, from noise or from a picture; `observer` hears every step as it ends, can stop the request, and gets
+    /// previews while it wants them.
     ///
     /// # Errors
     /// See [`EngineError`]; after a [`EngineError::Fault`] the engine is not called again.
-    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError>;
+    fn paint(
+        &mut self,
+        request: &ImageRequest,
+        begin: Option<Begin>,
+        observer: &mut dyn Observer,
+    ) -> Result<Painted, EngineError>;
 
     /// What encodes prompts of requests to come on another thread, if that does not slow the painting down.
     fn prefetch(&self) -> Option<Prefetch> {
@@ -97,8 +103,14 @@ impl Sd3Engine {
 }
 
 impl Engine for Sd3Engine {
-    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError> {
-        let painted = self.pipeline.paint(&asked(request, self.t5_tokens), observer)?;
+    fn paint(
+        &mut self,
+        request: &ImageRequest,
+        begin: Option<Begin>,
+        observer: &mut dyn Observer,
+    ) -> Result<Painted, EngineError> {
+        let asked = models::GenerateRequest { begin, ..asked(request, self.t5_tokens) };
+        let painted = self.pipeline.paint(&asked, observer)?;
         if self.pipeline.stages_overlap() {
             return Ok(Box::new(|| Ok(painted.finish()?)));
         }

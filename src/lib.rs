@@ -7,8 +7,8 @@
 //! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
 //! - [`queue`]: the durable table of requests; the only place that knows SQL;
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
-//! - [`webhooks`]: tells receivers that requests ended; [`egress`] says which addresses may be called,
-//!   [`signing`] keeps the key;
+//! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
+//! - [`outgoing`]: calls a client's URL and fetches what it names; [`egress`] says which addresses may be called;
 //! - [`storage`]: where files live; [`request`]: what a valid request and its output are.
 //!
 //! Beside the server: `generate` paints without one, `bench` measures.
@@ -25,6 +25,7 @@ pub mod http;
 pub mod intercept;
 pub mod keys;
 mod listing;
+pub mod outgoing;
 mod picture;
 pub mod queue;
 pub mod request;

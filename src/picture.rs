@@ -19,7 +19,7 @@ pub(crate) enum Format {
 }
 
 /// Longest side of a file that is decoded, fal's own limit.
-const MAX_SIDE: u32 = 14_142;
+pub(crate) const MAX_SIDE: u32 = 14_142;
 
 /// Why a picture could not be written.
 #[derive(Debug, thiserror::Error)]

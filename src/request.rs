@@ -1,6 +1,7 @@
 //! What a picture request is once it is valid, and what came of it. Knows no wire and no tensor.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::ops::RangeInclusive;
 
 /// Denoising steps a request may ask for.
@@ -11,6 +12,10 @@ pub const GUIDANCE: RangeInclusive<f64> = 0.0..=20.0;
 pub const NUM_IMAGES: RangeInclusive<i64> = 1..=4;
 /// Longest side any model may be asked for.
 pub const MAX_SIDE: i64 = 14_142;
+/// Shares of the steps that a request which begins from a picture may ask for.
+pub const STRENGTH: RangeInclusive<f64> = 0.01..=1.0;
+/// Bytes of the largest file inside a request.
+pub const MAX_INLINE_BYTES: u64 = 10 * 1024 * 1024;
 /// Longest prompt in characters: far beyond what the text encoders read.
 pub const MAX_PROMPT_CHARS: usize = 50_000;
 
@@ -38,9 +43,9 @@ pub struct ImageRequest {
     pub prompt: String,
     /// What to avoid.
     pub negative_prompt: String,
-    /// Pixels.
+    /// Pixels; at most so many where [`BeginFrom::keeps_size`].
     pub width: usize,
-    /// Pixels.
+    /// Pixels; at most so many where [`BeginFrom::keeps_size`].
     pub height: usize,
     /// Denoising steps.
     pub steps: usize,
@@ -56,6 +61,56 @@ pub struct ImageRequest {
     pub inline: bool,
     /// Look for unsafe content, where a checker is loaded.
     pub check_safety: bool,
+    /// The picture to begin from instead of noise alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<BeginFrom>,
+}
+
+/// A picture that a request begins from, yet to be fetched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BeginFrom {
+    /// Where it is.
+    pub source: Source,
+    /// The share of the steps that are taken: how little of the picture is kept.
+    pub strength: f64,
+    /// What is painted is as large as the picture, and only smaller where that is more than the request's sides.
+    pub keeps_size: bool,
+}
+
+/// Where a client's file is. Has no readable `Debug`: the file may be inside, and its URL may hold a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// In storage, under the name that this server gave it.
+    Stored(String),
+    /// Here, in base64.
+    Inline(String),
+    /// At this URL.
+    Remote(String),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Stored(_) => "Stored(…)",
+            Self::Inline(_) => "Inline(…)",
+            Self::Remote(_) => "Remote(…)",
+        })
+    }
+}
+
+/// What is wrong with the picture that a request begins from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flaw {
+    /// Its file cannot be had.
+    Unreachable,
+    /// Its file has more bytes than this.
+    TooManyBytes(u64),
+    /// Its file is not a picture, or a damaged one.
+    Unreadable,
+    /// It has a side longer than this.
+    TooLarge(u32),
 }
 
 /// A seed for a request that named none: small enough for every JSON reader.

@@ -1,6 +1,6 @@
 //! Keeps one worker process per engine alive and puts back what a dead one had in hand.
 
-use crate::config::{EngineConfig, ModelSource, ServeConfig, StoreConfig, safety, shortcuts};
+use crate::config::{EngineConfig, FETCH_ALLOW, ModelSource, ServeConfig, StoreConfig, safety, shortcuts};
 use crate::queue::{Events, Lost, Queue, QueueError};
 use crate::worker::device_name;
 use std::path::Path;
@@ -187,5 +187,6 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     .chain(shortcuts::flags(left_out))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .chain(safety::flags(&config.safety))
+    .chain(config.fetch.exceptions().into_iter().flat_map(|allowed| [FETCH_ALLOW.to_owned(), allowed]))
     .collect()
 }

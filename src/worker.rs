@@ -4,6 +4,7 @@
 //! a channel, the order to stop goes back through a flag. It does not wait for files either: while
 //! the pictures of one request are finished and published, the next one is painted.
 
+mod begin;
 mod engine_thread;
 mod process;
 mod publish;
@@ -13,17 +14,21 @@ use engine_thread::Event;
 pub(crate) use process::device_name;
 pub use process::run_process;
 
-use crate::engine::{EngineError, Painted, Picture, Step};
+use crate::engine::{Begin, EngineError, Painted, Picture, Step};
+use crate::outgoing::Outgoing;
 use crate::picture;
 use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
-use crate::request::ImageRequest;
+use crate::request::{BeginFrom, ImageRequest};
 use crate::storage::{Storage, StorageError};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 
 /// How long an idle worker trusts that nobody forgot to wake it.
 const IDLE_POLL: Duration = Duration::from_secs(1);
+
+/// How often a request whose picture is yet to come is seen to live, and looked after.
+const FETCH_BEAT: Duration = Duration::from_secs(5);
 
 /// Why a worker had to end.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +69,8 @@ pub struct Worker {
     pub queue: Queue,
     /// Where files go.
     pub storage: Storage,
+    /// Fetches what requests begin from.
+    pub outgoing: Outgoing,
     /// What paints.
     pub engine: EngineThread,
 }
@@ -153,8 +160,38 @@ impl Worker {
                 return Ok(Next::Ended);
             }
         };
-        let painted = self.paint(&claim, &request).await?;
+        let (request, begin) = match request.begin.clone() {
+            None => (request, None),
+            Some(from) => match self.fetch(&claim, &from).await? {
+                None => return Ok(Next::Ended),
+                Some(picture) => {
+                    let begin = Begin { picture, strength: from.strength };
+                    (begin::sized(request, &from, &begin.picture), Some(begin))
+                }
+            },
+        };
+        let painted = self.paint(&claim, &request, begin).await?;
         Ok(painted.map_or(Next::Ended, |painted| Next::Painted(Unfinished { claim, request, painted })))
+    }
+
+    /// Has the picture that a request begins from, unless it cannot be used or nobody wants it any more.
+    async fn fetch(&self, claim: &Claim, from: &BeginFrom) -> Result<Option<Picture>, WorkerError> {
+        let mut work = self.queue.events().work();
+        let mut verdict = self.report(claim, "fetching the picture to begin from").await?;
+        let mut load = std::pin::pin!(begin::load(self, &from.source));
+        let mut clock = tokio::time::interval(FETCH_BEAT);
+        clock.reset();
+        while matches!(verdict, Verdict::Continue { .. }) {
+            tokio::select! {
+                loaded = &mut load => return match loaded {
+                    Ok(picture) => Ok(Some(picture)),
+                    Err(why) => self.end(claim, &why.failure()).await.map(|()| None),
+                },
+                Ok(()) = work.changed() => verdict = self.queue.verdict(claim).await?,
+                _ = clock.tick() => verdict = self.report(claim, "still fetching the picture").await?,
+            }
+        }
+        self.settle(claim, verdict, Err(EngineError::Stopped)).await
     }
 
     /// Makes the pictures, stores the files and records the end.
@@ -207,10 +244,15 @@ impl Worker {
     }
 
     /// Runs the engine and reports its steps, until it is done or must stop.
-    async fn paint(&self, claim: &Claim, request: &ImageRequest) -> Result<Option<Painted>, WorkerError> {
+    async fn paint(
+        &self,
+        claim: &Claim,
+        request: &ImageRequest,
+        begin: Option<Begin>,
+    ) -> Result<Option<Painted>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = self.report(claim, &format!("encoding prompt on {}", self.device)).await?;
-        let mut job = self.engine.start(request.clone());
+        let mut job = self.engine.start(request.clone(), begin);
         loop {
             match verdict {
                 Verdict::Continue { watched } => job.want_previews(watched),

@@ -8,6 +8,7 @@ use super::socket;
 use super::target::{self, Mount, Target};
 use crate::keys::Caller;
 use crate::queue::RequestId;
+use crate::storage::FileKey;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use std::borrow::Cow;
@@ -24,6 +25,7 @@ pub(super) struct Call {
     pub(super) links: Links,
     /// Who calls; nobody known until the call was let in.
     pub(super) caller: Caller,
+    outside: Outside,
     query: String,
 }
 
@@ -46,8 +48,8 @@ impl Call {
             return Self::proxied(parts, outside);
         }
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        let (method, links) = (parts.method.clone(), Links { origin: outside.origin, mount });
-        Ok(Self { target, method, links, caller: Caller::user(None), query })
+        let (method, links) = (parts.method.clone(), Links { origin: outside.origin.clone(), mount });
+        Ok(Self { target, method, links, caller: Caller::user(None), outside, query })
     }
 
     /// The header decides; it is read and never dialled.
@@ -72,13 +74,24 @@ impl Call {
             return Err(ApiError::BadRequest(format!("{TARGET_URL} names the proxy itself")));
         }
         let query = url.query().unwrap_or_default().to_owned();
-        let (method, links) = (parts.method.clone(), Links { origin: outside.origin, mount });
-        Ok(Self { target, method, links, caller: Caller::user(None), query })
+        let (method, links) = (parts.method.clone(), Links { origin: outside.origin.clone(), mount });
+        Ok(Self { target, method, links, caller: Caller::user(None), outside, query })
     }
 
     /// The same call for a body that comes after the handshake, which was a GET.
     pub(super) fn posted(self) -> Self {
         Self { method: Method::POST, ..self }
+    }
+
+    /// The file that a URL of this server names, or `None` inside where there can be none; outside, the URL is another's.
+    pub(super) fn own_file(&self, url: &Url) -> Option<Option<FileKey>> {
+        let is_fals = url.host_str().is_some_and(hosts::is_fal);
+        let path = if is_fals { url.path() } else { self.outside.path_of(url)? };
+        let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+        Some(match segments.as_slice() {
+            ["files", name] => FileKey::parse(name),
+            _ => None,
+        })
     }
 
     /// The value of a query parameter, decoded.

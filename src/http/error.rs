@@ -1,8 +1,10 @@
 //! Every error a client can see, and the one place that turns errors into answers.
 
 use super::idempotency;
+use super::input;
 use super::problem::{Problem, Problems, Refusal};
 use crate::queue::{Failure, FailureKind, QueueError};
+use crate::request::Flaw;
 use crate::storage::StorageError;
 use crate::sweep::SweepError;
 use axum::Json;
@@ -227,16 +229,18 @@ fn say_retryable(headers: &mut HeaderMap, yes: bool) {
 fn is_retryable(kind: FailureKind) -> bool {
     match kind {
         FailureKind::StartTimeout | FailureKind::WorkerLost => true,
-        FailureKind::Invalid | FailureKind::Cancelled | FailureKind::ClientGone | FailureKind::Engine => {
-            false
-        }
+        FailureKind::Invalid
+        | FailureKind::Picture
+        | FailureKind::Cancelled
+        | FailureKind::ClientGone
+        | FailureKind::Engine => false,
     }
 }
 
 /// The class of a failed request, and the line that its status shows.
 pub(super) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, String) {
     match kind {
-        FailureKind::Invalid => ("bad_request", "Invalid status code: 422".into()),
+        FailureKind::Invalid | FailureKind::Picture => ("bad_request", "Invalid status code: 422".into()),
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
         FailureKind::Engine | FailureKind::WorkerLost => ("runner_server_error", message.into()),
@@ -253,7 +257,7 @@ pub(super) fn failure_response(failure: Failure) -> Response {
     let headers = response.headers_mut();
     headers.insert(BILLABLE_UNITS, FREE);
     say_retryable(headers, is_retryable(kind));
-    if kind != FailureKind::Invalid {
+    if !matches!(kind, FailureKind::Invalid | FailureKind::Picture) {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
     }
     if kind == FailureKind::StartTimeout {
@@ -263,6 +267,19 @@ pub(super) fn failure_response(failure: Failure) -> Response {
     response
 }
 
+/// What fal says of a picture that cannot be used. Which it was may be erased.
+fn flawed_picture(flaw: Option<Flaw>, message: &str) -> Problem {
+    let problem = |kind| Problem::at(&[input::IMAGE_URL.name], kind, message, &Value::Null);
+    match flaw {
+        None | Some(Flaw::Unreachable) => problem("file_download_error"),
+        Some(Flaw::TooManyBytes(max)) => problem("file_too_large").with("max_size", max),
+        Some(Flaw::Unreadable) => problem("image_load_error"),
+        Some(Flaw::TooLarge(max)) => {
+            problem("image_too_large").with("max_height", max).with("max_width", max)
+        }
+    }
+}
+
 /// Status and body of a failed request's result.
 pub(super) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
     let (class, _) = failure_words(failure.kind, &failure.message);
@@ -270,6 +287,11 @@ pub(super) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
         FailureKind::Invalid => {
             let detail = failure.detail.unwrap_or_else(|| json!([Problem::of_request(&failure.message)]));
             return (StatusCode::UNPROCESSABLE_ENTITY, json!({ "detail": detail }));
+        }
+        FailureKind::Picture => {
+            let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
+            let detail = vec![flawed_picture(flaw, &failure.message)];
+            return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
         // nginx's "client closed request", which fal uses too.
         FailureKind::Cancelled | FailureKind::ClientGone => StatusCode::from_u16(499),

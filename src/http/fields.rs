@@ -34,6 +34,11 @@ impl<'a> Fields<'a> {
         self.problems.extend(inner.problems);
     }
 
+    /// How many problems there are so far.
+    pub(super) fn problem_count(&self) -> usize {
+        self.problems.len()
+    }
+
     /// The value, unless there was a problem.
     pub(super) fn finish<T>(self, value: T) -> Result<T, Vec<Problem>> {
         if self.problems.is_empty() { Ok(value) } else { Err(self.problems) }

@@ -1,18 +1,22 @@
-//! The input of `fal-ai/stable-diffusion-v35-large`: its fields, from JSON to a valid request, or to the list of
-//! everything that is wrong with it. Reads values as leniently as pydantic does.
+//! The input of `fal-ai/stable-diffusion-v35-large` and what is below it: its fields, from JSON to a valid request, or to
+//! the list of everything that is wrong with it. Reads values as leniently as pydantic does.
 
 mod size;
+mod source;
 
 pub(super) use size::schema as size_schema;
 
+use super::call::Call;
 use super::field::{Choice, Field, OptionalInteger, Ranged, Switch, Text, object};
 use super::fields::Fields;
 use super::problem::Problem;
 use crate::request::{
-    GUIDANCE as GUIDANCE_RANGE, ImageRequest, Limits, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
-    OutputFormat, STEPS as STEPS_RANGE, draw_seed,
+    BeginFrom, GUIDANCE as GUIDANCE_RANGE, ImageRequest, Limits, MAX_PROMPT_CHARS,
+    NUM_IMAGES as NUM_IMAGES_RANGE, OutputFormat, STEPS as STEPS_RANGE, STRENGTH as STRENGTH_RANGE,
+    draw_seed,
 };
 use serde_json::Value;
+use source::File;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{RefOr, Required};
@@ -71,20 +75,56 @@ const FORMAT: Choice<OutputFormat> = Choice {
     words: &[("jpeg", OutputFormat::Jpeg), ("png", OutputFormat::Png)],
 };
 
+/// Where a picture to begin from is named, and where what is wrong with it is told.
+pub(super) const IMAGE_URL: File = File {
+    name: "image_url",
+    about: "The picture to begin from, JPEG, PNG or WebP: a URL that this server can reach, or a data URI of up to 10 MiB.",
+    example: "https://example.com/house.jpg",
+};
+
+const STRENGTH: Ranged<f64> = Ranged {
+    name: "strength",
+    about: "How little of the picture is kept: the share of the denoising steps that are taken.",
+    default: 0.83,
+    range: STRENGTH_RANGE,
+};
+
 /// The fields in the order of fal's document, but for the size.
 const FIELDS: [&dyn Field; 9] =
     [&PROMPT, &NEGATIVE_PROMPT, &STEPS, &SEED, &GUIDANCE, &SYNC_MODE, &NUM_IMAGES, &SAFETY, &FORMAT];
+
+/// What is asked besides where a picture is what a request begins from.
+const BEGIN_FIELDS: [&dyn Field; 2] = [&IMAGE_URL, &STRENGTH];
+
+/// What a request begins from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Task {
+    TextToImage,
+    ImageToImage,
+}
 
 /// Adapters that fal's endpoint knows and this server does not run.
 const UNSUPPORTED: [&str; 3] = ["loras", "controlnet", "ip_adapter"];
 
 /// What the document says of an input.
-pub(super) fn schema(limits: &Limits) -> ObjectBuilder {
-    object(&FIELDS).title(Some("TextToImageInput")).property(size::NAME, size::field_schema(limits))
+pub(super) fn schema(task: Task, limits: &Limits) -> ObjectBuilder {
+    let title = match task {
+        Task::TextToImage => "TextToImageInput",
+        Task::ImageToImage => "ImageToImageInput",
+    };
+    object(&fields(task)).title(Some(title)).property(size::NAME, size::field_schema(task, limits))
+}
+
+/// The fields of a task, but for the size.
+fn fields(task: Task) -> Vec<&'static dyn Field> {
+    match task {
+        Task::TextToImage => FIELDS.to_vec(),
+        Task::ImageToImage => [&FIELDS[..], &BEGIN_FIELDS].concat(),
+    }
 }
 
 /// The fields as a query has them.
-pub(super) fn in_query() -> Vec<Parameter> {
+pub(super) fn in_query(task: Task) -> Vec<Parameter> {
     let parameter = |name: &str, schema: RefOr<Schema>, required: bool| {
         let required = if required { Required::True } else { Required::False };
         let parameter =
@@ -95,18 +135,36 @@ pub(super) fn in_query() -> Vec<Parameter> {
         .schema_type(Type::String)
         .description(Some("A preset's name, or `{\"width\": …, \"height\": …}` as a text."));
     let size = parameter(size::NAME, size.into(), false);
-    let fields = FIELDS.iter().map(|field| parameter(field.name(), field.schema(), field.is_required()));
+    let fields =
+        fields(task).into_iter().map(|field| parameter(field.name(), field.schema(), field.is_required()));
     fields.chain([size]).collect()
 }
 
-/// Reads an input. Unknown fields do not matter.
-pub(super) fn read(input: &Value, limits: &Limits) -> Result<ImageRequest, Vec<Problem>> {
+/// Reads the input that a call brought. Unknown fields do not matter.
+pub(super) fn read(
+    input: &Value,
+    task: Task,
+    call: &Call,
+    limits: &Limits,
+) -> Result<ImageRequest, Vec<Problem>> {
     let Some(map) = input.as_object() else {
         let words = "Input should be a valid dictionary or object to extract fields from";
         return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);
     };
     let mut fields = Fields::new(map);
-    let (width, height) = size::read(&mut fields, limits);
+    let size = size::read(&mut fields, limits);
+    let begin = match task {
+        Task::TextToImage => None,
+        Task::ImageToImage => {
+            let strength = STRENGTH.read(&mut fields);
+            let source = IMAGE_URL.read(&mut fields, call);
+            source.map(|source| BeginFrom { source, strength, keeps_size: size.is_none() })
+        }
+    };
+    let (width, height) = match task {
+        Task::TextToImage => size.unwrap_or_else(|| size::default(&mut fields, limits)),
+        Task::ImageToImage => size.unwrap_or((limits.max_side, limits.max_side)),
+    };
     let request = ImageRequest {
         prompt: PROMPT.read(&mut fields),
         negative_prompt: NEGATIVE_PROMPT.read(&mut fields),
@@ -119,6 +177,7 @@ pub(super) fn read(input: &Value, limits: &Limits) -> Result<ImageRequest, Vec<P
         format: FORMAT.read(&mut fields),
         inline: SYNC_MODE.read(&mut fields),
         check_safety: SAFETY.read(&mut fields),
+        begin,
     };
     for name in UNSUPPORTED {
         if map.get(name).is_some_and(|value| !is_empty(value)) {

@@ -11,6 +11,7 @@ mod requests;
 use super::Api;
 use super::call::Call;
 use super::error::ApiError;
+use super::input::Task;
 use super::{health, input, payloads, problem, tokens, uploads, webhook, wire};
 use crate::request::Limits;
 use axum::Json;
@@ -31,7 +32,9 @@ const ENDPOINT_ID: &str = "endpoint_id";
 const ABOUT: &str = "Stable Diffusion 3.5 on your own machine, behind the model API of fal.ai.\n\n\
     A request is put into the queue and asked after, or run while its client waits. Paths below `/queue` are those of \
     `queue.fal.run`; paths below `/run`, and the same without it, are those of `fal.run`; the rest is what fal keeps on \
-    other hosts. With `/turbo` after the endpoint's name the model is the same. `/api/fal/proxy` takes the calls of \
+    other hosts. With `/turbo` after the endpoint's name the model is the same; with `/image-to-image` it begins from a \
+    picture (`/openapi.json?endpoint_id=fal-ai/stable-diffusion-v35-large/image-to-image` tells of its input). \
+    `/api/fal/proxy` takes the calls of \
     fal's clients that are set to use a proxy. Web sockets are not shown: realtime is at `/run/ENDPOINT/realtime`, and \
     run and stream over one at `/ws/ENDPOINT`.\n\n\
     Calls need a key once there is one: `Authorization: Key …`.";
@@ -56,13 +59,13 @@ pub(super) fn serve(api: &Api, call: &Call) -> Result<Response, ApiError> {
 
 fn whole(limits: &Limits, origin: &str) -> OpenApi {
     let groups = [
-        requests::queued("/queue", requests::ENDPOINT),
-        requests::run("/run", requests::ENDPOINT),
+        requests::queued("/queue", requests::ENDPOINT, Task::TextToImage),
+        requests::run("/run", requests::ENDPOINT, Task::TextToImage),
         files::entries(),
         operator::entries(),
     ];
     let info = Info::builder().title("latentd").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT));
-    document(limits, info, origin, groups.into_iter().flatten())
+    document(Task::TextToImage, limits, info, origin, groups.into_iter().flatten())
         .webhooks(Some(paths([requests::webhook()])))
         .tags(Some(TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build())))
         .build()
@@ -70,6 +73,7 @@ fn whole(limits: &Limits, origin: &str) -> OpenApi {
 
 /// What both documents have in common.
 fn document(
+    task: Task,
     limits: &Limits,
     info: InfoBuilder,
     server: &str,
@@ -77,7 +81,7 @@ fn document(
 ) -> OpenApiBuilder {
     let license = License::builder().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0"));
     let mut components = Components::new();
-    components.schemas.extend(schemas(limits));
+    components.schemas.extend(schemas(task, limits));
     components.responses.extend(refusals::responses());
     components.add_security_schemes_from_iter(security_schemes());
     OpenApiBuilder::new()
@@ -118,13 +122,13 @@ fn security_schemes() -> [(&'static str, SecurityScheme); 3] {
 }
 
 /// The schemas that entries refer to, by name.
-fn schemas(limits: &Limits) -> Vec<(String, RefOr<Schema>)> {
+fn schemas(task: Task, limits: &Limits) -> Vec<(String, RefOr<Schema>)> {
     fn add<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push((T::name().into_owned(), T::schema()));
         T::schemas(schemas);
     }
     let mut schemas = vec![
-        (requests::INPUT.to_owned(), input::schema(limits).into()),
+        (requests::input_name(task).to_owned(), input::schema(task, limits).into()),
         ("ImageSize".to_owned(), input::size_schema(limits).into()),
         (operator::TOKEN_REQUEST.to_owned(), tokens::schema().into()),
     ];

@@ -79,7 +79,7 @@ impl Problem {
 
     /// Adds what a program can read.
     pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.ctx = Some(json!({ name: value.into() }));
+        self.ctx.get_or_insert_with(|| json!({}))[name] = value.into();
         self
     }
 }

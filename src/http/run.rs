@@ -67,7 +67,8 @@ pub(super) async fn open_with(
     headers: &HeaderMap,
     input: &Value,
 ) -> Result<Line, ApiError> {
-    let request = input::read(input, &api.limits).map_err(ApiError::Invalid)?;
+    let request =
+        input::read(input, submit::task(application)?, call, &api.limits).map_err(ApiError::Invalid)?;
     let new = submit::new_request(api, call, application, headers, input, Origin::Direct)?;
     let (api, call) = (api.clone(), call.clone());
     // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.

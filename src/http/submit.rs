@@ -2,6 +2,7 @@
 
 use super::call::Call;
 use super::error::ApiError;
+use super::input::Task;
 use super::problem::Problem;
 use super::target::Application;
 use super::wire::Submitted;
@@ -17,8 +18,13 @@ use serde_json::{Value, json};
 /// The endpoint served here.
 pub(super) const APPLICATION: &str = "fal-ai/stable-diffusion-v35-large";
 
-/// Its paths that take the same input.
-const PATHS: [&str; 2] = ["", "turbo"];
+/// Its paths, and what is asked for there.
+const PATHS: [(&str, Task); 4] = [
+    ("", Task::TextToImage),
+    ("turbo", Task::TextToImage),
+    ("image-to-image", Task::ImageToImage),
+    ("turbo/image-to-image", Task::ImageToImage),
+];
 
 /// Asks for `low` priority.
 pub(super) const PRIORITY: &str = "x-fal-queue-priority";
@@ -37,7 +43,7 @@ pub(super) async fn submit(
     let input = accept(api, call, application, body).await?;
     let mut new = new_request(api, call, application, headers, &input, Origin::Queued)?;
     new.webhook = webhook::asked(api, call)?;
-    let (id, ahead) = match input::read(&input, &api.limits) {
+    let (id, ahead) = match input::read(&input, task(application)?, call, &api.limits) {
         Ok(request) => enqueue(api, call, new, &request).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
         Err(problems) => {
@@ -65,22 +71,21 @@ pub(super) async fn accept(
 
 /// Is this application served here, and now?
 pub(super) fn admit(api: &Api, application: &Application) -> Result<(), ApiError> {
-    check_served(application)?;
+    task(application)?;
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
     Ok(())
 }
 
-/// Is the application served here?
-pub(super) fn check_served(application: &Application) -> Result<(), ApiError> {
+/// What an application is for, if it is served here.
+pub(super) fn task(application: &Application) -> Result<Task, ApiError> {
     if application.id != APPLICATION {
         return Err(ApiError::UnknownApplication(application.alias().to_owned()));
     }
-    if !PATHS.contains(&application.path.as_str()) {
-        return Err(ApiError::UnknownPath(format!("/{}", application.path)));
-    }
-    Ok(())
+    let found = PATHS.iter().find(|(path, _)| *path == application.path);
+    let (_, task) = found.ok_or_else(|| ApiError::UnknownPath(format!("/{}", application.path)))?;
+    Ok(*task)
 }
 
 /// Puts a valid request into the queue, unless too many wait.

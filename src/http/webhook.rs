@@ -102,7 +102,6 @@ pub fn webhook_message(
     let standard = [format!("{id}.{at}.").as_bytes(), &body].concat();
     Request::post(&webhook.url)
         .header(header::CONTENT_TYPE, "application/json")
-        .header(header::USER_AGENT, concat!("latentd/", env!("CARGO_PKG_VERSION")))
         .header("x-fal-webhook-request-id", &id)
         .header("x-fal-webhook-user-id", USER)
         .header("x-fal-webhook-timestamp", &at)

@@ -78,6 +78,8 @@ stored_word! {
     FailureKind {
         /// The input cannot be served; the detail says why.
         Invalid = "invalid",
+        /// The picture that it begins from cannot be used; the detail says why.
+        Picture = "picture",
         /// The client cancelled it.
         Cancelled = "cancelled",
         /// The client that waited on the line went away.
@@ -178,6 +180,7 @@ impl FailureKind {
     pub fn message(self) -> &'static str {
         match self {
             Self::Invalid => "the input cannot be served",
+            Self::Picture => "the picture to begin from cannot be used",
             Self::Cancelled => "the request was cancelled by the client",
             Self::ClientGone => "the client went away before the result was ready",
             Self::Engine => "the engine failed",

@@ -1,6 +1,8 @@
 //! The one thread that runs the engine: loads it, then takes jobs one after the other.
 
-use crate::engine::{Control, EngineError, Generated, Loader, Observer, Painted, Picture, Prefetch, Step};
+use crate::engine::{
+    Begin, Control, EngineError, Generated, Loader, Observer, Painted, Picture, Prefetch, Step,
+};
 use crate::request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,6 +19,7 @@ pub struct EngineThread {
 /// What the thread is told to do.
 struct Order {
     request: ImageRequest,
+    begin: Option<Begin>,
     follower: Follower,
     result: oneshot::Sender<Result<Painted, EngineError>>,
 }
@@ -67,13 +70,13 @@ impl EngineThread {
     }
 
     /// Hands a request to the engine.
-    pub fn start(&self, request: ImageRequest) -> Job {
+    pub fn start(&self, request: ImageRequest, begin: Option<Begin>) -> Job {
         let wishes = Arc::new(Wishes::default());
         let (events, heard) = mpsc::unbounded_channel();
         let (result, end) = oneshot::channel();
         let follower = Follower { wishes: wishes.clone(), events };
         // If the thread is gone the order is dropped, and the job's result says so.
-        let _ = self.jobs.send(Order { request, follower, result });
+        let _ = self.jobs.send(Order { request, begin, follower, result });
         Job { events: heard, wishes, result: end }
     }
 }
@@ -135,8 +138,8 @@ fn run(
             return;
         }
     };
-    while let Ok(Order { request, mut follower, result }) = orders.recv() {
-        let painted = guarded(|| engine.paint(&request, &mut follower));
+    while let Ok(Order { request, begin, mut follower, result }) = orders.recv() {
+        let painted = guarded(|| engine.paint(&request, begin, &mut follower));
         let fault = matches!(painted, Err(EngineError::Fault(_)));
         drop(follower); // whoever listens hears the end
         let _ = result.send(painted);

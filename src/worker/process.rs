@@ -5,8 +5,9 @@
 //! input: the worker then ends at once and leaves its claim to the next `serve`.
 
 use super::{EngineThread, Worker, WorkerError};
-use crate::config::{WorkerConfig, safety};
+use crate::config::{FETCH_ALLOW, WorkerConfig, safety};
 use crate::engine::{self, Engine, Loader, Sd3Engine};
+use crate::outgoing::Outgoing;
 use crate::queue::{Events, Lost, Queue, WorkerState};
 use crate::storage::Storage;
 use latentd_models as models;
@@ -75,7 +76,8 @@ async fn load_and_run(
     state.send_replace(WorkerState::Ready);
     queue.beat(&id, &device, WorkerState::Ready).await?;
     tracing::info!(worker = id, device, "the model is loaded");
-    Worker { id, device, queue, storage, engine }.run(drained).await
+    let outgoing = Outgoing::new(config.fetch.clone(), FETCH_ALLOW);
+    Worker { id, device, queue, storage, outgoing, engine }.run(drained).await
 }
 
 /// What the engine's thread does first.

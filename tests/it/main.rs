@@ -2,10 +2,12 @@
 //! requests painted by the real worker loop around an engine that a test holds in its hand.
 
 mod access;
+mod begin;
 mod bench;
 mod cancel;
 mod crash;
 mod fal_document;
+mod fetch;
 mod files;
 mod headers;
 mod idempotency;

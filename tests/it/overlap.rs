@@ -2,7 +2,7 @@
 
 use crate::support::{Painter, Server, eventually, small};
 use axum::http::StatusCode;
-use latentd::engine::{Engine, EngineError, Observer, Painted, Prefetch};
+use latentd::engine::{Begin, Engine, EngineError, Observer, Painted, Prefetch};
 use latentd::queue::{LEASE, Lost, WorkerState};
 use latentd::request::ImageRequest;
 use latentd::worker::WorkerError;
@@ -25,9 +25,14 @@ enum Finish {
 }
 
 impl Engine for Slow {
-    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError> {
+    fn paint(
+        &mut self,
+        request: &ImageRequest,
+        begin: Option<Begin>,
+        observer: &mut dyn Observer,
+    ) -> Result<Painted, EngineError> {
         assert_ne!(request.seed, self.panics_at, "told to");
-        let (painted, finishes) = (Painter.paint(request, observer)?, self.finishes.clone());
+        let (painted, finishes) = (Painter.paint(request, begin, observer)?, self.finishes.clone());
         Ok(Box::new(move || match finishes.lock().expect("one at a time").recv() {
             Ok(Finish::Well) => painted(),
             Ok(Finish::Panicking) | Err(_) => panic!("told to"),

@@ -1,7 +1,7 @@
 //! The safety checker seen from outside: flags and the request's switch over HTTP, refusals of the program.
 
 use crate::support::{Server, messages, small};
-use latentd::engine::{Engine, EngineError, Generated, Observer, Painted, Picture, Timings, Verdict};
+use latentd::engine::{Begin, Engine, EngineError, Generated, Observer, Painted, Picture, Timings, Verdict};
 use latentd::request::ImageRequest;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,12 @@ use std::process::{Command, Output, Stdio};
 struct Checking;
 
 impl Engine for Checking {
-    fn paint(&mut self, request: &ImageRequest, _: &mut dyn Observer) -> Result<Painted, EngineError> {
+    fn paint(
+        &mut self,
+        request: &ImageRequest,
+        _: Option<Begin>,
+        _: &mut dyn Observer,
+    ) -> Result<Painted, EngineError> {
         let paint = |index| {
             let rgb = vec![
                 if index == 1 && request.check_safety { 0 } else { 128 };

@@ -7,9 +7,12 @@ use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::config::KeyHash;
 use latentd::egress::Egress;
-use latentd::engine::{Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings};
+use latentd::engine::{
+    Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
+};
 use latentd::http::{Api, Lines, router};
 use latentd::keys::KeyRing;
+use latentd::outgoing::Outgoing;
 use latentd::queue::Queue;
 use latentd::request::{ImageRequest, Limits};
 use latentd::signing::SigningKey;
@@ -131,6 +134,7 @@ impl Server {
             device: "test".into(),
             queue: self.queue.clone(),
             storage: self.storage.clone(),
+            outgoing: Outgoing::new(Egress::default(), "--fetch-allow"),
             engine,
         }
     }
@@ -172,17 +176,23 @@ pub(crate) fn small() -> Value {
     json!({ "prompt": "a fox", "image_size": { "width": 32, "height": 16 }, "num_inference_steps": 3, "seed": 7 })
 }
 
-/// Paints grey.
+/// Paints grey, or the first colour of the picture that it is to begin from.
 pub(crate) struct Painter;
 
 impl Engine for Painter {
-    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError> {
+    fn paint(
+        &mut self,
+        request: &ImageRequest,
+        begin: Option<Begin>,
+        observer: &mut dyn Observer,
+    ) -> Result<Painted, EngineError> {
         for index in 1..=request.steps {
             if observer.step(step(index, request.steps)) == Control::Stop {
                 return Err(EngineError::Stopped);
             }
         }
-        let pictures = vec![grey(request, 128); request.num_images];
+        let pictures =
+            vec![grey(request, begin.map_or(128, |begin| begin.picture.rgb[0])); request.num_images];
         Ok(Box::new(|| Ok(Generated { pictures, verdicts: Vec::new(), timings: Timings::default() })))
     }
 }
@@ -244,7 +254,12 @@ impl Leash {
 }
 
 impl Engine for Leashed {
-    fn paint(&mut self, request: &ImageRequest, observer: &mut dyn Observer) -> Result<Painted, EngineError> {
+    fn paint(
+        &mut self,
+        request: &ImageRequest,
+        begin: Option<Begin>,
+        observer: &mut dyn Observer,
+    ) -> Result<Painted, EngineError> {
         let mut free = false;
         for index in 1..=request.steps {
             if !free {
@@ -264,7 +279,7 @@ impl Engine for Leashed {
                 return Err(EngineError::Stopped);
             }
         }
-        Painter.paint(&ImageRequest { steps: 0, ..request.clone() }, observer)
+        Painter.paint(&ImageRequest { steps: 0, ..request.clone() }, begin, observer)
     }
 }
 

@@ -44,6 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lib", &["args", "bench", "config", "generate", "intercept", "keys", "listing", "serve", "worker"]),
     ("listing", &[]),
     ("main", &["args", "config"]),
+    ("outgoing", &["egress"]),
     ("picture", &[]),
     ("queue", &[]),
     ("request", &[]),
@@ -68,8 +69,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage", &[]),
     ("supervisor", &["config", "queue", "worker"]),
     ("sweep", &["queue", "storage"]),
-    ("webhooks", &["egress", "queue"]),
-    ("worker", &["config", "engine", "picture", "queue", "request", "storage"]),
+    ("webhooks", &["egress", "outgoing", "queue"]),
+    ("worker", &["config", "engine", "outgoing", "picture", "queue", "request", "storage"]),
 ];
 
 /// Words that stay on one side of a border.

@@ -1,6 +1,6 @@
 //! `image_size`: a preset's name, an object with sides, or nothing; held to fal's limits and then to the model's.
 
-use super::count;
+use super::{Task, count};
 use crate::http::field::{null, of_type, one_of};
 use crate::http::fields::Fields;
 use crate::http::problem::Problem;
@@ -29,14 +29,18 @@ const DEFAULT_SIZE: &str = "landscape_4_3";
 const SIDES: [(&str, i64, &str); 2] = [("width", 512, "In pixels."), ("height", 512, "In pixels.")];
 
 /// What the document says of the field.
-pub(super) fn field_schema(limits: &Limits) -> RefOr<Schema> {
+pub(super) fn field_schema(task: Task, limits: &Limits) -> RefOr<Schema> {
+    let default = match task {
+        Task::TextToImage => DEFAULT_SIZE,
+        Task::ImageToImage => "that of the picture to begin from, or as much as the model can paint of it,",
+    };
     let fits = |&&(_, width, height): &&(&str, usize, usize)| width.max(height) <= limits.max_side;
     let names: Vec<&str> = PRESETS.iter().filter(fits).map(|(name, ..)| *name).collect();
     AnyOfBuilder::new()
         .item(Ref::from_schema_name("ImageSize"))
         .item(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)))
         .item(null())
-        .description(Some(format!("The size of the picture; {DEFAULT_SIZE} when it is left out.")))
+        .description(Some(format!("The size of the picture; {default} when it is left out.")))
         .into()
 }
 
@@ -49,10 +53,15 @@ pub(in crate::http) fn schema(limits: &Limits) -> ObjectBuilder {
     })
 }
 
-/// Width and height.
-pub(super) fn read(fields: &mut Fields<'_>, limits: &Limits) -> (usize, usize) {
-    match fields.value(NAME) {
-        None | Some(Value::Null) => preset(fields, DEFAULT_SIZE, &Value::Null, limits),
+/// Width and height when nothing says another.
+pub(super) fn default(fields: &mut Fields<'_>, limits: &Limits) -> (usize, usize) {
+    preset(fields, DEFAULT_SIZE, &Value::Null, limits)
+}
+
+/// Width and height, if they are asked for.
+pub(super) fn read(fields: &mut Fields<'_>, limits: &Limits) -> Option<(usize, usize)> {
+    Some(match fields.value(NAME) {
+        None | Some(Value::Null) => return None,
         Some(value @ Value::String(name)) => preset(fields, name, value, limits),
         Some(Value::Object(map)) => {
             let mut inner = Fields::below(NAME, map);
@@ -65,7 +74,7 @@ pub(super) fn read(fields: &mut Fields<'_>, limits: &Limits) -> (usize, usize) {
             fields.refuse(Problem::at(&[NAME], "value_error", words, other));
             (0, 0)
         }
-    }
+    })
 }
 
 fn preset(fields: &mut Fields<'_>, name: &str, input: &Value, limits: &Limits) -> (usize, usize) {

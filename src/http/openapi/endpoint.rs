@@ -3,6 +3,7 @@
 use super::requests;
 use crate::http::call::Links;
 use crate::http::error::ApiError;
+use crate::http::input::Task;
 use crate::http::target::Application;
 use crate::http::{Api, submit};
 use serde_json::{Value, json};
@@ -13,11 +14,11 @@ use utoipa::openapi::{Info, OpenApi, RefOr};
 /// The document of an endpoint that is served here.
 pub(super) fn document(api: &Api, links: &Links, id: &str) -> Result<OpenApi, ApiError> {
     let application = Application::named(id).ok_or_else(|| ApiError::UnknownApplication(id.to_owned()))?;
-    submit::check_served(&application)?;
+    let task = submit::task(&application)?;
     let origin = links.origin();
     let metadata = json!({
         "endpointId": id,
-        "category": "text-to-image",
+        "category": match task { Task::TextToImage => "text-to-image", Task::ImageToImage => "image-to-image" },
         "documentationUrl": format!("{origin}/docs"),
     });
     let info = Info::builder()
@@ -25,8 +26,8 @@ pub(super) fn document(api: &Api, links: &Links, id: &str) -> Result<OpenApi, Ap
         .version("1.0.0")
         .description(Some(format!("The OpenAPI schema for the {id} queue.")))
         .extensions(Some(Extensions::from_iter([("x-fal-metadata", metadata)])));
-    let entries = requests::queued("", id);
-    let mut document = super::document(&api.limits, info, &format!("{origin}/queue"), entries).build();
+    let entries = requests::queued("", id, task);
+    let mut document = super::document(task, &api.limits, info, &format!("{origin}/queue"), entries).build();
     if let Some(components) = &mut document.components {
         components.schemas.values_mut().for_each(show_order);
     }

@@ -3,6 +3,7 @@
 use super::entry::{Entry, events, header, json, json_body, query, segment, text, text_in};
 use super::files::lifecycle;
 use super::{KEY, TOKEN};
+use crate::http::input::Task;
 use crate::http::wire::{Cancelled, OutputBody, StatusBody, Submitted};
 use crate::http::{idempotency, input, submit, terms, uploads, webhook};
 use serde_json::json as value;
@@ -14,11 +15,16 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 /// The endpoint whose paths are shown.
 pub(super) const ENDPOINT: &str = submit::APPLICATION;
 
-/// The name of the input's schema.
-pub(super) const INPUT: &str = "StableDiffusionV35LargeInput";
+/// The name of an input's schema.
+pub(super) fn input_name(task: Task) -> &'static str {
+    match task {
+        Task::TextToImage => "StableDiffusionV35LargeInput",
+        Task::ImageToImage => "StableDiffusionV35LargeImageToImageInput",
+    }
+}
 
 /// The calls of the queue, below a path.
-pub(super) fn queued(below: &str, endpoint: &str) -> Vec<Entry> {
+pub(super) fn queued(below: &str, endpoint: &str, task: Task) -> Vec<Entry> {
     let submit = format!("{below}/{endpoint}");
     let request = format!("{submit}/requests/{{request_id}}");
     vec![
@@ -30,7 +36,7 @@ pub(super) fn queued(below: &str, endpoint: &str) -> Vec<Entry> {
                 query(webhook::PARAMETER, "Where to post the result.", text_in("uri")),
                 max_queue_length(),
             ])
-            .body(input_body())
+            .body(input_body(task))
             .answers(200, json::<Submitted>("The request waits."))
             .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503]),
         Entry::get(format!("{request}/status"))
@@ -61,7 +67,7 @@ pub(super) fn queued(below: &str, endpoint: &str) -> Vec<Entry> {
 }
 
 /// The calls whose client waits, below a path.
-pub(super) fn run(below: &str, endpoint: &str) -> Vec<Entry> {
+pub(super) fn run(below: &str, endpoint: &str, task: Task) -> Vec<Entry> {
     let path = format!("{below}/{endpoint}");
     let refused = [400, 401, 408, 413, 415, 422, 429, 499, 500, 503, 504];
     vec![
@@ -70,13 +76,13 @@ pub(super) fn run(below: &str, endpoint: &str) -> Vec<Entry> {
             .about("A client that goes away stops the work.")
             .takes(terms())
             .takes([max_queue_length()])
-            .body(input_body())
+            .body(input_body(task))
             .answers(200, json::<OutputBody>("The output."))
             .refuses(&refused)
             .opens_to(&[KEY, TOKEN]),
         Entry::get(&path)
             .named("runByQuery", "run", "Run a request whose input is in the query")
-            .takes(input::in_query())
+            .takes(input::in_query(task))
             .takes(terms())
             .takes([max_queue_length()])
             .answers(200, json::<OutputBody>("The output."))
@@ -84,7 +90,7 @@ pub(super) fn run(below: &str, endpoint: &str) -> Vec<Entry> {
             .opens_to(&[KEY, TOKEN]),
         Entry::get(format!("{path}/stream"))
             .named("runStreamByQuery", "run", "Watch a request whose input is in the query")
-            .takes(input::in_query())
+            .takes(input::in_query(task))
             .takes(terms())
             .takes([max_queue_length()])
             .answers(200, events("Statuses, and the output last.", &[StatusBody::name(), OutputBody::name()]))
@@ -95,7 +101,7 @@ pub(super) fn run(below: &str, endpoint: &str) -> Vec<Entry> {
             .about("Where the request fails, its error is the last event, and the connection breaks.")
             .takes(terms())
             .takes([max_queue_length()])
-            .body(input_body())
+            .body(input_body(task))
             .answers(200, events("Statuses, and the output last.", &[StatusBody::name(), OutputBody::name()]))
             .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503])
             .opens_to(&[KEY, TOKEN]),
@@ -122,9 +128,13 @@ pub(super) fn webhook() -> Entry {
         .answers(200, super::entry::described("Received."))
 }
 
-fn input_body() -> RequestBody {
+fn input_body(task: Task) -> RequestBody {
     let prompt = "a red house on the left of a lake at sunset, two boats";
-    json_body(INPUT, value!({ "prompt": prompt, "image_size": "landscape_4_3" }))
+    let example = match task {
+        Task::TextToImage => value!({ "prompt": prompt, "image_size": "landscape_4_3" }),
+        Task::ImageToImage => value!({ "prompt": prompt, "image_url": "https://example.com/house.jpg" }),
+    };
+    json_body(input_name(task), example)
 }
 
 /// The headers that say on what terms a request is taken.

@@ -1,0 +1,123 @@
+//! The picture that a request begins from: fetched, held to its limits, decoded.
+
+use super::Worker;
+use crate::engine::Picture;
+use crate::outgoing::{DownloadError, MAX_BYTES};
+use crate::picture::{self, MAX_SIDE};
+use crate::queue::{Failure, FailureKind, FileLife, QueueError};
+use crate::request::{BeginFrom, Flaw, ImageRequest, Source};
+use crate::storage::{FileKey, StorageError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::TryStreamExt;
+use image::ImageError;
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotLoaded {
+    #[error("the picture to begin from cannot be used: {1}")]
+    Flawed(Flaw, String),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl NotLoaded {
+    /// How the request fails. A URL and what is inside of the request are not told again.
+    pub(super) fn failure(self) -> Failure {
+        let message = self.to_string();
+        match self {
+            Self::Flawed(flaw, _) => {
+                Failure { kind: FailureKind::Picture, message, detail: serde_json::to_value(flaw).ok() }
+            }
+            Self::Storage(_) | Self::Queue(_) => Failure { kind: FailureKind::Engine, message, detail: None },
+        }
+    }
+}
+
+/// Fetches and decodes.
+pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Picture, NotLoaded> {
+    let bytes = match source {
+        Source::Stored(key) => stored(worker, key).await?,
+        Source::Inline(base64) => STANDARD.decode(base64).map_err(unreachable)?,
+        Source::Remote(url) => worker.outgoing.download(url).await.map_err(|error| match error {
+            DownloadError::TooLarge => too_large(),
+            DownloadError::Failed(_) => unreachable(error),
+        })?,
+    };
+    let decoded = tokio::task::spawn_blocking(move || picture::decode(&bytes)).await;
+    let unreadable = |why: &dyn std::fmt::Display| NotLoaded::Flawed(Flaw::Unreadable, why.to_string());
+    decoded.map_err(|panic| unreadable(&panic))?.map_err(|error| match error {
+        ImageError::Limits(_) => {
+            NotLoaded::Flawed(Flaw::TooLarge(MAX_SIDE), format!("a side is longer than {MAX_SIDE} pixels"))
+        }
+        other => unreadable(&other),
+    })
+}
+
+/// A file that a client sent here, or a result.
+async fn stored(worker: &Worker, key: &str) -> Result<Vec<u8>, NotLoaded> {
+    let missing = || unreachable("this server has no such file, or not any longer");
+    let object = match worker.queue.uploaded(key).await? {
+        Some(file) => file.object,
+        None if worker.queue.file_life(key).await? == Some(FileLife::Over) => return Err(missing()),
+        None => key.to_owned(),
+    };
+    let object = FileKey::parse(&object).ok_or_else(missing)?;
+    let file = worker.storage.get(&object, None).await?.ok_or_else(missing)?;
+    if file.size > MAX_BYTES {
+        return Err(too_large());
+    }
+    let Some((bytes, _)) = file.part else { return Err(missing()) };
+    let pieces: Vec<_> = bytes.try_collect().await?;
+    Ok(pieces.concat())
+}
+
+fn unreachable(why: impl std::fmt::Display) -> NotLoaded {
+    NotLoaded::Flawed(Flaw::Unreachable, why.to_string())
+}
+
+fn too_large() -> NotLoaded {
+    NotLoaded::Flawed(Flaw::TooManyBytes(MAX_BYTES), DownloadError::TooLarge.to_string())
+}
+
+/// The request with the size that the picture gives it, if it does.
+pub(super) fn sized(request: ImageRequest, begin: &BeginFrom, picture: &Picture) -> ImageRequest {
+    if !begin.keeps_size {
+        return request;
+    }
+    let share = |most: usize, side: usize| most as f64 / side as f64;
+    let scale = share(request.width, picture.width).min(share(request.height, picture.height)).min(1.0);
+    let [width, height] =
+        [picture.width, picture.height].map(|side| ((side as f64 * scale).round() as usize).max(1));
+    ImageRequest { width, height, ..request }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_painted_is_as_large_as_the_picture_where_that_can_be() {
+        let request = |keeps_size| {
+            json!({
+                "prompt": "", "negative_prompt": "", "width": 1536, "height": 1536, "steps": 1, "guidance": 1.0,
+                "seed": 0, "num_images": 1, "format": "png", "inline": false, "check_safety": true,
+                "begin": { "source": { "stored": "" }, "strength": 0.5, "keeps_size": keeps_size }
+            })
+        };
+        let size = |keeps_size, width, height| {
+            let request: ImageRequest = serde_json::from_value(request(keeps_size)).expect("a request");
+            let begin = request.begin.clone().expect("a picture");
+            let sized = sized(request, &begin, &Picture { width, height, rgb: Vec::new() });
+            (sized.width, sized.height)
+        };
+        assert_eq!(size(true, 640, 480), (640, 480));
+        assert_eq!(size(true, 3072, 2048), (1536, 1024));
+        assert_eq!(size(true, 1000, 2000), (768, 1536));
+        assert_eq!(size(true, 1, 14_000), (1, 1536));
+        assert_eq!(size(false, 640, 480), (1536, 1536));
+    }
+}

@@ -1,0 +1,307 @@
+//! Image to image over HTTP: where the picture comes from, how large the result is, what is refused and what is kept.
+
+use crate::support::{
+    Answer, ENDPOINT, Leashed, Order, Painter, Server, eventually, leashed, messages, small,
+};
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use latentd::engine::{Begin, Engine, EngineError, Observer, Painted};
+use latentd::request::ImageRequest;
+use serde_json::{Value, json};
+use std::io::Cursor;
+use std::sync::{Arc, Mutex};
+
+/// A picture of one grey, as a PNG.
+pub(crate) fn png(width: u32, height: u32, level: u8) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let picture = image::RgbImage::from_pixel(width, height, image::Rgb([level; 3]));
+    picture.write_to(&mut Cursor::new(&mut bytes), image::ImageFormat::Png).expect("a PNG");
+    bytes
+}
+
+fn data_uri(bytes: &[u8]) -> String {
+    format!("data:image/png;base64,{}", BASE64_STANDARD.encode(bytes))
+}
+
+/// An input that begins from a picture and keeps its size.
+pub(crate) fn from(url: &str) -> Value {
+    json!({ "prompt": "a fox", "image_url": url, "num_inference_steps": 3, "output_format": "png" })
+}
+
+/// Submits; returns the request's path.
+pub(crate) async fn submit(server: &Server, input: &Value) -> String {
+    let answer = server.call(Method::POST, &format!("/queue/{ENDPOINT}/image-to-image"), input).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let id = answer.json()["request_id"].as_str().expect("an id").to_owned();
+    format!("/queue/{ENDPOINT}/requests/{id}")
+}
+
+/// The result after a painter came by.
+async fn painted(server: &Server, input: &Value) -> Answer {
+    let request = submit(server, input).await;
+    server.paint_all().await;
+    server.get(&request).await
+}
+
+/// Width, height and grey of the first picture of a result.
+pub(crate) async fn look(server: &Server, result: &Answer) -> (u32, u32, u8) {
+    assert_eq!(result.status, StatusCode::OK, "{result:?}");
+    let url = result.json()["images"][0]["url"].as_str().expect("a URL").to_owned();
+    let file = server.get(url.strip_prefix("http://test:1").expect("a URL of the server")).await;
+    let picture = image::load_from_memory(&file.bytes).expect("a picture").into_rgb8();
+    (picture.width(), picture.height(), picture.get_pixel(0, 0).0[0])
+}
+
+/// Class and context of the one thing that is wrong with `image_url`.
+pub(crate) fn refusal(answer: &Answer) -> (String, Value) {
+    assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");
+    let body = answer.json();
+    let [problem] = body["detail"].as_array().expect("a list").as_slice() else { panic!("{body}") };
+    assert_eq!(problem["loc"], json!(["body", "image_url"]));
+    (problem["type"].as_str().expect("a class").to_owned(), problem["ctx"].clone())
+}
+
+async fn upload(server: &Server, bytes: Vec<u8>, lifetime: Option<u32>) -> String {
+    let request = Request::post("/files/upload").header("host", "test:1").header("content-type", "image/png");
+    let life = lifetime.map(|seconds| json!({ "expiration_duration_seconds": seconds }).to_string());
+    let request =
+        life.into_iter().fold(request, |request, life| request.header("x-fal-object-lifecycle", life));
+    let answer = server.send(request.body(Body::from(bytes)).expect("a request")).await;
+    answer.json()["access_url"].as_str().expect("a URL").to_owned()
+}
+
+#[tokio::test]
+async fn a_picture_inside_the_request_is_begun_from() {
+    let server = Server::start().await;
+    let result = painted(&server, &from(&data_uri(&png(40, 24, 33)))).await;
+    assert_eq!(look(&server, &result).await, (40, 24, 33), "as large as the picture");
+    let log = painted(&server, &from(&data_uri(b"GIF89a is no picture here"))).await;
+    assert_eq!(refusal(&log).0, "image_load_error");
+}
+
+#[tokio::test]
+async fn the_size_is_the_pictures_unless_another_is_asked_for() {
+    let server = Server::start().await;
+    let mut input = from(&data_uri(&png(3000, 1500, 7)));
+    assert_eq!(look(&server, &painted(&server, &input).await).await, (1536, 768, 7), "the model's limit");
+    input["image_size"] = json!({ "width": 64, "height": 48 });
+    assert_eq!(look(&server, &painted(&server, &input).await).await, (64, 48, 7));
+    input["image_size"] = Value::Null;
+    assert_eq!(look(&server, &painted(&server, &input).await).await, (1536, 768, 7));
+}
+
+#[tokio::test]
+async fn a_file_of_this_server_is_read_and_not_called() {
+    let server = Server::start().await;
+    let url = upload(&server, png(20, 10, 90), None).await;
+    let result = painted(&server, &from(&url)).await;
+    assert_eq!(look(&server, &result).await, (20, 10, 90));
+    let of_result = result.json()["images"][0]["url"].as_str().expect("a URL").to_owned();
+    let again = painted(&server, &from(&of_result)).await;
+    assert_eq!(look(&server, &again).await, (20, 10, 90), "a result is begun from");
+    let name = url.rsplit('/').next().expect("a name");
+    let fals = painted(&server, &from(&format!("https://v3.fal.media/files/{name}"))).await;
+    assert_eq!(look(&server, &fals).await, (20, 10, 90), "as a program that is not changed names it");
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_is_told() {
+    let server = Server::start().await;
+    let url = upload(&server, png(20, 10, 90), Some(60)).await;
+    server.clock.advance(61);
+    let gone = [
+        url.as_str(),
+        "http://test:1/files/0123456789abcdef0123456789abcdef.png",
+        "http://test:1/files/no-file",
+        "http://test:1/health",
+        "https://v3.fal.media/files/zebra/abc.png",
+    ];
+    for url in gone {
+        assert_eq!(refusal(&painted(&server, &from(url)).await).0, "file_download_error", "{url}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_url_is_refused_before_it_waits() {
+    let server = Server::with(|api| api.validate_on_submit = true).await;
+    let path = format!("/queue/{ENDPOINT}/turbo/image-to-image");
+    let too_large = data_uri(&vec![0; 10 * 1024 * 1024 + 1]);
+    let cases = [
+        ("", "file_download_error"),
+        ("house.jpg", "file_download_error"),
+        ("file:///etc/passwd", "file_download_error"),
+        ("ftp://example.com/a.png", "file_download_error"),
+        ("http://user:pass@example.com/a.png", "file_download_error"),
+        ("data:image/png,%89PNG", "file_download_error"),
+        ("data:image/png;base64,???", "file_download_error"),
+        (&format!("http://example.com/{}", "a".repeat(9000)), "file_download_error"),
+        (&too_large, "file_too_large"),
+    ];
+    for (url, class) in cases {
+        let answer = server.call(Method::POST, &path, &from(url)).await;
+        let (found, context) = refusal(&answer);
+        assert_eq!(found, class, "{}", &url[..url.len().min(40)]);
+        assert!(answer.bytes.len() < 2000, "the input is not repeated whole");
+        assert_eq!(context.is_null(), class != "file_too_large");
+    }
+    let without = server.call(Method::POST, &path, &json!({ "prompt": "a fox" })).await;
+    assert_eq!(refusal(&without).0, "missing");
+    for strength in [0.0, 1.01] {
+        let mut input = from("http://example.com/a.png");
+        input["strength"] = json!(strength);
+        let answer = server.call(Method::POST, &path, &input).await;
+        assert_eq!(answer.json()["detail"][0]["loc"], json!(["body", "strength"]));
+    }
+}
+
+#[tokio::test]
+async fn text_to_image_does_not_look_at_a_picture() {
+    let server = Server::start().await;
+    let mut input = small();
+    input["image_url"] = json!("file:///etc/passwd");
+    let request = server.submit(&input).await;
+    server.paint_all().await;
+    assert_eq!(server.get(&request).await.status, StatusCode::OK);
+    let elsewhere = server.call(Method::POST, &format!("/queue/{ENDPOINT}/inpaint"), &input).await;
+    assert_eq!(elsewhere.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn damaged_and_huge_pictures_are_told_apart() {
+    let server = Server::start().await;
+    let whole = png(64, 64, 5);
+    let half = painted(&server, &from(&data_uri(&whole[..whole.len() / 2]))).await;
+    assert_eq!(refusal(&half).0, "image_load_error");
+    let empty = painted(&server, &from("data:image/png;base64,")).await;
+    assert_eq!(refusal(&empty).0, "image_load_error");
+    let long = painted(&server, &from(&data_uri(&png(14_143, 1, 5)))).await;
+    let limits = json!({ "max_height": 14_142, "max_width": 14_142 });
+    assert_eq!(refusal(&long), ("image_too_large".to_owned(), limits));
+}
+
+/// Notes what it is asked.
+struct Witness(Arc<Mutex<Vec<(usize, usize, Option<f64>)>>>);
+
+impl Engine for Witness {
+    fn paint(
+        &mut self,
+        request: &ImageRequest,
+        begin: Option<Begin>,
+        observer: &mut dyn Observer,
+    ) -> Result<Painted, EngineError> {
+        let strength = begin.as_ref().map(|begin| begin.strength);
+        self.0.lock().expect("one engine").push((request.width, request.height, strength));
+        Painter.paint(request, begin, observer)
+    }
+}
+
+#[tokio::test]
+async fn the_engine_is_told_the_strength() {
+    let (server, seen) = (Server::start().await, Arc::default());
+    let mut input = from(&data_uri(&png(16, 8, 1)));
+    submit(&server, &input).await;
+    input["strength"] = json!("0.25");
+    submit(&server, &input).await;
+    server.submit(&small()).await;
+    let mut worker = server.worker("w", Witness(Arc::clone(&seen))).await;
+    for _ in 0..3 {
+        worker.tick().await.expect("a worker that goes on");
+    }
+    let expected = [(16, 8, Some(0.83)), (16, 8, Some(0.25)), (32, 16, None)];
+    assert_eq!(*seen.lock().expect("one engine"), expected);
+}
+
+#[tokio::test]
+async fn a_run_and_its_get_begin_from_pictures_too() {
+    let server = Arc::new(Server::start().await);
+    let url = upload(&server, png(20, 10, 90), None).await;
+    let query: String = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([
+            ("prompt", "a fox"),
+            ("image_url", &url),
+            ("output_format", "png"),
+            ("strength", "0.5"),
+        ])
+        .finish();
+    let path = format!("/run/{ENDPOINT}/image-to-image");
+    for (method, path, body) in
+        [(Method::POST, path.clone(), from(&url)), (Method::GET, format!("{path}?{query}"), Value::Null)]
+    {
+        let (waiting, caller) = (
+            server.clone(),
+            tokio::spawn({
+                let server = server.clone();
+                async move { server.call(method, &path, &body).await }
+            }),
+        );
+        eventually(async || waiting.queue.peek().await.expect("a database")).await;
+        server.paint_all().await;
+        assert_eq!(look(&server, &caller.await.expect("an answer")).await, (20, 10, 90));
+    }
+}
+
+#[tokio::test]
+async fn a_picture_is_erased_with_its_prompt() {
+    let server = Server::start().await;
+    let uri = data_uri(&png(40, 24, 33));
+    let secret = &uri[40..80];
+    let request = Request::post(format!("/queue/{ENDPOINT}/image-to-image")).header("host", "test:1");
+    let request = request.header("x-fal-store-io", "0").body(Body::from(from(&uri).to_string()));
+    server.send(request.expect("a request")).await;
+    let stored = || {
+        let read = |name: &str| std::fs::read(server.directory.path().join(name)).unwrap_or_default();
+        let all = [read("q.sqlite"), read("q.sqlite-wal")].concat();
+        all.windows(secret.len()).any(|window| window == secret.as_bytes())
+    };
+    assert!(stored(), "while it waits");
+    server.paint_all().await;
+    let path = server.directory.path().join("q.sqlite");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+    let pool = sqlx::SqlitePool::connect_with(options).await.expect("the database");
+    let bodies = "SELECT 1 FROM requests WHERE body LIKE '%inline%'";
+    assert!(sqlx::query(bodies).fetch_optional(&pool).await.expect("a table").is_none(), "when it is over");
+}
+
+#[tokio::test]
+async fn logs_name_no_url() {
+    let server = Server::start().await;
+    let url = "http://127.0.0.1:9/a.png?signature=SECRET";
+    let request = submit(&server, &from(url)).await;
+    server.paint_all().await;
+    let status = server.status(&request).await;
+    assert!(messages(&status).iter().any(|line| line.contains("fetching")), "{status}");
+    assert!(!status.to_string().contains("SECRET"), "{status}");
+}
+
+#[tokio::test]
+async fn a_step_still_stops_what_began_from_a_picture() {
+    let server = Server::start().await;
+    let request = submit(&server, &from(&data_uri(&png(40, 24, 33)))).await;
+    let (engine, leash): (Leashed, _) = leashed();
+    let mut worker = server.worker("w", engine).await;
+    let working = tokio::spawn(async move { worker.tick().await });
+    leash.step().await;
+    assert_eq!(server.put(&format!("{request}/cancel")).await.status, StatusCode::ACCEPTED);
+    leash.order(Order::Run);
+    working.await.expect("no panic").expect("a worker that goes on");
+    assert_eq!(server.get(&request).await.status.as_u16(), 499);
+}
+
+#[tokio::test]
+async fn the_endpoints_document_has_the_picture() {
+    let server = Server::start().await;
+    for id in ["image-to-image", "turbo/image-to-image"] {
+        let document = server.get(&format!("/openapi.json?endpoint_id={ENDPOINT}/{id}")).await.json();
+        assert_eq!(document["info"]["x-fal-metadata"]["category"], "image-to-image");
+        let input = &document["components"]["schemas"]["StableDiffusionV35LargeImageToImageInput"];
+        assert_eq!(input["title"], "ImageToImageInput");
+        assert_eq!(input["required"], json!(["prompt", "image_url"]));
+        let strength = &input["properties"]["strength"];
+        assert_eq!((&strength["minimum"], &strength["default"]), (&json!(0.01), &json!(0.83)));
+        let body = &document["paths"][format!("/{ENDPOINT}/{id}")]["post"]["requestBody"];
+        let schema = &body["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(schema, "#/components/schemas/StableDiffusionV35LargeImageToImageInput");
+    }
+}
