@@ -88,7 +88,7 @@ enum Next {
     Nothing,
     /// It is over, or lost to another attempt.
     Ended,
-    Painted(Unfinished),
+    Painted(Box<Unfinished>),
 }
 
 impl Worker {
@@ -112,7 +112,7 @@ impl Worker {
         match self.paint_next().await? {
             Next::Nothing => return Ok(Tick::Idle),
             Next::Ended => {}
-            Next::Painted(unfinished) => self.finish(unfinished).await?,
+            Next::Painted(unfinished) => self.finish(*unfinished).await?,
         }
         Ok(Tick::Worked)
     }
@@ -131,7 +131,7 @@ impl Worker {
             }
             work.mark_unchanged();
             match self.paint_next().await? {
-                Next::Painted(unfinished) => place.send(unfinished),
+                Next::Painted(unfinished) => place.send(*unfinished),
                 Next::Ended => {}
                 Next::Nothing => tokio::select! {
                     () = signal_or(&mut work, IDLE_POLL) => {}
@@ -150,9 +150,9 @@ impl Worker {
 
     /// Claims the next request and paints it.
     async fn paint_next(&self) -> Result<Next, WorkerError> {
-        let Some(claim) = self.queue.claim(&self.id).await? else { return Ok(Next::Nothing) };
+        let Some(mut claim) = self.queue.claim(&self.id).await? else { return Ok(Next::Nothing) };
         tracing::info!(request = %claim.id, attempt = claim.attempt, "claimed");
-        let request = match serde_json::from_value::<ImageRequest>(claim.body.clone()) {
+        let mut request = match serde_json::from_value::<ImageRequest>(claim.body.take()) {
             Ok(request) => request,
             Err(error) => {
                 let message = format!("the stored request cannot be read: {error}");
@@ -160,18 +160,17 @@ impl Worker {
                 return Ok(Next::Ended);
             }
         };
-        let (request, begin) = match request.begin.clone() {
-            None => (request, None),
-            Some(from) => match self.fetch(&claim, &from).await? {
-                None => return Ok(Next::Ended),
-                Some(picture) => {
-                    let begin = Begin { picture, strength: from.strength };
-                    (begin::sized(request, &from, &begin.picture), Some(begin))
-                }
-            },
+        // What a picture was made of is dropped here: it may be megabytes.
+        let begin = match request.begin.take() {
+            None => None,
+            Some(from) => {
+                let Some(picture) = self.fetch(&claim, &from).await? else { return Ok(Next::Ended) };
+                begin::size(&mut request, &from, &picture);
+                Some(Begin { picture, strength: from.strength })
+            }
         };
-        let painted = self.paint(&claim, &request, begin).await?;
-        Ok(painted.map_or(Next::Ended, |painted| Next::Painted(Unfinished { claim, request, painted })))
+        let Some(painted) = self.paint(&claim, &request, begin).await? else { return Ok(Next::Ended) };
+        Ok(Next::Painted(Box::new(Unfinished { claim, request, painted })))
     }
 
     /// Has the picture that a request begins from, unless it cannot be used or nobody wants it any more.

@@ -82,16 +82,15 @@ fn too_large() -> NotLoaded {
     NotLoaded::Flawed(Flaw::TooManyBytes(MAX_BYTES), DownloadError::TooLarge.to_string())
 }
 
-/// The request with the size that the picture gives it, if it does.
-pub(super) fn sized(request: ImageRequest, begin: &BeginFrom, picture: &Picture) -> ImageRequest {
+/// Gives the request the size of its picture, if it is to have that.
+pub(super) fn size(request: &mut ImageRequest, begin: &BeginFrom, picture: &Picture) {
     if !begin.keeps_size {
-        return request;
+        return;
     }
     let share = |most: usize, side: usize| most as f64 / side as f64;
     let scale = share(request.width, picture.width).min(share(request.height, picture.height)).min(1.0);
-    let [width, height] =
-        [picture.width, picture.height].map(|side| ((side as f64 * scale).round() as usize).max(1));
-    ImageRequest { width, height, ..request }
+    let [width, height] = [picture.width, picture.height].map(|side| (side as f64 * scale).round() as usize);
+    (request.width, request.height) = (width.max(1), height.max(1));
 }
 
 #[cfg(test)]
@@ -108,16 +107,16 @@ mod tests {
                 "begin": { "source": { "stored": "" }, "strength": 0.5, "keeps_size": keeps_size }
             })
         };
-        let size = |keeps_size, width, height| {
-            let request: ImageRequest = serde_json::from_value(request(keeps_size)).expect("a request");
-            let begin = request.begin.clone().expect("a picture");
-            let sized = sized(request, &begin, &Picture { width, height, rgb: Vec::new() });
-            (sized.width, sized.height)
+        let found = |keeps_size, width, height| {
+            let mut request: ImageRequest = serde_json::from_value(request(keeps_size)).expect("a request");
+            let begin = request.begin.take().expect("a picture");
+            size(&mut request, &begin, &Picture { width, height, rgb: Vec::new() });
+            (request.width, request.height)
         };
-        assert_eq!(size(true, 640, 480), (640, 480));
-        assert_eq!(size(true, 3072, 2048), (1536, 1024));
-        assert_eq!(size(true, 1000, 2000), (768, 1536));
-        assert_eq!(size(true, 1, 14_000), (1, 1536));
-        assert_eq!(size(false, 640, 480), (1536, 1536));
+        assert_eq!(found(true, 640, 480), (640, 480));
+        assert_eq!(found(true, 3072, 2048), (1536, 1024));
+        assert_eq!(found(true, 1000, 2000), (768, 1536));
+        assert_eq!(found(true, 1, 14_000), (1, 1536));
+        assert_eq!(found(false, 640, 480), (1536, 1536));
     }
 }

@@ -181,8 +181,11 @@ async fn damaged_and_huge_pictures_are_told_apart() {
     assert_eq!(refusal(&long), ("image_too_large".to_owned(), limits));
 }
 
+/// Width, height and strength.
+type Asked = (usize, usize, Option<f64>);
+
 /// Notes what it is asked.
-struct Witness(Arc<Mutex<Vec<(usize, usize, Option<f64>)>>>);
+struct Witness(Arc<Mutex<Vec<Asked>>>);
 
 impl Engine for Witness {
     fn paint(
