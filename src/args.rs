@@ -120,9 +120,8 @@ pub struct StoreArgs {
 /// Where pictures that requests name may be fetched.
 #[derive(Debug, Clone, Args)]
 pub struct FetchArgs {
-    /// Address, block (`10.0.0.0/8`) or host name beyond the public internet from which pictures may be fetched that
-    /// requests begin from; may be given several times. `serve` allows this machine when it listens on a loopback
-    /// address.
+    /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose pictures requests may begin
+    /// from; may be given several times. `serve` allows this machine when it listens on a loopback address.
     #[arg(long, env = "LATENTD_FETCH_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
     pub fetch_allow: Vec<String>,
 }

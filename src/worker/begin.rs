@@ -119,4 +119,15 @@ mod tests {
         assert_eq!(found(true, 1, 14_000), (1, 1536));
         assert_eq!(found(false, 640, 480), (1536, 1536));
     }
+
+    #[test]
+    fn a_row_from_before_there_were_pictures_is_read() {
+        let row = json!({
+            "prompt": "", "negative_prompt": "", "width": 64, "height": 64, "steps": 1, "guidance": 1.0,
+            "seed": 0, "num_images": 1, "format": "png", "inline": false, "check_safety": true
+        });
+        let request: ImageRequest = serde_json::from_value(row.clone()).expect("a request");
+        assert_eq!(request.begin, None);
+        assert_eq!(json!(request), row, "and written as before");
+    }
 }

@@ -1,5 +1,6 @@
 //! Image to image over HTTP: where the picture comes from, how large the result is, what is refused and what is kept.
 
+use crate::sockets::Listening;
 use crate::support::{
     Answer, ENDPOINT, Leashed, Order, Painter, Server, eventually, leashed, messages, small,
 };
@@ -243,6 +244,23 @@ async fn a_run_and_its_get_begin_from_pictures_too() {
         server.paint_all().await;
         assert_eq!(look(&server, &caller.await.expect("an answer")).await, (20, 10, 90));
     }
+}
+
+#[tokio::test]
+async fn web_sockets_begin_from_pictures_too() {
+    let listening = Listening::start().await.paint().await;
+    let mut input = from(&data_uri(&png(40, 24, 33)));
+    let mut realtime = listening.connect("/image-to-image/realtime").await;
+    realtime.json(&input).await;
+    let result = realtime.text().await;
+    assert_eq!((&result["images"][0]["width"], &result["images"][0]["height"]), (&json!(40), &json!(24)));
+    // A result of this connection, by the URL that it gave.
+    input["image_url"] = result["images"][0]["url"].clone();
+    let path = format!("/ws/{ENDPOINT}/image-to-image");
+    let mut carried = listening.try_connect(&path, &[]).await.expect("a web socket");
+    carried.json(&input).await;
+    assert_eq!(carried.text().await["status"], 200);
+    assert_eq!(carried.text().await["images"][0]["width"], 40);
 }
 
 #[tokio::test]

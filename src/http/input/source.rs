@@ -69,7 +69,6 @@ fn source(text: &str, call: &Call) -> Result<Source, Refusal> {
     if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
         return inline(&text[5..]);
     }
-    let no_file = |words: &str| ("file_download_error", words.to_owned(), None);
     let wants = "Input should be an http:// or https:// URL, or a data URI";
     if text.len() > MAX_URL {
         return Err(no_file(&format!("The URL is longer than {MAX_URL} bytes")));
@@ -90,7 +89,6 @@ fn source(text: &str, call: &Call) -> Result<Source, Refusal> {
 
 /// What follows `data:`.
 fn inline(text: &str) -> Result<Source, Refusal> {
-    let no_file = |words: &str| ("file_download_error", words.to_owned(), None);
     let (head, data) =
         text.split_once(',').ok_or_else(|| no_file("The data URI has no comma before its data"))?;
     if !head.trim_end().to_ascii_lowercase().ends_with(";base64") {
@@ -107,6 +105,10 @@ fn inline(text: &str) -> Result<Source, Refusal> {
         return Err(too_large());
     }
     Ok(Source::Inline(STANDARD.encode(bytes)))
+}
+
+fn no_file(words: &str) -> Refusal {
+    ("file_download_error", words.to_owned(), None)
 }
 
 fn too_large() -> Refusal {
