@@ -69,7 +69,8 @@ pub(super) fn queued(below: &str, endpoint: &str, task: Task) -> Vec<Entry> {
 /// The calls whose client waits, below a path.
 pub(super) fn run(below: &str, endpoint: &str, task: Task) -> Vec<Entry> {
     let path = format!("{below}/{endpoint}");
-    let refused = [400, 401, 408, 413, 415, 422, 429, 499, 500, 503, 504];
+    // A run that is sent again may find that its result is not kept any longer: 404.
+    let refused = [400, 401, 404, 408, 413, 415, 422, 429, 499, 500, 503, 504];
     vec![
         Entry::post(&path)
             .named("run", "run", "Run a request and wait for its output")
