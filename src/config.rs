@@ -125,6 +125,8 @@ pub struct ServeConfig {
     pub run_patience: Duration,
     /// What a running request gets at the end.
     pub drain_timeout: Duration,
+    /// What its workers log.
+    pub log: String,
 }
 
 /// Settings of `latentd worker`.
@@ -145,11 +147,11 @@ pub struct WorkerConfig {
 }
 
 impl ServeConfig {
-    /// Checks the flags of `latentd serve`.
+    /// Checks the flags of `latentd serve`; `log` is one of every command.
     ///
     /// # Errors
     /// A line that says what to change.
-    pub fn resolve(args: ServeArgs) -> Result<Self, ConfigError> {
+    pub fn resolve(args: ServeArgs, log: String) -> Result<Self, ConfigError> {
         let ServeArgs {
             listen,
             engine,
@@ -188,6 +190,7 @@ impl ServeConfig {
             validate_on_submit,
             run_patience: Duration::from_secs(run_headers_after),
             drain_timeout: Duration::from_secs(drain_timeout),
+            log,
         })
     }
 }

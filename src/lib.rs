@@ -51,7 +51,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     log_to_stderr(&cli.log)?;
     match cli.command {
         Command::Serve(args) => {
-            let config = ServeConfig::resolve(args)?;
+            let config = ServeConfig::resolve(args, cli.log)?;
             runtime()?.block_on(serve::serve(config)).map_err(|error| match error {
                 ServeError::Config(error) => error.into(),
                 other => other.into(),

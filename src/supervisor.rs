@@ -182,6 +182,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--data-dir", data_dir.display().to_string()),
         ("--database-url", format!("sqlite:{}", database.display())),
         ("--storage", files.display().to_string()),
+        ("--log", config.log.clone()),
     ]
     .into_iter()
     .chain(shortcuts::flags(left_out))

@@ -16,6 +16,7 @@ mod intercept;
 mod keys;
 mod keys_command;
 mod lifecycle;
+mod log;
 mod long_run;
 mod openapi;
 mod order;

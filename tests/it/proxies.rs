@@ -82,8 +82,9 @@ async fn a_public_url_is_stronger() {
 }
 
 fn configured(flag: &str) -> Result<ServeConfig, ConfigError> {
-    match Cli::parse_from(["latentd", "serve", "--trusted-proxy", flag]).command {
-        Command::Serve(args) => ServeConfig::resolve(args),
+    let Cli { command, log } = Cli::parse_from(["latentd", "serve", "--trusted-proxy", flag]);
+    match command {
+        Command::Serve(args) => ServeConfig::resolve(args, log),
         _ => panic!("told to serve"),
     }
 }

@@ -1,0 +1,50 @@
+//! What `latentd serve --log` leaves out, its worker leaves out too.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+
+fn is_ready(address: &str) -> bool {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    let head = format!("GET /health/ready HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("a request sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.starts_with("HTTP/1.1 200 ")
+}
+
+/// What a server and its worker log from their start to their end.
+async fn logged(filter: &str) -> String {
+    let data = tempfile::tempdir().expect("a directory");
+    let log = data.path().join("log");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_latentd"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--log", filter, "--data-dir"])
+        .arg(data.path().join("data"))
+        .env_remove("LATENTD_LOG")
+        .stdout(Stdio::piped())
+        .stderr(File::create(&log).expect("a file"))
+        .spawn()
+        .expect("the program");
+    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+    let first = lines.next().expect("a line").expect("text");
+    let address = first.split("http://").nth(1).expect("a URL").to_owned();
+    std::thread::spawn(move || lines.for_each(drop));
+    crate::support::eventually(async || is_ready(&address).then_some(())).await;
+    let ended = Command::new("kill").arg(child.id().to_string()).status().expect("kill");
+    assert!(ended.success() && child.wait().expect("its end").success());
+    std::fs::read_to_string(log).expect("text")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_logs_what_the_server_logs() {
+    let all = logged("info").await;
+    assert!(all.contains("the model is loaded") && all.contains("worker started"), "{all}");
+    let less = logged("warn").await;
+    assert!(!less.contains("INFO"), "{less}");
+    let of_workers = logged("latentd::worker=info").await;
+    assert!(
+        of_workers.contains("the model is loaded") && !of_workers.contains("worker started"),
+        "{of_workers}"
+    );
+}
