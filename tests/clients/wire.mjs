@@ -4,7 +4,7 @@
 //
 //   POST /front {to}      a new address in front of a server; LATENTD_URL is the first one
 //   POST /test {name}     from now on calls belong to this test; answers with the path of its log
-//   GET  /calls           the test's calls so far, in the order they began
+//   GET  /calls           the test's calls so far, in the order they began; a web socket's has its frames
 //   GET  /broken          what is wrong with their answers by the rules of rules.mjs, a list of words
 //   POST /break {…}       breaks calls of this test: see `Break` below
 //
@@ -13,6 +13,7 @@
 import { appendFileSync, mkdirSync } from "node:fs";
 import { createServer, request as connect } from "node:http";
 import { join } from "node:path";
+import { frames } from "./frames.mjs";
 import { broken } from "./rules.mjs";
 
 const [directory, firstServer] = process.argv.slice(2);
@@ -132,20 +133,28 @@ function breaking(test, call) {
 
 const pairs = (raw) => raw.flatMap((name, at) => (at % 2 ? [] : [[name, raw[at + 1]]]));
 
-/** A WebSocket: its handshake is written down, its frames pass. */
+/** A web socket: its handshake and its frames are written down as they pass. */
 function upgrade(call, socket, head, server) {
   const test = current;
   const note = open(test, call);
   const onward = connect({ ...server, method: call.method, path: call.url, headers: pairs(call.rawHeaders), agent: false });
+  socket.on("close", () => appendFileSync(test.path, JSON.stringify(note) + "\n"));
   const answer = (response) => {
     note.status = response.statusCode;
     note.answer_headers = response.headers;
-    appendFileSync(test.path, JSON.stringify(note) + "\n");
     const lines = pairs(response.rawHeaders).map(([name, value]) => `${name}: ${value}\r\n`);
     socket.write(`HTTP/1.1 ${response.statusCode} ${response.statusMessage}\r\n${lines.join("")}\r\n`);
   };
   onward.on("upgrade", (response, far, farHead) => {
     answer(response);
+    note.frames = [];
+    const heard = (from, stream, first) => {
+      const hear = frames((frame) => note.frames.push({ from, ...frame }));
+      hear(first);
+      stream.on("data", hear);
+    };
+    heard("client", socket, head);
+    heard("server", far, farHead);
     far.write(head);
     socket.write(farHead);
     far.pipe(socket).pipe(far);

@@ -2,48 +2,33 @@
 // Starts a server of its own.
 
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { after, before } from "node:test";
-import { createFalClient } from "@fal-ai/client";
 import WS from "ws";
+import { OwnServer } from "./server.mjs";
 import { ENDPOINT, assertOutput, small } from "./support.mjs";
-import { test } from "./wire.mjs";
+import { test, wire } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
-const PROGRAM = process.env.LATENTD_BIN;
-const data = mkdtempSync(join(tmpdir(), "latentd-realtime-"));
-const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LATENTD_")));
+const server = new OwnServer();
 const sockets = [];
-let server, base, key;
+let key;
 
 before(async () => {
-  key = execFileSync(PROGRAM, ["keys", "create", "--data-dir", data], { env, encoding: "utf8" }).trim();
-  const args = ["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir", data];
-  server = spawn(PROGRAM, args, { env, stdio: ["ignore", "pipe", "inherit"] });
-  const [first] = await once(createInterface({ input: server.stdout }), "line");
-  base = first.match(/http:\S+/)[0];
-  while (!(await fetch(`${base}/health/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 50));
+  key = server.keys("create");
+  await server.start();
   globalThis.WebSocket = class extends WS {
     constructor(url, ...rest) {
-      super(String(url).replace("wss://fal.run/", `${base.replace("http", "ws")}/`), ...rest);
+      super(String(url).replace("wss://fal.run/", `${server.url.replace("http", "ws")}/`), ...rest);
       sockets.push(this);
     }
   };
 }, LIMIT);
 
-after(async () => {
-  server.kill("SIGTERM");
-  if (server.exitCode === null) await once(server, "exit");
-  rmSync(data, { recursive: true });
-});
+after(() => server.stop());
 
 async function token(app, seconds) {
-  const response = await fetch(`${base}/tokens/`, {
+  const response = await fetch(`${server.url}/tokens/`, {
     method: "POST",
     headers: { authorization: `Key ${key}` },
     body: JSON.stringify({ allowed_apps: [app], token_expiration: seconds }),
@@ -56,8 +41,7 @@ function connect(tokenProvider) {
   const happened = [];
   const waiting = [];
   const happen = (what) => (waiting.length ? waiting.shift()(what) : happened.push(what));
-  const fal = createFalClient({ credentials: key, proxyUrl: { url: `${base}/api/fal/proxy`, when: "always" } });
-  const connection = fal.realtime.connect(ENDPOINT, {
+  const connection = server.client(key).realtime.connect(ENDPOINT, {
     onResult: (result) => happen({ result }),
     onError: (error) => happen({ error }),
     ...(tokenProvider ? { tokenProvider } : {}),
@@ -79,6 +63,8 @@ test("a wrong token is an error, and the next input asks for another", LIMIT, as
   connection.send(small());
   const { error } = await connection.next();
   assert.deepEqual([error.status, error.message], [1008, "Error closing the connection: Unauthorized"]);
+  const { frames } = await wire.call("GET", "/realtime");
+  assert.deepEqual(frames.find(({ kind }) => kind === "close"), { from: "server", kind: "close", bytes: 14, code: 1008, text: "Unauthorized" });
   connection.send(small());
   assertOutput((await connection.next()).result, small());
   assert.deepEqual(asked, [`${ENDPOINT}/realtime`, `${ENDPOINT}/realtime`]);
@@ -102,9 +88,8 @@ test("a server that stops is no error", LIMIT, async () => {
   const connection = connect();
   connection.send(small());
   await connection.next();
-  const [closed, ended] = [once(sockets.at(-1), "close"), once(server, "exit")];
-  server.kill("SIGTERM");
+  const closed = once(sockets.at(-1), "close");
+  await server.end();
   assert.equal((await closed)[0], 1000);
-  assert.deepEqual(await ended, [0, null]);
   assert.deepEqual(connection.happened, []);
 });

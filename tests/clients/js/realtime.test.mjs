@@ -5,27 +5,18 @@ import { after } from "node:test";
 import { ApiError } from "@fal-ai/client";
 import WS from "ws";
 import { BASE, ENDPOINT, WAYS, assertOutput, client, download, small } from "./support.mjs";
-import { test } from "./wire.mjs";
+import { test, wire } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
 const sockets = [];
-const wire = [];
 
-// As README.md says; what went over the wire is printed after a failure.
+// As docs/fal-api.md says.
 globalThis.WebSocket = class extends WS {
   constructor(url, ...rest) {
     super(String(url).replace("wss://fal.run/", `${BASE.replace("http", "ws")}/`), ...rest);
     sockets.push(this);
-    this.on("message", (data, isBinary) => wire.push({ url, isBinary, got: data.toString("latin1").slice(0, 4_000) }));
-    this.on("close", (code, reason) => wire.push({ url, code, reason: String(reason) }));
-  }
-
-  send(data, ...rest) {
-    wire.push({ url: this.url, sent: Buffer.from(data).toString("latin1").slice(0, 4_000) });
-    super.send(data, ...rest);
   }
 };
-process.on("exit", () => process.exitCode && wire.forEach((line) => console.log(JSON.stringify(line))));
 
 after(() => sockets.forEach((socket) => socket.terminate()));
 
@@ -54,6 +45,13 @@ test("inputs and results", LIMIT, async () => {
     await download(result.images[0]);
   }
   connection.close();
+  const asked = await wire.call("POST", "^/tokens/");
+  assert.deepEqual(asked.body, { allowed_apps: ["stable-diffusion-v35-large"], token_expiration: 120 });
+  const call = await wire.call("GET", "/realtime");
+  assert.equal(call.url, `/${ENDPOINT}/realtime?fal_jwt_token=${encodeURIComponent(JSON.parse(asked.answer))}`);
+  assert.equal(call.headers.authorization, undefined);
+  const kinds = call.frames.map(({ from, kind }) => `${from} ${kind}`);
+  assert.deepEqual(kinds.slice(0, 4), ["client binary", "server binary", "client binary", "server binary"]);
 });
 
 test("several at once, in order", LIMIT, async () => {
@@ -63,6 +61,7 @@ test("several at once, in order", LIMIT, async () => {
   for (const name of ["1", "2", "3", "4"]) connection.send(small({ request_id: name }));
   for (const name of ["1", "2", "3", "4"]) assert.equal((await connection.next()).result.request_id, name);
   connection.close();
+  assert.match((await wire.call("GET", "/realtime")).url, /[?&]max_buffering=60$/);
 });
 
 test("JSON both ways, on another path", LIMIT, async () => {
@@ -73,6 +72,10 @@ test("JSON both ways, on another path", LIMIT, async () => {
   assertOutput((await connection.next()).result, small());
   assert.deepEqual(kinds, ["string"]);
   connection.close();
+  const call = await wire.call("GET", "/turbo/realtime");
+  const frames = call.frames.filter(({ kind }) => kind === "text");
+  assert.deepEqual(frames.map(({ from }) => from), ["client", "server"]);
+  assert.deepEqual(JSON.parse(frames[0].text), small());
 });
 
 test("a picture inside the result, as a data URI or as bytes", LIMIT, async () => {

@@ -35,10 +35,15 @@ export class OwnServer {
   }
 
   /** Stops it, cleanly. */
-  async stop() {
+  async end() {
     const ended = once(this.process, "exit");
     this.process.kill("SIGTERM");
     assert.deepEqual(await ended, [0, null]);
+  }
+
+  /** Stops it unless it was stopped, and forgets its data. */
+  async stop() {
+    if (this.process.exitCode === null) await this.end();
     rmSync(this.data, { recursive: true });
   }
 

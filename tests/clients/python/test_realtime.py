@@ -2,18 +2,14 @@
 
 import asyncio
 import json
+from urllib.parse import quote
 
 import fal_client
 import pytest
+import wire
 from fal_client.client import RealtimeError
 
 from support import ENDPOINT, check_output, endless, small
-
-
-@pytest.fixture(autouse=True)
-def frames(caplog):
-    """A test that fails shows what went over the wire."""
-    caplog.set_level("DEBUG", logger="websockets")
 
 
 WAYS = pytest.mark.parametrize("use_jwt", [True, False])
@@ -27,6 +23,16 @@ def test_realtime(use_jwt):
             output = connection.recv()
             check_output(output)
             assert output["request_id"] == name
+    call = wire.call("GET", "/realtime")
+    assert [frame["kind"] for frame in call["frames"] if frame["from"] == "client"][:2] == ["binary"] * 2
+    if use_jwt:
+        asked = wire.call("POST", "^/tokens/")
+        assert asked["body"] == {"allowed_apps": ["stable-diffusion-v35-large"], "token_expiration": 120}
+        assert call["url"] == f"/{ENDPOINT}/realtime?fal_jwt_token={quote(json.loads(asked['answer']))}"
+        wire.sent(call, authorization=None)
+    else:
+        assert call["url"] == f"/{ENDPOINT}/realtime"
+        wire.sent(call, authorization="Key local:test", user_agent="fal-client/1.0.3 (python)")
 
 
 @WAYS
