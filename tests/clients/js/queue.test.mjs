@@ -1,9 +1,10 @@
 // fal.queue: submit, status, result and cancel, one by one.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { ApiError } from "@fal-ai/client";
 import { ENDPOINT, assertOutput, client, download, endless, recordingClient, small, until } from "./support.mjs";
-import { test } from "./wire.mjs";
+import { test, wire } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 
@@ -105,6 +106,39 @@ test("a subscribe that runs out of time cancels its request", LIMIT, async () =>
     onEnqueue: (id) => (requestId = id),
   });
   await assert.rejects(subscribed, /timed out/);
+  await assertCancelled(fal, requestId);
+});
+
+/** Runs programs/streaming-timeout.mjs: its lines, what went wrong, and the request that it made. */
+async function timesOut(way) {
+  const { stdout, stderr } = await new Promise((resolve) => {
+    const done = (_, stdout, stderr) => resolve({ stdout, stderr });
+    execFile(process.execPath, ["programs/streaming-timeout.mjs", way], done);
+  });
+  const [first, ...lines] = stdout.trim().split("\n");
+  return { requestId: first.replace("enqueued ", ""), lines, stderr };
+}
+
+// The client throws in a timer, outside of every promise.
+const IN_TIME = "Client timed out waiting for the request to complete after 1500ms";
+
+test("a streaming subscribe that runs out of time cancels where its program catches what nobody caught", LIMIT, async () => {
+  const { requestId, lines } = await timesOut("catches");
+  // It then asks for the result of what is being cancelled.
+  assert.equal(lines[0], `uncaught ${IN_TIME}`);
+  assert.match(lines[1], /^rejected /);
+  const { url, status } = await wire.call("PUT", "/cancel$");
+  assert.deepEqual([url.includes(requestId), status], [true, 202]);
+  await assertCancelled(client(), requestId);
+});
+
+test("a streaming subscribe that runs out of time ends another program before its cancel is sent", LIMIT, async () => {
+  const fal = client();
+  const { requestId, lines, stderr } = await timesOut("ends");
+  assert.deepEqual(lines, []);
+  assert.ok(stderr.includes(IN_TIME), stderr);
+  assert.deepEqual(await wire.calls("PUT"), []);
+  await fal.queue.cancel(ENDPOINT, { requestId });
   await assertCancelled(fal, requestId);
 });
 
