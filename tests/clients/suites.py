@@ -41,7 +41,7 @@ class Python:
 
     home = HERE / "python"
     # Beside the new packages, for programs that name the folder.
-    beside = {"fal_client_0_5": "fal_client==0.5.9"}
+    beside = {"fal_client_0_5_9": "fal_client==0.5.9", "fal_client_0_5_0": "fal_client==0.5.0"}
 
     @classmethod
     def install(cls):

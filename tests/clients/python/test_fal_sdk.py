@@ -1,48 +1,49 @@
-"""`fal.apps` of fal's own SDK, as a program of its own: it puts a slash behind its paths, and reads 200 as the end."""
+"""`fal.apps` of fal's own SDK, as programs of their own: it puts a slash behind its paths, reads 200 as the end, and
+speaks HTTP over a web socket. It is pointed here by what its module holds, by its variables, and by `latentd env`."""
 
 import json
 import os
 import subprocess
 import sys
 
+import pytest
 import wire
+from intercepted import ADDRESS, PROGRAMS, assert_stayed_here, as_fetched_here, run
 
-from support import ENDPOINT, check_output, endless, small
+from support import ENDPOINT, check_output, small, steps
 
-PROGRAM = """
-import json, os, sys
+# It calls https alone, and what stands between it and the server to write down reads http.
+BY_ITS_MODULE = """
+import os, runpy, sys
 from fal import apps
-apps._QUEUE_URL_FORMAT = os.environ["LATENTD_URL"] + "/queue/{app_id}"
-apps._STREAM_URL_FORMAT = os.environ["LATENTD_URL"] + "/{app_id}"
-endpoint, small, endless = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
-
-handle = apps.submit(endpoint, small, path="/turbo")
-events = [type(event).__name__ for event in handle.iter_events(logs=True)]
-completed = handle.status(logs=True)
-said = {"events": events, "completed": completed.__dict__, "result": handle.fetch_result()}
-said["run"] = apps.run(endpoint, small)
-
-cancelled = apps.submit(endpoint, endless)
-cancelled.cancel()
-said["cancelled"] = [type(event).__name__ for event in cancelled.iter_events()]
-said["error"] = cancelled.status().error_type
-try:
-    cancelled.fetch_result()
-except Exception as error:
-    said["raised"] = f"{type(error).__name__} {error}"
-
-elsewhere = apps.RequestHandle("workflows/o/a", handle.request_id)
-said["elsewhere"] = type(elsewhere.status()).__name__
-said["stream"] = [line for line in apps.stream(endpoint, small, path="/stream") if line.startswith("data:")]
-print(json.dumps(said))
+base = os.environ["LATENTD_URL"]
+socket = base.replace("http", "ws", 1)
+apps._QUEUE_URL_FORMAT, apps._STREAM_URL_FORMAT = base + "/queue/{app_id}", base + "/{app_id}"
+apps._WS_URL_FORMAT, apps._REALTIME_URL_FORMAT = socket + "/ws/{app_id}", socket + "/{app_id}"
+runpy.run_path(sys.argv.pop(1))
 """
+HOSTS = {"FAL_RUN_HOST": ADDRESS, "FAL_QUEUE_RUN_HOST": f"{ADDRESS}/queue", "FAL_WS_RUN_HOST": f"{ADDRESS}/ws"}
+WITHOUT_PROXY = f"unset HTTPS_PROXY https_proxy WSS_PROXY wss_proxy; PYTHONPATH={PROGRAMS / 'witness'}"
+WAYS = pytest.mark.parametrize("way", ["module", "hosts", "proxy"])
 
 
-def test_submit_status_result_run_cancel_and_stream():
-    command = [sys.executable, "-c", PROGRAM, ENDPOINT, json.dumps(small()), json.dumps(endless())]
-    done = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=100)
+def said_by(program, way, tmp_path):
+    if way == "module":
+        command = [sys.executable, "-c", BY_ITS_MODULE, PROGRAMS / program, ENDPOINT, json.dumps(small())]
+        done, seen = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=100), None
+    elif way == "hosts":
+        done, seen = run(tmp_path, [PROGRAMS / program], variables=HOSTS, change=WITHOUT_PROXY)
+    else:
+        done, seen = run(tmp_path, [PROGRAMS / program])
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout.splitlines()[-1])
+    if seen is not None:
+        assert_stayed_here(seen)
+    return json.loads(as_fetched_here(done.stdout.splitlines()[-1]))
+
+
+@WAYS
+def test_submit_status_result_run_cancel_and_stream(way, tmp_path):
+    said = said_by("fal_sdk.py", way, tmp_path)
     assert set(said["events"]) <= {"Queued", "InProgress"}
     assert said["completed"]["error"] is None
     assert any(log["message"].startswith("step 4/4") for log in said["completed"]["logs"])
@@ -52,8 +53,26 @@ def test_submit_status_result_run_cancel_and_stream():
     assert said["raised"].startswith("HTTPStatusError 499: ")
     assert said["elsewhere"] == "Completed"
     check_output(json.loads(said["stream"][-1].removeprefix("data:")))
+    if way == "module":
+        base = f"^/queue/{ENDPOINT}/requests/[^/]+"
+        assert wire.calls("GET", base + "/status/\\?logs=1$")
+        assert wire.calls("GET", base + "/$")
+        assert wire.calls("GET", "^/queue/workflows/o/a/requests/[^/]+/status/")
 
-    base = f"^/queue/{ENDPOINT}/requests/[^/]+"
-    assert wire.calls("GET", base + "/status/\\?logs=1$")
-    assert wire.calls("GET", base + "/$")
-    assert wire.calls("GET", "^/queue/workflows/o/a/requests/[^/]+/status/")
+
+@WAYS
+def test_http_over_web_sockets_and_realtime(way, tmp_path):
+    said = said_by("fal_sdk_sockets.py", way, tmp_path)
+    for name in ("run", "second", "realtime"):
+        check_output(said[name])
+    assert said["refused"]["detail"][0]["type"] == "missing"
+    lines = said["stream"].splitlines()
+    events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert steps([log for event in events for log in event.get("logs", [])]) == [1, 2, 3, 4]
+    check_output(events[-1])
+    if way == "module":
+        over, streamed, realtime = wire.calls("GET")[:3]
+        assert [over["url"], streamed["url"]] == [f"/ws/{ENDPOINT}", f"/ws/{ENDPOINT}/stream"]
+        assert {frame["kind"] for frame in over["frames"] if frame["from"] == "client"} <= {"text", "close"}
+        assert realtime["url"] == f"/{ENDPOINT}/realtime"
+        assert realtime["frames"][0]["kind"] == "binary"

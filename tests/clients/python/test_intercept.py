@@ -2,53 +2,22 @@
 is answered here, and nothing leaves this machine."""
 
 import json
-import os
 import pathlib
 import socket
 import ssl
-import subprocess
 import sys
 
 import pytest
-
-from support import ENDPOINT, small
-
-PROGRAMS = pathlib.Path(__file__).parent / "programs"
-DATA = pathlib.Path(os.environ["LATENTD_DATA"])
-INTERCEPT = DATA / "intercept"
-ADDRESS = json.loads((INTERCEPT / "running.json").read_text())["address"]
+from intercepted import ADDRESS, INTERCEPT, PROGRAMS, assert_stayed_here, run
 
 
-def run(tmp_path, program, python_path=(), variables=None, change=":"):
-    """Runs a program in a shell that evaluated `latentd env`; says what it printed and what it connected to."""
-    script = f'eval "$("$LATENTD_BIN" env --data-dir "$LATENTD_DATA")"; {change}; exec "$0" "$@"'
-    environment = {name: os.environ[name] for name in ("PATH", "LATENTD_BIN", "LATENTD_DATA")}
-    environment |= {
-        "WITNESS": str(tmp_path / "witness"),
-        "PYTHONPATH": os.pathsep.join(map(str, [PROGRAMS / "witness", *python_path])),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "FAL_KEY": "key:of-fal",
-    }
-    command = ["sh", "-c", script, sys.executable, *map(str, program), ENDPOINT, json.dumps(small())]
-    done = subprocess.run(
-        command, env=environment | (variables or {}), capture_output=True, text=True, timeout=100
-    )
-    return done, (tmp_path / "witness").read_text().splitlines()
-
-
-def assert_stayed_here(seen):
-    """The port that answers for fal, and nothing else."""
-    assert {line for line in seen if line.startswith("connect")} == {f"connect {ADDRESS}"}
-    assert {line for line in seen if line.startswith("lookup")} <= {f"lookup {ADDRESS}"}
-
-
-@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("old", [None, "fal_client_0_5_9", "fal_client_0_5_0"])
 def test_unchanged(tmp_path, old):
-    path = [pathlib.Path(sys.prefix) / "fal_client_0_5"] if old else []
+    path = [pathlib.Path(sys.prefix) / old] if old else []
     done, seen = run(tmp_path, [PROGRAMS / "unmodified.py"], path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert ("/fal_client_0_5/" in said["client"]) == old
+    assert f"/{old or 'site-packages'}/" in said["client"]
     assert len(said["pictures"]) == 4
     for picture in said["pictures"]:
         assert picture["url"].startswith("https://v3.fal.media/files/")
@@ -133,3 +102,10 @@ def test_openssl_at_its_strictest_trusts_the_certificates(name):
     with socket.create_connection((host, int(port))) as plain:
         with context.wrap_socket(plain, server_hostname=name) as secure:
             assert secure.getpeercert()["issuer"][0][0][1].startswith("latentd intercept")
+
+
+def test_huggingface_hub(tmp_path):
+    done, seen = run(tmp_path, [PROGRAMS / "huggingface.py"])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[128, 96], [128, 96]]
+    assert_stayed_here(seen)

@@ -1,4 +1,5 @@
-"""fal_client 0.5, the oldest line still in use, as a program of its own: it cannot share a process with the new one."""
+"""fal_client 0.5, the oldest line still in use, as a program of its own: it cannot share a process with the new one. Its
+first version uploads with the key itself, without asking for a token."""
 
 import json
 import os
@@ -6,6 +7,7 @@ import subprocess
 import sys
 
 import httpx
+import pytest
 import wire
 
 from support import ENDPOINT, check_output, small
@@ -13,7 +15,6 @@ from support import ENDPOINT, check_output, small
 PROGRAM = """
 import json, os, sys
 import fal_client, fal_client.client as C
-assert "/fal_client_0_5/" in fal_client.__file__, fal_client.__file__
 base = os.environ["LATENTD_URL"]
 C.RUN_URL_FORMAT, C.QUEUE_URL_FORMAT = base + "/", base + "/queue/"
 C.REST_URL = C.CDN_URL = base
@@ -25,20 +26,25 @@ subscribed = fal_client.subscribe(endpoint, arguments, with_logs=True, on_queue_
 handle = fal_client.submit(endpoint, arguments, path="/turbo")
 print(json.dumps({"subscribed": subscribed, "lines": lines, "got": handle.get(),
                   "run": fal_client.run(endpoint, arguments), "streamed": list(fal_client.stream(endpoint, arguments)),
-                  "uploaded": fal_client.upload(b"words", "text/plain")}))
+                  "uploaded": fal_client.upload(b"words", "text/plain"), "client": fal_client.__file__}))
 """
 
 
-def test_version_0_5():
-    old = os.path.join(sys.prefix, "fal_client_0_5")
+@pytest.mark.parametrize("version", ["0_5_9", "0_5_0"])
+def test_version_0_5(version):
+    old = os.path.join(sys.prefix, f"fal_client_{version}")
     command = [sys.executable, "-c", PROGRAM, ENDPOINT, json.dumps(small())]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": old}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
+    assert said["client"].startswith(old + os.sep)
     for name in ("subscribed", "got", "run"):
         check_output(said[name])
     check_output(said["streamed"][-1])
     assert httpx.get(said["uploaded"]).content == b"words"
+    assert len(wire.calls("POST", "^/storage/auth/token")) == (version == "0_5_9")
+    upload = wire.call("POST", "^/files/upload$")["headers"]["authorization"]
+    assert upload.split(" ")[0] == ("Bearer" if version == "0_5_9" else "Key")
     assert any(line.startswith("step 4/4") for line in said["lines"])
     for call in wire.calls("POST", "^/(queue|fal-ai)/"):
         assert call["headers"]["user-agent"] == "fal-client/0.2.2 (python)", "as every version of its time said"

@@ -19,7 +19,7 @@ handle = fal_client.submit(endpoint, arguments)
 got = handle.get()
 ran = fal_client.run(endpoint, arguments)
 *events, streamed = fal_client.stream(endpoint, arguments)
-uploaded = fal_client.upload(b"words", "text/plain", "words.txt")
+uploaded = fal_client.upload(b"words", "text/plain")
 pictures = []
 for result in (subscribed, got, ran, streamed):
     for image in result["images"]:

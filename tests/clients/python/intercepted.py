@@ -1,0 +1,44 @@
+"""Runs programs that know nothing of this server with nothing but the environment of `latentd env`, and sees where
+they connect to."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+from support import ENDPOINT, small
+
+PROGRAMS = pathlib.Path(__file__).parent / "programs"
+DATA = pathlib.Path(os.environ["LATENTD_DATA"])
+INTERCEPT = DATA / "intercept"
+ADDRESS = json.loads((INTERCEPT / "running.json").read_text())["address"]
+
+
+def run(tmp_path, program, python_path=(), variables=None, change=":"):
+    """Runs a program in a shell that evaluated `latentd env`; says what it printed and what it connected to."""
+    script = f'eval "$("$LATENTD_BIN" env --data-dir "$LATENTD_DATA")"; {change}; exec "$0" "$@"'
+    environment = {name: os.environ[name] for name in ("PATH", "LATENTD_BIN", "LATENTD_DATA")}
+    environment |= {
+        "WITNESS": str(tmp_path / "witness"),
+        "PYTHONPATH": os.pathsep.join(map(str, [PROGRAMS / "witness", *python_path])),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "FAL_KEY": "key:of-fal",
+    }
+    command = ["sh", "-c", script, sys.executable, *map(str, program), ENDPOINT, json.dumps(small())]
+    done = subprocess.run(
+        command, env=environment | (variables or {}), capture_output=True, text=True, timeout=100
+    )
+    return done, (tmp_path / "witness").read_text().splitlines()
+
+
+def assert_stayed_here(seen):
+    """The port that answers for fal, and nothing else."""
+    assert {line for line in seen if line.startswith("connect")} == {f"connect {ADDRESS}"}
+    assert {line for line in seen if line.startswith("lookup")} <= {f"lookup {ADDRESS}"}
+
+
+def as_fetched_here(text):
+    """What such a program said, with pictures' URLs that open without its environment."""
+    return re.sub(rf"https://({re.escape(ADDRESS)}|v3\.fal\.media)/files/", f"{os.environ['LATENTD_URL']}/files/", text)
