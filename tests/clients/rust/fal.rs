@@ -1,24 +1,11 @@
-//! The crate `fal`, whose hosts are fixed: what it does with the URLs that a submit is answered with.
+//! The crate `fal`, whose hosts are fixed, as it is: the environment of `latentd env` leads its calls here. Its key opens
+//! nothing at fal.
 
 use fal::endpoints::fal_ai::stable_diffusion_v35_large::{
-    ImageSize, ImageSizeProperty, Output, TextToImageInput,
+    ImageSize, ImageSizeProperty, Output, TextToImageInput, stable_diffusion_v35_large,
 };
-use fal::queue::{Queue, QueueResponse, Status};
+use fal::queue::{Queue, Status};
 use futures::StreamExt;
-
-const ENDPOINT: &str = "fal-ai/stable-diffusion-v35-large";
-const KEY: &str = "local:test";
-
-fn address(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name}: ../run sets it"))
-}
-
-/// From now on calls belong to this test. Where they are written down is shown when it fails.
-async fn begin(name: &str) {
-    let begun = reqwest::Client::new().post(format!("{}/test", address("LATENTD_WIRE")));
-    let answer = begun.body(format!(r#"{{"name": "rust-{name}"}}"#)).send().await.expect("a wire");
-    println!("what it sent and got: {}", answer.text().await.expect("a path"));
-}
 
 fn input() -> TextToImageInput {
     TextToImageInput {
@@ -30,19 +17,11 @@ fn input() -> TextToImageInput {
     }
 }
 
-/// A submit as the crate sends it, to this server; the crate demands exactly 200 and goes on with what it was told.
 async fn submit(input: TextToImageInput) -> Queue<Output> {
-    let client = reqwest::Client::new();
-    let answer = client
-        .post(format!("{}/queue/{ENDPOINT}", address("LATENTD_URL")))
-        .json(&input)
-        .header("Authorization", format!("Key {KEY}"))
-        .send()
-        .await
-        .expect("an answer");
-    assert_eq!(answer.status(), 200);
-    let payload: QueueResponse = answer.json().await.expect("what the crate reads of a submit");
-    Queue::new(client, ENDPOINT, KEY.into(), payload)
+    let queue = stable_diffusion_v35_large(input).queue().await.expect("a submit");
+    let url = &queue.payload.status_url;
+    assert!(url.starts_with("https://queue.fal.run/fal-ai/stable-diffusion-v35-large/requests/"), "{url}");
+    queue
 }
 
 async fn check(output: Output, side: i64) {
@@ -50,14 +29,27 @@ async fn check(output: Output, side: i64) {
     assert_eq!(output.has_nsfw_concepts, [false]);
     let [image] = output.images.as_slice() else { panic!("{} images", output.images.len()) };
     assert_eq!((image.width, image.height), (side, side));
+    assert!(image.url.starts_with("https://v3.fal.media/files/"), "{}", image.url);
     let file = reqwest::get(&image.url).await.expect("a file");
     assert_eq!(file.headers()["content-type"], image.content_type.as_deref().expect("a type"));
     assert!(file.bytes().await.expect("its bytes").starts_with(&[0xff, 0xd8]));
 }
 
 #[tokio::test]
+async fn runs() {
+    check(stable_diffusion_v35_large(input()).send().await.expect("an output"), 512).await;
+}
+
+#[tokio::test]
+async fn a_refused_run_is_its_text() {
+    let input = TextToImageInput { num_images: Some(9), ..input() };
+    let refused = stable_diffusion_v35_large(input).with_api_key("another:key").send().await;
+    let refused = refused.expect_err("no output").to_string();
+    assert!(refused.contains(r#""loc":["body","num_images"]"#), "{refused}");
+}
+
+#[tokio::test]
 async fn polls_until_completed() {
-    begin("polls_until_completed").await;
     let queue = submit(input()).await;
     let last = loop {
         let status = queue.status(true).await.expect("a status");
@@ -74,7 +66,6 @@ async fn polls_until_completed() {
 
 #[tokio::test]
 async fn streams_its_status() {
-    begin("streams_its_status").await;
     let queue = submit(input()).await;
     let statuses: Vec<_> = queue.stream(true).await.expect("a stream").collect().await;
     let statuses: Vec<_> = statuses.into_iter().map(|status| status.expect("a status")).collect();
@@ -86,7 +77,6 @@ async fn streams_its_status() {
 
 #[tokio::test]
 async fn cancels() {
-    begin("cancels").await;
     let behind =
         submit(TextToImageInput { num_inference_steps: Some(50), num_images: Some(4), ..input() }).await;
     let queue = submit(input()).await;
@@ -98,7 +88,6 @@ async fn cancels() {
 
 #[tokio::test]
 async fn a_refusal_is_its_text() {
-    begin("a_refusal_is_its_text").await;
     let queue = submit(TextToImageInput { num_images: Some(9), ..input() }).await;
     let refused = queue.response().await.expect_err("no output").to_string();
     assert!(refused.contains(r#""loc":["body","num_images"]"#), "{refused}");
@@ -107,7 +96,6 @@ async fn a_refusal_is_its_text() {
 /// The crate wraps a size in an object of its own, which the model does not know: it then paints its default sides.
 #[tokio::test]
 async fn an_image_size_is_wrapped() {
-    begin("an_image_size_is_wrapped").await;
     let size = ImageSizeProperty::ImageSize(ImageSize { width: Some(128), height: Some(96) });
     let queue = submit(TextToImageInput { image_size: Some(size), ..input() }).await;
     while queue.status(false).await.expect("a status").status != Status::Completed {}
