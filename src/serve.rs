@@ -63,7 +63,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let (closing, is_closing) = watch::channel(false);
     let (stage, stages) = watch::channel(Stage::Run);
     tokio::spawn(hear_signals(stage, closing)?);
-    ground.tend(&config);
+    let mut tasks = ground.tend(&config);
     greeting::greet(&config, &card, doors.listener.local_addr()?, ground.keys.is_open());
     if let Some(interceptor) = &doors.interceptor {
         greeting::greet_unchanged(&config, interceptor.address());
@@ -75,6 +75,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let tell = deliver(&ground, &config, all_gone, stages.clone());
     let work = work(&config, &ground.queue, stages, workers_gone)?;
     tokio::join!(answer, tell, work);
+    tasks.shutdown().await; // they use what is closed now
     ground.close().await;
     tracing::info!("stopped");
     Ok(())

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// How often leases that ran out are looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -73,12 +74,14 @@ impl Ground {
         }
     }
 
-    /// Starts what looks after all this while the server runs.
-    pub(super) fn tend(&self, config: &ServeConfig) {
-        tokio::spawn(watch_times(self.queue.clone()));
+    /// Starts what looks after all this, until it is dropped.
+    pub(super) fn tend(&self, config: &ServeConfig) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch_times(self.queue.clone()));
         let is_shared = !config.store.files.starts_with(&config.store.data_dir);
-        tokio::spawn(sweep::run(self.queue.clone(), self.storage.clone(), is_shared));
-        tokio::spawn(self.keys.clone().follow(self.queue.clone()));
+        tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), is_shared));
+        tasks.spawn(self.keys.clone().follow(self.queue.clone()));
+        tasks
     }
 
     pub(super) async fn close(self) {
