@@ -10,7 +10,7 @@ pub use intercept::InterceptConfig;
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
 use crate::egress::Egress;
 use ipnet::IpNet;
-use latentd_models as models;
+use latentd_models::{self as models, ModelSource};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -25,25 +25,6 @@ pub(crate) const FETCH_ALLOW: &str = "--fetch-allow";
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
-
-/// Which model to run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ModelSource {
-    /// The one inside the program.
-    Mini,
-    /// A directory in the diffusers layout.
-    Directory(PathBuf),
-}
-
-impl ModelSource {
-    /// Its directory, unless it is inside the program.
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        match self {
-            Self::Mini => None,
-            Self::Directory(path) => Some(path),
-        }
-    }
-}
 
 /// One device with the precision it works in.
 #[derive(Debug, Clone, PartialEq)]
@@ -279,7 +260,7 @@ fn engines(args: &EngineArgs, workers: &str, data_dir: &Path) -> Result<Vec<Engi
 
 fn model_source(text: &str) -> Result<ModelSource, ConfigError> {
     if text == "mini" {
-        return Ok(ModelSource::Mini);
+        return Ok(ModelSource::Builtin);
     }
     let path = Path::new(text);
     if path.is_dir() {

@@ -2,7 +2,7 @@
 //!
 //! No tensor crosses this file: requests go in, 8-bit pictures come out.
 
-use crate::config::{EngineConfig, ModelSource};
+use crate::config::EngineConfig;
 use crate::request::{ImageRequest, StageSeconds};
 use latentd_models as models;
 pub use latentd_models::{Begin, Control, Generated, Observer, Picture, Step, Timings, Verdict};
@@ -59,11 +59,7 @@ pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Sen
 /// # Errors
 /// One line, or a list, that says what does not fit.
 pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
-    let options = load_options(config);
-    let mut pipeline = match &config.model {
-        ModelSource::Mini => models::Pipeline::builtin(&options),
-        ModelSource::Directory(path) => models::Pipeline::load(path, &options),
-    }?;
+    let mut pipeline = models::Pipeline::load(&config.model, &load_options(config))?;
     pipeline.set_shortcuts(config.shortcuts);
     Ok(pipeline)
 }

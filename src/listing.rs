@@ -1,10 +1,10 @@
 //! `latentd models list`: what can be run.
 
-use latentd_models::ModelCard;
+use latentd_models::{ModelCard, ModelSource};
 
 /// Prints the models.
 pub(crate) fn list(json: bool) -> latentd_models::Result<()> {
-    let card = ModelCard::builtin()?;
+    let card = ModelCard::read(&ModelSource::Builtin)?;
     if json {
         let models = serde_json::json!([{
             "name": card.name,

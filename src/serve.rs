@@ -3,7 +3,7 @@
 mod greeting;
 mod ground;
 
-use crate::config::{ConfigError, ModelSource, ServeConfig, safety};
+use crate::config::{ConfigError, ServeConfig, safety};
 use crate::data_dir::DataDirError;
 use crate::http;
 use crate::intercept::InterceptError;
@@ -56,7 +56,7 @@ pub enum ServeError {
 /// # Errors
 /// When something the server stands on cannot be opened.
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
-    let card = card(&config.model)?;
+    let card = ModelCard::read(&config.model)?;
     check_safety_checker(&config)?;
     let (ground, doors) = Ground::open(&config).await?;
 
@@ -127,19 +127,12 @@ fn limits(card: &ModelCard) -> Limits {
     Limits { max_side: card.max_side }
 }
 
-fn card(model: &ModelSource) -> Result<ModelCard, latentd_models::Error> {
-    match model {
-        ModelSource::Mini => ModelCard::builtin(),
-        ModelSource::Directory(path) => ModelCard::read(path),
-    }
-}
-
 /// Says now what every worker would fail on, or paint without.
 fn check_safety_checker(config: &ServeConfig) -> Result<(), latentd_models::Error> {
     if config.engines.is_empty() {
         return Ok(()); // workers elsewhere have checkers of their own
     }
-    let has_checker = config.safety.verify(config.model.directory())?;
+    let has_checker = config.safety.verify(&config.model)?;
     if let Some(warning) = safety::warning(&config.safety, has_checker) {
         tracing::warn!("{warning}");
     }

@@ -1,6 +1,6 @@
 //! Keeps one worker process per engine alive and puts back what a dead one had in hand.
 
-use crate::config::{EngineConfig, FETCH_ALLOW, ModelSource, ServeConfig, StoreConfig, safety, shortcuts};
+use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
 use crate::queue::{Events, Lost, Queue, QueueError};
 use crate::worker::device_name;
 use std::path::Path;
@@ -170,12 +170,8 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     // Workers find the cache where this process would: below the data directory.
     let EngineConfig { model, device, dtype, t5_tokens, shortcuts: left_out, cache: _ } = engine;
     let StoreConfig { data_dir, database, files } = &config.store;
-    let model = match model {
-        ModelSource::Mini => "mini".to_owned(),
-        ModelSource::Directory(path) => path.display().to_string(),
-    };
     [
-        ("--model", model),
+        ("--model", model.to_string()),
         ("--device", device_name(*device)),
         ("--dtype", dtype.name().to_owned()),
         ("--t5-tokens", t5_tokens.to_string()),

@@ -12,20 +12,17 @@ mod shortcuts;
 pub use crate::layers::ProfileRow;
 pub use device::{Clocks, DeviceReport, device_report, memory_used};
 
-use crate::builtin;
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
 use crate::denoise::{Denoised, Denoiser, Job, Probe, Watch};
-use crate::files::ModelFiles;
 use crate::generate::{Control, LoadOptions, Observer, Step};
 use crate::mmdit::Mmdit;
 use crate::schedule::Schedule;
 use crate::text::TextConditioning;
 use crate::weights::{self, Target, Weights};
-use crate::{Error, ModelCard, Result, Shortcuts, Skipped, layers, random};
+use crate::{Error, ModelCard, ModelSource, Result, Shortcuts, Skipped, layers, random};
 use candle_core::Tensor;
 use device::check_room;
 use flops::Flops;
-use std::path::Path;
 use std::time::Instant;
 
 /// The seed of the inputs; weights have another.
@@ -150,23 +147,12 @@ impl DenoiseBench {
         Ok(Self::new(mmdit, config, scheduler, card, target))
     }
 
-    /// The built-in model's transformer.
+    /// The transformer of a model.
     ///
     /// # Errors
-    /// The device cannot be used.
-    pub fn builtin(options: &LoadOptions) -> Result<Self> {
-        Self::open(&builtin::files()?, ModelCard::builtin()?, options)
-    }
-
-    /// The transformer of a directory in the diffusers layout.
-    ///
-    /// # Errors
-    /// One [`Error::Model`] lists every missing, unused and mis-shaped tensor.
-    pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
-        Self::open(&ModelFiles::directory(dir)?, ModelCard::read(dir)?, options)
-    }
-
-    fn open(files: &ModelFiles, card: ModelCard, options: &LoadOptions) -> Result<Self> {
+    /// One [`Error::Model`] lists every missing, unused and mis-shaped tensor; or the device cannot be used.
+    pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Self> {
+        let (files, card) = (&source.files()?, ModelCard::read(source)?);
         let target = Target::new(options)?;
         let Configs { transformer: config, scheduler, .. } = Configs::read(files)?;
         let weights = Weights::open(files, "transformer", "diffusion_pytorch_model", &target)?;

@@ -1,9 +1,7 @@
 //! What a model is and which sizes it can paint, read from its config files alone.
 
 use crate::config::Configs;
-use crate::files::ModelFiles;
-use crate::{Error, Result, builtin};
-use std::path::Path;
+use crate::{Error, ModelSource, Result};
 
 /// Facts of a model that need no weights in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,24 +15,12 @@ pub struct ModelCard {
 }
 
 impl ModelCard {
-    /// Reads the card of the built-in model.
+    /// Reads the card of a model.
     ///
     /// # Errors
-    /// This build has no built-in model.
-    pub fn builtin() -> Result<Self> {
-        let configs = Configs::read(&builtin::files()?)?;
-        Ok(Self::new(&configs, "mini".into()))
-    }
-
-    /// Reads the card of a directory in the diffusers layout.
-    ///
-    /// # Errors
-    /// The directory is not in the diffusers layout, or describes a model that latentd cannot run.
-    pub fn read(dir: &Path) -> Result<Self> {
-        let configs = Configs::read(&ModelFiles::directory(dir)?)?;
-        let path = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        Ok(Self::new(&configs, name))
+    /// It is in no layout that latentd knows, or describes a model that latentd cannot run.
+    pub fn read(source: &ModelSource) -> Result<Self> {
+        Ok(Self::new(&Configs::read(&source.files()?)?, source.name()))
     }
 
     pub(crate) fn new(configs: &Configs, name: String) -> Self {

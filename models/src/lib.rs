@@ -18,6 +18,7 @@ mod generate;
 mod golden;
 mod gpu;
 mod layers;
+mod manifest;
 mod mmdit;
 mod noise;
 mod picture;
@@ -29,6 +30,7 @@ mod resize;
 mod safety;
 mod schedule;
 mod shortcuts;
+mod source;
 mod start;
 mod text;
 mod vae;
@@ -40,7 +42,9 @@ pub use finish::Painted;
 pub use generate::{
     Begin, Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Step, Streams, Timings,
 };
+pub use manifest::{Endpoint, Manifest};
 pub use picture::Picture;
 pub use pipeline::{Pipeline, Prefetcher};
 pub use safety::{SafetyOptions, SafetySource, Verdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
+pub use source::ModelSource;

@@ -14,9 +14,8 @@ use crate::start::Start;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
 use crate::weights::{self, Target, Weights};
-use crate::{Error, ModelCard, Result, SafetyOptions, Shortcuts, builtin};
+use crate::{Error, ModelCard, ModelSource, Result, SafetyOptions, Shortcuts};
 use candle_core::{Device, Tensor};
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -43,23 +42,12 @@ pub struct Prefetcher(Arc<Mutex<Prompts>>);
 const T5_TOKENS: std::ops::RangeInclusive<usize> = 1..=512;
 
 impl Pipeline {
-    /// Loads the built-in model.
+    /// Loads a model.
     ///
     /// # Errors
-    /// The device cannot be used, or this build has no built-in model.
-    pub fn builtin(options: &LoadOptions) -> Result<Self> {
-        Self::open(&builtin::files()?, ModelCard::builtin()?, options)
-    }
-
-    /// Loads a directory in the diffusers layout.
-    ///
-    /// # Errors
-    /// One [`Error::Model`] lists every missing, unused and mis-shaped tensor.
-    pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
-        Self::open(&ModelFiles::directory(dir)?, ModelCard::read(dir)?, options)
-    }
-
-    fn open(files: &ModelFiles, card: ModelCard, options: &LoadOptions) -> Result<Self> {
+    /// One [`Error::Model`] lists every missing, unused and mis-shaped tensor; or the device cannot be used.
+    pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Self> {
+        let (files, card) = (&source.files()?, ModelCard::read(source)?);
         // Each is a stream of its own on a GPU.
         let [first, target, last] = [Target::new(options)?, Target::new(options)?, Target::new(options)?];
         let configs = Configs::read(files)?;

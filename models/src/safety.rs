@@ -10,7 +10,7 @@ use crate::config::read;
 use crate::files::ModelFiles;
 use crate::layers::softmax;
 use crate::weights::{self, Target, Weights};
-use crate::{Error, Picture, Result, builtin};
+use crate::{Error, ModelSource, Picture, Result};
 use candle_core::DType;
 use config::{PreprocessorConfig, VitConfig};
 use preprocess::Preprocessor;
@@ -53,16 +53,12 @@ pub struct Verdict {
 
 impl SafetyOptions {
     /// Looks at the files without loading a tensor: configs, labels, and every tensor's name and shape. Returns whether
-    /// there is a checker. `model` is a directory, or `None` for the built-in model.
+    /// there is a checker.
     ///
     /// # Errors
     /// What does not fit, or that a forced checker is not there.
-    pub fn verify(&self, model: Option<&Path>) -> Result<bool> {
-        let files = match model {
-            None => builtin::files()?,
-            Some(dir) => ModelFiles::directory(dir)?,
-        };
-        let Some(place) = self.find(&files)? else { return Ok(false) };
+    pub fn verify(&self, model: &ModelSource) -> Result<bool> {
+        let Some(place) = self.find(&model.files()?)? else { return Ok(false) };
         let (config, _) = place.configs()?;
         let weights = place.weights(&Target::host())?;
         Vit::expect(&weights, &config);

@@ -3,15 +3,18 @@
 //! A part of the model (transformer, VAE, one text encoder) opens its files once, then asks for each tensor
 //! by name and shape. What does not fit is noted, not raised, so that one error lists everything at the end.
 
+mod source;
+
 use crate::files::ModelFiles;
 use crate::generate::Streams;
 use crate::layers::Ops;
 use crate::{Error, Result, random};
-use candle_core::safetensors::{Load, MmapedSafetensors, SliceSafetensors};
+use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
 use safetensors::{Dtype, tensor::TensorView};
+use source::Source;
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// Problems of one kind listed in an error before it says "and N more".
 const LISTED: usize = 20;
@@ -69,47 +72,10 @@ impl Target {
     }
 }
 
-enum Source {
-    Mapped(MmapedSafetensors),
-    Embedded(SliceSafetensors<'static>),
-    /// Has every tensor that is asked for.
-    Random,
-}
-
-impl Source {
-    fn get(&self, name: &str) -> Option<TensorView<'_>> {
-        match self {
-            Self::Mapped(files) => files.get(name).ok(),
-            Self::Embedded(bytes) => bytes.get(name).ok(),
-            Self::Random => None,
-        }
-    }
-
-    fn names(&self) -> BTreeSet<String> {
-        let tensors = match self {
-            Self::Mapped(files) => files.tensors(),
-            Self::Embedded(bytes) => bytes.tensors(),
-            Self::Random => Vec::new(),
-        };
-        tensors.into_iter().map(|(name, _)| name).collect()
-    }
-}
-
 impl Weights {
     /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names.
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
-        let single = format!("{part}/{stem}.safetensors");
-        let index = format!("{single}.index.json");
-        let source = if files.exists(&single) {
-            open(files, &[single])?
-        } else if files.exists(&index) {
-            open(files, &shards(files, part, &index)?)?
-        } else {
-            let single = files.display(&single);
-            return Err(Error::Model(format!(
-                "{single} is missing (nor is there a {stem}.safetensors.index.json)"
-            )));
-        };
+        let source = Source::open(files, part, stem)?;
         let unclaimed = RefCell::new(source.names());
         let problems = RefCell::new(Vec::new());
         Ok(Self { source, part: files.display(part), unclaimed, problems, target: target.clone() })
@@ -204,41 +170,4 @@ impl Scope<'_> {
     pub(crate) fn target(&self) -> &Target {
         &self.weights.target
     }
-}
-
-/// The distinct files of an index's `weight_map`.
-fn shards(files: &ModelFiles, part: &str, index: &str) -> Result<Vec<String>> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
-    }
-    let names: Index = crate::config::read(files, index)?;
-    let names: BTreeSet<String> = names.weight_map.into_values().collect();
-    if let Some(name) = names.iter().find(|name| name.contains(['/', '\\']) || name.as_str() == "..") {
-        return Err(Error::Model(format!("{}: \"{name}\" is not a plain file name", files.display(index))));
-    }
-    Ok(names.into_iter().map(|name| format!("{part}/{name}")).collect())
-}
-
-fn open(files: &ModelFiles, paths: &[String]) -> Result<Source> {
-    let shown: Vec<String> = paths.iter().map(|path| files.display(path)).collect();
-    let unreadable = |e: candle_core::Error| Error::Model(format!("{}: {e}", shown.join(", ")));
-    match files {
-        ModelFiles::Directory(dir) => {
-            let paths: Vec<_> = paths.iter().map(|path| dir.join(path)).collect();
-            map(&paths).map(Source::Mapped).map_err(unreadable)
-        }
-        ModelFiles::Embedded(_) => {
-            let [path] = paths else { return Err(Error::Model("embedded weights are one file".into())) };
-            let std::borrow::Cow::Borrowed(bytes) = files.read(path)? else { unreachable!("embedded bytes") };
-            SliceSafetensors::new(bytes).map(Source::Embedded).map_err(unreadable)
-        }
-    }
-}
-
-#[expect(unsafe_code, reason = "memory maps are unsafe by nature")]
-fn map(paths: &[std::path::PathBuf]) -> candle_core::Result<MmapedSafetensors> {
-    // SAFETY: the files must not change while mapped. They are model weights, written once and then only read;
-    // whoever overwrites them under a running server gets wrong pictures or a crash, as with every such server.
-    unsafe { MmapedSafetensors::multi(paths) }
 }

@@ -4,7 +4,7 @@ mod support;
 
 use candle_core::{DType as TensorType, Device as TensorDevice, Tensor};
 use latentd_models::{
-    Control, DType, Device, Error, GenerateRequest, LoadOptions, ModelCard, Pipeline, Step,
+    Control, DType, Device, Error, GenerateRequest, LoadOptions, ModelCard, ModelSource, Pipeline, Step,
 };
 use std::path::{Path, PathBuf};
 use support::{edit, swap};
@@ -40,7 +40,7 @@ fn zeros(shape: &[usize], dtype: TensorType) -> Tensor {
 }
 
 fn load_error(dir: &Path) -> String {
-    match Pipeline::load(dir, &OPTIONS) {
+    match Pipeline::load(&ModelSource::Directory(dir.to_path_buf()), &OPTIONS) {
         Ok(_) => panic!("it loaded"),
         Err(error) => error.to_string(),
     }
@@ -144,8 +144,8 @@ fn truncated_weights_name_the_file() {
 
 #[test]
 fn a_request_beyond_the_model_names_the_limit() {
-    let card = ModelCard::read(&golden()).expect("a card");
-    let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
+    let card = ModelCard::read(&ModelSource::Directory(golden())).expect("a card");
+    let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
     let far = card.max_side + card.size_multiple;
     for (change, complaint) in [
         (GenerateRequest { width: 0, ..request() }, "width 0".to_string()),
@@ -167,7 +167,7 @@ fn a_request_beyond_the_model_names_the_limit() {
 /// Clients may ask for any size; the network paints in steps of 16 pixels.
 #[test]
 fn any_size_is_the_middle_of_the_next_canvas() {
-    let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
+    let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
     let mut paint = |width, height| {
         let request = GenerateRequest { width, height, ..request() };
         pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("a picture").pictures.remove(0)
@@ -187,14 +187,15 @@ fn a_nan_stops_the_request_and_says_where() {
         let bias = &tensors["proj_out.bias"];
         tensors.insert("proj_out.bias".into(), (bias * f64::NAN).expect("NaN"));
     });
-    let mut pipeline = Pipeline::load(dir.path(), &OPTIONS).expect("a model");
+    let mut pipeline =
+        Pipeline::load(&ModelSource::Directory(dir.path().to_path_buf()), &OPTIONS).expect("a model");
     let error = pipeline.generate(&request(), &mut |_: Step| Control::Continue).expect_err("a failure");
     assert!(matches!(error, Error::NonFinite { step: 1, of: 3 }), "{error}");
 }
 
 #[test]
 fn the_callback_hears_every_step_and_can_stop() {
-    let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
+    let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
     let mut steps = Vec::new();
     let mut hear = |step: Step| {
         steps.push((step.index, step.of));
@@ -210,7 +211,7 @@ fn the_callback_hears_every_step_and_can_stop() {
 /// first of two is the single one, whatever the batch.
 #[test]
 fn the_number_of_pictures_does_not_change_the_first() {
-    let mut pipeline = Pipeline::load(&golden(), &OPTIONS).expect("a model");
+    let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
     let mut paint = |num_images| {
         pipeline
             .generate(&GenerateRequest { num_images, ..request() }, &mut |_: Step| Control::Continue)
@@ -223,8 +224,8 @@ fn the_number_of_pictures_does_not_change_the_first() {
 
 #[test]
 fn the_built_in_model_loads_and_paints() {
-    let card = ModelCard::builtin().expect("a card");
-    let mut pipeline = Pipeline::builtin(&OPTIONS).expect("the built-in model");
+    let card = ModelCard::read(&ModelSource::Builtin).expect("a card");
+    let mut pipeline = Pipeline::load(&ModelSource::Builtin, &OPTIONS).expect("the built-in model");
     assert_eq!(pipeline.card(), &card);
     assert!(card.max_side >= 1024, "the default size fits");
     let side = 4 * card.size_multiple;

@@ -1,7 +1,8 @@
 //! Live previews: they look like what becomes of the picture, change nothing, and hide what is unsafe.
 
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Picture, Pipeline, Step,
+    Control, DType, Device, GenerateRequest, Generated, LoadOptions, ModelSource, Observer, Picture,
+    Pipeline, Step,
 };
 
 /// Looks at every preview that it can get from a step on.
@@ -31,7 +32,7 @@ impl Observer for Viewer {
 
 fn pipeline() -> Pipeline {
     let load = LoadOptions::new(Device::Cpu, DType::F32);
-    Pipeline::builtin(&load).expect("the built-in model")
+    Pipeline::load(&ModelSource::Builtin, &load).expect("the built-in model")
 }
 
 fn request(prompt: &str, width: usize, height: usize) -> GenerateRequest {

@@ -4,8 +4,8 @@ mod support;
 
 use candle_core::{Device as TensorDevice, Tensor};
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Picture, Pipeline,
-    SafetyOptions, SafetySource, Step,
+    Control, DType, Device, GenerateRequest, Generated, LoadOptions, ModelSource, Observer, Picture,
+    Pipeline, SafetyOptions, SafetySource, Step,
 };
 use std::path::{Path, PathBuf};
 use support::{edit, swap};
@@ -46,7 +46,7 @@ fn by(dir: &Path) -> SafetyOptions {
 
 fn pipeline() -> Pipeline {
     let load = LoadOptions::new(Device::Cpu, DType::F32);
-    Pipeline::load(&golden("base/model"), &load).expect("a model")
+    Pipeline::load(&ModelSource::Directory(golden("base/model")), &load).expect("a model")
 }
 
 fn request(check_safety: bool) -> GenerateRequest {
@@ -179,17 +179,21 @@ fn a_model_brings_its_own() {
     let load = LoadOptions::new(Device::Cpu, DType::F32);
     let own = options(SafetySource::Own);
     let forced = SafetyOptions { forced: true, ..own.clone() };
-    let mut without = Pipeline::load(model.path(), &load).expect("a model");
+    let mut without =
+        Pipeline::load(&ModelSource::Directory(model.path().to_path_buf()), &load).expect("a model");
     assert!(!without.set_safety(&own).expect("none"));
-    assert!(!own.verify(Some(model.path())).expect("none"));
-    for error in [without.set_safety(&forced), forced.verify(Some(model.path()))] {
+    assert!(!own.verify(&ModelSource::Directory(model.path().to_path_buf())).expect("none"));
+    for error in
+        [without.set_safety(&forced), forced.verify(&ModelSource::Directory(model.path().to_path_buf()))]
+    {
         let words = error.expect_err("a refusal").to_string();
         assert!(words.contains("forced") && words.contains("safety_checker/"), "{words}");
     }
 
     write_classifier(&model.path().join("safety_checker"), 2.0);
-    assert!(own.verify(Some(model.path())).expect("a checker"));
-    let mut with = Pipeline::load(model.path(), &load).expect("a model");
+    assert!(own.verify(&ModelSource::Directory(model.path().to_path_buf())).expect("a checker"));
+    let mut with =
+        Pipeline::load(&ModelSource::Directory(model.path().to_path_buf()), &load).expect("a model");
     assert!(with.set_safety(&own).expect("a checker"));
     assert!(is_black(&paint(&mut with, true)));
     assert!(!with.set_safety(&options(SafetySource::Nobody)).expect("none"));
@@ -200,9 +204,9 @@ fn a_model_brings_its_own() {
 fn the_built_in_model_loads_with_or_without_one() {
     let own = options(SafetySource::Own);
     let load = LoadOptions::new(Device::Cpu, DType::F32);
-    let mut pipeline = Pipeline::builtin(&load).expect("the built-in model");
+    let mut pipeline = Pipeline::load(&ModelSource::Builtin, &load).expect("the built-in model");
     let has = pipeline.set_safety(&own).expect("a checker or none");
-    assert_eq!(has, own.verify(None).expect("a checker or none"));
+    assert_eq!(has, own.verify(&ModelSource::Builtin).expect("a checker or none"));
 }
 
 fn copy_all(from: &Path, to: &Path) {
@@ -222,7 +226,7 @@ fn copy_all(from: &Path, to: &Path) {
 fn refusal(dir: &Path) -> (String, bool) {
     let mut pipeline = pipeline();
     let words = pipeline.set_safety(&by(dir)).expect_err("a refusal").to_string();
-    let early = by(dir).verify(Some(&golden("base/model")));
+    let early = by(dir).verify(&ModelSource::Directory(golden("base/model")));
     let lines = |words: &str| {
         let mut lines: Vec<_> = words.lines().map(str::to_owned).collect();
         lines.sort();

@@ -1,10 +1,12 @@
 //! Stages that overlap, and prompts that are known: faster, and the same to the byte.
 
-use latentd_models::{Control, DType, Device, GenerateRequest, Generated, LoadOptions, Pipeline, Step};
+use latentd_models::{
+    Control, DType, Device, GenerateRequest, Generated, LoadOptions, ModelSource, Pipeline, Step,
+};
 
 fn pipeline() -> Pipeline {
     let load = LoadOptions::new(Device::Cpu, DType::F32);
-    Pipeline::builtin(&load).expect("the built-in model")
+    Pipeline::load(&ModelSource::Builtin, &load).expect("the built-in model")
 }
 
 fn request(prompt: &str) -> GenerateRequest {

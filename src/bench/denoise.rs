@@ -5,7 +5,7 @@ use super::shortcuts::ShortcutsJson;
 use super::stats::{Bin, Percentiles, Samples, Summary, draw, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::DenoiseArgs;
-use crate::config::{ConfigError, EngineConfig, ModelSource};
+use crate::config::{ConfigError, EngineConfig};
 use crate::engine;
 use latentd_models::Streams;
 use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
@@ -160,10 +160,9 @@ fn open(
     if args.one_stream {
         options.streams = Streams::One;
     }
-    match (synthetic, &config.model) {
-        (Some(model), _) => DenoiseBench::synthetic(model, args.blocks, &options),
-        (None, ModelSource::Mini) => DenoiseBench::builtin(&options),
-        (None, ModelSource::Directory(path)) => DenoiseBench::load(path, &options),
+    match synthetic {
+        Some(model) => DenoiseBench::synthetic(model, args.blocks, &options),
+        None => DenoiseBench::load(&config.model, &options),
     }
 }
 

@@ -6,15 +6,18 @@ use crate::golden::{Case, pixel_difference};
 use crate::pipeline::{bytes, check_on};
 use crate::shortcuts::check_cache;
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, GuidanceInterval, LoadOptions, Observer, Picture, Pipeline,
-    Shortcuts, Step,
+    Control, DType, Device, GenerateRequest, GuidanceInterval, LoadOptions, ModelSource, Observer, Picture,
+    Pipeline, Shortcuts, Step,
 };
 
 const GPU: Device = Device::Cuda(0);
 
 fn load(case: &Case, dtype: DType, fused: bool) -> Pipeline {
-    Pipeline::load(&case.model(), &LoadOptions { fused, ..LoadOptions::new(GPU, dtype) })
-        .unwrap_or_else(|e| panic!("{}: {e}", case.name))
+    Pipeline::load(
+        &ModelSource::Directory(case.model()),
+        &LoadOptions { fused, ..LoadOptions::new(GPU, dtype) },
+    )
+    .unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
 /// Pictures as the recorded loop makes them.
@@ -229,7 +232,7 @@ fn the_built_in_model_paints_what_the_cpu_paints() {
     };
     let on = |device, dtype| {
         let options = LoadOptions::new(device, dtype);
-        paint(&mut Pipeline::builtin(&options).expect("the built-in model"), &request)
+        paint(&mut Pipeline::load(&ModelSource::Builtin, &options).expect("the built-in model"), &request)
     };
     let cpu = on(Device::Cpu, DType::F32);
     for (dtype, least) in [(DType::F32, 60.0), (DType::Bf16, 40.0)] {

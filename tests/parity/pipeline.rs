@@ -2,7 +2,7 @@
 
 use crate::golden::{Case, pixel_difference, relative_error};
 use candle_core::{IndexOp, Tensor};
-use latentd_models::{Control, DType, Device, Generated, LoadOptions, Pipeline, Step};
+use latentd_models::{Control, DType, Device, Generated, LoadOptions, ModelSource, Pipeline, Step};
 
 /// f32 has 24 bits; a few hundred additions in another order than torch's cost about 1e-6 a stage. 1e-4 leaves
 /// room for a chain of stages and none for a wrong formula.
@@ -10,7 +10,8 @@ const STAGE: f32 = 1e-4;
 
 pub(crate) fn load(case: &Case, device: Device, dtype: DType, fused: bool) -> Pipeline {
     let options = LoadOptions { fused, ..LoadOptions::new(device, dtype) };
-    Pipeline::load(&case.model(), &options).unwrap_or_else(|e| panic!("{}: {e}", case.name))
+    Pipeline::load(&ModelSource::Directory(case.model()), &options)
+        .unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
 fn check(name: &'static str, fused: bool) {

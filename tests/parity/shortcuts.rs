@@ -3,14 +3,14 @@
 use crate::golden::{Case, json, pixel_difference, relative_error};
 use crate::pipeline::bytes;
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, Generated, GuidanceInterval, LoadOptions, Pipeline, Shortcuts,
-    Step,
+    Control, DType, Device, GenerateRequest, Generated, GuidanceInterval, LoadOptions, ModelSource, Pipeline,
+    Shortcuts, Step,
 };
 
 fn load(case: &Case, device: Device, shortcuts: Shortcuts) -> Pipeline {
     let options = LoadOptions::new(device, DType::F32);
-    let mut pipeline =
-        Pipeline::load(&case.model(), &options).unwrap_or_else(|e| panic!("{}: {e}", case.name));
+    let mut pipeline = Pipeline::load(&ModelSource::Directory(case.model()), &options)
+        .unwrap_or_else(|e| panic!("{}: {e}", case.name));
     pipeline.set_shortcuts(shortcuts);
     pipeline
 }

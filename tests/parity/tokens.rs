@@ -1,7 +1,7 @@
 //! Token ids of difficult texts against transformers'.
 
 use crate::golden::{Case, json, path};
-use latentd_models::{DType, Device, LoadOptions, Pipeline};
+use latentd_models::{DType, Device, LoadOptions, ModelSource, Pipeline};
 use serde_json::Value;
 
 fn ids(value: &Value) -> Vec<u32> {
@@ -19,7 +19,8 @@ fn ids_equal_transformers() {
     let golden = json("tokenizers.json");
     let options = LoadOptions::new(Device::Cpu, DType::F32);
     let model = path(golden["model"].as_str().expect("a model"));
-    let pipeline = Pipeline::load(&model, &options).expect("the golden model");
+    let pipeline =
+        Pipeline::load(&ModelSource::Directory(model.clone()), &options).expect("the golden model");
     let strings = golden["strings"].as_array().expect("strings");
     assert!(strings.len() > 50, "only {} strings", strings.len());
     for string in strings {
@@ -39,7 +40,7 @@ fn ids_of_every_case() {
     for name in ["base", "no_t5", "dual", "no_qk_norm", "odd_heads", "sharded"] {
         let case = Case::read(name);
         let options = LoadOptions::new(Device::Cpu, DType::F32);
-        let pipeline = Pipeline::load(&case.model(), &options).expect(name);
+        let pipeline = Pipeline::load(&ModelSource::Directory(case.model()), &options).expect(name);
         for (branch, text) in [("cond", &case.request.prompt), ("uncond", &case.request.negative_prompt)] {
             let ours = pipeline.token_ids(text, case.request.t5_tokens).expect("ids");
             for (encoder, ours) in ["clip_l", "clip_g", "t5"].into_iter().zip(ours) {

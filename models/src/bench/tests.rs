@@ -11,7 +11,7 @@ fn spec() -> DenoiseSpec {
 
 #[test]
 fn the_built_in_model_runs() {
-    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let mut bench = DenoiseBench::load(&ModelSource::Builtin, &CPU).expect("a model");
     let run = bench.run(&spec()).expect("a run");
     assert_eq!(run.step_seconds.len(), 3);
     let steps: f64 = run.step_seconds.iter().sum();
@@ -20,7 +20,7 @@ fn the_built_in_model_runs() {
 
 #[test]
 fn a_profile_names_the_ops_of_every_step_and_adds_up() {
-    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let mut bench = DenoiseBench::load(&ModelSource::Builtin, &CPU).expect("a model");
     let profile = bench.profile(&spec()).expect("a profile");
     let attention = profile.rows.iter().find(|row| row.op.starts_with("attention")).expect("an attention");
     assert_eq!(attention.calls, 3 * 4, "steps and blocks: {profile:?}");
@@ -32,8 +32,9 @@ fn a_profile_names_the_ops_of_every_step_and_adds_up() {
 
 #[test]
 fn parameters_are_those_of_the_files() {
-    let bench = DenoiseBench::builtin(&CPU).expect("a model");
-    let bytes = builtin::files()
+    let bench = DenoiseBench::load(&ModelSource::Builtin, &CPU).expect("a model");
+    let bytes = ModelSource::Builtin
+        .files()
         .and_then(|files| files.read("transformer/diffusion_pytorch_model.safetensors"))
         .expect("bytes");
     let file = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
@@ -43,7 +44,7 @@ fn parameters_are_those_of_the_files() {
 
 #[test]
 fn a_guided_run_costs_two_samples() {
-    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let mut bench = DenoiseBench::load(&ModelSource::Builtin, &CPU).expect("a model");
     let mut flops = |spec: DenoiseSpec| {
         let run = bench.run(&spec).expect("a run");
         bench.flops(&spec, &run)
@@ -54,7 +55,7 @@ fn a_guided_run_costs_two_samples() {
 /// One of three steps, at sigma 1, is outside.
 #[test]
 fn shortcuts_count_and_cost_what_they_leave_out() {
-    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let mut bench = DenoiseBench::load(&ModelSource::Builtin, &CPU).expect("a model");
     assert_eq!(bench.relative_error(&spec()).expect("an error"), 0.0);
     let interval = Some(GuidanceInterval { low: 0.0, high: 0.99 });
     bench.set_shortcuts(Shortcuts { guidance_interval: interval, first_block_cache: None });
@@ -98,7 +99,7 @@ fn a_model_without_room_is_refused_before_it_is_made() {
 
 #[test]
 fn what_cannot_run_is_refused_in_words() {
-    let mut bench = DenoiseBench::builtin(&CPU).expect("a model");
+    let mut bench = DenoiseBench::load(&ModelSource::Builtin, &CPU).expect("a model");
     for (wrong, word) in [
         (DenoiseSpec { width: 65, ..spec() }, "width 65"),
         (DenoiseSpec { steps: 0, ..spec() }, "steps"),
@@ -122,7 +123,7 @@ mod gpu {
 
     #[test]
     fn the_recorded_loop_is_timed_step_by_step() {
-        let mut bench = DenoiseBench::builtin(&GPU).expect("a model");
+        let mut bench = DenoiseBench::load(&ModelSource::Builtin, &GPU).expect("a model");
         for _ in 0..2 {
             let run = bench.run(&spec()).expect("a run");
             assert_eq!(run.step_seconds.len(), 3);
@@ -133,7 +134,7 @@ mod gpu {
     /// Inputs are the same each time, recorded or not.
     #[test]
     fn an_error_is_of_the_shortcut_alone() {
-        let mut bench = DenoiseBench::builtin(&GPU).expect("a model");
+        let mut bench = DenoiseBench::load(&ModelSource::Builtin, &GPU).expect("a model");
         assert_eq!(bench.relative_error(&spec()).expect("an error"), 0.0);
         bench.set_shortcuts(Shortcuts { guidance_interval: None, first_block_cache: Some(1e-9) });
         let error = bench.relative_error(&spec()).expect("an error");

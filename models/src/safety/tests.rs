@@ -14,7 +14,7 @@ fn checker(dir: &Path, fused: bool) -> Result<SafetyChecker> {
         SafetyOptions { source: SafetySource::Directory(dir.into()), threshold: 0.5, forced: false };
     let mut target = Target::host();
     target.ops.fused = fused;
-    SafetyChecker::load(&builtin::files().expect("built in"), &options, &target)
+    SafetyChecker::load(&ModelSource::Builtin.files().expect("built in"), &options, &target)
         .map(|checker| checker.expect("a checker"))
 }
 
@@ -67,7 +67,7 @@ fn check(name: &str, fused: bool) {
         candle_core::safetensors::load(dir.join("golden.safetensors"), &Device::Cpu).expect("golden tensors");
     let checker = checker(&dir, fused).expect("a classifier");
     let own = SafetyOptions { source: SafetySource::Directory(dir), threshold: 0.5, forced: true };
-    assert!(own.verify(None).expect("it fits"));
+    assert!(own.verify(&ModelSource::Builtin).expect("it fits"));
     let pictures = pictures();
     assert!(pictures.len() >= 20);
     for (index, picture) in pictures.iter().enumerate() {

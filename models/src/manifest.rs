@@ -1,0 +1,81 @@
+//! What is known of published models before any of their files is here: `manifests/*.toml`.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+/// A published model.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// `stable-diffusion-3.5-large`.
+    pub name: String,
+    /// For people.
+    pub title: String,
+    /// Its repository on the Hugging Face hub, `owner/name`.
+    pub repository: String,
+    /// The checkpoint in the original layout that lies in the same repository, and is not pulled.
+    pub single_file: String,
+    /// Blocks of its transformer.
+    pub blocks: usize,
+    /// Where fal has it.
+    pub endpoint: Endpoint,
+    /// What is pulled: paths, and their bytes as far as planning needs them.
+    pub files: BTreeMap<String, u64>,
+}
+
+/// An endpoint of fal: its name, and what fal fills in and allows there.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Endpoint {
+    /// `owner/alias`.
+    pub application: String,
+    /// Below the application: empty, or `turbo`.
+    pub path: String,
+    /// Denoising steps where none are asked for.
+    pub steps: usize,
+    /// Most of them.
+    pub max_steps: usize,
+    /// Guidance scale where none is asked for.
+    pub guidance: f64,
+    /// Largest of them.
+    pub max_guidance: f64,
+}
+
+static MANIFESTS: LazyLock<Vec<Manifest>> = LazyLock::new(|| {
+    [
+        include_str!("../manifests/stable-diffusion-3.5-large.toml"),
+        include_str!("../manifests/stable-diffusion-3.5-large-turbo.toml"),
+        include_str!("../manifests/stable-diffusion-3.5-medium.toml"),
+    ]
+    .map(|text| toml::from_str(text).expect("manifests are tested"))
+    .into()
+});
+
+impl Manifest {
+    /// Every published model that latentd knows, the one to begin with first.
+    pub fn all() -> &'static [Self] {
+        &MANIFESTS
+    }
+
+    /// The model of this name or repository.
+    pub fn find(name: &str) -> Option<&'static Self> {
+        Self::all().iter().find(|manifest| manifest.name == name || manifest.repository == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_are_read_and_found() {
+        for manifest in Manifest::all() {
+            assert_eq!(Manifest::find(&manifest.repository), Some(manifest));
+            assert_eq!(Manifest::find(&manifest.name), Some(manifest));
+            assert!(manifest.files.contains_key("model_index.json"), "{}", manifest.name);
+            assert!(!manifest.files.contains_key(&manifest.single_file), "{}", manifest.name);
+        }
+        assert_eq!(Manifest::find("stabilityai/other"), None);
+    }
+}
