@@ -2,6 +2,7 @@
 
 mod device;
 mod intercept;
+mod model;
 pub(crate) mod safety;
 pub(crate) mod shortcuts;
 
@@ -156,7 +157,7 @@ impl ServeConfig {
         let store = StoreConfig::resolve(store)?;
         Ok(Self {
             listen,
-            model: model_source(&engine.model)?,
+            model: model::source(&engine.model)?,
             engines: engines(&engine, &workers, &store.data_dir)?,
             safety: safety::parse(&safety)?,
             store,
@@ -209,7 +210,7 @@ impl EngineConfig {
             return refuse(format!("--t5-tokens {}: give 1 to 512", args.t5_tokens));
         }
         Ok(Self {
-            model: model_source(&args.model)?,
+            model: model::source(&args.model)?,
             device,
             dtype: device::dtype(&args.dtype, device)?,
             t5_tokens: args.t5_tokens,
@@ -256,22 +257,6 @@ fn engines(args: &EngineArgs, workers: &str, data_dir: &Path) -> Result<Vec<Engi
         },
     };
     devices.iter().cycle().take(count).map(|device| EngineConfig::on(args, *device, data_dir)).collect()
-}
-
-fn model_source(text: &str) -> Result<ModelSource, ConfigError> {
-    if text == "mini" {
-        return Ok(ModelSource::Builtin);
-    }
-    let path = Path::new(text);
-    if path.is_dir() {
-        return match std::path::absolute(path) {
-            Ok(path) => Ok(ModelSource::Directory(path)),
-            Err(error) => refuse(format!("--model {text}: {error}")),
-        };
-    }
-    refuse(format!(
-        "--model {text}: this version runs `mini` (built in) or a directory in the diffusers layout, and there is no such directory"
-    ))
 }
 
 fn trusted_proxies(given: &[String]) -> Result<Vec<IpNet>, ConfigError> {
