@@ -3,9 +3,9 @@
 //! No tensor crosses this file: requests go in, 8-bit pictures come out.
 
 use crate::config::EngineConfig;
-use crate::request::{ImageRequest, StageSeconds};
+use crate::request::{self, ImageRequest, Score, StageSeconds};
 use latentd_models as models;
-pub use latentd_models::{Begin, Control, Generated, Observer, Picture, Step, Timings, Verdict};
+pub use latentd_models::{Begin, Control, Generated, Measure, Observer, Picture, Step, Timings, Verdict};
 use std::sync::Arc;
 
 /// Why an engine made no picture.
@@ -83,6 +83,15 @@ pub fn stage_seconds(timings: Timings, encode: f64) -> StageSeconds {
         unguided_steps,
         first_block_cache_reused_steps: reused_steps,
     }
+}
+
+/// What the safety checker found in a picture.
+pub fn score(verdict: &Verdict) -> Score {
+    let measure = match verdict.measure {
+        Measure::Probability => request::Measure::Probability,
+        Measure::Margin => request::Measure::Margin,
+    };
+    Score { value: Some(verdict.score).filter(|score| score.is_finite()), measure }
 }
 
 /// Stable Diffusion 3.5.

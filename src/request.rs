@@ -163,6 +163,25 @@ pub struct StageSeconds {
     pub first_block_cache_reused_steps: Option<usize>,
 }
 
+/// What the safety checker found in a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The larger, the less safe; none where it came out as no number.
+    pub value: Option<f32>,
+    /// What `value` is.
+    pub measure: Measure,
+}
+
+/// What a [`Score`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// That the picture is unsafe, 0 to 1.
+    Probability,
+    /// How far beyond a threshold of its own the picture is, -2 to 2: unsafe above 0.
+    Margin,
+}
+
 /// What a request produced, as the queue stores it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
@@ -174,6 +193,9 @@ pub struct Output {
     pub seed: i64,
     /// For each picture: was it found unsafe?
     pub flagged: Vec<bool>,
+    /// For each picture, if the safety checker looked: what it found. Empty if it did not, or in an older row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Score>,
     /// The prompt that was used.
     pub prompt: String,
 }

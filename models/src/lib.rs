@@ -45,6 +45,6 @@ pub use generate::{
 pub use manifest::{Endpoint, Manifest};
 pub use picture::Picture;
 pub use pipeline::{Pipeline, Prefetcher};
-pub use safety::{SafetyOptions, SafetySource, Verdict};
+pub use safety::{Measure, SafetyOptions, SafetySource, Verdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
 pub use source::ModelSource;

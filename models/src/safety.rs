@@ -42,11 +42,23 @@ pub struct SafetyOptions {
     pub forced: bool,
 }
 
+/// What a classifier's score is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// That the picture is unsafe, 0 to 1; the operator's threshold decides.
+    Probability,
+    /// By how much the picture's cosine to the nearest unsafe concept exceeds that concept's own threshold, -2 to 2:
+    /// unsafe above 0.
+    Margin,
+}
+
 /// What the checker thinks of one picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Verdict {
-    /// Probability that the picture is unsafe.
+    /// The larger, the less safe.
     pub score: f32,
+    /// What the score is.
+    pub measure: Measure,
     /// Whether it was made black.
     pub flagged: bool,
 }
@@ -157,7 +169,7 @@ impl SafetyChecker {
             if flagged {
                 picture.rgb.fill(0);
             }
-            Ok(Verdict { score, flagged })
+            Ok(Verdict { score, measure: Measure::Probability, flagged })
         };
         pictures.iter_mut().map(judge).collect()
     }

@@ -278,7 +278,7 @@ impl OutputBody {
     }
 
     fn with(output: Output, place: impl Fn(Place, &str) -> (Option<String>, Option<Raw>)) -> Self {
-        let Output { images, seconds, seed, flagged, prompt } = output;
+        let Output { images, seconds, seed, flagged, scores: _, prompt } = output;
         let image = |image: crate::request::OutputImage| {
             let (url, content) = place(image.place, &image.content_type);
             let (width, height) = (image.width, image.height);

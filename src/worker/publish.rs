@@ -1,7 +1,7 @@
 //! From pixels to a recorded result: encode, store, then one transaction.
 
 use super::{PublishError, Worker};
-use crate::engine::{Generated, Picture, Verdict, stage_seconds};
+use crate::engine::{Generated, Picture, Verdict, score, stage_seconds};
 use crate::picture;
 use crate::queue::{Claim, Finish, Level, StoredFile};
 use crate::request::{ImageRequest, Output, OutputFormat, OutputImage, Place};
@@ -24,6 +24,7 @@ pub(super) async fn publish(
     };
     let (flagged, safety) = (generated.flagged(), generated.timings.safety);
     tell_scores(worker, claim, &generated.verdicts, safety).await?;
+    let scores = generated.verdicts.iter().map(score).collect();
     let started = Instant::now();
     let (pictures, encoded) = encode_all(generated.pictures, format).await?;
     let seconds = stage_seconds(generated.timings, started.elapsed().as_secs_f64());
@@ -32,7 +33,8 @@ pub(super) async fn publish(
     let finish = match images {
         Ok(images) => {
             let (seed, prompt) = (request.seed, request.prompt.clone());
-            record(worker, claim, Output { images, seconds, seed, flagged, prompt }, safety, &files).await
+            record(worker, claim, Output { images, seconds, seed, flagged, scores, prompt }, safety, &files)
+                .await
         }
         Err(error) => Err(error),
     };
@@ -99,12 +101,15 @@ async fn tell_scores(
     if verdicts.is_empty() {
         return Ok(());
     }
-    let one = |Verdict { score, flagged }: &Verdict| {
+    let one = |Verdict { score, flagged, .. }: &Verdict| {
         if *flagged { format!("{score:.3} (unsafe, made black)") } else { format!("{score:.3}") }
     };
+    for (picture, verdict) in verdicts.iter().enumerate() {
+        let Verdict { score, flagged, .. } = verdict;
+        tracing::info!(request = %claim.id, picture, score, flagged, "safety checker");
+    }
     let scores: Vec<_> = verdicts.iter().map(one).collect();
     let line = format!("safety checker: {} in {seconds:.2} s", scores.join(", "));
-    tracing::info!(request = %claim.id, "{line}");
     worker.queue.progress(claim, Level::Info, &line).await?;
     Ok(())
 }

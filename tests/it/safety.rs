@@ -1,8 +1,11 @@
 //! The safety checker seen from outside: flags and the request's switch over HTTP, refusals of the program.
 
 use crate::support::{Server, messages, small};
-use latentd::engine::{Begin, Engine, EngineError, Generated, Observer, Painted, Picture, Timings, Verdict};
-use latentd::request::ImageRequest;
+use latentd::engine::{
+    Begin, Engine, EngineError, Generated, Measure, Observer, Painted, Picture, Timings, Verdict,
+};
+use latentd::queue::Outcome;
+use latentd::request::{self, ImageRequest, Score};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -24,7 +27,11 @@ impl Engine for Checking {
             ];
             Picture { width: request.width, height: request.height, rgb }
         };
-        let judge = |index| Verdict { score: [0.25, 0.75][index], flagged: index == 1 };
+        let judge = |index| Verdict {
+            score: [0.25, 0.75][index],
+            measure: Measure::Probability,
+            flagged: index == 1,
+        };
         let generated = Generated {
             pictures: (0..request.num_images).map(paint).collect(),
             verdicts: (0..request.num_images).filter(|_| request.check_safety).map(judge).collect(),
@@ -36,7 +43,11 @@ impl Engine for Checking {
 
 /// The output and the log lines of two pictures, with `change` in the input.
 async fn paint(change: Value) -> (Value, Vec<String>) {
-    let server = Server::start().await;
+    paint_on(&Server::start().await, change).await.1
+}
+
+/// The same on one server, and the request's id.
+async fn paint_on(server: &Server, change: Value) -> (String, (Value, Vec<String>)) {
     let mut input = small();
     input["num_images"] = json!(2);
     for (name, value) in change.as_object().expect("an object") {
@@ -44,7 +55,48 @@ async fn paint(change: Value) -> (Value, Vec<String>) {
     }
     let request = server.submit(&input).await;
     server.worker("w", Checking).await.tick().await.expect("a worker that goes on");
-    (server.get(&request).await.json(), messages(&server.status(&request).await))
+    let (output, lines) = (server.get(&request).await.json(), messages(&server.status(&request).await));
+    (request, (output, lines))
+}
+
+/// What the worker stored of a request: for whoever counts scores.
+async fn stored(server: &Server, request: &str) -> latentd::request::Output {
+    let id = request.rsplit('/').next().expect("an id").parse().expect("an id");
+    match server.queue.outcome(id).await.expect("a database") {
+        Some(Outcome::Output(value)) => serde_json::from_value(value).expect("an output"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn scores_are_stored_with_the_output_and_not_shown() {
+    let server = Server::start().await;
+    let (request, (shown, _)) = paint_on(&server, json!({})).await;
+    let score = |value| Score { value: Some(value), measure: request::Measure::Probability };
+    assert_eq!(stored(&server, &request).await.scores, [score(0.25), score(0.75)]);
+    assert!(shown.get("scores").is_none(), "{shown}");
+    let (request, _) = paint_on(&server, json!({ "enable_safety_checker": false })).await;
+    assert!(stored(&server, &request).await.scores.is_empty());
+}
+
+/// As an earlier version stored it.
+#[test]
+fn an_output_without_scores_is_read() {
+    let output: latentd::request::Output = serde_json::from_value(json!({
+        "images": [], "seconds": { "text": 0.0, "denoise": 0.0, "decode": 0.0, "encode": 0.0 },
+        "seed": 2, "flagged": [true], "prompt": "a fox"
+    }))
+    .expect("an output");
+    assert!(output.scores.is_empty());
+}
+
+#[test]
+fn a_score_that_is_not_a_number_is_stored_as_none() {
+    let verdict = Verdict { score: f32::NAN, measure: Measure::Margin, flagged: true };
+    let stored = serde_json::to_value(latentd::engine::score(&verdict)).expect("JSON");
+    assert_eq!(stored, json!({ "value": null, "measure": "margin" }));
+    let read: Score = serde_json::from_value(stored).expect("a score");
+    assert_eq!(read, Score { value: None, measure: request::Measure::Margin });
 }
 
 #[tokio::test]
