@@ -42,7 +42,7 @@ pub use finish::Painted;
 pub use generate::{
     Begin, Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Step, Streams, Timings,
 };
-pub use manifest::{Endpoint, Manifest};
+pub use manifest::{ClassifierManifest, Endpoint, Manifest};
 pub use picture::Picture;
 pub use pipeline::{Pipeline, Prefetcher};
 pub use safety::{Measure, SafetyOptions, SafetySource, Verdict};

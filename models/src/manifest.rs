@@ -1,5 +1,9 @@
 //! What is known of published models before any of their files is here: `manifests/*.toml`.
 
+mod classifier;
+
+pub use classifier::ClassifierManifest;
+
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
