@@ -23,6 +23,7 @@ mod mmdit;
 mod noise;
 mod picture;
 mod pipeline;
+mod plan;
 mod preview;
 mod prompts;
 mod random;
@@ -45,6 +46,7 @@ pub use generate::{
 pub use manifest::{ClassifierManifest, Endpoint, Manifest};
 pub use picture::Picture;
 pub use pipeline::{Pipeline, Prefetcher};
+pub use plan::{Part, Plan, Work};
 pub use safety::{Measure, SafetyOptions, SafetySource, Verdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
 pub use source::ModelSource;

@@ -36,6 +36,14 @@ pub(crate) struct Weights {
     target: Target,
 }
 
+/// What a header says of a tensor.
+pub(crate) struct Stored {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// In the file.
+    pub(crate) bytes: u64,
+}
+
 /// Where tensors go and how the layers built from them compute.
 #[derive(Clone)]
 pub(crate) struct Target {
@@ -101,6 +109,16 @@ impl Weights {
     /// Whether the files have a tensor of this full name.
     pub(crate) fn has(&self, name: &str) -> bool {
         matches!(self.source, Source::Random) || self.source.get(name).is_some()
+    }
+
+    /// Every tensor as its file has it, by name.
+    pub(crate) fn stored(&self) -> Vec<Stored> {
+        let stored = |name: String| {
+            let view = self.source.get(&name)?;
+            let (shape, bytes) = (view.shape().to_vec(), view.data().len() as u64);
+            Some(Stored { name, shape, bytes })
+        };
+        self.source.names().into_iter().filter_map(stored).collect()
     }
 
     /// Ends loading: the list of everything that did not fit, or nothing.
