@@ -16,6 +16,7 @@ const MAX_LINES: usize = 400;
 const CHECKED: &[&str] = &[
     "src",
     "models/src",
+    "models/examples",
     "models/tests",
     "kernels/src",
     "kernels/tests",
