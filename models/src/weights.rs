@@ -3,16 +3,19 @@
 //! A part of the model (transformer, VAE, one text encoder) opens its files once, then asks for each tensor
 //! by name and shape. What does not fit is noted, not raised, so that one error lists everything at the end.
 
+mod convert;
+mod foreign;
+mod header;
+mod read;
+mod shard;
 mod source;
 
 use crate::files::ModelFiles;
 use crate::generate::Streams;
 use crate::layers::Ops;
 use crate::{Error, Result, random};
-use candle_core::safetensors::Load;
 use candle_core::{DType, Device, Tensor};
-use safetensors::{Dtype, tensor::TensorView};
-use source::Source;
+use source::{Source, Stored};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -84,7 +87,7 @@ impl Weights {
     /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names.
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
         let source = Source::open(files, part, stem)?;
-        let unclaimed = RefCell::new(source.names());
+        let unclaimed = RefCell::new(source.names().cloned().collect());
         let problems = RefCell::new(Vec::new());
         Ok(Self { source, part: files.display(part), unclaimed, problems, target: target.clone() })
     }
@@ -124,7 +127,9 @@ impl Weights {
     /// Ends loading: the list of everything that did not fit, or nothing.
     pub(crate) fn problems(self) -> Vec<String> {
         let mut problems = self.problems.into_inner();
-        problems.extend(self.unclaimed.into_inner().into_iter().map(|name| format!("unused: {name}")));
+        problems.extend(
+            self.unclaimed.into_inner().into_iter().map(|name| format!("unused: {}", header::shown(&name))),
+        );
         let more = problems.len().saturating_sub(LISTED);
         problems.truncate(LISTED);
         if more > 0 {
@@ -133,15 +138,23 @@ impl Weights {
         problems.into_iter().map(|problem| format!("{}: {problem}", self.part)).collect()
     }
 
-    fn take(&self, name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
+    /// The tensors `names`, each of this shape, one below the other: `[names * shape[0], ..]`. Each is read into its
+    /// place, so that stacking takes no memory.
+    fn take(&self, names: &[String], shape: &[usize]) -> candle_core::Result<Tensor> {
         let Target { device, dtype, .. } = &self.target;
-        if matches!(self.source, Source::Random) {
-            return random::weight(name, shape, device, *dtype);
+        let Source::Files(files) = &self.source else {
+            let made = names.iter().map(|name| random::weight(name, shape, device, *dtype));
+            return Tensor::cat(&made.collect::<candle_core::Result<Vec<_>>>()?, 0);
+        };
+        let found: Vec<_> = names.iter().map(|name| self.fit(name, shape)).collect();
+        let mut stacked = shape.to_vec();
+        if let Some(rows) = stacked.first_mut() {
+            *rows *= names.len();
         }
-        match self.fit(name, shape) {
-            Some(view) => view.load(device)?.to_dtype(*dtype),
+        match found.into_iter().map(|stored| stored.map(Stored::all)).collect::<Option<Vec<_>>>() {
+            Some(rows) => files.read(&rows, *dtype, device)?.reshape(stacked),
             // Stands in until the list is complete; a broadcast zero costs no memory.
-            None => Tensor::zeros(1, *dtype, device)?.broadcast_as(shape),
+            None => Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked),
         }
     }
 
@@ -150,17 +163,17 @@ impl Weights {
         self.fit(name, shape);
     }
 
-    fn fit(&self, name: &str, shape: &[usize]) -> Option<TensorView<'_>> {
+    fn fit(&self, name: &str, shape: &[usize]) -> Option<&Stored> {
         self.unclaimed.borrow_mut().remove(name);
         let problem = match self.source.get(name) {
             None => format!("missing: {name} {shape:?}"),
-            Some(view) if view.shape() != shape => {
-                format!("wrong shape: {name} is {:?}, the config says {shape:?}", view.shape())
+            Some(stored) if stored.shape != shape => {
+                format!("wrong shape: {name} is {:?}, the config says {shape:?}", stored.shape)
             }
-            Some(view) if !matches!(view.dtype(), Dtype::F32 | Dtype::F16 | Dtype::BF16) => {
-                format!("wrong dtype: {name} is {:?}, latentd reads F32, F16 and BF16", view.dtype())
+            Some(stored) if !convert::is_readable(stored.dtype) => {
+                format!("wrong dtype: {name} is {:?}, latentd reads F32, F16, BF16 and F8_E4M3", stored.dtype)
             }
-            Some(view) => return Some(view),
+            Some(stored) => return Some(stored),
         };
         self.problems.borrow_mut().push(problem);
         None
@@ -182,7 +195,14 @@ impl Scope<'_> {
 
     /// The tensor `name` of exactly this shape, in the dtype and on the device asked for.
     pub(crate) fn tensor(&self, name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
-        self.weights.take(&format!("{}{name}", self.prefix), shape)
+        Self::stacked(std::slice::from_ref(self), name, shape)
+    }
+
+    /// The tensor `name` of each of these scopes (at least one) of the same weights, one below the other:
+    /// `[scopes * shape[0], ..]`.
+    pub(crate) fn stacked(scopes: &[Self], name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
+        let names: Vec<_> = scopes.iter().map(|scope| format!("{}{name}", scope.prefix)).collect();
+        scopes[0].weights.take(&names, shape)
     }
 
     pub(crate) fn target(&self) -> &Target {

@@ -56,7 +56,7 @@ fn a_word_across_its_border() {
     assert_eq!(refused("src/http/wire.rs", "num_inference_steps: u32"), 0);
     assert_eq!(refused("src/worker.rs", "// num_inference_steps on the wire"), 0);
     assert_eq!(refused("src/worker.rs", "#![forbid(unsafe_code)]"), 0);
-    assert_eq!(refused("models/src/weights/source.rs", "unsafe { map(file) }"), 0);
+    assert_eq!(refused("kernels/src/cuda.rs", "unsafe { launch(op) }"), 0);
     for (path, code) in [
         ("src/engine.rs", "use candle_core::Tensor;"),
         ("src/worker.rs", "json[\"num_inference_steps\"]"),

@@ -44,18 +44,14 @@ impl Linear {
 
     /// Several projections (at least one) of one input as one: outputs side by side, each `output` wide.
     pub(crate) fn stacked(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
-        let biases: Vec<_> = scopes.iter().map(|s| s.tensor("bias", &[output])).collect::<Result<_>>()?;
-        let bias = Some(Tensor::cat(&biases, 0)?);
+        let bias = Some(Scope::stacked(scopes, "bias", &[output])?);
         Ok(Self { bias, ..Self::stacked_no_bias(scopes, input, output)? })
     }
 
     /// [`Self::stacked`] without bias.
     pub(crate) fn stacked_no_bias(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
-        let weights: Vec<_> =
-            scopes.iter().map(|s| s.tensor("weight", &[output, input])).collect::<Result<_>>()?;
-        let ops = scopes[0].target().ops;
-        let weight = Weight::Plain(Tensor::cat(&weights, 0)?.contiguous()?);
-        Ok(Self { weight, bias: None, ops })
+        let weight = Scope::stacked(scopes, "weight", &[output, input])?.contiguous()?;
+        Ok(Self { weight: Weight::Plain(weight), bias: None, ops: scopes[0].target().ops })
     }
 
     /// A convolution that tiles its input (`weight [output, channels, patch, patch]`) as a projection of

@@ -1,17 +1,69 @@
-//! The files of a part, opened.
+//! The files of a part, opened, and which tensor lies where.
 
+use super::header::shown;
+use super::shard::Shard;
 use crate::files::ModelFiles;
 use crate::{Error, Result};
-use candle_core::safetensors::{MmapedSafetensors, SliceSafetensors};
-use safetensors::tensor::TensorView;
-use std::collections::{BTreeSet, HashMap};
+use safetensors::Dtype;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+/// Most files of a part; real ones have one to four. All stay open.
+const SHARDS: usize = 128;
 
 /// Tensors by name.
+#[derive(Debug)]
 pub(super) enum Source {
-    Mapped(MmapedSafetensors),
-    Embedded(SliceSafetensors<'static>),
+    Files(Files),
     /// Has every tensor that is asked for.
     Random,
+}
+
+/// The files of a part.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) shards: Vec<Shard>,
+    tensors: BTreeMap<String, Stored>,
+}
+
+/// A tensor in a file.
+#[derive(Debug)]
+pub(super) struct Stored {
+    /// Number of the file.
+    pub(super) shard: usize,
+    pub(super) dtype: Dtype,
+    pub(super) shape: Vec<usize>,
+    /// Where it begins, in bytes of the file's tensors.
+    pub(super) begin: u64,
+}
+
+/// Some rows of a stored tensor: of its first dimension.
+#[derive(Debug, Clone)]
+pub(super) struct Rows<'a> {
+    pub(super) of: &'a Stored,
+    pub(super) range: Range<usize>,
+}
+
+impl Stored {
+    /// Its first dimension; a scalar is one row.
+    pub(super) fn row_count(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// The dimensions of a row.
+    pub(super) fn row_shape(&self) -> &[usize] {
+        self.shape.get(1..).unwrap_or_default()
+    }
+
+    /// All of it.
+    pub(super) fn all(&self) -> Rows<'_> {
+        self.rows(0..self.row_count())
+    }
+
+    /// A part of it.
+    pub(super) fn rows(&self, range: Range<usize>) -> Rows<'_> {
+        Rows { of: self, range }
+    }
 }
 
 impl Source {
@@ -20,30 +72,74 @@ impl Source {
         let single = format!("{part}/{stem}.safetensors");
         let index = format!("{single}.index.json");
         if files.exists(&single) {
-            open(files, &[single])
+            Files::open(files, &[single]).map(Self::Files)
         } else if files.exists(&index) {
-            open(files, &shards(files, part, &index)?)
+            Files::open(files, &shards(files, part, &index)?).map(Self::Files)
         } else {
-            let single = files.display(&single);
-            Err(Error::Model(format!("{single} is missing (nor is there a {stem}.safetensors.index.json)")))
+            Err(Error::Model(missing(files, part, stem)))
         }
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<TensorView<'_>> {
+    /// The tensor of this name, if it is in a file.
+    pub(super) fn get(&self, name: &str) -> Option<&Stored> {
         match self {
-            Self::Mapped(files) => files.get(name).ok(),
-            Self::Embedded(bytes) => bytes.get(name).ok(),
+            Self::Files(files) => files.tensors.get(name),
             Self::Random => None,
         }
     }
 
-    pub(super) fn names(&self) -> BTreeSet<String> {
+    /// The names of all tensors in the files.
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         let tensors = match self {
-            Self::Mapped(files) => files.tensors(),
-            Self::Embedded(bytes) => bytes.tensors(),
-            Self::Random => Vec::new(),
+            Self::Files(files) => Some(files.tensors.keys()),
+            Self::Random => None,
         };
-        tensors.into_iter().map(|(name, _)| name).collect()
+        tensors.into_iter().flatten()
+    }
+}
+
+impl Files {
+    /// Opens all files at these paths.
+    ///
+    /// # Errors
+    /// One of them is not whole, or two have a tensor of the same name.
+    pub(super) fn open(files: &ModelFiles, paths: &[String]) -> Result<Self> {
+        let shards = paths.iter().map(|path| Shard::open(files, path));
+        Self::of(shards.collect::<Result<_>>()?)
+    }
+
+    /// Puts opened files together.
+    pub(super) fn of(opened: Vec<(Shard, Vec<(String, safetensors::tensor::TensorInfo)>)>) -> Result<Self> {
+        let (mut shards, mut tensors) = (Vec::<Shard>::new(), BTreeMap::<String, Stored>::new());
+        for (shard, list) in opened {
+            for (name, info) in list {
+                let (dtype, shape, begin) = (info.dtype, info.shape, info.data_offsets.0 as u64);
+                if let Some(other) = tensors.get(&name) {
+                    let (name, other) = (self::shown(&name), shards[other.shard].shown());
+                    return Err(Error::Model(format!(
+                        "{} and {other} both have the tensor {name}: remove the file that is not the model's",
+                        shard.shown()
+                    )));
+                }
+                tensors.insert(name, Stored { shard: shards.len(), dtype, shape, begin });
+            }
+            shards.push(shard);
+        }
+        Ok(Self { shards, tensors })
+    }
+}
+
+/// What to say where there are no weights: a pickle beside them is named.
+fn missing(files: &ModelFiles, part: &str, stem: &str) -> String {
+    let single = files.display(&format!("{part}/{stem}.safetensors"));
+    let pickles =
+        [format!("{stem}.bin"), "pytorch_model.bin".into(), format!("{stem}.ckpt"), format!("{stem}.pt")];
+    match pickles.iter().find(|name| files.exists(&format!("{part}/{name}"))) {
+        Some(name) => format!(
+            "{single} is missing, and {name} beside it is a pickle, which latentd never opens because that runs the \
+             program inside it: download the .safetensors file"
+        ),
+        None => format!("{single} is missing (nor is there a {stem}.safetensors.index.json)"),
     }
 }
 
@@ -54,32 +150,24 @@ fn shards(files: &ModelFiles, part: &str, index: &str) -> Result<Vec<String>> {
         weight_map: HashMap<String, String>,
     }
     let names: Index = crate::config::read(files, index)?;
-    let names: BTreeSet<String> = names.weight_map.into_values().collect();
-    if let Some(name) = names.iter().find(|name| name.contains(['/', '\\']) || name.as_str() == "..") {
-        return Err(Error::Model(format!("{}: \"{name}\" is not a plain file name", files.display(index))));
+    let mut names: Vec<String> = names.weight_map.into_values().collect();
+    names.sort_unstable();
+    names.dedup();
+    let wrong = |why: String| Err(Error::Model(format!("{}: {why}", files.display(index))));
+    if let Some(name) = names.iter().find(|name| !is_plain(name)) {
+        return wrong(format!("\"{}\" is not a plain file name", self::shown(name)));
+    }
+    let count = names.len();
+    if !(1..=SHARDS).contains(&count) {
+        return wrong(format!("it names {count} files, and latentd reads 1 to {SHARDS}"));
+    }
+    if let Some(name) = names.iter().find(|name| !files.exists(&format!("{part}/{name}"))) {
+        return wrong(format!("it names {}, which is missing: download it too", self::shown(name)));
     }
     Ok(names.into_iter().map(|name| format!("{part}/{name}")).collect())
 }
 
-fn open(files: &ModelFiles, paths: &[String]) -> Result<Source> {
-    let shown: Vec<String> = paths.iter().map(|path| files.display(path)).collect();
-    let unreadable = |e: candle_core::Error| Error::Model(format!("{}: {e}", shown.join(", ")));
-    match files {
-        ModelFiles::Directory(dir) => {
-            let paths: Vec<_> = paths.iter().map(|path| dir.join(path)).collect();
-            map(&paths).map(Source::Mapped).map_err(unreadable)
-        }
-        ModelFiles::Embedded(_) => {
-            let [path] = paths else { return Err(Error::Model("embedded weights are one file".into())) };
-            let std::borrow::Cow::Borrowed(bytes) = files.read(path)? else { unreachable!("embedded bytes") };
-            SliceSafetensors::new(bytes).map(Source::Embedded).map_err(unreadable)
-        }
-    }
-}
-
-#[expect(unsafe_code, reason = "memory maps are unsafe by nature")]
-fn map(paths: &[std::path::PathBuf]) -> candle_core::Result<MmapedSafetensors> {
-    // SAFETY: the files must not change while mapped. They are model weights, written once and then only read;
-    // whoever overwrites them under a running server gets wrong pictures or a crash, as with every such server.
-    unsafe { MmapedSafetensors::multi(paths) }
+/// Whether a name is that of a file in the same folder.
+fn is_plain(name: &str) -> bool {
+    !name.contains(['/', '\\', '\0']) && !matches!(name, "" | "." | "..")
 }

@@ -1,0 +1,92 @@
+//! Stored numbers to f32 or bf16.
+
+use candle_core::{Device, Result, Tensor};
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
+use half::vec::HalfBitsVecExt;
+use half::{bf16, f16};
+use safetensors::Dtype;
+use std::sync::LazyLock;
+
+/// Whether tensors of this dtype can be read.
+pub(super) fn is_readable(dtype: Dtype) -> bool {
+    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F8_E4M3)
+}
+
+/// What a tensor is read as. Values begin as zeros that cost no memory until they are written.
+pub(super) trait Element: bytemuck::Pod + Send + Sync {
+    /// The dtype that needs no conversion.
+    const STORED: Dtype;
+
+    /// As many values as fit the bytes, which are aligned to four.
+    fn convert(from: Dtype, bytes: &[u8], into: &mut [Self]);
+
+    /// On the CPU without a copy.
+    fn tensor(values: Vec<Self>, shape: &[usize], device: &Device) -> Result<Tensor>;
+}
+
+impl Element for f32 {
+    const STORED: Dtype = Dtype::F32;
+
+    fn convert(from: Dtype, bytes: &[u8], into: &mut [Self]) {
+        match from {
+            Dtype::F16 => halves(bytes).reinterpret_cast::<f16>().convert_to_f32_slice(into),
+            Dtype::BF16 => {
+                write(into, halves(bytes).iter().map(|bits| f32::from_bits(u32::from(*bits) << 16)))
+            }
+            Dtype::F8_E4M3 => {
+                let values = &*F8_E4M3;
+                write(into, bytes.iter().map(|byte| values[usize::from(*byte)]));
+            }
+            _ => into.copy_from_slice(bytemuck::cast_slice(bytes)),
+        }
+    }
+
+    fn tensor(values: Vec<Self>, shape: &[usize], device: &Device) -> Result<Tensor> {
+        Tensor::from_vec(values, shape, device)
+    }
+}
+
+/// The bits of a bf16.
+impl Element for u16 {
+    const STORED: Dtype = Dtype::BF16;
+
+    fn convert(from: Dtype, bytes: &[u8], into: &mut [Self]) {
+        let bits = |value: f32| bf16::from_f32(value).to_bits();
+        match from {
+            Dtype::F32 => write(into, bytemuck::cast_slice(bytes).iter().map(|value| bits(*value))),
+            Dtype::F16 => write(into, halves(bytes).iter().map(|half| bits(f16::from_bits(*half).to_f32()))),
+            Dtype::F8_E4M3 => {
+                let values = &*F8_E4M3;
+                write(into, bytes.iter().map(|byte| bits(values[usize::from(*byte)])));
+            }
+            _ => into.copy_from_slice(halves(bytes)),
+        }
+    }
+
+    fn tensor(values: Vec<Self>, shape: &[usize], device: &Device) -> Result<Tensor> {
+        Tensor::from_vec(values.reinterpret_into::<bf16>(), shape, device)
+    }
+}
+
+fn halves(bytes: &[u8]) -> &[u16] {
+    bytemuck::cast_slice(bytes)
+}
+
+fn write<T>(into: &mut [T], values: impl Iterator<Item = T>) {
+    for (place, value) in into.iter_mut().zip(values) {
+        *place = value;
+    }
+}
+
+/// The value of each byte: sign, four bits of exponent with bias 7, three of mantissa, no infinities.
+static F8_E4M3: LazyLock<[f32; 256]> = LazyLock::new(|| {
+    std::array::from_fn(|byte| {
+        let (exponent, mantissa) = ((byte >> 3 & 0xf) as i32, (byte & 7) as f32);
+        let size = match (exponent, byte & 7) {
+            (0xf, 7) => f32::NAN,
+            (0, _) => mantissa * 2f32.powi(-9),
+            _ => (1.0 + mantissa / 8.0) * 2f32.powi(exponent - 7),
+        };
+        if byte < 0x80 { size } else { -size }
+    })
+});

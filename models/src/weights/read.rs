@@ -1,0 +1,119 @@
+//! Rows of stored tensors to one tensor, read and converted by all cores.
+//!
+//! Bytes go from the file into the tensor's own memory where the dtype stays. Otherwise, and on a GPU, they pass through
+//! staging buffers whose size does not depend on the tensor's.
+
+use super::convert::Element;
+use super::shard::Shard;
+use super::source::{Files, Rows};
+use candle_core::{DType, Device, Error, Result, Tensor, bail};
+use rayon::prelude::*;
+use safetensors::Dtype;
+
+/// Bytes of a file that a thread reads at a time.
+const CHUNK: usize = 4 << 20;
+
+/// Bytes of a tensor that lie in host memory on their way to a GPU.
+const STAGED: usize = 64 << 20;
+
+impl Files {
+    /// These rows one below the other, `[rows, row shape of the first..]`; all rows are equally long.
+    ///
+    /// # Errors
+    /// A file cannot be read, or the device has no room. Rows that are not there are a caller's mistake.
+    pub(super) fn read(&self, parts: &[Rows], dtype: DType, device: &Device) -> Result<Tensor> {
+        match dtype {
+            DType::F32 => self.read_as::<f32>(parts, device),
+            DType::BF16 => self.read_as::<u16>(parts, device),
+            other => bail!("weights are read as f32 or bf16, not {other:?}"),
+        }
+    }
+
+    fn read_as<T: Element>(&self, parts: &[Rows], device: &Device) -> Result<Tensor> {
+        let Some(first) = parts.first() else { bail!("no rows to read") };
+        let row_shape = first.of.row_shape();
+        let row: usize = row_shape.iter().product();
+        for Rows { of, range } in parts {
+            if range.start > range.end || range.end > of.row_count() || of.row_shape() != row_shape {
+                bail!("rows {range:?} of {:?} are not rows of {row_shape:?}", of.shape);
+            }
+        }
+        let shape = |rows: usize| [&[rows], row_shape].concat();
+        let host = |parts: &[Rows]| {
+            let rows = count(parts);
+            let mut values = vec![T::zeroed(); rows * row];
+            self.fill(parts, row, &mut values)?;
+            T::tensor(values, &shape(rows), device)
+        };
+        let at_once = STAGED / (row * size_of::<T>()).max(1);
+        if device.is_cpu() || count(parts) <= at_once.max(1) {
+            return host(parts);
+        }
+        let mut whole: Option<Tensor> = None;
+        let mut done = 0;
+        for part in parts.iter().flat_map(|part| part.pieces(at_once.max(1))) {
+            let rows = part.range.len();
+            let piece = host(&[part])?;
+            let whole = match &whole {
+                Some(whole) => whole,
+                None => whole.insert(Tensor::zeros(shape(count(parts)), piece.dtype(), device)?),
+            };
+            whole.slice_set(&piece, 0, done)?;
+            done += rows;
+        }
+        whole.ok_or_else(|| Error::msg("no rows to read"))
+    }
+
+    /// Reads rows of `row` values each.
+    fn fill<T: Element>(&self, parts: &[Rows], row: usize, mut into: &mut [T]) -> Result<()> {
+        let mut jobs = Vec::new();
+        for Rows { of, range } in parts {
+            let (mine, others) = into.split_at_mut(range.len() * row);
+            into = others;
+            let size = of.dtype.bitsize() / 8;
+            let begin = of.begin + (range.start * row * size) as u64;
+            let step = CHUNK / size;
+            for (index, into) in mine.chunks_mut(step).enumerate() {
+                let at = begin + (index * step * size) as u64;
+                jobs.push(Job { shard: &self.shards[of.shard], at, dtype: of.dtype, into });
+            }
+        }
+        jobs.into_par_iter().try_for_each_init(Vec::new, |staging, job| job.run(staging))
+    }
+}
+
+fn count(parts: &[Rows]) -> usize {
+    parts.iter().map(|part| part.range.len()).sum()
+}
+
+impl<'a> Rows<'a> {
+    /// The same rows in pieces of at most this many.
+    fn pieces(&self, rows: usize) -> impl Iterator<Item = Rows<'a>> + use<'a> {
+        let Rows { of, range } = self.clone();
+        let end = range.end;
+        range.step_by(rows).map(move |start| Rows { of, range: start..end.min(start + rows) })
+    }
+}
+
+/// Values that lie side by side in a file and in memory.
+struct Job<'a, T> {
+    shard: &'a Shard,
+    at: u64,
+    dtype: Dtype,
+    into: &'a mut [T],
+}
+
+impl<T: Element> Job<'_, T> {
+    /// `staging` is a thread's own, in words so that it is aligned.
+    fn run(self, staging: &mut Vec<u32>) -> Result<()> {
+        if self.dtype == T::STORED {
+            return self.shard.read(self.at, bytemuck::cast_slice_mut(self.into)).map_err(Error::wrap);
+        }
+        let bytes = self.into.len() * (self.dtype.bitsize() / 8);
+        staging.resize(bytes.div_ceil(4), 0);
+        let staging = &mut bytemuck::cast_slice_mut(staging)[..bytes];
+        self.shard.read(self.at, staging).map_err(Error::wrap)?;
+        T::convert(self.dtype, staging, self.into);
+        Ok(())
+    }
+}

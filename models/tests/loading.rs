@@ -1,0 +1,31 @@
+//! A transformer of nearly a gigabyte is loaded in hardly more memory than it has.
+//!
+//! This file has one test, because what is measured is the most that its process ever held.
+
+#[path = "../examples/loading/make.rs"]
+mod make;
+
+use latentd_models::bench::{DenoiseBench, memory_used};
+use latentd_models::{DType, Device, LoadOptions, ModelSource};
+use make::Sizes;
+
+/// What the process holds besides weights: its code, the block of random values that the files are made of, and the
+/// staging buffers of reading.
+const BESIDES: u64 = 40_000_000;
+
+#[test]
+fn loading_takes_a_tenth_more_than_the_weights() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // As Medium, narrower and with fewer blocks.
+    let sizes = Sizes { blocks: 8, width: 24, positions: 96, dual: 2 };
+    let bytes = make::make(dir.path(), &sizes).expect("a model");
+    assert!(bytes > 700_000_000, "{bytes}");
+    let source = ModelSource::Directory(dir.path().to_path_buf());
+    let before = memory_used(Device::Cpu).expect("a peak");
+    assert!(before < BESIDES, "making the files took {before} bytes");
+    let loaded = DenoiseBench::load(&source, &LoadOptions::new(Device::Cpu, DType::Bf16)).expect("a model");
+    let peak = memory_used(Device::Cpu).expect("a peak");
+    assert_eq!(loaded.parameters() * 2, bytes);
+    assert!(peak <= bytes + bytes / 10 + BESIDES, "{peak} bytes at most for {bytes} bytes of weights");
+    assert!(peak > bytes, "{peak} bytes at most: the weights are not in memory");
+}
