@@ -15,7 +15,7 @@ use crate::generate::Streams;
 use crate::layers::Ops;
 use crate::{Error, Result, random};
 use candle_core::{DType, Device, Tensor};
-use source::{Source, Stored};
+use source::Source;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -116,12 +116,11 @@ impl Weights {
 
     /// Every tensor as its file has it, by name.
     pub(crate) fn stored(&self) -> Vec<Stored> {
-        let stored = |name: String| {
-            let view = self.source.get(&name)?;
-            let (shape, bytes) = (view.shape().to_vec(), view.data().len() as u64);
-            Some(Stored { name, shape, bytes })
+        let stored = |name: &String| {
+            let tensor = self.source.get(name)?;
+            Some(Stored { name: name.clone(), shape: tensor.shape.clone(), bytes: tensor.bytes() as u64 })
         };
-        self.source.names().into_iter().filter_map(stored).collect()
+        self.source.names().filter_map(stored).collect()
     }
 
     /// Ends loading: the list of everything that did not fit, or nothing.
@@ -151,7 +150,7 @@ impl Weights {
         if let Some(rows) = stacked.first_mut() {
             *rows *= names.len();
         }
-        match found.into_iter().map(|stored| stored.map(Stored::all)).collect::<Option<Vec<_>>>() {
+        match found.into_iter().map(|stored| stored.map(source::Stored::all)).collect::<Option<Vec<_>>>() {
             Some(rows) => files.read(&rows, *dtype, device)?.reshape(stacked),
             // Stands in until the list is complete; a broadcast zero costs no memory.
             None => Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked),
@@ -163,7 +162,7 @@ impl Weights {
         self.fit(name, shape);
     }
 
-    fn fit(&self, name: &str, shape: &[usize]) -> Option<&Stored> {
+    fn fit(&self, name: &str, shape: &[usize]) -> Option<&source::Stored> {
         self.unclaimed.borrow_mut().remove(name);
         let problem = match self.source.get(name) {
             None => format!("missing: {name} {shape:?}"),
