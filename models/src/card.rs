@@ -12,6 +12,8 @@ pub struct ModelCard {
     pub size_multiple: usize,
     /// Longest side in pixels (`pos_embed_max_size` patches).
     pub max_side: usize,
+    /// Does its transformer have blocks that attend twice, as that of SD3.5 Medium?
+    pub dual_attention: bool,
 }
 
 impl ModelCard {
@@ -29,6 +31,7 @@ impl ModelCard {
             name: configs.index.note.name.clone().unwrap_or(name),
             size_multiple: multiple,
             max_side: configs.transformer.pos_embed_max_size * multiple,
+            dual_attention: !configs.transformer.dual_attention_layers.is_empty(),
         }
     }
 

@@ -4,6 +4,7 @@ mod classifier;
 
 pub use classifier::ClassifierManifest;
 
+use crate::{ModelCard, ModelSource};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -36,6 +37,8 @@ pub struct Endpoint {
     pub application: String,
     /// Below the application: empty, or `turbo`.
     pub path: String,
+    /// Is there an endpoint below it that begins from a picture?
+    pub image_to_image: bool,
     /// Denoising steps where none are asked for.
     pub steps: usize,
     /// Most of them.
@@ -56,6 +59,17 @@ static MANIFESTS: LazyLock<Vec<Manifest>> = LazyLock::new(|| {
     .into()
 });
 
+/// The path below the large model's endpoint of the one that was distilled from it, and what its files are called.
+const TURBO: &str = "turbo";
+
+impl Endpoint {
+    /// Its id: `fal-ai/stable-diffusion-v35-large/turbo`.
+    pub fn id(&self) -> String {
+        let separator = if self.path.is_empty() { "" } else { "/" };
+        format!("{}{separator}{}", self.application, self.path)
+    }
+}
+
 impl Manifest {
     /// Every published model that latentd knows, the one to begin with first.
     pub fn all() -> &'static [Self] {
@@ -65,6 +79,19 @@ impl Manifest {
     /// The model of this name or repository.
     pub fn find(name: &str) -> Option<&'static Self> {
         Self::all().iter().find(|manifest| manifest.name == name || manifest.repository == name)
+    }
+
+    /// The published model that a model is, or was made of: told from its transformer, and where two have the same
+    /// one, from the name of its place.
+    pub fn told(card: &ModelCard, source: &ModelSource) -> &'static Self {
+        let is_medium = |manifest: &Self| manifest.endpoint.application.ends_with("medium");
+        let is_turbo = |manifest: &Self| manifest.endpoint.path == TURBO;
+        let wants_medium = card.dual_attention;
+        let wants_turbo = !wants_medium && source.is_called(TURBO);
+        let found = Self::all()
+            .iter()
+            .find(|manifest| is_medium(manifest) == wants_medium && is_turbo(manifest) == wants_turbo);
+        found.unwrap_or(&Self::all()[0])
     }
 }
 
@@ -81,5 +108,28 @@ mod tests {
             assert!(!manifest.files.contains_key(&manifest.single_file), "{}", manifest.name);
         }
         assert_eq!(Manifest::find("stabilityai/other"), None);
+        let ids: Vec<String> = Manifest::all().iter().map(|manifest| manifest.endpoint.id()).collect();
+        assert_eq!(
+            ids,
+            [
+                "fal-ai/stable-diffusion-v35-large",
+                "fal-ai/stable-diffusion-v35-large/turbo",
+                "fal-ai/stable-diffusion-v35-medium"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_model_is_told_from_its_transformer_and_its_place() {
+        let told = |dual_attention, place: &str| {
+            let card = ModelCard { name: "x".into(), size_multiple: 16, max_side: 1024, dual_attention };
+            let manifest = Manifest::told(&card, &ModelSource::Directory(place.into()));
+            manifest.name.strip_prefix("stable-diffusion-3.5-").expect("all are of one kind")
+        };
+        assert_eq!(told(false, "/turbo/my-model"), "large");
+        assert_eq!(told(false, "/models/My-Turbo"), "large-turbo");
+        assert_eq!(told(false, "/h/models--me--sd-turbo/snapshots/8ab3"), "large-turbo");
+        assert_eq!(told(false, "/h/models--me--sd/snapshots/8ab3"), "large");
+        assert_eq!(told(true, "/models/turbo"), "medium");
     }
 }

@@ -3,7 +3,7 @@
 use crate::files::ModelFiles;
 use crate::{Result, builtin};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What a model is loaded from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +35,19 @@ impl ModelSource {
                 path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
             }
         }
+    }
+}
+
+/// The folder of a hub's cache in which the folders of a model's revisions are.
+const SNAPSHOTS: &str = "snapshots";
+
+impl ModelSource {
+    /// Does its place have this word in its name? Of a hub's cache the model's name counts too.
+    pub(crate) fn is_called(&self, word: &str) -> bool {
+        let Self::Directory(dir) = self else { return false };
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let parent = dir.parent().filter(|parent| parent.ends_with(SNAPSHOTS)).and_then(Path::parent);
+        [Some(dir.as_path()), parent].into_iter().flatten().any(|path| name(path).contains(word))
     }
 }
 
