@@ -52,9 +52,10 @@ pub enum Command {
 /// Which model to run, where, and how.
 #[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
-    /// `mini` (built in) or a directory in the diffusers layout.
-    #[arg(long, env = "LATENTD_MODEL", default_value = "mini")]
-    pub model: String,
+    /// `mini` (built in) or a directory in the diffusers layout. `serve` and `worker` take several, here again or
+    /// separated by commas; `NAME=DIR` says which published model a directory is: it answers at that one's endpoint.
+    #[arg(long, env = "LATENTD_MODEL", default_value = "mini", value_name = "[NAME=]MODEL")]
+    pub model: Vec<String>,
     /// `cpu` or `cuda:N`; `serve` takes several, separated by commas. `auto` is every GPU (for other commands the
     /// first), or the processor where there is none or the program was built without CUDA.
     #[arg(long, env = "LATENTD_DEVICE", default_value = "auto")]
@@ -141,6 +142,10 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub store: StoreArgs,
+    /// Memory that the models of one worker may take: `auto`, or as in `40GB`. Of several models those are kept that were
+    /// used last; `auto` is what is free when a worker starts, but for a reserve.
+    #[arg(long, env = "LATENTD_MEMORY_BUDGET", default_value = "auto", value_name = "auto|SIZE")]
+    pub memory_budget: String,
     /// URL under which clients reach the server, when it is not the one they send.
     #[arg(long, env = "LATENTD_PUBLIC_URL", value_name = "URL")]
     pub public_url: Option<String>,
@@ -204,6 +209,10 @@ pub struct WorkerArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub fetch: FetchArgs,
+    /// Memory that the models of one worker may take: `auto`, or as in `40GB`. Of several models those are kept that were
+    /// used last; `auto` is what is free when a worker starts, but for a reserve.
+    #[arg(long, env = "LATENTD_MEMORY_BUDGET", default_value = "auto", value_name = "auto|SIZE")]
+    pub memory_budget: String,
     /// Seconds that a running request gets to finish when the worker is told to stop.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub drain_timeout: u64,

@@ -2,11 +2,14 @@
 
 mod device;
 mod intercept;
-mod model;
+pub(crate) mod memory;
+pub(crate) mod model;
 pub(crate) mod safety;
 pub(crate) mod shortcuts;
 
 pub use intercept::InterceptConfig;
+pub use memory::MemoryBudget;
+pub use model::{Model, ModelsError, NamedModel};
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
 use crate::egress::Egress;
@@ -30,7 +33,7 @@ pub struct ConfigError(pub String);
 /// One device with the precision it works in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
-    /// What to load.
+    /// What to load; of a worker's models the first.
     pub model: ModelSource,
     /// Where it runs.
     pub device: models::Device,
@@ -79,8 +82,10 @@ pub struct ServeConfig {
     pub listen: SocketAddr,
     /// One per worker process.
     pub engines: Vec<EngineConfig>,
-    /// What the API describes, even when no worker runs here.
-    pub model: ModelSource,
+    /// What the API describes, even when no worker runs here; the first is loaded first.
+    pub models: Vec<NamedModel>,
+    /// What the models of one worker may take.
+    pub memory_budget: MemoryBudget,
     /// What looks for unsafe pictures.
     pub safety: models::SafetyOptions,
     /// Where requests and files are kept.
@@ -116,6 +121,10 @@ pub struct ServeConfig {
 pub struct WorkerConfig {
     /// What to run.
     pub engine: EngineConfig,
+    /// Every model; the first is loaded first.
+    pub models: Vec<NamedModel>,
+    /// What they may take.
+    pub memory_budget: MemoryBudget,
     /// What looks for unsafe pictures.
     pub safety: models::SafetyOptions,
     /// Where requests and files are kept.
@@ -139,6 +148,7 @@ impl ServeConfig {
             engine,
             safety,
             store,
+            memory_budget,
             public_url,
             trusted_proxy,
             workers,
@@ -155,10 +165,12 @@ impl ServeConfig {
         let keys: Vec<KeyHash> =
             api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key)).collect();
         let store = StoreConfig::resolve(store)?;
+        let models = model::several(&engine.model)?;
         Ok(Self {
             listen,
-            model: model::source(&engine.model)?,
-            engines: engines(&engine, &workers, &store.data_dir)?,
+            engines: engines(&engine, &models, &workers, &store.data_dir)?,
+            models,
+            memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
             store,
             public_url: public_url.map(|text| parse_public_url(&text)).transpose()?,
@@ -183,10 +195,14 @@ impl WorkerConfig {
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
-        let WorkerArgs { engine, safety, store, fetch, drain_timeout, supervised_as } = args;
+        let WorkerArgs { engine, safety, store, fetch, memory_budget, drain_timeout, supervised_as } = args;
         let store = StoreConfig::resolve(store)?;
+        let models = model::several(&engine.model)?;
+        let device = device::one(&engine.device)?;
         Ok(Self {
-            engine: EngineConfig::on(&engine, device::one(&engine.device)?, &store.data_dir)?,
+            engine: EngineConfig::on(&engine, &models[0].source, device, &store.data_dir)?,
+            models,
+            memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
             store,
             fetch: egress(FETCH_ALLOW, false, &fetch.fetch_allow)?,
@@ -202,15 +218,21 @@ impl EngineConfig {
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
-        Self::on(args, device::one(&args.device)?, &default_data_dir())
+        let model = model::one(&args.model)?;
+        Self::on(args, &model, device::one(&args.device)?, &default_data_dir())
     }
 
-    fn on(args: &EngineArgs, device: models::Device, data_dir: &Path) -> Result<Self, ConfigError> {
+    fn on(
+        args: &EngineArgs,
+        model: &ModelSource,
+        device: models::Device,
+        data_dir: &Path,
+    ) -> Result<Self, ConfigError> {
         if !(1..=512).contains(&args.t5_tokens) {
             return refuse(format!("--t5-tokens {}: give 1 to 512", args.t5_tokens));
         }
         Ok(Self {
-            model: model::source(&args.model)?,
+            model: model.clone(),
             device,
             dtype: device::dtype(&args.dtype, device)?,
             t5_tokens: args.t5_tokens,
@@ -247,7 +269,12 @@ fn refuse<T>(message: String) -> Result<T, ConfigError> {
 }
 
 /// One engine per worker; several workers share the devices in turn.
-fn engines(args: &EngineArgs, workers: &str, data_dir: &Path) -> Result<Vec<EngineConfig>, ConfigError> {
+fn engines(
+    args: &EngineArgs,
+    models: &[NamedModel],
+    workers: &str,
+    data_dir: &Path,
+) -> Result<Vec<EngineConfig>, ConfigError> {
     let devices = device::several(&args.device)?;
     let count = match workers {
         "auto" => devices.len(),
@@ -256,7 +283,9 @@ fn engines(args: &EngineArgs, workers: &str, data_dir: &Path) -> Result<Vec<Engi
             Err(_) => return refuse(format!("--workers {number}: give `auto` or a number")),
         },
     };
-    devices.iter().cycle().take(count).map(|device| EngineConfig::on(args, *device, data_dir)).collect()
+    let model = &models[0].source;
+    let engine = |device: &models::Device| EngineConfig::on(args, model, *device, data_dir);
+    devices.iter().cycle().take(count).map(engine).collect()
 }
 
 fn trusted_proxies(given: &[String]) -> Result<Vec<IpNet>, ConfigError> {

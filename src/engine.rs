@@ -2,6 +2,11 @@
 //!
 //! No tensor crosses this file: requests go in, 8-bit pictures come out.
 
+mod shelf;
+mod uses;
+
+pub use shelf::{Shelf, Volume};
+
 use crate::config::EngineConfig;
 use crate::request::{self, ImageRequest, Score, StageSeconds};
 use latentd_models as models;
@@ -17,6 +22,9 @@ pub enum EngineError {
     /// The observer asked to stop.
     #[error("stopped")]
     Stopped,
+    /// The model that the request asks for cannot be loaded; others can be used.
+    #[error("{0}")]
+    Load(String),
     /// The numbers went wrong for this request; the engine itself is fine.
     #[error("{0}")]
     Numbers(String),
@@ -25,8 +33,39 @@ pub enum EngineError {
     Fault(String),
 }
 
+/// How the model of a request is made ready, where that takes long.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Loading {
+    /// It begins.
+    Begins {
+        /// What log lines call it.
+        model: String,
+        /// The models that are loaded meanwhile, by the names that requests have.
+        loaded: Vec<String>,
+    },
+    /// It is loaded.
+    Done {
+        /// What that took.
+        seconds: f64,
+        /// The models that are loaded now.
+        loaded: Vec<String>,
+    },
+}
+
 /// Paints pictures, one request at a time, on the thread that calls it.
 pub trait Engine: Send {
+    /// Makes ready what a request needs before it is painted; `tell` hears of it where that takes long.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn prepare(
+        &mut self,
+        _request: &ImageRequest,
+        _tell: &mut dyn FnMut(Loading),
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Paints, from noise or from a picture; `observer` hears every step as it ends, can stop the request, and gets
     /// previews while it wants them.
     ///
@@ -42,6 +81,11 @@ pub trait Engine: Send {
     /// What encodes prompts of requests to come on another thread, if that does not slow the painting down.
     fn prefetch(&self) -> Option<Prefetch> {
         None
+    }
+
+    /// The models that are loaded, by the names that requests have.
+    fn loaded(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -64,14 +108,22 @@ pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
     Ok(pipeline)
 }
 
+/// Why a model could not be loaded: it is damaged or does not fit, or the device cannot be trusted any more.
+pub(crate) fn load_error(error: models::Error) -> EngineError {
+    match error {
+        models::Error::Model(_) | models::Error::Io { .. } => EngineError::Load(error.to_string()),
+        other => other.into(),
+    }
+}
+
 /// How a configuration wants its model loaded.
 pub(crate) fn load_options(config: &EngineConfig) -> models::LoadOptions {
     let cache = Some(config.cache.clone());
     models::LoadOptions { cache, ..models::LoadOptions::new(config.device, config.dtype) }
 }
 
-/// What a request took, with the seconds that its files took to make.
-pub fn stage_seconds(timings: Timings, encode: f64) -> StageSeconds {
+/// What a request took, with the seconds that its files took to make, and those that its model took to load.
+pub fn stage_seconds(timings: Timings, encode: f64, load: Option<f64>) -> StageSeconds {
     let Timings { text, denoise, decode, safety: _, known_prompts, skipped } = timings;
     let models::Skipped { unguided_steps, reused_steps } = skipped;
     StageSeconds {
@@ -79,6 +131,7 @@ pub fn stage_seconds(timings: Timings, encode: f64) -> StageSeconds {
         denoise,
         decode,
         encode,
+        load,
         known_prompts: (known_prompts > 0).then_some(known_prompts),
         unguided_steps,
         first_block_cache_reused_steps: reused_steps,

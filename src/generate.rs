@@ -164,8 +164,7 @@ fn report(
             serde_json::json!({ "path": path, "width": width, "height": height, "seed": request.seed })
         })
         .collect();
-    let mut timings = serde_json::json!(engine::stage_seconds(generated.timings, encode));
-    timings["load"] = load.into();
+    let timings = engine::stage_seconds(generated.timings, encode, Some(load));
     serde_json::json!({
         "images": images,
         "timings": timings,

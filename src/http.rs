@@ -26,6 +26,7 @@ mod playground;
 mod problem;
 mod query;
 mod realtime;
+mod routes;
 mod run;
 mod run_stream;
 mod socket;
@@ -45,9 +46,9 @@ pub use listener::{builder, listen, listen_through};
 pub use webhook::webhook_message;
 
 use crate::egress::Egress;
+use crate::endpoint::Endpoint;
 use crate::keys::KeyRing;
 use crate::queue::Queue;
-use crate::request::Limits;
 use crate::signing::SigningKey;
 use crate::storage::Storage;
 use axum::body::Body;
@@ -75,8 +76,8 @@ pub struct Api {
     pub queue: Queue,
     /// Where files come from.
     pub storage: Storage,
-    /// What the model can paint.
-    pub limits: Limits,
+    /// Every endpoint that is known, and what answers there.
+    pub endpoints: Vec<Endpoint>,
     /// Keys that open the API.
     pub keys: KeyRing,
     /// Where clients reach the server; `None`: where their request says they did.

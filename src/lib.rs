@@ -3,6 +3,7 @@
 //! The map, in the order a request meets the parts:
 //! - [`args`], [`config`]: the command line, spelled, then checked;
 //! - [`serve`](mod@serve), `supervisor`: the server process, and the workers it keeps alive;
+//! - [`endpoint`]: fal's endpoints, and which model answers there;
 //! - [`http`]: fal's wire; the only place that knows its names;
 //! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
 //! - [`queue`]: the durable table of requests; the only place that knows SQL;
@@ -16,9 +17,11 @@
 
 pub mod args;
 mod bench;
+mod budget;
 pub mod config;
 pub mod data_dir;
 pub mod egress;
+pub mod endpoint;
 pub mod engine;
 mod generate;
 pub mod http;

@@ -4,10 +4,6 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// Denoising steps a request may ask for.
-pub const STEPS: RangeInclusive<i64> = 1..=50;
-/// Guidance scales a request may ask for.
-pub const GUIDANCE: RangeInclusive<f64> = 0.0..=20.0;
 /// Pictures a request may ask for.
 pub const NUM_IMAGES: RangeInclusive<i64> = 1..=4;
 /// Longest side any model may be asked for.
@@ -19,7 +15,7 @@ pub const MAX_INLINE_BYTES: u64 = 10 * 1024 * 1024;
 /// Longest prompt in characters: far beyond what the text encoders read.
 pub const MAX_PROMPT_CHARS: usize = 50_000;
 
-/// What the loaded model can paint.
+/// What a model can paint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Longest side in pixels.
@@ -39,6 +35,9 @@ pub enum OutputFormat {
 /// A valid request: every default filled in, the seed fixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageRequest {
+    /// The published model that is to paint it; empty in requests from before there was a choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model: String,
     /// What to paint.
     pub prompt: String,
     /// What to avoid.
@@ -152,6 +151,9 @@ pub struct StageSeconds {
     pub decode: f64,
     /// Making files of the pixels.
     pub encode: f64,
+    /// Loading the model, where it had to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
     /// Not seconds: of the prompt and the negative one, how many were encoded for an earlier request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_prompts: Option<usize>,

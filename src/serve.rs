@@ -3,8 +3,10 @@
 mod greeting;
 mod ground;
 
-use crate::config::{ConfigError, ServeConfig, safety};
+use crate::budget;
+use crate::config::{ConfigError, Model, ModelsError, ServeConfig, model, safety};
 use crate::data_dir::DataDirError;
+use crate::endpoint::Endpoint;
 use crate::http;
 use crate::intercept::InterceptError;
 use crate::queue::{Queue, QueueError};
@@ -14,7 +16,7 @@ use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
 use crate::webhooks::Deliverer;
 use ground::Ground;
-use latentd_models::ModelCard;
+use latentd_models::Manifest;
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -51,25 +53,37 @@ pub enum ServeError {
     Io(#[from] std::io::Error),
 }
 
+impl From<ModelsError> for ServeError {
+    fn from(error: ModelsError) -> Self {
+        match error {
+            ModelsError::Config(error) => error.into(),
+            ModelsError::Model(error) => error.into(),
+        }
+    }
+}
+
 /// Serves until a signal, then drains: running requests end or go back to the queue.
 ///
 /// # Errors
 /// When something the server stands on cannot be opened.
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
-    let card = ModelCard::read(&config.model)?;
+    let models = model::assign(&config.models)?;
+    check_memory(&config, &models)?;
     check_safety_checker(&config)?;
+    let endpoints = Endpoint::known(|manifest| limits(&models, manifest));
     let (ground, doors) = Ground::open(&config).await?;
+    warn_of_others(&ground.queue, &endpoints).await?;
 
     let (closing, is_closing) = watch::channel(false);
     let (stage, stages) = watch::channel(Stage::Run);
     tokio::spawn(hear_signals(stage, closing)?);
     let mut tasks = ground.tend(&config);
-    greeting::greet(&config, &card, doors.listener.local_addr()?, ground.keys.is_open());
+    greeting::greet(&config, &endpoints, &models, doors.listener.local_addr()?, ground.keys.is_open());
     if let Some(interceptor) = &doors.interceptor {
         greeting::greet_unchanged(&config, interceptor.address());
     }
 
-    let router = http::router(ground.api(&config, limits(&card), is_closing));
+    let router = http::router(ground.api(&config, endpoints, is_closing));
     let (workers_gone, all_gone) = watch::channel(false);
     let answer = doors.answer(router, all_gone.clone());
     let tell = deliver(&ground, &config, all_gone, stages.clone());
@@ -122,9 +136,31 @@ async fn second_signal(mut stages: watch::Receiver<Stage>) {
     let _ = stages.wait_for(|stage| *stage >= Stage::Now).await;
 }
 
-/// What can be asked of a model.
-fn limits(card: &ModelCard) -> Limits {
-    Limits { max_side: card.max_side }
+/// What can be asked of the model that answers for a published one, if there is one.
+fn limits(models: &[Model], manifest: &Manifest) -> Option<Limits> {
+    let model = models.iter().find(|model| model.answers_for.contains(&manifest))?;
+    Some(Limits { max_side: model.card.max_side })
+}
+
+/// Says now what every worker would fail on.
+fn check_memory(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError> {
+    for engine in &config.engines {
+        budget::sizes(models, engine, config.memory_budget)?;
+    }
+    Ok(())
+}
+
+/// Requests whose model was served by an earlier start wait until it is served again.
+async fn warn_of_others(queue: &Queue, endpoints: &[Endpoint]) -> Result<(), QueueError> {
+    let served = endpoints.iter().filter(|endpoint| endpoint.served.is_some());
+    let names: Vec<String> = served.map(|endpoint| endpoint.model.clone()).collect();
+    for (model, requests) in queue.waiting_for_others(&names).await? {
+        tracing::warn!(
+            requests,
+            "requests wait for {model}, which is not served: start with --model {model} too"
+        );
+    }
+    Ok(())
 }
 
 /// Says now what every worker would fail on, or paint without.
@@ -132,9 +168,11 @@ fn check_safety_checker(config: &ServeConfig) -> Result<(), latentd_models::Erro
     if config.engines.is_empty() {
         return Ok(()); // workers elsewhere have checkers of their own
     }
-    let has_checker = config.safety.verify(&config.model)?;
-    if let Some(warning) = safety::warning(&config.safety, has_checker) {
-        tracing::warn!("{warning}");
+    for named in &config.models {
+        let has_checker = config.safety.verify(&named.source)?;
+        if let Some(warning) = safety::warning(&config.safety, has_checker) {
+            tracing::warn!(model = %named.source, "{warning}");
+        }
     }
     Ok(())
 }

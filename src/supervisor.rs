@@ -1,5 +1,6 @@
 //! Keeps one worker process per engine alive and puts back what a dead one had in hand.
 
+use crate::budget;
 use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
 use crate::queue::{Events, Lost, Queue, QueueError};
 use crate::worker::device_name;
@@ -168,10 +169,10 @@ async fn carry_signals(
 
 fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     // Workers find the cache where this process would: below the data directory.
-    let EngineConfig { model, device, dtype, t5_tokens, shortcuts: left_out, cache: _ } = engine;
+    // Each names its models itself: the engine's is the first of them.
+    let EngineConfig { model: _, device, dtype, t5_tokens, shortcuts: left_out, cache: _ } = engine;
     let StoreConfig { data_dir, database, files } = &config.store;
     [
-        ("--model", model.to_string()),
         ("--device", device_name(*device)),
         ("--dtype", dtype.name().to_owned()),
         ("--t5-tokens", t5_tokens.to_string()),
@@ -179,11 +180,20 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--database-url", format!("sqlite:{}", database.display())),
         ("--storage", files.display().to_string()),
         ("--log", config.log.clone()),
+        ("--memory-budget", memory_budget(engine, config)),
     ]
     .into_iter()
+    .chain(config.models.iter().map(|model| ("--model", model.to_string())))
     .chain(shortcuts::flags(left_out))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .chain(safety::flags(&config.safety))
     .chain(config.fetch.exceptions().into_iter().flat_map(|allowed| [FETCH_ALLOW.to_owned(), allowed]))
     .collect()
+}
+
+/// What a worker's models may take. Those that share a device share its memory.
+fn memory_budget(engine: &EngineConfig, config: &ServeConfig) -> String {
+    let sharers = config.engines.iter().filter(|other| other.device == engine.device).count();
+    let bytes = budget::bytes(config.memory_budget, engine.device, sharers);
+    bytes.map_or_else(|| "auto".into(), |bytes| bytes.to_string()) // the worker knows more of its device
 }

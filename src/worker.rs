@@ -6,17 +6,17 @@
 
 mod begin;
 mod engine_thread;
+mod paint;
 mod process;
 mod publish;
 
 pub use engine_thread::EngineThread;
-use engine_thread::Event;
+use paint::Work;
 pub(crate) use process::device_name;
 pub use process::run_process;
 
-use crate::engine::{Begin, EngineError, Painted, Picture, Step};
+use crate::engine::{Begin, EngineError, Picture};
 use crate::outgoing::Outgoing;
-use crate::picture;
 use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
 use crate::request::{BeginFrom, ImageRequest};
@@ -71,6 +71,8 @@ pub struct Worker {
     pub storage: Storage,
     /// Fetches what requests begin from.
     pub outgoing: Outgoing,
+    /// The models that it paints with: requests for others are left alone.
+    pub models: Vec<String>,
     /// What paints.
     pub engine: EngineThread,
 }
@@ -79,7 +81,7 @@ pub struct Worker {
 struct Unfinished {
     claim: Claim,
     request: ImageRequest,
-    painted: Painted,
+    work: Work,
 }
 
 /// What became of the request that was next.
@@ -150,7 +152,9 @@ impl Worker {
 
     /// Claims the next request and paints it.
     async fn paint_next(&self) -> Result<Next, WorkerError> {
-        let Some(mut claim) = self.queue.claim(&self.id).await? else { return Ok(Next::Nothing) };
+        let Some(mut claim) = self.queue.claim(&self.id, &self.models).await? else {
+            return Ok(Next::Nothing);
+        };
         tracing::info!(request = %claim.id, attempt = claim.attempt, "claimed");
         let mut request = match serde_json::from_value::<ImageRequest>(claim.body.take()) {
             Ok(request) => request,
@@ -169,8 +173,8 @@ impl Worker {
                 Some(Begin { picture, strength: from.strength })
             }
         };
-        let Some(painted) = self.paint(&claim, &request, begin).await? else { return Ok(Next::Ended) };
-        Ok(Next::Painted(Box::new(Unfinished { claim, request, painted })))
+        let Some(work) = self.paint(&claim, &request, begin).await? else { return Ok(Next::Ended) };
+        Ok(Next::Painted(Box::new(Unfinished { claim, request, work })))
     }
 
     /// Has the picture that a request begins from, unless it cannot be used or nobody wants it any more.
@@ -195,11 +199,11 @@ impl Worker {
 
     /// Makes the pictures, stores the files and records the end.
     async fn finish(&self, unfinished: Unfinished) -> Result<(), WorkerError> {
-        let Unfinished { claim, request, painted } = unfinished;
+        let Unfinished { claim, request, work: Work { painted, load } } = unfinished;
         let finished = engine_thread::finish(painted).await;
         let verdict = self.queue.verdict(&claim).await?;
         let Some(generated) = self.settle(&claim, verdict, finished).await? else { return Ok(()) };
-        match publish::publish(self, &claim, &request, generated).await {
+        match publish::publish(self, &claim, &request, generated, load).await {
             Ok(finish) => tracing::info!(request = %claim.id, ?finish, "done"),
             Err(PublishError::Queue(error)) => return Err(error.into()),
             Err(other) => self.end(&claim, &failure(FailureKind::Engine, other.to_string())).await?,
@@ -228,7 +232,7 @@ impl Worker {
             (Verdict::Continue { .. }, Err(EngineError::Request(message))) => {
                 failure(FailureKind::Invalid, message)
             }
-            (Verdict::Continue { .. }, Err(EngineError::Numbers(message))) => {
+            (Verdict::Continue { .. }, Err(EngineError::Numbers(message) | EngineError::Load(message))) => {
                 failure(FailureKind::Engine, message)
             }
         };
@@ -240,82 +244,6 @@ impl Worker {
         let finish: Finish = self.queue.fail(claim, failure).await?;
         tracing::info!(request = %claim.id, kind = failure.kind.word(), ?finish, "{}", failure.message);
         Ok(())
-    }
-
-    /// Runs the engine and reports its steps, until it is done or must stop.
-    async fn paint(
-        &self,
-        claim: &Claim,
-        request: &ImageRequest,
-        begin: Option<Begin>,
-    ) -> Result<Option<Painted>, WorkerError> {
-        let mut work = self.queue.events().work();
-        let mut verdict = self.report(claim, &format!("encoding prompt on {}", self.device)).await?;
-        let mut job = self.engine.start(request.clone(), begin);
-        loop {
-            match verdict {
-                Verdict::Continue { watched } => job.want_previews(watched),
-                Verdict::Cancelled | Verdict::Fenced => job.stop(),
-            }
-            tokio::select! {
-                event = job.events.recv() => match event {
-                    Some(Event::Step(step)) => {
-                        verdict = self.report_step(claim, step).await?;
-                        if step.index == 1 {
-                            self.prefetch().await?;
-                        }
-                    }
-                    Some(Event::Preview(picture)) => self.show(claim, &picture).await?,
-                    None => break,
-                },
-                Ok(()) = work.changed() => {
-                    verdict = self.queue.verdict(claim).await?;
-                    self.prefetch().await?;
-                }
-            }
-        }
-        let result = job.result().await;
-        self.settle(claim, verdict, result).await
-    }
-
-    /// Has the prompts of the request that comes next encoded meanwhile, where that is of use.
-    async fn prefetch(&self) -> Result<(), QueueError> {
-        let Some(prefetch) = self.engine.prefetch.clone() else { return Ok(()) };
-        let Some(body) = self.queue.peek().await? else { return Ok(()) };
-        tokio::task::spawn_blocking(move || {
-            // What is wrong with it is said when it is painted.
-            let Ok(request) = serde_json::from_value(body) else { return };
-            if let Err(error) = prefetch(&request) {
-                tracing::debug!(%error, "prompts were not encoded ahead");
-            }
-        });
-        Ok(())
-    }
-
-    /// Lets those who watch see a preview. It is a few KB: encoding it takes no thread of its own.
-    async fn show(&self, claim: &Claim, preview: &Picture) -> Result<(), QueueError> {
-        match picture::encode_preview(preview) {
-            Ok(bytes) => self.queue.store_preview(claim, &bytes).await,
-            Err(error) => {
-                tracing::warn!(request = %claim.id, %error, "a preview cannot be encoded");
-                Ok(())
-            }
-        }
-    }
-
-    async fn report(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
-        tracing::debug!(request = %claim.id, "{message}");
-        self.queue.progress(claim, Level::Info, message).await
-    }
-
-    async fn report_step(&self, claim: &Claim, step: Step) -> Result<Verdict, QueueError> {
-        let line =
-            format!("step {}/{} (sigma {:.4}, {:.2} s)", step.index, step.of, step.sigma, step.seconds);
-        let verdict = self.report(claim, &line).await?;
-        if step.index == step.of && matches!(verdict, Verdict::Continue { .. }) {
-            return self.report(claim, "decoding").await;
-        }
-        Ok(verdict)
     }
 }
 

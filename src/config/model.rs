@@ -1,15 +1,168 @@
-//! `--model`: which model is meant.
+//! `--model`: which models are meant, and which of them answers for which endpoint of fal.
 
 use super::{ConfigError, refuse};
-use latentd_models::ModelSource;
+use latentd_models::{self as models, Manifest, ModelCard, ModelSource};
+use std::fmt;
 use std::path::Path;
 
-/// The place of the model that `--model` names.
-pub(super) fn source(text: &str) -> Result<ModelSource, ConfigError> {
-    if text == "mini" {
+/// What separates models in one value, as a variable of the environment has them.
+const SEPARATOR: char = ',';
+
+/// A model that the command line names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NamedModel {
+    /// The published model that it is, where that was said.
+    pub published: Option<&'static Manifest>,
+    /// Where it is.
+    pub source: ModelSource,
+}
+
+/// A model to serve.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// Where it is.
+    pub source: ModelSource,
+    /// What can be asked of it.
+    pub card: ModelCard,
+    /// The published models for which it answers: itself, or with `mini` whatever no other model answers for.
+    pub answers_for: Vec<&'static Manifest>,
+}
+
+/// Why models cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelsError {
+    /// The command line.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A model's description.
+    #[error(transparent)]
+    Model(#[from] models::Error),
+}
+
+/// As the command line takes it.
+impl fmt::Display for NamedModel {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.published {
+            Some(manifest) => write!(out, "{}={}", manifest.name, self.source),
+            None => write!(out, "{}", self.source),
+        }
+    }
+}
+
+impl Model {
+    /// What log lines call it.
+    pub fn name(&self) -> &str {
+        match (&self.source, self.answers_for.as_slice()) {
+            (ModelSource::Builtin, _) | (_, []) => &self.card.name,
+            (_, [manifest, ..]) => &manifest.name,
+        }
+    }
+}
+
+/// The models that `--model` names, each given by itself or several with commas between.
+pub(super) fn several(texts: &[String]) -> Result<Vec<NamedModel>, ConfigError> {
+    let pieces = texts.iter().flat_map(|text| match is_there(text) {
+        true => vec![text.as_str()], // a comma in a name
+        false => text.split(SEPARATOR).map(str::trim).filter(|piece| !piece.is_empty()).collect(),
+    });
+    let named = pieces.map(named).collect::<Result<Vec<_>, _>>()?;
+    if named.is_empty() {
+        return refuse("--model: name a model, such as `mini`".into());
+    }
+    Ok(named)
+}
+
+/// The one model that `--model` names.
+pub(super) fn one(texts: &[String]) -> Result<ModelSource, ConfigError> {
+    match several(texts)?.as_slice() {
+        [NamedModel { source, .. }] => Ok(source.clone()),
+        models => refuse(format!("--model: this command takes one model, and {} are named", models.len())),
+    }
+}
+
+/// Gives every model its endpoints. Looks at the models' descriptions, not at their weights.
+///
+/// # Errors
+/// A model's description cannot be read, or two models would answer for one endpoint.
+pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
+    let mut models = Vec::new();
+    let mut stand_in = None;
+    for NamedModel { published, source } in named {
+        let card = ModelCard::read(source)?;
+        let answers_for = match (published, source) {
+            (Some(manifest), _) => vec![*manifest],
+            (None, ModelSource::Builtin) => {
+                if stand_in.replace(models.len()).is_some() {
+                    return Ok(refuse("--model mini is given twice".into())?);
+                }
+                Vec::new()
+            }
+            (None, source) => vec![Manifest::told(&card, source)],
+        };
+        models.push(Model { source: source.clone(), card, answers_for });
+    }
+    check_one_each(&models)?;
+    if let Some(index) = stand_in {
+        let is_free = |manifest: &&Manifest| !models.iter().any(|model| model.answers_for.contains(manifest));
+        let free: Vec<_> = Manifest::all().iter().filter(is_free).collect();
+        if free.is_empty() {
+            let words = "--model mini: the other models answer for every endpoint; leave it out";
+            return Ok(refuse(words.into())?);
+        }
+        models[index].answers_for = free;
+    }
+    Ok(models)
+}
+
+fn check_one_each(models: &[Model]) -> Result<(), ConfigError> {
+    for manifest in Manifest::all() {
+        let places: Vec<_> = models.iter().filter(|model| model.answers_for.contains(&manifest)).collect();
+        if let [first, second, ..] = places.as_slice() {
+            return refuse(format!(
+                "--model {} and --model {} would both answer for {}: leave one out, or say which published model it is, as in --model {}={}",
+                first.source,
+                second.source,
+                manifest.endpoint.id(),
+                another(manifest).name,
+                second.source
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A published model for an example: not this one.
+fn another(than: &Manifest) -> &'static Manifest {
+    let mut others = Manifest::all().iter().rev().filter(|manifest| *manifest != than);
+    others.next().unwrap_or(&Manifest::all()[0])
+}
+
+/// A model in a `NAME=PLACE` or a `PLACE`.
+fn named(text: &str) -> Result<NamedModel, ConfigError> {
+    let pair = text.split_once('=').filter(|_| !Path::new(text).exists());
+    let Some((name, place)) = pair else {
+        return Ok(NamedModel { published: None, source: source(text, text)? });
+    };
+    let Some(manifest) = Manifest::find(name) else {
+        let known: Vec<_> = Manifest::all().iter().map(|manifest| manifest.name.as_str()).collect();
+        let known = known.join("`, `");
+        return refuse(format!("--model {text}: {name} is no published model; there are `{known}`"));
+    };
+    Ok(NamedModel { published: Some(manifest), source: source(text, place)? })
+}
+
+/// Does the whole text name something on disk?
+fn is_there(text: &str) -> bool {
+    let place = text.split_once('=').filter(|(name, _)| Manifest::find(name).is_some());
+    Path::new(text).exists() || place.is_some_and(|(_, place)| Path::new(place).exists())
+}
+
+/// The model at a place; `text` is what the flag says.
+fn source(text: &str, place: &str) -> Result<ModelSource, ConfigError> {
+    if place == "mini" {
         return Ok(ModelSource::Builtin);
     }
-    let path = Path::new(text);
+    let path = Path::new(place);
     if path.is_dir() {
         return match std::path::absolute(path) {
             Ok(path) => Ok(ModelSource::Directory(path)),
@@ -20,3 +173,6 @@ pub(super) fn source(text: &str) -> Result<ModelSource, ConfigError> {
         "--model {text}: this version runs `mini` (built in) or a directory in the diffusers layout, and there is no such directory"
     ))
 }
+
+#[cfg(test)]
+mod tests;

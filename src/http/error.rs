@@ -50,6 +50,11 @@ pub(super) enum ApiError {
     NotAdmin,
     UnknownApplication(String),
     UnknownPath(String),
+    /// What was not found, and the model that would answer there.
+    NotServed {
+        what: String,
+        model: String,
+    },
     UnknownRequest,
     UnknownCancel,
     StillInProgress,
@@ -124,6 +129,12 @@ impl ApiError {
             Self::NotAdmin => bare(S::FORBIDDEN, NOT_ADMIN.into()),
             Self::UnknownApplication(name) => bare(S::NOT_FOUND, format!("Application {name:?} not found")),
             Self::UnknownPath(path) => bare(S::NOT_FOUND, format!("Path {path} not found")),
+            Self::NotServed { what, model } => {
+                let hint = format!(
+                    "start the server with `--model {model}` (beside others, if you like) to serve it"
+                );
+                bare(S::NOT_FOUND, format!("{what} not found: {hint}"))
+            }
             Self::UnknownRequest => no_request(Some("Request not found")),
             Self::UnknownCancel => no_request(None),
             Self::StillInProgress => bare(S::BAD_REQUEST, "Request is still in progress".into()),
@@ -192,7 +203,7 @@ impl ApiError {
                 say_retryable(headers, false);
                 headers.insert(BILLABLE_UNITS, FREE);
             }
-            Self::UnknownPath(_) | Self::UnknownApplication(_) => {
+            Self::UnknownPath(_) | Self::UnknownApplication(_) | Self::NotServed { .. } => {
                 headers.insert(BILLABLE_UNITS, FREE);
             }
             Self::NoSuchRange(size) => {

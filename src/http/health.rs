@@ -26,6 +26,21 @@ pub(super) struct Readiness {
     /// `ready`, or what is in the way.
     status: &'static str,
     workers: Workers,
+    /// What is served.
+    models: Vec<Served>,
+}
+
+/// A model that is served.
+#[derive(Serialize, ToSchema)]
+struct Served {
+    /// `stable-diffusion-3.5-large`.
+    name: String,
+    /// The same for people.
+    title: String,
+    /// The endpoint at which it answers.
+    endpoint: String,
+    /// Workers that have it loaded; the others load it when a request asks for it.
+    loaded: u64,
 }
 
 /// The workers that were heard of lately.
@@ -50,6 +65,18 @@ pub(super) async fn ready(api: &Api) -> Result<Response, ApiError> {
         (false, 0, 1..) => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
         (false, 0, 0) => (StatusCode::SERVICE_UNAVAILABLE, "no worker"),
     };
-    let body = Readiness { status, workers: Workers { ready, loading: all.saturating_sub(ready) } };
+    let workers = Workers { ready, loading: all.saturating_sub(ready) };
+    let body = Readiness { status, workers, models: models(api).await? };
     Ok((code, Json(body)).into_response())
+}
+
+async fn models(api: &Api) -> Result<Vec<Served>, ApiError> {
+    let loaded = api.queue.loaded_models(BEAT_AGE).await?;
+    let served = api.endpoints.iter().filter(|endpoint| endpoint.served.is_some()).map(|endpoint| Served {
+        name: endpoint.model.clone(),
+        title: endpoint.title.clone(),
+        endpoint: endpoint.id(),
+        loaded: loaded.get(&endpoint.model).copied().unwrap_or_default(),
+    });
+    Ok(served.collect())
 }

@@ -1,5 +1,5 @@
-//! The input of `fal-ai/stable-diffusion-v35-large` and what is below it: its fields, from JSON to a valid request, or to
-//! the list of everything that is wrong with it. Reads values as leniently as pydantic does.
+//! The input of an endpoint: its fields, from JSON to a valid request, or to the list of everything that is wrong with
+//! it. Reads values as leniently as pydantic does.
 
 mod size;
 mod source;
@@ -10,10 +10,11 @@ use super::call::Call;
 use super::field::{Choice, Field, OptionalInteger, Ranged, Switch, Text, object};
 use super::fields::Fields;
 use super::problem::Problem;
+use super::routes::Route;
+use crate::endpoint::Endpoint;
 use crate::request::{
-    BeginFrom, GUIDANCE as GUIDANCE_RANGE, ImageRequest, Limits, MAX_PROMPT_CHARS,
-    NUM_IMAGES as NUM_IMAGES_RANGE, OutputFormat, STEPS as STEPS_RANGE, STRENGTH as STRENGTH_RANGE,
-    draw_seed,
+    BeginFrom, ImageRequest, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE, OutputFormat,
+    STRENGTH as STRENGTH_RANGE, draw_seed,
 };
 use serde_json::Value;
 use source::File;
@@ -37,20 +38,34 @@ const NEGATIVE_PROMPT: Text = Text {
     example: "",
 };
 
-const STEPS: Ranged<i64> =
-    Ranged { name: "num_inference_steps", about: "Denoising steps.", default: 28, range: STEPS_RANGE };
-
 const SEED: OptionalInteger = OptionalInteger {
     name: "seed",
     about: "The same seed, input and model give the same picture. Drawn at random where it is left out.",
 };
 
-const GUIDANCE: Ranged<f64> = Ranged {
-    name: "guidance_scale",
-    about: "Scale of the classifier-free guidance: how closely the picture keeps to the prompt.",
-    default: 3.5,
-    range: GUIDANCE_RANGE,
-};
+/// The fields that every endpoint has with numbers of its own.
+struct Numbers {
+    steps: Ranged<i64>,
+    guidance: Ranged<f64>,
+}
+
+impl Numbers {
+    fn of(endpoint: &Endpoint) -> Self {
+        let steps = Ranged {
+            name: "num_inference_steps",
+            about: "Denoising steps.",
+            default: endpoint.default_steps,
+            range: endpoint.steps.clone(),
+        };
+        let guidance = Ranged {
+            name: "guidance_scale",
+            about: "Scale of the classifier-free guidance: how closely the picture keeps to the prompt.",
+            default: endpoint.default_guidance,
+            range: endpoint.guidance.clone(),
+        };
+        Self { steps, guidance }
+    }
+}
 
 const SYNC_MODE: Switch = Switch {
     name: "sync_mode",
@@ -89,10 +104,6 @@ const STRENGTH: Ranged<f64> = Ranged {
     range: STRENGTH_RANGE,
 };
 
-/// The fields in the order of fal's document, but for the size.
-const FIELDS: [&dyn Field; 9] =
-    [&PROMPT, &NEGATIVE_PROMPT, &STEPS, &SEED, &GUIDANCE, &SYNC_MODE, &NUM_IMAGES, &SAFETY, &FORMAT];
-
 /// What is asked besides where a picture is what a request begins from.
 const BEGIN_FIELDS: [&dyn Field; 2] = [&IMAGE_URL, &STRENGTH];
 
@@ -106,25 +117,30 @@ pub(super) enum Task {
 /// Adapters that fal's endpoint knows and this server does not run.
 const UNSUPPORTED: [&str; 3] = ["loras", "controlnet", "ip_adapter"];
 
-/// What the document says of an input.
-pub(super) fn schema(task: Task, limits: &Limits) -> ObjectBuilder {
-    let title = match task {
+/// What the document says of an input; `size_object` is the name of the schema of a size with sides.
+pub(super) fn schema(route: &Route<'_>, size_object: &str) -> ObjectBuilder {
+    let title = match route.task {
         Task::TextToImage => "TextToImageInput",
         Task::ImageToImage => "ImageToImageInput",
     };
-    object(&fields(task)).title(Some(title)).property(size::NAME, size::field_schema(task, limits))
+    let numbers = Numbers::of(route.endpoint);
+    let size = size::field_schema(route.task, route.limits, size_object);
+    object(&fields(route.task, &numbers)).title(Some(title)).property(size::NAME, size)
 }
 
-/// The fields of a task, but for the size.
-fn fields(task: Task) -> Vec<&'static dyn Field> {
-    match task {
-        Task::TextToImage => FIELDS.to_vec(),
-        Task::ImageToImage => [&FIELDS[..], &BEGIN_FIELDS].concat(),
+/// The fields of a task in the order of fal's document, but for the size.
+fn fields(task: Task, numbers: &Numbers) -> Vec<&dyn Field> {
+    let Numbers { steps, guidance } = numbers;
+    let mut fields: Vec<&dyn Field> =
+        vec![&PROMPT, &NEGATIVE_PROMPT, steps, &SEED, guidance, &SYNC_MODE, &NUM_IMAGES, &SAFETY, &FORMAT];
+    if task == Task::ImageToImage {
+        fields.extend(BEGIN_FIELDS);
     }
+    fields
 }
 
 /// The fields as a query has them.
-pub(super) fn in_query(task: Task) -> Vec<Parameter> {
+pub(super) fn in_query(route: &Route<'_>) -> Vec<Parameter> {
     let parameter = |name: &str, schema: RefOr<Schema>, required: bool| {
         let required = if required { Required::True } else { Required::False };
         let parameter =
@@ -135,18 +151,14 @@ pub(super) fn in_query(task: Task) -> Vec<Parameter> {
         .schema_type(Type::String)
         .description(Some("A preset's name, or `{\"width\": …, \"height\": …}` as a text."));
     let size = parameter(size::NAME, size.into(), false);
-    let fields =
-        fields(task).into_iter().map(|field| parameter(field.name(), field.schema(), field.is_required()));
-    fields.chain([size]).collect()
+    let numbers = Numbers::of(route.endpoint);
+    let fields = fields(route.task, &numbers).into_iter();
+    fields.map(|field| parameter(field.name(), field.schema(), field.is_required())).chain([size]).collect()
 }
 
 /// Reads the input that a call brought. Unknown fields do not matter.
-pub(super) fn read(
-    input: &Value,
-    task: Task,
-    call: &Call,
-    limits: &Limits,
-) -> Result<ImageRequest, Vec<Problem>> {
+pub(super) fn read(input: &Value, route: &Route<'_>, call: &Call) -> Result<ImageRequest, Vec<Problem>> {
+    let Route { endpoint, task, limits } = *route;
     let Some(map) = input.as_object() else {
         let words = "Input should be a valid dictionary or object to extract fields from";
         return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);
@@ -165,13 +177,15 @@ pub(super) fn read(
         Task::TextToImage => size.unwrap_or_else(|| size::default(&mut fields, limits)),
         Task::ImageToImage => size.unwrap_or((limits.max_side, limits.max_side)),
     };
+    let Numbers { steps, guidance } = Numbers::of(endpoint);
     let request = ImageRequest {
+        model: endpoint.model.clone(),
         prompt: PROMPT.read(&mut fields),
         negative_prompt: NEGATIVE_PROMPT.read(&mut fields),
         width,
         height,
-        steps: count(STEPS.read(&mut fields)),
-        guidance: GUIDANCE.read(&mut fields),
+        steps: count(steps.read(&mut fields)),
+        guidance: guidance.read(&mut fields),
         seed: SEED.read(&mut fields).unwrap_or_else(draw_seed),
         num_images: count(NUM_IMAGES.read(&mut fields)),
         format: FORMAT.read(&mut fields),

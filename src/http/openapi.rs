@@ -11,13 +11,12 @@ mod requests;
 use super::Api;
 use super::call::Call;
 use super::error::ApiError;
-use super::input::Task;
-use super::{health, input, payloads, problem, tokens, uploads, webhook, wire};
-use crate::request::Limits;
+use super::{health, input, payloads, problem, routes, tokens, uploads, webhook, wire};
+use crate::endpoint::Endpoint;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use entry::Entry;
-use utoipa::ToSchema;
+use requests::Shown;
 use utoipa::openapi::path::Paths;
 use utoipa::openapi::schema::{Components, Schema};
 use utoipa::openapi::security::{
@@ -25,6 +24,7 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{Info, InfoBuilder, License, OpenApi, OpenApiBuilder, RefOr, Server};
+use utoipa::{PartialSchema, ToSchema};
 
 /// Asks for one endpoint, in fal's form.
 const ENDPOINT_ID: &str = "endpoint_id";
@@ -32,8 +32,8 @@ const ENDPOINT_ID: &str = "endpoint_id";
 const ABOUT: &str = "Stable Diffusion 3.5 on your own machine, behind the model API of fal.ai.\n\n\
     A request is put into the queue and asked after, or run while its client waits. Paths below `/queue` are those of \
     `queue.fal.run`; paths below `/run`, and the same without it, are those of `fal.run`; the rest is what fal keeps on \
-    other hosts. With `/turbo` after the endpoint's name the model is the same; with `/image-to-image` it begins from a \
-    picture (`/openapi.json?endpoint_id=fal-ai/stable-diffusion-v35-large/image-to-image` tells of its input). \
+    other hosts. Of the endpoints that are served the first is shown whole; each of the others has the same calls. Ids \
+    that end in `/image-to-image` begin from a picture. \
     `/api/fal/proxy` takes the calls of \
     fal's clients that are set to use a proxy. Web sockets are not shown: realtime is at `/run/ENDPOINT/realtime`, and \
     run and stream over one at `/ws/ENDPOINT`.\n\n\
@@ -52,20 +52,33 @@ const TAGS: [(&str, &str); 5] = [
 pub(super) fn serve(api: &Api, call: &Call) -> Result<Response, ApiError> {
     let document = match call.parameter(ENDPOINT_ID) {
         Some(id) => endpoint::document(api, &call.links, &id)?,
-        None => whole(&api.limits, call.links.origin()),
+        None => whole(&api.endpoints, call.links.origin()),
     };
     Ok(Json(document).into_response())
 }
 
-fn whole(limits: &Limits, origin: &str) -> OpenApi {
-    let groups = [
-        requests::queued("/queue", requests::ENDPOINT, Task::TextToImage),
-        requests::run("/run", requests::ENDPOINT, Task::TextToImage),
-        files::entries(),
-        operator::entries(),
-    ];
+fn whole(endpoints: &[Endpoint], origin: &str) -> OpenApi {
+    let shown: Vec<Shown<'_>> = routes::all(endpoints)
+        .enumerate()
+        .map(|(index, route)| Shown {
+            output: wire::OutputBody::name().into_owned(),
+            suffix: if index == 0 { String::new() } else { route.camel_case() },
+            route,
+        })
+        .collect();
+    let (first, others) = shown.split_at(shown.len().min(1));
+    let entries = first
+        .iter()
+        .flat_map(|first| {
+            requests::queued("/queue", first).into_iter().chain(requests::waiting("/run", first))
+        })
+        .chain(others.iter().flat_map(|other| {
+            requests::run("/run", other).into_iter().chain([requests::submit("/queue", other)])
+        }))
+        .chain(files::entries())
+        .chain(operator::entries());
     let info = Info::builder().title("latentd").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT));
-    document(Task::TextToImage, limits, info, origin, groups.into_iter().flatten())
+    document(&shown, info, origin, entries)
         .webhooks(Some(paths([requests::webhook()])))
         .tags(Some(TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build())))
         .build()
@@ -73,15 +86,16 @@ fn whole(limits: &Limits, origin: &str) -> OpenApi {
 
 /// What both documents have in common.
 fn document(
-    task: Task,
-    limits: &Limits,
+    shown: &[Shown<'_>],
     info: InfoBuilder,
     server: &str,
     entries: impl IntoIterator<Item = Entry>,
 ) -> OpenApiBuilder {
     let license = License::builder().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0"));
     let mut components = Components::new();
-    components.schemas.extend(schemas(task, limits));
+    components.schemas.extend(inputs(shown));
+    components.schemas.extend(outputs(shown));
+    components.schemas.extend(schemas());
     components.responses.extend(refusals::responses());
     components.add_security_schemes_from_iter(security_schemes());
     OpenApiBuilder::new()
@@ -121,18 +135,41 @@ fn security_schemes() -> [(&'static str, SecurityScheme); 3] {
     ]
 }
 
-/// The schemas that entries refer to, by name.
-fn schemas(task: Task, limits: &Limits) -> Vec<(String, RefOr<Schema>)> {
-    fn add<T: ToSchema>(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+/// A schema and its name.
+type Named = (String, RefOr<Schema>);
+
+/// A size with sides, where one schema is enough for all endpoints.
+const SIZE: &str = "ImageSize";
+
+/// The schemas of the inputs. Models that paint up to another size than the first have a schema of sizes of their own.
+fn inputs(shown: &[Shown<'_>]) -> Vec<Named> {
+    let first = shown.first().map(|shown| shown.route.limits);
+    let both = |Shown { route, .. }: &Shown<'_>| {
+        let size = match first == Some(route.limits) {
+            true => SIZE.to_owned(),
+            false => format!("{}{SIZE}", route.camel_case()),
+        };
+        let input = input::schema(route, &size);
+        [(size, input::size_schema(route.limits).into()), (route.input_name(), input.into())]
+    };
+    shown.iter().flat_map(both).collect()
+}
+
+/// The schemas of the outputs, which differ in their names alone.
+fn outputs(shown: &[Shown<'_>]) -> Vec<Named> {
+    let mut schemas = Vec::new();
+    wire::OutputBody::schemas(&mut schemas);
+    schemas.extend(shown.iter().map(|shown| (shown.output.clone(), wire::OutputBody::schema())));
+    schemas
+}
+
+/// The schemas that entries of every endpoint refer to, by name.
+fn schemas() -> Vec<Named> {
+    fn add<T: ToSchema>(schemas: &mut Vec<Named>) {
         schemas.push((T::name().into_owned(), T::schema()));
         T::schemas(schemas);
     }
-    let mut schemas = vec![
-        (requests::input_name(task).to_owned(), input::schema(task, limits).into()),
-        ("ImageSize".to_owned(), input::size_schema(limits).into()),
-        (operator::TOKEN_REQUEST.to_owned(), tokens::schema().into()),
-    ];
-    add::<wire::OutputBody>(&mut schemas);
+    let mut schemas = vec![(operator::TOKEN_REQUEST.to_owned(), tokens::schema().into())];
     add::<wire::Submitted>(&mut schemas);
     add::<wire::StatusBody>(&mut schemas);
     add::<wire::Cancelled>(&mut schemas);
@@ -158,6 +195,7 @@ mod tests {
     use super::*;
     use crate::http::target::{self, Target};
     use crate::http::uploads::UploadCall;
+    use crate::request::Limits;
     use axum::http::Method;
 
     /// The call that a target is. A new target is not complete without one.
@@ -199,9 +237,19 @@ mod tests {
         }
     }
 
+    /// What the names of an endpoint's calls end in, unless it is the first, which is shown whole.
+    fn suffix(target: &Target) -> String {
+        let (Target::Submit(application) | Target::Run(application)) = target else { return String::new() };
+        let words = format!("{}/{}", application.id.trim_start_matches("fal-ai/"), application.path);
+        let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+        let name: String = words.split(['-', '/']).filter(|word| !word.is_empty()).map(capital).collect();
+        if name == "StableDiffusionV35Large" { String::new() } else { name }
+    }
+
     #[test]
     fn every_path_leads_to_the_call_that_it_says() {
-        let document = whole(&Limits { max_side: 1024 }, "http://test");
+        let endpoints = Endpoint::known(|_| Some(Limits { max_side: 1024 }));
+        let document = whole(&endpoints, "http://test");
         let mut calls = 0;
         for (path, item) in document.paths.paths {
             let methods = [
@@ -217,14 +265,11 @@ mod tests {
                 let fill = |path: String, (name, value): (&str, &str)| path.replace(name, value);
                 let filled = ids.into_iter().chain(values).fold(path.clone(), fill);
                 let (target, _) = target::resolve(&method, "test", &filled).expect("a path that is served");
-                assert_eq!(
-                    call.operation_id.as_deref(),
-                    Some(operation(&target, &method, &path)),
-                    "{method} {path}"
-                );
+                let name = format!("{}{}", operation(&target, &method, &path), suffix(&target));
+                assert_eq!(call.operation_id, Some(name), "{method} {path}");
                 calls += 1;
             }
         }
-        assert!(calls > 20, "{calls} calls");
+        assert!(calls > 30, "{calls} calls");
     }
 }

@@ -4,7 +4,7 @@ use super::call::Call;
 use super::error::ApiError;
 use super::lines::Line;
 use super::target::Application;
-use super::{Api, REQUEST_ID, held, id_header, input, status, submit};
+use super::{Api, REQUEST_ID, held, id_header, input, routes, status, submit};
 use crate::queue::events::{POLL, signal_or};
 use crate::queue::{Ended, Origin, Queue, QueueError, RequestId};
 use axum::body::Body;
@@ -67,8 +67,8 @@ pub(super) async fn open_with(
     headers: &HeaderMap,
     input: &Value,
 ) -> Result<Line, ApiError> {
-    let request =
-        input::read(input, submit::task(application)?, call, &api.limits).map_err(ApiError::Invalid)?;
+    let route = routes::find(api, application)?;
+    let request = input::read(input, &route, call).map_err(ApiError::Invalid)?;
     let new = submit::new_request(api, call, application, headers, input, Origin::Direct)?;
     let (api, call) = (api.clone(), call.clone());
     // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.

@@ -2,11 +2,10 @@
 
 use super::call::Call;
 use super::error::ApiError;
-use super::input::Task;
 use super::problem::Problem;
 use super::target::Application;
 use super::wire::Submitted;
-use super::{Api, REQUEST_ID, body, id_header, idempotency, input, query, terms, webhook};
+use super::{Api, REQUEST_ID, body, id_header, idempotency, input, query, routes, terms, webhook};
 use crate::queue::{Failure, FailureKind, NewRequest, Origin, Phase, Priority, RequestId, Submission};
 use crate::request::ImageRequest;
 use axum::Json;
@@ -14,17 +13,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-
-/// The endpoint served here.
-pub(super) const APPLICATION: &str = "fal-ai/stable-diffusion-v35-large";
-
-/// Its paths, and what is asked for there.
-const PATHS: [(&str, Task); 4] = [
-    ("", Task::TextToImage),
-    ("turbo", Task::TextToImage),
-    ("image-to-image", Task::ImageToImage),
-    ("turbo/image-to-image", Task::ImageToImage),
-];
 
 /// Asks for `low` priority.
 pub(super) const PRIORITY: &str = "x-fal-queue-priority";
@@ -43,7 +31,7 @@ pub(super) async fn submit(
     let input = accept(api, call, application, body).await?;
     let mut new = new_request(api, call, application, headers, &input, Origin::Queued)?;
     new.webhook = webhook::asked(api, call)?;
-    let (id, ahead) = match input::read(&input, task(application)?, call, &api.limits) {
+    let (id, ahead) = match input::read(&input, &routes::find(api, application)?, call) {
         Ok(request) => enqueue(api, call, new, &request).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
         Err(problems) => {
@@ -71,21 +59,11 @@ pub(super) async fn accept(
 
 /// Is this application served here, and now?
 pub(super) fn admit(api: &Api, application: &Application) -> Result<(), ApiError> {
-    task(application)?;
+    routes::find(api, application)?;
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
     Ok(())
-}
-
-/// What an application is for, if it is served here.
-pub(super) fn task(application: &Application) -> Result<Task, ApiError> {
-    if application.id != APPLICATION {
-        return Err(ApiError::UnknownApplication(application.alias().to_owned()));
-    }
-    let found = PATHS.iter().find(|(path, _)| *path == application.path);
-    let (_, task) = found.ok_or_else(|| ApiError::UnknownPath(format!("/{}", application.path)))?;
-    Ok(*task)
 }
 
 /// Puts a valid request into the queue, unless too many wait.
@@ -97,6 +75,7 @@ pub(super) async fn enqueue(
 ) -> Result<(RequestId, u64), ApiError> {
     let asked = max_queue_length(call)?;
     new.body = json!(request);
+    new.model = Some(request.model.clone());
     // fal refuses when the queue is longer than asked for, so one more than that is too many.
     new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
     let submission = api.queue.submit(&new).await?;
@@ -141,6 +120,7 @@ pub(super) fn new_request(
         origin,
         priority: if low { Priority::Low } else { Priority::Normal },
         body: Value::Null,
+        model: None,
         max_waiting: Some(api.max_queue),
         terms: terms::read(headers)?,
         webhook: None,

@@ -2,7 +2,7 @@
 
 use super::job::{Claim, Failure, FailureKind, Level, RequestId};
 use super::{Queue, QueueError, read};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
@@ -52,10 +52,11 @@ pub struct StoredFile {
     pub sha256: String,
 }
 
-// A key at its limit holds back its own requests only. The inner select is run once, not once a row.
+// A key at its limit holds back its own requests only. The inner selects are run once, not once a row.
 macro_rules! next {
     () => {
         "SELECT seq FROM requests WHERE state = 'waiting'
+            AND (model IS NULL OR model IN (SELECT value FROM json_each(?2)))
             AND (start_before IS NULL OR start_before > ?1)
             AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
                 (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
@@ -64,7 +65,7 @@ macro_rules! next {
 }
 
 const CLAIM: &str = concat!(
-    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?2, lease_until = ?3,
+    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?3, lease_until = ?4,
         started_at = ?1
     WHERE seq = (",
     next!(),
@@ -98,13 +99,14 @@ const GIVE_BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, l
     WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
 
 impl Queue {
-    /// Takes the next request for `worker`, in one statement.
+    /// Takes the next request for `worker` that is for one of these models, in one statement.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn claim(&self, worker: &str) -> Result<Option<Claim>, QueueError> {
+    pub async fn claim(&self, worker: &str, models: &[String]) -> Result<Option<Claim>, QueueError> {
         let row = sqlx::query(CLAIM)
             .bind(self.now_us())
+            .bind(json!(models).to_string())
             .bind(worker)
             .bind(self.lease_end_us())
             .fetch_optional(&self.writer)
@@ -120,12 +122,13 @@ impl Queue {
         }))
     }
 
-    /// The body of the request that a claim would take now. Promises nothing and changes nothing.
+    /// The body of the request that a claim for these models would take now. Promises nothing and changes nothing.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn peek(&self) -> Result<Option<Value>, QueueError> {
-        let row = sqlx::query(PEEK).bind(self.now_us()).fetch_optional(&self.reader).await?;
+    pub async fn peek(&self, models: &[String]) -> Result<Option<Value>, QueueError> {
+        let query = sqlx::query(PEEK).bind(self.now_us()).bind(json!(models).to_string());
+        let row = query.fetch_optional(&self.reader).await?;
         row.map(|row| read::json(row.try_get("body")?)).transpose()
     }
 

@@ -138,6 +138,8 @@ pub struct NewRequest {
     pub priority: Priority,
     /// What the worker needs.
     pub body: Value,
+    /// The model that it is for; `None`: whichever a worker has.
+    pub model: Option<String>,
     /// Refuse when at least this many requests wait already.
     pub max_waiting: Option<u64>,
     /// What else the client asks.

@@ -52,8 +52,8 @@ pub enum CancelAnswer {
 const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail, api_key,
@@ -103,6 +103,7 @@ impl Queue {
             .bind(new.idempotency.as_ref().map(|given| &given.digest))
             .bind(stored(new.terms.result_life))
             .bind(new.terms.forget)
+            .bind(&new.model)
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;

@@ -1,7 +1,9 @@
 //! Which workers live: each writes a beat, readiness is computed from the last good one.
 
 use super::{Queue, QueueError};
+use serde_json::json;
 use sqlx::Row;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// What a worker is doing.
@@ -29,6 +31,15 @@ const RENEW_ALL: &str = "UPDATE requests SET lease_until = ?2 WHERE worker = ?1 
 
 const COUNT: &str =
     "SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FROM workers WHERE beat_at >= ?1";
+
+const LOADED: &str = "UPDATE workers SET models = ?2 WHERE id = ?1";
+
+const COUNT_LOADED: &str = "SELECT value, count(*) FROM workers, json_each(workers.models)
+    WHERE beat_at >= ?1 GROUP BY value";
+
+const COUNT_OTHERS: &str =
+    "SELECT model, count(*) FROM requests WHERE state = 'waiting' AND model IS NOT NULL
+    AND model NOT IN (SELECT value FROM json_each(?1)) GROUP BY model";
 
 impl Queue {
     /// Says that the worker lives, and renews its claims.
@@ -62,8 +73,44 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn live_workers(&self, age: Duration) -> Result<(u64, u64), QueueError> {
-        let since = self.now_us() - i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let row = sqlx::query(COUNT).bind(since).fetch_one(&self.reader).await?;
+        let row = sqlx::query(COUNT).bind(self.since(age)).fetch_one(&self.reader).await?;
         Ok((row.try_get::<i64, _>(0)?.unsigned_abs(), row.try_get::<i64, _>(1)?.unsigned_abs()))
+    }
+
+    /// Says which models the worker has loaded.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn tell_loaded(&self, worker: &str, models: &[String]) -> Result<(), QueueError> {
+        sqlx::query(LOADED).bind(worker).bind(json!(models).to_string()).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Models that are loaded, with the number of workers that have them and whose last beat is at most `age` old.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn loaded_models(&self, age: Duration) -> Result<BTreeMap<String, u64>, QueueError> {
+        self.counts(sqlx::query(COUNT_LOADED).bind(self.since(age))).await
+    }
+
+    /// Models that requests wait for besides these, with the number of requests.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn waiting_for_others(&self, models: &[String]) -> Result<BTreeMap<String, u64>, QueueError> {
+        self.counts(sqlx::query(COUNT_OTHERS).bind(json!(models).to_string())).await
+    }
+
+    async fn counts(
+        &self,
+        query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+    ) -> Result<BTreeMap<String, u64>, QueueError> {
+        let rows = query.fetch_all(&self.reader).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()))).collect()
+    }
+
+    fn since(&self, age: Duration) -> i64 {
+        self.now_us() - i64::try_from(age.as_micros()).unwrap_or(i64::MAX)
     }
 }

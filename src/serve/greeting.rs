@@ -1,12 +1,18 @@
 //! What `latentd serve` prints when it is up.
 
-use crate::config::ServeConfig;
-use latentd_models::ModelCard;
+use crate::config::{Model, ServeConfig};
+use crate::endpoint::Endpoint;
 use std::io::Write;
 use std::net::SocketAddr;
 
 /// Says where the server is and how to use it.
-pub(super) fn greet(config: &ServeConfig, card: &ModelCard, address: SocketAddr, is_open: bool) {
+pub(super) fn greet(
+    config: &ServeConfig,
+    endpoints: &[Endpoint],
+    models: &[Model],
+    address: SocketAddr,
+    is_open: bool,
+) {
     let url = match &config.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
         None if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
@@ -16,14 +22,18 @@ pub(super) fn greet(config: &ServeConfig, card: &ModelCard, address: SocketAddr,
         true => ("local:key", ""),
         false => ("YOUR_KEY", " -H 'Authorization: Key YOUR_KEY'"),
     };
+    let names: Vec<&str> = models.iter().map(Model::name).collect();
+    let served: Vec<String> = endpoints.iter().filter(|one| one.served.is_some()).map(Endpoint::id).collect();
+    let first = served.first().map_or("", String::as_str);
     let text = format!(
         r#"latentd listens on {url}
-model: {name}
+{word}: {names}
+endpoints: {served}
 
 Paint in a browser: {url}/
 
 Try it:
-  curl {url}/run/fal-ai/stable-diffusion-v35-large{header} -H 'Content-Type: application/json' \
+  curl {url}/run/{first}{header} -H 'Content-Type: application/json' \
     -d '{{"prompt": "a red house on the left of a lake at sunset, two boats"}}'
 
 Point a program that uses @fal-ai/client here:
@@ -31,7 +41,9 @@ Point a program that uses @fal-ai/client here:
   fal.config({{ credentials: "{key}", proxyUrl: {{ url: "{url}/api/fal/proxy", when: "always" }} }});
 
 "#,
-        name = card.name
+        word = if names.len() == 1 { "model" } else { "models" },
+        names = names.join(", "),
+        served = served.join(", "),
     );
     // Nobody may be listening; the server runs all the same.
     let _ = std::io::stdout().write_all(text.as_bytes());

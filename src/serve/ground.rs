@@ -3,11 +3,11 @@
 use super::ServeError;
 use crate::config::{ConfigError, ServeConfig};
 use crate::data_dir;
+use crate::endpoint::Endpoint;
 use crate::http::{self, Api, Lines};
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
 use crate::queue::{Lost, Queue};
-use crate::request::Limits;
 use crate::signing::SigningKey;
 use crate::storage::Storage;
 use crate::sweep;
@@ -55,11 +55,16 @@ impl Ground {
         Ok((Self { queue, keys, signing, storage, _lock: lock }, doors))
     }
 
-    pub(super) fn api(&self, config: &ServeConfig, limits: Limits, closing: watch::Receiver<bool>) -> Api {
+    pub(super) fn api(
+        &self,
+        config: &ServeConfig,
+        endpoints: Vec<Endpoint>,
+        closing: watch::Receiver<bool>,
+    ) -> Api {
         Api {
             queue: self.queue.clone(),
             storage: self.storage.clone(),
-            limits,
+            endpoints,
             keys: self.keys.clone(),
             public_url: config.public_url.clone(),
             trusted_proxies: config.trusted_proxies.clone(),

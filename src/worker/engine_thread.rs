@@ -1,7 +1,8 @@
 //! The one thread that runs the engine: loads it, then takes jobs one after the other.
 
 use crate::engine::{
-    Begin, Control, EngineError, Generated, Loader, Observer, Painted, Picture, Prefetch, Step,
+    Begin, Control, Engine, EngineError, Generated, Loader, Loading, Observer, Painted, Picture, Prefetch,
+    Step,
 };
 use crate::request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +15,8 @@ pub struct EngineThread {
     jobs: std::sync::mpsc::Sender<Order>,
     /// Encodes prompts ahead, where that is of use.
     pub prefetch: Option<Prefetch>,
+    /// The models that were loaded first.
+    pub loaded: Vec<String>,
 }
 
 /// What the thread is told to do.
@@ -39,6 +42,10 @@ struct Wishes {
 
 /// What the engine says while it paints.
 pub enum Event {
+    /// A model is loaded, or has been.
+    Loading(Loading),
+    /// The painting begins.
+    Prepared,
     /// A step has ended.
     Step(Step),
     /// What becomes of the first picture.
@@ -65,8 +72,8 @@ impl EngineThread {
             .name("engine".into())
             .spawn(move || run(loader, loaded, &orders))
             .map_err(|error| EngineError::Fault(format!("no thread for the engine: {error}")))?;
-        let prefetch = ready.await.unwrap_or_else(|_| Err(gone()))?;
-        Ok(Self { jobs, prefetch })
+        let First { prefetch, loaded } = ready.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Self { jobs, prefetch, loaded })
     }
 
     /// Hands a request to the engine.
@@ -81,10 +88,20 @@ impl EngineThread {
     }
 }
 
+impl Follower {
+    fn say(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.wishes.stop.load(Ordering::Relaxed)
+    }
+}
+
 impl Observer for Follower {
     fn step(&mut self, step: Step) -> Control {
-        let _ = self.events.send(Event::Step(step));
-        if self.wishes.stop.load(Ordering::Relaxed) { Control::Stop } else { Control::Continue }
+        self.say(Event::Step(step));
+        if self.is_stopped() { Control::Stop } else { Control::Continue }
     }
 
     fn wants_preview(&mut self) -> bool {
@@ -92,7 +109,7 @@ impl Observer for Follower {
     }
 
     fn preview(&mut self, picture: Picture) {
-        let _ = self.events.send(Event::Preview(picture));
+        self.say(Event::Preview(picture));
     }
 }
 
@@ -123,14 +140,20 @@ fn gone() -> EngineError {
     EngineError::Fault("the engine's thread is gone".into())
 }
 
+/// What an engine says of itself when it is loaded.
+struct First {
+    prefetch: Option<Prefetch>,
+    loaded: Vec<String>,
+}
+
 fn run(
     loader: Loader,
-    loaded: oneshot::Sender<Result<Option<Prefetch>, EngineError>>,
+    loaded: oneshot::Sender<Result<First, EngineError>>,
     orders: &std::sync::mpsc::Receiver<Order>,
 ) {
     let mut engine = match guarded(loader) {
         Ok(engine) => {
-            let _ = loaded.send(Ok(engine.prefetch()));
+            let _ = loaded.send(Ok(First { prefetch: engine.prefetch(), loaded: engine.loaded() }));
             engine
         }
         Err(error) => {
@@ -139,7 +162,7 @@ fn run(
         }
     };
     while let Ok(Order { request, begin, mut follower, result }) = orders.recv() {
-        let painted = guarded(|| engine.paint(&request, begin, &mut follower));
+        let painted = guarded(|| paint(&mut *engine, &request, begin, &mut follower));
         let fault = matches!(painted, Err(EngineError::Fault(_)));
         drop(follower); // whoever listens hears the end
         let _ = result.send(painted);
@@ -147,6 +170,20 @@ fn run(
             return;
         }
     }
+}
+
+fn paint(
+    engine: &mut dyn Engine,
+    request: &ImageRequest,
+    begin: Option<Begin>,
+    follower: &mut Follower,
+) -> Result<Painted, EngineError> {
+    engine.prepare(request, &mut |loading| follower.say(Event::Loading(loading)))?;
+    if follower.is_stopped() {
+        return Err(EngineError::Stopped);
+    }
+    follower.say(Event::Prepared);
+    engine.paint(request, begin, follower)
 }
 
 /// Turns a panic into a fault. The engine is not used again after either.

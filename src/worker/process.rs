@@ -5,8 +5,9 @@
 //! input: the worker then ends at once and leaves its claim to the next `serve`.
 
 use super::{EngineThread, Worker, WorkerError};
-use crate::config::{FETCH_ALLOW, WorkerConfig, safety};
-use crate::engine::{self, Engine, Loader, Sd3Engine};
+use crate::budget;
+use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model, safety};
+use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
 use crate::outgoing::Outgoing;
 use crate::queue::{Events, Lost, Queue, WorkerState};
 use crate::storage::Storage;
@@ -68,30 +69,55 @@ async fn load_and_run(
     state: watch::Sender<WorkerState>,
     mut drained: watch::Receiver<bool>,
 ) -> Result<(), WorkerError> {
+    let failed = |error: &dyn std::fmt::Display| WorkerError::Load(error.to_string());
+    let models = model::assign(&config.models).map_err(|error| failed(&error))?;
+    // `serve` has refused for its workers what is to be refused.
+    let asked = if config.supervised_as.is_some() { MemoryBudget::Auto } else { config.memory_budget };
+    let sizes = budget::sizes(&models, &config.engine, asked).map_err(|error| failed(&error))?;
+    let budget = budget::bytes(config.memory_budget, config.engine.device, 1).unwrap_or(u64::MAX);
+    let names = models.iter().flat_map(|model| &model.answers_for).map(|manifest| manifest.name.clone());
+    let names = names.collect();
+    let volumes = models.into_iter().zip(sizes).map(|(model, bytes)| volume(model, bytes, config)).collect();
     let engine = tokio::select! {
-        engine = EngineThread::load(loader(config.clone())) => engine,
+        engine = EngineThread::load(loader(volumes, budget)) => engine,
         _ = drained.wait_for(|drained| *drained) => return Ok(()),
     };
-    let engine = engine.map_err(|error| WorkerError::Load(error.to_string()))?;
+    let engine = engine.map_err(|error| failed(&error))?;
     state.send_replace(WorkerState::Ready);
     queue.beat(&id, &device, WorkerState::Ready).await?;
+    queue.tell_loaded(&id, &engine.loaded).await?;
     tracing::info!(worker = id, device, "the model is loaded");
     let outgoing = Outgoing::new(config.fetch.clone(), FETCH_ALLOW);
-    Worker { id, device, queue, storage, outgoing, engine }.run(drained).await
+    Worker { id, device, queue, storage, outgoing, models: names, engine }.run(drained).await
 }
 
 /// What the engine's thread does first.
-fn loader(config: WorkerConfig) -> Loader {
-    Box::new(move || {
-        let mut pipeline = engine::open(&config.engine)?;
-        let has_checker = pipeline.set_safety(&config.safety)?;
-        let warning = safety::warning(&config.safety, has_checker);
-        // `serve` has said it once for all its workers.
-        if let Some(warning) = warning.filter(|_| config.supervised_as.is_none()) {
-            tracing::warn!("{warning}");
-        }
-        Ok(Box::new(Sd3Engine::new(pipeline, config.engine.t5_tokens)) as Box<dyn Engine>)
-    })
+fn loader(volumes: Vec<Volume>, budget: u64) -> Loader {
+    Box::new(move || Ok(Box::new(Shelf::open(volumes, budget)?) as Box<dyn Engine>))
+}
+
+/// A model that can be loaded.
+fn volume(model: Model, bytes: u64, config: &WorkerConfig) -> Volume {
+    let name = model.name().to_owned();
+    let answers_for = model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
+    let engine = EngineConfig { model: model.source, ..config.engine.clone() };
+    let (safety, is_supervised) = (config.safety.clone(), config.supervised_as.is_some());
+    let load = move || load(&engine, &safety, is_supervised).map_err(engine::load_error);
+    Volume { name, answers_for, bytes, load: Box::new(load) }
+}
+
+fn load(
+    config: &EngineConfig,
+    safety: &models::SafetyOptions,
+    is_supervised: bool,
+) -> models::Result<Box<dyn Engine>> {
+    let mut pipeline = engine::open(config)?;
+    let has_checker = pipeline.set_safety(safety)?;
+    // `serve` has said it once for all its workers.
+    if let Some(warning) = safety::warning(safety, has_checker).filter(|_| !is_supervised) {
+        tracing::warn!("{warning}");
+    }
+    Ok(Box::new(Sd3Engine::new(pipeline, config.t5_tokens)))
 }
 
 /// The device as flags and log lines spell it.

@@ -17,6 +17,7 @@ pub(super) async fn publish(
     claim: &Claim,
     request: &ImageRequest,
     generated: Generated,
+    load: Option<f64>,
 ) -> Result<Finish, PublishError> {
     let format = match request.format {
         OutputFormat::Jpeg => picture::Format::Jpeg,
@@ -27,7 +28,7 @@ pub(super) async fn publish(
     let scores = generated.verdicts.iter().map(score).collect();
     let started = Instant::now();
     let (pictures, encoded) = encode_all(generated.pictures, format).await?;
-    let seconds = stage_seconds(generated.timings, started.elapsed().as_secs_f64());
+    let seconds = stage_seconds(generated.timings, started.elapsed().as_secs_f64(), load);
     let mut files = Vec::new();
     let images = place_all(worker, request, &pictures, encoded, format, &mut files).await;
     let finish = match images {
@@ -122,7 +123,12 @@ async fn record(
     files: &[StoredFile],
 ) -> Result<Finish, PublishError> {
     let seconds = output.seconds;
-    let total = seconds.text + seconds.denoise + seconds.decode + safety + seconds.encode;
+    let total = seconds.load.unwrap_or_default()
+        + seconds.text
+        + seconds.denoise
+        + seconds.decode
+        + safety
+        + seconds.encode;
     worker.queue.progress(claim, Level::Info, &format!("done in {total:.2} s")).await?;
     let value = serde_json::to_value(output).map_err(|error| PublishError::Encode(error.to_string()))?;
     Ok(worker.queue.finish(claim, &value, files).await?)

@@ -2,7 +2,7 @@
 
 use crate::sockets::Listening;
 use crate::support::{
-    Answer, ENDPOINT, Leashed, Order, Painter, Server, eventually, leashed, messages, small,
+    Answer, ENDPOINT, Leashed, Order, Painter, Server, eventually, every_model, leashed, messages, small,
 };
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
@@ -240,7 +240,7 @@ async fn a_run_and_its_get_begin_from_pictures_too() {
                 async move { server.call(method, &path, &body).await }
             }),
         );
-        eventually(async || waiting.queue.peek().await.expect("a database")).await;
+        eventually(async || waiting.queue.peek(&every_model()).await.expect("a database")).await;
         server.paint_all().await;
         assert_eq!(look(&server, &caller.await.expect("an answer")).await, (20, 10, 90));
     }
@@ -313,16 +313,19 @@ async fn a_step_still_stops_what_began_from_a_picture() {
 #[tokio::test]
 async fn the_endpoints_document_has_the_picture() {
     let server = Server::start().await;
-    for id in ["image-to-image", "turbo/image-to-image"] {
+    for (id, input_name) in [
+        ("image-to-image", "StableDiffusionV35LargeImageToImageInput"),
+        ("turbo/image-to-image", "StableDiffusionV35LargeTurboImageToImageInput"),
+    ] {
         let document = server.get(&format!("/openapi.json?endpoint_id={ENDPOINT}/{id}")).await.json();
         assert_eq!(document["info"]["x-fal-metadata"]["category"], "image-to-image");
-        let input = &document["components"]["schemas"]["StableDiffusionV35LargeImageToImageInput"];
+        let input = &document["components"]["schemas"][input_name];
         assert_eq!(input["title"], "ImageToImageInput");
         assert_eq!(input["required"], json!(["prompt", "image_url"]));
         let strength = &input["properties"]["strength"];
         assert_eq!((&strength["minimum"], &strength["default"]), (&json!(0.01), &json!(0.83)));
         let body = &document["paths"][format!("/{ENDPOINT}/{id}")]["post"]["requestBody"];
         let schema = &body["content"]["application/json"]["schema"]["$ref"];
-        assert_eq!(schema, "#/components/schemas/StableDiffusionV35LargeImageToImageInput");
+        assert_eq!(schema, &format!("#/components/schemas/{input_name}"));
     }
 }

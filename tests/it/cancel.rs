@@ -1,6 +1,6 @@
 //! The four answers of cancel, and that a cancelled request leaves nothing behind.
 
-use crate::support::{ENDPOINT, Order, Server, eventually, leashed, small};
+use crate::support::{ENDPOINT, Order, Server, eventually, every_model, leashed, small};
 use axum::http::StatusCode;
 use serde_json::json;
 
@@ -51,7 +51,8 @@ async fn a_request_cancelled_after_its_last_step_is_cancelled_all_the_same() {
     let request = server.submit(&small()).await;
     let (engine, leash) = leashed();
     let mut worker = server.worker("w", engine).await;
-    let claimed = server.queue.claim("another").await.expect("a database").expect("a request");
+    let claimed =
+        server.queue.claim("another", &every_model()).await.expect("a database").expect("a request");
     server.put(&format!("{request}/cancel")).await;
     // The cancellation comes between the last look of a worker and its finish.
     let finish = server.queue.finish(&claimed, &json!({}), &[]).await.expect("a database");

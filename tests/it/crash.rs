@@ -200,7 +200,7 @@ async fn a_second_server_keeps_out_of_a_data_directory_in_use() {
 
 #[test]
 fn a_command_line_that_cannot_be_carried_out_says_why_and_exits_with_2() {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 12] = [
         (&["serve", "--listen", "0.0.0.0:0"], "--api-key"),
         (&["serve", "--model", "no/such/model"], "mini"),
         (&["serve", "--device", "cuda:0"], "CUDA"),
@@ -209,6 +209,10 @@ fn a_command_line_that_cannot_be_carried_out_says_why_and_exits_with_2() {
         (&["serve", "--database-url", "postgres://x/y"], "SQLite"),
         (&["serve", "--storage", "s3://bucket"], "local directory"),
         (&["worker", "--device", "cpu,cpu"], "one device"),
+        (&["serve", "--model", "mini", "--model", "mini"], "twice"),
+        (&["serve", "--model", "other=mini"], "no published model"),
+        (&["serve", "--memory-budget", "much"], "such as 40GB"),
+        (&["serve", "--memory-budget", "1MB"], "mini takes"),
     ];
     for (arguments, word) in cases {
         let output =

@@ -1,6 +1,6 @@
 //! Headers of answers that clients read beside the body.
 
-use crate::support::{Answer, ENDPOINT, Order, Server, eventually, leashed, small};
+use crate::support::{Answer, ENDPOINT, Order, Server, eventually, every_model, leashed, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use latentd::engine::EngineError;
@@ -62,7 +62,7 @@ async fn failures_say_whether_another_try_can_help() {
 
     let lost = server.submit(&small()).await;
     for _ in 0..3 {
-        server.queue.claim("w").await.expect("a database").expect("a request");
+        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
         server.queue.reclaim(Lost::Died("w")).await.expect("a database");
     }
     let answer = server.get(&lost).await;

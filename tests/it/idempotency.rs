@@ -1,7 +1,7 @@
 //! `Idempotency-Key`: what is sent again is one request, whoever sends it and however often.
 
 use crate::keys::Keyed;
-use crate::support::{Answer, ENDPOINT, Server, eventually, messages, small};
+use crate::support::{Answer, ENDPOINT, Server, eventually, every_model, messages, small};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use latentd::worker::Tick;
@@ -35,7 +35,7 @@ fn ring(server: &Server, path: &str, key: &str) -> tokio::task::JoinHandle<Answe
 }
 
 async fn claim(server: &Server) -> latentd::queue::Claim {
-    eventually(async || server.queue.claim("w").await.expect("a database")).await
+    eventually(async || server.queue.claim("w", &every_model()).await.expect("a database")).await
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_hundred_at_once_make_one_request() {
     ids.dedup();
     assert_eq!(ids.len(), 1, "{ids:?}");
     claim(&server).await;
-    assert!(server.queue.claim("w").await.expect("a database").is_none());
+    assert!(server.queue.claim("w", &every_model()).await.expect("a database").is_none());
 }
 
 #[tokio::test]

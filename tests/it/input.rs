@@ -1,6 +1,6 @@
 //! What is refused, in the shape clients read, on each of the three ways a refusal travels.
 
-use crate::support::{ENDPOINT, Server, small};
+use crate::support::{ENDPOINT, Server, endpoints, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
@@ -86,7 +86,7 @@ async fn sides_are_checked_against_fal_and_then_the_model() {
         assert_eq!(items[0]["loc"], json!(["body", "image_size", "width"]), "{items:?}");
         assert_eq!((&items[0]["type"], &items[0]["ctx"]), (&json!(kind), &ctx));
     }
-    let small_model = Server::with(|api| api.limits.max_side = 512).await;
+    let small_model = Server::with(|api| api.endpoints = endpoints(512)).await;
     for size in [json!("square_hd"), Value::Null] {
         let items = refusal(&small_model, &with("image_size", size)).await;
         assert_eq!(

@@ -1,6 +1,6 @@
 //! Keys of the database: what they open, when they were used, and how much they may run at once.
 
-use crate::support::{Answer, ENDPOINT, Server, eventually, small};
+use crate::support::{Answer, ENDPOINT, Server, eventually, every_model, small};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use latentd::config::KeyHash;
@@ -58,7 +58,7 @@ impl Keyed {
     }
 
     async fn claim(&self) -> Option<latentd::queue::Claim> {
-        self.server.queue.claim("w").await.expect("a database")
+        self.server.queue.claim("w", &every_model()).await.expect("a database")
     }
 
     async fn end(&self, claim: &latentd::queue::Claim) {

@@ -1,6 +1,6 @@
 //! Who goes first, and how many may wait.
 
-use crate::support::{ENDPOINT, Server, small};
+use crate::support::{ENDPOINT, Server, every_model, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ async fn submit(server: &Server, priority: Option<&str>) -> String {
 }
 
 async fn claim(server: &Server) -> String {
-    server.queue.claim("w").await.expect("a database").expect("a request").id.to_string()
+    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request").id.to_string()
 }
 
 #[tokio::test]
@@ -34,7 +34,7 @@ async fn requests_start_in_the_order_of_submission_low_priority_last() {
     for expected in [first, second, low] {
         assert_eq!(claim(&server).await, expected);
     }
-    assert!(server.queue.claim("w").await.expect("a database").is_none());
+    assert!(server.queue.claim("w", &every_model()).await.expect("a database").is_none());
 }
 
 /// The order is read once for all who ask; what moved since, here or in another process, is seen all the same.
@@ -59,7 +59,10 @@ async fn positions_follow_what_moves() {
 
     let file = server.directory.path().join("q.sqlite");
     let elsewhere = Queue::open(&file, Arc::new(Timestamp::now)).await.expect("the same database");
-    assert_eq!(elsewhere.claim("x").await.expect("a database").expect("a request").id.to_string(), third);
+    assert_eq!(
+        elsewhere.claim("x", &every_model()).await.expect("a database").expect("a request").id.to_string(),
+        third
+    );
     server.clock.advance(1);
     assert_eq!(position(&low).await, Some(0));
 }
@@ -104,7 +107,9 @@ async fn of_many_claims_at_once_each_gets_another_request() {
     let claims: Vec<_> = (0..25)
         .map(|worker| {
             let queue = server.queue.clone();
-            tokio::spawn(async move { queue.claim(&worker.to_string()).await.expect("a database") })
+            tokio::spawn(async move {
+                queue.claim(&worker.to_string(), &every_model()).await.expect("a database")
+            })
         })
         .collect();
     let mut claimed = Vec::new();
@@ -125,7 +130,7 @@ async fn nothing_that_was_accepted_is_lost_when_the_database_is_opened_again() {
     let queue = latentd::queue::Queue::open(&path, std::sync::Arc::new(jiff::Timestamp::now))
         .await
         .expect("a database");
-    let claim = queue.claim("w").await.expect("a database").expect("the request");
+    let claim = queue.claim("w", &every_model()).await.expect("a database").expect("the request");
     assert_eq!((claim.id.to_string(), claim.attempt), (id, 1));
     assert_ne!(claim.body, Value::Null);
 }

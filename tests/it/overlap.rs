@@ -1,6 +1,6 @@
 //! One request is painted while the one before is finished: what each of them is promised holds for both.
 
-use crate::support::{Painter, Server, eventually, small};
+use crate::support::{Painter, Server, eventually, every_model, small};
 use axum::http::StatusCode;
 use latentd::engine::{Begin, Engine, EngineError, Observer, Painted, Prefetch};
 use latentd::queue::{LEASE, Lost, WorkerState};
@@ -201,7 +201,7 @@ async fn what_fails_while_finishing_puts_both_back_in_their_places() {
     assert!(matches!(work.end().await, Err(WorkerError::Engine(_))));
     assert_eq!(server.queue.reclaim(Lost::Died("w")).await.expect("a database").waiting, 2);
     for request in requests.iter().chain([&later]) {
-        let claim = server.queue.claim("x").await.expect("a database").expect("a request");
+        let claim = server.queue.claim("x", &every_model()).await.expect("a database").expect("a request");
         assert!(request.ends_with(&claim.id.to_string()), "in the order of submission");
         assert_eq!(claim.attempt, if *request == later { 1 } else { 2 });
     }
@@ -229,5 +229,8 @@ async fn prompts_are_encoded_ahead_and_the_queue_is_left_alone() {
     tick.await.expect("no panic").expect("a worker that goes on");
     assert_eq!(word(&server, &first).await, "COMPLETED");
     assert_eq!(word(&server, &next).await, "IN_QUEUE");
-    assert_eq!(server.queue.claim("x").await.expect("a database").expect("a request").attempt, 1);
+    assert_eq!(
+        server.queue.claim("x", &every_model()).await.expect("a database").expect("a request").attempt,
+        1
+    );
 }

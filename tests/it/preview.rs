@@ -1,6 +1,6 @@
 //! Live previews: for those who watch, while they watch, of the attempt that runs, and gone with the request.
 
-use crate::support::{ENDPOINT, Leash, Order, Server, eventually, leashed, messages, small};
+use crate::support::{ENDPOINT, Leash, Order, Server, eventually, every_model, leashed, messages, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use base64::Engine as _;
@@ -152,7 +152,7 @@ async fn a_run_stream_shows_previews_and_ends_with_the_result() {
 }
 
 async fn claim(server: &Server) -> Claim {
-    server.queue.claim("w").await.expect("a database").expect("a request")
+    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request")
 }
 
 async fn watched(server: &Server, claim: &Claim) -> Verdict {

@@ -1,6 +1,6 @@
 //! Workers that die, fall silent or come back late: one result, in the right place.
 
-use crate::support::{ENDPOINT, Order, Server, eventually, leashed, messages, small};
+use crate::support::{ENDPOINT, Order, Server, eventually, every_model, leashed, messages, small};
 use axum::http::{Method, StatusCode};
 use latentd::engine::EngineError;
 use latentd::queue::{
@@ -15,7 +15,7 @@ async fn a_late_attempt_changes_nothing() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
     let queue = &server.queue;
-    let late = queue.claim("late").await.expect("a database").expect("a request");
+    let late = queue.claim("late", &every_model()).await.expect("a database").expect("a request");
     queue.reclaim(Lost::Died("late")).await.expect("a database");
 
     // Back in the queue, nobody's: the late worker may not touch it.
@@ -23,7 +23,7 @@ async fn a_late_attempt_changes_nothing() {
     assert_eq!(server.status(&request).await["status"], "IN_QUEUE");
 
     // In another's hands.
-    let current = queue.claim("current").await.expect("a database").expect("a request");
+    let current = queue.claim("current", &every_model()).await.expect("a database").expect("a request");
     assert_eq!((late.attempt, current.attempt), (1, 2));
     assert_fenced(&server, &late).await;
     assert_eq!(queue.verdict(&current).await.expect("a database"), Verdict::Continue { watched: false });
@@ -94,11 +94,12 @@ async fn a_request_that_kills_three_workers_fails_for_good() {
     let request = server.submit(&small()).await;
     for death in 1..=3 {
         let worker = format!("w{death}");
-        let claim = server.queue.claim(&worker).await.expect("a database").expect("a request");
+        let claim =
+            server.queue.claim(&worker, &every_model()).await.expect("a database").expect("a request");
         assert_eq!(claim.attempt, death);
         server.queue.reclaim(Lost::Died(&worker)).await.expect("a database");
     }
-    assert!(server.queue.claim("w4").await.expect("a database").is_none());
+    assert!(server.queue.claim("w4", &every_model()).await.expect("a database").is_none());
     let status = server.status(&request).await;
     assert_eq!(
         (&status["status"], &status["error_type"]),
@@ -112,11 +113,11 @@ async fn stopping_workers_on_purpose_counts_no_death() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
     for _ in 0..5 {
-        server.queue.claim("w").await.expect("a database").expect("a request");
+        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
         server.queue.reclaim(Lost::Stopped("w")).await.expect("a database");
-        let claim = server.queue.claim("w").await.expect("a database").expect("a request");
+        let claim = server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
         assert_eq!(server.queue.give_back(&claim).await.expect("a database"), Finish::Recorded);
-        server.queue.claim("w").await.expect("a database").expect("a request");
+        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
         server.queue.reclaim(Lost::Everything).await.expect("a database");
     }
     server.paint_all().await;
@@ -127,7 +128,7 @@ async fn stopping_workers_on_purpose_counts_no_death() {
 async fn a_lease_runs_out_unless_it_is_renewed() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let claim = server.queue.claim("w").await.expect("a database").expect("a request");
+    let claim = server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
     let most = i64::try_from(LEASE.as_secs()).expect("a minute") - 1;
     for renew_by_step in [true, false] {
         server.clock.advance(most);
@@ -147,7 +148,7 @@ async fn a_lease_runs_out_unless_it_is_renewed() {
 async fn a_cancelled_request_does_not_come_back_from_the_dead() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    server.queue.claim("w").await.expect("a database").expect("a request");
+    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
     assert_eq!(server.put(&format!("{request}/cancel")).await.status, StatusCode::ACCEPTED);
     server.queue.reclaim(Lost::Died("w")).await.expect("a database");
     assert_eq!(server.status(&request).await["error_type"], "client_cancelled");
@@ -161,6 +162,7 @@ async fn after_a_restart_nobody_waits_on_the_line_any_more() {
         origin: Origin::Direct,
         priority: Priority::Normal,
         body: Value::Null,
+        model: None,
         max_waiting: None,
         terms: latentd::queue::Terms::default(),
         webhook: None,
@@ -174,7 +176,7 @@ async fn after_a_restart_nobody_waits_on_the_line_any_more() {
         };
         ids.push(id);
     }
-    server.queue.claim("w").await.expect("a database").expect("a request");
+    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
     let queued = server.submit(&small()).await;
     let reclaimed = server.queue.reclaim(Lost::Everything).await.expect("a database");
     assert_eq!(reclaimed.ended, 2);

@@ -128,6 +128,7 @@ pub(crate) async fn waiting(server: &Server) -> u64 {
         origin: latentd::queue::Origin::Queued,
         priority: latentd::queue::Priority::Low,
         body: Value::Null,
+        model: None,
         max_waiting: Some(0),
         terms: latentd::queue::Terms::default(),
         webhook: None,

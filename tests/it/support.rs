@@ -7,6 +7,7 @@ use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::config::KeyHash;
 use latentd::egress::Egress;
+use latentd::endpoint::Endpoint;
 use latentd::engine::{
     Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
 };
@@ -27,6 +28,16 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 pub(crate) const ENDPOINT: &str = "fal-ai/stable-diffusion-v35-large";
+
+/// The names of all models.
+pub(crate) fn every_model() -> Vec<String> {
+    Endpoint::known(|_| None).into_iter().map(|endpoint| endpoint.model).collect()
+}
+
+/// Every endpoint, each served by a model that paints up to so many pixels.
+pub(crate) fn endpoints(max_side: usize) -> Vec<Endpoint> {
+    Endpoint::known(|_| Some(Limits { max_side }))
+}
 
 /// A clock that moves when it is told to, on top of the real one.
 #[derive(Clone, Default)]
@@ -70,7 +81,7 @@ impl Server {
         let mut api = Api {
             queue: queue.clone(),
             storage: storage.clone(),
-            limits: Limits { max_side: 1536 },
+            endpoints: endpoints(1536),
             keys: KeyRing::default(),
             public_url: None,
             trusted_proxies: Vec::new(),
@@ -135,6 +146,7 @@ impl Server {
             queue: self.queue.clone(),
             storage: self.storage.clone(),
             outgoing: Outgoing::new(Egress::default(), "--fetch-allow"),
+            models: every_model(),
             engine,
         }
     }

@@ -1,6 +1,6 @@
 //! The headers that say on what terms a request is taken: its time to start, and no second try.
 
-use crate::support::{Answer, ENDPOINT, Server, eventually, small};
+use crate::support::{Answer, ENDPOINT, Server, eventually, every_model, small};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use latentd::queue::Lost;
@@ -23,7 +23,10 @@ async fn a_request_that_does_not_start_in_time_fails_with_a_504_that_is_not_repe
         let server = Server::start().await;
         let request = submit(&server, (name, "30.0")).await;
         server.clock.advance(31);
-        assert!(server.queue.claim("w").await.expect("a database").is_none(), "claimed too late");
+        assert!(
+            server.queue.claim("w", &every_model()).await.expect("a database").is_none(),
+            "claimed too late"
+        );
         assert_eq!(server.queue.expire_late().await.expect("a database"), 1);
         let status = server.status(&request).await;
         assert_eq!(
@@ -42,13 +45,13 @@ async fn a_request_that_does_not_start_in_time_fails_with_a_504_that_is_not_repe
 async fn a_request_that_started_in_time_may_take_longer() {
     let server = Server::start().await;
     let request = submit(&server, ("x-fal-request-timeout", "30")).await;
-    server.queue.claim("w").await.expect("a database").expect("a request");
+    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
     server.clock.advance(31);
     assert_eq!(server.queue.expire_late().await.expect("a database"), 0);
     assert_eq!(server.status(&request).await["status"], "IN_PROGRESS");
     // The time is not counted anew for a second try.
     server.queue.reclaim(Lost::Died("w")).await.expect("a database");
-    assert!(server.queue.claim("w2").await.expect("a database").is_none());
+    assert!(server.queue.claim("w2", &every_model()).await.expect("a database").is_none());
 }
 
 #[tokio::test]
@@ -80,10 +83,10 @@ async fn no_retry_fails_at_the_first_death_but_not_at_a_stop() {
     for yes in ["1", "true", "yes"] {
         let server = Server::start().await;
         let request = submit(&server, ("x-fal-no-retry", yes)).await;
-        server.queue.claim("w").await.expect("a database").expect("a request");
+        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
         server.queue.reclaim(Lost::Stopped("w")).await.expect("a database");
         assert_eq!(server.status(&request).await["status"], "IN_QUEUE");
-        server.queue.claim("w").await.expect("a database").expect("a request");
+        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
         server.queue.reclaim(Lost::Died("w")).await.expect("a database");
         assert_eq!(server.status(&request).await["error_type"], "runner_server_error");
     }

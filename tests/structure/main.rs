@@ -34,12 +34,14 @@ const PAGES: &[&str] = &["src/http/playground"];
 const ARROWS: &[(&str, &[&str])] = &[
     ("args", &[]),
     ("bench", &["args", "config", "engine", "picture"]),
+    ("budget", &["config", "engine"]),
     ("config", &["args", "egress"]),
     ("data_dir", &[]),
     ("egress", &[]),
+    ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
     ("generate", &["args", "config", "engine", "picture", "request"]),
-    ("http", &["egress", "keys", "queue", "request", "signing", "storage", "sweep"]),
+    ("http", &["egress", "endpoint", "keys", "queue", "request", "signing", "storage", "sweep"]),
     ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
     ("keys", &["args", "config", "queue"]),
     ("lib", &["args", "bench", "config", "generate", "intercept", "keys", "listing", "serve", "worker"]),
@@ -52,8 +54,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "serve",
         &[
+            "budget",
             "config",
             "data_dir",
+            "endpoint",
             "http",
             "intercept",
             "keys",
@@ -68,10 +72,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("signing", &["data_dir"]),
     ("storage", &[]),
-    ("supervisor", &["config", "queue", "worker"]),
+    ("supervisor", &["budget", "config", "queue", "worker"]),
     ("sweep", &["queue", "storage"]),
     ("webhooks", &["egress", "outgoing", "queue"]),
-    ("worker", &["config", "engine", "outgoing", "picture", "queue", "request", "storage"]),
+    ("worker", &["budget", "config", "engine", "outgoing", "picture", "queue", "request", "storage"]),
 ];
 
 /// Words that stay on one side of a border.

@@ -28,8 +28,8 @@ const DEFAULT_SIZE: &str = "landscape_4_3";
 /// The sides of an object, with what they are when they are left out.
 const SIDES: [(&str, i64, &str); 2] = [("width", 512, "In pixels."), ("height", 512, "In pixels.")];
 
-/// What the document says of the field.
-pub(super) fn field_schema(task: Task, limits: &Limits) -> RefOr<Schema> {
+/// What the document says of the field; `object` is the name of the schema of an object with sides.
+pub(super) fn field_schema(task: Task, limits: &Limits, object: &str) -> RefOr<Schema> {
     let default = match task {
         Task::TextToImage => DEFAULT_SIZE,
         Task::ImageToImage => "that of the picture to begin from, or as much as the model can paint of it,",
@@ -37,7 +37,7 @@ pub(super) fn field_schema(task: Task, limits: &Limits) -> RefOr<Schema> {
     let fits = |&&(_, width, height): &&(&str, usize, usize)| width.max(height) <= limits.max_side;
     let names: Vec<&str> = PRESETS.iter().filter(fits).map(|(name, ..)| *name).collect();
     AnyOfBuilder::new()
-        .item(Ref::from_schema_name("ImageSize"))
+        .item(Ref::from_schema_name(object))
         .item(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)))
         .item(null())
         .description(Some(format!("The size of the picture; {default} when it is left out.")))

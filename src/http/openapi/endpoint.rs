@@ -1,11 +1,11 @@
 //! What fal's own document of an endpoint tells, in the same form: the queue's calls, the input and the output.
 
-use super::requests;
+use super::requests::{self, Shown};
 use crate::http::call::Links;
 use crate::http::error::ApiError;
 use crate::http::input::Task;
 use crate::http::target::Application;
-use crate::http::{Api, submit};
+use crate::http::{Api, routes};
 use serde_json::{Value, json};
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::schema::Schema;
@@ -14,11 +14,11 @@ use utoipa::openapi::{Info, OpenApi, RefOr};
 /// The document of an endpoint that is served here.
 pub(super) fn document(api: &Api, links: &Links, id: &str) -> Result<OpenApi, ApiError> {
     let application = Application::named(id).ok_or_else(|| ApiError::UnknownApplication(id.to_owned()))?;
-    let task = submit::task(&application)?;
+    let route = routes::find(api, &application)?;
     let origin = links.origin();
     let metadata = json!({
         "endpointId": id,
-        "category": match task { Task::TextToImage => "text-to-image", Task::ImageToImage => "image-to-image" },
+        "category": match route.task { Task::TextToImage => "text-to-image", Task::ImageToImage => "image-to-image" },
         "documentationUrl": format!("{origin}/docs"),
     });
     let info = Info::builder()
@@ -26,8 +26,9 @@ pub(super) fn document(api: &Api, links: &Links, id: &str) -> Result<OpenApi, Ap
         .version("1.0.0")
         .description(Some(format!("The OpenAPI schema for the {id} queue.")))
         .extensions(Some(Extensions::from_iter([("x-fal-metadata", metadata)])));
-    let entries = requests::queued("", id, task);
-    let mut document = super::document(task, &api.limits, info, &format!("{origin}/queue"), entries).build();
+    let shown = [Shown { output: route.output_name(), suffix: String::new(), route }];
+    let entries = requests::queued("", &shown[0]);
+    let mut document = super::document(&shown, info, &format!("{origin}/queue"), entries).build();
     if let Some(components) = &mut document.components {
         components.schemas.values_mut().for_each(show_order);
     }

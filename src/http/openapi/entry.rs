@@ -94,7 +94,12 @@ pub(super) fn request_id_header() -> Header {
 
 /// An answer in JSON.
 pub(super) fn json<T: ToSchema>(about: &str) -> ResponseBuilder {
-    let schema = Ref::from_schema_name(T::name());
+    json_of(&T::name(), about)
+}
+
+/// An answer in JSON, of a schema by name.
+pub(super) fn json_of(schema: &str, about: &str) -> ResponseBuilder {
+    let schema = Ref::from_schema_name(schema);
     described(about).content("application/json", Content::new(Some(schema)))
 }
 

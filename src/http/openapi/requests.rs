@@ -1,10 +1,11 @@
 //! The calls that a request is made of: submit, status, result, cancel; run and stream; and the webhook.
 
-use super::entry::{Entry, events, header, json, json_body, query, segment, text, text_in};
+use super::entry::{Entry, events, header, json, json_body, json_of, query, segment, text, text_in};
 use super::files::lifecycle;
 use super::{KEY, TOKEN};
 use crate::http::input::Task;
-use crate::http::wire::{Cancelled, OutputBody, StatusBody, Submitted};
+use crate::http::routes::Route;
+use crate::http::wire::{Cancelled, StatusBody, Submitted};
 use crate::http::{idempotency, input, submit, terms, uploads, webhook};
 use serde_json::json as value;
 use utoipa::ToSchema;
@@ -12,33 +13,20 @@ use utoipa::openapi::path::Parameter;
 use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
-/// The endpoint whose paths are shown.
-pub(super) const ENDPOINT: &str = submit::APPLICATION;
-
-/// The name of an input's schema.
-pub(super) fn input_name(task: Task) -> &'static str {
-    match task {
-        Task::TextToImage => "StableDiffusionV35LargeInput",
-        Task::ImageToImage => "StableDiffusionV35LargeImageToImageInput",
-    }
+/// An endpoint as a document shows it.
+pub(super) struct Shown<'a> {
+    pub(super) route: Route<'a>,
+    /// The name of its output's schema.
+    pub(super) output: String,
+    /// What its operations are called besides what they do.
+    pub(super) suffix: String,
 }
 
 /// The calls of the queue, below a path.
-pub(super) fn queued(below: &str, endpoint: &str, task: Task) -> Vec<Entry> {
-    let submit = format!("{below}/{endpoint}");
-    let request = format!("{submit}/requests/{{request_id}}");
+pub(super) fn queued(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
+    let request = format!("{below}/{}/requests/{{request_id}}", shown.route.id());
     vec![
-        Entry::post(&submit)
-            .named("submit", "queue", "Put a request into the queue")
-            .about("Invalid input is accepted too, as on fal: its refusal is the result.")
-            .takes(terms())
-            .takes([
-                query(webhook::PARAMETER, "Where to post the result.", text_in("uri")),
-                max_queue_length(),
-            ])
-            .body(input_body(task))
-            .answers(200, json::<Submitted>("The request waits."))
-            .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503]),
+        submit(below, shown),
         Entry::get(format!("{request}/status"))
             .named("status", "queue", "Ask where a request stands")
             .takes([request_id(), logs()])
@@ -54,7 +42,7 @@ pub(super) fn queued(below: &str, endpoint: &str, task: Task) -> Vec<Entry> {
         Entry::get(&request)
             .named("result", "queue", "Fetch the result of a request")
             .takes([request_id()])
-            .answers(200, json::<OutputBody>("The output."))
+            .answers(200, json_of(&shown.output, "The output."))
             .refuses(&[400, 401, 404, 422, 499, 500, 504]),
         Entry::put(format!("{request}/cancel"))
             .named("cancel", "queue", "Cancel a request")
@@ -66,44 +54,68 @@ pub(super) fn queued(below: &str, endpoint: &str, task: Task) -> Vec<Entry> {
     ]
 }
 
+/// Puts a request into the queue.
+pub(super) fn submit(below: &str, shown: &Shown<'_>) -> Entry {
+    Entry::post(format!("{below}/{}", shown.route.id()))
+        .named(&format!("submit{}", shown.suffix), "queue", "Put a request into the queue")
+        .about("Invalid input is accepted too, as on fal: its refusal is the result.")
+        .takes(terms())
+        .takes([query(webhook::PARAMETER, "Where to post the result.", text_in("uri")), max_queue_length()])
+        .body(input_body(&shown.route))
+        .answers(200, json::<Submitted>("The request waits."))
+        .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503])
+}
+
+/// Why a run is refused; one that is sent again may find that its result is not kept any longer: 404.
+const RUN_REFUSALS: [u16; 12] = [400, 401, 404, 408, 413, 415, 422, 429, 499, 500, 503, 504];
+
+/// Runs a request, with the input in a body or in the query.
+pub(super) fn run(below: &str, shown: &Shown<'_>) -> [Entry; 2] {
+    let path = format!("{below}/{}", shown.route.id());
+    let post = Entry::post(&path)
+        .named(&format!("run{}", shown.suffix), "run", "Run a request and wait for its output")
+        .about("A client that goes away stops the work.")
+        .takes(terms())
+        .takes([max_queue_length()])
+        .body(input_body(&shown.route))
+        .answers(200, json_of(&shown.output, "The output."))
+        .refuses(&RUN_REFUSALS)
+        .opens_to(&[KEY, TOKEN]);
+    let get = Entry::get(&path)
+        .named(&format!("runByQuery{}", shown.suffix), "run", "Run a request whose input is in the query")
+        .takes(input::in_query(&shown.route))
+        .takes(terms())
+        .takes([max_queue_length()])
+        .answers(200, json_of(&shown.output, "The output."))
+        .refuses(&RUN_REFUSALS)
+        .opens_to(&[KEY, TOKEN]);
+    [post, get]
+}
+
 /// The calls whose client waits, below a path.
-pub(super) fn run(below: &str, endpoint: &str, task: Task) -> Vec<Entry> {
-    let path = format!("{below}/{endpoint}");
-    // A run that is sent again may find that its result is not kept any longer: 404.
-    let refused = [400, 401, 404, 408, 413, 415, 422, 429, 499, 500, 503, 504];
+pub(super) fn waiting(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
+    let path = format!("{below}/{}", shown.route.id());
+    let told =
+        || events("Statuses, and the output last.", &[StatusBody::name(), shown.output.clone().into()]);
+    let [run, run_by_query] = run(below, shown);
     vec![
-        Entry::post(&path)
-            .named("run", "run", "Run a request and wait for its output")
-            .about("A client that goes away stops the work.")
-            .takes(terms())
-            .takes([max_queue_length()])
-            .body(input_body(task))
-            .answers(200, json::<OutputBody>("The output."))
-            .refuses(&refused)
-            .opens_to(&[KEY, TOKEN]),
-        Entry::get(&path)
-            .named("runByQuery", "run", "Run a request whose input is in the query")
-            .takes(input::in_query(task))
-            .takes(terms())
-            .takes([max_queue_length()])
-            .answers(200, json::<OutputBody>("The output."))
-            .refuses(&refused)
-            .opens_to(&[KEY, TOKEN]),
+        run,
+        run_by_query,
         Entry::get(format!("{path}/stream"))
             .named("runStreamByQuery", "run", "Watch a request whose input is in the query")
-            .takes(input::in_query(task))
+            .takes(input::in_query(&shown.route))
             .takes(terms())
             .takes([max_queue_length()])
-            .answers(200, events("Statuses, and the output last.", &[StatusBody::name(), OutputBody::name()]))
-            .refuses(&refused)
+            .answers(200, told())
+            .refuses(&RUN_REFUSALS)
             .opens_to(&[KEY, TOKEN]),
         Entry::post(format!("{path}/stream"))
             .named("runStream", "run", "Run a request and watch it")
             .about("Where the request fails, its error is the last event, and the connection breaks.")
             .takes(terms())
             .takes([max_queue_length()])
-            .body(input_body(task))
-            .answers(200, events("Statuses, and the output last.", &[StatusBody::name(), OutputBody::name()]))
+            .body(input_body(&shown.route))
+            .answers(200, told())
             .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503])
             .opens_to(&[KEY, TOKEN]),
     ]
@@ -129,13 +141,13 @@ pub(super) fn webhook() -> Entry {
         .answers(200, super::entry::described("Received."))
 }
 
-fn input_body(task: Task) -> RequestBody {
+fn input_body(route: &Route<'_>) -> RequestBody {
     let prompt = "a red house on the left of a lake at sunset, two boats";
-    let example = match task {
+    let example = match route.task {
         Task::TextToImage => value!({ "prompt": prompt, "image_size": "landscape_4_3" }),
         Task::ImageToImage => value!({ "prompt": prompt, "image_url": "https://example.com/house.jpg" }),
     };
-    json_body(input_name(task), example)
+    json_body(&route.input_name(), example)
 }
 
 /// The headers that say on what terms a request is taken.

@@ -1,0 +1,68 @@
+//! Which model answers where.
+
+use super::*;
+
+const BASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/golden/base/model");
+const DUAL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/parity/golden/dual/model");
+
+const LARGE: &str = "stable-diffusion-3.5-large";
+const TURBO: &str = "stable-diffusion-3.5-large-turbo";
+const MEDIUM: &str = "stable-diffusion-3.5-medium";
+
+/// What each model answers for.
+fn answers(texts: &[&str]) -> Result<Vec<Vec<String>>, String> {
+    let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
+    let named = several(&texts).map_err(|error| error.to_string())?;
+    let models = assign(&named).map_err(|error| error.to_string())?;
+    let names = |model: &Model| model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
+    Ok(models.iter().map(names).collect())
+}
+
+#[test]
+fn mini_stands_in_for_what_no_other_model_is() {
+    assert_eq!(answers(&["mini"]), Ok(vec![vec![LARGE.into(), TURBO.into(), MEDIUM.into()]]));
+    assert_eq!(answers(&["mini", DUAL]), Ok(vec![vec![LARGE.into(), TURBO.into()], vec![MEDIUM.into()]]));
+    assert_eq!(answers(&[&format!("{MEDIUM}=mini")]), Ok(vec![vec![MEDIUM.into()]]));
+    let both = answers(&[&format!("{MEDIUM}=mini"), "mini"]).expect("one each");
+    assert_eq!(both, [vec![MEDIUM.to_owned()], vec![LARGE.into(), TURBO.into()]]);
+}
+
+#[test]
+fn a_directory_is_what_it_is_said_to_be_or_looks_like() {
+    assert_eq!(answers(&[BASE]), Ok(vec![vec![LARGE.into()]]));
+    assert_eq!(answers(&[DUAL]), Ok(vec![vec![MEDIUM.into()]]));
+    assert_eq!(answers(&[&format!("{TURBO}={BASE}")]), Ok(vec![vec![TURBO.into()]]));
+    let by_repository = format!("stabilityai/{MEDIUM}={BASE},{DUAL}/../../base/model");
+    assert_eq!(answers(&[&by_repository]), Ok(vec![vec![MEDIUM.into()], vec![LARGE.into()]]));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    for (texts, words) in [
+        (vec![BASE, BASE], "would both answer for fal-ai/stable-diffusion-v35-large: leave one out"),
+        (vec!["mini", "mini"], "given twice"),
+        (vec![""], "name a model"),
+        (vec!["no/such/model"], "no such directory"),
+        (vec!["sdxl=mini"], "sdxl is no published model; there are `stable-diffusion-3.5-large`"),
+        (
+            vec![
+                "mini",
+                "stable-diffusion-3.5-large=mini",
+                "stable-diffusion-3.5-large-turbo=mini",
+                "stable-diffusion-3.5-medium=mini",
+            ],
+            "leave it out",
+        ),
+    ] {
+        let refusal = answers(&texts).expect_err("a refusal");
+        assert!(refusal.contains(words), "{texts:?}: {refusal}");
+    }
+    assert!(one(&["mini,mini".into()]).expect_err("two").to_string().contains("takes one model"));
+}
+
+#[test]
+fn what_was_read_is_written_for_another_process() {
+    for text in [format!("{TURBO}={BASE}"), BASE.to_owned(), "mini".to_owned(), format!("{MEDIUM}=mini")] {
+        assert_eq!(several(std::slice::from_ref(&text)).expect("a model")[0].to_string(), text);
+    }
+}

@@ -1,0 +1,64 @@
+//! The endpoints of fal that are known: which published model answers there, and what is filled in and allowed.
+
+use crate::request::Limits;
+use latentd_models::Manifest;
+use std::ops::RangeInclusive;
+
+/// An endpoint of one published model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Endpoint {
+    /// The model that answers: `stable-diffusion-3.5-large`.
+    pub model: String,
+    /// The model, for people.
+    pub title: String,
+    /// Owner and name: `fal-ai/stable-diffusion-v35-large`.
+    pub application: String,
+    /// What follows them: nothing, or `turbo`.
+    pub path: String,
+    /// Is there an endpoint below this one that begins from a picture?
+    pub image_to_image: bool,
+    /// Denoising steps that a request may ask for.
+    pub steps: RangeInclusive<i64>,
+    /// Denoising steps when none are asked for.
+    pub default_steps: i64,
+    /// Guidance scales that a request may ask for.
+    pub guidance: RangeInclusive<f64>,
+    /// Guidance scale when none is asked for.
+    pub default_guidance: f64,
+    /// What the model can paint, if there is one here that answers.
+    pub served: Option<Limits>,
+}
+
+impl Endpoint {
+    /// Every endpoint that is known; `served` tells what the model can paint that answers for a published one here.
+    pub fn known(served: impl Fn(&Manifest) -> Option<Limits>) -> Vec<Self> {
+        let integer = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let endpoint = |manifest: &Manifest| {
+            let asked = &manifest.endpoint;
+            Self {
+                model: manifest.name.clone(),
+                title: manifest.title.clone(),
+                application: asked.application.clone(),
+                path: asked.path.clone(),
+                image_to_image: asked.image_to_image,
+                steps: 1..=integer(asked.max_steps),
+                default_steps: integer(asked.steps),
+                guidance: 0.0..=asked.max_guidance,
+                default_guidance: asked.guidance,
+                served: served(manifest),
+            }
+        };
+        Manifest::all().iter().map(endpoint).collect()
+    }
+
+    /// Its id, with everything that follows the application.
+    pub fn id(&self) -> String {
+        join(&self.application, &self.path)
+    }
+}
+
+/// Two pieces of an id.
+pub(crate) fn join(above: &str, below: &str) -> String {
+    let separator = if above.is_empty() || below.is_empty() { "" } else { "/" };
+    format!("{above}{separator}{below}")
+}

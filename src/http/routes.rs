@@ -1,0 +1,98 @@
+//! Which endpoint a call means, and what is asked for there.
+
+use super::Api;
+use super::error::ApiError;
+use super::input::Task;
+use super::target::Application;
+use crate::endpoint::{Endpoint, join};
+use crate::request::Limits;
+
+/// Below an endpoint, the one that begins from a picture.
+const IMAGE_TO_IMAGE: &str = "image-to-image";
+
+/// A task of an endpoint that is served here.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) task: Task,
+    /// What the model can paint that answers.
+    pub(super) limits: &'a Limits,
+}
+
+impl Route<'_> {
+    /// The id by which programs call it.
+    pub(super) fn id(&self) -> String {
+        match self.task {
+            Task::TextToImage => self.endpoint.id(),
+            Task::ImageToImage => join(&self.endpoint.id(), IMAGE_TO_IMAGE),
+        }
+    }
+
+    /// What fal calls its input in documents: `StableDiffusionV35LargeInput`.
+    pub(super) fn input_name(&self) -> String {
+        format!("{}Input", self.camel_case())
+    }
+
+    /// What fal calls the output of its application in documents: `StableDiffusionV35LargeOutput`.
+    pub(super) fn output_name(&self) -> String {
+        format!("{}Output", camel_case(&self.endpoint.application))
+    }
+
+    /// Its id as one word: `StableDiffusionV35LargeTurbo`.
+    pub(super) fn camel_case(&self) -> String {
+        camel_case(&self.id())
+    }
+}
+
+/// What an application is for, if it is served here.
+pub(super) fn find<'a>(api: &'a Api, application: &Application) -> Result<Route<'a>, ApiError> {
+    let Application { id, path } = application;
+    let mut of_application = api.endpoints.iter().filter(|endpoint| endpoint.application == *id).peekable();
+    if of_application.peek().is_none() {
+        return Err(ApiError::UnknownApplication(application.alias().to_owned()));
+    }
+    let found = of_application.find_map(|endpoint| Some((endpoint, task(endpoint, path)?)));
+    let Some((endpoint, task)) = found else { return Err(ApiError::UnknownPath(format!("/{path}"))) };
+    match &endpoint.served {
+        Some(limits) => Ok(Route { endpoint, task, limits }),
+        None => Err(not_served(api, endpoint, application)),
+    }
+}
+
+/// Everything that is served here.
+pub(super) fn all(endpoints: &[Endpoint]) -> impl Iterator<Item = Route<'_>> {
+    endpoints.iter().flat_map(|endpoint| {
+        let begins = endpoint.image_to_image.then_some(Task::ImageToImage);
+        let tasks = [Some(Task::TextToImage), begins].into_iter().flatten();
+        let limits = endpoint.served.as_ref();
+        tasks.filter_map(move |task| Some(Route { endpoint, task, limits: limits? }))
+    })
+}
+
+fn task(endpoint: &Endpoint, path: &str) -> Option<Task> {
+    if path == endpoint.path {
+        return Some(Task::TextToImage);
+    }
+    (endpoint.image_to_image && path == join(&endpoint.path, IMAGE_TO_IMAGE)).then_some(Task::ImageToImage)
+}
+
+/// As for an application or a path that is not there, and what to do about it.
+fn not_served(api: &Api, endpoint: &Endpoint, application: &Application) -> ApiError {
+    let is_application_served =
+        api.endpoints.iter().any(|other| other.application == application.id && other.served.is_some());
+    let what = match is_application_served {
+        true => format!("Path /{}", application.path),
+        false => format!("Application {:?}", application.alias()),
+    };
+    ApiError::NotServed { what, model: endpoint.model.clone() }
+}
+
+/// `fal-ai/stable-diffusion-v35-large` as `StableDiffusionV35Large`.
+fn camel_case(id: &str) -> String {
+    let words = id.split('/').skip(1).flat_map(|piece| piece.split('-'));
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
+    };
+    words.map(capital).collect()
+}
