@@ -27,7 +27,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// What the page loads, below `/playground/`.
-static PARTS: [Asset; 18] = [
+static PARTS: [Asset; 19] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("api.js", JS),
@@ -40,6 +40,7 @@ static PARTS: [Asset; 18] = [
     asset!("key-dialog.js", JS),
     asset!("limits.js", JS),
     asset!("main.js", JS),
+    asset!("models.js", JS),
     asset!("stage.css", CSS),
     asset!("stage.js", JS),
     asset!("store.js", JS),

@@ -1,5 +1,6 @@
 // The calls of the page: those that any client of fal makes, to the server that the page came from.
 
+/** The endpoint of which a server that does not tell is asked; a request is found below it, whichever it was sent to. */
 export const ENDPOINT = "fal-ai/stable-diffusion-v35-large";
 
 /** Where the server is, with a slash at its end. */
@@ -55,20 +56,32 @@ async function call(method, path, { body, signal } = {}) {
 const json = async (response) => (await response).json();
 const request = (id) => `queue/${ENDPOINT}/requests/${encodeURIComponent(id)}`;
 
-export const submit = (input) => json(call("POST", `queue/${ENDPOINT}`, { body: input }));
+export const submit = (endpoint, input) => json(call("POST", `queue/${endpoint}`, { body: input }));
 export const status = (id) => json(call("GET", `${request(id)}/status?logs=1`));
 export const result = (id) => json(call("GET", request(id)));
 export const cancel = (id) => json(call("PUT", `${request(id)}/cancel`));
 
-/** What the server says of the endpoint, as OpenAPI; nothing where it does not answer. */
-export const description = () => json(call("GET", `openapi.json?endpoint_id=${ENDPOINT}`)).catch(() => null);
+/** What the server says of an endpoint, as OpenAPI; nothing where it does not answer. */
+export const description = (endpoint) => json(call("GET", `openapi.json?endpoint_id=${endpoint}`)).catch(() => null);
+
+/** What the server says of itself, ready or not. */
+const readiness = async () => (await fetch(`${BASE}health/ready`, { cache: "no-store" })).json();
 
 /** The server's word on itself: `ready`, `loading`, `no worker`, `stopping`, or `gone`. */
 export async function health() {
   try {
-    return (await (await fetch(`${BASE}health/ready`, { cache: "no-store" })).json()).status;
+    return (await readiness()).status;
   } catch {
     return "gone";
+  }
+}
+
+/** The models that are served, with their titles and endpoints; none where the server does not answer. */
+export async function served() {
+  try {
+    return (await readiness()).models ?? [];
+  } catch {
+    return [];
   }
 }
 

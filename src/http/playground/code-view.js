@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { HINTS, LANGUAGES, program } from "./code.js";
 import { $, choice } from "./dom.js";
+import * as models from "./models.js";
 
 let language;
 let present = { prompt: "" };
@@ -18,7 +19,7 @@ export function start() {
 export function draw(input) {
   present = input;
   const needsKey = api.key.get() !== "";
-  const settings = { base: api.BASE, endpoint: api.ENDPOINT, input, needsKey };
+  const settings = { base: api.BASE, endpoint: models.current(), input, needsKey };
   $("code").textContent = program(language.get(), settings);
   $("code-hint").textContent = HINTS[language.get()] + (needsKey ? ", and the key in FAL_KEY" : "");
 }

@@ -42,9 +42,9 @@ export function pixels(size) {
   return [width, height];
 }
 
-/** Asks the server for the ranges and defaults of its model; one that does not tell leaves those above. */
-export async function learn() {
-  const schemas = (await description())?.components.schemas ?? {};
+/** Asks the server for the ranges and defaults of an endpoint; one that does not tell leaves those that were. */
+export async function learn(endpoint) {
+  const schemas = (await description(endpoint))?.components.schemas ?? {};
   const input = Object.values(schemas).find(({ title }) => title === "TextToImageInput");
   const fields = { ...input?.properties, ...schemas.ImageSize?.properties };
   for (const [name, limit] of Object.entries(LIMITS)) {

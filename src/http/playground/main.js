@@ -7,6 +7,7 @@ import * as form from "./form.js";
 import * as history from "./history.js";
 import * as keyDialog from "./key-dialog.js";
 import { DEFAULTS, learn } from "./limits.js";
+import * as models from "./models.js";
 import * as stage from "./stage.js";
 import * as store from "./store.js";
 import * as tabs from "./tabs.js";
@@ -47,9 +48,8 @@ const acts = {
       render();
     });
   },
-  again() {
-    form.write(shown.input);
-    changed();
+  async again() {
+    await take(shown, shown.input);
     paint();
   },
   async remove() {
@@ -83,8 +83,9 @@ async function paint() {
   const input = form.input();
   $("paint").disabled = true;
   try {
-    const { request_id: id } = await api.submit(input);
-    const entry = { id, at: Date.now(), input, state: "running" };
+    const endpoint = models.current();
+    const { request_id: id } = await api.submit(endpoint, input);
+    const entry = { id, at: Date.now(), endpoint, input, state: "running" };
     entries.unshift(entry);
     await keep(entry);
     show(entry);
@@ -183,12 +184,26 @@ async function keep(entry) {
 }
 
 /** An earlier picture, and its settings with the seed that made it. */
-function choose(entry) {
+async function choose(entry) {
   const { input, output } = entry;
-  if (input) form.write(output ? { ...input, seed: output.seed } : input);
-  changed();
+  if (input) await take(entry, output ? { ...input, seed: output.seed } : input);
   show(entry);
   tabs.open("picture");
+}
+
+/** Puts an input on the desk, and the model that an earlier request was sent to. */
+async function take({ endpoint }, input) {
+  if (models.pick(endpoint)) await learn(endpoint);
+  form.fit();
+  form.write(input);
+  changed();
+}
+
+/** Another model: what was as by default is so still, and the defaults are others. */
+async function swap() {
+  const input = form.input();
+  await learn(models.current());
+  await take({}, input);
 }
 
 /** The settings are others now. */
@@ -245,7 +260,7 @@ async function start() {
     if (!$("paint").disabled) paint();
   });
   if (matchMedia("(max-width: 60rem)").matches) $("settings").open = false;
-  [entries] = await Promise.all([store.all(), learn()]);
+  [entries] = await Promise.all([store.all(), models.start(swap).then(() => learn(models.current()))]);
   form.fit();
   form.write(store.draft.get() ?? DEFAULTS);
   openAddress();
