@@ -11,7 +11,7 @@ TIMEOUTS = ("x-fal-request-timeout", "x-fal-request-start-timeout")
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    if isinstance(case.body, dict) and case.operation.definition.raw["operationId"] in ("run", "runStream"):
+    if isinstance(case.body, dict) and case.operation.definition.raw["operationId"].startswith("run"):
         case.body = case.body | {"image_size": small_size(case.body.get("image_size"))}
         for field, largest in LARGEST.items():
             case.body[field] = at_most(case.body.get(field, largest), largest)

@@ -17,12 +17,14 @@ import type { components } from "./document";
 
 type Ours = components["schemas"];
 type Fal = EndpointTypeMap["fal-ai/stable-diffusion-v35-large"];
+type FalMedium = EndpointTypeMap["fal-ai/stable-diffusion-v35-medium"];
 
 // What is written for this server is valid for fal, but for nulls, of which the client's types know less than fal's
 // document; and fal's programs can read what it answers.
-type Written = { [Field in keyof Ours["StableDiffusionV35LargeInput"]]: Exclude<Ours["StableDiffusionV35LargeInput"][Field], null> };
-export const input = (written: Partial<Written> & { prompt: string }): Fal["input"] => written;
-export const output = (answer: Ours["StableDiffusionV35LargeOutput"]): Fal["output"] => answer;
+type Written<Input> = Partial<{ [Field in keyof Input]: Exclude<Input[Field], null> }> & { prompt: string };
+export const input = (written: Written<Ours["StableDiffusionV35LargeInput"]>): Fal["input"] => written;
+export const medium = (written: Written<Ours["StableDiffusionV35MediumInput"]>): FalMedium["input"] => written;
+export const output = (answer: Ours["StableDiffusionV35LargeOutput"]): Fal["output"] & FalMedium["output"] => answer;
 export const states: Record<Ours["QueueStatus"]["status"], QueueStatus["status"]> = {
   IN_QUEUE: "IN_QUEUE", IN_PROGRESS: "IN_PROGRESS", COMPLETED: "COMPLETED",
 };
