@@ -52,10 +52,15 @@ pub enum Command {
 /// Which model to run, where, and how.
 #[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
-    /// `mini` (built in) or a directory in the diffusers layout. `serve` and `worker` take several, here again or
-    /// separated by commas; `NAME=DIR` says which published model a directory is: it answers at that one's endpoint.
+    /// `mini` (built in), a directory in the diffusers layout, or a checkpoint file such as `sd3.5_large.safetensors`.
+    /// `serve` and `worker` take several, here again or separated by commas; `NAME=PATH` says which published model one is:
+    /// it answers at that one's endpoint.
     #[arg(long, env = "LATENTD_MODEL", default_value = "mini", value_name = "[NAME=]MODEL")]
     pub model: Vec<String>,
+    /// Directory of the text encoders that a checkpoint file has not inside: `clip_l`, `clip_g` and `t5xxl` files, told by
+    /// their content, or folders in the diffusers layout. Without T5 it runs without.
+    #[arg(long, env = "LATENTD_TEXT_ENCODERS", value_name = "DIR")]
+    pub text_encoders: Option<PathBuf>,
     /// `cpu` or `cuda:N`; `serve` takes several, separated by commas. `auto` is every GPU (for other commands the
     /// first), or the processor where there is none or the program was built without CUDA.
     #[arg(long, env = "LATENTD_DEVICE", default_value = "auto")]

@@ -165,7 +165,7 @@ impl ServeConfig {
         let keys: Vec<KeyHash> =
             api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key)).collect();
         let store = StoreConfig::resolve(store)?;
-        let models = model::several(&engine.model)?;
+        let models = model::several(&engine)?;
         Ok(Self {
             listen,
             engines: engines(&engine, &models, &workers, &store.data_dir)?,
@@ -197,7 +197,7 @@ impl WorkerConfig {
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
         let WorkerArgs { engine, safety, store, fetch, memory_budget, drain_timeout, supervised_as } = args;
         let store = StoreConfig::resolve(store)?;
-        let models = model::several(&engine.model)?;
+        let models = model::several(&engine)?;
         let device = device::one(&engine.device)?;
         Ok(Self {
             engine: EngineConfig::on(&engine, &models[0].source, device, &store.data_dir)?,
@@ -218,7 +218,7 @@ impl EngineConfig {
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
-        let model = model::one(&args.model)?;
+        let model = model::one(args)?;
         Self::on(args, &model, device::one(&args.device)?, &default_data_dir())
     }
 

@@ -105,6 +105,9 @@ pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Sen
 pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
     let mut pipeline = models::Pipeline::load(&config.model, &load_options(config))?;
     pipeline.set_shortcuts(config.shortcuts);
+    if !pipeline.has_t5() {
+        tracing::info!(model = %config.model, "the model runs without T5: long prompts are understood less well");
+    }
     Ok(pipeline)
 }
 

@@ -21,6 +21,6 @@ pub(crate) fn list(json: bool) -> latentd_models::Result<()> {
     println!("{:<12} {:<10} SIZES", "NAME", "SOURCE");
     println!("{:<12} {:<10} up to {2}x{2} px", card.name, "built in", card.max_side);
     println!("\nEndpoints: {}", endpoints.join(", "));
-    println!("\nA directory in the diffusers layout works too: --model DIR");
+    println!("\nA directory in the diffusers layout or a checkpoint file works too: --model PATH");
     Ok(())
 }

@@ -168,6 +168,8 @@ async fn carry_signals(
 }
 
 fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
+    let encoders = config.models.iter().find_map(|model| model.source.text_encoders());
+    let encoders = encoders.map(|dir| ("--text-encoders", dir.display().to_string()));
     // Workers find the cache where this process would: below the data directory.
     // Each names its models itself: the engine's is the first of them.
     let EngineConfig { model: _, device, dtype, t5_tokens, shortcuts: left_out, cache: _ } = engine;
@@ -184,6 +186,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     ]
     .into_iter()
     .chain(config.models.iter().map(|model| ("--model", model.to_string())))
+    .chain(encoders)
     .chain(shortcuts::flags(left_out))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .chain(safety::flags(&config.safety))

@@ -1,21 +1,24 @@
-//! Where a model's files come from: a directory, or bytes inside the executable.
+//! Where a model's files come from: a directory, bytes inside the executable, or a checkpoint that stands for one.
 
+use crate::checkpoint::Checkpoint;
 use crate::{Error, Result};
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Most bytes of a file that is read whole: a config, a vocabulary, an index. The largest real one, T5's
 /// `tokenizer.json`, has 2.4 MB.
 const SMALL: u64 = 32 << 20;
 
-/// A directory in the diffusers layout, on disk or embedded. Paths use `/`.
+/// A directory in the diffusers layout, on disk, embedded, or what a checkpoint would be as one. Paths use `/`.
 #[derive(Debug, Clone)]
 pub(crate) enum ModelFiles {
     Directory(PathBuf),
     Embedded(&'static [(&'static str, &'static [u8])]),
+    Checkpoint(Arc<Checkpoint>),
 }
 
 impl ModelFiles {
@@ -31,11 +34,17 @@ impl ModelFiles {
         )))
     }
 
+    /// Opens a file in the original layout.
+    pub(crate) fn checkpoint(file: &Path, text_encoders: Option<&Path>) -> Result<Self> {
+        Ok(Self::Checkpoint(Arc::new(Checkpoint::new(file, text_encoders)?)))
+    }
+
     /// Whether there is anything of this name; [`Self::open`] says what is wrong with it.
     pub(crate) fn exists(&self, path: &str) -> bool {
         match self {
             Self::Directory(dir) => dir.join(path).symlink_metadata().is_ok(),
             Self::Embedded(files) => files.iter().any(|(name, _)| *name == path),
+            Self::Checkpoint(checkpoint) => checkpoint.exists(path),
         }
     }
 
@@ -43,6 +52,7 @@ impl ModelFiles {
         match self {
             Self::Directory(dir) => dir.join(path).is_dir(),
             Self::Embedded(files) => files.iter().any(|(name, _)| Path::new(name).starts_with(path)),
+            Self::Checkpoint(checkpoint) => checkpoint.has_folder(path),
         }
     }
 
@@ -79,6 +89,7 @@ impl ModelFiles {
                 .find(|(name, _)| *name == path)
                 .map(|(_, bytes)| Content::Bytes(Cow::Borrowed(*bytes)))
                 .ok_or_else(|| Error::Model(format!("{} is missing", self.display(path)))),
+            Self::Checkpoint(checkpoint) => checkpoint.open(path),
         }
     }
 
@@ -87,6 +98,7 @@ impl ModelFiles {
         match self {
             Self::Directory(dir) => dir.join(path).display().to_string(),
             Self::Embedded(_) => format!("(built-in model)/{path}"),
+            Self::Checkpoint(checkpoint) => checkpoint.display(path),
         }
     }
 }

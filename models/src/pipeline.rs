@@ -112,6 +112,11 @@ impl Pipeline {
         &self.card
     }
 
+    /// Whether T5 reads the prompts too.
+    pub fn has_t5(&self) -> bool {
+        self.configs.index.has_t5()
+    }
+
     /// Ids of one text as CLIP-L, CLIP-G and T5 (empty without T5) see it, padded and cut.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::{Error, Result};
 use candle_core::{D, Device, Tensor};
 use clip::Clip;
 use t5::T5;
-use tokenize::Tokenizer;
+pub(crate) use tokenize::Tokenizer;
 
 /// What the transformer hears of the prompts.
 #[derive(Clone)]

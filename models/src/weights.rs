@@ -4,6 +4,7 @@
 //! by name and shape. What does not fit is noted, not raised, so that one error lists everything at the end.
 
 mod convert;
+mod fit;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -15,15 +16,19 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::files::ModelFiles;
+use crate::checkpoint::{Found, Order, Place, StoredPart};
+use crate::files::{Content, ModelFiles};
 use crate::generate::Streams;
 use crate::layers::Ops;
 use crate::{Error, Result, random};
 use candle_core::{DType, Device, Tensor};
+use fit::Fit;
 use problems::Problems;
-use source::Source;
+use shard::Shard;
+use source::{Files, Source};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// One error that lists what did not fit, if anything.
 pub(crate) fn check(problems: &[String]) -> Result<()> {
@@ -33,9 +38,24 @@ pub(crate) fn check(problems: &[String]) -> Result<()> {
     Err(Error::Model(format!("the weights do not fit the config files:\n  {}", problems.join("\n  "))))
 }
 
+/// Every tensor of a safetensors file, from its header alone.
+///
+/// # Errors
+/// It is no whole safetensors file.
+pub(crate) fn tensors(path: &Path) -> Result<Vec<Stored>> {
+    let (_, tensors) = Shard::new(path.display().to_string(), Content::open(path)?)?;
+    let stored = |(name, info): (String, safetensors::tensor::TensorInfo)| {
+        let bytes = (info.data_offsets.1 - info.data_offsets.0) as u64;
+        Stored { name, shape: info.shape, dtype: info.dtype.to_string(), bytes }
+    };
+    Ok(tensors.into_iter().map(stored).collect())
+}
+
 /// The open weights of one part.
 pub(crate) struct Weights {
     source: Source,
+    /// Where the source has what is asked for, unless it is in the diffusers layout itself.
+    layout: Option<StoredPart>,
     part: String,
     unclaimed: RefCell<BTreeSet<String>>,
     problems: RefCell<Problems>,
@@ -43,9 +63,12 @@ pub(crate) struct Weights {
 }
 
 /// What a header says of a tensor.
+#[derive(Debug, Clone)]
 pub(crate) struct Stored {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
+    /// `BF16`, `F8_E4M3`, …
+    pub(crate) dtype: String,
     /// In the file.
     pub(crate) bytes: u64,
 }
@@ -87,19 +110,32 @@ impl Target {
 }
 
 impl Weights {
-    /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names.
+    /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names; or what a checkpoint
+    /// has in their place.
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
-        let source = Source::open(files, part, stem)?;
-        let unclaimed = RefCell::new(source.names().cloned().collect());
-        let problems = RefCell::default();
-        Ok(Self { source, part: files.display(part), unclaimed, problems, target: target.clone() })
+        let place = match files {
+            ModelFiles::Checkpoint(checkpoint) => checkpoint.place(part),
+            ModelFiles::Directory(_) | ModelFiles::Embedded(_) => None,
+        };
+        let (source, layout) = match place {
+            Some(Place::Folder(files)) => return Self::open(files, part, stem, target),
+            Some(Place::Stored(stored)) => (Source::Files(Files::file(&stored.file)?), Some(stored.clone())),
+            None => (Source::open(files, part, stem)?, None),
+        };
+        let unclaimed = match &layout {
+            Some(stored) => stored.names().map(str::to_owned).collect(),
+            None => source.names().cloned().collect(),
+        };
+        let (unclaimed, problems) = (RefCell::new(unclaimed), RefCell::default());
+        Ok(Self { source, layout, part: files.display(part), unclaimed, problems, target: target.clone() })
     }
 
     /// Weights that are made as they are asked for, whatever their names and shapes.
     pub(crate) fn random(part: &str, target: &Target) -> Result<Self> {
         random::seed(&target.device, 0)?;
         let (unclaimed, problems) = (RefCell::default(), RefCell::default());
-        Ok(Self { source: Source::Random, part: part.into(), unclaimed, problems, target: target.clone() })
+        let (source, target) = (Source::Random, target.clone());
+        Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, target })
     }
 
     /// The top of the name tree.
@@ -109,19 +145,28 @@ impl Weights {
 
     /// Names that are known not to matter and may be there or not.
     pub(crate) fn ignore(&self, unneeded: impl Fn(&str) -> bool) {
-        self.unclaimed.borrow_mut().retain(|name| !unneeded(name));
+        let prefix = self.layout.as_ref().map_or("", StoredPart::prefix);
+        self.unclaimed.borrow_mut().retain(|name| !unneeded(name.strip_prefix(prefix).unwrap_or(name)));
     }
 
     /// Whether the files have a tensor of this full name.
     pub(crate) fn has(&self, name: &str) -> bool {
-        matches!(self.source, Source::Random) || self.source.get(name).is_some()
+        let is_stored = |found| match found {
+            Found::Stored(name, _) => self.source.get(&name).is_some(),
+            Found::Identity => true,
+        };
+        matches!(self.source, Source::Random) || is_stored(self.find(name))
     }
 
-    /// Every tensor as its file has it, by name.
+    /// Every tensor as its file has it, by name; of a checkpoint without the part's prefix.
     pub(crate) fn stored(&self) -> Vec<Stored> {
+        if let Some(layout) = &self.layout {
+            return layout.stored();
+        }
         let stored = |name: &String| {
-            let tensor = self.source.get(name)?;
-            Some(Stored { name: name.clone(), shape: tensor.shape.clone(), bytes: tensor.bytes() as u64 })
+            let (name, tensor) = (name.clone(), self.source.get(name)?);
+            let (shape, dtype) = (tensor.shape.clone(), tensor.dtype.to_string());
+            Some(Stored { name, shape, dtype, bytes: tensor.bytes() as u64 })
         };
         self.source.names().filter_map(stored).collect()
     }
@@ -135,6 +180,14 @@ impl Weights {
         problems.lines(&self.part)
     }
 
+    /// Where a tensor is.
+    fn find(&self, name: &str) -> Found {
+        match &self.layout {
+            Some(stored) => stored.find(name),
+            None => Found::Stored(name.to_owned(), Order::All),
+        }
+    }
+
     /// The tensors `names`, each of this shape, one below the other: `[names * shape[0], ..]`. Each is read into its
     /// place, so that stacking takes no memory.
     fn take(&self, names: &[String], shape: &[usize]) -> candle_core::Result<Tensor> {
@@ -143,19 +196,24 @@ impl Weights {
             let made = names.iter().map(|name| random::weight(name, shape, device, *dtype));
             return Tensor::cat(&made.collect::<candle_core::Result<Vec<_>>>()?, 0);
         };
-        let found: Vec<_> = names.iter().map(|name| self.fit(name, shape)).collect();
         let mut stacked = shape.to_vec();
         if let Some(rows) = stacked.first_mut() {
             *rows = rows.saturating_mul(names.len());
         }
-        match found.into_iter().map(|stored| stored.map(source::Stored::all)).collect::<Option<Vec<_>>>() {
-            Some(rows) => files.read(&rows, *dtype, device)?.reshape(stacked),
+        let found: Vec<_> = names.iter().map(|name| self.fit(name, shape)).collect();
+        let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
             // Stands in until the list is complete; a broadcast zero costs no memory.
-            None => {
-                self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
-                Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked)
-            }
+            self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
+            return Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked);
+        };
+        if let [Fit::Identity] = found[..] {
+            return Tensor::eye(shape[0], *dtype, device);
         }
+        if found.iter().any(|fit| fit.scale().is_some()) {
+            let scaled = found.iter().map(|fit| fit.read_scaled(files, &self.target)?.reshape(shape));
+            return Tensor::cat(&scaled.collect::<candle_core::Result<Vec<_>>>()?, 0);
+        }
+        files.read(&found.iter().flat_map(Fit::rows).collect::<Vec<_>>(), *dtype, device)?.reshape(stacked)
     }
 
     /// Notes whether there is a tensor `name` of this shape, without loading it.
@@ -163,20 +221,48 @@ impl Weights {
         self.fit(name, shape);
     }
 
-    fn fit(&self, name: &str, shape: &[usize]) -> Option<&source::Stored> {
-        self.unclaimed.borrow_mut().remove(name);
-        let problem = match self.source.get(name) {
+    fn fit(&self, name: &str, shape: &[usize]) -> Option<Fit<'_>> {
+        let (name, order) = match self.find(name) {
+            Found::Identity => return Some(Fit::Identity),
+            Found::Stored(name, order) => (name, order),
+        };
+        self.unclaimed.borrow_mut().remove(&name);
+        let shape = order.whole(shape);
+        let problem = match self.source.get(&name) {
             None => format!("missing: {name} {shape:?}"),
-            Some(stored) if stored.shape != shape => {
-                format!("wrong shape: {name} is {:?}, the config says {shape:?}", stored.shape)
+            Some(stored) if !self.is_shape(&stored.shape, order, &shape) => {
+                let who = if self.layout.is_some() { "the other tensors say" } else { "the config says" };
+                format!("wrong shape: {name} is {:?}, {who} {shape:?}", stored.shape)
             }
             Some(stored) if !convert::is_readable(stored.dtype) => {
                 format!("wrong dtype: {name} is {:?}, latentd reads F32, F16, BF16 and F8_E4M3", stored.dtype)
             }
-            Some(stored) => return Some(stored),
+            Some(stored) => return Some(Fit::Stored { stored, order, scale: self.scale(&name) }),
         };
         self.problems.borrow_mut().note(problem);
         None
+    }
+
+    /// The original layout writes some matrices as convolutions of one pixel.
+    fn is_shape(&self, stored: &[usize], order: Order, wanted: &[usize]) -> bool {
+        let long = |shape: &[usize]| shape.iter().copied().filter(|size| *size != 1).collect::<Vec<_>>();
+        stored == wanted || (self.layout.is_some() && order == Order::All && long(stored) == long(wanted))
+    }
+
+    /// What a weight in scaled fp8 is multiplied by.
+    fn scale(&self, name: &str) -> Option<&source::Stored> {
+        self.layout.as_ref()?;
+        let scale = format!("{}.scale_weight", name.strip_suffix(".weight")?);
+        self.unclaimed.borrow_mut().remove(&scale);
+        let stored = self.source.get(&scale)?;
+        let is_number = stored.shape.iter().product::<usize>() == 1 && convert::is_readable(stored.dtype);
+        if !is_number {
+            let (dtype, shape) = (stored.dtype, &stored.shape);
+            self.problems
+                .borrow_mut()
+                .note(format!("wrong shape: {scale} is {dtype} {shape:?}, it is one number in scaled fp8"));
+        }
+        Some(stored).filter(|_| is_number)
     }
 }
 

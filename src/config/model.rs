@@ -1,6 +1,7 @@
 //! `--model`: which models are meant, and which of them answers for which endpoint of fal.
 
 use super::{ConfigError, refuse};
+use crate::args::EngineArgs;
 use latentd_models::{self as models, Manifest, ModelCard, ModelSource};
 use std::fmt;
 use std::path::Path;
@@ -60,7 +61,11 @@ impl Model {
 }
 
 /// The models that `--model` names, each given by itself or several with commas between.
-pub(super) fn several(texts: &[String]) -> Result<Vec<NamedModel>, ConfigError> {
+pub(super) fn several(args: &EngineArgs) -> Result<Vec<NamedModel>, ConfigError> {
+    with_text_encoders(all(&args.model)?, args.text_encoders.as_deref())
+}
+
+fn all(texts: &[String]) -> Result<Vec<NamedModel>, ConfigError> {
     let pieces = texts.iter().flat_map(|text| match is_there(text) {
         true => vec![text.as_str()], // a comma in a name
         false => text.split(SEPARATOR).map(str::trim).filter(|piece| !piece.is_empty()).collect(),
@@ -73,8 +78,12 @@ pub(super) fn several(texts: &[String]) -> Result<Vec<NamedModel>, ConfigError> 
 }
 
 /// The one model that `--model` names.
-pub(super) fn one(texts: &[String]) -> Result<ModelSource, ConfigError> {
-    match several(texts)?.as_slice() {
+pub(super) fn one(args: &EngineArgs) -> Result<ModelSource, ConfigError> {
+    sole(&several(args)?)
+}
+
+fn sole(models: &[NamedModel]) -> Result<ModelSource, ConfigError> {
+    match models {
         [NamedModel { source, .. }] => Ok(source.clone()),
         models => refuse(format!("--model: this command takes one model, and {} are named", models.len())),
     }
@@ -162,16 +171,35 @@ fn source(text: &str, place: &str) -> Result<ModelSource, ConfigError> {
     if place == "mini" {
         return Ok(ModelSource::Builtin);
     }
-    let path = Path::new(place);
+    let path = std::path::absolute(place).map_err(|error| ConfigError(format!("--model {text}: {error}")))?;
     if path.is_dir() {
-        return match std::path::absolute(path) {
-            Ok(path) => Ok(ModelSource::Directory(path)),
-            Err(error) => refuse(format!("--model {text}: {error}")),
-        };
+        return Ok(ModelSource::Directory(path));
+    }
+    if path.is_file() {
+        return Ok(ModelSource::Checkpoint { file: path, text_encoders: None });
     }
     refuse(format!(
-        "--model {text}: this version runs `mini` (built in) or a directory in the diffusers layout, and there is no such directory"
+        "--model {text}: give `mini` (built in), a directory in the diffusers layout or a checkpoint file, and there is no such directory or file"
     ))
+}
+
+/// Gives the checkpoints among the models what `--text-encoders` names; an empty value, which a variable may have, names
+/// nothing.
+fn with_text_encoders(models: Vec<NamedModel>, dir: Option<&Path>) -> Result<Vec<NamedModel>, ConfigError> {
+    let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) else { return Ok(models) };
+    let shown = dir.display();
+    let dir =
+        std::path::absolute(dir).map_err(|error| ConfigError(format!("--text-encoders {shown}: {error}")))?;
+    if !dir.is_dir() {
+        return refuse(format!("--text-encoders {shown}: give a directory, and there is no such directory"));
+    }
+    if !models.iter().any(|model| matches!(model.source, ModelSource::Checkpoint { .. })) {
+        return refuse(format!(
+            "--text-encoders {shown}: it belongs to a checkpoint file, and --model names none: leave it out"
+        ));
+    }
+    let given = |model: NamedModel| NamedModel { source: model.source.with_text_encoders(&dir), ..model };
+    Ok(models.into_iter().map(given).collect())
 }
 
 #[cfg(test)]

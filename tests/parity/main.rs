@@ -3,6 +3,7 @@
 //! `golden/` holds the models and what diffusers made of them; `export_golden.py` says how. No Python runs here.
 
 mod begin;
+mod checkpoint;
 mod golden;
 #[cfg(feature = "cuda")]
 mod gpu;

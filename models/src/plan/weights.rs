@@ -43,9 +43,10 @@ pub(super) fn elements(tensor: &Stored) -> u64 {
 }
 
 /// Whether a weight of the transformer is one that `Linear::quantised` turns into fp8: attention and MLP of a block, not
-/// its modulations.
+/// its modulations. In the names of either layout.
 fn is_block_product(name: &str) -> bool {
-    name.starts_with("transformer_blocks.") && !name.contains(".norm")
+    let is_block = name.starts_with("transformer_blocks.") || name.starts_with("joint_blocks.");
+    is_block && !name.contains(".norm") && !name.contains(".adaLN")
 }
 
 /// Whether a weight is one of three that become one.

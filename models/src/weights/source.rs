@@ -2,13 +2,14 @@
 
 use super::header::shown;
 use super::shard::Shard;
-use crate::files::ModelFiles;
+use crate::files::{Content, ModelFiles};
 use crate::{Error, Result};
 use safetensors::Dtype;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
 
 /// Most files of a part; real ones have one to four. All stay open.
 const SHARDS: usize = 128;
@@ -106,6 +107,14 @@ impl Source {
 }
 
 impl Files {
+    /// Opens one file.
+    ///
+    /// # Errors
+    /// It is not whole.
+    pub(super) fn file(path: &Path) -> Result<Self> {
+        Self::of(vec![Shard::new(path.display().to_string(), Content::open(path)?)?])
+    }
+
     /// Opens all files at these paths.
     ///
     /// # Errors

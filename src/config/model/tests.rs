@@ -12,7 +12,7 @@ const MEDIUM: &str = "stable-diffusion-3.5-medium";
 /// What each model answers for.
 fn answers(texts: &[&str]) -> Result<Vec<Vec<String>>, String> {
     let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-    let named = several(&texts).map_err(|error| error.to_string())?;
+    let named = all(&texts).map_err(|error| error.to_string())?;
     let models = assign(&named).map_err(|error| error.to_string())?;
     let names = |model: &Model| model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
     Ok(models.iter().map(names).collect())
@@ -57,12 +57,42 @@ fn what_cannot_be_meant_is_refused() {
         let refusal = answers(&texts).expect_err("a refusal");
         assert!(refusal.contains(words), "{texts:?}: {refusal}");
     }
-    assert!(one(&["mini,mini".into()]).expect_err("two").to_string().contains("takes one model"));
+    assert!(
+        sole(&all(&["mini,mini".into()]).expect("two"))
+            .expect_err("two")
+            .to_string()
+            .contains("takes one model")
+    );
 }
 
 #[test]
 fn what_was_read_is_written_for_another_process() {
     for text in [format!("{TURBO}={BASE}"), BASE.to_owned(), "mini".to_owned(), format!("{MEDIUM}=mini")] {
-        assert_eq!(several(std::slice::from_ref(&text)).expect("a model")[0].to_string(), text);
+        assert_eq!(all(std::slice::from_ref(&text)).expect("a model")[0].to_string(), text);
     }
+}
+
+#[test]
+fn text_encoders_go_to_checkpoints_alone() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("model.safetensors");
+    std::fs::write(&file, "weights").expect("a file");
+    let text = file.to_str().expect("UTF-8");
+    let named = |texts: &[&str]| {
+        all(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).expect("models")
+    };
+    let dir = Some(folder.path());
+    let models = with_text_encoders(named(&[text, "mini"]), dir).expect("a checkpoint and mini");
+    assert_eq!(
+        models[0].source,
+        ModelSource::Checkpoint { file: file.clone(), text_encoders: dir.map(Path::to_owned) }
+    );
+    assert_eq!((models[0].source.text_encoders(), models[0].to_string()), (dir, text.to_owned()));
+    assert_eq!(models[1].source, ModelSource::Builtin);
+    let without = named(&[text]);
+    assert_eq!(with_text_encoders(without.clone(), Some(Path::new(""))).expect("no directory"), without);
+    let refused =
+        |dir| with_text_encoders(named(&["mini"]), Some(Path::new(dir))).expect_err("a refusal").to_string();
+    assert!(refused("no/such/folder").contains("--text-encoders no/such/folder: give a directory"));
+    assert!(refused(".").contains("it belongs to a checkpoint file"));
 }

@@ -1,0 +1,217 @@
+//! A checkpoint in the original layout: one file with the transformer and the VAE, and text encoders inside it or beside.
+//!
+//! It is read as a directory in the diffusers layout: config files come from its tensors' shapes, tokenizers from the
+//! program, and tensors under the names that diffusers gives them.
+
+mod configs;
+mod contents;
+mod encoders;
+mod header;
+mod names;
+#[cfg(test)]
+mod tests;
+mod tokenizers;
+
+use crate::files::{Content, ModelFiles};
+use crate::weights::Stored;
+use crate::{Error, Result};
+pub(crate) use contents::{Part, Piece};
+pub(crate) use header::Header;
+pub(crate) use names::{Found, Order};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What is known of a checkpoint from headers alone.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    file: PathBuf,
+    places: BTreeMap<Part, Place>,
+    /// Config files by path.
+    configs: BTreeMap<String, Vec<u8>>,
+}
+
+/// Where a part is.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// In a file in the original layout.
+    Stored(StoredPart),
+    /// In a directory in the diffusers layout, with its tokenizer.
+    Folder(ModelFiles),
+}
+
+/// A part inside a file.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredPart {
+    pub(crate) file: PathBuf,
+    header: Arc<Header>,
+    piece: Piece,
+    /// Prefixes of the other parts of the file.
+    others: Vec<String>,
+}
+
+impl Checkpoint {
+    /// Finds the parts of `file`, and what it lacks of text encoders in the directory `text_encoders`.
+    ///
+    /// # Errors
+    /// Says what the file is if it is no checkpoint, or what is missing and where to find it.
+    pub(crate) fn new(file: &Path, text_encoders: Option<&Path>) -> Result<Self> {
+        let header = Arc::new(Header::read(file)?);
+        let inside = StoredPart::all(file, &header);
+        if !inside.iter().any(|part| part.piece.part == Part::Transformer) {
+            return Err(Error::Model(format!(
+                "{} is {}: give a checkpoint of Stable Diffusion 3.5, such as sd3.5_large.safetensors",
+                file.display(),
+                contents::kind(&header)
+            )));
+        }
+        let mut places: BTreeMap<Part, Place> =
+            inside.into_iter().map(|part| (part.piece.part, Place::Stored(part))).collect();
+        if let Some(dir) = text_encoders {
+            encoders::add(dir, &mut places)?;
+        }
+        encoders::check(file, text_encoders, &places)?;
+        let configs = config_files(&places)?;
+        Ok(Self { file: file.to_path_buf(), places, configs })
+    }
+
+    /// Where the part is that the diffusers layout has in `folder`.
+    pub(crate) fn place(&self, folder: &str) -> Option<&Place> {
+        Part::ALL.into_iter().find(|part| part.folder() == folder).and_then(|part| self.places.get(&part))
+    }
+
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        match self.folder_of(path) {
+            Some(folder) => folder.exists(path),
+            None => self.configs.contains_key(path) || tokenizers::PATHS.contains(&path),
+        }
+    }
+
+    pub(crate) fn has_folder(&self, path: &str) -> bool {
+        self.place(path).is_some()
+    }
+
+    pub(crate) fn open(&self, path: &str) -> Result<Content> {
+        let bytes = match (self.folder_of(path), self.configs.get(path)) {
+            (Some(folder), _) => return folder.open(path),
+            (None, Some(config)) => config.clone(),
+            (None, None) => tokenizers::read(path)?,
+        };
+        Ok(Content::Bytes(Cow::Owned(bytes)))
+    }
+
+    /// A path as users know it: the file that stands for it.
+    pub(crate) fn display(&self, path: &str) -> String {
+        let part = path.split('/').next().unwrap_or_default();
+        match (self.folder_of(path), self.place(part)) {
+            (Some(folder), _) => folder.display(path),
+            (None, Some(Place::Stored(part))) => part.file.display().to_string(),
+            _ => format!("{} ({path})", self.file.display()),
+        }
+    }
+
+    /// The directory that an encoder or its tokenizer comes from, if one does.
+    fn folder_of(&self, path: &str) -> Option<&ModelFiles> {
+        let part = path.split('/').next().unwrap_or_default().replace("tokenizer", "text_encoder");
+        match self.place(&part) {
+            Some(Place::Folder(folder)) => Some(folder),
+            _ => None,
+        }
+    }
+}
+
+impl StoredPart {
+    /// Every part inside a file.
+    pub(crate) fn all(file: &Path, header: &Arc<Header>) -> Vec<Self> {
+        let pieces = contents::pieces(header);
+        let part = |piece: &Piece| {
+            let others =
+                pieces.iter().filter(|other| *other != piece).map(|other| other.prefix.clone()).collect();
+            Self { file: file.to_path_buf(), header: header.clone(), piece: piece.clone(), others }
+        };
+        pieces.iter().map(part).collect()
+    }
+
+    /// Where diffusers' tensor `name` is, under its full name in the file.
+    pub(crate) fn find(&self, name: &str) -> Found {
+        match self.piece.names.find(name) {
+            Found::Stored(name, rows) => Found::Stored(format!("{}{name}", self.piece.prefix), rows),
+            Found::Identity => Found::Identity,
+        }
+    }
+
+    /// What all names of the part begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.piece.prefix
+    }
+
+    /// Full names of the tensors that the part must have a use for.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let is_replaced = |name: &str| {
+            self.piece.names.find(name.strip_prefix(self.prefix()).unwrap_or(name)) == Found::Identity
+        };
+        self.header.names().filter(move |name| self.owns(name) && !is_unneeded(name) && !is_replaced(name))
+    }
+
+    /// The same tensors, without the part's prefix.
+    pub(crate) fn stored(&self) -> Vec<Stored> {
+        let stored = |name: &str| {
+            let stored = self.header.get(name)?.clone();
+            Some(Stored { name: name.strip_prefix(self.prefix()).unwrap_or(name).to_owned(), ..stored })
+        };
+        self.names().filter_map(stored).collect()
+    }
+
+    /// Bytes of all its tensors.
+    fn bytes(&self) -> u64 {
+        self.stored().iter().map(|stored| stored.bytes).sum()
+    }
+
+    /// The config file that a directory in the diffusers layout would have.
+    ///
+    /// # Errors
+    /// Names a tensor that is missing or has another number of dimensions.
+    pub(crate) fn config(&self) -> Result<Value, String> {
+        configs::of(&self.header, &self.piece)
+    }
+
+    pub(crate) fn part(&self) -> Part {
+        self.piece.part
+    }
+
+    /// A tensor belongs to the part with the longest prefix that it has; one without any to the transformer, which will
+    /// not know it.
+    fn owns(&self, name: &str) -> bool {
+        let longest = self.others.iter().filter(|other| name.starts_with(*other)).map(String::len).max();
+        match name.strip_prefix(&self.piece.prefix) {
+            Some(_) => longest.is_none_or(|longest| longest < self.piece.prefix.len()),
+            None => longest.is_none() && self.piece.part == Part::Transformer,
+        }
+    }
+}
+
+/// What trainers and other programs leave in checkpoints, and no picture depends on.
+fn is_unneeded(name: &str) -> bool {
+    const ENDINGS: [&str; 5] =
+        ["logit_scale", "position_ids", "scaled_fp8", ".scale_input", "model_sampling.sigmas"];
+    ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
+fn config_files(places: &BTreeMap<Part, Place>) -> Result<BTreeMap<String, Vec<u8>>> {
+    let t5 = places.contains_key(&Part::T5).then_some(["transformers", "T5EncoderModel"]);
+    let index = json!({ "_class_name": "StableDiffusion3Pipeline", "text_encoder_3": t5 });
+    let mut files = BTreeMap::new();
+    let mut add = |path: String, config: Value| files.insert(path, config.to_string().into_bytes());
+    add("model_index.json".into(), index);
+    add("scheduler/scheduler_config.json".into(), configs::scheduler());
+    for (part, place) in places {
+        if let Place::Stored(stored) = place {
+            let config =
+                stored.config().map_err(|why| Error::Model(format!("{}: {why}", stored.file.display())))?;
+            add(format!("{}/config.json", part.folder()), config);
+        }
+    }
+    Ok(files)
+}

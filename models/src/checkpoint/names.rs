@@ -1,0 +1,178 @@
+//! Where a tensor of the diffusers layout lies in a file of the original layout.
+//!
+//! The truth is diffusers' own `single_file_utils.py`, which turns one into the other; here names are looked up in the
+//! other direction, for the model asks by diffusers' names. All names are without the part's prefix.
+
+use std::ops::Range;
+
+/// A tensor that a file has, or stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Rows of a stored tensor.
+    Stored(String, Order),
+    /// Not in any file: the identity matrix.
+    Identity,
+}
+
+/// Which rows of a stored tensor, and in what order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// All.
+    All,
+    /// This third of them: q, k or v.
+    Third(usize),
+    /// The second half before the first: the original has shift before scale where diffusers has scale before shift.
+    Swapped,
+}
+
+impl Order {
+    /// The shape of the whole stored tensor, of whose rows `shape` are asked for.
+    pub(crate) fn whole(self, shape: &[usize]) -> Vec<usize> {
+        let mut whole = shape.to_vec();
+        if let (Self::Third(_), Some(rows)) = (self, whole.first_mut()) {
+            *rows = rows.saturating_mul(3);
+        }
+        whole
+    }
+
+    /// Which of so many stored rows, in their order.
+    pub(crate) fn ranges(self, rows: usize) -> impl Iterator<Item = Range<usize>> {
+        let (first, second) = match self {
+            Self::All => (0..rows, None),
+            Self::Third(index) => (index * rows / 3..(index + 1) * rows / 3, None),
+            Self::Swapped => (rows / 2..rows, Some(0..rows / 2)),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
+/// The names of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// diffusers' or transformers' own.
+    Same,
+    /// Those of CLIP-L, whose pooled text SD3.5 does not project, whether the file has a projection or not.
+    ClipL,
+    /// The transformer's, of so many blocks.
+    Mmdit(usize),
+    /// The VAE's, of so many levels.
+    Vae(usize),
+}
+
+impl Names {
+    /// Where diffusers' tensor `name` is. A name that has no counterpart is looked for as it is.
+    pub(crate) fn find(&self, name: &str) -> Found {
+        let found = match self {
+            Self::Same => None,
+            Self::ClipL => (name == "text_projection.weight").then_some(Found::Identity),
+            Self::Mmdit(blocks) => mmdit(name, *blocks).map(|(name, rows)| Found::Stored(name, rows)),
+            Self::Vae(levels) => vae(name, *levels).map(|name| Found::Stored(name, Order::All)),
+        };
+        found.unwrap_or_else(|| Found::Stored(name.to_owned(), Order::All))
+    }
+}
+
+/// What lies outside of the blocks.
+const MMDIT: &[(&str, &str, Order)] = &[
+    ("pos_embed.proj", "x_embedder.proj", Order::All),
+    ("time_text_embed.timestep_embedder.linear_1", "t_embedder.mlp.0", Order::All),
+    ("time_text_embed.timestep_embedder.linear_2", "t_embedder.mlp.2", Order::All),
+    ("time_text_embed.text_embedder.linear_1", "y_embedder.mlp.0", Order::All),
+    ("time_text_embed.text_embedder.linear_2", "y_embedder.mlp.2", Order::All),
+    ("norm_out.linear", "final_layer.adaLN_modulation.1", Order::Swapped),
+    ("proj_out", "final_layer.linear", Order::All),
+];
+
+/// What a block is made of.
+const BLOCK: &[(&str, &str, Order)] = &[
+    ("attn.to_q", "x_block.attn.qkv", Order::Third(0)),
+    ("attn.to_k", "x_block.attn.qkv", Order::Third(1)),
+    ("attn.to_v", "x_block.attn.qkv", Order::Third(2)),
+    ("attn.add_q_proj", "context_block.attn.qkv", Order::Third(0)),
+    ("attn.add_k_proj", "context_block.attn.qkv", Order::Third(1)),
+    ("attn.add_v_proj", "context_block.attn.qkv", Order::Third(2)),
+    ("attn.norm_q", "x_block.attn.ln_q", Order::All),
+    ("attn.norm_k", "x_block.attn.ln_k", Order::All),
+    ("attn.norm_added_q", "context_block.attn.ln_q", Order::All),
+    ("attn.norm_added_k", "context_block.attn.ln_k", Order::All),
+    ("attn.to_out.0", "x_block.attn.proj", Order::All),
+    ("attn.to_add_out", "context_block.attn.proj", Order::All),
+    ("attn2.to_q", "x_block.attn2.qkv", Order::Third(0)),
+    ("attn2.to_k", "x_block.attn2.qkv", Order::Third(1)),
+    ("attn2.to_v", "x_block.attn2.qkv", Order::Third(2)),
+    ("attn2.norm_q", "x_block.attn2.ln_q", Order::All),
+    ("attn2.norm_k", "x_block.attn2.ln_k", Order::All),
+    ("attn2.to_out.0", "x_block.attn2.proj", Order::All),
+    ("norm1.linear", "x_block.adaLN_modulation.1", Order::All),
+    ("norm1_context.linear", "context_block.adaLN_modulation.1", Order::All),
+    ("ff.net.0.proj", "x_block.mlp.fc1", Order::All),
+    ("ff.net.2", "x_block.mlp.fc2", Order::All),
+    ("ff_context.net.0.proj", "context_block.mlp.fc1", Order::All),
+    ("ff_context.net.2", "context_block.mlp.fc2", Order::All),
+];
+
+fn mmdit(name: &str, blocks: usize) -> Option<(String, Order)> {
+    if name == "pos_embed.pos_embed" {
+        return Some(("pos_embed".into(), Order::All));
+    }
+    let (layer, leaf) = name.rsplit_once('.')?;
+    let look = |table: &[(&str, &str, Order)], layer: &str| {
+        table
+            .iter()
+            .find(|(theirs, ..)| *theirs == layer)
+            .map(|(_, stored, rows)| (format!("{stored}.{leaf}"), *rows))
+    };
+    let Some((index, layer)) =
+        layer.strip_prefix("transformer_blocks.").and_then(|rest| rest.split_once('.'))
+    else {
+        return look(MMDIT, layer);
+    };
+    let (stored, rows) = look(BLOCK, layer)?;
+    // The last block ends its text: its norm is diffusers' `AdaLayerNormContinuous`, as that of the output.
+    let last = index.parse() == Ok(blocks.wrapping_sub(1));
+    let rows = if last && layer == "norm1_context.linear" { Order::Swapped } else { rows };
+    Some((format!("joint_blocks.{index}.{stored}"), rows))
+}
+
+fn vae(name: &str, levels: usize) -> Option<String> {
+    let (half, rest) = name.split_once('.').filter(|(half, _)| matches!(*half, "encoder" | "decoder"))?;
+    let (layer, leaf) = rest.rsplit_once('.')?;
+    let parts: Vec<&str> = layer.split('.').collect();
+    let stored = match parts[..] {
+        ["conv_norm_out"] => "norm_out".to_owned(),
+        ["mid_block", "attentions", "0", ref rest @ ..] => format!("mid.attn_1.{}", attention(rest)?),
+        ["mid_block", "resnets", index, layer] => {
+            format!("mid.block_{}.{}", index.parse::<usize>().ok()? + 1, resnet(layer))
+        }
+        ["down_blocks", level, "resnets", index, layer] => {
+            format!("down.{level}.block.{index}.{}", resnet(layer))
+        }
+        ["down_blocks", level, "downsamplers", "0", "conv"] => format!("down.{level}.downsample.conv"),
+        ["up_blocks", level, "resnets", index, layer] => {
+            format!("up.{}.block.{index}.{}", up(level, levels)?, resnet(layer))
+        }
+        ["up_blocks", level, "upsamplers", "0", "conv"] => format!("up.{}.upsample.conv", up(level, levels)?),
+        _ => return None,
+    };
+    Some(format!("{half}.{stored}.{leaf}"))
+}
+
+/// The original counts the decoder's levels from the finest.
+fn up(level: &str, levels: usize) -> Option<usize> {
+    levels.checked_sub(1)?.checked_sub(level.parse().ok()?)
+}
+
+fn resnet(layer: &str) -> &str {
+    if layer == "conv_shortcut" { "nin_shortcut" } else { layer }
+}
+
+fn attention(layer: &[&str]) -> Option<&'static str> {
+    Some(match layer {
+        ["group_norm"] => "norm",
+        ["to_q"] => "q",
+        ["to_k"] => "k",
+        ["to_v"] => "v",
+        ["to_out", "0"] => "proj_out",
+        _ => return None,
+    })
+}

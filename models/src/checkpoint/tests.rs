@@ -1,0 +1,83 @@
+//! Names and tokenizers against diffusers' and transformers' own (`tests/parity/export_checkpoint.py`).
+
+use super::names::{Found, Names, Order};
+use super::tokenizers;
+use crate::files::ModelFiles;
+use crate::golden::json;
+use crate::text::Tokenizer;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+fn found(value: &Value) -> Found {
+    let text = |index: usize| value[index].as_str().expect("a string");
+    let order = match text(1) {
+        "all" => Order::All,
+        "swapped" => Order::Swapped,
+        third => Order::Third(third.parse().expect("a third")),
+    };
+    Found::Stored(text(0).into(), order)
+}
+
+/// Every tensor that diffusers' converters write is found where they read it; so no original one is left over.
+#[test]
+fn names_are_found_where_diffusers_reads_them() {
+    let golden = json("checkpoint/names.json");
+    let count = |key: &str| golden[key].as_u64().expect("a count") as usize;
+    let parts = [("transformer", Names::Mmdit(count("blocks"))), ("vae", Names::Vae(count("levels")))];
+    for (part, names) in parts {
+        let tensors = golden[part].as_object().expect("names");
+        assert!(tensors.len() > 100, "{part} has {}", tensors.len());
+        for (name, place) in tensors {
+            assert_eq!(names.find(name), found(place), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_translated_keeps_its_name() {
+    let same = |name: &str| Found::Stored(name.into(), Order::All);
+    for names in [Names::Same, Names::ClipL, Names::Mmdit(2), Names::Vae(4)] {
+        for name in [
+            "",
+            "context_embedder.bias",
+            "decoder.conv_in.weight",
+            "decoder.up_blocks.9.resnets.0.norm1.bias",
+        ] {
+            assert_eq!(names.find(name), same(name), "{names:?}");
+        }
+    }
+    assert_eq!(Names::ClipL.find("text_projection.weight"), Found::Identity);
+    assert_eq!(Names::Same.find("text_projection.weight"), same("text_projection.weight"));
+}
+
+/// The tokenizers inside the program, as transformers reads the same ones.
+#[test]
+fn ids_of_the_real_vocabularies_equal_transformers() {
+    let golden = json("checkpoint/tokenizers.json");
+    let packed: Vec<(&'static str, &'static [u8])> = tokenizers::PATHS
+        .iter()
+        .map(|path| (*path, &*tokenizers::read(path).expect("packed").leak()))
+        .collect();
+    let files = ModelFiles::Embedded(packed.leak());
+    let tokenizers = BTreeMap::from([
+        ("clip_l", Tokenizer::clip(&files, "tokenizer").and_then(|clip| clip.fit(49408))),
+        ("clip_g", Tokenizer::clip(&files, "tokenizer_2").and_then(|clip| clip.fit(49408))),
+        ("t5", Tokenizer::json(&files, "tokenizer_3").and_then(|t5| t5.fit(32128))),
+    ]);
+    let strings = golden["strings"].as_array().expect("strings");
+    assert!(strings.len() >= 200, "only {} strings", strings.len());
+    for (name, tokenizer) in tokenizers {
+        let tokenizer = tokenizer.expect(name);
+        let length = golden["max_length"][name].as_u64().expect("a length") as usize;
+        let pad = golden["pad"][name].as_u64().expect("a pad") as u32;
+        let id = |value: &Value| value.as_u64().expect("an id") as u32;
+        let texts: Vec<&str> =
+            strings.iter().map(|string| string["text"].as_str().expect("a text")).collect();
+        let ours = tokenizer.encode(&texts, length).expect("ids");
+        for (string, ours) in strings.iter().zip(ours) {
+            let mut theirs: Vec<u32> = string[name].as_array().expect("ids").iter().map(id).collect();
+            theirs.resize(length, pad);
+            assert_eq!(ours, theirs, "{name} of {}", string["text"]);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! A tensor that is there and fits: which rows of a file it is, and what they are multiplied by.
+
+use super::Target;
+use super::source::{Files, Rows, Stored};
+use crate::checkpoint::Order;
+use candle_core::{DType, Device, Result, Tensor};
+
+/// A tensor of the right shape.
+pub(super) enum Fit<'a> {
+    Stored { stored: &'a Stored, order: Order, scale: Option<&'a Stored> },
+    Identity,
+}
+
+impl<'a> Fit<'a> {
+    pub(super) fn rows(&self) -> Vec<Rows<'a>> {
+        let Self::Stored { stored, order, .. } = self else { return Vec::new() };
+        order.ranges(stored.row_count()).map(|range| stored.rows(range)).collect()
+    }
+
+    pub(super) fn scale(&self) -> Option<&'a Stored> {
+        match self {
+            Self::Stored { scale, .. } => *scale,
+            Self::Identity => None,
+        }
+    }
+
+    /// Its rows, multiplied in f32 and rounded once.
+    pub(super) fn read_scaled(&self, files: &Files, Target { device, dtype, .. }: &Target) -> Result<Tensor> {
+        let values = files.read(&self.rows(), DType::F32, device)?;
+        let Some(scale) = self.scale() else { return values.to_dtype(*dtype) };
+        let scale = files.read(&[scale.all()], DType::F32, &Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+        (values * f64::from(scale[0]))?.to_dtype(*dtype)
+    }
+}
