@@ -25,6 +25,7 @@ pub mod endpoint;
 pub mod engine;
 mod generate;
 pub mod http;
+mod inspecting;
 pub mod intercept;
 pub mod keys;
 mod listing;
@@ -69,6 +70,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(command) => runtime()?.block_on(keys::command::run(command)),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Models(ModelsCommand::List { json }) => Ok(listing::list(json)?),
+        Command::Models(ModelsCommand::Inspect { path, json }) => Ok(inspecting::inspect(&path, json)?),
     }
 }
 

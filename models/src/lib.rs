@@ -18,6 +18,7 @@ mod generate;
 #[cfg(test)]
 mod golden;
 mod gpu;
+mod inspect;
 mod layers;
 mod manifest;
 mod mmdit;
@@ -47,6 +48,7 @@ pub use finish::Painted;
 pub use generate::{
     Begin, Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Step, Streams, Timings,
 };
+pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};
 pub use manifest::{ClassifierManifest, Endpoint, Manifest};
 pub use picture::Picture;
 pub use pipeline::{Pipeline, Prefetcher};

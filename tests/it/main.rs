@@ -5,6 +5,7 @@ mod access;
 mod begin;
 mod bench;
 mod cancel;
+mod checkpoint;
 mod crash;
 mod fal_document;
 mod fetch;
