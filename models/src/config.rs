@@ -1,5 +1,7 @@
 //! The config files of a diffusers directory. Every size of the model comes from here.
 
+mod limits;
+
 use crate::{Error, Result, files::ModelFiles};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -64,10 +66,8 @@ impl TransformerConfig {
     }
 
     fn check(&self) -> Result<(), String> {
+        self.check_sizes()?;
         let width = self.width();
-        if width == 0 || self.num_layers == 0 || self.patch_size == 0 || self.pos_embed_max_size == 0 {
-            return Err("a size is zero".into());
-        }
         if self.caption_projection_dim != width {
             let (caption, heads) = (self.caption_projection_dim, self.num_attention_heads);
             return Err(format!(
@@ -171,14 +171,12 @@ impl VaeConfig {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.block_out_channels.is_empty() || self.block_out_channels.len() > 8 {
-            return Err("block_out_channels needs 1 to 8 blocks".into());
-        }
+        self.check_sizes()?;
         if self.out_channels != 3 {
             return Err(format!("out_channels is {}, but pictures have 3", self.out_channels));
         }
         let groups = self.norm_num_groups;
-        if groups == 0 || self.block_out_channels.iter().any(|c| c % groups != 0) {
+        if self.block_out_channels.iter().any(|c| c % groups != 0) {
             return Err(format!("norm_num_groups {groups} does not divide every block_out_channels"));
         }
         match self.act_fn.as_deref() {
@@ -213,6 +211,7 @@ pub(crate) struct SchedulerConfig {
 
 impl SchedulerConfig {
     fn check(&self) -> Result<(), String> {
+        self.check_sizes()?;
         let unsupported = [
             ("use_dynamic_shifting", self.use_dynamic_shifting),
             ("use_karras_sigmas", self.use_karras_sigmas),
@@ -224,7 +223,6 @@ impl SchedulerConfig {
         ];
         match unsupported.iter().find(|(_, on)| *on) {
             Some((name, _)) => Err(format!("{name} is not supported: SD3.5 uses a fixed shift")),
-            None if self.num_train_timesteps == 0 => Err("num_train_timesteps is zero".into()),
             None => Ok(()),
         }
     }

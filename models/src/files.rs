@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 /// Most bytes of a file that is read whole: a config, a vocabulary, an index. The largest real one, T5's
 /// `tokenizer.json`, has 2.4 MB.
-const SMALL: u64 = 64 << 20;
+const SMALL: u64 = 32 << 20;
 
 /// A directory in the diffusers layout, on disk or embedded. Paths use `/`.
 #[derive(Debug, Clone)]

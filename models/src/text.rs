@@ -102,20 +102,24 @@ fn load_clip(
     problems: &mut Vec<String>,
 ) -> Result<(Tokenizer, Clip)> {
     let part = format!("text_encoder{suffix}");
-    let config: ClipConfig = config::read(files, &format!("{part}/config.json"))?;
+    let path = format!("{part}/config.json");
+    let config: ClipConfig = config::read(files, &path)?;
+    config.check().map_err(|why| Error::Model(format!("{}: {why}", files.display(&path))))?;
     let weights = Weights::open(files, &part, "model", target)?;
     weights.ignore(|name| name.ends_with("position_ids"));
-    let clip = Clip::load(&weights, &config)
-        .map_err(|e| Error::Model(format!("{}: {e}", files.display(&format!("{part}/config.json")))))?;
+    let clip =
+        Clip::load(&weights, &config).map_err(|e| Error::Model(format!("{}: {e}", files.display(&path))))?;
     problems.extend(weights.problems());
     Ok((Tokenizer::clip(files, &format!("tokenizer{suffix}"))?.fit(config.vocab_size)?, clip))
 }
 
 fn load_t5(files: &ModelFiles, target: &Target, problems: &mut Vec<String>) -> Result<(Tokenizer, T5)> {
-    let config: T5Config = config::read(files, "text_encoder_3/config.json")?;
+    let path = "text_encoder_3/config.json";
+    let config: T5Config = config::read(files, path)?;
+    config.check().map_err(|why| Error::Model(format!("{}: {why}", files.display(path))))?;
     let weights = Weights::open(files, "text_encoder_3", "model", target)?;
-    let t5 = T5::load(&weights, &config)
-        .map_err(|e| Error::Model(format!("{}: {e}", files.display("text_encoder_3/config.json"))))?;
+    let t5 =
+        T5::load(&weights, &config).map_err(|e| Error::Model(format!("{}: {e}", files.display(path))))?;
     problems.extend(weights.problems());
     Ok((Tokenizer::json(files, "tokenizer_3")?.fit(config.vocab_size)?, t5))
 }

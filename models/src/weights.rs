@@ -6,6 +6,7 @@
 mod convert;
 mod foreign;
 mod header;
+mod problems;
 mod read;
 mod shard;
 mod source;
@@ -15,12 +16,10 @@ use crate::generate::Streams;
 use crate::layers::Ops;
 use crate::{Error, Result, random};
 use candle_core::{DType, Device, Tensor};
+use problems::Problems;
 use source::Source;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-
-/// Problems of one kind listed in an error before it says "and N more".
-const LISTED: usize = 20;
 
 /// One error that lists what did not fit, if anything.
 pub(crate) fn check(problems: &[String]) -> Result<()> {
@@ -35,7 +34,7 @@ pub(crate) struct Weights {
     source: Source,
     part: String,
     unclaimed: RefCell<BTreeSet<String>>,
-    problems: RefCell<Vec<String>>,
+    problems: RefCell<Problems>,
     target: Target,
 }
 
@@ -88,7 +87,7 @@ impl Weights {
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
         let source = Source::open(files, part, stem)?;
         let unclaimed = RefCell::new(source.names().cloned().collect());
-        let problems = RefCell::new(Vec::new());
+        let problems = RefCell::default();
         Ok(Self { source, part: files.display(part), unclaimed, problems, target: target.clone() })
     }
 
@@ -126,15 +125,10 @@ impl Weights {
     /// Ends loading: the list of everything that did not fit, or nothing.
     pub(crate) fn problems(self) -> Vec<String> {
         let mut problems = self.problems.into_inner();
-        problems.extend(
-            self.unclaimed.into_inner().into_iter().map(|name| format!("unused: {}", header::shown(&name))),
-        );
-        let more = problems.len().saturating_sub(LISTED);
-        problems.truncate(LISTED);
-        if more > 0 {
-            problems.push(format!("… and {more} more"));
+        for name in self.unclaimed.into_inner() {
+            problems.note(format!("unused: {}", header::shown(&name)));
         }
-        problems.into_iter().map(|problem| format!("{}: {problem}", self.part)).collect()
+        problems.lines(&self.part)
     }
 
     /// The tensors `names`, each of this shape, one below the other: `[names * shape[0], ..]`. Each is read into its
@@ -148,12 +142,18 @@ impl Weights {
         let found: Vec<_> = names.iter().map(|name| self.fit(name, shape)).collect();
         let mut stacked = shape.to_vec();
         if let Some(rows) = stacked.first_mut() {
-            *rows *= names.len();
+            *rows = rows.saturating_mul(names.len());
         }
         match found.into_iter().map(|stored| stored.map(source::Stored::all)).collect::<Option<Vec<_>>>() {
             Some(rows) => files.read(&rows, *dtype, device)?.reshape(stacked),
             // Stands in until the list is complete; a broadcast zero costs no memory.
-            None => Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked),
+            None => {
+                self.problems
+                    .borrow_mut()
+                    .stand_in(&self.part, &stacked)
+                    .map_err(candle_core::Error::wrap)?;
+                Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked)
+            }
         }
     }
 
@@ -174,7 +174,7 @@ impl Weights {
             }
             Some(stored) => return Some(stored),
         };
-        self.problems.borrow_mut().push(problem);
+        self.problems.borrow_mut().note(problem);
         None
     }
 }

@@ -5,7 +5,9 @@ use super::shard::Shard;
 use crate::files::ModelFiles;
 use crate::{Error, Result};
 use safetensors::Dtype;
-use std::collections::{BTreeMap, HashMap};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Range;
 
 /// Most files of a part; real ones have one to four. All stay open.
@@ -152,19 +154,15 @@ fn missing(files: &ModelFiles, part: &str, stem: &str) -> String {
 fn shards(files: &ModelFiles, part: &str, index: &str) -> Result<Vec<String>> {
     #[derive(serde::Deserialize)]
     struct Index {
-        weight_map: HashMap<String, String>,
+        weight_map: Values,
     }
-    let names: Index = crate::config::read(files, index)?;
-    let mut names: Vec<String> = names.weight_map.into_values().collect();
-    names.sort_unstable();
-    names.dedup();
+    let Index { weight_map: Values(names) } = crate::config::read(files, index)?;
     let wrong = |why: String| Err(Error::Model(format!("{}: {why}", files.display(index))));
     if let Some(name) = names.iter().find(|name| !is_plain(name)) {
         return wrong(format!("\"{}\" is not a plain file name", self::shown(name)));
     }
-    let count = names.len();
-    if !(1..=SHARDS).contains(&count) {
-        return wrong(format!("it names {count} files, and latentd reads 1 to {SHARDS}"));
+    if names.is_empty() {
+        return wrong("it names no file".into());
     }
     if let Some(name) = names.iter().find(|name| !files.exists(&format!("{part}/{name}"))) {
         return wrong(format!("it names {}, which is missing: download it too", self::shown(name)));
@@ -175,4 +173,34 @@ fn shards(files: &ModelFiles, part: &str, index: &str) -> Result<Vec<String>> {
 /// Whether a name is that of a file in the same folder.
 fn is_plain(name: &str) -> bool {
     !name.contains(['/', '\\', '\0']) && !matches!(name, "" | "." | "..")
+}
+
+/// The distinct values of a JSON object, which may have far more keys.
+struct Values(BTreeSet<String>);
+
+impl<'de> serde::Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ValuesVisitor)
+    }
+}
+
+struct ValuesVisitor;
+
+impl<'de> Visitor<'de> for ValuesVisitor {
+    type Value = Values;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object of tensors and their files")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Values, A::Error> {
+        let mut values = BTreeSet::new();
+        while let Some((_, value)) = map.next_entry::<IgnoredAny, String>()? {
+            values.insert(value);
+            if values.len() > SHARDS {
+                return Err(A::Error::custom(format_args!("it names more than {SHARDS} files")));
+            }
+        }
+        Ok(Values(values))
+    }
 }
