@@ -35,7 +35,7 @@ pub enum Error {
     Device(String),
     /// A tensor operation failed: a bug of ours or a fault of the device.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Tensor(candle_core::Error),
     /// A file could not be read.
     #[error("{path}: {source}")]
     Io {
@@ -44,4 +44,46 @@ pub enum Error {
         /// What the operating system said.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// To be returned by what builds layers, whose errors are candle's; [`From`] takes it out again.
+    pub(crate) fn carried(self) -> candle_core::Error {
+        candle_core::Error::Io(std::io::Error::other(self))
+    }
+
+    /// A failed tensor operation, said to be the fault of a file.
+    pub(crate) fn blaming(self, file: String) -> Self {
+        match self {
+            Self::Tensor(error) => Self::Model(format!("{file}: {error}")),
+            other => other,
+        }
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    fn from(error: candle_core::Error) -> Self {
+        match error {
+            candle_core::Error::Io(io) => match io.downcast() {
+                Ok(carried) => carried,
+                Err(io) => Self::Tensor(candle_core::Error::Io(io)),
+            },
+            other => Self::Tensor(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_comes_back_as_what_it_was() {
+        let carried = Error::from(Error::Model("words".into()).carried()).blaming("a file".into());
+        assert!(matches!(&carried, Error::Model(words) if words == "words"), "{carried:?}");
+        let blamed = Error::from(candle_core::Error::Msg("words".into())).blaming("a file".into());
+        assert!(matches!(&blamed, Error::Model(words) if words == "a file: words"), "{blamed:?}");
+        let other = candle_core::Error::Io(std::io::ErrorKind::NotFound.into());
+        assert!(matches!(Error::from(other), Error::Tensor(candle_core::Error::Io(_))));
+    }
 }

@@ -37,6 +37,9 @@ mod text;
 mod vae;
 mod weights;
 
+#[cfg(any(test, fuzzing))]
+pub use weights::fuzzing;
+
 pub use card::ModelCard;
 pub use error::{Error, Result};
 pub use finish::Painted;

@@ -108,7 +108,7 @@ fn load_clip(
     let weights = Weights::open(files, &part, "model", target)?;
     weights.ignore(|name| name.ends_with("position_ids"));
     let clip =
-        Clip::load(&weights, &config).map_err(|e| Error::Model(format!("{}: {e}", files.display(&path))))?;
+        Clip::load(&weights, &config).map_err(|error| Error::from(error).blaming(files.display(&path)))?;
     problems.extend(weights.problems());
     Ok((Tokenizer::clip(files, &format!("tokenizer{suffix}"))?.fit(config.vocab_size)?, clip))
 }
@@ -118,8 +118,7 @@ fn load_t5(files: &ModelFiles, target: &Target, problems: &mut Vec<String>) -> R
     let config: T5Config = config::read(files, path)?;
     config.check().map_err(|why| Error::Model(format!("{}: {why}", files.display(path))))?;
     let weights = Weights::open(files, "text_encoder_3", "model", target)?;
-    let t5 =
-        T5::load(&weights, &config).map_err(|e| Error::Model(format!("{}: {e}", files.display(path))))?;
+    let t5 = T5::load(&weights, &config).map_err(|error| Error::from(error).blaming(files.display(path)))?;
     problems.extend(weights.problems());
     Ok((Tokenizer::json(files, "tokenizer_3")?.fit(config.vocab_size)?, t5))
 }

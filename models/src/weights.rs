@@ -5,11 +5,15 @@
 
 mod convert;
 mod foreign;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod header;
 mod problems;
 mod read;
 mod shard;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use crate::files::ModelFiles;
 use crate::generate::Streams;
@@ -148,10 +152,7 @@ impl Weights {
             Some(rows) => files.read(&rows, *dtype, device)?.reshape(stacked),
             // Stands in until the list is complete; a broadcast zero costs no memory.
             None => {
-                self.problems
-                    .borrow_mut()
-                    .stand_in(&self.part, &stacked)
-                    .map_err(candle_core::Error::wrap)?;
+                self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
                 Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked)
             }
         }

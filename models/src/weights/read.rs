@@ -6,7 +6,7 @@
 use super::convert::Element;
 use super::shard::Shard;
 use super::source::{Files, Rows};
-use candle_core::{DType, Device, Error, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use safetensors::Dtype;
 
@@ -22,46 +22,46 @@ impl Files {
     /// # Errors
     /// A file cannot be read, or the device has no room. Rows that are not there are a caller's mistake.
     pub(super) fn read(&self, parts: &[Rows], dtype: DType, device: &Device) -> Result<Tensor> {
-        match dtype {
+        let row: usize = parts.first().map_or(0, |first| first.of.row_shape().iter().product());
+        let at_once =
+            if device.is_cpu() { usize::MAX } else { STAGED / (row * dtype.size_in_bytes()).max(1) };
+        self.read_in_pieces(parts, at_once.max(1), dtype, device)
+    }
+
+    /// With so many rows at once in host memory.
+    pub(super) fn read_in_pieces(
+        &self,
+        parts: &[Rows],
+        at_once: usize,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Tensor> {
+        check(parts)?;
+        let read = |parts: &[Rows]| match dtype {
             DType::F32 => self.read_as::<f32>(parts, device),
             DType::BF16 => self.read_as::<u16>(parts, device),
             other => bail!("weights are read as f32 or bf16, not {other:?}"),
-        }
-    }
-
-    fn read_as<T: Element>(&self, parts: &[Rows], device: &Device) -> Result<Tensor> {
-        let Some(first) = parts.first() else { bail!("no rows to read") };
-        let row_shape = first.of.row_shape();
-        let row: usize = row_shape.iter().product();
-        for Rows { of, range } in parts {
-            if range.start > range.end || range.end > of.row_count() || of.row_shape() != row_shape {
-                bail!("rows {range:?} of {:?} are not rows of {row_shape:?}", of.shape);
-            }
-        }
-        let shape = |rows: usize| [&[rows], row_shape].concat();
-        let host = |parts: &[Rows]| {
-            let rows = count(parts);
-            let mut values = vec![T::zeroed(); rows * row];
-            self.fill(parts, row, &mut values)?;
-            T::tensor(values, &shape(rows), device)
         };
-        let at_once = STAGED / (row * size_of::<T>()).max(1);
-        if device.is_cpu() || count(parts) <= at_once.max(1) {
-            return host(parts);
+        if count(parts) <= at_once {
+            return read(parts);
         }
-        let mut whole: Option<Tensor> = None;
+        let whole = Tensor::zeros([&[count(parts)], parts[0].of.row_shape()].concat(), dtype, device)?;
         let mut done = 0;
-        for part in parts.iter().flat_map(|part| part.pieces(at_once.max(1))) {
-            let rows = part.range.len();
-            let piece = host(&[part])?;
-            let whole = match &whole {
-                Some(whole) => whole,
-                None => whole.insert(Tensor::zeros(shape(count(parts)), piece.dtype(), device)?),
-            };
-            whole.slice_set(&piece, 0, done)?;
+        for piece in parts.iter().flat_map(|part| part.pieces(at_once)) {
+            let rows = piece.range.len();
+            whole.slice_set(&read(&[piece])?, 0, done)?;
             done += rows;
         }
-        whole.ok_or_else(|| Error::msg("no rows to read"))
+        Ok(whole)
+    }
+
+    /// All at once.
+    fn read_as<T: Element>(&self, parts: &[Rows], device: &Device) -> Result<Tensor> {
+        let (rows, row_shape) = (count(parts), parts[0].of.row_shape());
+        let row = row_shape.iter().product();
+        let mut values = vec![T::zeroed(); rows * row];
+        self.fill(parts, row, &mut values)?;
+        T::tensor(values, &[&[rows], row_shape].concat(), device)
     }
 
     /// Reads rows of `row` values each.
@@ -80,6 +80,18 @@ impl Files {
         }
         jobs.into_par_iter().try_for_each_init(Vec::new, |staging, job| job.run(staging))
     }
+}
+
+/// Refuses what is no list of rows; some caller is mistaken.
+fn check(parts: &[Rows]) -> Result<()> {
+    let Some(first) = parts.first() else { bail!("no rows to read") };
+    let row_shape = first.of.row_shape();
+    for Rows { of, range } in parts {
+        if range.start > range.end || range.end > of.row_count() || of.row_shape() != row_shape {
+            bail!("rows {range:?} of {:?} are not rows of {row_shape:?}", of.shape);
+        }
+    }
+    Ok(())
 }
 
 fn count(parts: &[Rows]) -> usize {
@@ -107,12 +119,15 @@ impl<T: Element> Job<'_, T> {
     /// `staging` is a thread's own, in words so that it is aligned.
     fn run(self, staging: &mut Vec<u32>) -> Result<()> {
         if self.dtype == T::STORED {
-            return self.shard.read(self.at, bytemuck::cast_slice_mut(self.into)).map_err(Error::wrap);
+            return self
+                .shard
+                .read(self.at, bytemuck::cast_slice_mut(self.into))
+                .map_err(crate::Error::carried);
         }
         let bytes = self.into.len() * (self.dtype.bitsize() / 8);
         staging.resize(bytes.div_ceil(4), 0);
         let staging = &mut bytemuck::cast_slice_mut(staging)[..bytes];
-        self.shard.read(self.at, staging).map_err(Error::wrap)?;
+        self.shard.read(self.at, staging).map_err(crate::Error::carried)?;
         T::convert(self.dtype, staging, self.into);
         Ok(())
     }

@@ -90,7 +90,7 @@ impl Source {
     /// The tensor of this name, if it is in a file.
     pub(super) fn get(&self, name: &str) -> Option<&Stored> {
         match self {
-            Self::Files(files) => files.tensors.get(name),
+            Self::Files(files) => files.get(name),
             Self::Random => None,
         }
     }
@@ -113,6 +113,11 @@ impl Files {
     pub(super) fn open(files: &ModelFiles, paths: &[String]) -> Result<Self> {
         let shards = paths.iter().map(|path| Shard::open(files, path));
         Self::of(shards.collect::<Result<_>>()?)
+    }
+
+    /// The tensor of this name.
+    pub(super) fn get(&self, name: &str) -> Option<&Stored> {
+        self.tensors.get(name)
     }
 
     /// Puts opened files together.

@@ -1,0 +1,81 @@
+//! What fuzzers and the test of mutations do with a file; in no other build.
+
+use super::convert::is_readable;
+use super::header;
+use super::shard::Shard;
+use super::source::{Files, Stored};
+use crate::files::Content;
+use candle_core::{DType, Device, Tensor};
+use safetensors::SafeTensors;
+use std::borrow::Cow;
+
+/// What was made of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was opened, and so many of its tensors were read.
+    Read(usize),
+    /// It was refused.
+    Refused,
+}
+
+/// Opens the bytes as a file of weights and reads all its tensors.
+///
+/// # Panics
+/// The `safetensors` crate, which reads the whole file, sees other tensors, or refuses what was opened.
+pub fn weights(bytes: &[u8]) -> Outcome {
+    let theirs = SafeTensors::deserialize(bytes);
+    let opened = Shard::new("fuzzed".into(), Content::Bytes(Cow::Owned(bytes.to_vec())));
+    let (shard, tensors) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let words = error.to_string();
+            // These are rules of ours alone.
+            let stricter = ["there twice", "dimensions", "no model's has more than"];
+            assert!(theirs.is_err() || stricter.iter().any(|rule| words.contains(rule)), "{words}");
+            assert!(words.len() < 1000 && !words.contains('\n'), "{words}");
+            return Outcome::Refused;
+        }
+    };
+    let theirs = theirs.expect("what is opened is a safetensors file");
+    assert_eq!(tensors.len(), theirs.len());
+    let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
+    let files = Files::of(vec![(shard, tensors)]).expect("one file has each name once");
+    let mut read = 0;
+    for name in names {
+        let view = theirs.tensor(&name).expect("both have the same names");
+        let stored = files.get(&name).expect("the name is from there");
+        assert_eq!(
+            (stored.dtype, &stored.shape[..]),
+            (view.dtype(), view.shape()),
+            "{}",
+            header::shown(&name)
+        );
+        if is_readable(stored.dtype) {
+            read += 1;
+            check_values(&files, stored, view.data());
+        }
+    }
+    Outcome::Read(read)
+}
+
+/// Reads a tensor in both precisions, and row by row; bits that need no conversion are the file's.
+fn check_values(files: &Files, stored: &Stored, bytes: &[u8]) {
+    let read = |dtype| files.read(&[stored.all()], dtype, &Device::Cpu).expect("a tensor");
+    let values = |tensor: &Tensor| -> Vec<u32> {
+        let flat = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("values");
+        flat.into_iter().map(f32::to_bits).collect()
+    };
+    let (all, _) = (values(&read(DType::F32)), read(DType::BF16));
+    if stored.dtype == safetensors::Dtype::F32 {
+        let bits: Vec<u32> = bytes
+            .chunks_exact(4)
+            .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+            .collect();
+        assert_eq!(all, bits);
+    }
+    let rows = stored.row_count();
+    let halves = [stored.rows(rows / 2..rows), stored.rows(0..rows / 2)];
+    let swapped = values(&files.read(&halves, DType::F32, &Device::Cpu).expect("rows"));
+    let split = all.len().checked_div(rows).unwrap_or_default() * (rows / 2);
+    assert_eq!(swapped, [&all[split..], &all[..split]].concat());
+}
