@@ -1,39 +1,18 @@
 //! What happens when a directory or a request is wrong: one error that says what to change.
 
+#[path = "support/copy.rs"]
+mod copy;
 mod support;
 
 use candle_core::{DType as TensorType, Device as TensorDevice, Tensor};
+use copy::{copy, golden};
 use latentd_models::{
     Control, DType, Device, Error, GenerateRequest, LoadOptions, ModelCard, ModelSource, Pipeline, Step,
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use support::{edit, swap};
 
 const OPTIONS: LoadOptions = LoadOptions::new(Device::Cpu, DType::F32);
-
-fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden/base/model")
-}
-
-/// A copy of a golden model that a test may break.
-fn copy() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().expect("a directory");
-    copy_all(&golden(), dir.path());
-    dir
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in from.read_dir().expect("a directory") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy_all(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).expect("a copy");
-        }
-    }
-}
 
 fn zeros(shape: &[usize], dtype: TensorType) -> Tensor {
     Tensor::zeros(shape, dtype, &TensorDevice::Cpu).expect("zeros")
