@@ -1,4 +1,4 @@
-//! Rows of stored tensors to one tensor, read and converted by all cores.
+//! Rows of stored tensors to one tensor, read and converted by several threads.
 //!
 //! Bytes go from the file into the tensor's own memory where the dtype stays. Otherwise, and on a GPU, they pass through
 //! staging buffers whose size does not depend on the tensor's.
@@ -6,12 +6,18 @@
 use super::convert::Element;
 use super::shard::Shard;
 use super::source::{Files, Rows};
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Tensor, bail};
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use safetensors::Dtype;
+use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 /// Bytes of a file that a thread reads at a time.
 const CHUNK: usize = 4 << 20;
+
+/// Threads that read: a disk is only busy when several wait for it, and each has a staging buffer.
+const READERS: RangeInclusive<usize> = 8..=16;
 
 /// Bytes of a tensor that lie in host memory on their way to a GPU.
 const STAGED: usize = 64 << 20;
@@ -78,7 +84,30 @@ impl Files {
                 jobs.push(Job { shard: &self.shards[of.shard], at, dtype: of.dtype, into });
             }
         }
-        jobs.into_par_iter().try_for_each_init(Vec::new, |staging, job| job.run(staging))
+        if jobs.len() == 1 {
+            return jobs.into_iter().try_for_each(|job| job.run(&mut Vec::new()));
+        }
+        self.readers
+            .get()?
+            .install(|| jobs.into_par_iter().try_for_each_init(Vec::new, |staging, job| job.run(staging)))
+    }
+}
+
+/// Threads that end with the files they read, begun when there is enough to read.
+#[derive(Debug, Default)]
+pub(super) struct Readers(OnceLock<ThreadPool>);
+
+impl Readers {
+    fn get(&self) -> Result<&ThreadPool> {
+        if let Some(pool) = self.0.get() {
+            return Ok(pool);
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = cores.clamp(*READERS.start(), *READERS.end());
+        let name = |number| format!("reader {number}");
+        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build();
+        let pool = pool.map_err(|error| Error::msg(format!("no threads to read weights with: {error}")))?;
+        Ok(self.0.get_or_init(|| pool))
     }
 }
 

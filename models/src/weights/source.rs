@@ -1,6 +1,7 @@
 //! The files of a part, opened, and which tensor lies where.
 
 use super::header::shown;
+use super::read::Readers;
 use super::shard::Shard;
 use crate::files::{Content, ModelFiles};
 use crate::{Error, Result};
@@ -27,6 +28,7 @@ pub(super) enum Source {
 pub(super) struct Files {
     pub(super) shards: Vec<Shard>,
     tensors: BTreeMap<String, Stored>,
+    pub(super) readers: Readers,
 }
 
 /// A tensor in a file.
@@ -146,7 +148,7 @@ impl Files {
             }
             shards.push(shard);
         }
-        Ok(Self { shards, tensors })
+        Ok(Self { shards, tensors, readers: Readers::default() })
     }
 }
 
