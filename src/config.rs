@@ -1,14 +1,17 @@
 //! From flags to settings that hold together: every check of the command line is here.
 
 mod device;
+mod hub;
 mod intercept;
 pub(crate) mod memory;
 pub(crate) mod model;
 pub(crate) mod safety;
 pub(crate) mod shortcuts;
 
+pub use hub::{HubConfig, HubToken};
 pub use intercept::InterceptConfig;
 pub use memory::MemoryBudget;
+pub(crate) use model::is_repository;
 pub use model::{Model, ModelsError, NamedModel};
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
@@ -165,7 +168,7 @@ impl ServeConfig {
         let keys: Vec<KeyHash> =
             api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key)).collect();
         let store = StoreConfig::resolve(store)?;
-        let models = model::several(&engine.model)?;
+        let models = model::several(&engine.model, &engine.hub.revision)?;
         Ok(Self {
             listen,
             engines: engines(&engine, &models, &workers, &store.data_dir)?,
@@ -189,7 +192,20 @@ impl ServeConfig {
     }
 }
 
+impl ServeConfig {
+    /// Every place that names a model.
+    pub(crate) fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelSource> {
+        let models = self.models.iter_mut().map(|model| &mut model.source);
+        self.engines.iter_mut().map(|engine| &mut engine.model).chain(models)
+    }
+}
+
 impl WorkerConfig {
+    /// Every place that names a model.
+    pub(crate) fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelSource> {
+        self.models.iter_mut().map(|model| &mut model.source).chain([&mut self.engine.model])
+    }
+
     /// Checks the flags of `latentd worker`.
     ///
     /// # Errors
@@ -197,7 +213,7 @@ impl WorkerConfig {
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
         let WorkerArgs { engine, safety, store, fetch, memory_budget, drain_timeout, supervised_as } = args;
         let store = StoreConfig::resolve(store)?;
-        let models = model::several(&engine.model)?;
+        let models = model::several(&engine.model, &engine.hub.revision)?;
         let device = device::one(&engine.device)?;
         Ok(Self {
             engine: EngineConfig::on(&engine, &models[0].source, device, &store.data_dir)?,
@@ -218,7 +234,7 @@ impl EngineConfig {
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
-        let model = model::one(&args.model)?;
+        let model = model::one(&args.model, &args.hub.revision)?;
         Self::on(args, &model, device::one(&args.device)?, &default_data_dir())
     }
 

@@ -1,7 +1,8 @@
 //! Where a model is.
 
 use crate::files::ModelFiles;
-use crate::{Result, builtin};
+use crate::{Error, Result, builtin};
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,13 @@ pub enum ModelSource {
     Builtin,
     /// A directory in the diffusers layout.
     Directory(PathBuf),
+    /// A repository of the Hugging Face hub. Whoever can fetch it makes a directory of it first.
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// Branch, tag or commit.
+        revision: String,
+    },
 }
 
 impl ModelSource {
@@ -23,6 +31,9 @@ impl ModelSource {
         match self {
             Self::Builtin => builtin::files(),
             Self::Directory(dir) => ModelFiles::directory(dir),
+            Self::Hub { repository, .. } => Err(Error::Model(format!(
+                "{repository} is not here: `latentd models pull {repository}` brings it"
+            ))),
         }
     }
 
@@ -32,8 +43,10 @@ impl ModelSource {
             Self::Builtin => "mini".into(),
             Self::Directory(dir) => {
                 let path = dir.canonicalize().unwrap_or_else(|_| dir.clone());
-                path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+                let name = of_snapshot(&path).or(path.file_name()).unwrap_or(path.as_os_str());
+                name.to_string_lossy().into_owned()
             }
+            Self::Hub { repository, .. } => repository.clone(),
         }
     }
 }
@@ -51,12 +64,40 @@ impl ModelSource {
     }
 }
 
+/// The repository's name of a directory in the Hugging Face cache, `models--OWNER--NAME/snapshots/COMMIT`.
+fn of_snapshot(path: &Path) -> Option<&OsStr> {
+    let snapshots = path.parent().filter(|parent| parent.ends_with(SNAPSHOTS))?;
+    let folder = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
+    Some(OsStr::new(folder.split_once("--").map_or(folder, |(_, name)| name)))
+}
+
 /// As the command line takes it.
 impl fmt::Display for ModelSource {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Builtin => out.write_str("mini"),
             Self::Directory(dir) => write!(out, "{}", dir.display()),
+            Self::Hub { repository, .. } => out.write_str(repository),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_called_as_its_repository() {
+        for (path, name) in [
+            (
+                "/c/models--stabilityai--stable-diffusion-3.5-large-turbo/snapshots/0123",
+                "stable-diffusion-3.5-large-turbo",
+            ),
+            ("/c/models--me--a--b/snapshots/0123", "a--b"),
+            ("/c/snapshots/0123", "0123"),
+            ("/models/tiny", "tiny"),
+        ] {
+            assert_eq!(ModelSource::Directory(path.into()).name(), name);
         }
     }
 }

@@ -12,7 +12,7 @@ const MEDIUM: &str = "stable-diffusion-3.5-medium";
 /// What each model answers for.
 fn answers(texts: &[&str]) -> Result<Vec<Vec<String>>, String> {
     let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-    let named = several(&texts).map_err(|error| error.to_string())?;
+    let named = several(&texts, "main").map_err(|error| error.to_string())?;
     let models = assign(&named).map_err(|error| error.to_string())?;
     let names = |model: &Model| model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
     Ok(models.iter().map(names).collect())
@@ -57,12 +57,27 @@ fn what_cannot_be_meant_is_refused() {
         let refusal = answers(&texts).expect_err("a refusal");
         assert!(refusal.contains(words), "{texts:?}: {refusal}");
     }
-    assert!(one(&["mini,mini".into()]).expect_err("two").to_string().contains("takes one model"));
+    assert!(one(&["mini,mini".into()], "main").expect_err("two").to_string().contains("takes one model"));
 }
 
 #[test]
 fn what_was_read_is_written_for_another_process() {
     for text in [format!("{TURBO}={BASE}"), BASE.to_owned(), "mini".to_owned(), format!("{MEDIUM}=mini")] {
-        assert_eq!(several(std::slice::from_ref(&text)).expect("a model")[0].to_string(), text);
+        assert_eq!(several(std::slice::from_ref(&text), "main").expect("a model")[0].to_string(), text);
     }
+}
+
+#[test]
+fn a_name_of_the_hub_is_a_model_that_is_to_be_fetched() {
+    let hub = |text: &str| {
+        let named = several(&[text.to_owned()], "v2").expect("a model").remove(0);
+        let ModelSource::Hub { repository, revision } = named.source else { panic!("{text} is here") };
+        assert_eq!(revision, "v2");
+        (named.published.map(|manifest| manifest.name.as_str()), repository)
+    };
+    let turbo = format!("stabilityai/{TURBO}");
+    assert_eq!(hub(TURBO), (Some(TURBO), turbo.clone()));
+    assert_eq!(hub(&turbo), (Some(TURBO), turbo));
+    assert_eq!(hub("me/mine"), (None, "me/mine".into()));
+    assert_eq!(hub(&format!("{TURBO}=me/mine")), (Some(TURBO), "me/mine".into()));
 }
