@@ -4,10 +4,12 @@
 //! [`crate::config`] does that.
 
 mod bench;
+mod hub;
 mod intercept;
 mod keys;
 
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
+pub use hub::{HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 
@@ -39,7 +41,7 @@ pub enum Command {
     /// Measure a device, a model or a running server.
     #[command(subcommand)]
     Bench(BenchCommand),
-    /// Look at models.
+    /// List models, fetch them from the Hugging Face hub, and check their files.
     #[command(subcommand)]
     Models(ModelsCommand),
     /// Make, list and revoke the keys of the API, also while the server runs.
@@ -52,9 +54,10 @@ pub enum Command {
 /// Which model to run, where, and how.
 #[derive(Debug, Clone, Args)]
 pub struct EngineArgs {
-    /// `mini` (built in), a directory in the diffusers layout, or a checkpoint file such as `sd3.5_large.safetensors`.
-    /// `serve` and `worker` take several, here again or separated by commas; `NAME=PATH` says which published model one is:
-    /// it answers at that one's endpoint.
+    /// `mini` (built in), a directory in the diffusers layout, a checkpoint file such as `sd3.5_large.safetensors`, or a
+    /// model of the Hugging Face hub, OWNER/NAME or a name that `latentd models list` shows, which is pulled unless it is
+    /// in the cache. `serve` and `worker` take several, here again or separated by commas; `NAME=MODEL` says which
+    /// published model it is: it answers at that one's endpoint.
     #[arg(long, env = "LATENTD_MODEL", default_value = "mini", value_name = "[NAME=]MODEL")]
     pub model: Vec<String>,
     /// Directory of the text encoders that a checkpoint file has not inside: `clip_l`, `clip_g` and `t5xxl` files, told by
@@ -85,6 +88,9 @@ pub struct EngineArgs {
     /// step, and add again what the others added then (diffusers' first-block cache). The picture is another one.
     #[arg(long, env = "LATENTD_FIRST_BLOCK_CACHE", value_name = "THRESHOLD", allow_hyphen_values = true)]
     pub first_block_cache: Option<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub hub: HubArgs,
 }
 
 /// What looks for unsafe pictures.
@@ -272,25 +278,6 @@ pub struct GenerateArgs {
     pub json: bool,
 }
 
-/// Subcommands of `latentd models`.
-#[derive(Debug, Clone, Subcommand)]
-pub enum ModelsCommand {
-    /// List the models that can be run.
-    List {
-        /// Print as JSON.
-        #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
-        json: bool,
-    },
-    /// Tell what is in a file or directory of weights, and what is missing to run it. Reads no weights.
-    Inspect {
-        /// A .safetensors file, a directory in the diffusers layout, or a directory of files.
-        path: PathBuf,
-        /// Print as JSON.
-        #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
-        json: bool,
-    },
-}
-
 /// Where data goes when no flag says so.
 pub(crate) fn default_data_dir() -> PathBuf {
     let absolute = |path: &PathBuf| path.is_absolute();
@@ -299,4 +286,9 @@ pub(crate) fn default_data_dir() -> PathBuf {
         .filter(absolute)
         .or_else(|| std::env::home_dir().filter(absolute).map(|home| home.join(".local/share")))
         .map_or_else(|| PathBuf::from("latentd-data"), |data| data.join("latentd"))
+}
+
+/// A variable of other programs, if it is set and not empty.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,14 +1,17 @@
 //! From flags to settings that hold together: every check of the command line is here.
 
 mod device;
+mod hub;
 mod intercept;
 pub(crate) mod memory;
 pub(crate) mod model;
 pub(crate) mod safety;
 pub(crate) mod shortcuts;
 
+pub use hub::{HubConfig, HubToken};
 pub use intercept::InterceptConfig;
 pub use memory::MemoryBudget;
+pub(crate) use model::is_repository;
 pub use model::{Model, ModelsError, NamedModel};
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
@@ -189,7 +192,20 @@ impl ServeConfig {
     }
 }
 
+impl ServeConfig {
+    /// Every place that names a model.
+    pub(crate) fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelSource> {
+        let models = self.models.iter_mut().map(|model| &mut model.source);
+        self.engines.iter_mut().map(|engine| &mut engine.model).chain(models)
+    }
+}
+
 impl WorkerConfig {
+    /// Every place that names a model.
+    pub(crate) fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelSource> {
+        self.models.iter_mut().map(|model| &mut model.source).chain([&mut self.engine.model])
+    }
+
     /// Checks the flags of `latentd worker`.
     ///
     /// # Errors

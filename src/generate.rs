@@ -3,6 +3,7 @@
 use crate::args::GenerateArgs;
 use crate::config::{ConfigError, EngineConfig, safety};
 use crate::engine;
+use crate::hub;
 use crate::picture::{self, Format};
 use crate::request::draw_seed;
 use anyhow::Context;
@@ -20,10 +21,11 @@ const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 /// # Errors
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
-    let config = EngineConfig::resolve(&args.engine)?;
+    let mut config = EngineConfig::resolve(&args.engine)?;
     let options = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
     let request = request(&args, config.t5_tokens)?;
+    hub::bring_one(&args.engine.hub, &mut config.model)?;
     let started = Instant::now();
     let mut pipeline = engine::open(&config)?;
     let has_checker = pipeline.set_safety(&options)?;

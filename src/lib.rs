@@ -12,7 +12,7 @@
 //! - [`outgoing`]: calls a client's URL and fetches what it names; [`egress`] says which addresses may be called;
 //! - [`storage`]: where files live; [`request`]: what a valid request and its output are.
 //!
-//! Beside the server: `generate` paints without one, `bench` measures.
+//! Beside the server: [`hub`] brings models from the Hugging Face hub, `generate` paints without one, `bench` measures.
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -25,10 +25,10 @@ pub mod endpoint;
 pub mod engine;
 mod generate;
 pub mod http;
+pub mod hub;
 mod inspecting;
 pub mod intercept;
 pub mod keys;
-mod listing;
 pub mod outgoing;
 mod picture;
 pub mod queue;
@@ -41,7 +41,7 @@ pub mod sweep;
 pub mod webhooks;
 pub mod worker;
 
-use args::{Cli, Command, ModelsCommand};
+use args::{Cli, Command};
 use config::{ConfigError, ServeConfig, WorkerConfig};
 use serve::ServeError;
 use std::io::IsTerminal;
@@ -55,22 +55,29 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     log_to_stderr(&cli.log)?;
     match cli.command {
         Command::Serve(args) => {
-            let config = ServeConfig::resolve(args, cli.log)?;
-            runtime()?.block_on(serve::serve(config)).map_err(|error| match error {
-                ServeError::Config(error) => error.into(),
-                other => other.into(),
+            let hub = args.engine.hub.clone();
+            let mut config = ServeConfig::resolve(args, cli.log)?;
+            runtime()?.block_on(async {
+                hub::bring(&hub, config.models_mut()).await?;
+                serve::serve(config).await.map_err(|error| match error {
+                    ServeError::Config(error) => error.into(),
+                    other => other.into(),
+                })
             })
         }
         Command::Worker(args) => {
-            let config = WorkerConfig::resolve(args)?;
-            Ok(runtime()?.block_on(worker::run_process(config))?)
+            let hub = args.engine.hub.clone();
+            let mut config = WorkerConfig::resolve(args)?;
+            runtime()?.block_on(async {
+                hub::bring(&hub, config.models_mut()).await?;
+                Ok(worker::run_process(config).await?)
+            })
         }
         Command::Generate(args) => generate::run(args),
         Command::Bench(command) => bench::run(command, runtime),
         Command::Keys(command) => runtime()?.block_on(keys::command::run(command)),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
-        Command::Models(ModelsCommand::List { json }) => Ok(listing::list(json)?),
-        Command::Models(ModelsCommand::Inspect { path, json }) => Ok(inspecting::inspect(&path, json)?),
+        Command::Models(command) => runtime()?.block_on(hub::command::run(command)),
     }
 }
 

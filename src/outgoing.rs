@@ -66,18 +66,31 @@ impl Outgoing {
         if let Some(made) = self.tls.get() {
             return Ok(made);
         }
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err("TLS: this system has no root certificates; install ca-certificates".into());
-        }
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| format!("TLS: {error}"))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let config = tls_config().map_err(|why| format!("TLS: {why}"))?;
         Ok(self.tls.get_or_init(|| TlsConnector::from(Arc::new(config))))
     }
+}
+
+/// How TLS is spoken, with those whom this system trusts.
+pub(crate) fn tls_config() -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err("this system has no root certificates; install ca-certificates".into());
+    }
+    trusting(roots)
+}
+
+/// How TLS is spoken where nobody is trusted.
+pub(crate) fn tls_config_without_roots() -> Result<ClientConfig, String> {
+    trusting(RootCertStore::empty())
+}
+
+fn trusting(roots: RootCertStore) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The request as it goes to the server itself: path and query in its line, the rest in `host`.

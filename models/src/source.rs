@@ -1,7 +1,8 @@
 //! Where a model is.
 
 use crate::files::ModelFiles;
-use crate::{Result, builtin};
+use crate::{Error, Result, builtin};
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,13 @@ pub enum ModelSource {
         /// Directory of text encoders: files in the original layout, or the folders of the diffusers layout.
         text_encoders: Option<PathBuf>,
     },
+    /// A repository of the Hugging Face hub. Whoever can fetch it makes a directory of it first.
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// Branch, tag or commit.
+        revision: String,
+    },
 }
 
 impl ModelSource {
@@ -33,6 +41,9 @@ impl ModelSource {
             Self::Checkpoint { file, text_encoders } => {
                 ModelFiles::checkpoint(file, text_encoders.as_deref())
             }
+            Self::Hub { repository, .. } => Err(Error::Model(format!(
+                "{repository} is not here: `latentd models pull {repository}` brings it"
+            ))),
         }
     }
 
@@ -42,11 +53,13 @@ impl ModelSource {
             Self::Builtin => "mini".into(),
             Self::Directory(dir) => {
                 let path = dir.canonicalize().unwrap_or_else(|_| dir.clone());
-                path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+                let name = of_snapshot(&path).or(path.file_name()).unwrap_or(path.as_os_str());
+                name.to_string_lossy().into_owned()
             }
             Self::Checkpoint { file, .. } => {
                 file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
             }
+            Self::Hub { repository, .. } => repository.clone(),
         }
     }
 }
@@ -55,25 +68,17 @@ impl ModelSource {
 const SNAPSHOTS: &str = "snapshots";
 
 impl ModelSource {
-    /// Does its place have this word in its name? Of a hub's cache the model's name counts too.
+    /// Does its name have this word in it?
     pub(crate) fn is_called(&self, word: &str) -> bool {
-        let dir = match self {
-            Self::Directory(path) | Self::Checkpoint { file: path, .. } => path,
-            Self::Builtin => return false,
-        };
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-        let parent = dir.parent().filter(|parent| parent.ends_with(SNAPSHOTS)).and_then(Path::parent);
-        [Some(dir.as_path()), parent].into_iter().flatten().any(|path| name(path).contains(word))
+        *self != Self::Builtin && self.name().to_lowercase().contains(word)
     }
-}
 
-impl ModelSource {
     /// A checkpoint with text encoders from a directory; other models have their own.
     #[must_use]
     pub fn with_text_encoders(self, dir: &Path) -> Self {
         match self {
             Self::Checkpoint { file, .. } => Self::Checkpoint { file, text_encoders: Some(dir.to_owned()) },
-            Self::Builtin | Self::Directory(_) => self,
+            other => other,
         }
     }
 
@@ -81,9 +86,16 @@ impl ModelSource {
     pub fn text_encoders(&self) -> Option<&Path> {
         match self {
             Self::Checkpoint { text_encoders, .. } => text_encoders.as_deref(),
-            Self::Builtin | Self::Directory(_) => None,
+            Self::Builtin | Self::Directory(_) | Self::Hub { .. } => None,
         }
     }
+}
+
+/// The repository's name of a directory in the Hugging Face cache, `models--OWNER--NAME/snapshots/COMMIT`.
+fn of_snapshot(path: &Path) -> Option<&OsStr> {
+    let snapshots = path.parent().filter(|parent| parent.ends_with(SNAPSHOTS))?;
+    let folder = snapshots.parent()?.file_name()?.to_str()?.strip_prefix("models--")?;
+    Some(OsStr::new(folder.split_once("--").map_or(folder, |(_, name)| name)))
 }
 
 /// As the command line takes it; what belongs to a checkpoint has a flag of its own.
@@ -92,6 +104,27 @@ impl fmt::Display for ModelSource {
         match self {
             Self::Builtin => out.write_str("mini"),
             Self::Directory(path) | Self::Checkpoint { file: path, .. } => write!(out, "{}", path.display()),
+            Self::Hub { repository, .. } => out.write_str(repository),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_called_as_its_repository() {
+        for (path, name) in [
+            (
+                "/c/models--stabilityai--stable-diffusion-3.5-large-turbo/snapshots/0123",
+                "stable-diffusion-3.5-large-turbo",
+            ),
+            ("/c/models--me--a--b/snapshots/0123", "a--b"),
+            ("/c/snapshots/0123", "0123"),
+            ("/models/tiny", "tiny"),
+        ] {
+            assert_eq!(ModelSource::Directory(path.into()).name(), name);
         }
     }
 }

@@ -22,7 +22,6 @@ use crate::generate::Streams;
 use crate::layers::Ops;
 use crate::{Error, Result, random};
 use candle_core::{DType, Device, Tensor};
-<<<<<<< HEAD
 use fit::Fit;
 use problems::Problems;
 use shard::Shard;
@@ -30,12 +29,6 @@ use source::{Files, Source};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::Path;
-=======
-use problems::Problems;
-use source::Source;
-use std::cell::RefCell;
-use std::collections::BTreeSet;
->>>>>>> reading
 
 /// One error that lists what did not fit, if anything.
 pub(crate) fn check(problems: &[String]) -> Result<()> {
@@ -120,7 +113,6 @@ impl Weights {
     /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names; or what a checkpoint
     /// has in their place.
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
-<<<<<<< HEAD
         let place = match files {
             ModelFiles::Checkpoint(checkpoint) => checkpoint.place(part),
             ModelFiles::Directory(_) | ModelFiles::Embedded(_) => None,
@@ -136,12 +128,6 @@ impl Weights {
         };
         let (unclaimed, problems) = (RefCell::new(unclaimed), RefCell::default());
         Ok(Self { source, layout, part: files.display(part), unclaimed, problems, target: target.clone() })
-=======
-        let source = Source::open(files, part, stem)?;
-        let unclaimed = RefCell::new(source.names().cloned().collect());
-        let problems = RefCell::default();
-        Ok(Self { source, part: files.display(part), unclaimed, problems, target: target.clone() })
->>>>>>> reading
     }
 
     /// Weights that are made as they are asked for, whatever their names and shapes.
@@ -190,7 +176,6 @@ impl Weights {
         let mut problems = self.problems.into_inner();
         for name in self.unclaimed.into_inner() {
             problems.note(format!("unused: {}", header::shown(&name)));
-<<<<<<< HEAD
         }
         problems.lines(&self.part)
     }
@@ -201,10 +186,6 @@ impl Weights {
             Some(stored) => stored.find(name),
             None => Found::Stored(name.to_owned(), Order::All),
         }
-=======
-        }
-        problems.lines(&self.part)
->>>>>>> reading
     }
 
     /// The tensors `names`, each of this shape, one below the other: `[names * shape[0], ..]`. Each is read into its
@@ -222,18 +203,11 @@ impl Weights {
         let found: Vec<_> = names.iter().map(|name| self.fit(name, shape)).collect();
         let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
             // Stands in until the list is complete; a broadcast zero costs no memory.
-<<<<<<< HEAD
             self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
             return Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked);
         };
         if let [Fit::Identity] = found[..] {
             return Tensor::eye(shape[0], *dtype, device);
-=======
-            None => {
-                self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
-                Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked)
-            }
->>>>>>> reading
         }
         if found.iter().any(|fit| fit.scale().is_some()) {
             let scaled = found.iter().map(|fit| fit.read_scaled(files, &self.target)?.reshape(shape));

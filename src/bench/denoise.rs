@@ -7,6 +7,7 @@ use super::{at_least_one, publish, refusal, row};
 use crate::args::DenoiseArgs;
 use crate::config::{ConfigError, EngineConfig};
 use crate::engine;
+use crate::hub;
 use latentd_models::Streams;
 use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
 use serde::Serialize;
@@ -113,7 +114,7 @@ impl ProfileJson {
 
 /// Measures what `args` ask for.
 pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
-    let config = EngineConfig::resolve(&args.engine)?;
+    let mut config = EngineConfig::resolve(&args.engine)?;
     let synthetic = args.synthetic.as_deref().map(synthetic).transpose()?;
     at_least_one("--runs", args.work.runs)?;
     let spec = DenoiseSpec {
@@ -124,6 +125,9 @@ pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
         batch: args.work.batch,
         text_tokens: CLIP_TOKENS + config.t5_tokens,
     };
+    if synthetic.is_none() {
+        hub::bring_one(&args.engine.hub, &mut config.model)?;
+    }
     let machine = Machine::look(config.device);
     let loading = Instant::now();
     let mut bench = open(&config, synthetic, &args).map_err(refusal)?;

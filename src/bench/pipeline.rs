@@ -7,6 +7,7 @@ use super::{at_least_one, publish, refusal, row};
 use crate::args::PipelineArgs;
 use crate::config::EngineConfig;
 use crate::engine;
+use crate::hub;
 use crate::picture::{self, Format};
 use latentd_models::{Control, GenerateRequest, Pipeline, Step, Timings};
 use serde::Serialize;
@@ -51,9 +52,10 @@ struct Run {
 
 /// Measures what `args` ask for.
 pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
-    let config = EngineConfig::resolve(&args.engine)?;
+    let mut config = EngineConfig::resolve(&args.engine)?;
     at_least_one("--runs", args.work.runs)?;
     let request = request(&args, config.t5_tokens);
+    hub::bring_one(&args.engine.hub, &mut config.model)?;
     let mut machine = Machine::look(config.device);
     let loading = Instant::now();
     let mut pipeline = engine::open(&config)?;

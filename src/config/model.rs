@@ -62,15 +62,15 @@ impl Model {
 
 /// The models that `--model` names, each given by itself or several with commas between.
 pub(super) fn several(args: &EngineArgs) -> Result<Vec<NamedModel>, ConfigError> {
-    with_text_encoders(all(&args.model)?, args.text_encoders.as_deref())
+    with_text_encoders(all(&args.model, &args.hub.revision)?, args.text_encoders.as_deref())
 }
 
-fn all(texts: &[String]) -> Result<Vec<NamedModel>, ConfigError> {
+fn all(texts: &[String], revision: &str) -> Result<Vec<NamedModel>, ConfigError> {
     let pieces = texts.iter().flat_map(|text| match is_there(text) {
         true => vec![text.as_str()], // a comma in a name
         false => text.split(SEPARATOR).map(str::trim).filter(|piece| !piece.is_empty()).collect(),
     });
-    let named = pieces.map(named).collect::<Result<Vec<_>, _>>()?;
+    let named = pieces.map(|piece| named(piece, revision)).collect::<Result<Vec<_>, _>>()?;
     if named.is_empty() {
         return refuse("--model: name a model, such as `mini`".into());
     }
@@ -147,17 +147,19 @@ fn another(than: &Manifest) -> &'static Manifest {
 }
 
 /// A model in a `NAME=PLACE` or a `PLACE`.
-fn named(text: &str) -> Result<NamedModel, ConfigError> {
+fn named(text: &str, revision: &str) -> Result<NamedModel, ConfigError> {
     let pair = text.split_once('=').filter(|_| !Path::new(text).exists());
     let Some((name, place)) = pair else {
-        return Ok(NamedModel { published: None, source: source(text, text)? });
+        let source = source(text, text, revision)?;
+        let published = Manifest::find(text).filter(|_| matches!(source, ModelSource::Hub { .. }));
+        return Ok(NamedModel { published, source });
     };
     let Some(manifest) = Manifest::find(name) else {
         let known: Vec<_> = Manifest::all().iter().map(|manifest| manifest.name.as_str()).collect();
         let known = known.join("`, `");
         return refuse(format!("--model {text}: {name} is no published model; there are `{known}`"));
     };
-    Ok(NamedModel { published: Some(manifest), source: source(text, place)? })
+    Ok(NamedModel { published: Some(manifest), source: source(text, place, revision)? })
 }
 
 /// Does the whole text name something on disk?
@@ -166,8 +168,8 @@ fn is_there(text: &str) -> bool {
     Path::new(text).exists() || place.is_some_and(|(_, place)| Path::new(place).exists())
 }
 
-/// The model at a place; `text` is what the flag says.
-fn source(text: &str, place: &str) -> Result<ModelSource, ConfigError> {
+/// The model at a place, of which nothing is fetched; `text` is what the flag says.
+fn source(text: &str, place: &str, revision: &str) -> Result<ModelSource, ConfigError> {
     if place == "mini" {
         return Ok(ModelSource::Builtin);
     }
@@ -178,9 +180,24 @@ fn source(text: &str, place: &str) -> Result<ModelSource, ConfigError> {
     if path.is_file() {
         return Ok(ModelSource::Checkpoint { file: path, text_encoders: None });
     }
+    let of_manifest = Manifest::find(place).map(|manifest| manifest.repository.clone());
+    if let Some(repository) = of_manifest.or_else(|| is_repository(place).then(|| place.to_owned())) {
+        return Ok(ModelSource::Hub { repository, revision: revision.into() });
+    }
+    let names: Vec<_> = Manifest::all().iter().map(|manifest| manifest.name.as_str()).collect();
     refuse(format!(
-        "--model {text}: give `mini` (built in), a directory in the diffusers layout or a checkpoint file, and there is no such directory or file"
+        "--model {text}: there is no such directory or file; give `mini` (built in), a directory in the diffusers layout, a checkpoint file, a hub id OWNER/NAME, or one of {}",
+        names.join(", ")
     ))
+}
+
+/// Whether a text has the form of a hub id, `owner/name`.
+pub(crate) fn is_repository(text: &str) -> bool {
+    let part = |part: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
+    };
+    text.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
 }
 
 /// Gives the checkpoints among the models what `--text-encoders` names; an empty value, which a variable may have, names

@@ -11,6 +11,7 @@ mod fal_document;
 mod fetch;
 mod files;
 mod headers;
+mod hub;
 mod idempotency;
 mod input;
 mod intercept;

@@ -21,15 +21,11 @@ pub(super) struct Problems {
 }
 
 impl Problems {
-<<<<<<< HEAD
     /// Three tensors that are asked for may be one stored: what is noted twice in turn counts once.
     pub(super) fn note(&mut self, problem: String) {
         if self.listed.last() == Some(&problem) {
             return;
         }
-=======
-    pub(super) fn note(&mut self, problem: String) {
->>>>>>> reading
         self.count += 1;
         if self.listed.len() < LISTED {
             self.listed.push(problem);

@@ -12,7 +12,7 @@ const MEDIUM: &str = "stable-diffusion-3.5-medium";
 /// What each model answers for.
 fn answers(texts: &[&str]) -> Result<Vec<Vec<String>>, String> {
     let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-    let named = all(&texts).map_err(|error| error.to_string())?;
+    let named = all(&texts, "main").map_err(|error| error.to_string())?;
     let models = assign(&named).map_err(|error| error.to_string())?;
     let names = |model: &Model| model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
     Ok(models.iter().map(names).collect())
@@ -58,7 +58,7 @@ fn what_cannot_be_meant_is_refused() {
         assert!(refusal.contains(words), "{texts:?}: {refusal}");
     }
     assert!(
-        sole(&all(&["mini,mini".into()]).expect("two"))
+        sole(&all(&["mini,mini".into()], "main").expect("two"))
             .expect_err("two")
             .to_string()
             .contains("takes one model")
@@ -68,7 +68,7 @@ fn what_cannot_be_meant_is_refused() {
 #[test]
 fn what_was_read_is_written_for_another_process() {
     for text in [format!("{TURBO}={BASE}"), BASE.to_owned(), "mini".to_owned(), format!("{MEDIUM}=mini")] {
-        assert_eq!(all(std::slice::from_ref(&text)).expect("a model")[0].to_string(), text);
+        assert_eq!(all(std::slice::from_ref(&text), "main").expect("a model")[0].to_string(), text);
     }
 }
 
@@ -79,7 +79,7 @@ fn text_encoders_go_to_checkpoints_alone() {
     std::fs::write(&file, "weights").expect("a file");
     let text = file.to_str().expect("UTF-8");
     let named = |texts: &[&str]| {
-        all(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()).expect("models")
+        all(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>(), "main").expect("models")
     };
     let dir = Some(folder.path());
     let models = with_text_encoders(named(&[text, "mini"]), dir).expect("a checkpoint and mini");
@@ -95,4 +95,19 @@ fn text_encoders_go_to_checkpoints_alone() {
         |dir| with_text_encoders(named(&["mini"]), Some(Path::new(dir))).expect_err("a refusal").to_string();
     assert!(refused("no/such/folder").contains("--text-encoders no/such/folder: give a directory"));
     assert!(refused(".").contains("it belongs to a checkpoint file"));
+}
+
+#[test]
+fn a_name_of_the_hub_is_a_model_that_is_to_be_fetched() {
+    let hub = |text: &str| {
+        let named = all(&[text.to_owned()], "v2").expect("a model").remove(0);
+        let ModelSource::Hub { repository, revision } = named.source else { panic!("{text} is here") };
+        assert_eq!(revision, "v2");
+        (named.published.map(|manifest| manifest.name.as_str()), repository)
+    };
+    let turbo = format!("stabilityai/{TURBO}");
+    assert_eq!(hub(TURBO), (Some(TURBO), turbo.clone()));
+    assert_eq!(hub(&turbo), (Some(TURBO), turbo));
+    assert_eq!(hub("me/mine"), (None, "me/mine".into()));
+    assert_eq!(hub(&format!("{TURBO}=me/mine")), (Some(TURBO), "me/mine".into()));
 }

@@ -1,0 +1,204 @@
+//! One file's content: gone on with where it stopped, checked when it is whole, and only then given its name.
+
+use super::api::Entry;
+use super::cache::Folder;
+use super::client::{Client, broken, unreachable};
+use super::digest::{Checksum, Hasher};
+use super::error::{Failure, HubError};
+use super::progress::Item;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::StatusCode;
+use hyper::header::CONTENT_RANGE;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use tokio::sync::mpsc;
+use url::Url;
+
+/// Tries in a row that may bring not a single byte.
+const TRIES: u32 = 6;
+
+/// Pieces that wait for the disk.
+const WAITING: usize = 16;
+
+/// Brings the content of `entry`, the file `path`, unless it is here.
+pub(super) async fn content(
+    client: &Client,
+    folder: &Folder,
+    commit: &str,
+    path: &str,
+    entry: &Entry,
+    item: &Item,
+) -> Result<(), HubError> {
+    let told = || item.note("another process fetches it; waiting");
+    let _lock = folder.lock(&entry.checksum, told).await?;
+    if folder.has(&entry.checksum, entry.size) {
+        item.set(entry.size); // by whoever had the lock
+        return Ok(());
+    }
+    let url = client.url(client.repository.split('/').chain(["resolve", commit]).chain(path.split('/')));
+    let file = folder.incomplete(&entry.checksum);
+    for is_last in [false, true] {
+        let part = whole(client, &url, &file, entry, item).await?;
+        if part.hasher.is(&entry.checksum) {
+            let blob = folder.blob(&entry.checksum);
+            return in_background(move || keep(&part.file, &file, &blob)).await;
+        }
+        std::fs::remove_file(&file).map_err(HubError::io(&file))?;
+        item.set(0);
+        if !is_last {
+            item.note("it arrived damaged; fetching it once more");
+        }
+    }
+    Err(HubError::Damaged { path: path.into(), expected: entry.checksum.to_string() })
+}
+
+/// Makes a whole file last, and then visible.
+fn keep(file: &File, from: &Path, to: &Path) -> Result<(), HubError> {
+    file.sync_all().map_err(HubError::io(from))?;
+    std::fs::rename(from, to).map_err(HubError::io(to))
+}
+
+/// What is here of a file, and its checksum so far.
+struct Part {
+    file: File,
+    length: u64,
+    hasher: Hasher,
+    path: PathBuf,
+}
+
+impl Part {
+    /// Takes up what an earlier pull left.
+    fn open(path: &Path, entry: &Entry) -> Result<Self, HubError> {
+        let open = File::options().create(true).truncate(false).read(true).write(true).open(path);
+        let file = open.map_err(HubError::io(path))?;
+        let length = file.metadata().map_err(HubError::io(path))?.len();
+        let hasher = Hasher::new(&entry.checksum, entry.size);
+        let mut part = Self { file, length, hasher, path: path.into() };
+        if length > entry.size {
+            part.restart(&entry.checksum, entry.size)?;
+        }
+        part.hasher.read(&part.file).map_err(HubError::io(path))?;
+        Ok(part)
+    }
+
+    fn restart(&mut self, checksum: &Checksum, size: u64) -> Result<(), HubError> {
+        self.file.set_len(0).map_err(HubError::io(&self.path))?;
+        self.file.seek(SeekFrom::Start(0)).map_err(HubError::io(&self.path))?;
+        (self.length, self.hasher) = (0, Hasher::new(checksum, size));
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), HubError> {
+        self.file.write_all(bytes).map_err(HubError::io(&self.path))?;
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// The file with all its bytes, right or wrong.
+async fn whole(
+    client: &Client,
+    url: &Url,
+    path: &Path,
+    entry: &Entry,
+    item: &Item,
+) -> Result<Part, HubError> {
+    let (path, wanted) = (path.to_path_buf(), entry.clone());
+    let mut part = in_background(move || Part::open(&path, &wanted)).await?;
+    let mut failed = 0;
+    while part.length < entry.size {
+        let before = part.length;
+        item.set(before);
+        let outcome;
+        (part, outcome) = stream(client, url, part, entry, item).await?;
+        let Err(failure) = outcome else { continue };
+        let (error, wait) = match failure {
+            Failure::Final(error) => return Err(error),
+            Failure::Passing { error, wait } => (error, wait),
+        };
+        failed = if part.length > before { 1 } else { failed + 1 };
+        if failed >= TRIES {
+            return Err(error);
+        }
+        let pause = client.pause(failed, wait);
+        item.note(&format!("{}; going on in {:.0} s", error.why(), pause.as_secs_f32()));
+        tokio::time::sleep(pause).await;
+    }
+    item.set(part.length);
+    Ok(part)
+}
+
+/// Appends what one answer brings; the part is lost only with the disk.
+async fn stream(
+    client: &Client,
+    url: &Url,
+    mut part: Part,
+    entry: &Entry,
+    item: &Item,
+) -> Result<(Part, Result<(), Failure>), HubError> {
+    let response = match client.get(url, part.length).await {
+        Ok(response) => response,
+        Err(failure) => return Ok((part, Err(failure))),
+    };
+    let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
+        && response.headers().get(CONTENT_RANGE).and_then(|range| begin(range.to_str().ok()?))
+            == Some(part.length);
+    if part.length > 0 && !goes_on {
+        // A server that does not know ranges sends everything.
+        part.restart(&entry.checksum, entry.size)?;
+        item.set(0);
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            return Ok((part, Err(unreachable(url, "it sent another part than it was asked for"))));
+        }
+    }
+    let mut left = entry.size - part.length;
+    let (send, receive) = mpsc::channel(WAITING);
+    let writer = tokio::task::spawn_blocking(move || write_all(part, receive));
+    let mut body = response.into_body();
+    let outcome = loop {
+        let frame = match tokio::time::timeout(client.stall, body.frame()).await {
+            Err(_) => break Err(client.silent(url)),
+            Ok(None) if left > 0 => break Err(unreachable(url, "the answer ended too early")),
+            Ok(None) => break Ok(()),
+            Ok(Some(Err(error))) => break Err(broken(url, &error)),
+            Ok(Some(Ok(frame))) => frame,
+        };
+        let Ok(mut bytes) = frame.into_data() else { continue };
+        // What is beyond the file's end is not the file's.
+        bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+        left -= bytes.len() as u64;
+        item.add(bytes.len() as u64);
+        if send.send(bytes).await.is_err() {
+            break Ok(()); // the writer says why
+        }
+        if left == 0 {
+            break Ok(());
+        }
+    };
+    drop(send);
+    let part = writer.await.map_err(|error| HubError::io("writing")(std::io::Error::other(error)))??;
+    Ok((part, outcome))
+}
+
+/// The first byte of `bytes 100-199/200`.
+fn begin(range: &str) -> Option<u64> {
+    range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
+}
+
+/// Writes and sums up off the threads that talk.
+fn write_all(mut part: Part, mut pieces: mpsc::Receiver<Bytes>) -> Result<Part, HubError> {
+    while let Some(bytes) = pieces.blocking_recv() {
+        part.write(&bytes)?;
+    }
+    Ok(part)
+}
+
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HubError> + Send + 'static,
+) -> Result<T, HubError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| HubError::io("a file of the cache")(std::io::Error::other(error)))?
+}
