@@ -1,6 +1,7 @@
 //! Where a model is.
 
 use crate::files::ModelFiles;
+use crate::safety::PART as SAFETY_CHECKER;
 use crate::{Result, builtin};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,14 @@ impl ModelSource {
             Self::Builtin => builtin::files(),
             Self::Directory(dir) => ModelFiles::directory(dir),
         }
+    }
+
+    /// Whether it brings a safety checker of its own.
+    ///
+    /// # Errors
+    /// As when its files are opened.
+    pub fn has_safety_checker(&self) -> Result<bool> {
+        Ok(self.files()?.has_folder(SAFETY_CHECKER))
     }
 
     /// What it is called unless it says so itself: the name of its directory.

@@ -19,7 +19,7 @@ pub(crate) fn parse(args: &SafetyArgs) -> Result<SafetyOptions, ConfigError> {
         "none" => SafetySource::Nobody,
         text => directory(text)?,
     };
-    Ok(SafetyOptions { source, threshold: *threshold, forced: *forced })
+    Ok(SafetyOptions { source, threshold: Some(*threshold), forced: *forced })
 }
 
 fn directory(text: &str) -> Result<SafetySource, ConfigError> {
@@ -42,8 +42,8 @@ pub(crate) fn flags(options: &SafetyOptions) -> Vec<String> {
         SafetySource::Nobody => "none".to_owned(),
         SafetySource::Directory(path) => path.display().to_string(),
     };
-    let threshold = threshold.to_string();
-    let mut flags = vec!["--safety-checker".to_owned(), source, "--safety-threshold".to_owned(), threshold];
+    let mut flags = vec!["--safety-checker".to_owned(), source];
+    flags.extend(threshold.iter().flat_map(|value| ["--safety-threshold".to_owned(), value.to_string()]));
     flags.extend(forced.then(|| "--force-safety-checker".to_owned()));
     flags
 }
