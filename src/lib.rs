@@ -12,12 +12,13 @@
 //! - [`outgoing`]: calls a client's URL and fetches what it names; [`egress`] says which addresses may be called;
 //! - [`storage`]: where files live; [`request`]: what a valid request and its output are.
 //!
-//! Beside the server: `generate` paints without one, `bench` measures.
+//! Beside the server: `generate` paints without one, `bench` measures; `checker` knows where safety checkers are.
 #![forbid(unsafe_code)]
 
 pub mod args;
 mod bench;
 mod budget;
+mod checker;
 pub mod config;
 pub mod data_dir;
 pub mod egress;

@@ -33,14 +33,15 @@ const PAGES: &[&str] = &["src/http/playground"];
 /// may not exist, so a new one is drawn on the map before it is written.
 const ARROWS: &[(&str, &[&str])] = &[
     ("args", &[]),
-    ("bench", &["args", "config", "engine", "picture"]),
+    ("bench", &["args", "checker", "config", "engine", "picture"]),
     ("budget", &["config", "engine"]),
+    ("checker", &["args", "config"]),
     ("config", &["args", "egress"]),
     ("data_dir", &[]),
     ("egress", &[]),
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
-    ("generate", &["args", "config", "engine", "picture", "request"]),
+    ("generate", &["args", "checker", "config", "engine", "picture", "request"]),
     ("http", &["egress", "endpoint", "keys", "queue", "request", "signing", "storage", "sweep"]),
     ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
     ("keys", &["args", "config", "queue"]),
@@ -55,6 +56,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "serve",
         &[
             "budget",
+            "checker",
             "config",
             "data_dir",
             "endpoint",
@@ -75,7 +77,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervisor", &["budget", "config", "queue", "worker"]),
     ("sweep", &["queue", "storage"]),
     ("webhooks", &["egress", "outgoing", "queue"]),
-    ("worker", &["budget", "config", "engine", "outgoing", "picture", "queue", "request", "storage"]),
+    (
+        "worker",
+        &["budget", "checker", "config", "engine", "outgoing", "picture", "queue", "request", "storage"],
+    ),
 ];
 
 /// Words that stay on one side of a border.
