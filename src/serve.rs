@@ -170,8 +170,7 @@ fn check_safety_checker(config: &ServeConfig) -> Result<(), latentd_models::Erro
         return Ok(()); // workers elsewhere have checkers of their own
     }
     for named in &config.models {
-        let options = checker::resolve(&config.safety, &named.source)?;
-        tracing::info!(model = %named.source, "safety checker: {}", checker::describe(&options));
+        checker::resolve(&config.safety, &named.source)?;
     }
     Ok(())
 }

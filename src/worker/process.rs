@@ -113,6 +113,7 @@ fn volume(model: Model, bytes: u64, safety: models::SafetyOptions, config: &Work
 fn load(config: &EngineConfig, safety: &models::SafetyOptions) -> models::Result<Box<dyn Engine>> {
     let mut pipeline = engine::open(config)?;
     pipeline.set_safety(safety)?;
+    tracing::info!(model = %config.model, "safety checker: {}", checker::describe(safety));
     Ok(Box::new(Sd3Engine::new(pipeline, config.t5_tokens)))
 }
 
