@@ -96,19 +96,19 @@ pub struct EngineArgs {
 /// What looks for unsafe pictures.
 #[derive(Debug, Clone, Args)]
 pub struct SafetyArgs {
-    /// What finds unsafe pictures, which become black: `auto` is the model's own `safety_checker` folder, if it has one;
-    /// `none`; or the directory of a ViT classifier.
-    #[arg(long, env = "LATENTD_SAFETY_CHECKER", default_value = "auto", value_name = "auto|none|DIR")]
-    pub safety_checker: String,
-    /// Probability, 0 to 1, above which a picture is unsafe.
+    /// What finds unsafe pictures, which become black. `falconsai` and `compvis` are the published classifiers of these
+    /// names; DIR holds one of these kinds. `auto` is the model's own folder `safety_checker`, or else `falconsai`.
     #[arg(
         long,
-        env = "LATENTD_SAFETY_THRESHOLD",
-        default_value_t = 0.5,
-        value_name = "F",
-        allow_negative_numbers = true
+        env = "LATENTD_SAFETY_CHECKER",
+        default_value = "auto",
+        value_name = "auto|falconsai|compvis|none|DIR"
     )]
-    pub safety_threshold: f64,
+    pub safety_checker: String,
+    /// Probability, 0 to 1, above which a picture is unsafe [default: 0.5]. `compvis` gives no probability and refuses
+    /// this flag: its thresholds are part of it.
+    #[arg(long, env = "LATENTD_SAFETY_THRESHOLD", value_name = "F", allow_negative_numbers = true)]
+    pub safety_threshold: Option<f64>,
     /// Check every picture, whatever its request says.
     #[arg(long, env = "LATENTD_FORCE_SAFETY_CHECKER", action = ArgAction::SetTrue)]
     pub force_safety_checker: bool,

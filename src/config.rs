@@ -13,6 +13,7 @@ pub use intercept::InterceptConfig;
 pub use memory::MemoryBudget;
 pub(crate) use model::is_repository;
 pub use model::{Model, ModelsError, NamedModel};
+pub use safety::{Checker, SafetyConfig};
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
 use crate::egress::Egress;
@@ -90,7 +91,7 @@ pub struct ServeConfig {
     /// What the models of one worker may take.
     pub memory_budget: MemoryBudget,
     /// What looks for unsafe pictures.
-    pub safety: models::SafetyOptions,
+    pub safety: SafetyConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
     /// Where clients reach the server; `None`: where their request says they did.
@@ -129,7 +130,7 @@ pub struct WorkerConfig {
     /// What they may take.
     pub memory_budget: MemoryBudget,
     /// What looks for unsafe pictures.
-    pub safety: models::SafetyOptions,
+    pub safety: SafetyConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
     /// Where pictures that requests begin from may come from.

@@ -1,9 +1,9 @@
 //! `latentd generate`: pictures from the command line, without server or queue.
 
 use crate::args::GenerateArgs;
+use crate::checker;
 use crate::config::{ConfigError, EngineConfig, safety};
 use crate::engine;
-use crate::hub;
 use crate::picture::{self, Format};
 use crate::request::draw_seed;
 use anyhow::Context;
@@ -22,17 +22,15 @@ const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
 pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
-    let options = safety::parse(&args.safety)?;
+    let safety = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
     let request = request(&args, config.t5_tokens)?;
-    hub::bring_one(&args.engine.hub, &mut config.model)?;
+    checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
     let started = Instant::now();
+    let safety = checker::resolve(&safety, &config.model)?;
     let mut pipeline = engine::open(&config)?;
-    let has_checker = pipeline.set_safety(&options)?;
+    pipeline.set_safety(&safety)?;
     let load_seconds = started.elapsed().as_secs_f64();
-    if let Some(warning) = safety::warning(&options, has_checker) {
-        eprintln!("latentd: {warning}");
-    }
     let bar = progress_bar(request.steps);
     let generated = pipeline.generate(&request, &mut |step: Step| advance(&bar, step))?;
     bar.finish_and_clear();

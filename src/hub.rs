@@ -29,6 +29,9 @@ use std::path::PathBuf;
 /// Exit code of a program that Ctrl-C ended.
 const INTERRUPTED: i32 = 130;
 
+/// The branch that classifiers are taken from.
+const MAIN: &str = "main";
+
 /// A repository of the hub, at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -120,13 +123,37 @@ pub(crate) async fn bring<'a>(
     Ok(())
 }
 
-/// The same for a command that has no runtime.
+/// [`bring`] for a command that has no runtime.
 pub(crate) fn bring_one(args: &HubArgs, source: &mut ModelSource) -> anyhow::Result<()> {
     if !matches!(source, ModelSource::Hub { .. }) {
         return Ok(());
     }
+    block_on(bring(args, [source]))
+}
+
+/// Brings a published safety classifier, unless the cache has all of it.
+pub(crate) async fn bring_classifier(args: &HubArgs, manifest: &ClassifierManifest) -> anyhow::Result<()> {
+    let repository = manifest.repository.clone();
+    let files = Files::of(&repository);
+    let wanted = Wanted { repository, revision: MAIN.into(), files };
+    resolve(&config(args)?, &wanted, Show::People).await?;
+    Ok(())
+}
+
+/// The directory of a published safety classifier, if the cache has all of it.
+pub(crate) fn classifier(manifest: &ClassifierManifest) -> Option<PathBuf> {
+    let args = HubArgs { revision: MAIN.into(), offline: true, stall_timeout: 1 };
+    let wanted = Wanted::named(&manifest.name, MAIN)?;
+    match find(&config(&args).ok()?, &wanted).ok()? {
+        Found::Here(directory) => Some(directory),
+        Found::Incomplete(_) | Found::Nothing => None,
+    }
+}
+
+/// Does what needs a runtime for a command that has none.
+pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(bring(args, [source]))?;
+    let done = runtime.block_on(work)?;
     // Whoever listened for Ctrl-C once has it for good, so somebody must end the process.
     runtime.spawn(async {
         if tokio::signal::ctrl_c().await.is_ok() {
@@ -134,7 +161,7 @@ pub(crate) fn bring_one(args: &HubArgs, source: &mut ModelSource) -> anyhow::Res
         }
     });
     std::mem::forget(runtime);
-    Ok(())
+    Ok(done)
 }
 
 /// What the flags and the environment say of the hub.

@@ -12,12 +12,14 @@
 //! - [`outgoing`]: calls a client's URL and fetches what it names; [`egress`] says which addresses may be called;
 //! - [`storage`]: where files live; [`request`]: what a valid request and its output are.
 //!
-//! Beside the server: [`hub`] brings models from the Hugging Face hub, `generate` paints without one, `bench` measures.
+//! Beside the server: [`hub`] brings models from the Hugging Face hub, `checker` knows where safety checkers are,
+//! `generate` paints without one, `bench` measures.
 #![forbid(unsafe_code)]
 
 pub mod args;
 mod bench;
 mod budget;
+mod checker;
 pub mod config;
 pub mod data_dir;
 pub mod egress;
@@ -57,8 +59,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Serve(args) => {
             let hub = args.engine.hub.clone();
             let mut config = ServeConfig::resolve(args, cli.log)?;
+            let safety = config.safety.clone();
             runtime()?.block_on(async {
-                hub::bring(&hub, config.models_mut()).await?;
+                checker::bring(&hub, &safety, config.models_mut()).await?;
                 serve::serve(config).await.map_err(|error| match error {
                     ServeError::Config(error) => error.into(),
                     other => other.into(),
@@ -68,8 +71,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Worker(args) => {
             let hub = args.engine.hub.clone();
             let mut config = WorkerConfig::resolve(args)?;
+            let safety = config.safety.clone();
             runtime()?.block_on(async {
-                hub::bring(&hub, config.models_mut()).await?;
+                checker::bring(&hub, &safety, config.models_mut()).await?;
                 Ok(worker::run_process(config).await?)
             })
         }

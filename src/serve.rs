@@ -4,7 +4,8 @@ mod greeting;
 mod ground;
 
 use crate::budget;
-use crate::config::{ConfigError, Model, ModelsError, ServeConfig, model, safety};
+use crate::checker;
+use crate::config::{ConfigError, Model, ModelsError, ServeConfig, model};
 use crate::data_dir::DataDirError;
 use crate::endpoint::Endpoint;
 use crate::http;
@@ -163,16 +164,13 @@ async fn warn_of_others(queue: &Queue, endpoints: &[Endpoint]) -> Result<(), Que
     Ok(())
 }
 
-/// Says now what every worker would fail on, or paint without.
+/// Says now what every worker would fail on.
 fn check_safety_checker(config: &ServeConfig) -> Result<(), latentd_models::Error> {
     if config.engines.is_empty() {
         return Ok(()); // workers elsewhere have checkers of their own
     }
     for named in &config.models {
-        let has_checker = config.safety.verify(&named.source)?;
-        if let Some(warning) = safety::warning(&config.safety, has_checker) {
-            tracing::warn!(model = %named.source, "{warning}");
-        }
+        checker::resolve(&config.safety, &named.source)?;
     }
     Ok(())
 }

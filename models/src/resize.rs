@@ -7,6 +7,7 @@
 
 use crate::Picture;
 use std::f64::consts::PI;
+use std::ops::Range;
 
 /// Fractional bits of a weight: what 32 bits leave beside a byte and a sign, with one to spare.
 const BITS: u32 = 32 - 8 - 2;
@@ -16,6 +17,8 @@ const BITS: u32 = 32 - 8 - 2;
 pub(crate) enum Filter {
     /// A triangle over two pixels (`Image.BILINEAR`).
     Bilinear,
+    /// A cubic over four (`Image.BICUBIC`).
+    Bicubic,
     /// A windowed sinc over six (`Image.LANCZOS`).
     Lanczos,
 }
@@ -25,6 +28,7 @@ impl Filter {
     fn support(self) -> f64 {
         match self {
             Self::Bilinear => 1.0,
+            Self::Bicubic => 2.0,
             Self::Lanczos => 3.0,
         }
     }
@@ -32,6 +36,7 @@ impl Filter {
     fn at(self, x: f64) -> f64 {
         match self {
             Self::Bilinear => (1.0 - x.abs()).max(0.0),
+            Self::Bicubic => cubic(x.abs()),
             Self::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
             Self::Lanczos => 0.0,
         }
@@ -42,24 +47,39 @@ fn sinc(x: f64) -> f64 {
     if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) }
 }
 
+/// Keys' cubic with the slope -1/2 at 1, of a distance; in Pillow's order of operations.
+fn cubic(x: f64) -> f64 {
+    const A: f64 = -0.5;
+    match x {
+        ..1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+        ..2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
+        _ => 0.0,
+    }
+}
+
 /// The picture at another size; its aspect is not kept.
 pub(crate) fn resize(picture: &Picture, width: usize, height: usize, filter: Filter) -> Picture {
+    resize_part(picture, (width, height), &(0..width), &(0..height), filter)
+}
+
+/// Some columns and rows of the picture at another size, for the work and memory of these alone.
+pub(crate) fn resize_part(
+    picture: &Picture,
+    (width, height): (usize, usize),
+    columns: &Range<usize>,
+    rows: &Range<usize>,
+    filter: Filter,
+) -> Picture {
     let Picture { width: w, height: h, rgb } = picture;
-    let narrow = |rgb: Vec<u8>| match width == *w {
-        true => rgb,
-        false => along_rows(&rgb, *w, &Span::all(*w, width, filter)),
-    };
-    let lower = |rgb: Vec<u8>, width| match height == *h {
-        true => rgb,
-        false => along_columns(&rgb, width, &Span::all(*h, height, filter)),
-    };
+    let narrow = |rgb: &[u8]| along_rows(rgb, *w, &Span::all(*w, width, columns, filter));
+    let lower = |rgb: &[u8], width| along_columns(rgb, width, &Span::all(*h, height, rows, filter));
     // Since Pillow 13 (its pull request 9549): which pass is first shows, since both round.
     let much_lower = *h > height && h - height > 2 * w.saturating_sub(width);
     let rgb = match much_lower {
-        true => narrow(lower(rgb.clone(), *w)),
-        false => lower(narrow(rgb.clone()), width),
+        true => narrow(&lower(rgb, *w)),
+        false => lower(&narrow(rgb), columns.len()),
     };
-    Picture { width, height, rgb }
+    Picture { width: columns.len(), height: rows.len(), rgb }
 }
 
 /// The inputs of one output position.
@@ -69,8 +89,12 @@ struct Span {
 }
 
 impl Span {
-    /// `precompute_coeffs` and `normalize_coeffs_8bpc`.
-    fn all(input: usize, output: usize, filter: Filter) -> Vec<Self> {
+    /// Those of the positions `part`: `precompute_coeffs` and `normalize_coeffs_8bpc`. Pillow leaves out a pass that
+    /// changes no size, and its bytes are those of a pass that copies.
+    fn all(input: usize, output: usize, part: &Range<usize>, filter: Filter) -> Vec<Self> {
+        if input == output {
+            return part.clone().map(|first| Self { first, weights: vec![1 << BITS] }).collect();
+        }
         let scale = input as f64 / output as f64;
         // Shrinking widens the filter, so that every input counts; enlarging interpolates.
         let stretch = scale.max(1.0);
@@ -88,7 +112,7 @@ impl Span {
             };
             Self { first, weights: weights.iter().map(fixed).collect() }
         };
-        (0..output).map(span).collect()
+        part.clone().map(span).collect()
     }
 
     /// The weighted sum of `bytes` from `start`, `stride` apart.

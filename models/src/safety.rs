@@ -1,24 +1,39 @@
 //! The safety checker: a classifier looks at every finished picture, and an unsafe one is made black.
 
+mod clip;
+mod clip_config;
+mod concepts;
 mod config;
+#[cfg(test)]
+mod pictures;
+mod place;
 mod preprocess;
+mod processing;
+#[cfg(test)]
+mod published;
 #[cfg(test)]
 mod tests;
+mod tower;
 mod vit;
+mod vit_config;
 
-use crate::config::read;
 use crate::files::ModelFiles;
-use crate::layers::softmax;
 use crate::weights::{self, Target, Weights};
 use crate::{Error, ModelSource, Picture, Result};
 use candle_core::DType;
-use config::{PreprocessorConfig, VitConfig};
+use clip::Clip;
+use config::Config;
+pub(crate) use place::PART;
+use place::Place;
 use preprocess::Preprocessor;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use vit::Vit;
 
-/// Where a model keeps a checker of its own.
-const PART: &str = "safety_checker";
+/// The probability above which a picture is unsafe where nobody says another.
+const THRESHOLD: f64 = 0.5;
+
+/// A preview is shown where its margin is at most this: twice what diffusers' rule adds where it is strict.
+const CLEAR_MARGIN: f32 = -0.02;
 
 /// Which classifier looks at pictures.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +42,8 @@ pub enum SafetySource {
     Own,
     /// None.
     Nobody,
-    /// A directory with `config.json`, `preprocessor_config.json` and `model.safetensors`.
+    /// A directory with `config.json`, `preprocessor_config.json` and `model.safetensors`: a ViT classifier of
+    /// transformers, or CompVis' checker. The second file may be in a folder `feature_extractor/` beside the directory.
     Directory(PathBuf),
 }
 
@@ -36,8 +52,8 @@ pub enum SafetySource {
 pub struct SafetyOptions {
     /// What looks at them.
     pub source: SafetySource,
-    /// A picture is unsafe above this probability.
-    pub threshold: f64,
+    /// A picture is unsafe above this probability; 0.5 if none is given. A checker without probabilities refuses one.
+    pub threshold: Option<f64>,
     /// Check pictures of requests that ask not to be checked too; without a checker nothing is painted.
     pub forced: bool,
 }
@@ -71,19 +87,31 @@ impl SafetyOptions {
     /// What does not fit, or that a forced checker is not there.
     pub fn verify(&self, model: &ModelSource) -> Result<bool> {
         let Some(place) = self.find(&model.files()?)? else { return Ok(false) };
-        let (config, _) = place.configs()?;
-        let weights = place.weights(&Target::host())?;
-        Vit::expect(&weights, &config);
-        weights::check(&weights.problems())?;
+        self.check(&place)?;
         Ok(true)
+    }
+
+    /// What does not fit, of the folder or of these options for it.
+    fn check(&self, place: &Place) -> Result<()> {
+        let (config, _) = place.configs()?;
+        if let (Some(threshold), Config::Clip(_)) = (self.threshold, &config) {
+            return Err(Error::Model(format!(
+                "--safety-threshold {threshold} is a probability, and the safety checker in {} gives none, for it has thresholds of its own: leave the flag out",
+                place.display()
+            )));
+        }
+        let weights = place.weights(&Target::host())?;
+        match &config {
+            Config::Vit(config) => Vit::expect(&weights, config),
+            Config::Clip(config) => Clip::expect(&weights, config),
+        }
+        weights::check(&weights.problems())
     }
 
     /// The folder of the checker, if there is one.
     fn find(&self, model: &ModelFiles) -> Result<Option<Place>> {
         let place = match &self.source {
-            SafetySource::Own if model.has_folder(PART) => {
-                Some(Place { files: model.clone(), part: PART.into() })
-            }
+            SafetySource::Own if model.has_folder(PART) => Some(Place::of_model(model)),
             SafetySource::Own | SafetySource::Nobody => None,
             SafetySource::Directory(dir) => Some(Place::directory(dir)?),
         };
@@ -97,44 +125,25 @@ impl SafetyOptions {
     }
 }
 
-/// A folder with a classifier.
-struct Place {
-    files: ModelFiles,
-    part: String,
+/// What looks at pictures.
+enum Network {
+    Vit(Vit),
+    Clip(Clip),
 }
 
-impl Place {
-    fn directory(dir: &Path) -> Result<Self> {
-        let path = dir.canonicalize().map_err(|source| Error::Io { path: dir.to_path_buf(), source })?;
-        match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
-            (Some(parent), Some(name)) if path.is_dir() => {
-                Ok(Self { files: ModelFiles::Directory(parent.to_path_buf()), part: name.into() })
-            }
-            _ => Err(Error::Model(format!("{} is not a directory of a classifier", dir.display()))),
+impl Network {
+    fn load(weights: &Weights, config: &Config) -> candle_core::Result<Self> {
+        match config {
+            Config::Vit(config) => Vit::load(weights, config).map(Self::Vit),
+            Config::Clip(config) => Clip::load(weights, config).map(Self::Clip),
         }
-    }
-
-    fn configs(&self) -> Result<(VitConfig, PreprocessorConfig)> {
-        let path = |name: &str| format!("{}/{name}", self.part);
-        let (model, preprocessor) = (path("config.json"), path("preprocessor_config.json"));
-        let wrong = |path: &str, why| Error::Model(format!("{}: {why}", self.files.display(path)));
-        let config: VitConfig = read(&self.files, &model)?;
-        config.check().map_err(|why| wrong(&model, why))?;
-        let processing: PreprocessorConfig = read(&self.files, &preprocessor)?;
-        processing.check(&config).map_err(|why| wrong(&preprocessor, why))?;
-        Ok((config, processing))
-    }
-
-    fn weights(&self, target: &Target) -> Result<Weights> {
-        Weights::open(&self.files, &self.part, "model", target)
     }
 }
 
 /// A loaded classifier with its orders.
 pub(crate) struct SafetyChecker {
     preprocessor: Preprocessor,
-    vit: Vit,
-    unsafe_label: usize,
+    network: Network,
     threshold: f64,
     /// Whether requests have no say.
     pub(crate) forced: bool,
@@ -144,18 +153,18 @@ impl SafetyChecker {
     /// Loads the checker that `options` name beside the model in `files`, if there is one.
     pub(crate) fn load(files: &ModelFiles, options: &SafetyOptions, target: &Target) -> Result<Option<Self>> {
         let Some(place) = options.find(files)? else { return Ok(None) };
+        options.check(&place)?; // before memory is taken for what the configuration claims
         let (config, processing) = place.configs()?;
         // In f32 whatever the model paints in, so that a picture has one verdict.
         let target = Target { dtype: DType::F32, ops: target.ops.unquantised(), ..target.clone() };
         let weights = place.weights(&target)?;
-        let path = place.files.display(&format!("{}/config.json", place.part));
-        let vit = Vit::load(&weights, &config).map_err(|e| Error::Model(format!("{path}: {e}")))?;
+        let network = Network::load(&weights, &config)
+            .map_err(|error| Error::Model(format!("{}: {error}", place.display_config())))?;
         weights::check(&weights.problems())?;
         Ok(Some(Self {
-            preprocessor: Preprocessor::new(&processing),
-            vit,
-            unsafe_label: config.unsafe_label().map_err(Error::Model)?,
-            threshold: options.threshold,
+            preprocessor: Preprocessor::new(processing),
+            network,
+            threshold: options.threshold.unwrap_or(THRESHOLD),
             forced: options.forced,
         }))
     }
@@ -163,25 +172,35 @@ impl SafetyChecker {
     /// Looks at each picture and makes the unsafe ones black.
     pub(crate) fn judge(&self, pictures: &mut [Picture]) -> Result<Vec<Verdict>> {
         let judge = |picture: &mut Picture| {
-            let score = self.score(picture)?;
+            let (score, measure) = self.score(picture)?;
+            let limit = match measure {
+                Measure::Probability => self.threshold,
+                Measure::Margin => 0.0,
+            };
             // A score that is not a number must not let a picture pass.
-            let flagged = f64::from(score).partial_cmp(&self.threshold).is_none_or(|order| order.is_gt());
+            let flagged = f64::from(score).partial_cmp(&limit).is_none_or(|order| order.is_gt());
             if flagged {
                 picture.rgb.fill(0);
             }
-            Ok(Verdict { score, measure: Measure::Probability, flagged })
+            Ok(Verdict { score, measure, flagged })
         };
         pictures.iter_mut().map(judge).collect()
     }
 
-    /// Whether a preview is far from being found unsafe: its score is at most half of the threshold.
+    /// Whether a preview is far from being found unsafe: its probability is at most half of the threshold, or its margin
+    /// well below 0.
     pub(crate) fn clears(&self, preview: &Picture) -> Result<bool> {
-        Ok(f64::from(self.score(preview)?) <= self.threshold / 2.0)
+        Ok(match self.score(preview)? {
+            (score, Measure::Probability) => f64::from(score) <= self.threshold / 2.0,
+            (score, Measure::Margin) => score <= CLEAR_MARGIN,
+        })
     }
 
-    /// The probability of the unsafe label.
-    fn score(&self, picture: &Picture) -> Result<f32> {
-        let logits = self.vit.logits(&self.preprocessor.pixels(picture)?)?;
-        Ok(softmax(&logits)?.to_vec1::<f32>()?[self.unsafe_label])
+    fn score(&self, picture: &Picture) -> Result<(f32, Measure)> {
+        let pixels = self.preprocessor.pixels(picture)?;
+        Ok(match &self.network {
+            Network::Vit(vit) => (vit.probability(&pixels)?, Measure::Probability),
+            Network::Clip(clip) => (clip.margin(&pixels)?, Measure::Margin),
+        })
     }
 }

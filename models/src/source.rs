@@ -1,6 +1,7 @@
 //! Where a model is.
 
 use crate::files::ModelFiles;
+use crate::safety::PART as SAFETY_CHECKER;
 use crate::{Error, Result, builtin};
 use std::ffi::OsStr;
 use std::fmt;
@@ -45,6 +46,14 @@ impl ModelSource {
                 "{repository} is not here: `latentd models pull {repository}` brings it"
             ))),
         }
+    }
+
+    /// Whether it brings a safety checker of its own.
+    ///
+    /// # Errors
+    /// As when its files are opened.
+    pub fn has_safety_checker(&self) -> Result<bool> {
+        Ok(self.files()?.has_folder(SAFETY_CHECKER))
     }
 
     /// What it is called unless it says so itself: the name of its directory or file.

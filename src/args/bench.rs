@@ -95,6 +95,14 @@ pub struct PipelineArgs {
         value_name = "TEXT"
     )]
     pub prompt: String,
+    /// Have a safety checker look too, as `serve --safety-checker` does; none unless this is given.
+    #[arg(
+        long,
+        env = "LATENTD_SAFETY_CHECKER",
+        default_value = "none",
+        value_name = "auto|falconsai|compvis|none|DIR"
+    )]
+    pub safety_checker: String,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub work: WorkArgs,

@@ -4,10 +4,10 @@ use super::machine::{self, Machine};
 use super::shortcuts::ShortcutsJson;
 use super::stats::{Samples, Summary, short};
 use super::{at_least_one, publish, refusal, row};
-use crate::args::PipelineArgs;
-use crate::config::EngineConfig;
+use crate::args::{PipelineArgs, SafetyArgs};
+use crate::checker;
+use crate::config::{ConfigError, EngineConfig, SafetyConfig, safety};
 use crate::engine;
-use crate::hub;
 use crate::picture::{self, Format};
 use latentd_models::{Control, GenerateRequest, Pipeline, Step, Timings};
 use serde::Serialize;
@@ -30,6 +30,8 @@ struct Report {
     text_s: Summary,
     denoise_s: Summary,
     decode_s: Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safety_s: Option<Summary>,
     png_s: Summary,
     jpeg_s: Summary,
     total_s: Summary,
@@ -50,15 +52,26 @@ struct Run {
     jpeg: f64,
 }
 
+impl Run {
+    /// A request's seconds, with its files in PNG.
+    fn total(&self) -> f64 {
+        let Timings { text, denoise, decode, safety, .. } = self.stages;
+        text + denoise + decode + safety + self.png
+    }
+}
+
 /// Measures what `args` ask for.
 pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
+    let safety = safety(&args)?;
     at_least_one("--runs", args.work.runs)?;
     let request = request(&args, config.t5_tokens);
-    hub::bring_one(&args.engine.hub, &mut config.model)?;
+    checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
+    let checker = checker::resolve(&safety, &config.model)?;
     let mut machine = Machine::look(config.device);
     let loading = Instant::now();
     let mut pipeline = engine::open(&config)?;
+    let is_checked = pipeline.set_safety(&checker)?;
     let load_s = loading.elapsed().as_secs_f64();
     for _ in 0..args.work.warmup {
         paint(&mut pipeline, &request)?;
@@ -85,9 +98,10 @@ pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
         text_s: stage(|run| run.stages.text)?,
         denoise_s: stage(|run| run.stages.denoise)?,
         decode_s: stage(|run| run.stages.decode)?,
+        safety_s: is_checked.then(|| stage(|run| run.stages.safety)).transpose()?,
         png_s: stage(|run| run.png)?,
         jpeg_s: stage(|run| run.jpeg)?,
-        total_s: stage(|run| run.stages.text + run.stages.denoise + run.stages.decode + run.png)?,
+        total_s: stage(Run::total)?,
         load_s,
         warmup: args.work.warmup,
         peak_mem_bytes: machine.peak_memory(),
@@ -97,6 +111,11 @@ pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
         machine,
     };
     publish(&report, &report.table(), &args.report)
+}
+
+fn safety(args: &PipelineArgs) -> Result<SafetyConfig, ConfigError> {
+    let safety_checker = args.safety_checker.clone();
+    safety::parse(&SafetyArgs { safety_checker, safety_threshold: None, force_safety_checker: false })
 }
 
 fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
@@ -110,7 +129,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
         seed: 0,
         num_images: args.work.batch,
         t5_tokens,
-        check_safety: false,
+        check_safety: true,
         begin: None,
     }
 }
@@ -135,14 +154,16 @@ impl Report {
         let Self { width, height, steps, cfg, batch, .. } = self;
         table += &row("work", &format!("{width}x{height}, {steps} steps, cfg {cfg}, batch {batch}"));
         let stages = [
-            ("text", self.text_s),
-            ("denoise", self.denoise_s),
-            ("decode", self.decode_s),
-            ("png", self.png_s),
-            ("jpeg", self.jpeg_s),
-            ("total", self.total_s),
+            ("text", Some(self.text_s)),
+            ("denoise", Some(self.denoise_s)),
+            ("decode", Some(self.decode_s)),
+            ("safety", self.safety_s),
+            ("png", Some(self.png_s)),
+            ("jpeg", Some(self.jpeg_s)),
+            ("total", Some(self.total_s)),
         ];
-        for (name, Summary { median, min, max, n }) in stages {
+        let ran = stages.into_iter().filter_map(|(name, seconds)| Some((name, seconds?)));
+        for (name, Summary { median, min, max, n }) in ran {
             let [median, min, max] = [median, min, max].map(short);
             table += &row(name, &format!("{median:>8} s median, {min} to {max}, {n} runs"));
         }

@@ -2,67 +2,91 @@
 
 use super::{ConfigError, refuse};
 use crate::args::SafetyArgs;
-use latentd_models::{SafetyOptions, SafetySource};
-use std::path::Path;
+use latentd_models::ClassifierManifest;
+use std::path::{Path, PathBuf};
+
+/// What looks for unsafe pictures, and how strictly. Where its files are is [`crate::checker`]'s.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SafetyConfig {
+    /// What looks.
+    pub checker: Checker,
+    /// The probability above which a picture is unsafe, if one was given.
+    pub threshold: Option<f64>,
+    /// Requests have no say.
+    pub forced: bool,
+}
+
+/// A safety checker as flags name it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Checker {
+    /// The model's own, or else the usual published one.
+    Auto,
+    /// A published one.
+    Published(&'static ClassifierManifest),
+    /// None.
+    Nobody,
+    /// One in this directory.
+    Directory(PathBuf),
+}
 
 /// What the flags ask for; an empty value, which a variable may have, is `auto`.
-pub(crate) fn parse(args: &SafetyArgs) -> Result<SafetyOptions, ConfigError> {
-    let SafetyArgs { safety_checker, safety_threshold: threshold, force_safety_checker: forced } = args;
-    if !(0.0..=1.0).contains(threshold) {
+pub(crate) fn parse(args: &SafetyArgs) -> Result<SafetyConfig, ConfigError> {
+    let SafetyArgs { safety_checker, safety_threshold, force_safety_checker: forced } = args;
+    if let Some(threshold) = safety_threshold.filter(|threshold| !(0.0..=1.0).contains(threshold)) {
         return refuse(format!("--safety-threshold {threshold}: give a probability, 0 to 1"));
     }
-    let source = match safety_checker.as_str() {
-        "auto" | "" => SafetySource::Own,
+    let checker = match safety_checker.as_str() {
+        "auto" | "" => Checker::Auto,
         "none" if *forced => {
             return refuse("--force-safety-checker needs a checker, and --safety-checker is none".into());
         }
-        "none" => SafetySource::Nobody,
-        text => directory(text)?,
+        "none" => Checker::Nobody,
+        text => match ClassifierManifest::find(text) {
+            Some(manifest) => Checker::Published(manifest),
+            None => directory(text)?,
+        },
     };
-    Ok(SafetyOptions { source, threshold: *threshold, forced: *forced })
+    Ok(SafetyConfig { checker, threshold: *safety_threshold, forced: *forced })
 }
 
-fn directory(text: &str) -> Result<SafetySource, ConfigError> {
+fn directory(text: &str) -> Result<Checker, ConfigError> {
     if !Path::new(text).is_dir() {
+        let names: Vec<_> =
+            ClassifierManifest::all().iter().map(|manifest| format!("`{}`, ", manifest.name)).collect();
         return refuse(format!(
-            "--safety-checker {text}: give `auto`, `none` or the directory of a classifier, and there is no such directory"
+            "--safety-checker {text}: give `auto`, {}`none` or the directory of a classifier, and there is no such directory",
+            names.concat()
         ));
     }
     match std::path::absolute(text) {
-        Ok(path) => Ok(SafetySource::Directory(path)),
+        Ok(path) => Ok(Checker::Directory(path)),
         Err(error) => refuse(format!("--safety-checker {text}: {error}")),
     }
 }
 
-/// The flags that [`parse`] reads as `options`, for another process.
-pub(crate) fn flags(options: &SafetyOptions) -> Vec<String> {
-    let SafetyOptions { source, threshold, forced } = options;
-    let source = match source {
-        SafetySource::Own => "auto".to_owned(),
-        SafetySource::Nobody => "none".to_owned(),
-        SafetySource::Directory(path) => path.display().to_string(),
+/// The flags that [`parse`] reads as `config`, for another process.
+pub(crate) fn flags(config: &SafetyConfig) -> Vec<String> {
+    let SafetyConfig { checker, threshold, forced } = config;
+    let checker = match checker {
+        Checker::Auto => "auto".to_owned(),
+        Checker::Published(manifest) => manifest.name.clone(),
+        Checker::Nobody => "none".to_owned(),
+        Checker::Directory(path) => path.display().to_string(),
     };
-    let threshold = threshold.to_string();
-    let mut flags = vec!["--safety-checker".to_owned(), source, "--safety-threshold".to_owned(), threshold];
+    let mut flags = vec!["--safety-checker".to_owned(), checker];
+    flags.extend(threshold.iter().flat_map(|value| ["--safety-threshold".to_owned(), value.to_string()]));
     flags.extend(forced.then(|| "--force-safety-checker".to_owned()));
     flags
-}
-
-/// What to tell whoever expected a checker and has none.
-pub(crate) fn warning(options: &SafetyOptions, has_checker: bool) -> Option<&'static str> {
-    (!has_checker && options.source == SafetySource::Own).then_some(
-        "no safety checker: the model has none of its own, so no picture is flagged; give --safety-checker DIR, or `none` to be content with that",
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn args(checker: &str, threshold: f64, forced: bool) -> SafetyArgs {
+    fn args(checker: &str, threshold: impl Into<Option<f64>>, forced: bool) -> SafetyArgs {
         SafetyArgs {
             safety_checker: checker.into(),
-            safety_threshold: threshold,
+            safety_threshold: threshold.into(),
             force_safety_checker: forced,
         }
     }
@@ -85,21 +109,15 @@ mod tests {
     fn flags_say_what_was_read() {
         let folder = tempfile::tempdir().expect("a directory");
         let folder = folder.path().to_str().expect("UTF-8");
+        let again = |args| flags(&parse(&args).expect("options"));
+        assert_eq!(again(args("", None, false)), ["--safety-checker", "auto"]);
         assert_eq!(
-            flags(&parse(&args("", 0.5, false)).expect("auto")),
-            ["--safety-checker", "auto", "--safety-threshold", "0.5"]
-        );
-        assert_eq!(
-            flags(&parse(&args(folder, 0.25, true)).expect("a directory")),
+            again(args(folder, 0.25, true)),
             ["--safety-checker", folder, "--safety-threshold", "0.25", "--force-safety-checker"]
         );
-        assert_eq!(flags(&parse(&args("none", 1.0, false)).expect("none"))[1], "none");
-    }
-
-    #[test]
-    fn only_who_did_not_choose_is_warned() {
-        let warned =
-            |checker, has| warning(&parse(&args(checker, 0.5, false)).expect("options"), has).is_some();
-        assert!(warned("auto", false) && !warned("auto", true) && !warned("none", false));
+        assert_eq!(again(args("none", 1.0, false))[1], "none");
+        // By name or repository.
+        assert_eq!(again(args("compvis", None, false))[1], "compvis");
+        assert_eq!(again(args("Falconsai/nsfw_image_detection", None, false))[1], "falconsai");
     }
 }

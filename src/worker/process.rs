@@ -6,7 +6,8 @@
 
 use super::{EngineThread, Worker, WorkerError};
 use crate::budget;
-use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model, safety};
+use crate::checker;
+use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
 use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
 use crate::outgoing::Outgoing;
 use crate::queue::{Events, Lost, Queue, WorkerState};
@@ -77,7 +78,11 @@ async fn load_and_run(
     let budget = budget::bytes(config.memory_budget, config.engine.device, 1).unwrap_or(u64::MAX);
     let names = models.iter().flat_map(|model| &model.answers_for).map(|manifest| manifest.name.clone());
     let names = names.collect();
-    let volumes = models.into_iter().zip(sizes).map(|(model, bytes)| volume(model, bytes, config)).collect();
+    // Now, not when a model is wanted for the first time.
+    let safety = models.iter().map(|model| checker::resolve(&config.safety, &model.source));
+    let safety = safety.collect::<models::Result<Vec<_>>>().map_err(|error| failed(&error))?;
+    let sized = models.into_iter().zip(sizes).zip(safety);
+    let volumes = sized.map(|((model, bytes), safety)| volume(model, bytes, safety, config)).collect();
     let engine = tokio::select! {
         engine = EngineThread::load(loader(volumes, budget)) => engine,
         _ = drained.wait_for(|drained| *drained) => return Ok(()),
@@ -97,26 +102,18 @@ fn loader(volumes: Vec<Volume>, budget: u64) -> Loader {
 }
 
 /// A model that can be loaded.
-fn volume(model: Model, bytes: u64, config: &WorkerConfig) -> Volume {
+fn volume(model: Model, bytes: u64, safety: models::SafetyOptions, config: &WorkerConfig) -> Volume {
     let name = model.name().to_owned();
     let answers_for = model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
     let engine = EngineConfig { model: model.source, ..config.engine.clone() };
-    let (safety, is_supervised) = (config.safety.clone(), config.supervised_as.is_some());
-    let load = move || load(&engine, &safety, is_supervised).map_err(engine::load_error);
+    let load = move || load(&engine, &safety).map_err(engine::load_error);
     Volume { name, answers_for, bytes, load: Box::new(load) }
 }
 
-fn load(
-    config: &EngineConfig,
-    safety: &models::SafetyOptions,
-    is_supervised: bool,
-) -> models::Result<Box<dyn Engine>> {
+fn load(config: &EngineConfig, safety: &models::SafetyOptions) -> models::Result<Box<dyn Engine>> {
     let mut pipeline = engine::open(config)?;
-    let has_checker = pipeline.set_safety(safety)?;
-    // `serve` has said it once for all its workers.
-    if let Some(warning) = safety::warning(safety, has_checker).filter(|_| !is_supervised) {
-        tracing::warn!("{warning}");
-    }
+    pipeline.set_safety(safety)?;
+    tracing::info!(model = %config.model, "safety checker: {}", checker::describe(safety));
     Ok(Box::new(Sd3Engine::new(pipeline, config.t5_tokens)))
 }
 

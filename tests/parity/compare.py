@@ -1,6 +1,6 @@
 """Compare a PNG that latentd painted with what diffusers paints: f32 on the CPU.
 
-    latentd generate "a cat" --model DIR --seed 7 --steps 6 --width 160 --height 96 --guidance 4.5 \\
+    latentd generate "a cat" --model DIR --seed 7 --steps 6 --width 160 --height 96 --guidance 4.5 --safety-checker none \\
         --dtype f32 --device cpu -o ours.png
     python tests/parity/compare.py --model DIR --ours ours.png --prompt "a cat" --seed 7 --steps 6 \\
         --width 160 --height 96 --guidance 4.5

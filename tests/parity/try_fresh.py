@@ -90,7 +90,8 @@ def main() -> None:
             model, ours = pathlib.Path(scratch, "model"), pathlib.Path(scratch, "a.png")
             mm.write(model, options)
             command = [args.latentd, "generate", prompt, "--model", model, "--seed", SEED, "--steps", STEPS, "--width", WIDTH,
-                       "--height", HEIGHT, "--guidance", guidance, "--dtype", "f32", "--device", "cpu", "-o", ours]  # fmt: skip
+                       "--height", HEIGHT, "--guidance", guidance, "--dtype", "f32", "--device", "cpu", "--safety-checker", "none",
+                       "-o", ours]  # fmt: skip
             if negative:
                 command.append(f"--negative-prompt={negative}")
             done = subprocess.run([str(part) for part in command], capture_output=True, text=True)

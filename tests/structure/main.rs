@@ -33,20 +33,24 @@ const PAGES: &[&str] = &["src/http/playground"];
 /// may not exist, so a new one is drawn on the map before it is written.
 const ARROWS: &[(&str, &[&str])] = &[
     ("args", &[]),
-    ("bench", &["args", "config", "engine", "hub", "picture"]),
+    ("bench", &["args", "checker", "config", "engine", "hub", "picture"]),
     ("budget", &["config", "engine"]),
+    ("checker", &["args", "config", "hub"]),
     ("config", &["args", "egress"]),
     ("data_dir", &[]),
     ("egress", &[]),
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
-    ("generate", &["args", "config", "engine", "hub", "picture", "request"]),
+    ("generate", &["args", "checker", "config", "engine", "picture", "request"]),
     ("http", &["egress", "endpoint", "keys", "queue", "request", "signing", "storage", "sweep"]),
     ("hub", &["args", "config", "inspecting", "outgoing"]),
     ("inspecting", &[]),
     ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
     ("keys", &["args", "config", "queue"]),
-    ("lib", &["args", "bench", "config", "generate", "hub", "intercept", "keys", "serve", "worker"]),
+    (
+        "lib",
+        &["args", "bench", "checker", "config", "generate", "hub", "intercept", "keys", "serve", "worker"],
+    ),
     ("main", &["args", "config"]),
     ("outgoing", &["egress"]),
     ("picture", &[]),
@@ -56,6 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "serve",
         &[
             "budget",
+            "checker",
             "config",
             "data_dir",
             "endpoint",
@@ -76,7 +81,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervisor", &["budget", "config", "queue", "worker"]),
     ("sweep", &["queue", "storage"]),
     ("webhooks", &["egress", "outgoing", "queue"]),
-    ("worker", &["budget", "config", "engine", "outgoing", "picture", "queue", "request", "storage"]),
+    (
+        "worker",
+        &["budget", "checker", "config", "engine", "outgoing", "picture", "queue", "request", "storage"],
+    ),
 ];
 
 /// Words that stay on one side of a border.

@@ -57,10 +57,20 @@ impl Linear {
     /// A convolution that tiles its input (`weight [output, channels, patch, patch]`) as a projection of
     /// flattened patches `[.., channels * patch * patch]`.
     pub(crate) fn patches(scope: &Scope, channels: usize, patch: usize, output: usize) -> Result<Self> {
+        let bias = Some(scope.tensor("bias", &[output])?);
+        Ok(Self { bias, ..Self::patches_no_bias(scope, channels, patch, output)? })
+    }
+
+    /// [`Self::patches`] without bias.
+    pub(crate) fn patches_no_bias(
+        scope: &Scope,
+        channels: usize,
+        patch: usize,
+        output: usize,
+    ) -> Result<Self> {
         let weight =
             scope.tensor("weight", &[output, channels, patch, patch])?.flatten_from(1)?.contiguous()?;
-        let bias = Some(scope.tensor("bias", &[output])?);
-        Ok(Self { weight: Weight::Plain(weight), bias, ops: scope.target().ops })
+        Ok(Self { weight: Weight::Plain(weight), bias: None, ops: scope.target().ops })
     }
 
     /// The weight in fp8, if the model runs in fp8.

@@ -1,9 +1,10 @@
 //! The classifier against transformers' own numbers (`tests/parity/export_safety.py`), and what it refuses.
 
+use super::pictures::{paint, pictures};
 use super::*;
-use crate::golden;
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
+use std::path::Path;
 
 fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden/safety")
@@ -11,73 +12,40 @@ fn golden_dir() -> PathBuf {
 
 fn checker(dir: &Path, fused: bool) -> Result<SafetyChecker> {
     let options =
-        SafetyOptions { source: SafetySource::Directory(dir.into()), threshold: 0.5, forced: false };
+        SafetyOptions { source: SafetySource::Directory(dir.into()), threshold: None, forced: false };
     let mut target = Target::host();
     target.ops.fused = fused;
     SafetyChecker::load(&ModelSource::Builtin.files().expect("built in"), &options, &target)
         .map(|checker| checker.expect("a checker"))
 }
 
-fn pictures() -> Vec<Picture> {
-    let specs = golden::json("safety/pictures.json");
-    let side = |value: &serde_json::Value| value.as_u64().expect("a side");
-    let specs = specs.as_array().expect("a list");
-    let paint =
-        |spec: &serde_json::Value| paint(spec[0].as_str().expect("a kind"), side(&spec[1]), side(&spec[2]));
-    specs.iter().map(paint).collect()
-}
-
-/// `picture` of `export_safety.py`.
-fn paint(kind: &str, width: u64, height: u64) -> Picture {
-    let byte = |x: u64, y: u64, c: u64| -> u64 {
-        match kind {
-            "smooth" => x * (c + 1) * 100 / width + y * (3 - c) * 50 / height,
-            "noise" => {
-                let bits = ((y * width + x) * 3 + c + 1) * 2_654_435_761 % (1 << 32);
-                let bits = (bits ^ (bits >> 15)) * 2_246_822_519 % (1 << 32);
-                (bits ^ (bits >> 13)) >> 16
-            }
-            "lines" if (x + y / 4) % (5 + c) < 1 => 255,
-            "lines" => 20 * c,
-            "checks" if (x / 3 + y / (2 + c)).is_multiple_of(2) => 255,
-            "checks" => 0,
-            "disc" => {
-                let (dx, dy) = ((2 * x).abs_diff(width), (2 * y).abs_diff(height));
-                let radius = width.min(height) * 4 / 5;
-                if dx * dx + dy * dy < radius * radius { 250 - 60 * c } else { 5 + 100 * c }
-            }
-            "flat" => 30 + 90 * c,
-            _ => panic!("no kind {kind}"),
-        }
-    };
-    let rows = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| (x, y, c))));
-    let rgb = rows.map(|(x, y, c)| (byte(x, y, c) % 256) as u8).collect();
-    Picture { width: width as usize, height: height as usize, rgb }
-}
-
 fn values(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("values")
 }
 
+/// The same integers and the same two roundings, so no difference at all.
+fn check_pixels(pixels: &Tensor, golden: &HashMap<String, Tensor>, name: &str, index: usize) {
+    let Some(theirs) = golden.get(&format!("pixels.{index:02}")) else { return };
+    assert_eq!(pixels.dims(), theirs.dims());
+    let same = values(pixels).iter().zip(values(theirs)).all(|(a, b)| a.to_bits() == b.to_bits());
+    assert!(same, "{name}: pixels of picture {index}");
+}
+
 /// Logits: f32 sums in another order than torch's, so 1e-4 of the largest logit, as every stage of the pipeline.
-/// Pixels: the same integers and the same two roundings, so no difference at all.
 fn check(name: &str, fused: bool) {
     let dir = golden_dir().join(name);
     let golden: HashMap<String, Tensor> =
         candle_core::safetensors::load(dir.join("golden.safetensors"), &Device::Cpu).expect("golden tensors");
     let checker = checker(&dir, fused).expect("a classifier");
-    let own = SafetyOptions { source: SafetySource::Directory(dir), threshold: 0.5, forced: true };
+    let own = SafetyOptions { source: SafetySource::Directory(dir), threshold: None, forced: true };
     assert!(own.verify(&ModelSource::Builtin).expect("it fits"));
     let pictures = pictures();
     assert!(pictures.len() >= 20);
     for (index, picture) in pictures.iter().enumerate() {
         let pixels = checker.preprocessor.pixels(picture).expect("pixels");
-        if let Some(theirs) = golden.get(&format!("pixels.{index:02}")) {
-            assert_eq!(pixels.dims(), theirs.dims());
-            let same = values(&pixels).iter().zip(values(theirs)).all(|(a, b)| a.to_bits() == b.to_bits());
-            assert!(same, "{name}: pixels of picture {index}");
-        }
-        let ours = values(&checker.vit.logits(&pixels).expect("logits"));
+        check_pixels(&pixels, &golden, name, index);
+        let Network::Vit(vit) = &checker.network else { panic!("{name} is a ViT") };
+        let ours = values(&vit.logits(&pixels).expect("logits"));
         let theirs = values(&golden[&format!("logits.{index:02}")]);
         assert_eq!(ours.len(), theirs.len());
         let scale = theirs.iter().fold(0f32, |most, logit| most.max(logit.abs()));
@@ -88,7 +56,8 @@ fn check(name: &str, fused: bool) {
             );
         }
         let sum: f32 = theirs.iter().map(|logit| logit.exp()).sum();
-        let score = checker.score(picture).expect("a score");
+        let (score, measure) = checker.score(picture).expect("a score");
+        assert_eq!(measure, Measure::Probability);
         assert!((score - theirs[1].exp() / sum).abs() < 1e-4, "{name}, {index}: {score} of {theirs:?}");
     }
 }
@@ -109,7 +78,7 @@ fn also_in_plain_candle() {
 fn the_goldens_tell_pictures_apart() {
     let checker = checker(&golden_dir().join("plain"), true).expect("a classifier");
     let scores: Vec<f32> =
-        pictures().iter().map(|picture| checker.score(picture).expect("a score")).collect();
+        pictures().iter().map(|picture| checker.score(picture).expect("a score").0).collect();
     let spread = scores.iter().fold(0f32, |most, score| most.max(*score))
         - scores.iter().fold(1f32, |least, score| least.min(*score));
     assert!(spread > 0.1, "{scores:?}");
@@ -129,10 +98,72 @@ fn a_checker_inside_the_executable_is_found_and_loaded() {
     static FILES: &[(&str, &[u8])] =
         &[plain!("config.json"), plain!("preprocessor_config.json"), plain!("model.safetensors")];
     let files = ModelFiles::Embedded(FILES);
-    let own = SafetyOptions { source: SafetySource::Own, threshold: 0.5, forced: true };
+    let own = SafetyOptions { source: SafetySource::Own, threshold: None, forced: true };
     let embedded = SafetyChecker::load(&files, &own, &Target::host()).expect("it fits").expect("a checker");
     let on_disk = checker(&golden_dir().join("plain"), false).expect("a classifier");
     let picture = paint("disc", 64, 48);
     let scores = [embedded, on_disk].map(|checker| checker.score(&picture).expect("a score"));
     assert_eq!(scores[0], scores[1]);
+}
+
+/// The files as CompVis publishes them, and as a pipeline of today saves them: beside each other, named otherwise, in
+/// half precision.
+const COMPVIS: [(&str, &str); 2] = [("compvis", ""), ("compvis-pipe", "safety_checker")];
+
+/// Cosines: products of vectors of length 1, f32 sums in another order than torch's, so 2e-5 of that length. The
+/// rounding then is the same operations on the same f32, so their cosines give their scores bit for bit; no score of the
+/// goldens is within 1e-5 of where rounding turns, so the verdicts are theirs too.
+fn check_compvis((name, folder): (&str, &str), fused: bool) {
+    let dir = golden_dir().join(name).join(folder);
+    let golden: HashMap<String, Tensor> =
+        candle_core::safetensors::load(golden_dir().join(name).join("golden.safetensors"), &Device::Cpu)
+            .expect("golden tensors");
+    let checker = checker(&dir, fused).expect("a checker");
+    let Network::Clip(clip) = &checker.network else { panic!("{name} is CompVis'") };
+    let rows = |key: &str| golden[key].to_vec2::<f32>().expect("rows");
+    let flags = golden["flagged"].to_vec1::<u8>().expect("flags");
+    for (index, picture) in pictures().iter().enumerate() {
+        let pixels = checker.preprocessor.pixels(picture).expect("pixels");
+        check_pixels(&pixels, &golden, name, index);
+        let (special, unsafe_ones) = clip.cosines(&pixels).expect("cosines");
+        let theirs = &rows("cosines")[index];
+        let ours = special.iter().chain(&unsafe_ones);
+        let off = ours.zip(theirs).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(off <= 2e-5, "{name} (fused: {fused}), {index}: a cosine is off by {off}");
+        let scores = clip.concepts.scores(&theirs[..3], &theirs[3..]);
+        assert_eq!(scores, rows("scores")[index], "{name}, {index}");
+
+        let mut judged = [picture.clone()];
+        let verdict = checker.judge(&mut judged).expect("a verdict")[0];
+        assert_eq!(
+            (verdict.flagged, verdict.measure),
+            (flags[index] == 1, Measure::Margin),
+            "{name}, {index}"
+        );
+        let most = rows("scores")[index][3..].iter().fold(f32::MIN, |most, score| most.max(*score));
+        assert!((verdict.score - most).abs() < 0.0011, "{name}, {index}: {} is not {most}", verdict.score);
+        assert_eq!(judged[0].rgb.iter().all(|byte| *byte == 0), verdict.flagged);
+        assert!(!(verdict.flagged && checker.clears(picture).expect("a preview's verdict")));
+    }
+}
+
+#[test]
+fn compvis_judges_as_diffusers_does() {
+    COMPVIS.into_iter().for_each(|place| check_compvis(place, true));
+}
+
+#[test]
+fn compvis_does_so_in_plain_candle_too() {
+    COMPVIS.into_iter().for_each(|place| check_compvis(place, false));
+}
+
+/// Its thresholds are cosines, and are in its weights.
+#[test]
+fn compvis_takes_no_probability() {
+    let source = SafetySource::Directory(golden_dir().join("compvis"));
+    let options = SafetyOptions { source, threshold: Some(0.4), forced: false };
+    let words = options.verify(&ModelSource::Builtin).expect_err("a refusal").to_string();
+    assert!(words.contains("--safety-threshold 0.4") && words.contains("compvis"), "{words}");
+    let options = SafetyOptions { threshold: None, ..options };
+    assert!(options.verify(&ModelSource::Builtin).expect("it fits"));
 }

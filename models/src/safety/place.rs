@@ -1,0 +1,75 @@
+//! Where a classifier's files are.
+
+use super::config::Config;
+use super::processing::{Processing, ProcessorConfig};
+use crate::config::read;
+use crate::files::ModelFiles;
+use crate::weights::{Target, Weights};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// Where a model keeps a checker of its own.
+pub(crate) const PART: &str = "safety_checker";
+
+/// Where pipelines keep what is done to pictures for the checker beside it.
+const PROCESSOR: &str = "feature_extractor";
+
+/// A folder with a classifier.
+pub(super) struct Place {
+    files: ModelFiles,
+    part: String,
+}
+
+impl Place {
+    /// The folder of the model's own.
+    pub(super) fn of_model(model: &ModelFiles) -> Self {
+        Self { files: model.clone(), part: PART.into() }
+    }
+
+    /// Any folder.
+    pub(super) fn directory(dir: &Path) -> Result<Self> {
+        let path = dir.canonicalize().map_err(|source| Error::Io { path: dir.to_path_buf(), source })?;
+        match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
+            (Some(parent), Some(name)) if path.is_dir() => {
+                Ok(Self { files: ModelFiles::Directory(parent.to_path_buf()), part: name.into() })
+            }
+            _ => Err(Error::Model(format!("{} is not a directory of a classifier", dir.display()))),
+        }
+    }
+
+    /// What the classifier is, and what it wants done to pictures.
+    pub(super) fn configs(&self) -> Result<(Config, Processing)> {
+        let wrong = |path: &str, why| Error::Model(format!("{}: {why}", self.files.display(path)));
+        let path = self.path("config.json");
+        let config = Config::parse(&self.files.read(&path)?).map_err(|why| wrong(&path, why))?;
+        let path = self.processor();
+        let file: ProcessorConfig = read(&self.files, &path)?;
+        let processing = Processing::new(&file, &config).map_err(|why| wrong(&path, why))?;
+        Ok((config, processing))
+    }
+
+    pub(super) fn weights(&self, target: &Target) -> Result<Weights> {
+        Weights::open(&self.files, &self.part, "model", target)
+    }
+
+    /// The folder, for messages.
+    pub(super) fn display(&self) -> String {
+        self.files.display(&self.part)
+    }
+
+    /// Its `config.json`, for messages.
+    pub(super) fn display_config(&self) -> String {
+        self.files.display(&self.path("config.json"))
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("{}/{name}", self.part)
+    }
+
+    /// In the folder itself, or beside it.
+    fn processor(&self) -> String {
+        let beside = format!("{PROCESSOR}/preprocessor_config.json");
+        let inside = self.path("preprocessor_config.json");
+        if !self.files.exists(&inside) && self.files.exists(&beside) { beside } else { inside }
+    }
+}
