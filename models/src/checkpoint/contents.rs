@@ -151,6 +151,8 @@ pub(crate) fn kind(header: &Header) -> &'static str {
         "a language model"
     } else if starts(&["emb_params", "string_to_param"]) || any(&|name| matches!(name, "clip_l" | "clip_g")) {
         "a textual inversion, which adds words to a model and is none"
+    } else if pieces.len() > 1 {
+        "a file of text encoders, or of a VAE beside them"
     } else if pieces.contains(&Part::Vae) {
         "a VAE alone"
     } else if pieces.contains(&Part::ClipL) {
