@@ -2,7 +2,7 @@
 
 use crate::budget;
 use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
-use crate::queue::{Events, Lost, Queue, QueueError};
+use crate::queue::{Events, Lost, Observation, Queue, QueueError};
 use crate::worker::device_name;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -41,6 +41,7 @@ pub(crate) async fn supervise(
             arguments: arguments(engine, config),
             program,
             queue,
+            device: device_name(engine.device),
             drain_timeout: config.drain_timeout,
         };
         slot.keep(stage.clone())
@@ -53,6 +54,7 @@ struct Slot<'a> {
     arguments: Vec<String>,
     program: &'a Path,
     queue: &'a Queue,
+    device: String,
     drain_timeout: Duration,
 }
 
@@ -84,7 +86,12 @@ impl Slot<'_> {
         tracing::info!(worker = id, pid, "worker started");
         let on_purpose = self.wait(&mut child, stage).await?;
         bridge.abort();
-        let lost = if on_purpose { Lost::Stopped(&id) } else { Lost::Died(&id) };
+        let lost = if on_purpose {
+            Lost::Stopped(&id)
+        } else {
+            self.queue.observe(&Observation::worker_restart(&self.device)).await?;
+            Lost::Died(&id)
+        };
         self.queue.forget_worker(&id).await?;
         let reclaimed = self.queue.reclaim(lost).await?;
         if reclaimed.waiting + reclaimed.ended > 0 {

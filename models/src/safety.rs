@@ -9,7 +9,7 @@ mod vit;
 use crate::config::read;
 use crate::files::ModelFiles;
 use crate::layers::softmax;
-use crate::weights::{self, Target, Weights};
+use crate::weights::{self, Stored, Target, Weights};
 use crate::{Error, ModelSource, Picture, Result};
 use candle_core::DType;
 use config::{PreprocessorConfig, VitConfig};
@@ -76,6 +76,12 @@ impl SafetyOptions {
         Vit::expect(&weights, &config);
         weights::check(&weights.problems())?;
         Ok(true)
+    }
+
+    /// The checker's tensors as their files have them, if there is one.
+    pub(crate) fn stored(&self, model: &ModelSource) -> Result<Option<Vec<Stored>>> {
+        let place = self.find(&model.files()?)?;
+        place.map(|place| Ok(place.weights(&Target::host())?.stored())).transpose()
     }
 
     /// The folder of the checker, if there is one.
