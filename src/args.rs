@@ -4,10 +4,12 @@
 //! [`crate::config`] does that.
 
 mod bench;
+mod doctor;
 mod intercept;
 mod keys;
 
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
+pub use doctor::{DoctorArgs, HuggingFaceArgs};
 pub use intercept::{EnvArgs, InterceptArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 
@@ -45,6 +47,8 @@ pub enum Command {
     /// Make, list and revoke the keys of the API, also while the server runs.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Look at this machine: devices, memory, disks, models, and whether `serve` would start.
+    Doctor(DoctorArgs),
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
     Env(EnvArgs),
 }
@@ -80,6 +84,13 @@ pub struct EngineArgs {
     /// step, and add again what the others added then (diffusers' first-block cache). The picture is another one.
     #[arg(long, env = "LATENTD_FIRST_BLOCK_CACHE", value_name = "THRESHOLD", allow_hyphen_values = true)]
     pub first_block_cache: Option<String>,
+    /// Whether the text encoder T5 is loaded: `auto`, where the model has one; `off` needs a third less memory, and
+    /// pictures follow long prompts less closely.
+    #[arg(long, env = "LATENTD_T5", default_value = "auto", value_name = "auto|off")]
+    pub t5: String,
+    /// Whether a model that needs more memory than is free is refused before it is loaded.
+    #[arg(long, env = "LATENTD_MEMORY_CHECK", default_value = "on", value_name = "on|off")]
+    pub memory_check: String,
 }
 
 /// What looks for unsafe pictures.
@@ -276,6 +287,14 @@ pub enum ModelsCommand {
         #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
         json: bool,
     },
+}
+
+/// Where Hugging Face's programs keep what they fetch, when no variable says so.
+pub(crate) fn default_hugging_face_home() -> Option<PathBuf> {
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(absolute);
+    let home = || std::env::home_dir().filter(absolute).map(|home| home.join(".cache"));
+    cache.or_else(home).map(|cache| cache.join("huggingface"))
 }
 
 /// Where data goes when no flag says so.

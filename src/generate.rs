@@ -5,6 +5,7 @@ use crate::config::{ConfigError, EngineConfig, safety};
 use crate::engine;
 use crate::picture::{self, Format};
 use crate::request::draw_seed;
+use crate::room;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_models::{Begin, Control, GenerateRequest, Generated, Picture, Pipeline, Step};
@@ -25,6 +26,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let format = output_format(&args.output)?;
     let request = request(&args, config.t5_tokens)?;
     let started = Instant::now();
+    room::check(&config, &options, &room::work(&request))?;
     let mut pipeline = engine::open(&config)?;
     let has_checker = pipeline.set_safety(&options)?;
     let load_seconds = started.elapsed().as_secs_f64();

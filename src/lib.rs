@@ -20,6 +20,7 @@ mod bench;
 mod budget;
 pub mod config;
 pub mod data_dir;
+mod doctor;
 pub mod egress;
 pub mod endpoint;
 pub mod engine;
@@ -28,10 +29,12 @@ pub mod http;
 pub mod intercept;
 pub mod keys;
 mod listing;
+mod machine;
 pub mod outgoing;
 mod picture;
 pub mod queue;
 pub mod request;
+mod room;
 pub mod serve;
 pub mod signing;
 pub mod storage;
@@ -67,6 +70,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Bench(command) => bench::run(command, runtime),
         Command::Keys(command) => runtime()?.block_on(keys::command::run(command)),
+        Command::Doctor(args) => doctor::run(args),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Models(ModelsCommand::List { json }) => Ok(listing::list(json)?),
     }

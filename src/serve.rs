@@ -4,19 +4,20 @@ mod greeting;
 mod ground;
 
 use crate::budget;
-use crate::config::{ConfigError, Model, ModelsError, ServeConfig, model, safety};
+use crate::config::{ConfigError, EngineConfig, Model, ModelsError, ServeConfig, model, safety};
 use crate::data_dir::DataDirError;
 use crate::endpoint::Endpoint;
 use crate::http;
 use crate::intercept::InterceptError;
 use crate::queue::{Queue, QueueError};
 use crate::request::Limits;
+use crate::room;
 use crate::signing::SigningError;
 use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
 use crate::webhooks::Deliverer;
 use ground::Ground;
-use latentd_models::Manifest;
+use latentd_models::{Manifest, Work};
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -146,6 +147,11 @@ fn limits(models: &[Model], manifest: &Manifest) -> Option<Limits> {
 fn check_memory(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError> {
     for engine in &config.engines {
         budget::sizes(models, engine, config.memory_budget)?;
+    }
+    for model in models {
+        let engine = |engine: &EngineConfig| EngineConfig { model: model.source.clone(), ..engine.clone() };
+        let engines: Vec<_> = config.engines.iter().map(engine).collect();
+        room::check_all(&engines, &config.safety, &Work::default())?;
     }
     Ok(())
 }

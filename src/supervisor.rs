@@ -177,12 +177,14 @@ async fn carry_signals(
 fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     // Workers find the cache where this process would: below the data directory.
     // Each names its models itself: the engine's is the first of them.
-    let EngineConfig { model: _, device, dtype, t5_tokens, shortcuts: left_out, cache: _ } = engine;
+    let EngineConfig { model: _, device, dtype, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } = engine;
     let StoreConfig { data_dir, database, files } = &config.store;
     [
         ("--device", device_name(*device)),
         ("--dtype", dtype.name().to_owned()),
         ("--t5-tokens", t5_tokens.to_string()),
+        ("--t5", if *t5 { "auto" } else { "off" }.to_owned()),
+        ("--memory-check", if *memory_check { "on" } else { "off" }.to_owned()),
         ("--data-dir", data_dir.display().to_string()),
         ("--database-url", format!("sqlite:{}", database.display())),
         ("--storage", files.display().to_string()),

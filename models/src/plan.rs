@@ -73,6 +73,9 @@ const PARTS: [(&str, &str); 5] = [
 
 const T5: &str = "text_encoder_3";
 
+/// What lies in host memory on its way from a file to a tensor (`weights/read.rs`).
+const STAGED: u64 = 64 << 20;
+
 /// The program itself (30 MB measured), the encoded prompts that are kept (`prompts.rs`: 64 MiB), and files being written.
 const HOST_PROCESS: u64 = 128 << 20;
 
@@ -132,7 +135,7 @@ impl Plan {
         let parameters = tensors.iter().map(elements).sum();
         let bytes = tensors.iter().map(|tensor| kept.bytes(tensor)).sum();
         self.parts.push(Part { name, parameters, bytes });
-        let loading = tensors.iter().map(|tensor| kept.loading(tensor)).max();
+        let loading = tensors.iter().map(|tensor| STAGED + kept.loading(tensor)).max();
         self.loading = self.loading.max(loading.unwrap_or_default());
     }
 

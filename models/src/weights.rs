@@ -43,8 +43,6 @@ pub(crate) struct Weights {
 pub(crate) struct Stored {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
-    /// In the file.
-    pub(crate) bytes: u64,
 }
 
 /// Where tensors go and how the layers built from them compute.
@@ -118,7 +116,7 @@ impl Weights {
     pub(crate) fn stored(&self) -> Vec<Stored> {
         let stored = |name: &String| {
             let tensor = self.source.get(name)?;
-            Some(Stored { name: name.clone(), shape: tensor.shape.clone(), bytes: tensor.bytes() as u64 })
+            Some(Stored { name: name.clone(), shape: tensor.shape.clone() })
         };
         self.source.names().filter_map(stored).collect()
     }

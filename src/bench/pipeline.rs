@@ -8,7 +8,8 @@ use crate::args::PipelineArgs;
 use crate::config::EngineConfig;
 use crate::engine;
 use crate::picture::{self, Format};
-use latentd_models::{Control, GenerateRequest, Pipeline, Step, Timings};
+use crate::room;
+use latentd_models::{Control, GenerateRequest, Pipeline, SafetyOptions, SafetySource, Step, Timings};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -49,12 +50,17 @@ struct Run {
     jpeg: f64,
 }
 
+/// No safety checker is loaded.
+const UNCHECKED: SafetyOptions =
+    SafetyOptions { source: SafetySource::Nobody, threshold: 1.0, forced: false };
+
 /// Measures what `args` ask for.
 pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
     let config = EngineConfig::resolve(&args.engine)?;
     at_least_one("--runs", args.work.runs)?;
     let request = request(&args, config.t5_tokens);
     let mut machine = Machine::look(config.device);
+    room::check(&config, &UNCHECKED, &room::work(&request))?;
     let loading = Instant::now();
     let mut pipeline = engine::open(&config)?;
     let load_s = loading.elapsed().as_secs_f64();

@@ -10,8 +10,9 @@ use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig
 use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
 use crate::outgoing::Outgoing;
 use crate::queue::{Events, Lost, Queue, WorkerState};
+use crate::room;
 use crate::storage::Storage;
-use latentd_models as models;
+use latentd_models::{self as models, Work};
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +112,7 @@ fn load(
     safety: &models::SafetyOptions,
     is_supervised: bool,
 ) -> models::Result<Box<dyn Engine>> {
+    room::check(config, safety, &Work::default())?;
     let mut pipeline = engine::open(config)?;
     let has_checker = pipeline.set_safety(safety)?;
     // `serve` has said it once for all its workers.

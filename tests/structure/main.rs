@@ -33,24 +33,30 @@ const PAGES: &[&str] = &["src/http/playground"];
 /// may not exist, so a new one is drawn on the map before it is written.
 const ARROWS: &[(&str, &[&str])] = &[
     ("args", &[]),
-    ("bench", &["args", "config", "engine", "picture"]),
-    ("budget", &["config", "engine"]),
+    ("bench", &["args", "config", "engine", "picture", "room"]),
+    ("budget", &["config", "engine", "machine"]),
     ("config", &["args", "egress"]),
     ("data_dir", &[]),
+    ("doctor", &["args", "config", "data_dir", "machine", "room", "worker"]),
     ("egress", &[]),
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
-    ("generate", &["args", "config", "engine", "picture", "request"]),
+    ("generate", &["args", "config", "engine", "picture", "request", "room"]),
     ("http", &["egress", "endpoint", "keys", "queue", "request", "signing", "storage", "sweep"]),
     ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
     ("keys", &["args", "config", "queue"]),
-    ("lib", &["args", "bench", "config", "generate", "intercept", "keys", "listing", "serve", "worker"]),
+    (
+        "lib",
+        &["args", "bench", "config", "doctor", "generate", "intercept", "keys", "listing", "serve", "worker"],
+    ),
     ("listing", &[]),
+    ("machine", &[]),
     ("main", &["args", "config"]),
     ("outgoing", &["egress"]),
     ("picture", &[]),
     ("queue", &[]),
     ("request", &[]),
+    ("room", &["config", "engine", "machine"]),
     (
         "serve",
         &[
@@ -63,6 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keys",
             "queue",
             "request",
+            "room",
             "signing",
             "storage",
             "supervisor",
@@ -75,7 +82,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("supervisor", &["budget", "config", "queue", "worker"]),
     ("sweep", &["queue", "storage"]),
     ("webhooks", &["egress", "outgoing", "queue"]),
-    ("worker", &["budget", "config", "engine", "outgoing", "picture", "queue", "request", "storage"]),
+    ("worker", &["budget", "config", "engine", "outgoing", "picture", "queue", "request", "room", "storage"]),
 ];
 
 /// Words that stay on one side of a border.

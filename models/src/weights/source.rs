@@ -55,11 +55,6 @@ impl Stored {
         self.shape.get(1..).unwrap_or_default()
     }
 
-    /// Bytes in its file; the header was checked to have room for them.
-    pub(super) fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
-    }
-
     /// All of it.
     pub(super) fn all(&self) -> Rows<'_> {
         self.rows(0..self.row_count())
