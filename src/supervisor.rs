@@ -177,7 +177,8 @@ async fn carry_signals(
 fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     // Workers find the cache where this process would: below the data directory.
     // Each names its models itself: the engine's is the first of them.
-    let EngineConfig { model: _, device, dtype, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } = engine;
+    let EngineConfig { model: _, device, dtype, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } =
+        engine;
     let StoreConfig { data_dir, database, files } = &config.store;
     [
         ("--device", device_name(*device)),

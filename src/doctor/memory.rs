@@ -24,7 +24,7 @@ fn parts(plan: &Plan, work: &Work) -> String {
     let line = |name: &str, bytes: u64, note: String| {
         format!("{name:<18} {:>9}{}{note}", gigabytes(bytes), if note.is_empty() { "" } else { "  " })
     };
-    let millions = |parameters: u64| format!("{:.0} million parameters", parameters as f64 / 1e6);
+    let millions = |parameters: u64| format!("{:.1} million parameters", parameters as f64 / 1e6);
     let mut lines: Vec<_> =
         plan.parts.iter().map(|part| line(part.name, part.bytes, millions(part.parameters))).collect();
     let Activations { text, begin, denoise, decode } = plan.activations;

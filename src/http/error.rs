@@ -191,7 +191,7 @@ impl ApiError {
     pub(super) fn refusal(&self) -> Option<&'static str> {
         match self {
             Self::Unauthorized => Some("unauthorized"),
-            Self::UnknownApplication(_) => Some("unknown_application"),
+            Self::UnknownApplication(_) | Self::NotServed { .. } => Some("unknown_application"),
             Self::BadRequest(_) | Self::Encoded => Some("bad_request"),
             Self::Invalid(_) => Some("invalid"),
             Self::BodyTooLarge(_) | Self::UploadTooLarge(_) => Some("too_large"),

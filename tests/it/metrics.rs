@@ -1,6 +1,6 @@
 //! `/metrics`: every end of a request is counted once, refusals and webhooks too, and the numbers outlive the server.
 
-use crate::support::{ENDPOINT, Order, Server, leashed, small};
+use crate::support::{ENDPOINT, Order, Server, every_model, leashed, small};
 use axum::http::{Method, StatusCode};
 use latentd::queue::{Lost, Observation};
 use serde_json::json;
@@ -73,9 +73,9 @@ async fn times_are_in_their_bucket_and_a_fenced_finish_is_not_counted() {
     let server = Server::start().await;
     server.submit(&small()).await;
     server.clock.advance(90);
-    let late = server.queue.claim("late").await.expect("a database").expect("a claim");
+    let late = server.queue.claim("late", &every_model()).await.expect("a database").expect("a claim");
     server.queue.reclaim(Lost::Stopped("late")).await.expect("a database");
-    let current = server.queue.claim("current").await.expect("a database").expect("a claim");
+    let current = server.queue.claim("current", &every_model()).await.expect("a database").expect("a claim");
     let seen = [Observation::stage("denoise", 2.5), Observation::safety_score("probability", f64::NAN)];
     for claim in [&late, &current, &late] {
         server.queue.finish(claim, &json!({}), &[], &seen).await.expect("a database");
@@ -83,7 +83,7 @@ async fn times_are_in_their_bucket_and_a_fenced_finish_is_not_counted() {
     let samples = scrape(&server).await;
     assert_eq!(samples[&ended("succeeded")], 1.0);
     assert_eq!(samples[r#"latentd_queue_wait_seconds_bucket{le="60"}"#], 0.0);
-    assert_eq!(samples[r#"latentd_queue_wait_seconds_bucket{le="3"}"#], 1.0);
+    assert_eq!(samples[r#"latentd_queue_wait_seconds_bucket{le="300"}"#], 1.0);
     assert!((90.0..91.0).contains(&samples["latentd_queue_wait_seconds_sum"]));
     assert_eq!(samples[r#"latentd_inference_seconds_bucket{stage="denoise",le="2"}"#], 0.0);
     assert_eq!(samples[r#"latentd_inference_seconds_bucket{stage="denoise",le="3"}"#], 1.0);
