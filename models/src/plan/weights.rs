@@ -40,7 +40,8 @@ pub(super) fn elements(tensor: &Stored) -> u64 {
 }
 
 /// Whether a weight of the transformer is one that `Linear::quantised` turns into fp8: attention and MLP of a block, not
-/// its modulations.
+/// its modulations; in diffusers' names or in a checkpoint's.
 fn is_block_product(name: &str) -> bool {
-    name.starts_with("transformer_blocks.") && !name.contains(".norm")
+    let is_diffusers = name.starts_with("transformer_blocks.") && !name.contains(".norm");
+    is_diffusers || name.starts_with("joint_blocks.") && !name.contains(".adaLN_modulation.")
 }

@@ -10,7 +10,6 @@ from support import ENDPOINT, small
 
 KINDS = {
     "latentd_requests": "counter",
-    "latentd_rejected": "counter",
     "latentd_worker_restarts": "counter",
     "latentd_webhook_attempts": "counter",
     "latentd_safety_flagged": "counter",
@@ -56,7 +55,8 @@ def test_counters_follow_what_happens_and_survive_a_restart(data, client_of):
             client.run(ENDPOINT, small(num_images=-1))
         with pytest.raises(fal_client.FalClientHTTPError):
             client.subscribe(ENDPOINT, small(num_images=-1))
-        _, after = scrape(url)
+        kinds, after = scrape(url)
+    assert kinds["latentd_rejected"] == "counter"
     assert ended(after, "succeeded") == ended(before, "succeeded") + 2
     assert ended(after, "invalid") == 1
     assert after[("latentd_rejected_total", ("reason", "invalid"))] == 1
