@@ -4,11 +4,13 @@
 //! [`crate::config`] does that.
 
 mod bench;
+mod doctor;
 mod hub;
 mod intercept;
 mod keys;
 
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
+pub use doctor::DoctorArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
@@ -47,6 +49,8 @@ pub enum Command {
     /// Make, list and revoke the keys of the API, also while the server runs.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Look at this machine: devices, memory, disks, models, and whether `serve` would start.
+    Doctor(DoctorArgs),
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
     Env(EnvArgs),
 }
@@ -91,6 +95,13 @@ pub struct EngineArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub hub: HubArgs,
+    /// Whether the text encoder T5 is loaded: `auto`, where the model has one; `off` needs a third less memory, and
+    /// pictures follow long prompts less closely.
+    #[arg(long, env = "LATENTD_T5", default_value = "auto", value_name = "auto|off")]
+    pub t5: String,
+    /// Whether a model that needs more memory than is free is refused before it is loaded.
+    #[arg(long, env = "LATENTD_MEMORY_CHECK", default_value = "on", value_name = "on|off")]
+    pub memory_check: String,
 }
 
 /// What looks for unsafe pictures.

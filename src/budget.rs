@@ -3,6 +3,7 @@
 use crate::config::memory::shown;
 use crate::config::{ConfigError, EngineConfig, MemoryBudget, Model, ModelsError};
 use crate::engine;
+use crate::machine::free_memory;
 use latentd_models::{Device, Plan, Work};
 
 /// Of the memory that is free so much is left to pictures in work and to other programs: a share, and at most so many
@@ -43,17 +44,8 @@ pub(crate) fn bytes(budget: MemoryBudget, device: Device, sharers: usize) -> Opt
     match budget {
         MemoryBudget::Bytes(bytes) => Some(bytes),
         MemoryBudget::Auto => {
-            let free = free(device)?;
+            let free = free_memory(device)? as f64;
             Some((free - (free * RESERVE.0).min(RESERVE.1)) as u64 / sharers.max(1) as u64)
         }
     }
-}
-
-/// Bytes that are free on a device, where that can be told.
-fn free(device: Device) -> Option<f64> {
-    let Device::Cpu = device else { return None };
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024.0)
 }

@@ -47,6 +47,10 @@ pub struct EngineConfig {
     pub t5_tokens: usize,
     /// What the loop may leave out.
     pub shortcuts: models::Shortcuts,
+    /// Whether the model's T5 is loaded.
+    pub t5: bool,
+    /// Whether memory that cannot hold the model is told before it is loaded.
+    pub memory_check: bool,
     /// Folder of what a device is found out to do best.
     pub cache: PathBuf,
 }
@@ -254,6 +258,8 @@ impl EngineConfig {
             dtype: device::dtype(&args.dtype, device)?,
             t5_tokens: args.t5_tokens,
             shortcuts: shortcuts::parse(args)?,
+            t5: switch("--t5", &args.t5, "auto")?,
+            memory_check: switch("--memory-check", &args.memory_check, "on")?,
             cache: data_dir.join("cache"),
         })
     }
@@ -278,6 +284,15 @@ impl StoreConfig {
             Some(text) => local_directory(&text)?,
         };
         Ok(Self { data_dir, database, files })
+    }
+}
+
+/// What a flag of two words says; an empty value, which a variable may have, is the first.
+fn switch(flag: &str, text: &str, on: &str) -> Result<bool, ConfigError> {
+    match text.trim() {
+        "off" => Ok(false),
+        text if text == on || text.is_empty() => Ok(true),
+        text => refuse(format!("{flag} {text}: give `{on}` or `off`")),
     }
 }
 

@@ -29,6 +29,22 @@ pub(crate) fn hold(directory: &Path) -> Result<File, DataDirError> {
     }
 }
 
+/// Looks whether a server could work here, and leaves nothing behind; `false`: the directory is yet to be made.
+///
+/// # Errors
+/// Why it could not.
+pub(crate) fn probe(directory: &Path) -> Result<bool, DataDirError> {
+    let name = directory.display().to_string();
+    let Some(nearest) = directory.ancestors().find(|path| path.exists()) else { return Ok(false) };
+    let file = nearest.join(format!(".latentd-{}", std::process::id()));
+    let made = OpenOptions::new().write(true).create_new(true).open(&file);
+    made.and_then(|_| std::fs::remove_file(&file)).map_err(|error| DataDirError::Io(name.clone(), error))?;
+    match File::open(directory.join("serve.lock")).map(|file| file.try_lock()) {
+        Ok(Err(TryLockError::WouldBlock)) => Err(DataDirError::InUse(name)),
+        _ => Ok(nearest == directory),
+    }
+}
+
 /// Puts a file in its place, whole and durable, with these permissions.
 pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();

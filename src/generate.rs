@@ -6,6 +6,7 @@ use crate::config::{ConfigError, EngineConfig, safety};
 use crate::engine;
 use crate::picture::{self, Format};
 use crate::request::draw_seed;
+use crate::room;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_models::{Begin, Control, GenerateRequest, Generated, Picture, Pipeline, Step};
@@ -28,6 +29,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
     let started = Instant::now();
     let safety = checker::resolve(&safety, &config.model)?;
+    room::check(&config, &safety, &room::work(&request))?;
     let mut pipeline = engine::open(&config)?;
     pipeline.set_safety(&safety)?;
     let load_seconds = started.elapsed().as_secs_f64();

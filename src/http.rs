@@ -18,6 +18,7 @@ mod idempotency;
 mod input;
 mod lines;
 mod listener;
+mod metrics;
 mod openapi;
 mod outside;
 mod over_websocket;
@@ -43,6 +44,7 @@ mod wire;
 pub use hosts::{FAL_DOMAINS, is_fal};
 pub use lines::Lines;
 pub use listener::{builder, listen, listen_through};
+pub use metrics::Refusals;
 pub use webhook::webhook_message;
 
 use crate::egress::Egress;
@@ -96,6 +98,8 @@ pub struct Api {
     pub signing: Arc<SigningKey>,
     /// How long a run is held back until its status is known.
     pub run_patience: Duration,
+    /// How many calls were refused, and why.
+    pub refusals: Refusals,
     /// Who waits for what.
     pub lines: Lines,
     /// Turns true when the server stops: no new work is accepted then.
@@ -114,7 +118,10 @@ pub fn encrypted(router: Router) -> Router {
 
 /// Answers a call, names it, and turns errors into answers.
 async fn dispatch(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
-    let mut response = serve(&api, request).await.unwrap_or_else(IntoResponse::into_response);
+    let mut response = serve(&api, request).await.unwrap_or_else(|error| {
+        api.refusals.count(&error);
+        error.into_response()
+    });
     response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_header(uuid::Uuid::new_v4()));
     response
 }
@@ -127,7 +134,9 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         // What is here and what is not is told to callers with a key only.
         Err(error) => return auth::by_key(api, &parts.headers).and(Err(error)),
     };
-    if !call::is_public(&parts.method, &call.target) {
+    let is_open = call::is_public(&parts.method, &call.target)
+        || call.target == Target::Metrics && metrics::is_local(api, &parts);
+    if !is_open {
         call.caller = match auth::check(api, &call, &parts.headers) {
             Ok(caller) => caller,
             Err(error) => return realtime::refuse(api, &call, parts, error).await,
@@ -154,6 +163,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Playground(asset) => Ok(playground::get(asset, &parts.headers)),
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
+        Target::Metrics => metrics::get(api).await,
         Target::Document => openapi::serve(api, &call),
         Target::Docs => Ok(docs::page(&call.links)),
         Target::DocsAsset(asset) => docs::asset(*asset, &parts.headers),

@@ -12,6 +12,7 @@ mod digest;
 mod error;
 mod fetch;
 mod files;
+pub(crate) mod listing;
 mod progress;
 mod pull;
 mod verify;
@@ -162,6 +163,18 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     });
     std::mem::forget(runtime);
     Ok(done)
+}
+
+/// Replaces a model of the hub's by its directory, if the cache has all of it; says whether it is a directory now.
+pub(crate) fn is_here(hub: &HubConfig, source: &mut ModelSource) -> Result<bool, HubError> {
+    let ModelSource::Hub { repository, revision } = source else { return Ok(true) };
+    let files = Files::of(repository);
+    let wanted = Wanted { repository: repository.clone(), revision: revision.clone(), files };
+    match find(hub, &wanted)? {
+        Found::Here(directory) => *source = ModelSource::Directory(directory),
+        Found::Incomplete(_) | Found::Nothing => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// What the flags and the environment say of the hub.

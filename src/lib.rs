@@ -22,6 +22,7 @@ mod budget;
 mod checker;
 pub mod config;
 pub mod data_dir;
+mod doctor;
 pub mod egress;
 pub mod endpoint;
 pub mod engine;
@@ -31,10 +32,12 @@ pub mod hub;
 mod inspecting;
 pub mod intercept;
 pub mod keys;
+mod machine;
 pub mod outgoing;
 mod picture;
 pub mod queue;
 pub mod request;
+mod room;
 pub mod serve;
 pub mod signing;
 pub mod storage;
@@ -80,6 +83,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Bench(command) => bench::run(command, runtime),
         Command::Keys(command) => runtime()?.block_on(keys::command::run(command)),
+        Command::Doctor(args) => doctor::run(args),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Models(command) => runtime()?.block_on(hub::command::run(command)),
     }

@@ -9,12 +9,14 @@
 //! - whoever takes away what is not kept: [`Queue::erase_ended`], [`Queue::ended_files`] and their neighbours;
 //! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
 //! - whoever keeps the keys of the API: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
-//! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours.
+//! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours;
+//! - whoever measures the server: [`Queue::observe`], [`Queue::counters`], [`Queue::depth`].
 //!
 //! The queue stores values that it does not interpret and knows neither HTTP nor the engine.
 //! All SQL of the program is below this module.
 
 mod claim;
+mod counters;
 mod database;
 mod deadline;
 pub(crate) mod events;
@@ -32,6 +34,7 @@ mod webhooks;
 mod workers;
 
 pub use claim::{Finish, StoredFile, Verdict};
+pub use counters::{Counter, Depth, Observation};
 pub use database::MIN_SQLITE;
 pub use events::Events;
 pub use idempotency::Idempotency;

@@ -5,19 +5,20 @@ mod ground;
 
 use crate::budget;
 use crate::checker;
-use crate::config::{ConfigError, Model, ModelsError, ServeConfig, model};
+use crate::config::{ConfigError, EngineConfig, Model, ModelsError, ServeConfig, model};
 use crate::data_dir::DataDirError;
 use crate::endpoint::Endpoint;
 use crate::http;
 use crate::intercept::InterceptError;
 use crate::queue::{Queue, QueueError};
 use crate::request::Limits;
+use crate::room;
 use crate::signing::SigningError;
 use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
 use crate::webhooks::Deliverer;
 use ground::Ground;
-use latentd_models::Manifest;
+use latentd_models::{Manifest, Work};
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -69,8 +70,7 @@ impl From<ModelsError> for ServeError {
 /// When something the server stands on cannot be opened.
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let models = model::assign(&config.models)?;
-    check_memory(&config, &models)?;
-    check_safety_checker(&config)?;
+    check_models(&config, &models)?;
     let endpoints = Endpoint::known(|manifest| limits(&models, manifest));
     let (ground, doors) = Ground::open(&config).await?;
     warn_of_others(&ground.queue, &endpoints).await?;
@@ -143,10 +143,16 @@ fn limits(models: &[Model], manifest: &Manifest) -> Option<Limits> {
     Some(Limits { max_side: model.card.max_side })
 }
 
-/// Says now what every worker would fail on.
-fn check_memory(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError> {
+/// Says now what every worker here would fail on; workers elsewhere have checkers and memory of their own.
+fn check_models(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError> {
     for engine in &config.engines {
         budget::sizes(models, engine, config.memory_budget)?;
+    }
+    for model in models.iter().filter(|_| !config.engines.is_empty()) {
+        let safety = checker::resolve(&config.safety, &model.source)?;
+        let engine = |engine: &EngineConfig| EngineConfig { model: model.source.clone(), ..engine.clone() };
+        let engines: Vec<_> = config.engines.iter().map(engine).collect();
+        room::check_all(&engines, &safety, &Work::default())?;
     }
     Ok(())
 }
@@ -160,17 +166,6 @@ async fn warn_of_others(queue: &Queue, endpoints: &[Endpoint]) -> Result<(), Que
             requests,
             "requests wait for {model}, which is not served: start with --model {model} too"
         );
-    }
-    Ok(())
-}
-
-/// Says now what every worker would fail on.
-fn check_safety_checker(config: &ServeConfig) -> Result<(), latentd_models::Error> {
-    if config.engines.is_empty() {
-        return Ok(()); // workers elsewhere have checkers of their own
-    }
-    for named in &config.models {
-        checker::resolve(&config.safety, &named.source)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use crate::budget;
 use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
-use crate::queue::{Events, Lost, Queue, QueueError};
+use crate::queue::{Events, Lost, Observation, Queue, QueueError};
 use crate::worker::device_name;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -41,6 +41,7 @@ pub(crate) async fn supervise(
             arguments: arguments(engine, config),
             program,
             queue,
+            device: device_name(engine.device),
             drain_timeout: config.drain_timeout,
         };
         slot.keep(stage.clone())
@@ -53,6 +54,7 @@ struct Slot<'a> {
     arguments: Vec<String>,
     program: &'a Path,
     queue: &'a Queue,
+    device: String,
     drain_timeout: Duration,
 }
 
@@ -84,7 +86,12 @@ impl Slot<'_> {
         tracing::info!(worker = id, pid, "worker started");
         let on_purpose = self.wait(&mut child, stage).await?;
         bridge.abort();
-        let lost = if on_purpose { Lost::Stopped(&id) } else { Lost::Died(&id) };
+        let lost = if on_purpose {
+            Lost::Stopped(&id)
+        } else {
+            self.queue.observe(&Observation::worker_restart(&self.device)).await?;
+            Lost::Died(&id)
+        };
         self.queue.forget_worker(&id).await?;
         let reclaimed = self.queue.reclaim(lost).await?;
         if reclaimed.waiting + reclaimed.ended > 0 {
@@ -172,12 +179,15 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     let encoders = encoders.map(|dir| ("--text-encoders", dir.display().to_string()));
     // Workers find the cache where this process would: below the data directory.
     // Each names its models itself: the engine's is the first of them.
-    let EngineConfig { model: _, device, dtype, t5_tokens, shortcuts: left_out, cache: _ } = engine;
+    let EngineConfig { model: _, device, dtype, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } =
+        engine;
     let StoreConfig { data_dir, database, files } = &config.store;
     [
         ("--device", device_name(*device)),
         ("--dtype", dtype.name().to_owned()),
         ("--t5-tokens", t5_tokens.to_string()),
+        ("--t5", if *t5 { "auto" } else { "off" }.to_owned()),
+        ("--memory-check", if *memory_check { "on" } else { "off" }.to_owned()),
         ("--data-dir", data_dir.display().to_string()),
         ("--database-url", format!("sqlite:{}", database.display())),
         ("--storage", files.display().to_string()),

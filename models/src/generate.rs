@@ -48,12 +48,15 @@ pub struct LoadOptions {
     pub cache: Option<PathBuf>,
     /// How many queues of work a GPU gets.
     pub streams: Streams,
+    /// `false` leaves out T5, which every SD3.5 model paints without: it hears less of long prompts then (diffusers with
+    /// `text_encoder_3=None`).
+    pub t5: bool,
 }
 
 impl LoadOptions {
     /// The fused ops on two streams, and nothing kept.
     pub const fn new(device: Device, dtype: DType) -> Self {
-        Self { device, dtype, fused: true, cache: None, streams: Streams::Two }
+        Self { device, dtype, fused: true, cache: None, streams: Streams::Two, t5: true }
     }
 }
 

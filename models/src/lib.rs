@@ -52,7 +52,7 @@ pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};
 pub use manifest::{ClassifierManifest, Endpoint, Manifest};
 pub use picture::Picture;
 pub use pipeline::{Pipeline, Prefetcher};
-pub use plan::{Part, Plan, Work};
+pub use plan::{Activations, Part, Plan, Work};
 pub use safety::{Measure, SafetyOptions, SafetySource, Verdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
 pub use source::ModelSource;

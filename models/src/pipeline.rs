@@ -52,7 +52,7 @@ impl Pipeline {
         let [first, target, last] = [Target::new(options)?, Target::new(options)?, Target::new(options)?];
         let configs = Configs::read(files)?;
         let mut problems = Vec::new();
-        let has_t5 = configs.index.has_t5();
+        let has_t5 = options.t5 && configs.index.has_t5();
         let encoders = TextEncoders::load(files, &first, &configs.transformer, has_t5, &mut problems)?;
         let stem = "diffusion_pytorch_model";
         let weights = Weights::open(files, "transformer", stem, &target)?;

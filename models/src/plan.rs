@@ -1,10 +1,13 @@
 //! What a model needs in memory, known before a tensor of it is read: from its config files and its files' headers.
 
+mod activations;
 mod weights;
 
 use crate::config::Configs;
 use crate::weights::{Stored, Target, Weights};
-use crate::{LoadOptions, ModelSource, Result};
+use crate::{Device, LoadOptions, ModelSource, Result, SafetyOptions};
+pub use activations::Activations;
+use activations::Place;
 use weights::{Kept, elements};
 
 /// What is going to be painted.
@@ -51,9 +54,15 @@ pub struct Plan {
     pub parts: Vec<Part>,
     /// The most that is held beside the weights while they are loaded.
     pub loading: u64,
+    /// What painting takes beside the weights, stage by stage.
+    pub activations: Activations,
+    /// What a process takes on the device before it does anything, and what it keeps from request to request.
+    pub process: u64,
+    /// Whether stages work at the same time.
+    overlapping: bool,
 }
 
-/// Folders of weights, the stem of their files, and whether a model may lack it.
+/// Folders of weights and the stem of their files.
 const PARTS: [(&str, &str); 5] = [
     ("text_encoder", "model"),
     ("text_encoder_2", "model"),
@@ -64,31 +73,69 @@ const PARTS: [(&str, &str); 5] = [
 
 const T5: &str = "text_encoder_3";
 
+/// What lies in host memory on its way from a file to a tensor (`weights/read.rs`).
+const STAGED: u64 = 64 << 20;
+
+/// The program itself (30 MB measured), the encoded prompts that are kept (`prompts.rs`: 64 MiB), and files being written.
+const HOST_PROCESS: u64 = 128 << 20;
+
+/// A context of the driver with this program's kernels, three streams' workspaces of cuBLASLt, and the encoders' outputs.
+/// An assumption: no card was at hand to measure it.
+const CUDA_PROCESS: u64 = 1 << 30;
+
 impl Plan {
-    /// Plans a model as `options` would load it.
+    /// Plans a model as `options` would load it, without a safety checker.
     ///
     /// # Errors
     /// A config file or a header cannot be read.
     pub fn of(source: &ModelSource, options: &LoadOptions, work: &Work) -> Result<Self> {
         let files = source.files()?;
         let configs = Configs::read(&files)?;
-        let kept = Kept::new(options.dtype, options.device);
-        let _ = work;
-        let mut plan = Self { parts: Vec::new(), loading: 0 };
+        let on_host = options.device == Device::Cpu;
+        let place = Place::new(options.dtype, options.device);
+        let (vae, factor) = (&configs.vae, configs.vae.factor());
+        let mut plan = Self {
+            parts: Vec::new(),
+            loading: 0,
+            activations: Activations {
+                text: 0,
+                begin: if work.begins { place.begin(vae, work) } else { 0 },
+                denoise: place.denoise(&configs.transformer, factor, work),
+                decode: place.decode(vae, work),
+            },
+            process: if on_host { HOST_PROCESS } else { CUDA_PROCESS },
+            overlapping: !on_host,
+        };
         for (name, stem) in PARTS {
-            if name != T5 || configs.index.has_t5() {
-                let weights = Weights::open(&files, name, stem, &Target::host())?;
-                plan.add(name, &needed(weights.stored()), kept);
+            if name == T5 && !(options.t5 && configs.index.has_t5()) {
+                continue;
+            }
+            let tensors = needed(Weights::open(&files, name, stem, &Target::host())?.stored());
+            plan.add(name, &tensors, Kept::new(options.dtype, options.device));
+            if name.starts_with("text_encoder") {
+                let tokens = if name == T5 { work.t5_tokens as u64 } else { activations::CLIP_TOKENS };
+                plan.activations.text = plan.activations.text.max(place.text(&tensors, tokens));
             }
         }
         Ok(plan)
+    }
+
+    /// Adds the safety checker that `options` name, if there is one. It is in f32 whatever the model is in.
+    ///
+    /// # Errors
+    /// Its files cannot be read.
+    pub fn add_safety(&mut self, source: &ModelSource, options: &SafetyOptions) -> Result<()> {
+        if let Some(tensors) = options.stored(source)? {
+            self.add("safety_checker", &tensors, Kept { element: 4, fp8: false });
+        }
+        Ok(())
     }
 
     fn add(&mut self, name: &'static str, tensors: &[Stored], kept: Kept) {
         let parameters = tensors.iter().map(elements).sum();
         let bytes = tensors.iter().map(|tensor| kept.bytes(tensor)).sum();
         self.parts.push(Part { name, parameters, bytes });
-        let loading = tensors.iter().map(|tensor| kept.loading(tensor)).max();
+        let loading = tensors.iter().map(|tensor| STAGED + kept.loading(tensor)).max();
         self.loading = self.loading.max(loading.unwrap_or_default());
     }
 
@@ -97,9 +144,30 @@ impl Plan {
         self.parts.iter().map(|part| part.bytes).sum()
     }
 
+    /// Bytes of T5, which a model can do without; 0 if it does.
+    pub fn t5(&self) -> u64 {
+        self.parts.iter().find(|part| part.name == T5).map_or(0, |part| part.bytes)
+    }
+
+    /// Bytes that painting takes beside the weights. On a GPU the stages of two requests overlap and its pools keep what
+    /// is freed; on the processor one stage follows the other.
+    pub fn painting(&self) -> u64 {
+        let Activations { text, begin, denoise, decode } = self.activations;
+        if self.overlapping {
+            text + begin + denoise + decode
+        } else {
+            text.max(begin).max(denoise).max(decode)
+        }
+    }
+
+    /// The most bytes that are held at any time.
+    pub fn peak(&self) -> u64 {
+        self.process + self.weights() + self.loading.max(self.painting())
+    }
+
     /// Whether so many bytes are enough.
     pub fn fits(&self, available: u64) -> bool {
-        self.weights() + self.loading <= available
+        self.peak() <= available
     }
 }
 

@@ -18,7 +18,7 @@ mod vit;
 mod vit_config;
 
 use crate::files::ModelFiles;
-use crate::weights::{self, Target, Weights};
+use crate::weights::{self, Stored, Target, Weights};
 use crate::{Error, ModelSource, Picture, Result};
 use candle_core::DType;
 use clip::Clip;
@@ -106,6 +106,12 @@ impl SafetyOptions {
             Config::Clip(config) => Clip::expect(&weights, config),
         }
         weights::check(&weights.problems())
+    }
+
+    /// The checker's tensors as their files have them, if there is one.
+    pub(crate) fn stored(&self, model: &ModelSource) -> Result<Option<Vec<Stored>>> {
+        let place = self.find(&model.files()?)?;
+        place.map(|place| Ok(place.weights(&Target::host())?.stored())).transpose()
     }
 
     /// The folder of the checker, if there is one.

@@ -9,6 +9,7 @@ use crate::checker;
 use crate::config::{ConfigError, EngineConfig, SafetyConfig, safety};
 use crate::engine;
 use crate::picture::{self, Format};
+use crate::room;
 use latentd_models::{Control, GenerateRequest, Pipeline, Step, Timings};
 use serde::Serialize;
 use std::time::Instant;
@@ -69,6 +70,7 @@ pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
     checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
     let checker = checker::resolve(&safety, &config.model)?;
     let mut machine = Machine::look(config.device);
+    room::check(&config, &checker, &room::work(&request))?;
     let loading = Instant::now();
     let mut pipeline = engine::open(&config)?;
     let is_checked = pipeline.set_safety(&checker)?;

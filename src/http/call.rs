@@ -70,7 +70,9 @@ impl Call {
             }
         };
         let (target, mount) = target::resolve(&parts.method, host, &format!("{prefix}{path}"))?;
-        if target == Target::Proxy || (fal && matches!(target, Target::Live | Target::Ready)) {
+        if target == Target::Proxy
+            || (fal && matches!(target, Target::Live | Target::Ready | Target::Metrics))
+        {
             return Err(ApiError::BadRequest(format!("{TARGET_URL} names the proxy itself")));
         }
         let query = url.query().unwrap_or_default().to_owned();

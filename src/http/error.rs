@@ -187,6 +187,33 @@ impl ApiError {
         }
     }
 
+    /// Why a request was not accepted, if that is what happened, in a word that operators may count.
+    pub(super) fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthorized => Some("unauthorized"),
+            Self::UnknownApplication(_) | Self::NotServed { .. } => Some("unknown_application"),
+            Self::BadRequest(_) | Self::Encoded => Some("bad_request"),
+            Self::Invalid(_) => Some("invalid"),
+            Self::BodyTooLarge(_) | Self::UploadTooLarge(_) => Some("too_large"),
+            Self::BodyTooSlow => Some("too_slow"),
+            Self::Closing => Some("stopping"),
+            Self::QueueFull(_) => Some("queue_full"),
+            Self::LongerThanAsked(_) => Some("longer_than_asked"),
+            Self::IdempotencyKeyTaken => Some("idempotency_key_taken"),
+            Self::KeyBusy(_) => Some("key_busy"),
+            Self::NotAdmin
+            | Self::UnknownPath(_)
+            | Self::UnknownRequest
+            | Self::UnknownCancel
+            | Self::StillInProgress
+            | Self::Erased
+            | Self::MethodNotAllowed(_)
+            | Self::Gone(_)
+            | Self::NoSuchRange(_)
+            | Self::Internal(_) => None,
+        }
+    }
+
     fn add_headers(&self, headers: &mut HeaderMap) {
         match self {
             Self::Unauthorized => {

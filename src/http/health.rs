@@ -11,7 +11,7 @@ use std::time::Duration;
 use utoipa::ToSchema;
 
 /// A worker beats every five seconds; after three missed beats it does not count.
-const BEAT_AGE: Duration = Duration::from_secs(17);
+pub(super) const BEAT_AGE: Duration = Duration::from_secs(17);
 
 /// The server answers.
 #[derive(Serialize, ToSchema)]

@@ -227,6 +227,7 @@ mod tests {
             Target::Live => "live",
             Target::Ready if path == "/health" => "health",
             Target::Ready => "ready",
+            Target::Metrics => "metrics",
             Target::Document if path == "/openapi.json" => "openapi",
             Target::Document => "endpointOpenapi",
             Target::Docs => "docs",

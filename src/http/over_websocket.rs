@@ -92,7 +92,10 @@ impl Session {
     }
 
     async fn respond(&self, frame: Frame) -> Response {
-        let mut response = self.run(frame).await.unwrap_or_else(IntoResponse::into_response);
+        let mut response = self.run(frame).await.unwrap_or_else(|error| {
+            self.api.refusals.count(&error);
+            error.into_response()
+        });
         response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_header(uuid::Uuid::new_v4()));
         response
     }

@@ -134,12 +134,14 @@ impl Session {
 
     /// The result of one input. `name` becomes the input's, as soon as it has one.
     async fn result(&self, frame: Frame, name: &mut Option<String>) -> Result<Message, Refusal> {
-        let (framing, input) = message::read(&frame)?;
+        let refused = |error: &ApiError| self.api.refusals.count(error);
+        let (framing, input) = message::read(&frame).inspect_err(refused)?;
         drop(frame);
         *name = input["request_id"].as_str().map(str::to_owned);
-        submit::admit(&self.api, &self.application)?;
+        submit::admit(&self.api, &self.application).inspect_err(refused)?;
         let wants_bytes = framing == Framing::Msgpack && input.get(WANTS_BYTES).is_some();
-        let line = run::open_with(&self.api, &self.call, &self.application, &self.headers, &input).await?;
+        let line = run::open_with(&self.api, &self.call, &self.application, &self.headers, &input).await;
+        let line = line.inspect_err(refused)?;
         let request_id = name.get_or_insert_with(|| line.id.to_string()).clone();
         let ended = run::wait(&self.api.queue, line.id).await.map_err(ApiError::from)?;
         line.close();

@@ -53,6 +53,7 @@ pub(super) enum Target {
     Playground(&'static playground::Asset),
     Live,
     Ready,
+    Metrics,
     Document,
     Docs,
     DocsAsset(docs::Asset),
@@ -93,6 +94,7 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
     let own = match segments.as_slice() {
         ["health"] | ["health", "ready"] => Some(Target::Ready),
         ["health", "live"] => Some(Target::Live),
+        ["metrics"] => Some(Target::Metrics),
         ["openapi.json"] | ["api", "openapi", "queue", "openapi.json"] => Some(Target::Document),
         ["docs"] => Some(Target::Docs),
         ["docs", name] => Some(Target::DocsAsset(docs::Asset::of(name).ok_or_else(|| unknown(path))?)),

@@ -2,8 +2,9 @@
 
 use super::cache::Folder;
 use super::error::size;
+use super::listing::{self, Listed};
 use super::verify::{self, Report};
-use super::{Files, Found, HubError, Show, Wanted, pull};
+use super::{Files, Show, Wanted, pull};
 use crate::args::{HubArgs, ModelsCommand, PullArgs};
 use crate::config::{ConfigError, HubConfig};
 use crate::inspecting;
@@ -99,20 +100,8 @@ fn place(hub: &HubConfig, model: &str) -> anyhow::Result<(PathBuf, Option<String
     Ok((folder.snapshot(&commit), Some(wanted.repository), wanted.files))
 }
 
-/// A line of the list.
-struct Line {
-    name: String,
-    state: &'static str,
-    /// On disk, or to be pulled.
-    bytes: Option<u64>,
-    path: Option<PathBuf>,
-    /// Where fal has it.
-    endpoint: Option<String>,
-}
-
 fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
-    let mut lines = known(hub)?;
-    lines.extend(others(hub)?);
+    let lines = listing::all(hub)?;
     let card = ModelCard::read(&ModelSource::Builtin).ok();
     if json {
         let mini = card.map(|card| {
@@ -131,7 +120,7 @@ fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
     if let Some(card) = card {
         println!("{:<42} {:<12}", card.name, "built in");
     }
-    for Line { name, state, bytes, path, endpoint: _ } in &lines {
+    for Listed { name, state, bytes, path, endpoint: _ } in &lines {
         let bytes = bytes.map_or_else(|| "-".into(), size);
         let path = path.as_ref().map_or_else(String::new, |path| path.display().to_string());
         println!("{}", format!("{name:<42} {state:<12} {bytes:>10}  {path}").trim_end());
@@ -142,50 +131,8 @@ fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What manifests name, here or not.
-fn known(hub: &HubConfig) -> Result<Vec<Line>, HubError> {
-    let sum = |files: &std::collections::BTreeMap<String, u64>| files.values().sum();
-    let models = Manifest::all().iter().map(|manifest| (&manifest.name, sum(&manifest.files)));
-    let classifiers = ClassifierManifest::all().iter().map(|manifest| (&manifest.name, sum(&manifest.files)));
-    let named = models.chain(classifiers);
-    let line = |(name, bytes): (&String, u64)| {
-        let wanted = Wanted::named(name, "main")?;
-        Some(line(hub, name, &wanted, bytes))
-    };
-    named.filter_map(line).collect()
-}
-
-/// What else is in the cache and can be run.
-fn others(hub: &HubConfig) -> Result<Vec<Line>, HubError> {
-    let is_known = |repository: &str| {
-        Manifest::find(repository).is_some() || ClassifierManifest::find(repository).is_some()
-    };
-    let folders = Folder::all(&hub.cache).into_iter().filter(|(repository, _)| !is_known(repository));
-    let line = |(repository, folder): (String, Folder)| {
-        let commit = folder.commit("main").or_else(|| folder.commits().into_iter().next())?;
-        let wanted = Wanted { repository, revision: commit, files: Files::Pipeline };
-        // Other programs keep other models there.
-        let is_model = folder.snapshot(&wanted.revision).join("model_index.json").is_file();
-        let line = line(hub, &wanted.repository, &wanted, 0);
-        (is_model && !matches!(line, Err(HubError::NotRunnable { .. }))).then_some(line)
-    };
-    folders.filter_map(line).collect()
-}
-
-fn line(hub: &HubConfig, name: &str, wanted: &Wanted, to_pull: u64) -> Result<Line, HubError> {
-    let bytes = Folder::new(&hub.cache, &wanted.repository).bytes();
-    let (state, bytes, path) = match super::find(hub, wanted)? {
-        Found::Here(path) => ("complete", Some(bytes), Some(path)),
-        Found::Incomplete(_) => ("incomplete", Some(bytes), None),
-        Found::Nothing if bytes > 0 => ("incomplete", Some(bytes), None),
-        Found::Nothing => ("to be pulled", Some(to_pull).filter(|bytes| *bytes > 0), None),
-    };
-    let endpoint = Manifest::find(name).map(|manifest| manifest.endpoint.id());
-    Ok(Line { name: name.into(), state, bytes, path, endpoint })
-}
-
-fn as_json(line: &Line) -> Value {
-    let Line { name, state, bytes, path, endpoint } = line;
+fn as_json(line: &Listed) -> Value {
+    let Listed { name, state, bytes, path, endpoint } = line;
     let endpoints: Vec<_> = endpoint.iter().collect();
     json!({ "name": name, "source": "hub", "state": state, "bytes": bytes, "path": path, "endpoints": endpoints })
 }

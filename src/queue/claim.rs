@@ -1,7 +1,7 @@
 //! A worker's side: take the next request, report, and end it. Every write is fenced by attempt.
 
 use super::job::{Claim, Failure, FailureKind, Level, RequestId};
-use super::{Queue, QueueError, read};
+use super::{Observation, Queue, QueueError, counters, read};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
@@ -167,7 +167,7 @@ impl Queue {
         row.map_or(Ok(Verdict::Fenced), |row| Verdict::of(&row))
     }
 
-    /// Records the output and its files, in one transaction.
+    /// Records the output, its files and what was seen meanwhile, in one transaction.
     ///
     /// # Errors
     /// When the database refuses.
@@ -176,6 +176,7 @@ impl Queue {
         claim: &Claim,
         output: &Value,
         files: &[StoredFile],
+        seen: &[Observation],
     ) -> Result<Finish, QueueError> {
         let now = self.now_us();
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
@@ -189,6 +190,9 @@ impl Queue {
         let answer = if done.rows_affected() == 1 {
             for file in files {
                 add_file(&mut tx, claim.id, file, now).await?;
+            }
+            for seen in seen {
+                counters::count(&mut tx, seen).await?;
             }
             Finish::Recorded
         } else {

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub const MIN_SQLITE: &str = "3.51.3";
 
 /// Each script takes the schema from its index to the next version. Never edit one that was released.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 10] = [
     include_str!("schema.sql"),
     include_str!("schema/terms.sql"),
     include_str!("schema/webhooks.sql"),
@@ -20,6 +20,7 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("schema/retention.sql"),
     include_str!("schema/previews.sql"),
     include_str!("schema/models.sql"),
+    include_str!("schema/counters.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.

@@ -6,7 +6,7 @@
 
 use super::claim::add_log;
 use super::job::{Level, RequestId};
-use super::{Queue, QueueError};
+use super::{Observation, Queue, QueueError, counters};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
@@ -106,10 +106,12 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn webhook_delivered(&self, webhook: &Webhook) -> Result<(), QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let settled =
             sqlx::query(SETTLE).bind(webhook.request.to_string()).bind(webhook.attempt).bind("delivered");
-        settled.execute(&self.writer).await?;
-        Ok(())
+        settled.execute(&mut *tx).await?;
+        counters::count(&mut tx, &Observation::webhook_attempt("delivered")).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Records that the receiver does not have it: to be tried again after `again`, or given up.
@@ -135,6 +137,8 @@ impl Queue {
             }
         };
         let done = query.execute(&mut *tx).await?;
+        let outcome = if again.is_some() { "failed" } else { "given_up" };
+        counters::count(&mut tx, &Observation::webhook_attempt(outcome)).await?;
         if again.is_none() && done.rows_affected() == 1 {
             let line = format!("the webhook was given up after {} attempts: {why}", webhook.attempt);
             add_log(&mut tx, webhook.request, now, Level::Error, &line).await?;

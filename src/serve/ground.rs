@@ -4,7 +4,7 @@ use super::ServeError;
 use crate::config::{ConfigError, ServeConfig};
 use crate::data_dir;
 use crate::endpoint::Endpoint;
-use crate::http::{self, Api, Lines};
+use crate::http::{self, Api, Lines, Refusals};
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
 use crate::queue::{Lost, Queue};
@@ -74,6 +74,7 @@ impl Ground {
             egress: config.egress.clone(),
             signing: self.signing.clone(),
             run_patience: config.run_patience,
+            refusals: Refusals::default(),
             lines: Lines::default(),
             closing,
         }

@@ -11,8 +11,9 @@ use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig
 use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
 use crate::outgoing::Outgoing;
 use crate::queue::{Events, Lost, Queue, WorkerState};
+use crate::room;
 use crate::storage::Storage;
-use latentd_models as models;
+use latentd_models::{self as models, Work};
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,6 +112,7 @@ fn volume(model: Model, bytes: u64, safety: models::SafetyOptions, config: &Work
 }
 
 fn load(config: &EngineConfig, safety: &models::SafetyOptions) -> models::Result<Box<dyn Engine>> {
+    room::check(config, safety, &Work::default())?;
     let mut pipeline = engine::open(config)?;
     pipeline.set_safety(safety)?;
     tracing::info!(model = %config.model, "safety checker: {}", checker::describe(safety));

@@ -1,9 +1,9 @@
 //! From pixels to a recorded result: encode, store, then one transaction.
 
 use super::{PublishError, Worker};
-use crate::engine::{Generated, Picture, Verdict, score, stage_seconds};
+use crate::engine::{Generated, Measure, Picture, Timings, Verdict, score, stage_seconds};
 use crate::picture;
-use crate::queue::{Claim, Finish, Level, StoredFile};
+use crate::queue::{Claim, Finish, Level, Observation, StoredFile};
 use crate::request::{ImageRequest, Output, OutputFormat, OutputImage, Place};
 use crate::storage::FileKey;
 use base64::Engine as _;
@@ -28,14 +28,16 @@ pub(super) async fn publish(
     let scores = generated.verdicts.iter().map(score).collect();
     let started = Instant::now();
     let (pictures, encoded) = encode_all(generated.pictures, format).await?;
-    let seconds = stage_seconds(generated.timings, started.elapsed().as_secs_f64(), load);
+    let encode = started.elapsed().as_secs_f64();
+    let seconds = stage_seconds(generated.timings, encode, load);
+    let seen = observations(generated.timings, encode, &generated.verdicts);
     let mut files = Vec::new();
     let images = place_all(worker, request, &pictures, encoded, format, &mut files).await;
     let finish = match images {
         Ok(images) => {
             let (seed, prompt) = (request.seed, request.prompt.clone());
-            record(worker, claim, Output { images, seconds, seed, flagged, scores, prompt }, safety, &files)
-                .await
+            let output = Output { images, seconds, seed, flagged, scores, prompt };
+            record(worker, claim, output, safety, &files, &seen).await
         }
         Err(error) => Err(error),
     };
@@ -115,12 +117,30 @@ async fn tell_scores(
     Ok(())
 }
 
+/// What is counted of a request beside its end.
+fn observations(timings: Timings, encode: f64, verdicts: &[Verdict]) -> Vec<Observation> {
+    let Timings { text, denoise, decode, safety, .. } = timings;
+    let checked = (!verdicts.is_empty()).then_some(("safety", safety));
+    let stages = [("text", text), ("denoise", denoise), ("decode", decode), ("encode", encode)];
+    let stages = stages.into_iter().chain(checked).map(|(stage, time)| Observation::stage(stage, time));
+    let scores = verdicts.iter().flat_map(|Verdict { score, measure, flagged }| {
+        let measure = match measure {
+            Measure::Probability => "probability",
+            Measure::Margin => "margin",
+        };
+        let score = Observation::safety_score(measure, f64::from(*score));
+        [Some(score), flagged.then(Observation::safety_flagged)]
+    });
+    stages.chain(scores.flatten()).collect()
+}
+
 async fn record(
     worker: &Worker,
     claim: &Claim,
     output: Output,
     safety: f64,
     files: &[StoredFile],
+    seen: &[Observation],
 ) -> Result<Finish, PublishError> {
     let seconds = output.seconds;
     let total = seconds.load.unwrap_or_default()
@@ -131,7 +151,7 @@ async fn record(
         + seconds.encode;
     worker.queue.progress(claim, Level::Info, &format!("done in {total:.2} s")).await?;
     let value = serde_json::to_value(output).map_err(|error| PublishError::Encode(error.to_string()))?;
-    Ok(worker.queue.finish(claim, &value, files).await?)
+    Ok(worker.queue.finish(claim, &value, files, seen).await?)
 }
 
 async fn discard(worker: &Worker, files: &[StoredFile]) {

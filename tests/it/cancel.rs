@@ -55,7 +55,7 @@ async fn a_request_cancelled_after_its_last_step_is_cancelled_all_the_same() {
         server.queue.claim("another", &every_model()).await.expect("a database").expect("a request");
     server.put(&format!("{request}/cancel")).await;
     // The cancellation comes between the last look of a worker and its finish.
-    let finish = server.queue.finish(&claimed, &json!({}), &[]).await.expect("a database");
+    let finish = server.queue.finish(&claimed, &json!({}), &[], &[]).await.expect("a database");
     assert_eq!(finish, latentd::queue::Finish::Cancelled);
     assert_cancelled(&server, &request).await;
     leash.order(Order::Run);

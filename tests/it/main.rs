@@ -20,6 +20,7 @@ mod keys_command;
 mod lifecycle;
 mod log;
 mod long_run;
+mod metrics;
 mod models;
 mod openapi;
 mod order;

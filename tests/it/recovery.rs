@@ -31,7 +31,7 @@ async fn a_late_attempt_changes_nothing() {
     // Over, with a result that stays.
     let output = json!({ "images": [], "seconds": { "text": 0.0, "denoise": 0.0, "decode": 0.0, "encode": 0.0 },
         "seed": 2, "flagged": [], "prompt": "current" });
-    assert_eq!(queue.finish(&current, &output, &[]).await.expect("a database"), Finish::Recorded);
+    assert_eq!(queue.finish(&current, &output, &[], &[]).await.expect("a database"), Finish::Recorded);
     assert_fenced(&server, &late).await;
     assert_fenced(&server, &current).await;
     assert_eq!(server.get(&request).await.json()["prompt"], "current");
@@ -42,7 +42,10 @@ async fn assert_fenced(server: &Server, claim: &latentd::queue::Claim) {
     let before = server.queue.logs(claim.id, 0).await.expect("a database").len();
     assert_eq!(queue.verdict(claim).await.expect("a database"), Verdict::Fenced);
     assert_eq!(queue.progress(claim, Level::Info, "late").await.expect("a database"), Verdict::Fenced);
-    assert_eq!(queue.finish(claim, &json!({ "late": true }), &[]).await.expect("a database"), Finish::Fenced);
+    assert_eq!(
+        queue.finish(claim, &json!({ "late": true }), &[], &[]).await.expect("a database"),
+        Finish::Fenced
+    );
     let failure = Failure::of(FailureKind::Engine);
     assert_eq!(queue.fail(claim, &failure).await.expect("a database"), Finish::Fenced);
     assert_eq!(queue.give_back(claim).await.expect("a database"), Finish::Fenced);

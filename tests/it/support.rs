@@ -11,7 +11,7 @@ use latentd::endpoint::Endpoint;
 use latentd::engine::{
     Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
 };
-use latentd::http::{Api, Lines, router};
+use latentd::http::{Api, Lines, Refusals, router};
 use latentd::keys::KeyRing;
 use latentd::outgoing::Outgoing;
 use latentd::queue::Queue;
@@ -91,6 +91,7 @@ impl Server {
             egress: Egress::default(),
             signing: Arc::new(SigningKey::open(directory.path()).expect("a new key")),
             run_patience: std::time::Duration::from_secs(240),
+            refusals: Refusals::default(),
             lines: Lines::default(),
             closing: is_closing,
         };

@@ -33,15 +33,16 @@ const PAGES: &[&str] = &["src/http/playground"];
 /// may not exist, so a new one is drawn on the map before it is written.
 const ARROWS: &[(&str, &[&str])] = &[
     ("args", &[]),
-    ("bench", &["args", "checker", "config", "engine", "hub", "picture"]),
-    ("budget", &["config", "engine"]),
+    ("bench", &["args", "checker", "config", "engine", "hub", "picture", "room"]),
+    ("budget", &["config", "engine", "machine"]),
     ("checker", &["args", "config", "hub"]),
     ("config", &["args", "egress"]),
     ("data_dir", &[]),
+    ("doctor", &["args", "checker", "config", "data_dir", "hub", "machine", "room", "worker"]),
     ("egress", &[]),
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
-    ("generate", &["args", "checker", "config", "engine", "picture", "request"]),
+    ("generate", &["args", "checker", "config", "engine", "picture", "request", "room"]),
     ("http", &["egress", "endpoint", "keys", "queue", "request", "signing", "storage", "sweep"]),
     ("hub", &["args", "config", "inspecting", "outgoing"]),
     ("inspecting", &[]),
@@ -49,13 +50,27 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("keys", &["args", "config", "queue"]),
     (
         "lib",
-        &["args", "bench", "checker", "config", "generate", "hub", "intercept", "keys", "serve", "worker"],
+        &[
+            "args",
+            "bench",
+            "checker",
+            "config",
+            "doctor",
+            "generate",
+            "hub",
+            "intercept",
+            "keys",
+            "serve",
+            "worker",
+        ],
     ),
+    ("machine", &[]),
     ("main", &["args", "config"]),
     ("outgoing", &["egress"]),
     ("picture", &[]),
     ("queue", &[]),
     ("request", &[]),
+    ("room", &["config", "engine", "machine"]),
     (
         "serve",
         &[
@@ -69,6 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "keys",
             "queue",
             "request",
+            "room",
             "signing",
             "storage",
             "supervisor",
@@ -83,7 +99,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("webhooks", &["egress", "outgoing", "queue"]),
     (
         "worker",
-        &["budget", "checker", "config", "engine", "outgoing", "picture", "queue", "request", "storage"],
+        &[
+            "budget", "checker", "config", "engine", "outgoing", "picture", "queue", "request", "room",
+            "storage",
+        ],
     ),
 ];
 

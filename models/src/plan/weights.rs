@@ -29,12 +29,9 @@ impl Kept {
         }
     }
 
-    /// Bytes that are held while a tensor is loaded and given back after: the tensor as it is stored; all three where q, k
-    /// and v are copied into one; and what fp8 is made of.
+    /// Bytes that a loaded tensor is made of and that are given back after: fp8 is made of bf16.
     pub(super) fn loading(self, tensor: &Stored) -> u64 {
-        let whole = elements(tensor) * self.element;
-        let stacked = if is_stacked(&tensor.name) { 3 * whole } else { 0 };
-        tensor.bytes + if self.fp8 { stacked + whole } else { stacked }
+        if self.fp8 && is_block_product(&tensor.name) { elements(tensor) * self.element } else { 0 }
     }
 }
 
@@ -43,29 +40,8 @@ pub(super) fn elements(tensor: &Stored) -> u64 {
 }
 
 /// Whether a weight of the transformer is one that `Linear::quantised` turns into fp8: attention and MLP of a block, not
-/// its modulations. In the names of either layout.
+/// its modulations; in diffusers' names or in a checkpoint's.
 fn is_block_product(name: &str) -> bool {
-    let is_block = name.starts_with("transformer_blocks.") || name.starts_with("joint_blocks.");
-    is_block && !name.contains(".norm") && !name.contains(".adaLN")
-}
-
-/// Whether a weight is one of three that become one.
-fn is_stacked(name: &str) -> bool {
-    const PROJECTIONS: [&str; 13] = [
-        "to_q",
-        "to_k",
-        "to_v",
-        "add_q_proj",
-        "add_k_proj",
-        "add_v_proj", // MMDiT, VAE
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "q",
-        "k",
-        "v", // CLIP, T5
-        "query",
-    ];
-    let layer = name.rsplit('.').nth(1).unwrap_or_default();
-    PROJECTIONS.contains(&layer)
+    let is_diffusers = name.starts_with("transformer_blocks.") && !name.contains(".norm");
+    is_diffusers || name.starts_with("joint_blocks.") && !name.contains(".adaLN_modulation.")
 }

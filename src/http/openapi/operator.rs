@@ -34,6 +34,11 @@ pub(super) fn entries() -> Vec<Entry> {
             .refuses(&[400, 401, 403, 404, 500]),
         ready("/health/ready", "ready"),
         ready("/health", "health"),
+        Entry::get("/metrics")
+            .named("metrics", "server", "What there is to watch, for Prometheus")
+            .about("Needs no key from the server's own machine.")
+            .answers(200, media("text/plain", "Metrics in Prometheus' text format 0.0.4."))
+            .refuses(&[400, 401, 500]),
         document("/openapi.json", "openapi"),
         document("/api/openapi/queue/openapi.json", "endpointOpenapi"),
         open("/docs", "docs", "server", "This document as a page")

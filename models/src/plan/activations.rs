@@ -1,0 +1,148 @@
+//! What painting takes beside the weights: the tensors that are alive at each stage's worst moment.
+//!
+//! The counts are read off the code of each stage and say what holds them. A tensor is alive until its owner's scope
+//! ends, not until it was used last, and candle frees it then.
+
+use super::Work;
+use super::weights::Kept;
+use crate::config::{TransformerConfig, VaeConfig};
+use crate::weights::Stored;
+use crate::{DType, Device};
+
+/// Tokens of the two CLIP encoders, which share their places.
+pub(super) const CLIP_TOKENS: u64 = 77;
+
+/// Bytes of each stage at its worst moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Activations {
+    /// The text encoders, which read one prompt at a time.
+    pub text: u64,
+    /// The VAE's encoder, where requests may begin from a picture.
+    pub begin: u64,
+    /// The loop.
+    pub denoise: u64,
+    /// The VAE's decoder, which makes one picture at a time.
+    pub decode: u64,
+}
+
+/// Where and how values are computed.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    cpu: bool,
+    /// Bytes of an activation.
+    element: u64,
+}
+
+impl Place {
+    pub(super) fn new(dtype: DType, device: Device) -> Self {
+        Self { cpu: device == Device::Cpu, element: Kept::new(dtype, device).element }
+    }
+
+    /// What the processor's products pack of their weights, `[outputs, inputs]` in f32.
+    fn packed(self, outputs: u64, inputs: u64) -> u64 {
+        if self.cpu { 4 * outputs * inputs } else { 0 }
+    }
+
+    /// What the processor's attention gathers of keys and values, in f32: two of `tokens x width`.
+    fn gathered(self, tokens: u64, width: u64) -> u64 {
+        if self.cpu { 2 * 4 * tokens * width } else { 0 }
+    }
+
+    /// The loop (`Mmdit::prepare`, then `Block::forward` of the widest block).
+    pub(super) fn denoise(self, config: &TransformerConfig, factor: usize, work: &Work) -> u64 {
+        let (width, batch) = (config.width() as u64, work.images as u64 * if work.guided { 2 } else { 1 });
+        let side = |pixels: usize| pixels.div_ceil(factor * config.patch_size) as u64;
+        let image = side(work.width) * side(work.height);
+        let text = CLIP_TOKENS + work.t5_tokens as u64;
+        let value = batch * width * self.element;
+
+        // Every step's rows of all adaLN: six of image and text a block, three more where attention is dual, and in the
+        // last block two of the text; then the last layer's two.
+        let (blocks, dual) = (config.num_layers as u64, config.dual_attention_layers.len() as u64);
+        let modulations = work.steps as u64 * (12 * blocks - 4 + 3 * dual + 2) * value;
+        // They are made layer by layer, then copied into one.
+        let preparing = 2 * modulations + text * value;
+
+        // What a block holds to its end: q, k, v of image and text, the same in one, what attention gave, the streams.
+        let held = 8 * (image + text) * value;
+        let attention = self.gathered(batch * (image + text), width);
+        // The image's MLP: sum, norm, four times the width, and its output; on a GPU the text's at the same time.
+        let mlp =
+            if self.cpu { 6 * image } else { 6 * (image + text) } * value + self.packed(4 * width, width);
+        // A second attention: sum so far, norm, q, k, v, the same in one, what attention gave.
+        let second = if dual == 0 { 0 } else { 9 * image * value + self.gathered(batch * image, width) };
+        preparing.max(modulations + text * value + held + attention.max(mlp).max(second))
+    }
+
+    /// The VAE's decoder (`Decoder::decode`), one picture.
+    pub(super) fn decode(self, config: &VaeConfig, work: &Work) -> u64 {
+        let widths: Vec<u64> = config.block_out_channels.iter().rev().map(|width| *width as u64).collect();
+        let mut pixels = latent_pixels(config, work);
+        let mut worst = self.middle(widths[0], pixels);
+        for (level, output) in widths.iter().copied().enumerate() {
+            let input = widths[level.saturating_sub(1)];
+            worst = worst.max(pixels * resnet(input, output) * self.element);
+            if level + 1 < widths.len() {
+                // The map as it is and doubled.
+                worst = worst.max(pixels * (output + 4 * output) * self.element);
+                pixels *= 4;
+            }
+        }
+        // The last map and its norm, then three channels, once more in f32 and as they lie in a picture.
+        let out = pixels * widths[widths.len() - 1] * 2 * self.element;
+        worst.max(out + pixels * 3 * (self.element + 4 + 4))
+    }
+
+    /// The VAE's encoder (`Encoder::encode`), one picture.
+    pub(super) fn begin(self, config: &VaeConfig, work: &Work) -> u64 {
+        let widths: Vec<u64> = config.block_out_channels.iter().map(|width| *width as u64).collect();
+        let levels = 2 * (widths.len() - 1) as u32;
+        let latents = latent_pixels(config, work);
+        let mut worst = 0;
+        for (level, output) in widths.iter().copied().enumerate() {
+            let input = widths[level.saturating_sub(1)];
+            let pixels = latents << (levels - 2 * level as u32);
+            worst = worst.max(pixels * resnet(input, output) * self.element);
+        }
+        worst.max(self.middle(widths[widths.len() - 1], latents))
+    }
+
+    /// The deepest block of either half: its attention holds map, norm, tokens, q, k, v, the same once more (`joint_qkv`
+    /// copies), then keys and values and what attention gave.
+    fn middle(self, width: u64, pixels: u64) -> u64 {
+        let value = pixels * width * self.element;
+        let attention = (9 * value).max(7 * value + self.gathered(pixels, width));
+        attention.max(value * resnet(1, 1))
+    }
+
+    /// The largest text encoder, one prompt: scores are f32 and there are five of them at once, those of the softmax and
+    /// T5's bias. Sizes are read off the tensors.
+    pub(super) fn text(self, tensors: &[Stored], tokens: u64) -> u64 {
+        let shape = |ending: &str| {
+            let tensor = tensors.iter().find(|tensor| tensor.name.ends_with(ending))?;
+            Some([*tensor.shape.first()? as u64, *tensor.shape.get(1)? as u64])
+        };
+        let query = shape("SelfAttention.q.weight").or_else(|| shape("self_attn.q_proj.weight"));
+        let mlp = ["DenseReluDense.wi_0.weight", "DenseReluDense.wi.weight", "mlp.fc1.weight"];
+        let mlp = mlp.iter().find_map(|name| shape(name));
+        let (Some([inner, width]), Some([hidden, _])) = (query, mlp) else { return 0 };
+        // T5 says how many heads it has; CLIP's are 64 wide.
+        let heads = shape("relative_attention_bias.weight").map_or(inner.div_ceil(64), |[_, heads]| heads);
+        let attention = 5 * 4 * heads * tokens * tokens + tokens * inner * (3 * self.element + 3 * 4);
+        let mlp = 3 * tokens * hidden * self.element;
+        3 * tokens * width * self.element + attention.max(mlp)
+    }
+}
+
+/// Values a pixel of a residual block that reads `input` channels: first its input, that normed and what is made of it;
+/// then, to the block's end, its input, the first half's result, that normed or added up, the second half's result, and
+/// a shortcut where the widths differ.
+fn resnet(input: u64, output: u64) -> u64 {
+    let (first, second) = (2 * input + output, input + if input == output { 3 } else { 4 } * output);
+    first.max(second)
+}
+
+fn latent_pixels(config: &VaeConfig, work: &Work) -> u64 {
+    let side = |pixels: usize| pixels.div_ceil(config.factor()) as u64;
+    side(work.width) * side(work.height)
+}

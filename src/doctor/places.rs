@@ -1,0 +1,101 @@
+//! Where things are kept: the data directory, Hugging Face's cache, the safety checker; and the port.
+
+use super::Finding;
+use crate::config::{HubConfig, StoreConfig};
+use crate::data_dir;
+use crate::hub::listing::{self, Listed};
+use crate::machine::{disk, gigabytes};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+/// Less free disk than this is told.
+const LITTLE: u64 = 1_000_000_000;
+
+/// How long whoever has the port gets to say who it is.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// The data directory, and the disk below it.
+pub(super) fn data(store: &StoreConfig) -> Vec<Finding> {
+    let (about, place) = ("data directory", store.data_dir.display().to_string());
+    let first = match data_dir::probe(&store.data_dir) {
+        Ok(true) => Finding::good(about, place),
+        Ok(false) => Finding::good(about, format!("{place}, which `serve` will make")),
+        Err(error) => Finding::error(about, &error),
+    };
+    vec![first, free_disk("disk", &store.data_dir)]
+}
+
+fn free_disk(about: &str, path: &Path) -> Finding {
+    match disk(path) {
+        None => Finding::warning(about, "unknown", "this system does not tell how much is free"),
+        Some(disk) => {
+            let found = format!("{} free, {}", gigabytes(disk.free), disk.file_system);
+            match disk.free < LITTLE {
+                true => Finding::warning(about, found, "make room, or put --data-dir elsewhere"),
+                false => Finding::good(about, found),
+            }
+        }
+    }
+}
+
+/// Hugging Face's cache with what is in it, and whether there is a token, which is never shown.
+pub(super) fn hugging_face(hub: &HubConfig) -> Vec<Finding> {
+    let free = disk(&hub.cache).map_or("unknown".to_owned(), |disk| gigabytes(disk.free));
+    let token = match hub.token.is_some() || hub.token_path.is_file() {
+        true => "there is one",
+        false => "none; gated models such as SD3.5 need one to be fetched: HF_TOKEN",
+    };
+    let cache = format!("{}, {free} free", hub.cache.display());
+    let mut findings = vec![Finding::good("hub cache", cache), Finding::good("hub token", token)];
+    findings.push(Finding::good("model", "mini: built in"));
+    match listing::all(hub) {
+        Ok(listed) => findings.extend(listed.into_iter().filter_map(listed_model)),
+        Err(error) => findings.push(Finding::warning("hub cache", error.to_string(), "see the line above")),
+    }
+    findings
+}
+
+/// A model of the hub, unless nothing of it is here.
+fn listed_model(listed: Listed) -> Option<Finding> {
+    let Listed { name, bytes, path, .. } = listed;
+    let size = gigabytes(bytes.unwrap_or_default());
+    match (path, listed.state) {
+        (Some(_), _) => Some(Finding::good("model", format!("{name}: in the cache, {size}"))),
+        (None, "incomplete") => {
+            let advice = format!("go on with `latentd models pull {name}`");
+            Some(Finding::warning("model", format!("{name}: fetched in part, {size}"), advice))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the port is free, or whose it is.
+pub(super) fn port(address: SocketAddr) -> Finding {
+    match TcpListener::bind(address) {
+        Ok(_) => Finding::good("port", format!("{address} is free")),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            let who = if is_latentd(address) { "another `latentd serve`" } else { "another program" };
+            Finding::wrong(
+                "port",
+                format!("{address} is taken by {who}"),
+                "stop it, or give another --listen",
+            )
+        }
+        Err(error) => Finding::wrong("port", format!("{address}: {error}"), "give another --listen"),
+    }
+}
+
+/// Asks whoever has the port as health checks do.
+fn is_latentd(address: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut answer = [0; 2048];
+        let read = stream.read(&mut answer)?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer[..read]).to_ascii_lowercase())
+    };
+    ask().is_ok_and(|answer| answer.contains(r#"{"status":"live"}"#))
+}

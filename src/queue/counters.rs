@@ -1,0 +1,154 @@
+//! What has happened, counted: numbers that outlive requests and processes.
+//!
+//! How requests end is counted by triggers of the schema; workers add what only they saw, in the transaction that
+//! records a result.
+
+use super::{Queue, QueueError};
+use sqlx::{Row, Sqlite, Transaction};
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observation {
+    metric: &'static str,
+    label: String,
+    value: f64,
+}
+
+impl Observation {
+    /// A request was so many seconds in a stage.
+    pub fn stage(stage: &str, seconds: f64) -> Self {
+        Self { metric: "inference", label: stage.to_owned(), value: seconds }
+    }
+
+    /// The safety checker gave a picture this score, which is a `measure`.
+    pub fn safety_score(measure: &str, score: f64) -> Self {
+        Self { metric: "safety_score", label: measure.to_owned(), value: score }
+    }
+
+    /// The safety checker found a picture unsafe.
+    pub fn safety_flagged() -> Self {
+        Self::plain("safety_flagged", "")
+    }
+
+    /// A worker died and its place is filled again.
+    pub fn worker_restart(device: &str) -> Self {
+        Self::plain("worker_restarts", device)
+    }
+
+    pub(super) fn webhook_attempt(outcome: &str) -> Self {
+        Self::plain("webhook_attempts", outcome)
+    }
+
+    /// That it happened is all.
+    fn plain(metric: &'static str, label: &str) -> Self {
+        Self { metric, label: label.to_owned(), value: 0.0 }
+    }
+}
+
+/// All observations of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Counter {
+    /// What is counted.
+    pub metric: String,
+    /// What the metric tells apart; empty where it does not.
+    pub labels: [String; 2],
+    /// Upper end of each bucket with what is in it, in order; the last one is infinite.
+    pub buckets: Vec<(f64, u64)>,
+    /// Of the values.
+    pub sum: f64,
+}
+
+impl Counter {
+    /// Observations.
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().map(|(_, count)| count).sum()
+    }
+}
+
+/// How much there is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Depth {
+    /// Requests that wait, with their priority, where there are any.
+    pub waiting: Vec<(i64, u64)>,
+    /// Requests in the hands of workers.
+    pub running: u64,
+}
+
+const COUNT: &str = "INSERT INTO counters (metric, label, other, bound, count, sum)
+    VALUES (?1, ?2, '', coalesce(
+        (SELECT min(bound) FROM counter_bounds WHERE metric = ?1 AND bound >= ?3), 9e999), 1, ?3)
+    ON CONFLICT DO UPDATE SET count = count + 1, sum = sum + excluded.sum";
+
+const COUNTERS: &str = "SELECT metric, label, other, bound, count, sum FROM counters
+    ORDER BY metric, label, other, bound";
+
+const BOUNDS: &str = "SELECT metric, bound FROM counter_bounds ORDER BY metric, bound";
+
+const DEPTH: &str = "SELECT priority, count(*) FROM requests WHERE state = 'waiting' GROUP BY priority";
+
+const RUNNING: &str = "SELECT count(*) FROM requests WHERE state = 'running'";
+
+impl Queue {
+    /// Counts something that belongs to no transaction.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn observe(&self, seen: &Observation) -> Result<(), QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        count(&mut tx, seen).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Everything that was counted so far.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn counters(&self) -> Result<Vec<Counter>, QueueError> {
+        let mut bounds = Vec::new();
+        for row in sqlx::query(BOUNDS).fetch_all(&self.reader).await? {
+            bounds.push((row.try_get::<String, _>(0)?, row.try_get::<f64, _>(1)?));
+        }
+        let mut counters: Vec<Counter> = Vec::new();
+        for row in sqlx::query(COUNTERS).fetch_all(&self.reader).await? {
+            let (metric, labels): (String, _) = (row.try_get(0)?, [row.try_get(1)?, row.try_get(2)?]);
+            let (bound, count): (f64, i64) = (row.try_get(3)?, row.try_get(4)?);
+            let last = counters.last().is_some_and(|last| last.metric == metric && last.labels == labels);
+            if !last {
+                let of = bounds.iter().filter(|(of, _)| *of == metric);
+                let buckets = of.map(|(_, bound)| (*bound, 0)).collect();
+                counters.push(Counter { metric, labels, buckets, sum: 0.0 });
+            }
+            if let Some(counter) = counters.last_mut() {
+                counter.sum += row.try_get::<f64, _>(5)?;
+                let count = count.unsigned_abs();
+                match counter.buckets.iter_mut().find(|(end, _)| *end == bound) {
+                    Some(bucket) => bucket.1 += count,
+                    None => counter.buckets.push((bound, count)),
+                }
+            }
+        }
+        Ok(counters)
+    }
+
+    /// What waits and what runs.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn depth(&self) -> Result<Depth, QueueError> {
+        let mut waiting = Vec::new();
+        for row in sqlx::query(DEPTH).fetch_all(&self.reader).await? {
+            waiting.push((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()));
+        }
+        let running: i64 = sqlx::query(RUNNING).fetch_one(&self.reader).await?.try_get(0)?;
+        Ok(Depth { waiting, running: running.unsigned_abs() })
+    }
+}
+
+/// Counts an observation, in the transaction of what it belongs to. A value that is no number is not counted.
+pub(super) async fn count(tx: &mut Transaction<'_, Sqlite>, seen: &Observation) -> Result<(), QueueError> {
+    if seen.value.is_finite() {
+        let query = sqlx::query(COUNT).bind(seen.metric).bind(&seen.label).bind(seen.value);
+        query.execute(&mut **tx).await?;
+    }
+    Ok(())
+}
