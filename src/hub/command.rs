@@ -118,7 +118,7 @@ fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
     }
     println!("{:<42} {:<12} {:>10}  PATH", "NAME", "STATE", "SIZE");
     if let Some(card) = card {
-        println!("{:<42} {:<12}", card.name, "built in");
+        println!("{:<42} built in", card.name);
     }
     for Listed { name, state, bytes, path, endpoint: _ } in &lines {
         let bytes = bytes.map_or_else(|| "-".into(), size);

@@ -13,6 +13,7 @@ use hyper::header::CONTENT_RANGE;
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use url::Url;
 
@@ -32,7 +33,7 @@ pub(super) async fn content(
     item: &Item,
 ) -> Result<(), HubError> {
     let told = || item.note("another process fetches it; waiting");
-    let _lock = folder.lock(&entry.checksum, told).await?;
+    let lock = Arc::new(folder.lock(&entry.checksum, told).await?);
     if folder.has(&entry.checksum, entry.size) {
         item.set(entry.size); // by whoever had the lock
         return Ok(());
@@ -40,10 +41,10 @@ pub(super) async fn content(
     let url = client.url(client.repository.split('/').chain(["resolve", commit]).chain(path.split('/')));
     let file = folder.incomplete(&entry.checksum);
     for is_last in [false, true] {
-        let part = whole(client, &url, &file, entry, item).await?;
+        let part = whole(client, &url, &file, entry, item, &lock).await?;
         if part.hasher.is(&entry.checksum) {
             let blob = folder.blob(&entry.checksum);
-            return in_background(move || keep(&part.file, &file, &blob)).await;
+            return in_background(move || keep(part, &blob)).await;
         }
         std::fs::remove_file(&file).map_err(HubError::io(&file))?;
         item.set(0);
@@ -55,9 +56,9 @@ pub(super) async fn content(
 }
 
 /// Makes a whole file last, and then visible.
-fn keep(file: &File, from: &Path, to: &Path) -> Result<(), HubError> {
-    file.sync_all().map_err(HubError::io(from))?;
-    std::fs::rename(from, to).map_err(HubError::io(to))
+fn keep(part: Part, blob: &Path) -> Result<(), HubError> {
+    part.file.sync_all().map_err(HubError::io(&part.path))?;
+    std::fs::rename(&part.path, blob).map_err(HubError::io(blob))
 }
 
 /// What is here of a file, and its checksum so far.
@@ -66,20 +67,22 @@ struct Part {
     length: u64,
     hasher: Hasher,
     path: PathBuf,
+    /// Held by whatever still writes, also when nobody waits for it any more.
+    _lock: Arc<File>,
 }
 
 impl Part {
     /// Takes up what an earlier pull left.
-    fn open(path: &Path, entry: &Entry) -> Result<Self, HubError> {
-        let open = File::options().create(true).truncate(false).read(true).write(true).open(path);
-        let file = open.map_err(HubError::io(path))?;
-        let length = file.metadata().map_err(HubError::io(path))?.len();
+    fn open(path: PathBuf, entry: &Entry, lock: Arc<File>) -> Result<Self, HubError> {
+        let open = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        let file = open.map_err(HubError::io(&path))?;
+        let length = file.metadata().map_err(HubError::io(&path))?.len();
         let hasher = Hasher::new(&entry.checksum, entry.size);
-        let mut part = Self { file, length, hasher, path: path.into() };
+        let mut part = Self { file, length, hasher, path, _lock: lock };
         if length > entry.size {
             part.restart(&entry.checksum, entry.size)?;
         }
-        part.hasher.read(&part.file).map_err(HubError::io(path))?;
+        part.hasher.read(&part.file).map_err(HubError::io(&part.path))?;
         Ok(part)
     }
 
@@ -105,9 +108,10 @@ async fn whole(
     path: &Path,
     entry: &Entry,
     item: &Item,
+    lock: &Arc<File>,
 ) -> Result<Part, HubError> {
-    let (path, wanted) = (path.to_path_buf(), entry.clone());
-    let mut part = in_background(move || Part::open(&path, &wanted)).await?;
+    let (path, wanted, lock) = (path.to_path_buf(), entry.clone(), lock.clone());
+    let mut part = in_background(move || Part::open(path, &wanted, lock)).await?;
     let mut failed = 0;
     while part.length < entry.size {
         let before = part.length;
