@@ -48,13 +48,17 @@ pub enum Error {
 
 /// Text that may hold a stranger's words, for a message: at most this many characters, and on one line.
 pub(crate) fn one_line(text: &str, most: usize) -> String {
-    let line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let mut short = String::new();
-    for c in text.chars().take(most) {
-        if line(c) { short.extend(c.escape_default()) } else { short.push(c) }
-    }
-    if text.chars().nth(most).is_some() {
-        short.push('…');
+    let mut left = most;
+    for c in text.chars() {
+        let shown = if breaks(c) { c.escape_default().to_string() } else { c.to_string() };
+        let Some(rest) = left.checked_sub(shown.chars().count()) else {
+            short.push('…');
+            break;
+        };
+        left = rest;
+        short.push_str(&shown);
     }
     short
 }
@@ -94,6 +98,8 @@ mod tests {
     fn a_strangers_words_stay_on_a_line() {
         assert_eq!(one_line("é \"a\"\r\n\u{1b}[0m", 100), "é \"a\"\\r\\n\\u{1b}[0m");
         assert_eq!(one_line("abcdef", 3), "abc…");
+        assert_eq!(one_line("abc", 3), "abc");
+        assert_eq!(one_line("a\n\n", 4), "a\\n…", "what is escaped counts as it is shown");
     }
 
     #[test]

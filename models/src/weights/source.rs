@@ -60,6 +60,11 @@ impl Stored {
         self.shape.get(1..).unwrap_or_default()
     }
 
+    /// Values of a row. Where there is no row, a file may claim any number of them.
+    pub(super) fn row(&self) -> usize {
+        self.row_shape().iter().fold(1, |product, size| product.saturating_mul(*size))
+    }
+
     /// Bytes in its file; the header was checked to have room for them.
     pub(super) fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
