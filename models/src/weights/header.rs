@@ -59,6 +59,10 @@ pub(super) fn parse(json: &[u8], data: u64) -> Result<Vec<(String, TensorInfo)>,
         if info.shape.len() > DIMENSIONS {
             return Err(format!("its tensor {name} has {} dimensions", info.shape.len()));
         }
+        // Zeros aside: strides multiply what is left.
+        if info.shape.iter().try_fold(1usize, |product, size| product.checked_mul((*size).max(1))).is_none() {
+            return Err(format!("its tensor {name} is {:?}, more than can be counted", info.shape));
+        }
         if from < end {
             return Err(format!("its tensors overlap: {name} begins at byte {from}, another ends at {end}"));
         }

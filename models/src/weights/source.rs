@@ -60,9 +60,9 @@ impl Stored {
         self.shape.get(1..).unwrap_or_default()
     }
 
-    /// Values of a row. Where there is no row, a file may claim any number of them.
+    /// Values of a row; the header was checked to have no more than can be counted.
     pub(super) fn row(&self) -> usize {
-        self.row_shape().iter().fold(1, |product, size| product.saturating_mul(*size))
+        self.row_shape().iter().product()
     }
 
     /// Bytes in its file; the header was checked to have room for them.
