@@ -2,6 +2,7 @@
 
 mod limits;
 
+use crate::error::one_line;
 use crate::{Error, Result, files::ModelFiles};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -9,7 +10,12 @@ use serde::de::DeserializeOwned;
 /// Reads `path` (relative to the model directory) as JSON.
 pub(crate) fn read<T: DeserializeOwned>(files: &ModelFiles, path: &str) -> Result<T> {
     let bytes = files.read(path)?;
-    serde_json::from_slice(&bytes).map_err(|e| Error::Model(format!("{}: {e}", files.display(path))))
+    serde_json::from_slice(&bytes).map_err(|e| wrong(files, path, &e.to_string()))
+}
+
+/// What is wrong with a file, which may be said in the file's own words.
+fn wrong(files: &ModelFiles, path: &str, why: &str) -> Error {
+    Error::Model(format!("{}: {}", files.display(path), one_line(why, 300)))
 }
 
 /// `model_index.json`: which parts the directory has. A part is `[library, class]`, or `[null, null]` if absent.
@@ -249,17 +255,15 @@ impl Configs {
     pub(crate) fn read(files: &ModelFiles) -> Result<Self> {
         let index: ModelIndex = read(files, "model_index.json")?;
         if index.class_name != "StableDiffusion3Pipeline" {
-            return Err(Error::Model(format!(
-                "{}: _class_name is \"{}\", but latentd runs \"StableDiffusion3Pipeline\"",
-                files.display("model_index.json"),
-                index.class_name
-            )));
+            let class = &index.class_name;
+            let why = format!("latentd runs \"StableDiffusion3Pipeline\", and _class_name is \"{class}\"");
+            return Err(wrong(files, "model_index.json", &why));
         }
         let transformer: TransformerConfig = read(files, "transformer/config.json")?;
         let vae: VaeConfig = read(files, "vae/config.json")?;
         let scheduler: SchedulerConfig = read(files, "scheduler/scheduler_config.json")?;
         let configs = Self { index, transformer, vae, scheduler };
-        configs.check().map_err(|(path, why)| Error::Model(format!("{}: {why}", files.display(path))))?;
+        configs.check().map_err(|(path, why)| wrong(files, path, &why))?;
         Ok(configs)
     }
 

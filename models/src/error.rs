@@ -46,6 +46,23 @@ pub enum Error {
     },
 }
 
+/// Text that may hold a stranger's words, for a message: at most this many characters, and on one line.
+pub(crate) fn one_line(text: &str, most: usize) -> String {
+    let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let mut short = String::new();
+    let mut left = most;
+    for c in text.chars() {
+        let shown = if breaks(c) { c.escape_default().to_string() } else { c.to_string() };
+        let Some(rest) = left.checked_sub(shown.chars().count()) else {
+            short.push('…');
+            break;
+        };
+        left = rest;
+        short.push_str(&shown);
+    }
+    short
+}
+
 impl Error {
     /// To be returned by what builds layers, whose errors are candle's; [`From`] takes it out again.
     pub(crate) fn carried(self) -> candle_core::Error {
@@ -76,6 +93,14 @@ impl From<candle_core::Error> for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_strangers_words_stay_on_a_line() {
+        assert_eq!(one_line("é \"a\"\r\n\u{1b}[0m", 100), "é \"a\"\\r\\n\\u{1b}[0m");
+        assert_eq!(one_line("abcdef", 3), "abc…");
+        assert_eq!(one_line("abc", 3), "abc");
+        assert_eq!(one_line("a\n\n", 4), "a\\n…", "what is escaped counts as it is shown");
+    }
 
     #[test]
     fn an_error_comes_back_as_what_it_was() {

@@ -9,7 +9,7 @@ pub(crate) fn describe(start: &[u8]) -> Option<&'static str> {
         text.get(..word.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(word))
     };
     match start {
-        // torch's zip holds one; so does every pickle begin since protocol 2.
+        // torch's zip holds one; by itself it begins with the number of its protocol, since protocol 2.
         [b'P', b'K', 3, 4, ..] if contains(start, b"data.pkl") => Some(PICKLE),
         [0x80, 0..=5, ..] => Some(PICKLE),
         [b'P', b'K', 3, 4, ..] => Some("is a zip archive: use the model's .safetensors file"),

@@ -3,6 +3,7 @@
 //! It is somebody else's data until every number in it was checked against the file's own length. The rules are those of
 //! the `safetensors` crate; names that come twice and headers beyond any model's are refused as well.
 
+use crate::error::one_line;
 use safetensors::tensor::TensorInfo;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use std::collections::BTreeMap;
@@ -47,8 +48,8 @@ fn length(start: &[u8]) -> Option<u64> {
 /// # Errors
 /// Says what is wrong with the header.
 pub(super) fn parse(json: &[u8], data: u64) -> Result<Vec<(String, TensorInfo)>, String> {
-    let Tensors(tensors) =
-        serde_json::from_slice(json).map_err(|error| format!("its header cannot be read: {error}"))?;
+    let Tensors(tensors) = serde_json::from_slice(json)
+        .map_err(|error| format!("its header cannot be read: {}", one_line(&error.to_string(), 300)))?;
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     tensors.sort_by_key(|(_, info)| info.data_offsets);
     let mut end = 0;
@@ -57,6 +58,10 @@ pub(super) fn parse(json: &[u8], data: u64) -> Result<Vec<(String, TensorInfo)>,
         let (from, to) = info.data_offsets;
         if info.shape.len() > DIMENSIONS {
             return Err(format!("its tensor {name} has {} dimensions", info.shape.len()));
+        }
+        // Zeros aside: strides multiply what is left.
+        if info.shape.iter().try_fold(1usize, |product, size| product.checked_mul((*size).max(1))).is_none() {
+            return Err(format!("its tensor {name} is {:?}, more than can be counted", info.shape));
         }
         if from < end {
             return Err(format!("its tensors overlap: {name} begins at byte {from}, another ends at {end}"));
@@ -88,14 +93,9 @@ fn bytes(info: &TensorInfo) -> Option<usize> {
     bits.is_multiple_of(8).then_some(bits / 8)
 }
 
-/// A name from a file, for a message: short, and on one line.
+/// A name from a file, for a message.
 pub(super) fn shown(name: &str) -> String {
-    const MOST: usize = 120;
-    let mut short: String = name.chars().take(MOST).flat_map(char::escape_debug).collect();
-    if name.chars().nth(MOST).is_some() {
-        short.push('…');
-    }
-    short
+    one_line(name, 120)
 }
 
 /// The JSON object. `__metadata__` is what the file's author wrote about it.

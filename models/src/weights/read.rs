@@ -28,9 +28,8 @@ impl Files {
     /// # Errors
     /// A file cannot be read, or the device has no room. Rows that are not there are a caller's mistake.
     pub(super) fn read(&self, parts: &[Rows], dtype: DType, device: &Device) -> Result<Tensor> {
-        let row: usize = parts.first().map_or(0, |first| first.of.row_shape().iter().product());
-        let at_once =
-            if device.is_cpu() { usize::MAX } else { STAGED / (row * dtype.size_in_bytes()).max(1) };
+        let row = parts.first().map_or(0, |first| first.of.row().saturating_mul(dtype.size_in_bytes()));
+        let at_once = if device.is_cpu() { usize::MAX } else { STAGED / row.max(1) };
         self.read_in_pieces(parts, at_once.max(1), dtype, device)
     }
 
@@ -63,8 +62,7 @@ impl Files {
 
     /// All at once.
     fn read_as<T: Element>(&self, parts: &[Rows], device: &Device) -> Result<Tensor> {
-        let (rows, row_shape) = (count(parts), parts[0].of.row_shape());
-        let row = row_shape.iter().product();
+        let (rows, row, row_shape) = (count(parts), parts[0].of.row(), parts[0].of.row_shape());
         let mut values = vec![T::zeroed(); rows * row];
         self.fill(parts, row, &mut values)?;
         T::tensor(values, &[&[rows], row_shape].concat(), device)
@@ -84,7 +82,7 @@ impl Files {
                 jobs.push(Job { shard: &self.shards[of.shard], at, dtype: of.dtype, into });
             }
         }
-        if jobs.len() == 1 {
+        if jobs.iter().map(Job::bytes).sum::<usize>() <= CHUNK {
             return jobs.into_iter().try_for_each(|job| job.run(&mut Vec::new()));
         }
         self.readers
@@ -145,6 +143,11 @@ struct Job<'a, T> {
 }
 
 impl<T: Element> Job<'_, T> {
+    /// To be read.
+    fn bytes(&self) -> usize {
+        self.into.len() * (self.dtype.bitsize() / 8)
+    }
+
     /// `staging` is a thread's own, in words so that it is aligned.
     fn run(self, staging: &mut Vec<u32>) -> Result<()> {
         if self.dtype == T::STORED {
@@ -153,7 +156,7 @@ impl<T: Element> Job<'_, T> {
                 .read(self.at, bytemuck::cast_slice_mut(self.into))
                 .map_err(crate::Error::carried);
         }
-        let bytes = self.into.len() * (self.dtype.bitsize() / 8);
+        let bytes = self.bytes();
         staging.resize(bytes.div_ceil(4), 0);
         let staging = &mut bytemuck::cast_slice_mut(staging)[..bytes];
         self.shard.read(self.at, staging).map_err(crate::Error::carried)?;

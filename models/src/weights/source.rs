@@ -60,6 +60,11 @@ impl Stored {
         self.shape.get(1..).unwrap_or_default()
     }
 
+    /// Values of a row; the header was checked to have no more than can be counted.
+    pub(super) fn row(&self) -> usize {
+        self.row_shape().iter().product()
+    }
+
     /// Bytes in its file; the header was checked to have room for them.
     pub(super) fn bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8

@@ -135,6 +135,15 @@ fn files_are_found_by_their_part_and_stem() {
     assert!(error.contains("other.safetensors is missing"), "{error}");
 }
 
+/// It has no bytes, but strides that overflow.
+#[test]
+fn no_rows_of_absurd_length_are_refused() {
+    let shape = [0u64, 1 << 40, 1 << 40];
+    let header = format!(r#"{{"a":{{"dtype":"F16","shape":{shape:?},"data_offsets":[0,0]}}}}"#);
+    let file = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    assert_eq!(weights(&file), Outcome::Refused);
+}
+
 /// SplitMix64.
 struct Random(u64);
 

@@ -141,3 +141,21 @@ fn json_that_is_deep_or_twice_is_refused() {
         says(&refusal_of_card(dir.path()), &["transformer/config.json"]);
     }
 }
+
+/// A config's own words do not make an error long, and cannot write more lines than one.
+#[test]
+fn long_words_of_a_config_are_cut() {
+    let long = "x\n".repeat(1_000_000);
+    for (file, key) in [
+        ("model_index.json", "_class_name"),
+        ("transformer/config.json", "qk_norm"),
+        ("transformer/config.json", "num_layers"),
+        ("vae/config.json", "act_fn"),
+    ] {
+        let dir = copy();
+        set(dir.path(), file, key, json!(long));
+        let error = refusal_of_card(dir.path());
+        says(&error, &[file, "x\\nx\\n"]);
+        assert!(error.len() < 1000);
+    }
+}

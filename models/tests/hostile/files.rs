@@ -140,6 +140,11 @@ fn a_long_name_is_cut_in_the_error() {
     let error = refused(&file(&format!(r#"{{"{name}":{one},"b":{one}}}"#), 4));
     says(&error, &[NAME, "overlap", "é\\né\\n"]);
     assert!(error.len() < 1000);
+    // So does what a parser quotes.
+    let dtype = tensor(&"F\\n".repeat(1_000_000), "[1]", 0, 4);
+    let error = refused(&file(&format!(r#"{{"a":{dtype}}}"#), 4));
+    says(&error, &[NAME, "cannot be read", "F\\nF\\n", "download it again"]);
+    assert!(error.len() < 1000);
 }
 
 #[test]
