@@ -28,10 +28,11 @@ def workers_of(server_pid):
 
 
 @contextlib.contextmanager
-def own_server(data, *flags, ready=True):
+def own_server(data, *flags, ready=True, **variables):
     """A server with flags of its own, ready if it shall have a worker; gives its URL, where calls are written down."""
     program = os.environ["LATENTD_BIN"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTD_")}
+    environment |= variables
     command = [program, "serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir", data, *flags]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
