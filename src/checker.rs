@@ -15,7 +15,8 @@ pub(crate) async fn bring(
     for source in sources {
         let asked = asks_hub(config, source);
         hub::bring(args, [&mut *source]).await?;
-        let Some(manifest) = wanted(config, source)?.filter(|_| asked) else { continue };
+        let is_offline = hub::config(args)?.offline.is_some();
+        let Some(manifest) = wanted(config, source)?.filter(|_| asked && !is_offline) else { continue };
         if let Err(error) = hub::bring_classifier(args, manifest).await {
             anyhow::bail!("{error}{}", without(config));
         }

@@ -286,7 +286,7 @@ fn without_the_checker_that_is_meant_nothing_starts() {
     let cases = [
         (vec!["serve", "--listen", "127.0.0.1:0"], "auto", "falconsai"),
         (vec!["worker"], "auto", "falconsai"),
-        (vec!["serve", "--listen", "127.0.0.1:0"], "compvis", "compvis"),
+        (vec!["serve", "--listen", "127.0.0.1:0", "--offline"], "compvis", "compvis"),
     ];
     let refused = |arguments: &[&str], name: &str| {
         let output = latentd_beside(empty.path(), arguments);
