@@ -9,7 +9,9 @@ use crate::request::draw_seed;
 use crate::room;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use latentd_models::{Begin, Control, GenerateRequest, Generated, Picture, Pipeline, Step};
+use latentd_models::{
+    Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Picture, Pipeline, Step,
+};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -25,9 +27,11 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
     let safety = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
-    let request = request(&args, config.t5_tokens)?;
+    let begin = args.image.as_deref().map(|path| begin(path, args.strength)).transpose()?;
     checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
     let started = Instant::now();
+    let usual = &Manifest::told(&ModelCard::read(&config.model)?, &config.model).endpoint;
+    let request = request(&args, begin, usual, config.t5_tokens);
     let safety = checker::resolve(&safety, &config.model)?;
     room::check(&config, &safety, &room::work(&request))?;
     let mut pipeline = engine::open(&config)?;
@@ -73,23 +77,23 @@ fn output_format(output: &Path) -> Result<Format, ConfigError> {
     }
 }
 
-fn request(args: &GenerateArgs, t5_tokens: usize) -> anyhow::Result<GenerateRequest> {
-    let begin = args.image.as_deref().map(|path| begin(path, args.strength)).transpose()?;
+/// What is asked for; `usual` is what is not.
+fn request(args: &GenerateArgs, begin: Option<Begin>, usual: &Endpoint, t5_tokens: usize) -> GenerateRequest {
     let (width, height) =
         begin.as_ref().map_or(DEFAULT_SIZE, |Begin { picture, .. }| (picture.width, picture.height));
-    Ok(GenerateRequest {
+    GenerateRequest {
         prompt: args.prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
         width: args.width.unwrap_or(width),
         height: args.height.unwrap_or(height),
-        steps: args.steps,
-        guidance: args.guidance,
+        steps: args.steps.unwrap_or(usual.steps),
+        guidance: args.guidance.unwrap_or(usual.guidance),
         seed: args.seed.unwrap_or_else(draw_seed),
         num_images: args.num_images,
         t5_tokens,
         check_safety: true,
         begin,
-    })
+    }
 }
 
 fn begin(path: &Path, strength: f64) -> anyhow::Result<Begin> {

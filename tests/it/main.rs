@@ -10,6 +10,7 @@ mod crash;
 mod fal_document;
 mod fetch;
 mod files;
+mod generate;
 mod headers;
 mod hub;
 mod idempotency;
