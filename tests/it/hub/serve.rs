@@ -110,3 +110,25 @@ async fn a_wrong_command_line_fetches_nothing() {
     let output = output(command).await;
     assert_eq!((output.status.code(), hub.connections()), (Some(2), 0));
 }
+
+/// The safety checker is the hub's too, for a model that has none.
+#[tokio::test]
+async fn the_usual_safety_checker_is_pulled_with_the_model() {
+    let classifier = golden().join("../../safety/plain");
+    let repositories = [
+        (NAME.to_owned(), tiny()),
+        ("Falconsai/nsfw_image_detection".to_owned(), Repository::of(&classifier)),
+    ];
+    let (hub, home) = (StandIn::start(repositories).await, tempfile::tempdir().expect("a directory"));
+    for offline in [&[][..], &["--offline"]] {
+        let mut command = program(&hub, &home);
+        command
+            .args(["generate", "a fox", "--steps", "2", "--width", "64", "--height", "64", "--model", NAME]);
+        command.args(["--safety-threshold", "0", "--json"]).args(offline);
+        command.arg("-o").arg(home.path().join("fox.png"));
+        let output = output(command).await;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["has_nsfw_concepts"], json!([true]));
+    }
+}
