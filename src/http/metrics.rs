@@ -30,6 +30,9 @@ const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Headers of what comes through a proxy.
 const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
+/// The metric that tells endpoints apart.
+const REQUESTS: &str = "requests";
+
 /// One metric that is kept in the database.
 struct Kept {
     /// What the queue calls it.
@@ -41,11 +44,11 @@ struct Kept {
 }
 
 const KEPT: [Kept; 8] = [
-    counter("requests", "Requests that ended", &["endpoint", "outcome"]),
-    seconds("queue_wait", "queue_wait_seconds", "From acceptance to the start of the last attempt", &[]),
-    seconds("inference", "inference_seconds", "Spent in a stage of painting", &["stage"]),
-    seconds("e2e", "e2e_seconds", "From acceptance to the result, where there is one", &[]),
-    seconds("safety_score", "safety_score", "What the safety checker gave each picture", &["measure"]),
+    counter(REQUESTS, "Requests that ended", &["endpoint", "outcome"]),
+    histogram("queue_wait", "queue_wait_seconds", "From acceptance to the start of the last attempt", &[]),
+    histogram("inference", "inference_seconds", "Spent in a stage of painting", &["stage"]),
+    histogram("e2e", "e2e_seconds", "From acceptance to the result, where there is one", &[]),
+    histogram("safety_score", "safety_score", "What the safety checker gave each picture", &["measure"]),
     counter("safety_flagged", "Pictures that the safety checker found unsafe", &[]),
     counter("worker_restarts", "Workers that died and were started again", &["device"]),
     counter("webhook_attempts", "Attempts to deliver a webhook", &["outcome"]),
@@ -55,7 +58,7 @@ const fn counter(name: &'static str, help: &'static str, labels: &'static [&'sta
     Kept { metric: name, name, help, labels, of: MetricType::Counter }
 }
 
-const fn seconds(
+const fn histogram(
     metric: &'static str,
     name: &'static str,
     help: &'static str,
@@ -99,7 +102,9 @@ pub(super) async fn get(api: &Api) -> Result<Response, ApiError> {
     });
     let (ready, all) = api.queue.live_workers(BEAT_AGE).await?;
     let workers = [("ready", ready), ("loading", all.saturating_sub(ready))];
-    let snapshot = Snapshot { counters: api.queue.counters().await?, waiting, running, workers };
+    let mut counters = api.queue.counters().await?;
+    counters.iter_mut().filter(|counter| counter.metric == REQUESTS).for_each(|counter| name(api, counter));
+    let snapshot = Snapshot { counters, waiting, running, workers };
     let mut registry = Registry::with_prefix(PREFIX);
     let about = "Requests that were refused before they were accepted";
     registry.register("rejected", about, api.refusals.0.clone());
@@ -107,6 +112,14 @@ pub(super) async fn get(api: &Api) -> Result<Response, ApiError> {
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry).map_err(|error| ApiError::Internal(error.to_string()))?;
     Ok(([(CONTENT_TYPE, FORMAT), (CACHE_CONTROL, "no-store")], text).into_response())
+}
+
+/// The queue counts by model; operators know the endpoint at which it answers. Requests of early versions have no model.
+fn name(api: &Api, counter: &mut Counter) {
+    let of_model = api.endpoints.iter().find(|endpoint| endpoint.model == counter.labels[0]);
+    if let Some(endpoint) = of_model {
+        counter.labels[0] = endpoint.id();
+    }
 }
 
 /// What one scrape reads.

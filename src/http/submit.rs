@@ -31,7 +31,9 @@ pub(super) async fn submit(
     let input = accept(api, call, application, body).await?;
     let mut new = new_request(api, call, application, headers, &input, Origin::Queued)?;
     new.webhook = webhook::asked(api, call)?;
-    let (id, ahead) = match input::read(&input, &routes::find(api, application)?, call) {
+    let route = routes::find(api, application)?;
+    new.model = Some(route.endpoint.model.clone());
+    let (id, ahead) = match input::read(&input, &route, call) {
         Ok(request) => enqueue(api, call, new, &request).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
         Err(problems) => {

@@ -57,8 +57,8 @@ const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail, api_key,
-        idempotency_key, input_digest, erase_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?6 + ?13)";
+        idempotency_key, input_digest, erase_at, model)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?6 + ?13, ?14)";
 
 pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = ?2, worker = NULL,
         lease_until = NULL, failure = ?3, failure_message = ?4
@@ -136,6 +136,7 @@ impl Queue {
             .bind(new.idempotency.as_ref().map(|given| &given.key))
             .bind(new.idempotency.as_ref().map(|given| &given.digest))
             .bind(stored(new.terms.result_life.filter(|_| new.terms.forget)))
+            .bind(&new.model)
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;

@@ -67,6 +67,22 @@ async fn every_end_is_counted_once() {
     assert_eq!(scrape(&server).await[&ended("cancelled")], 1.0);
 }
 
+#[tokio::test]
+async fn endpoints_of_one_application_are_counted_apart() {
+    let server = Server::start().await;
+    let turbo = format!("{ENDPOINT}/turbo");
+    for endpoint in [ENDPOINT, &turbo, &turbo] {
+        server.call(Method::POST, &format!("/queue/{endpoint}"), &small()).await;
+    }
+    server.paint_all().await;
+    server.call(Method::POST, &format!("/queue/{turbo}"), &json!({ "num_images": 9 })).await;
+    let samples = scrape(&server).await;
+    let of = |endpoint: &str, outcome: &str| {
+        samples[&format!(r#"latentd_requests_total{{endpoint="{endpoint}",outcome="{outcome}"}}"#)]
+    };
+    assert_eq!((of(ENDPOINT, "succeeded"), of(&turbo, "succeeded"), of(&turbo, "invalid")), (1.0, 2.0, 1.0));
+}
+
 /// A wait of 90 seconds is in the bucket up to 300, and a late worker's finish counts nothing.
 #[tokio::test]
 async fn times_are_in_their_bucket_and_a_fenced_finish_is_not_counted() {

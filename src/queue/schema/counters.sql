@@ -37,7 +37,7 @@ INSERT INTO counter_bounds (metric, bound) SELECT DISTINCT metric, 9e999 FROM co
 CREATE TRIGGER counters_of_ended_request AFTER UPDATE OF state ON requests
 WHEN NEW.state = 'done' AND OLD.state <> 'done'
 BEGIN
-    INSERT INTO counters VALUES ('requests', NEW.endpoint, coalesce(NEW.failure, 'succeeded'), 9e999, 1, 0)
+    INSERT INTO counters VALUES ('requests', coalesce(NEW.model, NEW.endpoint), coalesce(NEW.failure, 'succeeded'), 9e999, 1, 0)
     ON CONFLICT DO UPDATE SET count = count + 1;
 
     INSERT INTO counters SELECT 'queue_wait', '', '', min(bound), 1, (NEW.started_at - NEW.created_at) / 1e6
@@ -55,6 +55,6 @@ END;
 -- One that is refused when it is submitted has ended too.
 CREATE TRIGGER counters_of_refused_request AFTER INSERT ON requests WHEN NEW.state = 'done'
 BEGIN
-    INSERT INTO counters VALUES ('requests', NEW.endpoint, NEW.failure, 9e999, 1, 0)
+    INSERT INTO counters VALUES ('requests', coalesce(NEW.model, NEW.endpoint), NEW.failure, 9e999, 1, 0)
     ON CONFLICT DO UPDATE SET count = count + 1;
 END;
