@@ -18,7 +18,7 @@ pub(crate) async fn bring(
         let is_offline = hub::config(args)?.offline.is_some();
         let Some(manifest) = wanted(config, source)?.filter(|_| asked && !is_offline) else { continue };
         if let Err(error) = hub::bring_classifier(args, manifest).await {
-            anyhow::bail!("{error}{}", without(config));
+            anyhow::bail!("the safety checker {}: {error}{}", manifest.repository, without(config));
         }
     }
     Ok(())
