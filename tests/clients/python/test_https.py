@@ -19,10 +19,13 @@ class Stranger(http.server.BaseHTTPRequestHandler):
     """Has a picture for who gets, and keeps what is posted."""
 
     def do_GET(self):
+        picture = HOUSE.read_bytes()
         self.send_response(200)
         self.send_header("content-type", "image/jpeg")
+        # Without it the picture would end where the connection does, which over TLS is an end that anybody can make.
+        self.send_header("content-length", str(len(picture)))
         self.end_headers()
-        self.wfile.write(HOUSE.read_bytes())
+        self.wfile.write(picture)
 
     def do_POST(self):
         self.server.messages.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
