@@ -82,6 +82,13 @@ impl Entry {
         self.with(|operation| operation.securities(Some(schemes.iter().map(requirement))))
     }
 
+    /// Some may call it without a key, others need one of these.
+    pub(super) fn may_need(self, schemes: &[&str]) -> Self {
+        let needed = schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, NO_SCOPES));
+        let requirements = std::iter::once(SecurityRequirement::default()).chain(needed);
+        self.with(|operation| operation.securities(Some(requirements)))
+    }
+
     pub(super) fn add_to(self, paths: &mut Paths) {
         paths.add_path_operation(self.path, self.methods, self.operation);
     }

@@ -1,8 +1,8 @@
 //! The calls about the server itself: tokens, keys, health, and these documents.
 
-use super::ENDPOINT_ID;
 use super::entry::{Entry, described, json, json_body, media, query, text};
 use super::requests::request_id;
+use super::{ENDPOINT_ID, KEY};
 use crate::http::health::{Liveness, Readiness};
 use crate::http::payloads::Erased;
 use crate::http::webhook::KeySet;
@@ -38,7 +38,8 @@ pub(super) fn entries() -> Vec<Entry> {
             .named("metrics", "server", "What there is to watch, for Prometheus")
             .about("Needs no key from the server's own machine.")
             .answers(200, media("text/plain", "Metrics in Prometheus' text format 0.0.4."))
-            .refuses(&[400, 401, 500]),
+            .refuses(&[400, 401, 500])
+            .may_need(&[KEY]),
         document("/openapi.json", "openapi"),
         document("/api/openapi/queue/openapi.json", "endpointOpenapi"),
         open("/docs", "docs", "server", "This document as a page")

@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { ApiError } from "@fal-ai/client";
-import { ENDPOINT, WAYS, assertOutput, client, sent, small } from "./support.mjs";
+import { ENDPOINT, WAYS, assertOutput, client, endless, sent, small } from "./support.mjs";
 import { test, wire } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
@@ -89,7 +89,7 @@ test("streamStatus brings every line once and ends after COMPLETED", LIMIT, asyn
 
 test("status without logs and cancel", LIMIT, async () => {
   const fal = client("requestMiddleware");
-  const { request_id: requestId } = await fal.queue.submit(ENDPOINT, { input: small() });
+  const { request_id: requestId } = await fal.queue.submit(ENDPOINT, { input: endless() });
   await fal.queue.status(ENDPOINT, { requestId });
   await wire.call("GET", `^/queue/${ENDPOINT}/requests/${requestId}/status\\?logs=0$`);
   await fal.queue.cancel(ENDPOINT, { requestId });
