@@ -9,8 +9,12 @@ use std::time::Duration;
 /// Older SQLite can corrupt a WAL database that two connections write (fixed in 3.51.3).
 pub const MIN_SQLITE: &str = "3.51.3";
 
-/// Each script takes the schema from its index to the next version. Never edit one that was released.
-const MIGRATIONS: [&str; 10] = [
+/// The schema's history: script N takes a database from version N to version N + 1, and `PRAGMA user_version` says where
+/// it is. All that are missing run in one transaction when the database is opened, by whichever process comes first.
+///
+/// To change the schema, add a file to `schema/` and a line to the end of this list. Never edit or move one that was
+/// released; of two branches that add one each, either may come first as long as neither was released.
+const MIGRATIONS: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("schema/terms.sql"),
     include_str!("schema/webhooks.sql"),
