@@ -3,17 +3,21 @@
 //! The only file that reads the environment. Nothing is checked beyond its spelling:
 //! [`crate::config`] does that.
 
+mod access;
 mod bench;
 mod doctor;
 mod hub;
 mod intercept;
 mod keys;
+mod retention;
 
+pub use access::{AccessArgs, key_is_on_the_command_line};
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
 pub use doctor::DoctorArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
+pub use retention::RetentionArgs;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -178,16 +182,9 @@ pub struct ServeArgs {
     /// Worker processes: `auto` is one per device, `0` leaves the work to `latentd worker` elsewhere.
     #[arg(long, env = "LATENTD_WORKERS", default_value = "auto", value_name = "auto|N")]
     pub workers: String,
-    /// Key that clients must send; may be given several times, beside those of `latentd keys create`. One is needed
-    /// unless only this machine can connect.
-    #[arg(
-        long = "api-key",
-        env = "LATENTD_API_KEY",
-        hide_env_values = true,
-        value_delimiter = ',',
-        value_name = "KEY"
-    )]
-    pub api_keys: Vec<String>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub access: AccessArgs,
     /// Address, block (`10.0.0.0/8`) or host name of webhook receivers that are not on the public internet; may be
     /// given several times. This machine is allowed when the server listens on a loopback address.
     #[arg(long, env = "LATENTD_WEBHOOK_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
@@ -201,9 +198,15 @@ pub struct ServeArgs {
     /// Waiting requests above which new ones are refused.
     #[arg(long, env = "LATENTD_MAX_QUEUE", default_value_t = 10_000, value_name = "N")]
     pub max_queue: u64,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub retention: RetentionArgs,
     /// Largest file that a client may send, in MiB.
     #[arg(long, env = "LATENTD_MAX_UPLOAD", default_value_t = 4096, value_name = "MIB")]
     pub max_upload: u64,
+    /// Uploads that clients announced and have not sent, above which new ones are refused.
+    #[arg(long, env = "LATENTD_MAX_OPEN_UPLOADS", default_value_t = 1000, value_name = "N")]
+    pub max_open_uploads: u64,
     /// Refuse invalid input when it is submitted; fal accepts it and fails the request.
     #[arg(long, env = "LATENTD_VALIDATE_ON_SUBMIT", action = ArgAction::SetTrue)]
     pub validate_on_submit: bool,

@@ -1,26 +1,28 @@
 //! From flags to settings that hold together: every check of the command line is here.
 
+mod access;
 mod device;
 mod hub;
 mod intercept;
 pub(crate) mod memory;
 pub(crate) mod model;
+mod retention;
 pub(crate) mod safety;
 pub(crate) mod shortcuts;
 
+pub use access::{AccessConfig, KeyHash};
 pub use hub::{HubConfig, HubToken};
 pub use intercept::InterceptConfig;
 pub use memory::MemoryBudget;
 pub(crate) use model::is_repository;
 pub use model::{Model, ModelsError, NamedModel};
+pub use retention::KeepConfig;
 pub use safety::{Checker, SafetyConfig};
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
 use crate::egress::Egress;
 use ipnet::IpNet;
 use latentd_models::{self as models, ModelSource};
-use sha2::{Digest, Sha256};
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,23 +68,6 @@ pub struct StoreConfig {
     pub files: PathBuf,
 }
 
-/// SHA-256 of an API key; the key itself is not kept.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyHash(pub [u8; 32]);
-
-impl KeyHash {
-    /// Digest of a key.
-    pub fn of(key: &str) -> Self {
-        Self(Sha256::digest(key.as_bytes()).into())
-    }
-}
-
-impl fmt::Debug for KeyHash {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("KeyHash(…)")
-    }
-}
-
 /// Settings of `latentd serve`.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
@@ -102,8 +87,8 @@ pub struct ServeConfig {
     pub public_url: Option<Url>,
     /// Peers that are believed when they say how a client reached them.
     pub trusted_proxies: Vec<IpNet>,
-    /// Keys that open the API, beside those of the database.
-    pub keys: Vec<KeyHash>,
+    /// Who may use the server.
+    pub access: AccessConfig,
     /// Where webhooks may go.
     pub egress: Egress,
     /// Where pictures that requests begin from may come from.
@@ -112,8 +97,12 @@ pub struct ServeConfig {
     pub intercept: Option<InterceptConfig>,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
+    /// How long finished requests are kept.
+    pub keep: KeepConfig,
     /// Bytes of the largest file that a client may send.
     pub max_upload: u64,
+    /// Uploads that were announced and not sent yet, above which new ones are refused.
+    pub max_open_uploads: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// How long a run is held back until its status is known.
@@ -160,18 +149,19 @@ impl ServeConfig {
             public_url,
             trusted_proxy,
             workers,
-            api_keys,
+            access,
             webhook_allow,
             fetch,
             intercept,
             max_queue,
+            retention,
             max_upload,
+            max_open_uploads,
             validate_on_submit,
             run_headers_after,
             drain_timeout,
         } = args;
-        let keys: Vec<KeyHash> =
-            api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key)).collect();
+        let public_url = public_url.map(|text| parse_public_url(&text)).transpose()?;
         let store = StoreConfig::resolve(store)?;
         let models = model::several(&engine)?;
         Ok(Self {
@@ -181,14 +171,16 @@ impl ServeConfig {
             memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
             store,
-            public_url: public_url.map(|text| parse_public_url(&text)).transpose()?,
+            access: access::parse(&access, listen, public_url.as_ref())?,
+            public_url,
             trusted_proxies: trusted_proxies(&trusted_proxy)?,
-            keys,
             egress: egress("--webhook-allow", listen.ip().is_loopback(), &webhook_allow)?,
             fetch: egress(FETCH_ALLOW, listen.ip().is_loopback(), &fetch.fetch_allow)?,
             intercept: intercept::parse(intercept)?,
             max_queue,
+            keep: KeepConfig::of(&retention),
             max_upload: max_upload.saturating_mul(1024 * 1024),
+            max_open_uploads,
             validate_on_submit,
             run_patience: Duration::from_secs(run_headers_after),
             drain_timeout: Duration::from_secs(drain_timeout),

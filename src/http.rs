@@ -4,6 +4,7 @@
 //! The private function `serve` is the table: one arm per kind of call.
 
 mod auth;
+mod barred;
 mod body;
 mod call;
 mod docs;
@@ -11,6 +12,7 @@ mod error;
 mod field;
 mod fields;
 mod files;
+mod guard;
 mod health;
 mod held;
 mod hosts;
@@ -53,11 +55,12 @@ use crate::keys::KeyRing;
 use crate::queue::Queue;
 use crate::signing::SigningKey;
 use crate::storage::Storage;
+use crate::web_access::WebAccess;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Router};
+use axum::{Extension, Router, middleware};
 use call::Call;
 use error::ApiError;
 use ipnet::IpNet;
@@ -82,6 +85,10 @@ pub struct Api {
     pub endpoints: Vec<Endpoint>,
     /// Keys that open the API.
     pub keys: KeyRing,
+    /// Which host names and web pages may be used while there are no keys.
+    pub web: WebAccess,
+    /// Whether the metrics are read without a key.
+    pub metrics_open: bool,
     /// Where clients reach the server; `None`: where their request says they did.
     pub public_url: Option<Url>,
     /// Peers that are believed when they say how a client reached them.
@@ -90,6 +97,8 @@ pub struct Api {
     pub max_queue: u64,
     /// Bytes of the largest file that a client may send.
     pub max_upload: u64,
+    /// Uploads that were announced and not sent yet, above which new ones are refused.
+    pub max_open_uploads: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// Where webhooks may go.
@@ -108,7 +117,9 @@ pub struct Api {
 
 /// The service of every path.
 pub fn router(api: Api) -> Router {
-    Router::new().fallback(dispatch).with_state(Arc::new(api)).layer(cors())
+    let api = Arc::new(api);
+    let guard = middleware::from_fn_with_state(api.clone(), guard::guard);
+    Router::new().fallback(dispatch).with_state(api).layer(cors()).layer(guard)
 }
 
 /// The same service for connections that are encrypted: it renders `https` URLs.
@@ -118,10 +129,14 @@ pub fn encrypted(router: Router) -> Router {
 
 /// Answers a call, names it, and turns errors into answers.
 async fn dispatch(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
-    let mut response = serve(&api, request).await.unwrap_or_else(|error| {
+    name_answer(serve(&api, request).await.unwrap_or_else(|error| {
         api.refusals.count(&error);
         error.into_response()
-    });
+    }))
+}
+
+/// Every answer has an id: that of its request, or else one of its own.
+fn name_answer(mut response: Response) -> Response {
     response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_header(uuid::Uuid::new_v4()));
     response
 }
@@ -134,8 +149,8 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         // What is here and what is not is told to callers with a key only.
         Err(error) => return auth::by_key(api, &parts.headers).and(Err(error)),
     };
-    let is_open = call::is_public(&parts.method, &call.target)
-        || call.target == Target::Metrics && metrics::is_local(api, &parts);
+    let is_open =
+        call::is_public(&parts.method, &call.target) || call.target == Target::Metrics && api.metrics_open;
     if !is_open {
         call.caller = match auth::check(api, &call, &parts.headers) {
             Ok(caller) => caller,
@@ -175,7 +190,7 @@ fn id_header(id: impl std::fmt::Display) -> HeaderValue {
     HeaderValue::try_from(id.to_string()).expect("an id is hex digits and dashes")
 }
 
-/// Pages of any origin may call: keys travel in a header that pages must know, not in cookies.
+/// Pages of any origin that the guard let through may call: keys travel in a header that pages must know, not in cookies.
 fn cors() -> CorsLayer {
     let exposed = [
         "x-fal-request-id",

@@ -9,8 +9,10 @@
 //! - [`queue`]: the durable table of requests; the only place that knows SQL;
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
+//! - [`web_access`]: which host names and web pages may be used while there are no keys;
 //! - [`outgoing`]: calls a client's URL and fetches what it names; [`egress`] says which addresses may be called;
-//! - [`storage`]: where files live; [`request`]: what a valid request and its output are.
+//! - [`storage`]: where files live; [`request`]: what a valid request and its output are; [`printable`] makes text of
+//!   unknown origin safe to print.
 //!
 //! Beside the server: [`hub`] brings models from the Hugging Face hub, `checker` knows where safety checkers are,
 //! `generate` paints without one, `bench` measures.
@@ -35,6 +37,7 @@ pub mod keys;
 mod machine;
 pub mod outgoing;
 mod picture;
+pub mod printable;
 pub mod queue;
 pub mod request;
 mod room;
@@ -43,6 +46,7 @@ pub mod signing;
 pub mod storage;
 mod supervisor;
 pub mod sweep;
+pub mod web_access;
 pub mod webhooks;
 pub mod worker;
 
@@ -58,6 +62,12 @@ use tracing_subscriber::EnvFilter;
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     log_to_stderr(&cli.log)?;
+    if args::key_is_on_the_command_line() {
+        tracing::warn!(
+            "--api-key shows in the list of processes to every user of this machine: set LATENTD_API_KEY, or put keys \
+             into a file for --api-key-file"
+        );
+    }
     match cli.command {
         Command::Serve(args) => {
             let hub = args.engine.hub.clone();

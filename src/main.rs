@@ -5,13 +5,14 @@
 use clap::Parser;
 use latentd::args::Cli;
 use latentd::config::ConfigError;
+use latentd::printable::printable_chain;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     match latentd::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("latentd: {error:#}");
+            eprintln!("latentd: {}", printable_chain(&error));
             if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

@@ -6,7 +6,7 @@
 //! - a worker: [`Queue::claim`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`], [`Queue::store_preview`],
 //!   [`Queue::finish`], [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
 //! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
-//! - whoever takes away what is not kept: [`Queue::erase_ended`], [`Queue::ended_files`] and their neighbours;
+//! - whoever takes away what is not kept: [`Queue::prune`], [`Queue::erase_ended`], [`Queue::ended_files`] and their neighbours;
 //! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
 //! - whoever keeps the keys of the API: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
 //! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours;
@@ -25,6 +25,7 @@ mod job;
 mod keys;
 mod positions;
 mod previews;
+mod pruning;
 mod read;
 mod recover;
 mod retention;
@@ -44,13 +45,15 @@ pub use job::{
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
 pub use previews::{Preview, WATCH};
+pub use pruning::{Keep, Pruned};
 pub use recover::{Lost, Reclaimed};
 pub use retention::{Erasure, FileLife};
 pub use submit::{CancelAnswer, Submission};
-pub use uploads::{NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
+pub use uploads::{MAX_TOKENS, NewUpload, Part, TICKET_LIFE, Ticket, TicketDigest, Uploaded};
 pub use webhooks::{NewWebhook, Webhook};
 pub use workers::WorkerState;
 
+use crate::printable::printable;
 use jiff::Timestamp;
 use positions::Positions;
 use sqlx::SqlitePool;
@@ -71,7 +74,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// The database refused or is gone.
-    #[error("queue database: {0}")]
+    #[error("queue database: {}", printable(.0))]
     Database(#[from] sqlx::Error),
     /// The database holds something this program never writes.
     #[error("queue database holds {0}")]

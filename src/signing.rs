@@ -6,7 +6,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use sha2::{Digest, Sha256};
 use std::io::{Error, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the key's file in the data directory.
 const FILE: &str = "webhook-key.pk8";
@@ -20,12 +20,17 @@ pub struct SigningError(String, Error);
 pub struct SigningKey(Ed25519KeyPair);
 
 impl SigningKey {
+    /// The key's file in a data directory.
+    pub fn path(directory: &Path) -> PathBuf {
+        directory.join(FILE)
+    }
+
     /// Reads the directory's key, or makes one that only its owner may read.
     ///
     /// # Errors
     /// When the file cannot be read or written, or holds no key.
     pub fn open(directory: &Path) -> Result<Self, SigningError> {
-        let path = directory.join(FILE);
+        let path = Self::path(directory);
         let key = match std::fs::read(&path) {
             Ok(document) => read(&document),
             Err(error) if error.kind() == ErrorKind::NotFound => make(&path),

@@ -6,13 +6,16 @@ mod writer;
 pub use old::Old;
 pub use writer::Writer;
 
+use crate::printable::printable;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
+use std::fs::Permissions;
 use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use uuid::Uuid;
@@ -21,7 +24,7 @@ use uuid::Uuid;
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The store refused or is gone.
-    #[error("file storage: {0}")]
+    #[error("file storage: {}", printable(.0))]
     Store(#[from] object_store::Error),
     /// The directory cannot be made.
     #[error("file storage: {0}")]
@@ -103,12 +106,12 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens a local directory, creating it as needed. Every write is synced to the disk.
+    /// Opens a local directory, creating it for this user alone as needed. Every write is synced to the disk.
     ///
     /// # Errors
     /// When the directory cannot be used.
     pub fn local(directory: &Path) -> Result<Self, StorageError> {
-        std::fs::create_dir_all(directory)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let store = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
         Ok(Self { store: Arc::new(store), directory: directory.to_owned() })
     }
@@ -119,7 +122,7 @@ impl Storage {
     /// When the store refuses.
     pub async fn put(&self, key: &FileKey, bytes: Vec<u8>) -> Result<(), StorageError> {
         self.store.put(&path_of(key), PutPayload::from(bytes)).await?;
-        Ok(())
+        Ok(make_private(&self.directory.join(key.as_str()))?)
     }
 
     /// Begins a file that comes in pieces. There is no such file until it is finished.
@@ -127,7 +130,8 @@ impl Storage {
     /// # Errors
     /// When the store refuses.
     pub async fn create(&self, key: &FileKey) -> Result<Writer, StorageError> {
-        Ok(Writer::new(self.store.put_multipart(&path_of(key)).await?))
+        let upload = self.store.put_multipart(&path_of(key)).await?;
+        Ok(Writer::new(upload, self.directory.join(key.as_str())))
     }
 
     /// Reads a file or a part of it; `None` when there is no such file.
@@ -162,6 +166,11 @@ impl Storage {
             other => Ok(other?),
         }
     }
+}
+
+/// The directory keeps other users out already; a copy of it need not.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))
 }
 
 fn path_of(key: &FileKey) -> ObjectPath {

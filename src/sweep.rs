@@ -1,7 +1,7 @@
 //! Takes away what is past its time: files, uploads given up, parts and files that nobody needs, outputs not to be
 //! kept.
 
-use crate::queue::{Queue, QueueError};
+use crate::queue::{Keep, Queue, QueueError};
 use crate::storage::{FileKey, Storage, StorageError};
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ pub enum SweepError {
 
 /// Sweeps for ever, beginning now: what a stopped server left is taken up where it was. Where others may keep files
 /// too, those without a row here are left alone.
-pub(crate) async fn run(queue: Queue, storage: Storage, is_shared: bool) {
+pub(crate) async fn run(queue: Queue, storage: Storage, keep: Keep, is_shared: bool) {
     let mut clock = tokio::time::interval(EVERY);
     let mut rare_clock = tokio::time::interval(ORPHANS_EVERY);
     loop {
         let done = tokio::select! {
-            _ = clock.tick() => once(&queue, &storage).await,
+            _ = clock.tick() => all(&queue, &storage, &keep).await,
             _ = rare_clock.tick(), if !is_shared => orphans(&queue, &storage).await,
         };
         if let Err(error) = done {
@@ -57,6 +57,33 @@ pub async fn orphans(queue: &Queue, storage: &Storage) -> Result<(), SweepError>
             tracing::info!(?found, "a file without owner is taken away");
             storage.discard(&found)?;
         }
+    }
+    Ok(())
+}
+
+/// One round: what is past its time, then what is beyond the limits of what is kept.
+async fn all(queue: &Queue, storage: &Storage, keep: &Keep) -> Result<(), SweepError> {
+    once(queue, storage).await?;
+    prune(queue, storage, keep).await
+}
+
+/// Deletes finished requests beyond the limits, oldest first, a batch at a time: other writers come in between.
+///
+/// # Errors
+/// When the queue or the storage refuses; what was not deleted is deleted the next time.
+pub async fn prune(queue: &Queue, storage: &Storage, keep: &Keep) -> Result<(), SweepError> {
+    let mut requests = 0;
+    loop {
+        let pruned = queue.prune(keep).await?;
+        requests += pruned.requests;
+        if !pruned.is_some() {
+            break;
+        }
+        drop_files(queue, storage).await?;
+        tokio::task::yield_now().await;
+    }
+    if requests > 0 {
+        tracing::info!(requests, "finished requests were deleted: see --keep-requests and --keep-days");
     }
     Ok(())
 }
@@ -110,7 +137,7 @@ async fn drop_uploads(queue: &Queue, storage: &Storage) -> Result<(), SweepError
             if let Some(object) = object {
                 delete(storage, &object).await?;
             }
-            queue.forget_upload(ticket).await?;
+            queue.forget_upload(&ticket).await?;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Every error a client can see, and the one place that turns errors into answers.
 
+use super::barred::Barred;
 use super::idempotency;
 use super::input;
 use super::problem::{Problem, Problems, Refusal};
@@ -48,6 +49,8 @@ const NOT_ADMIN: &str =
 pub(super) enum ApiError {
     Unauthorized,
     NotAdmin,
+    /// By the guard of servers without keys.
+    Barred(Barred),
     UnknownApplication(String),
     UnknownPath(String),
     /// What was not found, and the model that would answer there.
@@ -64,6 +67,8 @@ pub(super) enum ApiError {
     Invalid(Vec<Problem>),
     BodyTooLarge(usize),
     UploadTooLarge(u64),
+    /// So many uploads are announced and not sent.
+    TooManyUploads(u64),
     Gone(&'static str),
     BodyTooSlow,
     Encoded,
@@ -127,6 +132,7 @@ impl ApiError {
         match self {
             Self::Unauthorized => bare(S::UNAUTHORIZED, UNAUTHORIZED.into()),
             Self::NotAdmin => bare(S::FORBIDDEN, NOT_ADMIN.into()),
+            Self::Barred(barred) => bare(barred.status(), barred.to_string()),
             Self::UnknownApplication(name) => bare(S::NOT_FOUND, format!("Application {name:?} not found")),
             Self::UnknownPath(path) => bare(S::NOT_FOUND, format!("Path {path} not found")),
             Self::NotServed { what, model } => {
@@ -150,6 +156,11 @@ impl ApiError {
             Self::UploadTooLarge(max) => {
                 let detail = format!("the file is larger than {max} bytes, the most this server takes");
                 plain(S::PAYLOAD_TOO_LARGE, "bad_request", detail)
+            }
+            Self::TooManyUploads(open) => {
+                let detail =
+                    format!("{open} uploads were announced and not sent: finish them, or try again later");
+                plain(S::TOO_MANY_REQUESTS, "bad_request", detail)
             }
             Self::Gone(detail) => plain(S::GONE, "bad_request", (*detail).into()),
             Self::Encoded => {
@@ -191,6 +202,8 @@ impl ApiError {
     pub(super) fn refusal(&self) -> Option<&'static str> {
         match self {
             Self::Unauthorized => Some("unauthorized"),
+            Self::Barred(barred) => Some(barred.reason()),
+            Self::TooManyUploads(_) => Some("too_many_uploads"),
             Self::UnknownApplication(_) | Self::NotServed { .. } => Some("unknown_application"),
             Self::BadRequest(_) | Self::Encoded => Some("bad_request"),
             Self::Invalid(_) => Some("invalid"),
@@ -222,7 +235,11 @@ impl ApiError {
             Self::MethodNotAllowed(allowed) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::Closing | Self::QueueFull(_) | Self::LongerThanAsked(_) | Self::KeyBusy(_) => {
+            Self::Closing
+            | Self::QueueFull(_)
+            | Self::LongerThanAsked(_)
+            | Self::KeyBusy(_)
+            | Self::TooManyUploads(_) => {
                 say_retryable(headers, true);
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
@@ -238,6 +255,7 @@ impl ApiError {
                 headers.insert(header::CONTENT_RANGE, range.expect("digits are a header value"));
             }
             Self::NotAdmin
+            | Self::Barred(_)
             | Self::UnknownRequest
             | Self::UnknownCancel
             | Self::StillInProgress

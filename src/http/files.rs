@@ -2,6 +2,7 @@
 
 use super::Api;
 use super::error::ApiError;
+use super::uploads::content_type;
 use crate::queue::{FileLife, Uploaded};
 use crate::storage::{FileKey, Span};
 use axum::body::Body;
@@ -72,11 +73,13 @@ impl Shown {
 
     fn of_upload(file: &Uploaded) -> Option<Self> {
         let max_age = file.remaining.map_or(MAX_AGE, |left| left.as_secs().min(MAX_AGE));
+        // Early versions kept whatever they were given.
+        let content_type = content_type::checked(Some(&file.content_type));
         Some(Self {
             object: FileKey::parse(&file.object)?,
-            content_type: HeaderValue::try_from(&file.content_type).ok()?,
+            disposition: Some(disposition(&content_type, file.file_name.as_deref())),
+            content_type: HeaderValue::try_from(content_type).ok()?,
             max_age,
-            disposition: Some(disposition(&file.content_type, file.file_name.as_deref())),
         })
     }
 
@@ -97,12 +100,9 @@ impl Shown {
     }
 }
 
-/// Pictures, sound, film and plain text are shown; whatever a browser could take for a page is saved.
+/// Known pictures, sound and film are shown; whatever else there is, a browser saves.
 fn disposition(content_type: &str, file_name: Option<&str>) -> HeaderValue {
-    let kind = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let media = ["image/", "audio/", "video/"].iter().any(|start| kind.starts_with(start));
-    let is_shown = (media && !kind.contains("svg")) || kind == "text/plain";
-    let mut text = String::from(if is_shown { "inline" } else { "attachment" });
+    let mut text = String::from(if content_type::is_shown(content_type) { "inline" } else { "attachment" });
     if let Some(name) = file_name {
         text.push_str("; filename*=UTF-8''");
         for byte in name.bytes() {
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn what_could_run_is_saved_and_not_shown() {
         assert_eq!(disposition("image/png", Some("a b\".png")), "inline; filename*=UTF-8''a%20b%22.png");
-        for kind in ["text/html", "image/svg+xml", "application/xml", "IMAGE/SVG+XML; a=b"] {
+        for kind in ["text/html", "text/plain", "image/svg+xml", "application/xml", "IMAGE/SVG+XML; a=b"] {
             assert_eq!(disposition(kind, None), "attachment", "{kind}");
         }
     }

@@ -11,6 +11,11 @@ pub fn is_fal(host: &str) -> bool {
     domain(host).is_some()
 }
 
+/// The same for a host with or without a port.
+pub(super) fn is_fal_host(host: &str) -> bool {
+    is_fal(without_port(host))
+}
+
 /// fal's hosts that know no models: there, a path that is nobody's must not become a model's name.
 pub(super) fn is_without_models(host: &str) -> bool {
     matches!(domain(without_port(host)), Some("fal.ai" | "fal.media"))

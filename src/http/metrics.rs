@@ -4,12 +4,11 @@
 //! refusals, which leave no trace there, are counted in this process.
 
 use super::Api;
+use super::barred::Barred;
 use super::error::ApiError;
 use super::health::BEAT_AGE;
-use super::outside::Peer;
 use crate::queue::{Counter, Depth, Priority};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -20,15 +19,13 @@ use prometheus_client::metrics::counter::Counter as Tally;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What every name begins with.
 const PREFIX: &str = "latentd";
 
 /// Version 0.0.4 of the format, which every scraper reads.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// Headers of what comes through a proxy.
-const FORWARDED: [&str; 4] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"];
 
 /// The metric that tells endpoints apart.
 const REQUESTS: &str = "requests";
@@ -75,23 +72,26 @@ struct Refused {
 
 /// What this process counts by itself.
 #[derive(Default)]
-pub struct Refusals(Family<Refused, Tally>);
+pub struct Refusals {
+    counted: Family<Refused, Tally>,
+    /// A refused page or host name was logged: the first is enough, and pages could fill the log.
+    is_warned: AtomicBool,
+}
 
 impl Refusals {
     /// Counts an error that keeps a request out.
     pub(super) fn count(&self, error: &ApiError) {
         if let Some(reason) = error.refusal() {
-            self.0.get_or_create(&Refused { reason }).inc();
+            self.counted.get_or_create(&Refused { reason }).inc();
         }
     }
-}
 
-/// Whether a call may read the metrics without a key: one from this machine itself, which no proxy passed on.
-pub(super) fn is_local(api: &Api, parts: &Parts) -> bool {
-    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.to_canonical());
-    let is_behind_proxy = api.public_url.is_some() || !api.trusted_proxies.is_empty();
-    let is_forwarded = FORWARDED.iter().any(|name| parts.headers.contains_key(*name));
-    peer.is_some_and(|peer| peer.is_loopback()) && !is_behind_proxy && !is_forwarded
+    /// Logs the first call that a server without keys refused.
+    pub(super) fn warn_once(&self, barred: &Barred) {
+        if !self.is_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!("a call was refused, and others will be without a line here: {barred}");
+        }
+    }
 }
 
 /// The metrics of now.
@@ -107,7 +107,7 @@ pub(super) async fn get(api: &Api) -> Result<Response, ApiError> {
     let snapshot = Snapshot { counters, waiting, running, workers };
     let mut registry = Registry::with_prefix(PREFIX);
     let about = "Requests that were refused before they were accepted";
-    registry.register("rejected", about, api.refusals.0.clone());
+    registry.register("rejected", about, api.refusals.counted.clone());
     registry.register_collector(Box::new(snapshot));
     let mut text = String::new();
     prometheus_text::encode(&mut text, &registry).map_err(|error| ApiError::Internal(error.to_string()))?;

@@ -70,10 +70,10 @@ pub(super) async fn open_with(
     let route = routes::find(api, application)?;
     let request = input::read(input, &route, call).map_err(ApiError::Invalid)?;
     let new = submit::new_request(api, call, application, headers, input, Origin::Direct)?;
-    let (api, call) = (api.clone(), call.clone());
+    let api = api.clone();
     // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.
     let accepted = tokio::spawn(async move {
-        let submitted = async { submit::enqueue(&api, &call, new, &request).await.map(|(id, _)| id) };
+        let submitted = async { submit::enqueue(&api, new, &request).await.map(|(id, _)| id) };
         api.lines.open(&api.queue, submitted).await
     });
     accepted.await.map_err(|error| ApiError::Internal(format!("a request was not accepted: {error}")))?

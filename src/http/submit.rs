@@ -34,7 +34,7 @@ pub(super) async fn submit(
     let route = routes::find(api, application)?;
     new.model = Some(route.endpoint.model.clone());
     let (id, ahead) = match input::read(&input, &route, call) {
-        Ok(request) => enqueue(api, call, new, &request).await?,
+        Ok(request) => enqueue(api, new, &request).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
         Err(problems) => {
             let submission = api.queue.submit_failed(&new, &refusal(&problems)).await?;
@@ -71,25 +71,23 @@ pub(super) fn admit(api: &Api, application: &Application) -> Result<(), ApiError
 /// Puts a valid request into the queue, unless too many wait.
 pub(super) async fn enqueue(
     api: &Api,
-    call: &Call,
     mut new: NewRequest,
     request: &ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
-    let asked = max_queue_length(call)?;
     new.body = json!(request);
     new.model = Some(request.model.clone());
-    // fal refuses when the queue is longer than asked for, so one more than that is too many.
-    new.max_waiting = Some(asked.map_or(api.max_queue, |length| api.max_queue.min(length.saturating_add(1))));
     let submission = api.queue.submit(&new).await?;
     accepted(api, submission).await
 }
 
-fn max_queue_length(call: &Call) -> Result<Option<u64>, ApiError> {
-    let Some(text) = call.parameter(MAX_QUEUE_LENGTH) else { return Ok(None) };
-    let length = text
+/// Waiting requests above which this one is refused, whether its input is valid or not.
+fn max_waiting(api: &Api, call: &Call) -> Result<u64, ApiError> {
+    let Some(text) = call.parameter(MAX_QUEUE_LENGTH) else { return Ok(api.max_queue) };
+    let length: u64 = text
         .parse()
         .map_err(|_| ApiError::BadRequest(format!("{MAX_QUEUE_LENGTH}: expected a number of requests")))?;
-    Ok(Some(length))
+    // fal refuses when the queue is longer than asked for, so one more than that is too many.
+    Ok(api.max_queue.min(length.saturating_add(1)))
 }
 
 /// Id and place of a request that the queue has.
@@ -123,7 +121,7 @@ pub(super) fn new_request(
         priority: if low { Priority::Low } else { Priority::Normal },
         body: Value::Null,
         model: None,
-        max_waiting: Some(api.max_queue),
+        max_waiting: Some(max_waiting(api, call)?),
         terms: terms::read(headers)?,
         webhook: None,
         api_key: call.caller.key.clone(),

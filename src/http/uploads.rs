@@ -4,6 +4,7 @@
 //! A ticket in a URL is the right to write one file, once: whoever holds it needs no key.
 
 mod answers;
+pub(super) mod content_type;
 pub(super) mod lifecycle;
 mod name;
 mod parts;
@@ -17,7 +18,7 @@ pub(super) use parts::{List as PartList, MAX_PARTS};
 use super::call::{Call, Links};
 use super::error::ApiError;
 use super::{Api, auth, body};
-use crate::queue::{NewUpload, TICKET_LIFE};
+use crate::queue::{NewUpload, TICKET_LIFE, TicketDigest};
 use crate::storage::FileKey;
 use axum::Json;
 use axum::body::Body;
@@ -98,6 +99,7 @@ pub(super) async fn serve(
 async fn token(api: &Api, links: &Links) -> Result<Response, ApiError> {
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
     let end = api.queue.add_upload_token(&digest(&token), TICKET_LIFE).await?;
+    let end = end.map_err(ApiError::TooManyUploads)?;
     // The offset is spelled out: older Pythons do not read `Z`.
     let expires_at = end.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
     let base_url = links.file_origin().to_owned();
@@ -159,7 +161,7 @@ async fn send(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Resu
     check_token(api, headers).await?;
     let new = open_described(api, headers).await?;
     if let Err(error) = receive_whole(api, new.ticket, headers, body).await {
-        api.queue.forget_upload(new.ticket).await?;
+        api.queue.forget_upload(&TicketDigest::of(new.ticket)).await?;
         return Err(error);
     }
     Ok(Json(Accepted { access_url: links.file(&new.key) }).into_response())
@@ -186,7 +188,7 @@ async fn open(
     file_name: Option<&str>,
 ) -> Result<NewUpload, ApiError> {
     let file_name = file_name.and_then(name::clean);
-    let content_type = name::content_type(content_type);
+    let content_type = content_type::checked(content_type);
     let extension = name::extension(file_name.as_deref(), &content_type);
     let new = NewUpload {
         ticket: Uuid::new_v4(),
@@ -195,7 +197,7 @@ async fn open(
         file_name,
         lifetime: lifecycle::lifetime(headers)?,
     };
-    api.queue.open_upload(&new).await?;
+    api.queue.open_upload(&new, api.max_open_uploads).await?.map_err(ApiError::TooManyUploads)?;
     Ok(new)
 }
 

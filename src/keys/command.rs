@@ -2,6 +2,8 @@
 
 use crate::args::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 use crate::config::{ConfigError, KeyHash, StoreConfig};
+use crate::data_dir;
+use crate::printable::printable;
 use crate::queue::{ApiKey, NewKey, Queue, Revocation, Scope};
 use jiff::Timestamp;
 use serde_json::json;
@@ -27,7 +29,7 @@ pub(crate) async fn run(command: KeysCommand) -> anyhow::Result<()> {
 async fn create(args: CreateKeyArgs) -> anyhow::Result<()> {
     let path = database(args.store)?;
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)
+        data_dir::make_directory(directory)
             .map_err(|error| anyhow::anyhow!("data directory {}: {error}", directory.display()))?;
     }
     let queue = open(&path).await?;
@@ -99,11 +101,11 @@ fn print(keys: &[ApiKey], json: bool) {
         let limit = key.concurrency.map_or_else(|| "-".into(), |limit| limit.to_string());
         println!(
             "{:<36}  {:<5}  {limit:>11}  {:<20}  {:<20}  {state:<7}  {}",
-            key.id,
+            printable(&key.id),
             key.scope.word(),
             second(key.created_at),
             key.last_used_at.map_or_else(|| "never".into(), second),
-            key.name.escape_debug(),
+            printable(&key.name),
         );
     }
 }

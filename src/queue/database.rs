@@ -3,6 +3,8 @@
 use super::QueueError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqlitePool};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,10 +27,12 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/previews.sql"),
     include_str!("schema/models.sql"),
     include_str!("schema/counters.sql"),
+    include_str!("schema/pruning.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.
 pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), QueueError> {
+    make_private(path).map_err(sqlx::Error::Io)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(true)
@@ -43,6 +47,11 @@ pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), QueueE
     migrate(&writer).await?;
     let reader = pool(2).connect_with(options.read_only(true)).await?;
     Ok((writer, reader))
+}
+
+/// Makes the file for this user alone, unless it is there. SQLite gives its other files the same permissions.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
 }
 
 /// A connection to a local file does not go stale: no check before use, no renewal.

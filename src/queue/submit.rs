@@ -78,11 +78,8 @@ impl Queue {
             return Ok(known);
         }
         let ahead = count_ahead(&mut tx, new.priority as i64).await?;
-        if let Some(max) = new.max_waiting {
-            let waiting = count_ahead(&mut tx, i64::MAX).await?;
-            if waiting >= max {
-                return Ok(Submission::Full { waiting });
-            }
+        if let Some(full) = full(&mut tx, new).await? {
+            return Ok(full);
         }
         if let (Origin::Direct, Some(key)) = (new.origin, &new.api_key)
             && let Some(limit) = keys::limit_reached(&mut tx, key).await?
@@ -112,7 +109,8 @@ impl Queue {
         Ok(Submission::Accepted { id, ahead })
     }
 
-    /// Records a request that failed before it could wait: accepted, and over at once.
+    /// Records a request that failed before it could wait: accepted, and over at once. A full queue takes none of these
+    /// either: they take up the database like others.
     ///
     /// # Errors
     /// When the database refuses; nothing was accepted then.
@@ -121,6 +119,9 @@ impl Queue {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         if let Some(known) = idempotency::find(&mut tx, new).await? {
             return Ok(known);
+        }
+        if let Some(full) = full(&mut tx, new).await? {
+            return Ok(full);
         }
         sqlx::query(INSERT_FAILED)
             .bind(id.to_string())
@@ -188,6 +189,13 @@ fn microseconds(time: Duration) -> u64 {
 async fn count_ahead(tx: &mut Transaction<'_, Sqlite>, priority: i64) -> Result<u64, QueueError> {
     let count: i64 = sqlx::query(COUNT_AHEAD).bind(priority).fetch_one(&mut **tx).await?.try_get(0)?;
     Ok(count.unsigned_abs())
+}
+
+/// The refusal of a request when as many wait as it allows.
+async fn full(tx: &mut Transaction<'_, Sqlite>, new: &NewRequest) -> Result<Option<Submission>, QueueError> {
+    let Some(most) = new.max_waiting else { return Ok(None) };
+    let waiting = count_ahead(tx, i64::MAX).await?;
+    Ok((waiting >= most).then_some(Submission::Full { waiting }))
 }
 
 /// Ends a waiting request as cancelled.

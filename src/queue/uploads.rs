@@ -1,8 +1,11 @@
 //! Files that clients send: tickets to write them, their parts, what became of them.
+//!
+//! A ticket is a secret. The tables know its digest.
 
 use super::read::timestamp;
 use super::{Queue, QueueError};
 use jiff::Timestamp;
+use sha2::{Digest, Sha256};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
@@ -11,11 +14,18 @@ use uuid::Uuid;
 /// A ticket can be used this long, counted from the last part that came with it.
 pub const TICKET_LIFE: Duration = Duration::from_secs(3600);
 
+/// Tokens that may live at once: each Python program asks for one an hour.
+pub const MAX_TOKENS: u64 = 10_000;
+
 /// A file that is still not whole this long after its ticket ran out is given up.
 const ABANDONED: Duration = Duration::from_secs(86_400);
 
 const OPEN: &str = "INSERT INTO uploads (ticket, key, content_type, file_name, lifetime, writable_until)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+const OPEN_NOW: &str = "SELECT count(*) FROM uploads WHERE object IS NULL AND writable_until > ?1";
+
+const TOKENS_NOW: &str = "SELECT count(*) FROM upload_tokens";
 
 const TICKET: &str = "SELECT key, object IS NOT NULL AS whole, writable_until > ?2 AS writable
     FROM uploads WHERE ticket = ?1";
@@ -38,6 +48,17 @@ const ENDED: &str = "SELECT ticket, object FROM uploads
 
 const NEEDLESS_PARTS: &str = "SELECT part.object FROM upload_parts AS part JOIN uploads USING (ticket)
     WHERE uploads.object IS NOT NULL OR uploads.writable_until <= ?1 LIMIT 100";
+
+/// A ticket's digest: how rows name uploads. Ended ones of early versions have another name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicketDigest(String);
+
+impl TicketDigest {
+    /// Of a ticket, which is 122 random bits: nobody finds it by trying.
+    pub fn of(ticket: Uuid) -> Self {
+        Self(hex::encode(Sha256::digest(ticket.as_bytes())))
+    }
+}
 
 /// What is known of a file before its bytes.
 #[derive(Debug, Clone)]
@@ -90,21 +111,28 @@ pub struct Uploaded {
 }
 
 impl Queue {
-    /// Records a file to come.
+    /// Records a file to come. `Err` inside: so many are open already, which is `most` or more.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn open_upload(&self, new: &NewUpload) -> Result<(), QueueError> {
+    pub async fn open_upload(&self, new: &NewUpload, most: u64) -> Result<Result<(), u64>, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let count = sqlx::query(OPEN_NOW).bind(self.now_us()).fetch_one(&mut *tx).await?;
+        let open = count.try_get::<i64, _>(0)?.unsigned_abs();
+        if open >= most {
+            return Ok(Err(open));
+        }
         sqlx::query(OPEN)
-            .bind(new.ticket.to_string())
+            .bind(TicketDigest::of(new.ticket).0)
             .bind(&new.key)
             .bind(&new.content_type)
             .bind(&new.file_name)
             .bind(new.lifetime.map(micros))
             .bind(self.now_us() + micros(TICKET_LIFE))
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await?;
-        Ok(())
+        tx.commit().await?;
+        Ok(Ok(()))
     }
 
     /// What a ticket stands for; `None` when there is no such ticket.
@@ -112,7 +140,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn ticket(&self, ticket: Uuid) -> Result<Option<Ticket>, QueueError> {
-        let query = sqlx::query(TICKET).bind(ticket.to_string()).bind(self.now_us());
+        let query = sqlx::query(TICKET).bind(TicketDigest::of(ticket).0).bind(self.now_us());
         let Some(row) = query.fetch_optional(&self.reader).await? else { return Ok(None) };
         Ok(Some(Ticket {
             key: row.try_get("key")?,
@@ -126,7 +154,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn close_upload(&self, ticket: Uuid, object: &str) -> Result<bool, QueueError> {
-        let query = sqlx::query(CLOSE).bind(ticket.to_string()).bind(object).bind(self.now_us());
+        let query = sqlx::query(CLOSE).bind(TicketDigest::of(ticket).0).bind(object).bind(self.now_us());
         Ok(query.execute(&self.writer).await?.rows_affected() == 1)
     }
 
@@ -141,7 +169,7 @@ impl Queue {
         part: &Part,
     ) -> Result<Result<Option<String>, ()>, QueueError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let ticket = ticket.to_string();
+        let ticket = TicketDigest::of(ticket).0;
         let renew = sqlx::query(RENEW).bind(&ticket).bind(self.now_us() + micros(TICKET_LIFE));
         if renew.execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(Err(()));
@@ -164,7 +192,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn parts(&self, ticket: Uuid) -> Result<Vec<Part>, QueueError> {
-        let rows = sqlx::query(PARTS).bind(ticket.to_string()).fetch_all(&self.reader).await?;
+        let rows = sqlx::query(PARTS).bind(TicketDigest::of(ticket).0).fetch_all(&self.reader).await?;
         rows.iter().map(part_of).collect()
     }
 
@@ -185,19 +213,15 @@ impl Queue {
         }))
     }
 
-    /// Some files that are past their time or given up: ticket, and object if they were whole.
+    /// Some files that are past their time or given up: their ticket's digest, and object if they were whole.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn ended_uploads(&self) -> Result<Vec<(Uuid, Option<String>)>, QueueError> {
+    pub async fn ended_uploads(&self) -> Result<Vec<(TicketDigest, Option<String>)>, QueueError> {
         let now = self.now_us();
         let rows = sqlx::query(ENDED).bind(now).bind(now - micros(ABANDONED)).fetch_all(&self.reader).await?;
-        let ended = rows.iter().map(|row| {
-            let ticket: &str = row.try_get("ticket")?;
-            let ticket = ticket.parse().map_err(|_| QueueError::Corrupt(format!("the ticket {ticket:?}")))?;
-            Ok((ticket, row.try_get("object")?))
-        });
-        ended.collect()
+        let ended = rows.iter();
+        ended.map(|row| Ok((TicketDigest(row.try_get("ticket")?), row.try_get("object")?))).collect()
     }
 
     /// Objects of some parts whose file is whole or given up.
@@ -214,8 +238,8 @@ impl Queue {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn forget_upload(&self, ticket: Uuid) -> Result<(), QueueError> {
-        let query = sqlx::query("DELETE FROM uploads WHERE ticket = ?1").bind(ticket.to_string());
+    pub async fn forget_upload(&self, ticket: &TicketDigest) -> Result<(), QueueError> {
+        let query = sqlx::query("DELETE FROM uploads WHERE ticket = ?1").bind(&ticket.0);
         query.execute(&self.writer).await?;
         Ok(())
     }
@@ -230,21 +254,30 @@ impl Queue {
         Ok(())
     }
 
-    /// Lets a token, known by its digest, send files for `life`; returns when that ends. Tokens
-    /// that have ended go.
+    /// Lets a token, known by its digest, send files for `life`; returns when that ends. Tokens that have ended go.
+    /// `Err` inside: so many live already, which is [`MAX_TOKENS`] or more.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn add_upload_token(&self, sha256: &str, life: Duration) -> Result<Timestamp, QueueError> {
+    pub async fn add_upload_token(
+        &self,
+        sha256: &str,
+        life: Duration,
+    ) -> Result<Result<Timestamp, u64>, QueueError> {
         let now = self.now_us();
         let end = now + micros(life);
-        sqlx::query("DELETE FROM upload_tokens WHERE expires_at <= ?1")
-            .bind(now)
-            .execute(&self.writer)
-            .await?;
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let ended = sqlx::query("DELETE FROM upload_tokens WHERE expires_at <= ?1").bind(now);
+        ended.execute(&mut *tx).await?;
+        let live: i64 = sqlx::query(TOKENS_NOW).fetch_one(&mut *tx).await?.try_get(0)?;
+        if live.unsigned_abs() >= MAX_TOKENS {
+            tx.commit().await?;
+            return Ok(Err(live.unsigned_abs()));
+        }
         let query = sqlx::query("INSERT INTO upload_tokens (sha256, expires_at) VALUES (?1, ?2)");
-        query.bind(sha256).bind(end).execute(&self.writer).await?;
-        timestamp(end)
+        query.bind(sha256).bind(end).execute(&mut *tx).await?;
+        tx.commit().await?;
+        timestamp(end).map(Ok)
     }
 
     /// May a token, known by its digest, send files?

@@ -1,13 +1,13 @@
 //! What the server stands on, opened in the order in which a mistake of the operator is told best.
 
 use super::ServeError;
-use crate::config::{ConfigError, ServeConfig};
-use crate::data_dir;
+use crate::config::{ConfigError, KeepConfig, ServeConfig, StoreConfig};
+use crate::data_dir::{self, DataDirError};
 use crate::endpoint::Endpoint;
 use crate::http::{self, Api, Lines, Refusals};
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
-use crate::queue::{Lost, Queue};
+use crate::queue::{Keep, Lost, Queue};
 use crate::signing::SigningKey;
 use crate::storage::Storage;
 use crate::sweep;
@@ -41,11 +41,11 @@ pub(super) struct Doors {
 impl Ground {
     pub(super) async fn open(config: &ServeConfig) -> Result<(Self, Doors), ServeError> {
         if !config.store.database.exists() {
-            check_reach(config, &KeyRing::new(config.keys.clone()))?; // before anything is made
+            check_reach(config, &KeyRing::new(config.access.keys.clone()))?; // before anything is made
         }
-        let lock = data_dir::hold(&config.store.data_dir)?;
+        let lock = hold_private(&config.store)?;
         let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
-        let keys = KeyRing::new(config.keys.clone());
+        let keys = KeyRing::new(config.access.keys.clone());
         keys.refresh(&queue).await?;
         check_reach(config, &keys)?;
         take_back(config, &queue).await?;
@@ -66,10 +66,13 @@ impl Ground {
             storage: self.storage.clone(),
             endpoints,
             keys: self.keys.clone(),
+            web: config.access.web.clone(),
+            metrics_open: config.access.metrics_open,
             public_url: config.public_url.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             max_queue: config.max_queue,
             max_upload: config.max_upload,
+            max_open_uploads: config.max_open_uploads,
             validate_on_submit: config.validate_on_submit,
             egress: config.egress.clone(),
             signing: self.signing.clone(),
@@ -85,7 +88,9 @@ impl Ground {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_times(self.queue.clone()));
         let is_shared = !config.store.files.starts_with(&config.store.data_dir);
-        tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), is_shared));
+        let KeepConfig { requests, age, log_age } = config.keep;
+        let keep = Keep { requests, age, log_age };
+        tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), keep, is_shared));
         tasks.spawn(self.keys.clone().follow(self.queue.clone()));
         tasks
     }
@@ -105,7 +110,7 @@ impl Doors {
         let Some(settings) = config.intercept.clone() else {
             return Ok(Self { listener, interceptor: None });
         };
-        let needs_key = !config.keys.is_empty();
+        let needs_key = !config.access.keys.is_empty();
         let interceptor = Interceptor::open(&config.store.data_dir, settings, needs_key).await?;
         Ok(Self { listener, interceptor: Some(interceptor) })
     }
@@ -120,6 +125,34 @@ impl Doors {
         let answer = http::listen(self.listener, router.clone(), super::turned_true(workers_gone.clone()));
         tokio::join!(answer, answer_for_fal);
     }
+}
+
+/// Takes the data directory, and makes what is there already private.
+fn hold_private(store: &StoreConfig) -> Result<File, DataDirError> {
+    let is_ours = data_dir::is_ours(&store.data_dir);
+    let lock = data_dir::hold(&store.data_dir)?;
+    let beside = |end: &str| {
+        let mut path = store.database.as_os_str().to_owned();
+        path.push(end);
+        path.into()
+    };
+    let mut kept = vec![store.database.clone(), beside("-wal"), beside("-shm"), store.files.clone()];
+    kept.push(SigningKey::path(&store.data_dir));
+    kept.extend([data_dir::LOCK, "cache"].map(|name| store.data_dir.join(name)));
+    let closed = data_dir::close(&kept).and_then(|closed| match is_ours {
+        true => Ok(closed + data_dir::close_alone(&store.data_dir)?),
+        false => Ok(closed),
+    });
+    match closed {
+        Ok(0) => {}
+        Ok(closed) => tracing::warn!(
+            closed,
+            "other users could look into what is kept in {}: files and directories are this user's alone now",
+            store.data_dir.display()
+        ),
+        Err(error) => tracing::warn!(%error, "other users may be able to look into what the server keeps"),
+    }
+    Ok(lock)
 }
 
 /// What a stopped server left in hand is in hand no more.

@@ -3,6 +3,7 @@
 use super::StorageError;
 use bytes::Bytes;
 use object_store::{MultipartUpload, PutPayload};
+use std::path::PathBuf;
 
 /// What is gathered before it is written, so that memory does not grow with the file.
 const CHUNK: usize = 1024 * 1024;
@@ -11,14 +12,15 @@ const CHUNK: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct Writer {
     upload: Box<dyn MultipartUpload>,
+    path: PathBuf,
     gathered: Vec<Bytes>,
     waiting: usize,
     size: u64,
 }
 
 impl Writer {
-    pub(super) fn new(upload: Box<dyn MultipartUpload>) -> Self {
-        Self { upload, gathered: Vec::new(), waiting: 0, size: 0 }
+    pub(super) fn new(upload: Box<dyn MultipartUpload>, path: PathBuf) -> Self {
+        Self { upload, path, gathered: Vec::new(), waiting: 0, size: 0 }
     }
 
     /// Bytes so far.
@@ -52,6 +54,6 @@ impl Writer {
             self.flush().await?;
         }
         self.upload.complete().await?;
-        Ok(())
+        Ok(super::make_private(&self.path)?)
     }
 }

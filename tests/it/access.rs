@@ -56,6 +56,7 @@ async fn pages_of_any_origin_may_call() {
     let preflight = Request::builder()
         .method(Method::OPTIONS)
         .uri("/api/fal/proxy")
+        .header("host", "me")
         .header("origin", "https://page.example")
         .header("access-control-request-method", "PUT")
         .header("access-control-request-headers", "authorization,content-type,x-fal-target-url");

@@ -41,7 +41,8 @@ impl Program {
         let mut stream = TcpStream::connect(format!("127.0.0.1:{}", self.port)).expect("a connection");
         let key = key.map_or_else(String::new, |key| format!("authorization: Key {key}\r\n"));
         let id = "00000000-0000-4000-8000-000000000000";
-        let head = format!("GET /requests/{id} HTTP/1.1\r\nhost: me\r\nconnection: close\r\n{key}\r\n");
+        let head =
+            format!("GET /requests/{id} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{key}\r\n");
         stream.write_all(head.as_bytes()).expect("a request sent");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");

@@ -145,3 +145,42 @@ async fn what_is_no_upload_is_refused_as_such() {
     let answer = server.call(Method::POST, "/storage/upload/initiate", &json!([null])).await;
     assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
 }
+
+#[tokio::test]
+async fn uploads_that_nobody_finishes_are_bounded() {
+    let server = Server::with(|api| api.max_open_uploads = 2).await;
+    let (first, _) = initiate(&server, &[]).await;
+    initiate(&server, &[]).await;
+    for path in ["/storage/upload/initiate", "/files/upload/multipart", "/files/upload"] {
+        let refused = server.call(Method::POST, path, &json!({})).await;
+        assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS, "{path} {refused:?}");
+        assert!(!refused.header("retry-after").is_empty());
+    }
+    let put = server.send(request(Method::PUT, &first, &[], Body::from("x"))).await;
+    assert_eq!(put.status, StatusCode::OK, "{put:?}");
+    initiate(&server, &[]).await;
+    // Tickets that ran out do not count.
+    server.clock.advance(3601);
+    initiate(&server, &[]).await;
+}
+
+#[tokio::test]
+async fn a_type_that_is_none_is_not_kept_and_only_media_is_shown() {
+    let server = Server::start().await;
+    let cases = [
+        ("image/png", "image/png", "inline"),
+        ("image/png, text/html", "application/octet-stream", "attachment"),
+        ("image/svg+xml", "image/svg+xml", "attachment"),
+        ("text/html; charset=utf-8", "text/html; charset=utf-8", "attachment"),
+        ("text/plain", "text/plain", "attachment"),
+    ];
+    for (given, kept, shown) in cases {
+        let sent = request(Method::POST, "/files/upload", &[("content-type", given)], Body::from("x"));
+        let sent = server.send(sent).await.json();
+        let url = sent["access_url"].as_str().expect("a URL");
+        let got = server.send(request(Method::GET, url, &[], Body::empty())).await;
+        assert_eq!((got.header("content-type"), got.header("content-disposition")), (kept, shown), "{given}");
+        assert_eq!(got.header("x-content-type-options"), "nosniff");
+        assert!(got.header("content-security-policy").starts_with("sandbox"));
+    }
+}

@@ -36,7 +36,8 @@ pub(crate) async fn reply(mut stream: TcpStream) -> Reply {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
     let text = String::from_utf8_lossy(&bytes).into_owned();
-    let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    let version = text.strip_prefix("HTTP/1.1 ").or_else(|| text.strip_prefix("HTTP/1.0 "));
+    let status = version.and_then(|rest| rest.get(..3)?.parse().ok());
     Reply { status: status.unwrap_or_else(|| panic!("no answer: {text:?}")), text }
 }
 

@@ -29,7 +29,7 @@ fn rest_host() -> Vec<Entry> {
             .takes([kept()])
             .body(description())
             .answers(200, json::<Destination>("Where the bytes go."))
-            .refuses(&[400, 401, 408, 413, 422, 500])
+            .refuses(&[400, 401, 408, 413, 422, 429, 500])
     };
     let upload = || segment("upload", "From the `upload_url`.", text_in("uuid"));
     vec![
@@ -55,19 +55,19 @@ fn cdn_host() -> Vec<Entry> {
         Entry::post("/storage/auth/token")
             .named("createUploadToken", "files", "Get a token that sends files")
             .answers(200, json::<UploadToken>("A token."))
-            .refuses(&[400, 401, 500]),
+            .refuses(&[400, 401, 429, 500]),
         Entry::post("/files/upload")
             .named("sendFile", "files", "Send a file at once")
             .takes([file_name(), kept()])
             .body(bytes())
             .answers(200, json::<Accepted>("The file is there."))
-            .refuses(&[400, 401, 408, 413, 500])
+            .refuses(&[400, 401, 408, 413, 429, 500])
             .opens_to(&[UPLOAD_TOKEN, KEY]),
         Entry::post("/files/upload/multipart")
             .named("beginFile", "files", "Begin a file in parts, at once")
             .takes([file_name(), kept()])
             .answers(200, json::<Begun>("The parts may come."))
-            .refuses(&[400, 401, 500])
+            .refuses(&[400, 401, 429, 500])
             .opens_to(&[UPLOAD_TOKEN, KEY]),
         put_part("/files/{file}/multipart/{upload}/{part}", "sendPart", upload()).takes([file()]),
         complete("/files/{file}/multipart/{upload}/complete", "completeFile", upload()).takes([file()]),

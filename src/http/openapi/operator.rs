@@ -36,7 +36,7 @@ pub(super) fn entries() -> Vec<Entry> {
         ready("/health", "health"),
         Entry::get("/metrics")
             .named("metrics", "server", "What there is to watch, for Prometheus")
-            .about("Needs no key from the server's own machine.")
+            .about("Needs no key where the operator says so.")
             .answers(200, media("text/plain", "Metrics in Prometheus' text format 0.0.4."))
             .refuses(&[400, 401, 500])
             .may_need(&[KEY]),

@@ -12,7 +12,11 @@ use utoipa::openapi::{Header, RefOr};
 const REFUSALS: &[(u16, &str, &str)] = &[
     (400, "BadRequest", "The call makes no sense; the body says why."),
     (401, "Unauthorized", "The call needs a key."),
-    (403, "NotAdmin", "The call needs a key of an administrator."),
+    (
+        403,
+        "NotAdmin",
+        "The call needs a key of an administrator, or comes from a web page that may not use the server.",
+    ),
     (404, "NotFound", "There is no such thing."),
     (408, "TooSlow", "The body did not arrive in time."),
     (410, "Gone", "The upload URL was used already, or has expired."),
@@ -23,7 +27,7 @@ const REFUSALS: &[(u16, &str, &str)] = &[
     (
         429,
         "TooMany",
-        "The key has as many requests at work as it may, or the queue is longer than asked for.",
+        "The key has as many requests at work as it may, the queue is longer than asked for, or many uploads are unfinished.",
     ),
     (499, "Cancelled", "The request was cancelled."),
     (500, "Failed", "The request failed, or the server did."),

@@ -1,10 +1,7 @@
-//! Names and types that clients give their files: kept to be told again, never trusted.
+//! Names that clients give their files: kept to be told again, never trusted.
 
 /// Longest name that is kept.
 const MAX_NAME: usize = 200;
-
-/// Type of a file whose sender names none.
-const UNKNOWN: &str = "application/octet-stream";
 
 /// Extensions for types whose files come without one.
 const EXTENSIONS: &[(&str, &str)] = &[
@@ -25,15 +22,6 @@ pub(super) fn clean(name: &str) -> Option<String> {
     let kept: String = last.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
     let kept = kept.trim();
     (!kept.trim_matches('.').is_empty()).then(|| kept.to_owned())
-}
-
-/// The type as it was given, if it is one.
-pub(super) fn content_type(given: Option<&str>) -> String {
-    let given = given.unwrap_or_default().trim();
-    let (kind, rest) = given.split_once('/').unwrap_or_default();
-    let visible = given.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    let valid = visible && !kind.is_empty() && !rest.is_empty() && given.len() <= MAX_NAME;
-    if valid { given.to_owned() } else { UNKNOWN.to_owned() }
 }
 
 /// The extension of the public name: the file's own, else one for its type.
@@ -74,14 +62,6 @@ mod tests {
         ];
         for (name, kind, expected) in cases {
             assert_eq!(extension(name, kind), expected, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn a_type_is_a_type() {
-        assert_eq!(content_type(Some("image/png")), "image/png");
-        for none in [None, Some(""), Some("png"), Some("a/b\r\nc: d"), Some("/b")] {
-            assert_eq!(content_type(none), UNKNOWN, "{none:?}");
         }
     }
 }

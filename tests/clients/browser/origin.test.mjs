@@ -1,26 +1,12 @@
 // A page of another origin that uses @fal-ai/client in the browser, directly against the server.
 
 import assert from "node:assert/strict";
-import http from "node:http";
-import { after } from "node:test";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
-import { BASE, ENDPOINT, scene } from "./support.mjs";
+import { BASE, ENDPOINT, clientPage, scene, servePage } from "./support.mjs";
 
-const bundle = await build({
-  stdin: { contents: `import * as client from "@fal-ai/client"; globalThis.client = client;`, resolveDir: fileURLToPath(new URL(".", import.meta.url)) },
-  bundle: true,
-  format: "iife",
-  platform: "browser",
-  write: false,
-});
-const page = `<!doctype html><link rel="icon" href="data:,"><script>${bundle.outputFiles[0].text.replaceAll("</script", "<\\/script")}</script>`;
-const server = http.createServer((_, response) => response.setHeader("content-type", "text/html; charset=utf-8").end(page));
-await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-after(() => (server.closeAllConnections(), server.close()));
+const server = await servePage(await clientPage());
 
 // Another name for this machine: another site, not only another port.
-const origin = `http://localhost:${server.address().port}`;
+const origin = `http://localhost:${server.port}`;
 const origins = [origin, new URL(BASE).origin];
 
 const input = { prompt: "a lighthouse", image_size: { width: 128, height: 96 }, num_inference_steps: 4, seed: 7 };

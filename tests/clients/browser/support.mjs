@@ -4,10 +4,13 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync } from "node:fs";
+import http from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
 import { chromium } from "playwright-core";
 
 /** Base URL of the server under test, without a trailing slash. */
@@ -36,15 +39,18 @@ const browser = await chromium.launch({
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    // Names of other sites, for pages of theirs.
+    "--host-resolver-rules=MAP *.example 127.0.0.1",
   ],
 });
 after(() => browser.close());
 
 /**
  * A test with a page. It fails on an error in the console, on an exception, and on a request to anywhere but
- * `origins`; `refusals` allows answers that are errors, which Chromium writes to the console too.
+ * `origins`; `refusals` allows answers that are errors, which Chromium writes to the console too, and `blocked` those
+ * that it keeps from the page.
  */
-export function scene(name, { refusals = false, origins = [new URL(BASE).origin], ...options }, body) {
+export function scene(name, { refusals = false, blocked = false, origins = [new URL(BASE).origin], ...options }, body) {
   test(name, LIMIT, async () => {
     const context = await browser.newContext({ ...DESKTOP, ...options });
     context.setDefaultTimeout(WAIT_MS);
@@ -52,7 +58,9 @@ export function scene(name, { refusals = false, origins = [new URL(BASE).origin]
     const troubles = [];
     page.on("pageerror", (error) => troubles.push(String(error)));
     page.on("console", (message) => {
-      const isRefusal = refusals && message.text().startsWith("Failed to load resource");
+      const isRefusal =
+        (refusals && message.text().startsWith("Failed to load resource")) ||
+        (blocked && /blocked by CORS policy|^WebSocket connection to .* failed/.test(message.text()));
       if (["error", "warning"].includes(message.type()) && !isRefusal) troubles.push(message.text());
     });
     page.on("request", (request) => {
@@ -71,6 +79,23 @@ export function scene(name, { refusals = false, origins = [new URL(BASE).origin]
       await context.close();
     }
   });
+}
+
+/** A page that has @fal-ai/client as `client`. */
+export async function clientPage() {
+  const contents = `import * as client from "@fal-ai/client"; globalThis.client = client;`;
+  const stdin = { contents, resolveDir: fileURLToPath(new URL(".", import.meta.url)) };
+  const { outputFiles } = await build({ stdin, bundle: true, format: "iife", platform: "browser", write: false });
+  const script = outputFiles[0].text.replaceAll("</script", "<\\/script");
+  return `<!doctype html><link rel="icon" href="data:,"><body><script>${script}</script>`;
+}
+
+/** Serves a page on a port of this machine until the test file ends. */
+export async function servePage(page) {
+  const server = http.createServer((_, response) => response.setHeader("content-type", "text/html; charset=utf-8").end(page));
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  after(() => (server.closeAllConnections(), server.close()));
+  return server.address();
 }
 
 /** Sets the fields of a picture that is done in about a second. */
