@@ -103,6 +103,8 @@ pub struct ServeConfig {
     pub max_upload: u64,
     /// Uploads that were announced and not sent yet, above which new ones are refused.
     pub max_open_uploads: u64,
+    /// Bytes that stay free on each disk: where there are fewer, nothing new is accepted.
+    pub min_free_disk: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// How long a run is held back until its status is known.
@@ -157,6 +159,7 @@ impl ServeConfig {
             retention,
             max_upload,
             max_open_uploads,
+            min_free_disk,
             validate_on_submit,
             run_headers_after,
             drain_timeout,
@@ -181,6 +184,7 @@ impl ServeConfig {
             keep: KeepConfig::of(&retention),
             max_upload: max_upload.saturating_mul(1024 * 1024),
             max_open_uploads,
+            min_free_disk: memory::size("--min-free-disk", &min_free_disk)?,
             validate_on_submit,
             run_patience: Duration::from_secs(run_headers_after),
             drain_timeout: Duration::from_secs(drain_timeout),

@@ -2,12 +2,12 @@
 
 mod private;
 
-pub(crate) use private::{close, close_alone, make_directory};
+pub(crate) use private::{close, close_alone};
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 /// Name of the file whose lock a server holds.
 pub(crate) const LOCK: &str = "serve.lock";
@@ -21,6 +21,12 @@ pub enum DataDirError {
     /// The system refused.
     #[error("data directory {0}: {1}")]
     Io(String, std::io::Error),
+    /// Another server works with the database, perhaps with another directory.
+    #[error("the database {0} is in use by another `latentd serve`: stop it or give another --database-url")]
+    DatabaseInUse(String),
+    /// The system refused.
+    #[error("database {0}: {1}")]
+    DatabaseIo(String, std::io::Error),
 }
 
 /// Is this a directory for what a server keeps, and for nothing else? One that is empty is meant to be.
@@ -33,15 +39,61 @@ pub(crate) fn is_ours(directory: &Path) -> bool {
 /// process dies, however it dies.
 pub(crate) fn hold(directory: &Path) -> Result<File, DataDirError> {
     let name = directory.display().to_string();
-    let lock = directory.join(LOCK);
-    let open = || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(lock);
-    let locked = make_directory(directory).and_then(|()| open());
-    let file = locked.map_err(|error| DataDirError::Io(name.clone(), error))?;
+    let lock = make(directory).map(|()| directory.join(LOCK));
+    lock.and_then(|path| lock_file(&path))
+        .map_err(|error| DataDirError::Io(name.clone(), error))?
+        .ok_or(DataDirError::InUse(name))
+}
+
+/// Takes the lock of a database, whatever data directory it is used with: a server that starts takes every claim of the
+/// database for that of a dead one. SQLite's own locks are on the file itself, so this one is beside it; it is the same
+/// however the file is spelled.
+pub(crate) fn hold_database(database: &Path) -> Result<File, DataDirError> {
+    let name = database.display().to_string();
+    let lock = database_lock(database).and_then(|path| lock_file(&path));
+    lock.map_err(|error| DataDirError::DatabaseIo(name.clone(), error))?
+        .ok_or(DataDirError::DatabaseInUse(name))
+}
+
+fn database_lock(database: &Path) -> std::io::Result<PathBuf> {
+    let real = match database.canonicalize() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let directory = database.parent().unwrap_or(Path::new("."));
+            make(directory)?;
+            directory.canonicalize()?.join(database.file_name().unwrap_or_default())
+        }
+        other => other?,
+    };
+    let mut path = real.into_os_string();
+    path.push(".lock");
+    Ok(path.into())
+}
+
+/// `None`: somebody else has it.
+fn lock_file(path: &Path) -> std::io::Result<Option<File>> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(name)),
-        Err(TryLockError::Error(error)) => Err(DataDirError::Io(name, error)),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Makes a directory and those above it that are missing, for this user alone; each has its entry on the disk when this
+/// returns.
+pub(crate) fn make(directory: &Path) -> std::io::Result<()> {
+    let missing: Vec<_> = directory.ancestors().take_while(|path| !path.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Looks whether a server could work here, and leaves nothing behind; `false`: the directory is yet to be made.
@@ -70,5 +122,5 @@ pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<(
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&unfinished, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    sync(path.parent().unwrap_or(Path::new(".")))
 }

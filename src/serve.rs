@@ -9,6 +9,7 @@ use crate::config::{ConfigError, EngineConfig, Model, ModelsError, ServeConfig, 
 use crate::data_dir::DataDirError;
 use crate::endpoint::Endpoint;
 use crate::http;
+use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
 use crate::queue::{Queue, QueueError};
 use crate::request::Limits;
@@ -38,6 +39,9 @@ pub enum ServeError {
     /// The file storage.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The database and the files.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The key that signs webhooks.
     #[error(transparent)]
     Signing(#[from] SigningError),

@@ -1,8 +1,8 @@
 //! What the server keeps is for its own user: prompts, pictures, digests of keys and the key that signs.
 
-use std::fs::{DirBuilder, Metadata};
+use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Rights of a directory that is for one user.
@@ -16,11 +16,6 @@ const OTHERS: u32 = 0o077;
 
 /// A directory that every user may put files into, such as `/tmp`: never ours alone.
 const STICKY: u32 = 0o1000;
-
-/// Makes a directory, and those above it that are missing, for this user alone.
-pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(DIRECTORY).create(path)
-}
 
 /// Takes other users' rights away from files and directories, and from what these contain, that an earlier version, a
 /// copy or a restore left open. What is missing or is a link is passed over. Returns how many were open.
@@ -90,7 +85,7 @@ mod tests {
         assert_eq!((mode(&files), mode(&picture), mode(&shared)), (0o700, 0o600, 0o1777));
         assert_eq!(mode(Path::new("/etc/hosts")), hosts, "a link is not followed");
         let made = directory.path().join("a/b");
-        make_directory(&made)?;
+        crate::data_dir::make(&made)?;
         assert_eq!((mode(&made), mode(&directory.path().join("a"))), (0o700, 0o700));
         Ok(())
     }

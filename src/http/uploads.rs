@@ -18,8 +18,9 @@ pub(super) use parts::{List as PartList, MAX_PARTS};
 use super::call::{Call, Links};
 use super::error::ApiError;
 use super::{Api, auth, body};
-use crate::queue::{NewUpload, TICKET_LIFE, TicketDigest};
+use crate::queue::{NewUpload, TICKET_LIFE};
 use crate::storage::FileKey;
+use crate::sweep;
 use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, header};
@@ -161,7 +162,7 @@ async fn send(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Resu
     check_token(api, headers).await?;
     let new = open_described(api, headers).await?;
     if let Err(error) = receive_whole(api, new.ticket, headers, body).await {
-        api.queue.forget_upload(&TicketDigest::of(new.ticket)).await?;
+        api.queue.forget_upload(new.ticket).await?;
         return Err(error);
     }
     Ok(Json(Accepted { access_url: links.file(&new.key) }).into_response())
@@ -213,7 +214,7 @@ async fn close(api: &Api, ticket: Uuid, object: &FileKey) -> Result<(), ApiError
     if api.queue.close_upload(ticket, object.as_str()).await? {
         return Ok(());
     }
-    api.storage.delete(object).await?;
+    sweep::discard(&api.queue, &api.storage, object).await?;
     Err(used())
 }
 

@@ -29,7 +29,7 @@ pub(crate) async fn run(command: KeysCommand) -> anyhow::Result<()> {
 async fn create(args: CreateKeyArgs) -> anyhow::Result<()> {
     let path = database(args.store)?;
     if let Some(directory) = path.parent() {
-        data_dir::make_directory(directory)
+        data_dir::make(directory)
             .map_err(|error| anyhow::anyhow!("data directory {}: {error}", directory.display()))?;
     }
     let queue = open(&path).await?;

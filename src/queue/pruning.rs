@@ -1,7 +1,6 @@
 //! The end of finished requests: rows and logs are bounded by number and age.
 //!
-//! A request's row goes only when no row of its files is left. Until then its files are marked as over, and whoever
-//! sweeps deletes them by these records: no file is ever deleted because nothing names it.
+//! A request's rows go with it. Those of its files put them among the files that are given up, by a trigger.
 
 use super::uploads::micros;
 use super::{Queue, QueueError};
@@ -28,8 +27,6 @@ pub struct Keep {
 /// What one call did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pruned {
-    /// Files whose time is over now; their requests go once they are gone.
-    pub files: u64,
     /// Requests that are gone.
     pub requests: u64,
     /// Lines of logs that are gone, those of these requests not counted.
@@ -47,33 +44,18 @@ impl Pruned {
 const LAST_TOO_MANY: &str = "SELECT finished_at FROM requests WHERE state = 'done'
     ORDER BY finished_at DESC LIMIT 1 OFFSET ?1";
 
-/// The oldest requests up to a time; those whose receiver was not told of their end yet are left out.
-macro_rules! oldest {
-    () => {
-        "SELECT id FROM requests WHERE state = 'done' AND finished_at <= ?1
-            AND NOT EXISTS (SELECT 1 FROM webhooks WHERE request = requests.id AND state IN ('waiting', 'due'))
-            ORDER BY finished_at LIMIT ?2"
-    };
-}
-
-const DELETE: &str = concat!(
-    "DELETE FROM requests WHERE id IN (",
-    oldest!(),
-    ") AND NOT EXISTS (SELECT 1 FROM files WHERE request = requests.id)"
-);
-
-const END_FILES: &str = concat!(
-    "UPDATE files SET expires_at = ?3 WHERE (expires_at IS NULL OR expires_at > ?3) AND request IN (",
-    oldest!(),
-    ")"
-);
+/// The oldest requests up to a time; those whose receiver was not told of their end yet stay.
+const DELETE: &str = "DELETE FROM requests WHERE id IN (
+    SELECT id FROM requests WHERE state = 'done' AND finished_at <= ?1
+        AND NOT EXISTS (SELECT 1 FROM webhooks WHERE request = requests.id AND state IN ('waiting', 'due'))
+    ORDER BY finished_at LIMIT ?2)";
 
 const DELETE_LOGS: &str = "DELETE FROM request_logs WHERE seq IN (
     SELECT line.seq FROM request_logs AS line JOIN requests ON requests.id = line.request
     WHERE line.at <= ?1 AND requests.state = 'done' ORDER BY line.at LIMIT ?2)";
 
 impl Queue {
-    /// Ends some of what is beyond these limits. Called until nothing is left, with ended files deleted in between.
+    /// Deletes some of what is beyond these limits. To be called until nothing is left.
     ///
     /// # Errors
     /// When the database refuses.
@@ -82,12 +64,8 @@ impl Queue {
         let now = self.now_us();
         let before = |age: Option<Duration>| age.map(|age| now.saturating_sub(micros(age)));
         if let Some(until) = before(keep.age).max(self.last_too_many(keep.requests).await?) {
-            let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
             let delete = sqlx::query(DELETE).bind(until).bind(BATCH);
-            pruned.requests = delete.execute(&mut *tx).await?.rows_affected();
-            let end = sqlx::query(END_FILES).bind(until).bind(BATCH).bind(now);
-            pruned.files = end.execute(&mut *tx).await?.rows_affected();
-            tx.commit().await?;
+            pruned.requests = delete.execute(&self.writer).await?.rows_affected();
         }
         if let Some(until) = before(keep.log_age) {
             let delete = sqlx::query(DELETE_LOGS).bind(until).bind(LOG_BATCH);

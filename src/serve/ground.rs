@@ -3,8 +3,10 @@
 use super::ServeError;
 use crate::config::{ConfigError, KeepConfig, ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
+use crate::disk::Disks;
 use crate::endpoint::Endpoint;
-use crate::http::{self, Api, Lines, Refusals};
+use crate::http::{self, Api, Lines, Probe, Refusals};
+use crate::identity;
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
 use crate::queue::{Keep, Lost, Queue};
@@ -13,6 +15,7 @@ use crate::storage::Storage;
 use crate::sweep;
 use axum::Router;
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -28,8 +31,8 @@ pub(super) struct Ground {
     pub(super) keys: KeyRing,
     pub(super) signing: Arc<SigningKey>,
     storage: Storage,
-    /// Held to the end: no other server uses the directory.
-    _lock: File,
+    /// Held to the end: no other server uses the directory or the database.
+    _locks: (File, File),
 }
 
 /// Where clients come in.
@@ -43,16 +46,17 @@ impl Ground {
         if !config.store.database.exists() {
             check_reach(config, &KeyRing::new(config.access.keys.clone()))?; // before anything is made
         }
-        let lock = hold_private(&config.store)?;
+        let locks = hold_private(&config.store)?;
         let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
         let keys = KeyRing::new(config.access.keys.clone());
         keys.refresh(&queue).await?;
         check_reach(config, &keys)?;
+        let storage = Storage::local(&config.store.files)?;
+        identity::join(&queue, &storage).await?;
         take_back(config, &queue).await?;
         let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
         let doors = Doors::open(config).await?;
-        let storage = Storage::local(&config.store.files)?;
-        Ok((Self { queue, keys, signing, storage, _lock: lock }, doors))
+        Ok((Self { queue, keys, signing, storage, _locks: locks }, doors))
     }
 
     pub(super) fn api(
@@ -64,6 +68,7 @@ impl Ground {
         Api {
             queue: self.queue.clone(),
             storage: self.storage.clone(),
+            disks: disks(config),
             endpoints,
             keys: self.keys.clone(),
             web: config.access.web.clone(),
@@ -79,6 +84,7 @@ impl Ground {
             run_patience: config.run_patience,
             refusals: Refusals::default(),
             lines: Lines::default(),
+            probe: Probe::default(),
             closing,
         }
     }
@@ -87,10 +93,9 @@ impl Ground {
     pub(super) fn tend(&self, config: &ServeConfig) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_times(self.queue.clone()));
-        let is_shared = !config.store.files.starts_with(&config.store.data_dir);
         let KeepConfig { requests, age, log_age } = config.keep;
         let keep = Keep { requests, age, log_age };
-        tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), keep, is_shared));
+        tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), keep));
         tasks.spawn(self.keys.clone().follow(self.queue.clone()));
         tasks
     }
@@ -127,17 +132,17 @@ impl Doors {
     }
 }
 
-/// Takes the data directory, and makes what is there already private.
-fn hold_private(store: &StoreConfig) -> Result<File, DataDirError> {
+/// Takes the data directory and the database, and makes what is there already private.
+fn hold_private(store: &StoreConfig) -> Result<(File, File), DataDirError> {
     let is_ours = data_dir::is_ours(&store.data_dir);
-    let lock = data_dir::hold(&store.data_dir)?;
+    let locks = (data_dir::hold(&store.data_dir)?, data_dir::hold_database(&store.database)?);
     let beside = |end: &str| {
         let mut path = store.database.as_os_str().to_owned();
         path.push(end);
         path.into()
     };
-    let mut kept = vec![store.database.clone(), beside("-wal"), beside("-shm"), store.files.clone()];
-    kept.push(SigningKey::path(&store.data_dir));
+    let mut kept: Vec<_> = ["", "-wal", "-shm", ".lock"].into_iter().map(beside).collect();
+    kept.extend([store.files.clone(), SigningKey::path(&store.data_dir)]);
     kept.extend([data_dir::LOCK, "cache"].map(|name| store.data_dir.join(name)));
     let closed = data_dir::close(&kept).and_then(|closed| match is_ours {
         true => Ok(closed + data_dir::close_alone(&store.data_dir)?),
@@ -152,7 +157,13 @@ fn hold_private(store: &StoreConfig) -> Result<File, DataDirError> {
         ),
         Err(error) => tracing::warn!(%error, "other users may be able to look into what the server keeps"),
     }
-    Ok(lock)
+    Ok(locks)
+}
+
+/// What is written while it serves.
+fn disks(config: &ServeConfig) -> Disks {
+    let database = config.store.database.parent().map(Path::to_owned);
+    Disks::new(database.into_iter().chain([config.store.files.clone()]), config.min_free_disk)
 }
 
 /// What a stopped server left in hand is in hand no more.
