@@ -26,6 +26,7 @@ mod doctor;
 pub mod egress;
 pub mod endpoint;
 pub mod engine;
+pub mod fault;
 mod generate;
 pub mod http;
 pub mod hub;

@@ -3,9 +3,10 @@
 //! Who calls what:
 //! - the HTTP side: [`Queue::submit`], [`Queue::cancel`], [`Queue::status`], [`Queue::outcome`],
 //!   [`Queue::logs`], [`Queue::watch`], [`Queue::preview`], [`Queue::live_workers`];
-//! - a worker: [`Queue::claim`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`], [`Queue::store_preview`],
-//!   [`Queue::finish`], [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
-//! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
+//! - a worker: [`Queue::claim`], [`Queue::charge`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`],
+//!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
+//! - whoever watches workers die: [`Queue::reclaim`], [`Queue::set_silent`]; whoever watches the time:
+//!   [`Queue::expire_late`], [`Queue::reclaim_expired`];
 //! - whoever takes away what is not kept: [`Queue::erase_ended`], [`Queue::ended_files`] and their neighbours;
 //! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
 //! - whoever keeps the keys of the API: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
@@ -19,10 +20,12 @@ mod claim;
 mod counters;
 mod database;
 mod deadline;
+mod error;
 pub(crate) mod events;
 mod idempotency;
 mod job;
 mod keys;
+mod lease;
 mod positions;
 mod previews;
 mod read;
@@ -36,6 +39,7 @@ mod workers;
 pub use claim::{Finish, StoredFile, Verdict};
 pub use counters::{Counter, Depth, Observation};
 pub use database::MIN_SQLITE;
+pub use error::QueueError;
 pub use events::Events;
 pub use idempotency::Idempotency;
 pub use job::{
@@ -43,6 +47,7 @@ pub use job::{
     RequestId, Status, Terms,
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
+pub use lease::{LEASE, LEASE_CHECK_INTERVAL, LEASE_CHECKS, LeaseCheck, LeaseClock};
 pub use previews::{Preview, WATCH};
 pub use recover::{Lost, Reclaimed};
 pub use retention::{Erasure, FileLife};
@@ -56,33 +61,13 @@ use positions::Positions;
 use sqlx::SqlitePool;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use workers::SilentWorkers;
 
-/// How long a claim holds without being renewed.
-pub const LEASE: Duration = Duration::from_secs(60);
-
-/// A request in whose hands this many workers died is failed instead of tried again.
+/// A request to which this many deaths of workers are charged is failed instead of tried again.
 pub const MAX_DEATHS: i64 = 3;
 
-/// Where the queue reads the time.
+/// Where the queue reads the time of day.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// Why the queue could not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum QueueError {
-    /// The database refused or is gone.
-    #[error("queue database: {0}")]
-    Database(#[from] sqlx::Error),
-    /// The database holds something this program never writes.
-    #[error("queue database holds {0}")]
-    Corrupt(String),
-    /// The SQLite library has the WAL-reset bug.
-    #[error("SQLite {0} is too old: {MIN_SQLITE} or newer is needed")]
-    OldSqlite(String),
-    /// The database was written by a newer program.
-    #[error("the database has schema version {0}, newer than this program knows; upgrade latentd")]
-    NewerSchema(i64),
-}
 
 /// A handle on the queue; clones share the connections.
 #[derive(Clone)]
@@ -90,8 +75,10 @@ pub struct Queue {
     writer: SqlitePool,
     reader: SqlitePool,
     clock: Clock,
+    lease_clock: LeaseClock,
     events: Events,
     positions: Positions,
+    silent: SilentWorkers,
 }
 
 impl Queue {
@@ -101,7 +88,27 @@ impl Queue {
     /// When the file cannot be opened or was written by a newer program.
     pub async fn open(path: &Path, clock: Clock) -> Result<Self, QueueError> {
         let (writer, reader) = database::open(path).await?;
-        Ok(Self { writer, reader, clock, events: Events::default(), positions: Positions::default() })
+        Ok(Self {
+            writer,
+            reader,
+            clock,
+            lease_clock: LeaseClock::of_system(),
+            events: Events::default(),
+            positions: Positions::default(),
+            silent: SilentWorkers::default(),
+        })
+    }
+
+    /// The same queue, whose leases are measured by another clock.
+    #[must_use]
+    pub fn with_lease_clock(self, lease_clock: LeaseClock) -> Self {
+        Self { lease_clock, ..self }
+    }
+
+    /// The same queue with signals that were there before it.
+    #[must_use]
+    pub fn with_events(self, events: Events) -> Self {
+        Self { events, ..self }
     }
 
     /// Signals between this process's users of the queue.
@@ -123,10 +130,5 @@ impl Queue {
     /// The clock in the unit of the tables.
     fn now_us(&self) -> i64 {
         self.now().as_microsecond()
-    }
-
-    /// When a claim made or renewed now ends.
-    fn lease_end_us(&self) -> i64 {
-        self.now_us() + i64::try_from(LEASE.as_micros()).expect("a minute fits")
     }
 }

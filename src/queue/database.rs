@@ -25,6 +25,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/previews.sql"),
     include_str!("schema/models.sql"),
     include_str!("schema/counters.sql"),
+    include_str!("schema/leases.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.

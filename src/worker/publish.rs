@@ -1,9 +1,9 @@
 //! From pixels to a recorded result: encode, store, then one transaction.
 
-use super::{PublishError, Worker};
+use super::{PublishError, Worker, patiently};
 use crate::engine::{Generated, Measure, Picture, Timings, Verdict, score, stage_seconds};
 use crate::picture;
-use crate::queue::{Claim, Finish, Level, Observation, StoredFile};
+use crate::queue::{Claim, Finish, Observation, StoredFile};
 use crate::request::{ImageRequest, Output, OutputFormat, OutputImage, Place};
 use crate::storage::FileKey;
 use base64::Engine as _;
@@ -113,7 +113,7 @@ async fn tell_scores(
     }
     let scores: Vec<_> = verdicts.iter().map(one).collect();
     let line = format!("safety checker: {} in {seconds:.2} s", scores.join(", "));
-    worker.queue.progress(claim, Level::Info, &line).await?;
+    worker.report(claim, &line).await?;
     Ok(())
 }
 
@@ -149,9 +149,9 @@ async fn record(
         + seconds.decode
         + safety
         + seconds.encode;
-    worker.queue.progress(claim, Level::Info, &format!("done in {total:.2} s")).await?;
+    worker.report(claim, &format!("done in {total:.2} s")).await?;
     let value = serde_json::to_value(output).map_err(|error| PublishError::Encode(error.to_string()))?;
-    Ok(worker.queue.finish(claim, &value, files, seen).await?)
+    Ok(patiently(|| worker.queue.finish(claim, &value, files, seen)).await?)
 }
 
 async fn discard(worker: &Worker, files: &[StoredFile]) {

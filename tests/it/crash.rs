@@ -8,16 +8,21 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A running `latentd serve`.
-struct Program {
-    child: Child,
+pub(crate) struct Program {
+    pub(crate) child: Child,
     address: String,
 }
 
 impl Program {
-    fn start(data: &Path) -> Self {
+    pub(crate) fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    pub(crate) fn start_with(data: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_latentd"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
             .arg(data)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -30,7 +35,7 @@ impl Program {
         Self { child, address }
     }
 
-    fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
         let head = format!(
@@ -46,7 +51,7 @@ impl Program {
         (status, serde_json::from_str(body).unwrap_or(Value::Null))
     }
 
-    fn submit(&self, steps: u32) -> String {
+    pub(crate) fn submit(&self, steps: u32) -> String {
         let input =
             json!({ "prompt": "a crash", "image_size": "square", "num_inference_steps": steps, "seed": 1 });
         let (code, body) = self.call("POST", &format!("/queue/{ENDPOINT}"), &input);
@@ -59,12 +64,12 @@ impl Program {
             .to_owned()
     }
 
-    fn status(&self, request: &str) -> Value {
+    pub(crate) fn status(&self, request: &str) -> Value {
         self.call("GET", &format!("{request}/status?logs=1"), &Value::Null).1
     }
 
     /// Waits until the request has taken a step.
-    async fn running(&self, request: &str) {
+    pub(crate) async fn running(&self, request: &str) {
         eventually(async || {
             let status = self.status(request);
             assert_ne!(status["status"], "COMPLETED", "too late to disturb it");
@@ -73,7 +78,7 @@ impl Program {
         .await;
     }
 
-    async fn completed(&self, request: &str) -> Value {
+    pub(crate) async fn completed(&self, request: &str) -> Value {
         for _ in 0..3 {
             let status = eventually(async || {
                 let status = self.status(request);
@@ -93,7 +98,7 @@ impl Program {
     }
 
     /// Process ids of the workers.
-    fn workers(&self) -> Vec<u32> {
+    pub(crate) fn workers(&self) -> Vec<u32> {
         let children = format!("/proc/{0}/task/{0}/children", self.child.id());
         let of_main = std::fs::read_to_string(children).unwrap_or_default();
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("Linux");
@@ -120,13 +125,13 @@ impl Drop for Program {
 }
 
 /// Sends a signal by its name.
-fn signal(name: &str, process: u32) {
+pub(crate) fn signal(name: &str, process: u32) {
     let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
     assert!(status.expect("kill").success());
 }
 
 /// Attempts that began, by the log.
-fn attempts(status: &Value) -> usize {
+pub(crate) fn attempts(status: &Value) -> usize {
     crate::support::messages(status).iter().filter(|line| line.starts_with("encoding prompt")).count()
 }
 

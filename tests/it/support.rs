@@ -14,15 +14,16 @@ use latentd::engine::{
 use latentd::http::{Api, Lines, Refusals, router};
 use latentd::keys::KeyRing;
 use latentd::outgoing::Outgoing;
-use latentd::queue::Queue;
+use latentd::queue::{LEASE_CHECKS, LeaseCheck, LeaseClock, Queue, Reclaimed};
 use latentd::request::{ImageRequest, Limits};
 use latentd::signing::SigningKey;
 use latentd::storage::Storage;
-use latentd::worker::{EngineThread, Tick, Worker};
+use latentd::worker::{EngineThread, StepLimits, Tick, Worker};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -39,17 +40,43 @@ pub(crate) fn endpoints(max_side: usize) -> Vec<Endpoint> {
     Endpoint::known(|_| Some(Limits { max_side }))
 }
 
-/// A clock that moves when it is told to, on top of the real one.
-#[derive(Clone, Default)]
-pub(crate) struct TestClock(Arc<AtomicI64>);
+/// Clocks that move when they are told to, on top of the real ones.
+#[derive(Clone)]
+pub(crate) struct TestClock {
+    began: Instant,
+    date: Arc<AtomicI64>,
+    advanced: Arc<AtomicI64>,
+}
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self { began: Instant::now(), date: Arc::default(), advanced: Arc::default() }
+    }
+}
 
 impl TestClock {
+    /// Time passes.
     pub(crate) fn advance(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::Relaxed);
+        self.set_date(seconds);
+        self.advanced.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// Somebody sets the time of day: no time passes.
+    pub(crate) fn set_date(&self, seconds: i64) {
+        self.date.fetch_add(seconds, Ordering::Relaxed);
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::Relaxed))
+        Timestamp::now() + SignedDuration::from_secs(self.date.load(Ordering::Relaxed))
+    }
+
+    /// Of a machine that started a day ago.
+    fn lease_clock(&self) -> LeaseClock {
+        let Self { began, advanced, .. } = self.clone();
+        LeaseClock::new(move || {
+            let advanced = advanced.load(Ordering::Relaxed).unsigned_abs();
+            began.elapsed() + Duration::from_secs(24 * 3600 + advanced)
+        })
     }
 }
 
@@ -72,10 +99,7 @@ impl Server {
     pub(crate) async fn with(change: impl FnOnce(&mut Api)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let clock = TestClock::default();
-        let reading = clock.clone();
-        let queue = Queue::open(&directory.path().join("q.sqlite"), Arc::new(move || reading.now()))
-            .await
-            .expect("a fresh database");
+        let queue = open(directory.path(), &clock).await;
         let storage = Storage::local(&directory.path().join("files")).expect("a fresh directory");
         let (closing, is_closing) = watch::channel(false);
         let mut api = Api {
@@ -149,7 +173,24 @@ impl Server {
             outgoing: Outgoing::new(Egress::default(), "--fetch-allow"),
             models: every_model(),
             engine,
+            limits: StepLimits::default(),
         }
+    }
+
+    /// A worker with connections of its own, as in a process of its own.
+    pub(crate) async fn worker_apart(&self, name: &str, engine: impl Engine + 'static) -> Worker {
+        let queue = open(self.directory.path(), &self.clock).await;
+        Worker { queue, ..self.worker(name, engine).await }
+    }
+
+    /// Looks for expired leases as often as it takes to void one.
+    pub(crate) async fn reclaim_expired(&self) -> Reclaimed {
+        let mut check = LeaseCheck::default();
+        for _ in 1..LEASE_CHECKS {
+            let early = self.queue.reclaim_expired(&mut check).await.expect("a database");
+            assert_eq!(early, Reclaimed::default(), "a lease is voided only when all checks find it over");
+        }
+        self.queue.reclaim_expired(&mut check).await.expect("a database")
     }
 
     /// Paints whatever waits.
@@ -163,6 +204,12 @@ impl Server {
         let entries = std::fs::read_dir(self.directory.path().join("files")).expect("the directory");
         entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
     }
+}
+
+async fn open(directory: &std::path::Path, clock: &TestClock) -> Queue {
+    let reading = clock.clone();
+    let queue = Queue::open(&directory.join("q.sqlite"), Arc::new(move || reading.now())).await;
+    queue.expect("a database").with_lease_clock(clock.lease_clock())
 }
 
 /// What came back.

@@ -42,6 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("egress", &[]),
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
+    ("fault", &[]),
     ("generate", &["args", "checker", "config", "engine", "picture", "request", "room"]),
     ("http", &["egress", "endpoint", "keys", "queue", "request", "signing", "storage", "sweep"]),
     ("hub", &["args", "config", "inspecting", "outgoing"]),
@@ -68,7 +69,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["args", "config"]),
     ("outgoing", &["egress"]),
     ("picture", &[]),
-    ("queue", &[]),
+    ("queue", &["fault"]),
     ("request", &[]),
     ("room", &["config", "engine", "machine"]),
     (
@@ -100,8 +101,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
-            "budget", "checker", "config", "engine", "outgoing", "picture", "queue", "request", "room",
-            "storage",
+            "budget", "checker", "config", "engine", "fault", "outgoing", "picture", "queue", "request",
+            "room", "storage",
         ],
     ),
 ];
