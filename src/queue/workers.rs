@@ -51,7 +51,7 @@ const COUNT: &str = "SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FR
 const LOADED: &str = "UPDATE workers SET models = ?2 WHERE id = ?1";
 
 const COUNT_LOADED: &str = "SELECT value, count(*) FROM workers, json_each(workers.models)
-    WHERE beat_at BETWEEN ?1 AND ?2 AND id NOT IN (SELECT value FROM json_each(?3)) GROUP BY value";
+    WHERE beat_at BETWEEN ?1 AND ?2 AND workers.id NOT IN (SELECT value FROM json_each(?3)) GROUP BY value";
 
 const COUNT_OTHERS: &str =
     "SELECT model, count(*) FROM requests WHERE state = 'waiting' AND model IS NOT NULL

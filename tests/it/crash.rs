@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 /// A running `latentd serve`.
 pub(crate) struct Program {
-    pub(crate) child: Child,
+    child: Child,
     address: String,
 }
 
