@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A request that takes a while, and whose steps take no time.
 fn submit(server: &Program) -> String {
-    let input = json!({ "prompt": "a watch", "image_size": { "width": 256, "height": 256 }, "num_images": 2,
+    let input = json!({ "prompt": "a watch", "image_size": { "width": 256, "height": 256 },
         "num_inference_steps": 50, "seed": 1 });
     let (code, body) = server.call("POST", &format!("/queue/{ENDPOINT}"), &input);
     assert_eq!(code, 200, "{body}");
