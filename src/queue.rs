@@ -7,7 +7,9 @@
 //!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
 //! - whoever watches workers die: [`Queue::reclaim`], [`Queue::set_silent`]; whoever watches the time:
 //!   [`Queue::expire_late`], [`Queue::reclaim_expired`];
-//! - whoever takes away what is not kept: [`Queue::erase_ended`], [`Queue::ended_files`] and their neighbours;
+//! - whoever removes what is not kept: [`Queue::erase_ended`], [`Queue::end_files`], [`Queue::given_up_files`];
+//! - whoever writes files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when it comes to nothing;
+//! - whoever puts a database and its folder together: [`Queue::identity`] and its neighbours;
 //! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
 //! - whoever keeps the keys of the API: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
 //! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours;
@@ -23,6 +25,7 @@ mod deadline;
 mod error;
 pub(crate) mod events;
 mod idempotency;
+mod identity;
 mod job;
 mod keys;
 mod lease;
@@ -32,6 +35,7 @@ mod read;
 mod recover;
 mod retention;
 mod submit;
+mod unowned;
 mod uploads;
 mod webhooks;
 mod workers;
@@ -42,6 +46,7 @@ pub use database::MIN_SQLITE;
 pub use error::QueueError;
 pub use events::Events;
 pub use idempotency::Idempotency;
+pub use identity::Identity;
 pub use job::{
     Claim, Ended, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority,
     RequestId, Status, Terms,
@@ -52,6 +57,7 @@ pub use previews::{Preview, WATCH};
 pub use recover::{Lost, Reclaimed};
 pub use retention::{Erasure, FileLife};
 pub use submit::{CancelAnswer, Submission};
+pub use unowned::ABANDONED;
 pub use uploads::{NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
 pub use webhooks::{NewWebhook, Webhook};
 pub use workers::WorkerState;

@@ -24,6 +24,8 @@ pub use process::run_process;
 pub(crate) use process::{MOVED, device_name};
 
 use crate::engine::{Begin, EngineError, Picture};
+use crate::fault::Fault;
+use crate::identity::IdentityError;
 use crate::outgoing::Outgoing;
 use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
@@ -54,6 +56,9 @@ pub enum WorkerError {
     /// The file storage cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The file storage is that of another database.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The process cannot be set up.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -225,7 +230,7 @@ impl Worker {
     async fn fetch(&self, claim: &Claim, from: &BeginFrom) -> Result<Option<Picture>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = self.report(claim, "fetching the picture to begin from").await?;
-        let mut load = std::pin::pin!(begin::load(self, &from.source));
+        let mut load = std::pin::pin!(patiently(|| begin::load(self, &from.source)));
         let mut clock = tokio::time::interval(FETCH_BEAT);
         clock.reset();
         while matches!(verdict, Verdict::Continue { .. }) {
@@ -323,6 +328,16 @@ enum PublishError {
     Storage(#[from] StorageError),
     #[error("the picture cannot be encoded: {0}")]
     Encode(String),
+}
+
+impl Fault for PublishError {
+    fn is_machines(&self) -> bool {
+        match self {
+            Self::Queue(error) => error.is_machines(),
+            Self::Storage(error) => error.is_machines(),
+            Self::Encode(_) => false,
+        }
+    }
 }
 
 /// Whether a worker had the request before.

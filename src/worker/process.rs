@@ -8,7 +8,9 @@ use super::{EngineThread, StepLimits, Worker, WorkerError, patiently, run_time};
 use crate::budget;
 use crate::checker;
 use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
+use crate::data_dir;
 use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
+use crate::identity;
 use crate::outgoing::Outgoing;
 use crate::queue::{Events, Lost, Queue, WorkerState};
 use crate::room;
@@ -44,7 +46,7 @@ const LAST_WRITE: Duration = Duration::from_secs(3);
 /// When the stores cannot be opened, the model cannot be loaded, or the engine failed.
 pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     let id = config.supervised_as.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    std::fs::create_dir_all(&config.store.data_dir)?;
+    data_dir::make(&config.store.data_dir)?;
     let (drain, drained) = watch::channel(false);
     let (drain, parent_gone) = (Arc::new(drain), Arc::new(Notify::new()));
     let events = Events::default();
@@ -56,6 +58,7 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     let queue = patiently(|| Queue::open(database, Arc::new(jiff::Timestamp::now))).await?;
     let queue = queue.with_events(events);
     let storage = Storage::local(&config.store.files)?;
+    identity::check_folder(&queue, &storage).await?;
     let device = device_name(config.engine.device);
     let (state, states) = watch::channel(WorkerState::Loading);
     tokio::spawn(beat(queue.clone(), id.clone(), device.clone(), states));

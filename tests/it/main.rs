@@ -2,11 +2,13 @@
 //! requests painted by the real worker loop around an engine that a test holds in its hand.
 
 mod access;
+mod backup;
 mod begin;
 mod bench;
 mod cancel;
 mod checkpoint;
 mod crash;
+mod disks;
 mod fal_document;
 mod faults;
 mod fetch;
@@ -16,6 +18,7 @@ mod hang;
 mod headers;
 mod hub;
 mod idempotency;
+mod identity;
 mod input;
 mod intercept;
 mod keys;

@@ -6,12 +6,14 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::config::KeyHash;
+use latentd::disk::Disks;
 use latentd::egress::Egress;
 use latentd::endpoint::Endpoint;
 use latentd::engine::{
     Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
 };
-use latentd::http::{Api, Lines, Refusals, router};
+use latentd::http::{Api, Lines, Probe, Refusals, router};
+use latentd::identity;
 use latentd::keys::KeyRing;
 use latentd::outgoing::Outgoing;
 use latentd::queue::{LEASE_CHECKS, LeaseCheck, LeaseClock, Queue, Reclaimed};
@@ -20,6 +22,7 @@ use latentd::signing::SigningKey;
 use latentd::storage::Storage;
 use latentd::worker::{EngineThread, StepLimits, Tick, Worker};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -29,6 +32,9 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 pub(crate) const ENDPOINT: &str = "fal-ai/stable-diffusion-v35-large";
+
+/// In seconds.
+pub(crate) const HOUR: i64 = 3600;
 
 /// The names of all models.
 pub(crate) fn every_model() -> Vec<String> {
@@ -66,7 +72,7 @@ impl TestClock {
         self.date.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now() + SignedDuration::from_secs(self.date.load(Ordering::Relaxed))
     }
 
@@ -74,8 +80,8 @@ impl TestClock {
     fn lease_clock(&self) -> LeaseClock {
         let Self { began, advanced, .. } = self.clone();
         LeaseClock::new(move || {
-            let advanced = advanced.load(Ordering::Relaxed).unsigned_abs();
-            began.elapsed() + Duration::from_secs(24 * 3600 + advanced)
+            let at_start = 24 * HOUR + advanced.load(Ordering::Relaxed);
+            began.elapsed() + Duration::from_secs(at_start.unsigned_abs())
         })
     }
 }
@@ -101,10 +107,15 @@ impl Server {
         let clock = TestClock::default();
         let queue = open(directory.path(), &clock).await;
         let storage = Storage::local(&directory.path().join("files")).expect("a fresh directory");
+        // Files may be removed: the first hour of the two is over.
+        clock.set_date(-HOUR);
+        identity::join(&queue, &storage).await.expect("a database and a folder, both new");
+        clock.set_date(HOUR);
         let (closing, is_closing) = watch::channel(false);
         let mut api = Api {
             queue: queue.clone(),
             storage: storage.clone(),
+            disks: Disks::default(),
             endpoints: endpoints(1536),
             keys: KeyRing::default(),
             public_url: None,
@@ -117,6 +128,7 @@ impl Server {
             run_patience: std::time::Duration::from_secs(240),
             refusals: Refusals::default(),
             lines: Lines::default(),
+            probe: Probe::default(),
             closing: is_closing,
         };
         change(&mut api);
@@ -199,10 +211,9 @@ impl Server {
         while worker.tick().await.expect("a worker that goes on") == Tick::Worked {}
     }
 
-    /// Names of the stored files.
+    /// Names of the stored files, and of whatever else was put beside them.
     pub(crate) fn files(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.directory.path().join("files")).expect("the directory");
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+        files(&self.directory.path().join("files"))
     }
 }
 
@@ -210,6 +221,13 @@ async fn open(directory: &std::path::Path, clock: &TestClock) -> Queue {
     let reading = clock.clone();
     let queue = Queue::open(&directory.join("q.sqlite"), Arc::new(move || reading.now())).await;
     queue.expect("a database").with_lease_clock(clock.lease_clock())
+}
+
+/// What is in the folder of a database's files, but for the mark that says whose it is.
+pub(crate) fn files(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("the directory").map(|entry| entry.expect("an entry"));
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name != "identity.json").collect()
 }
 
 /// What came back.
