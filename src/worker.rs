@@ -34,6 +34,9 @@ const IDLE_POLL: Duration = Duration::from_secs(1);
 /// How often a request whose picture is yet to come is seen to live, and looked after.
 const FETCH_BEAT: Duration = Duration::from_secs(5);
 
+/// How long a request is left alone whose model cannot be loaded.
+const REST: Duration = Duration::from_secs(60);
+
 /// Why a worker had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -239,12 +242,25 @@ impl Worker {
             (Verdict::Continue { .. }, Err(EngineError::Request(message))) => {
                 failure(FailureKind::Invalid, message)
             }
-            (Verdict::Continue { .. }, Err(EngineError::Numbers(message) | EngineError::Load(message))) => {
+            (Verdict::Continue { .. }, Err(EngineError::Numbers(message))) => {
                 failure(FailureKind::Engine, message)
+            }
+            (Verdict::Continue { .. }, Err(EngineError::Load(message))) => {
+                return self.put_off(claim, &message).await.map(|()| None);
             }
         };
         self.end(claim, &failure).await?;
         Ok(None)
+    }
+
+    /// The machine cannot run this request now: it keeps its place, and others go on meanwhile.
+    async fn put_off(&self, claim: &Claim, why: &str) -> Result<(), WorkerError> {
+        let line = format!("{why}: the request is tried again in {} s", REST.as_secs());
+        patiently(|| self.queue.progress(claim, Level::Warn, &line)).await?;
+        patiently(|| self.queue.rest(claim, REST)).await?;
+        let finish: Finish = patiently(|| self.queue.give_back(claim)).await?;
+        tracing::warn!(request = %claim.id, ?finish, "{line}");
+        Ok(())
     }
 
     async fn end(&self, claim: &Claim, failure: &Failure) -> Result<(), WorkerError> {

@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/counters.sql"),
     include_str!("schema/unowned.sql"),
     include_str!("schema/identity.sql"),
+    include_str!("schema/rest.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.
