@@ -35,8 +35,9 @@ fn picture(program: &Program, request: &str) -> (String, String) {
     (path, body)
 }
 
-fn is_done(program: &Program, request: &str) -> bool {
-    program.status(request)["status"] == "COMPLETED"
+/// Is it over, and not cancelled?
+fn is_done(status: &Value) -> bool {
+    status["status"] == "COMPLETED" && status.get("error_type").is_none()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,7 +57,7 @@ async fn a_backup_of_a_busy_server_is_served_elsewhere() {
         requests.push(long.clone());
         requests.extend((5..10).map(|number| submit(&server, number)));
         server.running(&long).await;
-        let done = requests.iter().filter(|request| is_done(&server, request));
+        let done = requests.iter().filter(|request| is_done(&server.status(request)));
         let done: BTreeMap<_, _> = done.map(|request| (request, picture(&server, request))).collect();
         assert!(done.len() >= 5);
         let archive = at(&format!("backup{round}.tar"));
@@ -74,7 +75,7 @@ async fn a_backup_of_a_busy_server_is_served_elsewhere() {
         for request in &requests {
             let status = restored.status(request);
             match status["status"].as_str() {
-                Some("COMPLETED") if status.get("error").is_none() => drop(picture(&restored, request)),
+                Some("COMPLETED") if is_done(&status) => drop(picture(&restored, request)),
                 Some("COMPLETED" | "IN_QUEUE" | "IN_PROGRESS") => {}
                 other => panic!("{other:?}: {status}"),
             }

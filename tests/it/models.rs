@@ -273,9 +273,9 @@ async fn what_cannot_be_loaded_waits_in_its_place_and_others_go_on() {
     assert_eq!(worker.tick().await.expect("a worker that goes on"), Tick::Idle);
     server.clock.advance(3);
     let last = submit(&server, MEDIUM, &tiny()).await;
-    for (done, request) in waiting.iter().chain([&last]).enumerate() {
+    for request in waiting.iter().chain([&last]) {
         assert_eq!(worker.tick().await.expect("a worker that goes on"), Tick::Worked);
-        assert_eq!(server.get(request).await.status, StatusCode::OK, "the {done}. of them");
+        assert_eq!(server.get(request).await.status, StatusCode::OK);
     }
 }
 
@@ -284,9 +284,8 @@ async fn after_a_while_a_model_that_could_not_be_loaded_is_tried_again() {
     let server = Server::start().await;
     let library = Library::default();
     let damaged = library.scripted(MODELS[2], 10, || Err(EngineError::Load("a file is damaged".into())));
-    let shelf = Shelf::open(vec![library.volume(MODELS[0], 10), damaged], 100);
-    let shelf = shelf.expect("the first loads").retry_after(Duration::ZERO);
-    let mut worker = server.worker("w", shelf).await;
+    let shelf = Shelf::open(vec![library.volume(MODELS[0], 10), damaged], 100).expect("the first loads");
+    let mut worker = server.worker("w", shelf.retry_after(Duration::ZERO)).await;
     submit(&server, MEDIUM, &tiny()).await;
     submit(&server, MEDIUM, &tiny()).await;
     work(&mut worker).await;
