@@ -4,7 +4,8 @@
 //! - the HTTP side: [`Queue::submit`], [`Queue::cancel`], [`Queue::status`], [`Queue::outcome`],
 //!   [`Queue::logs`], [`Queue::watch`], [`Queue::preview`], [`Queue::live_workers`];
 //! - a worker: [`Queue::claim`], [`Queue::charge`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`],
-//!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
+//!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::rest`], [`Queue::give_back`],
+//!   [`Queue::beat`];
 //! - whoever watches workers die: [`Queue::reclaim`], [`Queue::set_silent`]; whoever watches the time:
 //!   [`Queue::expire_late`], [`Queue::reclaim_expired`];
 //! - whoever removes what is not kept: [`Queue::erase_ended`], [`Queue::end_files`], [`Queue::given_up_files`];
@@ -33,6 +34,7 @@ mod positions;
 mod previews;
 mod read;
 mod recover;
+mod rest;
 mod retention;
 mod submit;
 mod unowned;

@@ -47,6 +47,9 @@ const IN_HAND: u32 = 2;
 /// What is left to a request that is being finished when the engine fails with the next one.
 const LAST_FINISH: Duration = Duration::from_secs(60);
 
+/// How long a request is left alone whose model cannot be loaded.
+const REST: Duration = Duration::from_secs(60);
+
 /// Why a worker had to end.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
@@ -285,8 +288,11 @@ impl Worker {
             (Verdict::Continue { .. }, Err(EngineError::Request(message))) => {
                 failure(FailureKind::Invalid, message)
             }
-            (Verdict::Continue { .. }, Err(EngineError::Numbers(message) | EngineError::Load(message))) => {
+            (Verdict::Continue { .. }, Err(EngineError::Numbers(message))) => {
                 failure(FailureKind::Engine, message)
+            }
+            (Verdict::Continue { .. }, Err(EngineError::Load(message))) => {
+                return self.put_off(claim, &message).await.map(|()| None);
             }
         };
         self.end(claim, &failure).await?;
@@ -310,6 +316,16 @@ impl Worker {
 
     async fn verdict(&self, claim: &Claim) -> Result<Verdict, QueueError> {
         patiently(|| self.queue.verdict(claim)).await
+    }
+
+    /// The machine cannot run this request now: it keeps its place, and others go on meanwhile.
+    async fn put_off(&self, claim: &Claim, why: &str) -> Result<(), WorkerError> {
+        let line = format!("{why}: the request is tried again in {} s", REST.as_secs());
+        patiently(|| self.queue.progress(claim, Level::Warn, &line)).await?;
+        patiently(|| self.queue.rest(claim, REST)).await?;
+        let finish: Finish = patiently(|| self.queue.give_back(claim)).await?;
+        tracing::warn!(request = %claim.id, ?finish, "{line}");
+        Ok(())
     }
 
     async fn end(&self, claim: &Claim, failure: &Failure) -> Result<(), WorkerError> {

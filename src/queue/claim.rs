@@ -59,6 +59,7 @@ macro_rules! next {
         concat!("SELECT seq FROM requests WHERE state = 'waiting'
             AND (model IS NULL OR model IN (SELECT value FROM json_each(?3)))
             AND (start_before IS NULL OR NOT ", is_late!(), ")
+            AND (rests_until IS NULL OR rests_until <= ?1 OR rests_until > ?1 + 3600000000)
             AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
                 (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
             ORDER BY priority, seq LIMIT 1")

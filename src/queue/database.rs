@@ -32,6 +32,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/unowned.sql"),
     include_str!("schema/identity.sql"),
     include_str!("schema/leases.sql"),
+    include_str!("schema/rest.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.
@@ -150,7 +151,7 @@ mod tests {
             sqlx::raw_sql(*script).execute(&mut old).await.expect("the first release's schema");
         }
         let rows = "PRAGMA user_version = 10;
-            INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at) VALUES ('r', '', 'queued', 2, '', 'done', 0);
+            INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at) VALUES ('r', '', 'queued', 2, '', 'waiting', 0);
             INSERT INTO files (key, request, content_type, bytes, sha256, created_at, expires_at) VALUES ('kept', 'r', '', 1, '', 0, NULL), ('ended', 'r', '', 1, '', 0, 1)";
         sqlx::raw_sql(rows).execute(&mut old).await.expect("rows");
         old.close().await.expect("an end");
