@@ -163,6 +163,8 @@ def report(file: pathlib.Path, spare_mib: float) -> None:
         print(f"  {mib(size):>9}  {path.relative_to(ROOT)}")
     spare = LIMIT_MIB - (tree + packed) / MIB
     print(f"tree {mib(tree)} + pack {mib(packed)} = {mib(tree + packed)} of {LIMIT_MIB} MiB, {spare:.1f} MiB to spare")
+    if spare < 0:
+        raise SystemExit(f"too large: {LIMIT_MIB} MiB at most")
     if spare < spare_mib:
         raise SystemExit(f"too large: {spare_mib:.0f} MiB must be to spare")
 
