@@ -20,6 +20,7 @@ mod lt;
 pub(crate) mod modulate;
 pub(crate) mod norm;
 mod operand;
+mod poison;
 mod quantize;
 pub(crate) mod residual;
 mod rows;
@@ -27,6 +28,7 @@ mod rows;
 pub use beside::beside;
 pub use graph::{Graph, Mark, rehearse};
 pub use linear::{check_fp8, linear_rowwise};
+pub use poison::poisoned;
 pub use quantize::{Rowwise, quantize_rowwise};
 
 use candle_core::cuda_backend::CudaDevice;

@@ -11,6 +11,9 @@ use std::ffi::c_int;
 const BLOCK_QUERIES: usize = 64;
 const THREADS: u32 = 256;
 
+/// Elements of the widest heads that the kernel without tensor cores takes.
+const WIDEST_PORTABLE: usize = 512;
+
 /// `softmax(q k^T / sqrt(Dh)) v` for each head, every token attending to all; f32 sums in every case.
 ///
 /// `qkv`: `[B, L, 3, H, Dh]` f32|bf16, contiguous. Returns `[B, L, H * Dh]`.
@@ -18,15 +21,58 @@ const THREADS: u32 = 256;
 /// # Errors
 /// The shape, layout or type is another, or f32 heads are wider than 512.
 pub fn attention(qkv: &Tensor) -> Result<Tensor> {
-    let of = Heads::new(qkv)?;
-    let gpu = gpu("attention", qkv)?;
-    let aligned = Input::new("attention", qkv).pointer()?.is_multiple_of(16);
-    let tensor_cores =
-        qkv.dtype() == DType::BF16 && gpu.has_tensor_cores() && aligned && of.fits_tensor_cores();
-    match of.head_dim {
-        64 if tensor_cores && gpu.capability.0 == 9 => of.tensor_cores(qkv, AttentionKernel::Hopper),
-        dim if tensor_cores && dim % 8 == 0 => of.tensor_cores(qkv, AttentionKernel::Ampere),
-        _ => portable(qkv),
+    for kernel in Kernel::ALL {
+        if kernel.takes(qkv)? {
+            return kernel.attention(qkv);
+        }
+    }
+    portable(qkv)
+}
+
+/// A kernel that computes [`attention()`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// Hopper's tensor cores: bf16 heads of 64 elements.
+    Hopper,
+    /// Tensor cores since Ampere: bf16 heads of any size that 8 divides.
+    Ampere,
+    /// No tensor cores: both types, heads of at most 512 elements.
+    Portable,
+}
+
+impl Kernel {
+    /// Every kernel, in the order in which [`attention()`] prefers them.
+    pub const ALL: [Self; 3] = [Self::Hopper, Self::Ampere, Self::Portable];
+
+    /// Whether the kernel takes `qkv` (as for [`attention()`]) on the GPU that it lies on.
+    ///
+    /// # Errors
+    /// The shape or device is another.
+    pub fn takes(self, qkv: &Tensor) -> Result<bool> {
+        let (of, gpu) = (Heads::new(qkv)?, gpu("attention", qkv)?);
+        let aligned = Input::new("attention", qkv).pointer()?.is_multiple_of(16);
+        let tensor_cores =
+            qkv.dtype() == DType::BF16 && gpu.has_tensor_cores() && aligned && of.fits_tensor_cores();
+        Ok(match self {
+            Self::Hopper => tensor_cores && gpu.capability.0 == 9 && of.head_dim == 64,
+            Self::Ampere => tensor_cores && of.head_dim.is_multiple_of(8),
+            Self::Portable => of.head_dim <= WIDEST_PORTABLE,
+        })
+    }
+
+    /// [`attention()`] by this kernel and no other.
+    ///
+    /// # Errors
+    /// The kernel does not [take](Self::takes) `qkv`, or the layout is another.
+    pub fn attention(self, qkv: &Tensor) -> Result<Tensor> {
+        if !self.takes(qkv)? {
+            bail!("attention: {self:?} does not take {:?} {:?} here", qkv.dtype(), qkv.dims())
+        }
+        match self {
+            Self::Hopper => Heads::new(qkv)?.tensor_cores(qkv, AttentionKernel::Hopper),
+            Self::Ampere => Heads::new(qkv)?.tensor_cores(qkv, AttentionKernel::Ampere),
+            Self::Portable => portable(qkv),
+        }
     }
 }
 
@@ -38,8 +84,8 @@ pub fn attention(qkv: &Tensor) -> Result<Tensor> {
 pub fn portable(qkv: &Tensor) -> Result<Tensor> {
     let of = Heads::new(qkv)?;
     let gpu = gpu("attention", qkv)?;
-    let Some(most) = [64, 128, 256, 512].into_iter().find(|&most| of.head_dim <= most) else {
-        bail!("attention: heads of {} elements, expected at most 512", of.head_dim)
+    let Some(most) = [64, 128, 256, WIDEST_PORTABLE].into_iter().find(|&most| of.head_dim <= most) else {
+        bail!("attention: heads of {} elements, expected at most {WIDEST_PORTABLE}", of.head_dim)
     };
     let input = Input::new("attention", qkv);
     let function = gpu.kernel(&format!("attention_{most}"), input.dtype)?;

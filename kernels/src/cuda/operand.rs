@@ -2,6 +2,7 @@
 
 use super::beside;
 use super::device::Gpu;
+use super::poison;
 use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::op::BackpropOp;
@@ -147,6 +148,7 @@ impl Output {
             }
         };
         let pointer = base(&storage)?;
+        poison::fill(gpu, pointer, count * dtype.size_in_bytes())?;
         let tensor = Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false);
         if let (true, Some(lane)) = (beside::is_active(), gpu.known_lane()) {
             lane.follow(gpu.main())?;
