@@ -113,7 +113,7 @@ def call_1(places: Places, at: Full | Small) -> list[Step]:
     table.denoise("large-bf16", 60, *at.large, "--dtype", "bf16", "--runs", "1", "--profile")
     table.denoise("large-fp8", 50, *at.large, "--dtype", "fp8", "--runs", "1", "--profile")
     # Every variant of attention and of the products' epilogues at the loop's sizes.
-    table.step("ops", 60, table.bin("ops"), *at.ops, show=narrow)
+    table.step("ops", 60, table.bin("ops"), "--step", "--json", places.results / "ops.json", *at.ops, show=narrow)
     return table.steps
 
 

@@ -8,6 +8,8 @@
 mod images;
 #[path = "../../kernels/tests/rows/main.rs"]
 mod rows;
+#[path = "../../kernels/tests/shapes/main.rs"]
+mod shapes;
 
 // The goldens' tests name one another by the root of their crate.
 #[expect(dead_code, reason = "the tests on the CPU use the rest")]
