@@ -12,7 +12,6 @@ mod rows;
 mod shapes;
 
 // The goldens' tests name one another by the root of their crate.
-#[expect(dead_code, reason = "the tests on the CPU use the rest")]
 #[path = "../parity/golden.rs"]
 mod golden;
 #[path = "../parity/gpu.rs"]
