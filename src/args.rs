@@ -3,12 +3,14 @@
 //! The only file that reads the environment. Nothing is checked beyond its spelling:
 //! [`crate::config`] does that.
 
+mod backup;
 mod bench;
 mod doctor;
 mod hub;
 mod intercept;
 mod keys;
 
+pub use backup::{BackupArgs, RestoreArgs};
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
 pub use doctor::DoctorArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
@@ -49,6 +51,10 @@ pub enum Command {
     /// Make, list and revoke the keys of the API, also while the server runs.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Write everything that a server keeps into one archive, also while it runs.
+    Backup(BackupArgs),
+    /// Read such an archive into a data directory that is empty.
+    Restore(RestoreArgs),
     /// Look at this machine: devices, memory, disks, models, and whether `serve` would start.
     Doctor(DoctorArgs),
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
@@ -204,6 +210,10 @@ pub struct ServeArgs {
     /// Largest file that a client may send, in MiB.
     #[arg(long, env = "LATENTD_MAX_UPLOAD", default_value_t = 4096, value_name = "MIB")]
     pub max_upload: u64,
+    /// Free disk space, as in `500MB`, below which no new request or file is accepted, on the disks of the database and of
+    /// the files.
+    #[arg(long, env = "LATENTD_MIN_FREE_DISK", default_value = "8MB", value_name = "SIZE")]
+    pub min_free_disk: String,
     /// Refuse invalid input when it is submitted; fal accepts it and fails the request.
     #[arg(long, env = "LATENTD_VALIDATE_ON_SUBMIT", action = ArgAction::SetTrue)]
     pub validate_on_submit: bool,

@@ -114,6 +114,8 @@ pub struct ServeConfig {
     pub max_queue: u64,
     /// Bytes of the largest file that a client may send.
     pub max_upload: u64,
+    /// Bytes that stay free on each disk: where there are fewer, nothing new is accepted.
+    pub min_free_disk: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// How long a run is held back until its status is known.
@@ -166,6 +168,7 @@ impl ServeConfig {
             intercept,
             max_queue,
             max_upload,
+            min_free_disk,
             validate_on_submit,
             run_headers_after,
             drain_timeout,
@@ -189,6 +192,7 @@ impl ServeConfig {
             intercept: intercept::parse(intercept)?,
             max_queue,
             max_upload: max_upload.saturating_mul(1024 * 1024),
+            min_free_disk: memory::size("--min-free-disk", &min_free_disk)?,
             validate_on_submit,
             run_patience: Duration::from_secs(run_headers_after),
             drain_timeout: Duration::from_secs(drain_timeout),

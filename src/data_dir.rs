@@ -1,9 +1,9 @@
 //! The data directory: made, held by one server at a time, and written to so that no file is ever half there.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,19 +14,72 @@ pub enum DataDirError {
     /// The system refused.
     #[error("data directory {0}: {1}")]
     Io(String, std::io::Error),
+    /// Another server works with the database, perhaps with another directory.
+    #[error("the database {0} is in use by another `latentd serve`: stop it or give another --database-url")]
+    DatabaseInUse(String),
+    /// The system refused.
+    #[error("database {0}: {1}")]
+    DatabaseIo(String, std::io::Error),
 }
 
 /// Makes the directory and takes its lock, which holds until the returned file is dropped or the
 /// process dies, however it dies.
 pub(crate) fn hold(directory: &Path) -> Result<File, DataDirError> {
     let name = directory.display().to_string();
-    let locked = std::fs::create_dir_all(directory).and_then(|()| File::create(directory.join("serve.lock")));
-    let file = locked.map_err(|error| DataDirError::Io(name.clone(), error))?;
+    let lock = make(directory).map(|()| directory.join("serve.lock"));
+    lock.and_then(|path| lock_file(&path))
+        .map_err(|error| DataDirError::Io(name.clone(), error))?
+        .ok_or(DataDirError::InUse(name))
+}
+
+/// Takes the lock of a database, whatever data directory it is used with: a server that starts takes every claim of the
+/// database for that of a dead one. SQLite's own locks are on the file itself, so this one is beside it; it is the same
+/// however the file is spelled.
+pub(crate) fn hold_database(database: &Path) -> Result<File, DataDirError> {
+    let name = database.display().to_string();
+    let lock = database_lock(database).and_then(|path| lock_file(&path));
+    lock.map_err(|error| DataDirError::DatabaseIo(name.clone(), error))?
+        .ok_or(DataDirError::DatabaseInUse(name))
+}
+
+fn database_lock(database: &Path) -> std::io::Result<PathBuf> {
+    let real = match database.canonicalize() {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let directory = database.parent().unwrap_or(Path::new("."));
+            make(directory)?;
+            directory.canonicalize()?.join(database.file_name().unwrap_or_default())
+        }
+        other => other?,
+    };
+    let mut path = real.into_os_string();
+    path.push(".lock");
+    Ok(path.into())
+}
+
+/// `None`: somebody else has it.
+fn lock_file(path: &Path) -> std::io::Result<Option<File>> {
+    let file = File::create(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(DataDirError::InUse(name)),
-        Err(TryLockError::Error(error)) => Err(DataDirError::Io(name, error)),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
+}
+
+/// Makes a directory and those above it; each has its entry on the disk when this returns.
+pub(crate) fn make(directory: &Path) -> std::io::Result<()> {
+    let missing: Vec<_> = directory.ancestors().take_while(|path| !path.exists()).collect();
+    std::fs::create_dir_all(directory)?;
+    for made in missing {
+        let parent = made.parent().filter(|parent| !parent.as_os_str().is_empty());
+        sync(parent.unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+/// Makes the entries of a directory durable.
+pub(crate) fn sync(directory: &Path) -> std::io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// Looks whether a server could work here, and leaves nothing behind; `false`: the directory is yet to be made.
@@ -55,5 +108,5 @@ pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<(
     file.write_all(content)?;
     file.sync_all()?;
     std::fs::rename(&unfinished, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    sync(path.parent().unwrap_or(Path::new(".")))
 }

@@ -41,12 +41,14 @@ mod uploads;
 mod webhook;
 mod wire;
 
+pub use health::Probe;
 pub use hosts::{FAL_DOMAINS, is_fal};
 pub use lines::Lines;
 pub use listener::{builder, listen, listen_through};
 pub use metrics::Refusals;
 pub use webhook::webhook_message;
 
+use crate::disk::Disks;
 use crate::egress::Egress;
 use crate::endpoint::Endpoint;
 use crate::keys::KeyRing;
@@ -78,6 +80,8 @@ pub struct Api {
     pub queue: Queue,
     /// Where files come from.
     pub storage: Storage,
+    /// What both are written to.
+    pub disks: Disks,
     /// Every endpoint that is known, and what answers there.
     pub endpoints: Vec<Endpoint>,
     /// Keys that open the API.
@@ -102,6 +106,8 @@ pub struct Api {
     pub refusals: Refusals,
     /// Who waits for what.
     pub lines: Lines,
+    /// Whether the database can be written.
+    pub probe: Probe,
     /// Turns true when the server stops: no new work is accepted then.
     pub closing: watch::Receiver<bool>,
 }
@@ -120,6 +126,9 @@ pub fn encrypted(router: Router) -> Router {
 async fn dispatch(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
     let mut response = serve(&api, request).await.unwrap_or_else(|error| {
         api.refusals.count(&error);
+        if matches!(error, ApiError::Unavailable(_)) {
+            api.probe.note_refusal();
+        }
         error.into_response()
     });
     response.headers_mut().entry(REQUEST_ID).or_insert_with(|| id_header(uuid::Uuid::new_v4()));

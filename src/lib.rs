@@ -10,25 +10,30 @@
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
 //! - [`outgoing`]: calls a client's URL and fetches what it names; [`egress`] says which addresses may be called;
+//! - [`identity`]: which database and which folder belong together; [`sweep`]: what is removed when;
 //! - [`storage`]: where files live; [`request`]: what a valid request and its output are.
 //!
-//! Beside the server: [`hub`] brings models from the Hugging Face hub, `checker` knows where safety checkers are,
+//! Beside the server: `backup` makes and reads archives of what it keeps, [`hub`] brings models from the Hugging Face hub, `checker` knows where safety checkers are,
 //! `generate` paints without one, `bench` measures.
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod backup;
 mod bench;
 mod budget;
 mod checker;
 pub mod config;
 pub mod data_dir;
+pub mod disk;
 mod doctor;
 pub mod egress;
 pub mod endpoint;
 pub mod engine;
+pub mod fault;
 mod generate;
 pub mod http;
 pub mod hub;
+pub mod identity;
 mod inspecting;
 pub mod intercept;
 pub mod keys;
@@ -83,6 +88,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Generate(args) => generate::run(args),
         Command::Bench(command) => bench::run(command, runtime),
         Command::Keys(command) => runtime()?.block_on(keys::command::run(command)),
+        Command::Backup(args) => runtime()?.block_on(backup::backup(args)),
+        Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
         Command::Doctor(args) => doctor::run(args),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Models(command) => runtime()?.block_on(hub::command::run(command)),

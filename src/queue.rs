@@ -6,7 +6,9 @@
 //! - a worker: [`Queue::claim`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`], [`Queue::store_preview`],
 //!   [`Queue::finish`], [`Queue::fail`], [`Queue::give_back`], [`Queue::beat`];
 //! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
-//! - whoever takes away what is not kept: [`Queue::erase_ended`], [`Queue::ended_files`] and their neighbours;
+//! - whoever removes what is not kept: [`Queue::erase_ended`], [`Queue::end_files`], [`Queue::given_up_files`];
+//! - whoever writes files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when it comes to nothing;
+//! - whoever puts a database and its folder together: [`Queue::identity`] and its neighbours;
 //! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
 //! - whoever keeps the keys of the API: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
 //! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours;
@@ -19,8 +21,10 @@ mod claim;
 mod counters;
 mod database;
 mod deadline;
+mod error;
 pub(crate) mod events;
 mod idempotency;
+mod identity;
 mod job;
 mod keys;
 mod positions;
@@ -29,6 +33,7 @@ mod read;
 mod recover;
 mod retention;
 mod submit;
+mod unowned;
 mod uploads;
 mod webhooks;
 mod workers;
@@ -36,8 +41,10 @@ mod workers;
 pub use claim::{Finish, StoredFile, Verdict};
 pub use counters::{Counter, Depth, Observation};
 pub use database::MIN_SQLITE;
+pub use error::QueueError;
 pub use events::Events;
 pub use idempotency::Idempotency;
+pub use identity::Identity;
 pub use job::{
     Claim, Ended, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority,
     RequestId, Status, Terms,
@@ -47,6 +54,7 @@ pub use previews::{Preview, WATCH};
 pub use recover::{Lost, Reclaimed};
 pub use retention::{Erasure, FileLife};
 pub use submit::{CancelAnswer, Submission};
+pub use unowned::ABANDONED;
 pub use uploads::{NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
 pub use webhooks::{NewWebhook, Webhook};
 pub use workers::WorkerState;
@@ -66,23 +74,6 @@ pub const MAX_DEATHS: i64 = 3;
 
 /// Where the queue reads the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// Why the queue could not answer.
-#[derive(Debug, thiserror::Error)]
-pub enum QueueError {
-    /// The database refused or is gone.
-    #[error("queue database: {0}")]
-    Database(#[from] sqlx::Error),
-    /// The database holds something this program never writes.
-    #[error("queue database holds {0}")]
-    Corrupt(String),
-    /// The SQLite library has the WAL-reset bug.
-    #[error("SQLite {0} is too old: {MIN_SQLITE} or newer is needed")]
-    OldSqlite(String),
-    /// The database was written by a newer program.
-    #[error("the database has schema version {0}, newer than this program knows; upgrade latentd")]
-    NewerSchema(i64),
-}
 
 /// A handle on the queue; clones share the connections.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use crate::config::{ConfigError, EngineConfig, Model, ModelsError, ServeConfig, 
 use crate::data_dir::DataDirError;
 use crate::endpoint::Endpoint;
 use crate::http;
+use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
 use crate::queue::{Queue, QueueError};
 use crate::request::Limits;
@@ -38,6 +39,9 @@ pub enum ServeError {
     /// The file storage.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The database and the files.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The key that signs webhooks.
     #[error(transparent)]
     Signing(#[from] SigningError),
@@ -78,7 +82,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let (closing, is_closing) = watch::channel(false);
     let (stage, stages) = watch::channel(Stage::Run);
     tokio::spawn(hear_signals(stage, closing)?);
-    let mut tasks = ground.tend(&config);
+    let mut tasks = ground.tend();
     greeting::greet(&config, &endpoints, &models, doors.listener.local_addr()?, ground.keys.is_open());
     if let Some(interceptor) = &doors.interceptor {
         greeting::greet_unchanged(&config, interceptor.address());

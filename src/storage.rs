@@ -1,17 +1,18 @@
 //! Where finished files live: bytes in, key out. Knows keys, never URLs.
 
-mod old;
 mod writer;
 
-pub use old::Old;
 pub use writer::Writer;
 
+use crate::data_dir;
+use crate::fault::Fault;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,13 @@ pub enum StorageError {
     /// The directory cannot be made.
     #[error("file storage: {0}")]
     Directory(#[from] std::io::Error),
+}
+
+impl Fault for StorageError {
+    /// Whatever a store refuses, it refuses for reasons of its own: no room, no rights, a disk that is gone.
+    fn is_machines(&self) -> bool {
+        true
+    }
 }
 
 /// The name of a file: 32 hex digits and an extension. Cannot name anything else.
@@ -108,7 +116,7 @@ impl Storage {
     /// # Errors
     /// When the directory cannot be used.
     pub fn local(directory: &Path) -> Result<Self, StorageError> {
-        std::fs::create_dir_all(directory)?;
+        data_dir::make(directory)?;
         let store = LocalFileSystem::new_with_prefix(directory)?.with_fsync(true);
         Ok(Self { store: Arc::new(store), directory: directory.to_owned() })
     }
@@ -117,8 +125,8 @@ impl Storage {
     ///
     /// # Errors
     /// When the store refuses.
-    pub async fn put(&self, key: &FileKey, bytes: Vec<u8>) -> Result<(), StorageError> {
-        self.store.put(&path_of(key), PutPayload::from(bytes)).await?;
+    pub async fn put(&self, key: &FileKey, bytes: impl Into<Bytes>) -> Result<(), StorageError> {
+        self.store.put(&path_of(key), PutPayload::from(bytes.into())).await?;
         Ok(())
     }
 
@@ -152,15 +160,48 @@ impl Storage {
         Ok(Some(Fetched { part: Some((bytes, range)), size }))
     }
 
-    /// Deletes a file; one that is gone already is no error.
+    /// Deletes a file, and what a writer that died left of it; one that is gone already is no error.
     ///
     /// # Errors
     /// When the store refuses.
     pub async fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
         match self.store.delete(&path_of(key)).await {
-            Err(object_store::Error::NotFound { .. }) => Ok(()),
-            other => Ok(other?),
+            Err(object_store::Error::NotFound { .. }) => {}
+            other => other?,
         }
+        self.delete_unfinished(key)
+    }
+
+    /// The store writes a file as NAME#1, or under the next number where there is one, and then gives it its name.
+    fn delete_unfinished(&self, key: &FileKey) -> Result<(), StorageError> {
+        for number in 1.. {
+            let path = self.directory.join(format!("{}#{number}", key.as_str()));
+            match std::fs::remove_file(path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Where a file lies.
+    pub fn path(&self, key: &FileKey) -> PathBuf {
+        self.directory.join(key.as_str())
+    }
+
+    /// The files that are here, whole ones only, in any order.
+    ///
+    /// # Errors
+    /// When the directory cannot be read.
+    pub fn list(&self) -> Result<impl Iterator<Item = FileKey>, StorageError> {
+        let entries = std::fs::read_dir(&self.directory)?;
+        Ok(entries.flatten().filter_map(|entry| FileKey::parse(entry.file_name().to_str()?)))
     }
 }
 

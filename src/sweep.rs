@@ -1,6 +1,8 @@
-//! Takes away what is past its time: files, uploads given up, parts and files that nobody needs, outputs not to be
-//! kept.
+//! Removes what is past its time: outputs, files, uploads given up, and files that never got an owner.
+//!
+//! A file is removed only by a row that says so: what owned it gave it up, or whoever was to write it is gone.
 
+use crate::fault::Fault;
 use crate::queue::{Queue, QueueError};
 use crate::storage::{FileKey, Storage, StorageError};
 use std::time::Duration;
@@ -8,13 +10,7 @@ use std::time::Duration;
 /// What is past its time is not served; how soon it leaves the disk matters less.
 const EVERY: Duration = Duration::from_secs(60);
 
-/// How often files are looked for that no row names.
-const ORPHANS_EVERY: Duration = Duration::from_secs(86_400);
-
-/// A file has its row moments after it is whole, and is written to all the while before.
-const ORPHAN_AGE: Duration = Duration::from_secs(86_400);
-
-/// Why something could not be taken away.
+/// Why something could not be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// The queue.
@@ -25,99 +21,64 @@ pub enum SweepError {
     Storage(#[from] StorageError),
 }
 
-/// Sweeps for ever, beginning now: what a stopped server left is taken up where it was. Where others may keep files
-/// too, those without a row here are left alone.
-pub(crate) async fn run(queue: Queue, storage: Storage, is_shared: bool) {
-    let mut clock = tokio::time::interval(EVERY);
-    let mut rare_clock = tokio::time::interval(ORPHANS_EVERY);
-    loop {
-        let done = tokio::select! {
-            _ = clock.tick() => once(&queue, &storage).await,
-            _ = rare_clock.tick(), if !is_shared => orphans(&queue, &storage).await,
-        };
-        if let Err(error) = done {
-            tracing::warn!(%error, "what is past its time was not taken away");
+impl Fault for SweepError {
+    fn is_machines(&self) -> bool {
+        match self {
+            Self::Queue(error) => error.is_machines(),
+            Self::Storage(error) => error.is_machines(),
         }
     }
 }
 
-/// Takes away the files that no row names: a process died between the file and its row, or while it wrote.
+/// Sweeps for ever, beginning now: what a stopped server left is taken up where it was.
+pub(crate) async fn run(queue: Queue, storage: Storage) {
+    let mut clock = tokio::time::interval(EVERY);
+    loop {
+        clock.tick().await;
+        if let Err(error) = once(&queue, &storage).await {
+            tracing::warn!(%error, "what is past its time was not removed");
+        }
+    }
+}
+
+/// Removes what is past its time now. Files stay in the first hour of a database with its folder.
 ///
 /// # Errors
-/// When the queue or the storage refuses; what was not taken away is taken away the next time.
-pub async fn orphans(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
-    let mut old = storage.older_than(ORPHAN_AGE);
-    while let Some(found) = old.recv().await {
-        let found = found?;
-        let is_named = match &found.key {
-            Some(key) => queue.names(key.as_str()).await?,
-            None => false,
-        };
-        if !is_named {
-            tracing::info!(?found, "a file without owner is taken away");
-            storage.discard(&found)?;
-        }
+/// When the queue or the storage refuses; what was not removed is removed the next time.
+pub async fn once(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
+    queue.erase_ended().await?;
+    queue.end_files().await?;
+    queue.end_uploads().await?;
+    queue.give_up_abandoned_files().await?;
+    if queue.is_settled().await? { remove_given_up(queue, storage).await } else { Ok(()) }
+}
+
+/// Removes the parts of files that are whole.
+pub(crate) async fn parts(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
+    queue.end_needless_parts().await?;
+    if queue.is_settled().await? { remove_given_up(queue, storage).await } else { Ok(()) }
+}
+
+/// Removes a file that comes to nothing; one that has an owner stays.
+pub(crate) async fn discard(queue: &Queue, storage: &Storage, key: &FileKey) -> Result<(), SweepError> {
+    if queue.give_up_file(key.as_str()).await? {
+        storage.delete(key).await?;
+        queue.forget_file(key.as_str()).await?;
     }
     Ok(())
 }
 
-/// Takes away what is past its time now. An object goes before the row that names it, so that nothing is left
-/// without a name.
-///
-/// # Errors
-/// When the queue or the storage refuses; what was not taken away is taken away the next time.
-pub async fn once(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
-    queue.erase_ended().await?;
-    drop_files(queue, storage).await?;
-    drop_parts(queue, storage).await?;
-    drop_uploads(queue, storage).await
-}
-
-async fn drop_files(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
+async fn remove_given_up(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
     loop {
-        let ended = queue.ended_files().await?;
-        if ended.is_empty() {
+        let given_up = queue.given_up_files().await?;
+        if given_up.is_empty() {
             return Ok(());
         }
-        for key in ended {
-            delete(storage, &key).await?;
-            queue.forget_file(&key).await?;
-        }
-    }
-}
-
-/// Takes away the parts of files that are whole or given up.
-pub(crate) async fn drop_parts(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
-    loop {
-        let parts = queue.needless_parts().await?;
-        if parts.is_empty() {
-            return Ok(());
-        }
-        for part in parts {
-            delete(storage, &part).await?;
-            queue.forget_part(&part).await?;
-        }
-    }
-}
-
-async fn drop_uploads(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
-    loop {
-        let ended = queue.ended_uploads().await?;
-        if ended.is_empty() {
-            return Ok(());
-        }
-        for (ticket, object) in ended {
-            if let Some(object) = object {
-                delete(storage, &object).await?;
+        for name in given_up {
+            if let Some(key) = FileKey::parse(&name) {
+                storage.delete(&key).await?;
             }
-            queue.forget_upload(ticket).await?;
+            queue.forget_file(&name).await?;
         }
-    }
-}
-
-async fn delete(storage: &Storage, key: &str) -> Result<(), StorageError> {
-    match FileKey::parse(key) {
-        Some(key) => storage.delete(&key).await,
-        None => Ok(()),
     }
 }

@@ -7,15 +7,19 @@
 mod begin;
 mod engine_thread;
 mod paint;
+mod patience;
 mod process;
 mod publish;
 
 pub use engine_thread::EngineThread;
 use paint::Work;
+use patience::patiently;
 pub(crate) use process::device_name;
 pub use process::run_process;
 
 use crate::engine::{Begin, EngineError, Picture};
+use crate::fault::Fault;
+use crate::identity::IdentityError;
 use crate::outgoing::Outgoing;
 use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
@@ -39,6 +43,9 @@ pub enum WorkerError {
     /// The file storage cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The file storage is that of another database.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The process cannot be set up.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -181,7 +188,7 @@ impl Worker {
     async fn fetch(&self, claim: &Claim, from: &BeginFrom) -> Result<Option<Picture>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = self.report(claim, "fetching the picture to begin from").await?;
-        let mut load = std::pin::pin!(begin::load(self, &from.source));
+        let mut load = std::pin::pin!(patiently(|| begin::load(self, &from.source)));
         let mut clock = tokio::time::interval(FETCH_BEAT);
         clock.reset();
         while matches!(verdict, Verdict::Continue { .. }) {
@@ -241,7 +248,7 @@ impl Worker {
     }
 
     async fn end(&self, claim: &Claim, failure: &Failure) -> Result<(), WorkerError> {
-        let finish: Finish = self.queue.fail(claim, failure).await?;
+        let finish: Finish = patiently(|| self.queue.fail(claim, failure)).await?;
         tracing::info!(request = %claim.id, kind = failure.kind.word(), ?finish, "{}", failure.message);
         Ok(())
     }
@@ -256,6 +263,16 @@ enum PublishError {
     Storage(#[from] StorageError),
     #[error("the picture cannot be encoded: {0}")]
     Encode(String),
+}
+
+impl Fault for PublishError {
+    fn is_machines(&self) -> bool {
+        match self {
+            Self::Queue(error) => error.is_machines(),
+            Self::Storage(error) => error.is_machines(),
+            Self::Encode(_) => false,
+        }
+    }
 }
 
 fn failure(kind: FailureKind, message: String) -> Failure {

@@ -3,6 +3,7 @@
 //! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits. A recorded graph
 //! may have a second stream beside it ([`beside()`]).
 
+mod arguments;
 pub mod attention;
 mod beside;
 mod choices;

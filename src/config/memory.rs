@@ -1,4 +1,4 @@
-//! `--memory-budget`: what the models of a worker may take.
+//! Sizes on the command line: `--memory-budget`, what the models of a worker may take, and others.
 
 use super::{ConfigError, refuse};
 
@@ -27,16 +27,25 @@ const UNITS: [(&str, f64); 10] = [
 
 /// The budget that `text` names; an empty value, which a variable may have, is `auto`.
 pub(crate) fn parse(text: &str) -> Result<MemoryBudget, ConfigError> {
-    let upper = text.trim().to_uppercase();
-    if upper.is_empty() || upper == "AUTO" {
-        return Ok(MemoryBudget::Auto);
-    }
-    let unit = UNITS.iter().find_map(|(unit, bytes)| Some((upper.strip_suffix(unit)?.trim_end(), *bytes)));
-    let (number, unit) = unit.unwrap_or((&upper, 1.0));
-    match number.parse::<f64>().map(|number| number * unit) {
-        Ok(bytes) if (1.0..1e18).contains(&bytes) => Ok(MemoryBudget::Bytes(bytes as u64)),
+    let is_auto = text.trim().is_empty() || text.trim().eq_ignore_ascii_case("auto");
+    match bytes(text) {
+        _ if is_auto => Ok(MemoryBudget::Auto),
+        Some(bytes @ 1..) => Ok(MemoryBudget::Bytes(bytes)),
         _ => refuse(format!("--memory-budget {text}: give `auto` or a size such as 40GB")),
     }
+}
+
+/// The size that the text of a flag names.
+pub(crate) fn size(flag: &str, text: &str) -> Result<u64, ConfigError> {
+    bytes(text).map_or_else(|| refuse(format!("{flag} {text}: give a size such as 500MB")), Ok)
+}
+
+fn bytes(text: &str) -> Option<u64> {
+    let upper = text.trim().to_uppercase();
+    let unit = UNITS.iter().find_map(|(unit, bytes)| Some((upper.strip_suffix(unit)?.trim_end(), *bytes)));
+    let (number, unit) = unit.unwrap_or((&upper, 1.0));
+    let bytes = number.parse::<f64>().ok()? * unit;
+    (0.0..1e18).contains(&bytes).then_some(bytes as u64)
 }
 
 /// Bytes for people.

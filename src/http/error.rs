@@ -3,6 +3,7 @@
 use super::idempotency;
 use super::input;
 use super::problem::{Problem, Problems, Refusal};
+use crate::fault::Fault;
 use crate::queue::{Failure, FailureKind, QueueError};
 use crate::request::Flaw;
 use crate::storage::StorageError;
@@ -36,6 +37,12 @@ const UNAUTHORIZED: &str =
 
 /// Said of what is told to the log only.
 pub(super) const INTERNAL: &str = "internal error: see the server's log";
+
+/// Said where a disk is full.
+const NO_ROOM: &str = "the server's disk is full: nothing new is taken until there is room";
+
+/// Said where the database is locked or cannot be written.
+const UNAVAILABLE: &str = "the server cannot write now: try again";
 
 /// Said of a result that is not to be kept.
 pub(super) const ERASED: &str = "The result of this request is not kept any longer";
@@ -73,25 +80,29 @@ pub(super) enum ApiError {
     IdempotencyKeyTaken,
     KeyBusy(u32),
     NoSuchRange(u64),
+    /// A disk has less room than is kept free; which one is told to the log only.
+    NoRoom(String),
+    /// The machine cannot do it now; why is told to the log only.
+    Unavailable(String),
     /// Told to the log only.
     Internal(String),
 }
 
 impl From<QueueError> for ApiError {
     fn from(error: QueueError) -> Self {
-        Self::Internal(error.to_string())
+        Self::of(&error)
     }
 }
 
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
-        Self::Internal(error.to_string())
+        Self::of(&error)
     }
 }
 
 impl From<SweepError> for ApiError {
     fn from(error: SweepError) -> Self {
-        Self::Internal(error.to_string())
+        Self::of(&error)
     }
 }
 
@@ -109,11 +120,21 @@ impl IntoResponse for ApiError {
 }
 
 impl ApiError {
+    /// What is told of a failure below depends on whose it is.
+    fn of<E: Fault + std::fmt::Display>(error: &E) -> Self {
+        match error.is_machines() {
+            true => Self::Unavailable(error.to_string()),
+            false => Self::Internal(error.to_string()),
+        }
+    }
+
     /// Status, class and body.
     pub(super) fn answer(&self) -> (StatusCode, Option<&'static str>, Value) {
         use StatusCode as S;
-        if let Self::Internal(message) = self {
-            tracing::error!("{message}");
+        match self {
+            Self::Internal(message) => tracing::error!("{message}"),
+            Self::NoRoom(message) | Self::Unavailable(message) => tracing::warn!("refused: {message}"),
+            _ => {}
         }
         let body = |status, class: Option<&'static str>, detail: String| {
             (status, class, json!(Refusal { status: None, detail: Some(detail), error_type: class }))
@@ -183,6 +204,8 @@ impl ApiError {
             Self::NoSuchRange(_) => {
                 plain(S::RANGE_NOT_SATISFIABLE, "bad_request", "the file has no such range".into())
             }
+            Self::NoRoom(_) => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, NO_ROOM.into()),
+            Self::Unavailable(_) => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, UNAVAILABLE.into()),
             Self::Internal(_) => plain(S::INTERNAL_SERVER_ERROR, "internal_error", INTERNAL.into()),
         }
     }
@@ -201,6 +224,8 @@ impl ApiError {
             Self::LongerThanAsked(_) => Some("longer_than_asked"),
             Self::IdempotencyKeyTaken => Some("idempotency_key_taken"),
             Self::KeyBusy(_) => Some("key_busy"),
+            Self::NoRoom(_) => Some("disk_full"),
+            Self::Unavailable(_) => Some("unavailable"),
             Self::NotAdmin
             | Self::UnknownPath(_)
             | Self::UnknownRequest
@@ -222,7 +247,12 @@ impl ApiError {
             Self::MethodNotAllowed(allowed) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
             }
-            Self::Closing | Self::QueueFull(_) | Self::LongerThanAsked(_) | Self::KeyBusy(_) => {
+            Self::Closing
+            | Self::QueueFull(_)
+            | Self::LongerThanAsked(_)
+            | Self::KeyBusy(_)
+            | Self::NoRoom(_)
+            | Self::Unavailable(_) => {
                 say_retryable(headers, true);
                 headers.insert(header::RETRY_AFTER, RETRY_AFTER);
             }
@@ -263,18 +293,6 @@ fn say_retryable(headers: &mut HeaderMap, yes: bool) {
     headers.insert(RETRYABLE, HeaderValue::from_static(word));
 }
 
-/// May the same request succeed another time? What the engine refuses or cannot do, it never can.
-fn is_retryable(kind: FailureKind) -> bool {
-    match kind {
-        FailureKind::StartTimeout | FailureKind::WorkerLost => true,
-        FailureKind::Invalid
-        | FailureKind::Picture
-        | FailureKind::Cancelled
-        | FailureKind::ClientGone
-        | FailureKind::Engine => false,
-    }
-}
-
 /// The class of a failed request, and the line that its status shows.
 pub(super) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, String) {
     match kind {
@@ -294,7 +312,7 @@ pub(super) fn failure_response(failure: Failure) -> Response {
     let mut response = (status, Json(body)).into_response();
     let headers = response.headers_mut();
     headers.insert(BILLABLE_UNITS, FREE);
-    say_retryable(headers, is_retryable(kind));
+    say_retryable(headers, kind.is_retryable());
     if !matches!(kind, FailureKind::Invalid | FailureKind::Picture) {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
     }

@@ -1,17 +1,28 @@
-//! Is the server alive, and can it paint? Ready means that a worker said so lately, not that a
-//! process exists.
+//! Is the server alive, and can it generate pictures? Ready means that a worker said so lately, that the database was
+//! written a moment ago and that disks have room, not that a process exists.
 
 use super::Api;
 use super::error::ApiError;
+use crate::queue::Queue;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use utoipa::ToSchema;
 
 /// A worker beats every five seconds; after three missed beats it does not count.
 pub(super) const BEAT_AGE: Duration = Duration::from_secs(17);
+
+/// How long the database is taken to be as it was found.
+const PROBE_AGE: Duration = Duration::from_secs(1);
+
+/// How long a refused write says more than a look.
+const REFUSAL_AGE: Duration = Duration::from_secs(5);
+
+/// Nothing is in the way.
+const READY: &str = "ready";
 
 /// The server answers.
 #[derive(Serialize, ToSchema)]
@@ -56,15 +67,53 @@ pub(super) async fn live(api: &Api) -> Result<Response, ApiError> {
     Ok(Json(Liveness { status: "live" }).into_response())
 }
 
+/// What is known of whether the server can write. Whoever asks often gets the same answer for a while.
+#[derive(Default)]
+pub struct Probe {
+    looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
+    refused: Mutex<Option<Instant>>,
+}
+
+impl Probe {
+    /// A call was refused because something could not be written. A look may find room for the little that it writes.
+    pub(super) fn note_refusal(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    async fn can_write(&self, queue: &Queue) -> bool {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.is_none_or(|at| at.elapsed() > REFUSAL_AGE) && self.look(queue).await
+    }
+
+    async fn look(&self, queue: &Queue) -> bool {
+        let mut last = self.looked.lock().await;
+        if let Some((at, can_write)) = *last
+            && at.elapsed() < PROBE_AGE
+        {
+            return can_write;
+        }
+        let written = queue.probe().await;
+        if let Err(error) = &written {
+            tracing::warn!(%error, "the database cannot be written");
+        }
+        *last = Some((Instant::now(), written.is_ok()));
+        written.is_ok()
+    }
+}
+
 /// `GET /health/ready`: at least one worker has its model loaded and new work is accepted.
 pub(super) async fn ready(api: &Api) -> Result<Response, ApiError> {
     let (ready, all) = api.queue.live_workers(BEAT_AGE).await?;
-    let (code, status) = match (*api.closing.borrow(), ready, all) {
-        (true, ..) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-        (false, 1.., _) => (StatusCode::OK, "ready"),
-        (false, 0, 1..) => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
-        (false, 0, 0) => (StatusCode::SERVICE_UNAVAILABLE, "no worker"),
+    let is_closing = *api.closing.borrow();
+    let status = match (ready, all) {
+        _ if is_closing => "stopping",
+        _ if api.disks.check(0).is_err() => "disk full",
+        _ if !api.probe.can_write(&api.queue).await => "cannot write",
+        (1.., _) => READY,
+        (0, 1..) => "loading",
+        (0, 0) => "no worker",
     };
+    let code = if status == READY { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let workers = Workers { ready, loading: all.saturating_sub(ready) };
     let body = Readiness { status, workers, models: models(api).await? };
     Ok((code, Json(body)).into_response())

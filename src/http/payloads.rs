@@ -7,6 +7,7 @@ use super::call::Call;
 use super::error::ApiError;
 use crate::queue::{Erasure, RequestId};
 use crate::storage::FileKey;
+use crate::sweep;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -48,8 +49,8 @@ pub(super) async fn delete(api: &Api, call: &Call, id: RequestId) -> Result<Resp
 
 /// What fails here is tried again by the sweep.
 async fn remove(api: &Api, key: &str) -> Result<(), ApiError> {
-    if let Some(object) = FileKey::parse(key) {
-        api.storage.delete(&object).await?;
+    match FileKey::parse(key) {
+        Some(object) => Ok(sweep::discard(&api.queue, &api.storage, &object).await?),
+        None => Ok(()),
     }
-    Ok(api.queue.forget_file(key).await?)
 }

@@ -65,7 +65,7 @@ pub(super) fn admit(api: &Api, application: &Application) -> Result<(), ApiError
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
-    Ok(())
+    api.disks.check(0).map_err(|full| ApiError::NoRoom(full.to_string()))
 }
 
 /// Puts a valid request into the queue, unless too many wait.

@@ -19,6 +19,7 @@ use super::error::ApiError;
 use super::{Api, auth, body};
 use crate::queue::{NewUpload, TICKET_LIFE};
 use crate::storage::FileKey;
+use crate::sweep;
 use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, header};
@@ -211,7 +212,7 @@ async fn close(api: &Api, ticket: Uuid, object: &FileKey) -> Result<(), ApiError
     if api.queue.close_upload(ticket, object.as_str()).await? {
         return Ok(());
     }
-    api.storage.delete(object).await?;
+    sweep::discard(&api.queue, &api.storage, object).await?;
     Err(used())
 }
 

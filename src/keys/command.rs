@@ -2,6 +2,7 @@
 
 use crate::args::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 use crate::config::{ConfigError, KeyHash, StoreConfig};
+use crate::data_dir;
 use crate::queue::{ApiKey, NewKey, Queue, Revocation, Scope};
 use jiff::Timestamp;
 use serde_json::json;
@@ -27,7 +28,7 @@ pub(crate) async fn run(command: KeysCommand) -> anyhow::Result<()> {
 async fn create(args: CreateKeyArgs) -> anyhow::Result<()> {
     let path = database(args.store)?;
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory)
+        data_dir::make(directory)
             .map_err(|error| anyhow::anyhow!("data directory {}: {error}", directory.display()))?;
     }
     let queue = open(&path).await?;

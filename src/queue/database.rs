@@ -2,15 +2,23 @@
 
 use super::QueueError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
+use sqlx::{Connection, Row, SqliteConnection, SqlitePool};
 use std::path::Path;
 use std::time::Duration;
 
 /// Older SQLite can corrupt a WAL database that two connections write (fixed in 3.51.3).
 pub const MIN_SQLITE: &str = "3.51.3";
 
-/// Each script takes the schema from its index to the next version. Never edit one that was released.
-const MIGRATIONS: [&str; 10] = [
+/// How long a write waits for those of this process before it. Those that wait on another process' lock take up to
+/// SQLite's own patience each.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The schema's history: script N takes a database from version N to version N + 1, and `PRAGMA user_version` says where
+/// it is. All that are missing run in one transaction when the database is opened, by whichever process comes first.
+///
+/// To change the schema, add a file to `schema/` and a line to the end of this list. Never edit or move one that was
+/// released; of two branches that add one each, either may come first as long as neither was released.
+const MIGRATIONS: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("schema/terms.sql"),
     include_str!("schema/webhooks.sql"),
@@ -21,6 +29,8 @@ const MIGRATIONS: [&str; 10] = [
     include_str!("schema/previews.sql"),
     include_str!("schema/models.sql"),
     include_str!("schema/counters.sql"),
+    include_str!("schema/unowned.sql"),
+    include_str!("schema/identity.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.
@@ -34,11 +44,26 @@ pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), QueueE
         // What is erased is gone from the file too.
         .pragma("secure_delete", "ON")
         .foreign_keys(true);
-    let writer = pool(1).connect_with(options.clone()).await?;
+    let writer =
+        pool(1).acquire_timeout(PATIENCE).after_release(|connection, _| Box::pin(is_sound(connection)));
+    let writer = writer.connect_with(options.clone()).await?;
     check_version(&writer).await?;
     migrate(&writer).await?;
     let reader = pool(2).connect_with(options.read_only(true)).await?;
     Ok((writer, reader))
+}
+
+/// May the writing connection be used again? Every write ends here, whatever became of it.
+///
+/// Where a disk is full SQLite itself rolls back, and SQLx' own ROLLBACK then fails: SQLx would take the connection to be
+/// in a transaction for ever and refuse every later one. Such a connection is closed, and the next write opens another.
+async fn is_sound(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    connection.ping().await?; // a rollback may still be on its way
+    let is_sound = !connection.is_in_transaction();
+    if !is_sound {
+        tracing::warn!("the writing connection of the database is in doubt and is replaced");
+    }
+    Ok(is_sound)
 }
 
 /// A connection to a local file does not go stale: no check before use, no renewal.
@@ -82,10 +107,58 @@ async fn migrate(pool: &SqlitePool) -> Result<(), QueueError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::Fault;
+    use crate::queue::Queue;
+    use std::sync::Arc;
+
+    async fn queue(path: &Path) -> Queue {
+        Queue::open(path, Arc::new(jiff::Timestamp::now)).await.expect("a database")
+    }
 
     #[test]
     fn versions_compare_by_number() {
         assert!(triple("3.9.0") < triple("3.51.3"));
         assert!(triple("3.51.10") > triple("3.51.3"));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_had_no_room_spoils_no_later_one_twenty_times() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let queue = queue(&directory.path().join("q.sqlite")).await;
+        let keys: Vec<_> = (0..5_000).map(|number| format!("{number:0>50}")).collect();
+        for _ in 0..20 {
+            // SQLite rolls back as it does on a full disk.
+            sqlx::query("PRAGMA max_page_count = 1").execute(&queue.writer).await.expect("a pragma");
+            let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+            let refused = queue.expect_files(&keys, None).await.expect_err("there is no room");
+            assert!(refused.is_machines(), "{refused:?}");
+            queue.probe().await.expect("there is room again");
+            assert!(queue.expect_files(&["one"], None).await.expect("and for transactions"));
+            queue.give_up_file("one").await.expect("a write");
+            queue.forget_file("one").await.expect("a write");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_of_the_first_release_is_brought_up_to_date() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("q.sqlite");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut old = SqliteConnection::connect_with(&options).await.expect("a database");
+        for script in &MIGRATIONS[..10] {
+            sqlx::raw_sql(*script).execute(&mut old).await.expect("the first release's schema");
+        }
+        let rows = "PRAGMA user_version = 10;
+            INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at) VALUES ('r', '', 'queued', 2, '', 'done', 0);
+            INSERT INTO files (key, request, content_type, bytes, sha256, created_at, expires_at) VALUES ('kept', 'r', '', 1, '', 0, NULL), ('ended', 'r', '', 1, '', 0, 1)";
+        sqlx::raw_sql(rows).execute(&mut old).await.expect("rows");
+        old.close().await.expect("an end");
+
+        let queue = queue(&path).await;
+        assert!(queue.was_used().await.expect("a database"));
+        assert_eq!(queue.identity().await.expect("a database").id.len(), 32);
+        queue.end_files().await.expect("a database");
+        assert_eq!(queue.owned_files().await.expect("a database"), ["kept"]);
+        assert_eq!(queue.given_up_files().await.expect("a database"), ["ended"]);
     }
 }

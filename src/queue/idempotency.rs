@@ -31,10 +31,12 @@ pub(super) async fn find(
     let id: &str = row.try_get("id")?;
     let failure: Option<&str> = row.try_get("failure")?;
     let is_direct = row.try_get::<&str, _>("origin")? == Origin::Direct.word();
+    let failure = failure.map(FailureKind::from_word).transpose()?;
     // Who waited for it hung up and it was stopped: the client that comes again wants it done.
-    let stopped =
-        row.try_get::<bool, _>("cancel_requested")? || failure == Some(FailureKind::ClientGone.word());
-    if is_direct && stopped {
+    let stopped = row.try_get::<bool, _>("cancel_requested")? || failure == Some(FailureKind::ClientGone);
+    // Its client was told to try again, and does.
+    let may_succeed = failure.is_some_and(FailureKind::is_retryable);
+    if (is_direct && stopped) || may_succeed {
         sqlx::query(FREE).bind(id).execute(&mut **tx).await?;
         return Ok(None);
     }

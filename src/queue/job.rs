@@ -178,6 +178,14 @@ pub struct Failure {
 }
 
 impl FailureKind {
+    /// May the same request succeed another time? What the engine refuses or cannot do, it never can.
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::StartTimeout | Self::WorkerLost => true,
+            Self::Invalid | Self::Picture | Self::Cancelled | Self::ClientGone | Self::Engine => false,
+        }
+    }
+
     /// One line for people, where nothing more precise is known.
     pub fn message(self) -> &'static str {
         match self {

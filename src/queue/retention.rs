@@ -23,22 +23,23 @@ pub enum Erasure {
     Unknown,
     /// It waits or runs: it is erased when it is over, or not at all.
     NotOver,
-    /// Input and output are gone, and the time of these files is over.
+    /// Input and output are gone, and these files are given up.
     Done {
         /// Their keys.
         files: Vec<String>,
     },
 }
 
-const FILE: &str = "SELECT expires_at FROM files WHERE key = ?1";
+// A file without an owner is nobody's yet, or nobody's any more.
+const FILE: &str = "SELECT expires_at FROM files WHERE key = ?1
+    UNION ALL SELECT 0 FROM unowned_files WHERE key = ?1";
 
-const NAMES: &str = "SELECT EXISTS (SELECT 1 FROM files WHERE key = ?1)
-    OR EXISTS (SELECT 1 FROM uploads WHERE object = ?1)
-    OR EXISTS (SELECT 1 FROM upload_parts WHERE object = ?1)";
+const ANY_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM files WHERE expires_at <= ?1)";
 
-const ENDED: &str = "SELECT key FROM files WHERE expires_at <= ?1 LIMIT 100";
+// Whatever owned a file gives it up when it goes.
+const DROP_FILES: &str = "DELETE FROM files WHERE expires_at <= ?1";
 
-const END_FILES: &str = "UPDATE files SET expires_at = ?2 WHERE request = ?1 RETURNING key";
+const GIVE_UP_FILES: &str = "DELETE FROM files WHERE request = ?1 RETURNING key";
 
 const ERASE: &str =
     "UPDATE requests SET body = 'null', output = NULL, failure_detail = NULL, erase_at = NULL,
@@ -62,30 +63,15 @@ impl Queue {
         }))
     }
 
-    /// Some files of requests whose time is over.
+    /// Gives up the files of requests whose time is over.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn ended_files(&self) -> Result<Vec<String>, QueueError> {
-        let rows = sqlx::query(ENDED).bind(self.now_us()).fetch_all(&self.reader).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
-    }
-
-    /// Does any row name this object of the store?
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn names(&self, object: &str) -> Result<bool, QueueError> {
-        let row = sqlx::query(NAMES).bind(object).fetch_one(&self.reader).await?;
-        Ok(row.try_get(0)?)
-    }
-
-    /// Forgets the file of a request: its object is gone.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn forget_file(&self, key: &str) -> Result<(), QueueError> {
-        sqlx::query("DELETE FROM files WHERE key = ?1").bind(key).execute(&self.writer).await?;
+    pub async fn end_files(&self) -> Result<(), QueueError> {
+        let now = self.now_us();
+        if sqlx::query(ANY_ENDED).bind(now).fetch_one(&self.reader).await?.try_get(0)? {
+            sqlx::query(DROP_FILES).bind(now).execute(&self.writer).await?;
+        }
         Ok(())
     }
 
@@ -108,7 +94,7 @@ impl Queue {
             .execute(&mut *tx)
             .await?;
         sqlx::query(ERASE).bind(now).execute(&mut *tx).await?;
-        let files = sqlx::query(END_FILES).bind(&id).bind(now).fetch_all(&mut *tx).await?;
+        let files = sqlx::query(GIVE_UP_FILES).bind(&id).fetch_all(&mut *tx).await?;
         let files = files.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         tx.commit().await?;
         Ok(Erasure::Done { files })

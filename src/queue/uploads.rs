@@ -25,19 +25,27 @@ const CLOSE: &str = "UPDATE uploads SET object = ?2, expires_at = ?3 + lifetime
 
 const RENEW: &str = "UPDATE uploads SET writable_until = ?2 WHERE ticket = ?1 AND object IS NULL";
 
-const PUT_PART: &str = "INSERT INTO upload_parts (ticket, number, object, bytes) VALUES (?1, ?2, ?3, ?4)
-    ON CONFLICT (ticket, number) DO UPDATE SET object = excluded.object, bytes = excluded.bytes";
+const PUT_PART: &str = "INSERT INTO upload_parts (ticket, number, object, bytes) VALUES (?1, ?2, ?3, ?4)";
 
 const PARTS: &str = "SELECT number, object, bytes FROM upload_parts WHERE ticket = ?1 ORDER BY number";
 
 const FILE: &str = "SELECT object, content_type, file_name, expires_at FROM uploads
     WHERE key = ?1 AND object IS NOT NULL AND (expires_at IS NULL OR expires_at > ?2)";
 
-const ENDED: &str = "SELECT ticket, object FROM uploads
-    WHERE expires_at <= ?1 OR (object IS NULL AND writable_until <= ?2) LIMIT 100";
+const ANY_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM uploads
+    WHERE expires_at <= ?1 OR (object IS NULL AND writable_until <= ?2))";
 
-const NEEDLESS_PARTS: &str = "SELECT part.object FROM upload_parts AS part JOIN uploads USING (ticket)
-    WHERE uploads.object IS NOT NULL OR uploads.writable_until <= ?1 LIMIT 100";
+const DROP_ENDED: &str = "DELETE FROM uploads
+    WHERE expires_at <= ?1 OR (object IS NULL AND writable_until <= ?2)";
+
+const ANY_NEEDLESS_PART: &str = "SELECT EXISTS (SELECT 1 FROM upload_parts JOIN uploads USING (ticket)
+    WHERE uploads.object IS NOT NULL)";
+
+// Parts of files that are given up go with their upload.
+const DROP_NEEDLESS_PARTS: &str = "DELETE FROM upload_parts
+    WHERE ticket IN (SELECT ticket FROM uploads WHERE object IS NOT NULL)";
+
+const DROP_EARLIER_PART: &str = "DELETE FROM upload_parts WHERE ticket = ?1 AND number = ?2 RETURNING object";
 
 /// What is known of a file before its bytes.
 #[derive(Debug, Clone)]
@@ -130,7 +138,7 @@ impl Queue {
         Ok(query.execute(&self.writer).await?.rows_affected() == 1)
     }
 
-    /// Records a part in the place of an earlier one, which then is in no row: returns its object.
+    /// Records a part in the place of an earlier one, whose object is given up and returned.
     /// `Err` inside: the file is whole or was given up.
     ///
     /// # Errors
@@ -146,7 +154,7 @@ impl Queue {
         if renew.execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(Err(()));
         }
-        let earlier = sqlx::query("SELECT object FROM upload_parts WHERE ticket = ?1 AND number = ?2");
+        let earlier = sqlx::query(DROP_EARLIER_PART);
         let earlier = earlier.bind(&ticket).bind(part.number).fetch_optional(&mut *tx).await?;
         sqlx::query(PUT_PART)
             .bind(&ticket)
@@ -185,47 +193,36 @@ impl Queue {
         }))
     }
 
-    /// Some files that are past their time or given up: ticket, and object if they were whole.
+    /// Gives up the files that are past their time, those that never became whole, and parts that nobody needs.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn ended_uploads(&self) -> Result<Vec<(Uuid, Option<String>)>, QueueError> {
-        let now = self.now_us();
-        let rows = sqlx::query(ENDED).bind(now).bind(now - micros(ABANDONED)).fetch_all(&self.reader).await?;
-        let ended = rows.iter().map(|row| {
-            let ticket: &str = row.try_get("ticket")?;
-            let ticket = ticket.parse().map_err(|_| QueueError::Corrupt(format!("the ticket {ticket:?}")))?;
-            Ok((ticket, row.try_get("object")?))
-        });
-        ended.collect()
+    pub async fn end_uploads(&self) -> Result<(), QueueError> {
+        let (now, abandoned) = (self.now_us(), self.now_us() - micros(ABANDONED));
+        let any = sqlx::query(ANY_ENDED).bind(now).bind(abandoned).fetch_one(&self.reader).await?;
+        if any.try_get(0)? {
+            sqlx::query(DROP_ENDED).bind(now).bind(abandoned).execute(&self.writer).await?;
+        }
+        self.end_needless_parts().await
     }
 
-    /// Objects of some parts whose file is whole or given up.
+    /// Gives up the parts of files that are whole.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn needless_parts(&self) -> Result<Vec<String>, QueueError> {
-        let query = sqlx::query(NEEDLESS_PARTS).bind(self.now_us() - micros(ABANDONED));
-        let rows = query.fetch_all(&self.reader).await?;
-        rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+    pub async fn end_needless_parts(&self) -> Result<(), QueueError> {
+        if sqlx::query(ANY_NEEDLESS_PART).fetch_one(&self.reader).await?.try_get(0)? {
+            sqlx::query(DROP_NEEDLESS_PARTS).execute(&self.writer).await?;
+        }
+        Ok(())
     }
 
-    /// Forgets a file: its object is gone.
+    /// Forgets an upload; its file, if it is whole, is given up.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn forget_upload(&self, ticket: Uuid) -> Result<(), QueueError> {
         let query = sqlx::query("DELETE FROM uploads WHERE ticket = ?1").bind(ticket.to_string());
-        query.execute(&self.writer).await?;
-        Ok(())
-    }
-
-    /// Forgets a part: its object is gone.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn forget_part(&self, object: &str) -> Result<(), QueueError> {
-        let query = sqlx::query("DELETE FROM upload_parts WHERE object = ?1").bind(object);
         query.execute(&self.writer).await?;
         Ok(())
     }

@@ -3,8 +3,10 @@
 use super::ServeError;
 use crate::config::{ConfigError, ServeConfig};
 use crate::data_dir;
+use crate::disk::Disks;
 use crate::endpoint::Endpoint;
-use crate::http::{self, Api, Lines, Refusals};
+use crate::http::{self, Api, Lines, Probe, Refusals};
+use crate::identity;
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
 use crate::queue::{Lost, Queue};
@@ -13,6 +15,7 @@ use crate::storage::Storage;
 use crate::sweep;
 use axum::Router;
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -28,8 +31,8 @@ pub(super) struct Ground {
     pub(super) keys: KeyRing,
     pub(super) signing: Arc<SigningKey>,
     storage: Storage,
-    /// Held to the end: no other server uses the directory.
-    _lock: File,
+    /// Held to the end: no other server uses the directory or the database.
+    _locks: (File, File),
 }
 
 /// Where clients come in.
@@ -43,16 +46,18 @@ impl Ground {
         if !config.store.database.exists() {
             check_reach(config, &KeyRing::new(config.keys.clone()))?; // before anything is made
         }
-        let lock = data_dir::hold(&config.store.data_dir)?;
+        let locks =
+            (data_dir::hold(&config.store.data_dir)?, data_dir::hold_database(&config.store.database)?);
         let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
         let keys = KeyRing::new(config.keys.clone());
         keys.refresh(&queue).await?;
         check_reach(config, &keys)?;
+        let storage = Storage::local(&config.store.files)?;
+        identity::join(&queue, &storage).await?;
         take_back(config, &queue).await?;
         let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
         let doors = Doors::open(config).await?;
-        let storage = Storage::local(&config.store.files)?;
-        Ok((Self { queue, keys, signing, storage, _lock: lock }, doors))
+        Ok((Self { queue, keys, signing, storage, _locks: locks }, doors))
     }
 
     pub(super) fn api(
@@ -64,6 +69,7 @@ impl Ground {
         Api {
             queue: self.queue.clone(),
             storage: self.storage.clone(),
+            disks: disks(config),
             endpoints,
             keys: self.keys.clone(),
             public_url: config.public_url.clone(),
@@ -76,16 +82,16 @@ impl Ground {
             run_patience: config.run_patience,
             refusals: Refusals::default(),
             lines: Lines::default(),
+            probe: Probe::default(),
             closing,
         }
     }
 
     /// Starts what looks after all this, until it is dropped.
-    pub(super) fn tend(&self, config: &ServeConfig) -> JoinSet<()> {
+    pub(super) fn tend(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_times(self.queue.clone()));
-        let is_shared = !config.store.files.starts_with(&config.store.data_dir);
-        tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), is_shared));
+        tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone()));
         tasks.spawn(self.keys.clone().follow(self.queue.clone()));
         tasks
     }
@@ -120,6 +126,12 @@ impl Doors {
         let answer = http::listen(self.listener, router.clone(), super::turned_true(workers_gone.clone()));
         tokio::join!(answer, answer_for_fal);
     }
+}
+
+/// What is written while it serves.
+fn disks(config: &ServeConfig) -> Disks {
+    let database = config.store.database.parent().map(Path::to_owned);
+    Disks::new(database.into_iter().chain([config.store.files.clone()]), config.min_free_disk)
 }
 
 /// What a stopped server left in hand is in hand no more.

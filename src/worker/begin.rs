@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::engine::Picture;
+use crate::fault::Fault;
 use crate::outgoing::{DownloadError, MAX_BYTES};
 use crate::picture::{self, MAX_SIDE};
 use crate::queue::{Failure, FailureKind, FileLife, QueueError};
@@ -21,6 +22,16 @@ pub(super) enum NotLoaded {
     Storage(#[from] StorageError),
     #[error(transparent)]
     Queue(#[from] QueueError),
+}
+
+impl Fault for NotLoaded {
+    fn is_machines(&self) -> bool {
+        match self {
+            Self::Flawed(..) => false,
+            Self::Storage(error) => error.is_machines(),
+            Self::Queue(error) => error.is_machines(),
+        }
+    }
 }
 
 impl NotLoaded {

@@ -8,7 +8,9 @@ use super::{EngineThread, Worker, WorkerError};
 use crate::budget;
 use crate::checker;
 use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
+use crate::data_dir;
 use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
+use crate::identity;
 use crate::outgoing::Outgoing;
 use crate::queue::{Events, Lost, Queue, WorkerState};
 use crate::room;
@@ -33,9 +35,10 @@ const ORPHANED: i32 = 3;
 /// When the stores cannot be opened, the model cannot be loaded, or the engine failed.
 pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     let id = config.supervised_as.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    std::fs::create_dir_all(&config.store.data_dir)?;
+    data_dir::make(&config.store.data_dir)?;
     let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
     let storage = Storage::local(&config.store.files)?;
+    identity::check_folder(&queue, &storage).await?;
     let device = device_name(config.engine.device);
     let (drain, drained) = watch::channel(false);
     let drain = Arc::new(drain);

@@ -1,15 +1,22 @@
 //! From pixels to a recorded result: encode, store, then one transaction.
 
+use super::patience::patiently;
 use super::{PublishError, Worker};
 use crate::engine::{Generated, Measure, Picture, Timings, Verdict, score, stage_seconds};
 use crate::picture;
-use crate::queue::{Claim, Finish, Level, Observation, StoredFile};
+use crate::queue::{self, Claim, Finish, Level, Observation, StoredFile};
 use crate::request::{ImageRequest, Output, OutputFormat, OutputImage, Place};
 use crate::storage::FileKey;
+use crate::sweep;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
+
+/// Log line of a request whose pictures wait for room.
+const NOT_STORED: &str = "the pictures cannot be stored now: waiting for the disk";
 
 /// Publishes the pictures of a claim; on anything but [`Finish::Recorded`] no file is left behind.
 pub(super) async fn publish(
@@ -31,20 +38,37 @@ pub(super) async fn publish(
     let encode = started.elapsed().as_secs_f64();
     let seconds = stage_seconds(generated.timings, encode, load);
     let seen = observations(generated.timings, encode, &generated.verdicts);
-    let mut files = Vec::new();
-    let images = place_all(worker, request, &pictures, encoded, format, &mut files).await;
-    let finish = match images {
-        Ok(images) => {
+    let files = match request.inline {
+        true => Vec::new(),
+        false => encoded.iter().map(|bytes| describe(format, bytes)).collect(),
+    };
+    let encoded: Vec<_> = encoded.into_iter().map(Bytes::from).collect();
+    let is_stored = store_all(worker, claim, &files, &encoded).await;
+    let finish = match is_stored {
+        Ok(true) => {
+            let images = images(&pictures, &encoded, &files, format);
             let (seed, prompt) = (request.seed, request.prompt.clone());
             let output = Output { images, seconds, seed, flagged, scores, prompt };
             record(worker, claim, output, safety, &files, &seen).await
         }
+        // It is not wanted any more: this ends it, if it was cancelled.
+        Ok(false) => Ok(patiently(|| worker.queue.give_back(claim)).await?),
         Err(error) => Err(error),
     };
     if !matches!(finish, Ok(Finish::Recorded)) {
         discard(worker, &files).await;
     }
     finish
+}
+
+/// A file of its own for the bytes of a picture.
+fn describe(format: picture::Format, bytes: &[u8]) -> StoredFile {
+    StoredFile {
+        key: FileKey::fresh(format.extension()).as_str().to_owned(),
+        content_type: format.content_type().to_owned(),
+        bytes: bytes.len() as u64,
+        sha256: hex::encode(Sha256::digest(bytes)),
+    }
 }
 
 async fn encode_all(
@@ -60,38 +84,66 @@ async fn encode_all(
     joined.map_err(|error| PublishError::Encode(error.to_string()))?.map_err(PublishError::Encode)
 }
 
-/// Makes the bytes durable, or folds them into the output. `files` lists what was stored so far.
-async fn place_all(
+/// Writes the files down and makes them durable, however long the disk has no room for them. `false`: nobody wants them
+/// any more.
+async fn store_all(
     worker: &Worker,
-    request: &ImageRequest,
-    pictures: &[Picture],
-    encoded: Vec<Vec<u8>>,
-    format: picture::Format,
-    files: &mut Vec<StoredFile>,
-) -> Result<Vec<OutputImage>, PublishError> {
-    let mut images = Vec::new();
-    for (picture, bytes) in pictures.iter().zip(encoded) {
-        let place = if request.inline {
-            Place::Inline(STANDARD.encode(&bytes))
-        } else {
-            let key = FileKey::fresh(format.extension());
-            files.push(StoredFile {
-                key: key.as_str().to_owned(),
-                content_type: format.content_type().to_owned(),
-                bytes: bytes.len() as u64,
-                sha256: hex::encode(Sha256::digest(&bytes)),
-            });
-            worker.storage.put(&key, bytes).await?;
-            Place::Stored(key.as_str().to_owned())
-        };
-        images.push(OutputImage {
-            place,
-            width: picture.width,
-            height: picture.height,
-            content_type: format.content_type().to_owned(),
-        });
+    claim: &Claim,
+    files: &[StoredFile],
+    encoded: &[Bytes],
+) -> Result<bool, PublishError> {
+    let keys: Vec<_> = files.iter().map(|file| file.key.as_str()).collect();
+    if !keys.is_empty() && !patiently(|| worker.queue.expect_files(&keys, Some(claim))).await? {
+        return Ok(false);
     }
-    Ok(images)
+    for (file, bytes) in files.iter().zip(encoded) {
+        let Some(key) = FileKey::parse(&file.key) else { continue };
+        let was_told = AtomicBool::new(false);
+        let is_stored = patiently(|| store_wanted(worker, claim, &key, bytes, &was_told));
+        if !is_stored.await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Makes a file durable; `false`: nobody wants it any more. The request's log says once that the disk has no room.
+async fn store_wanted(
+    worker: &Worker,
+    claim: &Claim,
+    key: &FileKey,
+    bytes: &Bytes,
+    was_told: &AtomicBool,
+) -> Result<bool, PublishError> {
+    if !matches!(worker.queue.verdict(claim).await?, queue::Verdict::Continue { .. }) {
+        return Ok(false);
+    }
+    let stored = worker.storage.put(key, bytes.clone()).await;
+    if stored.is_err() && !was_told.load(Ordering::Relaxed) {
+        let told = worker.queue.progress(claim, Level::Warn, NOT_STORED).await;
+        was_told.store(told.is_ok(), Ordering::Relaxed);
+    }
+    Ok(stored.map(|()| true)?)
+}
+
+/// What the output says of each picture: where it lies, or its bytes.
+fn images(
+    pictures: &[Picture],
+    encoded: &[Bytes],
+    files: &[StoredFile],
+    format: picture::Format,
+) -> Vec<OutputImage> {
+    let place = |at: usize| match files.get(at) {
+        Some(file) => Place::Stored(file.key.clone()),
+        None => Place::Inline(STANDARD.encode(&encoded[at])),
+    };
+    let image = |(at, picture): (usize, &Picture)| OutputImage {
+        place: place(at),
+        width: picture.width,
+        height: picture.height,
+        content_type: format.content_type().to_owned(),
+    };
+    pictures.iter().enumerate().map(image).collect()
 }
 
 /// What the safety checker thought of each picture, if it looked.
@@ -113,7 +165,7 @@ async fn tell_scores(
     }
     let scores: Vec<_> = verdicts.iter().map(one).collect();
     let line = format!("safety checker: {} in {seconds:.2} s", scores.join(", "));
-    worker.queue.progress(claim, Level::Info, &line).await?;
+    patiently(|| worker.queue.progress(claim, Level::Info, &line)).await?;
     Ok(())
 }
 
@@ -149,16 +201,17 @@ async fn record(
         + seconds.decode
         + safety
         + seconds.encode;
-    worker.queue.progress(claim, Level::Info, &format!("done in {total:.2} s")).await?;
+    let line = format!("done in {total:.2} s");
+    patiently(|| worker.queue.progress(claim, Level::Info, &line)).await?;
     let value = serde_json::to_value(output).map_err(|error| PublishError::Encode(error.to_string()))?;
-    Ok(worker.queue.finish(claim, &value, files, seen).await?)
+    Ok(patiently(|| worker.queue.finish(claim, &value, files, seen)).await?)
 }
 
+/// Removes files that got no owner; what cannot be removed now is removed by a sweep.
 async fn discard(worker: &Worker, files: &[StoredFile]) {
-    for file in files {
-        let Some(key) = FileKey::parse(&file.key) else { continue };
-        if let Err(error) = worker.storage.delete(&key).await {
-            tracing::warn!(key = file.key, %error, "a file without owner stays behind");
+    for key in files.iter().filter_map(|file| FileKey::parse(&file.key)) {
+        if let Err(error) = sweep::discard(&worker.queue, &worker.storage, &key).await {
+            tracing::warn!(key = key.as_str(), %error, "a file without owner stays for now");
         }
     }
 }

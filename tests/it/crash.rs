@@ -8,16 +8,22 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// A running `latentd serve`.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Program {
-    fn start(data: &Path) -> Self {
+    pub(crate) fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    /// The same with more flags.
+    pub(crate) fn start_with(data: &Path, flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_latentd"))
             .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
             .arg(data)
+            .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -30,7 +36,14 @@ impl Program {
         Self { child, address }
     }
 
-    fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
+        let (head, body) = self.exchange(method, path, body);
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
+        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+
+    /// Head and body of an answer, as text.
+    pub(crate) fn exchange(&self, method: &str, path: &str, body: &Value) -> (String, String) {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut stream = TcpStream::connect(&self.address).expect("a connection");
         let head = format!(
@@ -39,14 +52,14 @@ impl Program {
             body.len()
         );
         stream.write_all((head + &body).as_bytes()).expect("a request sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("an answer");
+        let answer = String::from_utf8_lossy(&answer);
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
-        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+        (head.to_owned(), body.to_owned())
     }
 
-    fn submit(&self, steps: u32) -> String {
+    pub(crate) fn submit(&self, steps: u32) -> String {
         let input =
             json!({ "prompt": "a crash", "image_size": "square", "num_inference_steps": steps, "seed": 1 });
         let (code, body) = self.call("POST", &format!("/queue/{ENDPOINT}"), &input);
@@ -59,12 +72,12 @@ impl Program {
             .to_owned()
     }
 
-    fn status(&self, request: &str) -> Value {
+    pub(crate) fn status(&self, request: &str) -> Value {
         self.call("GET", &format!("{request}/status?logs=1"), &Value::Null).1
     }
 
     /// Waits until the request has taken a step.
-    async fn running(&self, request: &str) {
+    pub(crate) async fn running(&self, request: &str) {
         eventually(async || {
             let status = self.status(request);
             assert_ne!(status["status"], "COMPLETED", "too late to disturb it");
@@ -73,7 +86,7 @@ impl Program {
         .await;
     }
 
-    async fn completed(&self, request: &str) -> Value {
+    pub(crate) async fn completed(&self, request: &str) -> Value {
         for _ in 0..3 {
             let status = eventually(async || {
                 let status = self.status(request);
@@ -126,7 +139,7 @@ fn signal(name: &str, process: u32) {
 }
 
 /// Attempts that began, by the log.
-fn attempts(status: &Value) -> usize {
+pub(crate) fn attempts(status: &Value) -> usize {
     crate::support::messages(status).iter().filter(|line| line.starts_with("encoding prompt")).count()
 }
 
@@ -143,7 +156,7 @@ async fn kill_9_of_the_worker_costs_one_more_attempt_and_no_result() {
     assert_eq!((status.get("error"), attempts(&status)), (None, 2), "{status}");
     let (code, result) = server.call("GET", &request, &Value::Null);
     assert_eq!((code, result["images"].as_array().map(Vec::len)), (200, Some(1)));
-    assert_eq!(std::fs::read_dir(data.path().join("files")).expect("a directory").count(), 1);
+    assert_eq!(crate::support::files(&data.path().join("files")).len(), 1);
     assert_ne!(server.workers(), before);
 }
 

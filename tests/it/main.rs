@@ -2,11 +2,13 @@
 //! requests painted by the real worker loop around an engine that a test holds in its hand.
 
 mod access;
+mod backup;
 mod begin;
 mod bench;
 mod cancel;
 mod checkpoint;
 mod crash;
+mod disks;
 mod fal_document;
 mod fetch;
 mod files;
@@ -14,6 +16,7 @@ mod generate;
 mod headers;
 mod hub;
 mod idempotency;
+mod identity;
 mod input;
 mod intercept;
 mod keys;

@@ -6,12 +6,14 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::config::KeyHash;
+use latentd::disk::Disks;
 use latentd::egress::Egress;
 use latentd::endpoint::Endpoint;
 use latentd::engine::{
     Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
 };
-use latentd::http::{Api, Lines, Refusals, router};
+use latentd::http::{Api, Lines, Probe, Refusals, router};
+use latentd::identity;
 use latentd::keys::KeyRing;
 use latentd::outgoing::Outgoing;
 use latentd::queue::Queue;
@@ -20,6 +22,7 @@ use latentd::signing::SigningKey;
 use latentd::storage::Storage;
 use latentd::worker::{EngineThread, Tick, Worker};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -28,6 +31,9 @@ use tokio::sync::watch;
 use tower::ServiceExt;
 
 pub(crate) const ENDPOINT: &str = "fal-ai/stable-diffusion-v35-large";
+
+/// In seconds.
+pub(crate) const HOUR: i64 = 3600;
 
 /// The names of all models.
 pub(crate) fn every_model() -> Vec<String> {
@@ -48,7 +54,7 @@ impl TestClock {
         self.0.fetch_add(seconds, Ordering::Relaxed);
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::Relaxed))
     }
 }
@@ -77,10 +83,15 @@ impl Server {
             .await
             .expect("a fresh database");
         let storage = Storage::local(&directory.path().join("files")).expect("a fresh directory");
+        // Files may be removed: the first hour of the two is over.
+        clock.advance(-HOUR);
+        identity::join(&queue, &storage).await.expect("a database and a folder, both new");
+        clock.advance(HOUR);
         let (closing, is_closing) = watch::channel(false);
         let mut api = Api {
             queue: queue.clone(),
             storage: storage.clone(),
+            disks: Disks::default(),
             endpoints: endpoints(1536),
             keys: KeyRing::default(),
             public_url: None,
@@ -93,6 +104,7 @@ impl Server {
             run_patience: std::time::Duration::from_secs(240),
             refusals: Refusals::default(),
             lines: Lines::default(),
+            probe: Probe::default(),
             closing: is_closing,
         };
         change(&mut api);
@@ -158,11 +170,17 @@ impl Server {
         while worker.tick().await.expect("a worker that goes on") == Tick::Worked {}
     }
 
-    /// Names of the stored files.
+    /// Names of the stored files, and of whatever else was put beside them.
     pub(crate) fn files(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.directory.path().join("files")).expect("the directory");
-        entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
+        files(&self.directory.path().join("files"))
     }
+}
+
+/// What is in the folder of a database's files, but for the mark that says whose it is.
+pub(crate) fn files(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("the directory").map(|entry| entry.expect("an entry"));
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name != "identity.json").collect()
 }
 
 /// What came back.

@@ -1,5 +1,6 @@
 //! Tensors as kernels see them: a device address with sizes and strides in elements.
 
+use super::arguments::Strides;
 use super::beside;
 use super::device::Gpu;
 use super::poison;
@@ -33,6 +34,11 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// As kernels take them.
+    pub(super) fn strides(&self) -> Strides {
+        Strides { batch: self.batch_stride, row: self.row_stride }
+    }
+
     /// One batch, if the batches follow each other like rows.
     pub(crate) fn merged(self) -> Self {
         match self.rows.checked_mul(self.batch) {

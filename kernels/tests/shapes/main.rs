@@ -14,8 +14,11 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use latentd_kernels::cuda;
 use std::fmt;
 
-/// The largest rounding error of bf16, relative to the number rounded.
-const BF16: f64 = 1.0 / 512.0;
+/// Half a step of bf16, the largest error of a number that is rounded once, relative to it. No row is off by more.
+const BF16: f64 = 1.0 / 256.0;
+
+/// Errors that are anywhere within half a step are `1 / sqrt(3)` of it in the mean square, which is what many rows see.
+const MEAN: f64 = 0.5774;
 
 /// What f32 arithmetic may add to a comparison, relative: sums of thousands of terms, and functions within some steps.
 const F32: f64 = 2e-5;

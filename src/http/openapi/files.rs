@@ -29,7 +29,7 @@ fn rest_host() -> Vec<Entry> {
             .takes([kept()])
             .body(description())
             .answers(200, json::<Destination>("Where the bytes go."))
-            .refuses(&[400, 401, 408, 413, 422, 500])
+            .refuses(&[400, 401, 408, 413, 422, 500, 503])
     };
     let upload = || segment("upload", "From the `upload_url`.", text_in("uuid"));
     vec![
@@ -40,7 +40,7 @@ fn rest_host() -> Vec<Entry> {
             .takes([upload()])
             .body(bytes())
             .answers(200, json::<Nothing>("The file is there."))
-            .refuses(&[400, 404, 408, 410, 413, 500])
+            .refuses(&[400, 404, 408, 410, 413, 500, 503])
             .opens_to(OPEN),
         put_part("/storage/upload/{upload}/{part}", "putPart", upload()),
         complete("/storage/upload/{upload}/complete", "completeUpload", upload()),
@@ -55,19 +55,19 @@ fn cdn_host() -> Vec<Entry> {
         Entry::post("/storage/auth/token")
             .named("createUploadToken", "files", "Get a token that sends files")
             .answers(200, json::<UploadToken>("A token."))
-            .refuses(&[400, 401, 500]),
+            .refuses(&[400, 401, 500, 503]),
         Entry::post("/files/upload")
             .named("sendFile", "files", "Send a file at once")
             .takes([file_name(), kept()])
             .body(bytes())
             .answers(200, json::<Accepted>("The file is there."))
-            .refuses(&[400, 401, 408, 413, 500])
+            .refuses(&[400, 401, 408, 413, 500, 503])
             .opens_to(&[UPLOAD_TOKEN, KEY]),
         Entry::post("/files/upload/multipart")
             .named("beginFile", "files", "Begin a file in parts, at once")
             .takes([file_name(), kept()])
             .answers(200, json::<Begun>("The parts may come."))
-            .refuses(&[400, 401, 500])
+            .refuses(&[400, 401, 500, 503])
             .opens_to(&[UPLOAD_TOKEN, KEY]),
         put_part("/files/{file}/multipart/{upload}/{part}", "sendPart", upload()).takes([file()]),
         complete("/files/{file}/multipart/{upload}/complete", "completeFile", upload()).takes([file()]),
@@ -83,7 +83,7 @@ fn put_part(path: &str, id: &str, upload: Parameter) -> Entry {
         .takes([upload, segment("part", "The part's number.", number)])
         .body(bytes())
         .answers(200, json::<PartTag>("The part is there.").header("etag", etag.build()))
-        .refuses(&[400, 404, 408, 410, 413, 500])
+        .refuses(&[400, 404, 408, 410, 413, 500, 503])
         .opens_to(OPEN)
 }
 
@@ -94,7 +94,7 @@ fn complete(path: &str, id: &str, upload: Parameter) -> Entry {
         .takes([upload])
         .body(json_body(&PartList::name(), example))
         .answers(200, json::<Nothing>("The file is there."))
-        .refuses(&[400, 404, 408, 410, 413, 422, 500])
+        .refuses(&[400, 404, 408, 410, 413, 422, 500, 503])
         .opens_to(OPEN)
 }
 
@@ -110,7 +110,7 @@ fn file() -> Entry {
         .answers(200, media("*/*", "The file."))
         .answers(206, media("*/*", "The range."))
         .answers(304, described("The copy is good."))
-        .refuses(&[400, 404, 416, 500])
+        .refuses(&[400, 404, 416, 500, 503])
         .opens_to(OPEN)
 }
 

@@ -21,7 +21,7 @@ pub(super) fn entries() -> Vec<Entry> {
             .named("createToken", "access", "Get a token for a program that must not see a key")
             .body(json_body(TOKEN_REQUEST, value!({ "allowed_apps": ["stable-diffusion-v35-large"] })))
             .answers(200, described("A token.").content("application/json", Content::new(Some(text()))))
-            .refuses(&[400, 401, 408, 413, 422, 500]),
+            .refuses(&[400, 401, 408, 413, 422, 500, 503]),
         open("/.well-known/jwks.json", "signingKeys", "access", "The keys that check webhooks")
             .answers(200, json::<KeySet>("Keys.")),
         open("/health/live", "live", "server", "Does the server answer?")
@@ -31,14 +31,14 @@ pub(super) fn entries() -> Vec<Entry> {
             .about("For keys of administrators, while there are keys.")
             .takes([request_id()])
             .answers(200, json::<Erased>("It is gone."))
-            .refuses(&[400, 401, 403, 404, 500]),
+            .refuses(&[400, 401, 403, 404, 500, 503]),
         ready("/health/ready", "ready"),
         ready("/health", "health"),
         Entry::get("/metrics")
             .named("metrics", "server", "What there is to watch, for Prometheus")
             .about("Needs no key from the server's own machine.")
             .answers(200, media("text/plain", "Metrics in Prometheus' text format 0.0.4."))
-            .refuses(&[400, 401, 500])
+            .refuses(&[400, 401, 500, 503])
             .may_need(&[KEY]),
         document("/openapi.json", "openapi"),
         document("/api/openapi/queue/openapi.json", "endpointOpenapi"),

@@ -27,7 +27,7 @@ const REFUSALS: &[(u16, &str, &str)] = &[
     ),
     (499, "Cancelled", "The request was cancelled."),
     (500, "Failed", "The request failed, or the server did."),
-    (503, "Unavailable", "No new work is taken now."),
+    (503, "Unavailable", "No new work is taken now, or nothing can be written."),
     (504, "NotStarted", "The request did not start in the time that its client gave."),
 ];
 

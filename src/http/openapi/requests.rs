@@ -32,25 +32,25 @@ pub(super) fn queued(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
             .takes([request_id(), logs()])
             .answers(200, json::<StatusBody>("The request is over, whether it failed or not."))
             .answers(202, json::<StatusBody>("The request waits, or is painted."))
-            .refuses(&[400, 401, 404, 500]),
+            .refuses(&[400, 401, 404, 500, 503]),
         Entry::get(format!("{request}/status/stream"))
             .named("statusStream", "queue", "Watch a request")
             .about("An event for every change, until the request is over.")
             .takes([request_id(), logs(), preview()])
             .answers(200, events("One status an event.", &[StatusBody::name()]))
-            .refuses(&[400, 401, 404, 500]),
+            .refuses(&[400, 401, 404, 500, 503]),
         Entry::get(&request)
             .named("result", "queue", "Fetch the result of a request")
             .takes([request_id()])
             .answers(200, json_of(&shown.output, "The output."))
-            .refuses(&[400, 401, 404, 422, 499, 500, 504]),
+            .refuses(&[400, 401, 404, 422, 499, 500, 503, 504]),
         Entry::put(format!("{request}/cancel"))
             .named("cancel", "queue", "Cancel a request")
             .takes([request_id()])
             .answers(200, json::<Cancelled>("It waited, and is gone."))
             .answers(202, json::<Cancelled>("It is painted, and stops after the step at hand."))
             .answers(400, json::<Cancelled>("It is over already."))
-            .refuses(&[401, 404, 500]),
+            .refuses(&[401, 404, 500, 503]),
     ]
 }
 

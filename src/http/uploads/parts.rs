@@ -1,11 +1,12 @@
 //! Files in parts, which come in any order and side by side.
 
-use super::receive::{object, receive};
+use super::receive::{create, object, receive};
 use super::{Nothing, PartTag, close, writable};
 use crate::http::error::ApiError;
 use crate::http::{Api, body};
 use crate::queue::Part;
 use crate::storage::FileKey;
+use crate::sweep;
 use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
@@ -52,11 +53,11 @@ pub(super) async fn put(
     match api.queue.put_part(ticket, &part).await? {
         Ok(earlier) => {
             if let Some(earlier) = earlier.as_deref().and_then(FileKey::parse) {
-                api.storage.delete(&earlier).await?;
+                sweep::discard(&api.queue, &api.storage, &earlier).await?;
             }
         }
         Err(()) => {
-            api.storage.delete(&name).await?;
+            sweep::discard(&api.queue, &api.storage, &name).await?;
             return Err(super::used());
         }
     }
@@ -97,7 +98,7 @@ pub(super) async fn complete(api: &Api, ticket: Uuid, body: Body) -> Result<Resp
     if done.is_err() && !is_whole(api, ticket).await? {
         done?;
     }
-    crate::sweep::drop_parts(&api.queue, &api.storage).await?;
+    sweep::parts(&api.queue, &api.storage).await?;
     Ok(Json(Nothing {}).into_response())
 }
 
@@ -138,7 +139,7 @@ fn check(mut listed: Vec<Listed>, parts: &[Part]) -> Result<(), ApiError> {
 /// Reads part after part into the whole, a piece at a time.
 async fn join(api: &Api, whole: &FileKey, parts: &[Part]) -> Result<(), ApiError> {
     let lost = |part: &Part| ApiError::Internal(format!("part {} of an upload is gone", part.object));
-    let mut writer = api.storage.create(whole).await?;
+    let mut writer = create(api, whole, parts.iter().map(|part| part.bytes).sum()).await?;
     for part in parts {
         let key = FileKey::parse(&part.object).ok_or_else(|| lost(part))?;
         let file = api.storage.get(&key, None).await?.ok_or_else(|| lost(part))?;

@@ -2,7 +2,8 @@
 
 use crate::http::Api;
 use crate::http::error::ApiError;
-use crate::storage::FileKey;
+use crate::queue::ABANDONED;
+use crate::storage::{FileKey, Writer};
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt;
@@ -37,8 +38,9 @@ pub(super) async fn receive(
         return Err(too_large(api, body).await);
     }
     let mut body = body;
-    let mut writer = api.storage.create(object).await?;
+    let mut writer = create(api, object, announced(headers).unwrap_or_default()).await?;
     let begun = Instant::now();
+    let mut told = begun;
     while let Some(bytes) = next(&mut body).await? {
         if begun.elapsed() > PATIENCE + Duration::from_secs(writer.size() / SLOWEST) {
             return Err(ApiError::BodyTooSlow);
@@ -48,6 +50,10 @@ pub(super) async fn receive(
             return Err(too_large(api, body).await);
         }
         writer.write(bytes).await?;
+        if told.elapsed() > ABANDONED / 6 {
+            api.queue.still_expect_file(object.as_str()).await?;
+            told = Instant::now();
+        }
     }
     let size = writer.size();
     if announced(headers).is_some_and(|announced| announced != size) {
@@ -55,6 +61,14 @@ pub(super) async fn receive(
     }
     writer.finish().await?;
     Ok(size)
+}
+
+/// Begins a file of so many bytes, as far as that is known. It is written down first, so that it is found again should
+/// this process die.
+pub(super) async fn create(api: &Api, object: &FileKey, bytes: u64) -> Result<Writer, ApiError> {
+    api.disks.check(bytes).map_err(|full| ApiError::NoRoom(full.to_string()))?;
+    api.queue.expect_files(&[object.as_str()], None).await?;
+    Ok(api.storage.create(object).await?)
 }
 
 /// The next bytes of a body; `None` at its end.

@@ -1,0 +1,152 @@
+//! `latentd backup` while a server works, and `latentd restore` elsewhere.
+
+use crate::crash::Program;
+use crate::support::{ENDPOINT, files};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn latentd(command: &str, archive: &Path, data: &Path) -> Output {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    program.arg(command).arg(archive).arg("--data-dir").arg(data).output().expect("the program")
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn submit(program: &Program, number: usize) -> String {
+    let size = json!({ "width": 32, "height": 32 });
+    let input = json!({ "prompt": format!("number {number}"), "image_size": size, "num_inference_steps": 2 });
+    let (code, body) = program.call("POST", &format!("/queue/{ENDPOINT}"), &input);
+    assert_eq!(code, 200, "{body}");
+    format!("/queue/{ENDPOINT}/requests/{}", body["request_id"].as_str().expect("an id"))
+}
+
+/// The path below the server and the bytes of a result's picture.
+fn picture(program: &Program, request: &str) -> (String, String) {
+    let (code, result) = program.call("GET", request, &Value::Null);
+    assert_eq!(code, 200, "{result}");
+    let url = result["images"][0]["url"].as_str().expect("a URL").to_owned();
+    let path = url.split_once("/files/").map(|(_, name)| format!("/files/{name}")).expect("ours");
+    let (head, body) = program.exchange("GET", &path, &Value::Null);
+    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+    (path, body)
+}
+
+fn is_done(program: &Program, request: &str) -> bool {
+    program.status(request)["status"] == "COMPLETED"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_busy_server_is_served_elsewhere() {
+    let place = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| place.path().join(name);
+    let server = Program::start(&at("data"));
+    let requests: Vec<_> = (0..30).map(|number| submit(&server, number)).collect();
+    let (_, uploaded) = server.call("POST", "/files/upload", &json!("words"));
+    let upload = uploaded["access_url"].as_str().and_then(|url| url.split_once("/files/")).expect("a URL").1;
+    let upload = format!("/files/{upload}");
+    server.completed(&requests[4]).await;
+
+    let mut done_before = 0;
+    for round in 0..3 {
+        let archive = at(&format!("backup{round}.tar"));
+        let done = requests.iter().filter(|request| is_done(&server, request));
+        let done: BTreeMap<_, _> = done.map(|request| (request, picture(&server, request))).collect();
+        assert!(done.len() > done_before, "the server works meanwhile");
+        done_before = done.len();
+        let output = latentd("backup", &archive, &at("data"));
+        assert!(output.status.success(), "{}", words(&output));
+        assert!(!words(&output).contains("missing"), "{}", words(&output));
+
+        let elsewhere = at(&format!("elsewhere{round}"));
+        let output = latentd("restore", &archive, &elsewhere);
+        assert!(output.status.success(), "{}", words(&output));
+        let restored = Program::start_with(&elsewhere, &["--workers", "0"]);
+        for (request, before) in &done {
+            assert_eq!(&picture(&restored, request), before);
+        }
+        let later = requests.iter().filter(|request| !done.contains_key(request));
+        for request in later {
+            let status = restored.status(request);
+            match status["status"].as_str() {
+                Some("COMPLETED") => drop(picture(&restored, request)),
+                // The server that had it is not this one: without a worker it waits, or still runs elsewhere.
+                Some("IN_QUEUE" | "IN_PROGRESS") => {}
+                other => panic!("{other:?}: {status}"),
+            }
+        }
+        assert!(restored.exchange("GET", &upload, &Value::Null).0.starts_with("HTTP/1.1 200"));
+        drop(restored);
+        if let Some(request) = requests.iter().find(|request| !is_done(&server, request)) {
+            server.completed(request).await;
+        }
+    }
+    // What waited is done where it is restored.
+    let restored = Program::start(&at("elsewhere0"));
+    for request in &requests {
+        let status = restored.completed(request).await;
+        assert_eq!(status.get("error"), None, "{status}");
+        picture(&restored, request);
+    }
+}
+
+#[test]
+fn nothing_is_overwritten_and_nothing_damaged_is_restored() {
+    let place = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| place.path().join(name);
+    let server = Program::start_with(&at("data"), &["--workers", "0"]);
+    assert_eq!(server.call("POST", "/files/upload", &json!("words")).0, 200);
+    drop(server);
+    let fails = |command: &str, archive: &Path, data: &Path, why: &str| {
+        let output = latentd(command, archive, data);
+        let error = words(&output);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(why) && error.lines().count() == 1, "{error}");
+    };
+    fails("backup", &at("a.tar"), &at("nowhere"), "there is no database");
+    let archive = at("a.tar");
+    assert!(latentd("backup", &archive, &at("data")).status.success());
+    let is_private = |path: &Path| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(path).expect("a file").permissions().mode() & 0o077 == 0
+    };
+    assert!(is_private(&archive), "the server's keys are inside");
+    fails("backup", &archive, &at("data"), "is there already");
+    fails("restore", &archive, &at("data"), "not empty");
+    fails("restore", &at("nothing.tar"), &at("new"), "nothing.tar");
+
+    let whole = std::fs::read(&archive).expect("the archive");
+    let mut flipped = whole.clone();
+    let at_words = whole.windows(7).position(|bytes| bytes == b"\"words\"").expect("the upload");
+    flipped[at_words] ^= 1;
+    let cut = |to: usize| whole[..to].to_vec();
+    let mut stranger = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(1);
+    header.as_gnu_mut().expect("a GNU header").name[..13].copy_from_slice(b"files/../evil");
+    header.set_cksum();
+    stranger.append(&header, &b"x"[..]).expect("memory");
+    let cases = [
+        (flipped, "damaged"),
+        (cut(whole.len() / 2), ""),
+        (cut(at_words / 512 * 512 + 512), "not whole"),
+        (stranger.into_inner().expect("memory"), "no backup does"),
+        (b"GIF89a".repeat(1000), "no backup"),
+        (Vec::new(), "not whole"),
+    ];
+    for (number, (bytes, why)) in cases.into_iter().enumerate() {
+        let damaged = at(&format!("damaged{number}.tar"));
+        std::fs::write(&damaged, bytes).expect("a file");
+        let data = at(&format!("new{number}"));
+        fails("restore", &damaged, &data, why);
+        assert!(!data.join("latentd.sqlite").exists());
+        assert_eq!(files(&data.join("files")), Vec::<String>::new());
+    }
+    assert!(!at("evil").exists());
+    assert!(latentd("restore", &archive, &at("new")).status.success());
+    assert!(is_private(&at("new").join("webhook-key.pk8")));
+    drop(Program::start_with(&at("new"), &["--workers", "0"]));
+}
