@@ -5,6 +5,9 @@
 //! again only when it, a header or the flags change. `LATENTD_CUDA_CHECK=1` leaves CUTLASS out, which takes minutes:
 //! enough for `cargo check` and clippy, but nothing links.
 
+#[path = "build/arguments.rs"]
+mod arguments;
+
 use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::error::Error;
@@ -22,6 +25,8 @@ const PTX: &str = "-gencode=arch=compute_90,code=compute_90";
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build");
+    println!("cargo::rerun-if-changed=src/cuda/arguments");
     if env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return Ok(());
     }
@@ -29,6 +34,7 @@ fn main() -> Result<()> {
     for variable in ["CUDA_HOME", "CUTLASS_HOME", "LATENTD_CUDA_ARCHS", "LATENTD_CUDA_CHECK"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
+    arguments::write()?;
     let cuda = Cuda::find()?;
     let rows = sources("cuda")?;
     let check = env::var_os("LATENTD_CUDA_CHECK").is_some();

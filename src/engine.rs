@@ -22,7 +22,7 @@ pub enum EngineError {
     /// The observer asked to stop.
     #[error("stopped")]
     Stopped,
-    /// The model that the request asks for cannot be loaded; others can be used.
+    /// The model that the request asks for cannot be loaded now; others can be used.
     #[error("{0}")]
     Load(String),
     /// The numbers went wrong for this request; the engine itself is fine.

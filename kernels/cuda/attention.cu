@@ -16,7 +16,8 @@
 
 namespace {
 
-constexpr int SIDE = 64, ROW = SIDE + 4, THREADS = 256, EACH = 4, LANES = SIDE / EACH;
+constexpr int SIDE = ATTENTION_QUERIES, THREADS = ATTENTION_THREADS;
+constexpr int ROW = SIDE + 4, EACH = 4, LANES = SIDE / EACH;
 
 struct Tile {
   alignas(16) float at[SIDE][ROW];
@@ -24,9 +25,9 @@ struct Tile {
 
 // 64 rows of a part of qkv from row `first`, elements `from` to `from + 64`, zeros where there are none.
 template <typename T>
-__device__ __forceinline__ void fetch(Tile& tile, const T* part, uint64_t stride, uint32_t first, uint32_t length,
+__device__ __forceinline__ void fetch(Tile& tile, const T* __restrict__ part, uint64_t stride, uint32_t first, uint32_t length,
                                       uint32_t from, uint32_t head_dim, bool vectors) {
-  constexpr int N = 16 / sizeof(T);
+  constexpr int N = WORD_BYTES / sizeof(T);
   if (vectors) {
 #pragma unroll
     for (int n = 0; n < SIDE * SIDE / N / THREADS; n++) {
@@ -61,18 +62,18 @@ __device__ __forceinline__ float row_max(float x) {
 }
 
 // A thread's rows are y * 4 + i. Its scores' keys are x + 16 * j, its outputs' elements x * 4 + j of each chunk.
-template <typename T, int CHUNKS>
-__device__ __forceinline__ void attention(const T* qkv, T* out, uint32_t length, uint32_t heads, uint32_t head_dim,
-                                          float scale) {
+template <int CHUNKS, typename T>
+__device__ __forceinline__ void attend(const T* __restrict__ qkv, T* __restrict__ out, uint32_t length, uint32_t heads,
+                                       uint32_t head_dim, float scale) {
   __shared__ Tile left, right;
-  constexpr int N = 16 / sizeof(T);
+  constexpr int N = WORD_BYTES / sizeof(T);
   const uint32_t blocks = (length + SIDE - 1) / SIDE;
   const uint32_t first = blockIdx.x % blocks * SIDE, head = blockIdx.x / blocks % heads;
   const uint64_t batch = blockIdx.x / blocks / heads;
   const uint64_t width = static_cast<uint64_t>(heads) * head_dim, stride = 3 * width;
   const T* q = qkv + batch * length * stride + static_cast<uint64_t>(head) * head_dim;
   const T *k = q + width, *v = k + width;
-  const bool vectors = head_dim % N == 0 && reinterpret_cast<uintptr_t>(qkv) % 16 == 0;
+  const bool vectors = head_dim % N == 0 && reinterpret_cast<uintptr_t>(qkv) % WORD_BYTES == 0;
   const int x = threadIdx.x % LANES, y = threadIdx.x / LANES;
 
   float sums[CHUNKS][EACH][EACH] = {}, highest[EACH], total[EACH] = {};
@@ -168,19 +169,29 @@ __device__ __forceinline__ void attention(const T* qkv, T* out, uint32_t length,
   }
 }
 
+template <typename T>
+__device__ __forceinline__ void attention_64(const PortableAttention<T>& of) {
+  attend<1>(of.qkv, of.out, of.length, of.heads, of.head_dim, of.scale);
+}
+
+template <typename T>
+__device__ __forceinline__ void attention_128(const PortableAttention<T>& of) {
+  attend<2>(of.qkv, of.out, of.length, of.heads, of.head_dim, of.scale);
+}
+
+template <typename T>
+__device__ __forceinline__ void attention_256(const PortableAttention<T>& of) {
+  attend<4>(of.qkv, of.out, of.length, of.heads, of.head_dim, of.scale);
+}
+
+template <typename T>
+__device__ __forceinline__ void attention_512(const PortableAttention<T>& of) {
+  attend<8>(of.qkv, of.out, of.length, of.heads, of.head_dim, of.scale);
+}
+
 }  // namespace
 
-#define KERNEL(T, dtype, most, chunks)                                                                         \
-  extern "C" __global__ void __launch_bounds__(256)                                                            \
-      attention_##most##_##dtype(const T* __restrict__ qkv /* [B, length, 3, heads, head_dim <= most] */,      \
-                                 T* __restrict__ out /* [B, length, heads * head_dim] */, uint32_t length,     \
-                                 uint32_t heads, uint32_t head_dim, float scale) {                             \
-    attention<T, chunks>(qkv, out, length, heads, head_dim, scale);                                            \
-  }
-#define KERNELS(T, dtype)    \
-  KERNEL(T, dtype, 64, 1)    \
-  KERNEL(T, dtype, 128, 2)   \
-  KERNEL(T, dtype, 256, 4)   \
-  KERNEL(T, dtype, 512, 8)
-KERNELS(float, f32)
-KERNELS(bf16, bf16)
+KERNELS(attention_64, PortableAttention, THREADS)
+KERNELS(attention_128, PortableAttention, THREADS)
+KERNELS(attention_256, PortableAttention, THREADS)
+KERNELS(attention_512, PortableAttention, THREADS)

@@ -4,6 +4,8 @@
 // compile as ordinary C++ (kernels/emulator), so nothing here may need a tensor core or inline assembly.
 #pragma once
 
+#include "arguments.cuh"
+
 #include <cuda_bf16.h>
 #include <cuda_fp8.h>
 #include <stdint.h>
@@ -11,14 +13,19 @@
 using bf16 = __nv_bfloat16;
 using e4m3 = __nv_fp8_e4m3;
 
-constexpr int WARP = 32;
-
 // Dynamic shared memory as an array: CUDA wants one declaration for all types.
 #ifndef DYNAMIC_SHARED
 #define DYNAMIC_SHARED(type, name)                            \
   extern __shared__ __align__(16) unsigned char name##_raw[]; \
   type* name = reinterpret_cast<type*>(name##_raw)
 #endif
+
+// The kernels `op`_f32 and `op`_bf16, which call the template `op` with their one argument. What follows are launch bounds.
+#define KERNELS(op, Arguments, ...) \
+  KERNEL(op, float, f32, Arguments, __VA_ARGS__) KERNEL(op, bf16, bf16, Arguments, __VA_ARGS__)
+#define KERNEL(op, T, dtype, Arguments, ...)               \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__) \
+      op##_##dtype(const __grid_constant__ Arguments<T> arguments) { op(arguments); }
 
 __device__ __forceinline__ float widen(float x) { return x; }
 __device__ __forceinline__ float widen(bf16 x) { return __bfloat162float(x); }

@@ -16,8 +16,6 @@
 
 namespace {
 
-enum Activation : uint32_t { GELU_TANH = 1, GELU_ERF = 2, QUICK_GELU = 3, SILU = 4, RELU = 5 };
-
 template <uint32_t ACT>
 __device__ __forceinline__ float apply(float x) {
   if constexpr (ACT == GELU_TANH) return gelu_tanh(x);
@@ -27,7 +25,7 @@ __device__ __forceinline__ float apply(float x) {
   return x < 0.0f ? 0.0f : x;  // keeps NaN, as fmaxf would not
 }
 
-__device__ __forceinline__ bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % 16 == 0; }
+__device__ __forceinline__ bool aligned(const void* address) { return reinterpret_cast<uintptr_t>(address) % WORD_BYTES == 0; }
 
 // The first of a thread's elements, N apart.
 __device__ __forceinline__ uint64_t first_element(int n) {
@@ -36,7 +34,7 @@ __device__ __forceinline__ uint64_t first_element(int n) {
 
 template <typename T, uint32_t ACT>
 __device__ __forceinline__ void activate_by(T* x, uint64_t count) {
-  constexpr int N = 16 / sizeof(T);
+  constexpr int N = WORD_BYTES / sizeof(T);
   const uint64_t first = first_element(N);
   if (first >= count) return;
   if (count - first >= N && aligned(x)) {
@@ -51,19 +49,20 @@ __device__ __forceinline__ void activate_by(T* x, uint64_t count) {
 }
 
 template <typename T>
-__device__ __forceinline__ void activate(T* x, uint64_t count, uint32_t act) {
-  switch (act) {
-    case GELU_TANH: return activate_by<T, GELU_TANH>(x, count);
-    case GELU_ERF: return activate_by<T, GELU_ERF>(x, count);
-    case QUICK_GELU: return activate_by<T, QUICK_GELU>(x, count);
-    case SILU: return activate_by<T, SILU>(x, count);
-    case RELU: return activate_by<T, RELU>(x, count);
+__device__ __forceinline__ void activate(const Activate<T>& of) {
+  switch (of.activation) {
+    case GELU_TANH: return activate_by<T, GELU_TANH>(of.x, of.count);
+    case GELU_ERF: return activate_by<T, GELU_ERF>(of.x, of.count);
+    case QUICK_GELU: return activate_by<T, QUICK_GELU>(of.x, of.count);
+    case SILU: return activate_by<T, SILU>(of.x, of.count);
+    case RELU: return activate_by<T, RELU>(of.x, of.count);
   }
 }
 
 template <typename T>
-__device__ __forceinline__ void add(const T* a, const T* b, T* out, uint64_t count) {
-  constexpr int N = 16 / sizeof(T);
+__device__ __forceinline__ void add_by(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ out,
+                                       uint64_t count) {
+  constexpr int N = WORD_BYTES / sizeof(T);
   const uint64_t first = first_element(N);
   if (first >= count) return;
   if (count - first >= N && aligned(a) && aligned(b) && aligned(out)) {
@@ -78,10 +77,14 @@ __device__ __forceinline__ void add(const T* a, const T* b, T* out, uint64_t cou
   }
 }
 
+template <typename T>
+__device__ __forceinline__ void add(const Add<T>& of) { add_by(of.a, of.b, of.out, of.count); }
+
 // blockIdx.x and the threads run along an input row, blockIdx.y over the rows of all pictures: since every row becomes
 // two, row r of all becomes rows 2r and 2r + 1 of all, wherever a picture ends.
 template <typename T, int N>
-__device__ __forceinline__ void upsample_by(const T* x, T* out, uint32_t rows, uint32_t width, uint32_t channels) {
+__device__ __forceinline__ void upsample_by(const T* __restrict__ x, T* __restrict__ out, uint32_t rows,
+                                            uint32_t width, uint32_t channels) {
   using V = Vector<T, N>;
   const uint64_t vectors = channels / N, row_vectors = width * vectors;
   const uint64_t i = first_element(1);
@@ -98,30 +101,17 @@ __device__ __forceinline__ void upsample_by(const T* x, T* out, uint32_t rows, u
 }
 
 template <typename T>
-__device__ __forceinline__ void upsample(const T* x, T* out, uint32_t rows, uint32_t width, uint32_t channels,
-                                         uint32_t vector) {
-  constexpr int N = 16 / sizeof(T);
-  if (vector == N) {
-    upsample_by<T, N>(x, out, rows, width, channels);
+__device__ __forceinline__ void upsample(const Upsample<T>& of) {
+  constexpr int N = WORD_BYTES / sizeof(T);
+  if (of.vector == N) {
+    upsample_by<T, N>(of.x, of.out, of.rows, of.width, of.channels);
   } else {
-    upsample_by<T, 1>(x, out, rows, width, channels);
+    upsample_by<T, 1>(of.x, of.out, of.rows, of.width, of.channels);
   }
 }
 
 }  // namespace
 
-#define KERNELS(T, dtype)                                                                                       \
-  extern "C" __global__ void __launch_bounds__(256) activate_##dtype(T* x, uint64_t count, uint32_t act) {      \
-    activate<T>(x, count, act);                                                                                 \
-  }                                                                                                             \
-  extern "C" __global__ void __launch_bounds__(256)                                                             \
-      add_##dtype(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ out, uint64_t count) {      \
-    add<T>(a, b, out, count);                                                                                   \
-  }                                                                                                             \
-  extern "C" __global__ void __launch_bounds__(256)                                                             \
-      upsample_##dtype(const T* __restrict__ x /* [rows, width, channels] */, T* __restrict__ out,              \
-                       uint32_t rows, uint32_t width, uint32_t channels, uint32_t vector) {                     \
-    upsample<T>(x, out, rows, width, channels, vector);                                                         \
-  }
-KERNELS(float, f32)
-KERNELS(bf16, bf16)
+KERNELS(activate, Activate, MAP_THREADS)
+KERNELS(add, Add, MAP_THREADS)
+KERNELS(upsample, Upsample, MAP_THREADS)

@@ -23,7 +23,7 @@
 
 namespace {
 
-constexpr int THREADS = 384;
+constexpr int THREADS = GROUP_NORM_THREADS;
 constexpr int WARPS = THREADS / WARP;
 constexpr int PIXELS = 4;  // that a thread loads at once
 
@@ -49,10 +49,6 @@ __device__ __forceinline__ Moments merge_warp(Moments m) {
   return m;
 }
 
-struct Size {
-  uint32_t area, channels, group_channels, tile_groups, splits, chunk;
-};
-
 // What a block works on, and where its thread stands in it.
 struct Place {
   uint32_t batch, split, first_group, groups;  // groups: of this tile
@@ -62,7 +58,7 @@ struct Place {
   uint32_t steps;                              // pixels that the thread takes
   uint64_t first;                              // element of the thread's first pixel, without its channels
 
-  __device__ __forceinline__ Place(Size of, int n) {
+  __device__ __forceinline__ Place(const Cut& of, int n) {
     const uint32_t all = of.channels / of.group_channels, tiles = (all + of.tile_groups - 1) / of.tile_groups;
     split = blockIdx.x % of.splits;
     const uint32_t tile = blockIdx.x / of.splits % tiles;
@@ -80,7 +76,7 @@ struct Place {
             static_cast<uint64_t>(first_group) * of.group_channels;
   }
 
-  static __device__ __forceinline__ uint32_t split_pixels(Size of, uint32_t split) {
+  static __device__ __forceinline__ uint32_t split_pixels(const Cut& of, uint32_t split) {
     const uint32_t left = of.area - split * of.chunk;
     return left < of.chunk ? left : of.chunk;
   }
@@ -109,7 +105,8 @@ __device__ __forceinline__ void gather(const T* at, uint64_t stride, float& coun
 }
 
 template <typename T, int N>
-__device__ __forceinline__ void statistics_by(const T* x, float2* partials, Size of, float* shared) {
+__device__ __forceinline__ void statistics_by(const T* __restrict__ x, float2* __restrict__ partials, const Cut& of,
+                                              float* shared) {
   const Place at(of, N);
   const uint64_t stride = static_cast<uint64_t>(at.pixel_lanes) * of.channels;
   float count = 0.0f, mean[N] = {}, squares[N] = {};
@@ -154,7 +151,8 @@ __device__ __forceinline__ void statistics_by(const T* x, float2* partials, Size
 __device__ __forceinline__ float fast_silu(float x) { return __fdividef(x, 1.0f + __expf(-x)); }
 
 template <typename T, int N, bool SILU>
-__device__ __forceinline__ void apply_by(const T* x, const T* w, const T* b, const float2* partials, T* out, Size of,
+__device__ __forceinline__ void apply_by(const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b,
+                                         const float2* __restrict__ partials, T* __restrict__ out, const Cut& of,
                                          float eps, float2* shared) {
   const Place at(of, N);
   for (uint32_t group = threadIdx.x / WARP; group < at.groups; group += WARPS) {
@@ -211,44 +209,36 @@ __device__ __forceinline__ void apply_by(const T* x, const T* w, const T* b, con
   }
 }
 
-template <typename T, int N>
-__device__ __forceinline__ void apply(const T* x, const T* w, const T* b, const float2* partials, T* out, Size of,
-                                      float eps, uint32_t silu, float2* shared) {
-  if (silu) {
-    apply_by<T, N, true>(x, w, b, partials, out, of, eps, shared);
+template <typename T>
+__device__ __forceinline__ void group_norm_statistics(const GroupNormStatistics<T>& of) {
+  DYNAMIC_SHARED(float, shared);  // [2 N + 1, THREADS + 1]
+  if (of.cut.vector > 1) {
+    statistics_by<T, WORD_BYTES / sizeof(T)>(of.x, of.partials, of.cut, shared);
   } else {
-    apply_by<T, N, false>(x, w, b, partials, out, of, eps, shared);
+    statistics_by<T, 1>(of.x, of.partials, of.cut, shared);
+  }
+}
+
+template <int N, typename T>
+__device__ __forceinline__ void apply(const GroupNormApply<T>& of, float2* shared) {
+  if (of.silu) {
+    apply_by<T, N, true>(of.x, of.w, of.b, of.partials, of.out, of.cut, of.eps, shared);
+  } else {
+    apply_by<T, N, false>(of.x, of.w, of.b, of.partials, of.out, of.cut, of.eps, shared);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void group_norm_apply(const GroupNormApply<T>& of) {
+  DYNAMIC_SHARED(float2, shared);  // [tile_groups] mean, 1 / deviation
+  if (of.cut.vector > 1) {
+    apply<WORD_BYTES / sizeof(T)>(of, shared);
+  } else {
+    apply<1>(of, shared);
   }
 }
 
 }  // namespace
 
-#define KERNELS(T, dtype)                                                                                             \
-  extern "C" __global__ void __launch_bounds__(384, 2)                                                                \
-      group_norm_statistics_##dtype(const T* __restrict__ x /* [B, area, channels] */,                                \
-                                    float2* __restrict__ partials /* [B, groups, splits] mean, squares */,            \
-                                    uint32_t area, uint32_t channels, uint32_t group_channels, uint32_t tile_groups,  \
-                                    uint32_t splits, uint32_t chunk, uint32_t vector) {                               \
-    DYNAMIC_SHARED(float, shared); /* [2 N + 1, 385] */                                                               \
-    const Size of{area, channels, group_channels, tile_groups, splits, chunk};                                        \
-    if (vector > 1) {                                                                                                 \
-      statistics_by<T, 16 / sizeof(T)>(x, partials, of, shared);                                                      \
-    } else {                                                                                                          \
-      statistics_by<T, 1>(x, partials, of, shared);                                                                   \
-    }                                                                                                                 \
-  }                                                                                                                   \
-  extern "C" __global__ void __launch_bounds__(384, 2)                                                                \
-      group_norm_apply_##dtype(const T* __restrict__ x /* [B, area, channels] */, const T* __restrict__ w,            \
-                               const T* __restrict__ b, const float2* __restrict__ partials, T* __restrict__ out,     \
-                               uint32_t area, uint32_t channels, uint32_t group_channels, uint32_t tile_groups,       \
-                               uint32_t splits, uint32_t chunk, float eps, uint32_t silu, uint32_t vector) {          \
-    DYNAMIC_SHARED(float2, shared); /* [tile_groups] mean, 1 / deviation */                                           \
-    const Size of{area, channels, group_channels, tile_groups, splits, chunk};                                        \
-    if (vector > 1) {                                                                                                 \
-      apply<T, 16 / sizeof(T)>(x, w, b, partials, out, of, eps, silu, shared);                                        \
-    } else {                                                                                                          \
-      apply<T, 1>(x, w, b, partials, out, of, eps, silu, shared);                                                     \
-    }                                                                                                                 \
-  }
-KERNELS(float, f32)
-KERNELS(bf16, bf16)
+KERNELS(group_norm_statistics, GroupNormStatistics, THREADS, 2)
+KERNELS(group_norm_apply, GroupNormApply, THREADS, 2)

@@ -16,7 +16,9 @@
 
 #include "rows.cuh"
 
-constexpr int THREADS = 256;
+namespace {
+
+constexpr int THREADS = JOINT_QKV_THREADS;
 constexpr int ROUNDS = 4;
 
 // How a token is cut.
@@ -43,7 +45,8 @@ __device__ __forceinline__ float squares_of(const float (&x)[N]) {
 
 // ROUNDS heads for every group of lanes at once; `norms` are q's and k's.
 template <typename T>
-__device__ __forceinline__ void fast_token(const Heads& heads, T* out, const T* token, const T* norms) {
+__device__ __forceinline__ void fast_token(const Heads& heads, T* __restrict__ out, const T* __restrict__ token,
+                                           const T* __restrict__ norms) {
   constexpr int N = WIDTH<T>;
   const uint32_t groups = THREADS / heads.lanes, group = threadIdx.x / heads.lanes;
   const uint32_t at = threadIdx.x % heads.lanes * N;
@@ -82,7 +85,8 @@ __device__ __forceinline__ void fast_token(const Heads& heads, T* out, const T* 
 }
 
 template <typename T>
-__device__ __forceinline__ void slow_token(const Heads& heads, T* out, const T* token, const T* norms) {
+__device__ __forceinline__ void slow_token(const Heads& heads, T* __restrict__ out, const T* __restrict__ token,
+                                           const T* __restrict__ norms) {
   constexpr int N = WIDTH<T>;
   const uint32_t groups = THREADS / heads.lanes, group = threadIdx.x / heads.lanes;
   const uint32_t lane = threadIdx.x % heads.lanes;
@@ -113,7 +117,8 @@ __device__ __forceinline__ void slow_token(const Heads& heads, T* out, const T* 
 }
 
 template <typename T>
-__device__ __forceinline__ void copy_token(bool fast, T* out, const T* token, uint32_t width) {
+__device__ __forceinline__ void copy_token(bool fast, T* __restrict__ out, const T* __restrict__ token,
+                                           uint32_t width) {
   constexpr int N = WIDTH<T>;
   if (fast) {
 #pragma unroll 4
@@ -125,35 +130,26 @@ __device__ __forceinline__ void copy_token(bool fast, T* out, const T* token, ui
   }
 }
 
-// The token of this block.
+// A block does one token.
 template <typename T>
-__device__ __forceinline__ void join(T* out, const T* image, const T* text, const T* norms,
-                                     int64_t image_batch_stride, int64_t image_row_stride, int64_t text_batch_stride,
-                                     int64_t text_row_stride, uint32_t image_rows, uint32_t text_rows,
-                                     const Heads& heads, bool fast) {
-  const uint32_t rows = image_rows + text_rows, batch = blockIdx.x / rows, row = blockIdx.x % rows;
-  const bool is_image = row < image_rows;
-  const T* token = is_image ? image + batch * image_batch_stride + row * image_row_stride
-                            : text + batch * text_batch_stride + (row - image_rows) * text_row_stride;
+__device__ __forceinline__ void joint_qkv(const JointQkv<T>& of) {
+  const Heads heads{3 * of.heads, 2 * of.heads, of.head_dim, of.lanes, of.eps};
+  const uint32_t rows = of.image_rows + of.text_rows, batch = blockIdx.x / rows, row = blockIdx.x % rows;
+  const bool is_image = row < of.image_rows;
+  const T* token = is_image ? of.image + batch * of.image_strides.batch + row * of.image_strides.row
+                            : of.text + batch * of.text_strides.batch + (row - of.image_rows) * of.text_strides.row;
   const uint32_t width = heads.count * heads.dim;
-  out += uint64_t(blockIdx.x) * width;
-  if (norms == nullptr) {
-    copy_token(fast, out, token, width);
-  } else if (fast) {
-    fast_token(heads, out, token, norms + (is_image ? 0 : 2 * heads.dim));
+  T* out = of.out + uint64_t(blockIdx.x) * width;
+  const T* norms = of.norms + (is_image ? 0 : 2 * heads.dim);
+  if (of.norms == nullptr) {
+    copy_token(of.fast != 0, out, token, width);
+  } else if (of.fast) {
+    fast_token(heads, out, token, norms);
   } else {
-    slow_token(heads, out, token, norms + (is_image ? 0 : 2 * heads.dim));
+    slow_token(heads, out, token, norms);
   }
 }
 
-#define JOINT_QKV(T, suffix)                                                                                           \
-  extern "C" __global__ void __launch_bounds__(THREADS, 3) joint_qkv_##suffix(                                         \
-      T* out, const T* image, const T* text, const T* norms, int64_t image_batch_stride, int64_t image_row_stride,     \
-      int64_t text_batch_stride, int64_t text_row_stride, uint32_t image_rows, uint32_t text_rows, uint32_t heads,     \
-      uint32_t head_dim, uint32_t lanes, uint32_t fast, float eps) {                                                   \
-    join(out, image, text, norms, image_batch_stride, image_row_stride, text_batch_stride, text_row_stride,            \
-         image_rows, text_rows, Heads{3 * heads, 2 * heads, head_dim, lanes, eps}, fast != 0);                         \
-  }
+}  // namespace
 
-JOINT_QKV(float, f32)
-JOINT_QKV(bf16, bf16)
+KERNELS(joint_qkv, JointQkv, THREADS, 3)

@@ -17,14 +17,11 @@ namespace {
 
 __device__ __forceinline__ uint32_t thread() { return blockIdx.x * blockDim.x + threadIdx.x; }
 
-struct Picture {
-  uint32_t count, channels, height, width, patch;
-};
-
 // A thread writes N neighbouring elements of one token, to every copy: stores are whole lines, and the reads, p floats
 // long, hit the cache that the neighbouring tokens have filled.
 template <typename T, int N>
-__device__ __forceinline__ void patchify_by(const float* x, T* out, Picture of, uint32_t copies) {
+__device__ __forceinline__ void patchify_by(const float* __restrict__ x, T* __restrict__ out, const Pictures& of,
+                                            uint32_t copies) {
   const uint32_t patch = of.patch, columns = of.width / patch, length = of.height / patch * columns;
   const uint32_t elements = of.channels * patch * patch, vectors = elements / N;
   const uint32_t tokens = of.count * length;
@@ -55,8 +52,9 @@ __device__ __forceinline__ void patchify_by(const float* x, T* out, Picture of, 
 // A thread takes N channels of one pixel, one vector of the prediction; neighbouring threads take neighbouring pixels of
 // a row, so each of the N latents planes is read and written in whole lines.
 template <typename T, int N>
-__device__ __forceinline__ void guided_step_by(float* x, const T* prediction, const float* settings,
-                                               uint32_t* first_bad, Picture of, bool guided) {
+__device__ __forceinline__ void guided_step_by(float* __restrict__ x, const T* __restrict__ prediction,
+                                               const float* __restrict__ settings, uint32_t* __restrict__ first_bad,
+                                               const Pictures& of, bool guided) {
   const uint32_t patch = of.patch, columns = of.width / patch, length = of.height / patch * columns;
   const uint32_t area = of.height * of.width, groups = of.channels / N;
   if (thread() >= of.count * groups * area) return;
@@ -90,15 +88,16 @@ __device__ __forceinline__ void guided_step_by(float* x, const T* prediction, co
 
 // A thread keeps one vector of the positions and adds it to every picture.
 template <typename T, int N>
-__device__ __forceinline__ void add_positions_by(T* x, const T* positions, uint32_t batch, uint32_t rows, uint32_t width,
-                                                 int64_t batch_stride, int64_t row_stride, int64_t positions_stride) {
+__device__ __forceinline__ void add_positions_by(T* __restrict__ x, const T* __restrict__ positions, uint32_t batch,
+                                                 uint32_t rows, uint32_t width, const Strides& strides,
+                                                 int64_t positions_stride) {
   const uint32_t vectors = width / N;
   if (thread() >= rows * vectors) return;
   const uint32_t row = thread() / vectors, column = thread() % vectors * N;
   float position[N], v[N];
   load(positions + row * positions_stride + column, position);
-  T* at = x + row * row_stride + column;
-  for (uint32_t b = 0; b < batch; b++, at += batch_stride) {
+  T* at = x + row * strides.row + column;
+  for (uint32_t b = 0; b < batch; b++, at += strides.batch) {
     load(at, v);
 #pragma unroll
     for (int i = 0; i < N; i++) v[i] += position[i];
@@ -106,45 +105,37 @@ __device__ __forceinline__ void add_positions_by(T* x, const T* positions, uint3
   }
 }
 
+template <typename T>
+__device__ __forceinline__ void patchify(const Patchify<T>& of) {
+  if (of.vector > 1) {
+    patchify_by<T, WORD_BYTES / sizeof(T)>(of.x, of.out, of.pictures, of.copies);
+  } else {
+    patchify_by<T, 1>(of.x, of.out, of.pictures, of.copies);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void guided_step(const GuidedStep<T>& of) {
+  if (of.vector > 1) {
+    guided_step_by<T, WORD_BYTES / sizeof(T)>(of.x, of.prediction, of.settings, of.first_bad, of.pictures,
+                                              of.guided != 0);
+  } else {
+    guided_step_by<T, 1>(of.x, of.prediction, of.settings, of.first_bad, of.pictures, of.guided != 0);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void add_positions(const AddPositions<T>& of) {
+  if (of.vector > 1) {
+    add_positions_by<T, WORD_BYTES / sizeof(T)>(of.x, of.positions, of.batch, of.rows, of.width, of.x_strides,
+                                                of.positions_stride);
+  } else {
+    add_positions_by<T, 1>(of.x, of.positions, of.batch, of.rows, of.width, of.x_strides, of.positions_stride);
+  }
+}
+
 }  // namespace
 
-#define KERNELS(T, dtype)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256)                                                                    \
-      patchify_##dtype(const float* __restrict__ x /* [count, channels, height, width] */,                             \
-                       T* __restrict__ out /* [copies, count, length, channels * patch * patch] */, uint32_t count,    \
-                       uint32_t channels, uint32_t height, uint32_t width, uint32_t patch, uint32_t copies,            \
-                       uint32_t vector) {                                                                              \
-    const Picture of{count, channels, height, width, patch};                                                           \
-    if (vector > 1) {                                                                                                  \
-      patchify_by<T, 16 / sizeof(T)>(x, out, of, copies);                                                              \
-    } else {                                                                                                           \
-      patchify_by<T, 1>(x, out, of, copies);                                                                           \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  extern "C" __global__ void __launch_bounds__(256)                                                                    \
-      guided_step_##dtype(float* __restrict__ x /* [count, channels, height, width] */,                                \
-                          const T* __restrict__ prediction /* [count or 2 count, length, patch * patch * channels] */, \
-                          const float* __restrict__ settings /* guidance, delta, step */,                              \
-                          uint32_t* __restrict__ first_bad /* [1] */, uint32_t count, uint32_t channels,               \
-                          uint32_t height, uint32_t width, uint32_t patch, uint32_t guided, uint32_t vector) {         \
-    const Picture of{count, channels, height, width, patch};                                                           \
-    if (vector > 1) {                                                                                                  \
-      guided_step_by<T, 16 / sizeof(T)>(x, prediction, settings, first_bad, of, guided != 0);                          \
-    } else {                                                                                                           \
-      guided_step_by<T, 1>(x, prediction, settings, first_bad, of, guided != 0);                                       \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  extern "C" __global__ void __launch_bounds__(256)                                                                    \
-      add_positions_##dtype(T* __restrict__ x /* [batch, rows, width] */,                                              \
-                            const T* __restrict__ positions /* [rows, width] */, uint32_t batch, uint32_t rows,        \
-                            uint32_t width, int64_t batch_stride, int64_t row_stride, int64_t positions_stride,        \
-                            uint32_t vector) {                                                                         \
-    if (vector > 1) {                                                                                                  \
-      add_positions_by<T, 16 / sizeof(T)>(x, positions, batch, rows, width, batch_stride, row_stride,                  \
-                                          positions_stride);                                                           \
-    } else {                                                                                                           \
-      add_positions_by<T, 1>(x, positions, batch, rows, width, batch_stride, row_stride, positions_stride);            \
-    }                                                                                                                  \
-  }
-KERNELS(float, f32)
-KERNELS(bf16, bf16)
+KERNELS(patchify, Patchify, MAP_THREADS)
+KERNELS(guided_step, GuidedStep, MAP_THREADS)
+KERNELS(add_positions, AddPositions, MAP_THREADS)

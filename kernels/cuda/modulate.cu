@@ -14,53 +14,37 @@
 
 #include "rows.cuh"
 
-template <typename T, bool FAST>
-__device__ __forceinline__ void layer_norm_modulate(const Team& team, T* out, const T* x, const T* shift,
-                                                    const T* scale, uint32_t width, float eps) {
+namespace {
+
+template <typename T, bool FAST, bool ROWWISE>
+__device__ __forceinline__ void modulate_by(const Team& team, const Normed<T>& to, const T* __restrict__ x,
+                                            const T* __restrict__ shift, const T* __restrict__ scale, uint32_t width,
+                                            float eps) {
   __shared__ float scratch[MAX_TEAM_WARPS];
   const Row<T, FAST> row(team, x);
   const Moments of = moments(team, row, width, eps, scratch);
-  store_row<T, FAST>(team, Modulated<T, FAST>{team, row, shift, scale, of}, team.of_output(out));
+  put_row<T, FAST, ROWWISE>(team, Modulated<T, FAST>{team, row, shift, scale, of}, to, scratch);
 }
 
-template <typename T, bool FAST>
-__device__ __forceinline__ void layer_norm_modulate_rowwise(const Team& team, e4m3* values, float* scales, const T* x,
-                                                            const T* shift, const T* scale, uint32_t width,
-                                                            float eps) {
-  __shared__ float scratch[MAX_TEAM_WARPS];
-  const Row<T, FAST> row(team, x);
-  const Moments of = moments(team, row, width, eps, scratch);
-  quantize_row<T, FAST>(team, Modulated<T, FAST>{team, row, shift, scale, of}, values, scales, scratch);
-}
-
-#define MODULATE(T, suffix)                                                                                            \
-  ROW_KERNEL layer_norm_modulate_##suffix(T* out, const T* x, const T* shift, const T* scale, int64_t x_batch_stride,  \
-                                          int64_t x_row_stride, int64_t mods_batch_stride, uint32_t total,             \
-                                          uint32_t rows, uint32_t width, uint32_t warps, uint32_t fast, float eps) {   \
-    const Team team(total, rows, width, warps);                                                                        \
-    x = team.of(x, x_batch_stride, x_row_stride);                                                                      \
-    shift = team.of(shift, mods_batch_stride, 0);                                                                      \
-    scale = team.of(scale, mods_batch_stride, 0);                                                                      \
-    if (fast) {                                                                                                        \
-      layer_norm_modulate<T, true>(team, out, x, shift, scale, width, eps);                                            \
-    } else {                                                                                                           \
-      layer_norm_modulate<T, false>(team, out, x, shift, scale, width, eps);                                           \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  ROW_KERNEL layer_norm_modulate_rowwise_##suffix(                                                                \
-      e4m3* values, float* scales, const T* x, const T* shift, const T* scale, int64_t x_batch_stride,                 \
-      int64_t x_row_stride, int64_t mods_batch_stride, uint32_t total, uint32_t rows, uint32_t width, uint32_t warps,  \
-      uint32_t fast, float eps) {                                                                                      \
-    const Team team(total, rows, width, warps);                                                                        \
-    x = team.of(x, x_batch_stride, x_row_stride);                                                                      \
-    shift = team.of(shift, mods_batch_stride, 0);                                                                      \
-    scale = team.of(scale, mods_batch_stride, 0);                                                                      \
-    if (fast) {                                                                                                        \
-      layer_norm_modulate_rowwise<T, true>(team, values, scales, x, shift, scale, width, eps);                         \
-    } else {                                                                                                           \
-      layer_norm_modulate_rowwise<T, false>(team, values, scales, x, shift, scale, width, eps);                        \
-    }                                                                                                                  \
+template <bool ROWWISE, typename T>
+__device__ __forceinline__ void modulate(const LayerNormModulate<T>& of) {
+  const Team team(of.sizes);
+  const T* x = team.of(of.x, of.x_strides);
+  const T *shift = team.of(of.shift, of.mods_stride), *scale = team.of(of.scale, of.mods_stride);
+  if (of.sizes.fast) {
+    modulate_by<T, true, ROWWISE>(team, of.to, x, shift, scale, of.sizes.width, of.eps);
+  } else {
+    modulate_by<T, false, ROWWISE>(team, of.to, x, shift, scale, of.sizes.width, of.eps);
   }
+}
 
-MODULATE(float, f32)
-MODULATE(bf16, bf16)
+template <typename T>
+__device__ __forceinline__ void layer_norm_modulate(const LayerNormModulate<T>& of) { modulate<false>(of); }
+
+template <typename T>
+__device__ __forceinline__ void layer_norm_modulate_rowwise(const LayerNormModulate<T>& of) { modulate<true>(of); }
+
+}  // namespace
+
+KERNELS(layer_norm_modulate, LayerNormModulate, MAX_THREADS, 1)
+KERNELS(layer_norm_modulate_rowwise, LayerNormModulate, MAX_THREADS, 1)

@@ -10,9 +10,12 @@
 
 #include "rows.cuh"
 
+namespace {
+
 template <typename T, bool FAST>
-__device__ __forceinline__ void layer_norm(const Team& team, T* out, const T* x, const T* weight, const T* bias,
-                                           uint32_t width, float eps) {
+__device__ __forceinline__ void layer_norm_by(const Team& team, T* __restrict__ out, const T* __restrict__ x,
+                                              const T* __restrict__ weight, const T* __restrict__ bias,
+                                              uint32_t width, float eps) {
   constexpr int N = WIDTH<T>;
   __shared__ float scratch[MAX_TEAM_WARPS];
   const Row<T, FAST> row(team, x);
@@ -29,8 +32,8 @@ __device__ __forceinline__ void layer_norm(const Team& team, T* out, const T* x,
 }
 
 template <typename T, bool FAST>
-__device__ __forceinline__ void rms_norm(const Team& team, T* out, const T* x, const T* weight, uint32_t width,
-                                         float eps) {
+__device__ __forceinline__ void rms_norm_by(const Team& team, T* __restrict__ out, const T* __restrict__ x,
+                                            const T* __restrict__ weight, uint32_t width, float eps) {
   constexpr int N = WIDTH<T>;
   __shared__ float scratch[MAX_TEAM_WARPS];
   const Row<T, FAST> row(team, x);
@@ -53,29 +56,29 @@ __device__ __forceinline__ void rms_norm(const Team& team, T* out, const T* x, c
   store_row<T, FAST>(team, normed, team.of_output(out));
 }
 
-#define NORM(T, suffix)                                                                                                \
-  ROW_KERNEL layer_norm_##suffix(T* out, const T* x, const T* weight, const T* bias, int64_t x_batch_stride,           \
-                                 int64_t x_row_stride, uint32_t total, uint32_t rows, uint32_t width, uint32_t warps,  \
-                                 uint32_t fast, float eps) {                                                           \
-    const Team team(total, rows, width, warps);                                                                        \
-    x = team.of(x, x_batch_stride, x_row_stride);                                                                      \
-    if (fast) {                                                                                                        \
-      layer_norm<T, true>(team, out, x, weight, bias, width, eps);                                                     \
-    } else {                                                                                                           \
-      layer_norm<T, false>(team, out, x, weight, bias, width, eps);                                                    \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  ROW_KERNEL rms_norm_##suffix(T* out, const T* x, const T* weight, int64_t x_batch_stride, int64_t x_row_stride,      \
-                               uint32_t total, uint32_t rows, uint32_t width, uint32_t warps, uint32_t fast,           \
-                               float eps) {                                                                            \
-    const Team team(total, rows, width, warps);                                                                        \
-    x = team.of(x, x_batch_stride, x_row_stride);                                                                      \
-    if (fast) {                                                                                                        \
-      rms_norm<T, true>(team, out, x, weight, width, eps);                                                             \
-    } else {                                                                                                           \
-      rms_norm<T, false>(team, out, x, weight, width, eps);                                                            \
-    }                                                                                                                  \
+template <typename T>
+__device__ __forceinline__ void layer_norm(const LayerNorm<T>& of) {
+  const Team team(of.sizes);
+  const T* x = team.of(of.x, of.x_strides);
+  if (of.sizes.fast) {
+    layer_norm_by<T, true>(team, of.out, x, of.weight, of.bias, of.sizes.width, of.eps);
+  } else {
+    layer_norm_by<T, false>(team, of.out, x, of.weight, of.bias, of.sizes.width, of.eps);
   }
+}
 
-NORM(float, f32)
-NORM(bf16, bf16)
+template <typename T>
+__device__ __forceinline__ void rms_norm(const RmsNorm<T>& of) {
+  const Team team(of.sizes);
+  const T* x = team.of(of.x, of.x_strides);
+  if (of.sizes.fast) {
+    rms_norm_by<T, true>(team, of.out, x, of.weight, of.sizes.width, of.eps);
+  } else {
+    rms_norm_by<T, false>(team, of.out, x, of.weight, of.sizes.width, of.eps);
+  }
+}
+
+}  // namespace
+
+KERNELS(layer_norm, LayerNorm, MAX_THREADS, 1)
+KERNELS(rms_norm, RmsNorm, MAX_THREADS, 1)

@@ -13,6 +13,8 @@
 
 #include "rows.cuh"
 
+namespace {
+
 // x / 2 * (1 + tanh(u)) is x / (1 + exp(-2u)), which does not cancel for negative x.
 __device__ __forceinline__ float fast_gelu(float x) {
   const float twice = 1.5957691216057308f * x * fmaf(0.044715f * x, x, 1.0f);
@@ -20,7 +22,8 @@ __device__ __forceinline__ float fast_gelu(float x) {
 }
 
 template <typename T, bool FAST, bool GELU>
-__device__ __forceinline__ void quantize(const Team& team, e4m3* values, float* scales, const T* x) {
+__device__ __forceinline__ void quantize_by(const Team& team, e4m3* __restrict__ values, float* __restrict__ scales,
+                                            const T* __restrict__ x) {
   constexpr int N = WIDTH<T>;
   __shared__ float scratch[MAX_TEAM_WARPS];
   const Row<T, FAST> row(team, x);
@@ -34,19 +37,24 @@ __device__ __forceinline__ void quantize(const Team& team, e4m3* values, float* 
   quantize_row<T, FAST>(team, value, values, scales, scratch);
 }
 
-#define QUANTIZE(T, name, GELU)                                                                                        \
-  ROW_KERNEL name(e4m3* values, float* scales, const T* x, int64_t x_batch_stride, int64_t x_row_stride,          \
-                       uint32_t total, uint32_t rows, uint32_t width, uint32_t warps, uint32_t fast) {                 \
-    const Team team(total, rows, width, warps);                                                                        \
-    x = team.of(x, x_batch_stride, x_row_stride);                                                                      \
-    if (fast) {                                                                                                        \
-      quantize<T, true, GELU>(team, values, scales, x);                                                                \
-    } else {                                                                                                           \
-      quantize<T, false, GELU>(team, values, scales, x);                                                               \
-    }                                                                                                                  \
+template <bool GELU, typename T>
+__device__ __forceinline__ void quantize(const QuantizeRowwise<T>& of) {
+  const Team team(of.sizes);
+  const T* x = team.of(of.x, of.x_strides);
+  if (of.sizes.fast) {
+    quantize_by<T, true, GELU>(team, of.values, of.scales, x);
+  } else {
+    quantize_by<T, false, GELU>(team, of.values, of.scales, x);
   }
+}
 
-QUANTIZE(float, quantize_rowwise_f32, false)
-QUANTIZE(bf16, quantize_rowwise_bf16, false)
-QUANTIZE(float, quantize_rowwise_gelu_f32, true)
-QUANTIZE(bf16, quantize_rowwise_gelu_bf16, true)
+template <typename T>
+__device__ __forceinline__ void quantize_rowwise(const QuantizeRowwise<T>& of) { quantize<false>(of); }
+
+template <typename T>
+__device__ __forceinline__ void quantize_rowwise_gelu(const QuantizeRowwise<T>& of) { quantize<true>(of); }
+
+}  // namespace
+
+KERNELS(quantize_rowwise, QuantizeRowwise, MAX_THREADS, 1)
+KERNELS(quantize_rowwise_gelu, QuantizeRowwise, MAX_THREADS, 1)

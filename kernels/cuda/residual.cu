@@ -15,9 +15,12 @@
 
 #include "rows.cuh"
 
+namespace {
+
 // Writes sum and keeps it.
 template <typename T, bool FAST>
-__device__ __forceinline__ Row<T, FAST> gated_sum(const Team& team, T* sum, const T* x, const T* y, const T* gate) {
+__device__ __forceinline__ Row<T, FAST> gated_sum(const Team& team, T* __restrict__ sum, const T* __restrict__ x,
+                                                  const T* __restrict__ y, const T* __restrict__ gate) {
   constexpr int N = WIDTH<T>;
   Row<T, FAST> row(team, x);
   const Row<T, FAST> other(team, y);
@@ -35,74 +38,49 @@ __device__ __forceinline__ Row<T, FAST> gated_sum(const Team& team, T* sum, cons
 }
 
 template <typename T, bool FAST>
-__device__ __forceinline__ void gated_add_modulate(const Team& team, T* sum, T* out, const T* x, const T* y,
-                                                   const T* gate, const T* shift, const T* scale, uint32_t width,
-                                                   float eps) {
-  __shared__ float scratch[MAX_TEAM_WARPS];
-  const Row<T, FAST> row = gated_sum<T, FAST>(team, team.of_output(sum), x, y, gate);
-  const Moments of = moments(team, row, width, eps, scratch);
-  store_row<T, FAST>(team, Modulated<T, FAST>{team, row, shift, scale, of}, team.of_output(out));
+__device__ __forceinline__ Row<T, FAST> gated_sum(const Team& team, const GatedAdd<T>& of) {
+  return gated_sum<T, FAST>(team, team.of_output(of.sum), team.of(of.x, of.x_strides), team.of(of.y, of.y_strides),
+                            team.of(of.gate, of.mods_stride));
 }
 
-template <typename T, bool FAST>
-__device__ __forceinline__ void gated_add_modulate_rowwise(const Team& team, T* sum, e4m3* values, float* scales,
-                                                           const T* x, const T* y, const T* gate, const T* shift,
-                                                           const T* scale, uint32_t width, float eps) {
-  __shared__ float scratch[MAX_TEAM_WARPS];
-  const Row<T, FAST> row = gated_sum<T, FAST>(team, team.of_output(sum), x, y, gate);
-  const Moments of = moments(team, row, width, eps, scratch);
-  quantize_row<T, FAST>(team, Modulated<T, FAST>{team, row, shift, scale, of}, values, scales, scratch);
-}
-
-#define RESIDUAL(T, suffix)                                                                                            \
-  ROW_KERNEL gated_add_##suffix(T* sum, const T* x, const T* y, const T* gate, int64_t x_batch_stride,                 \
-                                int64_t x_row_stride, int64_t y_batch_stride, int64_t y_row_stride,                    \
-                                int64_t mods_batch_stride, uint32_t total, uint32_t rows, uint32_t width,              \
-                                uint32_t warps, uint32_t fast) {                                                       \
-    const Team team(total, rows, width, warps);                                                                        \
-    x = team.of(x, x_batch_stride, x_row_stride);                                                                      \
-    y = team.of(y, y_batch_stride, y_row_stride);                                                                      \
-    gate = team.of(gate, mods_batch_stride, 0);                                                                        \
-    if (fast) {                                                                                                        \
-      gated_sum<T, true>(team, team.of_output(sum), x, y, gate);                                                       \
-    } else {                                                                                                           \
-      gated_sum<T, false>(team, team.of_output(sum), x, y, gate);                                                      \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  ROW_KERNEL gated_add_modulate_##suffix(                                                                              \
-      T* sum, T* out, const T* x, const T* y, const T* gate, const T* shift, const T* scale, int64_t x_batch_stride,   \
-      int64_t x_row_stride, int64_t y_batch_stride, int64_t y_row_stride, int64_t mods_batch_stride,                   \
-      int64_t norm_mods_batch_stride, uint32_t total, uint32_t rows, uint32_t width, uint32_t warps, uint32_t fast,    \
-      float eps) {                                                                                                     \
-    const Team team(total, rows, width, warps);                                                                        \
-    x = team.of(x, x_batch_stride, x_row_stride);                                                                      \
-    y = team.of(y, y_batch_stride, y_row_stride);                                                                      \
-    gate = team.of(gate, mods_batch_stride, 0);                                                                        \
-    shift = team.of(shift, norm_mods_batch_stride, 0);                                                                 \
-    scale = team.of(scale, norm_mods_batch_stride, 0);                                                                 \
-    if (fast) {                                                                                                        \
-      gated_add_modulate<T, true>(team, sum, out, x, y, gate, shift, scale, width, eps);                               \
-    } else {                                                                                                           \
-      gated_add_modulate<T, false>(team, sum, out, x, y, gate, shift, scale, width, eps);                              \
-    }                                                                                                                  \
-  }                                                                                                                    \
-  ROW_KERNEL gated_add_modulate_rowwise_##suffix(                                                                 \
-      T* sum, e4m3* values, float* scales, const T* x, const T* y, const T* gate, const T* shift, const T* scale,      \
-      int64_t x_batch_stride, int64_t x_row_stride, int64_t y_batch_stride, int64_t y_row_stride,                      \
-      int64_t mods_batch_stride, int64_t norm_mods_batch_stride, uint32_t total, uint32_t rows, uint32_t width,        \
-      uint32_t warps, uint32_t fast, float eps) {                                                                      \
-    const Team team(total, rows, width, warps);                                                                        \
-    x = team.of(x, x_batch_stride, x_row_stride);                                                                      \
-    y = team.of(y, y_batch_stride, y_row_stride);                                                                      \
-    gate = team.of(gate, mods_batch_stride, 0);                                                                        \
-    shift = team.of(shift, norm_mods_batch_stride, 0);                                                                 \
-    scale = team.of(scale, norm_mods_batch_stride, 0);                                                                 \
-    if (fast) {                                                                                                        \
-      gated_add_modulate_rowwise<T, true>(team, sum, values, scales, x, y, gate, shift, scale, width, eps);            \
-    } else {                                                                                                           \
-      gated_add_modulate_rowwise<T, false>(team, sum, values, scales, x, y, gate, shift, scale, width, eps);           \
-    }                                                                                                                  \
+template <typename T>
+__device__ __forceinline__ void gated_add(const GatedAdd<T>& of) {
+  const Team team(of.sizes);
+  if (of.sizes.fast) {
+    gated_sum<T, true>(team, of);
+  } else {
+    gated_sum<T, false>(team, of);
   }
+}
 
-RESIDUAL(float, f32)
-RESIDUAL(bf16, bf16)
+template <typename T, bool FAST, bool ROWWISE>
+__device__ __forceinline__ void add_modulate_by(const Team& team, const GatedAddModulate<T>& of,
+                                                const T* __restrict__ shift, const T* __restrict__ scale) {
+  __shared__ float scratch[MAX_TEAM_WARPS];
+  const Row<T, FAST> row = gated_sum<T, FAST>(team, of.add);
+  const Moments moments_of = moments(team, row, of.add.sizes.width, of.eps, scratch);
+  put_row<T, FAST, ROWWISE>(team, Modulated<T, FAST>{team, row, shift, scale, moments_of}, of.to, scratch);
+}
+
+template <bool ROWWISE, typename T>
+__device__ __forceinline__ void add_modulate(const GatedAddModulate<T>& of) {
+  const Team team(of.add.sizes);
+  const T *shift = team.of(of.shift, of.add.mods_stride), *scale = team.of(of.scale, of.add.mods_stride);
+  if (of.add.sizes.fast) {
+    add_modulate_by<T, true, ROWWISE>(team, of, shift, scale);
+  } else {
+    add_modulate_by<T, false, ROWWISE>(team, of, shift, scale);
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void gated_add_modulate(const GatedAddModulate<T>& of) { add_modulate<false>(of); }
+
+template <typename T>
+__device__ __forceinline__ void gated_add_modulate_rowwise(const GatedAddModulate<T>& of) { add_modulate<true>(of); }
+
+}  // namespace
+
+KERNELS(gated_add, GatedAdd, MAX_THREADS, 1)
+KERNELS(gated_add_modulate, GatedAddModulate, MAX_THREADS, 1)
+KERNELS(gated_add_modulate_rowwise, GatedAddModulate, MAX_THREADS, 1)

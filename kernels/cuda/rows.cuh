@@ -13,15 +13,10 @@
 
 #include "common.cuh"
 
-// Of 16 bytes, for each thread. With ten, 2432 bf16 would need no second warp, but a row and what is computed of it
-// would be more than the registers hold.
-constexpr int SLOTS = 5;
-constexpr int MAX_TEAM_WARPS = 16;
 constexpr int MAX_THREADS = MAX_TEAM_WARPS * WARP;
-#define ROW_KERNEL extern "C" __global__ void __launch_bounds__(MAX_THREADS, 1)
 
 template <typename T>
-constexpr int WIDTH = 16 / sizeof(T);
+constexpr int WIDTH = WORD_BYTES / sizeof(T);
 
 // This thread's place: its row (of all batch elements' rows, one after the other) and its part of the row.
 struct Team {
@@ -31,24 +26,27 @@ struct Team {
   uint32_t thread, threads;
   uint32_t warps, first_warp; // `first_warp` is the team's first in the block
 
-  // `rows` are those of a batch element, `total` those of all.
-  __device__ __forceinline__ Team(uint32_t total, uint32_t rows, uint32_t width_, uint32_t warps_) {
-    const uint32_t team_threads = warps_ * WARP, team = threadIdx.x / team_threads;
+  __device__ __forceinline__ explicit Team(const RowSizes& sizes) {
+    const uint32_t team_threads = sizes.warps * WARP, team = threadIdx.x / team_threads;
     index = uint64_t(blockIdx.x) * (blockDim.x / team_threads) + team;
-    const uint32_t known = index < total ? uint32_t(index) : 0;
-    batch = known / rows;
-    row = known % rows;
-    width = index < total ? width_ : 0;
+    const uint32_t known = index < sizes.total ? uint32_t(index) : 0;
+    batch = known / sizes.rows;
+    row = known % sizes.rows;
+    width = index < sizes.total ? sizes.width : 0;
     thread = threadIdx.x % team_threads;
     threads = team_threads;
-    warps = warps_;
-    first_warp = team * warps_;
+    warps = sizes.warps;
+    first_warp = team * sizes.warps;
   }
 
-  // The team's row of a tensor.
+  // The team's row of a tensor, and its batch element's only row of one.
   template <typename T>
-  __device__ __forceinline__ const T* of(const T* x, int64_t batch_stride, int64_t row_stride) const {
-    return x + batch * batch_stride + row * row_stride;
+  __device__ __forceinline__ const T* of(const T* x, const Strides& strides) const {
+    return x + batch * strides.batch + row * strides.row;
+  }
+  template <typename T>
+  __device__ __forceinline__ const T* of(const T* x, int64_t batch_stride) const {
+    return x + batch * batch_stride;
   }
   template <typename T>
   __device__ __forceinline__ T* of_output(T* out) const { return out + index * width; }
@@ -265,4 +263,15 @@ __device__ __forceinline__ void quantize_row(const Team& team, F value_at, e4m3*
       }
     }
   });
+}
+
+// A row as it is stored, or as e4m3.
+template <typename T, bool FAST, bool ROWWISE, typename F>
+__device__ __forceinline__ void put_row(const Team& team, F value_at, const Normed<T>& to,
+                                        float (&scratch)[MAX_TEAM_WARPS]) {
+  if constexpr (ROWWISE) {
+    quantize_row<T, FAST>(team, value_at, to.values, to.scales, scratch);
+  } else {
+    store_row<T, FAST>(team, value_at, team.of_output(to.out));
+  }
 }

@@ -15,6 +15,9 @@ use rayon::prelude::*;
 /// `softmax(q k^T / sqrt(Dh)) v` for each head, every token attending to all.
 ///
 /// `qkv`: `[B, L, 3, H, Dh]` f32|bf16, contiguous. Returns `[B, L, H * Dh]`.
+///
+/// # Errors
+/// The shape, layout or type is another; on a GPU also f32 heads of more than 512 elements.
 pub fn attention(qkv: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if qkv.device().is_cuda() {

@@ -39,6 +39,9 @@ impl Default for Conv2dSpec {
 /// - `w`: `[O, C, k, k]` of x's type, contiguous; `b`: `[O]`
 ///
 /// Returns `[B, O, H', W']` with `H' = (H + 2 * padding - k) / stride + 1`, H doubled by `upsample`.
+///
+/// # Errors
+/// The shapes do not fit each other or the kernel, a type or layout is another, or (on a GPU) the device or a size.
 pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
     let op = match (x.dims(), w.dims()) {
         (&[batch, channels, height, width], &[outputs, c, k, k2]) if channels == c && k == k2 && k > 0 => {

@@ -3,6 +3,7 @@
 //! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits. A recorded graph
 //! may have a second stream beside it ([`beside()`]).
 
+mod arguments;
 pub mod attention;
 mod beside;
 mod choices;
@@ -20,6 +21,7 @@ mod lt;
 pub(crate) mod modulate;
 pub(crate) mod norm;
 mod operand;
+mod poison;
 mod quantize;
 pub(crate) mod residual;
 mod rows;
@@ -27,6 +29,7 @@ mod rows;
 pub use beside::beside;
 pub use graph::{Graph, Mark, rehearse};
 pub use linear::{check_fp8, linear_rowwise};
+pub use poison::poisoned;
 pub use quantize::{Rowwise, quantize_rowwise};
 
 use candle_core::cuda_backend::CudaDevice;

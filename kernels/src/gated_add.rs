@@ -13,6 +13,9 @@ use rayon::prelude::*;
 /// - `mods`: `[B, N, D]` of x's type, last stride 1 (it may be narrowed along N); `gate` indexes its N
 ///
 /// Returns `[B, L, D]`, contiguous.
+///
+/// # Errors
+/// The shapes do not fit, `gate` is not below N, or types, devices or a last stride are others.
 pub fn gated_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<Tensor> {
     check(x, y, mods, gate)?;
     #[cfg(feature = "cuda")]
@@ -27,7 +30,10 @@ pub fn gated_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<T
 ///
 /// - `x`, `y`, `mods`, `gate` as there; `shift` and `scale` index the N of `mods` too
 ///
-/// Returns the sum and its norm, both `[B, L, D]`.
+/// Returns the sum and its norm, both `[B, L, D]`, contiguous.
+///
+/// # Errors
+/// The shapes do not fit, a row of `mods` is not below N, or types, devices or a last stride are others.
 pub fn gated_add_modulate(
     x: &Tensor,
     y: &Tensor,
@@ -48,6 +54,11 @@ pub fn gated_add_modulate(
 }
 
 /// [`gated_add_modulate`] with the norm as e4m3 rows, quantised from f32. On GPUs only.
+///
+/// Returns the sum `[B, L, D]` and its norm: values `[B, L, D]`, scales `[B, L]`.
+///
+/// # Errors
+/// As there, or the tensors are not on a GPU.
 #[cfg(feature = "cuda")]
 pub fn gated_add_modulate_rowwise(
     x: &Tensor,

@@ -14,7 +14,12 @@ use rayon::prelude::*;
 /// - `w`, `b`: `[C]` of x's type
 /// - `groups` divides C; `act` is [`Activation::None`] or [`Activation::Silu`]
 ///
+/// Returns `[B, C, H, W]` of x's type.
+///
 /// Memory is read twice. Sums are folded into f64, so groups of millions of elements keep 1e-6.
+///
+/// # Errors
+/// The shapes do not fit, `groups` does not divide C, the activation is another, or a type or layout is.
 pub fn group_norm(
     x: &Tensor,
     w: &Tensor,

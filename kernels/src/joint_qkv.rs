@@ -15,6 +15,9 @@ use rayon::prelude::*;
 ///   only; or none, and q and k are copied
 ///
 /// Returns `[B, Li + Lt, 3, H, Dh]`, contiguous.
+///
+/// # Errors
+/// The shapes do not fit each other or `heads`, or types, devices or a last stride are others.
 pub fn joint_qkv(
     image: &Tensor,
     text: Option<&Tensor>,

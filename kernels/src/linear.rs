@@ -31,6 +31,9 @@ pub enum Activation {
 /// - `w`: `[N, K]`, contiguous, of x's type; `b`: `[N]`
 ///
 /// Returns x's shape with `N` in place of `K`, contiguous. A row's result does not depend on the others.
+///
+/// # Errors
+/// The shapes do not fit, or types, devices or a layout are others.
 pub fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation) -> Result<Tensor> {
     let (x_dims, w_dims) = (x.dims(), w.dims());
     let fits =

@@ -13,6 +13,9 @@ use rayon::prelude::*;
 /// - `mods`: `[B, N, D]` of x's type, last stride 1 (it may be narrowed along N); `shift` and `scale` index its N
 ///
 /// Returns `[B, L, D]`, contiguous.
+///
+/// # Errors
+/// The shapes do not fit, `shift` or `scale` is not below N, or types, devices or a last stride are others.
 pub fn layer_norm_modulate(
     x: &Tensor,
     mods: &Tensor,
@@ -29,6 +32,11 @@ pub fn layer_norm_modulate(
 }
 
 /// [`layer_norm_modulate`] as e4m3 rows, quantised from f32. On GPUs only.
+///
+/// Returns values `[B, L, D]` with scales `[B, L]`.
+///
+/// # Errors
+/// As there, or the tensors are not on a GPU.
 #[cfg(feature = "cuda")]
 pub fn layer_norm_modulate_rowwise(
     x: &Tensor,

@@ -11,6 +11,11 @@ use rayon::prelude::*;
 ///
 /// - `x`: `[.., D]` f32|bf16, contiguous, or of rank 2 or 3 with last stride 1
 /// - `w`: `[D]` of x's type
+///
+/// Returns x's shape, contiguous.
+///
+/// # Errors
+/// The shapes do not fit, or types, devices or a layout are others.
 pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
     if x.rank() == 0 || w.rank() != 1 || x.dims().last() != w.dims().last() {
         bail!("rms_norm: x {:?}, w {:?}: expected [.., D], [D]", x.dims(), w.dims())
@@ -26,6 +31,11 @@ pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
 ///
 /// - `x`: `[.., D]` f32|bf16, contiguous, or of rank 2 or 3 with last stride 1
 /// - `w`, `b`: `[D]` of x's type
+///
+/// Returns x's shape, contiguous.
+///
+/// # Errors
+/// The shapes do not fit, or types, devices or a layout are others.
 pub fn layer_norm(x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
     if x.rank() == 0 || w.rank() != 1 || x.dims().last() != w.dims().last() || w.dims() != b.dims() {
         bail!("layer_norm: x {:?}, w {:?}, b {:?}: expected [.., D], [D], [D]", x.dims(), w.dims(), b.dims())

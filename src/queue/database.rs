@@ -33,6 +33,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/counters.sql"),
     include_str!("schema/unowned.sql"),
     include_str!("schema/identity.sql"),
+    include_str!("schema/leases.sql"),
+    include_str!("schema/rest.sql"),
     include_str!("schema/pruning.sql"),
 ];
 
@@ -158,7 +160,7 @@ mod tests {
             sqlx::raw_sql(*script).execute(&mut old).await.expect("the first release's schema");
         }
         let rows = "PRAGMA user_version = 10;
-            INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at) VALUES ('r', '', 'queued', 2, '', 'done', 0);
+            INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at) VALUES ('r', '', 'queued', 2, '', 'waiting', 0);
             INSERT INTO files (key, request, content_type, bytes, sha256, created_at, expires_at) VALUES ('kept', 'r', '', 1, '', 0, NULL), ('ended', 'r', '', 1, '', 0, 1);
             INSERT INTO uploads (ticket, key, object, content_type, writable_until) VALUES
                 ('secret-1', 'whole', 'object', 'a/b', 9e18), ('secret-2', 'open', NULL, 'a/b', 9e18);

@@ -24,7 +24,7 @@ using cutlass::fmha::kernel::Option;
 using cutlass::fmha::kernel::Tag;
 
 using Element = cutlass::bfloat16_t;
-constexpr int kHeadDim = 64;
+constexpr int HEAD_DIM = 64;
 
 // The choice, and what speaks for it; it was compared by compiling, not by running.
 //
@@ -38,53 +38,53 @@ constexpr int kHeadDim = 64;
 // 128 make 20.2 waves, 21 x 128 rows: the same time. 256 make 11 x 256, 5 % more. Ping-pong (persistent) over
 // cooperative: the next tile's q, k and v arrive while the last one is stored.
 // Should three misbehave on the device: 128, 128, 2 is the shape closest to the example's own.
-constexpr int kQueries = 192;
-constexpr int kKeys = 128;
-constexpr int kWarpGroups = 3;
+constexpr int QUERIES = 192;
+constexpr int KEYS = 128;
+constexpr int WARP_GROUPS = 3;
 using Schedule = cutlass::gemm::KernelTmaWarpSpecializedPingpong;
 
-/// (row, element, (batch, head))
+// (row, element, (batch, head))
 using Strides = cute::tuple<int, _1, cute::tuple<int, int>>;
-/// ResidualFusion masks the keys past the end. DefaultFusion does not: TMA reads them as zeros, which score 0,
-/// and exp(0) would count.
+// ResidualFusion masks the keys past the end. DefaultFusion does not: TMA reads them as zeros, which score 0,
+// and exp(0) would count.
 using Kernel = cutlass::fmha::kernel::FmhaBuilder<
-    Element, float, float, cute::Shape<Int<kQueries>, Int<kKeys>, Int<kHeadDim>>, Strides, Strides, Strides,
-    cutlass::fmha::collective::ResidualFusion, Schedule, Option<Tag::kNumMmaWarpGroups, Int<kWarpGroups>>>::Kernel;
+    Element, float, float, cute::Shape<Int<QUERIES>, Int<KEYS>, Int<HEAD_DIM>>, Strides, Strides, Strides,
+    cutlass::fmha::collective::ResidualFusion, Schedule, Option<Tag::kNumMmaWarpGroups, Int<WARP_GROUPS>>>::Kernel;
 
 int multiprocessors() {
   static const int count = cutlass::KernelHardwareInfo::query_device_multiprocessor_count();
   return count;
 }
 
-/// A tensor map that the driver refused stays zero.
+// A tensor map that the driver refused stays zero.
 bool encoded(const cute::TmaDescriptor* map) {
   static const cute::TmaDescriptor zero{};
   return std::memcmp(map, &zero, sizeof zero) != 0;
 }
 
-int run(const Element* qkv, Element* out, int batch, int length, int heads, float scale, float* sums,
-        void* stream) {
+int run(const FusedAttention& of, void* stream) {
   using cute::make_stride;
-  int matrix = heads * kHeadDim;
-  Strides in = make_stride(3 * matrix, _1{}, make_stride(length * 3 * matrix, kHeadDim));
-  Strides result = make_stride(matrix, _1{}, make_stride(length * matrix, kHeadDim));
+  const Element* qkv = reinterpret_cast<const Element*>(of.qkv);
+  int matrix = of.heads * HEAD_DIM;
+  Strides in = make_stride(3 * matrix, _1{}, make_stride(of.length * 3 * matrix, HEAD_DIM));
+  Strides result = make_stride(matrix, _1{}, make_stride(of.length * matrix, HEAD_DIM));
   Kernel::Arguments arguments{
-      cute::make_tuple(batch, heads, length, length, kHeadDim),
+      cute::make_tuple(of.batch, of.heads, of.length, of.length, HEAD_DIM),
       {qkv, in, qkv + matrix, in, qkv + 2 * matrix, in},
-      {out, result, sums, make_stride(_1{}, make_stride(heads * length, length))},
+      {reinterpret_cast<Element*>(of.out), result, of.workspace, make_stride(_1{}, make_stride(of.heads * of.length, of.length))},
       {0, multiprocessors()},
   };
   // Not asked: Kernel::can_implement. It refuses lengths that 8 does not divide, but the tokens are an outer
   // dimension of every tensor map, where any length will do.
   Kernel::Params params = Kernel::to_underlying_arguments(arguments, nullptr);
   // It assumes 1 / sqrt(head dimension).
-  params.mainloop.scale_softmax = scale;
-  params.mainloop.scale_softmax_log2 = scale * 1.44269504088896341f;
+  params.mainloop.scale_softmax = of.scale;
+  params.mainloop.scale_softmax_log2 = of.scale * LOG2_E;
   if (!encoded(params.mainloop.tma_load_q.get_tma_descriptor()) ||
       !encoded(params.mainloop.tma_load_k.get_tma_descriptor()) ||
       !encoded(params.mainloop.tma_load_v.get_tma_descriptor()) ||
       !encoded(params.epilogue.epilogue_TMA.tma_store_d.get_tma_descriptor())) {
-    return kBadTensorMap;
+    return BAD_TENSOR_MAP;
   }
   return launch<cutlass::device_kernel<Kernel>>(params, Kernel::get_grid_shape(params), Kernel::get_block_shape(),
                                                 Kernel::SharedStorageSize, stream);
@@ -96,33 +96,27 @@ int run(const Element* qkv, Element* out, int batch, int length, int heads, floa
 
 namespace latentd::attention_sm90 {
 
-using Element = void;
-constexpr int kHeadDim = 64;
+constexpr int HEAD_DIM = 64;
 
-int run(const void*, void*, int, int, int, float, float*, void*) {
-  return kCudaError + cudaErrorNoKernelImageForDevice;
-}
+int run(const FusedAttention&, void*) { return CUDA_ERROR + cudaErrorNoKernelImageForDevice; }
 
 }  // namespace latentd::attention_sm90
 
 #endif
 
-extern "C" size_t latentd_attention_sm90_workspace(int batch, int length, int heads) {
+extern "C" uint64_t latentd_attention_sm90_workspace(const FusedAttention* of) {
   // The kernel also stores the logarithm of each row's sum, which nobody reads.
-  return sizeof(float) * size_t(batch) * size_t(length) * size_t(heads);
+  return sizeof(float) * uint64_t(of->batch) * uint64_t(of->length) * uint64_t(of->heads);
 }
 
-extern "C" int latentd_attention_sm90_bf16(const void* qkv, void* out, int batch, int length, int heads,
-                                           float scale, void* workspace, size_t workspace_bytes, void* stream) {
+extern "C" int latentd_attention_sm90_bf16(const FusedAttention* arguments, void* stream) {
   using namespace latentd;
   using namespace latentd::attention_sm90;
-  if (!fits(batch, length, heads, 3 * kHeadDim)) return kBadSize;
-  if (batch == 0 || length == 0 || heads == 0) return kOk;
-  if (!aligned(qkv) || !aligned(out)) return kBadPointer;
-  if (!(scale > 0) || !std::isfinite(scale)) return kBadScale;
-  if (!aligned(workspace) || workspace_bytes < latentd_attention_sm90_workspace(batch, length, heads)) {
-    return kBadWorkspace;
-  }
-  return run(static_cast<const Element*>(qkv), static_cast<Element*>(out), batch, length, heads, scale,
-             static_cast<float*>(workspace), stream);
+  const FusedAttention& of = *arguments;
+  if (of.head_dim != HEAD_DIM || !fits(of.batch, of.length, of.heads, 3 * HEAD_DIM)) return BAD_SIZE;
+  if (of.batch == 0 || of.length == 0 || of.heads == 0) return OK;
+  if (!aligned(of.qkv) || !aligned(of.out)) return BAD_POINTER;
+  if (!(of.scale > 0) || !std::isfinite(of.scale)) return BAD_SCALE;
+  if (!aligned(of.workspace) || of.workspace_bytes < latentd_attention_sm90_workspace(&of)) return BAD_WORKSPACE;
+  return run(of, stream);
 }

@@ -1,6 +1,8 @@
 // What the kernels of this folder share: the codes they return, and one way to launch.
 #pragma once
 
+#include "../arguments.cuh"
+
 #include <cuda_runtime.h>
 
 #include <atomic>
@@ -8,28 +10,31 @@
 
 namespace latentd {
 
-/// What every function of this folder returns. README.md lists them for the callers.
+// What every function of this folder returns. README.md lists them for the callers.
 enum Code : int {
-  kOk = 0,
-  /// A pointer is null or not aligned to 16 bytes.
-  kBadPointer = 1,
-  /// A size is negative, not supported, or makes an offset too large for 32 bits.
-  kBadSize = 2,
-  /// The workspace is null, not aligned to 16 bytes, or smaller than the `_workspace` function says.
-  kBadWorkspace = 3,
-  /// The scale is not a positive finite number.
-  kBadScale = 4,
-  /// The driver refused a tensor map.
-  kBadTensorMap = 5,
-  /// Added to the cudaError_t of a failed call of the CUDA runtime.
-  kCudaError = 1000,
+  OK = 0,
+  // A pointer is null or not aligned to 16 bytes.
+  BAD_POINTER = 1,
+  // A size is negative, not supported, or makes an offset too large for 32 bits.
+  BAD_SIZE = 2,
+  // The workspace is null, not aligned to 16 bytes, or smaller than the `_workspace` function says.
+  BAD_WORKSPACE = 3,
+  // The scale is not a positive finite number.
+  BAD_SCALE = 4,
+  // The driver refused a tensor map.
+  BAD_TENSOR_MAP = 5,
+  // Added to the cudaError_t of a failed call of the CUDA runtime.
+  CUDA_ERROR = 1000,
 };
 
+// For a softmax with base 2.
+constexpr float LOG2_E = 1.44269504088896341f;
+
 inline bool aligned(const void* pointer) {
-  return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
+  return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % WORD_BYTES == 0;
 }
 
-/// Whether the product of sizes, none negative, stays below 2^31.
+// Whether the product of sizes, none negative, stays below 2^31.
 template <typename... Sizes>
 bool fits(Sizes... sizes) {
   int64_t product = 1;
@@ -41,9 +46,9 @@ bool fits(Sizes... sizes) {
   return true;
 }
 
-/// Launches `kernel`, which takes one struct. Allocates and waits for nothing, so a graph can capture it.
-///
-/// 48 KiB and more of shared memory must be allowed for once in each context: a process uses one device.
+// Launches `kernel`, which takes one struct. Allocates and waits for nothing, so a graph can capture it.
+//
+// 48 KiB and more of shared memory must be allowed for once in each context: a process uses one device.
 template <auto kernel, typename Params>
 int launch(const Params& params, dim3 grid, dim3 block, size_t shared_bytes, void* stream) {
   const void* function = reinterpret_cast<const void*>(kernel);
@@ -53,7 +58,7 @@ int launch(const Params& params, dim3 grid, dim3 block, size_t shared_bytes, voi
         cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
     if (error != cudaSuccess) {
       cudaGetLastError();
-      return kCudaError + error;
+      return CUDA_ERROR + error;
     }
     allowed.store(true, std::memory_order_release);
   }
@@ -62,9 +67,9 @@ int launch(const Params& params, dim3 grid, dim3 block, size_t shared_bytes, voi
       cudaLaunchKernel(function, grid, block, arguments, shared_bytes, static_cast<cudaStream_t>(stream));
   if (error != cudaSuccess) {
     cudaGetLastError();
-    return kCudaError + error;
+    return CUDA_ERROR + error;
   }
-  return kOk;
+  return OK;
 }
 
 }  // namespace latentd

@@ -1,4 +1,4 @@
-// 2-D convolution, channels last, with bias and an optional tensor added: bf16, accumulated in f32.
+// 2-D convolution, channels last, with bias: bf16, accumulated in f32.
 //
 // An implicit GEMM of CUTLASS where 8 divides the input channels, and a plain kernel for the rest (small test
 // models), where speed does not matter.
@@ -15,7 +15,7 @@ using Layout = cutlass::layout::TensorNHWC;
 template <int m, int n, int k>
 using Shape = cutlass::gemm::GemmShape<m, n, k>;
 
-/// `out = (accumulator + bias) + residual` in f32, `width` channels at a time; a null residual reads as zeros.
+// `out = (accumulator + bias) + residual` in f32, `width` channels at a time; the residual is null, which reads as zeros.
 template <int width>
 using Epilogue = cutlass::epilogue::thread::LinearCombinationResidualBlock<
     Element, float, float, Element, width, cutlass::epilogue::thread::Identity, cutlass::plus,
@@ -28,49 +28,41 @@ using ImplicitGemm = typename cutlass::conv::kernel::DefaultConv2dFpropWithBroad
     stages, cutlass::arch::OpMultiplyAdd, cutlass::conv::IteratorAlgorithm::kOptimized,
     cutlass::conv::StrideSupport::kUnity, 8, 8>::Kernel;
 
-/// (pixels, output channels, input channels) of a block and a warp. The block reads each input value from the
-/// L2 cache once for each kernel position and tile of output channels, so it is as large as 8 warps and 99 KiB
-/// of shared memory (sm_89) allow.
+// (pixels, output channels, input channels) of a block and a warp. The block reads each input value from the
+// L2 cache once for each kernel position and tile of output channels, so it is as large as 8 warps and 99 KiB
+// of shared memory (sm_89) allow.
 using Broad = ImplicitGemm<Shape<256, 128, 32>, Shape<64, 64, 32>, 4, 8>;
-/// For output channels that 8 does not divide: the picture's 3.
+// For output channels that 8 does not divide: the picture's 3.
 using Narrow = ImplicitGemm<Shape<128, 32, 64>, Shape<32, 32, 64>, 3, 1>;
 static_assert(sizeof(Broad::SharedStorage) <= 99 << 10 && sizeof(Narrow::SharedStorage) <= 99 << 10);
 
-struct Problem {
-  const Element* x;
-  const Element* weight;
-  const Element* bias;
-  const Element* residual;
-  Element* out;
-  int n, h, w, c, k, kernel;
-};
-
 template <typename Kernel>
-int run(const Problem& p, void* stream) {
+int run(const NhwcConvolution& p, void* stream) {
   cutlass::conv::Conv2dProblemSize size(p.n, p.h, p.w, p.c, p.k, p.kernel, p.kernel, p.h, p.w, p.kernel / 2,
                                         p.kernel / 2, /*stride*/ 1, 1, /*dilation*/ 1, 1,
                                         cutlass::conv::Mode::kCrossCorrelation);
-  // The kernel only reads through x, weight, residual and bias; its parameters are only not const.
-  auto tensor = [](const Element* data, int h, int w, int c) {
-    return cutlass::TensorRef<Element, Layout>(const_cast<Element*>(data), Layout(c, w * c, h * w * c));
+  // The kernel only reads through x, weight and bias; its parameters are only not const.
+  auto element = [](const __nv_bfloat16* data) { return reinterpret_cast<Element*>(const_cast<__nv_bfloat16*>(data)); };
+  auto tensor = [&](const __nv_bfloat16* data, int h, int w, int c) {
+    return cutlass::TensorRef<Element, Layout>(element(data), Layout(c, w * c, h * w * c));
   };
   typename Kernel::Arguments arguments(size, tensor(p.x, p.h, p.w, p.c), tensor(p.weight, p.kernel, p.kernel, p.c),
-                                       tensor(p.residual, p.h, p.w, p.k), tensor(p.out, p.h, p.w, p.k),
+                                       tensor(nullptr, p.h, p.w, p.k), tensor(p.out, p.h, p.w, p.k),
                                        {/*accumulator*/ 1.0f, /*residual*/ 1.0f},
-                                       cutlass::conv::SplitKMode::kSerial, const_cast<Element*>(p.bias));
+                                       cutlass::conv::SplitKMode::kSerial, element(p.bias));
   if (Kernel::Mma::IteratorA::can_implement(size) != cutlass::Status::kSuccess ||
       Kernel::Mma::IteratorB::can_implement(size) != cutlass::Status::kSuccess) {
-    return kBadSize;
+    return BAD_SIZE;
   }
   typename Kernel::Params params(arguments);
   dim3 grid = typename Kernel::ThreadblockSwizzle().get_grid_shape(params.grid_tiled_shape);
-  if (grid.y > 65535) return kBadSize;
+  if (grid.y > 65535) return BAD_SIZE;
   return launch<cutlass::Kernel<Kernel>>(params, grid, dim3(Kernel::kThreadCount),
                                          sizeof(typename Kernel::SharedStorage), stream);
 }
 
-/// One thread for one output value.
-__global__ void plain(Problem p) {
+// One thread for one output value.
+__global__ void plain(const __grid_constant__ NhwcConvolution p) {
   int64_t total = int64_t(p.n) * p.h * p.w * p.k;
   int64_t at = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (at >= total) return;
@@ -84,46 +76,36 @@ __global__ void plain(Problem p) {
     for (int s = 0; s < p.kernel; s++) {
       int from_y = y + r - p.kernel / 2, from_x = x + s - p.kernel / 2;
       if (from_y < 0 || from_y >= p.h || from_x < 0 || from_x >= p.w) continue;
-      const Element* input = p.x + ((image * p.h + from_y) * p.w + from_x) * p.c;
-      const Element* weight = p.weight + (int64_t(k * p.kernel + r) * p.kernel + s) * p.c;
+      const __nv_bfloat16* input = p.x + ((image * p.h + from_y) * p.w + from_x) * p.c;
+      const __nv_bfloat16* weight = p.weight + (int64_t(k * p.kernel + r) * p.kernel + s) * p.c;
       for (int c = 0; c < p.c; c++) {
         sum += float(input[c]) * float(weight[c]);
       }
     }
   }
   sum += float(p.bias[k]);
-  if (p.residual != nullptr) sum += float(p.residual[at]);
-  p.out[at] = Element(sum);
+  p.out[at] = __float2bfloat16_rn(sum);
 }
 
-int run_plain(const Problem& p, void* stream) {
+int run_plain(const NhwcConvolution& p, void* stream) {
   int64_t total = int64_t(p.n) * p.h * p.w * p.k;
   return launch<plain>(p, dim3(unsigned((total + 255) / 256)), dim3(256), 0, stream);
 }
 
 }  // namespace latentd::conv2d
 
-extern "C" size_t latentd_conv2d_nhwc_workspace(int, int, int, int, int, int) { return 0; }
-
-extern "C" int latentd_conv2d_nhwc_bf16(const void* x, const void* weight, const void* bias, const void* residual,
-                                        void* out, int n, int h, int w, int c, int k, int kernel, void*, size_t,
-                                        void* stream) {
+extern "C" int latentd_conv2d_nhwc_bf16(const NhwcConvolution* arguments, void* stream) {
   using namespace latentd;
   using namespace latentd::conv2d;
+  const NhwcConvolution& p = *arguments;
   // CUTLASS keeps byte offsets in 32 bits: no tensor may reach 2 GiB.
-  if ((kernel != 1 && kernel != 3) || !fits(n, h, w, c, 2) || !fits(n, h, w, k, 2) ||
-      !fits(k, kernel, kernel, c, 2)) {
-    return kBadSize;
+  if ((p.kernel != 1 && p.kernel != 3) || !fits(p.n, p.h, p.w, p.c, 2) || !fits(p.n, p.h, p.w, p.k, 2) ||
+      !fits(p.k, p.kernel, p.kernel, p.c, 2)) {
+    return BAD_SIZE;
   }
-  if (n == 0 || h == 0 || w == 0 || k == 0) return kOk;
-  if (c == 0) return kBadSize;
-  if (!aligned(x) || !aligned(weight) || !aligned(bias) || !aligned(out) ||
-      (residual != nullptr && !aligned(residual))) {
-    return kBadPointer;
-  }
-  auto element = [](const void* pointer) { return static_cast<const Element*>(pointer); };
-  Problem problem{element(x), element(weight), element(bias), element(residual), static_cast<Element*>(out),
-                  n, h, w, c, k, kernel};
-  if (c % 8 != 0) return run_plain(problem, stream);
-  return k % 8 == 0 ? run<Broad>(problem, stream) : run<Narrow>(problem, stream);
+  if (p.n == 0 || p.h == 0 || p.w == 0 || p.k == 0) return OK;
+  if (p.c == 0) return BAD_SIZE;
+  if (!aligned(p.x) || !aligned(p.weight) || !aligned(p.bias) || !aligned(p.out)) return BAD_POINTER;
+  if (p.c % 8 != 0) return run_plain(p, stream);
+  return p.k % 8 == 0 ? run<Broad>(p, stream) : run<Narrow>(p, stream);
 }

@@ -12,25 +12,25 @@
 
 namespace latentd::flash {
 
-constexpr int kHeadDim = 64;
-constexpr int kQueries = 128;
-constexpr int kKeys = 64;
-constexpr int kThreads = 128;
-/// 16-row tiles of queries in a warp.
-constexpr int kTiles = kQueries / 16 / (kThreads / 32);
+constexpr int HEAD_DIM = 64;
+constexpr int QUERIES = 128;
+constexpr int KEYS = 64;
+constexpr int THREADS = 128;
+// 16-row tiles of queries in a warp.
+constexpr int TILES = QUERIES / 16 / (THREADS / 32);
 
 struct Params {
-  /// [B, L, 3, H, 64] bf16
+  // [B, L, 3, H, 64] bf16
   const uint4* qkv;
-  /// [B, L, H, 64] bf16
+  // [B, L, H, 64] bf16
   uint32_t* out;
   int length, heads;
-  /// Of the scores, for a softmax with base 2.
+  // Of the scores, for a softmax with base 2.
   float scale;
 };
 
-/// Rows of 64 elements as 8 pieces of 16 bytes. A piece stands at its place xor the row's last bits, so that 8
-/// rows at one place, or 8 places of one row, use all banks.
+// Rows of 64 elements as 8 pieces of 16 bytes. A piece stands at its place xor the row's last bits, so that 8
+// rows at one place, or 8 places of one row, use all banks.
 template <int rows>
 struct Rows {
   uint4 pieces[rows][8];
@@ -39,36 +39,36 @@ struct Rows {
 };
 
 struct Shared {
-  Rows<kQueries> q;
-  Rows<kKeys> k[2], v[2];
+  Rows<QUERIES> q;
+  Rows<KEYS> k[2], v[2];
 };
 
-/// Starts copying rows `first ..` of one of a head's three matrices; rows from `length` on become zeros.
+// Starts copying rows `first ..` of one of a head's three matrices; rows from `length` on become zeros.
 template <int rows>
 __device__ __forceinline__ void fetch(Rows<rows>& to, const uint4* matrix, int64_t stride, int first, int length) {
 #pragma unroll
-  for (int i = 0; i < rows * 8 / kThreads; i++) {
-    int row = i * (kThreads / 8) + threadIdx.x / 8, piece = threadIdx.x % 8;
+  for (int i = 0; i < rows * 8 / THREADS; i++) {
+    int row = i * (THREADS / 8) + threadIdx.x / 8, piece = threadIdx.x % 8;
     bool valid = first + row < length;
     copy_async(to.at(row, piece), matrix + (valid ? first + row : 0) * stride + piece, valid);
   }
 }
 
-/// What a warp's thread keeps of its queries: rows lane / 4 and 8 below it, of each tile.
+// What a warp's thread keeps of its queries: rows lane / 4 and 8 below it, of each tile.
 struct Softmax {
-  float max[kTiles][2], sum[kTiles][2];
+  float max[TILES][2], sum[TILES][2];
 };
 
-/// Turns scores `[tile][8 keys]` into `exp2(scale * (score - max))`, and scales `out` to the new maximum.
-__device__ __forceinline__ void update(Softmax& softmax, float (&scores)[kTiles][kKeys / 8][4],
-                                       float (&out)[kTiles][kHeadDim / 8][4], float scale) {
+// Turns scores `[tile][8 keys]` into `exp2(scale * (score - max))`, and scales `out` to the new maximum.
+__device__ __forceinline__ void update(Softmax& softmax, float (&scores)[TILES][KEYS / 8][4],
+                                       float (&out)[TILES][HEAD_DIM / 8][4], float scale) {
 #pragma unroll
-  for (int tile = 0; tile < kTiles; tile++) {
+  for (int tile = 0; tile < TILES; tile++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       float before = softmax.max[tile][half], max = before;
 #pragma unroll
-      for (int n = 0; n < kKeys / 8; n++) {
+      for (int n = 0; n < KEYS / 8; n++) {
         max = fmaxf(max, fmaxf(scores[tile][n][2 * half], scores[tile][n][2 * half + 1]));
       }
       // The four threads of a row.
@@ -76,7 +76,7 @@ __device__ __forceinline__ void update(Softmax& softmax, float (&scores)[kTiles]
       max = fmaxf(max, __shfl_xor_sync(0xffffffffu, max, 2));
       float decay = exp2f((before - max) * scale), shift = max * scale, sum = 0;
 #pragma unroll
-      for (int n = 0; n < kKeys / 8; n++) {
+      for (int n = 0; n < KEYS / 8; n++) {
 #pragma unroll
         for (int i = 2 * half; i < 2 * half + 2; i++) {
           scores[tile][n][i] = exp2f(scores[tile][n][i] * scale - shift);
@@ -84,7 +84,7 @@ __device__ __forceinline__ void update(Softmax& softmax, float (&scores)[kTiles]
         }
       }
 #pragma unroll
-      for (int n = 0; n < kHeadDim / 8; n++) {
+      for (int n = 0; n < HEAD_DIM / 8; n++) {
         out[tile][n][2 * half] *= decay;
         out[tile][n][2 * half + 1] *= decay;
       }
@@ -96,7 +96,7 @@ __device__ __forceinline__ void update(Softmax& softmax, float (&scores)[kTiles]
 
 __device__ __forceinline__ void attend(const Params& p, Shared& shared) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int first = blockIdx.x * kQueries, head = blockIdx.y, batch = blockIdx.z;
+  const int first = blockIdx.x * QUERIES, head = blockIdx.y, batch = blockIdx.z;
   const int64_t stride = int64_t(3) * p.heads * 8;
   const uint4* q = p.qkv + batch * p.length * stride + head * 8;
   const uint4 *k = q + p.heads * 8, *v = k + p.heads * 8;
@@ -107,41 +107,41 @@ __device__ __forceinline__ void attend(const Params& p, Shared& shared) {
   fetch(shared.v[0], v, stride, 0, p.length);
   commit_copies();
 
-  uint32_t queries[kTiles][kHeadDim / 16][4];
-  float out[kTiles][kHeadDim / 8][4] = {};
+  uint32_t queries[TILES][HEAD_DIM / 16][4];
+  float out[TILES][HEAD_DIM / 8][4] = {};
   Softmax softmax;
 #pragma unroll
-  for (int i = 0; i < 2 * kTiles; i++) {
+  for (int i = 0; i < 2 * TILES; i++) {
     softmax.max[i / 2][i % 2] = -INFINITY;
     softmax.sum[i / 2][i % 2] = 0;
   }
 
-  const int blocks = (p.length + kKeys - 1) / kKeys;
+  const int blocks = (p.length + KEYS - 1) / KEYS;
   for (int block = 0; block < blocks; block++) {
-    const int now = block % 2, next = (block + 1) * kKeys;
+    const int now = block % 2, next = (block + 1) * KEYS;
     // The keys are here (the values may not be), and all warps are done with the block before.
     wait_copies<1>();
     __syncthreads();
     if (block == 0) {
 #pragma unroll
-      for (int i = 0; i < kTiles * kHeadDim / 16; i++) {
-        const int tile = i / (kHeadDim / 16), step = i % (kHeadDim / 16);
+      for (int i = 0; i < TILES * HEAD_DIM / 16; i++) {
+        const int tile = i / (HEAD_DIM / 16), step = i % (HEAD_DIM / 16);
         load_matrices(queries[tile][step],
-                      shared.q.at((warp * kTiles + tile) * 16 + lane % 16, step * 2 + lane / 16));
+                      shared.q.at((warp * TILES + tile) * 16 + lane % 16, step * 2 + lane / 16));
       }
     }
     if (next < p.length) fetch(shared.k[1 - now], k, stride, next, p.length);
     commit_copies();
 
-    float scores[kTiles][kKeys / 8][4] = {};
+    float scores[TILES][KEYS / 8][4] = {};
 #pragma unroll
-    for (int step = 0; step < kHeadDim / 16; step++) {
+    for (int step = 0; step < HEAD_DIM / 16; step++) {
 #pragma unroll
-      for (int n = 0; n < kKeys / 8; n += 2) {
+      for (int n = 0; n < KEYS / 8; n += 2) {
         uint32_t keys[4];
         load_matrices(keys, shared.k[now].at(n * 8 + lane % 8 + lane / 16 * 8, step * 2 + lane / 8 % 2));
 #pragma unroll
-        for (int tile = 0; tile < kTiles; tile++) {
+        for (int tile = 0; tile < TILES; tile++) {
           multiply_add(scores[tile][n], queries[tile][step], keys[0], keys[1]);
           multiply_add(scores[tile][n + 1], queries[tile][step], keys[2], keys[3]);
         }
@@ -149,10 +149,10 @@ __device__ __forceinline__ void attend(const Params& p, Shared& shared) {
     }
     if (next > p.length) {
 #pragma unroll
-      for (int i = 0; i < kKeys / 8 * 4; i++) {
-        const int n = i / 4, key = next - kKeys + n * 8 + lane % 4 * 2 + i % 2;
+      for (int i = 0; i < KEYS / 8 * 4; i++) {
+        const int n = i / 4, key = next - KEYS + n * 8 + lane % 4 * 2 + i % 2;
 #pragma unroll
-        for (int tile = 0; tile < kTiles; tile++) {
+        for (int tile = 0; tile < TILES; tile++) {
           if (key >= p.length) scores[tile][n][i % 4] = -INFINITY;
         }
       }
@@ -165,10 +165,10 @@ __device__ __forceinline__ void attend(const Params& p, Shared& shared) {
     if (next < p.length) fetch(shared.v[1 - now], v, stride, next, p.length);
     commit_copies();
 #pragma unroll
-    for (int step = 0; step < kKeys / 16; step++) {
-      uint32_t probabilities[kTiles][4];
+    for (int step = 0; step < KEYS / 16; step++) {
+      uint32_t probabilities[TILES][4];
 #pragma unroll
-      for (int tile = 0; tile < kTiles; tile++) {
+      for (int tile = 0; tile < TILES; tile++) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
           const float* pair = &scores[tile][2 * step + i / 2][i % 2 * 2];
@@ -176,11 +176,11 @@ __device__ __forceinline__ void attend(const Params& p, Shared& shared) {
         }
       }
 #pragma unroll
-      for (int n = 0; n < kHeadDim / 8; n += 2) {
+      for (int n = 0; n < HEAD_DIM / 8; n += 2) {
         uint32_t values[4];
         load_matrices_transposed(values, shared.v[now].at(step * 16 + lane % 16, n + lane / 16));
 #pragma unroll
-        for (int tile = 0; tile < kTiles; tile++) {
+        for (int tile = 0; tile < TILES; tile++) {
           multiply_add(out[tile][n], probabilities[tile], values[0], values[1]);
           multiply_add(out[tile][n + 1], probabilities[tile], values[2], values[3]);
         }
@@ -189,18 +189,18 @@ __device__ __forceinline__ void attend(const Params& p, Shared& shared) {
   }
 
 #pragma unroll
-  for (int tile = 0; tile < kTiles; tile++) {
+  for (int tile = 0; tile < TILES; tile++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
       float sum = softmax.sum[tile][half];
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
       const float share = 1 / sum;
-      const int row = first + (warp * kTiles + tile) * 16 + half * 8 + lane / 4;
+      const int row = first + (warp * TILES + tile) * 16 + half * 8 + lane / 4;
       if (row >= p.length) continue;
-      uint32_t* to = p.out + ((int64_t(batch) * p.length + row) * p.heads + head) * (kHeadDim / 2) + lane % 4;
+      uint32_t* to = p.out + ((int64_t(batch) * p.length + row) * p.heads + head) * (HEAD_DIM / 2) + lane % 4;
 #pragma unroll
-      for (int n = 0; n < kHeadDim / 8; n++) {
+      for (int n = 0; n < HEAD_DIM / 8; n++) {
         to[n * 4] = pack(out[tile][n][2 * half] * share, out[tile][n][2 * half + 1] * share);
       }
     }

@@ -30,8 +30,8 @@ struct Index {
 
 namespace {
 
-constexpr int kLanes = 32;
-constexpr int kBlock = 128;
+constexpr int LANES = 32;
+constexpr int BLOCK = 128;
 
 struct Copy {
   void* to;
@@ -54,9 +54,9 @@ struct Barrier {
 };
 
 ucontext_t scheduler;
-Thread threads[kBlock];
+Thread threads[BLOCK];
 int current;
-Barrier warp_barriers[kBlock / kLanes], block_barrier;
+Barrier warp_barriers[BLOCK / LANES], block_barrier;
 std::vector<uint4> input;
 Index threadIdx, blockIdx;
 
@@ -69,13 +69,13 @@ void wait(Barrier& barrier, int count) {
   while (barrier.passed == before) swapcontext(&threads[current].context, &scheduler);
 }
 
-void warp_wait() { wait(warp_barriers[current / kLanes], kLanes); }
+void warp_wait() { wait(warp_barriers[current / LANES], LANES); }
 
-int lane() { return current % kLanes; }
+int lane() { return current % LANES; }
 
-Thread& other(int lane) { return threads[current / kLanes * kLanes + lane]; }
+Thread& other(int lane) { return threads[current / LANES * LANES + lane]; }
 
-void __syncthreads() { wait(block_barrier, kBlock); }
+void __syncthreads() { wait(block_barrier, BLOCK); }
 
 float __shfl_xor_sync(unsigned, float value, int mask) {
   std::memcpy(threads[current].registers, &value, 4);
@@ -195,33 +195,33 @@ void run_block(Index block) {
       slow = random() % 16;
       rounds = random() % 200;
     }
-    for (current = 0; current < kBlock; current++) {
+    for (current = 0; current < BLOCK; current++) {
       if (threads[current].done) continue;
       running = true;
-      if (slow >> current / kLanes & 1 && random() % 64 != 0) continue;
+      if (slow >> current / LANES & 1 && random() % 64 != 0) continue;
       threadIdx.x = unsigned(current);
       swapcontext(&scheduler, &threads[current].context);
     }
   }
 }
 
-/// The relative error of attention over normal values; large ones make the softmax pick few keys.
+// The relative error of attention over normal values; large ones make the softmax pick few keys.
 double check(int batch, int length, int heads, float size) {
-  constexpr int kHeadDim = latentd::flash::kHeadDim, kQueries = latentd::flash::kQueries;
-  constexpr uint16_t kUntouched = 0x7fc1;
+  constexpr int HEAD_DIM = latentd::flash::HEAD_DIM, QUERIES = latentd::flash::QUERIES;
+  constexpr uint16_t UNTOUCHED = 0x7fc1;
   std::mt19937 random(length);
   std::normal_distribution<float> normal(0, size);
-  std::vector<uint16_t> qkv(size_t(batch) * length * 3 * heads * kHeadDim);
+  std::vector<uint16_t> qkv(size_t(batch) * length * 3 * heads * HEAD_DIM);
   for (uint16_t& value : qkv) value = narrow(normal(random));
   input.resize(qkv.size() / 8);
   std::memcpy(input.data(), qkv.data(), qkv.size() * 2);
-  std::vector<uint32_t> out(size_t(batch) * length * heads * kHeadDim / 2 + 4, kUntouched * 0x10001u);
-  float scale = 1 / std::sqrt(float(kHeadDim));
+  std::vector<uint32_t> out(size_t(batch) * length * heads * HEAD_DIM / 2 + 4, UNTOUCHED * 0x10001u);
+  float scale = 1 / std::sqrt(float(HEAD_DIM));
   params = {input.data(), out.data(), length, heads, scale * 1.44269504088896341f};
-  for (int block = 0; block < batch * heads * ((length + kQueries - 1) / kQueries); block++) {
+  for (int block = 0; block < batch * heads * ((length + QUERIES - 1) / QUERIES); block++) {
     run_block({unsigned(block / (batch * heads)), unsigned(block % heads), unsigned(block / heads % batch)});
   }
-  if (std::count(out.end() - 4, out.end(), kUntouched * 0x10001u) != 4) fail("written behind the output");
+  if (std::count(out.end() - 4, out.end(), UNTOUCHED * 0x10001u) != 4) fail("written behind the output");
 
   double error = 0, total = 0;
   std::vector<double> share(length);
@@ -229,19 +229,19 @@ double check(int batch, int length, int heads, float size) {
     for (int row = 0; row < length * heads; row++) {
       int head = row % heads, query = row / heads;
       auto at = [&](int part, int token, int d) {
-        return widen(qkv[((size_t(b) * length + token) * 3 + part) * heads * kHeadDim + head * kHeadDim + d]);
+        return widen(qkv[((size_t(b) * length + token) * 3 + part) * heads * HEAD_DIM + head * HEAD_DIM + d]);
       };
       double max = -INFINITY, sum = 0;
       for (int key = 0; key < length; key++) {
         share[key] = 0;
-        for (int d = 0; d < kHeadDim; d++) share[key] += double(at(0, query, d)) * at(1, key, d) * scale;
+        for (int d = 0; d < HEAD_DIM; d++) share[key] += double(at(0, query, d)) * at(1, key, d) * scale;
         max = std::max(max, share[key]);
       }
       for (double& s : share) sum += s = std::exp(s - max);
-      for (int d = 0; d < kHeadDim; d++) {
+      for (int d = 0; d < HEAD_DIM; d++) {
         double expected = 0;
         for (int key = 0; key < length; key++) expected += share[key] / sum * at(2, key, d);
-        uint32_t pair = out[((size_t(b) * length + query) * heads + head) * (kHeadDim / 2) + d / 2];
+        uint32_t pair = out[((size_t(b) * length + query) * heads + head) * (HEAD_DIM / 2) + d / 2];
         double difference = widen(pair >> d % 2 * 16 & 0xffff) - expected;
         error += difference * difference;
         total += expected * expected;

@@ -29,29 +29,33 @@ std::shared_ptr<Arguments> copy_arguments(const Kernel& kernel, void** sources) 
   auto copy = std::make_shared<Arguments>();
   std::vector<std::size_t> offsets;
   std::size_t end = 0;
-  for (const Parameter& parameter : kernel.parameters) {
+  for (const std::size_t size : kernel.parameters.sizes) {
     offsets.push_back(end);
-    end += (parameter.size + 15) / 16 * 16;
+    end += (size + 15) / 16 * 16;
   }
   copy->bytes.resize(end + 16);
   // A vector's storage is aligned for every argument type up to 16 bytes.
   for (std::size_t index = 0; index < offsets.size(); ++index) {
     void* target = copy->bytes.data() + offsets[index];
-    std::memcpy(target, sources[index], kernel.parameters[index].size);
+    std::memcpy(target, sources[index], kernel.parameters.sizes[index]);
     copy->pointers.push_back(target);
   }
   return copy;
 }
 
-// A pointer argument is null or points at device memory that is allocated when the kernel runs.
+std::uint64_t address_at(const Pointer& pointer, const Arguments& arguments) {
+  std::uint64_t address;
+  std::memcpy(&address, static_cast<char*>(arguments.pointers[pointer.argument]) + pointer.offset, sizeof address);
+  return address;
+}
+
+// A pointer is null or points at device memory that is allocated when the kernel runs.
 void require_pointers(const Kernel& kernel, const Arguments& arguments) {
-  for (std::size_t index = 0; index < kernel.parameters.size(); ++index) {
-    if (!kernel.parameters[index].is_pointer) continue;
-    std::uint64_t address;
-    std::memcpy(&address, arguments.pointers[index], sizeof address);
+  for (const Pointer& pointer : kernel.parameters.pointers) {
+    const std::uint64_t address = address_at(pointer, arguments);
     if (address != 0 && find_memory(address).size == 0) {
-      fail("argument %zu of kernel %s is %#llx, which is not device memory", index, kernel.name,
-           (unsigned long long)address);
+      fail("argument %zu of kernel %s has %#llx at byte %zu, which is not device memory", pointer.argument, kernel.name,
+           (unsigned long long)address, pointer.offset);
     }
   }
 }
@@ -59,11 +63,9 @@ void require_pointers(const Kernel& kernel, const Arguments& arguments) {
 // What a pointer to constants points at is read, everything else may be written.
 std::vector<Access> accesses_of(const Kernel& kernel, const Arguments& arguments) {
   std::vector<Access> accesses;
-  for (std::size_t index = 0; index < kernel.parameters.size(); ++index) {
-    if (!kernel.parameters[index].is_pointer) continue;
-    std::uint64_t address;
-    std::memcpy(&address, arguments.pointers[index], sizeof address);
-    if (address != 0) accesses.push_back({address, !kernel.parameters[index].to_constants});
+  for (const Pointer& pointer : kernel.parameters.pointers) {
+    const std::uint64_t address = address_at(pointer, arguments);
+    if (address != 0) accesses.push_back({address, !pointer.to_constants});
   }
   return accesses;
 }
@@ -75,7 +77,7 @@ CUresult launch(const Kernel& kernel, dim3 grid, dim3 block, unsigned shared_byt
   if (threads > 1024 || block.x > 1024 || block.y > 1024 || block.z > 64) return CUDA_ERROR_INVALID_VALUE;
   if (shared_bytes > kernel.dynamic_shared_limit) return CUDA_ERROR_INVALID_VALUE;
   if (threads > kernel.max_threads) return CUDA_ERROR_INVALID_VALUE;
-  if (arguments == nullptr && !kernel.parameters.empty()) return CUDA_ERROR_INVALID_VALUE;
+  if (arguments == nullptr && !kernel.parameters.sizes.empty()) return CUDA_ERROR_INVALID_VALUE;
   const auto copy = copy_arguments(kernel, arguments);
   return submit(stream, {kernel.name, [=, &kernel] {
     require_pointers(kernel, *copy);

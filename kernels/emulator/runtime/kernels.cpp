@@ -21,7 +21,9 @@ Kernel* find_kernel(const char* name) {
   return found == table().end() ? nullptr : &found->second;
 }
 
-KernelRegistration::KernelRegistration(const char* name, void (*call)(void**), std::vector<Parameter> parameters,
+void Parameters::add(Pointer pointer) { pointers.push_back(pointer); }
+
+KernelRegistration::KernelRegistration(const char* name, void (*call)(void**), Parameters parameters,
                                        unsigned max_threads) {
   const Kernel kernel{name, call, std::move(parameters), max_threads, 48 * 1024};
   if (!table().emplace(name, kernel).second) fail("two kernels are called %s", name);

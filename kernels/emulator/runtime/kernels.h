@@ -7,16 +7,24 @@
 
 namespace cuda_emulator {
 
-struct Parameter {
-  std::size_t size;
-  bool is_pointer;
+// A pointer that a kernel is handed: in which argument, how many bytes into it, and whether it is to constants.
+struct Pointer {
+  std::size_t argument, offset;
   bool to_constants;
+};
+
+struct Parameters {
+  std::vector<std::size_t> sizes;
+  std::vector<Pointer> pointers;
+
+  // Not inline: kernels are compiled without exceptions.
+  void add(Pointer pointer);
 };
 
 struct Kernel {
   const char* name;
   void (*call)(void** arguments);
-  std::vector<Parameter> parameters;
+  Parameters parameters;
   unsigned max_threads;               // from __launch_bounds__, or 1024
   std::size_t dynamic_shared_limit;   // raised by cuFuncSetAttribute
 };
@@ -26,8 +34,32 @@ Kernel* find_kernel(const char* name);
 
 // Every translated source registers its kernels with one of these for each.
 struct KernelRegistration {
-  KernelRegistration(const char* name, void (*call)(void**), std::vector<Parameter> parameters, unsigned max_threads);
+  KernelRegistration(const char* name, void (*call)(void**), Parameters parameters, unsigned max_threads);
 };
+
+struct Anything {
+  template <typename T>
+  void operator()(const T&) const {}
+};
+
+// A struct of arguments shows its members by `each` (kernels/cuda/arguments.cuh).
+template <typename T, typename = void>
+struct ShowsMembers : std::false_type {};
+template <typename T>
+struct ShowsMembers<T, std::void_t<decltype(std::declval<const T&>().each(Anything{}))>> : std::true_type {};
+
+// Adds the pointers in `value`, which is, or lies in, the argument at `base`.
+template <typename T>
+void add_pointers(Parameters& to, std::size_t argument, const void* base, const T& value) {
+  if constexpr (ShowsMembers<T>::value) {
+    value.each([&](const auto& member) { add_pointers(to, argument, base, member); });
+  } else if constexpr (std::is_pointer_v<T>) {
+    const auto offset = reinterpret_cast<const char*>(&value) - static_cast<const char*>(base);
+    to.add({argument, static_cast<std::size_t>(offset), std::is_const_v<std::remove_pointer_t<T>>});
+  } else {
+    static_assert(!std::is_class_v<T> || sizeof(T) < sizeof(void*), "a struct of arguments has `each`");
+  }
+}
 
 // Takes a kernel's signature apart, so that it can be called with an array of pointers to its arguments.
 template <auto kernel>
@@ -37,12 +69,20 @@ template <typename... Arguments, void (*kernel)(Arguments...)>
 struct Signature<kernel> {
   static void call(void** arguments) { call_with(arguments, std::index_sequence_for<Arguments...>()); }
 
-  static std::vector<Parameter> parameters() {
-    return {Parameter{sizeof(Arguments), std::is_pointer<Arguments>::value,
-                      std::is_const<std::remove_pointer_t<Arguments>>::value}...};
+  static Parameters parameters() {
+    Parameters all{{sizeof(Arguments)...}, {}};
+    std::size_t index = 0;
+    (add<Arguments>(all, index++), ...);
+    return all;
   }
 
  private:
+  template <typename Argument>
+  static void add(Parameters& to, std::size_t index) {
+    alignas(Argument) static const unsigned char bytes[sizeof(Argument)] = {};
+    add_pointers(to, index, bytes, *reinterpret_cast<const Argument*>(bytes));
+  }
+
   template <std::size_t... index>
   static void call_with([[maybe_unused]] void** arguments, std::index_sequence<index...>) {
     kernel(*static_cast<Arguments*>(arguments[index])...);

@@ -95,10 +95,14 @@ struct Fork {
     EXPECT_OK(cuStreamWaitEvent(then, event, 0));
   }
   // to = 2 from
-  void twice(CUdeviceptr from, CUdeviceptr to) { launch_on(stream, "self_test_affine", 1, 32, 0, from, to, 0.0f, 1); }
+  void twice(CUdeviceptr from, CUdeviceptr to) {
+    launch_on(stream, "self_test_affine_by_struct", 1, 32, 0, Affine{0.0f, from, to, 1});
+  }
 };
 
-void twice(CUdeviceptr from, CUdeviceptr to) { launch("self_test_affine", 1, 32, 0, from, to, 0.0f, 1); }
+void twice(CUdeviceptr from, CUdeviceptr to) {
+  launch("self_test_affine_by_struct", 1, 32, 0, Affine{0.0f, from, to, 1});
+}
 
 // Twice, so that both orders are seen: what the fork made is read after the join, and freed after that.
 void forks_and_joins() {

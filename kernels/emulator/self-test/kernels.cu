@@ -40,6 +40,30 @@ extern "C" __global__ void self_test_affine(const float* x, float* y, float add,
   if (index < count) y[index] = 2.0f * x[index] + add;
 }
 
+// The same by one struct, as this project's kernels are handed theirs.
+struct SelfTestAffine {
+  struct Number {
+    float add;
+    template <typename F>
+    void each(F f) const {
+      f(add);
+    }
+  };
+  Number number;
+  const float* x;
+  float* y;
+  int count;
+  template <typename F>
+  void each(F f) const {
+    f(number); f(x); f(y); f(count);
+  }
+};
+
+extern "C" __global__ void self_test_affine_by_struct(const __grid_constant__ SelfTestAffine of) {
+  const int index = blockIdx.x * blockDim.x + threadIdx.x;
+  if (index < of.count) of.y[index] = 2.0f * of.x[index] + of.number.add;
+}
+
 extern "C" __global__ void self_test_write_at(float* data, long long index) {
   if (threadIdx.x == 0) data[index] = 1.0f;
 }

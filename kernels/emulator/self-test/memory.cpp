@@ -51,6 +51,11 @@ void test_memory() {
     cuMemFree(address);
     launch("self_test_write_at", 1, 1, 0, address, 0ll);
   });
+  expect_abort("which is not device memory", [] {
+    float on_host = 0;
+    const CUdeviceptr host = reinterpret_cast<CUdeviceptr>(&on_host);
+    launch("self_test_affine_by_struct", 1, 32, 0, Affine{0.0f, allocate(4), host, 1});
+  });
   expect_abort("overrun an allocation of 400 bytes", [] { cuMemsetD8(allocate(400), 0, 401); });
   expect_abort("cuMemAllocManaged is not emulated", [] {
     CUdeviceptr address;

@@ -22,6 +22,13 @@ CUstream test_stream();
 
 CUfunction kernel(const char* name);
 
+// The argument of self_test_affine_by_struct.
+struct Affine {
+  float add;
+  CUdeviceptr x, y;
+  int count;
+};
+
 // Launches with the addresses of the given arguments.
 template <typename... Arguments>
 CUresult launch_on(CUstream stream, const char* name, unsigned grid, unsigned block, unsigned shared_bytes,

@@ -1,15 +1,15 @@
 //! Attention on GPUs: the choice between tensor-core kernels and the portable one.
 
+use super::arguments::{
+    ATTENTION_QUERIES, ATTENTION_THREADS, FusedAttention, Out, PortableAttention, launch,
+};
 use super::cutlass::{self, AttentionKernel};
 use super::operand::{Input, Output, gpu, size};
-use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Result, Tensor, bail};
-use std::ffi::c_int;
 
-/// Queries of a block and threads, as in `cuda/attention.cu`.
-const BLOCK_QUERIES: usize = 64;
-const THREADS: u32 = 256;
+/// Elements of the widest heads that the kernel without tensor cores takes.
+const WIDEST_PORTABLE: usize = 512;
 
 /// `softmax(q k^T / sqrt(Dh)) v` for each head, every token attending to all; f32 sums in every case.
 ///
@@ -18,15 +18,58 @@ const THREADS: u32 = 256;
 /// # Errors
 /// The shape, layout or type is another, or f32 heads are wider than 512.
 pub fn attention(qkv: &Tensor) -> Result<Tensor> {
-    let of = Heads::new(qkv)?;
-    let gpu = gpu("attention", qkv)?;
-    let aligned = Input::new("attention", qkv).pointer()?.is_multiple_of(16);
-    let tensor_cores =
-        qkv.dtype() == DType::BF16 && gpu.has_tensor_cores() && aligned && of.fits_tensor_cores();
-    match of.head_dim {
-        64 if tensor_cores && gpu.capability.0 == 9 => of.tensor_cores(qkv, AttentionKernel::Hopper),
-        dim if tensor_cores && dim % 8 == 0 => of.tensor_cores(qkv, AttentionKernel::Ampere),
-        _ => portable(qkv),
+    for kernel in Kernel::ALL {
+        if kernel.takes(qkv)? {
+            return kernel.attention(qkv);
+        }
+    }
+    portable(qkv)
+}
+
+/// A kernel that computes [`attention()`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// Hopper's tensor cores: bf16 heads of 64 elements.
+    Hopper,
+    /// Tensor cores since Ampere: bf16 heads of any size that 8 divides.
+    Ampere,
+    /// No tensor cores: both types, heads of at most 512 elements.
+    Portable,
+}
+
+impl Kernel {
+    /// Every kernel, in the order in which [`attention()`] prefers them.
+    pub const ALL: [Self; 3] = [Self::Hopper, Self::Ampere, Self::Portable];
+
+    /// Whether the kernel takes `qkv` (as for [`attention()`]) on the GPU that it lies on.
+    ///
+    /// # Errors
+    /// The shape or device is another.
+    pub fn takes(self, qkv: &Tensor) -> Result<bool> {
+        let (of, gpu) = (Heads::new(qkv)?, gpu("attention", qkv)?);
+        let aligned = Input::new("attention", qkv).pointer()?.is_multiple_of(16);
+        let tensor_cores =
+            qkv.dtype() == DType::BF16 && gpu.has_tensor_cores() && aligned && of.fits_tensor_cores();
+        Ok(match self {
+            Self::Hopper => tensor_cores && gpu.capability.0 == 9 && of.head_dim == 64,
+            Self::Ampere => tensor_cores && of.head_dim.is_multiple_of(8),
+            Self::Portable => of.head_dim <= WIDEST_PORTABLE,
+        })
+    }
+
+    /// [`attention()`] by this kernel and no other.
+    ///
+    /// # Errors
+    /// The kernel does not [take](Self::takes) `qkv`, or the layout is another.
+    pub fn attention(self, qkv: &Tensor) -> Result<Tensor> {
+        if !self.takes(qkv)? {
+            bail!("attention: {self:?} does not take {:?} {:?} here", qkv.dtype(), qkv.dims())
+        }
+        match self {
+            Self::Hopper => Heads::new(qkv)?.tensor_cores(qkv, AttentionKernel::Hopper),
+            Self::Ampere => Heads::new(qkv)?.tensor_cores(qkv, AttentionKernel::Ampere),
+            Self::Portable => portable(qkv),
+        }
     }
 }
 
@@ -38,24 +81,27 @@ pub fn attention(qkv: &Tensor) -> Result<Tensor> {
 pub fn portable(qkv: &Tensor) -> Result<Tensor> {
     let of = Heads::new(qkv)?;
     let gpu = gpu("attention", qkv)?;
-    let Some(most) = [64, 128, 256, 512].into_iter().find(|&most| of.head_dim <= most) else {
-        bail!("attention: heads of {} elements, expected at most 512", of.head_dim)
+    let Some(most) = [64, 128, 256, WIDEST_PORTABLE].into_iter().find(|&most| of.head_dim <= most) else {
+        bail!("attention: heads of {} elements, expected at most {WIDEST_PORTABLE}", of.head_dim)
     };
     let input = Input::new("attention", qkv);
     let function = gpu.kernel(&format!("attention_{most}"), input.dtype)?;
-    let from = input.contiguous()?;
     let out = Output::new(&gpu, input.dtype, of.output())?;
-    let (length, heads) = (size("attention", of.length)?, size("attention", of.heads)?);
-    let (head_dim, scale) = (size("attention", of.head_dim)?, of.scale());
-    let blocks = size("attention", of.length.div_ceil(BLOCK_QUERIES) * of.heads * of.batch)?;
+    let arguments = PortableAttention {
+        qkv: input.contiguous()?.into(),
+        out: out.pointer.into(),
+        length: size("attention", of.length)?,
+        heads: size("attention", of.heads)?,
+        head_dim: size("attention", of.head_dim)?,
+        scale: of.scale(),
+    };
+    let queries = of.length.div_ceil(ATTENTION_QUERIES as usize);
+    let blocks = size("attention", queries * of.heads * of.batch)?;
     if blocks > 0 {
-        let mut launch = gpu.stream().launch_builder(&function);
-        launch.arg(&from).arg(&out.pointer).arg(&length).arg(&heads).arg(&head_dim).arg(&scale);
-        let config =
-            LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (THREADS, 1, 1), shared_mem_bytes: 0 };
-        // SAFETY: (const T*, T*, u32, u32, u32, f32); qkv and out have the sizes given, one block for each 64 queries of
-        // a head.
-        unsafe { launch.launch(config) }.w()?;
+        let block_dim = (ATTENTION_THREADS, 1, 1);
+        let config = LaunchConfig { grid_dim: (blocks, 1, 1), block_dim, shared_mem_bytes: 0 };
+        // SAFETY: qkv and out have the sizes given, and there is a block for each ATTENTION_QUERIES of a head.
+        unsafe { launch(gpu.stream(), &function, config, &arguments)? };
     }
     Ok(out.tensor())
 }
@@ -93,20 +139,27 @@ impl Heads {
         elements <= i32::MAX as usize && self.batch <= 65535 && self.heads <= 65535
     }
 
+    #[expect(unsafe_code, reason = "a kernel launch")]
     fn tensor_cores(&self, qkv: &Tensor, kernel: AttentionKernel) -> Result<Tensor> {
         let gpu = gpu("attention", qkv)?;
         let input = Input::new("attention", qkv);
         let out = Output::new(&gpu, input.dtype, self.output())?;
-        let sizes = [self.batch, self.length, self.heads, self.head_dim];
-        let call = cutlass::Attention {
-            qkv: input.contiguous()?,
-            out: out.pointer,
-            sizes: sizes.map(|size| size as c_int),
+        let mut arguments = FusedAttention {
+            qkv: input.contiguous()?.into(),
+            out: out.pointer.into(),
+            workspace: Out::NONE,
+            workspace_bytes: 0,
+            batch: self.batch as i32,
+            length: self.length as i32,
+            heads: self.heads as i32,
+            head_dim: self.head_dim as i32,
             scale: self.scale(),
         };
-        let bytes = cutlass::attention_workspace(kernel, &call);
-        let workspace = Output::new(&gpu, DType::U8, bytes.max(1))?;
-        cutlass::attention(&gpu, kernel, &call, (workspace.pointer, bytes))?;
+        arguments.workspace_bytes = cutlass::attention_workspace(kernel, &arguments);
+        let workspace = Output::new(&gpu, DType::U8, arguments.workspace_bytes.max(1) as usize)?;
+        arguments.workspace = workspace.pointer.into();
+        // SAFETY: qkv and out have the sizes given, the workspace the bytes asked for; all live in the stream's order.
+        unsafe { cutlass::attention(&gpu, kernel, &arguments)? };
         Ok(out.tensor())
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A tensor keeps its shape `[B, C, H, W]` here; only its memory is ordered `[B, H, W, C]`.
 
-use super::operand::{Input, Output, gpu, size};
+use super::arguments::NhwcConvolution;
+use super::operand::{Input, Output, gpu};
 use super::{cutlass, elementwise};
 use crate::{Activation, Conv2dSpec};
 use candle_core::{DType, Result, Tensor, bail};
@@ -73,23 +74,28 @@ fn in_bands(x: &Tensor, most: usize, convolve: impl Fn(&Tensor) -> Result<Tensor
 }
 
 /// `[B, H, W, C]` to `[B, H, W, K]`, both contiguous.
+#[expect(unsafe_code, reason = "a kernel launch")]
 fn implicit_whole(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (batch, height, width, channels) = x.dims4()?;
     let outputs = w.dims()[0];
     let gpu = gpu("conv2d", x)?;
     let y = Output::new(&gpu, DType::BF16, (batch, height, width, outputs))?;
-    let sizes = [batch, height, width, channels, outputs];
-    let sizes = sizes.map(|n| size("conv2d", n));
-    let [batch, height, width, channels, outputs] = sizes;
-    let problem = cutlass::Convolution {
-        x: Input::new("conv2d", x).contiguous()?,
-        weight: Input::typed("conv2d", w, DType::BF16)?.contiguous()?,
-        bias: Input::typed("conv2d", b, DType::BF16)?.contiguous()?,
-        out: y.pointer,
-        sizes: [batch?, height?, width?, channels?, outputs?],
+    // What is too large is negative, which the kernel's function refuses.
+    let size = |n: usize| i32::try_from(n).unwrap_or(-1);
+    let arguments = NhwcConvolution {
+        x: Input::new("conv2d", x).contiguous()?.into(),
+        weight: Input::typed("conv2d", w, DType::BF16)?.contiguous()?.into(),
+        bias: Input::typed("conv2d", b, DType::BF16)?.contiguous()?.into(),
+        out: y.pointer.into(),
+        n: size(batch),
+        h: size(height),
+        w: size(width),
+        c: size(channels),
+        k: size(outputs),
         kernel: 3,
     };
-    cutlass::conv2d(&gpu, &problem)?;
+    // SAFETY: the shapes are checked, and everything is contiguous.
+    unsafe { cutlass::conv2d(&gpu, &arguments)? };
     Ok(y.tensor())
 }
 

@@ -1,5 +1,6 @@
 //! The C functions of `cuda/cutlass/`: tensor-core kernels that launch themselves.
 
+use super::arguments::{FusedAttention, NhwcConvolution};
 use super::device::Gpu;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{Result, bail};
@@ -7,62 +8,11 @@ use std::ffi::{c_int, c_void};
 
 #[expect(unsafe_code, reason = "the functions of kernels/cuda/cutlass")]
 unsafe extern "C" {
-    fn latentd_attention_sm90_workspace(batch: c_int, length: c_int, heads: c_int) -> usize;
-
-    fn latentd_attention_sm90_bf16(
-        qkv: *const c_void,
-        out: *mut c_void,
-        batch: c_int,
-        length: c_int,
-        heads: c_int,
-        scale: f32,
-        workspace: *mut c_void,
-        workspace_bytes: usize,
-        stream: *mut c_void,
-    ) -> c_int;
-
-    fn latentd_attention_sm80_workspace(batch: c_int, length: c_int, heads: c_int, head_dim: c_int) -> usize;
-
-    fn latentd_attention_sm80_bf16(
-        qkv: *const c_void,
-        out: *mut c_void,
-        batch: c_int,
-        length: c_int,
-        heads: c_int,
-        head_dim: c_int,
-        scale: f32,
-        workspace: *mut c_void,
-        workspace_bytes: usize,
-        stream: *mut c_void,
-    ) -> c_int;
-
-    fn latentd_conv2d_nhwc_bf16(
-        x: *const c_void,
-        weight: *const c_void,
-        bias: *const c_void,
-        residual: *const c_void,
-        out: *mut c_void,
-        n: c_int,
-        h: c_int,
-        w: c_int,
-        c: c_int,
-        k: c_int,
-        kernel: c_int,
-        workspace: *mut c_void,
-        workspace_bytes: usize,
-        stream: *mut c_void,
-    ) -> c_int;
-}
-
-/// Attention in bf16.
-pub(super) struct Attention {
-    /// `[B, L, 3, H, Dh]`, contiguous.
-    pub(super) qkv: u64,
-    /// `[B, L, H, Dh]`.
-    pub(super) out: u64,
-    /// B, L, H, Dh.
-    pub(super) sizes: [c_int; 4],
-    pub(super) scale: f32,
+    fn latentd_attention_sm90_workspace(of: *const FusedAttention) -> u64;
+    fn latentd_attention_sm90_bf16(of: *const FusedAttention, stream: *mut c_void) -> c_int;
+    fn latentd_attention_sm80_workspace(of: *const FusedAttention) -> u64;
+    fn latentd_attention_sm80_bf16(of: *const FusedAttention, stream: *mut c_void) -> c_int;
+    fn latentd_conv2d_nhwc_bf16(of: *const NhwcConvolution, stream: *mut c_void) -> c_int;
 }
 
 /// Which attention.
@@ -76,37 +26,26 @@ pub(super) enum AttentionKernel {
 
 /// Bytes of workspace that a call needs.
 #[expect(unsafe_code, reason = "a C call")]
-pub(super) fn attention_workspace(kernel: AttentionKernel, at: &Attention) -> usize {
-    let [batch, length, heads, head_dim] = at.sizes;
-    // SAFETY: arithmetic on its arguments.
+pub(super) fn attention_workspace(kernel: AttentionKernel, of: &FusedAttention) -> u64 {
+    // SAFETY: arithmetic on the sizes.
     unsafe {
         match kernel {
-            AttentionKernel::Hopper => latentd_attention_sm90_workspace(batch, length, heads),
-            AttentionKernel::Ampere => latentd_attention_sm80_workspace(batch, length, heads, head_dim),
+            AttentionKernel::Hopper => latentd_attention_sm90_workspace(of),
+            AttentionKernel::Ampere => latentd_attention_sm80_workspace(of),
         }
     }
 }
 
-#[expect(unsafe_code, reason = "a C call")]
-pub(super) fn attention(
-    gpu: &Gpu,
-    kernel: AttentionKernel,
-    at: &Attention,
-    (workspace, bytes): (u64, usize),
-) -> Result<()> {
+/// # Safety
+/// qkv, out and the workspace are device memory of the sizes given, live in the stream's order.
+#[expect(unsafe_code, reason = "a kernel launch")]
+pub(super) unsafe fn attention(gpu: &Gpu, kernel: AttentionKernel, of: &FusedAttention) -> Result<()> {
     let stream = current(gpu)?;
-    let [batch, length, heads, head_dim] = at.sizes;
-    let (qkv, out, workspace) = (at.qkv as *const c_void, at.out as *mut c_void, workspace as *mut c_void);
-    // SAFETY: qkv and out are device memory of the sizes given, and the workspace has the bytes asked for; all live in
-    // the stream's order.
+    // SAFETY: the caller's; the functions check the sizes' range.
     let code = unsafe {
         match kernel {
-            AttentionKernel::Hopper => latentd_attention_sm90_bf16(
-                qkv, out, batch, length, heads, at.scale, workspace, bytes, stream,
-            ),
-            AttentionKernel::Ampere => latentd_attention_sm80_bf16(
-                qkv, out, batch, length, heads, head_dim, at.scale, workspace, bytes, stream,
-            ),
+            AttentionKernel::Hopper => latentd_attention_sm90_bf16(of, stream),
+            AttentionKernel::Ampere => latentd_attention_sm80_bf16(of, stream),
         }
     };
     check("attention", code)
@@ -118,43 +57,13 @@ fn current(gpu: &Gpu) -> Result<*mut c_void> {
     Ok(gpu.stream().cu_stream().cast())
 }
 
-/// A convolution that keeps the size, bf16 and channels-last. Everything contiguous.
-pub(super) struct Convolution {
-    pub(super) x: u64,
-    /// `[K, kernel, kernel, C]`.
-    pub(super) weight: u64,
-    pub(super) bias: u64,
-    pub(super) out: u64,
-    /// N, H, W, C, K.
-    pub(super) sizes: [u32; 5],
-    /// 1 or 3.
-    pub(super) kernel: u32,
-}
-
-#[expect(unsafe_code, reason = "a C call")]
-pub(super) fn conv2d(gpu: &Gpu, at: &Convolution) -> Result<()> {
+/// # Safety
+/// The addresses are device memory of the sizes given, contiguous, live in the stream's order.
+#[expect(unsafe_code, reason = "a kernel launch")]
+pub(super) unsafe fn conv2d(gpu: &Gpu, of: &NhwcConvolution) -> Result<()> {
     let stream = current(gpu)?;
-    let [n, h, w, c, k] = at.sizes.map(|size| c_int::try_from(size).unwrap_or(-1));
-    // SAFETY: the addresses are live device memory of these sizes, as the op's shape checks assure; the function checks
-    // the sizes' range and takes no workspace.
-    let code = unsafe {
-        latentd_conv2d_nhwc_bf16(
-            at.x as *const c_void,
-            at.weight as *const c_void,
-            at.bias as *const c_void,
-            std::ptr::null(),
-            at.out as *mut c_void,
-            n,
-            h,
-            w,
-            c,
-            k,
-            c_int::try_from(at.kernel).unwrap_or(-1),
-            std::ptr::null_mut(),
-            0,
-            stream,
-        )
-    };
+    // SAFETY: the caller's; the function checks the sizes' range.
+    let code = unsafe { latentd_conv2d_nhwc_bf16(of, stream) };
     check("conv2d", code)
 }
 

@@ -1,9 +1,11 @@
 //! Maps over whole tensors: activations in place, sums, and nearest-neighbour upsampling.
 
+use super::arguments::{
+    Activate, Add, GELU_ERF, GELU_TANH, MAP_THREADS, QUICK_GELU, RELU, SILU, Upsample, WORD_BYTES, launch,
+};
 use super::operand::{Input, Output, gpu, size};
 use crate::Activation;
-use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Layout, Result, Tensor, bail};
 
 /// Applies an activation in place.
@@ -14,26 +16,25 @@ use candle_core::{DType, Layout, Result, Tensor, bail};
 /// The tensor has gaps or another type.
 #[expect(unsafe_code, reason = "a kernel launch")]
 pub fn activate(x: &Tensor, act: Activation) -> Result<()> {
-    let act: u32 = match act {
+    let activation = match act {
         Activation::None => return Ok(()),
-        Activation::GeluTanh => 1,
-        Activation::GeluErf => 2,
-        Activation::QuickGelu => 3,
-        Activation::Silu => 4,
-        Activation::Relu => 5,
+        Activation::GeluTanh => GELU_TANH,
+        Activation::GeluErf => GELU_ERF,
+        Activation::QuickGelu => QUICK_GELU,
+        Activation::Silu => SILU,
+        Activation::Relu => RELU,
     };
     let gpu = gpu("activate", x)?;
     let input = Input::new("activate", x);
     if order(input.layout).is_none() {
         bail!("activate: x {:?} strides {:?} has gaps", x.dims(), x.stride())
     }
-    let (pointer, count) = (input.pointer()?, x.elem_count() as u64);
+    let arguments = Activate { x: input.pointer()?.into(), count: x.elem_count() as u64, activation };
     let function = gpu.kernel("activate", input.dtype)?;
-    let Some(config) = blocks("activate", count.div_ceil(widest(input.dtype)))? else { return Ok(()) };
-    let mut launch = gpu.stream().launch_builder(&function);
-    launch.arg(&pointer).arg(&count).arg(&act);
-    // SAFETY: (T*, u64, u32); the tensor's `count` elements lie from `pointer` on without gaps.
-    unsafe { launch.launch(config) }.w()?;
+    if let Some(config) = blocks("activate", arguments.count.div_ceil(widest(input.dtype)))? {
+        // SAFETY: the tensor's `count` elements follow each other without gaps.
+        unsafe { launch(gpu.stream(), &function, config, &arguments)? };
+    }
     Ok(())
 }
 
@@ -59,13 +60,13 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     };
     let sorted: Vec<usize> = order.iter().map(|&axis| a.dims()[axis]).collect();
     let out = Output::new(&gpu, a_in.dtype, sorted)?;
-    let (a_at, b_at, count) = (a_in.pointer()?, b_in.pointer()?, a.elem_count() as u64);
+    let count = a.elem_count() as u64;
+    let (a_at, b_at) = (a_in.pointer()?.into(), b_in.pointer()?.into());
+    let arguments = Add { a: a_at, b: b_at, out: out.pointer.into(), count };
     let function = gpu.kernel("add", a_in.dtype)?;
     if let Some(config) = blocks("add", count.div_ceil(widest(a_in.dtype)))? {
-        let mut launch = gpu.stream().launch_builder(&function);
-        launch.arg(&a_at).arg(&b_at).arg(&out.pointer).arg(&count);
-        // SAFETY: (const T*, const T*, T*, u64); all three have `count` elements without gaps.
-        unsafe { launch.launch(config) }.w()?;
+        // SAFETY: all three have `count` elements without gaps.
+        unsafe { launch(gpu.stream(), &function, config, &arguments)? };
     }
     let mut back = vec![0; order.len()];
     for (position, &axis) in order.iter().enumerate() {
@@ -88,25 +89,29 @@ pub fn upsample_nearest2x(x: &Tensor) -> Result<Tensor> {
     let function = gpu.kernel("upsample", input.dtype)?;
     let vector = vector(input.dtype, &[channels], &[from, out.pointer]);
     let along = size("upsample", width * channels)? / vector;
-    let (rows, width, channels) =
-        (size("upsample", batch * height)?, size("upsample", width)?, size("upsample", channels)?);
+    let arguments = Upsample {
+        x: from.into(),
+        out: out.pointer.into(),
+        rows: size("upsample", batch * height)?,
+        width: size("upsample", width)?,
+        channels: size("upsample", channels)?,
+        vector,
+    };
     if let Some(mut config) = blocks("upsample", u64::from(along))?
-        && rows > 0
+        && arguments.rows > 0
     {
         // The grid's second side ends at 65535; a block then takes several rows.
-        config.grid_dim.1 = rows.min(65535);
-        let mut launch = gpu.stream().launch_builder(&function);
-        launch.arg(&from).arg(&out.pointer).arg(&rows).arg(&width).arg(&channels).arg(&vector);
-        // SAFETY: (const T*, T*, u32, u32, u32, u32); the output is four times the input, and `vector` divides the
-        // channels and keeps both addresses aligned.
-        unsafe { launch.launch(config) }.w()?;
+        config.grid_dim.1 = arguments.rows.min(65535);
+        // SAFETY: the output is four times the input, and `vector` divides the channels and keeps both addresses
+        // aligned.
+        unsafe { launch(gpu.stream(), &function, config, &arguments)? };
     }
     Ok(out.tensor())
 }
 
 /// Elements of 16 bytes.
 pub(super) fn widest(dtype: DType) -> u64 {
-    16 / dtype.size_in_bytes() as u64
+    u64::from(WORD_BYTES) / dtype.size_in_bytes() as u64
 }
 
 /// Elements that a kernel may move as one word: 16 bytes of them, if that divides all `lengths` (sizes and strides in
@@ -114,17 +119,21 @@ pub(super) fn widest(dtype: DType) -> u64 {
 pub(super) fn vector(dtype: DType, lengths: &[usize], pointers: &[u64]) -> u32 {
     let n = widest(dtype);
     let divides = lengths.iter().all(|&length| (length as u64).is_multiple_of(n));
-    if divides && pointers.iter().all(|pointer| pointer.is_multiple_of(16)) { n as u32 } else { 1 }
+    if divides && pointers.iter().all(|pointer| pointer.is_multiple_of(u64::from(WORD_BYTES))) {
+        n as u32
+    } else {
+        1
+    }
 }
 
-/// So many threads in blocks of 256, if any.
+/// So many threads in blocks of [`MAP_THREADS`], if any.
 pub(super) fn blocks(op: &str, threads: u64) -> Result<Option<LaunchConfig>> {
-    let blocks = threads.div_ceil(256);
+    let blocks = threads.div_ceil(u64::from(MAP_THREADS));
     if blocks > i32::MAX as u64 {
         bail!("{op}: {threads} threads are more than a grid holds")
     }
-    let config =
-        LaunchConfig { grid_dim: (blocks as u32, 1, 1), block_dim: (256, 1, 1), shared_mem_bytes: 0 };
+    let (grid_dim, block_dim) = ((blocks as u32, 1, 1), (MAP_THREADS, 1, 1));
+    let config = LaunchConfig { grid_dim, block_dim, shared_mem_bytes: 0 };
     Ok((blocks > 0).then_some(config))
 }
 

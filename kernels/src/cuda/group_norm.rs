@@ -1,14 +1,11 @@
 //! GroupNorm of channels-last pictures: partial statistics, then one pass that combines and applies them.
 
+use super::arguments::{Cut, GROUP_NORM_THREADS, GroupNormApply, GroupNormStatistics, launch};
 use super::elementwise::{vector, widest};
 use super::operand::{Input, Output, gpu, size};
 use crate::Activation;
-use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{LaunchConfig, PushKernelArg};
+use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Result, Tensor, bail};
-
-/// Threads of a block, as in `cuda/group_norm.cu`.
-const THREADS: usize = 384;
 
 /// Chunks of a picture: two blocks for each processor of an H100. Not of the card at hand, on which no bit may depend.
 const MOST_CHUNKS: usize = 264;
@@ -50,55 +47,61 @@ pub fn group_norm(
     }
 
     let pointers = [x_at, w_at, b_at, out.pointer];
-    let cut = Cut::new(height * width, channels / groups, groups, input.dtype, &pointers);
-    let partials = Output::new(&gpu, DType::F32, (batch, groups, cut.chunks, 2))?;
-    let area = size("group_norm", height * width)?;
-    let (channels, group_channels) = (size("group_norm", channels)?, size("group_norm", channels / groups)?);
-    let (tile_groups, chunks) = (size("group_norm", cut.tile_groups)?, size("group_norm", cut.chunks)?);
-    let (chunk, vector, eps) = (size("group_norm", cut.chunk)?, cut.vector, eps as f32);
-    let blocks = size("group_norm", batch * groups.div_ceil(cut.tile_groups) * cut.chunks)?;
-    let config = |shared_floats: usize| LaunchConfig {
+    let cut = Cut::new(height * width, channels / groups, groups, input.dtype, &pointers)?;
+    let partials = Output::new(&gpu, DType::F32, (batch, groups, cut.splits as usize, 2))?;
+    let tiles = groups.div_ceil(cut.tile_groups as usize);
+    let blocks = size("group_norm", batch * tiles * cut.splits as usize)?;
+    let config = |shared_floats: u32| LaunchConfig {
         grid_dim: (blocks, 1, 1),
-        block_dim: (THREADS as u32, 1, 1),
-        shared_mem_bytes: (shared_floats * size_of::<f32>()) as u32,
+        block_dim: (GROUP_NORM_THREADS, 1, 1),
+        shared_mem_bytes: shared_floats * size_of::<f32>() as u32,
     };
 
-    let mut launch = gpu.stream().launch_builder(&statistics);
-    launch.arg(&x_at).arg(&partials.pointer).arg(&area).arg(&channels).arg(&group_channels);
-    launch.arg(&tile_groups).arg(&chunks).arg(&chunk).arg(&vector);
-    // SAFETY: (const T*, float2*, u32 x 7); x is contiguous and there is a pair of partials for each block's groups.
-    unsafe { launch.launch(config((2 * vector as usize + 1) * (THREADS + 1))) }.w()?;
+    let arguments = GroupNormStatistics { x: x_at.into(), partials: partials.pointer.into(), cut };
+    let shared = config((2 * cut.vector + 1) * (GROUP_NORM_THREADS + 1));
+    // SAFETY: x is contiguous and there is a pair of partials for each block's groups.
+    unsafe { launch(gpu.stream(), &statistics, shared, &arguments)? };
 
-    let mut launch = gpu.stream().launch_builder(&apply);
-    launch.arg(&x_at).arg(&w_at).arg(&b_at).arg(&partials.pointer).arg(&out.pointer);
-    launch.arg(&area).arg(&channels).arg(&group_channels).arg(&tile_groups).arg(&chunks).arg(&chunk);
-    launch.arg(&eps).arg(&silu).arg(&vector);
-    // SAFETY: (const T*, const T*, const T*, const float2*, T*, u32 x 6, f32, u32, u32); sizes as above, w and b have an
-    // element for each channel.
-    unsafe { launch.launch(config(2 * cut.tile_groups)) }.w()?;
+    let arguments = GroupNormApply {
+        x: x_at.into(),
+        w: w_at.into(),
+        b: b_at.into(),
+        partials: partials.pointer.into(),
+        out: out.pointer.into(),
+        cut,
+        eps: eps as f32,
+        silu,
+    };
+    // SAFETY: sizes as above, w and b have an element for each channel.
+    unsafe { launch(gpu.stream(), &apply, config(2 * cut.tile_groups), &arguments)? };
     out.tensor().permute((0, 3, 1, 2))
 }
 
-/// How a picture is cut into blocks; depends on its size and type alone.
-struct Cut {
-    /// Elements that move as one word.
-    vector: u32,
-    /// Groups of a block: all, if their channels are not more than its threads' vectors.
-    tile_groups: usize,
-    /// Chunks of pixels, and pixels of all but the last.
-    chunks: usize,
-    chunk: usize,
-}
-
 impl Cut {
-    fn new(area: usize, group_channels: usize, groups: usize, dtype: DType, pointers: &[u64]) -> Self {
-        let tile = |vector: u32| (THREADS * vector as usize / group_channels).clamp(1, groups);
+    fn new(
+        area: usize,
+        group_channels: usize,
+        groups: usize,
+        dtype: DType,
+        pointers: &[u64],
+    ) -> Result<Self> {
+        let threads = GROUP_NORM_THREADS as usize;
+        let tile = |vector: u32| (threads * vector as usize / group_channels).clamp(1, groups);
         let channels = groups * group_channels;
         let wide = widest(dtype) as u32;
         let vector = vector(dtype, &[channels, tile(wide) * group_channels], pointers);
         let tile_groups = tile(vector);
         let chunks = (area * tile_groups * group_channels / CHUNK_ELEMENTS).clamp(1, MOST_CHUNKS);
         let chunk = area.div_ceil(chunks);
-        Self { vector, tile_groups, chunks: area.div_ceil(chunk), chunk }
+        let size = |n: usize| size("group_norm", n);
+        Ok(Self {
+            area: size(area)?,
+            channels: size(channels)?,
+            group_channels: size(group_channels)?,
+            tile_groups: size(tile_groups)?,
+            splits: size(area.div_ceil(chunk))?,
+            chunk: size(chunk)?,
+            vector,
+        })
     }
 }

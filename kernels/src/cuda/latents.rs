@@ -2,10 +2,9 @@
 //!
 //! What changes from step to step is read from device memory, so that a recorded launch serves every step.
 
+use super::arguments::{AddPositions, GuidedStep, Patchify, Pictures, launch};
 use super::elementwise::{blocks, vector};
 use super::operand::{Input, Output, gpu, size};
-use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
 use candle_core::{DType, Result, Tensor, bail};
 
 /// Cuts pictures into tokens of `patch` x `patch` pixels, in the order channel, row, column, and repeats them all
@@ -17,7 +16,7 @@ use candle_core::{DType, Result, Tensor, bail};
 /// The patches do not tile the pictures, or a layout or type is another.
 #[expect(unsafe_code, reason = "a kernel launch")]
 pub fn patchify(latents: &Tensor, patch: usize, copies: usize, dtype: DType) -> Result<Tensor> {
-    let of = Pictures::new("patchify", latents, patch)?;
+    let of = Latents::new("patchify", latents, patch)?;
     let gpu = gpu("patchify", latents)?;
     let function = gpu.kernel("patchify", dtype)?;
     let input = Input::typed("patchify", latents, DType::F32)?;
@@ -25,14 +24,16 @@ pub fn patchify(latents: &Tensor, patch: usize, copies: usize, dtype: DType) -> 
     let out = Output::new(&gpu, dtype, (copies * of.count, of.length(), of.elements()))?;
     let vector = vector(dtype, &[of.elements()], &[out.pointer]);
     let threads = of.threads(vector)?;
-    let [count, channels, height, width, patch] = of.sizes()?;
-    let copies = size("patchify", copies)?;
+    let arguments = Patchify {
+        x: from.into(),
+        out: out.pointer.into(),
+        pictures: of.pictures()?,
+        copies: size("patchify", copies)?,
+        vector,
+    };
     if let Some(config) = blocks("patchify", threads)? {
-        let mut launch = gpu.stream().launch_builder(&function);
-        launch.arg(&from).arg(&out.pointer);
-        launch.arg(&count).arg(&channels).arg(&height).arg(&width).arg(&patch).arg(&copies).arg(&vector);
-        // SAFETY: (const float*, T*, u32 x 7); input and output have the sizes given, `vector` divides a token.
-        unsafe { launch.launch(config) }.w()?;
+        // SAFETY: input and output have the sizes given, `vector` divides a token.
+        unsafe { launch(gpu.stream(), &function, config, &arguments)? };
     }
     Ok(out.tensor())
 }
@@ -55,7 +56,7 @@ pub fn guided_step(
     settings: &Tensor,
     first_bad: &Tensor,
 ) -> Result<()> {
-    let of = Pictures::new("guided_step", latents, patch)?;
+    let of = Latents::new("guided_step", latents, patch)?;
     let (count, length, elements) = (of.count, of.length(), of.elements());
     let guided = prediction.dims() == [2 * count, length, elements];
     if !guided && prediction.dims() != [count, length, elements] {
@@ -72,19 +73,21 @@ pub fn guided_step(
     let tokens = Input::new("guided_step", prediction);
     let settings = Input::typed("guided_step", settings, DType::F32)?;
     let first_bad = Input::typed("guided_step", first_bad, DType::U32)?;
-    let (to, from) = (x.contiguous()?, tokens.contiguous()?);
-    let (settings_at, first_bad_at) = (settings.contiguous()?, first_bad.contiguous()?);
+    let from = tokens.contiguous()?;
     let vector = vector(tokens.dtype, &[of.channels], &[from]);
     let threads = of.threads(vector)?;
-    let [count, channels, height, width, patch] = of.sizes()?;
-    let guided = u32::from(guided);
+    let arguments = GuidedStep {
+        x: x.contiguous()?.into(),
+        prediction: from.into(),
+        settings: settings.contiguous()?.into(),
+        first_bad: first_bad.contiguous()?.into(),
+        pictures: of.pictures()?,
+        guided: guided.into(),
+        vector,
+    };
     if let Some(config) = blocks("guided_step", threads)? {
-        let mut launch = gpu.stream().launch_builder(&function);
-        launch.arg(&to).arg(&from).arg(&settings_at).arg(&first_bad_at);
-        launch.arg(&count).arg(&channels).arg(&height).arg(&width).arg(&patch).arg(&guided).arg(&vector);
-        // SAFETY: (float*, const T*, const float*, u32*, u32 x 7); the sizes are checked above, and `vector` divides the
-        // channels.
-        unsafe { launch.launch(config) }.w()?;
+        // SAFETY: the sizes are checked above, and `vector` divides the channels.
+        unsafe { launch(gpu.stream(), &function, config, &arguments)? };
     }
     Ok(())
 }
@@ -112,18 +115,25 @@ pub fn add_positions(x: &Tensor, positions: &Tensor) -> Result<()> {
     if to.batch == 0 {
         return Ok(());
     }
+    let arguments = AddPositions {
+        x: to.pointer.into(),
+        positions: from.pointer.into(),
+        x_strides: to.strides(),
+        positions_stride: from.row_stride,
+        batch: to.batch,
+        rows: to.rows,
+        width: to.width,
+        vector,
+    };
     if let Some(config) = blocks("add_positions", u64::from(threads))? {
-        let mut launch = gpu.stream().launch_builder(&function);
-        launch.arg(&to.pointer).arg(&from.pointer).arg(&to.batch).arg(&to.rows).arg(&to.width);
-        launch.arg(&to.batch_stride).arg(&to.row_stride).arg(&from.row_stride).arg(&vector);
-        // SAFETY: (T*, const T*, u32 x 3, i64 x 3, u32); shapes are equal, `vector` divides the width and all strides.
-        unsafe { launch.launch(config) }.w()?;
+        // SAFETY: shapes are equal, `vector` divides the width and all strides.
+        unsafe { launch(gpu.stream(), &function, config, &arguments)? };
     }
     Ok(())
 }
 
 /// `[count, channels, height, width]` in patches of `patch` x `patch`.
-struct Pictures {
+struct Latents {
     op: &'static str,
     count: usize,
     channels: usize,
@@ -132,7 +142,7 @@ struct Pictures {
     patch: usize,
 }
 
-impl Pictures {
+impl Latents {
     fn new(op: &'static str, latents: &Tensor, patch: usize) -> Result<Self> {
         match latents.dims() {
             &[count, channels, height, width]
@@ -160,12 +170,13 @@ impl Pictures {
         Ok(u64::from(all / vector))
     }
 
-    fn sizes(&self) -> Result<[u32; 5]> {
-        let mut sizes = [0; 5];
-        let all = [self.count, self.channels, self.height, self.width, self.patch];
-        for (size32, n) in sizes.iter_mut().zip(all) {
-            *size32 = size(self.op, n)?;
-        }
-        Ok(sizes)
+    fn pictures(&self) -> Result<Pictures> {
+        Ok(Pictures {
+            count: size(self.op, self.count)?,
+            channels: size(self.op, self.channels)?,
+            height: size(self.op, self.height)?,
+            width: size(self.op, self.width)?,
+            patch: size(self.op, self.patch)?,
+        })
     }
 }

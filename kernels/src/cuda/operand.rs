@@ -1,7 +1,9 @@
 //! Tensors as kernels see them: a device address with sizes and strides in elements.
 
+use super::arguments::Strides;
 use super::beside;
 use super::device::Gpu;
+use super::poison;
 use candle_core::cuda_backend::cudarc::driver::DevicePtr;
 use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::op::BackpropOp;
@@ -32,6 +34,11 @@ pub(crate) struct Rows {
 }
 
 impl Rows {
+    /// As kernels take them.
+    pub(super) fn strides(&self) -> Strides {
+        Strides { batch: self.batch_stride, row: self.row_stride }
+    }
+
     /// One batch, if the batches follow each other like rows.
     pub(crate) fn merged(self) -> Self {
         match self.rows.checked_mul(self.batch) {
@@ -147,6 +154,7 @@ impl Output {
             }
         };
         let pointer = base(&storage)?;
+        poison::fill(gpu, pointer, count * dtype.size_in_bytes())?;
         let tensor = Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false);
         if let (true, Some(lane)) = (beside::is_active(), gpu.known_lane()) {
             lane.follow(gpu.main())?;

@@ -1,10 +1,9 @@
 //! Launches `cuda/quantize.cu`: rows as e4m3 with a scale each.
 
+use super::arguments::{Normed, Out, QuantizeRowwise, launch};
 use super::device::Gpu;
 use super::operand::{Input, Output, gpu};
 use super::rows::RowLaunch;
-use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{LaunchArgs, PushKernelArg};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// A tensor as e4m3 with a scale for each row: an element is `values * scales`.
@@ -48,8 +47,8 @@ pub(super) trait NormOutput: Sized {
 
     /// For the norm of `x`.
     fn of(gpu: &Gpu, x: &Tensor) -> Result<Self>;
-    /// The kernel's output addresses, in its order.
-    fn push<'a>(&'a self, launch: &mut LaunchArgs<'a>);
+    /// As the kernel takes it.
+    fn to(&self) -> Normed;
     fn tensors(self) -> Self::Tensors;
 }
 
@@ -61,8 +60,8 @@ impl NormOutput for Output {
         Self::new(gpu, x.dtype(), x.shape())
     }
 
-    fn push<'a>(&'a self, launch: &mut LaunchArgs<'a>) {
-        launch.arg(&self.pointer);
+    fn to(&self) -> Normed {
+        Normed { out: self.pointer.into(), values: Out::NONE, scales: Out::NONE }
     }
 
     fn tensors(self) -> Tensor {
@@ -78,8 +77,8 @@ impl NormOutput for RowwiseOutput {
         Self::new(gpu, x.dims())
     }
 
-    fn push<'a>(&'a self, launch: &mut LaunchArgs<'a>) {
-        launch.arg(&self.values.pointer).arg(&self.scales.pointer);
+    fn to(&self) -> Normed {
+        Normed { out: Out::NONE, values: self.values.pointer.into(), scales: self.scales.pointer.into() }
     }
 
     fn tensors(self) -> Rowwise {
@@ -100,14 +99,16 @@ pub fn quantize_rowwise(x: &Tensor, gelu: bool) -> Result<Rowwise> {
     let kernel = gpu.kernel(if gelu { "quantize_rowwise_gelu" } else { "quantize_rowwise" }, dtype)?;
     let input = Input::new(OP, x);
     let rows = input.rows()?;
-    let sizes = RowLaunch::new(OP, dtype, &rows, &[])?;
+    let RowLaunch { sizes, config } = RowLaunch::new(OP, dtype, &rows, &[])?;
     let out = RowwiseOutput::new(&gpu, x.dims())?;
-    let mut launch = gpu.stream().launch_builder(&kernel);
-    launch.arg(&out.values.pointer).arg(&out.scales.pointer).arg(&rows.pointer);
-    launch.arg(&rows.batch_stride).arg(&rows.row_stride);
-    launch.arg(&sizes.total).arg(&sizes.rows).arg(&sizes.width).arg(&sizes.warps).arg(&sizes.fast);
-    // SAFETY: (e4m3*, f32*, const T*, i64 x 2, u32 x 5); x has `total` rows, out a byte for each of their elements and
-    // a scale for each row.
-    unsafe { launch.launch(sizes.config) }.w()?;
+    let arguments = QuantizeRowwise {
+        values: out.values.pointer.into(),
+        scales: out.scales.pointer.into(),
+        x: rows.pointer.into(),
+        x_strides: rows.strides(),
+        sizes,
+    };
+    // SAFETY: x has `total` rows, out a byte for each of their elements and a scale for each row.
+    unsafe { launch(gpu.stream(), &kernel, config, &arguments)? };
     Ok(out.rowwise())
 }

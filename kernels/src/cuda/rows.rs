@@ -1,30 +1,19 @@
 //! How the kernels over rows are launched: which threads take a row, and whether 16-byte words may be used
 //! (`cuda/rows.cuh` walks the rows).
 
+use super::arguments::{MAX_TEAM_WARPS, RowSizes, SLOTS, WARP, WORD_BYTES};
 use super::operand::{Rows, size};
 use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Result, Tensor, bail};
 
-/// As in `cuda/rows.cuh`.
-const WORD_BYTES: usize = 16;
-const SLOTS: u64 = 5;
-const MAX_TEAM_WARPS: u64 = 16;
-const WARP: u64 = 32;
-
 /// Warps of a block if a row has one; a longer row has a block to itself, so that only its own warps wait for it.
 const BLOCK_WARPS: u32 = 4;
 
-/// The sizes that every kernel over rows takes, in its order, and the grid.
+/// The sizes that every kernel over rows takes, and the grid.
 pub(crate) struct RowLaunch {
-    /// Rows of all batch elements, and of one.
-    pub(crate) total: u32,
-    pub(crate) rows: u32,
-    pub(crate) width: u32,
-    /// That share a row. Depends on the width and the type alone, and with it the order of every sum.
-    pub(crate) warps: u32,
-    /// 1 if all rows are whole 16-byte words that fit the registers.
-    pub(crate) fast: u32,
-    pub(crate) config: LaunchConfig,
+    /// The warps of a row depend on its width and type alone, and with them the order of every sum.
+    pub(super) sizes: RowSizes,
+    pub(super) config: LaunchConfig,
 }
 
 impl RowLaunch {
@@ -38,10 +27,10 @@ impl RowLaunch {
         if x.width > 1 << 30 {
             bail!("{op}: {} elements are too many for a row", x.width)
         }
-        let vectors = u64::from(x.width).div_ceil((WORD_BYTES / dtype.size_in_bytes()) as u64);
+        let vectors = x.width.div_ceil(WORD_BYTES / dtype.size_in_bytes() as u32);
         let needed = vectors.div_ceil(WARP * SLOTS);
         let words = std::iter::once(x).chain(others.iter().copied()).all(|rows| in_words(rows, dtype));
-        let warps = needed.min(MAX_TEAM_WARPS) as u32;
+        let warps = needed.min(MAX_TEAM_WARPS);
         let block_rows = if warps == 1 { BLOCK_WARPS } else { 1 };
         let total = size(op, total)?;
         let blocks = total.div_ceil(block_rows);
@@ -49,14 +38,16 @@ impl RowLaunch {
             bail!("{op}: {total} rows are more than a launch takes")
         }
         Ok(Self {
-            total,
-            rows: x.rows,
-            width: x.width,
-            warps,
-            fast: (words && needed <= MAX_TEAM_WARPS).into(),
+            sizes: RowSizes {
+                total,
+                rows: x.rows,
+                width: x.width,
+                warps,
+                fast: (words && needed <= MAX_TEAM_WARPS).into(),
+            },
             config: LaunchConfig {
                 grid_dim: (blocks, 1, 1),
-                block_dim: (warps * block_rows * WARP as u32, 1, 1),
+                block_dim: (warps * block_rows * WARP, 1, 1),
                 shared_mem_bytes: 0,
             },
         })
@@ -66,8 +57,8 @@ impl RowLaunch {
 /// Whether every row begins at a multiple of 16 bytes and is whole 16-byte words.
 pub(crate) fn in_words(rows: &Rows, dtype: DType) -> bool {
     let bytes = dtype.size_in_bytes();
-    let whole = |elements: i64| (elements as usize * bytes).is_multiple_of(WORD_BYTES);
-    rows.pointer.is_multiple_of(WORD_BYTES as u64)
+    let whole = |elements: i64| (elements as usize * bytes).is_multiple_of(WORD_BYTES as usize);
+    rows.pointer.is_multiple_of(u64::from(WORD_BYTES))
         && whole(i64::from(rows.width))
         && (rows.batch <= 1 || whole(rows.batch_stride))
         && (rows.rows <= 1 || whole(rows.row_stride))

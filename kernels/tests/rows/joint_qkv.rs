@@ -2,21 +2,6 @@
 
 use super::*;
 
-/// Plain candle in the type of `image`; text and norms as the op takes them.
-fn plain_qkv(image: &Tensor, text: Option<&Tensor>, norms: Option<&Tensor>, heads: usize) -> Result<Tensor> {
-    let stream = |x: &Tensor, first: usize| -> Result<Tensor> {
-        let (batch, seq, width) = x.dims3()?;
-        let x = x.contiguous()?.reshape((batch, seq, 3, heads, width / (3 * heads)))?;
-        let Some(norms) = norms else { return Ok(x) };
-        let normed = |i: usize| plain_rms(&x.narrow(2, i, 1)?)?.broadcast_mul(&norms.get(first + i)?);
-        Tensor::cat(&[normed(0)?, normed(1)?, x.narrow(2, 2, 1)?], 2)
-    };
-    match text {
-        Some(text) => Tensor::cat(&[stream(image, 0)?, stream(text, 2)?], 1),
-        None => stream(image, 0),
-    }
-}
-
 #[test]
 fn joint_qkv() -> Result<()> {
     // (B, Li, Lt, H, Dh): the models' heads, odd ones, the VAE's, and heads beyond a lane's one word.

@@ -3,6 +3,7 @@
 
 mod adaptive;
 mod e4m3;
+mod formulas;
 mod joint_qkv;
 mod norms;
 mod properties;
@@ -10,11 +11,11 @@ mod properties;
 #[path = "../../src/testing.rs"]
 mod testing;
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
+use formulas::{EPS, plain_add, plain_modulate, plain_norm, plain_qkv, plain_rms};
 use latentd_kernels as ours;
 use std::sync::OnceLock;
 
-const EPS: f64 = 1e-6;
 const TYPES: [DType; 2] = [DType::F32, DType::BF16];
 
 fn gpu() -> &'static Device {
@@ -80,23 +81,6 @@ impl Results {
         assert!(cpu <= 2.0 * allowed, "{what}: off the CPU's op by {cpu:e}, allowed {:e}", 2.0 * allowed);
         Ok(())
     }
-}
-
-fn plain_rms(x: &Tensor) -> Result<Tensor> {
-    x.broadcast_div(&(x.sqr()?.mean_keepdim(D::Minus1)? + EPS)?.sqrt()?)
-}
-
-fn plain_norm(x: &Tensor) -> Result<Tensor> {
-    plain_rms(&x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?)
-}
-
-fn plain_modulate(x: &Tensor, mods: &Tensor, shift: usize, scale: usize) -> Result<Tensor> {
-    let (scale, shift) = ((mods.narrow(1, scale, 1)? + 1.0)?, mods.narrow(1, shift, 1)?);
-    plain_norm(x)?.broadcast_mul(&scale)?.broadcast_add(&shift)
-}
-
-fn plain_add(x: &Tensor, y: &Tensor, mods: &Tensor, gate: usize) -> Result<Tensor> {
-    x + y.broadcast_mul(&mods.narrow(1, gate, 1)?)?
 }
 
 /// (B, L, D): widths of the models; of whole 16-byte words or not; longer than registers hold (bf16, f32).
