@@ -221,6 +221,20 @@ pub struct ServeArgs {
     /// no answer after 300, and proxies may wait less. What fails later has status 200 and a body that is no JSON.
     #[arg(long, env = "LATENTD_RUN_HEADERS_AFTER", default_value_t = 240, value_name = "SECONDS")]
     pub run_headers_after: u64,
+    /// Seconds without a sign of life from the engine after which it counts as hung: its worker is killed and replaced, and
+    /// the request tried again. `auto` is generous by the model's size for the first step, and later 20 times the slowest
+    /// step so far, 30 seconds at least.
+    #[arg(long, env = "LATENTD_STEP_TIMEOUT", default_value = "auto", value_name = "auto|SECONDS")]
+    pub step_timeout: String,
+    /// Seconds without a sign of life after which a worker process that is stopped or stuck is killed and replaced.
+    #[arg(
+        long,
+        env = "LATENTD_WORKER_TIMEOUT",
+        default_value_t = 20,
+        value_parser = clap::value_parser!(u64).range(1..),
+        value_name = "SECONDS"
+    )]
+    pub worker_timeout: u64,
     /// Seconds that a running request gets to finish when the server is told to stop.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub drain_timeout: u64,
@@ -245,6 +259,11 @@ pub struct WorkerArgs {
     /// used last; `auto` is what is free when a worker starts, but for a reserve.
     #[arg(long, env = "LATENTD_MEMORY_BUDGET", default_value = "auto", value_name = "auto|SIZE")]
     pub memory_budget: String,
+    /// Seconds without a sign of life from the engine after which it counts as hung: its worker is killed and replaced, and
+    /// the request tried again. `auto` is generous by the model's size for the first step, and later 20 times the slowest
+    /// step so far, 30 seconds at least.
+    #[arg(long, env = "LATENTD_STEP_TIMEOUT", default_value = "auto", value_name = "auto|SECONDS")]
+    pub step_timeout: String,
     /// Seconds that a running request gets to finish when the worker is told to stop.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub drain_timeout: u64,

@@ -7,6 +7,7 @@ pub(crate) mod memory;
 pub(crate) mod model;
 pub(crate) mod safety;
 pub(crate) mod shortcuts;
+mod timeout;
 
 pub use hub::{HubConfig, HubToken};
 pub use intercept::InterceptConfig;
@@ -120,6 +121,10 @@ pub struct ServeConfig {
     pub validate_on_submit: bool,
     /// How long a run is held back until its status is known.
     pub run_patience: Duration,
+    /// How long an engine may be silent; `None`: by what it does.
+    pub step_timeout: Option<Duration>,
+    /// How long a worker process may be silent.
+    pub worker_timeout: Duration,
     /// What a running request gets at the end.
     pub drain_timeout: Duration,
     /// What its workers log.
@@ -141,6 +146,8 @@ pub struct WorkerConfig {
     pub store: StoreConfig,
     /// Where pictures that requests begin from may come from.
     pub fetch: Egress,
+    /// How long an engine may be silent; `None`: by what it does.
+    pub step_timeout: Option<Duration>,
     /// What a running request gets at the end.
     pub drain_timeout: Duration,
     /// The name `serve` gave this worker, if it did.
@@ -171,6 +178,8 @@ impl ServeConfig {
             min_free_disk,
             validate_on_submit,
             run_headers_after,
+            step_timeout,
+            worker_timeout,
             drain_timeout,
         } = args;
         let keys: Vec<KeyHash> =
@@ -195,6 +204,8 @@ impl ServeConfig {
             min_free_disk: memory::size("--min-free-disk", &min_free_disk)?,
             validate_on_submit,
             run_patience: Duration::from_secs(run_headers_after),
+            step_timeout: timeout::step(&step_timeout)?,
+            worker_timeout: Duration::from_secs(worker_timeout),
             drain_timeout: Duration::from_secs(drain_timeout),
             log,
         })
@@ -220,7 +231,16 @@ impl WorkerConfig {
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
-        let WorkerArgs { engine, safety, store, fetch, memory_budget, drain_timeout, supervised_as } = args;
+        let WorkerArgs {
+            engine,
+            safety,
+            store,
+            fetch,
+            memory_budget,
+            step_timeout,
+            drain_timeout,
+            supervised_as,
+        } = args;
         let store = StoreConfig::resolve(store)?;
         let models = model::several(&engine)?;
         let device = device::one(&engine.device)?;
@@ -231,6 +251,7 @@ impl WorkerConfig {
             safety: safety::parse(&safety)?,
             store,
             fetch: egress(FETCH_ALLOW, false, &fetch.fetch_allow)?,
+            step_timeout: timeout::step(&step_timeout)?,
             drain_timeout: Duration::from_secs(drain_timeout),
             supervised_as,
         })

@@ -3,9 +3,11 @@
 //! Who calls what:
 //! - the HTTP side: [`Queue::submit`], [`Queue::cancel`], [`Queue::status`], [`Queue::outcome`],
 //!   [`Queue::logs`], [`Queue::watch`], [`Queue::preview`], [`Queue::live_workers`];
-//! - a worker: [`Queue::claim`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`], [`Queue::store_preview`],
-//!   [`Queue::finish`], [`Queue::fail`], [`Queue::rest`], [`Queue::give_back`], [`Queue::beat`];
-//! - whoever watches workers die: [`Queue::reclaim`]; whoever watches the time: [`Queue::expire_late`];
+//! - a worker: [`Queue::claim`], [`Queue::charge`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`],
+//!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::rest`], [`Queue::give_back`],
+//!   [`Queue::beat`];
+//! - whoever watches workers die: [`Queue::reclaim`], [`Queue::set_silent`]; whoever watches the time:
+//!   [`Queue::expire_late`], [`Queue::reclaim_expired`];
 //! - whoever removes what is not kept: [`Queue::erase_ended`], [`Queue::end_files`], [`Queue::given_up_files`];
 //! - whoever writes files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when it comes to nothing;
 //! - whoever puts a database and its folder together: [`Queue::identity`] and its neighbours;
@@ -27,6 +29,7 @@ mod idempotency;
 mod identity;
 mod job;
 mod keys;
+mod lease;
 mod positions;
 mod previews;
 mod read;
@@ -51,6 +54,7 @@ pub use job::{
     RequestId, Status, Terms,
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
+pub use lease::{LEASE, LEASE_CHECK_INTERVAL, LEASE_CHECKS, LeaseCheck, LeaseClock};
 pub use previews::{Preview, WATCH};
 pub use recover::{Lost, Reclaimed};
 pub use retention::{Erasure, FileLife};
@@ -65,15 +69,12 @@ use positions::Positions;
 use sqlx::SqlitePool;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use workers::SilentWorkers;
 
-/// How long a claim holds without being renewed.
-pub const LEASE: Duration = Duration::from_secs(60);
-
-/// A request in whose hands this many workers died is failed instead of tried again.
+/// A request to which this many deaths of workers are charged is failed instead of tried again.
 pub const MAX_DEATHS: i64 = 3;
 
-/// Where the queue reads the time.
+/// Where the queue reads the time of day.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// A handle on the queue; clones share the connections.
@@ -82,8 +83,10 @@ pub struct Queue {
     writer: SqlitePool,
     reader: SqlitePool,
     clock: Clock,
+    lease_clock: LeaseClock,
     events: Events,
     positions: Positions,
+    silent: SilentWorkers,
 }
 
 impl Queue {
@@ -93,7 +96,27 @@ impl Queue {
     /// When the file cannot be opened or was written by a newer program.
     pub async fn open(path: &Path, clock: Clock) -> Result<Self, QueueError> {
         let (writer, reader) = database::open(path).await?;
-        Ok(Self { writer, reader, clock, events: Events::default(), positions: Positions::default() })
+        Ok(Self {
+            writer,
+            reader,
+            clock,
+            lease_clock: LeaseClock::of_system(),
+            events: Events::default(),
+            positions: Positions::default(),
+            silent: SilentWorkers::default(),
+        })
+    }
+
+    /// The same queue, whose leases are measured by another clock.
+    #[must_use]
+    pub fn with_lease_clock(self, lease_clock: LeaseClock) -> Self {
+        Self { lease_clock, ..self }
+    }
+
+    /// The same queue with signals that were there before it.
+    #[must_use]
+    pub fn with_events(self, events: Events) -> Self {
+        Self { events, ..self }
     }
 
     /// Signals between this process's users of the queue.
@@ -115,10 +138,5 @@ impl Queue {
     /// The clock in the unit of the tables.
     fn now_us(&self) -> i64 {
         self.now().as_microsecond()
-    }
-
-    /// When a claim made or renewed now ends.
-    fn lease_end_us(&self) -> i64 {
-        self.now_us() + i64::try_from(LEASE.as_micros()).expect("a minute fits")
     }
 }

@@ -1,14 +1,19 @@
 //! Keeps one worker process per engine alive and puts back what a dead one had in hand.
+//!
+//! A worker is dead when its process ends, and when it gives no sign of life: then it is killed.
+
+mod backoff;
+mod link;
 
 use crate::budget;
 use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
-use crate::queue::{Events, Lost, Observation, Queue, QueueError};
+use crate::queue::{Lost, Observation, Queue};
 use crate::worker::device_name;
+use backoff::Backoff;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 /// What the whole server is doing.
@@ -22,11 +27,11 @@ pub(crate) enum Stage {
     Now,
 }
 
-/// Pauses before a dead worker is started again.
-const BACKOFF_S: [u64; 6] = [0, 1, 2, 5, 10, 30];
+/// How long the end of a killed process is waited for: one that hangs in a driver may not end at all.
+const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// A worker that lived this long starts the pauses anew.
-const HEALTHY: Duration = Duration::from_secs(60);
+/// Pauses between attempts to put back what a worker had in hand: the first, and the longest.
+const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// Starts the workers and keeps them running until the stage is [`Stage::Drain`]; returns when
 /// the last one is gone.
@@ -43,6 +48,7 @@ pub(crate) async fn supervise(
             queue,
             device: device_name(engine.device),
             drain_timeout: config.drain_timeout,
+            worker_timeout: config.worker_timeout,
         };
         slot.keep(stage.clone())
     });
@@ -56,48 +62,86 @@ struct Slot<'a> {
     queue: &'a Queue,
     device: String,
     drain_timeout: Duration,
+    worker_timeout: Duration,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It was told to.
+    Stopped,
+    Died,
 }
 
 impl Slot<'_> {
     async fn keep(self, mut stage: watch::Receiver<Stage>) {
-        let mut deaths = 0;
+        let mut backoff = Backoff::default();
         while *stage.borrow() == Stage::Run {
-            let started = Instant::now();
-            if let Err(error) = self.one_life(&mut stage).await {
-                tracing::error!(%error, "a worker could not be started or its requests put back");
+            let id = uuid::Uuid::now_v7().to_string();
+            match self.spawn(&id) {
+                Ok(child) => self.one_life(&id, child, &mut stage).await,
+                Err(error) => tracing::error!(%error, "a worker could not be started"),
             }
-            deaths = if started.elapsed() > HEALTHY { 0 } else { deaths };
-            let pause = BACKOFF_S[deaths.min(BACKOFF_S.len() - 1)];
-            deaths += 1;
+            let pause = backoff.after_death(Instant::now());
             tokio::select! {
-                () = tokio::time::sleep(Duration::from_secs(pause)) => {}
+                () = tokio::time::sleep(pause) => {}
                 _ = stage.changed() => {}
             }
         }
     }
 
-    /// Starts a worker, waits for its end, and puts its request back.
-    async fn one_life(&self, stage: &mut watch::Receiver<Stage>) -> Result<(), SlotError> {
-        let id = uuid::Uuid::now_v7().to_string();
-        let mut child = self.spawn(&id)?;
+    /// Waits for a worker's end, and puts back what it had in hand.
+    async fn one_life(&self, id: &str, mut child: Child, stage: &mut watch::Receiver<Stage>) {
         let (input, output) = (child.stdin.take(), child.stdout.take());
-        let bridge = tokio::spawn(carry_signals(self.queue.events().clone(), input, output, stage.clone()));
+        let (events, heard) = (self.queue.events().clone(), watch::Sender::new(0));
+        let hears = heard.subscribe();
+        let link = tokio::spawn(link::carry_signals(events, input, output, stage.clone(), heard));
         let pid = child.id().unwrap_or_default();
         tracing::info!(worker = id, pid, "worker started");
-        let on_purpose = self.wait(&mut child, stage).await?;
-        bridge.abort();
-        let lost = if on_purpose {
-            Lost::Stopped(&id)
-        } else {
-            self.queue.observe(&Observation::worker_restart(&self.device)).await?;
-            Lost::Died(&id)
+        let silence = link::silence(hears, self.worker_timeout, |silent| {
+            match silent {
+                true => tracing::warn!(worker = id, "the worker is silent"),
+                false => tracing::info!(worker = id, "the worker is heard"),
+            }
+            self.queue.set_silent(id, silent);
+        });
+        let end = self.wait(&mut child, silence, stage).await;
+        link.abort();
+        self.queue.set_silent(id, true); // clients see at once that it is gone
+        self.put_back(id, end, stage).await;
+        self.queue.set_silent(id, false);
+    }
+
+    /// Puts back what a worker had in hand, as often as it takes.
+    async fn put_back(&self, id: &str, end: End, stage: &watch::Receiver<Stage>) {
+        let lost = match end {
+            End::Stopped => Lost::Stopped(id),
+            End::Died => Lost::Died(id),
         };
-        self.queue.forget_worker(&id).await?;
-        let reclaimed = self.queue.reclaim(lost).await?;
-        if reclaimed.waiting + reclaimed.ended > 0 {
-            tracing::warn!(worker = id, ?reclaimed, "requests of the worker put back");
+        let [mut pause, longest] = RETRY;
+        loop {
+            match self.queue.reclaim(lost).await {
+                Ok(done) if done.waiting + done.ended > 0 => {
+                    tracing::warn!(worker = id, reclaimed = ?done, "requests of the worker put back");
+                    break;
+                }
+                Ok(_) => break,
+                Err(error) if *stage.borrow() == Stage::Run => {
+                    tracing::error!(worker = id, %error, "requests of the worker not put back yet");
+                }
+                Err(error) => {
+                    tracing::error!(worker = id, %error, "requests of the worker are put back by the next start");
+                    return;
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(longest);
         }
-        Ok(())
+        if end == End::Died
+            && let Err(error) = self.queue.observe(&Observation::worker_restart(&self.device)).await
+        {
+            tracing::warn!(%error, "a worker's death was not counted");
+        }
     }
 
     fn spawn(&self, id: &str) -> std::io::Result<Child> {
@@ -112,64 +156,52 @@ impl Slot<'_> {
             .spawn()
     }
 
-    /// Waits for the worker's end; `true` when it ended because it was told to.
-    async fn wait(&self, child: &mut Child, stage: &mut watch::Receiver<Stage>) -> std::io::Result<bool> {
+    /// Waits for the worker's end, and brings it about when the worker is silent or the server stops.
+    async fn wait(
+        &self,
+        child: &mut Child,
+        silence: impl Future<Output = ()>,
+        stage: &mut watch::Receiver<Stage>,
+    ) -> End {
         tokio::select! {
-            status = child.wait() => return Ok(said(status?)),
+            status = child.wait() => return said(status),
+            () = silence => {
+                let limit = self.worker_timeout.as_secs();
+                tracing::error!("the worker gave no sign of life for {limit} s and is killed");
+                kill(child).await;
+                return End::Died;
+            }
             _ = stage.wait_for(|stage| *stage > Stage::Run) => {}
         }
         tokio::select! {
-            status = child.wait() => return Ok(said(status?)),
+            status = child.wait() => return said(status),
             () = tokio::time::sleep(self.drain_timeout) => {}
             _ = stage.wait_for(|stage| *stage > Stage::Drain) => {}
         }
         tracing::warn!("the worker is still busy and is stopped; its request goes back to the queue");
-        child.kill().await?;
-        Ok(true)
+        kill(child).await;
+        End::Stopped
     }
 }
 
-/// Why a slot could not do its work this time.
-#[derive(Debug, thiserror::Error)]
-enum SlotError {
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-}
-
-fn said(status: ExitStatus) -> bool {
-    if !status.success() {
-        tracing::error!(%status, "the worker died");
+async fn kill(child: &mut Child) {
+    match tokio::time::timeout(KILL_LIMIT, child.kill()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the worker could not be killed"),
+        Err(_) => tracing::error!("the worker was killed and does not end: its device may need a restart"),
     }
-    status.success()
 }
 
-/// Wakes the worker when work comes, tells it to drain, and hears when something moved.
-async fn carry_signals(
-    events: Events,
-    input: Option<ChildStdin>,
-    output: Option<ChildStdout>,
-    mut stage: watch::Receiver<Stage>,
-) {
-    let (Some(mut input), Some(mut output)) = (input, output) else { return };
-    let mut work = events.work();
-    let mut heard = [0; 64];
-    loop {
-        let order: &[u8] = tokio::select! {
-            Ok(()) = work.changed() => b"\n",
-            Ok(()) = stage.changed() => b"drain\n",
-            read = output.read(&mut heard) => match read {
-                Ok(1..) => {
-                    events.wake_waiters();
-                    continue;
-                }
-                _ => return,
-            },
-            else => return,
-        };
-        if input.write_all(order).await.is_err() {
-            return;
+fn said(status: std::io::Result<ExitStatus>) -> End {
+    match status {
+        Ok(status) if status.success() => End::Stopped,
+        Ok(status) => {
+            tracing::error!(%status, "the worker died");
+            End::Died
+        }
+        Err(error) => {
+            tracing::error!(%error, "the worker's end cannot be seen");
+            End::Died
         }
     }
 }
@@ -193,6 +225,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--storage", files.display().to_string()),
         ("--log", config.log.clone()),
         ("--memory-budget", memory_budget(engine, config)),
+        ("--step-timeout", step_timeout(config.step_timeout)),
     ]
     .into_iter()
     .chain(config.models.iter().map(|model| ("--model", model.to_string())))
@@ -209,4 +242,8 @@ fn memory_budget(engine: &EngineConfig, config: &ServeConfig) -> String {
     let sharers = config.engines.iter().filter(|other| other.device == engine.device).count();
     let bytes = budget::bytes(config.memory_budget, engine.device, sharers);
     bytes.map_or_else(|| "auto".into(), |bytes| bytes.to_string()) // the worker knows more of its device
+}
+
+fn step_timeout(limit: Option<Duration>) -> String {
+    limit.map_or_else(|| "auto".into(), |limit| limit.as_secs().to_string())
 }

@@ -3,19 +3,25 @@
 //! The engine runs on a thread of its own and never waits for the database: its steps come over
 //! a channel, the order to stop goes back through a flag. It does not wait for files either: while
 //! the pictures of one request are finished and published, the next one is painted.
+//!
+//! A request that is tried again has the worker to itself: if the worker dies once more, no other request is to blame,
+//! and none suffers.
 
 mod begin;
 mod engine_thread;
+mod limits;
 mod paint;
 mod patience;
 mod process;
 mod publish;
 
 pub use engine_thread::EngineThread;
+pub use limits::StepLimits;
+use limits::run_time;
 use paint::Work;
 use patience::patiently;
-pub(crate) use process::device_name;
 pub use process::run_process;
+pub(crate) use process::{MOVED, device_name};
 
 use crate::engine::{Begin, EngineError, Picture};
 use crate::fault::Fault;
@@ -25,14 +31,21 @@ use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
 use crate::request::{BeginFrom, ImageRequest};
 use crate::storage::{Storage, StorageError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// How long an idle worker trusts that nobody forgot to wake it.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 
 /// How often a request whose picture is yet to come is seen to live, and looked after.
 const FETCH_BEAT: Duration = Duration::from_secs(5);
+
+/// Requests that a worker has in hand at most: one is painted, one is finished.
+const IN_HAND: u32 = 2;
+
+/// What is left to a request that is being finished when the engine fails with the next one.
+const LAST_FINISH: Duration = Duration::from_secs(60);
 
 /// How long a request is left alone whose model cannot be loaded.
 const REST: Duration = Duration::from_secs(60);
@@ -55,6 +68,14 @@ pub enum WorkerError {
     /// The engine cannot be trusted any more.
     #[error("the engine failed: {0}")]
     Engine(String),
+    /// The engine is silent: the process cannot end in order, for it would wait for the engine.
+    #[error("the engine is hung: no sign of life for {} s while {doing}", limit.as_secs_f64())]
+    Hung {
+        /// How long it was silent.
+        limit: Duration,
+        /// What it was to do.
+        doing: &'static str,
+    },
     /// The model cannot be loaded.
     #[error("{0}")]
     Load(String),
@@ -85,6 +106,8 @@ pub struct Worker {
     pub models: Vec<String>,
     /// What paints.
     pub engine: EngineThread,
+    /// How long the engine may be silent.
+    pub limits: StepLimits,
 }
 
 /// A claim whose pictures are painted, but neither finished nor published.
@@ -94,14 +117,8 @@ struct Unfinished {
     work: Work,
 }
 
-/// What became of the request that was next.
-enum Next {
-    /// There is none.
-    Nothing,
-    /// It is over, or lost to another attempt.
-    Ended,
-    Painted(Box<Unfinished>),
-}
+/// A request on its way from the engine to its end, and its share of what a worker may have in hand.
+type InHand = (Unfinished, OwnedSemaphorePermit);
 
 impl Worker {
     /// Works until told to drain: the requests in hand are finished first.
@@ -109,11 +126,20 @@ impl Worker {
     /// # Errors
     /// When the worker cannot go on; its claims stay for [`Queue::reclaim`].
     pub async fn run(&mut self, drain: watch::Receiver<bool>) -> Result<(), WorkerError> {
-        let (painted, unfinished) = mpsc::channel(1);
+        let (painted, unfinished) = mpsc::channel(IN_HAND as usize);
+        let mut finish = std::pin::pin!(self.finish_all(unfinished));
+        let ended = tokio::select! {
+            ended = self.paint_all(drain, painted) => ended,
+            failed = &mut finish => return failed,
+        };
         // What fails while painting does not take the request before with it.
-        let paint = async { Ok(self.paint_all(drain, painted).await) };
-        let (painted, ()) = tokio::try_join!(paint, self.finish_all(unfinished))?;
-        painted
+        match ended {
+            Ok(()) => finish.await,
+            Err(error) => match tokio::time::timeout(LAST_FINISH, finish).await {
+                Ok(Err(other)) => Err(other),
+                Ok(Ok(())) | Err(_) => Err(error),
+            },
+        }
     }
 
     /// One turn without overlap: claims the next request, paints it, finishes it.
@@ -121,10 +147,9 @@ impl Worker {
     /// # Errors
     /// When the worker cannot go on; its claim stays for [`Queue::reclaim`].
     pub async fn tick(&mut self) -> Result<Tick, WorkerError> {
-        match self.paint_next().await? {
-            Next::Nothing => return Ok(Tick::Idle),
-            Next::Ended => {}
-            Next::Painted(unfinished) => self.finish(*unfinished).await?,
+        let Some(claim) = self.claim().await? else { return Ok(Tick::Idle) };
+        if let Some(unfinished) = self.paint_claim(claim).await? {
+            self.finish(unfinished).await?;
         }
         Ok(Tick::Worked)
     }
@@ -132,59 +157,76 @@ impl Worker {
     async fn paint_all(
         &self,
         mut drain: watch::Receiver<bool>,
-        painted: mpsc::Sender<Unfinished>,
+        painted: mpsc::Sender<InHand>,
     ) -> Result<(), WorkerError> {
+        let in_hand = Arc::new(Semaphore::new(IN_HAND as usize));
         let mut work = self.queue.events().work();
         loop {
-            // A place before a claim: one request is painted and one finished, and no third is held back here.
-            let Ok(place) = painted.reserve().await else { return Ok(()) };
+            // A place before a claim: no third request is held back here.
+            let Ok(mut place) = in_hand.clone().acquire_owned().await else { return Ok(()) };
             if *drain.borrow() {
                 return Ok(());
             }
             work.mark_unchanged();
-            match self.paint_next().await? {
-                Next::Painted(unfinished) => place.send(*unfinished),
-                Next::Ended => {}
-                Next::Nothing => tokio::select! {
+            let Some(claim) = self.claim().await? else {
+                tokio::select! {
                     () = signal_or(&mut work, IDLE_POLL) => {}
                     _ = drain.changed() => {}
-                },
+                }
+                continue;
+            };
+            if is_second_try(&claim) {
+                let Ok(others) = in_hand.clone().acquire_many_owned(IN_HAND - 1).await else { return Ok(()) };
+                place.merge(others);
+            }
+            if let Some(unfinished) = self.paint_claim(claim).await?
+                && painted.send((unfinished, place)).await.is_err()
+            {
+                return Ok(());
             }
         }
     }
 
-    async fn finish_all(&self, mut unfinished: mpsc::Receiver<Unfinished>) -> Result<(), WorkerError> {
-        while let Some(next) = unfinished.recv().await {
+    async fn finish_all(&self, mut unfinished: mpsc::Receiver<InHand>) -> Result<(), WorkerError> {
+        while let Some((next, _place)) = unfinished.recv().await {
             self.finish(next).await?;
         }
         Ok(())
     }
 
-    /// Claims the next request and paints it.
-    async fn paint_next(&self) -> Result<Next, WorkerError> {
-        let Some(mut claim) = self.queue.claim(&self.id, &self.models).await? else {
-            return Ok(Next::Nothing);
-        };
-        tracing::info!(request = %claim.id, attempt = claim.attempt, "claimed");
+    async fn claim(&self) -> Result<Option<Claim>, QueueError> {
+        let claim = patiently(|| self.queue.claim(&self.id, &self.models)).await?;
+        if let Some(Claim { id, attempt, .. }) = &claim {
+            tracing::info!(request = %id, attempt, "claimed");
+        }
+        Ok(claim)
+    }
+
+    /// Paints a request, unless it cannot be used or nobody wants it any more.
+    async fn paint_claim(&self, mut claim: Claim) -> Result<Option<Unfinished>, WorkerError> {
+        let verdict = patiently(|| self.queue.charge(&claim)).await?;
+        if !matches!(verdict, Verdict::Continue { .. }) {
+            return self.settle(&claim, verdict, Err(EngineError::Stopped)).await;
+        }
         let mut request = match serde_json::from_value::<ImageRequest>(claim.body.take()) {
             Ok(request) => request,
             Err(error) => {
                 let message = format!("the stored request cannot be read: {error}");
                 self.end(&claim, &failure(FailureKind::Engine, message)).await?;
-                return Ok(Next::Ended);
+                return Ok(None);
             }
         };
         // What a picture was made of is dropped here: it may be megabytes.
         let begin = match request.begin.take() {
             None => None,
             Some(from) => {
-                let Some(picture) = self.fetch(&claim, &from).await? else { return Ok(Next::Ended) };
+                let Some(picture) = self.fetch(&claim, &from).await? else { return Ok(None) };
                 begin::size(&mut request, &from, &picture);
                 Some(Begin { picture, strength: from.strength })
             }
         };
-        let Some(work) = self.paint(&claim, &request, begin).await? else { return Ok(Next::Ended) };
-        Ok(Next::Painted(Box::new(Unfinished { claim, request, work })))
+        let work = self.paint(&claim, &request, begin).await?;
+        Ok(work.map(|work| Unfinished { claim, request, work }))
     }
 
     /// Has the picture that a request begins from, unless it cannot be used or nobody wants it any more.
@@ -200,7 +242,7 @@ impl Worker {
                     Ok(picture) => Ok(Some(picture)),
                     Err(why) => self.end(claim, &why.failure()).await.map(|()| None),
                 },
-                Ok(()) = work.changed() => verdict = self.queue.verdict(claim).await?,
+                Ok(()) = work.changed() => verdict = self.verdict(claim).await?,
                 _ = clock.tick() => verdict = self.report(claim, "still fetching the picture").await?,
             }
         }
@@ -210,8 +252,12 @@ impl Worker {
     /// Makes the pictures, stores the files and records the end.
     async fn finish(&self, unfinished: Unfinished) -> Result<(), WorkerError> {
         let Unfinished { claim, request, work: Work { painted, load } } = unfinished;
-        let finished = engine_thread::finish(painted).await;
-        let verdict = self.queue.verdict(&claim).await?;
+        let limit = self.limits.first(&request);
+        let finished = tokio::select! {
+            finished = engine_thread::finish(painted) => finished,
+            () = run_time(limit) => return Err(self.hung(&claim, limit, "decoding").await),
+        };
+        let verdict = self.verdict(&claim).await?;
         let Some(generated) = self.settle(&claim, verdict, finished).await? else { return Ok(()) };
         match publish::publish(self, &claim, &request, generated, load).await {
             Ok(finish) => tracing::info!(request = %claim.id, ?finish, "done"),
@@ -230,7 +276,7 @@ impl Worker {
     ) -> Result<Option<T>, WorkerError> {
         let failure = match (verdict, result) {
             (_, Err(EngineError::Fault(message))) => {
-                self.queue.progress(claim, Level::Error, &format!("engine fault: {message}")).await?;
+                self.blame(claim, &format!("engine fault: {message}")).await;
                 return Err(WorkerError::Engine(message));
             }
             (Verdict::Fenced, _) => {
@@ -251,6 +297,25 @@ impl Worker {
         };
         self.end(claim, &failure).await?;
         Ok(None)
+    }
+
+    /// The engine went silent with this request.
+    async fn hung(&self, claim: &Claim, limit: Duration, doing: &'static str) -> WorkerError {
+        let error = WorkerError::Hung { limit, doing };
+        self.blame(claim, &error.to_string()).await;
+        error
+    }
+
+    /// Charges the worker's end to a request, as far as the queue answers: the worker ends all the same.
+    async fn blame(&self, claim: &Claim, message: &str) {
+        let told = self.queue.progress(claim, Level::Error, message).await;
+        if let Err(error) = told.and(self.queue.charge(claim).await) {
+            tracing::warn!(request = %claim.id, %error, "{message}");
+        }
+    }
+
+    async fn verdict(&self, claim: &Claim) -> Result<Verdict, QueueError> {
+        patiently(|| self.queue.verdict(claim)).await
     }
 
     /// The machine cannot run this request now: it keeps its place, and others go on meanwhile.
@@ -289,6 +354,11 @@ impl Fault for PublishError {
             Self::Encode(_) => false,
         }
     }
+}
+
+/// Whether a worker had the request before.
+fn is_second_try(claim: &Claim) -> bool {
+    claim.attempt > 1
 }
 
 fn failure(kind: FailureKind, message: String) -> Failure {

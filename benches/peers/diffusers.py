@@ -5,7 +5,8 @@
 
 Random weights are made on the device: nothing is downloaded, and what a step costs does not depend on what it
 paints. Eager runs first; with --compile the same transformer is then compiled and runs again, and --json gets a
-list of both reports (without --compile: of one). Needs torch and diffusers; a CPU works for a look (--blocks 2).
+list of both reports (without --compile: of one). Compiled are its blocks, which share their code: a minute, where the
+whole transformer takes many (--compile-whole). Needs torch and diffusers; a CPU works for a look (--blocks 2).
 """
 
 import argparse
@@ -14,12 +15,12 @@ import json
 import math
 import os
 import pathlib
-import platform
 import resource
 import statistics
-import subprocess
 import sys
 import time
+
+from torch_device import Clock, clocks, driver, machine, name
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Python looks beside a script first, where this file itself would be the `diffusers` it imports.
@@ -92,28 +93,6 @@ def samples(args: argparse.Namespace) -> int:
     return args.batch * (2 if args.cfg > 1 else 1)
 
 
-class Clock:
-    """Marks in time: CUDA events on a GPU, the host's clock on the CPU."""
-
-    def __init__(self, device: torch.device):
-        self.cuda = device.type == "cuda"
-        self.marks = []
-
-    def mark(self) -> None:
-        if self.cuda:
-            event = torch.cuda.Event(enable_timing=True)
-            event.record()
-            self.marks.append(event)
-        else:
-            self.marks.append(time.perf_counter())
-
-    def intervals_ms(self) -> list[float]:
-        if self.cuda:
-            torch.cuda.synchronize()
-            return [a.elapsed_time(b) for a, b in zip(self.marks, self.marks[1:])]
-        return [(b - a) * 1e3 for a, b in zip(self.marks, self.marks[1:])]
-
-
 def loop(model: torch.nn.Module, args: argparse.Namespace, device: torch.device, dtype: torch.dtype) -> list[float]:
     """One request as StableDiffusion3Pipeline runs it between text and VAE; milliseconds of its steps."""
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3.0)
@@ -144,6 +123,20 @@ def loop(model: torch.nn.Module, args: argparse.Namespace, device: torch.device,
     if not torch.isfinite(latents).all():
         raise SystemExit("non-finite latents")
     return steps
+
+
+def compile_model(model: torch.nn.Module, args: argparse.Namespace) -> torch.nn.Module:
+    if args.compile_whole:
+        return torch.compile(model, mode=args.compile_mode, fullgraph=True)
+    # diffusers 0.42 names no repeated blocks for this model.
+    model._repeated_blocks = ["JointTransformerBlock"]
+    model.compile_repeated_blocks(mode=args.compile_mode, fullgraph=True)
+    return model
+
+
+def compiled(args: argparse.Namespace) -> str:
+    """What was compiled, and how."""
+    return f"{'whole' if args.compile_whole else 'blocks'}, {args.compile_mode}"
 
 
 def gemm_peak(device: torch.device, dtype: torch.dtype) -> float:
@@ -182,7 +175,7 @@ def measure(engine: str, model: torch.nn.Module, args: argparse.Namespace, peak:
     return {
         "bench": "denoise",
         "engine": engine,
-        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "gpu": name(device),
         "driver": driver(device),
         "model": args.synthetic + (f" ({args.blocks} blocks)" if args.blocks else ""),
         "width": args.width,
@@ -206,19 +199,13 @@ def measure(engine: str, model: torch.nn.Module, args: argparse.Namespace, peak:
         "warmup": args.warmup,
         "runs_s": totals,
         "machine": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-            "clocks_before": before,
-            "clocks_after": clocks(device),
-            "host_cores": os.cpu_count(),
+            **machine(
+                device,
+                before,
+                diffusers=diffusers.__version__,
+                compile=compiled(args) if engine.endswith("compile") else None,
+            ),
             "warmup_s": warmup_s,
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "cuda": torch.version.cuda,
-                "cudnn": torch.backends.cudnn.version(),
-                "diffusers": diffusers.__version__,
-                "compile": args.compile_mode if engine.endswith("compile") else None,
-            },
         },
     }
 
@@ -235,40 +222,6 @@ def peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_reserved(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-QUERY = {
-    "core_mhz": "clocks.sm",
-    "core_max_mhz": "clocks.max.sm",
-    "memory_mhz": "clocks.mem",
-    "power_w": "power.draw",
-    "power_limit_w": "power.limit",
-    "temperature_c": "temperature.gpu",
-}
-
-
-def ask_driver(device: torch.device, names: list[str]) -> list[str]:
-    command = ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits", "-i", str(device.index or 0)]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return ["" for _ in names]
-    return [value.strip() for value in answer.splitlines()[0].split(",")]
-
-
-def driver(device: torch.device) -> str | None:
-    return ask_driver(device, ["driver_version"])[0] or None if device.type == "cuda" else None
-
-
-def clocks(device: torch.device) -> dict:
-    def number(text: str) -> float | None:
-        try:
-            return float(text)
-        except ValueError:
-            return None
-
-    values = ask_driver(device, list(QUERY.values())) if device.type == "cuda" else [""] * len(QUERY)
-    return dict(zip(QUERY, map(number, values)))
 
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16}
@@ -290,7 +243,8 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="after eager, measure the compiled transformer too")
     parser.add_argument("--compile-only", action="store_true", help="the compiled transformer alone")
-    parser.add_argument("--compile-mode", default="max-autotune")
+    parser.add_argument("--compile-whole", action="store_true", help="compile the transformer whole, not a block for all")
+    parser.add_argument("--compile-mode", default="default", help="of torch.compile, max-autotune for one")
     parser.add_argument("--threads", type=int, help="of the CPU; torch's own choice without it")
     parser.add_argument("--json", metavar="FILE", help="write the reports here, as a list; printed otherwise")
     args = parser.parse_args()
@@ -308,7 +262,7 @@ def main() -> None:
     engines = {"diffusers-eager": not args.compile_only, "diffusers-compile": args.compile or args.compile_only}
     for engine in (engine for engine, wanted in engines.items() if wanted):
         if engine == "diffusers-compile":
-            model = torch.compile(model, mode=args.compile_mode, fullgraph=True)
+            model = compile_model(model, args)
         reports.append(measure(engine, model, args, peak, load_s))
         show(reports[-1])
         # After each, since compiling can take longer than whoever started this waits.

@@ -1,5 +1,6 @@
 //! A worker's side: take the next request, report, and end it. Every write is fenced by attempt.
 
+use super::deadline::is_late;
 use super::job::{Claim, Failure, FailureKind, Level, RequestId};
 use super::{Observation, Queue, QueueError, counters, read};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Of a row that says whether it is cancelled and whether it is watched.
-    fn of(row: &SqliteRow) -> Result<Self, QueueError> {
+    pub(super) fn of(row: &SqliteRow) -> Result<Self, QueueError> {
         let (cancelled, watched) = (row.try_get(0)?, row.try_get(1)?);
         Ok(if cancelled { Self::Cancelled } else { Self::Continue { watched } })
     }
@@ -55,19 +56,19 @@ pub struct StoredFile {
 // A key at its limit holds back its own requests only. The inner selects are run once, not once a row.
 macro_rules! next {
     () => {
-        "SELECT seq FROM requests WHERE state = 'waiting'
-            AND (model IS NULL OR model IN (SELECT value FROM json_each(?2)))
-            AND (start_before IS NULL OR start_before > ?1)
-            AND (rests_until IS NULL OR rests_until <= ?1)
+        concat!("SELECT seq FROM requests WHERE state = 'waiting'
+            AND (model IS NULL OR model IN (SELECT value FROM json_each(?3)))
+            AND (start_before IS NULL OR NOT ", is_late!(), ")
+            AND (rests_until IS NULL OR rests_until <= ?1 OR rests_until > ?1 + 3600000000)
             AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
                 (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
-            ORDER BY priority, seq LIMIT 1"
+            ORDER BY priority, seq LIMIT 1")
     };
 }
 
 const CLAIM: &str = concat!(
-    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?3, lease_until = ?4,
-        started_at = ?1
+    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?4, lease_until = ?5,
+        charged = 0, started_at = ?1
     WHERE seq = (",
     next!(),
     ") RETURNING id, attempt, endpoint, body"
@@ -89,6 +90,9 @@ const VERDICT: &str = "SELECT cancel_requested, EXISTS
 const FINISH: &str = "UPDATE requests SET state = 'done', finished_at = ?3, lease_until = NULL, output = ?4
     WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
 
+const IS_RECORDED: &str =
+    "SELECT 1 FROM requests WHERE id = ?1 AND attempt = ?2 AND state = 'done' AND output = ?3";
+
 const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = ?3, lease_until = NULL,
         failure = ?4, failure_message = ?5, failure_detail = ?6
     WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
@@ -107,6 +111,7 @@ impl Queue {
     pub async fn claim(&self, worker: &str, models: &[String]) -> Result<Option<Claim>, QueueError> {
         let row = sqlx::query(CLAIM)
             .bind(self.now_us())
+            .bind(self.lease_now_us())
             .bind(json!(models).to_string())
             .bind(worker)
             .bind(self.lease_end_us())
@@ -128,7 +133,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn peek(&self, models: &[String]) -> Result<Option<Value>, QueueError> {
-        let query = sqlx::query(PEEK).bind(self.now_us()).bind(json!(models).to_string());
+        let query = sqlx::query(PEEK).bind(self.now_us()).bind(self.lease_now_us());
+        let query = query.bind(json!(models).to_string());
         let row = query.fetch_optional(&self.reader).await?;
         row.map(|row| read::json(row.try_get("body")?)).transpose()
     }
@@ -168,7 +174,8 @@ impl Queue {
         row.map_or(Ok(Verdict::Fenced), |row| Verdict::of(&row))
     }
 
-    /// Records the output, its files and what was seen meanwhile, in one transaction.
+    /// Records the output, its files and what was seen meanwhile, in one transaction. May be called again with the same
+    /// output when it is not known whether the first call succeeded.
     ///
     /// # Errors
     /// When the database refuses.
@@ -179,13 +186,13 @@ impl Queue {
         files: &[StoredFile],
         seen: &[Observation],
     ) -> Result<Finish, QueueError> {
-        let now = self.now_us();
+        let (now, output) = (self.now_us(), output.to_string());
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let done = sqlx::query(FINISH)
             .bind(claim.id.to_string())
             .bind(claim.attempt)
             .bind(now)
-            .bind(output.to_string())
+            .bind(&output)
             .execute(&mut *tx)
             .await?;
         let answer = if done.rows_affected() == 1 {
@@ -195,6 +202,8 @@ impl Queue {
             for seen in seen {
                 counters::count(&mut tx, seen).await?;
             }
+            Finish::Recorded
+        } else if is_recorded(&mut tx, claim, &output).await? {
             Finish::Recorded
         } else {
             end_cancelled(&mut tx, claim, now).await?
@@ -233,6 +242,16 @@ impl Queue {
         self.events.wake_waiters();
         Ok(answer)
     }
+}
+
+/// Whether an earlier call recorded this output.
+async fn is_recorded(
+    tx: &mut Transaction<'_, Sqlite>,
+    claim: &Claim,
+    output: &str,
+) -> Result<bool, QueueError> {
+    let query = sqlx::query(IS_RECORDED).bind(claim.id.to_string()).bind(claim.attempt).bind(output);
+    Ok(query.fetch_optional(&mut **tx).await?.is_some())
 }
 
 /// Ends a claim whose client cancelled it; [`Finish::Fenced`] when it is not ours any more.

@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/counters.sql"),
     include_str!("schema/unowned.sql"),
     include_str!("schema/identity.sql"),
+    include_str!("schema/leases.sql"),
     include_str!("schema/rest.sql"),
 ];
 

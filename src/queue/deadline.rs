@@ -5,12 +5,28 @@ use super::job::{FailureKind, Level};
 use super::{Queue, QueueError};
 use sqlx::Row;
 
-const LATE: &str = "SELECT 1 FROM requests WHERE state = 'waiting' AND start_before <= ?1 LIMIT 1";
+/// Whether a request that is to start by a time is late; ?1 is the time of day, ?2 lease time. The date may be set, so
+/// lease time counts, unless the machine has started since: then the end lies further away than it ever did.
+macro_rules! is_late {
+    () => {
+        "CASE WHEN start_lease <= ?2 + (start_before - created_at) THEN start_lease <= ?2
+            ELSE start_before <= ?1 END"
+    };
+}
+pub(super) use is_late;
 
-const EXPIRE: &str =
-    "UPDATE requests SET state = 'done', finished_at = ?1, failure = ?2, failure_message = ?3
-    WHERE state = 'waiting' AND start_before <= ?1
-    RETURNING id";
+const LATE: &str = concat!(
+    "SELECT 1 FROM requests WHERE state = 'waiting' AND start_before IS NOT NULL AND ",
+    is_late!(),
+    " LIMIT 1"
+);
+
+const EXPIRE: &str = concat!(
+    "UPDATE requests SET state = 'done', finished_at = ?1, failure = ?3, failure_message = ?4
+    WHERE state = 'waiting' AND start_before IS NOT NULL AND ",
+    is_late!(),
+    " RETURNING id"
+);
 
 impl Queue {
     /// Fails the waiting requests whose time to start has passed; returns how many. Cheap when
@@ -19,14 +35,15 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing changed then.
     pub async fn expire_late(&self) -> Result<u64, QueueError> {
-        let now = self.now_us();
-        if sqlx::query(LATE).bind(now).fetch_optional(&self.reader).await?.is_none() {
+        let (now, lease_now) = (self.now_us(), self.lease_now_us());
+        let late = sqlx::query(LATE).bind(now).bind(lease_now);
+        if late.fetch_optional(&self.reader).await?.is_none() {
             return Ok(0);
         }
         let kind = FailureKind::StartTimeout;
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let rows =
-            sqlx::query(EXPIRE).bind(now).bind(kind.word()).bind(kind.message()).fetch_all(&mut *tx).await?;
+        let expire = sqlx::query(EXPIRE).bind(now).bind(lease_now).bind(kind.word()).bind(kind.message());
+        let rows = expire.fetch_all(&mut *tx).await?;
         for row in &rows {
             let id: &str = row.try_get(0)?;
             let id = id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?;

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 const ORDER: &str = "SELECT priority, seq FROM requests WHERE state = 'waiting' ORDER BY priority, seq";
 
 /// How long an order is trusted, in microseconds: other processes move requests without a signal.
-const MAX_AGE_US: i64 = 100_000;
+const MAX_AGE_US: u64 = 100_000;
 
 /// The order as it was read last.
 #[derive(Clone, Default)]
@@ -29,7 +29,7 @@ impl Queue {
         let mut known = self.positions.0.lock().await;
         let (now, signals) = (self.now_us(), self.events.counts());
         let order = match known.take() {
-            Some(order) if order.signals == signals && now - order.read_at < MAX_AGE_US => order,
+            Some(order) if order.signals == signals && now.abs_diff(order.read_at) < MAX_AGE_US => order,
             _ => Order { read_at: now, signals, places: self.places().await? },
         };
         let ahead = order.places.partition_point(|place| *place < (priority, seq));

@@ -52,8 +52,8 @@ pub enum CancelAnswer {
 const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model, start_lease)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail, api_key,
@@ -71,7 +71,8 @@ impl Queue {
     /// When the database refuses; nothing was accepted then.
     pub async fn submit(&self, new: &NewRequest) -> Result<Submission, QueueError> {
         let (id, now) = (RequestId::new(), self.now_us());
-        let start_before = new.terms.start_within.map(|time| now.saturating_add_unsigned(microseconds(time)));
+        let start_by =
+            |now: i64| new.terms.start_within.map(|time| now.saturating_add_unsigned(microseconds(time)));
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         if let Some(known) = idempotency::find(&mut tx, new).await? {
             tx.commit().await?;
@@ -96,7 +97,7 @@ impl Queue {
             .bind(new.priority as i64)
             .bind(new.body.to_string())
             .bind(now)
-            .bind(start_before)
+            .bind(start_by(now))
             .bind(new.terms.no_retry)
             .bind(&new.api_key)
             .bind(new.idempotency.as_ref().map(|given| &given.key))
@@ -104,6 +105,7 @@ impl Queue {
             .bind(stored(new.terms.result_life))
             .bind(new.terms.forget)
             .bind(&new.model)
+            .bind(start_by(self.lease_now_us()))
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;

@@ -1,9 +1,11 @@
-//! Which workers live: each writes a beat, readiness is computed from the last good one.
+//! Which workers live: each writes a beat, readiness is computed from the last good one. Of its own workers a server
+//! knows more: it hears at once when one falls silent or dies.
 
 use super::{Queue, QueueError};
 use serde_json::json;
 use sqlx::Row;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// What a worker is doing.
@@ -24,18 +26,32 @@ impl WorkerState {
     }
 }
 
+/// Workers that this process knows to be silent or dead, whatever their last beat says.
+#[derive(Clone, Default)]
+pub(super) struct SilentWorkers(Arc<Mutex<BTreeSet<String>>>);
+
+impl SilentWorkers {
+    fn change<T>(&self, change: impl FnOnce(&mut BTreeSet<String>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn json(&self) -> String {
+        self.change(|silent| json!(silent).to_string())
+    }
+}
+
 const BEAT: &str = "INSERT INTO workers (id, device, state, started_at, beat_at) VALUES (?1, ?2, ?3, ?4, ?4)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, beat_at = excluded.beat_at";
 
 const RENEW_ALL: &str = "UPDATE requests SET lease_until = ?2 WHERE worker = ?1 AND state = 'running'";
 
-const COUNT: &str =
-    "SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FROM workers WHERE beat_at >= ?1";
+const COUNT: &str = "SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FROM workers
+    WHERE beat_at BETWEEN ?1 AND ?2 AND id NOT IN (SELECT value FROM json_each(?3))";
 
 const LOADED: &str = "UPDATE workers SET models = ?2 WHERE id = ?1";
 
 const COUNT_LOADED: &str = "SELECT value, count(*) FROM workers, json_each(workers.models)
-    WHERE beat_at >= ?1 GROUP BY value";
+    WHERE beat_at BETWEEN ?1 AND ?2 AND workers.id NOT IN (SELECT value FROM json_each(?3)) GROUP BY value";
 
 const COUNT_OTHERS: &str =
     "SELECT model, count(*) FROM requests WHERE state = 'waiting' AND model IS NOT NULL
@@ -52,11 +68,22 @@ impl Queue {
             .bind(worker)
             .bind(device)
             .bind(state.word())
-            .bind(self.now_us())
+            .bind(self.lease_now_us())
             .execute(&mut *tx)
             .await?;
         sqlx::query(RENEW_ALL).bind(worker).bind(self.lease_end_us()).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Says whether a worker of this process is silent: it does not count as alive then.
+    pub fn set_silent(&self, worker: &str, silent: bool) {
+        let changed = self.silent.change(|workers| match silent {
+            true => workers.insert(worker.to_owned()),
+            false => workers.remove(worker),
+        });
+        if changed {
+            self.events.wake_waiters();
+        }
     }
 
     /// Forgets a worker that is gone.
@@ -73,7 +100,9 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn live_workers(&self, age: Duration) -> Result<(u64, u64), QueueError> {
-        let row = sqlx::query(COUNT).bind(self.since(age)).fetch_one(&self.reader).await?;
+        let (beats, silent) = (self.beats_within(age), self.silent.json());
+        let count = sqlx::query(COUNT).bind(beats.from).bind(beats.to).bind(silent);
+        let row = count.fetch_one(&self.reader).await?;
         Ok((row.try_get::<i64, _>(0)?.unsigned_abs(), row.try_get::<i64, _>(1)?.unsigned_abs()))
     }
 
@@ -91,7 +120,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn loaded_models(&self, age: Duration) -> Result<BTreeMap<String, u64>, QueueError> {
-        self.counts(sqlx::query(COUNT_LOADED).bind(self.since(age))).await
+        let (beats, silent) = (self.beats_within(age), self.silent.json());
+        self.counts(sqlx::query(COUNT_LOADED).bind(beats.from).bind(beats.to).bind(silent)).await
     }
 
     /// Models that requests wait for besides these, with the number of requests.
@@ -108,9 +138,5 @@ impl Queue {
     ) -> Result<BTreeMap<String, u64>, QueueError> {
         let rows = query.fetch_all(&self.reader).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()))).collect()
-    }
-
-    fn since(&self, age: Duration) -> i64 {
-        self.now_us() - i64::try_from(age.as_micros()).unwrap_or(i64::MAX)
     }
 }

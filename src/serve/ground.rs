@@ -9,7 +9,7 @@ use crate::http::{self, Api, Lines, Probe, Refusals};
 use crate::identity;
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
-use crate::queue::{Lost, Queue};
+use crate::queue::{LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Queue};
 use crate::signing::SigningKey;
 use crate::storage::Storage;
 use crate::sweep;
@@ -17,13 +17,10 @@ use axum::Router;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// How often leases that ran out are looked for.
-const LOOK: Duration = Duration::from_secs(1);
+use tokio::time::MissedTickBehavior;
 
 /// The data directory, and what is in it.
 pub(super) struct Ground {
@@ -138,11 +135,11 @@ fn disks(config: &ServeConfig) -> Disks {
 async fn take_back(config: &ServeConfig, queue: &Queue) -> Result<(), ServeError> {
     if !config.engines.is_empty() {
         let orphans = queue.reclaim(Lost::Everything).await?;
-        if orphans.waiting > 0 {
-            let requests = orphans.waiting;
-            tracing::info!(requests, "requests that a stopped server left running start again");
+        if orphans.waiting + orphans.ended > 0 {
+            tracing::info!(?orphans, "requests that a stopped server left running");
         }
     }
+    queue.forget_silent_workers().await?;
     Ok(queue.release_webhooks().await?)
 }
 
@@ -159,7 +156,9 @@ fn check_reach(config: &ServeConfig, keys: &KeyRing) -> Result<(), ConfigError> 
 
 /// Ends what did not start in time, and puts back what workers without a supervisor left behind.
 async fn watch_times(queue: Queue) {
-    let mut clock = tokio::time::interval(LOOK);
+    let mut clock = tokio::time::interval(LEASE_CHECK_INTERVAL);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut check = LeaseCheck::default();
     loop {
         clock.tick().await;
         match queue.expire_late().await {
@@ -167,7 +166,7 @@ async fn watch_times(queue: Queue) {
             Ok(late) => tracing::info!(late, "requests did not start in time"),
             Err(error) => tracing::warn!(%error, "times to start not checked"),
         }
-        match queue.reclaim_expired().await {
+        match queue.reclaim_expired(&mut check).await {
             Ok(reclaimed) if reclaimed.waiting + reclaimed.ended > 0 => {
                 tracing::warn!(?reclaimed, "leases ran out");
             }

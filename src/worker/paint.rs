@@ -1,11 +1,12 @@
 //! One request in the engine's hands: what it says becomes log lines, previews and a renewed lease.
 
 use super::engine_thread::Event;
-use super::{Worker, WorkerError};
+use super::{Worker, WorkerError, is_second_try, patiently, run_time};
 use crate::engine::{Begin, Loading, Painted, Picture, Step};
 use crate::picture;
 use crate::queue::{Claim, Level, QueueError, Verdict};
 use crate::request::ImageRequest;
+use std::time::Duration;
 
 /// What was done for a request.
 pub(super) struct Work {
@@ -26,48 +27,80 @@ impl Worker {
         let mut verdict = Verdict::Continue { watched: false };
         let mut load = None;
         let mut job = self.engine.start(request.clone(), begin);
+        let (mut limit, mut doing) = self.limit(request, None);
+        let mut hung = Box::pin(run_time(limit));
         loop {
             match verdict {
                 Verdict::Continue { watched } => job.want_previews(watched),
                 Verdict::Cancelled | Verdict::Fenced => job.stop(),
             }
             tokio::select! {
-                event = job.events.recv() => match event {
-                    Some(Event::Loading(Loading::Begins { model, loaded })) => {
-                        verdict = self.report(claim, &format!("loading {model}")).await?;
-                        self.queue.tell_loaded(&self.id, &loaded).await?;
-                    }
-                    Some(Event::Loading(Loading::Done { seconds, loaded })) => {
-                        load = Some(seconds);
-                        self.queue.tell_loaded(&self.id, &loaded).await?;
-                    }
-                    Some(Event::Prepared) => {
-                        let line = format!("encoding prompt on {}", self.device);
-                        verdict = self.report(claim, &line).await?;
-                    }
-                    Some(Event::Step(step)) => {
-                        verdict = self.report_step(claim, step).await?;
-                        if step.index == 1 {
-                            self.prefetch().await?;
+                biased; // the engine is not hung when it has said something
+                event = job.events.recv() => {
+                    let Some(event) = event else { break };
+                    (limit, doing) = self.limit(request, Some(&event));
+                    match event {
+                        Event::Loading(Loading::Begins { model, loaded }) => {
+                            verdict = self.report(claim, &format!("loading {model}")).await?;
+                            self.tell_loaded(&loaded).await?;
                         }
+                        Event::Loading(Loading::Done { seconds, loaded }) => {
+                            load = Some(seconds);
+                            self.tell_loaded(&loaded).await?;
+                        }
+                        Event::Prepared => {
+                            let line = format!("encoding prompt on {}", self.device);
+                            verdict = self.report(claim, &line).await?;
+                        }
+                        Event::Step(step) => {
+                            self.limits.learn(request, step.seconds);
+                            verdict = self.report_step(claim, step).await?;
+                            if step.index == 1 {
+                                self.prefetch(claim).await;
+                            }
+                        }
+                        Event::Preview(picture) => self.show(claim, &picture).await,
                     }
-                    Some(Event::Preview(picture)) => self.show(claim, &picture).await?,
-                    None => break,
+                    hung.set(run_time(limit));
                 },
                 Ok(()) = work.changed() => {
-                    verdict = self.queue.verdict(claim).await?;
-                    self.prefetch().await?;
+                    verdict = self.verdict(claim).await?;
+                    self.prefetch(claim).await;
                 }
+                () = &mut hung => return Err(self.hung(claim, limit, doing).await),
             }
         }
         let result = job.result().await.map(|painted| Work { painted, load });
         self.settle(claim, verdict, result).await
     }
 
-    /// Has the prompts of the request that comes next encoded meanwhile, where that is of use.
-    async fn prefetch(&self) -> Result<(), QueueError> {
-        let Some(prefetch) = self.engine.prefetch.clone() else { return Ok(()) };
-        let Some(body) = self.queue.peek(&self.models).await? else { return Ok(()) };
+    /// How long the engine may be silent after what it said last, and what it does meanwhile.
+    fn limit(&self, request: &ImageRequest, said: Option<&Event>) -> (Duration, &'static str) {
+        match said {
+            None | Some(Event::Loading(Loading::Begins { .. })) => {
+                (self.limits.load(), "preparing the model")
+            }
+            Some(Event::Loading(Loading::Done { .. }) | Event::Prepared) => {
+                (self.limits.first(request), "encoding the prompt or taking the first step")
+            }
+            Some(Event::Step(step)) if step.index == step.of => (self.limits.first(request), "decoding"),
+            Some(Event::Step(_) | Event::Preview(_)) => (self.limits.step(request), "taking a step"),
+        }
+    }
+
+    async fn tell_loaded(&self, models: &[String]) -> Result<(), QueueError> {
+        patiently(|| self.queue.tell_loaded(&self.id, models)).await
+    }
+
+    /// Has the prompts of the request that comes next encoded meanwhile, where that is of use. Not beside a second try,
+    /// which has the worker to itself.
+    async fn prefetch(&self, beside: &Claim) {
+        let Some(prefetch) = self.engine.prefetch.clone().filter(|_| !is_second_try(beside)) else { return };
+        let body = match self.queue.peek(&self.models).await {
+            Ok(Some(body)) => body,
+            Ok(None) => return,
+            Err(error) => return tracing::debug!(%error, "the next request was not looked at"),
+        };
         tokio::task::spawn_blocking(move || {
             // What is wrong with it is said when it is painted.
             let Ok(request) = serde_json::from_value(body) else { return };
@@ -75,23 +108,22 @@ impl Worker {
                 tracing::debug!(%error, "prompts were not encoded ahead");
             }
         });
-        Ok(())
     }
 
     /// Lets those who watch see a preview. It is a few KB: encoding it takes no thread of its own.
-    async fn show(&self, claim: &Claim, preview: &Picture) -> Result<(), QueueError> {
-        match picture::encode_preview(preview) {
-            Ok(bytes) => self.queue.store_preview(claim, &bytes).await,
-            Err(error) => {
-                tracing::warn!(request = %claim.id, %error, "a preview cannot be encoded");
-                Ok(())
-            }
+    async fn show(&self, claim: &Claim, preview: &Picture) {
+        let bytes = match picture::encode_preview(preview) {
+            Ok(bytes) => bytes,
+            Err(error) => return tracing::warn!(request = %claim.id, %error, "a preview cannot be encoded"),
+        };
+        if let Err(error) = self.queue.store_preview(claim, &bytes).await {
+            tracing::warn!(request = %claim.id, %error, "a preview is not shown");
         }
     }
 
     pub(super) async fn report(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
         tracing::debug!(request = %claim.id, "{message}");
-        self.queue.progress(claim, Level::Info, message).await
+        patiently(|| self.queue.progress(claim, Level::Info, message)).await
     }
 
     async fn report_step(&self, claim: &Claim, step: Step) -> Result<Verdict, QueueError> {

@@ -1,10 +1,10 @@
 //! `latentd worker` as a process: loads the model, beats, obeys its parent, ends cleanly.
 //!
 //! Under `serve` the parent writes a line to wake the worker, `drain` to end it after the request
-//! in hand, and the worker writes a line whenever something moved. The parent's death closes the
-//! input: the worker then ends at once and leaves its claim to the next `serve`.
+//! in hand. The worker writes a line whenever something moved, and a sign of life twice a second. The parent's death
+//! closes the input: the worker then puts its claims back, for none of them is to blame, and ends.
 
-use super::{EngineThread, Worker, WorkerError};
+use super::{EngineThread, StepLimits, Worker, WorkerError, patiently, run_time};
 use crate::budget;
 use crate::checker;
 use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
@@ -21,13 +21,24 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::MissedTickBehavior;
 
-/// How often a worker says that it lives.
+/// How often a worker tells the database that it lives.
 const BEAT: Duration = Duration::from_secs(5);
+
+/// How often a worker tells its parent that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+
+/// What a worker writes to its parent: that something moved, and that nothing did.
+pub(crate) const MOVED: u8 = b'\n';
+const ALIVE: u8 = b'.';
 
 /// Exit code of a worker whose parent is gone.
 const ORPHANED: i32 = 3;
+
+/// What a worker gets to put its claims back when it ends; they are put back without it too, later.
+const LAST_WRITE: Duration = Duration::from_secs(3);
 
 /// Runs a worker until it is told to stop.
 ///
@@ -36,16 +47,19 @@ const ORPHANED: i32 = 3;
 pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     let id = config.supervised_as.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     data_dir::make(&config.store.data_dir)?;
-    let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
+    let (drain, drained) = watch::channel(false);
+    let (drain, parent_gone) = (Arc::new(drain), Arc::new(Notify::new()));
+    let events = Events::default();
+    if config.supervised_as.is_some() {
+        obey_input(events.clone(), drain.clone(), parent_gone.clone())?;
+        tokio::spawn(tell_parent(events.clone()));
+    }
+    let database = &config.store.database;
+    let queue = patiently(|| Queue::open(database, Arc::new(jiff::Timestamp::now))).await?;
+    let queue = queue.with_events(events);
     let storage = Storage::local(&config.store.files)?;
     identity::check_folder(&queue, &storage).await?;
     let device = device_name(config.engine.device);
-    let (drain, drained) = watch::channel(false);
-    let drain = Arc::new(drain);
-    if config.supervised_as.is_some() {
-        obey_input(queue.events().clone(), drain.clone())?;
-        tokio::spawn(tell_moves(queue.events().clone()));
-    }
     let (state, states) = watch::channel(WorkerState::Loading);
     tokio::spawn(beat(queue.clone(), id.clone(), device.clone(), states));
 
@@ -53,16 +67,36 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
         ended = load_and_run(&config, id.clone(), device, queue.clone(), storage, state, drained) => ended,
         () = stopped(&drain, config.drain_timeout) => {
             tracing::warn!("the request in hand goes back to the queue");
-            queue.reclaim(Lost::Stopped(&id)).await?;
+            put_back(&queue, Lost::Stopped(&id)).await;
             Ok(())
         }
+        () = parent_gone.notified() => {
+            put_back(&queue, Lost::Stopped(&id)).await;
+            std::process::exit(ORPHANED);
+        }
     };
-    if ended.is_err() {
-        queue.reclaim(Lost::Died(&id)).await?;
+    if let Err(error) = &ended {
+        put_back(&queue, Lost::Died(&id)).await;
+        if matches!(error, WorkerError::Hung { .. }) {
+            tracing::error!("{error}");
+            std::process::abort(); // an orderly end would wait for what is hung
+        }
     }
-    queue.forget_worker(&id).await?;
+    if let Err(error) = queue.forget_worker(&id).await {
+        tracing::warn!(%error, "the worker is not forgotten yet");
+    }
     queue.close().await;
     ended
+}
+
+/// Puts back what the worker has in hand, if the database answers soon.
+async fn put_back(queue: &Queue, lost: Lost<'_>) {
+    let reclaim = patiently(|| queue.reclaim(lost));
+    match tokio::time::timeout(LAST_WRITE, reclaim).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "requests of the worker not put back yet"),
+        Err(_) => tracing::warn!("requests of the worker not put back yet: the database does not answer"),
+    }
 }
 
 async fn load_and_run(
@@ -79,6 +113,9 @@ async fn load_and_run(
     // `serve` has refused for its workers what is to be refused.
     let asked = if config.supervised_as.is_some() { MemoryBudget::Auto } else { config.memory_budget };
     let sizes = budget::sizes(&models, &config.engine, asked).map_err(|error| failed(&error))?;
+    let largest = sizes.iter().copied().max().unwrap_or_default();
+    let limits = StepLimits::planned(largest, config.engine.dtype, config.engine.device);
+    let limits = limits.or_fixed(config.step_timeout);
     let budget = budget::bytes(config.memory_budget, config.engine.device, 1).unwrap_or(u64::MAX);
     let names = models.iter().flat_map(|model| &model.answers_for).map(|manifest| manifest.name.clone());
     let names = names.collect();
@@ -90,14 +127,17 @@ async fn load_and_run(
     let engine = tokio::select! {
         engine = EngineThread::load(loader(volumes, budget)) => engine,
         _ = drained.wait_for(|drained| *drained) => return Ok(()),
+        () = run_time(limits.load()) => {
+            return Err(WorkerError::Hung { limit: limits.load(), doing: "loading the model" });
+        }
     };
     let engine = engine.map_err(|error| failed(&error))?;
     state.send_replace(WorkerState::Ready);
-    queue.beat(&id, &device, WorkerState::Ready).await?;
-    queue.tell_loaded(&id, &engine.loaded).await?;
+    patiently(|| queue.beat(&id, &device, WorkerState::Ready)).await?;
+    patiently(|| queue.tell_loaded(&id, &engine.loaded)).await?;
     tracing::info!(worker = id, device, "the model is loaded");
     let outgoing = Outgoing::new(config.fetch.clone(), FETCH_ALLOW);
-    Worker { id, device, queue, storage, outgoing, models: names, engine }.run(drained).await
+    Worker { id, device, queue, storage, outgoing, models: names, engine, limits }.run(drained).await
 }
 
 /// What the engine's thread does first.
@@ -130,8 +170,12 @@ pub(crate) fn device_name(device: models::Device) -> String {
     }
 }
 
-/// Reads the parent's orders on a thread of its own; ends the process with the input.
-fn obey_input(events: Events, drain: Arc<watch::Sender<bool>>) -> std::io::Result<()> {
+/// Reads the parent's orders on a thread of its own. The input ends with the parent, and the process soon after.
+fn obey_input(
+    events: Events,
+    drain: Arc<watch::Sender<bool>>,
+    parent_gone: Arc<Notify>,
+) -> std::io::Result<()> {
     let read = move || {
         for line in std::io::stdin().lock().lines() {
             match line.as_deref() {
@@ -140,17 +184,26 @@ fn obey_input(events: Events, drain: Arc<watch::Sender<bool>>) -> std::io::Resul
                 Err(_) => break,
             }
         }
+        parent_gone.notify_one();
+        std::thread::sleep(LAST_WRITE + Duration::from_secs(1));
         std::process::exit(ORPHANED);
     };
     std::thread::Builder::new().name("orders".into()).spawn(read)?;
     Ok(())
 }
 
-async fn tell_moves(events: Events) {
+/// Tells the parent what moves, and that this process lives.
+async fn tell_parent(events: Events) {
     let mut moved = events.moved();
     let mut output = tokio::io::stdout();
-    while moved.changed().await.is_ok() {
-        if output.write_all(b"\n").await.is_err() || output.flush().await.is_err() {
+    let mut clock = tokio::time::interval(SIGN_OF_LIFE);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let sign = tokio::select! {
+            Ok(()) = moved.changed() => MOVED,
+            _ = clock.tick() => ALIVE,
+        };
+        if output.write_all(&[sign]).await.is_err() || output.flush().await.is_err() {
             return; // the input ends with the parent too, and that ends the process
         }
     }

@@ -165,7 +165,7 @@ async fn tell_scores(
     }
     let scores: Vec<_> = verdicts.iter().map(one).collect();
     let line = format!("safety checker: {} in {seconds:.2} s", scores.join(", "));
-    patiently(|| worker.queue.progress(claim, Level::Info, &line)).await?;
+    worker.report(claim, &line).await?;
     Ok(())
 }
 
@@ -201,8 +201,7 @@ async fn record(
         + seconds.decode
         + safety
         + seconds.encode;
-    let line = format!("done in {total:.2} s");
-    patiently(|| worker.queue.progress(claim, Level::Info, &line)).await?;
+    worker.report(claim, &format!("done in {total:.2} s")).await?;
     let value = serde_json::to_value(output).map_err(|error| PublishError::Encode(error.to_string()))?;
     Ok(patiently(|| worker.queue.finish(claim, &value, files, seen)).await?)
 }

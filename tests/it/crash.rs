@@ -106,7 +106,7 @@ impl Program {
     }
 
     /// Process ids of the workers.
-    fn workers(&self) -> Vec<u32> {
+    pub(crate) fn workers(&self) -> Vec<u32> {
         let children = format!("/proc/{0}/task/{0}/children", self.child.id());
         let of_main = std::fs::read_to_string(children).unwrap_or_default();
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("Linux");
@@ -133,7 +133,7 @@ impl Drop for Program {
 }
 
 /// Sends a signal by its name.
-fn signal(name: &str, process: u32) {
+pub(crate) fn signal(name: &str, process: u32) {
     let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
     assert!(status.expect("kill").success());
 }

@@ -62,7 +62,8 @@ async fn failures_say_whether_another_try_can_help() {
 
     let lost = server.submit(&small()).await;
     for _ in 0..3 {
-        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+        let claim = server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+        server.queue.charge(&claim).await.expect("a database");
         server.queue.reclaim(Lost::Died("w")).await.expect("a database");
     }
     let answer = server.get(&lost).await;

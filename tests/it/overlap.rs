@@ -161,10 +161,10 @@ async fn a_beat_renews_both_leases() {
     for _ in 0..2 {
         server.clock.advance(most);
         server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database");
-        assert_eq!(server.queue.reclaim_expired().await.expect("a database").waiting, 0);
+        assert_eq!(server.reclaim_expired().await.waiting, 0);
     }
     server.clock.advance(most + 2);
-    assert_eq!(server.queue.reclaim_expired().await.expect("a database").waiting, 2);
+    assert_eq!(server.reclaim_expired().await.waiting, 2);
     drop(work.finish);
     assert!(matches!(work.running.await.expect("no panic"), Err(WorkerError::Engine(_))));
     server.paint_all().await;

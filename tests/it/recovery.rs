@@ -31,7 +31,10 @@ async fn a_late_attempt_changes_nothing() {
     // Over, with a result that stays.
     let output = json!({ "images": [], "seconds": { "text": 0.0, "denoise": 0.0, "decode": 0.0, "encode": 0.0 },
         "seed": 2, "flagged": [], "prompt": "current" });
-    assert_eq!(queue.finish(&current, &output, &[], &[]).await.expect("a database"), Finish::Recorded);
+    for _call in ["the first", "another, for the answer to the first was lost"] {
+        let recorded = queue.finish(&current, &output, &[], &[]).await;
+        assert_eq!(recorded.expect("a database"), Finish::Recorded);
+    }
     assert_fenced(&server, &late).await;
     assert_fenced(&server, &current).await;
     assert_eq!(server.get(&request).await.json()["prompt"], "current");
@@ -42,6 +45,7 @@ async fn assert_fenced(server: &Server, claim: &latentd::queue::Claim) {
     let before = server.queue.logs(claim.id, 0).await.expect("a database").len();
     assert_eq!(queue.verdict(claim).await.expect("a database"), Verdict::Fenced);
     assert_eq!(queue.progress(claim, Level::Info, "late").await.expect("a database"), Verdict::Fenced);
+    assert_eq!(queue.charge(claim).await.expect("a database"), Verdict::Fenced);
     assert_eq!(
         queue.finish(claim, &json!({ "late": true }), &[], &[]).await.expect("a database"),
         Finish::Fenced
@@ -100,7 +104,10 @@ async fn a_request_that_kills_three_workers_fails_for_good() {
         let claim =
             server.queue.claim(&worker, &every_model()).await.expect("a database").expect("a request");
         assert_eq!(claim.attempt, death);
-        server.queue.reclaim(Lost::Died(&worker)).await.expect("a database");
+        server.queue.charge(&claim).await.expect("a database");
+        // Whether the worker dies, falls silent or goes down with the whole machine.
+        let lost = [Lost::Died(&worker), Lost::Everything][usize::try_from(death % 2).expect("0 or 1")];
+        server.queue.reclaim(lost).await.expect("a database");
     }
     assert!(server.queue.claim("w4", &every_model()).await.expect("a database").is_none());
     let status = server.status(&request).await;
@@ -108,7 +115,36 @@ async fn a_request_that_kills_three_workers_fails_for_good() {
         (&status["status"], &status["error_type"]),
         (&json!("COMPLETED"), &json!("runner_server_error"))
     );
-    assert_eq!(server.get(&request).await.status, StatusCode::INTERNAL_SERVER_ERROR);
+    let answer = server.get(&request).await;
+    assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(
+        answer.json()["detail"],
+        "the worker died 3 times while its engine worked on this request; it is not tried again"
+    );
+}
+
+#[tokio::test]
+async fn only_the_request_in_the_engine_is_charged() {
+    let server = Server::start().await;
+    let requests = [server.submit(&small()).await, server.submit(&small()).await];
+    for death in 1..=3 {
+        let mut claims = Vec::new();
+        for _ in &requests {
+            claims
+                .push(server.queue.claim("w", &every_model()).await.expect("a database").expect("a request"));
+        }
+        // The engine is done with the first and works on the second.
+        for claim in &claims {
+            assert_eq!(
+                server.queue.charge(claim).await.expect("a database"),
+                Verdict::Continue { watched: false }
+            );
+        }
+        let done = server.queue.reclaim(Lost::Died("w")).await.expect("a database");
+        assert_eq!((done.waiting, done.ended), if death < 3 { (2, 0) } else { (1, 1) });
+    }
+    assert_eq!(server.status(&requests[0]).await["status"], "IN_QUEUE");
+    assert_eq!(server.status(&requests[1]).await["error_type"], "runner_server_error");
 }
 
 #[tokio::test]
@@ -139,10 +175,10 @@ async fn a_lease_runs_out_unless_it_is_renewed() {
             true => drop(server.queue.progress(&claim, Level::Info, "step").await.expect("a database")),
             false => server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database"),
         }
-        assert_eq!(server.queue.reclaim_expired().await.expect("a database").waiting, 0);
+        assert_eq!(server.reclaim_expired().await.waiting, 0);
     }
     server.clock.advance(most + 2);
-    assert_eq!(server.queue.reclaim_expired().await.expect("a database").waiting, 1);
+    assert_eq!(server.reclaim_expired().await.waiting, 1);
     assert_fenced(&server, &claim).await;
     assert_eq!(server.status(&request).await["status"], "IN_QUEUE");
 }
@@ -202,6 +238,13 @@ async fn readiness_is_a_worker_that_said_so_lately() {
     assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "loading".into()));
     server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database");
     assert_eq!(ready().await, (StatusCode::OK, "ready".into()));
+    server.queue.set_silent("w", true);
+    assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "no worker".into()));
+    server.queue.set_silent("w", false);
+    for jump in [86_400, -2 * 86_400] {
+        server.clock.set_date(jump);
+        assert_eq!(ready().await, (StatusCode::OK, "ready".into()));
+    }
     server.clock.advance(30);
     assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "no worker".into()));
     assert_eq!(server.get("/health/live").await.status, StatusCode::OK);

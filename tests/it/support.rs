@@ -16,16 +16,17 @@ use latentd::http::{Api, Lines, Probe, Refusals, router};
 use latentd::identity;
 use latentd::keys::KeyRing;
 use latentd::outgoing::Outgoing;
-use latentd::queue::Queue;
+use latentd::queue::{LEASE_CHECKS, LeaseCheck, LeaseClock, Queue, Reclaimed};
 use latentd::request::{ImageRequest, Limits};
 use latentd::signing::SigningKey;
 use latentd::storage::Storage;
-use latentd::worker::{EngineThread, Tick, Worker};
+use latentd::worker::{EngineThread, StepLimits, Tick, Worker};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -45,17 +46,43 @@ pub(crate) fn endpoints(max_side: usize) -> Vec<Endpoint> {
     Endpoint::known(|_| Some(Limits { max_side }))
 }
 
-/// A clock that moves when it is told to, on top of the real one.
-#[derive(Clone, Default)]
-pub(crate) struct TestClock(Arc<AtomicI64>);
+/// Clocks that move when they are told to, on top of the real ones.
+#[derive(Clone)]
+pub(crate) struct TestClock {
+    began: Instant,
+    date: Arc<AtomicI64>,
+    advanced: Arc<AtomicI64>,
+}
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self { began: Instant::now(), date: Arc::default(), advanced: Arc::default() }
+    }
+}
 
 impl TestClock {
+    /// Time passes.
     pub(crate) fn advance(&self, seconds: i64) {
-        self.0.fetch_add(seconds, Ordering::Relaxed);
+        self.set_date(seconds);
+        self.advanced.fetch_add(seconds, Ordering::Relaxed);
+    }
+
+    /// Somebody sets the time of day: no time passes.
+    pub(crate) fn set_date(&self, seconds: i64) {
+        self.date.fetch_add(seconds, Ordering::Relaxed);
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::Relaxed))
+        Timestamp::now() + SignedDuration::from_secs(self.date.load(Ordering::Relaxed))
+    }
+
+    /// Of a machine that started a day ago.
+    fn lease_clock(&self) -> LeaseClock {
+        let Self { began, advanced, .. } = self.clone();
+        LeaseClock::new(move || {
+            let at_start = 24 * HOUR + advanced.load(Ordering::Relaxed);
+            began.elapsed() + Duration::from_secs(at_start.unsigned_abs())
+        })
     }
 }
 
@@ -78,15 +105,12 @@ impl Server {
     pub(crate) async fn with(change: impl FnOnce(&mut Api)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let clock = TestClock::default();
-        let reading = clock.clone();
-        let queue = Queue::open(&directory.path().join("q.sqlite"), Arc::new(move || reading.now()))
-            .await
-            .expect("a fresh database");
+        let queue = open(directory.path(), &clock).await;
         let storage = Storage::local(&directory.path().join("files")).expect("a fresh directory");
         // Files may be removed: the first hour of the two is over.
-        clock.advance(-HOUR);
+        clock.set_date(-HOUR);
         identity::join(&queue, &storage).await.expect("a database and a folder, both new");
-        clock.advance(HOUR);
+        clock.set_date(HOUR);
         let (closing, is_closing) = watch::channel(false);
         let mut api = Api {
             queue: queue.clone(),
@@ -161,7 +185,24 @@ impl Server {
             outgoing: Outgoing::new(Egress::default(), "--fetch-allow"),
             models: every_model(),
             engine,
+            limits: StepLimits::default(),
         }
+    }
+
+    /// A worker with connections of its own, as in a process of its own.
+    pub(crate) async fn worker_apart(&self, name: &str, engine: impl Engine + 'static) -> Worker {
+        let queue = open(self.directory.path(), &self.clock).await;
+        Worker { queue, ..self.worker(name, engine).await }
+    }
+
+    /// Looks for expired leases as often as it takes to void one.
+    pub(crate) async fn reclaim_expired(&self) -> Reclaimed {
+        let mut check = LeaseCheck::default();
+        for _ in 1..LEASE_CHECKS {
+            let early = self.queue.reclaim_expired(&mut check).await.expect("a database");
+            assert_eq!(early, Reclaimed::default(), "a lease is voided only when all checks find it over");
+        }
+        self.queue.reclaim_expired(&mut check).await.expect("a database")
     }
 
     /// Paints whatever waits.
@@ -174,6 +215,12 @@ impl Server {
     pub(crate) fn files(&self) -> Vec<String> {
         files(&self.directory.path().join("files"))
     }
+}
+
+async fn open(directory: &std::path::Path, clock: &TestClock) -> Queue {
+    let reading = clock.clone();
+    let queue = Queue::open(&directory.join("q.sqlite"), Arc::new(move || reading.now())).await;
+    queue.expect("a database").with_lease_clock(clock.lease_clock())
 }
 
 /// What is in the folder of a database's files, but for the mark that says whose it is.
@@ -315,14 +362,20 @@ impl Engine for Leashed {
 }
 
 /// Looks until `found` finds something; the deadline only ends a test that has failed.
-pub(crate) async fn eventually<T>(mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    for _ in 0..1000 {
+pub(crate) async fn eventually<T>(found: impl AsyncFnMut() -> Option<T>) -> T {
+    within(Duration::from_secs(10), found).await
+}
+
+/// The same with a deadline of one's own.
+pub(crate) async fn within<T>(limit: Duration, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    while began.elapsed() < limit {
         if let Some(value) = found().await {
             return value;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("still not so after ten seconds");
+    panic!("still not so after {limit:?}");
 }
 
 /// The messages of a status.

@@ -55,6 +55,20 @@ async fn a_request_that_started_in_time_may_take_longer() {
 }
 
 #[tokio::test]
+async fn setting_the_date_makes_no_request_late_and_none_early() {
+    let server = Server::start().await;
+    for jump in [86_400, -2 * 86_400] {
+        let request = submit(&server, ("x-fal-request-timeout", "30")).await;
+        server.clock.set_date(jump);
+        assert_eq!(server.queue.expire_late().await.expect("a database"), 0);
+        server.clock.advance(31);
+        assert!(server.queue.claim("w", &every_model()).await.expect("a database").is_none());
+        assert_eq!(server.queue.expire_late().await.expect("a database"), 1);
+        assert_eq!(server.status(&request).await["error_type"], "request_timeout");
+    }
+}
+
+#[tokio::test]
 async fn run_stops_waiting_when_the_time_to_start_is_over() {
     let server = Server::start().await;
     let path = format!("/run/{ENDPOINT}");

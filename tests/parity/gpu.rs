@@ -9,15 +9,23 @@ use latentd_models::{
     Control, DType, Device, GenerateRequest, GuidanceInterval, LoadOptions, ModelSource, Observer, Picture,
     Pipeline, Shortcuts, Step,
 };
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use tempfile::TempDir;
 
 const GPU: Device = Device::Cuda(0);
 
+/// Where this process keeps the algorithms of matrix products: pipelines whose pictures must be equal need the same, and
+/// each would otherwise time them for itself.
+fn choices() -> PathBuf {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    FOLDER.get_or_init(|| tempfile::tempdir().expect("a folder")).path().into()
+}
+
 fn load(case: &Case, dtype: DType, fused: bool) -> Pipeline {
-    Pipeline::load(
-        &ModelSource::Directory(case.model()),
-        &LoadOptions { fused, ..LoadOptions::new(GPU, dtype) },
-    )
-    .unwrap_or_else(|e| panic!("{}: {e}", case.name))
+    let options = LoadOptions { fused, cache: Some(choices()), ..LoadOptions::new(GPU, dtype) };
+    Pipeline::load(&ModelSource::Directory(case.model()), &options)
+        .unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
 /// Pictures as the recorded loop makes them.
@@ -92,16 +100,18 @@ fn a_seed_means_the_same_bytes() {
     }
 }
 
-/// Pictures of one request share every product, and none changes another.
+/// Pictures of one request share every product, and none changes another. Products of twice the rows may have another
+/// algorithm, which adds in another order: the bytes are the same only where there is but one, as on an emulated device.
 #[test]
 fn the_first_of_two_pictures_is_the_picture_alone() {
     let case = Case::read("base");
-    for dtype in [DType::F32, DType::Bf16] {
+    for (dtype, least) in [(DType::F32, 60.0), (DType::Bf16, 30.0)] {
         let mut pipeline = load(&case, dtype, true);
         let of = |count| GenerateRequest { num_images: count, ..case.request.clone() };
         let (one, two) = (paint(&mut pipeline, &of(1)), paint(&mut pipeline, &of(2)));
         assert_eq!(two.len(), 2 * one.len());
-        assert!(two[..one.len()] == one[..], "{dtype:?}");
+        let psnr = psnr(&two[..one.len()], &one);
+        assert!(psnr >= least, "{dtype:?}: {psnr:.1} dB");
     }
 }
 

@@ -1,0 +1,1 @@
+"""What `scripts/gpu-check` is made of: the steps, what runs them, what becomes of their results, and the pack."""

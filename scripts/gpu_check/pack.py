@@ -1,0 +1,173 @@
+"""The pack: what a machine without cargo needs to check and measure this commit on its GPU, in one file beside a checkout.
+
+Executables, the peers' Python packages, and the commit. What is in a pack twice, as the kernels are, is in it once: the
+compressor's window is as long as the pack. What the checkout holds as well, as it does the built-in model, is blanked
+before and put back after.
+"""
+
+import hashlib
+import io
+import json
+import lzma
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "benches/peers/requirements.txt"
+MIB = 1 << 20
+# What a checkout and a pack may have together where they are carried to a GPU.
+LIMIT_MIB = 64
+# The program, and of cargo's test targets those that need a GPU: their names there and here.
+PROGRAM = "latentd"
+TESTS = {"gpu": "test-gpu", "latentd_kernels": "test-kernels", "latentd_models": "test-models", "ops": "ops"}
+# Files of the checkout that are worth looking for in executables.
+WORTH_BLANKING = 64 << 10
+
+
+def pack(file: pathlib.Path, spare_mib: float) -> None:
+    """Builds for CUDA, packs into `file`, and says how large that is; more than the limit is an error."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        stage = pathlib.Path(folder)
+        build(target, stage / "bin")
+        unpack_wheels(wheels(target / "peers"), stage / "site")
+        (stage / "commit").write_text(run("git", "rev-parse", "HEAD"), encoding="utf-8")
+        blanked = [blank(executable) for executable in sorted((stage / "bin").iterdir())]
+        (stage / "executables.json").write_text(json.dumps(blanked, indent=1) + "\n", encoding="utf-8")
+        compress(stage, file)
+    report(file, spare_mib)
+
+
+def build(target: pathlib.Path, folder: pathlib.Path) -> None:
+    """The program and the tests for CUDA, without their symbols."""
+    # GPU_CHECK_PROFILE=dev packs what scripts/test-cuda has built, to try the calls; their times mean nothing then.
+    profile = os.environ.get("GPU_CHECK_PROFILE", "release")
+    toolchain = os.environ.get("CUDA_TOOLCHAIN_DIR", str(target / "cuda"))
+    built = target / "cuda-build"
+    script = 'eval "$(scripts/cuda-toolchain "$1")"; export CARGO_TARGET_DIR=$2; shift 2; exec cargo "$@"'
+
+    def cargo(*words: str) -> list[dict]:
+        command = ["bash", "-euc", script, "cargo", toolchain, str(built), *words, "--message-format=json-render-diagnostics"]
+        lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        messages = [json.loads(line) for line in lines if line.startswith("{")]
+        return [message for message in messages if message.get("executable")]
+
+    common = ("--workspace", "--features", "cuda", "--locked")
+    program = cargo("build", *common, "--profile", profile)
+    tests = cargo("test", *common, "--no-run", "--lib", "--test", "gpu", "--bench", "ops")
+    folder.mkdir()
+    for message in program:
+        if message["target"]["name"] == PROGRAM and message["target"]["kind"] == ["bin"]:
+            shutil.copy(message["executable"], folder / PROGRAM)
+    for message in tests:
+        if name := TESTS.get(message["target"]["name"]):
+            shutil.copy(message["executable"], folder / name)
+    lacking = {PROGRAM, *TESTS.values()} - {path.name for path in folder.iterdir()}
+    if lacking:
+        raise SystemExit(f"cargo built no {', '.join(sorted(lacking))}")
+    subprocess.run(["strip", *folder.iterdir()], check=True)
+
+
+def wheels(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The wheels of benches/peers/requirements.txt, fetched into `folder` unless they are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = REQUIREMENTS.read_bytes()
+    stamp = folder / "requirements.txt"
+    if not stamp.exists() or stamp.read_bytes() != wanted:
+        for old in folder.glob("*.whl"):
+            old.unlink()
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        subprocess.run([*command, "--only-binary=:all:", "-d", folder, "-r", REQUIREMENTS], check=True)
+        stamp.write_bytes(wanted)
+    return sorted(folder.glob("*.whl"))
+
+
+def unpack_wheels(files: list[pathlib.Path], folder: pathlib.Path) -> None:
+    """As pip would install them, were they not pure Python: a folder for PYTHONPATH."""
+    for file in files:
+        with zipfile.ZipFile(file) as wheel:
+            wheel.extractall(folder)
+
+
+def blank(executable: pathlib.Path) -> dict:
+    """Zeros where the executable holds a file of the checkout whole; says where, and what it was before."""
+    contents = executable.read_bytes()
+    found = []
+    whole = bytearray(contents)
+    for path in run("git", "ls-files").splitlines():
+        file = ROOT / path
+        if not file.is_file() or file.stat().st_size < WORTH_BLANKING:
+            continue
+        wanted = file.read_bytes()
+        if (at := contents.find(wanted)) >= 0:
+            whole[at : at + len(wanted)] = bytes(len(wanted))
+            found.append({"path": path, "at": at})
+    executable.write_bytes(whole)
+    return {"name": executable.name, "sha256": hashlib.sha256(contents).hexdigest(), "blanked": found}
+
+
+def restore(folder: pathlib.Path, made: dict) -> None:
+    """Puts back what `blank` took out."""
+    file = folder / made["name"]
+    contents = bytearray(file.read_bytes())
+    for piece in made["blanked"]:
+        bytes_ = (ROOT / piece["path"]).read_bytes()
+        contents[piece["at"] : piece["at"] + len(bytes_)] = bytes_
+    if hashlib.sha256(contents).hexdigest() != made["sha256"]:
+        raise SystemExit(f"{made['name']} is not what was packed: is the checkout of the pack's commit?")
+    file.write_bytes(contents)
+    file.chmod(0o755)
+
+
+def compress(stage: pathlib.Path, file: pathlib.Path) -> None:
+    """A tar of the folder, by LZMA with a window of its whole length; Python reads that anywhere."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        tar.add(stage, ".", filter=plain)
+    window = min(max(1 << (whole.tell() - 1).bit_length(), 1 << 20), 512 * MIB)
+    # Hash chains take a third less memory than the preset's binary trees: 6.5 times the window at most, not 10.5.
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 6, "dict_size": window, "mf": lzma.MF_HC4}]
+    file.write_bytes(lzma.compress(whole.getbuffer(), filters=filters))
+
+
+def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Nothing of whoever packs."""
+    member.uid = member.gid = member.mtime = 0
+    member.uname = member.gname = ""
+    return member
+
+
+def unpack(file: pathlib.Path, folder: pathlib.Path) -> str:
+    """The pack's files in `folder`, ready to run; the commit they are of."""
+    with tarfile.open(file, mode="r:xz") as tar:
+        tar.extractall(folder, filter="data")
+    for made in json.loads((folder / "executables.json").read_text(encoding="utf-8")):
+        restore(folder / "bin", made)
+    return (folder / "commit").read_text(encoding="utf-8").strip()
+
+
+def report(file: pathlib.Path, spare_mib: float) -> None:
+    """Prints what would travel, and ends the program if that is too much."""
+    listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
+    paths = [ROOT / path for path in listed if path]
+    carried = {path: path.lstat().st_size for path in paths if path.is_file() and path != file.resolve()}
+    tree, packed = sum(carried.values()), file.stat().st_size
+    mib = lambda size: f"{size / MIB:.1f} MiB"
+    for path, size in sorted(carried.items(), key=lambda item: -item[1])[:5]:
+        print(f"  {mib(size):>9}  {path.relative_to(ROOT)}")
+    spare = LIMIT_MIB - (tree + packed) / MIB
+    print(f"tree {mib(tree)} + pack {mib(packed)} = {mib(tree + packed)} of {LIMIT_MIB} MiB, {spare:.1f} MiB to spare")
+    if spare < 0:
+        raise SystemExit(f"too large: {LIMIT_MIB} MiB at most")
+    if spare < spare_mib:
+        raise SystemExit(f"too large: {spare_mib:.0f} MiB must be to spare")
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -1,0 +1,133 @@
+"""Runs the steps of a call one after the other within the time that the call has."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from gpu_check.results import Results, shorten
+
+# With less than this left no step is begun, and this much is kept for the last archive.
+LEAST, RESERVE = 8.0, 3.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command whose output and exit code are a result."""
+
+    name: str
+    """Also of its output: NAME.txt."""
+    seconds: float
+    """The most it may take; with less left of the call, it gets what is left."""
+    command: list[str | pathlib.Path]
+    show: Callable[[str], str] | None = None
+    """What of its output is printed at once when it succeeds. Of a failure the end is always shown."""
+    missing: Callable[[], str | None] = lambda: None
+    """Why it cannot run on this machine, if it cannot."""
+    env: dict[str, str] = field(default_factory=dict)
+
+
+class Call:
+    """One call: the time it has, and what its steps left."""
+
+    def __init__(self, results: Results, limit: float, env: dict[str, str], started: float):
+        self.results, self.env, self.deadline, self.started = results, env, started + limit, started
+        self.failed: list[str] = []
+        self.left_out: dict[str, list[str]] = {}
+        self._child: subprocess.Popen | None = None
+        for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(name, self._stop)
+
+    def run(self, steps: list[Step]) -> bool:
+        """Runs what time allows; whether nothing failed. The last lines of the summary say what did, and what is missing."""
+        for step in steps:
+            self._step(step)
+        for why, names in self.left_out.items():
+            self.results.note(f"left out, {why}: {', '.join(names)}")
+        for line in self.failed:
+            self.results.note("failed: " + line)
+        left_out = sum(map(len, self.left_out.values()))
+        done = len(steps) - left_out - len(self.failed)
+        counts = f"{done} ok, {len(self.failed)} failed, {left_out} left out"
+        self.results.note(f"gpu-check: {counts}, {time.monotonic() - self.started:.0f} s")
+        return not self.failed
+
+    def _step(self, step: Step) -> None:
+        left = self.deadline - time.monotonic() - RESERVE
+        why = "no time" if left < LEAST else step.missing()
+        if why:
+            self.left_out.setdefault(why, []).append(step.name)
+            self.results.note(f"{step.name}: LEFT OUT, {why}")
+            return
+        seconds, begun = min(step.seconds, left), time.monotonic()
+        output = self.results.folder / f"{step.name}.txt"
+        code = self._execute(step, output, seconds)
+        took = f"{time.monotonic() - begun:.1f} s"
+        text = clean(output)
+        if code == 0:
+            if step.show:
+                print(step.show(text), flush=True)
+            self.results.note(f"{step.name}: ok, {took}")
+        elif code is None and seconds < step.seconds:
+            # Not its fault: the call was over.
+            self._tell_end(text)
+            self.left_out.setdefault("cut off", []).append(step.name)
+            self.results.note(f"{step.name}: CUT OFF after {took}, no time")
+        else:
+            what = f"took longer than {seconds:.0f} s" if code is None else f"exit code {code} after {took}"
+            self._tell_end(text)
+            self.failed.append(f"{step.name}, {what}")
+            self.results.note(f"{step.name}: FAILED, {what}")
+
+    def _execute(self, step: Step, output: pathlib.Path, seconds: float) -> int | None:
+        """Its exit code, or nothing if it had to be ended."""
+        with open(output, "wb") as file:
+            try:
+                self._child = subprocess.Popen(
+                    [str(word) for word in step.command],
+                    stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                    env=self.env | step.env, process_group=0,
+                )  # fmt: skip
+            except OSError as error:
+                file.write(f"{error}\n".encode())
+                return 127
+            try:
+                return self._child.wait(seconds)
+            except subprocess.TimeoutExpired:
+                return None
+            finally:
+                self._end_child()
+                shorten(output)
+
+    def _end_child(self) -> None:
+        """Ends the whole group: a compiler that a step has started would go on measuring beside the next one."""
+        child, self._child = self._child, None
+        if child is None:
+            return
+        for name in (signal.SIGTERM, signal.SIGKILL):
+            try:
+                os.killpg(child.pid, name)
+                child.wait(2)
+            except ProcessLookupError:
+                break
+            except subprocess.TimeoutExpired:
+                # After the second: it hangs in the driver, and the next steps will tell.
+                continue
+
+    def _stop(self, name: int, _frame) -> None:
+        self._end_child()
+        raise SystemExit(128 + name)
+
+    @staticmethod
+    def _tell_end(text: str) -> None:
+        print("\n".join("    " + line for line in text.splitlines()[-15:]), flush=True)
+
+
+def clean(output: pathlib.Path) -> str:
+    """The output without colours, and without what a progress bar overwrote."""
+    text = output.read_text(encoding="utf-8", errors="replace")
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[^\n]*\r(?!\n)", "", text)

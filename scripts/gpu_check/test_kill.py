@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""A call that is killed at any moment leaves an archive that opens and holds every finished step.
+
+    scripts/gpu_check/test_kill.py
+
+Runs scripted steps through the same code as a call's own, kills the program at ten random moments, and compares what the
+archive holds with what the program had said was finished. Prints the seed; GPU_CHECK_SEED repeats it.
+"""
+
+import hashlib
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from gpu_check.results import Results  # noqa: E402
+from gpu_check.runner import Call, Step  # noqa: E402
+
+KILLS, STEPS = 10, 7
+# A step that leaves a file the size of a bench's results, and prints its checksum.
+LEAVES = """
+head -c 400000 /dev/urandom >"$1" && sha256sum <"$1"
+"""
+
+
+def call(work: pathlib.Path, archive: pathlib.Path) -> None:
+    """The program that is killed. The third step fails and the fourth is not there, as on a real machine."""
+    results = Results(work / "call", archive)
+    steps = [
+        Step(f"step-{i}", 30, ["sh", "-c", LEAVES, "sh", results.folder / f"step-{i}.bin"]) for i in range(STEPS)
+    ]
+    steps[2] = Step("fails", 30, ["sh", "-c", "echo in vain; exit 3"])
+    steps[3] = Step("lacks", 30, ["nothing"], missing=lambda: "there is no nothing")
+    Call(results, 60, dict(os.environ), time.monotonic()).run(steps)
+
+
+def start(work: pathlib.Path) -> subprocess.Popen:
+    command = [sys.executable, __file__, str(work / "results"), str(work / "out/results.tar.gz")]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def check(work: pathlib.Path, said: list[str]) -> None:
+    """The archive against the lines that the program had printed."""
+    archive = work / "out/results.tar.gz"
+    if not said:
+        return
+    with tarfile.open(archive) as tar:
+        held = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+    summary = held["call/summary.txt"].decode().splitlines()
+    notes = [line for line in said if not line.startswith("    ")]
+    assert summary[: len(notes)] == notes, f"said {notes}, but the archive has {summary}"
+    for line in notes:
+        name, _, how = line.partition(": ")
+        if how.startswith("ok"):
+            checksum = held[f"call/{name}.txt"].decode().split()[0]
+            assert hashlib.sha256(held[f"call/{name}.bin"]).hexdigest() == checksum, f"{name} is not whole"
+        if how.startswith("FAILED") and name == "fails":
+            assert held["call/fails.txt"] == b"in vain\n"
+
+
+def whole(work: pathlib.Path) -> float:
+    """Seconds of a call that nobody kills, which must have said and kept everything."""
+    begun = time.monotonic()
+    program = start(work)
+    said = program.communicate()[0].splitlines()
+    seconds = time.monotonic() - begun
+    check(work, said)
+    assert said[-1].startswith(f"gpu-check: {STEPS - 2} ok, 1 failed, 1 left out"), said
+    assert "left out, there is no nothing: lacks" in said, said
+    return seconds
+
+
+def main() -> None:
+    seed = int(os.environ.get("GPU_CHECK_SEED", random.SystemRandom().randrange(1 << 32)))
+    moments = random.Random(seed)
+    kills = finished = 0
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = whole(pathlib.Path(folder) / "whole")
+        for attempt in range(20 * KILLS):
+            work = pathlib.Path(folder) / str(attempt)
+            program = start(work)
+            time.sleep(moments.uniform(0, seconds))
+            program.send_signal(signal.SIGKILL)
+            said = program.communicate()[0].splitlines()
+            check(work, said)
+            # A program that had ended before was not killed: another moment instead.
+            if program.returncode == -signal.SIGKILL:
+                kills += 1
+                finished += len(said)
+            if kills == KILLS:
+                print(f"killed {kills} times (seed {seed}): {finished} finished steps were all kept")
+                return
+    raise SystemExit("no call was slow enough to be killed")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        call(*map(pathlib.Path, sys.argv[1:]))
+    else:
+        main()

@@ -1,0 +1,70 @@
+#!/usr/bin/env python3
+"""The pack without cargo: executables come out as they went in, the checkout's files are not in it, too much is refused."""
+
+import hashlib
+import json
+import os
+import pathlib
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from gpu_check import pack  # noqa: E402
+
+EMBEDDED = pack.ROOT / "models/mini/vae/diffusion_pytorch_model.safetensors"
+
+
+class Packed(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def packed(self, programs: dict[str, bytes]) -> pathlib.Path:
+        stage = self.folder / "stage"
+        (stage / "bin").mkdir(parents=True)
+        for name, contents in programs.items():
+            (stage / "bin" / name).write_bytes(contents)
+        blanked = [pack.blank(stage / "bin" / name) for name in programs]
+        (stage / "executables.json").write_text(json.dumps(blanked), encoding="utf-8")
+        (stage / "commit").write_text("abc\n", encoding="utf-8")
+        file = self.folder / "pack"
+        pack.compress(stage, file)
+        return file
+
+    def test_what_was_packed_comes_out(self) -> None:
+        shared, embedded = os.urandom(300_000), EMBEDDED.read_bytes()
+        programs = {"one": b"1" + embedded + shared, "two": shared + b"2", "three": b"3" + shared}
+        file = self.packed(programs)
+        # The model, which the checkout has, is not in it, and what the three share is in it once.
+        self.assertLess(file.stat().st_size, 1.1 * len(shared))
+        self.assertEqual(pack.unpack(file, self.folder / "there"), "abc")
+        for name, contents in programs.items():
+            there = self.folder / "there/bin" / name
+            self.assertEqual(hashlib.sha256(there.read_bytes()).digest(), hashlib.sha256(contents).digest())
+            self.assertTrue(os.access(there, os.X_OK))
+
+    def test_another_checkout_is_noticed(self) -> None:
+        file = self.packed({"one": EMBEDDED.read_bytes()})
+        root, pack.ROOT = pack.ROOT, self.folder
+        self.addCleanup(setattr, pack, "ROOT", root)
+        other = self.folder / EMBEDDED.relative_to(root)
+        other.parent.mkdir(parents=True)
+        other.write_bytes(bytes(EMBEDDED.stat().st_size))
+        with self.assertRaisesRegex(SystemExit, "is the checkout of the pack's commit"):
+            pack.unpack(file, self.folder / "there")
+
+    def test_more_than_can_travel_is_refused(self) -> None:
+        file = self.folder / "pack"
+        for mib, spare in ((pack.LIMIT_MIB, 0), (1, pack.LIMIT_MIB)):
+            with open(file, "wb") as large:
+                large.truncate(mib * pack.MIB)
+            with self.assertRaisesRegex(SystemExit, "too large"):
+                pack.report(file, spare)
+        pack.report(file, 1)
+
+
+if __name__ == "__main__":
+    unittest.main()

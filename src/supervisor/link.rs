@@ -1,0 +1,77 @@
+//! The pipes between the server and a worker: orders go in, signs of life come back.
+
+use super::Stage;
+use crate::queue::Events;
+use crate::worker::MOVED;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+/// A worker that was not heard for so long does not count as ready. It is to be heard twice a second.
+const UNREADY_AFTER: Duration = Duration::from_secs(2);
+
+/// What a worker gets at least before it is heard for the first time.
+const START: Duration = Duration::from_secs(120);
+
+/// How often is looked.
+const TURN: Duration = Duration::from_millis(250);
+
+/// Wakes the worker when work comes, tells it to drain, hears when something moved, and counts what it hears.
+pub(super) async fn carry_signals(
+    events: Events,
+    input: Option<ChildStdin>,
+    output: Option<ChildStdout>,
+    mut stage: watch::Receiver<Stage>,
+    heard: watch::Sender<u64>,
+) {
+    let (Some(mut input), Some(mut output)) = (input, output) else { return };
+    let mut work = events.work();
+    let mut signs = [0; 64];
+    loop {
+        let order: &[u8] = tokio::select! {
+            Ok(()) = work.changed() => b"\n",
+            Ok(()) = stage.changed() => b"drain\n",
+            read = output.read(&mut signs) => match read {
+                Ok(count @ 1..) => {
+                    heard.send_modify(|heard| *heard += 1);
+                    if signs[..count].contains(&MOVED) {
+                        events.wake_waiters();
+                    }
+                    continue;
+                }
+                _ => return,
+            },
+            else => return,
+        };
+        if input.write_all(order).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Resolves when a worker was silent for `limit`; `tell` hears when it falls silent and when it is heard again. What
+/// counts are turns of this loop: while the whole machine stands still, nobody grows silent.
+pub(super) async fn silence(mut heard: watch::Receiver<u64>, limit: Duration, tell: impl Fn(bool)) {
+    let mut clock = tokio::time::interval(TURN);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut silent, mut limit_now) = (Duration::ZERO, limit.max(START));
+    loop {
+        clock.tick().await;
+        let was_ready = silent < UNREADY_AFTER;
+        if heard.has_changed().unwrap_or(false) {
+            heard.mark_unchanged();
+            (silent, limit_now) = (Duration::ZERO, limit);
+        } else {
+            silent += TURN;
+        }
+        let is_ready = silent < UNREADY_AFTER;
+        if is_ready != was_ready {
+            tell(!is_ready);
+        }
+        if silent >= limit_now {
+            return;
+        }
+    }
+}
