@@ -8,8 +8,8 @@ use latentd::storage::{FileKey, Storage};
 use latentd::sweep;
 use serde_json::json;
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A database and a folder, not together yet.
 async fn open(database: &Path, folder: &Path, clock: &TestClock) -> (Queue, Storage) {
@@ -104,21 +104,25 @@ async fn nothing_is_removed_in_the_first_hour_nor_by_an_earlier_copy() {
     assert_eq!(files(&at("files")), [unowned.as_str()], "what it says of files is of another time");
 }
 
-/// Starts a server that must refuse; its output.
-fn refused(data: &Path, database: &Path) -> Output {
-    let program = Command::new(env!("CARGO_BIN_EXE_latentd"))
+/// Starts a server that must refuse; what it says.
+async fn refused(data: &Path, database: &Path) -> String {
+    let program = tokio::process::Command::new(env!("CARGO_BIN_EXE_latentd"))
         .args(["serve", "--listen", "127.0.0.1:0", "--workers", "0", "--data-dir"])
         .arg(data)
         .arg("--database-url")
         .arg(format!("sqlite:{}", database.display()))
+        .kill_on_drop(true)
         .output();
-    let output = program.expect("the program");
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    output
+    // The limit only ends a test that has failed.
+    let output = tokio::time::timeout(Duration::from_secs(30), program).await.expect("it does not serve");
+    let output = output.expect("the program");
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!((output.status.code(), error.lines().count()), (Some(1), 1), "{error}");
+    error
 }
 
-#[test]
-fn twenty_starts_with_a_mistyped_database_remove_no_file() {
+#[tokio::test]
+async fn twenty_starts_with_a_mistyped_database_remove_no_file() {
     let data = tempfile::tempdir().expect("a directory");
     let folder = data.path().join("files");
     let program = Program::start_with(data.path(), &["--workers", "0"]);
@@ -128,13 +132,12 @@ fn twenty_starts_with_a_mistyped_database_remove_no_file() {
     drop(program);
     for name in files(&folder) {
         let file = std::fs::File::options().append(true).open(folder.join(name)).expect("the file");
-        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 86_400);
+        let old = std::time::SystemTime::now() - Duration::from_secs(2 * 86_400);
         file.set_modified(old).expect("a time");
     }
     for number in 0..20 {
-        let output = refused(data.path(), &data.path().join(format!("latend{number}.sqlite")));
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(error.contains("belong to another database") && error.lines().count() == 1, "{error}");
+        let error = refused(data.path(), &data.path().join(format!("latend{number}.sqlite"))).await;
+        assert!(error.contains("belong to another database"), "{error}");
         assert_eq!(files(&folder).len(), 5);
     }
     drop(Program::start_with(data.path(), &["--workers", "0"]));
@@ -151,9 +154,8 @@ async fn twenty_servers_with_directories_of_their_own_keep_out_of_a_database_in_
     std::os::unix::fs::symlink(&database, &link).expect("a link");
     for number in 0..20 {
         let other = tempfile::tempdir().expect("a directory");
-        let output = refused(other.path(), if number % 2 == 0 { &database } else { &link });
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(error.contains("in use by another") && error.lines().count() == 1, "{error}");
+        let error = refused(other.path(), if number % 2 == 0 { &database } else { &link }).await;
+        assert!(error.contains("in use by another"), "{error}");
     }
     let status = server.completed(&request).await;
     assert_eq!((status.get("error"), attempts(&status)), (None, 1), "{status}");
