@@ -41,7 +41,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the API and start one worker per device.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run requests from the queue; `serve` starts these by itself.
     Worker(WorkerArgs),
     /// Paint pictures without a server.

@@ -76,7 +76,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Serve(args) => {
             let hub = args.engine.hub.clone();
-            let mut config = ServeConfig::resolve(args, cli.log)?;
+            let mut config = ServeConfig::resolve(*args, cli.log)?;
             let safety = config.safety.clone();
             runtime()?.block_on(async {
                 checker::bring(&hub, &safety, config.models_mut()).await?;
