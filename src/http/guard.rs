@@ -235,7 +235,8 @@ mod tests {
     fn what_a_foreign_page_may_still_do_is_show_files_and_link_to_pages() {
         let site = ("sec-fetch-site", "cross-site");
         let evil = ("origin", "https://evil.example");
-        let cases: [(Method, &str, &[(&'static str, &str)], &str); 14] = [
+        type Case<'a> = (Method, &'a str, &'a [(&'static str, &'a str)], &'a str);
+        let cases: [Case<'_>; 14] = [
             (Method::GET, PNG, &[site], "ok"),
             (Method::GET, PNG, &[evil], "ok"),
             (Method::OPTIONS, PNG, &[evil, ("access-control-request-method", "GET")], "ok"),
