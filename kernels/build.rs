@@ -8,6 +8,7 @@
 #[path = "build/arguments.rs"]
 mod arguments;
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::env;
 use std::error::Error;
@@ -19,9 +20,11 @@ use std::sync::Mutex;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Ampere, Ada and Hopper; newer cards compile the PTX when it is loaded.
+/// Ampere, Ada and Hopper, unless `LATENTD_CUDA_ARCHS` lists others.
 const ARCHS: &str = "80,89,90a";
-const PTX: &str = "-gencode=arch=compute_90,code=compute_90";
+/// What a card without code of its own compiles when it loads a module: the newest that is not newer than the card. The
+/// first is for every card since Ampere, whatever was built; from the second on there are conversions to fp8.
+const PTX: [&str; 2] = ["80", "90"];
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
@@ -85,6 +88,8 @@ impl Cuda {
             .into());
         }
         let archs = env::var("LATENTD_CUDA_ARCHS").unwrap_or_else(|_| ARCHS.into());
+        // `src/cuda/select.rs` chooses kernels by it.
+        println!("cargo::rustc-env=LATENTD_CUDA_ARCHS={archs}");
         let archs = archs.split(',').map(str::to_owned).collect();
         let out = PathBuf::from(env::var("OUT_DIR")?);
         Ok(Self { home, cutlass, archs, out, headers: headers()? })
@@ -93,7 +98,7 @@ impl Cuda {
     fn fatbin(&self, source: &Path) -> Job {
         let mut flags: Vec<String> = ["-fatbin", "-std=c++17", "-O3", "-lineinfo"].map(String::from).into();
         flags.extend(self.archs.iter().map(|arch| format!("-gencode=arch=compute_{arch},code=sm_{arch}")));
-        flags.push(PTX.into());
+        flags.extend(PTX.map(|arch| format!("-gencode=arch=compute_{arch},code=compute_{arch}")));
         Job { source: source.into(), output: self.output(source, "fatbin"), flags }
     }
 
@@ -117,8 +122,9 @@ impl Cuda {
             let flag = if hopper { "-gencode=arch=compute_90a,code=sm_90a" } else { "-DLATENTD_NO_SM90" };
             flags.push(flag.into());
         } else {
-            let codes = self.archs.iter().map(|arch| format!("sm_{}", arch.trim_end_matches('a')));
-            let codes: Vec<String> = codes.chain(["compute_80".into()]).collect();
+            let codes = self.archs.iter().map(|arch| format!("sm_{}", arch.trim_end_matches(['a', 'f'])));
+            let codes: BTreeSet<String> = codes.chain(["compute_80".into()]).collect();
+            let codes: Vec<String> = codes.into_iter().collect();
             flags.push(format!("-gencode=arch=compute_80,code=[{}]", codes.join(",")));
         }
         Job { source: source.into(), output: self.output(source, "o"), flags }

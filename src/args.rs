@@ -82,7 +82,8 @@ pub struct EngineArgs {
     /// first), or the processor where there is none or the program was built without CUDA.
     #[arg(long, env = "LATENTD_DEVICE", default_value = "auto")]
     pub device: String,
-    /// Precision of weights and activations: `f32`, `bf16` or `fp8` (CUDA only); `auto` is `bf16` on GPUs.
+    /// Precision of weights and activations: `f32`, `bf16` or `fp8` (NVIDIA Hopper only: H100, H200); `auto` is `bf16` on
+    /// GPUs.
     #[arg(long, visible_alias = "precision", env = "LATENTD_DTYPE", default_value = "auto")]
     pub dtype: String,
     /// Prompt tokens that T5 reads, 1 to 512; the default is that of diffusers.

@@ -77,7 +77,7 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
 
 fn look(args: DoctorArgs) -> Vec<Finding> {
     let mut findings = vec![devices::program(), devices::processor(), devices::host()];
-    findings.extend(devices::gpus());
+    findings.extend(devices::gpus(args.engine.dtype == "fp8"));
     match StoreConfig::resolve(args.store) {
         Ok(store) => findings.extend(places::data(&store)),
         Err(error) => findings.push(Finding::error("data directory", &error)),

@@ -3,6 +3,7 @@
 use crate::config::EngineConfig;
 use crate::engine::load_options;
 use crate::machine::{free_memory, gigabytes};
+use latentd_models::bench::device_report;
 use latentd_models::{DType, Device, Error, GenerateRequest, Plan, Result, SafetyOptions, Work};
 
 /// What a model needs as it is configured, its safety checker included.
@@ -66,7 +67,7 @@ pub(crate) fn refusal(
         return Ok(None);
     }
     let mut ways = Vec::new();
-    for (words, other) in alternatives(engine) {
+    for (words, other) in alternatives(engine, device_report(engine.device).has_fp8()) {
         let fewer = needs(&other)?;
         if fewer <= free && fewer < needed {
             ways.push(format!("give {words} ({})", gigabytes(fewer)));
@@ -92,10 +93,10 @@ pub(crate) fn refusal(
 }
 
 /// What the operator could ask for instead: the flags, and what they would configure.
-fn alternatives(engine: &EngineConfig) -> Vec<(&'static str, EngineConfig)> {
-    let smaller = match (engine.dtype, engine.device) {
-        (DType::F32, _) => Some(("--dtype bf16", "--dtype bf16 with --t5 off", DType::Bf16)),
-        (DType::Bf16, Device::Cuda(_)) => Some(("--dtype fp8", "--dtype fp8 with --t5 off", DType::Fp8)),
+fn alternatives(engine: &EngineConfig, has_fp8: bool) -> Vec<(&'static str, EngineConfig)> {
+    let smaller = match engine.dtype {
+        DType::F32 => Some(("--dtype bf16", "--dtype bf16 with --t5 off", DType::Bf16)),
+        DType::Bf16 if has_fp8 => Some(("--dtype fp8", "--dtype fp8 with --t5 off", DType::Fp8)),
         _ => None,
     };
     let mut all = Vec::new();
@@ -157,6 +158,15 @@ mod tests {
         assert!(!words.contains(": give --t5 off"), "T5 of the built-in model is small: {words}");
         let nothing = line(1_000_000, 1).expect("a refusal");
         assert!(nothing.ends_with("and 1 MB is free on this machine: free some, or give --memory-check off"));
+    }
+
+    #[test]
+    fn fp8_is_advised_where_the_device_has_it() {
+        let engine = EngineConfig { dtype: DType::Bf16, device: Device::Cuda(0), ..engine() };
+        let flags =
+            |has_fp8| alternatives(&engine, has_fp8).into_iter().map(|(flags, _)| flags).collect::<Vec<_>>();
+        assert_eq!(flags(true), ["--dtype fp8", "--t5 off", "--dtype fp8 with --t5 off"]);
+        assert_eq!(flags(false), ["--t5 off"]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod poison;
 mod quantize;
 pub(crate) mod residual;
 mod rows;
+pub mod select;
 
 pub use beside::beside;
 pub use graph::{Graph, Mark, rehearse};
@@ -32,9 +33,19 @@ pub use linear::{check_fp8, linear_rowwise};
 pub use poison::poisoned;
 pub use quantize::{Rowwise, quantize_rowwise};
 
-use candle_core::cuda_backend::CudaDevice;
+use candle_core::cuda_backend::cudarc::driver::CudaContext;
+use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::{Device, Result};
+use select::Kernels;
 use std::path::Path;
+
+/// How many GPUs the driver shows to this process.
+///
+/// # Errors
+/// The driver does not start.
+pub fn count() -> Result<usize> {
+    Ok(usize::try_from(CudaContext::device_count().w()?).unwrap_or(0))
+}
 
 /// Opens a GPU: loads every kernel and prepares the matrix products, so that no request waits for it.
 ///
@@ -51,6 +62,15 @@ pub fn open(ordinal: usize, choices: Option<&Path>) -> Result<Device> {
         gpu.gemm().keep_choices(folder, &gpu.describe()?);
     }
     Ok(Device::Cuda(device))
+}
+
+/// A GPU's name, compute capability, multiprocessors and driver in one line, and the kernels that the ops choose there.
+///
+/// # Errors
+/// The device is none, or the driver answers no questions.
+pub fn describe(device: &Device) -> Result<(String, Kernels)> {
+    let gpu = device::Gpu::of(device.as_cuda_device()?)?;
+    Ok((gpu.describe()?, gpu.kernels))
 }
 
 #[expect(unsafe_code, reason = "candle's switch is unsafe")]

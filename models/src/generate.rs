@@ -19,7 +19,7 @@ pub enum DType {
     F32,
     /// bfloat16 weights and activations, f32 accumulation.
     Bf16,
-    /// Bf16, but the transformer's blocks multiply in fp8 (e4m3) with a scale for each row; CUDA GPUs only.
+    /// Bf16, but the transformer's blocks multiply in fp8 (e4m3) with a scale for each row; Hopper only.
     Fp8,
 }
 

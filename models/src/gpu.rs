@@ -1,4 +1,5 @@
-//! What the loop needs of a CUDA device beyond tensors and layers: opening it, recording a step, marks to wait for.
+//! What the loop needs of a CUDA device beyond tensors and layers: opening it, recording a step, marks to wait for. And
+//! what a device's kernels are.
 
 use crate::{Error, Result};
 use candle_core::Device;
@@ -13,13 +14,74 @@ pub(crate) use latentd_kernels::cuda::{Graph, Mark, latents, rehearse};
 pub(crate) fn open(ordinal: usize, fp8: bool, cache: Option<&Path>) -> Result<Device> {
     let device = latentd_kernels::cuda::open(ordinal, cache).map_err(|why| unusable(ordinal, &why))?;
     if fp8 {
-        latentd_kernels::cuda::check_fp8(&device).map_err(|why| {
-            Error::Device(format!(
-                "CUDA device {ordinal} has no fp8 products, which came with Ada and Hopper; give --dtype bf16 ({why})"
-            ))
-        })?;
+        check_fp8(ordinal, &device)?;
     }
     Ok(device)
+}
+
+/// The kernels that a CUDA device gets, in words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceKernels {
+    /// The device's name, compute capability, multiprocessors and driver.
+    pub card: String,
+    /// Attention in bf16.
+    pub attention: String,
+    /// Convolutions in bf16.
+    pub convolutions: String,
+    /// Products in fp8, or why `--dtype fp8` is refused. All others are cuBLASLt's.
+    pub fp8: std::result::Result<String, String>,
+}
+
+/// How many CUDA devices the driver shows to this process. Starts CUDA.
+///
+/// # Errors
+/// The driver does not start.
+#[cfg(feature = "cuda")]
+pub fn cuda_devices() -> Result<usize> {
+    let count = latentd_kernels::cuda::count();
+    count.map_err(|why| Error::Device(format!("NVIDIA's driver does not start: {why}")))
+}
+
+/// None: this program was built without CUDA.
+///
+/// # Errors
+/// Never.
+#[cfg(not(feature = "cuda"))]
+pub fn cuda_devices() -> Result<usize> {
+    Ok(0)
+}
+
+/// Opens CUDA device `ordinal` as a model would, and tells which kernels it gets. Takes a second and some memory of it.
+///
+/// # Errors
+/// The device cannot be used.
+#[cfg(feature = "cuda")]
+pub fn device_kernels(ordinal: usize) -> Result<DeviceKernels> {
+    let device = open(ordinal, false, None)?;
+    let (card, kernels) = latentd_kernels::cuda::describe(&device).map_err(|why| unusable(ordinal, &why))?;
+    let fp8 = check_fp8(ordinal, &device).map(|()| kernels.fp8.to_string());
+    Ok(DeviceKernels {
+        card,
+        attention: kernels.attention.to_string(),
+        convolutions: kernels.convolution.to_string(),
+        fp8: fp8.map_err(|why| why.to_string()),
+    })
+}
+
+/// Says that this program was built without CUDA.
+///
+/// # Errors
+/// Always.
+#[cfg(not(feature = "cuda"))]
+pub fn device_kernels(ordinal: usize) -> Result<DeviceKernels> {
+    Err(unusable(ordinal, &candle_core::Error::NotCompiledWithCudaSupport))
+}
+
+#[cfg(feature = "cuda")]
+fn check_fp8(ordinal: usize, device: &Device) -> Result<()> {
+    latentd_kernels::cuda::check_fp8(device).map_err(|why| {
+        Error::Device(format!("CUDA device {ordinal} has no fp8 products, give --dtype bf16: {why}"))
+    })
 }
 
 /// Says that this program was built without CUDA.

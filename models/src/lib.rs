@@ -48,6 +48,7 @@ pub use finish::Painted;
 pub use generate::{
     Begin, Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Step, Streams, Timings,
 };
+pub use gpu::{DeviceKernels, cuda_devices, device_kernels};
 pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};
 pub use manifest::{ClassifierManifest, Endpoint, Manifest};
 pub use picture::Picture;

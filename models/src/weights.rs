@@ -86,7 +86,9 @@ impl Target {
         let fp8 = options.dtype == crate::DType::Fp8;
         let device = match options.device {
             crate::Device::Cpu if fp8 => {
-                return Err(Error::Device("fp8 needs a CUDA GPU: give --dtype bf16 or f32".into()));
+                return Err(Error::Device(
+                    "fp8 needs an NVIDIA Hopper GPU (H100, H200): give --dtype bf16 or f32".into(),
+                ));
             }
             crate::Device::Cpu => Device::Cpu,
             crate::Device::Cuda(ordinal) => crate::gpu::open(ordinal, fp8, options.cache.as_deref())?,

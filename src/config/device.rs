@@ -52,9 +52,10 @@ pub(super) fn dtype(text: &str, device: Device) -> Result<DType, ConfigError> {
         ("auto", Device::Cpu) | ("f32", _) => Ok(DType::F32),
         ("auto", Device::Cuda(_)) | ("bf16", _) => Ok(DType::Bf16),
         ("fp8", Device::Cuda(_)) => Ok(DType::Fp8),
-        ("fp8", Device::Cpu) => {
-            refuse("--dtype fp8 needs a CUDA GPU: give --device cuda:N, or `f32` or `bf16`".to_owned())
-        }
+        ("fp8", Device::Cpu) => refuse(
+            "--dtype fp8 needs an NVIDIA Hopper GPU (H100, H200): give --device cuda:N, or `f32` or `bf16`"
+                .to_owned(),
+        ),
         _ => refuse(format!("--dtype {text}: give `auto`, `f32`, `bf16` or `fp8`")),
     }
 }

@@ -2,8 +2,8 @@
 
 use super::Finding;
 use crate::machine::{gigabytes, host_memory};
-use latentd_models::Device;
-use latentd_models::bench::device_report;
+use latentd_models::bench::{DeviceReport, device_report};
+use latentd_models::{Device, DeviceKernels, cuda_devices, device_kernels};
 use std::path::Path;
 
 /// What the driver of NVIDIA's GPUs tells of itself once it is loaded.
@@ -38,29 +38,68 @@ pub(super) fn host() -> Finding {
     Finding::good("memory", format!("{free} free of {total}{limited}"))
 }
 
-/// Every GPU, or why there is none.
-pub(super) fn gpus() -> Vec<Finding> {
-    let reports = (0..).map(|ordinal| device_report(Device::Cuda(ordinal)));
-    let known: Vec<_> = reports.take_while(|report| report.memory_total_bytes.is_some()).collect();
-    if known.is_empty() {
-        return vec![none()];
-    }
-    let gpu = |(ordinal, report): (usize, latentd_models::bench::DeviceReport)| {
-        let bytes = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), gigabytes);
-        let found = format!(
-            "{}, driver {}, {} free of {}",
-            report.name,
-            report.driver.as_deref().unwrap_or("unknown"),
-            bytes(report.memory_free_bytes),
-            bytes(report.memory_total_bytes)
-        );
-        let about = format!("cuda:{ordinal}");
-        if cfg!(feature = "cuda") {
-            return Finding::good(&about, found);
+/// Every GPU with its kernels, or why there is none. `fp8`: whether it is to compute in fp8.
+pub(super) fn gpus(fp8: bool) -> Vec<Finding> {
+    let usable = cuda_devices();
+    let mut findings = Vec::new();
+    for ordinal in 0.. {
+        let report = device_report(Device::Cuda(ordinal));
+        let (told, usable) =
+            (report.memory_total_bytes.is_some(), usable.as_ref().is_ok_and(|count| ordinal < *count));
+        if told {
+            findings.push(gpu(ordinal, &report));
         }
-        Finding::warning(&about, found, "this program was built without CUDA and paints on the processor")
+        if usable {
+            findings.push(kernels(ordinal, device_kernels(ordinal), fp8));
+        }
+        if !told && !usable {
+            break;
+        }
+    }
+    match usable {
+        _ if findings.is_empty() => findings.push(none()),
+        Ok(_) => {}
+        Err(error) => {
+            findings.push(Finding::warning("GPU", error.to_string(), "no worker could use these GPUs"))
+        }
+    }
+    findings
+}
+
+/// What `nvidia-smi` says of a GPU.
+fn gpu(ordinal: usize, report: &DeviceReport) -> Finding {
+    let bytes = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), gigabytes);
+    let found = format!(
+        "{}, driver {}, {} free of {}",
+        report.name,
+        report.driver.as_deref().unwrap_or("unknown"),
+        bytes(report.memory_free_bytes),
+        bytes(report.memory_total_bytes)
+    );
+    let about = format!("cuda:{ordinal}");
+    if cfg!(feature = "cuda") {
+        return Finding::good(&about, found);
+    }
+    Finding::warning(&about, found, "this program was built without CUDA and computes on the processor")
+}
+
+/// The kernels that a GPU gets.
+fn kernels(ordinal: usize, kernels: latentd_models::Result<DeviceKernels>, wants_fp8: bool) -> Finding {
+    let about = format!("cuda:{ordinal} kernels");
+    let DeviceKernels { card, attention, convolutions, fp8 } = match kernels {
+        Ok(kernels) => kernels,
+        Err(error) => {
+            return Finding::warning(&about, error.to_string(), "no worker could use this GPU");
+        }
     };
-    known.into_iter().enumerate().map(gpu).collect()
+    let in_fp8 = fp8.as_deref().unwrap_or("none on this card");
+    let found = format!(
+        "{card}\nattention: {attention}\nproducts: cuBLASLt\nconvolutions: {convolutions}\nproducts in fp8: {in_fp8}"
+    );
+    match fp8 {
+        Err(why) if wants_fp8 => Finding::wrong(&about, found, why),
+        _ => Finding::good(&about, found),
+    }
 }
 
 fn none() -> Finding {
@@ -75,4 +114,43 @@ fn none() -> Finding {
         }
     };
     Finding::good("GPU", found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::State;
+    use super::*;
+
+    fn on_ada() -> DeviceKernels {
+        DeviceKernels {
+            card: "a card, capability 8.9".into(),
+            attention: "Ampere's tensor cores".into(),
+            convolutions: "Ampere's tensor cores".into(),
+            fp8: Err("CUDA device 0 has no fp8 products, give --dtype bf16".into()),
+        }
+    }
+
+    #[test]
+    fn kernels_are_named_and_fp8_is_wrong_only_where_it_is_asked_for() {
+        let finding = kernels(0, Ok(on_ada()), false);
+        assert_eq!((finding.about.as_str(), finding.state), ("cuda:0 kernels", State::Good));
+        for line in
+            ["capability 8.9", "attention: Ampere's", "convolutions: Ampere's", "fp8: none on this card"]
+        {
+            assert!(finding.found.contains(line), "{finding:?}");
+        }
+        let finding = kernels(0, Ok(on_ada()), true);
+        assert_eq!(finding.state, State::Wrong);
+        assert!(finding.advice.is_some_and(|advice| advice.contains("--dtype bf16")));
+        let hopper = DeviceKernels { fp8: Ok("cuBLASLt, a scale for each row".into()), ..on_ada() };
+        assert_eq!(kernels(0, Ok(hopper), true).state, State::Good);
+    }
+
+    #[test]
+    fn a_gpu_that_cannot_be_used_does_not_end_the_table() {
+        let error = latentd_models::Error::Device("its kernels are not loaded".into());
+        let finding = kernels(1, Err(error), true);
+        assert_eq!((finding.about.as_str(), finding.state), ("cuda:1 kernels", State::Warning));
+        assert!(finding.found.contains("not loaded"), "{finding:?}");
+    }
 }

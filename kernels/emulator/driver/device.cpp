@@ -7,6 +7,7 @@
 #include "../runtime/memory.h"
 #include "../runtime/not_emulated.h"
 #include "../runtime/stream.h"
+#include "images.h"
 
 using namespace cuda_emulator;
 
@@ -15,19 +16,17 @@ namespace {
 thread_local CUcontext current_context = nullptr;
 char primary_context, other_contexts;
 
-// 7.5, a card without bfloat16 or fp8 units, unless the environment says which one to pass for: "8.9", "9.0".
-int capability() {
-  static const int value = [] {
-    const char* wanted = std::getenv("CUDA_EMULATOR_CAPABILITY");
-    if (wanted == nullptr) return 75;
-    const int major = std::atoi(wanted);
-    const char* point = std::strchr(wanted, '.');
-    return major * 10 + (point == nullptr ? 0 : std::atoi(point + 1));
-  }();
-  return value;
-}
+// 7.5, before tensor cores for bfloat16, unless another card is wanted.
+int capability() { return wanted_capability() == 0 ? 75 : wanted_capability(); }
 
 }  // namespace
+
+int cuda_emulator::wanted_capability() {
+  const char* wanted = std::getenv("CUDA_EMULATOR_CAPABILITY");
+  if (wanted == nullptr) return 0;
+  const char* point = std::strchr(wanted, '.');
+  return std::atoi(wanted) * 10 + (point == nullptr ? 0 : std::atoi(point + 1));
+}
 
 extern "C" {
 

@@ -1,5 +1,5 @@
-// The driver API: modules, functions and launches. A module is only a name space for kernels that were compiled in,
-// so its image is not looked at.
+// The driver API: modules, functions and launches. A module is only a name space for kernels that were compiled in; of
+// its image it is only read whether the card that is wanted would load it.
 #include <cuda.h>
 
 #include <cstring>
@@ -9,6 +9,7 @@
 #include "../runtime/memory.h"
 #include "../runtime/not_emulated.h"
 #include "../runtime/stream.h"
+#include "images.h"
 
 using namespace cuda_emulator;
 
@@ -89,14 +90,15 @@ CUresult launch(const Kernel& kernel, dim3 grid, dim3 block, unsigned shared_byt
 
 extern "C" {
 
-CUresult cuModuleLoadData(CUmodule* module, const void*) {
+CUresult cuModuleLoadData(CUmodule* module, const void* image) {
+  if (wanted_capability() != 0 && !has_code_for(image, wanted_capability())) return CUDA_ERROR_NO_BINARY_FOR_GPU;
   *module = reinterpret_cast<CUmodule>(&the_module);
   return CUDA_SUCCESS;
 }
-CUresult cuModuleLoad(CUmodule* module, const char*) { return cuModuleLoadData(module, nullptr); }
-CUresult cuModuleLoadFatBinary(CUmodule* module, const void*) { return cuModuleLoadData(module, nullptr); }
-CUresult cuModuleLoadDataEx(CUmodule* module, const void*, unsigned, CUjit_option*, void**) {
-  return cuModuleLoadData(module, nullptr);
+CUresult cuModuleLoad(CUmodule*, const char*) { not_emulated("cuModuleLoad"); }
+CUresult cuModuleLoadFatBinary(CUmodule* module, const void* image) { return cuModuleLoadData(module, image); }
+CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) {
+  return cuModuleLoadData(module, image);
 }
 CUresult cuModuleUnload(CUmodule) { return CUDA_SUCCESS; }
 CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode* mode) {

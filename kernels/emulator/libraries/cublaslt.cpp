@@ -7,6 +7,7 @@
 
 #include "../runtime/memory.h"
 #include "../runtime/not_emulated.h"
+#include "../driver/images.h"
 #include "../runtime/stream.h"
 #include "gemm.h"
 
@@ -72,6 +73,8 @@ cublasStatus_t check(const Problem& p) {
   if (by_row != (p.descriptor.b_scale_mode == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
   const bool scaled = by_row || p.descriptor.a_scale != nullptr || p.descriptor.b_scale != nullptr;
   if (scaled && !fp8) return CUBLAS_STATUS_INVALID_VALUE;
+  // As cuBLAS 13.0 has it, though its manual does not say so.
+  if (by_row && wanted_capability() != 0 && wanted_capability() != 90) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (by_row && p.d.batch > 1) not_emulated("batches of cuBLASLt with a scale for every row");
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -57,6 +57,7 @@ std::vector<float> numbers(std::size_t count, unsigned seed) {
 int main() {
   EXPECT_OK(cuInit(0));
   test_blocks();
+  test_images();
   test_memory();
   test_graphs();
   test_products();

@@ -94,6 +94,16 @@ void agrees(const Case& c) {
   int count = 0;
   EXPECT_OK(cublasLtMatmulAlgoGetHeuristic(handle, descriptor, a_layout, b_layout, d_layout, d_layout, preference, 3,
                                            found, &count));
+  // Scales for each row are Hopper's.
+  for (const auto& [capability, has] : {std::pair{"8.9", false}, {"9.0", true}, {"12.0", false}}) {
+    setenv("CUDA_EMULATOR_CAPABILITY", capability, 1);
+    cublasLtMatmulHeuristicResult_t result;
+    int results = 0;
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle, descriptor, a_layout, b_layout, d_layout,
+                                                                 d_layout, preference, 1, &result, &results);
+    EXPECT(status == (has || !c.scaled ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED));
+    unsetenv("CUDA_EMULATOR_CAPABILITY");
+  }
   EXPECT(count > 1 && std::memcmp(&found[0].algo, &found[1].algo, sizeof found[0].algo) != 0);
   // An algorithm that was kept is checked; what never was one is refused.
   cublasLtMatmulHeuristicResult_t checked;

@@ -65,6 +65,7 @@ void expect_abort(const char* message, const std::function<void()>& body);
 std::vector<float> numbers(std::size_t count, unsigned seed);
 
 void test_blocks();
+void test_images();
 void test_memory();
 void test_graphs();
 void test_products();

@@ -8,8 +8,7 @@ use super::operand::{Input, Output, gpu, size};
 use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Result, Tensor, bail};
 
-/// Elements of the widest heads that the kernel without tensor cores takes.
-const WIDEST_PORTABLE: usize = 512;
+pub use super::select::Attention as Kernel;
 
 /// `softmax(q k^T / sqrt(Dh)) v` for each head, every token attending to all; f32 sums in every case.
 ///
@@ -26,21 +25,7 @@ pub fn attention(qkv: &Tensor) -> Result<Tensor> {
     portable(qkv)
 }
 
-/// A kernel that computes [`attention()`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kernel {
-    /// Hopper's tensor cores: bf16 heads of 64 elements.
-    Hopper,
-    /// Tensor cores since Ampere: bf16 heads of any size that 8 divides.
-    Ampere,
-    /// No tensor cores: both types, heads of at most 512 elements.
-    Portable,
-}
-
 impl Kernel {
-    /// Every kernel, in the order in which [`attention()`] prefers them.
-    pub const ALL: [Self; 3] = [Self::Hopper, Self::Ampere, Self::Portable];
-
     /// Whether the kernel takes `qkv` (as for [`attention()`]) on the GPU that it lies on.
     ///
     /// # Errors
@@ -48,13 +33,9 @@ impl Kernel {
     pub fn takes(self, qkv: &Tensor) -> Result<bool> {
         let (of, gpu) = (Heads::new(qkv)?, gpu("attention", qkv)?);
         let aligned = Input::new("attention", qkv).pointer()?.is_multiple_of(16);
-        let tensor_cores =
-            qkv.dtype() == DType::BF16 && gpu.has_tensor_cores() && aligned && of.fits_tensor_cores();
-        Ok(match self {
-            Self::Hopper => tensor_cores && gpu.capability.0 == 9 && of.head_dim == 64,
-            Self::Ampere => tensor_cores && of.head_dim.is_multiple_of(8),
-            Self::Portable => of.head_dim <= WIDEST_PORTABLE,
-        })
+        let tensor_cores = qkv.dtype() == DType::BF16 && aligned && of.fits_tensor_cores();
+        let runs = self.takes_heads(of.head_dim, gpu.kernels.attention);
+        Ok(runs && (tensor_cores || self == Self::Portable))
     }
 
     /// [`attention()`] by this kernel and no other.
@@ -81,8 +62,9 @@ impl Kernel {
 pub fn portable(qkv: &Tensor) -> Result<Tensor> {
     let of = Heads::new(qkv)?;
     let gpu = gpu("attention", qkv)?;
-    let Some(most) = [64, 128, 256, WIDEST_PORTABLE].into_iter().find(|&most| of.head_dim <= most) else {
-        bail!("attention: heads of {} elements, expected at most {WIDEST_PORTABLE}", of.head_dim)
+    let Some(most) = [64, 128, 256, Kernel::WIDEST_PORTABLE].into_iter().find(|&most| of.head_dim <= most)
+    else {
+        bail!("attention: heads of {} elements, expected at most {}", of.head_dim, Kernel::WIDEST_PORTABLE)
     };
     let input = Input::new("attention", qkv);
     let function = gpu.kernel(&format!("attention_{most}"), input.dtype)?;

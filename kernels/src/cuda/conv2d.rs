@@ -4,6 +4,7 @@
 
 use super::arguments::NhwcConvolution;
 use super::operand::{Input, Output, gpu};
+use super::select::Convolution;
 use super::{cutlass, elementwise};
 use crate::{Activation, Conv2dSpec};
 use candle_core::{DType, Result, Tensor, bail};
@@ -12,7 +13,8 @@ use candle_core::{DType, Result, Tensor, bail};
 pub(crate) fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
     let kernel = w.dims()[3];
     let keeps_size = spec.stride == 1 && 2 * spec.padding + 1 == kernel;
-    let tensor_cores = x.dtype() == DType::BF16 && gpu("conv2d", x)?.has_tensor_cores();
+    let tensor_cores =
+        x.dtype() == DType::BF16 && gpu("conv2d", x)?.kernels.convolution == Convolution::Ampere;
     match b {
         _ if keeps_size && kernel == 1 && !spec.upsample => pointwise(x, w, b),
         Some(b) if keeps_size && kernel == 3 && tensor_cores => implicit(x, w, b, spec.upsample),

@@ -2,9 +2,10 @@
 
 use super::beside::{self, Lane};
 use super::gemm::Gemm;
-use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaStream, sys};
+use super::select::{Built, Card, Kernels, select};
+use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaStream, DriverError, sys};
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
-use candle_core::{DType, Result, bail};
+use candle_core::{DType, Error, Result, bail};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -20,6 +21,8 @@ pub(crate) struct Gpu {
     lane: OnceLock<Lane>,
     /// Major and minor.
     pub(crate) capability: (i32, i32),
+    /// Those that the ops choose here.
+    pub(crate) kernels: Kernels,
     gemm: Mutex<Gemm>,
     modules: Vec<Arc<CudaModule>>,
     functions: Mutex<HashMap<String, CudaFunction>>,
@@ -47,14 +50,17 @@ impl Gpu {
         let mut modules = Vec::new();
         for fatbin in MODULES {
             let image = candle_core::cuda_backend::cudarc::nvrtc::Ptx::from_binary(fatbin.to_vec());
-            modules.push(context.load_module(image).w()?);
+            modules.push(context.load_module(image).map_err(|why| not_loaded(capability, &why))?);
         }
+        let gemm = Gemm::new(&stream)?;
+        let kernels = select(Card { capability, row_scaled_fp8: gemm.has_row_scaled_fp8() }, Built::this());
         Ok(Self {
             device: device.clone(),
-            gemm: Mutex::new(Gemm::new(&stream)?),
+            gemm: Mutex::new(gemm),
             main: stream,
             lane: OnceLock::new(),
             capability,
+            kernels,
             modules,
             functions: Mutex::default(),
         })
@@ -129,11 +135,15 @@ impl Gpu {
         functions.insert(name.into(), function.clone());
         Ok(function)
     }
+}
 
-    /// Whether the bf16 tensor-core kernels run here.
-    pub(crate) fn has_tensor_cores(&self) -> bool {
-        self.capability.0 >= 8
-    }
+/// Most often there is no code for so old a card, or the driver is too old to compile the rest.
+fn not_loaded((major, minor): (i32, i32), why: &DriverError) -> Error {
+    Error::Msg(format!(
+        "its kernels are not loaded: this build has code for {}, and what newer cards compile; the card has compute \
+         capability {major}.{minor} ({why})",
+        env!("LATENTD_CUDA_ARCHS")
+    ))
 }
 
 /// By default the driver gives freed memory back at every synchronisation, and the next step pays to get it again.

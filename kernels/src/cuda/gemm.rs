@@ -48,6 +48,20 @@ pub(crate) struct Shape {
     pub(crate) epilogue: Epilogue,
 }
 
+/// Large enough for every kind of algorithm.
+const FP8_PROBE: Shape = Shape {
+    dtype: DType::U8,
+    batch: 1,
+    rows: 128,
+    inputs: 128,
+    outputs: 128,
+    x_stride: 128,
+    x_batch: 0,
+    x_alignment: 256,
+    w_alignment: 256,
+    epilogue: Epilogue::Bias,
+};
+
 /// Device addresses of a product.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Addresses {
@@ -114,6 +128,18 @@ impl Gemm {
         let mut new = Self { handle, workspaces: Vec::new(), plans: HashMap::new(), choices: None };
         new.serve(stream, stream)?;
         Ok(new)
+    }
+
+    /// Whether cuBLASLt proposes an algorithm for fp8 with a scale for each row, which it has on few cards. Launches
+    /// nothing.
+    pub(crate) fn has_row_scaled_fp8(&self) -> bool {
+        let at = Addresses { x: 1 << 8, w: 1 << 8, bias: 1 << 8, y: 1 << 8, scales: Some((1 << 8, 1 << 8)) };
+        let algorithms = || {
+            let product = Product::new(FP8_PROBE, at)?;
+            let preference = Preference::new(WORKSPACE_BYTES, FP8_PROBE.w_alignment, FP8_PROBE.x_alignment)?;
+            self.handle.candidates(&product, &preference, 1)
+        };
+        algorithms().is_ok_and(|found| !found.is_empty())
     }
 
     /// Also runs products on `stream`, which must wait for `memory_of` before its first one.

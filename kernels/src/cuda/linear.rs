@@ -1,9 +1,11 @@
 //! Linear layers on GPUs: cuBLASLt with the bias, and GELU where it is worth it, in the epilogue.
 
+use super::device::Gpu;
 use super::elementwise;
 use super::gemm::{Addresses, Epilogue, Shape};
 use super::operand::{Input, Output, Rows, gpu, size};
 use super::quantize::{Rowwise, quantize_rowwise};
+use super::select::Fp8;
 use crate::Activation;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
@@ -29,7 +31,7 @@ pub(crate) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation
 /// Returns x's shape with `N` in place of `K`, bf16.
 ///
 /// # Errors
-/// The shapes do not fit, or the GPU has no fp8 products (before Ada).
+/// The shapes do not fit, or cuBLASLt has no such products on the GPU.
 pub fn linear_rowwise(x: &Rowwise, w: &Rowwise, b: Option<&Tensor>) -> Result<Tensor> {
     let (x_dims, w_dims) = (x.values.dims(), w.values.dims());
     let bias = b.map(|b| b.dims());
@@ -45,14 +47,22 @@ pub fn linear_rowwise(x: &Rowwise, w: &Rowwise, b: Option<&Tensor>) -> Result<Te
     product(&x.values, x_in.rows()?, (w_dims[0], w_at), b, Some((x_scales, w_scales)), false)
 }
 
-/// Multiplies once in fp8.
+/// Multiplies once in fp8, as [`linear_rowwise`] does.
 ///
 /// # Errors
-/// The device cannot.
+/// The device is none, or has no such products.
 pub fn check_fp8(device: &Device) -> Result<()> {
-    let ones = Tensor::ones((16, 16), DType::BF16, device)?;
+    let gpu = Gpu::of(device.as_cuda_device()?)?;
+    let (major, minor) = gpu.capability;
+    if gpu.kernels.fp8 == Fp8::None {
+        bail!(
+            "cuBLASLt has products with a scale for each row on Hopper, and not on compute capability {major}.{minor}"
+        )
+    }
+    let ones = Tensor::ones((128, 128), DType::BF16, device)?;
+    let bias = Tensor::zeros(128, DType::BF16, device)?;
     let ones = quantize_rowwise(&ones, false)?;
-    linear_rowwise(&ones, &ones, None)?;
+    linear_rowwise(&ones, &ones, Some(&bias))?;
     device.synchronize()
 }
 

@@ -21,6 +21,16 @@ pub struct DeviceReport {
     pub memory_total_bytes: Option<u64>,
     /// Memory that can be had.
     pub memory_free_bytes: Option<u64>,
+    /// Compute capability of a GPU, major and minor.
+    pub capability: Option<(u32, u32)>,
+}
+
+impl DeviceReport {
+    /// Whether the device is known to compute in fp8, without starting CUDA: the products with a scale for each row that
+    /// this needs are Hopper's alone. What opens the device asks cuBLASLt.
+    pub fn has_fp8(&self) -> bool {
+        self.capability == Some((9, 0))
+    }
 }
 
 /// Clocks, power and heat as found.
@@ -84,6 +94,7 @@ fn cpu() -> DeviceReport {
         clocks: Clocks { core_mhz: value("cpu MHz").and_then(|mhz| mhz.parse().ok()), ..Clocks::default() },
         memory_total_bytes: kilobytes(&memory, "MemTotal:"),
         memory_free_bytes: kilobytes(&memory, "MemAvailable:"),
+        capability: None,
     }
 }
 
@@ -94,7 +105,7 @@ fn kilobytes(text: &str, key: &str) -> Option<u64> {
 }
 
 /// In the order in which [`parse`] takes them.
-const QUERY: &str = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu,memory.total,memory.free";
+const QUERY: &str = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu,memory.total,memory.free,compute_cap";
 
 fn gpu(ordinal: usize) -> Option<DeviceReport> {
     let asked = Command::new("nvidia-smi")
@@ -107,7 +118,8 @@ fn gpu(ordinal: usize) -> Option<DeviceReport> {
 
 /// One line of comma-separated values without units; memory is in MiB.
 fn parse(text: &str) -> Option<DeviceReport> {
-    let mut values = text.lines().next()?.split(',').map(str::trim);
+    let line = text.lines().next()?;
+    let mut values = line.split(',').map(str::trim);
     let (name, driver) = (values.next()?.to_owned(), values.next()?.to_owned());
     // A value that the card does not know is "[N/A]".
     let mut number = || values.next().and_then(|value| value.parse::<f64>().ok());
@@ -121,6 +133,8 @@ fn parse(text: &str) -> Option<DeviceReport> {
     };
     let mut bytes = || number().map(|mebibytes| mebibytes as u64 * 1024 * 1024);
     let (memory_total_bytes, memory_free_bytes) = (bytes(), bytes());
+    let capability = line.rsplit(',').next().and_then(|last| last.trim().split_once('.'));
+    let capability = capability.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     Some(DeviceReport {
         name,
         is_gpu: true,
@@ -128,6 +142,7 @@ fn parse(text: &str) -> Option<DeviceReport> {
         clocks,
         memory_total_bytes,
         memory_free_bytes,
+        capability,
     })
 }
 
@@ -173,7 +188,8 @@ mod tests {
 
     #[test]
     fn a_line_of_the_driver_is_read() {
-        let line = "NVIDIA H100 80GB HBM3, 550.54.15, 1980, 1980, 2619, 118.40, 700.00, 34, 81559, 81008\n";
+        let line =
+            "NVIDIA H100 80GB HBM3, 550.54.15, 1980, 1980, 2619, 118.40, 700.00, 34, 81559, 81008, 9.0\n";
         let report = parse(line).expect("a report");
         assert_eq!(
             (report.name.as_str(), report.driver.as_deref()),
@@ -182,15 +198,17 @@ mod tests {
         assert_eq!(report.clocks.core_mhz, Some(1980.0));
         assert_eq!(report.clocks.temperature_c, Some(34.0));
         assert_eq!(report.memory_free_bytes, Some(81008 << 20));
+        assert_eq!((report.capability, report.has_fp8()), (Some((9, 0)), true));
     }
 
     #[test]
     fn what_a_card_does_not_know_is_left_out() {
-        let report =
-            parse("Some GPU, 535.1, [N/A], 1755, [N/A], [N/A], [N/A], 40, 24576, 24000").expect("a report");
+        let report = parse("Some GPU, 535.1, [N/A], 1755, [N/A], [N/A], [N/A], 40, 24576, 24000, 8.6")
+            .expect("a report");
         assert_eq!(report.clocks.core_mhz, None);
         assert_eq!(report.clocks.core_max_mhz, Some(1755.0));
         assert_eq!(report.memory_total_bytes, Some(24576 << 20));
+        assert_eq!((report.capability, report.has_fp8()), (Some((8, 6)), false));
         assert_eq!(parse(""), None);
     }
 }
