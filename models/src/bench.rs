@@ -179,7 +179,7 @@ impl DenoiseBench {
 
     /// Whether a step's text runs beside its image.
     pub fn two_streams(&self) -> bool {
-        self.target.ops.beside
+        self.target.ops.two_streams
     }
 
     /// Parameters of the transformer, its position table included.
@@ -218,13 +218,13 @@ impl DenoiseBench {
         Ok(DenoiseRun { seconds, step_seconds, samples: rows, skipped })
     }
 
-    /// One whole loop with every op timed, none recorded and, on a GPU, none overlapping the host's work on the next:
+    /// One whole loop with every op timed, none captured and, on a GPU, none overlapping the host's work on the next:
     /// the parts are exact, their sum is more than an ordinary run.
     ///
     /// # Errors
     /// As [`Self::run`].
     pub fn profile(&mut self, spec: &DenoiseSpec) -> Result<Profile> {
-        // Whoever looks at tensors on the way is not given a recorded step.
+        // Whoever looks at tensors on the way is not given a captured step.
         let mut look = |_: &str, _: &Tensor| Ok(());
         let mut seconds = 0.0;
         let rows = layers::profile(|| {

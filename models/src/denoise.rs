@@ -3,7 +3,7 @@
 //! Two shortcuts change that where they are asked for: steps without guidance, and steps without most blocks.
 
 #[cfg(feature = "cuda")]
-mod recorded;
+mod captured;
 
 use crate::generate::{Control, Observer, Step};
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
@@ -15,6 +15,9 @@ use crate::weights::Target;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};
 use std::time::Instant;
+
+/// Sizes whose step stays captured on a GPU: fal's six presets and two more.
+pub(crate) const CAPTURED_SIZES: usize = 8;
 
 /// Hears tensors as they are made: name and value.
 pub(crate) type Probe<'a> = Option<&'a mut dyn FnMut(&str, &Tensor) -> Result<()>>;
@@ -49,11 +52,11 @@ impl Watch<'_> {
 
 /// A transformer and what it keeps from one request to the next.
 pub(crate) struct Denoiser {
+    /// What it captured for a GPU.
+    #[cfg(feature = "cuda")]
+    captured: captured::Captured,
     mmdit: Mmdit,
     target: Target,
-    /// Recorded steps, the last used at the end.
-    #[cfg(feature = "cuda")]
-    recorded: Vec<recorded::Recorded>,
 }
 
 /// What to denoise.
@@ -131,14 +134,14 @@ impl Job<'_> {
 impl Denoiser {
     pub(crate) fn new(mmdit: Mmdit, target: &Target) -> Self {
         Self {
+            #[cfg(feature = "cuda")]
+            captured: captured::Captured::default(),
             mmdit,
             target: target.clone(),
-            #[cfg(feature = "cuda")]
-            recorded: Vec::new(),
         }
     }
 
-    /// Denoises. With a probe no step is recorded, since it wants to see tensors in between, nor with a cache, which
+    /// Denoises. With a probe no step is captured, since it wants to see tensors in between, nor with a cache, which
     /// decides in every step what the next launches are.
     pub(crate) fn run(&mut self, job: &Job, watch: &mut Watch) -> Result<Denoised> {
         let TextConditioning { context, pooled } = job.text;
@@ -146,7 +149,7 @@ impl Denoiser {
         let mut cache = job.cache();
         #[cfg(feature = "cuda")]
         if cache.is_none() && watch.probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
-            return job.done(self.run_recorded(job, &prepared, watch)?, None);
+            return job.done(self.run_captured(job, &prepared, watch)?, None);
         }
         job.done(self.run_eager(job, &prepared, &mut cache, watch)?, cache.as_ref())
     }

@@ -60,7 +60,7 @@ impl LoadOptions {
     }
 }
 
-/// How a GPU gets the work of a recorded step. The pictures are the same.
+/// How a GPU gets the work of a captured step. The pictures are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streams {
     /// One op after the other: for measuring what the second stream brings.

@@ -1,4 +1,4 @@
-//! What the loop needs of a CUDA device beyond tensors and layers: opening it, recording a step, marks to wait for. And
+//! What the loop needs of a CUDA device beyond tensors and layers: opening it, capturing a step, events to wait for. And
 //! what a device's kernels are.
 
 use crate::{Error, Result};
@@ -6,17 +6,31 @@ use candle_core::Device;
 use std::path::Path;
 
 #[cfg(feature = "cuda")]
-pub(crate) use latentd_kernels::cuda::{Graph, Mark, latents, rehearse};
+pub(crate) use latentd_kernels::cuda::{
+    Arena, DeviceHandle as Handle, Event, Graph, Layout, between_captures, latents, warm_up,
+};
 
-/// Opens CUDA device `ordinal`, loading its kernels; with `fp8` it must be able to multiply in fp8. What is found out about
-/// it is kept in the folder `cache`.
-#[cfg(feature = "cuda")]
-pub(crate) fn open(ordinal: usize, fp8: bool, cache: Option<&Path>) -> Result<Device> {
-    let device = latentd_kernels::cuda::open(ordinal, cache).map_err(|why| unusable(ordinal, &why))?;
-    if fp8 {
-        check_fp8(ordinal, &device)?;
+/// No GPU: this program was built without CUDA.
+#[cfg(not(feature = "cuda"))]
+#[derive(Clone)]
+pub(crate) enum Handle {}
+
+#[cfg(not(feature = "cuda"))]
+impl Handle {
+    pub(crate) fn device(&self) -> &Device {
+        match *self {}
     }
-    Ok(device)
+}
+
+/// Opens CUDA device `ordinal`, loading its kernels, until the last handle is dropped; with `fp8` it must be able to
+/// multiply in fp8. What is found out about it is kept in the folder `cache`.
+#[cfg(feature = "cuda")]
+pub(crate) fn open(ordinal: usize, fp8: bool, cache: Option<&Path>) -> Result<Handle> {
+    let handle = Handle::open(ordinal, cache).map_err(|why| unusable(ordinal, &why))?;
+    if fp8 {
+        check_fp8(ordinal, handle.device())?;
+    }
+    Ok(handle)
 }
 
 /// The kernels that a CUDA device gets, in words.
@@ -57,9 +71,10 @@ pub fn cuda_devices() -> Result<usize> {
 /// The device cannot be used.
 #[cfg(feature = "cuda")]
 pub fn device_kernels(ordinal: usize) -> Result<DeviceKernels> {
-    let device = open(ordinal, false, None)?;
-    let (card, kernels) = latentd_kernels::cuda::describe(&device).map_err(|why| unusable(ordinal, &why))?;
-    let fp8 = check_fp8(ordinal, &device).map(|()| kernels.fp8.to_string());
+    let handle = open(ordinal, false, None)?;
+    let described = latentd_kernels::cuda::describe(handle.device());
+    let (card, kernels) = described.map_err(|why| unusable(ordinal, &why))?;
+    let fp8 = check_fp8(ordinal, handle.device()).map(|()| kernels.fp8.to_string());
     Ok(DeviceKernels {
         card,
         attention: kernels.attention.to_string(),
@@ -86,8 +101,11 @@ fn check_fp8(ordinal: usize, device: &Device) -> Result<()> {
 
 /// Says that this program was built without CUDA.
 #[cfg(not(feature = "cuda"))]
-pub(crate) fn open(ordinal: usize, _fp8: bool, _cache: Option<&Path>) -> Result<Device> {
-    Device::new_cuda(ordinal).map_err(|why| unusable(ordinal, &why))
+pub(crate) fn open(ordinal: usize, _fp8: bool, _cache: Option<&Path>) -> Result<Handle> {
+    match Device::new_cuda(ordinal) {
+        Ok(_) => Err(Error::Device("this program was built without CUDA".into())),
+        Err(why) => Err(unusable(ordinal, &why)),
+    }
 }
 
 fn unusable(ordinal: usize, why: &candle_core::Error) -> Error {

@@ -24,7 +24,7 @@ pub(crate) struct Ops {
     /// Whether the transformer's blocks multiply in fp8: only fused, and only on a GPU.
     pub(crate) fp8: bool,
     /// Whether two pieces of work may run at the same time: only fused, in bf16 or fp8 on a GPU.
-    pub(crate) beside: bool,
+    pub(crate) two_streams: bool,
 }
 
 impl Ops {
@@ -34,22 +34,22 @@ impl Ops {
     }
 
     /// Plain candle on the processor.
-    pub(crate) const PLAIN: Self = Self { fused: false, fp8: false, beside: false };
+    pub(crate) const PLAIN: Self = Self { fused: false, fp8: false, two_streams: false };
 
-    /// Two pieces of work that read nothing of each other, on the device of `x`; `beside` is the smaller one and made of
+    /// Two pieces of work that read nothing of each other, on the device of `x`; `side` is the smaller one and made of
     /// this type's ops and linear layers alone.
-    pub(crate) fn beside<A, B>(
+    pub(crate) fn fork_join<A, B>(
         self,
         x: &Tensor,
         work: impl FnOnce() -> Result<A>,
-        beside: impl FnOnce() -> Result<B>,
+        side: impl FnOnce() -> Result<B>,
     ) -> Result<(A, B)> {
         #[cfg(feature = "cuda")]
-        if self.beside {
-            return fused::cuda::beside(x.device(), work, beside);
+        if self.two_streams {
+            return fused::cuda::fork_join(x.device(), work, side);
         }
         let _ = x;
-        Ok((work()?, beside()?))
+        Ok((work()?, side()?))
     }
 
     /// LayerNorm without affine, then adaLN: `[B, L, D]` with rows `shift` and `scale` of `mods [B, R, D]`.

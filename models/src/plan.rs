@@ -79,7 +79,8 @@ const STAGED: u64 = 64 << 20;
 /// The program itself (30 MB measured), the encoded prompts that are kept (`prompts.rs`: 64 MiB), and files being written.
 const HOST_PROCESS: u64 = 128 << 20;
 
-/// A context of the driver with this program's kernels, three streams' workspaces of cuBLASLt, and the encoders' outputs.
+/// A context of the driver with this program's kernels, the workspaces of cuBLASLt for each stage's stream and the second
+/// one of the loop (64 MiB each), and the encoders' outputs.
 /// An assumption: no card was at hand to measure it.
 const CUDA_PROCESS: u64 = 1 << 30;
 

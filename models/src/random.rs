@@ -7,7 +7,17 @@ const SMALL: f64 = 0.02;
 
 /// Makes a device with a generator of its own repeat itself.
 pub(crate) fn seed(device: &Device, seed: u64) -> Result<()> {
-    if device.is_cpu() { Ok(()) } else { device.set_seed(seed) }
+    if device.is_cpu() {
+        return Ok(());
+    }
+    let set = || device.set_seed(seed);
+    // candle makes another generator and destroys the one before.
+    #[cfg(feature = "cuda")]
+    {
+        crate::gpu::between_captures(set)
+    }
+    #[cfg(not(feature = "cuda"))]
+    set()
 }
 
 /// A weight scaled like a trained one: its product with a unit input has unit deviation, norms stay near 1.

@@ -20,7 +20,7 @@ use crate::checkpoint::{Found, Order, Place, StoredPart};
 use crate::files::{Content, ModelFiles};
 use crate::generate::Streams;
 use crate::layers::Ops;
-use crate::{Error, Result, random};
+use crate::{Error, Result, gpu, random};
 use candle_core::{DType, Device, Tensor};
 use fit::Fit;
 use problems::Problems;
@@ -77,6 +77,8 @@ pub(crate) struct Stored {
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) device: Device,
+    /// Keeps the device open, if it is a GPU.
+    pub(crate) _open: Option<gpu::Handle>,
     pub(crate) dtype: DType,
     pub(crate) ops: Ops,
 }
@@ -84,14 +86,17 @@ pub(crate) struct Target {
 impl Target {
     pub(crate) fn new(options: &crate::LoadOptions) -> Result<Self> {
         let fp8 = options.dtype == crate::DType::Fp8;
-        let device = match options.device {
+        let (device, open) = match options.device {
             crate::Device::Cpu if fp8 => {
                 return Err(Error::Device(
                     "fp8 needs an NVIDIA Hopper GPU (H100, H200): give --dtype bf16 or f32".into(),
                 ));
             }
-            crate::Device::Cpu => Device::Cpu,
-            crate::Device::Cuda(ordinal) => crate::gpu::open(ordinal, fp8, options.cache.as_deref())?,
+            crate::Device::Cpu => (Device::Cpu, None),
+            crate::Device::Cuda(ordinal) => {
+                let handle = gpu::open(ordinal, fp8, options.cache.as_deref())?;
+                (handle.device().clone(), Some(handle))
+            }
         };
         let dtype = match options.dtype {
             crate::DType::F32 => DType::F32,
@@ -99,15 +104,15 @@ impl Target {
         };
         // Plain candle has no fp8.
         let fp8 = fp8 && options.fused;
-        let beside =
+        let two_streams =
             options.fused && device.is_cuda() && dtype == DType::BF16 && options.streams == Streams::Two;
-        let ops = Ops { fused: options.fused, fp8, beside };
-        Ok(Self { device, dtype, ops })
+        let ops = Ops { fused: options.fused, fp8, two_streams };
+        Ok(Self { device, _open: open, dtype, ops })
     }
 
     /// For looking at files without a device.
     pub(crate) fn host() -> Self {
-        Self { device: Device::Cpu, dtype: DType::F32, ops: Ops::PLAIN }
+        Self { device: Device::Cpu, _open: None, dtype: DType::F32, ops: Ops::PLAIN }
     }
 }
 

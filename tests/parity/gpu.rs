@@ -5,6 +5,7 @@
 use crate::golden::{Case, pixel_difference};
 use crate::pipeline::{bytes, check_on};
 use crate::shortcuts::check_cache;
+use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
 use latentd_models::{
     Control, DType, Device, GenerateRequest, GuidanceInterval, LoadOptions, ModelSource, Observer, Picture,
     Pipeline, Shortcuts, Step,
@@ -28,18 +29,18 @@ fn load(case: &Case, dtype: DType, fused: bool) -> Pipeline {
         .unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
-/// Pictures as the recorded loop makes them.
+/// Pictures as the captured loop makes them.
 fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> Vec<u8> {
     bytes(&pipeline.generate(request, &mut |_: Step| Control::Continue).expect("a picture"))
 }
 
-/// Every stage in f32, then the recorded loop's picture.
+/// Every stage in f32, then the captured loop's picture.
 fn check(name: &'static str) {
     check_on(GPU, name, true);
     let case = Case::read(name);
     let (mean, max) =
         pixel_difference(&paint(&mut load(&case, DType::F32, true), &case.request), &case.pictures());
-    assert!(mean < 0.5 && max <= 3, "{name}: recorded, off by {mean} on average, {max} at most");
+    assert!(mean < 0.5 && max <= 3, "{name}: captured, off by {mean} on average, {max} at most");
 }
 
 #[test]
@@ -84,7 +85,7 @@ fn fused_bf16_is_as_close_to_f32_as_plain_bf16() {
     assert!(fused <= 2.0 * plain, "fused is off by {fused} on average, plain candle by {plain}");
 }
 
-/// A recorded step is used again, for other text and after another size.
+/// A captured step is used again, for other text and after another size.
 #[test]
 fn a_seed_means_the_same_bytes() {
     for dtype in [DType::F32, DType::Bf16] {
@@ -115,21 +116,21 @@ fn the_first_of_two_pictures_is_the_picture_alone() {
     }
 }
 
-/// The second recorded step, without guidance, is the eager one; and a step of another kind does not spoil it.
+/// The second captured step, without guidance, is the eager one; and a step of another kind does not spoil it.
 #[test]
-fn guidance_in_an_interval_is_recorded_as_it_is() {
+fn guidance_in_an_interval_is_captured_as_it_is() {
     let case = Case::read("base");
     let mut pipeline = load(&case, DType::F32, true);
     let exact = paint(&mut pipeline, &case.request);
     let interval = GuidanceInterval { low: 0.4, high: 0.95 };
     pipeline.set_shortcuts(Shortcuts { guidance_interval: Some(interval), ..Shortcuts::default() });
-    let recorded = paint(&mut pipeline, &case.request);
+    let captured = paint(&mut pipeline, &case.request);
     let eager = pipeline.trace(&case.request, &mut |_, _| Ok(())).expect("a picture");
     assert!((1..case.request.steps).contains(&eager.timings.skipped.unguided_steps.expect("a count")));
-    let (mean, max) = pixel_difference(&recorded, &bytes(&eager));
+    let (mean, max) = pixel_difference(&captured, &bytes(&eager));
     assert!(mean < 0.1 && max <= 1, "off by {mean} on average, {max} at most");
-    assert_ne!(recorded, exact);
-    assert_eq!(paint(&mut pipeline, &case.request), recorded);
+    assert_ne!(captured, exact);
+    assert_eq!(paint(&mut pipeline, &case.request), captured);
     pipeline.set_shortcuts(Shortcuts::default());
     assert_eq!(paint(&mut pipeline, &case.request), exact);
 }
@@ -142,7 +143,7 @@ fn a_cache_reuses_what_diffusers_reuses() {
 
 /// Steps are reported in order, and a client that leaves stops the loop.
 #[test]
-fn a_recorded_loop_reports_and_stops() {
+fn a_captured_loop_reports_and_stops() {
     let case = Case::read("base");
     let mut pipeline = load(&case, DType::F32, true);
     let request = GenerateRequest { steps: 4, ..case.request.clone() };
@@ -256,4 +257,26 @@ fn psnr(ours: &[u8], theirs: &[u8]) -> f64 {
     let square = |(a, b): (&u8, &u8)| f64::from(a.abs_diff(*b)).powi(2);
     let mean: f64 = ours.iter().zip(theirs).map(square).sum::<f64>() / ours.len() as f64;
     10.0 * (255.0f64.powi(2) / mean).log10()
+}
+
+/// Weights, streams, workspaces, kernels, captured steps and their memory, and what threads kept of candle's constants.
+#[test]
+fn a_model_that_is_dropped_leaves_nothing_behind() {
+    let case = Case::read("base");
+    let watching = DeviceHandle::open(0, None).expect("a GPU");
+    let used = || MemoryUse::of(watching.device()).expect("the driver answers").now;
+    let before = used();
+    for round in 0..20 {
+        let mut pipeline = load(&case, DType::Bf16, true);
+        assert!(used() > before);
+        // Most memory is taken by the first request, which takes most of the time too.
+        if round % 10 == 0 {
+            let request = GenerateRequest { steps: 2, ..case.request.clone() };
+            paint(&mut pipeline, &request);
+            let smaller = GenerateRequest { width: request.width / 2, ..request };
+            paint(&mut pipeline, &smaller);
+        }
+        drop(pipeline);
+        assert_eq!(used(), before, "round {round}");
+    }
 }

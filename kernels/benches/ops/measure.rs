@@ -177,16 +177,16 @@ fn on_the_host(op: impl Fn() -> Result<Tensor>) -> Result<(Duration, Duration)> 
 fn on_the_device(op: impl Fn() -> Result<Tensor>) -> Result<Duration> {
     #[cfg(feature = "cuda")]
     {
-        use latentd_kernels::cuda::Mark;
+        use latentd_kernels::cuda::Event;
         const BATCH: u32 = 10;
         std::hint::black_box(op()?);
         let (start, mut best) = (Instant::now(), Duration::MAX);
         while start.elapsed() < Duration::from_millis(200) {
-            let begin = Mark::new(&DEVICE)?;
+            let begin = Event::new(&DEVICE)?;
             for _ in 0..BATCH {
                 std::hint::black_box(op()?);
             }
-            let end = Mark::new(&DEVICE)?;
+            let end = Event::new(&DEVICE)?;
             end.wait()?;
             best = best.min(Duration::from_secs_f64(end.seconds_since(&begin)?) / BATCH);
         }

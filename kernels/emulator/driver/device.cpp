@@ -164,7 +164,7 @@ CUresult cuCtxGetStreamPriorityRange(int* least, int* greatest) {
 
 CUresult cuCtxSynchronize() {
   const auto lock = lock_device();
-  for (Stream* stream : capturing_streams()) return forbid_on_capturing(*stream);
+  if (const CUresult error = forbid_on_capturing_device()) return error;
   check_guards();
   return CUDA_SUCCESS;
 }

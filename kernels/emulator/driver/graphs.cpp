@@ -14,6 +14,9 @@ namespace {
 Graph* graph_of(CUgraph handle) { return reinterpret_cast<Graph*>(handle); }
 GraphExecutable* executable_of(CUgraphExec handle) { return reinterpret_cast<GraphExecutable*>(handle); }
 
+// What an executable graph is taken to need on the device.
+std::size_t graph_bytes(const Graph& graph) { return graph.nodes.size() << 10; }
+
 void disown(Graph* graph) {
   if (--graph->owners == 0) delete graph;
 }
@@ -90,16 +93,11 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode*) {
 
 CUresult cuGraphInstantiate(CUgraphExec* handle, CUgraph graph_handle, unsigned long long flags) {
   const auto lock = lock_device();
-  const unsigned long long known = CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH |
-                                   CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY;
-  if ((flags & ~known) != 0) fail("graph instantiation flags %#llx are not emulated", flags);
+  if ((flags & ~CUDA_GRAPH_INSTANTIATE_FLAG_USE_NODE_PRIORITY) != 0) fail("graph instantiation flags %#llx are not emulated", flags);
   Graph* graph = graph_of(graph_handle);
-  // Memory is at fixed addresses, so only one executable at a time may own them.
-  if (!graph->memory.empty() && graph->executables > 0) return CUDA_ERROR_NOT_SUPPORTED;
-  ++graph->executables;
   ++graph->owners;
-  const bool frees = (flags & CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH) != 0;
-  *handle = reinterpret_cast<CUgraphExec>(new GraphExecutable{graph, frees});
+  charge_memory(graph_bytes(*graph));
+  *handle = reinterpret_cast<CUgraphExec>(new GraphExecutable{graph});
   return CUDA_SUCCESS;
 }
 
@@ -107,16 +105,8 @@ CUresult cuGraphLaunch(CUgraphExec handle, CUstream stream) {
   const auto lock = lock_device();
   if (stream_of(stream).capture != nullptr) not_emulated("launching a graph while capturing another");
   GraphExecutable* executable = executable_of(handle);
-  for (const GraphMemory& memory : executable->graph->memory) {
-    if (find_memory(memory.address).size == 0) continue;  // freed by the launch before, or by its user
-    if (!executable->frees_on_launch) return CUDA_ERROR_INVALID_VALUE;
-    release_memory(memory.address);
-  }
-  // What a missing dependency hides in one order shows in the other.
-  const std::vector<std::size_t>& order = executable->graph->orders[executable->launches++ % 2];
-  return submit(stream, {"graph", [=, &order] {
-    for (const std::size_t index : order) executable->graph->nodes[index].run();
-  }});
+  const unsigned launch = executable->launches++;
+  return submit(stream, {"graph", [=] { run_graph(*executable->graph, launch); }});
 }
 
 CUresult cuGraphUpload(CUgraphExec, CUstream) { return CUDA_SUCCESS; }
@@ -124,7 +114,7 @@ CUresult cuGraphUpload(CUgraphExec, CUstream) { return CUDA_SUCCESS; }
 CUresult cuGraphExecDestroy(CUgraphExec handle) {
   const auto lock = lock_device();
   GraphExecutable* executable = executable_of(handle);
-  --executable->graph->executables;
+  refund_memory(graph_bytes(*executable->graph));
   disown(executable->graph);
   delete executable;
   return CUDA_SUCCESS;

@@ -16,6 +16,8 @@ using namespace cuda_emulator;
 namespace {
 
 constexpr unsigned opt_in_shared_bytes = 64 * 1024;
+// What a loaded module is taken to need on the device.
+constexpr std::size_t module_bytes = 1 << 20;
 char the_module;
 
 Kernel& kernel_of(CUfunction handle) { return *reinterpret_cast<Kernel*>(handle); }
@@ -61,16 +63,6 @@ void require_pointers(const Kernel& kernel, const Arguments& arguments) {
   }
 }
 
-// What a pointer to constants points at is read, everything else may be written.
-std::vector<Access> accesses_of(const Kernel& kernel, const Arguments& arguments) {
-  std::vector<Access> accesses;
-  for (const Pointer& pointer : kernel.parameters.pointers) {
-    const std::uint64_t address = address_at(pointer, arguments);
-    if (address != 0) accesses.push_back({address, !pointer.to_constants});
-  }
-  return accesses;
-}
-
 CUresult launch(const Kernel& kernel, dim3 grid, dim3 block, unsigned shared_bytes, CUstream stream, void** arguments) {
   const unsigned long long threads = 1ull * block.x * block.y * block.z;
   if (grid.x == 0 || grid.y == 0 || grid.z == 0 || threads == 0) return CUDA_ERROR_INVALID_VALUE;
@@ -83,7 +75,7 @@ CUresult launch(const Kernel& kernel, dim3 grid, dim3 block, unsigned shared_byt
   return submit(stream, {kernel.name, [=, &kernel] {
     require_pointers(kernel, *copy);
     run_grid({kernel.name, kernel.call, copy->pointers.data(), grid, block, shared_bytes});
-  }, accesses_of(kernel, *copy)});
+  }});
 }
 
 }  // namespace
@@ -92,6 +84,8 @@ extern "C" {
 
 CUresult cuModuleLoadData(CUmodule* module, const void* image) {
   if (wanted_capability() != 0 && !has_code_for(image, wanted_capability())) return CUDA_ERROR_NO_BINARY_FOR_GPU;
+  const auto lock = lock_device();
+  charge_memory(module_bytes);
   *module = reinterpret_cast<CUmodule>(&the_module);
   return CUDA_SUCCESS;
 }
@@ -100,7 +94,11 @@ CUresult cuModuleLoadFatBinary(CUmodule* module, const void* image) { return cuM
 CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) {
   return cuModuleLoadData(module, image);
 }
-CUresult cuModuleUnload(CUmodule) { return CUDA_SUCCESS; }
+CUresult cuModuleUnload(CUmodule) {
+  const auto lock = lock_device();
+  refund_memory(module_bytes);
+  return CUDA_SUCCESS;
+}
 CUresult cuModuleGetLoadingMode(CUmoduleLoadingMode* mode) {
   *mode = CU_MODULE_EAGER_LOADING;
   return CUDA_SUCCESS;

@@ -23,52 +23,49 @@ CUresult allocate(CUdeviceptr* address, size_t size) {
   return CUDA_SUCCESS;
 }
 
-struct Work {
-  std::function<void()> run;
-  std::vector<Access> accesses;
-};
+using Work = std::function<void()>;
 
 // A blocking copy or fill is work on the legacy stream and a wait for it.
 CUresult blocking(const char* name, Work work) {
   const auto lock = lock_device();
   if (const CUresult error = forbid_unsafe_call()) return error;
-  return submit(nullptr, {name, std::move(work.run), std::move(work.accesses)});
+  return submit(nullptr, {name, std::move(work)});
 }
 
 CUresult asynchronous(const char* name, CUstream stream, Work work) {
   const auto lock = lock_device();
-  return submit(stream, {name, std::move(work.run), std::move(work.accesses)});
+  return submit(stream, {name, std::move(work)});
 }
 
 Work to_device(CUdeviceptr target, const void* source, size_t size) {
-  return {[=] {
+  return [=] {
     require_device_memory(target, size, "copy to the device");
     std::memcpy(at(target), source, size);
-  }, {{target, true}}};
+  };
 }
 
 Work to_host(void* target, CUdeviceptr source, size_t size) {
-  return {[=] {
+  return [=] {
     require_device_memory(source, size, "copy to the host");
     check_guards();
     std::memcpy(target, at(source), size);
-  }, {{source, false}}};
+  };
 }
 
 Work on_device(CUdeviceptr target, CUdeviceptr source, size_t size) {
-  return {[=] {
+  return [=] {
     require_device_memory(target, size, "copy on the device, target");
     require_device_memory(source, size, "copy on the device, source");
     std::memmove(at(target), at(source), size);
-  }, {{target, true}, {source, false}}};
+  };
 }
 
 template <typename T>
 Work fill(CUdeviceptr target, T value, size_t count) {
-  return {[=] {
+  return [=] {
     require_device_memory(target, count * sizeof(T), "fill");
     for (size_t i = 0; i < count; ++i) static_cast<T*>(at(target))[i] = value;
-  }, {{target, true}}};
+  };
 }
 
 }  // namespace
@@ -95,35 +92,19 @@ CUresult cuMemFree(CUdeviceptr address) {
   return release_memory(address) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
+// A driver makes a node of a graph of either while its stream is capturing. This one refuses, for no program of this
+// project means to: such nodes cost more than the kernels beside them, and nobody counts the memory of a graph.
 CUresult cuMemAllocAsync(CUdeviceptr* address, size_t size, CUstream handle) {
   const auto lock = lock_device();
-  Stream& stream = stream_of(handle);
-  if (stream.capture == nullptr) return allocate(address, size);
-  if (size == 0) return CUDA_ERROR_INVALID_VALUE;
-  const CUdeviceptr reserved = reserve_memory(size);
-  const CUresult error = submit(handle, {"allocation", [=] {
-    if (!commit_memory(reserved, size)) fail("out of memory in a graph, at %zu bytes", size);
-  }, {{reserved, true}}});
-  if (error != CUDA_SUCCESS) return error;
-  stream.capture->graph->memory.push_back({reserved, size});
-  *address = reserved;
-  return CUDA_SUCCESS;
+  if (const CUresult error = forbid_on_capturing(stream_of(handle))) return error;
+  return allocate(address, size);
 }
 
 CUresult cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
   const auto lock = lock_device();
   if (address == 0) return CUDA_SUCCESS;
-  Stream& stream = stream_of(handle);
-  if (stream.capture == nullptr) return release_memory(address) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-  // A graph frees only what it has allocated.
-  for (const GraphMemory& memory : stream.capture->graph->memory) {
-    if (memory.address == address) {
-      return submit(handle, {"free", [=] {
-        if (!release_memory(address)) fail("a graph frees memory that is not allocated");
-      }, {{address, true}}});
-    }
-  }
-  return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult error = forbid_on_capturing(stream_of(handle))) return error;
+  return release_memory(address) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult cuMemcpyHtoD(CUdeviceptr target, const void* source, size_t size) {

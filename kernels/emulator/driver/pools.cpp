@@ -35,7 +35,7 @@ CUresult cuMemPoolSetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC: pool.reuse[1] = *static_cast<int*>(value); break;
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES: pool.reuse[2] = *static_cast<int*>(value); break;
     case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: break;
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: reset_most_used_memory(); break;
     default: fail("setting memory pool attribute %d is not emulated", static_cast<int>(attribute));
   }
   return CUDA_SUCCESS;
@@ -48,10 +48,10 @@ CUresult cuMemPoolGetAttribute(CUmemoryPool, CUmemPool_attribute attribute, void
     case CU_MEMPOOL_ATTR_REUSE_FOLLOW_EVENT_DEPENDENCIES: *static_cast<int*>(value) = pool.reuse[0]; break;
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_OPPORTUNISTIC: *static_cast<int*>(value) = pool.reuse[1]; break;
     case CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES: *static_cast<int*>(value) = pool.reuse[2]; break;
-    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
     case CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH:
-    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT:
-    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: *static_cast<std::uint64_t*>(value) = used_memory(); break;
+    case CU_MEMPOOL_ATTR_USED_MEM_HIGH: *static_cast<std::uint64_t*>(value) = most_used_memory(); break;
+    case CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT:
+    case CU_MEMPOOL_ATTR_USED_MEM_CURRENT: *static_cast<std::uint64_t*>(value) = used_memory(); break;
     default: fail("memory pool attribute %d is not emulated", static_cast<int>(attribute));
   }
   return CUDA_SUCCESS;

@@ -12,6 +12,9 @@ using namespace cuda_emulator;
 
 namespace {
 
+// What a stream is taken to need on the device.
+constexpr std::size_t stream_bytes = 64 << 10;
+
 Event& event_of(CUevent handle) { return *reinterpret_cast<Event*>(handle); }
 
 float milliseconds_between(const Event& start, const Event& end) {
@@ -26,6 +29,7 @@ CUresult cuStreamCreate(CUstream* handle, unsigned flags) {
   const auto lock = lock_device();
   auto* stream = new Stream;
   stream->flags = flags;
+  charge_memory(stream_bytes);
   *handle = reinterpret_cast<CUstream>(stream);
   return CUDA_SUCCESS;
 }
@@ -37,6 +41,7 @@ CUresult cuStreamDestroy(CUstream handle) {
   Stream& stream = stream_of(handle);
   if (stream.capture != nullptr) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
   check_guards();
+  refund_memory(stream_bytes);
   delete &stream;
   return CUDA_SUCCESS;
 }

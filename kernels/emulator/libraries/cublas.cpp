@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "../runtime/memory.h"
 #include "../runtime/not_emulated.h"
 #include "../runtime/stream.h"
 #include "gemm.h"
@@ -10,6 +11,9 @@
 using namespace cuda_emulator;
 
 namespace {
+
+// What a handle is taken to need on the device.
+constexpr std::size_t handle_bytes = 8 << 20;
 
 struct Handle {
   CUstream stream = nullptr;
@@ -43,8 +47,7 @@ cublasStatus_t multiply(cublasHandle_t handle, Product product) {
     if (!is_supported(matrix.type)) fail("cuBLAS with cudaDataType %d is not emulated", static_cast<int>(matrix.type));
   }
   const auto lock = lock_device();
-  const CUresult error = submit(handle_of(handle).stream,
-                                {"cuBLAS product", [=] { run_product(product); }, accesses_of(product)});
+  const CUresult error = submit(handle_of(handle).stream, {"cuBLAS product", [=] { run_product(product); }});
   return error == CUDA_SUCCESS ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
@@ -53,11 +56,17 @@ cublasStatus_t multiply(cublasHandle_t handle, Product product) {
 extern "C" {
 
 cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
+  const auto lock = lock_device();
+  charge_memory(handle_bytes);
   *handle = reinterpret_cast<cublasHandle_t>(new Handle);
   return CUBLAS_STATUS_SUCCESS;
 }
 
+// It gives memory back, for which it waits for the device.
 cublasStatus_t cublasDestroy_v2(cublasHandle_t handle) {
+  const auto lock = lock_device();
+  forbid_on_capturing_device();
+  refund_memory(handle_bytes);
   delete &handle_of(handle);
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -16,6 +16,8 @@ using namespace cuda_emulator;
 namespace {
 
 char the_handle;
+// What a handle is taken to need on the device.
+constexpr std::size_t handle_bytes = 8 << 20;
 constexpr uint64_t magic = 0x6c7420656d756c74;  // marks an algorithm that came from here
 
 // How an emulated algorithm uses cublasLtMatmulAlgo_t.
@@ -148,11 +150,19 @@ void require_algorithm(const Algorithm& algorithm, const Problem& p, const Produ
 extern "C" {
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  const auto lock = lock_device();
+  charge_memory(handle_bytes);
   *handle = reinterpret_cast<cublasLtHandle_t>(&the_handle);
   return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t) { return CUBLAS_STATUS_SUCCESS; }
+// It gives memory back, for which it waits for the device.
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t) {
+  const auto lock = lock_device();
+  forbid_on_capturing_device();
+  refund_memory(handle_bytes);
+  return CUBLAS_STATUS_SUCCESS;
+}
 
 size_t cublasLtGetVersion() { return 130000; }
 
@@ -234,16 +244,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor,
     require_algorithm(algorithm, problem, product, workspace_bytes);
     scratch = algorithm.workspace_bytes;
   }
-  std::vector<Access> accesses = accesses_of(product);
-  // What an algorithm does with its workspace is its own affair, so another product may not have it at the same time.
-  if (workspace != nullptr) accesses.push_back({reinterpret_cast<uint64_t>(workspace), true});
+  // What an algorithm does with its workspace is its own affair, so another product may not have it at the same time:
+  // all write to it.
+  if (workspace_bytes > 0) scratch = std::max<size_t>(scratch, 1);
   const CUresult error = submit(reinterpret_cast<CUstream>(stream), {"cuBLASLt product", [=] {
     if (scratch > 0) {
       require_device_memory(reinterpret_cast<uint64_t>(workspace), scratch, "cuBLASLt's workspace");
       std::memset(workspace, 0xff, scratch);
     }
     run_product(product);
-  }, std::move(accesses)});
+  }});
   return error == CUDA_SUCCESS ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 

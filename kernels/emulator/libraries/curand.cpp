@@ -10,6 +10,9 @@ using namespace cuda_emulator;
 
 namespace {
 
+// What a generator is taken to need on the device.
+constexpr std::size_t generator_bytes = 1 << 20;
+
 struct Generator {
   std::mt19937_64 engine;
   CUstream stream = nullptr;
@@ -24,7 +27,7 @@ curandStatus_t generate(curandGenerator_t handle, float* target, size_t count, D
   const CUresult error = submit(generator.stream, {"cuRAND", [=, &generator]() mutable {
     require_device_memory(reinterpret_cast<std::uint64_t>(target), count * sizeof(float), "random numbers");
     for (size_t i = 0; i < count; ++i) target[i] = distribution(generator.engine);
-  }, {{reinterpret_cast<CUdeviceptr>(target), true}}});
+  }});
   return error == CUDA_SUCCESS ? CURAND_STATUS_SUCCESS : CURAND_STATUS_LAUNCH_FAILURE;
 }
 
@@ -33,11 +36,17 @@ curandStatus_t generate(curandGenerator_t handle, float* target, size_t count, D
 extern "C" {
 
 curandStatus_t curandCreateGenerator(curandGenerator_t* handle, curandRngType_t) {
+  const auto lock = lock_device();
+  charge_memory(generator_bytes);
   *handle = reinterpret_cast<curandGenerator_t>(new Generator);
   return CURAND_STATUS_SUCCESS;
 }
 
+// It gives memory back, for which it waits for the device.
 curandStatus_t curandDestroyGenerator(curandGenerator_t handle) {
+  const auto lock = lock_device();
+  forbid_on_capturing_device();
+  refund_memory(generator_bytes);
   delete &generator_of(handle);
   return CURAND_STATUS_SUCCESS;
 }

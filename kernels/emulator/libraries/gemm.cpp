@@ -140,17 +140,6 @@ std::size_t bytes_of(cudaDataType type) {
   return bytes;
 }
 
-std::vector<Access> accesses_of(const Product& p) {
-  std::vector<Access> accesses;
-  const auto add = [&](const void* pointer, bool writes) {
-    if (pointer != nullptr) accesses.push_back({reinterpret_cast<CUdeviceptr>(pointer), writes});
-  };
-  for (const void* read : {p.a.data, p.b.data, p.beta == 0.0f ? nullptr : p.c.data, p.bias}) add(read, false);
-  for (const float* read : {p.a_scale, p.b_scale}) add(read, false);
-  add(p.d.data, true);
-  return accesses;
-}
-
 void run_product(const Product& p) {
   const std::int64_t a_rows = p.a.transposed ? p.k : p.m, a_columns = p.a.transposed ? p.m : p.k;
   const std::int64_t b_rows = p.b.transposed ? p.n : p.k, b_columns = p.b.transposed ? p.k : p.n;

@@ -36,9 +36,6 @@ struct Product {
 // Aborts when a matrix reaches out of its device memory.
 void run_product(const Product& product);
 
-// The memory that a product touches.
-std::vector<Access> accesses_of(const Product& product);
-
 std::size_t bytes_of(cudaDataType type);
 bool is_supported(cudaDataType type);
 

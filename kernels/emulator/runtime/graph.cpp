@@ -1,7 +1,9 @@
 // Finished graphs: whether every fork was joined, what may run at once, and in which orders nodes may run.
-#include "memory.h"
+#include <map>
+
 #include "not_emulated.h"
 #include "stream.h"
+#include "touches.h"
 
 namespace cuda_emulator {
 namespace {
@@ -24,32 +26,30 @@ std::vector<Set> predecessors(const std::vector<Node>& nodes) {
   return before;
 }
 
-// The beginning of an allocation, which may be one that the graph will make.
-std::uint64_t allocation_of(const Graph& graph, CUdeviceptr address) {
-  for (const GraphMemory& memory : graph.memory) {
-    if (address >= memory.address && address - memory.address < memory.size) return memory.address;
-  }
-  return find_memory(address).address;
-}
+// What the nodes of one page did there.
+struct User {
+  std::size_t node;
+  bool writes;
+};
 
-void forbid_races(const Graph& graph, const std::vector<Set>& before) {
-  std::vector<std::vector<Access>> accesses;
-  for (const Node& node : graph.nodes) {
-    accesses.push_back(node.accesses);
-    for (Access& access : accesses.back()) access.address = allocation_of(graph, access.address);
-  }
-  for (std::size_t later = 0; later < accesses.size(); ++later) {
-    for (std::size_t earlier = 0; earlier < later; ++earlier) {
-      if (before[later][earlier]) continue;
-      for (const Access& a : accesses[earlier]) {
-        for (const Access& b : accesses[later]) {
-          if (a.address != b.address || !(a.writes || b.writes)) continue;
-          fail("nothing orders %s (node %zu of a graph) and %s (node %zu), and one writes what the other touches",
-               graph.nodes[earlier].name, earlier, graph.nodes[later].name, later);
-        }
+void forbid_races(const Graph& graph, const std::map<std::uint64_t, std::vector<User>>& users) {
+  const std::vector<Set> before = predecessors(graph.nodes);
+  for (const auto& [page, of_page] : users) {
+    for (const User& a : of_page) {
+      for (const User& b : of_page) {
+        if (a.node >= b.node || !(a.writes || b.writes) || before[b.node][a.node]) continue;
+        fail("nothing orders %s (node %zu of a graph) and %s (node %zu), and one writes what the other touches",
+             graph.nodes[a.node].name, a.node, graph.nodes[b.node].name, b.node);
       }
     }
   }
+}
+
+bool forks(const Graph& graph) {
+  for (const Node& node : graph.nodes) {
+    if (node.forked) return true;
+  }
+  return false;
 }
 
 // Of the nodes that can run, always the first captured of the preferred kind, if there is one.
@@ -93,9 +93,26 @@ CUresult finish_graph(Graph& graph, const std::vector<std::size_t>& last) {
   for (const bool is_joined : joined) {
     if (!is_joined) return CUDA_ERROR_STREAM_CAPTURE_UNJOINED;
   }
-  forbid_races(graph, before);
   for (const bool forked_first : {false, true}) graph.orders[forked_first] = order_nodes(graph.nodes, forked_first);
   return CUDA_SUCCESS;
+}
+
+void run_graph(const Graph& graph, unsigned launch) {
+  // What a missing dependency hides in one order shows in the other.
+  const std::vector<std::size_t>& order = graph.orders[launch % 2];
+  if (launch > 0 || !forks(graph)) {
+    for (const std::size_t index : order) graph.nodes[index].run();
+    return;
+  }
+  std::map<std::uint64_t, std::vector<User>> users;
+  {
+    TouchWatch watch;
+    for (const std::size_t index : order) {
+      graph.nodes[index].run();
+      for (const Touch& touch : watch.take()) users[touch.page].push_back({index, touch.writes});
+    }
+  }
+  forbid_races(graph, users);
 }
 
 }  // namespace cuda_emulator

@@ -7,10 +7,9 @@
 
 namespace cuda_emulator {
 
-// A pointer that a kernel is handed: in which argument, how many bytes into it, and whether it is to constants.
+// A pointer that a kernel is handed: in which argument, and how many bytes into it.
 struct Pointer {
   std::size_t argument, offset;
-  bool to_constants;
 };
 
 struct Parameters {
@@ -55,7 +54,7 @@ void add_pointers(Parameters& to, std::size_t argument, const void* base, const 
     value.each([&](const auto& member) { add_pointers(to, argument, base, member); });
   } else if constexpr (std::is_pointer_v<T>) {
     const auto offset = reinterpret_cast<const char*>(&value) - static_cast<const char*>(base);
-    to.add({argument, static_cast<std::size_t>(offset), std::is_const_v<std::remove_pointer_t<T>>});
+    to.add({argument, static_cast<std::size_t>(offset)});
   } else {
     static_assert(!std::is_class_v<T> || sizeof(T) < sizeof(void*), "a struct of arguments has `each`");
   }

@@ -4,17 +4,19 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <vector>
 
 #include "block.h"
 #include "not_emulated.h"
+#include "touches.h"
 
 namespace cuda_emulator {
 namespace {
 
-constexpr std::uint64_t page = 4096, alignment = 256, reserved_bytes = std::uint64_t{4} << 40;
+constexpr std::uint64_t page = page_bytes, alignment = 256, reserved_bytes = std::uint64_t{4} << 40;
 constexpr unsigned char poison = 0xff;
 
 std::uint64_t arena, next_free;
@@ -22,7 +24,7 @@ std::map<std::uint64_t, std::size_t>& live() {
   static std::map<std::uint64_t, std::size_t> allocations;
   return allocations;
 }
-std::size_t used;
+std::size_t used, most_used;
 struct sigaction previous_fault[2];
 
 std::uint64_t round_up(std::uint64_t value, std::uint64_t unit) { return (value + unit - 1) / unit * unit; }
@@ -55,6 +57,7 @@ void check_guard(std::uint64_t address, std::size_t size) {
 
 void report_fault(int number, siginfo_t* info, void* context) {
   const auto address = reinterpret_cast<std::uint64_t>(info->si_addr);
+  if (note_touch(address)) return;
   const int slot = number == SIGSEGV ? 0 : 1;
   if (arena != 0 && address >= arena && address < arena + reserved_bytes) {
     const char* kernel = running_kernel();
@@ -96,7 +99,7 @@ bool commit_memory(std::uint64_t address, std::size_t size) {
   if (mprotect(reinterpret_cast<void*>(from), to - from, PROT_READ | PROT_WRITE) != 0) return false;
   std::memset(reinterpret_cast<void*>(from), poison, to - from);
   live()[address] = size;
-  used += size;
+  charge_memory(size);
   return true;
 }
 
@@ -110,7 +113,7 @@ bool release_memory(std::uint64_t address) {
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
   if (dropped == MAP_FAILED) fail("cannot take memory away");
   live().erase(found);
-  used -= size;
+  refund_memory(size);
   return true;
 }
 
@@ -132,10 +135,34 @@ void require_device_memory(std::uint64_t address, std::size_t size, const char* 
 }
 
 void check_guards() {
+  // Looking would count as touching. The next look sees the same.
+  if (watches_touches()) return;
   for (const auto& [address, size] : live()) check_guard(address, size);
 }
 
+std::vector<std::pair<std::uint64_t, std::uint64_t>> backed_pages() {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> pages;
+  for (const auto& [address, size] : live()) pages.emplace_back(first_page(address), end_page(address, size));
+  return pages;
+}
+
+bool is_backed(std::uint64_t page_address) {
+  auto found = live().lower_bound(page_address + page);
+  if (found == live().begin()) return false;
+  --found;
+  return page_address < end_page(found->first, found->second);
+}
+
 std::size_t used_memory() { return used; }
+std::size_t most_used_memory() { return most_used; }
+void reset_most_used_memory() { most_used = used; }
+
+void charge_memory(std::size_t size) {
+  used += size;
+  most_used = std::max(most_used, used);
+}
+
+void refund_memory(std::size_t size) { used -= size; }
 
 void install_fault_reporter() {
   struct sigaction action = {};

@@ -3,10 +3,13 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <utility>
+#include <vector>
 
 namespace cuda_emulator {
 
 constexpr std::size_t device_memory_bytes = std::size_t{8} << 30;
+constexpr std::uint64_t page_bytes = 4096;
 
 // Reserves addresses for `size` bytes, which cannot be touched yet.
 std::uint64_t reserve_memory(std::size_t size);
@@ -31,7 +34,19 @@ void require_device_memory(std::uint64_t address, std::size_t size, const char* 
 // Aborts if any allocation's guard zone was written to.
 void check_guards();
 
+// The pages that live allocations lie in, from beginning to end, and whether one of them is such a page.
+std::vector<std::pair<std::uint64_t, std::uint64_t>> backed_pages();
+bool is_backed(std::uint64_t page);
+
+// Bytes in use, and the most that were since the mark was last reset.
 std::size_t used_memory();
+std::size_t most_used_memory();
+void reset_most_used_memory();
+
+// Memory that the driver and the libraries take for what a program makes (streams, modules, graphs, handles), so that a
+// program which never gives them back is seen to leak.
+void charge_memory(std::size_t size);
+void refund_memory(std::size_t size);
 
 // Says which kernel touched which allocation when the operating system stops an access outside of one.
 void install_fault_reporter();

@@ -60,6 +60,12 @@ CUresult forbid_on_capturing(Stream& stream) {
   return invalidate(stream, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
 }
 
+CUresult forbid_on_capturing_device() {
+  CUresult error = CUDA_SUCCESS;
+  for (Stream* stream : capturing_streams()) error = forbid_on_capturing(*stream);
+  return error;
+}
+
 CUresult forbid_unsafe_call() {
   for (Stream* stream : capturing_streams()) {
     const Capture& capture = *stream->capture;

@@ -13,39 +13,23 @@
 
 namespace cuda_emulator {
 
-// Device memory that work reads or writes: all of the allocation that the address is in.
-struct Access {
-  CUdeviceptr address;
-  bool writes;
-};
-
 struct Node {
   const char* name;
   std::function<void()> run;
-  std::vector<Access> accesses = {};
   // Set while capturing: what comes before it, by index, and whether a stream captured it that joined later.
   std::vector<std::size_t> after = {};
   bool forked = false;
 };
 
-// Memory that a graph allocates: the same addresses at every launch, fresh contents.
-struct GraphMemory {
-  CUdeviceptr address;
-  std::size_t size;
-};
-
 struct Graph {
   std::vector<Node> nodes;
-  std::vector<GraphMemory> memory;
   // Two orders that the nodes' dependencies allow: what forked streams captured as late, and as early, as possible.
   std::vector<std::size_t> orders[2];
-  unsigned executables = 0;
   int owners = 1;
 };
 
 struct GraphExecutable {
   Graph* graph;
-  bool frees_on_launch;
   unsigned launches = 0;
 };
 
@@ -84,15 +68,20 @@ bool is_legacy(CUstream handle);
 CUresult submit(CUstream handle, Node node);
 
 // Success, or the error of a call that may not happen during a capture, which is invalid from then on: a call that
-// waits for a stream that is capturing, or one that a driver calls unsafe while any stream is.
+// waits for a stream that is capturing, one that waits for all of the device while any thread's stream is, or one that a
+// driver calls unsafe.
 CUresult forbid_on_capturing(Stream& stream);
+CUresult forbid_on_capturing_device();
 CUresult forbid_unsafe_call();
 
 // Streams that are capturing now.
 std::vector<Stream*>& capturing_streams();
 
-// Success, or the error of a capture of which a forked stream's work is not joined. Finds the orders of a graph's nodes,
-// and aborts if two that may run at once touch the same memory and one of them writes.
+// Success, or the error of a capture of which a forked stream's work is not joined. Finds the orders of a graph's nodes.
 CUresult finish_graph(Graph& graph, const std::vector<std::size_t>& last);
+
+// Runs a graph's nodes in one of its two orders. The first launch also sees which memory each of them touches, and aborts
+// if two that may run at once touch the same page and one of them writes.
+void run_graph(const Graph& graph, unsigned launch);
 
 }  // namespace cuda_emulator

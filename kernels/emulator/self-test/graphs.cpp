@@ -1,5 +1,5 @@
 // Tests of graphs: capturing runs nothing, replaying runs everything, and what may not be captured is refused.
-#include <cmath>
+#include <thread>
 
 #include "support.h"
 
@@ -7,27 +7,25 @@ namespace {
 
 void begin() { EXPECT_OK(cuStreamBeginCapture(test_stream(), CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)); }
 
-CUgraphExec end(unsigned long long flags) {
+CUgraphExec end() {
   CUgraph graph = nullptr;
   CUgraphExec executable = nullptr;
   EXPECT_OK(cuStreamEndCapture(test_stream(), &graph));
-  EXPECT_OK(cuGraphInstantiate(&executable, graph, flags));
+  EXPECT_OK(cuGraphInstantiate(&executable, graph, 0));
   EXPECT_OK(cuGraphDestroy(graph));
   return executable;
 }
 
-// y = 2 (2 x + 1) + 3 through memory that the graph allocates and frees.
-void replays_with_memory_of_its_own() {
+// y = 2 (2 x + 1) + 3, replayed with what x is at the time.
+void replays() {
   const CUdeviceptr x = upload(std::vector<float>{1, 2}), y = upload(std::vector<float>{0, 0});
-  CUdeviceptr between = 0;
+  const CUdeviceptr between = upload(std::vector<float>{0, 0});
   begin();
-  EXPECT_OK(cuMemAllocAsync(&between, 8, test_stream()));
   float add = 1;
   EXPECT_OK(launch("self_test_affine", 1, 32, 0, x, between, add, 2));
   add = 3;
   EXPECT_OK(launch("self_test_affine", 1, 32, 0, between, y, add, 2));
-  EXPECT_OK(cuMemFreeAsync(between, test_stream()));
-  const CUgraphExec executable = end(0);
+  const CUgraphExec executable = end();
   EXPECT(download<float>(y, 2)[0] == 0);
   EXPECT_OK(cuGraphLaunch(executable, test_stream()));
   EXPECT((download<float>(y, 2) == std::vector<float>{9, 13}));
@@ -38,32 +36,13 @@ void replays_with_memory_of_its_own() {
   EXPECT_OK(cuGraphExecDestroy(executable));
 }
 
-// Memory that a graph leaves allocated holds its results until the next launch, which must be told to free it.
-void keeps_memory_until_the_next_launch(unsigned long long flags, CUresult second_launch) {
-  const CUdeviceptr x = upload(std::vector<float>{1, 2});
-  CUdeviceptr y = 0;
-  begin();
-  EXPECT_OK(cuMemAllocAsync(&y, 12, test_stream()));
-  EXPECT_OK(launch("self_test_affine", 1, 32, 0, x, y, 1.0f, 2));
-  const CUgraphExec executable = end(flags);
-  EXPECT_OK(cuGraphLaunch(executable, test_stream()));
-  EXPECT(download<float>(y, 2)[1] == 5);
-  // The third element is never written: every replay finds it fresh.
-  const float one = 1;
-  EXPECT_OK(cuMemcpyHtoD(y + 8, &one, 4));
-  EXPECT(cuGraphLaunch(executable, test_stream()) == second_launch);
-  if (second_launch == CUDA_SUCCESS) EXPECT(std::isnan(download<float>(y, 3)[2]));
-  EXPECT_OK(cuMemFreeAsync(y, test_stream()));
-  EXPECT_OK(cuGraphLaunch(executable, test_stream()));
-}
-
 // A copy from the host reads its source when the graph is launched.
 void copies_what_is_there_at_the_launch() {
   const CUdeviceptr x = upload(std::vector<float>{0});
   float source = 1;
   begin();
   EXPECT_OK(cuMemcpyHtoDAsync(x, &source, 4, test_stream()));
-  const CUgraphExec executable = end(0);
+  const CUgraphExec executable = end();
   source = 2;
   EXPECT_OK(cuGraphLaunch(executable, test_stream()));
   EXPECT(download<float>(x, 1)[0] == 2);
@@ -104,26 +83,23 @@ void twice(CUdeviceptr from, CUdeviceptr to) {
   launch("self_test_affine_by_struct", 1, 32, 0, Affine{0.0f, from, to, 1});
 }
 
-// Twice, so that both orders are seen: what the fork made is read after the join, and freed after that.
+// Twice, so that both orders are seen: what the fork made is read after the join.
 void forks_and_joins() {
   const CUdeviceptr x = upload(std::vector<float>{1}), y = upload(std::vector<float>{0}), z = upload(std::vector<float>{0});
+  const CUdeviceptr between = upload(std::vector<float>{0});
   Fork fork;
-  CUdeviceptr between = 0;
   begin();
   fork.begin();
   CUstreamCaptureStatus status;
   EXPECT_OK(cuStreamIsCapturing(fork.stream, &status));
   EXPECT(status == CU_STREAM_CAPTURE_STATUS_ACTIVE);
-  EXPECT_OK(cuMemAllocAsync(&between, 4, test_stream()));
-  fork.begin();
   fork.twice(x, between);
   twice(x, y);
   fork.join();
   twice(between, z);
-  EXPECT_OK(cuMemFreeAsync(between, test_stream()));
   CUgraph graph;
   EXPECT(cuStreamEndCapture(fork.stream, &graph) == CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
-  const CUgraphExec executable = end(0);
+  const CUgraphExec executable = end();
   EXPECT_OK(cuStreamIsCapturing(fork.stream, &status));
   EXPECT(status == CU_STREAM_CAPTURE_STATUS_NONE);
   for (const float value : {3.0f, 5.0f}) {
@@ -144,64 +120,56 @@ void refuses_a_fork_that_is_not_joined() {
   EXPECT(cuStreamEndCapture(test_stream(), &graph) == CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
 }
 
-// What runs beside a fork without an order between them: reading what it writes, writing what it reads, freeing either.
+// What runs beside a fork without an order between them: reading what it writes, writing what it reads or writes. Two parts
+// of one allocation are told apart where they share no page.
 void stops_at_races() {
   const CUdeviceptr x = upload(std::vector<float>{1}), y = upload(std::vector<float>{0}), z = upload(std::vector<float>{0});
-  const auto beside = [=](const std::function<void(CUdeviceptr)>& run) {
+  const CUdeviceptr memory = upload(std::vector<float>(4096));
+  const auto beside = [=](const std::function<void()>& run) {
     Fork fork;
-    CUdeviceptr memory = 0;
     begin();
-    cuMemAllocAsync(&memory, 4, test_stream());
     fork.begin();
     fork.twice(x, memory);
     fork.twice(memory, y);
-    run(memory);
+    run();
     fork.join();
-    end(0);
+    EXPECT_OK(cuGraphLaunch(end(), test_stream()));
   };
-  beside([=](CUdeviceptr) { twice(x, z); });
+  beside([=] { twice(x, z); });
+  // Device memory begins anywhere in its first page, and this is two pages on.
+  beside([=] { twice(x, memory + 8192); });
   const char* message = "nothing orders self_test_affine";
-  expect_abort(message, [&] { beside([=](CUdeviceptr memory) { twice(memory, z); }); });
-  expect_abort(message, [&] { beside([=](CUdeviceptr) { twice(z, x); }); });
-  expect_abort(message, [&] { beside([=](CUdeviceptr) { twice(z, y); }); });
-  expect_abort(message, [&] { beside([](CUdeviceptr memory) { cuMemFreeAsync(memory, test_stream()); }); });
-  // Memory that one stream takes while the other is on its way to it.
-  expect_abort("nothing orders allocation", [&] {
-    Fork fork;
-    CUdeviceptr memory = 0;
-    begin();
-    fork.begin();
-    cuMemAllocAsync(&memory, 4, test_stream());
-    fork.twice(x, memory);
-    fork.join();
-    end(0);
+  expect_abort(message, [&] { beside([=] { twice(memory, z); }); });
+  expect_abort(message, [&] { beside([=] { twice(z, x); }); });
+  expect_abort(message, [&] { beside([=] { twice(z, y); }); });
+  expect_abort("(node 0 of a graph) and fill (node 2), and one writes", [&] {
+    beside([=] { EXPECT_OK(cuMemsetD8Async(memory, 0, 4, test_stream())); });
   });
 }
 
-void refuses_memory_from_outside() {
-  CUdeviceptr outside = 0;
-  EXPECT_OK(cuMemAllocAsync(&outside, 8, test_stream()));
+// Waiting for the device ends what any thread captures.
+void waiting_for_the_device_ends_captures_of_other_threads() {
   begin();
-  EXPECT(cuMemFreeAsync(outside, test_stream()) == CUDA_ERROR_INVALID_VALUE);
-  end(0);
-  EXPECT_OK(cuMemFreeAsync(outside, test_stream()));
+  std::thread([] { EXPECT(cuCtxSynchronize() == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED); }).join();
+  CUgraph graph;
+  EXPECT(cuStreamEndCapture(test_stream(), &graph) == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
 }
 
 }  // namespace
 
 void test_graphs() {
-  replays_with_memory_of_its_own();
-  keeps_memory_until_the_next_launch(0, CUDA_ERROR_INVALID_VALUE);
-  keeps_memory_until_the_next_launch(CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH, CUDA_SUCCESS);
+  replays();
   copies_what_is_there_at_the_launch();
-  refuses_memory_from_outside();
   forks_and_joins();
   refuses_a_fork_that_is_not_joined();
   stops_at_races();
-  CUdeviceptr address = 0;
+  waiting_for_the_device_ends_captures_of_other_threads();
+  CUdeviceptr address = upload(std::vector<float>{0});
   float value = 0;
   refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [] { return cuStreamSynchronize(test_stream()); });
   refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [&] { return cuMemAlloc(&address, 16); });
+  refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [&] { return cuMemFreeAsync(address, test_stream()); });
+  refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [&] { return cuMemAllocAsync(&address, 16, test_stream()); });
   refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [&] { return cuMemcpyDtoH(&value, 0, 4); });
   refuses(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, [] { return cuCtxSynchronize(); });
   // An event from before the capture cannot be waited for in it.

@@ -28,6 +28,34 @@ void the_device_can_be_full() {
   EXPECT(cuMemAlloc(&address, std::size_t{9} << 30) == CUDA_ERROR_OUT_OF_MEMORY);
 }
 
+// Allocations, and what a program makes of the driver and the libraries.
+void use_is_counted() {
+  const auto used = [] {
+    std::size_t free = 0, total = 0;
+    EXPECT_OK(cuMemGetInfo(&free, &total));
+    return total - free;
+  };
+  CUmemoryPool pool;
+  EXPECT_OK(cuDeviceGetDefaultMemPool(&pool, 0));
+  const std::size_t before = used();
+  cuuint64_t most = 0;
+  EXPECT_OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &most));
+  const CUdeviceptr memory = allocate(1000);
+  EXPECT(used() == before + 1000);
+  CUstream stream;
+  CUmodule module;
+  EXPECT_OK(cuStreamCreate(&stream, CU_STREAM_NON_BLOCKING));
+  EXPECT_OK(cuModuleLoadData(&module, "anything"));
+  const std::size_t all = used();
+  EXPECT(all > before + 1000);
+  EXPECT_OK(cuModuleUnload(module));
+  EXPECT_OK(cuStreamDestroy(stream));
+  EXPECT_OK(cuMemFree(memory));
+  EXPECT(used() == before);
+  EXPECT_OK(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &most));
+  EXPECT(most == all);
+}
+
 void writes_at(long long index) {
   const CUdeviceptr address = allocate(400);
   launch("self_test_write_at", 1, 1, 0, address, index);
@@ -39,6 +67,7 @@ void writes_at(long long index) {
 void test_memory() {
   fresh_memory_is_not_a_number();
   the_device_can_be_full();
+  use_is_counted();
   expect_abort("something wrote behind an allocation of 400 bytes, at offset 400", [] { writes_at(100); });
   expect_abort("something wrote before an allocation of 400 bytes, at offset -4", [] { writes_at(-1); });
   expect_abort("kernel self_test_write_at touches device memory that is not allocated", [] { writes_at(100000); });

@@ -1,13 +1,16 @@
-//! What the ops need of a GPU: its kernels, loaded once, its matrix-product plans, and facts to choose by.
+//! What the ops need of a GPU: its kernels, loaded once, its matrix-product plans, and facts to choose by. It lasts as long
+//! as the [`DeviceHandle`] that opened it.
 
-use super::beside::{self, Lane};
+use super::fork_join::SideStream;
 use super::gemm::Gemm;
 use super::select::{Built, Card, Kernels, select};
+use super::{memory, pass};
 use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaStream, DriverError, sys};
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
-use candle_core::{DType, Error, Result, bail};
+use candle_core::{DType, Device, Error, Result, bail};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The fatbins of `kernels/cuda/*.cu`.
 const MODULES: &[&[u8]] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
@@ -18,7 +21,7 @@ pub(crate) struct Gpu {
     /// candle's stream of the device.
     main: Arc<CudaStream>,
     /// A second one, made when it is first asked for.
-    lane: OnceLock<Lane>,
+    side: OnceLock<SideStream>,
     /// Major and minor.
     pub(crate) capability: (i32, i32),
     /// Those that the ops choose here.
@@ -28,25 +31,122 @@ pub(crate) struct Gpu {
     functions: Mutex<HashMap<String, CudaFunction>>,
 }
 
-static GPUS: OnceLock<Mutex<HashMap<DeviceId, Arc<Gpu>>>> = OnceLock::new();
+/// A candle device that this crate's ops run on, until the last clone is dropped. Then its kernels, streams and workspaces
+/// go, as soon as no tensor and no graph is left that uses them.
+#[derive(Clone)]
+pub struct DeviceHandle {
+    device: Device,
+    _opened: Arc<Opened>,
+}
+
+/// Closes the device when it is dropped.
+struct Opened(DeviceId);
+
+/// The devices of this process.
+static DEVICES: LazyLock<Mutex<Devices>> = LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Devices {
+    open: HashMap<DeviceId, Arc<Gpu>>,
+    /// Those that something still used when it was last looked.
+    closed: Vec<Arc<Gpu>>,
+}
+
+impl Devices {
+    /// Takes out those closed devices that nothing uses any more.
+    fn unused(&mut self) -> Vec<Arc<Gpu>> {
+        self.closed.extract_if(.., |gpu| Gpu::is_unused(gpu)).collect()
+    }
+}
+
+fn devices() -> MutexGuard<'static, Devices> {
+    DEVICES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Held by whoever captures, and by whoever does what waits for all streams of a context: opening a device
+/// (`cuCtxSynchronize`), and destroying its libraries' handles. Such a wait ends the captures of every thread.
+static CONTEXTS: Mutex<()> = Mutex::new(());
+
+pub(super) fn lock_contexts() -> MutexGuard<'static, ()> {
+    CONTEXTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `work`, which waits for all of a device, while no thread captures.
+pub fn between_captures<T>(work: impl FnOnce() -> T) -> T {
+    let _alone = lock_contexts();
+    work()
+}
+
+impl DeviceHandle {
+    /// Opens a GPU: loads every kernel and prepares the matrix products, so that no request waits for it. Each call opens
+    /// another device with a stream of its own, on the same card.
+    ///
+    /// The algorithm of a product is timed the first time that a shape of it is seen. With a folder for them, `choices`, it
+    /// is kept there for later processes, which then also get the same bits.
+    ///
+    /// # Errors
+    /// There is no such GPU, or the driver is too old for this build.
+    pub fn open(ordinal: usize, choices: Option<&Path>) -> Result<Self> {
+        let _alone = lock_contexts();
+        let unused = devices().unused();
+        drop(unused);
+        let device = CudaDevice::new_with_stream(ordinal)?;
+        track_nothing(&device);
+        let gpu = Arc::new(Gpu::open(&device)?);
+        if let Some(folder) = choices {
+            gpu.gemm().keep_choices(folder, &gpu.describe()?);
+        }
+        devices().open.insert(device.id(), gpu);
+        Ok(Self { _opened: Arc::new(Opened(device.id())), device: Device::Cuda(device) })
+    }
+
+    /// As candle knows it.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let _alone = lock_contexts();
+        let unused = {
+            let mut devices = devices();
+            let closed = devices.open.remove(&self.0);
+            devices.closed.extend(closed);
+            devices.unused()
+        };
+        // After the devices' lock, which every op takes.
+        drop(unused);
+    }
+}
+
+#[expect(unsafe_code, reason = "candle's switch is unsafe")]
+fn track_nothing(device: &CudaDevice) {
+    // SAFETY: all work of a device goes to its one stream, in order, so there are no uses on other streams to wait for,
+    // but for `fork_join`, whose memory is laid out for that. Events on every tensor would also be captured into graphs.
+    unsafe { device.disable_event_tracking() }
+}
 
 impl Gpu {
-    /// The GPU behind a candle device; the first call loads every kernel.
+    /// The GPU behind a candle device that is open.
     pub(crate) fn of(device: &CudaDevice) -> Result<Arc<Self>> {
-        let mut gpus = GPUS.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(gpu) = gpus.get(&device.id()) {
-            return Ok(gpu.clone());
+        match devices().open.get(&device.id()) {
+            Some(gpu) => Ok(gpu.clone()),
+            None => bail!("a CUDA device that was not opened by this crate, or was closed"),
         }
-        let gpu = Arc::new(Self::open(device)?);
-        gpus.insert(device.id(), gpu.clone());
-        Ok(gpu)
+    }
+
+    /// Whether neither an op or graph uses this, nor a tensor the candle device: each of its clones shares its cuBLAS.
+    fn is_unused(self: &Arc<Self>) -> bool {
+        let blas = self.device.cublas_handle();
+        Arc::strong_count(self) == 1 && Arc::strong_count(&blas) == 2
     }
 
     fn open(device: &CudaDevice) -> Result<Self> {
         let stream = device.cuda_stream();
         let context = stream.context().clone();
         let capability = context.compute_capability().w()?;
-        keep_freed_memory(context.cu_device())?;
+        memory::keep_freed(context.cu_device())?;
         let mut modules = Vec::new();
         for fatbin in MODULES {
             let image = candle_core::cuda_backend::cudarc::nvrtc::Ptx::from_binary(fatbin.to_vec());
@@ -58,7 +158,7 @@ impl Gpu {
             device: device.clone(),
             gemm: Mutex::new(gemm),
             main: stream,
-            lane: OnceLock::new(),
+            side: OnceLock::new(),
             capability,
             kernels,
             modules,
@@ -66,10 +166,11 @@ impl Gpu {
         })
     }
 
-    /// The stream that an op launches on: candle's, or the second one inside [`beside()`](super::beside()).
+    /// The stream that an op launches on: candle's, or the second one in the side branch of a
+    /// [`fork_join`](super::fork_join()) that is captured.
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {
-        match self.lane.get() {
-            Some(lane) if beside::is_active() => &lane.stream,
+        match self.side.get() {
+            Some(side) if pass::on_side_stream(self.device.id()) => &side.stream,
             _ => &self.main,
         }
     }
@@ -79,21 +180,26 @@ impl Gpu {
         &self.main
     }
 
-    /// The second stream, which is made unless it is there.
-    pub(crate) fn lane(&self) -> Result<&Lane> {
-        // Under this lock, so that two threads do not make two.
-        let mut gemm = self.gemm();
-        if let Some(lane) = self.lane.get() {
-            return Ok(lane);
-        }
-        let lane = Lane::new(self.main.context())?;
-        gemm.serve(&lane.stream, &self.main)?;
-        Ok(self.lane.get_or_init(|| lane))
+    /// The same stream by a handle of its own, which tells by its count whether it is still used.
+    #[expect(unsafe_code, reason = "a stream that another handle owns")]
+    pub(super) fn alias_of_main(&self) -> Arc<CudaStream> {
+        // SAFETY: it is for memory of a tensor on this device, which keeps the stream's owner alive; all its work is in
+        // the order of that one stream.
+        unsafe { self.main.context().wrap_borrowed_stream(self.main.cu_stream()) }
     }
 
-    /// The second stream, if it was made.
-    pub(crate) fn known_lane(&self) -> Option<&Lane> {
-        self.lane.get()
+    /// The second stream, which is made unless it is there.
+    pub(super) fn side_stream(&self) -> Result<&SideStream> {
+        // Under this lock, so that two threads do not make two.
+        let mut gemm = self.gemm();
+        if let Some(side) = self.side.get() {
+            return Ok(side);
+        }
+        let side = SideStream::new(self.main.context())?;
+        gemm.serve(&side.stream, &self.main)?;
+        // Its workspace comes from the first stream.
+        side.follow(&self.main)?;
+        Ok(self.side.get_or_init(|| side))
     }
 
     /// The matrix products.
@@ -146,16 +252,5 @@ fn not_loaded((major, minor): (i32, i32), why: &DriverError) -> Error {
     ))
 }
 
-/// By default the driver gives freed memory back at every synchronisation, and the next step pays to get it again.
-#[expect(unsafe_code, reason = "the driver's memory pools have no safe interface")]
-fn keep_freed_memory(device: sys::CUdevice) -> Result<()> {
-    let mut pool = std::ptr::null_mut();
-    let mut threshold = u64::MAX;
-    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-    // SAFETY: the device exists, since a context on it does; the attribute is a u64 that is copied.
-    unsafe {
-        sys::cuDeviceGetDefaultMemPool(&mut pool, device).result().w()?;
-        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut threshold).cast()).result().w()?;
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

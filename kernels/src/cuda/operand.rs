@@ -1,11 +1,10 @@
 //! Tensors as kernels see them: a device address with sizes and strides in elements.
 
 use super::arguments::Strides;
-use super::beside;
 use super::device::Gpu;
-use super::poison;
-use candle_core::cuda_backend::cudarc::driver::DevicePtr;
-use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
+use super::{pass, poison};
+use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr};
+use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice, WrapErr};
 use candle_core::op::BackpropOp;
 use candle_core::{DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 use half::bf16;
@@ -14,7 +13,8 @@ use std::sync::Arc;
 /// A tensor that a kernel reads, or updates in place.
 ///
 /// An address stays good after the tensor is dropped, in stream order: every op runs on the one stream of its candle
-/// device, and candle frees memory on that stream too. What runs beside it holds its tensors ([`beside::hold`]).
+/// device, and candle frees memory on that stream too. What a captured step uses on a second stream is noted
+/// ([`pass::touch`]).
 pub(crate) struct Input<'a> {
     tensor: &'a Tensor,
     pub(crate) layout: &'a Layout,
@@ -66,7 +66,7 @@ pub(crate) fn gpu(op: &str, x: &Tensor) -> Result<Arc<Gpu>> {
 
 impl<'a> Input<'a> {
     pub(crate) fn new(op: &'static str, tensor: &'a Tensor) -> Self {
-        beside::hold(tensor);
+        pass::touch(tensor);
         Self { tensor, layout: tensor.layout(), dtype: tensor.dtype(), op }
     }
 
@@ -138,28 +138,41 @@ fn base(storage: &CudaStorage) -> Result<u64> {
     })
 }
 
+/// The address of the memory that a tensor is a view of.
+pub(super) fn address(tensor: &Tensor) -> Result<u64> {
+    match &*tensor.storage_and_layout().0 {
+        Storage::Cuda(storage) => base(storage),
+        _ => bail!("expected a CUDA tensor"),
+    }
+}
+
+/// Memory of a type that ops make, given back in the order of `stream`, which is the device's own by any handle.
+#[expect(unsafe_code, reason = "an uninitialised allocation is unsafe")]
+pub(super) fn uninitialised(
+    gpu: &Gpu,
+    stream: &Arc<CudaStream>,
+    dtype: DType,
+    shape: Shape,
+) -> Result<Tensor> {
+    let (device, count) = (gpu.device.clone(), shape.elem_count());
+    // SAFETY: nothing reads the memory before a kernel on the same stream, which the caller launches, fills it.
+    let storage = unsafe {
+        match dtype {
+            DType::F32 => CudaStorage::wrap_cuda_slice(stream.alloc::<f32>(count).w()?, device),
+            DType::BF16 => CudaStorage::wrap_cuda_slice(stream.alloc::<bf16>(count).w()?, device),
+            DType::U8 => CudaStorage::wrap_cuda_slice(stream.alloc::<u8>(count).w()?, device),
+            other => bail!("expected f32, bf16 or u8, got {other:?}"),
+        }
+    };
+    Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
+}
+
 impl Output {
     /// Uninitialised memory: the kernel must write every element.
-    #[expect(unsafe_code, reason = "candle's uninitialised allocation is unsafe")]
     pub(crate) fn new(gpu: &Gpu, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
-        let shape = shape.into();
-        let (device, count) = (gpu.device.clone(), shape.elem_count());
-        // SAFETY: nothing reads the memory before the kernel that the caller launches on the same stream fills it.
-        let storage = unsafe {
-            match dtype {
-                DType::F32 => CudaStorage::wrap_cuda_slice(device.alloc::<f32>(count)?, device),
-                DType::BF16 => CudaStorage::wrap_cuda_slice(device.alloc::<bf16>(count)?, device),
-                DType::U8 => CudaStorage::wrap_cuda_slice(device.alloc::<u8>(count)?, device),
-                other => bail!("expected f32, bf16 or u8, got {other:?}"),
-            }
-        };
-        let pointer = base(&storage)?;
-        poison::fill(gpu, pointer, count * dtype.size_in_bytes())?;
-        let tensor = Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false);
-        if let (true, Some(lane)) = (beside::is_active(), gpu.known_lane()) {
-            lane.follow(gpu.main())?;
-            beside::hold(&tensor);
-        }
+        let tensor = pass::allocate(gpu, dtype, shape.into())?;
+        let pointer = address(&tensor)? + (tensor.layout().start_offset() * dtype.size_in_bytes()) as u64;
+        poison::fill(gpu, pointer, tensor.elem_count() * dtype.size_in_bytes())?;
         Ok(Self { tensor, pointer })
     }
 

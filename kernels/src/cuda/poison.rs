@@ -34,7 +34,7 @@ pub(super) fn fill(gpu: &Gpu, pointer: u64, bytes: usize) -> Result<()> {
     }
     // SAFETY: `bytes` of device memory begin at `pointer`, which its stream, this one, has just given out and nobody
     // else has yet.
-    unsafe { result::memset_d8_async(pointer, NAN_BYTE, bytes, gpu.main().cu_stream()) }.w()
+    unsafe { result::memset_d8_async(pointer, NAN_BYTE, bytes, gpu.stream().cu_stream()) }.w()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Patches, the guided step, positions, and a step recorded in a graph.
+//! Patches, the guided step, positions, and a step captured in a graph.
 
 use super::*;
 
@@ -174,7 +174,7 @@ fn positions_are_added_to_every_picture_in_place() -> Result<()> {
 
 /// Patches, a network's stand-in, and the step, whose settings change between the replays.
 #[test]
-fn a_recorded_step_replays_bit_for_bit() -> Result<()> {
+fn a_captured_step_replays_bit_for_bit() -> Result<()> {
     let gpu = gpu();
     let dims = [1, 16, 8, 12];
     let (start, bias) = (normal(&dims, 1).to_device(&gpu)?, normal(&[2, 24, 64], 2));
@@ -197,7 +197,8 @@ fn a_recorded_step_replays_bit_for_bit() -> Result<()> {
             .collect()
     };
     let eager = run(&work)?;
-    let graph = Graph::record(&gpu, work)?;
+    let layout = warm_up(&gpu, work)?;
+    let graph = Graph::capture(&gpu, &Arena::new(&gpu, &layout)?, &layout, work)?;
     assert_eq!(run(&|| graph.launch())?, eager);
     assert_ne!(eager[0], eager[1]);
     assert_eq!(step.first_bad()?, u32::MAX);

@@ -12,7 +12,7 @@ mod testing;
 
 use candle_core::{DType, Device, Result, Tensor};
 use latentd_kernels::cuda::latents::{add_positions, guided_step, patchify};
-use latentd_kernels::cuda::{self, Graph, attention as gpu_attention, elementwise};
+use latentd_kernels::cuda::{self, Arena, Graph, attention as gpu_attention, elementwise, warm_up};
 use latentd_kernels::{Activation, attention, group_norm};
 use testing::{f64s, max_abs, max_error, normal};
 

@@ -122,7 +122,7 @@ mod gpu {
     const GPU: LoadOptions = LoadOptions::new(Device::Cuda(0), DType::Bf16);
 
     #[test]
-    fn the_recorded_loop_is_timed_step_by_step() {
+    fn the_captured_loop_is_timed_step_by_step() {
         let mut bench = DenoiseBench::load(&ModelSource::Builtin, &GPU).expect("a model");
         for _ in 0..2 {
             let run = bench.run(&spec()).expect("a run");
@@ -131,7 +131,7 @@ mod gpu {
         }
     }
 
-    /// Inputs are the same each time, recorded or not.
+    /// Inputs are the same each time, captured or not.
     #[test]
     fn an_error_is_of_the_shortcut_alone() {
         let mut bench = DenoiseBench::load(&ModelSource::Builtin, &GPU).expect("a model");
@@ -141,7 +141,7 @@ mod gpu {
         assert!(error < 1e-2, "an eager loop of every block in bf16: {error}");
     }
 
-    /// Text beside the image or after it: the same bits, in every kind of block and with another recorded step.
+    /// Text beside the image or after it: the same bits, in every kind of block and with another captured step.
     #[test]
     fn a_second_stream_changes_no_bit() {
         let medium = preset::transformer(Synthetic::Sd35Medium);

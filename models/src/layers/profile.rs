@@ -1,6 +1,6 @@
 //! Where the time of a step goes: each op timed by name, on whatever device it runs.
 //!
-//! Off (one look at a thread's cell for each op) unless [`profile`] runs. A recorded step cannot be looked into.
+//! Off (one look at a thread's cell for each op) unless [`profile`] runs. A captured step cannot be looked into.
 
 use crate::Result;
 use candle_core::{Device, Tensor};
@@ -28,18 +28,18 @@ struct Span {
     end: Point,
 }
 
-/// A moment on a device: GPUs run behind the host, so theirs is a mark in the stream.
+/// A moment on a device: GPUs run behind the host, so theirs is an event in the stream.
 enum Point {
     Host(Instant),
     #[cfg(feature = "cuda")]
-    Stream(latentd_kernels::cuda::Mark),
+    Stream(latentd_kernels::cuda::Event),
 }
 
 impl Point {
     fn now(device: &Device) -> candle_core::Result<Self> {
         #[cfg(feature = "cuda")]
         if device.is_cuda() {
-            return latentd_kernels::cuda::Mark::new(device).map(Self::Stream);
+            return latentd_kernels::cuda::Event::new(device).map(Self::Stream);
         }
         let _ = device;
         Ok(Self::Host(Instant::now()))

@@ -127,7 +127,7 @@ impl Block {
     ) -> Result<(Stream, Option<Stream>)> {
         let Some(text) = text else { candle_core::bail!("a block after the last one") };
         let text_rows = if self.text_after.is_some() { SHIFT_SCALE } else { SCALE_SHIFT };
-        let ((image, image_qkv), (text, text_qkv)) = self.ops.beside(
+        let ((image, image_qkv), (text, text_qkv)) = self.ops.fork_join(
             mods,
             || self.image.project(self.ops, image, mods, SHIFT_SCALE),
             || self.text.project(self.ops, text, mods, text_rows),
@@ -143,7 +143,7 @@ impl Block {
             None => Ok((image()?, None)),
             Some(after) => {
                 let text = || self.after_text(after, text, &of_text, mods);
-                let (image, text) = self.ops.beside(mods, image, text)?;
+                let (image, text) = self.ops.fork_join(mods, image, text)?;
                 Ok((image, Some(text)))
             }
         }

@@ -1,11 +1,12 @@
 //! What painting takes beside the weights: the tensors that are alive at each stage's worst moment.
 //!
 //! The counts are read off the code of each stage and say what holds them. A tensor is alive until its owner's scope
-//! ends, not until it was used last, and candle frees it then.
+//! ends, not until it was used last, and candle frees it then. An arena for captured steps is laid out by the same lifetimes.
 
 use super::Work;
 use super::weights::Kept;
 use crate::config::{TransformerConfig, VaeConfig};
+use crate::denoise::CAPTURED_SIZES;
 use crate::weights::Stored;
 use crate::{DType, Device};
 
@@ -71,7 +72,15 @@ impl Place {
             if self.cpu { 6 * image } else { 6 * (image + text) } * value + self.packed(4 * width, width);
         // A second attention: sum so far, norm, q, k, v, the same in one, what attention gave.
         let second = if dual == 0 { 0 } else { 9 * image * value + self.gathered(batch * image, width) };
-        preparing.max(modulations + text * value + held + attention.max(mlp).max(second))
+        let step = held + attention.max(mlp).max(second);
+        let request = modulations + text * value;
+        if self.cpu {
+            return preparing.max(request + step);
+        }
+        // The arena of captured steps stays, and a step of another size is warmed up beside it. Each size also keeps what
+        // its step reads: text, positions, and a step's modulations (`denoise/captured.rs`).
+        let buffers = text * value + image * width * self.element + modulations / work.steps.max(1) as u64;
+        CAPTURED_SIZES as u64 * buffers + step + preparing.max(request + step)
     }
 
     /// The VAE's decoder (`Decoder::decode`), one picture.

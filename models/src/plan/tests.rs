@@ -30,3 +30,56 @@ fn fp8_halves_the_products_of_the_blocks() {
         }
     }
 }
+
+/// What the emulated driver counts against what was planned.
+#[cfg(feature = "cuda")]
+mod gpu {
+    use super::*;
+    use crate::{Control, GenerateRequest, Pipeline, Step};
+    use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
+
+    const WORK: Work =
+        Work { width: 256, height: 192, images: 1, t5_tokens: 64, guided: true, steps: 2, begins: false };
+
+    fn paint(pipeline: &mut Pipeline, width: usize, height: usize) {
+        let request = GenerateRequest {
+            prompt: "a red house".into(),
+            negative_prompt: String::new(),
+            width,
+            height,
+            steps: WORK.steps,
+            guidance: 3.5,
+            seed: 1,
+            num_images: WORK.images,
+            t5_tokens: WORK.t5_tokens,
+            check_safety: false,
+            begin: None,
+        };
+        pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("a picture");
+    }
+
+    /// The worst is a size that is warmed up beside another one's arena. Not far below it either, or a card that is large
+    /// enough would be refused.
+    #[test]
+    fn memory_peaks_below_the_plan_and_not_far() {
+        let watching = DeviceHandle::open(0, None).expect("a GPU");
+        let used = || MemoryUse::of(watching.device()).expect("the driver answers");
+        let options = LoadOptions::new(Device::Cuda(0), DType::Bf16);
+        let plan = Plan::of(&ModelSource::Builtin, &options, &WORK).expect("a plan");
+        let before = used().now;
+        let mut pipeline = Pipeline::load(&ModelSource::Builtin, &options).expect("a model");
+        let loaded = used().now;
+        assert!(loaded - before >= plan.weights(), "{} loaded, {plan:?}", loaded - before);
+        assert!(loaded - before <= plan.weights() + plan.process, "{} loaded, {plan:?}", loaded - before);
+        // The smallest makes what every size needs: a second stream and its workspace.
+        paint(&mut pipeline, 64, 64);
+        let base = used().now;
+        MemoryUse::reset_peak(watching.device()).expect("the driver answers");
+        paint(&mut pipeline, WORK.width, WORK.height);
+        paint(&mut pipeline, WORK.height, WORK.width);
+        let peak = used().peak - base;
+        let stages = plan.activations;
+        assert!(peak <= plan.painting(), "{peak} at most, {stages:?} planned");
+        assert!(2 * peak > stages.denoise.max(stages.decode), "{peak} at most, {stages:?} planned");
+    }
+}
