@@ -87,6 +87,7 @@ fn look(args: DoctorArgs) -> Vec<Finding> {
         Ok(hub) => findings.extend(places::hugging_face(hub)),
         Err(error) => findings.push(Finding::error("hub cache", error)),
     }
+    findings.push(devices::open_files());
     findings.push(places::port(args.listen));
     match (EngineConfig::resolve(&args.engine), safety::parse(&args.safety), hub) {
         (Ok(engine), Ok(safety), Ok(hub)) => findings.extend(memory::model(engine, &safety, &hub)),

@@ -7,12 +7,15 @@ mod auth;
 mod barred;
 mod body;
 mod call;
+mod connections;
 mod docs;
 mod error;
 mod field;
 mod fields;
 mod files;
+mod frames;
 mod guard;
+mod guarded_body;
 mod health;
 mod held;
 mod hosts;
@@ -20,6 +23,7 @@ mod idempotency;
 mod input;
 mod lines;
 mod listener;
+mod memory;
 mod metrics;
 mod openapi;
 mod outside;
@@ -40,14 +44,18 @@ mod target;
 mod terms;
 mod tokens;
 mod uploads;
+mod value;
 mod webhook;
 mod wire;
 
+pub use connections::{ClientStream, Connections, MAX_CONNECTIONS};
 pub use health::Probe;
 pub use hosts::{FAL_DOMAINS, is_fal};
 pub use lines::Lines;
 pub use listener::{builder, listen, listen_through};
+pub use memory::ConnectionMemory;
 pub use metrics::Refusals;
+pub use openapi::Documents;
 pub use webhook::webhook_message;
 
 use crate::disk::Disks;
@@ -63,6 +71,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, Method, Request, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router, middleware};
+use body::Sent;
 use call::Call;
 use error::ApiError;
 use ipnet::IpNet;
@@ -113,6 +122,10 @@ pub struct Api {
     pub run_patience: Duration,
     /// How many calls were refused, and why.
     pub refusals: Refusals,
+    /// What is told of this API.
+    pub documents: Documents,
+    /// What all calls and web sockets together may hold of what clients send.
+    pub memory: ConnectionMemory,
     /// Who waits for what.
     pub lines: Lines,
     /// Whether the database can be written.
@@ -169,9 +182,11 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
     body::check_encoding(&parts.headers)?;
     match &call.target {
         Target::Submit(application) => submit::submit(api, &call, application, &parts.headers, body).await,
-        Target::Run(application) => run::run(api, &call, application, &parts.headers, body).await,
+        Target::Run(application) => {
+            run::run(api, &call, application, &parts.headers, Sent::Stream(body)).await
+        }
         Target::RunStream(application) => {
-            run_stream::run(api, &call, application, &parts.headers, body).await
+            run_stream::run(api, &call, application, &parts.headers, Sent::Stream(body)).await
         }
         Target::Realtime(application) => realtime::open(api, &call, application, parts).await,
         Target::OverWebSocket(application) => over_websocket::open(api, &call, application, parts).await,
@@ -190,7 +205,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Metrics => metrics::get(api).await,
         Target::Document => openapi::serve(api, &call),
         Target::Docs => Ok(docs::page(&call.links)),
-        Target::DocsAsset(asset) => docs::asset(*asset, &parts.headers),
+        Target::DocsAsset(asset) => docs::asset(asset, &parts.headers),
         Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),
     }
 }

@@ -12,7 +12,7 @@ mod proxy;
 mod tunnel;
 
 use crate::config::InterceptConfig;
-use crate::http;
+use crate::http::{self, ClientStream, Connections};
 use authority::Authority;
 use axum::Router;
 use certificates::Certificates;
@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -91,17 +91,21 @@ impl Interceptor {
         self.address
     }
 
-    /// Answers until `stop` resolves.
-    pub async fn run(self, router: Router, stop: impl Future<Output = ()>) {
+    /// Answers until `stop` resolves; its connections count among `connections`.
+    pub async fn run(self, router: Router, connections: Arc<Connections>, stop: impl Future<Output = ()>) {
         let router = http::encrypted(router);
         let proxy = Arc::new(Proxy::new(router.clone(), self.config.tunnel, self.address));
         let open = move |stream| open(stream, self.tls.clone(), proxy.clone());
-        http::listen_through(self.listener, open, router, stop).await;
+        http::listen_through(self.listener, open, router, connections, stop).await;
     }
 }
 
 /// Brings a connection to where HTTP begins for one of fal's names. `None` is one that was dealt with, or broke.
-async fn open(stream: TcpStream, tls: TlsAcceptor, proxy: Arc<Proxy>) -> Option<TlsStream<Box<dyn Stream>>> {
+async fn open(
+    stream: ClientStream,
+    tls: TlsAcceptor,
+    proxy: Arc<Proxy>,
+) -> Option<TlsStream<Box<dyn Stream>>> {
     let mut first = [0];
     let peeked = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await;
     if !matches!(peeked, Ok(Ok(1))) {

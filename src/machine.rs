@@ -1,4 +1,4 @@
-//! What this machine has: memory that can be had, and disks.
+//! What this machine has: memory that can be had, disks, and how many files a process may have open.
 
 use latentd_models::Device;
 use latentd_models::bench::device_report;
@@ -58,6 +58,16 @@ pub(crate) fn disk(path: &Path) -> Option<Disk> {
     let disk = below.max_by_key(|disk| disk.mount_point().components().count())?;
     let file_system = disk.file_system().to_string_lossy().into_owned();
     Some(Disk { free: disk.available_space(), file_system })
+}
+
+/// How many files this process may have open, and to how many it may raise that.
+pub(crate) fn open_files() -> Option<(u64, u64)> {
+    rlimit::Resource::NOFILE.get().ok()
+}
+
+/// Raises the number of files that this process may have open as far as the system allows, and returns it.
+pub(crate) fn raise_open_files() -> Option<u64> {
+    rlimit::increase_nofile_limit(rlimit::INFINITY).ok()
 }
 
 /// Bytes for people.

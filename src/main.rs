@@ -6,7 +6,12 @@ use clap::Parser;
 use latentd::args::Cli;
 use latentd::config::ConfigError;
 use latentd::printable::printable_chain;
+use mimalloc::MiMalloc;
 use std::process::ExitCode;
+
+/// Gives memory back to the system; glibc keeps what clients once made a process take.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     match latentd::run(Cli::parse()) {

@@ -110,6 +110,8 @@ pub enum Flaw {
     Unreadable,
     /// It has a side longer than this.
     TooLarge(u32),
+    /// It has more pixels than this, the most that can be read of such a file.
+    TooManyPixels(u64),
 }
 
 /// A seed for a request that named none: small enough for every JSON reader.

@@ -13,6 +13,7 @@ use hyper::Request;
 use post::Poster;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Waits before the retries: ten, spread over two hours.
@@ -32,6 +33,12 @@ const RETRIES: [Duration; 10] = [
 /// Messages on their way at once.
 const AT_ONCE: usize = 64;
 
+/// Bytes of a message from which on it is large: its result has pictures inside.
+const LARGE: usize = 64 * 1024;
+
+/// Large messages in memory at once: receivers may be slow to take them.
+const LARGE_AT_ONCE: usize = 4;
+
 /// Makes the message of a webhook from how its request ended.
 type Render = dyn Fn(&Webhook, Outcome) -> Result<Request<Bytes>, String> + Send + Sync;
 
@@ -43,6 +50,7 @@ struct Parts {
     queue: Queue,
     poster: Poster,
     render: Box<Render>,
+    large: Semaphore,
 }
 
 impl Deliverer {
@@ -52,7 +60,8 @@ impl Deliverer {
         egress: Egress,
         render: impl Fn(&Webhook, Outcome) -> Result<Request<Bytes>, String> + Send + Sync + 'static,
     ) -> Self {
-        Self(Arc::new(Parts { queue, poster: Poster::new(egress), render: Box::new(render) }))
+        let large = Semaphore::new(LARGE_AT_ONCE);
+        Self(Arc::new(Parts { queue, poster: Poster::new(egress), render: Box::new(render), large }))
     }
 
     /// Delivers until `stop`, then lets what is on its way arrive; the rest waits for the next start.
@@ -105,10 +114,20 @@ async fn deliver(parts: Arc<Parts>, webhook: Webhook) {
 }
 
 async fn send(parts: &Parts, webhook: &Webhook) -> Result<(), String> {
+    let message = message(parts, webhook).await?;
+    if message.body().len() <= LARGE {
+        return parts.poster.post(&webhook.url, message).await;
+    }
+    drop(message);
+    let _turn = parts.large.acquire().await;
+    let message = self::message(parts, webhook).await?;
+    parts.poster.post(&webhook.url, message).await
+}
+
+async fn message(parts: &Parts, webhook: &Webhook) -> Result<Request<Bytes>, String> {
     let gone = |error: QueueError| format!("the result cannot be read: {error}");
     let outcome = parts.queue.outcome(webhook.request).await.map_err(gone)?;
-    let outcome = outcome.ok_or("the request is not over")?;
-    parts.poster.post(&webhook.url, (parts.render)(webhook, outcome)?).await
+    (parts.render)(webhook, outcome.ok_or("the request is not over")?)
 }
 
 /// How long to wait after a failed attempt; `None` after the last.

@@ -1,7 +1,8 @@
-//! The program, the processor, memory and GPUs.
+//! The program, the processor, memory, open files and GPUs.
 
 use super::Finding;
-use crate::machine::{gigabytes, host_memory};
+use crate::http::{Connections, MAX_CONNECTIONS};
+use crate::machine::{self, gigabytes, host_memory};
 use latentd_models::bench::{DeviceReport, device_report};
 use latentd_models::{Device, DeviceKernels, cuda_devices, device_kernels};
 use std::path::Path;
@@ -36,6 +37,22 @@ pub(super) fn host() -> Finding {
     let limited = if memory.limited { " (limited by a control group)" } else { "" };
     let (free, total) = (gigabytes(memory.free), gigabytes(memory.total));
     Finding::good("memory", format!("{free} free of {total}{limited}"))
+}
+
+/// How many files `serve` may have open: it raises the limit as far as it can.
+pub(super) fn open_files() -> Finding {
+    let about = "open files";
+    let Some((now, most)) = machine::open_files() else {
+        return Finding::warning(about, "unknown", "this system does not tell how many there may be");
+    };
+    let connections = Connections::within(most);
+    let found = format!("{now}, which `serve` raises to {most}: enough for {connections} connections");
+    match connections < MAX_CONNECTIONS {
+        true => {
+            Finding::warning(about, found, "raise the hard limit: `ulimit -Hn`, or LimitNOFILE= of systemd")
+        }
+        false => Finding::good(about, found),
+    }
 }
 
 /// Every GPU with its kernels, or why there is none. `fp8`: whether it is to compute in fp8.

@@ -3,18 +3,22 @@
 
 use super::call::Links;
 use super::error::ApiError;
+use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
 use flate2::read::GzDecoder;
 use std::io::Read;
+use std::sync::OnceLock;
 
-/// A file of the page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A file of the page. All who load it share its bytes.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Asset {
     name: &'static str,
     content_type: &'static str,
     /// Gzipped.
     packed: &'static [u8],
+    /// Unpacked for the first client that does not do that itself.
+    plain: OnceLock<Bytes>,
 }
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -27,6 +31,7 @@ macro_rules! asset {
             name: $name,
             content_type: $content_type,
             packed: include_bytes!(concat!(env!("OUT_DIR"), "/docs/", $name, ".gz")),
+            plain: OnceLock::new(),
         }
     };
 }
@@ -40,8 +45,18 @@ static ASSETS: [Asset; 5] = [
 ];
 
 impl Asset {
-    pub(super) fn of(name: &str) -> Option<Self> {
-        ASSETS.iter().find(|asset| asset.name == name).copied()
+    pub(super) fn of(name: &str) -> Option<&'static Self> {
+        ASSETS.iter().find(|asset| asset.name == name)
+    }
+
+    fn plain(&self) -> Result<Bytes, ApiError> {
+        if let Some(plain) = self.plain.get() {
+            return Ok(plain.clone());
+        }
+        let mut plain = Vec::new();
+        let unpacked = GzDecoder::new(self.packed).read_to_end(&mut plain);
+        unpacked.map_err(|error| ApiError::Internal(format!("{} cannot be unpacked: {error}", self.name)))?;
+        Ok(self.plain.get_or_init(|| plain.into()).clone())
     }
 }
 
@@ -62,7 +77,7 @@ const NO_SNIFFING: [(HeaderName, HeaderValue); 1] =
     [(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))];
 
 /// A file of the page, packed for those who unpack it.
-pub(super) fn asset(asset: Asset, headers: &HeaderMap) -> Result<Response, ApiError> {
+pub(super) fn asset(asset: &Asset, headers: &HeaderMap) -> Result<Response, ApiError> {
     let kept = [
         (header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type)),
         (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600")),
@@ -73,8 +88,5 @@ pub(super) fn asset(asset: Asset, headers: &HeaderMap) -> Result<Response, ApiEr
     if accepted.contains("gzip") {
         return Ok((kept, NO_SNIFFING, [(header::CONTENT_ENCODING, "gzip")], asset.packed).into_response());
     }
-    let mut plain = Vec::new();
-    let unpacked = GzDecoder::new(asset.packed).read_to_end(&mut plain);
-    unpacked.map_err(|error| ApiError::Internal(format!("{} cannot be unpacked: {error}", asset.name)))?;
-    Ok((kept, NO_SNIFFING, plain).into_response())
+    Ok((kept, NO_SNIFFING, asset.plain()?).into_response())
 }

@@ -80,6 +80,8 @@ pub(super) enum ApiError {
     BodyTooSlow,
     Encoded,
     Closing,
+    /// Others send so much that there is no memory for this.
+    Busy,
     QueueFull(u64),
     LongerThanAsked(u64),
     IdempotencyKeyTaken,
@@ -192,6 +194,10 @@ impl ApiError {
                 plain(S::REQUEST_TIMEOUT, "bad_request", "the body did not arrive in time".into())
             }
             Self::Closing => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, "the server is stopping".into()),
+            Self::Busy => {
+                let detail = "the server holds as much input as it may: send this again later";
+                plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, detail.into())
+            }
             Self::QueueFull(waiting) => plain(
                 S::SERVICE_UNAVAILABLE,
                 NO_RUNNER,
@@ -233,6 +239,7 @@ impl ApiError {
             Self::BodyTooLarge(_) | Self::UploadTooLarge(_) => Some("too_large"),
             Self::BodyTooSlow => Some("too_slow"),
             Self::Closing => Some("stopping"),
+            Self::Busy => Some("busy"),
             Self::QueueFull(_) => Some("queue_full"),
             Self::LongerThanAsked(_) => Some("longer_than_asked"),
             Self::IdempotencyKeyTaken => Some("idempotency_key_taken"),
@@ -261,6 +268,7 @@ impl ApiError {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
             }
             Self::Closing
+            | Self::Busy
             | Self::QueueFull(_)
             | Self::LongerThanAsked(_)
             | Self::KeyBusy(_)
@@ -348,6 +356,7 @@ fn flawed_picture(flaw: Option<Flaw>, message: &str) -> Problem {
         Some(Flaw::TooLarge(max)) => {
             problem("image_too_large").with("max_height", max).with("max_width", max)
         }
+        Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
     }
 }
 

@@ -46,11 +46,11 @@ impl Text {
         let text = fields.text(name, default);
         if text.len() > max_chars && text.chars().count() > max_chars {
             let words = format!("Input should have at most {max_chars} characters");
-            let problem = Problem::at(&[name], "sequence_too_long", words, &Value::String(text));
+            let problem = fields.problem(name, "sequence_too_long", words);
             fields.refuse(problem.with("max_length", max_chars));
             return String::new();
         }
-        text
+        text.to_owned()
     }
 }
 

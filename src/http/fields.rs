@@ -60,17 +60,14 @@ impl<'a> Fields<'a> {
     }
 
     /// A text; without a default it must be there.
-    pub(super) fn text(&mut self, name: &str, default: Option<&str>) -> String {
+    pub(super) fn text(&mut self, name: &str, default: Option<&'static str>) -> &'a str {
         match (self.value(name), default) {
-            (Some(Value::String(text)), _) => return text.clone(),
-            (None, Some(default)) => return default.to_owned(),
-            (None, None) => {
-                let whole = Value::Object(self.map.clone());
-                self.refuse(Problem::at(&[name], "missing", "Field required", &whole));
-            }
+            (Some(Value::String(text)), _) => return text,
+            (None, Some(default)) => return default,
+            (None, None) => self.refuse(Problem::missing(name, self.map)),
             (Some(_), _) => self.refuse_as(name, ("string_type", "Input should be a valid string")),
         }
-        String::new()
+        ""
     }
 
     /// A switch.

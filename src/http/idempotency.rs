@@ -6,6 +6,7 @@ use crate::queue::Idempotency;
 use axum::http::HeaderMap;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use std::io;
 
 pub(super) const HEADER: &str = "idempotency-key";
 
@@ -24,7 +25,22 @@ pub(super) fn read(
         let words = format!("the {HEADER} header is not 1 to {MAX_KEY} visible ASCII characters");
         return Err(ApiError::BadRequest(words));
     };
-    // Objects are written with sorted keys: the same input is the same text.
-    let digest = hex::encode(Sha256::digest(format!("{}\n{input}", application.path)));
-    Ok(Some(Idempotency { key: key.to_owned(), digest }))
+    Ok(Some(Idempotency { key: key.to_owned(), digest: digest(application, input) }))
+}
+
+/// Objects are written with sorted keys: the same input is the same text. That may be long, and is never whole in memory.
+fn digest(application: &Application, input: &Value) -> String {
+    struct Hashed(Sha256);
+    impl io::Write for Hashed {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hashed = Hashed(Sha256::new_with_prefix(format!("{}\n", application.path)));
+    serde_json::to_writer(&mut hashed, input).expect("a hash takes everything");
+    hex::encode(hashed.0.finalize())
 }

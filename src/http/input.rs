@@ -13,8 +13,8 @@ use super::problem::Problem;
 use super::routes::Route;
 use crate::endpoint::Endpoint;
 use crate::request::{
-    BeginFrom, ImageRequest, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE, OutputFormat,
-    STRENGTH as STRENGTH_RANGE, draw_seed,
+    BeginFrom, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
+    OutputFormat, STRENGTH as STRENGTH_RANGE, draw_seed,
 };
 use serde_json::Value;
 use source::File;
@@ -113,6 +113,22 @@ pub(super) enum Task {
     TextToImage,
     ImageToImage,
 }
+
+impl Task {
+    /// Bytes of the largest valid input, as JSON.
+    pub(super) fn max_bytes(self) -> usize {
+        match self {
+            Self::TextToImage => MAX_TEXTS,
+            Self::ImageToImage => MAX_TEXTS + MAX_IMAGE,
+        }
+    }
+}
+
+/// Two prompts of characters that JSON writes as two escapes (`\ud83e\udd8a`), and all other fields.
+const MAX_TEXTS: usize = 2 * MAX_PROMPT_CHARS * 12 + 64 * 1024;
+
+/// A picture in base64. Some programs write every `/` as `\/`: one letter in 64, with room for twice as many.
+const MAX_IMAGE: usize = (MAX_INLINE_BYTES as usize).div_ceil(3) * 4 / 32 * 33;
 
 /// Adapters that fal's endpoint knows and this server does not run.
 const UNSUPPORTED: [&str; 3] = ["loras", "controlnet", "ip_adapter"];

@@ -1,5 +1,7 @@
-//! The accept loop: hyper with the timeouts that `axum::serve` leaves out.
+//! The accept loop: hyper with the timeouts and limits that `axum::serve` leaves out.
 
+use super::connections::{ClientStream, ConnectionPermit, Connections};
+use super::guarded_body::GuardedBody;
 use super::outside::Peer;
 use axum::Router;
 use axum::http::Request;
@@ -14,63 +16,62 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
 /// A connection has this long to send the head of a request, the next one included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Largest head of a request.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-
-/// Connections held at once, web sockets included; more wait in the system's backlog.
-const MAX_CONNECTIONS: u32 = 8192;
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 /// Calls in flight have this long to end once the server stops.
-const GOODBYE: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a connection holds, and the web socket that it may become: the server waits until it is given back.
-#[derive(Clone)]
-pub(super) struct Seat {
-    _place: Arc<OwnedSemaphorePermit>,
-    leaving: watch::Receiver<bool>,
-}
+/// How often clients that do not read are looked for.
+const LOOK: Duration = Duration::from_secs(1);
 
-impl Seat {
-    /// Waits for the end: nothing is worked on any more.
-    pub(super) async fn last_call(&mut self) {
-        let _ = self.leaving.wait_for(|leaving| *leaving).await;
-    }
-}
+/// What a client hears for whom there is no connection.
+const NO_CONNECTION: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
 
 /// Serves until `stop` resolves, then lets the calls in flight end.
 pub async fn listen(listener: TcpListener, router: Router, stop: impl Future<Output = ()>) {
-    listen_through(listener, async |stream| Some(stream), router, stop).await;
+    listen_through(listener, async |stream| Some(stream), router, Arc::default(), stop).await;
 }
 
-/// Serves what `open` makes of each connection; `None` is a connection that needs nothing more.
+/// Serves what `open` makes of each connection; `None` is a connection that needs nothing more. Listeners may share
+/// `connections`.
 pub async fn listen_through<Opening, Opened>(
     listener: TcpListener,
-    open: impl Fn(TcpStream) -> Opening,
+    open: impl Fn(ClientStream) -> Opening,
     router: Router,
+    connections: Arc<Connections>,
     stop: impl Future<Output = ()>,
 ) where
     Opening: Future<Output = Option<Opened>> + Send + 'static,
     Opened: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS as usize));
-    let (leave, leaving) = watch::channel(false);
+    let (drain, draining) = watch::channel(false);
+    let mut clock = tokio::time::interval(LOOK);
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            accepted = listener.accept() => accepted,
+            _ = clock.tick() => {
+                connections.close_stalled();
+                continue;
+            }
             () = &mut stop => break,
         };
         match accepted {
-            Ok((stream, peer, place)) => {
-                let seat = Seat { _place: Arc::new(place), leaving: leaving.clone() };
-                let _ = stream.set_nodelay(true);
-                tokio::spawn(serve(open(stream), peer, router.clone(), seat));
-            }
+            Ok((stream, address)) => match connections.admit(address.ip(), &draining) {
+                Some(permit) => {
+                    let _ = stream.set_nodelay(true);
+                    let stream = ClientStream::new(stream, permit.activity());
+                    tokio::spawn(serve(open(stream), Peer(address.ip()), router.clone(), permit));
+                }
+                None => refuse(&connections, &stream),
+            },
             Err(error) => {
                 // Out of file descriptors, most likely: others close soon.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -79,35 +80,48 @@ pub async fn listen_through<Opening, Opened>(
         }
     }
     drop(listener);
-    leave.send_replace(true);
-    if tokio::time::timeout(GOODBYE, places.acquire_many(MAX_CONNECTIONS)).await.is_err() {
+    drain.send_replace(true);
+    if tokio::time::timeout(DRAIN_TIMEOUT, connections.all_over()).await.is_err() {
         tracing::warn!("calls still in flight are cut off");
     }
 }
 
-/// Serves one connection to its end; after the last call, to the end of the call in flight.
+fn refuse(connections: &Connections, stream: &TcpStream) {
+    if connections.is_time_to_warn() {
+        tracing::warn!(
+            "clients are refused: there are as many connections as there may be, and all are in use"
+        );
+    }
+    // A fresh connection takes so little at once. Where TLS is expected it is as good as nothing.
+    let _ = stream.try_write(NO_CONNECTION);
+}
+
+/// Serves one connection to its end; once the server drains, to the end of the call in flight.
 async fn serve<Opened>(
     opening: impl Future<Output = Option<Opened>>,
     peer: Peer,
     router: Router,
-    mut seat: Seat,
+    mut permit: ConnectionPermit,
 ) where
     Opened: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let opened = tokio::select! { opened = opening => opened, () = seat.last_call() => None };
+    let opened = tokio::select! { opened = opening => opened, () = permit.draining() => None };
     let Some(opened) = opened else { return };
     let router = TowerToHyperService::new(router);
-    let shared = seat.clone();
+    let shared = permit.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        // The call is in work until all of its answer was sent.
+        let call = shared.begin_call();
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(shared.clone());
-        router.call(request)
+        let answer = router.call(request);
+        async move { answer.await.map(|response| response.map(|body| GuardedBody { body, _guard: call })) }
     });
     let connection = builder().serve_connection(TokioIo::new(opened), service).with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = seat.last_call() => {
+        () = permit.draining() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -122,14 +136,4 @@ pub fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
     builder
-}
-
-/// Waits for a place, then for a connection to fill it.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
-    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
-    let (stream, address) = listener.accept().await?;
-    Ok((stream, Peer(address.ip()), place))
 }

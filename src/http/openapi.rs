@@ -7,16 +7,19 @@ mod files;
 mod operator;
 mod refusals;
 mod requests;
+mod template;
+
+pub use template::Documents;
 
 use super::Api;
 use super::call::Call;
 use super::error::ApiError;
 use super::{health, input, payloads, problem, routes, tokens, uploads, webhook, wire};
 use crate::endpoint::Endpoint;
-use axum::Json;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use entry::Entry;
 use requests::Shown;
+use template::ORIGIN;
 use utoipa::openapi::path::Paths;
 use utoipa::openapi::schema::{Components, Schema};
 use utoipa::openapi::security::{
@@ -50,11 +53,11 @@ const TAGS: [(&str, &str); 5] = [
 
 /// Answers with the document.
 pub(super) fn serve(api: &Api, call: &Call) -> Result<Response, ApiError> {
-    let document = match call.parameter(ENDPOINT_ID) {
-        Some(id) => endpoint::document(api, &call.links, &id)?,
-        None => whole(&api.endpoints, call.links.origin()),
-    };
-    Ok(Json(document).into_response())
+    let id = call.parameter(ENDPOINT_ID);
+    api.documents.answer(id.as_deref(), call.links.origin(), || match &id {
+        None => Ok(whole(&api.endpoints, ORIGIN)),
+        Some(id) => endpoint::document(api, ORIGIN, id),
+    })
 }
 
 fn whole(endpoints: &[Endpoint], origin: &str) -> OpenApi {

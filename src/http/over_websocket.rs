@@ -4,13 +4,13 @@
 //! text that ends it.
 
 use super::auth;
+use super::body::Sent;
 use super::call::Call;
 use super::error::ApiError;
-use super::socket::{self, End, Frame, MAX_BYTES, Waiting, Wire};
+use super::socket::{self, End, Frame, Terms, Waiting, Wire};
 use super::target::Application;
 use super::{Api, REQUEST_ID, id_header, run, run_stream, submit};
-use axum::body::{Body, Bytes};
-use axum::extract::ws::{Message, Utf8Bytes};
+use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Instant;
+use tungstenite::{Message, Utf8Bytes};
 
 /// Opens a connection.
 pub(super) async fn open(
@@ -29,7 +30,7 @@ pub(super) async fn open(
     let streamed = application.streamed();
     let is_streamed = streamed.is_some();
     let application = streamed.unwrap_or_else(|| application.clone());
-    submit::admit(api, &application)?;
+    let max_bytes = submit::admit(api, &application)?;
     let lasts = auth::lasts(api, call, &parts.headers);
     let session = Session {
         api: api.clone(),
@@ -38,7 +39,8 @@ pub(super) async fn open(
         is_streamed,
         headers: parts.headers.clone(),
     };
-    socket::accept(api, parts, lasts, Waiting::all(), |wire| session.serve(wire)).await
+    let terms = Terms { lasts, waiting: Waiting::all(), max_bytes };
+    socket::accept(api, parts, terms, |wire| session.serve(wire)).await
 }
 
 /// One client's connection.
@@ -103,14 +105,14 @@ impl Session {
     async fn run(&self, frame: Frame) -> Result<Response, ApiError> {
         let Self { api, call, application, headers, .. } = self;
         auth::check(api, call, headers)?;
-        let body = match frame {
-            Frame::Text(text) => Body::from(Bytes::from(text)),
-            Frame::Binary(bytes) => Body::from(bytes),
-            Frame::TooLarge => return Err(ApiError::BodyTooLarge(MAX_BYTES)),
+        let sent = match frame {
+            Frame::Text(text, held) => Sent::Whole(text.into(), held),
+            Frame::Binary(bytes, held) => Sent::Whole(bytes, held),
+            Frame::Refused(error) => return Err(error),
         };
         match self.is_streamed {
-            true => run_stream::run(api, call, application, headers, body).await,
-            false => run::run(api, call, application, headers, body).await,
+            true => run_stream::run(api, call, application, headers, sent).await,
+            false => run::run(api, call, application, headers, sent).await,
         }
     }
 }

@@ -2,7 +2,8 @@
 //! error page.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::io;
 use utoipa::ToSchema;
 
 /// Longest piece of input that an error repeats.
@@ -72,6 +73,12 @@ impl Problem {
         }
     }
 
+    /// A field that must be there and is not, in the object that was sent.
+    pub(super) fn missing(name: &str, object: &Map<String, Value>) -> Self {
+        let problem = Self::at(&[name], "missing", "Field required", &Value::Null);
+        Self { input: beginning(object), ..problem }
+    }
+
     /// A problem that only the model saw.
     pub(super) fn of_request(message: &str) -> Self {
         Self::at(&[], "value_error", message, &Value::Null)
@@ -90,10 +97,49 @@ fn shortened(input: &Value) -> Value {
             Some((at, _)) => Value::String(format!("{}…", &text[..at])),
             None => input.clone(),
         },
-        Value::Array(_) | Value::Object(_) => {
-            let text = input.to_string();
-            if text.len() <= ECHO_CHARS { input.clone() } else { shortened(&Value::String(text)) }
-        }
+        Value::Array(_) | Value::Object(_) => beginning(input),
         Value::Null | Value::Bool(_) | Value::Number(_) => input.clone(),
+    }
+}
+
+/// A list or an object as it is, or if it is long, the beginning of its text. No more of it is written than that.
+fn beginning(input: &impl Serialize) -> Value {
+    let mut out = Beginning(Vec::new());
+    match serde_json::to_writer(&mut out, input) {
+        Ok(()) if out.0.len() <= ECHO_CHARS => serde_json::from_slice(&out.0).unwrap_or_default(),
+        _ => shortened(&String::from_utf8_lossy(&out.0).into()),
+    }
+}
+
+/// Takes no more than the bytes of [`ECHO_CHARS`], and a character more.
+struct Beginning(Vec<u8>);
+
+impl io::Write for Beginning {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = 4 * (ECHO_CHARS + 1) - self.0.len();
+        self.0.extend_from_slice(&bytes[..bytes.len().min(left)]);
+        if bytes.len() > left { Err(io::ErrorKind::WriteZero.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_is_told_by_its_beginning() {
+        let short = json!({ "a": [1, 2] });
+        assert_eq!(shortened(&short), short);
+        for long in [json!(vec!["é"; 1000]), json!({ "a": "é".repeat(1000) }), json!("é".repeat(1000))] {
+            let told = shortened(&long);
+            let text = told.as_str().expect("a text");
+            assert_eq!((text.chars().count(), text.ends_with('…')), (ECHO_CHARS + 1, true), "{text}");
+        }
+        let between = json!(["x".repeat(300)]);
+        assert!(shortened(&between).as_str().is_some_and(|text| text.starts_with("[\"xxx")), "{between}");
     }
 }

@@ -1,6 +1,7 @@
 //! Input in a URL's query, where the client of a GET puts it: every value is text.
 
 use super::call::Call;
+use super::value::from_json;
 use serde_json::{Map, Value};
 
 /// Fields whose value is never text alone; in a query it is written as JSON.
@@ -19,7 +20,7 @@ fn value(name: &str, text: &str) -> Value {
     if !NESTED.contains(&name) {
         return text.into();
     }
-    match serde_json::from_str(text) {
+    match from_json(text.as_bytes()) {
         Ok(value @ (Value::Object(_) | Value::Array(_) | Value::Null)) => value,
         // An empty list, as clients write it.
         _ if text.is_empty() => Value::Null,

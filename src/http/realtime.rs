@@ -8,13 +8,12 @@ mod message;
 
 use super::call::Call;
 use super::error::{ApiError, failure_answer};
-use super::socket::{self, End, Frame, MAX_WAITING, Waiting, Wire};
+use super::socket::{self, End, Frame, MAX_WAITING, Terms, Waiting, Wire};
 use super::submit;
 use super::target::{Application, Target};
 use super::wire::OutputBody;
 use super::{Api, auth, run};
 use crate::queue::Outcome;
-use axum::extract::ws::Message;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -22,6 +21,7 @@ use control::Refusal;
 use message::Framing;
 use serde::Serialize;
 use std::sync::Arc;
+use tungstenite::Message;
 
 /// Inputs that wait when the client does not say how many, fal's recommendation: whoever sends faster than pictures
 /// are painted wants the newest.
@@ -37,7 +37,7 @@ pub(super) async fn open(
     application: &Application,
     parts: Parts,
 ) -> Result<Response, ApiError> {
-    submit::admit(api, application)?;
+    let max_bytes = submit::admit(api, application)?;
     let waiting = Waiting::newest(buffering(call)?);
     let lasts = auth::lasts(api, call, &parts.headers);
     let session = Session {
@@ -46,7 +46,7 @@ pub(super) async fn open(
         application: application.clone(),
         headers: parts.headers.clone(),
     };
-    socket::accept(api, parts, lasts, waiting, |wire| session.serve(wire)).await
+    socket::accept(api, parts, Terms { lasts, waiting, max_bytes }, |wire| session.serve(wire)).await
 }
 
 /// Refuses a caller; on the connection itself where a token was brought, so that its client asks for a new one.
@@ -59,7 +59,8 @@ pub(super) async fn refuse(
     if !matches!(call.target, Target::Realtime(_)) || !auth::brings_token(call) {
         return Err(error);
     }
-    socket::accept(api, parts, None, Waiting::newest(1), |wire| part(wire, End::Refused)).await
+    let terms = Terms { lasts: None, waiting: Waiting::newest(1), max_bytes: 0 };
+    socket::accept(api, parts, terms, |wire| part(wire, End::Refused)).await
 }
 
 fn buffering(call: &Call) -> Result<usize, ApiError> {
@@ -76,7 +77,7 @@ async fn part(mut wire: Wire, end: End) {
         End::Idle => Some(control::timeout()),
         End::Expired | End::Refused => Some(control::unauthorized()),
         End::CutOff => Some(Refusal::from(ApiError::Closing).message(None)),
-        End::Stopping | End::Gone | End::Broken(_) => None,
+        End::Stopping | End::Gone | End::Slow | End::Broken(_) => None,
     };
     if let Some(word) = word
         && wire.say(word).await.is_err()
@@ -135,12 +136,11 @@ impl Session {
     /// The result of one input. `name` becomes the input's, as soon as it has one.
     async fn result(&self, frame: Frame, name: &mut Option<String>) -> Result<Message, Refusal> {
         let refused = |error: &ApiError| self.api.refusals.count(error);
-        let (framing, input) = message::read(&frame).inspect_err(refused)?;
-        drop(frame);
-        *name = input["request_id"].as_str().map(str::to_owned);
+        let (framing, input) = message::read(&self.api.memory, frame).await.inspect_err(refused)?;
+        *name = input.value["request_id"].as_str().map(str::to_owned);
         submit::admit(&self.api, &self.application).inspect_err(refused)?;
-        let wants_bytes = framing == Framing::Msgpack && input.get(WANTS_BYTES).is_some();
-        let line = run::open_with(&self.api, &self.call, &self.application, &self.headers, &input).await;
+        let wants_bytes = framing == Framing::Msgpack && input.value.get(WANTS_BYTES).is_some();
+        let line = run::open_with(&self.api, &self.call, &self.application, &self.headers, input).await;
         let line = line.inspect_err(refused)?;
         let request_id = name.get_or_insert_with(|| line.id.to_string()).clone();
         let ended = run::wait(&self.api.queue, line.id).await.map_err(ApiError::from)?;

@@ -1,5 +1,6 @@
 //! `POST fal.run/{application}`, or a GET with the input in its query: hold the line until the result is there.
 
+use super::body::{Input, Sent};
 use super::call::Call;
 use super::error::ApiError;
 use super::lines::Line;
@@ -7,10 +8,8 @@ use super::target::Application;
 use super::{Api, REQUEST_ID, held, id_header, input, routes, status, submit};
 use crate::queue::events::{POLL, signal_or};
 use crate::queue::{Ended, Origin, Queue, QueueError, RequestId};
-use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use serde_json::Value;
 use std::sync::Arc;
 
 /// Runs a request of its own in the common queue; stops it when the client goes away.
@@ -19,9 +18,9 @@ pub(super) async fn run(
     call: &Call,
     application: &Application,
     headers: &HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
-    let line = open(api, call, application, headers, body).await?;
+    let line = open(api, call, application, headers, sent).await?;
     let id = line.id;
     let mut response = match tokio::time::timeout(api.run_patience, wait(&api.queue, id)).await {
         Ok(ended) => {
@@ -53,10 +52,10 @@ pub(super) async fn open(
     call: &Call,
     application: &Application,
     headers: &HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<Line, ApiError> {
-    let input = submit::accept(api, call, application, body).await?;
-    open_with(api, call, application, headers, &input).await
+    let input = submit::accept(api, call, application, sent).await?;
+    open_with(api, call, application, headers, input).await
 }
 
 /// The same with an input that was read already.
@@ -65,16 +64,19 @@ pub(super) async fn open_with(
     call: &Call,
     application: &Application,
     headers: &HeaderMap,
-    input: &Value,
+    Input { value, memory }: Input,
 ) -> Result<Line, ApiError> {
     let route = routes::find(api, application)?;
-    let request = input::read(input, &route, call).map_err(ApiError::Invalid)?;
-    let new = submit::new_request(api, call, application, headers, input, Origin::Direct)?;
+    let request = input::read(&value, &route, call).map_err(ApiError::Invalid)?;
+    let new = submit::new_request(api, call, application, headers, &value, Origin::Direct)?;
+    drop(value);
     let api = api.clone();
     // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.
     let accepted = tokio::spawn(async move {
-        let submitted = async { submit::enqueue(&api, new, &request).await.map(|(id, _)| id) };
-        api.lines.open(&api.queue, submitted).await
+        let submitted = async { submit::enqueue(&api, new, request).await.map(|(id, _)| id) };
+        let line = api.lines.open(&api.queue, submitted).await;
+        drop(memory);
+        line
     });
     accepted.await.map_err(|error| ApiError::Internal(format!("a request was not accepted: {error}")))?
 }

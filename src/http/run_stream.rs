@@ -3,6 +3,7 @@
 //! Clients take the last event for the result. A request that fails has its error as an event, and
 //! then the connection breaks: that is how clients learn that the last event is no result.
 
+use super::body::Sent;
 use super::call::{Call, Links};
 use super::error::{ApiError, INTERNAL};
 use super::lines::Line;
@@ -12,7 +13,6 @@ use super::stream::{KEEP_ALIVE, Show, Watcher};
 use super::target::Application;
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::{Outcome, QueueError};
-use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -26,9 +26,9 @@ pub(super) async fn run(
     call: &Call,
     application: &Application,
     headers: &HeaderMap,
-    body: Body,
+    sent: Sent,
 ) -> Result<Response, ApiError> {
-    let line = open(api, call, application, headers, body).await?;
+    let line = open(api, call, application, headers, sent).await?;
     let id = line.id;
     let watcher = Watcher::new(api.clone(), call.clone(), id, Show { logs: true, previews: true });
     let events = stream::unfold(Next::Status(watcher, line), Next::take);

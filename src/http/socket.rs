@@ -1,31 +1,31 @@
 //! A web socket as calls see it: what arrives while work is done waits in order, silence is filled with pings,
 //! and work ends when its client goes.
 
+mod handshake;
+mod link;
+
 use super::Api;
+use super::connections::ConnectionPermit;
 use super::error::ApiError;
-use super::listener::Seat;
+use super::memory::{ConnectionMemory, Held};
 use axum::body::Bytes;
-use axum::extract::FromRequestParts;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade, close_code};
 use axum::http::request::Parts;
 use axum::http::{Method, header};
 use axum::response::Response;
+use hyper::upgrade::OnUpgrade;
+use link::{Link, reached};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, MissedTickBehavior};
-use tungstenite::error::Error as Broken;
+use tokio::time::Instant;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::coding::CloseCode;
+use tungstenite::{Message, Utf8Bytes};
 
-/// Largest message that is taken.
-pub(super) const MAX_BYTES: usize = 16 * 1024 * 1024;
-
-/// A larger one is read to its end and refused, up to this size; beyond, the connection ends.
-const MAX_READ: usize = 2 * MAX_BYTES;
-
-/// Bytes that wait on one connection.
-const MAX_WAITING_BYTES: usize = 2 * MAX_BYTES;
+/// Bytes that wait on one connection: one of the largest messages.
+const MAX_WAITING_BYTES: usize = 16 * 1024 * 1024;
 
 /// Messages that wait on one connection.
 pub(super) const MAX_WAITING: usize = 60;
@@ -33,34 +33,35 @@ pub(super) const MAX_WAITING: usize = 60;
 /// A connection on which nothing is asked for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// Between two pings: shorter than what proxies take for silence.
-const PING: Duration = Duration::from_secs(20);
-
-/// Pings without any answer after which nobody is there.
-const MAX_UNANSWERED: u32 = 3;
-
-/// A message has this long to be taken by its client.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// The other side has this long to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// A message of the client.
+/// A message of the client, and the memory that it holds.
 #[derive(Debug)]
 pub(super) enum Frame {
-    Text(Utf8Bytes),
-    Binary(Bytes),
-    /// Thrown away.
-    TooLarge,
+    Text(Utf8Bytes, Held),
+    Binary(Bytes, Held),
+    /// Thrown away, and why.
+    Refused(ApiError),
 }
 
 impl Frame {
     fn len(&self) -> usize {
         match self {
-            Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
-            Self::TooLarge => 0,
+            Self::Text(text, _) => text.len(),
+            Self::Binary(bytes, _) => bytes.len(),
+            Self::Refused(_) => 0,
         }
+    }
+
+    /// The same, to wait behind the work of its connection: refused where too much waits on all of them.
+    fn queued(mut self, memory: &ConnectionMemory) -> Self {
+        let len = self.len();
+        let counted = match &mut self {
+            Self::Text(_, held) | Self::Binary(_, held) => memory.queue(held, len),
+            Self::Refused(_) => Ok(()),
+        };
+        counted.map_or_else(Self::Refused, |()| self)
     }
 }
 
@@ -79,8 +80,10 @@ pub(super) enum End {
     Stopping,
     /// The server stops, and work for the client with it.
     CutOff,
+    /// A message holds memory that others wait for, and does not come.
+    Slow,
     /// The client does not keep to the protocol; with the code that says how.
-    Broken(u16),
+    Broken(CloseCode),
 }
 
 /// What arrived and was not looked at yet.
@@ -128,32 +131,44 @@ pub(super) fn is_asked(parts: &Parts) -> bool {
     parts.method == Method::GET && upgrade.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"))
 }
 
-/// Turns a call into a web socket, which is served until `serve` is done with it, at most for `lasts`.
+/// What web sockets of one application are made of.
+pub(super) struct Terms {
+    /// How long the right to be here lasts.
+    pub(super) lasts: Option<Duration>,
+    pub(super) waiting: Waiting,
+    /// Bytes of the largest message that is taken.
+    pub(super) max_bytes: usize,
+}
+
+/// Turns a call into a web socket, which is served until `serve` is done with it.
 pub(super) async fn accept<F: Future<Output = ()> + Send + 'static>(
     api: &Api,
     mut parts: Parts,
-    lasts: Option<Duration>,
-    waiting: Waiting,
+    terms: Terms,
     serve: impl FnOnce(Wire) -> F + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let seat = parts.extensions.get::<Seat>().cloned();
-    let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
-    let upgrade = upgrade.map_err(|error| ApiError::BadRequest(error.body_text()))?;
-    let seat = seat.ok_or_else(|| ApiError::Internal("a web socket without a connection".into()))?;
-    let closing = api.closing.clone();
-    let until = lasts.map(|time| Instant::now() + time);
-    let upgrade = upgrade.max_message_size(MAX_READ).max_frame_size(MAX_READ);
-    Ok(upgrade.on_upgrade(move |socket| {
-        let mut pings = tokio::time::interval_at(Instant::now() + PING, PING);
-        pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        serve(Wire { link: Link { socket, pings, unanswered: 0 }, seat, closing, until, waiting })
-    }))
+    let key = handshake::answer(&parts.headers)?;
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
+    let upgrade =
+        upgrade.ok_or_else(|| ApiError::BadRequest("this connection cannot become a web socket".into()))?;
+    let permit = parts.extensions.get::<ConnectionPermit>().cloned();
+    let permit = permit.ok_or_else(|| ApiError::Internal("a web socket without a connection".into()))?;
+    let (closing, memory) = (api.closing.clone(), api.memory.clone());
+    let call = permit.begin_call();
+    tokio::spawn(async move {
+        let _call = call;
+        let Ok(upgraded) = upgrade.await else { return };
+        let until = terms.lasts.map(|time| Instant::now() + time);
+        let link = Link::new(upgraded, memory, terms.max_bytes).await;
+        serve(Wire { link, permit, closing, until, waiting: terms.waiting }).await;
+    });
+    Ok(handshake::response(key))
 }
 
 /// A connection, with what waits on it.
 pub(super) struct Wire {
     link: Link,
-    seat: Seat,
+    permit: ConnectionPermit,
     closing: watch::Receiver<bool>,
     until: Option<Instant>,
     waiting: Waiting,
@@ -172,7 +187,7 @@ impl Wire {
             biased;
             frame = self.link.hear() => frame,
             _ = self.closing.wait_for(|closing| *closing) => Err(End::Stopping),
-            () = self.seat.last_call() => Err(End::Stopping),
+            () = self.permit.draining() => Err(End::Stopping),
             () = reached(self.until) => Err(End::Expired),
             () = tokio::time::sleep(IDLE) => Err(End::Idle),
         }
@@ -184,8 +199,8 @@ impl Wire {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                frame = self.link.hear(), if self.waiting.has_room() => self.waiting.push(frame?),
-                () = self.seat.last_call() => return Err(End::CutOff),
+                frame = self.link.hear(), if self.waiting.has_room() => self.waiting.push(frame?.queued(self.link.memory())),
+                () = self.permit.draining() => return Err(End::CutOff),
             }
         }
     }
@@ -204,11 +219,12 @@ impl Wire {
     pub(super) async fn close(mut self, end: End) {
         let farewell = match end {
             End::Gone => None,
-            End::Idle => Some((close_code::NORMAL, "idle")),
-            End::Expired => Some((close_code::NORMAL, "the token ended")),
-            End::Refused => Some((close_code::POLICY, "Unauthorized")),
-            End::Stopping => Some((close_code::NORMAL, "the server is stopping")),
-            End::CutOff => Some((close_code::AWAY, "the server is stopping")),
+            End::Idle => Some((CloseCode::Normal, "idle")),
+            End::Expired => Some((CloseCode::Normal, "the token ended")),
+            End::Refused => Some((CloseCode::Policy, "Unauthorized")),
+            End::Stopping => Some((CloseCode::Normal, "the server is stopping")),
+            End::CutOff => Some((CloseCode::Away, "the server is stopping")),
+            End::Slow => Some((CloseCode::Policy, "the message came too slowly")),
             End::Broken(code) => Some((code, "the message cannot be read")),
         };
         if let Some((code, reason)) = farewell {
@@ -217,74 +233,18 @@ impl Wire {
             let _ = self.send(Message::Close(Some(frame))).await;
         }
         // Reading on is what answers the other side's goodbye.
-        let silence = async { while let Some(Ok(_)) = self.link.socket.recv().await {} };
+        let silence = async { while self.link.hear().await.is_ok() {} };
         let _ = tokio::time::timeout(FAREWELL, silence).await;
-    }
-}
-
-async fn reached(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The socket, kept alive.
-struct Link {
-    socket: WebSocket,
-    pings: Interval,
-    unanswered: u32,
-}
-
-impl Link {
-    /// Waits for a message; may be dropped and called again.
-    async fn hear(&mut self) -> Result<Frame, End> {
-        loop {
-            tokio::select! {
-                message = self.socket.recv() => {
-                    let message = message.ok_or(End::Gone)?.map_err(|error| ending(error.into_inner()))?;
-                    self.unanswered = 0;
-                    match message {
-                        Message::Text(text) if text.len() <= MAX_BYTES => return Ok(Frame::Text(text)),
-                        Message::Binary(bytes) if bytes.len() <= MAX_BYTES => return Ok(Frame::Binary(bytes)),
-                        Message::Text(_) | Message::Binary(_) => return Ok(Frame::TooLarge),
-                        Message::Close(_) => return Err(End::Gone),
-                        Message::Ping(_) | Message::Pong(_) => {}
-                    }
-                }
-                _ = self.pings.tick() => {
-                    if self.unanswered >= MAX_UNANSWERED {
-                        return Err(End::Gone);
-                    }
-                    self.unanswered += 1;
-                    self.send(Message::Ping(Bytes::new())).await?;
-                }
-            }
-        }
-    }
-
-    async fn send(&mut self, message: Message) -> Result<(), End> {
-        match tokio::time::timeout(PATIENCE, self.socket.send(message)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Gone),
-        }
-    }
-}
-
-fn ending(error: axum::BoxError) -> End {
-    match error.downcast_ref::<Broken>() {
-        Some(Broken::Capacity(_)) => End::Broken(close_code::SIZE),
-        Some(Broken::Utf8(_)) => End::Broken(close_code::INVALID),
-        // An end without a goodbye, which is the usual one when a program ends.
-        Some(Broken::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => End::Gone,
-        Some(Broken::Protocol(_)) => End::Broken(close_code::PROTOCOL),
-        _ => End::Gone,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn binary(len: usize) -> Frame {
+        Frame::Binary(vec![0; len].into(), Held::default())
+    }
 
     fn kept(waiting: &mut Waiting) -> Vec<usize> {
         std::iter::from_fn(|| waiting.pop()).map(|frame| frame.len()).collect()
@@ -294,15 +254,16 @@ mod tests {
     fn the_newest_wait_and_the_oldest_are_dropped() {
         let mut waiting = Waiting::newest(2);
         for len in 1..=4 {
-            waiting.push(Frame::Binary(vec![0; len].into()));
+            waiting.push(binary(len));
             assert!(waiting.has_room());
         }
         assert_eq!(kept(&mut waiting), [3, 4]);
         let mut waiting = Waiting::newest(60);
-        for len in [MAX_BYTES, MAX_BYTES, 1] {
-            waiting.push(Frame::Binary(vec![0; len].into()));
+        let most = MAX_WAITING_BYTES - 1;
+        for len in [most, most, 1] {
+            waiting.push(binary(len));
         }
-        assert_eq!(kept(&mut waiting), [MAX_BYTES, 1]);
+        assert_eq!(kept(&mut waiting), [most, 1]);
     }
 
     #[test]
@@ -310,7 +271,7 @@ mod tests {
         let mut waiting = Waiting::all();
         for _ in 0..MAX_WAITING {
             assert!(waiting.has_room());
-            waiting.push(Frame::TooLarge);
+            waiting.push(Frame::Refused(ApiError::Busy));
         }
         assert!(!waiting.has_room());
         assert_eq!(kept(&mut waiting).len(), MAX_WAITING);

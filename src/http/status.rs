@@ -2,6 +2,7 @@
 
 use super::call::{Call, Links};
 use super::error::{ApiError, BILLABLE_UNITS, ERASED, INTERNAL, failure_answer, failure_response};
+use super::memory;
 use super::wire::{CancelWord, Cancelled, OutputBody, StatusBody};
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::{CancelAnswer, Ended, FailureKind, Outcome, RequestId};
@@ -24,8 +25,20 @@ pub(super) async fn status(api: &Api, call: &Call, id: RequestId) -> Result<Resp
     Ok((code, [(REQUEST_ID, id_header(id))], Json(body)).into_response())
 }
 
-/// `GET …/requests/{id}`: the output, or the error that took its place.
+/// `GET …/requests/{id}`: the output, or the error that took its place. One with pictures inside is read again once there
+/// is memory for it.
 pub(super) async fn result(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
+    let response = read_result(api, call, id).await?;
+    let Some(size) = memory::large(&response) else { return Ok(response) };
+    if let Some(memory) = api.memory.try_answer(size) {
+        return Ok(memory.hold(response));
+    }
+    drop(response);
+    let memory = api.memory.answer(size).await?;
+    Ok(memory.hold(read_result(api, call, id).await?))
+}
+
+async fn read_result(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
     let mut response = match api.queue.ended(id).await? {
         Some(ended) => ended_response(call, ended).unwrap_or_else(IntoResponse::into_response),
         None if api.queue.status(id).await?.is_some() => ApiError::StillInProgress.into_response(),

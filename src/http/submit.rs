@@ -1,11 +1,13 @@
 //! `POST queue.fal.run/{application}`: accept a request and say where to ask about it.
 
+use super::body::{self, Input, Sent};
 use super::call::Call;
 use super::error::ApiError;
+use super::memory::Held;
 use super::problem::Problem;
 use super::target::Application;
 use super::wire::Submitted;
-use super::{Api, REQUEST_ID, body, id_header, idempotency, input, query, routes, terms, webhook};
+use super::{Api, REQUEST_ID, id_header, idempotency, input, query, routes, terms, webhook};
 use crate::queue::{Failure, FailureKind, NewRequest, Origin, Phase, Priority, RequestId, Submission};
 use crate::request::ImageRequest;
 use axum::Json;
@@ -28,13 +30,15 @@ pub(super) async fn submit(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let input = accept(api, call, application, body).await?;
-    let mut new = new_request(api, call, application, headers, &input, Origin::Queued)?;
+    let Input { value, memory: _held } = accept(api, call, application, Sent::Stream(body)).await?;
+    let mut new = new_request(api, call, application, headers, &value, Origin::Queued)?;
     new.webhook = webhook::asked(api, call)?;
     let route = routes::find(api, application)?;
     new.model = Some(route.endpoint.model.clone());
-    let (id, ahead) = match input::read(&input, &route, call) {
-        Ok(request) => enqueue(api, new, &request).await?,
+    let read = input::read(&value, &route, call);
+    drop(value);
+    let (id, ahead) = match read {
+        Ok(request) => enqueue(api, new, request).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
         Err(problems) => {
             let submission = api.queue.submit_failed(&new, &refusal(&problems)).await?;
@@ -50,32 +54,33 @@ pub(super) async fn accept(
     api: &Api,
     call: &Call,
     application: &Application,
-    body: Body,
-) -> Result<Value, ApiError> {
-    admit(api, application)?;
+    sent: Sent,
+) -> Result<Input, ApiError> {
+    let max = admit(api, application)?;
     if call.method == Method::GET {
-        return Ok(query::input(call));
+        return Ok(Input { value: query::input(call), memory: Held::default() });
     }
-    body::json(body).await
+    body::json(&api.memory, sent, max).await
 }
 
-/// Is this application served here, and now?
-pub(super) fn admit(api: &Api, application: &Application) -> Result<(), ApiError> {
-    routes::find(api, application)?;
+/// Is this application served here, and now? Returns the bytes of the largest input that it takes.
+pub(super) fn admit(api: &Api, application: &Application) -> Result<usize, ApiError> {
+    let route = routes::find(api, application)?;
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
-    api.disks.check(0).map_err(|full| ApiError::NoRoom(full.to_string()))
+    api.disks.check(0).map_err(|full| ApiError::NoRoom(full.to_string()))?;
+    Ok(route.task.max_bytes())
 }
 
 /// Puts a valid request into the queue, unless too many wait.
 pub(super) async fn enqueue(
     api: &Api,
     mut new: NewRequest,
-    request: &ImageRequest,
+    request: ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
     new.body = json!(request);
-    new.model = Some(request.model.clone());
+    new.model = Some(request.model);
     let submission = api.queue.submit(&new).await?;
     accepted(api, submission).await
 }

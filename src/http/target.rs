@@ -56,7 +56,7 @@ pub(super) enum Target {
     Metrics,
     Document,
     Docs,
-    DocsAsset(docs::Asset),
+    DocsAsset(&'static docs::Asset),
     Proxy,
 }
 

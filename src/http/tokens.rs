@@ -5,7 +5,7 @@
 //! revoking the key that asked for one ends it.
 
 use super::Api;
-use super::body;
+use super::body::{self, Sent};
 use super::call::Call;
 use super::error::ApiError;
 use super::field::{Field, Ranged, object};
@@ -38,6 +38,9 @@ const SECONDS: Ranged<i64> = Ranged {
     range: 1..=3600,
 };
 
+/// Bytes of the largest request for a token: a hundred names of applications.
+const MAX_BYTES: usize = 64 * 1024;
+
 /// What a token is for.
 const APPS: Apps = Apps { name: "allowed_apps", most: 100 };
 
@@ -54,7 +57,8 @@ struct Claims {
 
 /// Answers with a token: a JSON string, as clients expect.
 pub(super) async fn create(api: &Api, call: &Call, body: Body) -> Result<Response, ApiError> {
-    let (allowed_apps, seconds) = read(&body::json(body).await?).map_err(ApiError::Invalid)?;
+    let input = body::json(&api.memory, Sent::Stream(body), MAX_BYTES).await?;
+    let (allowed_apps, seconds) = read(&input.value).map_err(ApiError::Invalid)?;
     let exp = api.queue.now().as_second() + seconds;
     let claims = Claims { sub: call.caller.key.clone(), allowed_apps, exp };
     // The key was there when the call was let in; it may just have been revoked.

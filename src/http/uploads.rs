@@ -15,9 +15,10 @@ pub(super) use answers::{Accepted, Begun, Destination, Nothing, PartTag, UploadT
 pub(super) use lifecycle::LIFECYCLE;
 pub(super) use parts::{List as PartList, MAX_PARTS};
 
+use super::body::{self, Sent};
 use super::call::{Call, Links};
 use super::error::ApiError;
-use super::{Api, auth, body};
+use super::{Api, auth};
 use crate::queue::{NewUpload, TICKET_LIFE};
 use crate::storage::FileKey;
 use crate::sweep;
@@ -31,6 +32,9 @@ use uuid::Uuid;
 
 /// What a client calls its file, on the CDN host.
 pub(super) const FILE_NAME: &str = "x-fal-file-name";
+
+/// Bytes of the largest description of a file: its name and its type.
+const MAX_DESCRIPTION: usize = 64 * 1024;
 
 /// Calls that write files.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +125,7 @@ fn digest(token: &str) -> String {
 
 /// Answers with a URL to write to and the URL that the file will have.
 async fn initiate(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
-    let wish = body::json(body).await?;
+    let wish = body::json(&api.memory, Sent::Stream(body), MAX_DESCRIPTION).await?.value;
     if !wish.is_object() {
         return Err(ApiError::BadRequest(
             "the body must be an object with content_type and file_name".into(),

@@ -2,7 +2,7 @@
 
 use super::tunnel;
 use crate::egress::Egress;
-use crate::http::{self, is_fal};
+use crate::http::{self, ClientStream, is_fal};
 use axum::Router;
 use axum::body::Body;
 use axum::http::uri::Authority;
@@ -47,7 +47,7 @@ impl Proxy {
 
     /// Answers until a `CONNECT` is granted. Hands back the stream behind one to a name of fal's; carries any other's
     /// bytes to its end.
-    pub(super) async fn serve(&self, stream: TcpStream) -> Option<TokioIo<Upgraded>> {
+    pub(super) async fn serve(&self, stream: ClientStream) -> Option<TokioIo<Upgraded>> {
         let granted = Mutex::new(None);
         let service = service_fn(async |request| Ok::<_, Infallible>(self.answer(request, &granted).await));
         let connection = http::builder().serve_connection(TokioIo::new(stream), service).with_upgrades();

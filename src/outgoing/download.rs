@@ -89,10 +89,11 @@ async fn read(answer: Response<Incoming>) -> Result<Answer, DownloadError> {
         return Err(format!("the server answered {}", status.as_u16()).into());
     }
     let mut body = answer.into_body();
-    let (mut bytes, mut left) = (Vec::new(), MAX_BYTES);
-    if body.size_hint().lower() > MAX_BYTES {
+    let announced = body.size_hint().lower();
+    if announced > MAX_BYTES {
         return Err(DownloadError::TooLarge);
     }
+    let (mut bytes, mut left) = (Vec::with_capacity(announced as usize), MAX_BYTES);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(broken)?;
         let data = frame.data_ref().map_or(&[][..], |data| data);

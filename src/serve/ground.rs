@@ -5,10 +5,13 @@ use crate::config::{ConfigError, KeepConfig, ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
 use crate::disk::Disks;
 use crate::endpoint::Endpoint;
-use crate::http::{self, Api, Lines, Probe, Refusals};
+use crate::http::{
+    self, Api, ConnectionMemory, Connections, Documents, Lines, MAX_CONNECTIONS, Probe, Refusals,
+};
 use crate::identity;
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
+use crate::machine;
 use crate::queue::{Keep, LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Queue};
 use crate::signing::SigningKey;
 use crate::storage::Storage;
@@ -17,6 +20,7 @@ use axum::Router;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -34,6 +38,7 @@ pub(super) struct Ground {
 
 /// Where clients come in.
 pub(super) struct Doors {
+    connections: Arc<Connections>,
     pub(super) listener: TcpListener,
     pub(super) interceptor: Option<Interceptor>,
 }
@@ -80,6 +85,8 @@ impl Ground {
             signing: self.signing.clone(),
             run_patience: config.run_patience,
             refusals: Refusals::default(),
+            documents: Documents::default(),
+            memory: ConnectionMemory::default(),
             lines: Lines::default(),
             probe: Probe::default(),
             closing,
@@ -90,6 +97,7 @@ impl Ground {
     pub(super) fn tend(&self, config: &ServeConfig) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_times(self.queue.clone()));
+        tasks.spawn(return_freed_memory());
         let KeepConfig { requests, age, log_age } = config.keep;
         let keep = Keep { requests, age, log_age };
         tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), keep));
@@ -109,24 +117,43 @@ impl Doors {
     async fn open(config: &ServeConfig) -> Result<Self, ServeError> {
         let bound = TcpListener::bind(config.listen).await;
         let listener = bound.map_err(|error| ServeError::Listen(config.listen, error))?;
+        let connections = Arc::new(Connections::new(open_files(), config.trusted_proxies.clone()));
         let Some(settings) = config.intercept.clone() else {
-            return Ok(Self { listener, interceptor: None });
+            return Ok(Self { connections, listener, interceptor: None });
         };
         let needs_key = !config.access.keys.is_empty();
         let interceptor = Interceptor::open(&config.store.data_dir, settings, needs_key).await?;
-        Ok(Self { listener, interceptor: Some(interceptor) })
+        Ok(Self { connections, listener, interceptor: Some(interceptor) })
     }
 
     /// Serves every client until the workers are gone.
     pub(super) async fn answer(self, router: Router, workers_gone: watch::Receiver<bool>) {
         let answer_for_fal = async {
             if let Some(interceptor) = self.interceptor {
-                interceptor.run(router.clone(), super::turned_true(workers_gone.clone())).await;
+                let stop = super::turned_true(workers_gone.clone());
+                interceptor.run(router.clone(), self.connections.clone(), stop).await;
             }
         };
-        let answer = http::listen(self.listener, router.clone(), super::turned_true(workers_gone.clone()));
+        let stop = super::turned_true(workers_gone.clone());
+        let plain = async |stream| Some(stream);
+        let answer =
+            http::listen_through(self.listener, plain, router.clone(), self.connections.clone(), stop);
         tokio::join!(answer, answer_for_fal);
     }
+}
+
+/// Files that may be open: as many as the system lets a process have.
+fn open_files() -> Option<u64> {
+    let files = machine::raise_open_files()?;
+    let connections = Connections::within(files);
+    if connections < MAX_CONNECTIONS {
+        tracing::warn!(
+            files,
+            connections,
+            "few files may be open, so few clients may be connected: raise the limit with `ulimit -n` or LimitNOFILE="
+        );
+    }
+    Some(files)
 }
 
 /// Takes the data directory and the database, and makes what is there already private.
@@ -184,6 +211,20 @@ fn check_reach(config: &ServeConfig, keys: &KeyRing) -> Result<(), ConfigError> 
         "--listen {} is reachable from other machines: make a key with `latentd keys create`, set --api-key (or LATENTD_API_KEY), or listen on 127.0.0.1",
         config.listen
     )))
+}
+
+/// How often freed memory is returned.
+const RETURN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Has the allocator return to the system what was freed: it looks for that only when it is asked for a large piece, which
+/// a server without clients never does.
+async fn return_freed_memory() {
+    const LARGE: usize = 2 << 20;
+    let mut clock = tokio::time::interval(RETURN_INTERVAL);
+    loop {
+        clock.tick().await;
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
+    }
 }
 
 /// Ends what did not start in time, and puts back what workers without a supervisor left behind.

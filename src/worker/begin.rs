@@ -4,14 +4,17 @@ use super::Worker;
 use crate::engine::Picture;
 use crate::fault::Fault;
 use crate::outgoing::{DownloadError, MAX_BYTES};
-use crate::picture::{self, MAX_SIDE};
+use crate::picture::{self, DecodeError, MAX_SIDE};
 use crate::queue::{Failure, FailureKind, FileLife, QueueError};
 use crate::request::{BeginFrom, Flaw, ImageRequest, Source};
 use crate::storage::{FileKey, StorageError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
-use image::ImageError;
+use tokio::sync::Semaphore;
+
+/// One picture is decoded at a time: what that takes is bounded for one.
+static DECODER: Semaphore = Semaphore::const_new(1);
 
 /// Why there is no picture.
 #[derive(Debug, thiserror::Error)]
@@ -57,13 +60,17 @@ pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Picture, No
             DownloadError::Failed(_) => unreachable(error),
         })?,
     };
-    let decoded = tokio::task::spawn_blocking(move || picture::decode(&bytes)).await;
-    let unreadable = |why: &dyn std::fmt::Display| NotLoaded::Flawed(Flaw::Unreadable, why.to_string());
-    decoded.map_err(|panic| unreadable(&panic))?.map_err(|error| match error {
-        ImageError::Limits(_) => {
-            NotLoaded::Flawed(Flaw::TooLarge(MAX_SIDE), format!("a side is longer than {MAX_SIDE} pixels"))
-        }
-        other => unreadable(&other),
+    let turn = DECODER.acquire().await;
+    let decoded = tokio::task::spawn_blocking(move || {
+        // Kept until it is done, also where nobody waits for it any more.
+        let _turn = turn;
+        picture::decode(&bytes)
+    });
+    let flawed = |flaw, why: &dyn std::fmt::Display| NotLoaded::Flawed(flaw, why.to_string());
+    decoded.await.map_err(|panic| flawed(Flaw::Unreadable, &panic))?.map_err(|error| match error {
+        DecodeError::TooLong => flawed(Flaw::TooLarge(MAX_SIDE), &error),
+        DecodeError::TooManyPixels(most) => flawed(Flaw::TooManyPixels(most), &error),
+        DecodeError::Unreadable(_) => flawed(Flaw::Unreadable, &error),
     })
 }
 
@@ -80,9 +87,12 @@ async fn stored(worker: &Worker, key: &str) -> Result<Vec<u8>, NotLoaded> {
     if file.size > MAX_BYTES {
         return Err(too_large());
     }
-    let Some((bytes, _)) = file.part else { return Err(missing()) };
-    let pieces: Vec<_> = bytes.try_collect().await?;
-    Ok(pieces.concat())
+    let Some((mut pieces, _)) = file.part else { return Err(missing()) };
+    let mut bytes = Vec::with_capacity(file.size as usize);
+    while let Some(piece) = pieces.try_next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
 }
 
 fn unreachable(why: impl std::fmt::Display) -> NotLoaded {

@@ -58,11 +58,12 @@ async fn a_buffering_that_is_none_is_refused() {
 async fn a_message_that_is_too_large_is_refused_and_a_monstrous_one_ends_the_connection() {
     let listening = Listening::start().await.paint().await;
     let mut socket = listening.connect("/realtime").await;
-    socket.send(" ".repeat(16 * 1024 * 1024 + 1)).await;
+    let most = 2 * 50_000 * 12 + 64 * 1024;
+    socket.send(" ".repeat(most + 1)).await;
     let error = socket.text().await;
-    assert_eq!(error["reason"], "the body is larger than 16777216 bytes");
+    assert_eq!(error["reason"], format!("the body is larger than {most} bytes"));
     let mut padded = small().to_string();
-    padded.push_str(&" ".repeat(16 * 1024 * 1024 - padded.len()));
+    padded.push_str(&" ".repeat(most - padded.len()));
     socket.send(padded).await;
     assert_eq!(socket.text().await["seed"], 7);
 

@@ -12,7 +12,7 @@ use latentd::endpoint::Endpoint;
 use latentd::engine::{
     Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
 };
-use latentd::http::{Api, Lines, Probe, Refusals, router};
+use latentd::http::{Api, ConnectionMemory, Documents, Lines, Probe, Refusals, router};
 use latentd::identity;
 use latentd::keys::KeyRing;
 use latentd::outgoing::Outgoing;
@@ -140,6 +140,8 @@ impl Server {
             signing: Arc::new(SigningKey::open(directory.path()).expect("a new key")),
             run_patience: std::time::Duration::from_secs(240),
             refusals: Refusals::default(),
+            documents: Documents::default(),
+            memory: ConnectionMemory::default(),
             lines: Lines::default(),
             probe: Probe::default(),
             closing: is_closing,

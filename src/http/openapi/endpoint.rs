@@ -1,7 +1,6 @@
 //! What fal's own document of an endpoint tells, in the same form: the queue's calls, the input and the output.
 
 use super::requests::{self, Shown};
-use crate::http::call::Links;
 use crate::http::error::ApiError;
 use crate::http::input::Task;
 use crate::http::target::Application;
@@ -12,10 +11,9 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{Info, OpenApi, RefOr};
 
 /// The document of an endpoint that is served here.
-pub(super) fn document(api: &Api, links: &Links, id: &str) -> Result<OpenApi, ApiError> {
+pub(super) fn document(api: &Api, origin: &str, id: &str) -> Result<OpenApi, ApiError> {
     let application = Application::named(id).ok_or_else(|| ApiError::UnknownApplication(id.to_owned()))?;
     let route = routes::find(api, &application)?;
-    let origin = links.origin();
     let metadata = json!({
         "endpointId": id,
         "category": match route.task { Task::TextToImage => "text-to-image", Task::ImageToImage => "image-to-image" },

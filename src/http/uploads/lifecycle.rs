@@ -1,8 +1,9 @@
 //! How long a file is to be kept, as its sender wishes.
 
 use crate::http::error::ApiError;
+use crate::http::value::from_json;
 use axum::http::HeaderMap;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::time::Duration;
 
 /// Says how long a file is to be kept.
@@ -20,8 +21,9 @@ pub(in crate::http) fn lifetime(headers: &HeaderMap) -> Result<Option<Duration>,
         return Ok(None);
     };
     let wrong = |words: &str| ApiError::BadRequest(format!("the {name} header: {words}"));
-    let wish: Map<String, Value> = serde_json::from_slice(value.as_bytes())
-        .map_err(|_| wrong(r#"must be a JSON object such as {"expiration_duration_seconds": 3600}"#))?;
+    let Ok(Value::Object(wish)) = from_json(value.as_bytes()) else {
+        return Err(wrong(r#"must be a JSON object such as {"expiration_duration_seconds": 3600}"#));
+    };
     check_acl(wish.get("initial_acl").unwrap_or(&Value::Null)).map_err(&wrong)?;
     match wish.get("expiration_duration_seconds") {
         None | Some(Value::Null) => Ok(None),

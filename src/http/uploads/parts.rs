@@ -19,6 +19,9 @@ use uuid::Uuid;
 /// Highest number of a part, as on S3.
 pub(in crate::http) const MAX_PARTS: u32 = 10_000;
 
+/// Bytes of the largest list of parts, with white space.
+const MAX_LIST: usize = MAX_PARTS as usize * 128;
+
 /// A part as the client lists it at the end.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -74,11 +77,8 @@ fn etag(part: &Part) -> String {
 
 /// Puts the parts together.
 pub(super) async fn complete(api: &Api, ticket: Uuid, body: Body) -> Result<Response, ApiError> {
-    let listed = body::json(body).await?;
-    let List { parts: listed } = serde_json::from_value(listed).map_err(|error| {
-        let words = r#"the body must be {"parts": [{"partNumber": 1, "etag": "…"}, …]}"#;
-        ApiError::BadRequest(format!("{words}: {error}"))
-    })?;
+    let words = r#"{"parts": [{"partNumber": 1, "etag": "…"}, …]}"#;
+    let List { parts: listed } = body::typed(&api.memory, body, MAX_LIST, words).await?;
     match writable(api, ticket).await {
         // An answer that was lost is given again.
         Err(ApiError::Gone(_)) if is_whole(api, ticket).await? => return Ok(Json(Nothing {}).into_response()),

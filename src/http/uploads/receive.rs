@@ -37,6 +37,7 @@ pub(super) async fn receive(
     if announced(headers).is_some_and(|size| size > max) {
         return Err(too_large(api, body).await);
     }
+    let _held = api.memory.reserve_for_upload().await?;
     let mut body = body;
     let mut writer = create(api, object, announced(headers).unwrap_or_default()).await?;
     let begun = Instant::now();

@@ -44,7 +44,7 @@ impl Port {
             Interceptor::open(server.directory.path(), config, false).await.expect("a port that listens");
         let address = interceptor.address();
         let (stop, stopped) = oneshot::channel::<()>();
-        tokio::spawn(interceptor.run(server.router.clone(), async { drop(stopped.await) }));
+        tokio::spawn(interceptor.run(server.router.clone(), Arc::default(), async { drop(stopped.await) }));
         Self { server, address, _stop: stop }
     }
 

@@ -1,0 +1,180 @@
+//! Files of clients to pictures, within a bound of memory that does not depend on the file. What would take more is
+//! made smaller while it is decoded, where its format allows that, and refused otherwise.
+
+mod jpeg;
+mod png;
+
+use super::Picture;
+use image::metadata::Orientation;
+use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
+use std::io::Cursor;
+
+/// Longest side of a file that is decoded, fal's own limit.
+pub(crate) const MAX_SIDE: u32 = 14_142;
+
+/// Bytes that one picture may take while it is decoded, its file included.
+const MAX_BYTES: u64 = 160_000_000;
+
+/// Bytes that a file's notes, such as its EXIF, may take.
+const MAX_NOTES: u64 = 16_000_000;
+
+/// Pixels of a picture that is made smaller: far more than any model paints.
+const REDUCED_PIXELS: u64 = 16_000_000;
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DecodeError {
+    /// A side is too long.
+    #[error("a side is longer than {MAX_SIDE} pixels")]
+    TooLong,
+    /// It would take too much memory; at most so many pixels of its kind are taken.
+    #[error("it has more than the {0} pixels that can be read of such a file")]
+    TooManyPixels(u64),
+    /// It is damaged, or no picture.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl From<image::ImageError> for DecodeError {
+    fn from(error: image::ImageError) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+/// The picture in a JPEG, PNG or WebP file, upright as its EXIF says, without transparency (as Pillow's
+/// `convert("RGB")`). One of several times [`REDUCED_PIXELS`] may come out smaller, in the same proportions.
+///
+/// # Errors
+/// When it is no such file, or larger than can be read.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(image::ImageError::from)?;
+    let format = reader.format();
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_NOTES);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    if width.max(height) > MAX_SIDE {
+        return Err(DecodeError::TooLong);
+    }
+    let orientation = decoder.orientation()?;
+    let pixels = u64::from(width) * u64::from(height);
+    let needed = whole_file(bytes, format, &decoder, orientation);
+    let mut image = if needed <= MAX_BYTES {
+        DynamicImage::ImageRgb8(DynamicImage::from_decoder(decoder)?.into_rgb8())
+    } else {
+        drop(decoder);
+        let factor = (pixels as f64 / REDUCED_PIXELS as f64).sqrt().ceil() as u32;
+        let reduced = match format {
+            Some(ImageFormat::Png) => png::reduced(bytes, factor)?,
+            Some(ImageFormat::Jpeg) => jpeg::reduced(bytes, factor)?,
+            _ => None,
+        };
+        // What a pixel takes is known only now.
+        reduced.ok_or(DecodeError::TooManyPixels(MAX_BYTES * pixels / needed))?.into()
+    };
+    image.apply_orientation(orientation);
+    let image: RgbImage = image.into_rgb8();
+    let (width, height) = (image.width() as usize, image.height() as usize);
+    Ok(Picture { width, height, rgb: image.into_raw() })
+}
+
+/// Bytes that a file takes at the worst moment of being decoded as it is.
+fn whole_file(
+    bytes: &[u8],
+    format: Option<ImageFormat>,
+    decoder: &impl ImageDecoder,
+    orientation: Orientation,
+) -> u64 {
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    let rgb = 3 * pixels;
+    let decoded = decoder.total_bytes();
+    let working = match format {
+        // The file once more, and of a progressive file 16 bits of every sample.
+        Some(ImageFormat::Jpeg) => {
+            bytes.len() as u64 + if jpeg::is_progressive(bytes) { 2 * rgb.max(decoded) } else { 0 }
+        }
+        // Lossy, its planes; lossless, RGBA beside what comes of it.
+        Some(ImageFormat::WebP) => 5 * pixels,
+        _ => 0,
+    };
+    let converted = if decoded == rgb { 0 } else { rgb };
+    let turned = if orientation == Orientation::NoTransforms { 0 } else { rgb };
+    bytes.len() as u64 + decoded + working.max(converted).max(turned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Format, encode};
+    use super::*;
+
+    fn gradient() -> Picture {
+        let (width, height) = (37, 21);
+        let rgb =
+            (0..width * height).flat_map(|i| [(i % width * 6) as u8, (i / width * 12) as u8, 128]).collect();
+        Picture { width, height, rgb }
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused() {
+        let whole = encode(&gradient(), Format::Png, &[]).expect("a PNG");
+        assert_eq!(decode(&whole).expect("pixels"), gradient());
+        for bytes in [&b""[..], b"GIF89a", b"<svg/>", &whole[..whole.len() / 2]] {
+            assert!(matches!(decode(bytes), Err(DecodeError::Unreadable(_))));
+        }
+    }
+
+    /// A few bytes may claim any size.
+    #[test]
+    fn a_picture_of_absurd_size_is_refused_before_it_is_made() {
+        let mut header = encode(&gradient(), Format::Png, &[]).expect("a PNG");
+        let chunk = 8 + 8; // signature, length and name
+        header[chunk..chunk + 4].copy_from_slice(&60_000u32.to_be_bytes());
+        header[chunk + 4..chunk + 8].copy_from_slice(&60_000u32.to_be_bytes());
+        let mut crc = crc32(&header[chunk - 4..chunk + 13]).to_be_bytes();
+        header[chunk + 13..chunk + 17].swap_with_slice(&mut crc);
+        assert!(matches!(decode(&header), Err(DecodeError::TooLong)));
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |crc: u32, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 * (crc & 1)))
+        })
+    }
+
+    /// Left half dark, right half light.
+    fn halves(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, _| {
+            image::Rgb(if x < width / 2 { [20, 40, 60] } else { [220, 240, 250] })
+        })
+    }
+
+    fn written(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, format).expect("a file");
+        bytes.into_inner()
+    }
+
+    #[test]
+    fn a_picture_that_is_made_smaller_is_the_same_picture() {
+        for (image, format) in [
+            (DynamicImage::from(halves(1001, 403)), ImageFormat::Png),
+            (DynamicImage::from(DynamicImage::from(halves(1001, 403)).into_rgba16()), ImageFormat::Png),
+            (DynamicImage::from(halves(1001, 403)), ImageFormat::Jpeg),
+        ] {
+            let bytes = written(&image, format);
+            let reduced = match format {
+                ImageFormat::Png => png::reduced(&bytes, 4).expect("a PNG"),
+                _ => jpeg::reduced(&bytes, 4).expect("a JPEG"),
+            };
+            let reduced = reduced.expect("a smaller picture");
+            assert_eq!(reduced.dimensions(), (251, 101), "{format:?}");
+            for (x, color) in [(20, [20, 40, 60]), (230, [220, 240, 250])] {
+                let found = reduced.get_pixel(x, 50).0;
+                assert!(found.iter().zip(color).all(|(a, b)| a.abs_diff(b) <= 2), "{format:?} {found:?}");
+            }
+        }
+    }
+}

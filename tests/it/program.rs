@@ -1,0 +1,159 @@
+//! The real program as tests attack it: `latentd serve` in a process of its own, what it takes of memory, and clients
+//! that misbehave from addresses of their own.
+
+use crate::support::eventually;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+/// Megabytes of memory that an attack may take over what the program takes at rest.
+pub(crate) const MAX_RISE: u64 = 300;
+
+/// Megabytes over its rest within which the program counts as back.
+const BACK: u64 = 60;
+
+/// A running `latentd serve`, on a data directory of its own.
+pub(crate) struct Program {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    _data: TempDir,
+}
+
+impl Program {
+    /// Starts it with more flags, under a limit of open files if there is one.
+    pub(crate) fn start(flags: &[&str], open_files: Option<u32>) -> Self {
+        let data = tempfile::tempdir().expect("a temporary directory");
+        let limit = open_files.map_or(String::new(), |files| format!("ulimit -n {files}; "));
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{limit}exec \"$@\""), "sh", env!("CARGO_BIN_EXE_latentd")])
+            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
+            .arg(data.path())
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        let first = lines.next().expect("a line").expect("text");
+        let address = first.split("http://").nth(1).and_then(|text| text.trim().parse().ok()).expect("a URL");
+        // What it prints later goes nowhere, but must not find the pipe closed.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address, _data: data }
+    }
+
+    pub(crate) fn memory(&self) -> Memory {
+        Memory { process: self.child.id() }
+    }
+
+    /// The memory of its one worker, once that is there.
+    pub(crate) async fn worker_memory(&self) -> Memory {
+        let process = eventually(async || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
+            let children = tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("children")));
+            children.flatten().collect::<String>().split_whitespace().next()?.parse().ok()
+        });
+        Memory { process: process.await }
+    }
+
+    /// A call from an address of its own; `None` when there is no answer.
+    pub(crate) async fn call(&self, from: &str, head: &str, body: &[u8]) -> Option<(u16, Value)> {
+        let mut stream = self.connect(from, None).await.ok()?;
+        let head = format!(
+            "{head}\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.ok()?;
+        stream.write_all(body).await.ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok()?;
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, serde_json::from_str(body).unwrap_or_default()))
+    }
+
+    /// Is it alive, for a client at this address? Says how long that took to find out.
+    pub(crate) async fn is_live(&self, from: &str) -> Option<Duration> {
+        let begun = Instant::now();
+        let answer = self.call(from, "GET /health/live HTTP/1.1", b"").await?;
+        (answer.0 == 200).then(|| begun.elapsed())
+    }
+
+    /// A connection from an address of this machine, which may be slow to read.
+    pub(crate) async fn connect(
+        &self,
+        from: &str,
+        receive_buffer: Option<u32>,
+    ) -> std::io::Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(format!("{from}:0").parse().expect("an address"))?;
+        if let Some(bytes) = receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        socket.connect(self.address).await
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a process takes.
+pub(crate) struct Memory {
+    process: u32,
+}
+
+/// What it took at rest, in megabytes.
+pub(crate) struct Rest {
+    memory: Memory,
+    megabytes: u64,
+    attack: String,
+}
+
+impl Memory {
+    fn megabytes(&self, field: &str) -> u64 {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process)).expect("a process that runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a line of the kernel's");
+        line.trim_matches([':', ' ', '\t', 'k', 'B']).parse::<u64>().expect("kilobytes") / 1024
+    }
+
+    /// Notes what it takes now, and begins to watch for the most.
+    pub(crate) fn rest(self, attack: &str) -> Rest {
+        std::fs::write(Path::new("/proc").join(self.process.to_string()).join("clear_refs"), "5")
+            .expect("Linux");
+        Rest { megabytes: self.megabytes("VmRSS"), memory: self, attack: attack.into() }
+    }
+}
+
+impl Rest {
+    /// Fails if more was taken since than may be.
+    pub(crate) fn is_held(&self) {
+        let (now, peak) = (self.memory.megabytes("VmRSS"), self.memory.megabytes("VmHWM"));
+        println!("{}: {} MB at rest, {peak} MB at most, {now} MB now", self.attack, self.megabytes);
+        assert!(peak <= self.megabytes + MAX_RISE, "{}: {peak} MB", self.attack);
+    }
+
+    /// Waits until it takes again what it took at rest.
+    pub(crate) async fn is_back(&self) {
+        self.is_held();
+        eventually(async || (self.memory.megabytes("VmRSS") <= self.megabytes + BACK).then_some(())).await;
+        println!("{}: back at {} MB", self.attack, self.memory.megabytes("VmRSS"));
+    }
+}
+
+/// Lets this process have as many connections as an attack needs.
+pub(crate) fn many_files() {
+    let most = rlimit::increase_nofile_limit(20_000).expect("a limit");
+    assert!(most >= 10_000, "these tests need 10,000 open files: raise `ulimit -Hn`, which is {most}");
+}
