@@ -19,6 +19,7 @@
 //! `generate` paints without one, `bench` measures.
 #![forbid(unsafe_code)]
 
+mod allocator;
 pub mod args;
 mod backup;
 mod bench;

@@ -18,8 +18,8 @@ pub(super) const SMALL: usize = 64 * 1024;
 /// Bytes of small inputs that are read at once.
 const SMALL_INPUTS: usize = 32 << 20;
 
-/// Bytes of large inputs that are held at once: four of the largest.
-const LARGE_INPUTS: usize = 64 << 20;
+/// Bytes of large inputs that are held at once: two of the largest.
+const LARGE_INPUTS: usize = 32 << 20;
 
 /// Bytes of messages that wait behind the work of their own connections. Work may take minutes, and what waits for it
 /// must not keep all others from sending.

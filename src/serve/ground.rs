@@ -1,6 +1,7 @@
 //! What the server stands on, opened in the order in which a mistake of the operator is told best.
 
 use super::ServeError;
+use crate::allocator;
 use crate::config::{ConfigError, KeepConfig, ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
 use crate::disk::Disks;
@@ -20,7 +21,6 @@ use axum::Router;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -97,7 +97,7 @@ impl Ground {
     pub(super) fn tend(&self, config: &ServeConfig) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_times(self.queue.clone()));
-        tasks.spawn(return_freed_memory());
+        tasks.spawn(allocator::return_freed_memory());
         let KeepConfig { requests, age, log_age } = config.keep;
         let keep = Keep { requests, age, log_age };
         tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), keep));
@@ -211,20 +211,6 @@ fn check_reach(config: &ServeConfig, keys: &KeyRing) -> Result<(), ConfigError> 
         "--listen {} is reachable from other machines: make a key with `latentd keys create`, set --api-key (or LATENTD_API_KEY), or listen on 127.0.0.1",
         config.listen
     )))
-}
-
-/// How often freed memory is returned.
-const RETURN_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Has the allocator return to the system what was freed: it looks for that only when it is asked for a large piece, which
-/// a server without clients never does.
-async fn return_freed_memory() {
-    const LARGE: usize = 2 << 20;
-    let mut clock = tokio::time::interval(RETURN_INTERVAL);
-    loop {
-        clock.tick().await;
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGE)));
-    }
 }
 
 /// Ends what did not start in time, and puts back what workers without a supervisor left behind.

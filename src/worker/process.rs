@@ -5,6 +5,7 @@
 //! closes the input: the worker then puts its claims back, for none of them is to blame, and ends.
 
 use super::{EngineThread, StepLimits, Worker, WorkerError, patiently, run_time};
+use crate::allocator;
 use crate::budget;
 use crate::checker;
 use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
@@ -61,6 +62,7 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     identity::check_folder(&queue, &storage).await?;
     let device = device_name(config.engine.device);
     let (state, states) = watch::channel(WorkerState::Loading);
+    tokio::spawn(allocator::return_freed_memory());
     tokio::spawn(beat(queue.clone(), id.clone(), device.clone(), states));
 
     let ended = tokio::select! {

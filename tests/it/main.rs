@@ -9,6 +9,7 @@ mod cancel;
 mod checkpoint;
 mod crash;
 mod disks;
+mod eventually;
 mod exhaustion;
 mod fal_document;
 mod faults;

@@ -1,5 +1,6 @@
 //! What the tests share: a server without a socket, an engine on a leash, and a clock to turn.
 
+pub(crate) use crate::eventually::{eventually, within};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
@@ -376,23 +377,6 @@ impl Engine for Leashed {
         }
         Painter.paint(&ImageRequest { steps: 0, ..request.clone() }, begin, observer)
     }
-}
-
-/// Looks until `found` finds something; the deadline only ends a test that has failed.
-pub(crate) async fn eventually<T>(found: impl AsyncFnMut() -> Option<T>) -> T {
-    within(Duration::from_secs(10), found).await
-}
-
-/// The same with a deadline of one's own.
-pub(crate) async fn within<T>(limit: Duration, mut found: impl AsyncFnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    while began.elapsed() < limit {
-        if let Some(value) = found().await {
-            return value;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("still not so after {limit:?}");
 }
 
 /// The messages of a status.

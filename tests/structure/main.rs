@@ -32,6 +32,7 @@ const PAGES: &[&str] = &["src/http/playground"];
 /// Each top-level module of `src/` with the others it may name. A module that is not here
 /// may not exist, so a new one is drawn on the map before it is written.
 const ARROWS: &[(&str, &[&str])] = &[
+    ("allocator", &[]),
     ("args", &[]),
     ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
     ("bench", &["args", "checker", "config", "engine", "hub", "picture", "room"]),
@@ -95,6 +96,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "serve",
         &[
+            "allocator",
             "budget",
             "checker",
             "config",
@@ -125,8 +127,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
-            "budget", "checker", "config", "data_dir", "engine", "fault", "identity", "outgoing", "picture",
-            "queue", "request", "room", "storage", "sweep",
+            "allocator",
+            "budget",
+            "checker",
+            "config",
+            "data_dir",
+            "engine",
+            "fault",
+            "identity",
+            "outgoing",
+            "picture",
+            "queue",
+            "request",
+            "room",
+            "storage",
+            "sweep",
         ],
     ),
 ];
