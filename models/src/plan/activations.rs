@@ -49,6 +49,12 @@ impl Place {
         if self.cpu { 2 * 4 * tokens * width } else { 0 }
     }
 
+    /// Values a pixel that a 3x3 convolution of `input` channels takes beside its input and output. On a GPU those in f32
+    /// are candle's: the input is copied into its order, nine neighbours of every channel are gathered, and so is the product.
+    fn gathered_neighbours(self, input: u64, output: u64) -> u64 {
+        if self.cpu || self.element < 4 { 0 } else { 10 * input + output }
+    }
+
     /// The loop (`Mmdit::prepare`, then `Block::forward` of the widest block).
     pub(super) fn denoise(self, config: &TransformerConfig, factor: usize, work: &Work) -> u64 {
         let (width, batch) = (config.width() as u64, work.images as u64 * if work.guided { 2 } else { 1 });
@@ -90,15 +96,18 @@ impl Place {
         let mut worst = self.middle(widths[0], pixels);
         for (level, output) in widths.iter().copied().enumerate() {
             let input = widths[level.saturating_sub(1)];
-            worst = worst.max(pixels * resnet(input, output) * self.element);
+            worst = worst.max(pixels * self.resnet(input, output) * self.element);
             if level + 1 < widths.len() {
-                // The map as it is and doubled.
-                worst = worst.max(pixels * (output + 4 * output) * self.element);
+                // The map as it is, doubled, and convolved.
+                let neighbours = self.gathered_neighbours(output, output);
+                let doubled = output + if neighbours == 0 { 0 } else { output };
+                worst = worst.max(pixels * (output + 4 * (doubled + neighbours)) * self.element);
                 pixels *= 4;
             }
         }
         // The last map and its norm, then three channels, once more in f32 and as they lie in a picture.
-        let out = pixels * widths[widths.len() - 1] * 2 * self.element;
+        let last = widths[widths.len() - 1];
+        let out = pixels * (2 * last + self.gathered_neighbours(last, 3)) * self.element;
         worst.max(out + pixels * 3 * (self.element + 4 + 4))
     }
 
@@ -111,9 +120,18 @@ impl Place {
         for (level, output) in widths.iter().copied().enumerate() {
             let input = widths[level.saturating_sub(1)];
             let pixels = latents << (levels - 2 * level as u32);
-            worst = worst.max(pixels * resnet(input, output) * self.element);
+            worst = worst.max(pixels * self.resnet(input, output) * self.element);
         }
         worst.max(self.middle(widths[widths.len() - 1], latents))
+    }
+
+    /// Values a pixel of a residual block that reads `input` channels: first its input, that normed and what is made of
+    /// it; then, to the block's end, its input, the first half's result, that normed or added up, the second half's
+    /// result, and a shortcut where the widths differ.
+    fn resnet(self, input: u64, output: u64) -> u64 {
+        let first = 2 * input + output + self.gathered_neighbours(input, output);
+        let second = input + if input == output { 3 } else { 4 } * output;
+        first.max(second + self.gathered_neighbours(output, output))
     }
 
     /// The deepest block of either half: its attention holds map, norm, tokens, q, k, v, the same once more (`joint_qkv`
@@ -121,7 +139,7 @@ impl Place {
     fn middle(self, width: u64, pixels: u64) -> u64 {
         let value = pixels * width * self.element;
         let attention = (9 * value).max(7 * value + self.gathered(pixels, width));
-        attention.max(value * resnet(1, 1))
+        attention.max(pixels * self.resnet(width, width) * self.element)
     }
 
     /// The largest text encoder, one prompt: scores are f32 and there are five of them at once, those of the softmax and
@@ -141,14 +159,6 @@ impl Place {
         let mlp = 3 * tokens * hidden * self.element;
         3 * tokens * width * self.element + attention.max(mlp)
     }
-}
-
-/// Values a pixel of a residual block that reads `input` channels: first its input, that normed and what is made of it;
-/// then, to the block's end, its input, the first half's result, that normed or added up, the second half's result, and
-/// a shortcut where the widths differ.
-fn resnet(input: u64, output: u64) -> u64 {
-    let (first, second) = (2 * input + output, input + if input == output { 3 } else { 4 } * output);
-    first.max(second)
 }
 
 fn latent_pixels(config: &VaeConfig, work: &Work) -> u64 {
