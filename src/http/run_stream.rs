@@ -30,6 +30,11 @@ pub(super) async fn run(
 ) -> Result<Response, ApiError> {
     let line = open(api, call, application, headers, sent).await?;
     let id = line.id;
+    // Of a request that was sent before the result may be gone. Once a stream has begun, it could only break.
+    if let Some(Outcome::Erased) = api.queue.outcome(id).await? {
+        line.close();
+        return Err(ApiError::Erased);
+    }
     let watcher = Watcher::new(api.clone(), call.clone(), id, Show { logs: true, previews: true });
     let events = stream::unfold(Next::Status(watcher, line), Next::take);
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));

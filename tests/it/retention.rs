@@ -182,3 +182,15 @@ async fn a_wish_that_cannot_be_read_is_refused_by_its_header() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_request_sent_again_whose_result_is_gone_is_answered_so_before_a_stream_begins() {
+    let server = Server::start().await;
+    let headers = [("idempotency-key", "k"), FORGET];
+    done(&server, &headers, &small()).await;
+    server.clock.advance(2 * 3600);
+    for path in [format!("/{ENDPOINT}"), format!("/{ENDPOINT}/stream")] {
+        let answer = post(&server, &path, &headers, &small()).await;
+        assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}: {answer:?}");
+    }
+}
