@@ -116,7 +116,7 @@ pub(super) fn waiting(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
             .takes([max_queue_length()])
             .body(input_body(&shown.route))
             .answers(200, told())
-            .refuses(&[400, 401, 408, 413, 415, 422, 429, 500, 503])
+            .refuses(&[400, 401, 404, 408, 413, 415, 422, 429, 500, 503])
             .opens_to(&[KEY, TOKEN]),
     ]
 }
