@@ -40,7 +40,13 @@ impl ModelCard {
     /// # Errors
     /// [`Error::Request`] names the limit.
     pub fn canvas(&self, width: usize, height: usize) -> Result<(usize, usize)> {
-        let up = |pixels: usize| pixels.checked_next_multiple_of(self.size_multiple).unwrap_or(pixels);
+        for (side, pixels) in [("width", width), ("height", height)] {
+            if pixels == 0 {
+                return Err(Error::Request(format!("{side} 0 is no size: use 1 or more")));
+            }
+            self.check_side(side, pixels)?;
+        }
+        let up = |pixels: usize| pixels.next_multiple_of(self.size_multiple);
         let canvas = (up(width), up(height));
         self.check_size(canvas.0, canvas.1)?;
         Ok(canvas)
@@ -60,11 +66,18 @@ impl ModelCard {
                     "{side} {pixels} is not a multiple of {multiple}: use {below} or {above}"
                 )));
             }
-            if pixels > max_side {
-                return Err(Error::Request(format!(
-                    "{side} {pixels} is over this model's limit of {max_side} (pos_embed_max_size)"
-                )));
-            }
+            self.check_side(side, pixels)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a side is no longer than the model's longest.
+    fn check_side(&self, side: &str, pixels: usize) -> Result<()> {
+        let max_side = self.max_side;
+        if pixels > max_side {
+            return Err(Error::Request(format!(
+                "{side} {pixels} is over this model's limit of {max_side} (pos_embed_max_size)"
+            )));
         }
         Ok(())
     }

@@ -6,12 +6,13 @@ use super::input;
 use super::problem::{Problem, Problems, Refusal};
 use crate::fault::Fault;
 use crate::queue::{Failure, FailureKind, QueueError};
-use crate::request::Flaw;
+use crate::request::{Flaw, PICTURE_FORMATS};
 use crate::storage::StorageError;
 use crate::sweep::SweepError;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::ext::ReasonPhrase;
 use serde_json::{Value, json};
 
 /// Machine-readable class of an error, in a header beside the body.
@@ -58,8 +59,12 @@ pub(super) enum ApiError {
     NotAdmin,
     /// By the guard of servers without keys.
     Barred(Barred),
-    UnknownApplication(String),
     UnknownPath(String),
+    /// What was not found, and the endpoints that are served.
+    UnknownEndpoint {
+        what: String,
+        served: Vec<String>,
+    },
     /// What was not found, and the model that would answer there.
     NotServed {
         what: String,
@@ -156,7 +161,9 @@ impl ApiError {
             Self::Unauthorized => bare(S::UNAUTHORIZED, UNAUTHORIZED.into()),
             Self::NotAdmin => bare(S::FORBIDDEN, NOT_ADMIN.into()),
             Self::Barred(barred) => bare(barred.status(), barred.to_string()),
-            Self::UnknownApplication(name) => bare(S::NOT_FOUND, format!("Application {name:?} not found")),
+            Self::UnknownEndpoint { what, served } => {
+                bare(S::NOT_FOUND, format!("{what} not found: this server has {}", served.join(", ")))
+            }
             Self::UnknownPath(path) => bare(S::NOT_FOUND, format!("Path {path} not found")),
             Self::NotServed { what, model } => {
                 let hint = format!(
@@ -233,7 +240,7 @@ impl ApiError {
             Self::Unauthorized => Some("unauthorized"),
             Self::Barred(barred) => Some(barred.reason()),
             Self::TooManyUploads(_) => Some("too_many_uploads"),
-            Self::UnknownApplication(_) | Self::NotServed { .. } => Some("unknown_application"),
+            Self::UnknownEndpoint { .. } | Self::NotServed { .. } => Some("unknown_application"),
             Self::BadRequest(_) | Self::Encoded => Some("bad_request"),
             Self::Invalid(_) => Some("invalid"),
             Self::BodyTooLarge(_) | Self::UploadTooLarge(_) => Some("too_large"),
@@ -282,7 +289,7 @@ impl ApiError {
                 say_retryable(headers, false);
                 headers.insert(BILLABLE_UNITS, FREE);
             }
-            Self::UnknownPath(_) | Self::UnknownApplication(_) | Self::NotServed { .. } => {
+            Self::UnknownPath(_) | Self::UnknownEndpoint { .. } | Self::NotServed { .. } => {
                 headers.insert(BILLABLE_UNITS, FREE);
             }
             Self::NoSuchRange(size) => {
@@ -327,12 +334,18 @@ pub(super) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, 
     }
 }
 
+/// What nginx calls a 499: the JavaScript client shows it as the error's message.
+const CLIENT_CLOSED_REQUEST: ReasonPhrase = ReasonPhrase::from_static(b"Client Closed Request");
+
 /// What the result of a failed request is.
 pub(super) fn failure_response(failure: Failure) -> Response {
     let (class, _) = failure_words(failure.kind, &failure.message);
     let kind = failure.kind;
     let (status, body) = failure_answer(failure);
     let mut response = (status, Json(body)).into_response();
+    if status.canonical_reason().is_none() {
+        response.extensions_mut().insert(CLIENT_CLOSED_REQUEST);
+    }
     let headers = response.headers_mut();
     headers.insert(BILLABLE_UNITS, FREE);
     say_retryable(headers, kind.is_retryable());
@@ -357,6 +370,9 @@ fn flawed_picture(flaw: Option<Flaw>, message: &str) -> Problem {
             problem("image_too_large").with("max_height", max).with("max_width", max)
         }
         Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
+        Some(Flaw::Unsupported) => {
+            problem("unsupported_image_format").with("supported_formats", json!(PICTURE_FORMATS))
+        }
     }
 }
 

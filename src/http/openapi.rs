@@ -196,6 +196,7 @@ fn schemas() -> Vec<Named> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::Served;
     use crate::http::target::{self, Target};
     use crate::http::uploads::UploadCall;
     use crate::request::Limits;
@@ -252,7 +253,7 @@ mod tests {
 
     #[test]
     fn every_path_leads_to_the_call_that_it_says() {
-        let endpoints = Endpoint::known(|_| Some(Limits { max_side: 1024 }));
+        let endpoints = Endpoint::known(|_| Some(Served::published(Limits::of_model(1024))));
         let document = whole(&endpoints, "http://test");
         let mut calls = 0;
         for (path, item) in document.paths.paths {

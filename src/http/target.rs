@@ -64,7 +64,7 @@ pub(super) enum Target {
 const NAMESPACES: [&str; 2] = ["workflows", "comfy"];
 
 /// An endpoint id: `fal-ai/stable-diffusion-v35-large` and what follows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Application {
     /// Owner and alias, below a namespace if there is one.
     pub(super) id: String,

@@ -27,7 +27,6 @@ const DIFFERENCES: Differences = &[
     ("components/schemas/Image/properties/content_type", "always there, so without a default and never null"),
     ("components/schemas/Image/required", "the type is always there"),
     ("components/schemas/QueueStatus/properties/error", "why a request failed, which fal tells too"),
-    ("components/schemas/QueueStatus/properties/logs", "a list: fal sends one, whatever its document says"),
     ("components/schemas/QueueStatus/properties/metrics/additionalProperties", "open where it says nothing"),
     ("components/schemas/QueueStatus/properties/preview", "our own, where it was asked for"),
     ("components/schemas/QueueStatus/properties/queue_position/minimum", "not negative"),
