@@ -8,6 +8,7 @@ mod bench;
 mod cancel;
 mod checkpoint;
 mod crash;
+mod dates;
 mod disks;
 mod eventually;
 mod exhaustion;
