@@ -10,6 +10,7 @@ mod checkpoint;
 mod crash;
 mod dates;
 mod disks;
+mod durable;
 mod eventually;
 mod exhaustion;
 mod fal_document;
