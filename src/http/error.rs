@@ -6,7 +6,6 @@ use super::input;
 use super::problem::{Problem, Problems, Refusal};
 use crate::fault::Fault;
 use crate::queue::{Failure, FailureKind, QueueError};
-use crate::request::{Flaw, PICTURE_FORMATS};
 use crate::storage::StorageError;
 use crate::sweep::SweepError;
 use axum::Json;
@@ -57,6 +56,8 @@ const NOT_ADMIN: &str =
 pub(super) enum ApiError {
     Unauthorized,
     NotAdmin,
+    /// Its sender lets only holders of a key fetch the file.
+    FileForbidden,
     /// By the guard of servers without keys.
     Barred(Barred),
     UnknownPath(String),
@@ -160,6 +161,7 @@ impl ApiError {
         match self {
             Self::Unauthorized => bare(S::UNAUTHORIZED, UNAUTHORIZED.into()),
             Self::NotAdmin => bare(S::FORBIDDEN, NOT_ADMIN.into()),
+            Self::FileForbidden => bare(S::FORBIDDEN, "Only a key of this server opens this file".into()),
             Self::Barred(barred) => bare(barred.status(), barred.to_string()),
             Self::UnknownEndpoint { what, served } => {
                 bare(S::NOT_FOUND, format!("{what} not found: this server has {}", served.join(", ")))
@@ -254,6 +256,7 @@ impl ApiError {
             Self::NoRoom(_) => Some("disk_full"),
             Self::Unavailable(_) => Some("unavailable"),
             Self::NotAdmin
+            | Self::FileForbidden
             | Self::UnknownPath(_)
             | Self::UnknownRequest
             | Self::UnknownCancel
@@ -297,6 +300,7 @@ impl ApiError {
                 headers.insert(header::CONTENT_RANGE, range.expect("digits are a header value"));
             }
             Self::NotAdmin
+            | Self::FileForbidden
             | Self::Barred(_)
             | Self::UnknownRequest
             | Self::UnknownCancel
@@ -359,23 +363,6 @@ pub(super) fn failure_response(failure: Failure) -> Response {
     response
 }
 
-/// What fal says of a picture that cannot be used. Which it was may be erased.
-fn flawed_picture(flaw: Option<Flaw>, message: &str) -> Problem {
-    let problem = |kind| Problem::at(&[input::IMAGE_URL.name], kind, message, &Value::Null);
-    match flaw {
-        None | Some(Flaw::Unreachable) => problem("file_download_error"),
-        Some(Flaw::TooManyBytes(max)) => problem("file_too_large").with("max_size", max),
-        Some(Flaw::Unreadable) => problem("image_load_error"),
-        Some(Flaw::TooLarge(max)) => {
-            problem("image_too_large").with("max_height", max).with("max_width", max)
-        }
-        Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
-        Some(Flaw::Unsupported) => {
-            problem("unsupported_image_format").with("supported_formats", json!(PICTURE_FORMATS))
-        }
-    }
-}
-
 /// Status and body of a failed request's result.
 pub(super) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
     let (class, _) = failure_words(failure.kind, &failure.message);
@@ -386,7 +373,7 @@ pub(super) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
         }
         FailureKind::Picture => {
             let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
-            let detail = vec![flawed_picture(flaw, &failure.message)];
+            let detail = vec![input::flawed_picture(flaw, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
         // nginx's "client closed request", which fal uses too.

@@ -13,10 +13,10 @@ use super::problem::Problem;
 use super::routes::Route;
 use crate::endpoint::Endpoint;
 use crate::request::{
-    BeginFrom, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
-    OutputFormat, STRENGTH as STRENGTH_RANGE, Seed,
+    BeginFrom, Flaw, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
+    OutputFormat, PICTURE_FORMATS, STRENGTH as STRENGTH_RANGE, Seed,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use source::File;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -91,7 +91,7 @@ const FORMAT: Choice<OutputFormat> = Choice {
 };
 
 /// Where a picture to begin from is named, and where what is wrong with it is told.
-pub(super) const IMAGE_URL: File = File {
+const IMAGE_URL: File = File {
     name: "image_url",
     about: "The picture to begin from, JPEG, PNG, WebP, GIF, BMP or TIFF: a URL that this server can reach, or a data URI of up to 10 MiB.",
     example: "https://example.com/house.jpg",
@@ -220,6 +220,23 @@ pub(super) fn read(input: &Value, route: &Route<'_>, call: &Call) -> Result<Imag
         }
     }
     fields.finish(request)
+}
+
+/// What fal says of a picture that cannot be used. Which it was may be erased.
+pub(super) fn flawed_picture(flaw: Option<Flaw>, message: &str) -> Problem {
+    let problem = |kind| Problem::at(&[IMAGE_URL.name], kind, message, &Value::Null);
+    match flaw {
+        None | Some(Flaw::Unreachable) => problem("file_download_error"),
+        Some(Flaw::TooManyBytes(max)) => problem("file_too_large").with("max_size", max),
+        Some(Flaw::Unreadable) => problem("image_load_error"),
+        Some(Flaw::TooLarge(max)) => {
+            problem("image_too_large").with("max_height", max).with("max_width", max)
+        }
+        Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
+        Some(Flaw::Unsupported) => {
+            problem("unsupported_image_format").with("supported_formats", json!(PICTURE_FORMATS))
+        }
+    }
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -34,7 +34,10 @@ const DIFFERENCES: Differences = &[
     ("components/schemas/{Name}Output/properties/timings/propertyNames", "what JSON has anyway"),
     ("components/schemas/QueueStatus/required", "the URLs, the logs and the metrics are always there"),
     ("paths/{id}/post/responses/200", "a status with more in it"),
-    ("paths/{id}~requests~{request_id}~cancel/put/responses/200", "`{status}`, which fal's clients expect"),
+    (
+        "paths/{id}~requests~{request_id}~cancel/put/responses/200",
+        "`{status}` beside `{success}`, which fal's clients expect",
+    ),
 ];
 
 const OF_LARGE: Differences = &[

@@ -155,6 +155,30 @@ async fn sizes_that_clients_derive_are_generated_and_scaled() {
 }
 
 #[tokio::test]
+async fn the_list_of_models_has_the_endpoints_that_are_served() {
+    let stand_in = |api: &mut latentd::http::Api| {
+        api.endpoints[0].served.as_mut().expect("it is served").stand_in = Some("mini".into());
+    };
+    let server = Server::with(stand_in).await;
+    let ids = async |query: &str| {
+        let list = server.get(&format!("/v1/models{query}")).await.json();
+        assert_eq!((&list["has_more"], &list["next_cursor"]), (&json!(false), &Value::Null));
+        let models = list["models"].as_array().expect("a list").clone();
+        models
+            .iter()
+            .map(|model| model["endpoint_id"].as_str().expect("an id").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids("").await.len(), 5);
+    assert_eq!(ids(&format!("?endpoint_id={ENDPOINT}")).await, [ENDPOINT]);
+    assert_eq!(ids("?category=image-to-image&q=turbo").await, [format!("{ENDPOINT}/turbo/image-to-image")]);
+    assert_eq!(ids("?endpoint_id=fal-ai/flux/dev").await, Vec::<String>::new());
+    let first = server.get("/v1/models").await.json()["models"][0]["metadata"].clone();
+    assert_eq!(first["display_name"], "mini, in place of Stable Diffusion 3.5 Large");
+    assert_eq!(first["model_url"], format!("http://test:1/run/{ENDPOINT}"));
+}
+
+#[tokio::test]
 async fn health_names_the_model_that_answers() {
     let stand_in = |api: &mut latentd::http::Api| {
         api.endpoints[0].served.as_mut().expect("it is served").stand_in = Some("mini".into());

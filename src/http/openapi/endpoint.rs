@@ -2,7 +2,6 @@
 
 use super::requests::{self, Shown};
 use crate::http::error::ApiError;
-use crate::http::input::Task;
 use crate::http::target::Application;
 use crate::http::wire::StatusBody;
 use crate::http::{Api, routes};
@@ -18,7 +17,7 @@ pub(super) fn document(api: &Api, origin: &str, id: &str) -> Result<OpenApi, Api
     let route = routes::find(api, &application)?;
     let metadata = json!({
         "endpointId": id,
-        "category": match route.task { Task::TextToImage => "text-to-image", Task::ImageToImage => "image-to-image" },
+        "category": route.task.category(),
         "documentationUrl": format!("{origin}/docs"),
     });
     let info = Info::builder()
