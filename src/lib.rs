@@ -6,6 +6,7 @@
 //! - [`endpoint`]: fal's endpoints, and which model answers there;
 //! - [`http`]: fal's wire; the only place that knows its names;
 //! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
+//! - `isolate`: programs for which that is fal, and which reach nothing else;
 //! - [`queue`]: the durable table of requests; the only place that knows SQL;
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
@@ -39,6 +40,7 @@ pub mod hub;
 pub mod identity;
 mod inspecting;
 pub mod intercept;
+mod isolate;
 pub mod keys;
 mod machine;
 pub mod outgoing;
@@ -55,6 +57,8 @@ pub mod sweep;
 pub mod web_access;
 pub mod webhooks;
 pub mod worker;
+
+pub use isolate::NotStarted;
 
 use args::{Cli, Command};
 use config::{ConfigError, ServeConfig, WorkerConfig};
@@ -103,6 +107,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
         Command::Doctor(args) => doctor::run(args),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
+        Command::Run(args) => isolate::run(args),
+        Command::Relay(args) => isolate::relay(args, runtime),
         Command::Models(command) => runtime()?.block_on(hub::command::run(command)),
     }
 }

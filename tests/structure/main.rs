@@ -41,7 +41,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["args", "egress", "web_access"]),
     ("data_dir", &[]),
     ("disk", &[]),
-    ("doctor", &["args", "checker", "config", "data_dir", "http", "hub", "machine", "room", "worker"]),
+    (
+        "doctor",
+        &["args", "checker", "config", "data_dir", "http", "hub", "isolate", "machine", "room", "worker"],
+    ),
     ("egress", &[]),
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
@@ -67,6 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["data_dir", "queue", "storage"]),
     ("inspecting", &[]),
     ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
+    ("isolate", &["args", "config", "http", "intercept"]),
     ("keys", &["args", "config", "data_dir", "printable", "queue"]),
     (
         "lib",
@@ -80,6 +84,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "generate",
             "hub",
             "intercept",
+            "isolate",
             "keys",
             "serve",
             "worker",
