@@ -60,7 +60,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     command.args(arguments);
     environment::prepare(&mut command, &data_dir, &trust, &server, allow_network)?;
 
-    namespaces::enter()?;
+    namespaces::enter(allow_network)?;
     let sockets = Sockets::open()?;
     let lifetime = files::cover(&trust)?;
     relay.connect(&sockets, &lifetime)?;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
 
 /// Everything that the system might refuse, without a server and without a program.
 fn try_namespaces() -> anyhow::Result<()> {
-    namespaces::enter()?;
+    namespaces::enter(false)?;
     Sockets::open()?;
     files::mount_empty(&std::env::temp_dir()).map(drop)
 }

@@ -5,13 +5,14 @@ use rustix::process::{getegid, geteuid};
 use std::fmt::Display;
 
 /// Puts this process into a mount and a network namespace of its own; without the right to that, into a user namespace
-/// of its own too, which gives it. There the process keeps its user and group.
+/// of its own too, which gives it. There the process keeps its user and group. `joined`: into a user namespace in any
+/// case, for others to join it.
 ///
 /// # Errors
 /// One line that says what to change where the system refuses.
-pub(super) fn enter() -> anyhow::Result<()> {
+pub(super) fn enter(joined: bool) -> anyhow::Result<()> {
     let own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
-    if unshare(own).is_ok() {
+    if !joined && unshare(own).is_ok() {
         return Ok(());
     }
     let (user, group) = (geteuid().as_raw(), getegid().as_raw());

@@ -13,7 +13,7 @@ pub(super) const FAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// Where programs ask for names: also what resolvers take that find no `/etc/resolv.conf`.
 pub(super) const NAME_SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-const HTTPS: u16 = 443;
+pub(super) const HTTPS: u16 = 443;
 const DOMAIN: u16 = 53;
 
 /// Sockets that were opened inside, and stay there whoever holds them.

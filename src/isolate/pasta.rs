@@ -1,6 +1,7 @@
 //! The rest of the network for `--allow-network`: pasta, of the package `passt`, connects a network namespace with the
 //! network of this machine, as an ordinary user.
 
+use super::network::HTTPS;
 use anyhow::{Context, bail};
 use rustix::process::geteuid;
 use std::io::ErrorKind;
@@ -26,14 +27,14 @@ impl Pasta {
     pub(super) async fn start(program: u32) -> anyhow::Result<Self> {
         let mut command = Command::new("pasta");
         command.args(["--foreground", "--quiet", "--stderr", "--config-net"]);
-        // Ports of this machine's loopback interface are ports of the program's, too. Its own are ports of this machine's
-        // only where pasta cannot open 443 and 53, which are the relay's.
-        command.args(["-T", "auto", "-U", "none", "-u", "none"]);
-        match geteuid().is_root() {
-            true => command.args(["-t", "none", "--runas", "0", "--netns-only", "--netns"]),
-            false => command.args(["-t", "auto", "--userns", &format!("/proc/{program}/ns/user"), "--netns"]),
-        };
-        command.arg(format!("/proc/{program}/ns/net"));
+        // Ports of this machine's loopback interface are ports of the program's, too; this machine is not its gateway.
+        command.args(["-T", "auto", "-U", "none", "-u", "none", "--no-map-gw"]);
+        command.args(["-t", if may_take_low_ports() { "none" } else { "auto" }]);
+        if geteuid().is_root() {
+            command.args(["--runas", "0"]);
+        }
+        command.args(["--userns", &format!("/proc/{program}/ns/user")]);
+        command.args(["--netns", &format!("/proc/{program}/ns/net")]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(|error| match error.kind() {
             ErrorKind::NotFound => {
@@ -54,6 +55,14 @@ impl Pasta {
         tokio::spawn(async move { tokio::io::copy(&mut said, &mut tokio::io::sink()).await });
         Ok(Self { _child: child })
     }
+}
+
+/// May pasta open 443 and 53 here? Where it may not, the program's ports can be this machine's, too; where it may, so
+/// would those of the relay be, which are for what is inside.
+fn may_take_low_ports() -> bool {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let first: Option<u32> = first.ok().and_then(|text| text.trim().parse().ok());
+    geteuid().is_root() || first.is_none_or(|port| port <= HTTPS.into())
 }
 
 /// Has the network namespace of a process a default route?

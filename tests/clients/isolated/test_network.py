@@ -1,10 +1,15 @@
 """`latentd run --allow-network`: fal's names lead here, everything else goes out as usual."""
 
+import http.client
 import http.server
+import socket
+import subprocess
 import threading
+import time
+import urllib.request
 
 import pytest
-from test_programs import COMMANDS, ENDPOINT, INPUT, ORDINARY, PYTHON, run
+from test_programs import COMMANDS, ENDPOINT, INPUT, LATENTD, ORDINARY, PYTHON, environment, run
 
 EITHER = pytest.mark.parametrize("prefix", [[], ORDINARY], ids=["root", "ordinary user"])
 ALLOWED = ["--allow-network"]
@@ -45,3 +50,29 @@ def test_this_machine_is_there(data, prefix):
     done = run(data, [PYTHON, "-c", program, url], prefix=prefix, flags=ALLOWED)
     server.shutdown()
     assert done.returncode == 0, done.stderr
+
+
+def test_the_program_is_there_for_this_machine(data):
+    """A page that it serves, say, for a browser."""
+    command = [*ORDINARY, LATENTD, "run", "--data-dir", data, *ALLOWED, "--", PYTHON, "-m", "http.server", "3999"]
+    process = subprocess.Popen(command, env=environment(), cwd=data, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 60
+        while not is_there("http://127.0.0.1:3999/"):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        # Those of the relay are inside alone.
+        for host in ("127.0.0.1", "203.0.113.2"):
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((host, 443), timeout=5)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def is_there(url):
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+        return True
+    except (OSError, http.client.HTTPException):
+        return False
