@@ -52,6 +52,16 @@ def test_this_machine_is_there(data, prefix):
     assert done.returncode == 0, done.stderr
 
 
+def test_proxies_stay_and_are_not_asked_for_fal(data):
+    done = run(
+        data, ["sh", "-c", "echo $https_proxy; echo $NO_PROXY"], flags=ALLOWED,
+        prefix=["env", "https_proxy=http://proxy.example:3128", "NO_PROXY=corp.example"],
+    )
+    proxy, direct = done.stdout.splitlines()
+    assert proxy == "http://proxy.example:3128"
+    assert {"corp.example", "fal.run", ".fal.run", "fal.media", ".fal.ai"} <= set(direct.split(","))
+
+
 def test_the_program_is_there_for_this_machine(data):
     """A page that it serves, say, for a browser."""
     command = [*ORDINARY, LATENTD, "run", "--data-dir", data, *ALLOWED, "--", PYTHON, "-m", "http.server", "3999"]

@@ -107,6 +107,13 @@ def test_what_a_shell_of_latentd_env_has_is_taken_back(data, witness):
     assert witness.seen() == []
 
 
+def test_bun_trusts_the_certificate_also_by_latentd_env(data):
+    script = f'eval "$({LATENTD} env --data-dir {data})" && exec "$@"'
+    command = ["sh", "-c", script, "sh", *COMMANDS["@fal-ai/client, bun"], ENDPOINT, INPUT]
+    done = subprocess.run(command, env=environment(), cwd=HERE, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "OK\n"), done.stderr
+
+
 def test_openssl_finds_the_authority_in_the_directory_of_certificates(data):
     program = (
         "import socket, ssl\n"
