@@ -105,3 +105,60 @@ fn reply(query: &Packet<'_>, code: RCODE, record: Option<ResourceRecord<'_>>) ->
     reply.answers.extend(record);
     reply.build_bytes_vec_compressed().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A query as resolvers send it: one question, recursion desired.
+    fn query(name: &str, kind: u16) -> Vec<u8> {
+        let labels = name.split('.').map(|label| {
+            let length = u8::try_from(label.len()).expect("a label");
+            [&[length], label.as_bytes()].concat()
+        });
+        let labels: Vec<u8> = labels.flatten().collect();
+        let head = [0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        [&head[..], &labels, &[0], &kind.to_be_bytes(), &[0, 1]].concat()
+    }
+
+    /// The code of an answer, and the addresses in it.
+    async fn asked(name: &str, kind: u16) -> (u8, Vec<u8>) {
+        let query = query(name, kind);
+        let answer = answer(&query, None, false).await.expect("an answer");
+        assert_eq!(answer[..2], query[..2], "the answer is to this query");
+        assert_eq!(answer[2] & 0x81, 0x81, "it is an answer, recursion desired");
+        let records = u16::from_be_bytes([answer[6], answer[7]]);
+        let address = if records == 1 { answer[answer.len() - 4..].to_vec() } else { Vec::new() };
+        (answer[3] & 15, address)
+    }
+
+    #[tokio::test]
+    async fn fals_names_have_one_address_and_no_other_name_has_any() {
+        const A: u16 = 1;
+        let fal = FAL.octets().to_vec();
+        for name in ["fal.run", "QUEUE.fal.Run", "rest.alpha.fal.ai", "v3.fal.media", "any.thing.falrun.com"]
+        {
+            assert_eq!(asked(name, A).await, (0, fal.clone()), "{name}");
+        }
+        for kind in [28, 15, 16, 65, 999] {
+            assert_eq!(asked("fal.run", kind).await, (0, Vec::new()), "type {kind}");
+        }
+        for name in ["example.com", "notfal.run", "fal.run.example.com", "run", "localhost"] {
+            assert_eq!(asked(name, A).await, (3, Vec::new()), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_query_has_no_answer() {
+        let good = query("fal.run", 1);
+        for length in 0..good.len() {
+            assert_eq!(answer(&good[..length], None, false).await, None, "{length} bytes");
+        }
+        let mut response = good.clone();
+        response[2] |= 0x80;
+        assert_eq!(answer(&response, None, false).await, None, "two servers must not answer each other");
+        let mut none = good.clone();
+        none[5] = 0;
+        assert_eq!(answer(&none[..12], None, false).await, None);
+    }
+}

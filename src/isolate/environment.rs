@@ -24,7 +24,7 @@ pub(super) fn prepare(
     allow_network: bool,
 ) -> anyhow::Result<()> {
     let bundle = text(&trust.bundle)?;
-    let java = format!("-Djavax.net.ssl.trustStore={}", text(&trust.trust_store)?);
+    let java = quoted(&format!("-Djavax.net.ssl.trustStore={}", text(&trust.trust_store)?));
     let java = [variable("JAVA_TOOL_OPTIONS").unwrap_or_default(), java].join(" ");
     for name in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"] {
         command.env(name, bundle);
@@ -80,6 +80,26 @@ fn both_cases(names: &[&str]) -> impl Iterator<Item = String> {
     names.iter().flat_map(|name| [(*name).to_owned(), name.to_lowercase()])
 }
 
+/// One option of `JAVA_TOOL_OPTIONS`, which ends at white space outside of quotes of either kind.
+fn quoted(option: &str) -> String {
+    match option.contains(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
+        true => format!("\"{}\"", option.replace('"', "\"'\"'\"")),
+        false => option.to_owned(),
+    }
+}
+
 fn text(path: &Path) -> anyhow::Result<&str> {
     path.to_str().with_context(|| format!("{}: the name of the data directory must be UTF-8", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn java_reads_back_what_was_quoted() {
+        assert_eq!(quoted("-Da=/plain"), "-Da=/plain");
+        assert_eq!(quoted("-Da=/it's here"), r#""-Da=/it's here""#);
+        assert_eq!(quoted(r#"-Da=/a"b"#), r#""-Da=/a"'"'"b""#);
+    }
 }

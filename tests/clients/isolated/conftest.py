@@ -12,7 +12,7 @@ BINARY = os.environ["LATENTD_BIN"]
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
     internet = world.enter()
-    directory = tmp_path_factory.mktemp("data")
+    directory = tmp_path_factory.mktemp("data") / "it's here"
     with world.server(BINARY, directory):
         yield directory
     internet.kill()

@@ -4,6 +4,7 @@ programs without `latentd run` are seen to go out: the witness is not blind."""
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import signal
 import subprocess
@@ -100,7 +101,7 @@ def test_root_is_answered_too(data, witness):
 
 
 def test_what_a_shell_of_latentd_env_has_is_taken_back(data, witness):
-    script = f'eval "$({LATENTD} env --data-dir {data})" && exec "$@"'
+    script = f'eval "$({LATENTD} env --data-dir {shlex.quote(str(data))})" && exec "$@"'
     for command in (COMMANDS["fal-client"], COMMANDS["@fal-ai/client, node24"]):
         done = run(data, [*command, ENDPOINT, INPUT], prefix=["sh", "-c", script, "sh"])
         assert done.returncode == 0, done.stderr
@@ -108,7 +109,7 @@ def test_what_a_shell_of_latentd_env_has_is_taken_back(data, witness):
 
 
 def test_bun_trusts_the_certificate_also_by_latentd_env(data):
-    script = f'eval "$({LATENTD} env --data-dir {data})" && exec "$@"'
+    script = f'eval "$({LATENTD} env --data-dir {shlex.quote(str(data))})" && exec "$@"'
     command = ["sh", "-c", script, "sh", *COMMANDS["@fal-ai/client, bun"], ENDPOINT, INPUT]
     done = subprocess.run(command, env=environment(), cwd=HERE, capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stdout) == (0, "OK\n"), done.stderr
