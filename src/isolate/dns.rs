@@ -3,9 +3,8 @@
 use super::network::FAL;
 use super::upstream::Upstream;
 use crate::http::is_fal;
-use simple_dns::rdata::{A, RData};
-use simple_dns::{CLASS, OPCODE, Packet, QTYPE, RCODE, ResourceRecord, TYPE};
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,15 +18,6 @@ const MOST: usize = 4096;
 
 /// A connection may be quiet for so long between queries.
 const IDLE: Duration = Duration::from_secs(30);
-
-/// What is done with a query.
-enum Decision {
-    Answer(Vec<u8>),
-    /// It is for a name that is not fal's.
-    Pass,
-    /// It is none.
-    Drop,
-}
 
 /// Answers datagrams until the socket breaks.
 pub(super) async fn datagrams(socket: UdpSocket, upstream: Option<Arc<Upstream>>) {
@@ -68,42 +58,88 @@ async fn connection(mut stream: TcpStream, upstream: Option<&Upstream>) -> io::R
     }
 }
 
-/// The answer to a query, if it deserves one.
+/// The answer to a query, if it is one.
 async fn answer(query: &[u8], upstream: Option<&Upstream>, by_tcp: bool) -> Option<Vec<u8>> {
-    match (decide(query), upstream) {
-        (Decision::Answer(answer), _) => Some(answer),
-        (Decision::Pass, Some(upstream)) => upstream.ask(query, by_tcp).await,
-        (Decision::Pass, None) => reply(&Packet::parse(query).ok()?, RCODE::NameError, None),
-        (Decision::Drop, _) => None,
+    let asked = Query::parse(query)?;
+    match upstream {
+        _ if is_fal(&asked.name) => Some(asked.answer(NO_ERROR, asked.wants_address().then_some(FAL))),
+        Some(upstream) => upstream.ask(query, by_tcp).await,
+        None => Some(asked.answer(NAME_ERROR, None)),
     }
 }
 
-fn decide(query: &[u8]) -> Decision {
-    let Ok(packet) = Packet::parse(query) else { return Decision::Drop };
-    if packet.has_flags(simple_dns::PacketFlag::RESPONSE) {
-        return Decision::Drop;
-    }
-    let [question] = packet.questions.as_slice() else { return Decision::Drop };
-    if packet.opcode() != OPCODE::StandardQuery || !is_fal(&question.qname.to_string()) {
-        return Decision::Pass;
-    }
-    let has_address = matches!(question.qtype, QTYPE::TYPE(TYPE::A) | QTYPE::ANY);
-    let name = question.qname.clone();
-    let record = || ResourceRecord::new(name, CLASS::IN, TIME_TO_LIVE, RData::A(A { address: FAL.into() }));
-    let answer = reply(&packet, RCODE::NoError, has_address.then(record));
-    answer.map_or(Decision::Drop, Decision::Answer)
+// Of RFC 1035, section 4.1.1: flags of the header.
+const RESPONSE: u16 = 1 << 15;
+const OPERATION: u16 = 15 << 11;
+const AUTHORITATIVE: u16 = 1 << 10;
+const RECURSION_DESIRED: u16 = 1 << 8;
+const RECURSION_AVAILABLE: u16 = 1 << 7;
+const NO_ERROR: u16 = 0;
+const NAME_ERROR: u16 = 3;
+
+// Types and the class of addresses; and where the name of the question is, for the answer to mean the same.
+const A: u16 = 1;
+const ANY: u16 = 255;
+const IN: u16 = 1;
+const NAME_OF_QUESTION: u16 = 0xC000 | HEADER as u16;
+
+/// Bytes of a header.
+const HEADER: usize = 12;
+
+/// Bytes of a label at most; larger numbers mean something else.
+const LABEL: u8 = 63;
+
+/// A query for one name. Its type may be any: programs ask for types that are younger than this code, and wait for as long as
+/// they have patience where none answers.
+struct Query<'a> {
+    id: [u8; 2],
+    flags: u16,
+    name: String,
+    kind: u16,
+    question: &'a [u8],
 }
 
-fn reply(query: &Packet<'_>, code: RCODE, record: Option<ResourceRecord<'_>>) -> Option<Vec<u8>> {
-    let mut reply = Packet::new_reply(query.id());
-    reply.set_flags(simple_dns::PacketFlag::RECURSION_AVAILABLE);
-    if query.has_flags(simple_dns::PacketFlag::RECURSION_DESIRED) {
-        reply.set_flags(simple_dns::PacketFlag::RECURSION_DESIRED);
+impl<'a> Query<'a> {
+    fn parse(query: &'a [u8]) -> Option<Self> {
+        let number = |at: usize| Some(u16::from_be_bytes(query.get(at..at + 2)?.try_into().ok()?));
+        let (flags, questions) = (number(2)?, number(4)?);
+        if flags & (RESPONSE | OPERATION) != 0 || questions != 1 {
+            return None;
+        }
+        let (mut name, mut at) = (Vec::new(), HEADER);
+        loop {
+            let length = *query.get(at)?;
+            let label = query.get(at + 1..at + 1 + usize::from(length)).filter(|_| length <= LABEL)?;
+            at += 1 + label.len();
+            if label.is_empty() {
+                break;
+            }
+            name.extend(label.iter().chain(b"."));
+        }
+        let (kind, _class) = (number(at)?, number(at + 2)?);
+        let name = String::from_utf8_lossy(&name).into_owned();
+        Some(Self { id: [query[0], query[1]], flags, name, kind, question: &query[HEADER..at + 4] })
     }
-    *reply.rcode_mut() = code;
-    reply.questions.clone_from(&query.questions);
-    reply.answers.extend(record);
-    reply.build_bytes_vec_compressed().ok()
+
+    fn wants_address(&self) -> bool {
+        [A, ANY].contains(&self.kind)
+    }
+
+    fn answer(&self, code: u16, address: Option<Ipv4Addr>) -> Vec<u8> {
+        let flags = RESPONSE | AUTHORITATIVE | RECURSION_AVAILABLE | (self.flags & RECURSION_DESIRED) | code;
+        let (questions, answers) = (1, u16::from(address.is_some()));
+        let mut answer = self.id.to_vec();
+        answer.extend([flags, questions, answers, 0, 0].map(u16::to_be_bytes).as_flattened());
+        answer.extend_from_slice(self.question);
+        if let Some(address) = address {
+            let bytes = address.octets();
+            answer.extend([NAME_OF_QUESTION, A, IN].map(u16::to_be_bytes).as_flattened());
+            answer.extend(TIME_TO_LIVE.to_be_bytes());
+            answer.extend([0, 4]);
+            answer.extend(bytes);
+        }
+        answer
+    }
 }
 
 #[cfg(test)]
@@ -134,7 +170,6 @@ mod tests {
 
     #[tokio::test]
     async fn fals_names_have_one_address_and_no_other_name_has_any() {
-        const A: u16 = 1;
         let fal = FAL.octets().to_vec();
         for name in ["fal.run", "QUEUE.fal.Run", "rest.alpha.fal.ai", "v3.fal.media", "any.thing.falrun.com"]
         {
