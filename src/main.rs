@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     match latentd::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("latentd: {}", printable_chain(&error));
+            eprintln!("latentd: {}", printable_chain(error.as_ref()));
             match error.downcast_ref::<NotStarted>() {
                 Some(program) => ExitCode::from(program.exit_code()),
                 None if error.is::<ConfigError>() => ExitCode::from(2),
