@@ -83,7 +83,7 @@ pub(crate) fn works() -> Result<(), String> {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            Err(said.trim().trim_start_matches("latentd: ").trim_start_matches("latentd run: ").to_owned())
+            Err(said.trim().trim_start_matches("latentd: ").to_owned())
         }
         Err(error) => Err(error.to_string()),
     }

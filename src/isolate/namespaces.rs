@@ -31,7 +31,7 @@ pub(super) fn enter(joined: bool) -> anyhow::Result<()> {
 
 /// What a step that the system refused comes to.
 pub(super) fn refused(what: &str, error: impl Display) -> anyhow::Error {
-    anyhow::anyhow!("latentd run: the system refuses {what}: {error}: {}", remedy(&System::look()))
+    anyhow::anyhow!("the system refuses {what}: {error}: {}", remedy(&System::look()))
 }
 
 /// What may be in the way, as the kernel tells it.
