@@ -17,7 +17,7 @@ pub use backup::{BackupArgs, RestoreArgs};
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
 pub use doctor::DoctorArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
-pub use intercept::{EnvArgs, InterceptArgs};
+pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 pub use retention::RetentionArgs;
 
@@ -64,6 +64,11 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
     Env(EnvArgs),
+    /// Run a program for which `serve --intercept` is fal, and which reaches nothing else.
+    Run(RunArgs),
+    /// Carry what a program of `run` sends.
+    #[command(hide = true)]
+    Relay(RelayArgs),
 }
 
 /// Which model to run, where, and how.

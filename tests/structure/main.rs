@@ -42,7 +42,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["args", "egress", "keys", "request", "web_access"]),
     ("data_dir", &[]),
     ("disk", &[]),
-    ("doctor", &["args", "checker", "config", "data_dir", "http", "hub", "machine", "room", "worker"]),
+    (
+        "doctor",
+        &["args", "checker", "config", "data_dir", "http", "hub", "isolate", "machine", "room", "worker"],
+    ),
     ("egress", &[]),
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
@@ -68,6 +71,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["data_dir", "queue", "storage"]),
     ("inspecting", &[]),
     ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
+    ("isolate", &["args", "config", "http", "intercept"]),
     ("keys", &["queue"]),
     ("keys_command", &["args", "config", "data_dir", "keys", "printable", "queue"]),
     (
@@ -82,6 +86,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "generate",
             "hub",
             "intercept",
+            "isolate",
             "keys_command",
             "serve",
             "worker",
