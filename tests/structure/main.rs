@@ -46,7 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
     ("fault", &[]),
-    ("generate", &["args", "checker", "config", "engine", "picture", "request", "room"]),
+    ("generate", &["args", "checker", "config", "engine", "picture", "printable", "request", "room"]),
     (
         "http",
         &[
@@ -88,6 +88,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("machine", &[]),
     ("main", &["args", "config", "printable"]),
     ("outgoing", &["egress"]),
+    ("output", &[]),
     ("picture", &[]),
     ("printable", &[]),
     ("queue", &["fault", "printable"]),
