@@ -5,14 +5,16 @@ use crate::checker;
 use crate::config::{ConfigError, EngineConfig, safety};
 use crate::engine;
 use crate::picture::{self, Format};
+use crate::printable::printable;
 use crate::request::draw_seed;
 use crate::room;
-use anyhow::Context;
+use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_models::{
-    Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Picture, Pipeline, Step,
+    Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Observer, Picture, Pipeline,
+    Step,
 };
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -27,6 +29,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
     let safety = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
+    check(&args)?;
     let begin = args.image.as_deref().map(|path| begin(path, args.strength)).transpose()?;
     checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
     let started = Instant::now();
@@ -38,7 +41,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     pipeline.set_safety(&safety)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let bar = progress_bar(request.steps);
-    let generated = pipeline.generate(&request, &mut |step: Step| advance(&bar, step))?;
+    let generated = pipeline.generate(&request, &mut Follower { bar: &bar })?;
     bar.finish_and_clear();
     for (index, verdict) in generated.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.flagged) {
         let (number, score) = (index + 1, verdict.score);
@@ -57,6 +60,22 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses what no model can do, by the flag's name.
+fn check(args: &GenerateArgs) -> Result<(), ConfigError> {
+    let GenerateArgs { steps, guidance, num_images, strength, .. } = args;
+    let zero = [("--steps", *steps), ("--num-images", Some(*num_images))];
+    if let Some((flag, _)) = zero.iter().find(|(_, value)| *value == Some(0)) {
+        return Err(ConfigError(format!("{flag} 0: give 1 or more")));
+    }
+    if !(*strength > 0.0 && *strength <= 1.0) {
+        return Err(ConfigError(format!("--strength {strength}: give a number above 0 up to 1")));
+    }
+    match guidance.filter(|guidance| !guidance.is_finite()) {
+        Some(guidance) => Err(ConfigError(format!("--guidance {guidance}: give a number"))),
+        None => Ok(()),
+    }
 }
 
 fn output_format(output: &Path) -> Result<Format, ConfigError> {
@@ -98,7 +117,10 @@ fn request(args: &GenerateArgs, begin: Option<Begin>, usual: &Endpoint, t5_token
 
 fn begin(path: &Path, strength: f64) -> anyhow::Result<Begin> {
     let named = || format!("--image {}", path.display());
-    let bytes = std::fs::read(path).with_context(named)?;
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow!("{}: there is no such file", named()),
+        _ => Error::new(error).context(named()),
+    })?;
     let picture = picture::decode(&bytes).with_context(named)?;
     Ok(Begin { picture, strength })
 }
@@ -114,9 +136,20 @@ fn progress_bar(steps: usize) -> ProgressBar {
     bar
 }
 
-fn advance(bar: &ProgressBar, step: Step) -> Control {
-    bar.set_position(step.index as u64);
-    Control::Continue
+/// Moves the bar, and says what the user should know on a line of its own.
+struct Follower<'a> {
+    bar: &'a ProgressBar,
+}
+
+impl Observer for Follower<'_> {
+    fn step(&mut self, step: Step) -> Control {
+        self.bar.set_position(step.index as u64);
+        Control::Continue
+    }
+
+    fn note(&mut self, words: &str) {
+        self.bar.suspend(|| eprintln!("latentd: {}", printable(words)));
+    }
 }
 
 /// What a PNG says of itself.

@@ -2,8 +2,7 @@
 //! 0 done, 2 usage, 1 anything else.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
-use latentd::args::Cli;
+use latentd::args;
 use latentd::config::ConfigError;
 use latentd::printable::printable_chain;
 use mimalloc::MiMalloc;
@@ -14,7 +13,7 @@ use std::process::ExitCode;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    match latentd::run(Cli::parse()) {
+    match latentd::run(args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("latentd: {}", printable_chain(&error));
