@@ -82,6 +82,7 @@ pub async fn join(queue: &Queue, storage: &Storage) -> Result<(), IdentityError>
         }
         None => check_strangers(queue, storage, &id).await?,
     }
+    queue.note_time().await?;
     let starts = queue.count_start().await?;
     write(storage, &id, starts)
 }

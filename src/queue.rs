@@ -38,6 +38,7 @@ mod read;
 mod recover;
 mod rest;
 mod retention;
+mod service_time;
 mod submit;
 mod unowned;
 mod uploads;
@@ -69,6 +70,7 @@ pub use workers::WorkerState;
 
 use jiff::Timestamp;
 use positions::Positions;
+use service_time::Noted;
 use sqlx::SqlitePool;
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +89,9 @@ pub struct Queue {
     reader: SqlitePool,
     clock: Clock,
     lease_clock: LeaseClock,
+    noted: Noted,
+    /// Service time less the machine's uptime, in microseconds.
+    ahead_of_uptime: i64,
     events: Events,
     positions: Positions,
     silent: SilentWorkers,
@@ -99,21 +104,26 @@ impl Queue {
     /// When the file cannot be opened or was written by a newer program.
     pub async fn open(path: &Path, clock: Clock) -> Result<Self, QueueError> {
         let (writer, reader) = database::open(path).await?;
+        let noted = Noted::read(&reader).await?;
+        let lease_clock = LeaseClock::of_system();
         Ok(Self {
+            ahead_of_uptime: noted.ahead_of_uptime(&lease_clock, clock().as_microsecond()),
+            noted,
             writer,
             reader,
             clock,
-            lease_clock: LeaseClock::of_system(),
+            lease_clock,
             events: Events::default(),
             positions: Positions::default(),
             silent: SilentWorkers::default(),
         })
     }
 
-    /// The same queue, whose leases are measured by another clock.
+    /// The same queue, whose leases and deadlines are measured by another clock.
     #[must_use]
     pub fn with_lease_clock(self, lease_clock: LeaseClock) -> Self {
-        Self { lease_clock, ..self }
+        let ahead_of_uptime = self.noted.ahead_of_uptime(&lease_clock, self.now().as_microsecond());
+        Self { lease_clock, ahead_of_uptime, ..self }
     }
 
     /// The same queue with signals that were there before it.
@@ -133,13 +143,8 @@ impl Queue {
         self.writer.close().await;
     }
 
-    /// The time, by the queue's clock.
+    /// The date, by the queue's clock.
     pub fn now(&self) -> Timestamp {
         (self.clock)()
-    }
-
-    /// The clock in the unit of the tables.
-    fn now_us(&self) -> i64 {
-        self.now().as_microsecond()
     }
 }

@@ -36,6 +36,7 @@ pub(crate) async fn run(queue: Queue, storage: Storage, keep: Keep) {
     loop {
         clock.tick().await;
         let done = async {
+            queue.note_time().await?;
             prune(&queue, &keep).await?;
             once(&queue, &storage).await
         };

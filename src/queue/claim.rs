@@ -1,7 +1,7 @@
 //! A worker's side: take the next request, report, and end it. Every write is fenced by attempt.
 
-use super::deadline::is_late;
 use super::job::{Claim, Failure, FailureKind, Level, RequestId};
+use super::service_time::Moment;
 use super::{Observation, Queue, QueueError, counters, read};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
@@ -56,19 +56,19 @@ pub struct StoredFile {
 // A key at its limit holds back its own requests only. The inner selects are run once, not once a row.
 macro_rules! next {
     () => {
-        concat!("SELECT seq FROM requests WHERE state = 'waiting'
-            AND (model IS NULL OR model IN (SELECT value FROM json_each(?3)))
-            AND (start_before IS NULL OR NOT ", is_late!(), ")
-            AND (rests_until IS NULL OR rests_until <= ?1 OR rests_until > ?1 + 3600000000)
+        "SELECT seq FROM requests WHERE state = 'waiting'
+            AND (model IS NULL OR model IN (SELECT value FROM json_each(?2)))
+            AND (start_before IS NULL OR start_before > ?1)
+            AND (rests_until IS NULL OR rests_until <= ?1)
             AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
                 (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
-            ORDER BY priority, seq LIMIT 1")
+            ORDER BY priority, seq LIMIT 1"
     };
 }
 
 const CLAIM: &str = concat!(
-    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?4, lease_until = ?5,
-        charged = 0, started_at = ?1
+    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?3, lease_until = ?4,
+        charged = 0, started_at = ?5
     WHERE seq = (",
     next!(),
     ") RETURNING id, attempt, endpoint, body"
@@ -81,24 +81,27 @@ const RENEW: &str = "UPDATE requests SET lease_until = ?3
     RETURNING cancel_requested, EXISTS
         (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?4)";
 
-const LOG: &str = "INSERT INTO request_logs (request, at, level, message) VALUES (?1, ?2, ?3, ?4)";
+const LOG: &str = "INSERT INTO request_logs (request, at, level, message, written_at)
+    VALUES (?1, ?2, ?3, ?4, ?5)";
 
 const VERDICT: &str = "SELECT cancel_requested, EXISTS
         (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?3)
     FROM requests WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
 
-const FINISH: &str = "UPDATE requests SET state = 'done', finished_at = ?3, lease_until = NULL, output = ?4
+const FINISH: &str =
+    "UPDATE requests SET state = 'done', finished_at = ?3, ended_at = ?5, lease_until = NULL,
+        output = ?4
     WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
 
 const IS_RECORDED: &str =
     "SELECT 1 FROM requests WHERE id = ?1 AND attempt = ?2 AND state = 'done' AND output = ?3";
 
-const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = ?3, lease_until = NULL,
+const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = ?3, ended_at = ?7, lease_until = NULL,
         failure = ?4, failure_message = ?5, failure_detail = ?6
     WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
 
 const ADD_FILE: &str = "INSERT INTO files (key, request, content_type, bytes, sha256, created_at, expires_at)
-    SELECT ?1, id, ?3, ?4, ?5, ?6, ?6 + result_life FROM requests WHERE id = ?2";
+    SELECT ?1, id, ?3, ?4, ?5, ?6, ?7 + result_life FROM requests WHERE id = ?2";
 
 const GIVE_BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL
     WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
@@ -109,12 +112,13 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn claim(&self, worker: &str, models: &[String]) -> Result<Option<Claim>, QueueError> {
+        let now = self.moment();
         let row = sqlx::query(CLAIM)
-            .bind(self.now_us())
-            .bind(self.lease_now_us())
+            .bind(now.service)
             .bind(json!(models).to_string())
             .bind(worker)
             .bind(self.lease_end_us())
+            .bind(now.date)
             .fetch_optional(&self.writer)
             .await?;
         let Some(row) = row else { return Ok(None) };
@@ -133,8 +137,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn peek(&self, models: &[String]) -> Result<Option<Value>, QueueError> {
-        let query = sqlx::query(PEEK).bind(self.now_us()).bind(self.lease_now_us());
-        let query = query.bind(json!(models).to_string());
+        let query = sqlx::query(PEEK).bind(self.service_us()).bind(json!(models).to_string());
         let row = query.fetch_optional(&self.reader).await?;
         row.map(|row| read::json(row.try_get("body")?)).transpose()
     }
@@ -149,12 +152,12 @@ impl Queue {
             .bind(claim.id.to_string())
             .bind(claim.attempt)
             .bind(self.lease_end_us())
-            .bind(self.now_us())
+            .bind(self.service_us())
             .fetch_optional(&mut *tx)
             .await?;
         let Some(row) = row else { return Ok(Verdict::Fenced) };
         let verdict = Verdict::of(&row)?;
-        add_log(&mut tx, claim.id, self.now_us(), level, message).await?;
+        add_log(&mut tx, claim.id, self.moment(), level, message).await?;
         tx.commit().await?;
         self.events.wake_waiters();
         Ok(verdict)
@@ -168,7 +171,7 @@ impl Queue {
         let row = sqlx::query(VERDICT)
             .bind(claim.id.to_string())
             .bind(claim.attempt)
-            .bind(self.now_us())
+            .bind(self.service_us())
             .fetch_optional(&self.reader)
             .await?;
         row.map_or(Ok(Verdict::Fenced), |row| Verdict::of(&row))
@@ -186,13 +189,14 @@ impl Queue {
         files: &[StoredFile],
         seen: &[Observation],
     ) -> Result<Finish, QueueError> {
-        let (now, output) = (self.now_us(), output.to_string());
+        let (now, output) = (self.moment(), output.to_string());
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let done = sqlx::query(FINISH)
             .bind(claim.id.to_string())
             .bind(claim.attempt)
-            .bind(now)
+            .bind(now.date)
             .bind(&output)
+            .bind(now.service)
             .execute(&mut *tx)
             .await?;
         let answer = if done.rows_affected() == 1 {
@@ -219,7 +223,7 @@ impl Queue {
     /// When the database refuses.
     pub async fn fail(&self, claim: &Claim, failure: &Failure) -> Result<Finish, QueueError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let recorded = end_failed(&mut tx, claim, failure, self.now_us()).await?;
+        let recorded = end_failed(&mut tx, claim, failure, self.moment()).await?;
         tx.commit().await?;
         self.events.wake_waiters();
         Ok(if recorded { Finish::Recorded } else { Finish::Fenced })
@@ -230,7 +234,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn give_back(&self, claim: &Claim) -> Result<Finish, QueueError> {
-        let now = self.now_us();
+        let now = self.moment();
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let back =
             sqlx::query(GIVE_BACK).bind(claim.id.to_string()).bind(claim.attempt).execute(&mut *tx).await?;
@@ -258,9 +262,9 @@ async fn is_recorded(
 async fn end_cancelled(
     tx: &mut Transaction<'_, Sqlite>,
     claim: &Claim,
-    now_us: i64,
+    now: Moment,
 ) -> Result<Finish, QueueError> {
-    let ended = end_failed(tx, claim, &Failure::of(FailureKind::Cancelled), now_us).await?;
+    let ended = end_failed(tx, claim, &Failure::of(FailureKind::Cancelled), now).await?;
     Ok(if ended { Finish::Cancelled } else { Finish::Fenced })
 }
 
@@ -268,20 +272,21 @@ pub(super) async fn end_failed(
     tx: &mut Transaction<'_, Sqlite>,
     claim: &Claim,
     failure: &Failure,
-    now_us: i64,
+    now: Moment,
 ) -> Result<bool, QueueError> {
     let done = sqlx::query(FAIL)
         .bind(claim.id.to_string())
         .bind(claim.attempt)
-        .bind(now_us)
+        .bind(now.date)
         .bind(failure.kind.word())
         .bind(&failure.message)
         .bind(failure.detail.as_ref().map(ToString::to_string))
+        .bind(now.service)
         .execute(&mut **tx)
         .await?;
     if done.rows_affected() == 1 {
         let level = if failure.kind == FailureKind::Cancelled { Level::Info } else { Level::Error };
-        add_log(tx, claim.id, now_us, level, &failure.message).await?;
+        add_log(tx, claim.id, now, level, &failure.message).await?;
     }
     Ok(done.rows_affected() == 1)
 }
@@ -289,15 +294,16 @@ pub(super) async fn end_failed(
 pub(super) async fn add_log(
     tx: &mut Transaction<'_, Sqlite>,
     id: RequestId,
-    now_us: i64,
+    now: Moment,
     level: Level,
     message: &str,
 ) -> Result<(), QueueError> {
     sqlx::query(LOG)
         .bind(id.to_string())
-        .bind(now_us)
+        .bind(now.date)
         .bind(level.word())
         .bind(message)
+        .bind(now.service)
         .execute(&mut **tx)
         .await?;
     Ok(())
@@ -307,7 +313,7 @@ async fn add_file(
     tx: &mut Transaction<'_, Sqlite>,
     id: RequestId,
     file: &StoredFile,
-    now_us: i64,
+    now: Moment,
 ) -> Result<(), QueueError> {
     sqlx::query(ADD_FILE)
         .bind(&file.key)
@@ -315,7 +321,8 @@ async fn add_file(
         .bind(&file.content_type)
         .bind(i64::try_from(file.bytes).unwrap_or(i64::MAX))
         .bind(&file.sha256)
-        .bind(now_us)
+        .bind(now.date)
+        .bind(now.service)
         .execute(&mut **tx)
         .await?;
     Ok(())

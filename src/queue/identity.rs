@@ -1,6 +1,6 @@
 //! Which database this is, what it knows of its folder, and whether it can be written.
 
-use super::uploads::micros;
+use super::service_time::micros;
 use super::{Queue, QueueError};
 use sqlx::Row;
 use std::path::Path;
@@ -82,7 +82,7 @@ impl Queue {
     pub async fn count_start(&self) -> Result<i64, QueueError> {
         let query =
             "UPDATE identity SET starts = starts + 1, joined_at = coalesce(joined_at, ?1) RETURNING starts";
-        Ok(sqlx::query(query).bind(self.now_us()).fetch_one(&self.writer).await?.try_get(0)?)
+        Ok(sqlx::query(query).bind(self.service_us()).fetch_one(&self.writer).await?.try_get(0)?)
     }
 
     /// Begins anew with the folder, which has seen `starts` starts, more than this database: it is an earlier copy. What
@@ -94,7 +94,7 @@ impl Queue {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         sqlx::query("UPDATE identity SET starts = ?1, joined_at = ?2")
             .bind(starts)
-            .bind(self.now_us())
+            .bind(self.service_us())
             .execute(&mut *tx)
             .await?;
         sqlx::query("DELETE FROM unowned_files").execute(&mut *tx).await?;
@@ -108,7 +108,7 @@ impl Queue {
     pub async fn is_settled(&self) -> Result<bool, QueueError> {
         let row = sqlx::query("SELECT joined_at FROM identity").fetch_one(&self.reader).await?;
         let Some(joined) = row.try_get::<Option<i64>, _>(0)? else { return Ok(false) };
-        Ok(joined.saturating_add(micros(SETTLING)) <= self.now_us())
+        Ok(joined.saturating_add(micros(SETTLING)) <= self.service_us())
     }
 
     /// Finds out whether the database can be written, by writing it.

@@ -90,7 +90,7 @@ impl Queue {
             .bind(&new.name)
             .bind(new.scope.word())
             .bind(new.concurrency)
-            .bind(self.now_us())
+            .bind(self.now().as_microsecond())
             .execute(&self.writer)
             .await?;
         Ok(())
@@ -109,7 +109,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn revoke_key(&self, id: &str) -> Result<Revocation, QueueError> {
-        let done = sqlx::query(REVOKE).bind(id).bind(self.now_us()).execute(&self.writer).await?;
+        let done =
+            sqlx::query(REVOKE).bind(id).bind(self.now().as_microsecond()).execute(&self.writer).await?;
         if done.rows_affected() == 1 {
             return Ok(Revocation::Revoked);
         }

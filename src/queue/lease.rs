@@ -4,6 +4,7 @@
 //! processes agree on. They start anew with the machine, which shows: no lease ends later than [`LEASE`] from now. Only
 //! this module knows; a database that runs on another machine would be asked for its own time here.
 
+use super::service_time::micros;
 use super::{Lost, Queue, QueueError, Reclaimed};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,21 +23,32 @@ const HELD_UP: Duration = Duration::from_secs(3);
 
 /// The time since the machine started, the same in all of its processes.
 #[derive(Clone)]
-pub struct LeaseClock(Arc<dyn Fn() -> Duration + Send + Sync>);
+pub struct LeaseClock {
+    boot: Arc<str>,
+    uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
 
 impl LeaseClock {
-    /// A clock of one's own.
-    pub fn new(since_start: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Self(Arc::new(since_start))
+    /// A clock of one's own. `boot` tells one start of a machine from another.
+    pub fn new(boot: &str, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { boot: boot.into(), uptime: Arc::new(uptime) }
     }
 
     /// The system's own. It goes on while the machine sleeps; [`Queue::reclaim_expired`] holds that against nobody.
     pub fn of_system() -> Self {
-        Self::new(|| uptime().unwrap_or_else(of_other_systems))
+        Self::new(&boot_id(), || uptime().unwrap_or_else(of_other_systems))
+    }
+
+    pub(super) fn boot(&self) -> &str {
+        &self.boot
     }
 
     fn now(&self) -> Duration {
-        (self.0)()
+        (self.uptime)()
+    }
+
+    pub(super) fn now_us(&self) -> i64 {
+        micros(self.now())
     }
 }
 
@@ -61,7 +73,7 @@ const FORGET_SILENT: &str = "DELETE FROM workers WHERE beat_at NOT BETWEEN ?1 AN
 
 impl Queue {
     pub(super) fn lease_now_us(&self) -> i64 {
-        microseconds(self.lease_clock.now())
+        self.lease_clock.now_us()
     }
 
     /// When a claim made or renewed now ends.
@@ -72,13 +84,13 @@ impl Queue {
     /// Where the ends of good leases lie.
     pub(super) fn valid_leases(&self) -> Span {
         let now = self.lease_clock.now();
-        Span { from: microseconds(now), to: microseconds(now + LEASE) }
+        Span { from: micros(now), to: micros(now + LEASE) }
     }
 
     /// Where the beats of the last `age` lie.
     pub(super) fn beats_within(&self, age: Duration) -> Span {
         let now = self.lease_now_us();
-        Span { from: now.saturating_sub(microseconds(age)), to: now }
+        Span { from: now.saturating_sub(micros(age)), to: now }
     }
 
     /// Voids the claims whose lease ran out; cheap when there is none. It takes [`LEASE_CHECKS`] calls at
@@ -128,6 +140,10 @@ fn of_other_systems() -> Duration {
     Duration::from_secs(sysinfo::System::uptime().unwrap_or_default())
 }
 
-fn microseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+/// Differs after every start. Where the system has no such name it is the time of the start, which moves with the date.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(
+        |_| sysinfo::System::boot_time().unwrap_or_default().to_string(),
+        |id| id.trim().to_owned(),
+    )
 }

@@ -27,7 +27,7 @@ impl Queue {
     /// How many requests go before one that waits with this priority and number.
     pub(super) async fn ahead(&self, priority: i64, seq: i64) -> Result<u64, QueueError> {
         let mut known = self.positions.0.lock().await;
-        let (now, signals) = (self.now_us(), self.events.counts());
+        let (now, signals) = (self.service_us(), self.events.counts());
         let order = match known.take() {
             Some(order) if order.signals == signals && now.abs_diff(order.read_at) < MAX_AGE_US => order,
             _ => Order { read_at: now, signals, places: self.places().await? },

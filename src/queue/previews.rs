@@ -1,6 +1,7 @@
 //! Pictures of requests that are not done yet: made only while somebody watches, kept only while they run.
 
 use super::job::{Claim, RequestId};
+use super::service_time::micros;
 use super::{Queue, QueueError};
 use sqlx::Row;
 use std::time::Duration;
@@ -33,7 +34,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn watch(&self, id: RequestId) -> Result<(), QueueError> {
-        let until = self.now_us() + i64::try_from(WATCH.as_micros()).expect("seconds fit");
+        let until = self.service_us() + micros(WATCH);
         sqlx::query(WATCH_IT).bind(id.to_string()).bind(until).execute(&self.writer).await?;
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! A request's rows go with it. Those of its files put them among the files that are given up, by a trigger.
 
-use super::uploads::micros;
+use super::service_time::micros;
 use super::{Queue, QueueError};
 use sqlx::Row;
 use std::time::Duration;
@@ -41,18 +41,18 @@ impl Pruned {
 }
 
 /// When the newest request ended that there is no place for.
-const LAST_TOO_MANY: &str = "SELECT finished_at FROM requests WHERE state = 'done'
-    ORDER BY finished_at DESC LIMIT 1 OFFSET ?1";
+const LAST_TOO_MANY: &str = "SELECT ended_at FROM requests WHERE state = 'done'
+    ORDER BY ended_at DESC LIMIT 1 OFFSET ?1";
 
 /// The oldest requests up to a time; those whose receiver was not told of their end yet stay.
 const DELETE: &str = "DELETE FROM requests WHERE id IN (
-    SELECT id FROM requests WHERE state = 'done' AND finished_at <= ?1
+    SELECT id FROM requests WHERE state = 'done' AND ended_at <= ?1
         AND NOT EXISTS (SELECT 1 FROM webhooks WHERE request = requests.id AND state IN ('waiting', 'due'))
-    ORDER BY finished_at LIMIT ?2)";
+    ORDER BY ended_at LIMIT ?2)";
 
 const DELETE_LOGS: &str = "DELETE FROM request_logs WHERE seq IN (
     SELECT line.seq FROM request_logs AS line JOIN requests ON requests.id = line.request
-    WHERE line.at <= ?1 AND requests.state = 'done' ORDER BY line.at LIMIT ?2)";
+    WHERE line.written_at <= ?1 AND requests.state = 'done' ORDER BY line.written_at LIMIT ?2)";
 
 impl Queue {
     /// Deletes some of what is beyond these limits. To be called until nothing is left.
@@ -61,7 +61,7 @@ impl Queue {
     /// When the database refuses.
     pub async fn prune(&self, keep: &Keep) -> Result<Pruned, QueueError> {
         let mut pruned = Pruned::default();
-        let now = self.now_us();
+        let now = self.service_us();
         let before = |age: Option<Duration>| age.map(|age| now.saturating_sub(micros(age)));
         if let Some(until) = before(keep.age).max(self.last_too_many(keep.requests).await?) {
             let delete = sqlx::query(DELETE).bind(until).bind(BATCH);

@@ -47,7 +47,7 @@ impl Queue {
     pub async fn ended(&self, id: RequestId) -> Result<Option<Ended>, QueueError> {
         let row = sqlx::query(OUTCOME)
             .bind(id.to_string())
-            .bind(self.now_us())
+            .bind(self.service_us())
             .fetch_optional(&self.reader)
             .await?;
         row.map(|row| Ok(Ended { outcome: outcome_of(&row)?, worker: row.try_get("worker")? })).transpose()

@@ -6,6 +6,7 @@
 use super::claim::{add_log, end_failed};
 use super::job::{Claim, FailureKind, Level, Origin};
 use super::lease::{LEASE, Span};
+use super::service_time::Moment;
 use super::{Failure, MAX_DEATHS, Queue, QueueError, Verdict};
 use serde_json::Value;
 use sqlx::sqlite::SqliteRow;
@@ -52,8 +53,8 @@ const SILENCE_ALL: &str = "UPDATE workers SET beat_at = ?1 WHERE beat_at > ?1";
 const BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL, deaths = ?3
     WHERE id = ?1 AND attempt = ?2";
 
-const DROP_DIRECT: &str = "UPDATE requests SET state = 'done', finished_at = ?1, failure = ?2,
-        failure_message = ?3
+const DROP_DIRECT: &str = "UPDATE requests SET state = 'done', finished_at = ?1, ended_at = ?4,
+        failure = ?2, failure_message = ?3
     WHERE state = 'waiting' AND origin = 'direct'";
 
 impl Queue {
@@ -64,7 +65,8 @@ impl Queue {
     /// When the database refuses.
     pub async fn charge(&self, claim: &Claim) -> Result<Verdict, QueueError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let charge = sqlx::query(CHARGE).bind(claim.id.to_string()).bind(claim.attempt).bind(self.now_us());
+        let charge =
+            sqlx::query(CHARGE).bind(claim.id.to_string()).bind(claim.attempt).bind(self.service_us());
         let Some(row) = charge.fetch_optional(&mut *tx).await? else { return Ok(Verdict::Fenced) };
         let (verdict, worker) = (Verdict::of(&row)?, row.try_get::<String, _>("worker")?);
         sqlx::query(CHARGE_NO_OTHER).bind(worker).bind(claim.id.to_string()).execute(&mut *tx).await?;
@@ -77,7 +79,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing changed then.
     pub async fn reclaim(&self, lost: Lost<'_>) -> Result<Reclaimed, QueueError> {
-        let now = self.now_us();
+        let now = self.moment();
         let (worker, valid) = match lost {
             Lost::Died(worker) | Lost::Stopped(worker) => (Some(worker), None),
             Lost::Expired => (None, Some(self.valid_leases())),
@@ -188,7 +190,7 @@ async fn put_back(
     claim: &Claim,
     deaths: i64,
     lost: Lost<'_>,
-    now_us: i64,
+    now: Moment,
 ) -> Result<(), QueueError> {
     sqlx::query(BACK).bind(claim.id.to_string()).bind(claim.attempt).bind(deaths).execute(&mut **tx).await?;
     let line = match lost {
@@ -196,15 +198,16 @@ async fn put_back(
         Lost::Expired => "the worker fell silent; the request starts again",
         Lost::Stopped(_) | Lost::Everything => "the server was stopped; the request starts again",
     };
-    add_log(tx, claim.id, now_us, Level::Warn, line).await
+    add_log(tx, claim.id, now, Level::Warn, line).await
 }
 
-async fn drop_direct(tx: &mut Transaction<'_, Sqlite>, now_us: i64) -> Result<u64, QueueError> {
+async fn drop_direct(tx: &mut Transaction<'_, Sqlite>, now: Moment) -> Result<u64, QueueError> {
     let gone = FailureKind::ClientGone;
     let done = sqlx::query(DROP_DIRECT)
-        .bind(now_us)
+        .bind(now.date)
         .bind(gone.word())
         .bind(gone.message())
+        .bind(now.service)
         .execute(&mut **tx)
         .await?;
     Ok(done.rows_affected())

@@ -1,6 +1,6 @@
 //! Requests that the machine cannot run now: they keep their place and are left alone for a while.
 
-use super::uploads::micros;
+use super::service_time::micros;
 use super::{Claim, Queue, QueueError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn rest(&self, claim: &Claim, time: Duration) -> Result<(), QueueError> {
-        let until = self.now_us().saturating_add(micros(time));
+        let until = self.service_us().saturating_add(micros(time));
         let query = sqlx::query(REST).bind(claim.id.to_string()).bind(claim.attempt).bind(until);
         query.execute(&self.writer).await?;
         Ok(())

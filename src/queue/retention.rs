@@ -1,6 +1,6 @@
 //! The end of what requests brought and made: inputs, outputs and files that are not to be kept.
 
-use super::uploads::micros;
+use super::service_time::micros;
 use super::{Queue, QueueError, RequestId};
 use sqlx::Row;
 use std::time::Duration;
@@ -43,7 +43,7 @@ const GIVE_UP_FILES: &str = "DELETE FROM files WHERE request = ?1 RETURNING key"
 
 const ERASE: &str =
     "UPDATE requests SET body = 'null', output = NULL, failure_detail = NULL, erase_at = NULL,
-        erased_at = ?1
+        erased_at = ?2
     WHERE erase_at <= ?1";
 
 impl Queue {
@@ -55,7 +55,7 @@ impl Queue {
         let Some(row) = sqlx::query(FILE).bind(key).fetch_optional(&self.reader).await? else {
             return Ok(None);
         };
-        let left = row.try_get::<Option<i64>, _>(0)?.map(|end| end.saturating_sub(self.now_us()));
+        let left = row.try_get::<Option<i64>, _>(0)?.map(|end| end.saturating_sub(self.service_us()));
         Ok(Some(match left {
             None => FileLife::Kept,
             Some(left @ 1..) => FileLife::Ends(Duration::from_micros(left.unsigned_abs())),
@@ -68,7 +68,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn end_files(&self) -> Result<(), QueueError> {
-        let now = self.now_us();
+        let now = self.service_us();
         if sqlx::query(ANY_ENDED).bind(now).fetch_one(&self.reader).await?.try_get(0)? {
             sqlx::query(DROP_FILES).bind(now).execute(&self.writer).await?;
         }
@@ -80,7 +80,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing changed then.
     pub async fn erase(&self, id: RequestId) -> Result<Erasure, QueueError> {
-        let (id, now) = (id.to_string(), self.now_us());
+        let (id, now) = (id.to_string(), self.moment());
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let state = sqlx::query("SELECT state = 'done' FROM requests WHERE id = ?1").bind(&id);
         match state.fetch_optional(&mut *tx).await?.map(|row| row.try_get::<bool, _>(0)).transpose()? {
@@ -90,10 +90,10 @@ impl Queue {
         }
         sqlx::query("UPDATE requests SET erase_at = ?2 WHERE id = ?1")
             .bind(&id)
-            .bind(now)
+            .bind(now.service)
             .execute(&mut *tx)
             .await?;
-        sqlx::query(ERASE).bind(now).execute(&mut *tx).await?;
+        sqlx::query(ERASE).bind(now.service).bind(now.date).execute(&mut *tx).await?;
         let files = sqlx::query(GIVE_UP_FILES).bind(&id).fetch_all(&mut *tx).await?;
         let files = files.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         tx.commit().await?;
@@ -105,11 +105,12 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn erase_ended(&self) -> Result<u64, QueueError> {
+        let now = self.moment();
         let due = "SELECT 1 FROM requests WHERE erase_at <= ?1 LIMIT 1";
-        if sqlx::query(due).bind(self.now_us()).fetch_optional(&self.reader).await?.is_none() {
+        if sqlx::query(due).bind(now.service).fetch_optional(&self.reader).await?.is_none() {
             return Ok(0);
         }
-        Ok(sqlx::query(ERASE).bind(self.now_us()).execute(&self.writer).await?.rows_affected())
+        Ok(sqlx::query(ERASE).bind(now.service).bind(now.date).execute(&self.writer).await?.rows_affected())
     }
 }
 

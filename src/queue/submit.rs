@@ -2,9 +2,9 @@
 
 use super::job::{FailureKind, NewRequest, RequestId};
 use super::retention::stored;
+use super::service_time::{Moment, micros};
 use super::{Failure, Origin, Queue, QueueError, idempotency, keys, webhooks};
 use sqlx::{Row, Sqlite, Transaction};
-use std::time::Duration;
 
 /// What became of a submitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,16 +52,16 @@ pub enum CancelAnswer {
 const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model, start_lease)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail, api_key,
-        idempotency_key, input_digest, erase_at, model)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?6 + ?13, ?14)";
+        idempotency_key, input_digest, erase_at, model, ended_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?15 + ?13, ?14, ?15)";
 
-pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = ?2, worker = NULL,
-        lease_until = NULL, failure = ?3, failure_message = ?4
+pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = ?2, ended_at = ?5,
+        worker = NULL, lease_until = NULL, failure = ?3, failure_message = ?4
     WHERE id = ?1 AND state = 'waiting'";
 
 impl Queue {
@@ -70,9 +70,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing was accepted then.
     pub async fn submit(&self, new: &NewRequest) -> Result<Submission, QueueError> {
-        let (id, now) = (RequestId::new(), self.now_us());
-        let start_by =
-            |now: i64| new.terms.start_within.map(|time| now.saturating_add_unsigned(microseconds(time)));
+        let (id, now) = (RequestId::new(), self.moment());
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         if let Some(known) = idempotency::find(&mut tx, new).await? {
             tx.commit().await?;
@@ -93,8 +91,8 @@ impl Queue {
             .bind(new.origin.word())
             .bind(new.priority as i64)
             .bind(new.body.to_string())
-            .bind(now)
-            .bind(start_by(now))
+            .bind(now.date)
+            .bind(new.terms.start_within.map(|time| now.service + micros(time)))
             .bind(new.terms.no_retry)
             .bind(&new.api_key)
             .bind(new.idempotency.as_ref().map(|given| &given.key))
@@ -102,7 +100,6 @@ impl Queue {
             .bind(stored(new.terms.result_life))
             .bind(new.terms.forget)
             .bind(&new.model)
-            .bind(start_by(self.lease_now_us()))
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
@@ -117,7 +114,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing was accepted then.
     pub async fn submit_failed(&self, new: &NewRequest, failure: &Failure) -> Result<Submission, QueueError> {
-        let id = RequestId::new();
+        let (id, now) = (RequestId::new(), self.moment());
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         if let Some(known) = idempotency::find(&mut tx, new).await? {
             return Ok(known);
@@ -131,7 +128,7 @@ impl Queue {
             .bind(new.origin.word())
             .bind(new.priority as i64)
             .bind(new.body.to_string())
-            .bind(self.now_us())
+            .bind(now.date)
             .bind(failure.kind.word())
             .bind(&failure.message)
             .bind(failure.detail.as_ref().map(ToString::to_string))
@@ -140,6 +137,7 @@ impl Queue {
             .bind(new.idempotency.as_ref().map(|given| &given.digest))
             .bind(stored(new.terms.result_life.filter(|_| new.terms.forget)))
             .bind(&new.model)
+            .bind(now.service)
             .execute(&mut *tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
@@ -170,7 +168,7 @@ impl Queue {
             _ => return Ok(CancelAnswer::AlreadyDone),
         };
         if answer == CancelAnswer::Removed {
-            cancel_waiting(&mut tx, id, kind, self.now_us()).await?;
+            cancel_waiting(&mut tx, id, kind, self.moment()).await?;
         } else {
             sqlx::query("UPDATE requests SET cancel_requested = 1 WHERE id = ?1")
                 .bind(id.to_string())
@@ -182,10 +180,6 @@ impl Queue {
         self.events.wake_waiters();
         Ok(answer)
     }
-}
-
-fn microseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 async fn count_ahead(tx: &mut Transaction<'_, Sqlite>, priority: i64) -> Result<u64, QueueError> {
@@ -205,13 +199,14 @@ pub(super) async fn cancel_waiting(
     tx: &mut Transaction<'_, Sqlite>,
     id: RequestId,
     kind: FailureKind,
-    now_us: i64,
+    now: Moment,
 ) -> Result<(), QueueError> {
     sqlx::query(CANCEL_DONE)
         .bind(id.to_string())
-        .bind(now_us)
+        .bind(now.date)
         .bind(kind.word())
         .bind(kind.message())
+        .bind(now.service)
         .execute(&mut **tx)
         .await?;
     Ok(())

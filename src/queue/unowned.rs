@@ -2,7 +2,7 @@
 //!
 //! The triggers of the schema move files between this table and their owners, in the transaction that changes the owner.
 
-use super::uploads::micros;
+use super::service_time::micros;
 use super::{Claim, Queue, QueueError};
 use sqlx::Row;
 use std::time::Duration;
@@ -35,7 +35,7 @@ impl Queue {
         for key in keys {
             let row = sqlx::query(EXPECT)
                 .bind(*key)
-                .bind(self.now_us())
+                .bind(self.service_us())
                 .bind(writer.map(|claim| claim.id.to_string()))
                 .bind(writer.map(|claim| claim.attempt));
             if row.execute(&mut *tx).await?.rows_affected() == 0 {
@@ -52,7 +52,7 @@ impl Queue {
     /// When the database refuses.
     pub async fn still_expect_file(&self, key: &str) -> Result<(), QueueError> {
         let query = sqlx::query("UPDATE unowned_files SET since = ?2 WHERE key = ?1");
-        query.bind(key).bind(self.now_us()).execute(&self.writer).await?;
+        query.bind(key).bind(self.service_us()).execute(&self.writer).await?;
         Ok(())
     }
 
@@ -69,7 +69,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn give_up_abandoned_files(&self) -> Result<u64, QueueError> {
-        let before = self.now_us() - micros(ABANDONED);
+        let before = self.service_us() - micros(ABANDONED);
         if sqlx::query(ANY_ABANDONED).bind(before).fetch_optional(&self.reader).await?.is_none() {
             return Ok(0);
         }

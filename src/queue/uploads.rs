@@ -3,6 +3,7 @@
 //! A ticket is a secret. The tables know its digest.
 
 use super::read::timestamp;
+use super::service_time::micros;
 use super::{Queue, QueueError};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -114,7 +115,7 @@ impl Queue {
     /// When the database refuses.
     pub async fn open_upload(&self, new: &NewUpload, most: u64) -> Result<Result<(), u64>, QueueError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let count = sqlx::query(OPEN_NOW).bind(self.now_us()).fetch_one(&mut *tx).await?;
+        let count = sqlx::query(OPEN_NOW).bind(self.service_us()).fetch_one(&mut *tx).await?;
         let open = count.try_get::<i64, _>(0)?.unsigned_abs();
         if open >= most {
             return Ok(Err(open));
@@ -125,7 +126,7 @@ impl Queue {
             .bind(&new.content_type)
             .bind(&new.file_name)
             .bind(new.lifetime.map(micros))
-            .bind(self.now_us() + micros(TICKET_LIFE))
+            .bind(self.service_us() + micros(TICKET_LIFE))
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
@@ -137,7 +138,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn ticket(&self, ticket: Uuid) -> Result<Option<Ticket>, QueueError> {
-        let query = sqlx::query(TICKET).bind(digest(ticket)).bind(self.now_us());
+        let query = sqlx::query(TICKET).bind(digest(ticket)).bind(self.service_us());
         let Some(row) = query.fetch_optional(&self.reader).await? else { return Ok(None) };
         Ok(Some(Ticket {
             key: row.try_get("key")?,
@@ -151,7 +152,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn close_upload(&self, ticket: Uuid, object: &str) -> Result<bool, QueueError> {
-        let query = sqlx::query(CLOSE).bind(digest(ticket)).bind(object).bind(self.now_us());
+        let query = sqlx::query(CLOSE).bind(digest(ticket)).bind(object).bind(self.service_us());
         Ok(query.execute(&self.writer).await?.rows_affected() == 1)
     }
 
@@ -167,7 +168,7 @@ impl Queue {
     ) -> Result<Result<Option<String>, ()>, QueueError> {
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let ticket = digest(ticket);
-        let renew = sqlx::query(RENEW).bind(&ticket).bind(self.now_us() + micros(TICKET_LIFE));
+        let renew = sqlx::query(RENEW).bind(&ticket).bind(self.service_us() + micros(TICKET_LIFE));
         if renew.execute(&mut *tx).await?.rows_affected() == 0 {
             return Ok(Err(()));
         }
@@ -198,7 +199,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn uploaded(&self, key: &str) -> Result<Option<Uploaded>, QueueError> {
-        let now = self.now_us();
+        let now = self.service_us();
         let row = sqlx::query(FILE).bind(key).bind(now).fetch_optional(&self.reader).await?;
         let Some(row) = row else { return Ok(None) };
         let expires_at: Option<i64> = row.try_get("expires_at")?;
@@ -215,7 +216,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn end_uploads(&self) -> Result<(), QueueError> {
-        let (now, abandoned) = (self.now_us(), self.now_us() - micros(ABANDONED));
+        let (now, abandoned) = (self.service_us(), self.service_us() - micros(ABANDONED));
         let any = sqlx::query(ANY_ENDED).bind(now).bind(abandoned).fetch_one(&self.reader).await?;
         if any.try_get(0)? {
             sqlx::query(DROP_ENDED).bind(now).bind(abandoned).execute(&self.writer).await?;
@@ -254,10 +255,10 @@ impl Queue {
         sha256: &str,
         life: Duration,
     ) -> Result<Result<Timestamp, u64>, QueueError> {
-        let now = self.now_us();
-        let end = now + micros(life);
+        let now = self.moment();
+        let end = now.service + micros(life);
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let ended = sqlx::query("DELETE FROM upload_tokens WHERE expires_at <= ?1").bind(now);
+        let ended = sqlx::query("DELETE FROM upload_tokens WHERE expires_at <= ?1").bind(now.service);
         ended.execute(&mut *tx).await?;
         let live: i64 = sqlx::query(TOKENS_NOW).fetch_one(&mut *tx).await?.try_get(0)?;
         if live.unsigned_abs() >= MAX_TOKENS {
@@ -267,7 +268,7 @@ impl Queue {
         let query = sqlx::query("INSERT INTO upload_tokens (sha256, expires_at) VALUES (?1, ?2)");
         query.bind(sha256).bind(end).execute(&mut *tx).await?;
         tx.commit().await?;
-        timestamp(end).map(Ok)
+        timestamp(now.date + micros(life)).map(Ok)
     }
 
     /// May a token, known by its digest, send files?
@@ -276,7 +277,7 @@ impl Queue {
     /// When the database refuses.
     pub async fn knows_upload_token(&self, sha256: &str) -> Result<bool, QueueError> {
         let query = sqlx::query("SELECT 1 FROM upload_tokens WHERE sha256 = ?1 AND expires_at > ?2");
-        let row = query.bind(sha256).bind(self.now_us()).fetch_optional(&self.reader).await?;
+        let row = query.bind(sha256).bind(self.service_us()).fetch_optional(&self.reader).await?;
         Ok(row.is_some())
     }
 }
@@ -292,9 +293,4 @@ fn part_of(row: &SqliteRow) -> Result<Part, QueueError> {
         object: row.try_get("object")?,
         bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
     })
-}
-
-/// A time so long that it does not fit is for good.
-pub(super) fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
 }

@@ -6,6 +6,7 @@
 
 use super::claim::add_log;
 use super::job::{Level, RequestId};
+use super::service_time::micros;
 use super::{Observation, Queue, QueueError, counters};
 use jiff::Timestamp;
 use sqlx::sqlite::SqliteRow;
@@ -45,7 +46,7 @@ pub struct Webhook {
 }
 
 const INSERT: &str = "INSERT INTO webhooks (request, url, receiver, origin, state, next_attempt_at)
-    SELECT id, ?2, ?3, ?4, CASE state WHEN 'done' THEN 'due' ELSE 'waiting' END, finished_at
+    SELECT id, ?2, ?3, ?4, CASE state WHEN 'done' THEN 'due' ELSE 'waiting' END, ended_at
     FROM requests WHERE id = ?1";
 
 const ANY_DUE: &str = "SELECT 1 FROM webhooks WHERE state = 'due' AND next_attempt_at <= ?1
@@ -75,15 +76,14 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn claim_webhooks(&self, room: usize) -> Result<Vec<Webhook>, QueueError> {
-        let at = self.now();
-        let now = at.as_microsecond();
+        let (at, now) = (self.now(), self.service_us());
         let due = sqlx::query(ANY_DUE).bind(now).fetch_optional(&self.reader).await?;
         if due.is_none() || room == 0 {
             return Ok(Vec::new());
         }
         let rows = sqlx::query(CLAIM)
             .bind(now)
-            .bind(now.saturating_add(microseconds(HOLD)))
+            .bind(now + micros(HOLD))
             .bind(PER_RECEIVER)
             .bind(i64::try_from(room).unwrap_or(i64::MAX))
             .fetch_all(&self.writer)
@@ -125,13 +125,13 @@ impl Queue {
         again: Option<Duration>,
         why: &str,
     ) -> Result<(), QueueError> {
-        let now = self.now_us();
+        let now = self.moment();
         let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let query = match again {
             Some(delay) => sqlx::query(AGAIN)
                 .bind(webhook.request.to_string())
                 .bind(webhook.attempt)
-                .bind(now.saturating_add(microseconds(delay))),
+                .bind(now.service + micros(delay)),
             None => {
                 sqlx::query(SETTLE).bind(webhook.request.to_string()).bind(webhook.attempt).bind("given_up")
             }
@@ -167,8 +167,4 @@ fn webhook_of(row: &SqliteRow, at: Timestamp) -> Result<Webhook, QueueError> {
         attempt: row.try_get("attempts")?,
         at,
     })
-}
-
-fn microseconds(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
