@@ -8,7 +8,6 @@ use crate::error::one_line;
 use crate::{Error, Result, files::ModelFiles};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 /// Reads `path` (relative to the model directory) as JSON.
 pub(crate) fn read<T: DeserializeOwned>(files: &ModelFiles, path: &str) -> Result<T> {
@@ -18,15 +17,19 @@ pub(crate) fn read<T: DeserializeOwned>(files: &ModelFiles, path: &str) -> Resul
 /// Reads the config file of a component, `folder/name`, after seeing that it is that of a class which latentd runs.
 pub(crate) fn read_component<T: DeserializeOwned>(files: &ModelFiles, folder: &str, name: &str) -> Result<T> {
     let path = format!("{folder}/{name}");
-    let config: Value = read(files, &path)?;
-    let typed = classes::check_config(folder, &config).and_then(|()| json::typed(&config));
-    typed.map_err(|why| wrong(files, &path, &why))
+    let bytes = files.read(&path)?;
+    let config = json::parse(&bytes).and_then(|config| classes::check_config(folder, &config));
+    // Of the bytes, since a value forgets fields that are there twice.
+    config.and_then(|()| json::parse(&bytes)).map_err(|why| wrong(files, &path, &why))
 }
 
 /// What is wrong with a file, which may be said in the file's own words.
 fn wrong(files: &ModelFiles, path: &str, why: &str) -> Error {
     Error::Model(format!("{}: {}", files.display(path), one_line(why, 300)))
 }
+
+/// What a directory in the diffusers layout is described by.
+const INDEX: &str = "model_index.json";
 
 /// `model_index.json`: which parts the directory has. A part is `[library, class]`, or `[null, null]` if absent.
 #[derive(Debug, Deserialize)]
@@ -291,10 +294,8 @@ pub(crate) struct Configs {
 
 impl Configs {
     pub(crate) fn read(files: &ModelFiles) -> Result<Self> {
-        let index: Value = read(files, "model_index.json")?;
-        let in_index = |why: String| wrong(files, "model_index.json", &why);
-        let classes = classes::check_index(&index);
-        let index: ModelIndex = json::typed(&index).map_err(in_index)?;
+        let index: ModelIndex = read(files, INDEX)?;
+        let in_index = |why: String| wrong(files, INDEX, &why);
         if index.class_name != "StableDiffusion3Pipeline" {
             let class = &index.class_name;
             return Err(in_index(format!(
@@ -302,7 +303,7 @@ impl Configs {
                  the diffusers layout"
             )));
         }
-        classes.map_err(in_index)?;
+        classes::check_index(&read(files, INDEX)?).map_err(in_index)?;
         let transformer: TransformerConfig = read_component(files, "transformer", "config.json")?;
         let vae: VaeConfig = read_component(files, "vae", "config.json")?;
         let scheduler: SchedulerConfig = read_component(files, "scheduler", "scheduler_config.json")?;

@@ -74,7 +74,7 @@ impl Engine for Noting {
 async fn what_the_engine_notes_is_a_warning_in_the_requests_log() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let worker = server.worker("w", Noting).await;
+    let mut worker = server.worker("w", Noting).await;
     assert_eq!(worker.tick().await.expect("an engine"), Tick::Worked);
     let status = server.get(&format!("{request}/status?logs=1")).await.json();
     let logs = status["logs"].as_array().expect("logs");

@@ -99,7 +99,7 @@ fn what_a_long_text_loses_is_its_end() {
         (1..=90).map(|number| format!("dog{number}, ")).collect::<String>(),
         "a red house by the lake, ".repeat(60),
         "Ein Café über dem Fluß — 庭の🦊 and more; ".repeat(12),
-        "word ".repeat(76),
+        "word ".repeat(80),
     ];
     for (tokenizer, length) in all {
         let tokenizer = tokenizer.expect("a tokenizer");
