@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     match latentd::run(args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("latentd: {}", printable_chain(&error));
+            eprintln!("latentd: {}", printable_chain(error.as_ref()));
             if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

@@ -6,7 +6,6 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
-use latentd::config::KeyHash;
 use latentd::disk::Disks;
 use latentd::egress::Egress;
 use latentd::endpoint::Endpoint;
@@ -15,6 +14,7 @@ use latentd::engine::{
 };
 use latentd::http::{Api, ConnectionMemory, Documents, Lines, Probe, Refusals, router};
 use latentd::identity;
+use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
 use latentd::outgoing::Outgoing;
 use latentd::queue::{LEASE_CHECKS, LeaseCheck, LeaseClock, Queue, Reclaimed};

@@ -22,7 +22,7 @@ const STICKY: u32 = 0o1000;
 ///
 /// # Errors
 /// When the system refuses; what was closed before stays closed.
-pub(crate) fn close(paths: &[PathBuf]) -> io::Result<u64> {
+pub fn close(paths: &[PathBuf]) -> io::Result<u64> {
     let mut closed = 0;
     for path in paths {
         closed += close_one(path, std::fs::metadata(path))?;
@@ -37,7 +37,7 @@ pub(crate) fn close(paths: &[PathBuf]) -> io::Result<u64> {
 }
 
 /// The same for one, whose contents stay as they are.
-pub(crate) fn close_alone(path: &Path) -> io::Result<u64> {
+pub fn close_alone(path: &Path) -> io::Result<u64> {
     close_one(path, std::fs::metadata(path))
 }
 

@@ -1,6 +1,7 @@
 //! Text that may hold anybody's words, for a terminal or a log: what could move the cursor, forge a line or is no text
 //! at all is written as an escape.
 
+use std::error::Error;
 use std::fmt::Display;
 
 /// The text on one line, without control characters. Bytes that are no UTF-8 become U+FFFD: libraries that wrap C hand
@@ -15,15 +16,18 @@ pub fn printable_lines(text: impl Display) -> String {
 }
 
 /// An error with its causes, each said once: what a message quotes of its cause is not said again.
-pub fn printable_chain(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |said, cause| {
-        let (line, lines) = (printable(cause), printable_lines(cause));
-        match said.as_str() {
-            "" => lines,
-            known if known.contains(&line) => said,
-            known => format!("{known}: {lines}"),
-        }
-    })
+pub fn printable_chain(error: &(dyn Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source()).fold(
+        String::new(),
+        |said, cause| {
+            let (line, lines) = (printable(cause), printable_lines(cause));
+            match said.as_str() {
+                "" => lines,
+                known if known.contains(&line) => said,
+                known => format!("{known}: {lines}"),
+            }
+        },
+    )
 }
 
 fn escaped(text: &str, keeps_lines: bool) -> String {
@@ -57,8 +61,17 @@ mod tests {
         for (text, expected) in cases {
             assert_eq!(printable(text), expected);
         }
-        let quoted = anyhow::anyhow!("no\u{7}").context("file: no\\u{7}").context("outer\n- list");
-        assert_eq!(printable_chain(&quoted), "outer\n- list: file: no\\u{7}");
         assert_eq!(printable_lines("one\ntwo\u{7}"), "one\ntwo\\u{7}");
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Said(&'static str, #[source] Option<Box<Said>>);
+
+    #[test]
+    fn a_cause_that_the_message_quotes_is_not_said_again() {
+        let cause = Said("no\u{7}", None);
+        let quoted = Said("outer\n- list", Some(Box::new(Said("file: no\\u{7}", Some(Box::new(cause))))));
+        assert_eq!(printable_chain(&quoted), "outer\n- list: file: no\\u{7}");
     }
 }

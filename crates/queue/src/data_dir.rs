@@ -2,7 +2,7 @@
 
 mod private;
 
-pub(crate) use private::{close, close_alone};
+pub use private::{close, close_alone};
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};
@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Name of the file whose lock a server holds.
-pub(crate) const LOCK: &str = "serve.lock";
+pub const LOCK: &str = "serve.lock";
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +30,14 @@ pub enum DataDirError {
 }
 
 /// Is this a directory for what a server keeps, and for nothing else? One that is empty is meant to be.
-pub(crate) fn is_ours(directory: &Path) -> bool {
+pub fn is_ours(directory: &Path) -> bool {
     let is_empty = || std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
     directory.join(LOCK).exists() || is_empty()
 }
 
 /// Makes the directory and takes its lock, which holds until the returned file is dropped or the
 /// process dies, however it dies.
-pub(crate) fn hold(directory: &Path) -> Result<File, DataDirError> {
+pub fn hold(directory: &Path) -> Result<File, DataDirError> {
     let name = directory.display().to_string();
     let lock = make(directory).map(|()| directory.join(LOCK));
     lock.and_then(|path| lock_file(&path))
@@ -48,7 +48,7 @@ pub(crate) fn hold(directory: &Path) -> Result<File, DataDirError> {
 /// Takes the lock of a database, whatever data directory it is used with: a server that starts takes every claim of the
 /// database for that of a dead one. SQLite's own locks are on the file itself, so this one is beside it; it is the same
 /// however the file is spelled.
-pub(crate) fn hold_database(database: &Path) -> Result<File, DataDirError> {
+pub fn hold_database(database: &Path) -> Result<File, DataDirError> {
     let name = database.display().to_string();
     let lock = database_lock(database).and_then(|path| lock_file(&path));
     lock.map_err(|error| DataDirError::DatabaseIo(name.clone(), error))?
@@ -81,7 +81,7 @@ fn lock_file(path: &Path) -> std::io::Result<Option<File>> {
 
 /// Makes a directory and those above it that are missing, for this user alone; each has its entry on the disk when this
 /// returns.
-pub(crate) fn make(directory: &Path) -> std::io::Result<()> {
+pub fn make(directory: &Path) -> std::io::Result<()> {
     let missing: Vec<_> = directory.ancestors().take_while(|path| !path.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     for made in missing {
@@ -92,7 +92,7 @@ pub(crate) fn make(directory: &Path) -> std::io::Result<()> {
 }
 
 /// Makes the entries of a directory durable.
-pub(crate) fn sync(directory: &Path) -> std::io::Result<()> {
+pub fn sync(directory: &Path) -> std::io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
@@ -100,7 +100,7 @@ pub(crate) fn sync(directory: &Path) -> std::io::Result<()> {
 ///
 /// # Errors
 /// Why it could not.
-pub(crate) fn probe(directory: &Path) -> Result<bool, DataDirError> {
+pub fn probe(directory: &Path) -> Result<bool, DataDirError> {
     let name = directory.display().to_string();
     let Some(nearest) = directory.ancestors().find(|path| path.exists()) else { return Ok(false) };
     let file = nearest.join(format!(".latentd-{}", std::process::id()));
@@ -113,7 +113,7 @@ pub(crate) fn probe(directory: &Path) -> Result<bool, DataDirError> {
 }
 
 /// Puts a file in its place, whole and durable, with these permissions.
-pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<()> {
+pub fn write(path: &Path, mode: u32, content: &[u8]) -> std::io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".new");
     // What a crash left there may have other permissions.

@@ -1,8 +1,9 @@
 //! `latentd keys`: makes, lists and revokes keys, also while the server runs.
 
 use crate::args::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
-use crate::config::{ConfigError, KeyHash, StoreConfig};
+use crate::config::{ConfigError, StoreConfig};
 use crate::data_dir;
+use crate::keys::KeyHash;
 use crate::printable::printable;
 use crate::queue::{ApiKey, NewKey, Queue, Revocation, Scope};
 use jiff::Timestamp;

@@ -1,7 +1,7 @@
 //! How much room disks have, before something new is taken that needs some.
 
 use rustix::fs::{StatVfsMountFlags, statvfs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The disks that a server writes to, and what is kept free on each; clones share them.
@@ -27,6 +27,12 @@ pub enum NoRoom {
     /// It is mounted so.
     #[error("{0} is on a disk that is mounted read-only")]
     ReadOnly(String),
+}
+
+/// Bytes that this user may still write on the disk of a path, which need not exist yet.
+pub fn free(path: &Path) -> Option<u64> {
+    let disk = statvfs(path.ancestors().find(|path| path.exists())?).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 impl Disks {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// How long to trust that a change is signalled: workers of other processes cannot signal.
-pub(crate) const POLL: Duration = Duration::from_millis(500);
+pub const POLL: Duration = Duration::from_millis(500);
 
 /// Two counters that only grow.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl Events {
 }
 
 /// Waits for a signal, at most `patience`.
-pub(crate) async fn signal_or(receiver: &mut watch::Receiver<u64>, patience: Duration) {
+pub async fn signal_or(receiver: &mut watch::Receiver<u64>, patience: Duration) {
     // An error means that the sender is gone, which its owner reports; both ends mean "look again".
     let _ = tokio::time::timeout(patience, receiver.changed()).await;
 }

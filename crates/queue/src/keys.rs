@@ -1,13 +1,11 @@
 //! The keys that open the API, in memory: calls are checked without asking the database, which
 //! is looked at once a second for keys that came or went.
 
-pub(crate) mod command;
-
-use crate::config::KeyHash;
 use crate::queue::{Queue, QueueError, Scope};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 use subtle::{Choice, ConstantTimeEq};
@@ -17,6 +15,23 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Looks between two times that the last uses are written down.
 const LOOKS_PER_WRITE: u32 = 60;
+
+/// SHA-256 of an API key; the key itself is not kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyHash(pub [u8; 32]);
+
+impl KeyHash {
+    /// Digest of a key.
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("KeyHash(…)")
+    }
+}
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]

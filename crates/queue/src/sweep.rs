@@ -31,7 +31,7 @@ impl Fault for SweepError {
 }
 
 /// Sweeps for ever, beginning now: what a stopped server left is taken up where it was.
-pub(crate) async fn run(queue: Queue, storage: Storage, keep: Keep) {
+pub async fn run(queue: Queue, storage: Storage, keep: Keep) {
     let mut clock = tokio::time::interval(EVERY);
     loop {
         clock.tick().await;
@@ -80,13 +80,13 @@ pub async fn once(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
 }
 
 /// Removes the parts of files that are whole.
-pub(crate) async fn parts(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
+pub async fn parts(queue: &Queue, storage: &Storage) -> Result<(), SweepError> {
     queue.end_needless_parts().await?;
     if queue.is_settled().await? { remove_given_up(queue, storage).await } else { Ok(()) }
 }
 
 /// Removes a file that comes to nothing; one that has an owner stays.
-pub(crate) async fn discard(queue: &Queue, storage: &Storage, key: &FileKey) -> Result<(), SweepError> {
+pub async fn discard(queue: &Queue, storage: &Storage, key: &FileKey) -> Result<(), SweepError> {
     if queue.give_up_file(key.as_str()).await? {
         storage.delete(key).await?;
         queue.forget_file(key.as_str()).await?;

@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Name of the folder's file.
-pub(crate) const FILE: &str = "identity.json";
+pub const FILE: &str = "identity.json";
 
 /// Why they are not used together.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +103,7 @@ pub async fn check_folder(queue: &Queue, storage: &Storage) -> Result<(), Identi
 ///
 /// # Errors
 /// When the mark cannot be written.
-pub(crate) fn write(storage: &Storage, id: &str, starts: i64) -> Result<(), IdentityError> {
+pub fn write(storage: &Storage, id: &str, starts: i64) -> Result<(), IdentityError> {
     let path = path(storage);
     let mark = serde_json::to_vec(&Mark { database: id.to_owned(), starts }).expect("text and a number");
     data_dir::write(&path, 0o600, &mark).map_err(|error| IdentityError::Io(path.display().to_string(), error))

@@ -1,4 +1,4 @@
--- Deadlines and ages are measured by service time from here on (src/queue/service_time.rs), which setting the date does not
+-- Deadlines and ages are measured by service time from here on (../service_time.rs), which setting the date does not
 -- move. It begins as the date, so what stands in these columns already stays valid: requests.start_before, rests_until and
 -- erase_at; files.expires_at; uploads.writable_until and expires_at; upload_tokens.expires_at; unowned_files.since;
 -- previews.watched_until; webhooks.next_attempt_at and held_until; identity.joined_at.

@@ -25,7 +25,7 @@ mod counters;
 mod database;
 mod deadline;
 mod error;
-pub(crate) mod events;
+pub mod events;
 mod idempotency;
 mod identity;
 mod job;
