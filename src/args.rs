@@ -21,6 +21,7 @@ pub use intercept::{EnvArgs, InterceptArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 pub use retention::RetentionArgs;
 
+use crate::request::Seed;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -299,7 +300,7 @@ pub struct GenerateArgs {
     pub negative_prompt: String,
     /// Seed of the noise; drawn and reported when absent.
     #[arg(long, env = "LATENTD_SEED", allow_negative_numbers = true)]
-    pub seed: Option<i64>,
+    pub seed: Option<Seed>,
     /// Denoising steps [default: 28, of Turbo 4, of Medium 40].
     #[arg(long, env = "LATENTD_STEPS", value_name = "N")]
     pub steps: Option<usize>,
@@ -312,7 +313,7 @@ pub struct GenerateArgs {
     /// Height in pixels; 768, or that of `--image`.
     #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
     pub height: Option<usize>,
-    /// Picture to begin from: JPEG, PNG or WebP.
+    /// Picture to begin from: JPEG, PNG, WebP, GIF, BMP or TIFF.
     #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
     pub image: Option<PathBuf>,
     /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.

@@ -195,7 +195,7 @@ fn asked(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
         height: request.height,
         steps: request.steps,
         guidance: request.guidance,
-        seed: request.seed,
+        seed: request.seed.bits(),
         num_images: request.num_images,
         t5_tokens,
         check_safety: request.check_safety,

@@ -2,6 +2,7 @@
 
 use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
+use crate::request::Limits;
 use latentd_models::{self as models, Manifest, ModelCard, ModelSource};
 use std::fmt;
 use std::path::Path;
@@ -56,10 +57,31 @@ impl fmt::Display for NamedModel {
 impl Model {
     /// What log lines call it.
     pub fn name(&self) -> &str {
-        match (&self.source, self.answers_for.as_slice()) {
-            (ModelSource::Builtin, _) | (_, []) => &self.card.name,
-            (_, [manifest, ..]) => &manifest.name,
-        }
+        let published = self.answers_for.first().map(|manifest| manifest.name.as_str());
+        self.stand_in().or(published).unwrap_or(&self.card.name)
+    }
+
+    /// Its name, if it is none of the published models.
+    pub fn stand_in(&self) -> Option<&str> {
+        stand_in(&self.source, &self.card)
+    }
+
+    /// The sizes that may be asked of it.
+    pub fn limits(&self) -> Limits {
+        limits(&self.source, &self.card)
+    }
+}
+
+/// The name of a model that is none of the published ones: the built-in one.
+pub(crate) fn stand_in<'a>(source: &ModelSource, card: &'a ModelCard) -> Option<&'a str> {
+    matches!(source, ModelSource::Builtin).then_some(card.name.as_str())
+}
+
+/// The sizes that may be asked of a model. The built-in one is for trying programs, so it refuses none that fal takes.
+pub(crate) fn limits(source: &ModelSource, card: &ModelCard) -> Limits {
+    match source {
+        ModelSource::Builtin => Limits::scaled(card.max_side),
+        _ => Limits::of_model(card.max_side),
     }
 }
 

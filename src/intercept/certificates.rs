@@ -32,14 +32,14 @@ impl Certificates {
         Ok(Self { authority, clock, leaf: Mutex::new(Leaf { made, key }) })
     }
 
-    /// TLS with these certificates, for HTTP/1.1 alone.
+    /// TLS with these certificates, for HTTP/2 and HTTP/1.1.
     pub(super) fn into_acceptor(self) -> Result<TlsAcceptor, InterceptError> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| InterceptError::Certificate(error.to_string()))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 

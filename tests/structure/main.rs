@@ -34,12 +34,12 @@ const PAGES: &[&str] = &["src/http/playground"];
 /// may not exist, so a new one is drawn on the map before it is written.
 const ARROWS: &[(&str, &[&str])] = &[
     ("allocator", &[]),
-    ("args", &[]),
+    ("args", &["request"]),
     ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
     ("bench", &["args", "checker", "config", "engine", "hub", "picture", "room"]),
     ("budget", &["config", "engine", "machine"]),
     ("checker", &["args", "config", "hub"]),
-    ("config", &["args", "egress", "keys", "web_access"]),
+    ("config", &["args", "egress", "keys", "request", "web_access"]),
     ("data_dir", &[]),
     ("disk", &[]),
     ("doctor", &["args", "checker", "config", "data_dir", "http", "hub", "machine", "room", "worker"]),
@@ -91,7 +91,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("main", &["args", "config", "printable"]),
     ("outgoing", &["egress"]),
     ("output", &[]),
-    ("picture", &[]),
+    ("picture", &["request"]),
     ("printable", &[]),
     ("queue", &["fault", "printable"]),
     ("request", &[]),
