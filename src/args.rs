@@ -22,7 +22,7 @@ pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 pub use retention::RetentionArgs;
 
 use crate::request::Seed;
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -84,6 +84,10 @@ pub struct EngineArgs {
     /// their content, or folders in the diffusers layout. Without T5 it runs without.
     #[arg(long, env = "LATENTD_TEXT_ENCODERS", value_name = "DIR")]
     pub text_encoders: Option<PathBuf>,
+    /// Shift of the noise schedule of a checkpoint file, which does not say it, above 0 [default: that of the published
+    /// model, 3]. A directory has it in `scheduler/scheduler_config.json`.
+    #[arg(long, env = "LATENTD_SHIFT", value_name = "F", allow_hyphen_values = true)]
+    pub shift: Option<String>,
     /// `cpu` or `cuda:N`; `serve` takes several, separated by commas. `auto` is every GPU (for other commands the
     /// first), or the processor where there is none or the program was built without CUDA.
     #[arg(long, env = "LATENTD_DEVICE", default_value = "auto")]
@@ -326,6 +330,22 @@ pub struct GenerateArgs {
     /// Print what was made as JSON.
     #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
     pub json: bool,
+}
+
+/// Reads the command line; ends the process where it cannot be read, or asks for help.
+///
+/// A negative number in place of a value is that value: what takes none says so, with its name.
+pub fn parse() -> Cli {
+    let command = with_negative_numbers(Cli::command());
+    let matches = command.get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit())
+}
+
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let takes_value = |arg: &Arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+    command
+        .mut_args(move |arg| if takes_value(&arg) { arg.allow_negative_numbers(true) } else { arg })
+        .mut_subcommands(with_negative_numbers)
 }
 
 /// Where data goes when no flag says so.

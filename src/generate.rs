@@ -5,14 +5,15 @@ use crate::checker;
 use crate::config::{ConfigError, EngineConfig, model, safety};
 use crate::engine;
 use crate::picture::{self, Format};
+use crate::printable::printable;
 use crate::request::{Beyond, Limits, Seed};
 use crate::room;
-use anyhow::Context;
+use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_models::{
-    Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Picture, Step,
+    Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Observer, Picture, Step,
 };
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -27,6 +28,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
     let safety = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
+    check(&args)?;
     let begin = args.image.as_deref().map(|path| begin(path, args.strength)).transpose()?;
     checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
     let started = Instant::now();
@@ -42,7 +44,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     pipeline.set_safety(&safety)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let bar = progress_bar(request.steps);
-    let mut generated = pipeline.generate(&request, &mut |step: Step| advance(&bar, step))?;
+    let mut generated = pipeline.generate(&request, &mut Follower { bar: &bar })?;
     bar.finish_and_clear();
     if asked != (request.width, request.height) {
         let (width, height) = asked;
@@ -78,6 +80,22 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses what no model can do, by the flag's name.
+fn check(args: &GenerateArgs) -> Result<(), ConfigError> {
+    let GenerateArgs { steps, guidance, num_images, strength, .. } = args;
+    let zero = [("--steps", *steps), ("--num-images", Some(*num_images))];
+    if let Some((flag, _)) = zero.iter().find(|(_, value)| *value == Some(0)) {
+        return Err(ConfigError(format!("{flag} 0: give 1 or more")));
+    }
+    if !(*strength > 0.0 && *strength <= 1.0) {
+        return Err(ConfigError(format!("--strength {strength}: give a number above 0 up to 1")));
+    }
+    match guidance.filter(|guidance| !guidance.is_finite()) {
+        Some(guidance) => Err(ConfigError(format!("--guidance {guidance}: give a number"))),
+        None => Ok(()),
+    }
 }
 
 fn output_format(output: &Path) -> Result<Format, ConfigError> {
@@ -150,7 +168,10 @@ fn generated_size(limits: &Limits, (width, height): (usize, usize)) -> Result<(u
 
 fn begin(path: &Path, strength: f64) -> anyhow::Result<Begin> {
     let named = || format!("--image {}", path.display());
-    let bytes = std::fs::read(path).with_context(named)?;
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow!("{}: there is no such file", named()),
+        _ => Error::new(error).context(named()),
+    })?;
     let picture = picture::decode(&bytes).with_context(named)?;
     Ok(Begin { picture, strength })
 }
@@ -166,9 +187,20 @@ fn progress_bar(steps: usize) -> ProgressBar {
     bar
 }
 
-fn advance(bar: &ProgressBar, step: Step) -> Control {
-    bar.set_position(step.index as u64);
-    Control::Continue
+/// Moves the bar, and says what the user should know on a line of its own.
+struct Follower<'a> {
+    bar: &'a ProgressBar,
+}
+
+impl Observer for Follower<'_> {
+    fn step(&mut self, step: Step) -> Control {
+        self.bar.set_position(step.index as u64);
+        Control::Continue
+    }
+
+    fn note(&mut self, words: &str) {
+        self.bar.suspend(|| eprintln!("latentd: {}", printable(words)));
+    }
 }
 
 /// One picture goes to `output`, several to `output` with `-1`, `-2`, … before the extension.

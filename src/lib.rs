@@ -20,6 +20,10 @@
 //! `generate` paints without one, `bench` measures.
 #![forbid(unsafe_code)]
 
+// First, for its macros are known from here on.
+#[macro_use]
+mod output;
+
 mod allocator;
 pub mod args;
 mod backup;

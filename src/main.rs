@@ -2,9 +2,8 @@
 //! 0 done, 2 usage, 1 anything else; of `run` the program's own, 127 or 126 where it could not be started.
 #![forbid(unsafe_code)]
 
-use clap::Parser;
 use latentd::NotStarted;
-use latentd::args::Cli;
+use latentd::args;
 use latentd::config::ConfigError;
 use latentd::printable::printable_chain;
 use mimalloc::MiMalloc;
@@ -15,7 +14,7 @@ use std::process::ExitCode;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    match latentd::run(Cli::parse()) {
+    match latentd::run(args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("latentd: {}", printable_chain(error.as_ref()));

@@ -10,6 +10,9 @@ use std::path::Path;
 /// What separates models in one value, as a variable of the environment has them.
 const SEPARATOR: char = ',';
 
+/// Largest shift of a noise schedule; published models have 1 to 7.
+const MAX_SHIFT: f64 = 100.0;
+
 /// A model that the command line names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedModel {
@@ -239,6 +242,25 @@ fn with_text_encoders(models: Vec<NamedModel>, dir: Option<&Path>) -> Result<Vec
     }
     let given = |model: NamedModel| NamedModel { source: model.source.with_text_encoders(&dir), ..model };
     Ok(models.into_iter().map(given).collect())
+}
+
+/// What `--shift` says; an empty value, which a variable may have, says nothing.
+pub(super) fn shift(args: &EngineArgs) -> Result<Option<f64>, ConfigError> {
+    let Some(text) = args.shift.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let shift = match text.parse::<f64>() {
+        Ok(shift) if shift > 0.0 && shift <= MAX_SHIFT => shift,
+        _ => return refuse(format!("--shift {text}: give a number above 0 up to {MAX_SHIFT}, such as 3")),
+    };
+    let is_checkpoint = |model: &NamedModel| matches!(model.source, ModelSource::Checkpoint { .. });
+    if !all(&args.model, &args.hub.revision)?.iter().any(is_checkpoint) {
+        return refuse(format!(
+            "--shift {text}: it belongs to a checkpoint file, and --model names none: leave it out, and set it in \
+             scheduler/scheduler_config.json of a directory"
+        ));
+    }
+    Ok(Some(shift))
 }
 
 #[cfg(test)]

@@ -62,6 +62,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
     if width.max(height) > MAX_SIDE {
         return Err(DecodeError::TooLong);
     }
+    if format == ImageFormat::Jpeg && !jpeg::is_whole(bytes) {
+        return Err(DecodeError::Unreadable("its end is missing: send the whole file".into()));
+    }
     let orientation = decoder.orientation()?;
     let pixels = u64::from(width) * u64::from(height);
     let needed = whole_file(bytes, format, &decoder, orientation);
@@ -141,6 +144,32 @@ mod tests {
         for bytes in [&b""[..], b"GIF89a", b"BM", b"II*\0", b"hello", &whole[..whole.len() / 2]] {
             assert!(matches!(decode(bytes), Err(DecodeError::Unreadable(_))), "{bytes:?}");
         }
+    }
+
+    /// However much of it is missing, the last marker alone included, as Pillow refuses it.
+    #[test]
+    fn a_file_whose_end_is_missing_is_refused() {
+        let image = DynamicImage::from(halves(64, 48));
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let whole = written(&image, format);
+            decode(&whole).expect("pixels");
+            for length in [whole.len() / 2, whole.len() * 9 / 10, whole.len() - 2] {
+                // A PNG ends with a chunk that holds nothing: its pixels are all there.
+                let has_pixels = format == ImageFormat::Png && length == whole.len() - 2;
+                assert_eq!(decode(&whole[..length]).is_err(), !has_pixels, "{length} bytes of {format:?}");
+            }
+        }
+    }
+
+    /// What follows a JPEG, and what its segments hold, is not its end.
+    #[test]
+    fn the_end_of_a_jpeg_is_that_of_its_scans() {
+        let whole = written(&DynamicImage::from(halves(64, 48)), ImageFormat::Jpeg);
+        let thumbnail = [&[0xff, 0xe1, 0x00, 0x06, 0xff, 0xd9, 0xff, 0xd9], &whole[2..]].concat();
+        let with_thumbnail = [&whole[..2], &thumbnail].concat();
+        assert!(decode(&with_thumbnail).is_ok());
+        assert!(decode(&[&whole[..], b"more"].concat()).is_ok());
+        assert!(decode(&with_thumbnail[..with_thumbnail.len() / 2]).is_err());
     }
 
     /// A few bytes may claim any size.

@@ -50,7 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
     ("fault", &[]),
-    ("generate", &["args", "checker", "config", "engine", "picture", "request", "room"]),
+    ("generate", &["args", "checker", "config", "engine", "picture", "printable", "request", "room"]),
     (
         "http",
         &[
@@ -95,6 +95,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("machine", &[]),
     ("main", &["args", "config", "printable"]),
     ("outgoing", &["egress"]),
+    ("output", &[]),
     ("picture", &["request"]),
     ("printable", &[]),
     ("queue", &["fault", "printable"]),
