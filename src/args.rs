@@ -14,7 +14,7 @@ mod retention;
 
 pub use access::{AccessArgs, key_is_on_the_command_line};
 pub use backup::{BackupArgs, RestoreArgs};
-pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
+pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs, RivalEngine};
 pub use doctor::DoctorArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};

@@ -6,6 +6,7 @@ mod denoise;
 mod load;
 mod machine;
 mod pipeline;
+mod rival;
 mod shortcuts;
 mod stats;
 

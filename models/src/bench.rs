@@ -8,9 +8,11 @@ mod flops;
 mod gemm;
 mod preset;
 mod shortcuts;
+mod stock;
 
 pub use crate::layers::ProfileRow;
 pub use device::{Clocks, DeviceReport, device_report, memory_used};
+pub use stock::STOCK_ENGINE;
 
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
 use crate::denoise::{Denoised, Denoiser, Job, Probe, Watch};
@@ -24,6 +26,7 @@ use candle_core::Tensor;
 use device::check_room;
 use flops::Flops;
 use std::time::Instant;
+use stock::StockMmdit;
 
 /// The seed of the inputs; weights have another.
 const INPUTS: u64 = 1;
@@ -116,6 +119,7 @@ pub struct DenoiseBench {
     card: ModelCard,
     target: Target,
     shortcuts: Shortcuts,
+    stock: Option<StockMmdit>,
 }
 
 impl DenoiseBench {
@@ -169,7 +173,7 @@ impl DenoiseBench {
         target: Target,
     ) -> Self {
         let (denoiser, shortcuts) = (Denoiser::new(mmdit, &target), Shortcuts::default());
-        Self { denoiser, config, scheduler, card, target, shortcuts }
+        Self { denoiser, config, scheduler, card, target, shortcuts, stock: None }
     }
 
     /// The model's name and limits.
@@ -216,6 +220,32 @@ impl DenoiseBench {
         };
         let (Denoised { rows, skipped, .. }, seconds) = self.denoise(spec, &mut note, None)?;
         Ok(DenoiseRun { seconds, step_seconds, samples: rows, skipped })
+    }
+
+    /// Loads the same model into the stock engine ([`STOCK_ENGINE`]) too, with random weights; in bf16 where ours is in fp8.
+    ///
+    /// # Errors
+    /// The device has no room for it.
+    pub fn add_stock_engine(&mut self, options: &LoadOptions) -> Result<()> {
+        check_room(STOCK_ENGINE, self.parameters(), options)?;
+        self.stock = Some(StockMmdit::synthetic(&self.config, &self.target)?);
+        Ok(())
+    }
+
+    /// One whole loop of the stock engine, over the same inputs.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; [`Error::Request`] before [`Self::add_stock_engine`].
+    pub fn run_stock_engine(&self, spec: &DenoiseSpec) -> Result<DenoiseRun> {
+        Ok(self.stock_latents(spec)?.1)
+    }
+
+    fn stock_latents(&self, spec: &DenoiseSpec) -> Result<(Tensor, DenoiseRun)> {
+        spec.check(&self.card)?;
+        let stock =
+            self.stock.as_ref().ok_or_else(|| Error::Request("the stock engine is not loaded".into()))?;
+        let (text, noise) = self.inputs(spec)?;
+        stock.run(spec, &noise, &text, &Schedule::new(&self.scheduler, spec.steps))
     }
 
     /// One whole loop with every op timed, none captured and, on a GPU, none overlapping the host's work on the next:

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 pub(crate) use contents::{Part, Piece, kind};
 pub(crate) use encoders::weights_in;
 pub(crate) use header::Header;
-pub(crate) use names::{Found, Order};
+pub(crate) use names::{Found, Order, diffusers_parts};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! The command line of `latentd bench`.
 
 use super::EngineArgs;
-use clap::{ArgAction, Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// What to measure.
@@ -55,6 +55,13 @@ pub struct WorkArgs {
     pub warmup: usize,
 }
 
+/// What else to measure beside latentd.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RivalEngine {
+    /// candle-transformers' MMDiT in a plain Euler loop.
+    Candle,
+}
+
 /// Flags of `latentd bench denoise`.
 #[derive(Debug, Clone, Args)]
 pub struct DenoiseArgs {
@@ -70,6 +77,9 @@ pub struct DenoiseArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub work: WorkArgs,
+    /// Measure another engine too, in turns with latentd's, on random weights of the same model.
+    #[arg(long = "engine", env = "LATENTD_ENGINE", requires = "synthetic", value_name = "ENGINE")]
+    pub rival: Option<RivalEngine>,
     /// Run a step's text after its image on a GPU, not beside it: the difference is what the second stream brings.
     #[arg(long, env = "LATENTD_ONE_STREAM", action = ArgAction::SetTrue)]
     pub one_stream: bool,

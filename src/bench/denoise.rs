@@ -1,10 +1,11 @@
 //! `latentd bench denoise`: the loop alone, as a rate that cards and engines can be compared by.
 
 use super::machine::{self, Machine};
+use super::rival::RivalJson;
 use super::shortcuts::ShortcutsJson;
 use super::stats::{Bin, Percentiles, Samples, Summary, draw, short};
 use super::{at_least_one, publish, refusal, row};
-use crate::args::DenoiseArgs;
+use crate::args::{DenoiseArgs, RivalEngine};
 use crate::config::{ConfigError, EngineConfig};
 use crate::engine;
 use crate::hub;
@@ -59,6 +60,8 @@ struct Report {
     shortcuts: Option<ShortcutsJson>,
     /// Whether a step's text ran beside its image.
     two_streams: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rival: Option<RivalJson>,
     machine: Machine,
 }
 
@@ -133,17 +136,35 @@ pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let mut bench = open(&config, synthetic, &args).map_err(refusal)?;
     bench.set_shortcuts(config.shortcuts);
     let load_s = loading.elapsed().as_secs_f64();
-    let all = args.work.warmup + args.work.runs;
-    let mut runs = (0..all).map(|_| bench.run(&spec)).collect::<Result<Vec<_>, _>>().map_err(refusal)?;
+    if args.rival == Some(RivalEngine::Candle) {
+        bench.add_stock_engine(&engine::load_options(&config)).map_err(refusal)?;
+    }
+    let (mut runs, mut rival_runs) = (Vec::new(), Vec::new());
+    for _ in 0..args.work.warmup + args.work.runs {
+        runs.push(bench.run(&spec).map_err(refusal)?);
+        if args.rival.is_some() {
+            rival_runs.push(bench.run_stock_engine(&spec).map_err(refusal)?);
+        }
+    }
     let first_s = runs[0].seconds;
     runs.drain(..args.work.warmup);
+    rival_runs.drain(..args.work.warmup.min(rival_runs.len()));
     let profile = args.profile.then(|| bench.profile(&spec)).transpose().map_err(refusal)?;
     let error = match config.shortcuts.is_exact() {
         true => None,
         false => Some(bench.relative_error(&spec).map_err(refusal)?),
     };
-    let measured =
-        Measured { spec, runs, first_s, profile, error, load_s, synthetic: synthetic.is_some(), machine };
+    let measured = Measured {
+        spec,
+        runs,
+        rival_runs,
+        first_s,
+        profile,
+        error,
+        load_s,
+        synthetic: synthetic.is_some(),
+        machine,
+    };
     let report = report(measured, &args, &config, &bench)?;
     publish(&report, &report.table(), &args.report)
 }
@@ -174,6 +195,8 @@ fn open(
 struct Measured {
     spec: DenoiseSpec,
     runs: Vec<DenoiseRun>,
+    /// None where no other engine was measured.
+    rival_runs: Vec<DenoiseRun>,
     first_s: f64,
     profile: Option<Profile>,
     /// Of the shortcuts.
@@ -189,7 +212,8 @@ fn report(
     config: &EngineConfig,
     bench: &DenoiseBench,
 ) -> anyhow::Result<Report> {
-    let Measured { spec, runs, first_s, profile, error, load_s, synthetic, mut machine } = measured;
+    let Measured { spec, runs, rival_runs, first_s, profile, error, load_s, synthetic, mut machine } =
+        measured;
     machine.look_again();
     let runs_s: Vec<f64> = runs.iter().map(|run| run.seconds).collect();
     let steps = runs.iter().flat_map(|run| &run.step_seconds).map(|seconds| seconds * 1e3).collect();
@@ -231,6 +255,7 @@ fn report(
         profile: profile.map(|profile| ProfileJson::new(profile, spec.steps)),
         shortcuts: ShortcutsJson::new(&config.shortcuts, runs[0].skipped, error),
         two_streams: bench.two_streams(),
+        rival: RivalJson::new(&rival_runs, denoise_s.median),
         machine,
     })
 }
@@ -267,6 +292,7 @@ impl Report {
             self.warmup
         );
         table += &row("denoise", &spread);
+        table += &self.rival.as_ref().map(RivalJson::table).unwrap_or_default();
         table += &row("first run", &format!("{} s", short(self.first_s)));
         let steps = self.step_ms;
         let [p50, p90, p99, max] = [steps.p50, steps.p90, steps.p99, steps.max].map(short);

@@ -91,6 +91,48 @@ fn random_weights_stay_finite_in_every_shape_of_block() {
     }
 }
 
+/// Medium's blocks at a tenth of its width, with and without norms of q and k.
+fn small_medium(qk_norm: Option<String>) -> TransformerConfig {
+    let medium = preset::transformer(Synthetic::Sd35Medium);
+    TransformerConfig {
+        num_attention_heads: 3,
+        caption_projection_dim: 3 * medium.attention_head_dim,
+        num_layers: 4,
+        dual_attention_layers: vec![0, 1],
+        pos_embed_max_size: 16,
+        qk_norm,
+        ..medium
+    }
+}
+
+/// The largest difference between the latents of both engines, by the largest latent.
+fn difference_from_stock(config: TransformerConfig) -> f32 {
+    let mut bench =
+        DenoiseBench::made_up(config, preset::card(Synthetic::Sd35Medium), &CPU).expect("a model");
+    bench.add_stock_engine(&CPU).expect("the stock engine");
+    let spec = DenoiseSpec { batch: 2, ..spec() };
+    let ours = bench.denoise(&spec, &mut |_: Step| Control::Continue, None).expect("a run").0.latents;
+    let stock = bench.stock_latents(&spec).expect("a run").0;
+    let largest = |tensor: &Tensor| tensor.abs()?.max_all()?.to_scalar::<f32>();
+    let difference = (&ours - &stock).and_then(|difference| largest(&difference)).expect("values");
+    difference / largest(&ours).expect("values")
+}
+
+/// f32 rounds the products of the two in different order, over 3 steps of 4 blocks; what is allowed is far above that and
+/// far below any mistake.
+#[test]
+fn candles_own_mmdit_denoises_to_the_same_latents() {
+    let difference = difference_from_stock(small_medium(None));
+    assert!(difference < 1e-4, "{difference}");
+}
+
+/// Why the stock engine is no engine of ours: with norms it leaves two of the last block out.
+#[test]
+fn candles_own_mmdit_leaves_out_norms_of_the_last_block() {
+    let difference = difference_from_stock(small_medium(Some("rms_norm".into())));
+    assert!(difference > 1e-3, "candle has mended its last block: hold ours to it with norms, {difference}");
+}
+
 #[test]
 fn a_model_without_room_is_refused_before_it_is_made() {
     let error = check_room("huge", u64::MAX / 100, &CPU).expect_err("a refusal").to_string();

@@ -142,6 +142,26 @@ fn mmdit(name: &str, blocks: usize) -> Option<(String, Order)> {
     Some((format!("joint_blocks.{index}.{stored}"), rows))
 }
 
+/// The other direction: the tensors of the diffusers layout that a stored tensor of a transformer with `blocks` blocks holds,
+/// in the order of its rows. A name that has no counterpart stands for itself.
+pub(crate) fn diffusers_parts(stored: &str, blocks: usize) -> Vec<(String, Order)> {
+    if stored == "pos_embed" {
+        return vec![("pos_embed.pos_embed".into(), Order::All)];
+    }
+    let whole = || vec![(stored.to_owned(), Order::All)];
+    let Some((layer, leaf)) = stored.rsplit_once('.') else { return whole() };
+    let block = layer.strip_prefix("joint_blocks.").and_then(|rest| rest.split_once('.'));
+    let (table, prefix, layer) = match block {
+        Some((index, layer)) => (BLOCK, format!("transformer_blocks.{index}."), layer),
+        None => (MMDIT, String::new(), layer),
+    };
+    let of_layer = table.iter().filter(|(_, stored, _)| *stored == layer);
+    let named = of_layer.map(|(theirs, ..)| format!("{prefix}{theirs}.{leaf}"));
+    let parts: Vec<_> =
+        named.filter_map(|name| mmdit(&name, blocks).map(|(_, order)| (name, order))).collect();
+    if parts.is_empty() { whole() } else { parts }
+}
+
 fn vae(name: &str, levels: usize) -> Option<String> {
     let (half, rest) = name.split_once('.').filter(|(half, _)| matches!(*half, "encoder" | "decoder"))?;
     let (layer, leaf) = rest.rsplit_once('.')?;
