@@ -21,7 +21,6 @@ mod held;
 mod hosts;
 mod idempotency;
 mod input;
-mod lines;
 mod listener;
 mod memory;
 mod metrics;
@@ -46,17 +45,18 @@ mod terms;
 mod tokens;
 mod uploads;
 mod value;
+mod waiting_clients;
 mod webhook;
 mod wire;
 
 pub use connections::{ClientStream, Connections, MAX_CONNECTIONS};
 pub use health::Probe;
 pub use hosts::{FAL_DOMAINS, is_fal};
-pub use lines::Lines;
 pub use listener::{builder, listen, listen_through};
 pub use memory::ConnectionMemory;
 pub use metrics::Refusals;
 pub use openapi::Documents;
+pub use waiting_clients::WaitingClients;
 pub use webhook::webhook_message;
 
 use crate::disk::Disks;
@@ -128,7 +128,7 @@ pub struct Api {
     /// What all calls and web sockets together may hold of what clients send.
     pub memory: ConnectionMemory,
     /// Who waits for what.
-    pub lines: Lines,
+    pub waiting_clients: WaitingClients,
     /// Whether the database can be written.
     pub probe: Probe,
     /// Turns true when the server stops: no new work is accepted then.

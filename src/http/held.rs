@@ -7,9 +7,9 @@
 
 use super::Api;
 use super::call::{Call, Links};
-use super::lines::Line;
 use super::run::wait;
 use super::status::late_body;
+use super::waiting_clients::ClientGuard;
 use crate::queue::{Outcome, Queue, QueueError};
 use axum::body::Body;
 use axum::http::header;
@@ -25,12 +25,12 @@ const BREATH: Duration = Duration::from_secs(15);
 struct Held {
     queue: Queue,
     links: Links,
-    line: Line,
+    line: ClientGuard,
     begun: bool,
 }
 
 /// Answers now, and goes on until the request is over.
-pub(super) fn answer(api: &Api, call: &Call, line: Line) -> Response {
+pub(super) fn answer(api: &Api, call: &Call, line: ClientGuard) -> Response {
     let held = Held { queue: api.queue.clone(), links: call.links.clone(), line, begun: false };
     let body = stream::unfold(Some(held), |held| async move { held?.next().await });
     ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response()

@@ -3,8 +3,8 @@
 use super::body::{Input, Sent};
 use super::call::Call;
 use super::error::ApiError;
-use super::lines::Line;
 use super::target::Application;
+use super::waiting_clients::ClientGuard;
 use super::{Api, REQUEST_ID, held, id_header, input, routes, status, submit};
 use crate::queue::events::{POLL, signal_or};
 use crate::queue::{Ended, Origin, Queue, QueueError, RequestId};
@@ -53,7 +53,7 @@ pub(super) async fn open(
     application: &Application,
     headers: &HeaderMap,
     sent: Sent,
-) -> Result<Line, ApiError> {
+) -> Result<ClientGuard, ApiError> {
     let input = submit::accept(api, call, application, sent).await?;
     open_with(api, call, application, headers, input).await
 }
@@ -65,18 +65,18 @@ pub(super) async fn open_with(
     application: &Application,
     headers: &HeaderMap,
     Input { value, memory }: Input,
-) -> Result<Line, ApiError> {
+) -> Result<ClientGuard, ApiError> {
     let route = routes::find(api, application)?;
     let request = input::read(&value, &route, call).map_err(ApiError::Invalid)?;
     let new = submit::new_request(api, call, application, headers, &value, Origin::Direct)?;
     drop(value);
-    let api = api.clone();
+    let (api, has_idempotency_key) = (api.clone(), new.idempotency.is_some());
     // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.
     let accepted = tokio::spawn(async move {
         let submitted = async { submit::enqueue(&api, new, request).await.map(|(id, _)| id) };
-        let line = api.lines.open(&api.queue, submitted).await;
+        let client = api.waiting_clients.admit(&api.queue, has_idempotency_key, submitted).await;
         drop(memory);
-        line
+        client
     });
     accepted.await.map_err(|error| ApiError::Internal(format!("a request was not accepted: {error}")))?
 }

@@ -6,11 +6,11 @@
 use super::body::Sent;
 use super::call::{Call, Links};
 use super::error::{ApiError, INTERNAL};
-use super::lines::Line;
 use super::run::open;
 use super::status::late_body;
 use super::stream::{KEEP_ALIVE, Show, Watcher};
 use super::target::Application;
+use super::waiting_clients::ClientGuard;
 use super::{Api, REQUEST_ID, id_header};
 use crate::queue::{Outcome, QueueError};
 use axum::http::HeaderMap;
@@ -43,8 +43,8 @@ pub(super) async fn run(
 
 /// What the stream says next.
 enum Next {
-    Status(Watcher, Line),
-    Outcome(Watcher, Line),
+    Status(Watcher, ClientGuard),
+    Outcome(Watcher, ClientGuard),
     Break,
     End,
 }

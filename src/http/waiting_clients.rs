@@ -1,52 +1,64 @@
-//! Clients that hold the line for a result. When the last of a request's clients hangs up, the request is stopped.
+//! Clients that wait for the result of a request. When the last of them hangs up, the request is cancelled.
 
 use crate::queue::{FailureKind, Queue, RequestId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
-/// How many clients wait for each request; clones share the count.
+/// How many clients wait for each request that has an idempotency key; clones share the count.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<Mutex<HashMap<RequestId, usize>>>);
+pub struct WaitingClients(Arc<Mutex<HashMap<RequestId, usize>>>);
 
 /// One client that waits. The server drops it when the client hangs up, and when the call is over.
-pub(super) struct Line {
-    lines: Lines,
+pub(super) struct ClientGuard {
     queue: Queue,
     pub(super) id: RequestId,
-    open: bool,
+    /// Of a request that other clients may wait for too.
+    counted: Option<WaitingClients>,
+    is_open: bool,
 }
 
-impl Lines {
-    /// Counts a client in that submits now. Nobody hangs up meanwhile, so a request that was found is not
-    /// stopped before its new client counts.
-    pub(super) async fn open<E>(
+impl WaitingClients {
+    /// Submits a request that one client waits for. With an idempotency key, several may: then nobody is counted out
+    /// during the submit, so that a request that was found is not cancelled before its new client counts. Other requests
+    /// do not wait for each other.
+    pub(super) async fn admit<E>(
         &self,
         queue: &Queue,
+        has_idempotency_key: bool,
         submit: impl Future<Output = Result<RequestId, E>>,
-    ) -> Result<Line, E> {
+    ) -> Result<ClientGuard, E> {
+        let guard = |id, counted| ClientGuard { queue: queue.clone(), id, counted, is_open: true };
+        if !has_idempotency_key {
+            return Ok(guard(submit.await?, None));
+        }
         let mut waiting = self.0.lock().await;
         let id = submit.await?;
         *waiting.entry(id).or_default() += 1;
-        Ok(Line { lines: self.clone(), queue: queue.clone(), id, open: true })
+        Ok(guard(id, Some(self.clone())))
     }
 }
 
-impl Line {
+impl ClientGuard {
     /// The request is over, or its client has the answer.
     pub(super) fn close(mut self) {
-        self.open = false;
+        self.is_open = false;
     }
 }
 
-impl Drop for Line {
+impl Drop for ClientGuard {
     fn drop(&mut self) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (lines, queue, id, hung_up) = (self.lines.clone(), self.queue.clone(), self.id, self.open);
+        let (counted, queue, id, hung_up) = (self.counted.take(), self.queue.clone(), self.id, self.is_open);
         runtime.spawn(async move {
-            let mut waiting = lines.0.lock().await;
+            let Some(clients) = counted else {
+                return if hung_up {
+                    cancel(&queue, id).await
+                };
+            };
+            let mut waiting = clients.0.lock().await;
             if leave(&mut waiting, id) && hung_up {
-                stop(&queue, id).await;
+                cancel(&queue, id).await;
             }
         });
     }
@@ -62,9 +74,9 @@ fn leave(waiting: &mut HashMap<RequestId, usize>, id: RequestId) -> bool {
     left == 0
 }
 
-async fn stop(queue: &Queue, id: RequestId) {
+async fn cancel(queue: &Queue, id: RequestId) {
     match queue.cancel(id, FailureKind::ClientGone).await {
         Ok(answer) => tracing::info!(request = %id, ?answer, "the client hung up"),
-        Err(error) => tracing::warn!(request = %id, %error, "not stopped after its client hung up"),
+        Err(error) => tracing::warn!(request = %id, %error, "not cancelled after its client hung up"),
     }
 }

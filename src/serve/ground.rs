@@ -7,7 +7,7 @@ use crate::data_dir::{self, DataDirError};
 use crate::disk::Disks;
 use crate::endpoint::Endpoint;
 use crate::http::{
-    self, Api, ConnectionMemory, Connections, Documents, Lines, MAX_CONNECTIONS, Probe, Refusals,
+    self, Api, ConnectionMemory, Connections, Documents, MAX_CONNECTIONS, Probe, Refusals, WaitingClients,
 };
 use crate::identity;
 use crate::intercept::Interceptor;
@@ -87,7 +87,7 @@ impl Ground {
             refusals: Refusals::default(),
             documents: Documents::default(),
             memory: ConnectionMemory::default(),
-            lines: Lines::default(),
+            waiting_clients: WaitingClients::default(),
             probe: Probe::default(),
             closing,
         }

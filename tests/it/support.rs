@@ -12,7 +12,7 @@ use latentd::endpoint::{Endpoint, Served};
 use latentd::engine::{
     Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
 };
-use latentd::http::{Api, ConnectionMemory, Documents, Lines, Probe, Refusals, router};
+use latentd::http::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients, router};
 use latentd::identity;
 use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
@@ -144,7 +144,7 @@ impl Server {
             refusals: Refusals::default(),
             documents: Documents::default(),
             memory: ConnectionMemory::default(),
-            lines: Lines::default(),
+            waiting_clients: WaitingClients::default(),
             probe: Probe::default(),
             closing: is_closing,
         };

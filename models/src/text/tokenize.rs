@@ -11,7 +11,7 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::roberta::RobertaProcessing;
-use tokenizers::{AddedToken, SplitDelimiterBehavior, TruncationParams};
+use tokenizers::{AddedToken, PostProcessor, SplitDelimiterBehavior, TruncationDirection};
 
 /// One encoder's tokenizer with its pad token.
 pub(crate) struct Tokenizer {
@@ -138,6 +138,8 @@ impl Tokenizer {
         config: &TokenizerConfig,
     ) -> Result<Self> {
         inner.with_padding(None);
+        // A length of its own would hide what is cut.
+        inner.with_truncation(None).map_err(|e| Error::Model(format!("{}: {e}", files.display(part))))?;
         let name = files.display(part);
         let Some(pad) = &config.pad_token else {
             return Err(Error::Model(format!(
@@ -169,12 +171,12 @@ impl Tokenizer {
 
     /// Ids of each text, exactly `length` of them: longer ones are cut but keep their last special token.
     pub(crate) fn encode(&self, texts: &[&str], length: usize) -> Result<Vec<Vec<u32>>> {
-        let mut tokenizer = self.inner.clone();
         let failed = |e: tokenizers::Error| Error::Model(format!("{}: {e}", self.name));
-        let cut = TruncationParams { max_length: length, ..Default::default() };
-        tokenizer.with_truncation(Some(cut)).map_err(failed)?;
+        let special = self.inner.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         let ids = |text: &&str| {
-            let mut ids = tokenizer.encode(*text, true).map_err(failed)?.get_ids().to_vec();
+            let mut words = self.inner.encode(*text, false).map_err(failed)?;
+            words.truncate(length.saturating_sub(special), 0, TruncationDirection::Right);
+            let mut ids = self.inner.post_process(words, None, true).map_err(failed)?.get_ids().to_vec();
             ids.resize(length, self.pad);
             Ok(ids)
         };
