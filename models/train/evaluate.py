@@ -2,7 +2,7 @@
 
     python models/train/evaluate.py LATENTD --count 200 --out FOLDER        measures `LATENTD generate`
     python models/train/evaluate.py --drawn --count 200                     measures the judge on drawn scenes
-    … --rich                                                                on scenes with much in them, or almost nothing
+    … --rich                                                                on full scenes and on almost empty ones
     … --out A; … --out B --beside A --flag=--first-block-cache=0.1          and how far B's pictures are from A's
 
 Prompts are complete captions of scenes that training never saw, at fal's six preset sizes. What is in a picture is
@@ -57,7 +57,7 @@ def right(name: str, wanted: dict[str, int], seen: dict[str, int]) -> bool:
 
 
 def score(pairs: list[tuple[dict[str, int], dict[str, int]]]) -> dict[str, tuple[int, int]]:
-    """Right and asked for every row, for every label (in brackets), and for what should be absent."""
+    """Right and asked for every row, for every label, and for what should be absent; of labels that the judge knows."""
     table: dict[str, list[int]] = {}
 
     def count(row: str, hit: bool) -> None:
@@ -68,6 +68,8 @@ def score(pairs: list[tuple[dict[str, int], dict[str, int]]]) -> dict[str, tuple
     for wanted, seen in pairs:
         for row, names in asked(wanted).items():
             for name in names:
+                if name.removesuffix("?") not in seen:
+                    continue
                 count(row, right(name, wanted, seen))
                 count(
                     f"  {name.removesuffix('?')}" if row != "things present" else f"  {name}", right(name, wanted, seen)
