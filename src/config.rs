@@ -11,7 +11,7 @@ pub(crate) mod safety;
 pub(crate) mod shortcuts;
 mod timeout;
 
-pub use access::{AccessConfig, KeyHash};
+pub use access::AccessConfig;
 pub use hub::{HubConfig, HubToken};
 pub use intercept::InterceptConfig;
 pub use memory::MemoryBudget;

@@ -6,7 +6,7 @@
 //! - [`endpoint`]: fal's endpoints, and which model answers there;
 //! - [`http`]: fal's wire; the only place that knows its names;
 //! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
-//! - [`queue`]: the durable table of requests; the only place that knows SQL;
+//! - [`queue`] and what else is kept, from the package `latentd-queue`, the only one that knows SQL;
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
 //! - [`web_access`]: which host names and web pages may be used while there are no keys;
@@ -26,35 +26,28 @@ mod bench;
 mod budget;
 mod checker;
 pub mod config;
-pub mod data_dir;
-pub mod disk;
 mod doctor;
 pub mod egress;
 pub mod endpoint;
 pub mod engine;
-pub mod fault;
 mod generate;
 pub mod http;
 pub mod hub;
-pub mod identity;
 mod inspecting;
 pub mod intercept;
-pub mod keys;
+mod keys_command;
 mod machine;
 pub mod outgoing;
 mod picture;
-pub mod printable;
-pub mod queue;
 pub mod request;
 mod room;
 pub mod serve;
-pub mod signing;
-pub mod storage;
 mod supervisor;
-pub mod sweep;
 pub mod web_access;
 pub mod webhooks;
 pub mod worker;
+
+pub use latentd_queue::{data_dir, disk, fault, identity, keys, printable, queue, signing, storage, sweep};
 
 use args::{Cli, Command};
 use config::{ConfigError, ServeConfig, WorkerConfig};
@@ -98,7 +91,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Generate(args) => generate::run(args),
         Command::Bench(command) => bench::run(command, runtime),
-        Command::Keys(command) => runtime()?.block_on(keys::command::run(command)),
+        Command::Keys(command) => runtime()?.block_on(keys_command::run(command)),
         Command::Backup(args) => runtime()?.block_on(backup::backup(args)),
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
         Command::Doctor(args) => doctor::run(args),

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match latentd::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("latentd: {}", printable_chain(&error));
+            eprintln!("latentd: {}", printable_chain(error.as_ref()));
             if error.is::<ConfigError>() { ExitCode::from(2) } else { ExitCode::FAILURE }
         }
     }

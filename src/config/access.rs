@@ -2,29 +2,11 @@
 
 use super::{ConfigError, refuse};
 use crate::args::AccessArgs;
+use crate::keys::KeyHash;
 use crate::web_access::WebAccess;
-use sha2::{Digest, Sha256};
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use url::Url;
-
-/// SHA-256 of an API key; the key itself is not kept.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyHash(pub [u8; 32]);
-
-impl KeyHash {
-    /// Digest of a key.
-    pub fn of(key: &str) -> Self {
-        Self(Sha256::digest(key.as_bytes()).into())
-    }
-}
-
-impl fmt::Debug for KeyHash {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("KeyHash(…)")
-    }
-}
 
 /// Who may use the server.
 #[derive(Debug, Clone)]

@@ -195,13 +195,6 @@ pub(super) fn paths(directory: &Path) -> BTreeSet<String> {
     found
 }
 
-/// Bytes free on the disk of a folder that need not exist yet.
-pub(super) fn free(path: &Path) -> Option<u64> {
-    let there = path.ancestors().find(|path| path.exists())?;
-    let disk = rustix::fs::statvfs(there).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

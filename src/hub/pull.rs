@@ -1,7 +1,7 @@
 //! A pull: lists a repository, chooses its files, and brings those that are not here.
 
 use super::api::{self, Entry, Listing};
-use super::cache::{self, Folder};
+use super::cache::Folder;
 use super::client::Client;
 use super::digest::Checksum;
 use super::error::HubError;
@@ -10,6 +10,7 @@ use super::files::{INDEX, Selection};
 use super::progress::{Progress, Show};
 use super::{Wanted, error};
 use crate::config::HubConfig;
+use crate::disk;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -144,7 +145,7 @@ fn here(folder: &Folder, content: &Content) -> u64 {
 /// Says before anything is fetched that it would not fit.
 fn make_room(hub: &HubConfig, folder: &Folder, contents: &[Content]) -> Result<(), HubError> {
     let needed = contents.iter().map(|content| content.size - here(folder, content)).sum();
-    match cache::free(&hub.cache) {
+    match disk::free(&hub.cache) {
         Some(free) if free < needed => Err(HubError::NoSpace { needed, free, path: hub.cache.clone() }),
         _ => Ok(()),
     }

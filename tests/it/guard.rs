@@ -4,7 +4,7 @@
 use crate::support::{ENDPOINT, Server, small};
 use crate::wire::{Reply, exchange, serve};
 use axum::http::StatusCode;
-use latentd::config::KeyHash;
+use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
 use std::net::SocketAddr;
 

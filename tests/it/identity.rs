@@ -15,6 +15,7 @@ use std::time::Duration;
 async fn open(database: &Path, folder: &Path, clock: &TestClock) -> (Queue, Storage) {
     let reading = clock.clone();
     let queue = Queue::open(database, Arc::new(move || reading.now())).await.expect("a database");
+    let queue = queue.with_lease_clock(clock.lease_clock());
     (queue, Storage::local(folder).expect("a folder"))
 }
 

@@ -3,7 +3,7 @@
 use crate::support::{Answer, ENDPOINT, Server, eventually, every_model, small};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use latentd::config::KeyHash;
+use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
 use latentd::queue::{Failure, FailureKind, NewKey, Revocation, Scope};
 use serde_json::Value;

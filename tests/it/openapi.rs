@@ -2,7 +2,7 @@
 
 use crate::support::{ENDPOINT, Server, endpoints, small};
 use axum::http::{Method, StatusCode};
-use latentd::config::KeyHash;
+use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
 use serde_json::{Value, json};
 

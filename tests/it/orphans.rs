@@ -4,7 +4,7 @@ use crate::crash::Program;
 use crate::support::{HOUR, Server, every_model, small};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use latentd::queue::{Lost, Queue};
+use latentd::queue::{LeaseClock, Lost, Queue};
 use latentd::storage::{FileKey, Storage};
 use latentd::sweep;
 use std::io::Write;
@@ -132,6 +132,7 @@ async fn twenty_kills_in_the_middle_of_uploads_leave_no_file_for_good() {
     let later = || jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2 * HOUR);
     let queue =
         Queue::open(&data.path().join("latentd.sqlite"), Arc::new(later)).await.expect("the database");
+    let queue = queue.with_lease_clock(LeaseClock::new("the machine was started again", || Duration::ZERO));
     let storage = Storage::local(&folder).expect("the folder");
     sweep::once(&queue, &storage).await.expect("a sweep");
     let owned = sorted(queue.owned_files().await.expect("a database"));

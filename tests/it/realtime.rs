@@ -213,7 +213,7 @@ async fn a_connection_ends_with_its_key() {
 #[tokio::test]
 async fn the_limit_of_a_key_holds() {
     let keyed = Keyed::start().await;
-    let sha256 = latentd::config::KeyHash::of("b:secret").0;
+    let sha256 = latentd::keys::KeyHash::of("b:secret").0;
     let new = NewKey { id: "b".into(), sha256, name: String::new(), scope: Scope::Api, concurrency: Some(1) };
     keyed.server.queue.add_key(&new).await.expect("a database");
     keyed.ring.refresh(&keyed.server.queue).await.expect("a database");

@@ -6,7 +6,6 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
-use latentd::config::KeyHash;
 use latentd::disk::Disks;
 use latentd::egress::Egress;
 use latentd::endpoint::Endpoint;
@@ -15,6 +14,7 @@ use latentd::engine::{
 };
 use latentd::http::{Api, ConnectionMemory, Documents, Lines, Probe, Refusals, router};
 use latentd::identity;
+use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
 use latentd::outgoing::Outgoing;
 use latentd::queue::{LEASE_CHECKS, LeaseCheck, LeaseClock, Queue, Reclaimed};
@@ -79,9 +79,9 @@ impl TestClock {
     }
 
     /// Of a machine that started a day ago.
-    fn lease_clock(&self) -> LeaseClock {
+    pub(crate) fn lease_clock(&self) -> LeaseClock {
         let Self { began, advanced, .. } = self.clone();
-        LeaseClock::new(move || {
+        LeaseClock::new("boot", move || {
             let at_start = 24 * HOUR + advanced.load(Ordering::Relaxed);
             began.elapsed() + Duration::from_secs(at_start.unsigned_abs())
         })
@@ -119,9 +119,10 @@ impl Server {
         let queue = open(directory.path(), &clock).await;
         let storage = Storage::local(&directory.path().join("files")).expect("a fresh directory");
         // Files may be removed: the first hour of the two is over.
-        clock.set_date(-HOUR);
+        clock.advance(-HOUR);
         identity::join(&queue, &storage).await.expect("a database and a folder, both new");
-        clock.set_date(HOUR);
+        clock.advance(HOUR);
+        queue.note_time().await.expect("a database");
         let (closing, is_closing) = watch::channel(false);
         let mut api = Api {
             queue: queue.clone(),

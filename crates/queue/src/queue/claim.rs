@@ -1,0 +1,329 @@
+//! A worker's side: take the next request, report, and end it. Every write is fenced by attempt.
+
+use super::job::{Claim, Failure, FailureKind, Level, RequestId};
+use super::service_time::Moment;
+use super::{Observation, Queue, QueueError, counters, read};
+use serde_json::{Value, json};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+/// May the worker go on?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Yes.
+    Continue {
+        /// Somebody wants to see previews.
+        watched: bool,
+    },
+    /// The client cancelled: stop and end it as cancelled.
+    Cancelled,
+    /// The request belongs to another attempt, or is over: stop and write nothing.
+    Fenced,
+}
+
+impl Verdict {
+    /// Of a row that says whether it is cancelled and whether it is watched.
+    pub(super) fn of(row: &SqliteRow) -> Result<Self, QueueError> {
+        let (cancelled, watched) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(if cancelled { Self::Cancelled } else { Self::Continue { watched } })
+    }
+}
+
+/// What became of an attempt to end a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// The end is recorded.
+    Recorded,
+    /// It was cancelled first and is recorded as cancelled.
+    Cancelled,
+    /// The request belongs to another attempt, or is over: nothing was written.
+    Fenced,
+}
+
+/// A file that is durable in storage and belongs to the output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredFile {
+    /// Name in storage.
+    pub key: String,
+    /// MIME type.
+    pub content_type: String,
+    /// Size.
+    pub bytes: u64,
+    /// Digest in hex.
+    pub sha256: String,
+}
+
+// A key at its limit holds back its own requests only. The inner selects are run once, not once a row.
+macro_rules! next {
+    () => {
+        "SELECT seq FROM requests WHERE state = 'waiting'
+            AND (model IS NULL OR model IN (SELECT value FROM json_each(?2)))
+            AND (start_before IS NULL OR start_before > ?1)
+            AND (rests_until IS NULL OR rests_until <= ?1)
+            AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
+                (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
+            ORDER BY priority, seq LIMIT 1"
+    };
+}
+
+const CLAIM: &str = concat!(
+    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?3, lease_until = ?4,
+        charged = 0, started_at = ?5
+    WHERE seq = (",
+    next!(),
+    ") RETURNING id, attempt, endpoint, body"
+);
+
+const PEEK: &str = concat!("SELECT body FROM requests WHERE seq = (", next!(), ")");
+
+const RENEW: &str = "UPDATE requests SET lease_until = ?3
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running'
+    RETURNING cancel_requested, EXISTS
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?4)";
+
+const LOG: &str = "INSERT INTO request_logs (request, at, level, message, written_at)
+    VALUES (?1, ?2, ?3, ?4, ?5)";
+
+const VERDICT: &str = "SELECT cancel_requested, EXISTS
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?3)
+    FROM requests WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
+
+const FINISH: &str =
+    "UPDATE requests SET state = 'done', finished_at = ?3, ended_at = ?5, lease_until = NULL,
+        output = ?4
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
+
+const IS_RECORDED: &str =
+    "SELECT 1 FROM requests WHERE id = ?1 AND attempt = ?2 AND state = 'done' AND output = ?3";
+
+const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = ?3, ended_at = ?7, lease_until = NULL,
+        failure = ?4, failure_message = ?5, failure_detail = ?6
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
+
+const ADD_FILE: &str = "INSERT INTO files (key, request, content_type, bytes, sha256, created_at, expires_at)
+    SELECT ?1, id, ?3, ?4, ?5, ?6, ?7 + result_life FROM requests WHERE id = ?2";
+
+const GIVE_BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL
+    WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
+
+impl Queue {
+    /// Takes the next request for `worker` that is for one of these models, in one statement.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn claim(&self, worker: &str, models: &[String]) -> Result<Option<Claim>, QueueError> {
+        let now = self.moment();
+        let row = sqlx::query(CLAIM)
+            .bind(now.service)
+            .bind(json!(models).to_string())
+            .bind(worker)
+            .bind(self.lease_end_us())
+            .bind(now.date)
+            .fetch_optional(&self.writer)
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        self.events.wake_waiters();
+        let id: &str = row.try_get("id")?;
+        Ok(Some(Claim {
+            id: id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?,
+            attempt: row.try_get("attempt")?,
+            endpoint: row.try_get("endpoint")?,
+            body: read::json(row.try_get("body")?)?,
+        }))
+    }
+
+    /// The body of the request that a claim for these models would take now. Promises nothing and changes nothing.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn peek(&self, models: &[String]) -> Result<Option<Value>, QueueError> {
+        let query = sqlx::query(PEEK).bind(self.service_us()).bind(json!(models).to_string());
+        let row = query.fetch_optional(&self.reader).await?;
+        row.map(|row| read::json(row.try_get("body")?)).transpose()
+    }
+
+    /// Adds a log line and renews the lease.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn progress(&self, claim: &Claim, level: Level, message: &str) -> Result<Verdict, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let row = sqlx::query(RENEW)
+            .bind(claim.id.to_string())
+            .bind(claim.attempt)
+            .bind(self.lease_end_us())
+            .bind(self.service_us())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(row) = row else { return Ok(Verdict::Fenced) };
+        let verdict = Verdict::of(&row)?;
+        add_log(&mut tx, claim.id, self.moment(), level, message).await?;
+        tx.commit().await?;
+        self.events.wake_waiters();
+        Ok(verdict)
+    }
+
+    /// May the worker go on? Only looks.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn verdict(&self, claim: &Claim) -> Result<Verdict, QueueError> {
+        let row = sqlx::query(VERDICT)
+            .bind(claim.id.to_string())
+            .bind(claim.attempt)
+            .bind(self.service_us())
+            .fetch_optional(&self.reader)
+            .await?;
+        row.map_or(Ok(Verdict::Fenced), |row| Verdict::of(&row))
+    }
+
+    /// Records the output, its files and what was seen meanwhile, in one transaction. May be called again with the same
+    /// output when it is not known whether the first call succeeded.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn finish(
+        &self,
+        claim: &Claim,
+        output: &Value,
+        files: &[StoredFile],
+        seen: &[Observation],
+    ) -> Result<Finish, QueueError> {
+        let (now, output) = (self.moment(), output.to_string());
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query(FINISH)
+            .bind(claim.id.to_string())
+            .bind(claim.attempt)
+            .bind(now.date)
+            .bind(&output)
+            .bind(now.service)
+            .execute(&mut *tx)
+            .await?;
+        let answer = if done.rows_affected() == 1 {
+            for file in files {
+                add_file(&mut tx, claim.id, file, now).await?;
+            }
+            for seen in seen {
+                counters::count(&mut tx, seen).await?;
+            }
+            Finish::Recorded
+        } else if is_recorded(&mut tx, claim, &output).await? {
+            Finish::Recorded
+        } else {
+            end_cancelled(&mut tx, claim, now).await?
+        };
+        tx.commit().await?;
+        self.events.wake_waiters();
+        Ok(answer)
+    }
+
+    /// Records that there will be no output.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn fail(&self, claim: &Claim, failure: &Failure) -> Result<Finish, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let recorded = end_failed(&mut tx, claim, failure, self.moment()).await?;
+        tx.commit().await?;
+        self.events.wake_waiters();
+        Ok(if recorded { Finish::Recorded } else { Finish::Fenced })
+    }
+
+    /// Puts the request back in its place, as if it had not been tried.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn give_back(&self, claim: &Claim) -> Result<Finish, QueueError> {
+        let now = self.moment();
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let back =
+            sqlx::query(GIVE_BACK).bind(claim.id.to_string()).bind(claim.attempt).execute(&mut *tx).await?;
+        let answer = match back.rows_affected() {
+            1 => Finish::Recorded,
+            _ => end_cancelled(&mut tx, claim, now).await?,
+        };
+        tx.commit().await?;
+        self.events.wake_waiters();
+        Ok(answer)
+    }
+}
+
+/// Whether an earlier call recorded this output.
+async fn is_recorded(
+    tx: &mut Transaction<'_, Sqlite>,
+    claim: &Claim,
+    output: &str,
+) -> Result<bool, QueueError> {
+    let query = sqlx::query(IS_RECORDED).bind(claim.id.to_string()).bind(claim.attempt).bind(output);
+    Ok(query.fetch_optional(&mut **tx).await?.is_some())
+}
+
+/// Ends a claim whose client cancelled it; [`Finish::Fenced`] when it is not ours any more.
+async fn end_cancelled(
+    tx: &mut Transaction<'_, Sqlite>,
+    claim: &Claim,
+    now: Moment,
+) -> Result<Finish, QueueError> {
+    let ended = end_failed(tx, claim, &Failure::of(FailureKind::Cancelled), now).await?;
+    Ok(if ended { Finish::Cancelled } else { Finish::Fenced })
+}
+
+pub(super) async fn end_failed(
+    tx: &mut Transaction<'_, Sqlite>,
+    claim: &Claim,
+    failure: &Failure,
+    now: Moment,
+) -> Result<bool, QueueError> {
+    let done = sqlx::query(FAIL)
+        .bind(claim.id.to_string())
+        .bind(claim.attempt)
+        .bind(now.date)
+        .bind(failure.kind.word())
+        .bind(&failure.message)
+        .bind(failure.detail.as_ref().map(ToString::to_string))
+        .bind(now.service)
+        .execute(&mut **tx)
+        .await?;
+    if done.rows_affected() == 1 {
+        let level = if failure.kind == FailureKind::Cancelled { Level::Info } else { Level::Error };
+        add_log(tx, claim.id, now, level, &failure.message).await?;
+    }
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn add_log(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: RequestId,
+    now: Moment,
+    level: Level,
+    message: &str,
+) -> Result<(), QueueError> {
+    sqlx::query(LOG)
+        .bind(id.to_string())
+        .bind(now.date)
+        .bind(level.word())
+        .bind(message)
+        .bind(now.service)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn add_file(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: RequestId,
+    file: &StoredFile,
+    now: Moment,
+) -> Result<(), QueueError> {
+    sqlx::query(ADD_FILE)
+        .bind(&file.key)
+        .bind(id.to_string())
+        .bind(&file.content_type)
+        .bind(i64::try_from(file.bytes).unwrap_or(i64::MAX))
+        .bind(&file.sha256)
+        .bind(now.date)
+        .bind(now.service)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

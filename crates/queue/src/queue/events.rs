@@ -1,0 +1,57 @@
+//! Signals inside one process: "there may be work" and "something moved".
+//!
+//! A signal carries no data and may be lost between processes; whoever waits also looks at the
+//! tables now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long to trust that a change is signalled: workers of other processes cannot signal.
+pub const POLL: Duration = Duration::from_millis(500);
+
+/// Two counters that only grow.
+#[derive(Clone)]
+pub struct Events {
+    work: Arc<watch::Sender<u64>>,
+    moved: Arc<watch::Sender<u64>>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self { work: Arc::new(watch::Sender::new(0)), moved: Arc::new(watch::Sender::new(0)) }
+    }
+}
+
+impl Events {
+    /// A request came in or was cancelled: workers should look.
+    pub fn wake_workers(&self) {
+        self.work.send_modify(|count| *count += 1);
+    }
+
+    /// A request went on: whoever waits for it should look.
+    pub fn wake_waiters(&self) {
+        self.moved.send_modify(|count| *count += 1);
+    }
+
+    /// How often each was signalled.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (*self.work.borrow(), *self.moved.borrow())
+    }
+
+    /// Hears [`Self::wake_workers`].
+    pub fn work(&self) -> watch::Receiver<u64> {
+        self.work.subscribe()
+    }
+
+    /// Hears [`Self::wake_waiters`].
+    pub fn moved(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+}
+
+/// Waits for a signal, at most `patience`.
+pub async fn signal_or(receiver: &mut watch::Receiver<u64>, patience: Duration) {
+    // An error means that the sender is gone, which its owner reports; both ends mean "look again".
+    let _ = tokio::time::timeout(patience, receiver.changed()).await;
+}

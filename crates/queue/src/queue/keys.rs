@@ -1,0 +1,156 @@
+//! The keys that open the API: a row each, which outlives the key's revocation.
+
+use super::job::stored_word;
+use super::read::timestamp;
+use super::{Queue, QueueError};
+use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+stored_word! {
+    /// What a key may do.
+    Scope {
+        /// Use models.
+        Api = "api",
+        /// Everything.
+        Admin = "admin",
+    }
+}
+
+/// A key to add.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// The public half.
+    pub id: String,
+    /// Digest of the whole key.
+    pub sha256: [u8; 32],
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    pub scope: Scope,
+    /// Requests that may run at once; `None`: any number.
+    pub concurrency: Option<u32>,
+}
+
+/// A key that was added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    /// The public half.
+    pub id: String,
+    /// Digest of the whole key.
+    pub sha256: [u8; 32],
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may do.
+    pub scope: Scope,
+    /// Requests that may run at once; `None`: any number.
+    pub concurrency: Option<u32>,
+    /// When it was added.
+    pub created_at: Timestamp,
+    /// When a call last came with it, give or take a minute.
+    pub last_used_at: Option<Timestamp>,
+    /// Since when it opens nothing.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What became of a revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revocation {
+    /// The key opens nothing any more.
+    Revoked,
+    /// It did not before, either.
+    AlreadyRevoked,
+    /// No such key.
+    Unknown,
+}
+
+const ADD: &str = "INSERT INTO api_keys (id, sha256, name, scope, concurrency, created_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+const ALL: &str = "SELECT id, sha256, name, scope, concurrency, created_at, last_used_at, revoked_at
+    FROM api_keys ORDER BY created_at, id";
+
+const REVOKE: &str = "UPDATE api_keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
+
+const USED: &str = "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1";
+
+const BUSY: &str = "SELECT concurrency FROM api_keys WHERE id = ?1 AND concurrency <=
+        (SELECT count(*) FROM requests WHERE state = 'running' AND api_key = ?1)
+        + (SELECT count(*) FROM requests WHERE state = 'waiting' AND origin = 'direct' AND api_key = ?1)";
+
+impl Queue {
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn add_key(&self, new: &NewKey) -> Result<(), QueueError> {
+        sqlx::query(ADD)
+            .bind(&new.id)
+            .bind(&new.sha256[..])
+            .bind(&new.name)
+            .bind(new.scope.word())
+            .bind(new.concurrency)
+            .bind(self.now().as_microsecond())
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
+    /// All keys, revoked ones too, the oldest first.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn keys(&self) -> Result<Vec<ApiKey>, QueueError> {
+        sqlx::query(ALL).fetch_all(&self.reader).await?.iter().map(key_of).collect()
+    }
+
+    /// Makes a key open nothing any more.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn revoke_key(&self, id: &str) -> Result<Revocation, QueueError> {
+        let done =
+            sqlx::query(REVOKE).bind(id).bind(self.now().as_microsecond()).execute(&self.writer).await?;
+        if done.rows_affected() == 1 {
+            return Ok(Revocation::Revoked);
+        }
+        let known = self.keys().await?.iter().any(|key| key.id == id);
+        Ok(if known { Revocation::AlreadyRevoked } else { Revocation::Unknown })
+    }
+
+    /// Writes down when keys were last used.
+    ///
+    /// # Errors
+    /// When the database refuses; nothing was written then.
+    pub async fn keys_used(&self, uses: &[(String, Timestamp)]) -> Result<(), QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        for (id, at) in uses {
+            sqlx::query(USED).bind(id).bind(at.as_microsecond()).execute(&mut *tx).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+}
+
+/// The key's limit, when that many of its requests run or are waited for on the line.
+pub(super) async fn limit_reached(
+    tx: &mut Transaction<'_, Sqlite>,
+    key: &str,
+) -> Result<Option<u32>, QueueError> {
+    let row = sqlx::query(BUSY).bind(key).fetch_optional(&mut **tx).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+fn key_of(row: &SqliteRow) -> Result<ApiKey, QueueError> {
+    let sha256: &[u8] = row.try_get("sha256")?;
+    let time = |column: &str| row.try_get::<Option<i64>, _>(column)?.map(timestamp).transpose();
+    Ok(ApiKey {
+        id: row.try_get("id")?,
+        sha256: sha256.try_into().map_err(|_| QueueError::Corrupt("a digest that is not 32 bytes".into()))?,
+        name: row.try_get("name")?,
+        scope: Scope::from_word(row.try_get("scope")?)?,
+        concurrency: row.try_get("concurrency")?,
+        created_at: timestamp(row.try_get("created_at")?)?,
+        last_used_at: time("last_used_at")?,
+        revoked_at: time("revoked_at")?,
+    })
+}

@@ -1,0 +1,149 @@
+//! Lease time: how long a claim or a worker's beat counts, by a clock that nobody sets.
+//!
+//! The time of day jumps when it is corrected. So the tables hold microseconds since the machine started, which all of its
+//! processes agree on. They start anew with the machine, which shows: no lease ends later than [`LEASE`] from now. Only
+//! this module knows; a database that runs on another machine would be asked for its own time here.
+
+use super::service_time::micros;
+use super::{Lost, Queue, QueueError, Reclaimed};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a claim holds without being renewed.
+pub const LEASE: Duration = Duration::from_secs(60);
+
+/// How often [`Queue::reclaim_expired`] is to be called.
+pub const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many checks in a row must find a lease over before the claim is void. They are three beats of a worker.
+pub const LEASE_CHECKS: u32 = 15;
+
+/// A check that comes or takes longer than this says that workers may have been held up just as well.
+const HELD_UP: Duration = Duration::from_secs(3);
+
+/// The time since the machine started, the same in all of its processes.
+#[derive(Clone)]
+pub struct LeaseClock {
+    boot: Arc<str>,
+    uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
+}
+
+impl LeaseClock {
+    /// A clock of one's own. `boot` tells one start of a machine from another.
+    pub fn new(boot: &str, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        Self { boot: boot.into(), uptime: Arc::new(uptime) }
+    }
+
+    /// The system's own. It goes on while the machine sleeps; [`Queue::reclaim_expired`] holds that against nobody.
+    pub fn of_system() -> Self {
+        Self::new(&boot_id(), || uptime().unwrap_or_else(of_other_systems))
+    }
+
+    pub(super) fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    fn now(&self) -> Duration {
+        (self.uptime)()
+    }
+
+    pub(super) fn now_us(&self) -> i64 {
+        micros(self.now())
+    }
+}
+
+/// A span of lease time, in microseconds, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) from: i64,
+    pub(super) to: i64,
+}
+
+/// What earlier checks for expired leases found.
+#[derive(Debug, Default)]
+pub struct LeaseCheck {
+    checked_at: Option<Duration>,
+    in_a_row: u32,
+}
+
+const ANY_EXPIRED: &str =
+    "SELECT 1 FROM requests WHERE state = 'running' AND lease_until NOT BETWEEN ?1 AND ?2 LIMIT 1";
+
+const FORGET_SILENT: &str = "DELETE FROM workers WHERE beat_at NOT BETWEEN ?1 AND ?2";
+
+impl Queue {
+    pub(super) fn lease_now_us(&self) -> i64 {
+        self.lease_clock.now_us()
+    }
+
+    /// When a claim made or renewed now ends.
+    pub(super) fn lease_end_us(&self) -> i64 {
+        self.valid_leases().to
+    }
+
+    /// Where the ends of good leases lie.
+    pub(super) fn valid_leases(&self) -> Span {
+        let now = self.lease_clock.now();
+        Span { from: micros(now), to: micros(now + LEASE) }
+    }
+
+    /// Where the beats of the last `age` lie.
+    pub(super) fn beats_within(&self, age: Duration) -> Span {
+        let now = self.lease_now_us();
+        Span { from: now.saturating_sub(micros(age)), to: now }
+    }
+
+    /// Voids the claims whose lease ran out; cheap when there is none. It takes [`LEASE_CHECKS`] calls at
+    /// [`LEASE_CHECK_INTERVAL`] that all find one and all get the database's lock at once: when this process was stopped
+    /// or the database was locked meanwhile, workers could not renew their leases, and get the time to do so.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn reclaim_expired(&self, check: &mut LeaseCheck) -> Result<Reclaimed, QueueError> {
+        let began = self.lease_clock.now();
+        let before = check.checked_at.replace(began);
+        let in_a_row = std::mem::take(&mut check.in_a_row);
+        let valid = self.valid_leases();
+        let expired = sqlx::query(ANY_EXPIRED).bind(valid.from).bind(valid.to);
+        if expired.fetch_optional(&self.reader).await?.is_none() {
+            return Ok(Reclaimed::default());
+        }
+        drop(self.writer.begin_with("BEGIN IMMEDIATE").await?);
+        let was_held_up = before.is_some_and(|before| began.saturating_sub(before) > HELD_UP)
+            || self.lease_clock.now().saturating_sub(began) > HELD_UP;
+        check.in_a_row = if was_held_up { 1 } else { in_a_row + 1 };
+        if check.in_a_row < LEASE_CHECKS {
+            return Ok(Reclaimed::default());
+        }
+        self.reclaim(Lost::Expired).await
+    }
+
+    /// Forgets workers that have been silent for longer than a lease, or since before the machine started.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn forget_silent_workers(&self) -> Result<(), QueueError> {
+        let beats = self.beats_within(LEASE);
+        sqlx::query(FORGET_SILENT).bind(beats.from).bind(beats.to).execute(&self.writer).await?;
+        Ok(())
+    }
+}
+
+/// Linux tells hundredths of seconds.
+fn uptime() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let seconds = text.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn of_other_systems() -> Duration {
+    Duration::from_secs(sysinfo::System::uptime().unwrap_or_default())
+}
+
+/// Differs after every start. Where the system has no such name it is the time of the start, which moves with the date.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(
+        |_| sysinfo::System::boot_time().unwrap_or_default().to_string(),
+        |id| id.trim().to_owned(),
+    )
+}

@@ -1,0 +1,214 @@
+//! Putting requests back after their worker was lost, and charging the death to the one that may have caused it.
+//!
+//! A worker has several requests in hand, but its engine works on one. That one is marked before the engine begins, so
+//! that the mark is there even if the whole machine goes down with it.
+
+use super::claim::{add_log, end_failed};
+use super::job::{Claim, FailureKind, Level, Origin};
+use super::lease::{LEASE, Span};
+use super::service_time::Moment;
+use super::{Failure, MAX_DEATHS, Queue, QueueError, Verdict};
+use serde_json::Value;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+
+/// Whose claims are void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost<'a> {
+    /// This worker died on its own: the request that it is charged to counts a death.
+    Died(&'a str),
+    /// This worker was stopped through no fault of its requests.
+    Stopped(&'a str),
+    /// Claims whose lease ran out: their workers count as dead.
+    Expired,
+    /// Every claim and every waiting client: the process that held the data directory is gone, and the workers count as
+    /// dead. A worker that outlives its server puts its requests back as [`Lost::Stopped`].
+    Everything,
+}
+
+/// What a reclaim did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reclaimed {
+    /// Requests back in their place.
+    pub waiting: u64,
+    /// Requests ended: cancelled before, or too many workers died.
+    pub ended: u64,
+}
+
+const RUNNING: &str = "SELECT id, attempt, deaths, charged, cancel_requested, origin, no_retry FROM requests
+    WHERE state = 'running' AND (?1 IS NULL OR worker = ?1)
+        AND (?2 IS NULL OR lease_until NOT BETWEEN ?2 AND ?3)";
+
+const CHARGE: &str = "UPDATE requests SET charged = 1 WHERE id = ?1 AND attempt = ?2 AND state = 'running'
+    RETURNING cancel_requested, EXISTS
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?3), worker";
+
+const CHARGE_NO_OTHER: &str = "UPDATE requests SET charged = 0
+    WHERE worker = ?1 AND state = 'running' AND charged = 1 AND id <> ?2";
+
+const FORGET: &str = "DELETE FROM workers WHERE id = ?1";
+
+const SILENCE_ALL: &str = "UPDATE workers SET beat_at = ?1 WHERE beat_at > ?1";
+
+const BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL, deaths = ?3
+    WHERE id = ?1 AND attempt = ?2";
+
+const DROP_DIRECT: &str = "UPDATE requests SET state = 'done', finished_at = ?1, ended_at = ?4,
+        failure = ?2, failure_message = ?3
+    WHERE state = 'waiting' AND origin = 'direct'";
+
+impl Queue {
+    /// Says that the worker's engine is about to work on the request: if the worker dies, this one is charged, and none
+    /// of the others that the worker has in hand. Durable when this returns.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn charge(&self, claim: &Claim) -> Result<Verdict, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let charge =
+            sqlx::query(CHARGE).bind(claim.id.to_string()).bind(claim.attempt).bind(self.service_us());
+        let Some(row) = charge.fetch_optional(&mut *tx).await? else { return Ok(Verdict::Fenced) };
+        let (verdict, worker) = (Verdict::of(&row)?, row.try_get::<String, _>("worker")?);
+        sqlx::query(CHARGE_NO_OTHER).bind(worker).bind(claim.id.to_string()).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(verdict)
+    }
+
+    /// Voids claims: their requests keep their place in the queue. A worker that is gone is forgotten.
+    ///
+    /// # Errors
+    /// When the database refuses; nothing changed then.
+    pub async fn reclaim(&self, lost: Lost<'_>) -> Result<Reclaimed, QueueError> {
+        let now = self.moment();
+        let (worker, valid) = match lost {
+            Lost::Died(worker) | Lost::Stopped(worker) => (Some(worker), None),
+            Lost::Expired => (None, Some(self.valid_leases())),
+            Lost::Everything => (None, None),
+        };
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let rows = running(&mut tx, worker, valid).await?;
+        let mut done = Reclaimed::default();
+        for row in &rows {
+            let orphan = Orphan::of(row)?;
+            match orphan.fate(lost) {
+                Fate::Back { deaths } => {
+                    put_back(&mut tx, &orphan.claim, deaths, lost, now).await?;
+                    done.waiting += 1;
+                }
+                Fate::End(failure) => {
+                    end_failed(&mut tx, &orphan.claim, &failure, now).await?;
+                    done.ended += 1;
+                }
+            }
+        }
+        if let Some(worker) = worker {
+            sqlx::query(FORGET).bind(worker).execute(&mut *tx).await?;
+        }
+        if lost == Lost::Everything {
+            done.ended += drop_direct(&mut tx, now).await?;
+            // Those that live after all beat again soon.
+            sqlx::query(SILENCE_ALL).bind(self.beats_within(LEASE).from).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        self.events.wake_workers();
+        self.events.wake_waiters();
+        Ok(done)
+    }
+}
+
+/// The claims of a worker, or those whose lease is not valid, or all.
+async fn running(
+    tx: &mut Transaction<'_, Sqlite>,
+    worker: Option<&str>,
+    valid: Option<Span>,
+) -> Result<Vec<SqliteRow>, QueueError> {
+    let (from, to) = (valid.map(|span| span.from), valid.map(|span| span.to));
+    Ok(sqlx::query(RUNNING).bind(worker).bind(from).bind(to).fetch_all(&mut **tx).await?)
+}
+
+/// A claim whose worker is gone.
+struct Orphan {
+    claim: Claim,
+    deaths: i64,
+    /// The worker's engine was working on it.
+    charged: bool,
+    cancelled: bool,
+    origin: Origin,
+    no_retry: bool,
+}
+
+/// What to do with it.
+enum Fate {
+    Back { deaths: i64 },
+    End(Failure),
+}
+
+impl Orphan {
+    fn of(row: &SqliteRow) -> Result<Self, QueueError> {
+        let id: &str = row.try_get("id")?;
+        let claim = Claim {
+            id: id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?,
+            attempt: row.try_get("attempt")?,
+            endpoint: String::new(),
+            body: Value::Null,
+        };
+        Ok(Self {
+            claim,
+            deaths: row.try_get("deaths")?,
+            charged: row.try_get("charged")?,
+            cancelled: row.try_get("cancel_requested")?,
+            origin: Origin::from_word(row.try_get("origin")?)?,
+            no_retry: row.try_get("no_retry")?,
+        })
+    }
+
+    fn fate(&self, lost: Lost<'_>) -> Fate {
+        let is_stopped = matches!(lost, Lost::Stopped(_));
+        let deaths = self.deaths + i64::from(self.charged && !is_stopped);
+        if self.cancelled {
+            Fate::End(Failure::of(FailureKind::Cancelled))
+        } else if deaths >= MAX_DEATHS && deaths > self.deaths {
+            Fate::End(worker_lost(format!(
+                "the worker died {deaths} times while its engine worked on this request; it is not tried again"
+            )))
+        } else if self.no_retry && !is_stopped {
+            Fate::End(worker_lost("the worker died, and the client asked for no second try".into()))
+        } else if lost == Lost::Everything && self.origin == Origin::Direct {
+            Fate::End(Failure::of(FailureKind::ClientGone))
+        } else {
+            Fate::Back { deaths }
+        }
+    }
+}
+
+fn worker_lost(message: String) -> Failure {
+    Failure { kind: FailureKind::WorkerLost, message, detail: None }
+}
+
+async fn put_back(
+    tx: &mut Transaction<'_, Sqlite>,
+    claim: &Claim,
+    deaths: i64,
+    lost: Lost<'_>,
+    now: Moment,
+) -> Result<(), QueueError> {
+    sqlx::query(BACK).bind(claim.id.to_string()).bind(claim.attempt).bind(deaths).execute(&mut **tx).await?;
+    let line = match lost {
+        Lost::Died(_) => "the worker died; the request starts again",
+        Lost::Expired => "the worker fell silent; the request starts again",
+        Lost::Stopped(_) | Lost::Everything => "the server was stopped; the request starts again",
+    };
+    add_log(tx, claim.id, now, Level::Warn, line).await
+}
+
+async fn drop_direct(tx: &mut Transaction<'_, Sqlite>, now: Moment) -> Result<u64, QueueError> {
+    let gone = FailureKind::ClientGone;
+    let done = sqlx::query(DROP_DIRECT)
+        .bind(now.date)
+        .bind(gone.word())
+        .bind(gone.message())
+        .bind(now.service)
+        .execute(&mut **tx)
+        .await?;
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,213 @@
+//! Accepting and cancelling: the client's writes.
+
+use super::job::{FailureKind, NewRequest, RequestId};
+use super::retention::stored;
+use super::service_time::{Moment, micros};
+use super::{Failure, Origin, Queue, QueueError, idempotency, keys, webhooks};
+use sqlx::{Row, Sqlite, Transaction};
+
+/// What became of a submitted request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Submission {
+    /// Durable, with this many requests before it.
+    Accepted {
+        /// Its name.
+        id: RequestId,
+        /// Requests that start first.
+        ahead: u64,
+    },
+    /// Too many wait already; nothing was stored.
+    Full {
+        /// How many wait.
+        waiting: u64,
+    },
+    /// A client would hold the line, and its key has this many requests at work already, which is its limit;
+    /// nothing was stored.
+    KeyBusy {
+        /// The limit.
+        limit: u32,
+    },
+    /// The client sent it before, and this is it; nothing new was stored.
+    Known {
+        /// Its name.
+        id: RequestId,
+    },
+    /// Its idempotency key stands for another input; nothing was stored.
+    KeyTaken,
+}
+
+/// What a cancellation achieved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelAnswer {
+    /// It was waiting and will never run.
+    Removed,
+    /// It is running and stops at its next step.
+    Requested,
+    /// It was over already; or the client that went away was not the only one that wanted it.
+    AlreadyDone,
+    /// No such request.
+    Unknown,
+}
+
+const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
+
+const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
+        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+
+const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
+        started_at, finished_at, failure, failure_message, failure_detail, api_key,
+        idempotency_key, input_digest, erase_at, model, ended_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?15 + ?13, ?14, ?15)";
+
+pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = ?2, ended_at = ?5,
+        worker = NULL, lease_until = NULL, failure = ?3, failure_message = ?4
+    WHERE id = ?1 AND state = 'waiting'";
+
+impl Queue {
+    /// Accepts a request: it is durable when this returns.
+    ///
+    /// # Errors
+    /// When the database refuses; nothing was accepted then.
+    pub async fn submit(&self, new: &NewRequest) -> Result<Submission, QueueError> {
+        let (id, now) = (RequestId::new(), self.moment());
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(known) = idempotency::find(&mut tx, new).await? {
+            tx.commit().await?;
+            return Ok(known);
+        }
+        let ahead = count_ahead(&mut tx, new.priority as i64).await?;
+        if let Some(full) = full(&mut tx, new).await? {
+            return Ok(full);
+        }
+        if let (Origin::Direct, Some(key)) = (new.origin, &new.api_key)
+            && let Some(limit) = keys::limit_reached(&mut tx, key).await?
+        {
+            return Ok(Submission::KeyBusy { limit });
+        }
+        sqlx::query(INSERT)
+            .bind(id.to_string())
+            .bind(&new.endpoint)
+            .bind(new.origin.word())
+            .bind(new.priority as i64)
+            .bind(new.body.to_string())
+            .bind(now.date)
+            .bind(new.terms.start_within.map(|time| now.service + micros(time)))
+            .bind(new.terms.no_retry)
+            .bind(&new.api_key)
+            .bind(new.idempotency.as_ref().map(|given| &given.key))
+            .bind(new.idempotency.as_ref().map(|given| &given.digest))
+            .bind(stored(new.terms.result_life))
+            .bind(new.terms.forget)
+            .bind(&new.model)
+            .execute(&mut *tx)
+            .await?;
+        webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
+        tx.commit().await?;
+        self.events.wake_workers();
+        Ok(Submission::Accepted { id, ahead })
+    }
+
+    /// Records a request that failed before it could wait: accepted, and over at once. A full queue takes none of these
+    /// either: they take up the database like others.
+    ///
+    /// # Errors
+    /// When the database refuses; nothing was accepted then.
+    pub async fn submit_failed(&self, new: &NewRequest, failure: &Failure) -> Result<Submission, QueueError> {
+        let (id, now) = (RequestId::new(), self.moment());
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(known) = idempotency::find(&mut tx, new).await? {
+            return Ok(known);
+        }
+        if let Some(full) = full(&mut tx, new).await? {
+            return Ok(full);
+        }
+        sqlx::query(INSERT_FAILED)
+            .bind(id.to_string())
+            .bind(&new.endpoint)
+            .bind(new.origin.word())
+            .bind(new.priority as i64)
+            .bind(new.body.to_string())
+            .bind(now.date)
+            .bind(failure.kind.word())
+            .bind(&failure.message)
+            .bind(failure.detail.as_ref().map(ToString::to_string))
+            .bind(&new.api_key)
+            .bind(new.idempotency.as_ref().map(|given| &given.key))
+            .bind(new.idempotency.as_ref().map(|given| &given.digest))
+            .bind(stored(new.terms.result_life.filter(|_| new.terms.forget)))
+            .bind(&new.model)
+            .bind(now.service)
+            .execute(&mut *tx)
+            .await?;
+        webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
+        tx.commit().await?;
+        self.events.wake_waiters();
+        Ok(Submission::Accepted { id, ahead: 0 })
+    }
+
+    /// Cancels: a waiting request never runs, a running one stops at its next step. A client that is gone
+    /// ends only what nobody submitted.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn cancel(&self, id: RequestId, kind: FailureKind) -> Result<CancelAnswer, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let state = sqlx::query("SELECT state, origin FROM requests WHERE id = ?1")
+            .bind(id.to_string())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(state) = state else { return Ok(CancelAnswer::Unknown) };
+        let is_submitted = state.try_get::<&str, _>(1)? == Origin::Queued.word();
+        if kind == FailureKind::ClientGone && is_submitted {
+            return Ok(CancelAnswer::AlreadyDone);
+        }
+        let answer = match state.try_get::<&str, _>(0)? {
+            "waiting" => CancelAnswer::Removed,
+            "running" => CancelAnswer::Requested,
+            _ => return Ok(CancelAnswer::AlreadyDone),
+        };
+        if answer == CancelAnswer::Removed {
+            cancel_waiting(&mut tx, id, kind, self.moment()).await?;
+        } else {
+            sqlx::query("UPDATE requests SET cancel_requested = 1 WHERE id = ?1")
+                .bind(id.to_string())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        self.events.wake_workers();
+        self.events.wake_waiters();
+        Ok(answer)
+    }
+}
+
+async fn count_ahead(tx: &mut Transaction<'_, Sqlite>, priority: i64) -> Result<u64, QueueError> {
+    let count: i64 = sqlx::query(COUNT_AHEAD).bind(priority).fetch_one(&mut **tx).await?.try_get(0)?;
+    Ok(count.unsigned_abs())
+}
+
+/// The refusal of a request when as many wait as it allows.
+async fn full(tx: &mut Transaction<'_, Sqlite>, new: &NewRequest) -> Result<Option<Submission>, QueueError> {
+    let Some(most) = new.max_waiting else { return Ok(None) };
+    let waiting = count_ahead(tx, i64::MAX).await?;
+    Ok((waiting >= most).then_some(Submission::Full { waiting }))
+}
+
+/// Ends a waiting request as cancelled.
+pub(super) async fn cancel_waiting(
+    tx: &mut Transaction<'_, Sqlite>,
+    id: RequestId,
+    kind: FailureKind,
+    now: Moment,
+) -> Result<(), QueueError> {
+    sqlx::query(CANCEL_DONE)
+        .bind(id.to_string())
+        .bind(now.date)
+        .bind(kind.word())
+        .bind(kind.message())
+        .bind(now.service)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}

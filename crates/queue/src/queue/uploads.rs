@@ -1,0 +1,296 @@
+//! Files that clients send: tickets to write them, their parts, what became of them.
+//!
+//! A ticket is a secret. The tables know its digest.
+
+use super::read::timestamp;
+use super::service_time::micros;
+use super::{Queue, QueueError};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A ticket can be used this long, counted from the last part that came with it.
+pub const TICKET_LIFE: Duration = Duration::from_secs(3600);
+
+/// Tokens that may live at once: each Python program asks for one an hour.
+pub const MAX_TOKENS: u64 = 10_000;
+
+/// A file that is still not whole this long after its ticket ran out is given up.
+const ABANDONED: Duration = Duration::from_secs(86_400);
+
+const OPEN: &str = "INSERT INTO uploads (ticket, key, content_type, file_name, lifetime, writable_until)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+
+const OPEN_NOW: &str = "SELECT count(*) FROM uploads WHERE object IS NULL AND writable_until > ?1";
+
+const TOKENS_NOW: &str = "SELECT count(*) FROM upload_tokens";
+
+const TICKET: &str = "SELECT key, object IS NOT NULL AS whole, writable_until > ?2 AS writable
+    FROM uploads WHERE ticket = ?1";
+
+const CLOSE: &str = "UPDATE uploads SET object = ?2, expires_at = ?3 + lifetime
+    WHERE ticket = ?1 AND object IS NULL";
+
+const RENEW: &str = "UPDATE uploads SET writable_until = ?2 WHERE ticket = ?1 AND object IS NULL";
+
+const PUT_PART: &str = "INSERT INTO upload_parts (ticket, number, object, bytes) VALUES (?1, ?2, ?3, ?4)";
+
+const PARTS: &str = "SELECT number, object, bytes FROM upload_parts WHERE ticket = ?1 ORDER BY number";
+
+const FILE: &str = "SELECT object, content_type, file_name, expires_at FROM uploads
+    WHERE key = ?1 AND object IS NOT NULL AND (expires_at IS NULL OR expires_at > ?2)";
+
+const ANY_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM uploads
+    WHERE expires_at <= ?1 OR (object IS NULL AND writable_until <= ?2))";
+
+const DROP_ENDED: &str = "DELETE FROM uploads
+    WHERE expires_at <= ?1 OR (object IS NULL AND writable_until <= ?2)";
+
+const ANY_NEEDLESS_PART: &str = "SELECT EXISTS (SELECT 1 FROM upload_parts JOIN uploads USING (ticket)
+    WHERE uploads.object IS NOT NULL)";
+
+// Parts of files that are given up go with their upload.
+const DROP_NEEDLESS_PARTS: &str = "DELETE FROM upload_parts
+    WHERE ticket IN (SELECT ticket FROM uploads WHERE object IS NOT NULL)";
+
+const DROP_EARLIER_PART: &str = "DELETE FROM upload_parts WHERE ticket = ?1 AND number = ?2 RETURNING object";
+
+/// What is known of a file before its bytes.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// Lets its holder write the file.
+    pub ticket: Uuid,
+    /// Public name.
+    pub key: String,
+    /// MIME type.
+    pub content_type: String,
+    /// What the client calls it.
+    pub file_name: Option<String>,
+    /// How long it is kept once it is whole; `None`: for good.
+    pub lifetime: Option<Duration>,
+}
+
+/// What a ticket stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// Public name of the file.
+    pub key: String,
+    /// The file is whole: the ticket is used up.
+    pub is_whole: bool,
+    /// It has not run out.
+    pub is_writable: bool,
+}
+
+/// A part of a file that is not whole yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// From 1.
+    pub number: u32,
+    /// Name in the store.
+    pub object: String,
+    /// Size.
+    pub bytes: u64,
+}
+
+/// A whole file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Name in the store.
+    pub object: String,
+    /// MIME type.
+    pub content_type: String,
+    /// What the client called it.
+    pub file_name: Option<String>,
+    /// How long it is still there; `None`: for good.
+    pub remaining: Option<Duration>,
+}
+
+impl Queue {
+    /// Records a file to come. `Err` inside: so many are open already, which is `most` or more.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn open_upload(&self, new: &NewUpload, most: u64) -> Result<Result<(), u64>, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let count = sqlx::query(OPEN_NOW).bind(self.service_us()).fetch_one(&mut *tx).await?;
+        let open = count.try_get::<i64, _>(0)?.unsigned_abs();
+        if open >= most {
+            return Ok(Err(open));
+        }
+        sqlx::query(OPEN)
+            .bind(digest(new.ticket))
+            .bind(&new.key)
+            .bind(&new.content_type)
+            .bind(&new.file_name)
+            .bind(new.lifetime.map(micros))
+            .bind(self.service_us() + micros(TICKET_LIFE))
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(Ok(()))
+    }
+
+    /// What a ticket stands for; `None` when there is no such ticket.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn ticket(&self, ticket: Uuid) -> Result<Option<Ticket>, QueueError> {
+        let query = sqlx::query(TICKET).bind(digest(ticket)).bind(self.service_us());
+        let Some(row) = query.fetch_optional(&self.reader).await? else { return Ok(None) };
+        Ok(Some(Ticket {
+            key: row.try_get("key")?,
+            is_whole: row.try_get("whole")?,
+            is_writable: row.try_get("writable")?,
+        }))
+    }
+
+    /// The file is whole and lies in `object`. `false`: somebody else was first, or it was given up.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn close_upload(&self, ticket: Uuid, object: &str) -> Result<bool, QueueError> {
+        let query = sqlx::query(CLOSE).bind(digest(ticket)).bind(object).bind(self.service_us());
+        Ok(query.execute(&self.writer).await?.rows_affected() == 1)
+    }
+
+    /// Records a part in the place of an earlier one, whose object is given up and returned.
+    /// `Err` inside: the file is whole or was given up.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn put_part(
+        &self,
+        ticket: Uuid,
+        part: &Part,
+    ) -> Result<Result<Option<String>, ()>, QueueError> {
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let ticket = digest(ticket);
+        let renew = sqlx::query(RENEW).bind(&ticket).bind(self.service_us() + micros(TICKET_LIFE));
+        if renew.execute(&mut *tx).await?.rows_affected() == 0 {
+            return Ok(Err(()));
+        }
+        let earlier = sqlx::query(DROP_EARLIER_PART);
+        let earlier = earlier.bind(&ticket).bind(part.number).fetch_optional(&mut *tx).await?;
+        sqlx::query(PUT_PART)
+            .bind(&ticket)
+            .bind(part.number)
+            .bind(&part.object)
+            .bind(i64::try_from(part.bytes).unwrap_or(i64::MAX))
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(Ok(earlier.map(|row| row.try_get(0)).transpose()?))
+    }
+
+    /// The parts of a file, by number.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn parts(&self, ticket: Uuid) -> Result<Vec<Part>, QueueError> {
+        let rows = sqlx::query(PARTS).bind(digest(ticket)).fetch_all(&self.reader).await?;
+        rows.iter().map(part_of).collect()
+    }
+
+    /// A whole file that is not past its time.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn uploaded(&self, key: &str) -> Result<Option<Uploaded>, QueueError> {
+        let now = self.service_us();
+        let row = sqlx::query(FILE).bind(key).bind(now).fetch_optional(&self.reader).await?;
+        let Some(row) = row else { return Ok(None) };
+        let expires_at: Option<i64> = row.try_get("expires_at")?;
+        Ok(Some(Uploaded {
+            object: row.try_get("object")?,
+            content_type: row.try_get("content_type")?,
+            file_name: row.try_get("file_name")?,
+            remaining: expires_at.map(|end| Duration::from_micros(end.saturating_sub(now).unsigned_abs())),
+        }))
+    }
+
+    /// Gives up the files that are past their time, those that never became whole, and parts that nobody needs.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn end_uploads(&self) -> Result<(), QueueError> {
+        let (now, abandoned) = (self.service_us(), self.service_us() - micros(ABANDONED));
+        let any = sqlx::query(ANY_ENDED).bind(now).bind(abandoned).fetch_one(&self.reader).await?;
+        if any.try_get(0)? {
+            sqlx::query(DROP_ENDED).bind(now).bind(abandoned).execute(&self.writer).await?;
+        }
+        self.end_needless_parts().await
+    }
+
+    /// Gives up the parts of files that are whole.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn end_needless_parts(&self) -> Result<(), QueueError> {
+        if sqlx::query(ANY_NEEDLESS_PART).fetch_one(&self.reader).await?.try_get(0)? {
+            sqlx::query(DROP_NEEDLESS_PARTS).execute(&self.writer).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets an upload; its file, if it is whole, is given up.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn forget_upload(&self, ticket: Uuid) -> Result<(), QueueError> {
+        let query = sqlx::query("DELETE FROM uploads WHERE ticket = ?1").bind(digest(ticket));
+        query.execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// Lets a token, known by its digest, send files for `life`; returns when that ends. Tokens that have ended go.
+    /// `Err` inside: so many live already, which is [`MAX_TOKENS`] or more.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn add_upload_token(
+        &self,
+        sha256: &str,
+        life: Duration,
+    ) -> Result<Result<Timestamp, u64>, QueueError> {
+        let now = self.moment();
+        let end = now.service + micros(life);
+        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let ended = sqlx::query("DELETE FROM upload_tokens WHERE expires_at <= ?1").bind(now.service);
+        ended.execute(&mut *tx).await?;
+        let live: i64 = sqlx::query(TOKENS_NOW).fetch_one(&mut *tx).await?.try_get(0)?;
+        if live.unsigned_abs() >= MAX_TOKENS {
+            tx.commit().await?;
+            return Ok(Err(live.unsigned_abs()));
+        }
+        let query = sqlx::query("INSERT INTO upload_tokens (sha256, expires_at) VALUES (?1, ?2)");
+        query.bind(sha256).bind(end).execute(&mut *tx).await?;
+        tx.commit().await?;
+        timestamp(now.date + micros(life)).map(Ok)
+    }
+
+    /// May a token, known by its digest, send files?
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn knows_upload_token(&self, sha256: &str) -> Result<bool, QueueError> {
+        let query = sqlx::query("SELECT 1 FROM upload_tokens WHERE sha256 = ?1 AND expires_at > ?2");
+        let row = query.bind(sha256).bind(self.service_us()).fetch_optional(&self.reader).await?;
+        Ok(row.is_some())
+    }
+}
+
+/// How rows name a ticket, which is 122 random bits: nobody finds it by trying.
+fn digest(ticket: Uuid) -> String {
+    hex::encode(Sha256::digest(ticket.as_bytes()))
+}
+
+fn part_of(row: &SqliteRow) -> Result<Part, QueueError> {
+    Ok(Part {
+        number: row.try_get("number")?,
+        object: row.try_get("object")?,
+        bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
+    })
+}
