@@ -48,15 +48,16 @@ def objects_of(scene) -> list[str]:
     return [name for name in OBJECTS if name in scene.things or (name == "bridge" and scene.bridge)]
 
 
-def object_view(index: int) -> np.ndarray:
-    """`[320 * 320 * 3 + 10]` uint8: a view, and for each object whether it is absent, broken or whole.
+def object_view(item: tuple[int, bool]) -> np.ndarray:
+    """`[320 * 320 * 3 + 10]` uint8 of a scene: a view, and for each object whether it is absent, broken or whole.
 
-    One object of every other scene is broken.
+    One object is broken if the item says so.
     """
+    index, break_one = item
     scene, (width, height), rng = scene_of(index), size_of(index), random.Random(f"fault {index}")
     picture, names = render.render(scene, width // 2, height // 2), objects_of(scene)
     states = np.array([WHOLE if name in names else ABSENT for name in OBJECTS], np.uint8)
-    if names and index % 2:
+    if names and break_one:
         name = rng.choice(names)
         for _ in range(8):
             fault = faults.Fault(name, rng)
@@ -67,8 +68,8 @@ def object_view(index: int) -> np.ndarray:
     return np.concatenate([squeeze(Image.fromarray(picture), OBJECT_SIDE).reshape(-1), states])
 
 
-def in_parts(work: pathlib.Path, name: str, found: list[int], make) -> torch.Tensor:
-    """`make` of every scene number, kept in files of 1,000, so that drawing goes on where it was cut off."""
+def in_parts(work: pathlib.Path, name: str, found: list, make) -> torch.Tensor:
+    """`make` of every scene number or item, kept in files of 1,000, so that drawing goes on where it was cut off."""
     parts = []
     with workers() as pool:
         for start in range(0, len(found), PART):
@@ -78,7 +79,7 @@ def in_parts(work: pathlib.Path, name: str, found: list[int], make) -> torch.Ten
                 with (scratch := path.with_suffix(".new")).open("wb") as file:
                     np.save(file, made)
                 scratch.rename(path)
-            parts.append(np.load(path)[: len(found) - start])
+            parts.append(np.load(path, mmap_mode="r")[: len(found) - start])
     return torch.from_numpy(np.concatenate(parts))
 
 
@@ -93,10 +94,14 @@ def views(work: pathlib.Path, count: int, held_out: bool) -> tuple[list[int], to
 
 
 def object_views(work: pathlib.Path, count: int, held_out: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views `[count, 320, 320, 3]` uint8 and states `[count, 10]`; a pirate flag in every fourth, the others rich."""
-    numbers = indices(first(held_out), count)
-    found = [n if i % FLAG_EVERY == 0 else first(held_out) + RICH + i for i, n in enumerate(numbers)]
-    made = in_parts(work, "objects-held-out" if held_out else "objects", found, object_view)
+    """Views `[count, 320, 320, 3]` uint8 and states `[count, 10]`, in pairs: a scene, and the same with a fault.
+
+    Every fourth scene has a pirate flag, the others are rich.
+    """
+    numbers = indices(first(held_out), (count + 1) // 2)
+    scenes = [n if i % FLAG_EVERY == 0 else first(held_out) + RICH + i for i, n in enumerate(numbers)]
+    items = [(index, broken) for index in scenes for broken in (False, True)][:count]
+    made = in_parts(work, "objects-held-out" if held_out else "objects", items, object_view)
     pixels = OBJECT_SIDE * OBJECT_SIDE * 3
     return made[:, :pixels].reshape(-1, OBJECT_SIDE, OBJECT_SIDE, 3), made[:, pixels:].long()
 

@@ -22,7 +22,7 @@ BATCH = 32
 PEAK = 1.5e-3
 
 
-def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 16_000) -> None:
+def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 10_000) -> None:
     torch.manual_seed(7)
     log = Log(work / "log.jsonl", "whole")
     pictures, states = object_views(work, min(count, 16 * steps), False)
@@ -32,7 +32,9 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 16_
     state = State(work / "whole-state.pt", steps, random.Random(7), model=model, optimizer=optimizer)
     running, since = 0.0, 0
     for step in state.run():
-        chosen = torch.randint(len(pictures), (BATCH,))
+        # Pairs: what differs between the two is the fault alone.
+        whole = 2 * torch.randint(len(pictures) // 2, (BATCH // 2,))
+        chosen = torch.cat([whole, whole + 1])
         pixels = batch(pictures[chosen].to(device), bool(torch.rand(()) < 0.7))
         with autocast(device):
             logits = model(pixels.contiguous(memory_format=torch.channels_last))
