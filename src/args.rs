@@ -17,11 +17,12 @@ pub use backup::{BackupArgs, RestoreArgs};
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs};
 pub use doctor::DoctorArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
-pub use intercept::{EnvArgs, InterceptArgs};
+pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 pub use retention::RetentionArgs;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use crate::request::Seed;
+use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -63,6 +64,11 @@ pub enum Command {
     Doctor(DoctorArgs),
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
     Env(EnvArgs),
+    /// Run a program for which `serve --intercept` is fal, and which reaches nothing else.
+    Run(RunArgs),
+    /// Carry what a program of `run` sends.
+    #[command(hide = true)]
+    Relay(RelayArgs),
 }
 
 /// Which model to run, where, and how.
@@ -78,6 +84,10 @@ pub struct EngineArgs {
     /// their content, or folders in the diffusers layout. Without T5 it runs without.
     #[arg(long, env = "LATENTD_TEXT_ENCODERS", value_name = "DIR")]
     pub text_encoders: Option<PathBuf>,
+    /// Shift of the noise schedule of a checkpoint file, which does not say it, above 0 [default: that of the published
+    /// model, 3]. A directory has it in `scheduler/scheduler_config.json`.
+    #[arg(long, env = "LATENTD_SHIFT", value_name = "F", allow_hyphen_values = true)]
+    pub shift: Option<String>,
     /// `cpu` or `cuda:N`; `serve` takes several, separated by commas. `auto` is every GPU (for other commands the
     /// first), or the processor where there is none or the program was built without CUDA.
     #[arg(long, env = "LATENTD_DEVICE", default_value = "auto")]
@@ -295,7 +305,7 @@ pub struct GenerateArgs {
     pub negative_prompt: String,
     /// Seed of the noise; drawn and reported when absent.
     #[arg(long, env = "LATENTD_SEED", allow_negative_numbers = true)]
-    pub seed: Option<i64>,
+    pub seed: Option<Seed>,
     /// Denoising steps [default: 28, of Turbo 4, of Medium 40].
     #[arg(long, env = "LATENTD_STEPS", value_name = "N")]
     pub steps: Option<usize>,
@@ -308,7 +318,7 @@ pub struct GenerateArgs {
     /// Height in pixels; 768, or that of `--image`.
     #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
     pub height: Option<usize>,
-    /// Picture to begin from: JPEG, PNG or WebP.
+    /// Picture to begin from: JPEG, PNG, WebP, GIF, BMP or TIFF.
     #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
     pub image: Option<PathBuf>,
     /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.
@@ -320,6 +330,22 @@ pub struct GenerateArgs {
     /// Print what was made as JSON.
     #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
     pub json: bool,
+}
+
+/// Reads the command line; ends the process where it cannot be read, or asks for help.
+///
+/// A negative number in place of a value is that value: what takes none says so, with its name.
+pub fn parse() -> Cli {
+    let command = with_negative_numbers(Cli::command());
+    let matches = command.get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit())
+}
+
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let takes_value = |arg: &Arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
+    command
+        .mut_args(move |arg| if takes_value(&arg) { arg.allow_negative_numbers(true) } else { arg })
+        .mut_subcommands(with_negative_numbers)
 }
 
 /// Where data goes when no flag says so.

@@ -46,6 +46,8 @@ pub struct EngineConfig {
     pub device: models::Device,
     /// In which precision.
     pub dtype: models::DType,
+    /// Shift of a checkpoint's noise schedule, where it is not that of the published model.
+    pub shift: Option<f64>,
     /// Prompt tokens that T5 reads.
     pub t5_tokens: usize,
     /// What the loop may leave out.
@@ -273,6 +275,7 @@ impl EngineConfig {
             model: model.clone(),
             device,
             dtype: device::dtype(&args.dtype, device)?,
+            shift: model::shift(args)?,
             t5_tokens: args.t5_tokens,
             shortcuts: shortcuts::parse(args)?,
             t5: switch("--t5", &args.t5, "auto")?,

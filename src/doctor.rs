@@ -89,6 +89,7 @@ fn look(args: DoctorArgs) -> Vec<Finding> {
     }
     findings.push(devices::open_files());
     findings.push(places::port(args.listen));
+    findings.push(places::namespaces());
     match (EngineConfig::resolve(&args.engine), safety::parse(&args.safety), hub) {
         (Ok(engine), Ok(safety), Ok(hub)) => findings.extend(memory::model(engine, &safety, &hub)),
         (engine, safety, _) => {

@@ -25,13 +25,22 @@ pub struct Endpoint {
     pub guidance: RangeInclusive<f64>,
     /// Guidance scale when none is asked for.
     pub default_guidance: f64,
-    /// What the model can paint, if there is one here that answers.
-    pub served: Option<Limits>,
+    /// The model that answers, if there is one here.
+    pub served: Option<Served>,
+}
+
+/// A model that answers at an endpoint.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Served {
+    /// Its name, where it stands in for the published one.
+    pub stand_in: Option<String>,
+    /// What can be asked of it.
+    pub limits: Limits,
 }
 
 impl Endpoint {
-    /// Every endpoint that is known; `served` tells what the model can paint that answers for a published one here.
-    pub fn known(served: impl Fn(&Manifest) -> Option<Limits>) -> Vec<Self> {
+    /// Every endpoint that is known; `served` tells which model answers for a published one here.
+    pub fn known(served: impl Fn(&Manifest) -> Option<Served>) -> Vec<Self> {
         let integer = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let endpoint = |manifest: &Manifest| {
             let asked = &manifest.endpoint;
@@ -51,9 +60,30 @@ impl Endpoint {
         Manifest::all().iter().map(endpoint).collect()
     }
 
+    /// The name of the model that answers; without one, of that which would.
+    pub fn answering(&self) -> &str {
+        let stand_in = self.served.as_ref().and_then(|served| served.stand_in.as_deref());
+        stand_in.unwrap_or(&self.model)
+    }
+
+    /// The title of the model that answers, for people.
+    pub fn answering_title(&self) -> String {
+        match self.served.as_ref().and_then(|served| served.stand_in.as_ref()) {
+            Some(stand_in) => format!("{stand_in}, in place of {}", self.title),
+            None => self.title.clone(),
+        }
+    }
+
     /// Its id, with everything that follows the application.
     pub fn id(&self) -> String {
         join(&self.application, &self.path)
+    }
+}
+
+impl Served {
+    /// The published model itself.
+    pub fn published(limits: Limits) -> Self {
+        Self { stand_in: None, limits }
     }
 }
 

@@ -122,7 +122,8 @@ pub(crate) fn load_error(error: models::Error) -> EngineError {
 /// How a configuration wants its model loaded.
 pub(crate) fn load_options(config: &EngineConfig) -> models::LoadOptions {
     let cache = Some(config.cache.clone());
-    models::LoadOptions { cache, t5: config.t5, ..models::LoadOptions::new(config.device, config.dtype) }
+    let EngineConfig { t5, shift, .. } = *config;
+    models::LoadOptions { cache, t5, shift, ..models::LoadOptions::new(config.device, config.dtype) }
 }
 
 /// What a request took, with the seconds that its files took to make, and those that its model took to load.
@@ -194,7 +195,7 @@ fn asked(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
         height: request.height,
         steps: request.steps,
         guidance: request.guidance,
-        seed: request.seed,
+        seed: request.seed.bits(),
         num_images: request.num_images,
         t5_tokens,
         check_safety: request.check_safety,

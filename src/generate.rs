@@ -2,17 +2,18 @@
 
 use crate::args::GenerateArgs;
 use crate::checker;
-use crate::config::{ConfigError, EngineConfig, safety};
+use crate::config::{ConfigError, EngineConfig, model, safety};
 use crate::engine;
 use crate::picture::{self, Format};
-use crate::request::draw_seed;
+use crate::printable::printable;
+use crate::request::{Beyond, Limits, Seed};
 use crate::room;
-use anyhow::Context;
+use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_models::{
-    Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Picture, Pipeline, Step,
+    Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Observer, Picture, Step,
 };
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -27,36 +28,74 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
     let safety = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
+    check(&args)?;
     let begin = args.image.as_deref().map(|path| begin(path, args.strength)).transpose()?;
     checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
     let started = Instant::now();
-    let usual = &Manifest::told(&ModelCard::read(&config.model)?, &config.model).endpoint;
-    let request = request(&args, begin, usual, config.t5_tokens);
+    let card = ModelCard::read(&config.model)?;
+    let published = Manifest::told(&card, &config.model);
+    let seed = args.seed.unwrap_or_else(Seed::draw);
+    let mut request = request(&args, begin, seed, &published.endpoint, config.t5_tokens);
+    let asked = (request.width, request.height);
+    (request.width, request.height) = generated_size(&model::limits(&config.model, &card), asked)?;
     let safety = checker::resolve(&safety, &config.model)?;
     room::check(&config, &safety, &room::work(&request))?;
     let mut pipeline = engine::open(&config)?;
     pipeline.set_safety(&safety)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let bar = progress_bar(request.steps);
-    let generated = pipeline.generate(&request, &mut |step: Step| advance(&bar, step))?;
+    let mut generated = pipeline.generate(&request, &mut Follower { bar: &bar })?;
     bar.finish_and_clear();
+    if asked != (request.width, request.height) {
+        let (width, height) = asked;
+        eprintln!(
+            "latentd: generated at {}x{}, the largest that this model generates, and scaled to {width}x{height}",
+            request.width, request.height
+        );
+        generated.pictures =
+            generated.pictures.into_iter().map(|picture| picture::scaled(picture, asked)).collect();
+    }
     for (index, verdict) in generated.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.flagged) {
         let (number, score) = (index + 1, verdict.score);
         eprintln!("latentd: picture {number} was found unsafe (score {score:.3}) and is black");
     }
 
     let encoding = Instant::now();
-    let text = settings(&request, &pipeline);
-    let paths = write_all(&args.output, format, &generated.pictures, &text)?;
+    let model = model::stand_in(&config.model, &card).unwrap_or(&published.name);
+    let settings = picture::Settings {
+        prompt: &request.prompt,
+        negative_prompt: &request.negative_prompt,
+        seed,
+        steps: request.steps,
+        guidance: request.guidance,
+        model,
+    };
+    let paths = write_all(&args.output, format, &generated.pictures, &settings.text())?;
     let encode_seconds = encoding.elapsed().as_secs_f64();
     if args.json {
-        println!("{}", report(&request, &generated, &paths, load_seconds, encode_seconds));
+        println!("{}", report(seed, &generated, &paths, load_seconds, encode_seconds));
     } else {
         for path in &paths {
-            println!("{} (seed {})", path.display(), request.seed);
+            println!("{} (seed {seed})", path.display());
         }
     }
     Ok(())
+}
+
+/// Refuses what no model can do, by the flag's name.
+fn check(args: &GenerateArgs) -> Result<(), ConfigError> {
+    let GenerateArgs { steps, guidance, num_images, strength, .. } = args;
+    let zero = [("--steps", *steps), ("--num-images", Some(*num_images))];
+    if let Some((flag, _)) = zero.iter().find(|(_, value)| *value == Some(0)) {
+        return Err(ConfigError(format!("{flag} 0: give 1 or more")));
+    }
+    if !(*strength > 0.0 && *strength <= 1.0) {
+        return Err(ConfigError(format!("--strength {strength}: give a number above 0 up to 1")));
+    }
+    match guidance.filter(|guidance| !guidance.is_finite()) {
+        Some(guidance) => Err(ConfigError(format!("--guidance {guidance}: give a number"))),
+        None => Ok(()),
+    }
 }
 
 fn output_format(output: &Path) -> Result<Format, ConfigError> {
@@ -78,7 +117,13 @@ fn output_format(output: &Path) -> Result<Format, ConfigError> {
 }
 
 /// What is asked for; `usual` is what is not.
-fn request(args: &GenerateArgs, begin: Option<Begin>, usual: &Endpoint, t5_tokens: usize) -> GenerateRequest {
+fn request(
+    args: &GenerateArgs,
+    begin: Option<Begin>,
+    seed: Seed,
+    usual: &Endpoint,
+    t5_tokens: usize,
+) -> GenerateRequest {
     let (width, height) =
         begin.as_ref().map_or(DEFAULT_SIZE, |Begin { picture, .. }| (picture.width, picture.height));
     GenerateRequest {
@@ -88,7 +133,7 @@ fn request(args: &GenerateArgs, begin: Option<Begin>, usual: &Endpoint, t5_token
         height: args.height.unwrap_or(height),
         steps: args.steps.unwrap_or(usual.steps),
         guidance: args.guidance.unwrap_or(usual.guidance),
-        seed: args.seed.unwrap_or_else(draw_seed),
+        seed: seed.bits(),
         num_images: args.num_images,
         t5_tokens,
         check_safety: true,
@@ -96,9 +141,37 @@ fn request(args: &GenerateArgs, begin: Option<Begin>, usual: &Endpoint, t5_token
     }
 }
 
+/// The size that is generated for the one that was asked for.
+fn generated_size(limits: &Limits, (width, height): (usize, usize)) -> Result<(usize, usize), ConfigError> {
+    for (flag, pixels) in [("--width", width), ("--height", height)] {
+        if pixels == 0 {
+            return Err(ConfigError(format!("{flag} 0: give 1 or more")));
+        }
+        if let Err(beyond) = limits.check(pixels, 1) {
+            return Err(ConfigError(format!(
+                "{flag} {pixels}: give at most {}, {}",
+                beyond.limit(),
+                beyond.what()
+            )));
+        }
+    }
+    let too_large = |beyond: Beyond| {
+        ConfigError(format!(
+            "--width {width} --height {height}: at most {}, {}",
+            beyond.limit(),
+            beyond.what()
+        ))
+    };
+    limits.check(width, height).map_err(too_large)?;
+    Ok(limits.generated(width, height))
+}
+
 fn begin(path: &Path, strength: f64) -> anyhow::Result<Begin> {
     let named = || format!("--image {}", path.display());
-    let bytes = std::fs::read(path).with_context(named)?;
+    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => anyhow!("{}: there is no such file", named()),
+        _ => Error::new(error).context(named()),
+    })?;
     let picture = picture::decode(&bytes).with_context(named)?;
     Ok(Begin { picture, strength })
 }
@@ -114,22 +187,20 @@ fn progress_bar(steps: usize) -> ProgressBar {
     bar
 }
 
-fn advance(bar: &ProgressBar, step: Step) -> Control {
-    bar.set_position(step.index as u64);
-    Control::Continue
+/// Moves the bar, and says what the user should know on a line of its own.
+struct Follower<'a> {
+    bar: &'a ProgressBar,
 }
 
-/// What a PNG says of itself.
-fn settings(request: &GenerateRequest, pipeline: &Pipeline) -> Vec<(&'static str, String)> {
-    vec![
-        ("prompt", request.prompt.clone()),
-        ("negative_prompt", request.negative_prompt.clone()),
-        ("seed", request.seed.to_string()),
-        ("steps", request.steps.to_string()),
-        ("guidance", request.guidance.to_string()),
-        ("model", pipeline.card().name.clone()),
-        ("Software", concat!("latentd ", env!("CARGO_PKG_VERSION")).to_owned()),
-    ]
+impl Observer for Follower<'_> {
+    fn step(&mut self, step: Step) -> Control {
+        self.bar.set_position(step.index as u64);
+        Control::Continue
+    }
+
+    fn note(&mut self, words: &str) {
+        self.bar.suspend(|| eprintln!("latentd: {}", printable(words)));
+    }
 }
 
 /// One picture goes to `output`, several to `output` with `-1`, `-2`, … before the extension.
@@ -155,19 +226,13 @@ fn write_all(
     Ok(paths)
 }
 
-fn report(
-    request: &GenerateRequest,
-    generated: &Generated,
-    paths: &[PathBuf],
-    load: f64,
-    encode: f64,
-) -> serde_json::Value {
+fn report(seed: Seed, generated: &Generated, paths: &[PathBuf], load: f64, encode: f64) -> serde_json::Value {
     let images: Vec<_> = paths
         .iter()
         .zip(&generated.pictures)
         .map(|(path, picture)| {
             let (width, height) = (picture.width, picture.height);
-            serde_json::json!({ "path": path, "width": width, "height": height, "seed": request.seed })
+            serde_json::json!({ "path": path, "width": width, "height": height, "seed": seed })
         })
         .collect();
     let timings = engine::stage_seconds(generated.timings, encode, Some(load));

@@ -25,6 +25,7 @@ mod lines;
 mod listener;
 mod memory;
 mod metrics;
+mod models;
 mod openapi;
 mod outside;
 mod over_websocket;
@@ -200,6 +201,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Upload(upload) => uploads::serve(api, &call, upload, &parts.headers, body).await,
         Target::Tokens => tokens::create(api, &call, body).await,
         Target::Playground(asset) => Ok(playground::get(asset, &parts.headers)),
+        Target::Models => Ok(models::list(api, &call)),
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
         Target::Metrics => metrics::get(api).await,

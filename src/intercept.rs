@@ -9,19 +9,22 @@ mod certificates;
 pub(crate) mod env;
 mod folder;
 mod proxy;
+mod trust_store;
 mod tunnel;
+
+pub(crate) use folder::{Running, running};
 
 use crate::config::InterceptConfig;
 use crate::http::{self, ClientStream, Connections};
 use authority::Authority;
 use axum::Router;
 use certificates::Certificates;
-use folder::{Folder, Running};
+use folder::Folder;
 use jiff::Timestamp;
 use proxy::Proxy;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -50,6 +53,31 @@ pub enum InterceptError {
     /// Certificates.
     #[error("--intercept: certificate: {0}")]
     Certificate(String),
+}
+
+/// Files of a data directory by which programs trust the server.
+pub(crate) struct Trust {
+    /// The authority's certificate, PEM.
+    pub(crate) certificate: PathBuf,
+    /// That and the system's certificates, PEM.
+    pub(crate) bundle: PathBuf,
+    /// The same for Java, JKS.
+    pub(crate) trust_store: PathBuf,
+    /// An empty directory to mount files on.
+    pub(crate) inside: PathBuf,
+}
+
+impl Trust {
+    /// The files that a server left in its data directory.
+    pub(crate) fn of(data_dir: &Path) -> Self {
+        let file = |name| folder::path(data_dir).join(name);
+        Self {
+            certificate: file(folder::CERTIFICATE),
+            bundle: file(folder::BUNDLE),
+            trust_store: file(folder::TRUST_STORE),
+            inside: file(folder::INSIDE),
+        }
+    }
 }
 
 /// What a connection is read from: a socket, or a socket's tunnel.

@@ -6,6 +6,7 @@
 //! - [`endpoint`]: fal's endpoints, and which model answers there;
 //! - [`http`]: fal's wire; the only place that knows its names;
 //! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
+//! - `isolate`: programs for which that is fal, and which reach nothing else;
 //! - [`queue`] and what else is kept, from the package `latentd-queue`, the only one that knows SQL;
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
@@ -18,6 +19,10 @@
 //! Beside the server: `backup` makes and reads archives of what it keeps, [`hub`] brings models from the Hugging Face hub, `checker` knows where safety checkers are,
 //! `generate` paints without one, `bench` measures.
 #![forbid(unsafe_code)]
+
+// First, for its macros are known from here on.
+#[macro_use]
+mod output;
 
 mod allocator;
 pub mod args;
@@ -35,6 +40,7 @@ pub mod http;
 pub mod hub;
 mod inspecting;
 pub mod intercept;
+mod isolate;
 mod keys_command;
 mod machine;
 pub mod outgoing;
@@ -47,6 +53,7 @@ pub mod web_access;
 pub mod webhooks;
 pub mod worker;
 
+pub use isolate::NotStarted;
 pub use latentd_queue::{data_dir, disk, fault, identity, keys, printable, queue, signing, storage, sweep};
 
 use args::{Cli, Command};
@@ -96,6 +103,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
         Command::Doctor(args) => doctor::run(args),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
+        Command::Run(args) => isolate::run(args),
+        Command::Relay(args) => isolate::relay(args, runtime),
         Command::Models(command) => runtime()?.block_on(hub::command::run(command)),
     }
 }

@@ -1,8 +1,12 @@
 //! 8-bit pictures to files and back: JPEG for size, PNG for exactness and with its own story inside.
 
 mod decode;
+mod scale;
+mod settings;
 
 pub(crate) use decode::{DecodeError, MAX_SIDE, decode};
+pub(crate) use scale::scaled;
+pub(crate) use settings::Settings;
 
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;

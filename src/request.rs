@@ -1,5 +1,11 @@
 //! What a picture request is once it is valid, and what came of it. Knows no wire and no tensor.
 
+mod limits;
+mod seed;
+
+pub use limits::{Beyond, Limits, MAX_SCALED_PIXELS};
+pub use seed::Seed;
+
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -12,15 +18,10 @@ pub const MAX_SIDE: i64 = 14_142;
 pub const STRENGTH: RangeInclusive<f64> = 0.01..=1.0;
 /// Bytes of the largest file inside a request.
 pub const MAX_INLINE_BYTES: u64 = 10 * 1024 * 1024;
+/// Formats of files that a request may begin from.
+pub const PICTURE_FORMATS: [&str; 6] = ["jpeg", "png", "webp", "gif", "bmp", "tiff"];
 /// Longest prompt in characters: far beyond what the text encoders read.
 pub const MAX_PROMPT_CHARS: usize = 50_000;
-
-/// What a model can paint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Longest side in pixels.
-    pub max_side: usize,
-}
 
 /// File format of the pictures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,9 @@ pub struct ImageRequest {
     /// The published model that is to paint it; empty in requests from before there was a choice.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub model: String,
+    /// The model that answers for it, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stand_in: Option<String>,
     /// What to paint.
     pub prompt: String,
     /// What to avoid.
@@ -46,12 +50,15 @@ pub struct ImageRequest {
     pub width: usize,
     /// Pixels; at most so many where [`BeginFrom::keeps_size`].
     pub height: usize,
+    /// Width and height that the finished pictures are scaled to, where the model generates no such size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled_to: Option<(usize, usize)>,
     /// Denoising steps.
     pub steps: usize,
     /// Classifier-free guidance scale.
     pub guidance: f64,
     /// Seed of the noise.
-    pub seed: i64,
+    pub seed: Seed,
     /// Pictures to paint.
     pub num_images: usize,
     /// File format.
@@ -60,6 +67,9 @@ pub struct ImageRequest {
     pub inline: bool,
     /// Look for unsafe content, where a checker is loaded.
     pub check_safety: bool,
+    /// Its settings are not written into its pictures.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
     /// The picture to begin from instead of noise alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begin: Option<BeginFrom>,
@@ -112,11 +122,8 @@ pub enum Flaw {
     TooLarge(u32),
     /// It has more pixels than this, the most that can be read of such a file.
     TooManyPixels(u64),
-}
-
-/// A seed for a request that named none: small enough for every JSON reader.
-pub fn draw_seed() -> i64 {
-    i64::from(rand::random::<u32>())
+    /// It is of a format that is not read.
+    Unsupported,
 }
 
 /// Where a finished picture is.
@@ -194,7 +201,7 @@ pub struct Output {
     /// Where the time went.
     pub seconds: StageSeconds,
     /// The seed that was used.
-    pub seed: i64,
+    pub seed: Seed,
     /// For each picture: was it found unsafe?
     pub flagged: Vec<bool>,
     /// For each picture, if the safety checker looked: what it found. Empty if it did not, or in an older row.

@@ -122,6 +122,7 @@ mod tests {
             model: ModelSource::Builtin,
             device: Device::Cpu,
             dtype: DType::F32,
+            shift: None,
             t5_tokens: 256,
             shortcuts: Shortcuts::default(),
             t5: true,

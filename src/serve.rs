@@ -7,12 +7,11 @@ use crate::budget;
 use crate::checker;
 use crate::config::{ConfigError, EngineConfig, Model, ModelsError, ServeConfig, model};
 use crate::data_dir::DataDirError;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Served};
 use crate::http;
 use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
 use crate::queue::{Queue, QueueError};
-use crate::request::Limits;
 use crate::room;
 use crate::signing::SigningError;
 use crate::storage::StorageError;
@@ -75,7 +74,7 @@ impl From<ModelsError> for ServeError {
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let models = model::assign(&config.models)?;
     check_models(&config, &models)?;
-    let endpoints = Endpoint::known(|manifest| limits(&models, manifest));
+    let endpoints = Endpoint::known(|manifest| served(&models, manifest));
     let (ground, doors) = Ground::open(&config).await?;
     warn_of_others(&ground.queue, &endpoints).await?;
 
@@ -141,10 +140,10 @@ async fn second_signal(mut stages: watch::Receiver<Stage>) {
     let _ = stages.wait_for(|stage| *stage >= Stage::Now).await;
 }
 
-/// What can be asked of the model that answers for a published one, if there is one.
-fn limits(models: &[Model], manifest: &Manifest) -> Option<Limits> {
+/// The model that answers for a published one, if there is one.
+fn served(models: &[Model], manifest: &Manifest) -> Option<Served> {
     let model = models.iter().find(|model| model.answers_for.contains(&manifest))?;
-    Some(Limits { max_side: model.card.max_side })
+    Some(Served { stand_in: model.stand_in().map(str::to_owned), limits: model.limits() })
 }
 
 /// Says now what every worker here would fail on; workers elsewhere have checkers and memory of their own.

@@ -211,8 +211,18 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     let encoders = encoders.map(|dir| ("--text-encoders", dir.display().to_string()));
     // Workers find the cache where this process would: below the data directory.
     // Each names its models itself: the engine's is the first of them.
-    let EngineConfig { model: _, device, dtype, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } =
-        engine;
+    let EngineConfig {
+        model: _,
+        device,
+        dtype,
+        shift,
+        t5_tokens,
+        shortcuts: left_out,
+        t5,
+        memory_check,
+        cache: _,
+    } = engine;
+    let shift = shift.map(|shift| ("--shift", shift.to_string()));
     let StoreConfig { data_dir, database, files } = &config.store;
     [
         ("--device", device_name(*device)),
@@ -230,6 +240,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     .into_iter()
     .chain(config.models.iter().map(|model| ("--model", model.to_string())))
     .chain(encoders)
+    .chain(shift)
     .chain(shortcuts::flags(left_out))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .chain(safety::flags(&config.safety))

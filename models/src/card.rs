@@ -1,7 +1,7 @@
 //! What a model is and which sizes it can paint, read from its config files alone.
 
-use crate::config::Configs;
-use crate::{Error, ModelSource, Result};
+use crate::config::{Configs, TransformerConfig};
+use crate::{Error, Manifest, ModelSource, Result};
 
 /// Facts of a model that need no weights in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +12,19 @@ pub struct ModelCard {
     pub size_multiple: usize,
     /// Longest side in pixels (`pos_embed_max_size` patches).
     pub max_side: usize,
+    /// Which published model it is made like, and how many pixels that was trained for at most.
+    pub trained: Option<Trained>,
     /// Does its transformer have blocks that attend twice, as that of SD3.5 Medium?
     pub dual_attention: bool,
+}
+
+/// How large the images of a published model's training were.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trained {
+    /// The model, for people.
+    pub title: &'static str,
+    /// Pixels of the largest.
+    pub pixels: usize,
 }
 
 impl ModelCard {
@@ -31,6 +42,7 @@ impl ModelCard {
             name: configs.index.note.name.clone().unwrap_or(name),
             size_multiple: multiple,
             max_side: configs.transformer.pos_embed_max_size * multiple,
+            trained: trained(&configs.transformer),
             dual_attention: !configs.transformer.dual_attention_layers.is_empty(),
         }
     }
@@ -38,12 +50,33 @@ impl ModelCard {
     /// The canvas `(width, height)` for a picture of any size: the next multiples. The picture is its middle.
     ///
     /// # Errors
-    /// [`Error::Request`] names the limit.
+    /// [`Error::Request`] names the side as it was asked for, and the limit, which is a multiple itself.
     pub fn canvas(&self, width: usize, height: usize) -> Result<(usize, usize)> {
-        let up = |pixels: usize| pixels.checked_next_multiple_of(self.size_multiple).unwrap_or(pixels);
-        let canvas = (up(width), up(height));
-        self.check_size(canvas.0, canvas.1)?;
-        Ok(canvas)
+        let Self { size_multiple: multiple, max_side, .. } = *self;
+        for (side, pixels) in [("width", width), ("height", height)] {
+            if pixels == 0 {
+                return Err(Error::Request(format!("{side} 0 is no size: give 1 to {max_side}")));
+            }
+            if pixels > max_side {
+                return Err(beyond(side, pixels, max_side));
+            }
+        }
+        Ok((width.next_multiple_of(multiple), height.next_multiple_of(multiple)))
+    }
+
+    /// What to say of a size that is beyond what the model was trained for; it is generated all the same.
+    pub fn beyond_training(&self, width: usize, height: usize) -> Option<String> {
+        let Trained { title, pixels } = self.trained.as_ref()?;
+        let asked = width.saturating_mul(height);
+        (asked > *pixels).then(|| {
+            let megapixels = |pixels: usize| pixels as f64 / 1e6;
+            format!(
+                "{width}x{height} has {:.2} megapixels, and {title} was trained for {:.2} at most: expect repeated \
+                 or broken parts, or ask for a smaller size",
+                megapixels(asked),
+                megapixels(*pixels)
+            )
+        })
     }
 
     /// Whether the model can paint a canvas of this size.
@@ -61,11 +94,56 @@ impl ModelCard {
                 )));
             }
             if pixels > max_side {
-                return Err(Error::Request(format!(
-                    "{side} {pixels} is over this model's limit of {max_side} (pos_embed_max_size)"
-                )));
+                return Err(beyond(side, pixels, max_side));
             }
         }
         Ok(())
+    }
+}
+
+fn beyond(side: &str, pixels: usize, max_side: usize) -> Error {
+    Error::Request(format!("{side} {pixels} is over this model's limit of {max_side} (pos_embed_max_size)"))
+}
+
+/// Fine-tuned models are trained like the published one of which they were made.
+fn trained(config: &TransformerConfig) -> Option<Trained> {
+    let like = Manifest::of_blocks(config.num_layers).filter(|_| config.qk_norm.is_some())?;
+    Some(Trained { title: &like.title, pixels: like.trained_pixels })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card() -> ModelCard {
+        let large = Manifest::of_blocks(38).expect("Large");
+        let trained = Some(Trained { title: &large.title, pixels: large.trained_pixels });
+        ModelCard { name: "x".into(), size_multiple: 16, max_side: 3072, trained, dual_attention: false }
+    }
+
+    #[test]
+    fn a_side_is_refused_as_it_was_asked_for() {
+        for (size, words) in [
+            ((5000, 64), "width 5000 is over this model's limit of 3072"),
+            ((64, 3073), "height 3073 is over"),
+            ((0, 64), "width 0 is no size"),
+        ] {
+            let error = card().canvas(size.0, size.1).expect_err("a refusal").to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        assert_eq!(card().canvas(3072, 3057).expect("a canvas"), (3072, 3072));
+        assert_eq!(card().canvas(1, 17).expect("a canvas"), (16, 32));
+    }
+
+    #[test]
+    fn a_size_beyond_training_is_told() {
+        let words = card().beyond_training(1408, 1408).expect("a note");
+        assert!(words.contains("1408x1408") && words.contains("Stable Diffusion 3.5 Large"), "{words}");
+        for (width, height) in [(1024, 1024), (1344, 768), (1536, 640), (64, 64)] {
+            assert_eq!(card().beyond_training(width, height), None);
+        }
+        assert_eq!(ModelCard { trained: None, ..card() }.beyond_training(3072, 3072), None);
+        let medium = Manifest::of_blocks(24).expect("Medium");
+        assert!(medium.trained_pixels >= 1408 * 1408);
     }
 }

@@ -6,6 +6,7 @@
 mod configs;
 mod contents;
 mod encoders;
+mod formats;
 mod header;
 mod names;
 #[cfg(test)]
@@ -60,6 +61,7 @@ impl Checkpoint {
     /// Says what the file is if it is no checkpoint, or what is missing and where to find it.
     pub(crate) fn new(file: &Path, text_encoders: Option<&Path>) -> Result<Self> {
         let header = Arc::new(Header::read(file)?);
+        formats::check(file, &header)?;
         let inside = StoredPart::all(file, &header);
         if !inside.iter().any(|part| part.piece.part == Part::Transformer) {
             return Err(Error::Model(format!(
@@ -197,7 +199,8 @@ impl StoredPart {
 fn is_unneeded(name: &str) -> bool {
     const ENDINGS: [&str; 5] =
         ["logit_scale", "position_ids", "scaled_fp8", ".scale_input", "model_sampling.sigmas"];
-    ENDINGS.iter().any(|ending| name.ends_with(ending))
+    // A trainer's running average of the weights, under names with points left out, beside the weights themselves.
+    name.starts_with("model_ema.") || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
 fn config_files(places: &BTreeMap<Part, Place>) -> Result<BTreeMap<String, Vec<u8>>> {
@@ -206,7 +209,11 @@ fn config_files(places: &BTreeMap<Part, Place>) -> Result<BTreeMap<String, Vec<u
     let mut files = BTreeMap::new();
     let mut add = |path: String, config: Value| files.insert(path, config.to_string().into_bytes());
     add("model_index.json".into(), index);
-    add("scheduler/scheduler_config.json".into(), configs::scheduler());
+    let blocks = match places.get(&Part::Transformer) {
+        Some(Place::Stored(stored)) => stored.piece.names.blocks(),
+        _ => 0,
+    };
+    add("scheduler/scheduler_config.json".into(), configs::scheduler(blocks));
     for (part, place) in places {
         if let Place::Stored(stored) = place {
             let config =

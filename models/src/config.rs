@@ -1,5 +1,7 @@
 //! The config files of a diffusers directory. Every size of the model comes from here.
 
+mod classes;
+pub(crate) mod json;
 mod limits;
 
 use crate::error::one_line;
@@ -9,14 +11,25 @@ use serde::de::DeserializeOwned;
 
 /// Reads `path` (relative to the model directory) as JSON.
 pub(crate) fn read<T: DeserializeOwned>(files: &ModelFiles, path: &str) -> Result<T> {
-    let bytes = files.read(path)?;
-    serde_json::from_slice(&bytes).map_err(|e| wrong(files, path, &e.to_string()))
+    json::parse(&files.read(path)?).map_err(|why| wrong(files, path, &why))
+}
+
+/// Reads the config file of a component, `folder/name`, after seeing that it is that of a class which latentd runs.
+pub(crate) fn read_component<T: DeserializeOwned>(files: &ModelFiles, folder: &str, name: &str) -> Result<T> {
+    let path = format!("{folder}/{name}");
+    let bytes = files.read(&path)?;
+    let config = json::parse(&bytes).and_then(|config| classes::check_config(folder, &config));
+    // Of the bytes, since a value forgets fields that are there twice.
+    config.and_then(|()| json::parse(&bytes)).map_err(|why| wrong(files, &path, &why))
 }
 
 /// What is wrong with a file, which may be said in the file's own words.
 fn wrong(files: &ModelFiles, path: &str, why: &str) -> Error {
     Error::Model(format!("{}: {}", files.display(path), one_line(why, 300)))
 }
+
+/// What a directory in the diffusers layout is described by.
+const INDEX: &str = "model_index.json";
 
 /// `model_index.json`: which parts the directory has. A part is `[library, class]`, or `[null, null]` if absent.
 #[derive(Debug, Deserialize)]
@@ -164,7 +177,15 @@ pub(crate) struct VaeConfig {
     pub(crate) mid_block_add_attention: bool,
     #[serde(default)]
     pub(crate) act_fn: Option<String>,
+    #[serde(default)]
+    down_block_types: Vec<String>,
+    #[serde(default)]
+    up_block_types: Vec<String>,
 }
+
+/// What the VAE's blocks are; diffusers has others, with attention in them.
+const DOWN_BLOCK: &str = "DownEncoderBlock2D";
+const UP_BLOCK: &str = "UpDecoderBlock2D";
 
 fn yes() -> bool {
     true
@@ -185,6 +206,14 @@ impl VaeConfig {
         if self.block_out_channels.iter().any(|c| c % groups != 0) {
             return Err(format!("norm_num_groups {groups} does not divide every block_out_channels"));
         }
+        for (name, types, known) in [
+            ("down_block_types", &self.down_block_types, DOWN_BLOCK),
+            ("up_block_types", &self.up_block_types, UP_BLOCK),
+        ] {
+            if let Some(other) = types.iter().find(|block| *block != known) {
+                return Err(format!("{name} has \"{other}\", which is not supported: only \"{known}\""));
+            }
+        }
         match self.act_fn.as_deref() {
             None | Some("silu" | "swish") => Ok(()),
             Some(other) => Err(format!("act_fn \"{other}\" is not supported: only \"silu\"")),
@@ -200,36 +229,48 @@ pub(crate) struct SchedulerConfig {
     #[serde(default = "shift")]
     pub(crate) shift: f64,
     #[serde(default)]
-    use_dynamic_shifting: bool,
+    use_dynamic_shifting: Option<bool>,
     #[serde(default)]
-    use_karras_sigmas: bool,
+    use_karras_sigmas: Option<bool>,
     #[serde(default)]
-    use_exponential_sigmas: bool,
+    use_exponential_sigmas: Option<bool>,
     #[serde(default)]
-    use_beta_sigmas: bool,
+    use_beta_sigmas: Option<bool>,
     #[serde(default)]
-    invert_sigmas: bool,
+    invert_sigmas: Option<bool>,
     #[serde(default)]
-    stochastic_sampling: bool,
+    stochastic_sampling: Option<bool>,
     #[serde(default)]
     shift_terminal: Option<f64>,
+    #[serde(default)]
+    time_shift_type: Option<String>,
 }
 
 impl SchedulerConfig {
-    fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         self.check_sizes()?;
-        let unsupported = [
+        // What Python takes for false is off.
+        let options = [
             ("use_dynamic_shifting", self.use_dynamic_shifting),
             ("use_karras_sigmas", self.use_karras_sigmas),
             ("use_exponential_sigmas", self.use_exponential_sigmas),
             ("use_beta_sigmas", self.use_beta_sigmas),
             ("invert_sigmas", self.invert_sigmas),
             ("stochastic_sampling", self.stochastic_sampling),
-            ("shift_terminal", self.shift_terminal.is_some()),
+            ("shift_terminal", self.shift_terminal.map(|sigma| sigma != 0.0)),
         ];
-        match unsupported.iter().find(|(_, on)| *on) {
-            Some((name, _)) => Err(format!("{name} is not supported: SD3.5 uses a fixed shift")),
-            None => Ok(()),
+        if let Some((name, _)) = options.iter().find(|(_, on)| *on == Some(true)) {
+            return Err(format!(
+                "{name} is not supported, since Stable Diffusion 3.5 uses a fixed shift: turn it off, or use the \
+                 scheduler of its own repository"
+            ));
+        }
+        // How sigmas are shifted dynamically, which is off; diffusers refuses other words all the same.
+        match self.time_shift_type.as_deref() {
+            None | Some("exponential" | "linear") => Ok(()),
+            Some(other) => {
+                Err(format!("time_shift_type \"{other}\" is unknown: use \"exponential\" or \"linear\""))
+            }
         }
     }
 }
@@ -253,15 +294,19 @@ pub(crate) struct Configs {
 
 impl Configs {
     pub(crate) fn read(files: &ModelFiles) -> Result<Self> {
-        let index: ModelIndex = read(files, "model_index.json")?;
+        let index: ModelIndex = read(files, INDEX)?;
+        let in_index = |why: String| wrong(files, INDEX, &why);
         if index.class_name != "StableDiffusion3Pipeline" {
             let class = &index.class_name;
-            let why = format!("latentd runs \"StableDiffusion3Pipeline\", and _class_name is \"{class}\"");
-            return Err(wrong(files, "model_index.json", &why));
+            return Err(in_index(format!(
+                "it is a {class}, and latentd runs StableDiffusion3Pipeline: use a model of Stable Diffusion 3.5 in \
+                 the diffusers layout"
+            )));
         }
-        let transformer: TransformerConfig = read(files, "transformer/config.json")?;
-        let vae: VaeConfig = read(files, "vae/config.json")?;
-        let scheduler: SchedulerConfig = read(files, "scheduler/scheduler_config.json")?;
+        classes::check_index(&read(files, INDEX)?).map_err(in_index)?;
+        let transformer: TransformerConfig = read_component(files, "transformer", "config.json")?;
+        let vae: VaeConfig = read_component(files, "vae", "config.json")?;
+        let scheduler: SchedulerConfig = read_component(files, "scheduler", "scheduler_config.json")?;
         let configs = Self { index, transformer, vae, scheduler };
         configs.check().map_err(|(path, why)| wrong(files, path, &why))?;
         Ok(configs)

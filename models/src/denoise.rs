@@ -12,7 +12,7 @@ use crate::schedule::Schedule;
 use crate::shortcuts::{Shortcuts, Skipped};
 use crate::text::TextConditioning;
 use crate::weights::Target;
-use crate::{Error, Result};
+use crate::{Error, Result, Stage};
 use candle_core::{DType, Tensor};
 use std::time::Instant;
 
@@ -171,7 +171,7 @@ impl Denoiser {
             latents = (&before + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
             tell(&mut watch.probe, &format!("latents.{index}"), &latents)?;
             if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
-                return Err(Error::NonFinite { step: index + 1, of: job.steps() });
+                return Err(Error::NonFinite { stage: Stage::Step { step: index + 1, of: job.steps() } });
             }
             job.report(index, started.elapsed().as_secs_f64(), watch.observer)?;
             if watch.wants_preview(index) {

@@ -1,5 +1,7 @@
 //! Everything that can go wrong between a directory and a picture, in words a user can act on.
 
+use std::fmt;
+
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -20,15 +22,13 @@ pub enum Error {
         /// Steps the request asked for.
         of: usize,
     },
-    /// A latent became NaN or infinite.
+    /// A stage computed NaN or infinite numbers, of which no image can be made.
     #[error(
-        "non-finite latents after step {step} of {of}: try --dtype f32, and check the weights with `latentd models verify`"
+        "{stage} computed numbers that are not finite (NaN or infinite): check the model's files with `latentd models verify`, or run it in f32"
     )]
     NonFinite {
-        /// The 1-based step whose result was not finite.
-        step: usize,
-        /// Steps the request asked for.
-        of: usize,
+        /// Which.
+        stage: Stage,
     },
     /// The device cannot be used.
     #[error("{0}")]
@@ -37,13 +37,63 @@ pub enum Error {
     #[error(transparent)]
     Tensor(candle_core::Error),
     /// A file could not be read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", in_words(reason))]
     Io {
         /// The file.
         path: std::path::PathBuf,
-        /// What the operating system said.
-        source: std::io::Error,
+        /// What the operating system said. No source, for the message has it.
+        reason: std::io::Error,
     },
+}
+
+/// A stage of the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The text encoder CLIP-L.
+    ClipL,
+    /// The text encoder CLIP-G.
+    ClipG,
+    /// The text encoder T5.
+    T5,
+    /// The VAE's encoder, of the image that a request begins from.
+    VaeEncoder,
+    /// A denoising step of the transformer.
+    Step {
+        /// 1-based.
+        step: usize,
+        /// Steps the request asked for.
+        of: usize,
+    },
+    /// The VAE's decoder.
+    VaeDecoder,
+    /// The classifier of finished images.
+    SafetyChecker,
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClipL => out.write_str("the text encoder CLIP-L"),
+            Self::ClipG => out.write_str("the text encoder CLIP-G"),
+            Self::T5 => out.write_str("the text encoder T5"),
+            Self::VaeEncoder => out.write_str("the VAE's encoder"),
+            Self::Step { step, of } => write!(out, "the transformer in step {step} of {of}"),
+            Self::VaeDecoder => out.write_str("the VAE's decoder"),
+            Self::SafetyChecker => out.write_str("the safety checker"),
+        }
+    }
+}
+
+/// What the operating system said, without its number.
+fn in_words(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file or directory".into(),
+        std::io::ErrorKind::PermissionDenied => "this user is not permitted to read it".into(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error ").next().unwrap_or_default().to_owned()
+        }
+    }
 }
 
 /// Text that may hold a stranger's words, for a message: at most this many characters, and on one line.
@@ -85,6 +135,8 @@ impl From<candle_core::Error> for Error {
                 Ok(carried) => carried,
                 Err(io) => Self::Tensor(candle_core::Error::Io(io)),
             },
+            // A stack trace that candle takes along when RUST_BACKTRACE is set; a message is one sentence.
+            candle_core::Error::WithBacktrace { inner, .. } => (*inner).into(),
             other => Self::Tensor(other),
         }
     }
@@ -103,6 +155,16 @@ mod tests {
     }
 
     #[test]
+    fn what_the_system_said_is_said_once_and_without_its_number() {
+        let failed = |kind: std::io::ErrorKind| Error::Io { path: "a/b".into(), reason: kind.into() };
+        let missing = failed(std::io::ErrorKind::NotFound);
+        assert_eq!(missing.to_string(), "a/b: there is no such file or directory");
+        assert!(std::error::Error::source(&missing).is_none(), "a chain of causes would say it again");
+        let full = Error::Io { path: "a".into(), reason: std::io::Error::from_raw_os_error(5) };
+        assert_eq!(full.to_string(), "a: Input/output error");
+    }
+
+    #[test]
     fn an_error_comes_back_as_what_it_was() {
         let carried = Error::from(Error::Model("words".into()).carried()).blaming("a file".into());
         assert!(matches!(&carried, Error::Model(words) if words == "words"), "{carried:?}");
@@ -110,5 +172,9 @@ mod tests {
         assert!(matches!(&blamed, Error::Model(words) if words == "a file: words"), "{blamed:?}");
         let other = candle_core::Error::Io(std::io::ErrorKind::NotFound.into());
         assert!(matches!(Error::from(other), Error::Tensor(candle_core::Error::Io(_))));
+        let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
+        let inner = Box::new(candle_core::Error::Msg("words".into()));
+        let traced = Error::from(candle_core::Error::WithBacktrace { inner, backtrace });
+        assert_eq!(traced.to_string(), "words");
     }
 }

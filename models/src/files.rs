@@ -71,7 +71,7 @@ impl ModelFiles {
                 let mut all = Vec::with_capacity(bytes as usize);
                 match file.take(SMALL).read_to_end(&mut all) {
                     Ok(_) => Ok(Cow::Owned(all)),
-                    Err(source) => Err(Error::Io { path: self.display(path).into(), source }),
+                    Err(reason) => Err(Error::Io { path: self.display(path).into(), reason }),
                 }
             }
         }
@@ -114,7 +114,7 @@ pub(crate) enum Content {
 impl Content {
     /// Opens a file on disk, if it is a regular one or leads to one.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let unreadable = |source| Error::Io { path: path.to_path_buf(), source };
+        let unreadable = |reason| Error::Io { path: path.to_path_buf(), reason };
         let found = path.metadata().map_err(unreadable)?;
         if !found.is_file() {
             let what = if found.is_dir() { "a directory" } else { "a device, a pipe or a socket" };

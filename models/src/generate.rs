@@ -51,12 +51,14 @@ pub struct LoadOptions {
     /// `false` leaves out T5, which every SD3.5 model paints without: it hears less of long prompts then (diffusers with
     /// `text_encoder_3=None`).
     pub t5: bool,
+    /// The noise schedule's shift, for a checkpoint file, which does not say one; `None`: that of the published model.
+    pub shift: Option<f64>,
 }
 
 impl LoadOptions {
     /// The fused ops on two streams, and nothing kept.
     pub const fn new(device: Device, dtype: DType) -> Self {
-        Self { device, dtype, fused: true, cache: None, streams: Streams::Two, t5: true }
+        Self { device, dtype, fused: true, cache: None, streams: Streams::Two, t5: true, shift: None }
     }
 }
 
@@ -129,6 +131,12 @@ pub struct Step {
 pub trait Observer {
     /// Hears every step as it ends.
     fn step(&mut self, step: Step) -> Control;
+
+    /// Hears, before the first step, what the user should know of the request: that a prompt is cut, or that the size is
+    /// beyond what the model was trained for.
+    fn note(&mut self, words: &str) {
+        let _ = words;
+    }
 
     /// Whether anybody looks at previews by now. Asked when one may be made, and only then is one made.
     fn wants_preview(&mut self) -> bool {

@@ -14,6 +14,7 @@ mod denoise;
 mod error;
 mod files;
 mod finish;
+mod finite;
 mod generate;
 #[cfg(test)]
 mod golden;
@@ -43,7 +44,7 @@ mod weights;
 pub use weights::fuzzing;
 
 pub use card::ModelCard;
-pub use error::{Error, Result};
+pub use error::{Error, Result, Stage};
 pub use finish::Painted;
 pub use generate::{
     Begin, Control, DType, Device, GenerateRequest, Generated, LoadOptions, Observer, Step, Streams, Timings,

@@ -23,6 +23,10 @@ pub struct Manifest {
     pub single_file: String,
     /// Blocks of its transformer.
     pub blocks: usize,
+    /// Shift of its noise schedule, as its `scheduler_config.json` has it; no checkpoint file says it.
+    pub shift: f64,
+    /// Pixels of the largest images that it was trained for.
+    pub trained_pixels: usize,
     /// Where fal has it.
     pub endpoint: Endpoint,
     /// What is pulled: paths, and their bytes as far as planning needs them.
@@ -81,6 +85,11 @@ impl Manifest {
         Self::all().iter().find(|manifest| manifest.name == name || manifest.repository == name)
     }
 
+    /// The first published model whose transformer has so many blocks.
+    pub(crate) fn of_blocks(blocks: usize) -> Option<&'static Self> {
+        Self::all().iter().find(|manifest| manifest.blocks == blocks)
+    }
+
     /// The published model that a model is, or was made of: told from its transformer, and where two have the same
     /// one, from the name of its place.
     pub fn told(card: &ModelCard, source: &ModelSource) -> &'static Self {
@@ -122,7 +131,13 @@ mod tests {
     #[test]
     fn a_model_is_told_from_its_transformer_and_its_place() {
         let told = |dual_attention, place: &str| {
-            let card = ModelCard { name: "x".into(), size_multiple: 16, max_side: 1024, dual_attention };
+            let card = ModelCard {
+                name: "x".into(),
+                size_multiple: 16,
+                max_side: 1024,
+                trained: None,
+                dual_attention,
+            };
             let manifest = Manifest::told(&card, &ModelSource::Directory(place.into()));
             manifest.name.strip_prefix("stable-diffusion-3.5-").expect("all are of one kind")
         };

@@ -1,6 +1,6 @@
 //! Decoded pixels to 8 bits.
 
-use crate::Result;
+use crate::{Result, Stage, finite};
 use candle_core::{DType, Device, Tensor};
 
 /// An 8-bit RGB picture.
@@ -49,10 +49,14 @@ pub(crate) fn to_pixels(picture: &Picture, device: &Device) -> Result<Tensor> {
 }
 
 /// Pixels `[1, 3, H, W]` in about -1..1, rounded half to even as numpy does (diffusers `VaeImageProcessor`).
+///
+/// # Errors
+/// [`crate::Error::NonFinite`]: rounding would make black of a NaN, as of what is found unsafe.
 pub(crate) fn from_pixels(pixels: &Tensor) -> Result<Picture> {
     let (_, _, height, width) = pixels.dims4()?;
     let pixels = pixels.squeeze(0)?.permute((1, 2, 0))?.to_dtype(DType::F32)?;
     let pixels: Vec<f32> = pixels.flatten_all()?.to_vec1()?;
+    finite::check_values(&pixels, Stage::VaeDecoder)?;
     let byte = |x: &f32| ((x / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
     Ok(Picture { width, height, rgb: pixels.iter().map(byte).collect() })
 }

@@ -50,7 +50,10 @@ impl Pipeline {
         let (files, card) = (&source.files()?, ModelCard::read(source)?);
         // Each is a stream of its own on a GPU.
         let [first, target, last] = [Target::new(options)?, Target::new(options)?, Target::new(options)?];
-        let configs = Configs::read(files)?;
+        let mut configs = Configs::read(files)?;
+        if let (Some(shift), ModelSource::Checkpoint { .. }) = (options.shift, source) {
+            configs.scheduler.shift = shift;
+        }
         let mut problems = Vec::new();
         let has_t5 = options.t5 && configs.index.has_t5();
         let encoders = TextEncoders::load(files, &first, &configs.transformer, has_t5, &mut problems)?;
@@ -164,7 +167,10 @@ impl Pipeline {
     ) -> Result<Painted> {
         check(&self.card, request)?;
         let started = Instant::now();
-        let (text, known_prompts) = self.encode(request)?;
+        if let Some(words) = self.card.beyond_training(request.width, request.height) {
+            observer.note(&words);
+        }
+        let (text, known_prompts) = self.encode(request, observer)?;
         tell(probe, "context", &text.context)?;
         tell(probe, "pooled", &text.pooled)?;
         let encoded = Instant::now();
@@ -180,9 +186,19 @@ impl Pipeline {
         Ok(Painted { finisher: self.finisher.clone(), request: request.clone(), latents, timings })
     }
 
-    /// Both prompts, one row a picture, the negative ones first; and how many were known.
-    fn encode(&self, request: &GenerateRequest) -> Result<(TextConditioning, usize)> {
-        let Encoded { texts, known } = take(&self.prompts).encode(&texts(request), request.t5_tokens)?;
+    /// Both prompts, one row a picture, the negative ones first; and how many were known. `observer` hears of what the
+    /// encoders do not see.
+    fn encode(
+        &self,
+        request: &GenerateRequest,
+        observer: &mut dyn Observer,
+    ) -> Result<(TextConditioning, usize)> {
+        let Encoded { texts, cuts, known } =
+            take(&self.prompts).encode(&texts(request), request.t5_tokens)?;
+        // The prompt is the last.
+        for (cuts, name) in cuts.iter().rev().zip(["prompt", "negative prompt"]) {
+            cuts.iter().for_each(|cut| observer.note(&cut.words(name)));
+        }
         let texts = texts.iter().map(|text| text.on(&self.target.device)).collect::<Result<Vec<_>>>()?;
         let rows = |of: fn(&TextConditioning) -> &Tensor| {
             let rows = texts.iter().flat_map(|text| std::iter::repeat_n(of(text), request.num_images));

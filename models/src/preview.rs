@@ -6,7 +6,7 @@
 
 use crate::finish::Finisher;
 use crate::generate::{GenerateRequest, Observer};
-use crate::{Picture, Result, picture};
+use crate::{Error, Picture, Result, picture};
 use candle_core::{Device, Tensor};
 use std::sync::{Mutex, TryLockError};
 use std::time::Instant;
@@ -88,7 +88,11 @@ impl Previews<'_> {
             Err(TryLockError::Poisoned(finisher)) => finisher.into_inner(),
         };
         let clean = predicted(&before.narrow(0, 0, 1)?, &after.narrow(0, 0, 1)?, sigmas)?;
-        let picture = self.picture(&finisher, &clean)?;
+        let picture = match self.picture(&finisher, &clean) {
+            // Of latents on the way; the step and the decoder are looked at when they have ended.
+            Err(Error::NonFinite { .. }) => return Ok(()),
+            made => made?,
+        };
         // With a margin, for a small picture's verdict is not exactly that of the large one.
         self.withheld = match finisher.checker(self.request) {
             Some(checker) => !checker.clears(&picture)?,

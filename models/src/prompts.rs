@@ -1,7 +1,7 @@
 //! Prompts to what the transformer hears of them. The last ones are kept, so that a prompt is encoded once.
 
 use crate::Result;
-use crate::text::{TextConditioning, TextEncoders};
+use crate::text::{Cut, TextConditioning, TextEncoders};
 use candle_core::{Device, Tensor};
 
 /// Host memory for prompts that were encoded: at 2.7 MB each in bf16 the last 24, or 12 in f32.
@@ -21,12 +21,15 @@ struct Kept {
     t5_tokens: usize,
     /// One row, on the host.
     found: TextConditioning,
+    cuts: Vec<Cut>,
 }
 
 /// What a request's texts are to the transformer.
 pub(crate) struct Encoded {
     /// One row each, on the host.
     pub(crate) texts: Vec<TextConditioning>,
+    /// What the encoders do not see of each.
+    pub(crate) cuts: Vec<Vec<Cut>>,
     /// How many of them were known.
     pub(crate) known: usize,
 }
@@ -43,7 +46,7 @@ impl Prompts {
 
     /// Encodes each text alone, so that what is found does not depend on what was known.
     pub(crate) fn encode(&mut self, texts: &[&str], t5_tokens: usize) -> Result<Encoded> {
-        let mut encoded = Encoded { texts: Vec::new(), known: 0 };
+        let mut encoded = Encoded { texts: Vec::new(), cuts: Vec::new(), known: 0 };
         for text in texts {
             let known = self.kept.iter().position(|kept| kept.text == *text && kept.t5_tokens == t5_tokens);
             if let Some(index) = known {
@@ -51,9 +54,12 @@ impl Prompts {
                 encoded.known += 1;
             } else {
                 let found = self.encoders.encode(&[text], t5_tokens)?.on(&Device::Cpu)?;
-                self.kept.push(Kept { text: (*text).to_owned(), t5_tokens, found });
+                self.encoders.check(&found)?;
+                let cuts = self.encoders.cuts(text, t5_tokens)?;
+                self.kept.push(Kept { text: (*text).to_owned(), t5_tokens, found, cuts });
             }
             encoded.texts.extend(self.kept.last().map(|kept| kept.found.clone()));
+            encoded.cuts.extend(self.kept.last().map(|kept| kept.cuts.clone()));
             self.forget(self.bytes);
         }
         Ok(encoded)
@@ -76,7 +82,8 @@ impl Prompts {
 impl Kept {
     fn bytes(&self) -> usize {
         let of = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
-        self.text.len() + of(&self.found.context) + of(&self.found.pooled)
+        let dropped: usize = self.cuts.iter().map(|cut| cut.dropped.len()).sum();
+        self.text.len() + dropped + of(&self.found.context) + of(&self.found.pooled)
     }
 }
 

@@ -19,7 +19,7 @@ mod vit_config;
 
 use crate::files::ModelFiles;
 use crate::weights::{self, Stored, Target, Weights};
-use crate::{Error, ModelSource, Picture, Result};
+use crate::{Error, ModelSource, Picture, Result, Stage, finite};
 use candle_core::DType;
 use clip::Clip;
 use config::Config;
@@ -165,7 +165,7 @@ impl SafetyChecker {
         let target = Target { dtype: DType::F32, ops: target.ops.unquantised(), ..target.clone() };
         let weights = place.weights(&target)?;
         let network = Network::load(&weights, &config)
-            .map_err(|error| Error::Model(format!("{}: {error}", place.display_config())))?;
+            .map_err(|error| Error::from(error).blaming(place.display_config()))?;
         weights::check(&weights.problems())?;
         Ok(Some(Self {
             preprocessor: Preprocessor::new(processing),
@@ -176,15 +176,18 @@ impl SafetyChecker {
     }
 
     /// Looks at each picture and makes the unsafe ones black.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] if a score is no number: that is no verdict, neither way.
     pub(crate) fn judge(&self, pictures: &mut [Picture]) -> Result<Vec<Verdict>> {
         let judge = |picture: &mut Picture| {
             let (score, measure) = self.score(picture)?;
+            finite::check_values(&[score], Stage::SafetyChecker)?;
             let limit = match measure {
                 Measure::Probability => self.threshold,
                 Measure::Margin => 0.0,
             };
-            // A score that is not a number must not let a picture pass.
-            let flagged = f64::from(score).partial_cmp(&limit).is_none_or(|order| order.is_gt());
+            let flagged = f64::from(score) > limit;
             if flagged {
                 picture.rgb.fill(0);
             }

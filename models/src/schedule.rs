@@ -65,4 +65,32 @@ mod tests {
             }
         }
     }
+
+    /// Each option of the scheduler's config is computed as diffusers does, or refused by its name.
+    #[test]
+    fn options_equal_diffusers_or_are_refused() {
+        let mut equal = 0;
+        for case in golden::json("classes.json")["options"].as_array().expect("cases") {
+            let mut config = serde_json::json!({ "num_train_timesteps": 1000, "shift": 3.0 });
+            let changed = case["set"].as_object().expect("values");
+            config.as_object_mut().expect("an object").extend(changed.clone());
+            let config: SchedulerConfig = serde_json::from_value(config).expect("a config");
+            match (config.check(), case["sigmas"].as_array()) {
+                (Ok(()), Some(_)) => {
+                    let ours = Schedule::new(&config, 5).sigmas;
+                    for (ours, theirs) in ours.iter().zip(golden::floats(&case["sigmas"])) {
+                        assert!(
+                            (ours - theirs).abs() <= 1e-6 * theirs.abs(),
+                            "{ours} is not {theirs} in {case}"
+                        );
+                    }
+                    equal += 1;
+                }
+                // In Python null is false, where nothing counts on a number.
+                (Ok(()), None) => assert!(changed.values().all(serde_json::Value::is_null), "{case}"),
+                (Err(why), _) => assert!(changed.keys().any(|key| why.starts_with(key.as_str())), "{why}"),
+            }
+        }
+        assert_eq!(equal, 8);
+    }
 }

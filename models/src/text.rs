@@ -5,9 +5,10 @@ mod t5;
 mod tokenize;
 
 use crate::config::{self, ClipConfig, T5Config, TransformerConfig};
+use crate::error::one_line;
 use crate::files::ModelFiles;
 use crate::weights::{Target, Weights};
-use crate::{Error, Result};
+use crate::{Error, Result, Stage, finite};
 use candle_core::{D, Device, Tensor};
 use clip::Clip;
 use t5::T5;
@@ -26,6 +27,29 @@ impl TextConditioning {
     /// The same in another place.
     pub(crate) fn on(&self, device: &Device) -> Result<Self> {
         Ok(Self { context: self.context.to_device(device)?, pooled: self.pooled.to_device(device)? })
+    }
+}
+
+/// What encoders do not see of a text that is longer than they read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Their names.
+    pub(crate) encoders: &'static str,
+    /// Tokens that they read.
+    pub(crate) tokens: usize,
+    /// The end of the text, from the first token that is left out.
+    pub(crate) dropped: String,
+}
+
+/// Characters of a text's end that are repeated when it is said to be cut.
+const DROPPED_CHARS: usize = 400;
+
+impl Cut {
+    /// For people; `name` is what the text is.
+    pub(crate) fn words(&self, name: &str) -> String {
+        let Self { encoders, tokens, dropped } = self;
+        let dropped = one_line(dropped, DROPPED_CHARS);
+        format!("the {name} is cut after {tokens} tokens for {encoders}: \"{dropped}\" is left out")
     }
 }
 
@@ -72,6 +96,39 @@ impl TextEncoders {
         Ok([one(first, self.clip_tokens)?, one(second, self.clip_tokens)?, t5.unwrap_or_default()])
     }
 
+    /// What each encoder does not see of a text.
+    pub(crate) fn cuts(&self, text: &str, t5_tokens: usize) -> Result<Vec<Cut>> {
+        let tokens = self.clip_tokens;
+        let [first, second] =
+            [&self.clips[0].0, &self.clips[1].0].map(|tokenizer| tokenizer.dropped(text, tokens));
+        let (first, second) = (first?, second?);
+        let both = first == second;
+        let t5 = self.t5.as_ref().map(|(tokenizer, _)| tokenizer.dropped(text, t5_tokens)).transpose()?;
+        let found = [
+            (if both { "CLIP-L and CLIP-G" } else { "CLIP-L" }, tokens, first),
+            ("CLIP-G", tokens, second.filter(|_| !both)),
+            ("T5", t5_tokens, t5.flatten()),
+        ];
+        let cut = |(encoders, tokens, dropped): (_, _, Option<String>)| {
+            Some(Cut { encoders, tokens, dropped: dropped? })
+        };
+        Ok(found.into_iter().filter_map(cut).collect())
+    }
+
+    /// Refuses one text's encoding, on the host, if an encoder made numbers of it that are not finite.
+    pub(crate) fn check(&self, found: &TextConditioning) -> Result<()> {
+        let clip_rows = found.context.narrow(1, 0, self.clip_tokens)?;
+        let (mut hidden, mut pooled) = (0, 0);
+        for ((_, clip), stage) in self.clips.iter().zip([Stage::ClipL, Stage::ClipG]) {
+            finite::check(&clip_rows.narrow(2, hidden, clip.width())?, stage)?;
+            finite::check(&found.pooled.narrow(1, pooled, clip.projection())?, stage)?;
+            hidden += clip.width();
+            pooled += clip.projection();
+        }
+        let t5_rows = found.context.dim(1)? - self.clip_tokens;
+        finite::check(&found.context.narrow(1, self.clip_tokens, t5_rows)?, Stage::T5)
+    }
+
     /// Encodes each text with all encoders; `t5_tokens` is the length of T5's part, with or without a T5.
     pub(crate) fn encode(&self, texts: &[&str], t5_tokens: usize) -> Result<TextConditioning> {
         let (mut hidden, mut pooled) = (Vec::new(), Vec::new());
@@ -103,7 +160,7 @@ fn load_clip(
 ) -> Result<(Tokenizer, Clip)> {
     let part = format!("text_encoder{suffix}");
     let path = format!("{part}/config.json");
-    let config: ClipConfig = config::read(files, &path)?;
+    let config: ClipConfig = config::read_component(files, &part, "config.json")?;
     config.check().map_err(|why| Error::Model(format!("{}: {why}", files.display(&path))))?;
     let weights = Weights::open(files, &part, "model", target)?;
     weights.ignore(|name| name.ends_with("position_ids"));
@@ -115,7 +172,7 @@ fn load_clip(
 
 fn load_t5(files: &ModelFiles, target: &Target, problems: &mut Vec<String>) -> Result<(Tokenizer, T5)> {
     let path = "text_encoder_3/config.json";
-    let config: T5Config = config::read(files, path)?;
+    let config: T5Config = config::read_component(files, "text_encoder_3", "config.json")?;
     config.check().map_err(|why| Error::Model(format!("{}: {why}", files.display(path))))?;
     let weights = Weights::open(files, "text_encoder_3", "model", target)?;
     let t5 = T5::load(&weights, &config).map_err(|error| Error::from(error).blaming(files.display(path)))?;

@@ -242,7 +242,10 @@ impl Weights {
                 format!("wrong shape: {name} is {:?}, {who} {shape:?}", stored.shape)
             }
             Some(stored) if !convert::is_readable(stored.dtype) => {
-                format!("wrong dtype: {name} is {:?}, latentd reads F32, F16, BF16 and F8_E4M3", stored.dtype)
+                format!(
+                    "wrong dtype: {name} is {:?}, latentd reads F64, F32, F16, BF16 and F8_E4M3",
+                    stored.dtype
+                )
             }
             Some(stored) => return Some(Fit::Stored { stored, order, scale: self.scale(&name) }),
         };
@@ -284,6 +287,11 @@ impl Scope<'_> {
     /// The scope below `name`.
     pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
         Self { weights: self.weights, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// Whether the files have the tensor `name`. Random weights have no names but those that are asked for.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        matches!(self.weights.source, Source::Files(_)) && self.weights.has(&format!("{}{name}", self.prefix))
     }
 
     /// The tensor `name` of exactly this shape, in the dtype and on the device asked for.

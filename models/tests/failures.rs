@@ -7,7 +7,8 @@ mod support;
 use candle_core::{DType as TensorType, Device as TensorDevice, Tensor};
 use copy::{copy, golden};
 use latentd_models::{
-    Control, DType, Device, Error, GenerateRequest, LoadOptions, ModelCard, ModelSource, Pipeline, Step,
+    Control, DType, Device, Error, GenerateRequest, LoadOptions, ModelCard, ModelSource, Pipeline, Stage,
+    Step,
 };
 use std::path::Path;
 use support::{edit, swap};
@@ -169,7 +170,7 @@ fn a_nan_stops_the_request_and_says_where() {
     let mut pipeline =
         Pipeline::load(&ModelSource::Directory(dir.path().to_path_buf()), &OPTIONS).expect("a model");
     let error = pipeline.generate(&request(), &mut |_: Step| Control::Continue).expect_err("a failure");
-    assert!(matches!(error, Error::NonFinite { step: 1, of: 3 }), "{error}");
+    assert!(matches!(error, Error::NonFinite { stage: Stage::Step { step: 1, of: 3 } }), "{error}");
 }
 
 #[test]

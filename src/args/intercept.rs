@@ -1,8 +1,10 @@
-//! Flags of `latentd serve --intercept` and `latentd env`.
+//! Flags of `latentd serve --intercept`, `latentd env` and `latentd run`.
 
 use super::KeyStoreArgs;
 use clap::{ArgAction, Args};
+use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// What answers for fal's own host names.
 #[derive(Debug, Clone, Args)]
@@ -44,4 +46,38 @@ pub struct EnvArgs {
     /// The same by its older name.
     #[arg(long = "lower-no-proxy", env = "no_proxy", default_value = "", hide = true)]
     pub lower_no_proxy: String,
+}
+
+/// Flags of `latentd run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub store: KeyStoreArgs,
+    /// Let the program reach everything but fal as usual; needs `pasta`, of the package `passt`.
+    #[arg(long, env = "LATENTD_ALLOW_NETWORK", action = ArgAction::SetTrue)]
+    pub allow_network: bool,
+    /// Only try whether this system lets it.
+    #[arg(long, action = ArgAction::SetTrue, hide = true)]
+    pub check: bool,
+    /// The program and its arguments.
+    #[arg(trailing_var_arg = true, required_unless_present = "check", value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
+}
+
+/// Flags of `latentd relay`, which `latentd run` starts.
+#[derive(Debug, Clone, Args)]
+pub struct RelayArgs {
+    /// The server's data directory.
+    #[arg(long)]
+    pub data_dir: PathBuf,
+    /// The server's database.
+    #[arg(long)]
+    pub database: PathBuf,
+    /// Connect the program with the network.
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub allow_network: bool,
+    /// This is the process that carries.
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub detached: bool,
 }

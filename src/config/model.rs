@@ -2,12 +2,16 @@
 
 use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
+use crate::request::Limits;
 use latentd_models::{self as models, Manifest, ModelCard, ModelSource};
 use std::fmt;
 use std::path::Path;
 
 /// What separates models in one value, as a variable of the environment has them.
 const SEPARATOR: char = ',';
+
+/// Largest shift of a noise schedule; published models have 1 to 7.
+const MAX_SHIFT: f64 = 100.0;
 
 /// A model that the command line names.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,10 +57,31 @@ impl fmt::Display for NamedModel {
 impl Model {
     /// What log lines call it.
     pub fn name(&self) -> &str {
-        match (&self.source, self.answers_for.as_slice()) {
-            (ModelSource::Builtin, _) | (_, []) => &self.card.name,
-            (_, [manifest, ..]) => &manifest.name,
-        }
+        let published = self.answers_for.first().map(|manifest| manifest.name.as_str());
+        self.stand_in().or(published).unwrap_or(&self.card.name)
+    }
+
+    /// Its name, if it is none of the published models.
+    pub fn stand_in(&self) -> Option<&str> {
+        stand_in(&self.source, &self.card)
+    }
+
+    /// The sizes that may be asked of it.
+    pub fn limits(&self) -> Limits {
+        limits(&self.source, &self.card)
+    }
+}
+
+/// The name of a model that is none of the published ones: the built-in one.
+pub(crate) fn stand_in<'a>(source: &ModelSource, card: &'a ModelCard) -> Option<&'a str> {
+    matches!(source, ModelSource::Builtin).then_some(card.name.as_str())
+}
+
+/// The sizes that may be asked of a model. The built-in one is for trying programs, so it refuses none that fal takes.
+pub(crate) fn limits(source: &ModelSource, card: &ModelCard) -> Limits {
+    match source {
+        ModelSource::Builtin => Limits::scaled(card.max_side),
+        _ => Limits::of_model(card.max_side),
     }
 }
 
@@ -217,6 +242,25 @@ fn with_text_encoders(models: Vec<NamedModel>, dir: Option<&Path>) -> Result<Vec
     }
     let given = |model: NamedModel| NamedModel { source: model.source.with_text_encoders(&dir), ..model };
     Ok(models.into_iter().map(given).collect())
+}
+
+/// What `--shift` says; an empty value, which a variable may have, says nothing.
+pub(super) fn shift(args: &EngineArgs) -> Result<Option<f64>, ConfigError> {
+    let Some(text) = args.shift.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let shift = match text.parse::<f64>() {
+        Ok(shift) if shift > 0.0 && shift <= MAX_SHIFT => shift,
+        _ => return refuse(format!("--shift {text}: give a number above 0 up to {MAX_SHIFT}, such as 3")),
+    };
+    let is_checkpoint = |model: &NamedModel| matches!(model.source, ModelSource::Checkpoint { .. });
+    if !all(&args.model, &args.hub.revision)?.iter().any(is_checkpoint) {
+        return refuse(format!(
+            "--shift {text}: it belongs to a checkpoint file, and --model names none: leave it out, and set it in \
+             scheduler/scheduler_config.json of a directory"
+        ));
+    }
+    Ok(Some(shift))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use super::Finding;
 use crate::config::{HubConfig, StoreConfig};
 use crate::data_dir;
 use crate::hub::listing::{self, Listed};
+use crate::isolate;
 use crate::machine::{disk, gigabytes};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -84,6 +85,17 @@ pub(super) fn port(address: SocketAddr) -> Finding {
             )
         }
         Err(error) => Finding::wrong("port", format!("{address}: {error}"), "give another --listen"),
+    }
+}
+
+/// Whether `latentd run` can keep programs from everything but this server.
+pub(super) fn namespaces() -> Finding {
+    let about = "latentd run";
+    match isolate::works() {
+        Ok(()) => Finding::good(about, "works here: the system gives namespaces"),
+        Err(why) => {
+            Finding::warning(about, why, "programs reach the server by `latentd env`, or as README.md says")
+        }
     }
 }
 

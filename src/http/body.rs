@@ -48,7 +48,7 @@ pub(super) async fn json(memory: &ConnectionMemory, sent: Sent, max: usize) -> R
         Sent::Whole(bytes, held) => (bytes, held),
     };
     memory.handle(&mut held, bytes.len()).await;
-    if bytes.trim_ascii().is_empty() {
+    if value::without_mark(&bytes).trim_ascii().is_empty() {
         return Ok(Input { value: Value::Object(Map::new()), memory: held });
     }
     let value = value::from_json(&bytes).map_err(|error| {
@@ -67,7 +67,7 @@ pub(super) async fn typed<T: DeserializeOwned>(
 ) -> Result<T, ApiError> {
     let (bytes, mut held) = read(memory, body, max).await?;
     memory.handle(&mut held, bytes.len()).await;
-    serde_json::from_slice(&bytes)
+    serde_json::from_slice(value::without_mark(&bytes))
         .map_err(|error| ApiError::BadRequest(format!("the body must be {expected}: {error}")))
 }
 

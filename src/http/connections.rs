@@ -1,8 +1,11 @@
 //! Which connections are open, and which of them goes when another client needs its place: the one that has been
 //! idle, or has not read its answer, for longest. So nobody keeps others out by holding connections open.
 
+mod paced;
 mod stream;
+mod streams;
 
+pub(super) use paced::PacedBody;
 pub use stream::ClientStream;
 
 use ipnet::IpNet;
@@ -12,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stream::Activity;
+use streams::{StreamPermit, Streams};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -29,6 +33,9 @@ const QUIET: Duration = Duration::from_millis(500);
 
 /// A client that takes nothing of its answer for so long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection is asked to end when it had no call for so long, and closed after twice that.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The operator is told at most this often that clients are refused.
 const WARNED: Duration = Duration::from_secs(60);
@@ -48,6 +55,7 @@ pub struct Connections {
 struct Open {
     last_id: u64,
     connections: HashMap<u64, Arc<Activity>>,
+    streams: Streams,
     warned: Option<Instant>,
 }
 
@@ -80,7 +88,7 @@ impl Connections {
         let source = source(peer);
         let now = self.now();
         let mut open = self.lock();
-        let is_exempt = self.exempt.iter().any(|net| net.contains(&peer.to_canonical()));
+        let is_exempt = self.is_exempt(peer);
         let of_source = |activity: &Activity| activity.source == source;
         if !is_exempt
             && open.connections.values().filter(|it| of_source(it)).count() >= (self.most / SHARE).max(1)
@@ -96,16 +104,25 @@ impl Connections {
         open.connections.insert(id, activity.clone());
         self.permits.send_modify(|permits| *permits += 1);
         let held = Permit { id, connections: self.clone() };
-        Some(ConnectionPermit { _held: Arc::new(held), activity, draining: draining.clone() })
+        Some(ConnectionPermit { held: Arc::new(held), activity, draining: draining.clone() })
     }
 
-    /// Closes the connections of clients that do not read.
+    fn is_exempt(&self, peer: IpAddr) -> bool {
+        self.exempt.iter().any(|net| net.contains(&peer.to_canonical()))
+    }
+
+    /// Closes the connections of clients that do not read, and those that carry nothing for long.
     pub(super) fn close_stalled(&self) {
         let now = self.now();
-        let stalled = |activity: &Activity| {
-            activity.unread_since().is_some_and(|since| now.saturating_sub(since) >= millis(WRITE_TIMEOUT))
-        };
-        self.lock().connections.values().filter(|it| stalled(it)).for_each(|activity| activity.close());
+        let passed = |since: Option<u64>| since.map_or(0, |since| now.saturating_sub(since));
+        for activity in self.lock().connections.values() {
+            let idle = passed(activity.idle_since());
+            if passed(activity.unread_since()) >= millis(WRITE_TIMEOUT) || idle >= 2 * millis(IDLE_TIMEOUT) {
+                activity.close();
+            } else if idle >= millis(IDLE_TIMEOUT) {
+                activity.retire();
+            }
+        }
     }
 
     /// Is it time to say again that clients are refused?
@@ -149,7 +166,7 @@ impl Open {
 /// What a connection holds, and the web socket that it may become: the server waits until it is given back.
 #[derive(Clone)]
 pub(super) struct ConnectionPermit {
-    _held: Arc<Permit>,
+    held: Arc<Permit>,
     activity: Arc<Activity>,
     draining: watch::Receiver<bool>,
 }
@@ -160,10 +177,25 @@ impl ConnectionPermit {
         let _ = self.draining.wait_for(|draining| *draining).await;
     }
 
+    /// The connection has come to HTTP.
+    pub(super) fn begin_http(&self) {
+        self.activity.begin_http();
+    }
+
+    /// Waits until the connection should take no more calls, for there were none for long.
+    pub(super) async fn retired(&self) {
+        self.activity.retired().await;
+    }
+
     /// While this is kept, the client waits for the server and not the server for its client.
     pub(super) fn begin_call(&self) -> CallGuard {
-        self.activity.calls.fetch_add(1, Ordering::Relaxed);
-        CallGuard(self.activity.clone())
+        CallGuard::new(self.activity.clone(), None)
+    }
+
+    /// The same for one of several calls of a connection; `None` where there are as many as there may be.
+    pub(super) fn begin_stream(&self) -> Option<CallGuard> {
+        let permit = StreamPermit::take(&self.held.connections, self.activity.source)?;
+        Some(CallGuard::new(self.activity.clone(), Some(permit)))
     }
 
     pub(super) fn activity(&self) -> Arc<Activity> {
@@ -172,12 +204,25 @@ impl ConnectionPermit {
 }
 
 /// A call in work.
-pub(super) struct CallGuard(Arc<Activity>);
+pub(super) struct CallGuard {
+    activity: Arc<Activity>,
+    _stream: Option<StreamPermit>,
+}
+
+impl CallGuard {
+    fn new(activity: Arc<Activity>, stream: Option<StreamPermit>) -> Self {
+        activity.begin_call();
+        Self { activity, _stream: stream }
+    }
+
+    fn activity(&self) -> Arc<Activity> {
+        self.activity.clone()
+    }
+}
 
 impl Drop for CallGuard {
     fn drop(&mut self) {
-        self.0.calls.fetch_sub(1, Ordering::Relaxed);
-        self.0.moved();
+        self.activity.end_call();
     }
 }
 

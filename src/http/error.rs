@@ -6,12 +6,12 @@ use super::input;
 use super::problem::{Problem, Problems, Refusal};
 use crate::fault::Fault;
 use crate::queue::{Failure, FailureKind, QueueError};
-use crate::request::Flaw;
 use crate::storage::StorageError;
 use crate::sweep::SweepError;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::ext::ReasonPhrase;
 use serde_json::{Value, json};
 
 /// Machine-readable class of an error, in a header beside the body.
@@ -56,10 +56,16 @@ const NOT_ADMIN: &str =
 pub(super) enum ApiError {
     Unauthorized,
     NotAdmin,
+    /// Its sender lets only holders of a key fetch the file.
+    FileForbidden,
     /// By the guard of servers without keys.
     Barred(Barred),
-    UnknownApplication(String),
     UnknownPath(String),
+    /// What was not found, and the endpoints that are served.
+    UnknownEndpoint {
+        what: String,
+        served: Vec<String>,
+    },
     /// What was not found, and the model that would answer there.
     NotServed {
         what: String,
@@ -155,8 +161,11 @@ impl ApiError {
         match self {
             Self::Unauthorized => bare(S::UNAUTHORIZED, UNAUTHORIZED.into()),
             Self::NotAdmin => bare(S::FORBIDDEN, NOT_ADMIN.into()),
+            Self::FileForbidden => bare(S::FORBIDDEN, "Only a key of this server opens this file".into()),
             Self::Barred(barred) => bare(barred.status(), barred.to_string()),
-            Self::UnknownApplication(name) => bare(S::NOT_FOUND, format!("Application {name:?} not found")),
+            Self::UnknownEndpoint { what, served } => {
+                bare(S::NOT_FOUND, format!("{what} not found: this server has {}", served.join(", ")))
+            }
             Self::UnknownPath(path) => bare(S::NOT_FOUND, format!("Path {path} not found")),
             Self::NotServed { what, model } => {
                 let hint = format!(
@@ -233,7 +242,7 @@ impl ApiError {
             Self::Unauthorized => Some("unauthorized"),
             Self::Barred(barred) => Some(barred.reason()),
             Self::TooManyUploads(_) => Some("too_many_uploads"),
-            Self::UnknownApplication(_) | Self::NotServed { .. } => Some("unknown_application"),
+            Self::UnknownEndpoint { .. } | Self::NotServed { .. } => Some("unknown_application"),
             Self::BadRequest(_) | Self::Encoded => Some("bad_request"),
             Self::Invalid(_) => Some("invalid"),
             Self::BodyTooLarge(_) | Self::UploadTooLarge(_) => Some("too_large"),
@@ -247,6 +256,7 @@ impl ApiError {
             Self::NoRoom(_) => Some("disk_full"),
             Self::Unavailable(_) => Some("unavailable"),
             Self::NotAdmin
+            | Self::FileForbidden
             | Self::UnknownPath(_)
             | Self::UnknownRequest
             | Self::UnknownCancel
@@ -282,7 +292,7 @@ impl ApiError {
                 say_retryable(headers, false);
                 headers.insert(BILLABLE_UNITS, FREE);
             }
-            Self::UnknownPath(_) | Self::UnknownApplication(_) | Self::NotServed { .. } => {
+            Self::UnknownPath(_) | Self::UnknownEndpoint { .. } | Self::NotServed { .. } => {
                 headers.insert(BILLABLE_UNITS, FREE);
             }
             Self::NoSuchRange(size) => {
@@ -290,6 +300,7 @@ impl ApiError {
                 headers.insert(header::CONTENT_RANGE, range.expect("digits are a header value"));
             }
             Self::NotAdmin
+            | Self::FileForbidden
             | Self::Barred(_)
             | Self::UnknownRequest
             | Self::UnknownCancel
@@ -327,12 +338,18 @@ pub(super) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, 
     }
 }
 
+/// What nginx calls a 499: the JavaScript client shows it as the error's message.
+const CLIENT_CLOSED_REQUEST: ReasonPhrase = ReasonPhrase::from_static(b"Client Closed Request");
+
 /// What the result of a failed request is.
 pub(super) fn failure_response(failure: Failure) -> Response {
     let (class, _) = failure_words(failure.kind, &failure.message);
     let kind = failure.kind;
     let (status, body) = failure_answer(failure);
     let mut response = (status, Json(body)).into_response();
+    if status.canonical_reason().is_none() {
+        response.extensions_mut().insert(CLIENT_CLOSED_REQUEST);
+    }
     let headers = response.headers_mut();
     headers.insert(BILLABLE_UNITS, FREE);
     say_retryable(headers, kind.is_retryable());
@@ -346,20 +363,6 @@ pub(super) fn failure_response(failure: Failure) -> Response {
     response
 }
 
-/// What fal says of a picture that cannot be used. Which it was may be erased.
-fn flawed_picture(flaw: Option<Flaw>, message: &str) -> Problem {
-    let problem = |kind| Problem::at(&[input::IMAGE_URL.name], kind, message, &Value::Null);
-    match flaw {
-        None | Some(Flaw::Unreachable) => problem("file_download_error"),
-        Some(Flaw::TooManyBytes(max)) => problem("file_too_large").with("max_size", max),
-        Some(Flaw::Unreadable) => problem("image_load_error"),
-        Some(Flaw::TooLarge(max)) => {
-            problem("image_too_large").with("max_height", max).with("max_width", max)
-        }
-        Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
-    }
-}
-
 /// Status and body of a failed request's result.
 pub(super) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
     let (class, _) = failure_words(failure.kind, &failure.message);
@@ -370,7 +373,7 @@ pub(super) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
         }
         FailureKind::Picture => {
             let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
-            let detail = vec![flawed_picture(flaw, &failure.message)];
+            let detail = vec![input::flawed_picture(flaw, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
         // nginx's "client closed request", which fal uses too.

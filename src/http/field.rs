@@ -3,6 +3,7 @@
 
 use super::fields::Fields;
 use super::problem::Problem;
+use crate::request::Seed;
 use serde_json::{Value, json};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -119,27 +120,27 @@ impl<T: Numeric> Field for Ranged<T> {
     }
 }
 
-/// An integer of 64 bits that may be left out, or be null.
-pub(super) struct OptionalInteger {
+/// A seed, which may be left out, or be null.
+pub(super) struct OptionalSeed {
     pub(super) name: &'static str,
     pub(super) about: &'static str,
 }
 
-impl OptionalInteger {
-    pub(super) fn read(&self, fields: &mut Fields<'_>) -> Option<i64> {
+impl OptionalSeed {
+    pub(super) fn read(&self, fields: &mut Fields<'_>) -> Option<Seed> {
         let is_there = fields.value(self.name).is_some_and(|value| !value.is_null());
-        is_there.then(|| fields.integer(self.name, 0, i64::MIN..=i64::MAX))
+        is_there.then(|| fields.wide_integer(self.name, Seed::RANGE)).flatten().and_then(Seed::new)
     }
 }
 
-impl Field for OptionalInteger {
+impl Field for OptionalSeed {
     fn name(&self) -> &'static str {
         self.name
     }
 
     fn schema(&self) -> RefOr<Schema> {
         let integer = ObjectBuilder::new().schema_type(Type::Integer);
-        let integer = integer.minimum(Some(i64::MIN)).maximum(Some(i64::MAX));
+        let integer = integer.minimum(Some(i64::MIN)).maximum(Some(u64::MAX));
         AnyOfBuilder::new().item(integer).item(null()).description(Some(self.about)).into()
     }
 }

@@ -1,7 +1,7 @@
 //! Reads the fields of a JSON object as pydantic's lax mode does, and collects what is wrong.
 
 use super::problem::Problem;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -84,50 +84,70 @@ impl<'a> Fields<'a> {
 
     /// An integer in a range.
     pub(super) fn integer(&mut self, name: &str, default: i64, range: RangeInclusive<i64>) -> i64 {
-        self.ranged(name, default, range, as_integer)
+        let range = i128::from(*range.start())..=i128::from(*range.end());
+        i64::try_from(self.wide_integer(name, range).unwrap_or(default.into())).unwrap_or(default)
+    }
+
+    /// An integer in a range of any integers; `None` where it is left out or refused.
+    pub(super) fn wide_integer(&mut self, name: &str, range: RangeInclusive<i128>) -> Option<i128> {
+        self.ranged(name, range, as_integer)
     }
 
     /// A number in a range.
     pub(super) fn number(&mut self, name: &str, default: f64, range: RangeInclusive<f64>) -> f64 {
-        self.ranged(name, default, range, as_number)
+        self.ranged(name, range, as_number).unwrap_or(default)
     }
 
-    fn ranged<T: Copy + Display + PartialOrd + Into<Value>>(
+    fn ranged<T: Limit>(
         &mut self,
         name: &str,
-        default: T,
         range: RangeInclusive<T>,
         read: fn(&Value) -> Result<T, Misread>,
-    ) -> T {
-        let value = match self.value(name).map(read) {
-            None => return default,
-            Some(Ok(value)) => value,
-            Some(Err(why)) => {
+    ) -> Option<T> {
+        let value = match self.value(name).map(read)? {
+            Ok(value) => value,
+            Err(why) => {
                 self.refuse_as(name, why);
-                return default;
+                return None;
             }
         };
         let (low, high) = range.into_inner();
-        if value < low {
-            let msg = format!("Input should be greater than or equal to {low}");
-            self.refuse(self.problem(name, "greater_than_equal", msg).with("ge", low));
-        } else if value > high {
-            let msg = format!("Input should be less than or equal to {high}");
-            self.refuse(self.problem(name, "less_than_equal", msg).with("le", high));
-        } else {
-            return value;
-        }
-        default
+        let (kind, words, key, limit) = match () {
+            () if value < low => ("greater_than_equal", "greater than or equal to", "ge", low),
+            () if value > high => ("less_than_equal", "less than or equal to", "le", high),
+            () => return Some(value),
+        };
+        let msg = format!("Input should be {words} {limit}");
+        self.refuse(self.problem(name, kind, msg).with(key, limit.value()));
+        None
     }
 
     /// A positive integer; `None` after a problem.
     pub(super) fn positive(&mut self, name: &str, default: i64, high: i64) -> Option<i64> {
         let before = self.problems.len();
-        let value = self.integer(name, default, i64::MIN..=high);
+        let range = i128::MIN..=high.into();
+        let value = self.wide_integer(name, range).unwrap_or(default.into());
         if value <= 0 {
             self.refuse(self.problem(name, "greater_than", "Input should be greater than 0").with("gt", 0));
         }
-        (self.problems.len() == before).then_some(value)
+        i64::try_from(value).ok().filter(|_| self.problems.len() == before)
+    }
+}
+
+/// A number that an error can name.
+trait Limit: Copy + Display + PartialOrd {
+    fn value(self) -> Value;
+}
+
+impl Limit for i128 {
+    fn value(self) -> Value {
+        Number::from_i128(self).map_or_else(|| self.to_string().into(), Value::from)
+    }
+}
+
+impl Limit for f64 {
+    fn value(self) -> Value {
+        self.into()
     }
 }
 
@@ -139,7 +159,10 @@ const FRACTION: Misread =
     ("int_from_float", "Input should be a valid integer, got a number with a fractional part");
 const NOT_INTEGER_TEXT: Misread =
     ("int_parsing", "Input should be a valid integer, unable to parse string as an integer");
-const HUGE: Misread = ("int_parsing_size", "Unable to parse input as an integer, exceeded maximum size");
+const ROUNDED: Misread = (
+    "int_from_float",
+    "Input should be a valid integer: write all its digits, for a number with a point or an exponent is exact up to 2^53 only",
+);
 const NOT_NUMBER: Misread = ("float_type", "Input should be a valid number");
 const NOT_NUMBER_TEXT: Misread =
     ("float_parsing", "Input should be a valid number, unable to parse string as a number");
@@ -147,38 +170,49 @@ const NOT_FINITE: Misread = ("finite_number", "Input should be a finite number")
 const NOT_FLAG: Misread = ("bool_type", "Input should be a valid boolean");
 const NOT_FLAG_TEXT: Misread = ("bool_parsing", "Input should be a valid boolean, unable to interpret input");
 
-fn as_integer(value: &Value) -> Result<i64, Misread> {
+/// An integer as it was sent, or one that is outside of every range.
+fn as_integer(value: &Value) -> Result<i128, Misread> {
     match value {
-        Value::Bool(flag) => Ok(i64::from(*flag)),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+        Value::Bool(flag) => Ok(i128::from(*flag)),
+        Value::Number(number) => match (number.as_i128(), number.as_f64()) {
             (Some(integer), _) => Ok(integer),
             (None, Some(float)) => whole(float),
             (None, None) => Err(NOT_INTEGER),
         },
-        Value::String(text) => {
-            let text = text.trim();
-            let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-            match text.parse() {
-                Ok(integer) => Ok(integer),
-                Err(_) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => Err(HUGE),
-                Err(_) => {
-                    text.parse().map_err(|_| NOT_INTEGER_TEXT).and_then(whole).map_err(|_| NOT_INTEGER_TEXT)
-                }
-            }
-        }
+        Value::String(text) => of_text(text.trim()),
         Value::Null | Value::Array(_) | Value::Object(_) => Err(NOT_INTEGER),
     }
 }
 
-/// A float that stands for an integer.
-fn whole(float: f64) -> Result<i64, Misread> {
-    const LIMIT: f64 = 9_223_372_036_854_775_808.0; // 2^63, exact as a float
-    if float.fract() != 0.0 {
-        Err(FRACTION)
-    } else if (-LIMIT..LIMIT).contains(&float) {
-        Ok(float as i64)
-    } else {
-        Err(HUGE)
+/// An integer in a text, which may end in a fraction of zeros.
+fn of_text(text: &str) -> Result<i128, Misread> {
+    let (digits, _) = text
+        .split_once('.')
+        .filter(|(_, fraction)| !fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0'))
+        .unwrap_or((text, ""));
+    let unsigned = digits.strip_prefix(['-', '+']).unwrap_or(digits);
+    match digits.parse() {
+        Ok(integer) => Ok(integer),
+        Err(_) if !unsigned.is_empty() && unsigned.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(if digits.starts_with('-') { i128::MIN } else { i128::MAX })
+        }
+        Err(_) => text.parse().map_err(|_| NOT_INTEGER_TEXT).and_then(whole).map_err(|_| NOT_INTEGER_TEXT),
+    }
+}
+
+/// A float that stands for an integer. Integers of more than 64 bits come as floats too: they are rounded, so none of
+/// them is taken for the integer that it was rounded to.
+fn whole(float: f64) -> Result<i128, Misread> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    const LEAST: f64 = -9_223_372_036_854_775_808.0; // -2^63
+    const MOST: f64 = 18_446_744_073_709_551_616.0; // 2^64
+    match float {
+        _ if float.is_nan() => Err(NOT_INTEGER),
+        _ if float <= LEAST => Ok(i128::MIN),
+        _ if float >= MOST => Ok(i128::MAX),
+        _ if float.fract() != 0.0 => Err(FRACTION),
+        _ if float.abs() > EXACT => Err(ROUNDED),
+        _ => Ok(float as i128),
     }
 }
 

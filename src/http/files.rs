@@ -1,8 +1,9 @@
-//! `GET /files/{name}`: finished pictures and clients' files, public to whoever knows the name.
+//! `GET /files/{name}`: finished pictures and clients' files, public to whoever knows the name, unless their sender
+//! wished otherwise.
 
-use super::Api;
 use super::error::ApiError;
-use super::uploads::content_type;
+use super::uploads::{Access, content_type};
+use super::{Api, auth};
 use crate::queue::{FileLife, Uploaded};
 use crate::storage::{FileKey, Span};
 use axum::body::Body;
@@ -21,6 +22,8 @@ struct Shown {
     object: FileKey,
     content_type: HeaderValue,
     max_age: u64,
+    /// May copies be kept for others?
+    is_public: bool,
     disposition: Option<HeaderValue>,
 }
 
@@ -28,7 +31,15 @@ struct Shown {
 pub(super) async fn get(api: &Api, key: &FileKey, headers: &HeaderMap) -> Result<Response, ApiError> {
     let missing = || ApiError::UnknownPath(format!("/files/{}", key.as_str()));
     let shown = match api.queue.uploaded(key.as_str()).await? {
-        Some(file) => Shown::of_upload(&file).ok_or_else(missing)?,
+        Some(file) => {
+            let is_owner = !api.keys.is_open() && auth::by_key(api, headers).is_ok();
+            match file.access.as_deref().map(Access::parse).filter(|_| !is_owner) {
+                None => {}
+                Some(Some(Access::Forbid)) => return Err(ApiError::FileForbidden),
+                Some(Some(Access::Hide) | None) => return Err(missing()),
+            }
+            Shown::of_upload(&file).ok_or_else(missing)?
+        }
         None => {
             let life = api.queue.file_life(key.as_str()).await?.unwrap_or(FileLife::Kept);
             Shown::of_picture(key, life).ok_or_else(missing)?
@@ -68,7 +79,7 @@ impl Shown {
             FileLife::Over => return None,
         };
         let content_type = HeaderValue::from_static(key.picture_type()?);
-        Some(Self { object: key.clone(), content_type, max_age, disposition: None })
+        Some(Self { object: key.clone(), content_type, max_age, is_public: true, disposition: None })
     }
 
     fn of_upload(file: &Uploaded) -> Option<Self> {
@@ -80,12 +91,16 @@ impl Shown {
             disposition: Some(disposition(&content_type, file.file_name.as_deref())),
             content_type: HeaderValue::try_from(content_type).ok()?,
             max_age,
+            is_public: file.access.is_none(),
         })
     }
 
     fn describe(&self, out: &mut HeaderMap, etag: HeaderValue) {
-        let cache = HeaderValue::try_from(format!("public, max-age={}, immutable", self.max_age));
-        out.insert(header::CACHE_CONTROL, cache.expect("digits are a header value"));
+        let cache = match self.is_public {
+            true => HeaderValue::try_from(format!("public, max-age={}, immutable", self.max_age)),
+            false => HeaderValue::try_from("private, no-store"),
+        };
+        out.insert(header::CACHE_CONTROL, cache.expect("words and digits are a header value"));
         out.insert(header::ETAG, etag);
         out.insert(header::CONTENT_TYPE, self.content_type.clone());
         out.insert(header::CONTENT_SECURITY_POLICY, POLICY);

@@ -44,7 +44,7 @@ pub(super) struct Readiness {
 /// A model that is served.
 #[derive(Serialize, ToSchema)]
 struct Served {
-    /// `stable-diffusion-3.5-large`.
+    /// The model that answers: `stable-diffusion-3.5-large`, or `mini`, which stands in for others.
     name: String,
     /// The same for people.
     title: String,
@@ -122,8 +122,8 @@ pub(super) async fn ready(api: &Api) -> Result<Response, ApiError> {
 async fn models(api: &Api) -> Result<Vec<Served>, ApiError> {
     let loaded = api.queue.loaded_models(BEAT_AGE).await?;
     let served = api.endpoints.iter().filter(|endpoint| endpoint.served.is_some()).map(|endpoint| Served {
-        name: endpoint.model.clone(),
-        title: endpoint.title.clone(),
+        name: endpoint.answering().to_owned(),
+        title: endpoint.answering_title(),
         endpoint: endpoint.id(),
         loaded: loaded.get(&endpoint.model).copied().unwrap_or_default(),
     });

@@ -7,16 +7,16 @@ mod source;
 pub(super) use size::schema as size_schema;
 
 use super::call::Call;
-use super::field::{Choice, Field, OptionalInteger, Ranged, Switch, Text, object};
+use super::field::{Choice, Field, OptionalSeed, Ranged, Switch, Text, object};
 use super::fields::Fields;
 use super::problem::Problem;
 use super::routes::Route;
 use crate::endpoint::Endpoint;
 use crate::request::{
-    BeginFrom, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
-    OutputFormat, STRENGTH as STRENGTH_RANGE, draw_seed,
+    BeginFrom, Flaw, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
+    OutputFormat, PICTURE_FORMATS, STRENGTH as STRENGTH_RANGE, Seed,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use source::File;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -38,7 +38,7 @@ const NEGATIVE_PROMPT: Text = Text {
     example: "",
 };
 
-const SEED: OptionalInteger = OptionalInteger {
+const SEED: OptionalSeed = OptionalSeed {
     name: "seed",
     about: "The same seed, input and model give the same picture. Drawn at random where it is left out.",
 };
@@ -91,9 +91,9 @@ const FORMAT: Choice<OutputFormat> = Choice {
 };
 
 /// Where a picture to begin from is named, and where what is wrong with it is told.
-pub(super) const IMAGE_URL: File = File {
+const IMAGE_URL: File = File {
     name: "image_url",
-    about: "The picture to begin from, JPEG, PNG or WebP: a URL that this server can reach, or a data URI of up to 10 MiB.",
+    about: "The picture to begin from, JPEG, PNG, WebP, GIF, BMP or TIFF: a URL that this server can reach, or a data URI of up to 10 MiB.",
     example: "https://example.com/house.jpg",
 };
 
@@ -127,8 +127,8 @@ impl Task {
 /// Two prompts of characters that JSON writes as two escapes (`\ud83e\udd8a`), and all other fields.
 const MAX_TEXTS: usize = 2 * MAX_PROMPT_CHARS * 12 + 64 * 1024;
 
-/// A picture in base64. Some programs write every `/` as `\/`: one letter in 64, with room for twice as many.
-const MAX_IMAGE: usize = (MAX_INLINE_BYTES as usize).div_ceil(3) * 4 / 32 * 33;
+/// A picture in base64, with a tenth for what programs add: `\/` for `/`, `%2F` and `%2B`, or a line's end after every 76.
+const MAX_IMAGE: usize = (MAX_INLINE_BYTES as usize).div_ceil(3) * 4 / 10 * 11;
 
 /// Adapters that fal's endpoint knows and this server does not run.
 const UNSUPPORTED: [&str; 3] = ["loras", "controlnet", "ip_adapter"];
@@ -174,7 +174,7 @@ pub(super) fn in_query(route: &Route<'_>) -> Vec<Parameter> {
 
 /// Reads the input that a call brought. Unknown fields do not matter.
 pub(super) fn read(input: &Value, route: &Route<'_>, call: &Call) -> Result<ImageRequest, Vec<Problem>> {
-    let Route { endpoint, task, limits } = *route;
+    let Route { endpoint, task, limits, stand_in } = *route;
     let Some(map) = input.as_object() else {
         let words = "Input should be a valid dictionary or object to extract fields from";
         return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);
@@ -189,24 +189,28 @@ pub(super) fn read(input: &Value, route: &Route<'_>, call: &Call) -> Result<Imag
             source.map(|source| BeginFrom { source, strength, keeps_size: size.is_none() })
         }
     };
-    let (width, height) = match task {
+    let asked = match task {
         Task::TextToImage => size.unwrap_or_else(|| size::default(&mut fields, limits)),
-        Task::ImageToImage => size.unwrap_or((limits.max_side, limits.max_side)),
+        Task::ImageToImage => size.unwrap_or((limits.generated_side, limits.generated_side)),
     };
+    let (width, height) = limits.generated(asked.0, asked.1);
     let Numbers { steps, guidance } = Numbers::of(endpoint);
     let request = ImageRequest {
         model: endpoint.model.clone(),
+        stand_in: stand_in.map(str::to_owned),
         prompt: PROMPT.read(&mut fields),
         negative_prompt: NEGATIVE_PROMPT.read(&mut fields),
         width,
         height,
+        scaled_to: (asked != (width, height)).then_some(asked),
         steps: count(steps.read(&mut fields)),
         guidance: guidance.read(&mut fields),
-        seed: SEED.read(&mut fields).unwrap_or_else(draw_seed),
+        seed: SEED.read(&mut fields).unwrap_or_else(Seed::draw),
         num_images: count(NUM_IMAGES.read(&mut fields)),
         format: FORMAT.read(&mut fields),
         inline: SYNC_MODE.read(&mut fields),
         check_safety: SAFETY.read(&mut fields),
+        private: false,
         begin,
     };
     for name in UNSUPPORTED {
@@ -216,6 +220,23 @@ pub(super) fn read(input: &Value, route: &Route<'_>, call: &Call) -> Result<Imag
         }
     }
     fields.finish(request)
+}
+
+/// What fal says of a picture that cannot be used. Which it was may be erased.
+pub(super) fn flawed_picture(flaw: Option<Flaw>, message: &str) -> Problem {
+    let problem = |kind| Problem::at(&[IMAGE_URL.name], kind, message, &Value::Null);
+    match flaw {
+        None | Some(Flaw::Unreachable) => problem("file_download_error"),
+        Some(Flaw::TooManyBytes(max)) => problem("file_too_large").with("max_size", max),
+        Some(Flaw::Unreadable) => problem("image_load_error"),
+        Some(Flaw::TooLarge(max)) => {
+            problem("image_too_large").with("max_height", max).with("max_width", max)
+        }
+        Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
+        Some(Flaw::Unsupported) => {
+            problem("unsupported_image_format").with("supported_formats", json!(PICTURE_FORMATS))
+        }
+    }
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -1,14 +1,15 @@
 //! The accept loop: hyper with the timeouts and limits that `axum::serve` leaves out.
 
-use super::connections::{ClientStream, ConnectionPermit, Connections};
-use super::guarded_body::GuardedBody;
+use super::connections::{ClientStream, ConnectionPermit, Connections, PacedBody};
 use super::outside::Peer;
 use axum::Router;
-use axum::http::Request;
+use axum::body::{Body, HttpBody};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use std::future::Future;
 use std::pin::pin;
@@ -23,6 +24,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Largest head of a request.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// Calls that one connection of HTTP/2 may carry at once.
+const MAX_STREAMS: u32 = 32;
+
+/// Bytes of a body that a client of HTTP/2 may send before the server takes them.
+const WINDOW: u32 = 64 * 1024;
 
 /// Calls in flight have this long to end once the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,31 +114,83 @@ async fn serve<Opened>(
 {
     let opened = tokio::select! { opened = opening => opened, () = permit.draining() => None };
     let Some(opened) = opened else { return };
+    permit.begin_http();
+    let idle = permit.clone();
     let router = TowerToHyperService::new(router);
     let shared = permit.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        let is_shared = request.version() == Version::HTTP_2;
+        let is_head = request.method() == Method::HEAD;
         // The call is in work until all of its answer was sent.
-        let call = shared.begin_call();
+        let call = if is_shared { shared.begin_stream() } else { Some(shared.begin_call()) };
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(shared.clone());
-        let answer = router.call(request);
-        async move { answer.await.map(|response| response.map(|body| GuardedBody { body, _guard: call })) }
+        let answer = call.map(|call| (router.call(request), call));
+        async move {
+            let Some((answer, call)) = answer else { return Ok(too_many_calls()) };
+            answer.await.map(|response| match (is_shared, is_head) {
+                (false, _) => response.map(|body| PacedBody::alone(body, call)),
+                (true, false) => response.map(|body| PacedBody::shared(body, call)),
+                // With HTTP/1 hyper leaves the body out itself.
+                (true, true) => without_body(response),
+            })
+        }
     });
-    let connection = builder().serve_connection(TokioIo::new(opened), service).with_upgrades();
+    let builder = either_version();
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(opened), service);
     let mut connection = pin!(connection);
+    let is_over = async {
+        tokio::select! { () = permit.draining() => {}, () = idle.retired() => {} }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = permit.draining() => {
+        () = is_over => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
+        tracing::debug!(error, "a connection broke");
     }
 }
 
-/// How requests are read from a connection, whatever carries it.
+/// The head of a response, with the length of what it leaves out.
+fn without_body(response: Response<Body>) -> Response<PacedBody> {
+    let (mut parts, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        parts.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    Response::from_parts(parts, PacedBody::none())
+}
+
+/// What a call hears for which there is no place.
+fn too_many_calls() -> Response<PacedBody> {
+    let mut response = Response::new(PacedBody::none());
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// HTTP/1.1 and HTTP/2, told by what the client says first. What one connection of HTTP/2 may hold is about as much as
+/// one of HTTP/1 for each of its calls.
+fn either_version() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(2 * WINDOW)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .max_send_buf_size(MAX_HEAD_BYTES);
+    builder
+}
+
+/// How requests of HTTP/1 are read from a connection, whatever carries it.
 pub fn builder() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);

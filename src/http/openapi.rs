@@ -14,7 +14,7 @@ pub use template::Documents;
 use super::Api;
 use super::call::Call;
 use super::error::ApiError;
-use super::{health, input, payloads, problem, routes, tokens, uploads, webhook, wire};
+use super::{health, input, models, payloads, problem, routes, tokens, uploads, webhook, wire};
 use crate::endpoint::Endpoint;
 use axum::response::Response;
 use entry::Entry;
@@ -188,6 +188,7 @@ fn schemas() -> Vec<Named> {
     add::<uploads::PartList>(&mut schemas);
     add::<uploads::Nothing>(&mut schemas);
     add::<payloads::Erased>(&mut schemas);
+    add::<models::ModelList>(&mut schemas);
     add::<health::Liveness>(&mut schemas);
     add::<health::Readiness>(&mut schemas);
     schemas
@@ -196,6 +197,7 @@ fn schemas() -> Vec<Named> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoint::Served;
     use crate::http::target::{self, Target};
     use crate::http::uploads::UploadCall;
     use crate::request::Limits;
@@ -227,6 +229,7 @@ mod tests {
             Target::Upload(UploadCall::Complete(_)) => "completeUpload",
             Target::Tokens => "createToken",
             Target::Payloads(_) => "erasePayloads",
+            Target::Models => "models",
             Target::Live => "live",
             Target::Ready if path == "/health" => "health",
             Target::Ready => "ready",
@@ -252,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_path_leads_to_the_call_that_it_says() {
-        let endpoints = Endpoint::known(|_| Some(Limits { max_side: 1024 }));
+        let endpoints = Endpoint::known(|_| Some(Served::published(Limits::of_model(1024))));
         let document = whole(&endpoints, "http://test");
         let mut calls = 0;
         for (path, item) in document.paths.paths {

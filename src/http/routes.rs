@@ -4,7 +4,7 @@ use super::Api;
 use super::error::ApiError;
 use super::input::Task;
 use super::target::Application;
-use crate::endpoint::{Endpoint, join};
+use crate::endpoint::{Endpoint, Served, join};
 use crate::request::Limits;
 
 /// Below an endpoint, the one that begins from a picture.
@@ -15,8 +15,17 @@ const IMAGE_TO_IMAGE: &str = "image-to-image";
 pub(super) struct Route<'a> {
     pub(super) endpoint: &'a Endpoint,
     pub(super) task: Task,
-    /// What the model can paint that answers.
+    /// What can be asked of the model that answers.
     pub(super) limits: &'a Limits,
+    /// The name of that model, where it stands in for the published one.
+    pub(super) stand_in: Option<&'a str>,
+}
+
+impl<'a> Route<'a> {
+    fn new(endpoint: &'a Endpoint, task: Task) -> Option<Self> {
+        let Served { stand_in, limits } = endpoint.served.as_ref()?;
+        Some(Self { endpoint, task, limits, stand_in: stand_in.as_deref() })
+    }
 }
 
 impl Route<'_> {
@@ -47,16 +56,17 @@ impl Route<'_> {
 /// What an application is for, if it is served here.
 pub(super) fn find<'a>(api: &'a Api, application: &Application) -> Result<Route<'a>, ApiError> {
     let Application { id, path } = application;
+    let served = || all(&api.endpoints).map(|route| route.id()).collect();
     let mut of_application = api.endpoints.iter().filter(|endpoint| endpoint.application == *id).peekable();
     if of_application.peek().is_none() {
-        return Err(ApiError::UnknownApplication(application.alias().to_owned()));
+        let what = format!("Application {:?}", application.alias());
+        return Err(ApiError::UnknownEndpoint { what, served: served() });
     }
     let found = of_application.find_map(|endpoint| Some((endpoint, task(endpoint, path)?)));
-    let Some((endpoint, task)) = found else { return Err(ApiError::UnknownPath(format!("/{path}"))) };
-    match &endpoint.served {
-        Some(limits) => Ok(Route { endpoint, task, limits }),
-        None => Err(not_served(api, endpoint, application)),
-    }
+    let Some((endpoint, task)) = found else {
+        return Err(ApiError::UnknownEndpoint { what: format!("Path /{path}"), served: served() });
+    };
+    Route::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))
 }
 
 /// Everything that is served here.
@@ -64,8 +74,7 @@ pub(super) fn all(endpoints: &[Endpoint]) -> impl Iterator<Item = Route<'_>> {
     endpoints.iter().flat_map(|endpoint| {
         let begins = endpoint.image_to_image.then_some(Task::ImageToImage);
         let tasks = [Some(Task::TextToImage), begins].into_iter().flatten();
-        let limits = endpoint.served.as_ref();
-        tasks.filter_map(move |task| Some(Route { endpoint, task, limits: limits? }))
+        tasks.filter_map(move |task| Route::new(endpoint, task))
     })
 }
 

@@ -94,5 +94,5 @@ pub(super) async fn cancel(api: &Api, id: RequestId) -> Result<Response, ApiErro
         CancelAnswer::AlreadyDone => (StatusCode::BAD_REQUEST, CancelWord::AlreadyCompleted),
         CancelAnswer::Unknown => return Err(ApiError::UnknownCancel),
     };
-    Ok((code, [(REQUEST_ID, id_header(id))], Json(Cancelled { status })).into_response())
+    Ok((code, [(REQUEST_ID, id_header(id))], Json(Cancelled::new(status))).into_response())
 }

@@ -77,8 +77,9 @@ pub(super) fn admit(api: &Api, application: &Application) -> Result<usize, ApiEr
 pub(super) async fn enqueue(
     api: &Api,
     mut new: NewRequest,
-    request: ImageRequest,
+    mut request: ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
+    request.private = new.terms.forget;
     new.body = json!(request);
     new.model = Some(request.model);
     let submission = api.queue.submit(&new).await?;

@@ -51,6 +51,7 @@ pub(super) enum Target {
     Upload(UploadCall),
     Tokens,
     Playground(&'static playground::Asset),
+    Models,
     Live,
     Ready,
     Metrics,
@@ -64,7 +65,7 @@ pub(super) enum Target {
 const NAMESPACES: [&str; 2] = ["workflows", "comfy"];
 
 /// An endpoint id: `fal-ai/stable-diffusion-v35-large` and what follows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Application {
     /// Owner and alias, below a namespace if there is one.
     pub(super) id: String,
@@ -95,6 +96,7 @@ pub(super) fn resolve(method: &Method, host: &str, path: &str) -> Result<(Target
         ["health"] | ["health", "ready"] => Some(Target::Ready),
         ["health", "live"] => Some(Target::Live),
         ["metrics"] => Some(Target::Metrics),
+        ["v1", "models"] => Some(Target::Models),
         ["openapi.json"] | ["api", "openapi", "queue", "openapi.json"] => Some(Target::Document),
         ["docs"] => Some(Target::Docs),
         ["docs", name] => Some(Target::DocsAsset(docs::Asset::of(name).ok_or_else(|| unknown(path))?)),

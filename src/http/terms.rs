@@ -27,7 +27,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 pub(super) fn read(headers: &HeaderMap) -> Result<Terms, ApiError> {
     let forget = forget(headers)?;
     let longest = if forget { FORGOTTEN_AFTER } else { Duration::MAX };
-    let result_life = Some(lifecycle::lifetime(headers)?.unwrap_or(Duration::MAX).min(longest));
+    let result_life = Some(lifecycle::lifetime_of_results(headers)?.unwrap_or(Duration::MAX).min(longest));
     Ok(Terms {
         start_within: start_within(headers)?,
         no_retry: no_retry(headers),

@@ -12,7 +12,8 @@ mod receive;
 mod repeat;
 
 pub(super) use answers::{Accepted, Begun, Destination, Nothing, PartTag, UploadToken};
-pub(super) use lifecycle::LIFECYCLE;
+use lifecycle::Wish;
+pub(super) use lifecycle::{Access, LIFECYCLE};
 pub(super) use parts::{List as PartList, MAX_PARTS};
 
 use super::body::{self, Sent};
@@ -192,6 +193,11 @@ async fn open(
     content_type: Option<&str>,
     file_name: Option<&str>,
 ) -> Result<NewUpload, ApiError> {
+    let Wish { lifetime, access } = lifecycle::wish(headers)?;
+    if access.is_some() && api.keys.is_open() {
+        let words = "initial_acl needs keys here: without them everybody is the owner; `latentd keys create` makes one";
+        return Err(ApiError::BadRequest(words.into()));
+    }
     let file_name = file_name.and_then(name::clean);
     let content_type = content_type::checked(content_type);
     let extension = name::extension(file_name.as_deref(), &content_type);
@@ -200,7 +206,8 @@ async fn open(
         key: FileKey::fresh(&extension).as_str().to_owned(),
         content_type,
         file_name,
-        lifetime: lifecycle::lifetime(headers)?,
+        lifetime,
+        access: access.map(|access| access.word().to_owned()),
     };
     api.queue.open_upload(&new, api.max_open_uploads).await?.map_err(ApiError::TooManyUploads)?;
     Ok(new)

@@ -13,9 +13,14 @@ const MAX_VALUES: usize = 1000;
 /// Lists and maps within each other; the JSON reader itself has the same limit.
 const MAX_DEPTH: usize = 128;
 
+/// JSON without the byte order mark with which programs on Windows begin what they write.
+pub(super) fn without_mark(json: &[u8]) -> &[u8] {
+    json.strip_prefix(b"\xef\xbb\xbf").unwrap_or(json)
+}
+
 /// Reads JSON.
 pub(super) fn from_json(bytes: &[u8]) -> Result<Value, serde_json::Error> {
-    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let mut reader = serde_json::Deserializer::from_slice(without_mark(bytes));
     let value = Bounded { left: &mut { MAX_VALUES } }.deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
@@ -84,7 +89,7 @@ impl<'de> Visitor<'de> for Bounded<'_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("a number that is not finite"))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
@@ -131,6 +136,21 @@ mod tests {
         for broken in ["", "{", "{} x", "[1,]", "{\"a\":1e999}", "nul"] {
             assert!(from_json(broken.as_bytes()).is_err(), "{broken}");
         }
+    }
+
+    /// JSON has no such numbers, and `null` would be another input.
+    #[test]
+    fn what_is_no_number_is_refused_and_not_left_out() {
+        for number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let packed = rmp_serde::to_vec(&[number]).expect("msgpack");
+            assert!(from_msgpack(&packed).is_err(), "{number}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_does_not_count() {
+        assert_eq!(from_json(b"\xef\xbb\xbf{}").expect("JSON"), json!({}));
+        assert!(from_json(b"\xef\xbb\xbf\xef\xbb\xbf{}").is_err());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::call::Links;
 use super::error::failure_words;
 use crate::queue::{Level, LogLine, Phase, Preview, RequestId, Status};
-use crate::request::{Output, Place, StageSeconds};
+use crate::request::{Output, Place, Seed, StageSeconds};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -224,7 +224,8 @@ pub(super) struct OutputBody {
     #[schema(value_type = std::collections::HashMap<String, f64>)]
     timings: StageSeconds,
     /// The seed that was used: the request's own, or the one that was drawn for it.
-    seed: i64,
+    #[schema(value_type = i64)]
+    seed: Seed,
     /// For each picture: was it found unsafe, and so made black?
     has_nsfw_concepts: Vec<bool>,
     /// The prompt that was used.
@@ -298,7 +299,18 @@ impl OutputBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Cancelled {
     #[schema(inline)]
-    pub(super) status: CancelWord,
+    status: CancelWord,
+    /// `true`: the request will not be generated to its end. fal's documents know this field alone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    success: bool,
+}
+
+impl Cancelled {
+    pub(super) fn new(status: CancelWord) -> Self {
+        let success = !matches!(status, CancelWord::AlreadyCompleted);
+        Self { status, success }
+    }
 }
 
 /// What became of a cancellation.

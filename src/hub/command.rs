@@ -70,6 +70,12 @@ fn run_verify(model: &str, json: bool, args: &HubArgs) -> anyhow::Result<()> {
     if report.is_good() {
         return Ok(());
     }
+    if damaged.is_empty() && missing.is_empty() {
+        anyhow::bail!(
+            "{model}: nothing could be verified, for none of its files has a checksum here: only a model that was \
+             pulled, or brought by `hf download`, has them"
+        );
+    }
     let again = match repository {
         Some(repository) => format!("; `latentd models pull {repository} --verify` fetches them again"),
         None => String::new(),

@@ -25,8 +25,9 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// Whether something was verified, and nothing else was found.
     pub(super) fn is_good(&self) -> bool {
-        self.damaged.is_empty() && self.missing.is_empty()
+        !self.good.is_empty() && self.damaged.is_empty() && self.missing.is_empty()
     }
 }
 

@@ -66,11 +66,16 @@ impl Authority {
         self.issuer.key().public_key_raw()
     }
 
-    /// A certificate for every name that is answered, with a key of its own.
-    pub(super) fn issue(&self, now: Timestamp) -> Result<CertifiedKey, InterceptError> {
+    /// A certificate for every name that is answered, with a key of its own. `addresses`: for this machine's addresses
+    /// too. BoringSSL (Bun, Chromium) checks no name constraints of addresses and refuses a chain in which one applies,
+    /// so only clients that call an address are shown any.
+    pub(super) fn issue(&self, now: Timestamp, addresses: bool) -> Result<CertifiedKey, InterceptError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named("latentd");
         params.subject_alt_names = names().map_err(failed)?;
+        if addresses {
+            params.subject_alt_names.extend(LOCAL_ADDRESSES.map(SanType::IpAddress));
+        }
         (params.not_before, params.not_after) = (
             date_time_ymd(1970, 1, 1) + unix(now - CLOCK_SLACK),
             date_time_ymd(1970, 1, 1) + unix(now + LEAF_LIFE),
@@ -116,8 +121,7 @@ fn params(now: Timestamp) -> CertificateParams {
 fn names() -> Result<Vec<SanType>, rcgen::Error> {
     let domains = FAL_DOMAINS.iter().flat_map(|domain| [(*domain).to_owned(), format!("*.{domain}")]);
     let names = domains.chain(["*.alpha.fal.ai".into(), LOCAL_NAME.into()]);
-    let names = names.map(|name| Ok(SanType::DnsName(name.try_into()?)));
-    names.chain(LOCAL_ADDRESSES.map(|ip| Ok(SanType::IpAddress(ip)))).collect()
+    names.map(|name| Ok(SanType::DnsName(name.try_into()?))).collect()
 }
 
 fn named(name: &str) -> DistinguishedName {

@@ -20,49 +20,60 @@ pub(super) struct Certificates {
     leaf: Mutex<Leaf>,
 }
 
+/// The certificates of the moment.
 struct Leaf {
     made: Timestamp,
-    key: Arc<CertifiedKey>,
+    /// Shown to clients that name a host: its names are DNS names alone.
+    named: Arc<CertifiedKey>,
+    /// Shown to clients that call an address, which name nothing.
+    nameless: Arc<CertifiedKey>,
+}
+
+impl Leaf {
+    fn issue(authority: &Authority, made: Timestamp) -> Result<Self, InterceptError> {
+        let issue = |addresses| authority.issue(made, addresses).map(Arc::new);
+        Ok(Self { made, named: issue(false)?, nameless: issue(true)? })
+    }
 }
 
 impl Certificates {
     pub(super) fn new(authority: Authority, clock: Clock) -> Result<Self, InterceptError> {
-        let made = clock();
-        let key = Arc::new(authority.issue(made)?);
-        Ok(Self { authority, clock, leaf: Mutex::new(Leaf { made, key }) })
+        let leaf = Mutex::new(Leaf::issue(&authority, clock())?);
+        Ok(Self { authority, clock, leaf })
     }
 
-    /// TLS with these certificates, for HTTP/1.1 alone.
+    /// TLS with these certificates, for HTTP/2 and HTTP/1.1.
     pub(super) fn into_acceptor(self) -> Result<TlsAcceptor, InterceptError> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| InterceptError::Certificate(error.to_string()))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    /// Made anew in the middle of its life, and when the clock was set back before it.
-    fn current(&self) -> Arc<CertifiedKey> {
+    /// The certificate for a client that named a host, or named none. Made anew in the middle of its life, and when the
+    /// clock was set back before it.
+    fn current(&self, named: bool) -> Arc<CertifiedKey> {
         let now = (self.clock)();
         let mut leaf = self.leaf.lock().unwrap_or_else(PoisonError::into_inner);
         let age = now.duration_since(leaf.made);
         let half = SignedDuration::try_from(LEAF_LIFE / 2).expect("some hours");
         if age > half || age.is_negative() {
-            match self.authority.issue(now) {
-                Ok(key) => *leaf = Leaf { made: now, key: Arc::new(key) },
+            match Leaf::issue(&self.authority, now) {
+                Ok(issued) => *leaf = issued,
                 Err(error) => tracing::error!(%error, "the old certificate stays"),
             }
         }
-        leaf.key.clone()
+        if named { leaf.named.clone() } else { leaf.nameless.clone() }
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // Clients that call an address name nothing.
-        hello.server_name().is_none_or(vouches_for).then(|| self.current())
+        let name = hello.server_name();
+        name.is_none_or(vouches_for).then(|| self.current(name.is_some()))
     }
 }
 
@@ -108,7 +119,7 @@ mod tests {
         let certificates = Certificates::new(authority, Box::new(clock)).expect("certificates");
         let at = |then: i64| {
             hour.store(then, Ordering::Relaxed);
-            certificates.current()
+            certificates.current(true)
         };
         let first = at(0);
         assert!(is_good(&first, 0) && is_good(&first, 23) && !is_good(&first, 25));

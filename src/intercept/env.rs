@@ -79,9 +79,22 @@ fn variables(
     ])
 }
 
+/// `NODE_OPTIONS` and `PYTHONPATH` without what a shell that evaluated `latentd env` has there.
+pub(crate) fn without_preloads(data_dir: &Path, node_options: &str, python_path: &str) -> (String, String) {
+    let folder = folder::path(data_dir);
+    let [preload, python] = [PRELOAD, PYTHON].map(|name| folder.join(name).display().to_string());
+    let others = python_path.split(':').filter(|other| *other != python);
+    (node_options.replace(&requiring(&preload), "").trim().to_owned(), others.collect::<Vec<_>>().join(":"))
+}
+
+/// The option by which Node loads a file first.
+fn requiring(path: &str) -> String {
+    format!("--require \"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// What Node is told, and to load the file first. Said once, however often a shell evaluates it.
 fn preloading(options: &str, path: &str) -> String {
-    let flag = format!("--require \"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""));
+    let flag = requiring(path);
     if options.contains(&flag) { options.to_owned() } else { format!("{options} {flag}").trim().to_owned() }
 }
 
@@ -121,7 +134,7 @@ fn quoted(value: &str) -> String {
 }
 
 /// Keys of `latentd keys create`, whether they still open anything or not.
-async fn has_keys(database: &Path) -> anyhow::Result<bool> {
+pub(crate) async fn has_keys(database: &Path) -> anyhow::Result<bool> {
     if !database.exists() {
         return Ok(false);
     }
@@ -150,6 +163,12 @@ mod tests {
         assert_eq!(preloading(&once, "/a b/p.cjs"), once);
         assert_eq!(leading("/x::/y", "/a"), "/a:/x:/y");
         assert_eq!(leading("/a:/x", "/a"), "/a:/x");
+        let data = Path::new("/a b");
+        let (preload, python) = ("/a b/intercept/preload.cjs", "/a b/intercept/python");
+        let (options, paths) = (preloading("--no-warnings", preload), leading("/x", python));
+        let before = ("--no-warnings".to_owned(), "/x".to_owned());
+        assert_eq!(without_preloads(data, &options, &paths), before);
+        assert_eq!(without_preloads(data, "--no-warnings", "/x"), before);
         assert_eq!(preloading("", r#"/a"b\c"#), r#"--require "/a\"b\\c""#);
     }
 

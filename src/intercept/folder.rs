@@ -2,6 +2,7 @@
 
 use super::InterceptError;
 use super::authority::Authority;
+use super::trust_store::trust_store;
 use crate::data_dir;
 use crate::http::FAL_DOMAINS;
 use base64::Engine;
@@ -19,6 +20,10 @@ pub(super) const KEY: &str = "ca-key.pk8";
 pub(super) const CERTIFICATE: &str = "ca.pem";
 /// That certificate and those of the system: for programs that trust one file and nothing else.
 pub(super) const BUNDLE: &str = "bundle.pem";
+/// The bundle as Java reads it.
+pub(super) const TRUST_STORE: &str = "truststore.jks";
+/// Where `latentd run` puts the files that its programs see in place of the system's; empty outside of them.
+pub(super) const INSIDE: &str = "inside";
 /// What Node programs load first.
 pub(super) const PRELOAD: &str = "preload.cjs";
 /// The folder from which Python programs load something first.
@@ -34,11 +39,11 @@ pub(super) struct Folder(PathBuf);
 
 /// A server that runs, or ran last.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Running {
+pub(crate) struct Running {
     /// Where it listens.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// It was given keys that clients must send.
-    pub(super) needs_key: bool,
+    pub(crate) needs_key: bool,
 }
 
 impl Folder {
@@ -86,9 +91,12 @@ impl Folder {
                 "--intercept: this system has no root certificates: programs can verify fal's hosts alone; install ca-certificates"
             );
         }
-        let bundle: String = foreign.iter().map(|der| pem(der)).chain([own.clone()]).collect();
+        let trusted: Vec<_> = foreign.into_iter().chain([authority.certificate()]).collect();
+        let bundle: String = trusted.iter().map(|der| pem(der)).collect();
         self.write(CERTIFICATE, 0o644, own.as_bytes())?;
-        self.write(BUNDLE, 0o644, bundle.as_bytes())
+        self.write(BUNDLE, 0o644, bundle.as_bytes())?;
+        self.write(TRUST_STORE, 0o644, &trust_store(&trusted))?;
+        Self::made(self.0.join(INSIDE)).map(drop)
     }
 
     /// Writes what leads the connections of Node and Python programs to an address.
@@ -115,7 +123,7 @@ pub(super) fn path(data_dir: &Path) -> PathBuf {
 }
 
 /// What the last server said about itself; `None` when there never was one.
-pub(super) fn running(data_dir: &Path) -> std::io::Result<Option<Running>> {
+pub(crate) fn running(data_dir: &Path) -> std::io::Result<Option<Running>> {
     match std::fs::read(path(data_dir).join(RUNNING)) {
         Ok(content) => Ok(Some(serde_json::from_slice(&content)?)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),

@@ -1,6 +1,7 @@
 //! Files of clients to pictures, within a bound of memory that does not depend on the file. What would take more is
 //! made smaller while it is decoded, where its format allows that, and refused otherwise.
 
+mod format;
 mod jpeg;
 mod png;
 
@@ -15,7 +16,7 @@ pub(crate) const MAX_SIDE: u32 = 14_142;
 /// Bytes that one picture may take while it is decoded, its file included.
 const MAX_BYTES: u64 = 160_000_000;
 
-/// Bytes that a file's notes, such as its EXIF, may take.
+/// Bytes that a file's notes, such as its EXIF, may take, and its pieces where they are unpacked one by one.
 const MAX_NOTES: u64 = 16_000_000;
 
 /// Pixels of a picture that is made smaller: far more than any model paints.
@@ -30,6 +31,9 @@ pub(crate) enum DecodeError {
     /// It would take too much memory; at most so many pixels of its kind are taken.
     #[error("it has more than the {0} pixels that can be read of such a file")]
     TooManyPixels(u64),
+    /// It is of a known format that is not read.
+    #[error("{0} is not read: send JPEG, PNG, WebP, GIF, BMP or TIFF")]
+    Unsupported(&'static str),
     /// It is damaged, or no picture.
     #[error("{0}")]
     Unreadable(String),
@@ -41,34 +45,40 @@ impl From<image::ImageError> for DecodeError {
     }
 }
 
-/// The picture in a JPEG, PNG or WebP file, upright as its EXIF says, without transparency (as Pillow's
+/// The picture in a file, of an animation the first, upright as its EXIF says, without transparency (as Pillow's
 /// `convert("RGB")`). One of several times [`REDUCED_PIXELS`] may come out smaller, in the same proportions.
 ///
 /// # Errors
 /// When it is no such file, or larger than can be read.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
-    let mut reader =
-        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(image::ImageError::from)?;
-    let format = reader.format();
+    let unknown = || DecodeError::Unreadable("it is no picture of a format that is known".into());
+    let format = format::of(bytes).ok_or_else(unknown)?.map_err(DecodeError::Unsupported)?;
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_NOTES);
-    reader.limits(limits);
+    reader.limits(limits.clone());
     let mut decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
     if width.max(height) > MAX_SIDE {
         return Err(DecodeError::TooLong);
     }
+    if format == ImageFormat::Jpeg && !jpeg::is_whole(bytes) {
+        return Err(DecodeError::Unreadable("its end is missing: send the whole file".into()));
+    }
     let orientation = decoder.orientation()?;
     let pixels = u64::from(width) * u64::from(height);
     let needed = whole_file(bytes, format, &decoder, orientation);
     let mut image = if needed <= MAX_BYTES {
+        // What was let in by its size may take that.
+        limits.max_alloc = Some(working(bytes, format, &decoder) + MAX_NOTES);
+        decoder.set_limits(limits)?;
         DynamicImage::ImageRgb8(DynamicImage::from_decoder(decoder)?.into_rgb8())
     } else {
         drop(decoder);
         let factor = (pixels as f64 / REDUCED_PIXELS as f64).sqrt().ceil() as u32;
         let reduced = match format {
-            Some(ImageFormat::Png) => png::reduced(bytes, factor)?,
-            Some(ImageFormat::Jpeg) => jpeg::reduced(bytes, factor)?,
+            ImageFormat::Png => png::reduced(bytes, factor)?,
+            ImageFormat::Jpeg => jpeg::reduced(bytes, factor)?,
             _ => None,
         };
         // What a pixel takes is known only now.
@@ -83,26 +93,36 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
 /// Bytes that a file takes at the worst moment of being decoded as it is.
 fn whole_file(
     bytes: &[u8],
-    format: Option<ImageFormat>,
+    format: ImageFormat,
     decoder: &impl ImageDecoder,
     orientation: Orientation,
 ) -> u64 {
     let (width, height) = decoder.dimensions();
-    let pixels = u64::from(width) * u64::from(height);
-    let rgb = 3 * pixels;
+    let rgb = 3 * u64::from(width) * u64::from(height);
     let decoded = decoder.total_bytes();
-    let working = match format {
-        // The file once more, and of a progressive file 16 bits of every sample.
-        Some(ImageFormat::Jpeg) => {
-            bytes.len() as u64 + if jpeg::is_progressive(bytes) { 2 * rgb.max(decoded) } else { 0 }
-        }
-        // Lossy, its planes; lossless, RGBA beside what comes of it.
-        Some(ImageFormat::WebP) => 5 * pixels,
-        _ => 0,
-    };
     let converted = if decoded == rgb { 0 } else { rgb };
     let turned = if orientation == Orientation::NoTransforms { 0 } else { rgb };
-    bytes.len() as u64 + decoded + working.max(converted).max(turned)
+    bytes.len() as u64 + decoded + working(bytes, format, decoder).max(converted).max(turned)
+}
+
+/// Bytes that a decoder takes beside the file and what it writes.
+fn working(bytes: &[u8], format: ImageFormat, decoder: &impl ImageDecoder) -> u64 {
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    let decoded = decoder.total_bytes();
+    match format {
+        // The file once more, and of a progressive file 16 bits of every sample.
+        ImageFormat::Jpeg => {
+            bytes.len() as u64 + if jpeg::is_progressive(bytes) { 2 * (3 * pixels).max(decoded) } else { 0 }
+        }
+        // Lossy, its planes; lossless, RGBA beside what comes of it.
+        ImageFormat::WebP => 5 * pixels,
+        // A frame that does not fill the picture, which may be as large.
+        ImageFormat::Gif => decoded,
+        // Everything once more; of inks four instead of three.
+        ImageFormat::Tiff => 2 * decoded,
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -121,9 +141,35 @@ mod tests {
     fn what_is_no_picture_is_refused() {
         let whole = encode(&gradient(), Format::Png, &[]).expect("a PNG");
         assert_eq!(decode(&whole).expect("pixels"), gradient());
-        for bytes in [&b""[..], b"GIF89a", b"<svg/>", &whole[..whole.len() / 2]] {
-            assert!(matches!(decode(bytes), Err(DecodeError::Unreadable(_))));
+        for bytes in [&b""[..], b"GIF89a", b"BM", b"II*\0", b"hello", &whole[..whole.len() / 2]] {
+            assert!(matches!(decode(bytes), Err(DecodeError::Unreadable(_))), "{bytes:?}");
         }
+    }
+
+    /// However much of it is missing, the last marker alone included, as Pillow refuses it.
+    #[test]
+    fn a_file_whose_end_is_missing_is_refused() {
+        let image = DynamicImage::from(halves(64, 48));
+        for format in [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP] {
+            let whole = written(&image, format);
+            decode(&whole).expect("pixels");
+            for length in [whole.len() / 2, whole.len() * 9 / 10, whole.len() - 2] {
+                // A PNG ends with a chunk that holds nothing: its pixels are all there.
+                let has_pixels = format == ImageFormat::Png && length == whole.len() - 2;
+                assert_eq!(decode(&whole[..length]).is_err(), !has_pixels, "{length} bytes of {format:?}");
+            }
+        }
+    }
+
+    /// What follows a JPEG, and what its segments hold, is not its end.
+    #[test]
+    fn the_end_of_a_jpeg_is_that_of_its_scans() {
+        let whole = written(&DynamicImage::from(halves(64, 48)), ImageFormat::Jpeg);
+        let thumbnail = [&[0xff, 0xe1, 0x00, 0x06, 0xff, 0xd9, 0xff, 0xd9], &whole[2..]].concat();
+        let with_thumbnail = [&whole[..2], &thumbnail].concat();
+        assert!(decode(&with_thumbnail).is_ok());
+        assert!(decode(&[&whole[..], b"more"].concat()).is_ok());
+        assert!(decode(&with_thumbnail[..with_thumbnail.len() / 2]).is_err());
     }
 
     /// A few bytes may claim any size.

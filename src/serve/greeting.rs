@@ -53,9 +53,11 @@ Point a program that uses @fal-ai/client here:
 pub(super) fn greet_unchanged(config: &ServeConfig, address: SocketAddr) {
     let data_dir = config.store.data_dir.display();
     let text = format!(
-        r#"Run programs that you do not change, in Python or Node, from a shell in which you said
+        r#"Run a program that you do not change:
+  latentd run --data-dir '{data_dir}' -- PROGRAM
+for which https://fal.run and fal's other hosts are here, and which reaches nothing else. Or, for Python and Node, in a shell:
   eval "$(latentd env --data-dir '{data_dir}')"
-which makes https://fal.run and fal's other hosts the port {address}.
+which makes fal's hosts the port {address}.
 
 "#
     );

@@ -70,6 +70,7 @@ pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Picture, No
     decoded.await.map_err(|panic| flawed(Flaw::Unreadable, &panic))?.map_err(|error| match error {
         DecodeError::TooLong => flawed(Flaw::TooLarge(MAX_SIDE), &error),
         DecodeError::TooManyPixels(most) => flawed(Flaw::TooManyPixels(most), &error),
+        DecodeError::Unsupported(_) => flawed(Flaw::Unsupported, &error),
         DecodeError::Unreadable(_) => flawed(Flaw::Unreadable, &error),
     })
 }

@@ -46,6 +46,8 @@ pub enum Event {
     Loading(Loading),
     /// The painting begins.
     Prepared,
+    /// Something that the client should know of its request.
+    Note(String),
     /// A step has ended.
     Step(Step),
     /// What becomes of the first picture.
@@ -102,6 +104,10 @@ impl Observer for Follower {
     fn step(&mut self, step: Step) -> Control {
         self.say(Event::Step(step));
         if self.is_stopped() { Control::Stop } else { Control::Continue }
+    }
+
+    fn note(&mut self, words: &str) {
+        self.say(Event::Note(words.to_owned()));
     }
 
     fn wants_preview(&mut self) -> bool {

@@ -52,6 +52,7 @@ impl Worker {
                             let line = format!("encoding prompt on {}", self.device);
                             verdict = self.report(claim, &line).await?;
                         }
+                        Event::Note(words) => verdict = self.warn(claim, &words).await?,
                         Event::Step(step) => {
                             self.limits.learn(request, step.seconds);
                             verdict = self.report_step(claim, step).await?;
@@ -80,7 +81,7 @@ impl Worker {
             None | Some(Event::Loading(Loading::Begins { .. })) => {
                 (self.limits.load(), "preparing the model")
             }
-            Some(Event::Loading(Loading::Done { .. }) | Event::Prepared) => {
+            Some(Event::Loading(Loading::Done { .. }) | Event::Prepared | Event::Note(_)) => {
                 (self.limits.first(request), "encoding the prompt or taking the first step")
             }
             Some(Event::Step(step)) if step.index == step.of => (self.limits.first(request), "decoding"),
@@ -124,6 +125,12 @@ impl Worker {
     pub(super) async fn report(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
         tracing::debug!(request = %claim.id, "{message}");
         patiently(|| self.queue.progress(claim, Level::Info, message)).await
+    }
+
+    /// A line of the request's log for what its client should know.
+    async fn warn(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
+        tracing::info!(request = %claim.id, "{message}");
+        patiently(|| self.queue.progress(claim, Level::Warn, message)).await
     }
 
     async fn report_step(&self, claim: &Claim, step: Step) -> Result<Verdict, QueueError> {

@@ -34,7 +34,10 @@ pub(super) async fn publish(
     tell_scores(worker, claim, &generated.verdicts, safety).await?;
     let scores = generated.verdicts.iter().map(score).collect();
     let started = Instant::now();
-    let (pictures, encoded) = encode_all(generated.pictures, format).await?;
+    let scaled_to = request.scaled_to;
+    tell_scaling(worker, claim, scaled_to, &generated.pictures).await?;
+    let text = if request.private { Vec::new() } else { settings(request) };
+    let (pictures, encoded) = encode_all(generated.pictures, format, scaled_to, text).await?;
     let encode = started.elapsed().as_secs_f64();
     let seconds = stage_seconds(generated.timings, encode, load);
     let seen = observations(generated.timings, encode, &generated.verdicts);
@@ -74,14 +77,46 @@ fn describe(format: picture::Format, bytes: &[u8]) -> StoredFile {
 async fn encode_all(
     pictures: Vec<Picture>,
     format: picture::Format,
+    scaled_to: Option<(usize, usize)>,
+    text: Vec<(&'static str, String)>,
 ) -> Result<(Vec<Picture>, Vec<Vec<u8>>), PublishError> {
+    let scale = move |one| match scaled_to {
+        Some(size) => picture::scaled(one, size),
+        None => one,
+    };
     let encode = move || {
-        let encoded: Result<Vec<_>, _> =
-            pictures.iter().map(|one| picture::encode(one, format, &[]).map_err(|e| e.to_string())).collect();
+        let pictures: Vec<Picture> = pictures.into_iter().map(scale).collect();
+        let encode = |one| picture::encode(one, format, &text).map_err(|error| error.to_string());
+        let encoded: Result<Vec<_>, _> = pictures.iter().map(encode).collect();
         encoded.map(|encoded| (pictures, encoded))
     };
     let joined = tokio::task::spawn_blocking(encode).await;
     joined.map_err(|error| PublishError::Encode(error.to_string()))?.map_err(PublishError::Encode)
+}
+
+/// What a PNG says of itself.
+fn settings(request: &ImageRequest) -> Vec<(&'static str, String)> {
+    let ImageRequest { prompt, negative_prompt, seed, steps, guidance, .. } = request;
+    let model = request.stand_in.as_ref().unwrap_or(&request.model);
+    let (seed, steps, guidance) = (*seed, *steps, *guidance);
+    picture::Settings { prompt, negative_prompt, seed, steps, guidance, model }.text()
+}
+
+/// Says where a picture is not as the model generated it.
+async fn tell_scaling(
+    worker: &Worker,
+    claim: &Claim,
+    scaled_to: Option<(usize, usize)>,
+    generated: &[Picture],
+) -> Result<(), PublishError> {
+    if let (Some((width, height)), Some(from)) = (scaled_to, generated.first()) {
+        let from = format!("{}x{}", from.width, from.height);
+        let line = format!(
+            "generated at {from}, the largest that this model generates, and scaled to {width}x{height}"
+        );
+        worker.report(claim, &line).await?;
+    }
+    Ok(())
 }
 
 /// Writes the files down and makes them durable, however long the disk has no room for them. `false`: nobody wants them

@@ -21,8 +21,11 @@ class JavaScript:
 
     @classmethod
     def install(cls):
-        stamp = cls.home / "node_modules" / ".installed"
-        install_once(stamp, cls.home / "package-lock.json", [["npm", "ci"]], cls.home)
+        cls.install_in(cls.home)
+
+    @staticmethod
+    def install_in(home):
+        install_once(home / "node_modules" / ".installed", home / "package-lock.json", [["npm", "ci"]], home)
 
     @classmethod
     def run(cls, environment, kept, files):
@@ -137,7 +140,52 @@ class Rust:
         return counted(code, log.read_text() if log.is_file() else "", r"(\d+) passed", r"(\d+) failed")
 
 
-SUITES = {"js": JavaScript, "python": Python, "openapi": OpenApi, "browser": Browser, "rust": Rust}
+class Isolated:
+    """pytest files of isolated/, which run programs of many languages under `latentd run` in a world of their own."""
+
+    home = HERE / "isolated"
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "clients-isolated"
+    go = target / "go-program"
+
+    @classmethod
+    def install(cls):
+        for program, package in (("ip", "iproute2"), ("java", "default-jdk-headless"), ("pasta", "passt"), ("curl", "curl")):
+            if not shutil.which(program):
+                sys.exit(f"this suite needs {program}: on Debian: apt install {package}")
+        JavaScript.install_in(cls.home)
+        requirements, venv = cls.home / "requirements.txt", cls.home / ".venv"
+        commands = [
+            [sys.executable, "-m", "venv", "--clear", venv],
+            [venv / "bin/pip", "install", "--quiet", "--requirement", requirements],
+        ]
+        install_once(venv / ".installed", requirements, commands, cls.home)
+        cls.target.mkdir(parents=True, exist_ok=True)
+        build = ["env", "CGO_ENABLED=0", "GOTOOLCHAIN=local", "GO111MODULE=off", f"GOCACHE={cls.target / 'go-cache'}"]
+        build += [venv / "bin/go", "build", "-o", cls.go, "programs/main.go"]
+        install_once(cls.target / ".built", cls.home / "programs" / "main.go", [build], cls.home)
+
+    @classmethod
+    def run(cls, environment, kept, files):
+        junit = kept / "isolated.xml"
+        python = cls.home / ".venv" / "bin" / "python"
+        command = [python, "-m", "pytest", "-p", "no:cacheprovider", f"--junit-xml={junit}", *files]
+        if os.geteuid() != 0:
+            command = ["unshare", "--map-root-user", *command]
+        variables = {"PYTHONDONTWRITEBYTECODE": "1", "GO_PROGRAM": str(cls.go)}
+        code = finish(command, cls.home, environment | variables)
+        text = junit.read_text() if junit.is_file() else ""
+        total = counted(code, text, r'<testsuite [^>]*tests="(\d+)"', r'(?:errors|failures)="(\d+)"')
+        return total[0] - total[1] if text else 0, total[1]
+
+
+SUITES = {
+    "js": JavaScript,
+    "python": Python,
+    "openapi": OpenApi,
+    "browser": Browser,
+    "rust": Rust,
+    "isolated": Isolated,
+}
 
 
 def need_chromium():

@@ -1,6 +1,7 @@
 //! The four answers of cancel, and that a cancelled request leaves nothing behind.
 
 use crate::support::{ENDPOINT, Order, Server, eventually, every_model, leashed, small};
+use crate::wire::{exchange, serve};
 use axum::http::StatusCode;
 use serde_json::json;
 
@@ -22,9 +23,20 @@ async fn a_waiting_request_is_removed() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
     let answer = server.put(&format!("{request}/cancel")).await;
-    assert_eq!((answer.status, answer.json()), (StatusCode::OK, json!({ "status": "OK" })));
+    assert_eq!((answer.status, answer.json()), (StatusCode::OK, json!({ "status": "OK", "success": true })));
     server.paint_all().await;
     assert_cancelled(&server, &request).await;
+}
+
+/// The JavaScript client shows it as the error's message.
+#[tokio::test]
+async fn the_status_line_of_a_cancelled_result_has_a_reason() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    server.put(&format!("{request}/cancel")).await;
+    let head = format!("GET {request} HTTP/1.1\r\nhost: inside:1\r\nconnection: close\r\n\r\n");
+    let reply = exchange(serve(&server).await, head.as_bytes()).await;
+    assert!(reply.text.starts_with("HTTP/1.1 499 Client Closed Request\r\n"), "{}", reply.text);
 }
 
 #[tokio::test]
@@ -37,7 +49,7 @@ async fn a_running_request_stops_at_its_next_step() {
     leash.step().await;
     let answer = server.put(&format!("{request}/cancel")).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
-    assert_eq!(answer.json(), json!({ "status": "CANCELLATION_REQUESTED" }));
+    assert_eq!(answer.json(), json!({ "status": "CANCELLATION_REQUESTED", "success": true }));
     // Whether the order to stop arrives before the second step or the third is a matter of luck.
     leash.order(Order::Step);
     leash.order(Order::Step);

@@ -4,3 +4,4 @@
 mod connections;
 mod images;
 mod inputs;
+mod streams;

@@ -27,7 +27,6 @@ const DIFFERENCES: Differences = &[
     ("components/schemas/Image/properties/content_type", "always there, so without a default and never null"),
     ("components/schemas/Image/required", "the type is always there"),
     ("components/schemas/QueueStatus/properties/error", "why a request failed, which fal tells too"),
-    ("components/schemas/QueueStatus/properties/logs", "a list: fal sends one, whatever its document says"),
     ("components/schemas/QueueStatus/properties/metrics/additionalProperties", "open where it says nothing"),
     ("components/schemas/QueueStatus/properties/preview", "our own, where it was asked for"),
     ("components/schemas/QueueStatus/properties/queue_position/minimum", "not negative"),
@@ -35,7 +34,10 @@ const DIFFERENCES: Differences = &[
     ("components/schemas/{Name}Output/properties/timings/propertyNames", "what JSON has anyway"),
     ("components/schemas/QueueStatus/required", "the URLs, the logs and the metrics are always there"),
     ("paths/{id}/post/responses/200", "a status with more in it"),
-    ("paths/{id}~requests~{request_id}~cancel/put/responses/200", "`{status}`, which fal's clients expect"),
+    (
+        "paths/{id}~requests~{request_id}~cancel/put/responses/200",
+        "`{status}` beside `{success}`, which fal's clients expect",
+    ),
 ];
 
 const OF_LARGE: Differences = &[

@@ -12,6 +12,53 @@ fn said(file: &Path, name: &str) -> String {
     found.get_text().expect("text")
 }
 
+/// Exit code and standard error of `latentd generate` with more flags, into a file.
+fn generate(file: &Path, flags: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    command
+        .args(["generate", "a fox", "--steps", "1", "--safety-checker", "none"])
+        .args(flags)
+        .arg("-o")
+        .arg(file);
+    let output = command.stdin(Stdio::null()).output().expect("the program");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_size_that_cannot_be_is_refused_as_it_was_typed() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden/base/model");
+    let model = model.to_str().expect("a path");
+    for (flags, words) in [
+        (&["--model", model, "--width", "5000"][..], "--width 5000: give at most "),
+        (&["--model", model, "--width", "64", "--height", "5001"], "--height 5001: give at most "),
+        (&["--width", "14143"], "--width 14143: give at most 14142, the longest side of this model"),
+        (&["--width", "14000", "--height", "14000"], "--width 14000 --height 14000: at most 16777216"),
+        (&["--width", "0"], "--width 0: give 1 or more"),
+    ] {
+        let (code, told) = generate(&folder.path().join("out.png"), flags);
+        assert_eq!(code, Some(2), "{told}");
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+#[test]
+fn the_built_in_model_scales_to_sizes_that_it_does_not_generate() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("out.png");
+    let flags = ["--width", "1792", "--height", "64", "--seed", "18446744073709551615"];
+    let (code, told) = generate(&file, &flags);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("generated at 1536x55, the largest that this model generates, and scaled to 1792x64"),
+        "{told}"
+    );
+    let reader = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&file).expect("a file")));
+    let reader = reader.read_info().expect("a PNG");
+    assert_eq!((reader.info().width, reader.info().height), (1792, 64));
+    assert_eq!((said(&file, "seed"), said(&file, "model")), ("18446744073709551615".into(), "mini".into()));
+}
+
 #[test]
 fn steps_and_guidance_are_those_of_the_published_model() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden");
@@ -36,5 +83,100 @@ fn steps_and_guidance_are_those_of_the_published_model() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let found = (said(&file, "steps"), said(&file, "guidance"));
         assert_eq!(found, (steps.to_owned(), guidance.to_owned()), "{}", model.display());
+    }
+}
+
+/// Exit code and standard error of the program.
+fn told(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
+    let output = command.output().expect("the program");
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn values_that_cannot_be_are_refused_by_the_flags_name() {
+    for (flag, value, words) in [
+        ("--strength", "-0.1", "--strength -0.1: give a number above 0 up to 1"),
+        ("--strength", "1.5", "--strength 1.5: give a number above 0 up to 1"),
+        ("--steps", "0", "--steps 0: give 1 or more"),
+        ("--steps", "-3", "invalid value '-3' for '--steps <N>'"),
+        ("--num-images", "0", "--num-images 0: give 1 or more"),
+        ("--width", "-64", "invalid value '-64' for '--width <W>'"),
+        ("--guidance", "nan", "--guidance NaN: give a number"),
+        ("--shift", "-1", "--shift -1: give a number above 0 up to 100"),
+        ("--shift", "3", "--shift 3: it belongs to a checkpoint file"),
+    ] {
+        let (code, said) = told(&["generate", "a fox", "-o", "out.png", flag, value], &[]);
+        assert!(code == Some(2) && said.contains(words), "{flag} {value}: {code:?} {said}");
+    }
+}
+
+/// Also where the library for tensors takes a stack trace along.
+#[test]
+fn a_configuration_error_is_one_line() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden/base/model");
+    let folder = tempfile::tempdir().expect("a directory");
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).expect("a directory");
+    for entry in std::fs::read_dir(&golden).expect("a model") {
+        let entry = entry.expect("a file");
+        if entry.file_name() != "text_encoder" {
+            std::os::unix::fs::symlink(entry.path(), model.join(entry.file_name())).expect("a link");
+        }
+    }
+    let encoder = model.join("text_encoder");
+    std::fs::create_dir(&encoder).expect("a directory");
+    let config = std::fs::read_to_string(golden.join("text_encoder/config.json")).expect("a config");
+    std::fs::write(encoder.join("config.json"), config.replace("quick_gelu", "mish")).expect("written");
+    std::fs::copy(golden.join("text_encoder/model.safetensors"), encoder.join("model.safetensors"))
+        .expect("a copy");
+    let file = folder.path().join("out.png");
+    let (model, file) = (model.to_str().expect("a path"), file.to_str().expect("a path"));
+    let command = ["generate", "a fox", "-o", file, "--model", model, "--safety-checker", "none"];
+    let (code, said) = told(&command, &[("RUST_BACKTRACE", "1")]);
+    assert_eq!(code, Some(1), "{said}");
+    let complaint: Vec<_> = said.lines().filter(|line| line.contains("mish")).collect();
+    assert!(complaint.len() == 1 && complaint[0].contains("text_encoder/config.json"), "{said}");
+    assert!(!said.contains("backtrace") && !said.contains("  0:") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn a_prompt_that_is_cut_is_told() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden/base/model");
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("out.png");
+    let (model, file) = (golden.to_str().expect("a path"), file.to_str().expect("a path"));
+    let prompt = format!("{} the very last words", "fox ".repeat(90));
+    let command = ["generate", &prompt, "-o", file, "--model", model, "--safety-checker", "none"];
+    let small = ["--width", "32", "--height", "32", "--steps", "1", "--t5-tokens", "16"];
+    let (code, said) = told(&[&command[..], &small].concat(), &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let line = said.lines().find(|line| line.contains("for CLIP-L and CLIP-G")).expect("it is told");
+    assert!(
+        line.starts_with("latentd: the prompt is cut after 77 tokens")
+            && line.contains("the very last words"),
+        "{said}"
+    );
+}
+
+/// Commands whose reader has gone end quietly.
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let data = folder.path().to_str().expect("a path");
+    for command in ["models list", "models list --json", "doctor --json", "doctor", "keys list", "env"] {
+        let program = env!("CARGO_BIN_EXE_latentd");
+        // The pipe's other end is closed before the program begins: it waits for a line that comes after.
+        let script = format!(
+            "mkfifo $LATENTD_DATA_DIR/gone; {{ read _ < $LATENTD_DATA_DIR/gone; exec {program} {command}; }} | \
+             {{ exec <&-; echo > $LATENTD_DATA_DIR/gone; }}; echo ${{PIPESTATUS[0]}}; rm $LATENTD_DATA_DIR/gone"
+        );
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &script]).env("LATENTD_DATA_DIR", data).stdin(Stdio::null());
+        let output = shell.output().expect("bash");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("panicked") && !said.contains("Broken pipe"), "{command}: {said}");
+        assert_ne!(String::from_utf8_lossy(&output.stdout).trim(), "101", "{command}");
     }
 }

@@ -28,6 +28,7 @@ async fn upload(queue: &Queue, storage: &Storage) -> FileKey {
         content_type: "text/plain".into(),
         file_name: None,
         lifetime: None,
+        access: None,
     };
     queue.open_upload(&new, 10).await.expect("a database").expect("few are open");
     queue.expect_files(&[object.as_str()], None).await.expect("a database");

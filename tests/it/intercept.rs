@@ -4,4 +4,5 @@ mod authority;
 mod command;
 mod port;
 mod proxy;
+mod run;
 mod tunnel;

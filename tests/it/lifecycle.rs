@@ -66,6 +66,129 @@ async fn a_request_waits_runs_and_completes() {
     assert_eq!((done.get("error"), done.get("error_type")), (None, None));
 }
 
+/// Keywords and values that a PNG carries.
+fn text_of(png: &[u8]) -> Vec<(String, String)> {
+    let reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().expect("a PNG");
+    let text = reader.info().utf8_text.iter();
+    text.map(|chunk| (chunk.keyword.clone(), chunk.get_text().expect("text"))).collect()
+}
+
+/// The file of a result's first picture.
+async fn file_of(server: &Server, request: &str) -> Vec<u8> {
+    let url = server.get(request).await.json()["images"][0]["url"].as_str().expect("a URL").to_owned();
+    server.get(url.strip_prefix("http://test:1").expect("a URL of the server")).await.bytes.to_vec()
+}
+
+/// The same as `latentd generate` writes, unless nothing of the request is to be kept.
+#[tokio::test]
+async fn a_png_says_how_it_was_made() {
+    let stand_in = |api: &mut latentd::http::Api| {
+        for served in api.endpoints.iter_mut().filter_map(|endpoint| endpoint.served.as_mut()) {
+            served.stand_in = Some("mini".into());
+        }
+    };
+    let server = Server::with(stand_in).await;
+    let mut input = small();
+    input["output_format"] = json!("png");
+    input["negative_prompt"] = json!("庭");
+    let request = server.submit(&input).await;
+    server.paint_all().await;
+    let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let expected = [
+        ("prompt", "a fox"),
+        ("negative_prompt", "庭"),
+        ("seed", "7"),
+        ("steps", "3"),
+        ("guidance", "3.5"),
+        ("model", "mini"),
+        ("Software", concat!("latentd ", env!("CARGO_PKG_VERSION"))),
+    ];
+    assert_eq!(text_of(&file_of(&server, &request).await), expected.map(pair));
+    let forgotten = axum::http::Request::post(format!("/queue/{ENDPOINT}")).header("x-fal-store-io", "0");
+    let forgotten = forgotten.body(axum::body::Body::from(input.to_string())).expect("a request");
+    let url = server.send(forgotten).await.json()["response_url"].as_str().expect("a URL").to_owned();
+    server.paint_all().await;
+    let path = url.strip_prefix("http://test:1").expect("a URL of the server");
+    assert_eq!(text_of(&file_of(&server, path).await), []);
+}
+
+/// 1792x1024 is what LiteLLM makes of DALL-E's sizes, 21:9 one of the Vercel AI SDK's proportions.
+#[tokio::test]
+async fn sizes_that_clients_derive_are_generated_and_scaled() {
+    let scaled = |api: &mut latentd::http::Api| {
+        for served in api.endpoints.iter_mut().filter_map(|endpoint| endpoint.served.as_mut()) {
+            served.limits = latentd::request::Limits::scaled(512);
+        }
+    };
+    let server = Server::with(scaled).await;
+    for ((width, height), from) in [
+        ((1792, 1024), "512x293"),
+        ((2016, 864), "512x219"),
+        ((1024, 1792), "293x512"),
+        ((14_142, 1), "512x1"),
+    ] {
+        let mut input = small();
+        input["image_size"] = json!({ "width": width, "height": height });
+        let request = server.submit(&input).await;
+        server.paint_all().await;
+        let result = server.get(&request).await.json();
+        assert_eq!(
+            (&result["images"][0]["width"], &result["images"][0]["height"]),
+            (&json!(width), &json!(height))
+        );
+        let picture = image::load_from_memory(&file_of(&server, &request).await).expect("a picture");
+        assert_eq!((picture.width(), picture.height()), (width, height));
+        let line = format!(
+            "generated at {from}, the largest that this model generates, and scaled to {width}x{height}"
+        );
+        assert!(messages(&server.status(&request).await).contains(&line), "{line}");
+    }
+    let mut input = small();
+    input["image_size"] = json!({ "width": 14_142, "height": 14_142 });
+    let refused = server.call(Method::POST, &format!("/run/{ENDPOINT}"), &input).await;
+    let problem = refused.json()["detail"][0].clone();
+    assert_eq!(
+        (refused.status, &problem["ctx"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!({ "le": 1 << 24 }))
+    );
+    assert!(problem["msg"].as_str().is_some_and(|words| words.starts_with("14142x14142: ")), "{problem}");
+}
+
+#[tokio::test]
+async fn the_list_of_models_has_the_endpoints_that_are_served() {
+    let stand_in = |api: &mut latentd::http::Api| {
+        api.endpoints[0].served.as_mut().expect("it is served").stand_in = Some("mini".into());
+    };
+    let server = Server::with(stand_in).await;
+    let ids = async |query: &str| {
+        let list = server.get(&format!("/v1/models{query}")).await.json();
+        assert_eq!((&list["has_more"], &list["next_cursor"]), (&json!(false), &Value::Null));
+        let models = list["models"].as_array().expect("a list").clone();
+        models
+            .iter()
+            .map(|model| model["endpoint_id"].as_str().expect("an id").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids("").await.len(), 5);
+    assert_eq!(ids(&format!("?endpoint_id={ENDPOINT}")).await, [ENDPOINT]);
+    assert_eq!(ids("?category=image-to-image&q=turbo").await, [format!("{ENDPOINT}/turbo/image-to-image")]);
+    assert_eq!(ids("?endpoint_id=fal-ai/flux/dev").await, Vec::<String>::new());
+    let first = server.get("/v1/models").await.json()["models"][0]["metadata"].clone();
+    assert_eq!(first["display_name"], "mini, in place of Stable Diffusion 3.5 Large");
+    assert_eq!(first["model_url"], format!("http://test:1/run/{ENDPOINT}"));
+}
+
+#[tokio::test]
+async fn health_names_the_model_that_answers() {
+    let stand_in = |api: &mut latentd::http::Api| {
+        api.endpoints[0].served.as_mut().expect("it is served").stand_in = Some("mini".into());
+    };
+    let models = Server::with(stand_in).await.get("/health").await.json()["models"].clone();
+    assert_eq!((&models[0]["name"], &models[0]["endpoint"]), (&json!("mini"), &json!(ENDPOINT)));
+    assert_eq!(models[0]["title"], "mini, in place of Stable Diffusion 3.5 Large");
+    assert_eq!(models[1]["name"], "stable-diffusion-3.5-large-turbo");
+}
+
 #[tokio::test]
 async fn the_result_has_the_five_fields_and_its_picture_can_be_fetched() {
     let server = Server::start().await;

@@ -1,5 +1,9 @@
-//! What `latentd serve --log` leaves out, its worker leaves out too.
+//! What `latentd serve --log` leaves out, its worker leaves out too; and what a request's own log has.
 
+use crate::support::{Painter, Server, small};
+use latentd::engine::{Begin, Engine, EngineError, Observer, Painted};
+use latentd::request::ImageRequest;
+use latentd::worker::Tick;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -47,4 +51,33 @@ async fn a_worker_logs_what_the_server_logs() {
         of_workers.contains("the model is loaded") && !of_workers.contains("worker started"),
         "{of_workers}"
     );
+}
+
+/// Says something of every request before it begins.
+struct Noting;
+
+const NOTE: &str = "the prompt is cut after 77 tokens for CLIP-L and CLIP-G: \"by a lake\" is left out";
+
+impl Engine for Noting {
+    fn paint(
+        &mut self,
+        request: &ImageRequest,
+        begin: Option<Begin>,
+        observer: &mut dyn Observer,
+    ) -> Result<Painted, EngineError> {
+        observer.note(NOTE);
+        Painter.paint(request, begin, observer)
+    }
+}
+
+#[tokio::test]
+async fn what_the_engine_notes_is_a_warning_in_the_requests_log() {
+    let server = Server::start().await;
+    let request = server.submit(&small()).await;
+    let mut worker = server.worker("w", Noting).await;
+    assert_eq!(worker.tick().await.expect("an engine"), Tick::Worked);
+    let status = server.get(&format!("{request}/status?logs=1")).await.json();
+    let logs = status["logs"].as_array().expect("logs");
+    let line = logs.iter().find(|line| line["message"] == NOTE).expect("the note");
+    assert_eq!(line["level"], "WARN", "{line}");
 }

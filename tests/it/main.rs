@@ -21,6 +21,7 @@ mod generate;
 mod guard;
 mod hang;
 mod headers;
+mod http2;
 mod hub;
 mod idempotency;
 mod identity;

@@ -2,7 +2,7 @@
 
 use crate::support::{ENDPOINT, Painter, Server, endpoints, eventually, messages, small};
 use axum::http::{Method, StatusCode};
-use latentd::endpoint::Endpoint;
+use latentd::endpoint::{Endpoint, Served};
 use latentd::engine::{Begin, Engine, EngineError, Observer, Painted, Prefetch, Shelf, Volume};
 use latentd::queue::WorkerState;
 use latentd::request::{ImageRequest, Limits};
@@ -167,7 +167,7 @@ async fn each_endpoint_has_numbers_of_its_own() {
 async fn what_is_not_served_is_not_found_and_says_what_to_start() {
     let served = |name: &'static str| {
         Server::with(move |api| {
-            let limits = |model: &str| (model == name).then_some(Limits { max_side: 512 });
+            let limits = |model: &str| (model == name).then(|| Served::published(Limits::of_model(512)));
             api.endpoints = Endpoint::known(|manifest| limits(&manifest.name));
         })
     };

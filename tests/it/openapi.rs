@@ -112,12 +112,13 @@ fn samples(schema: &Value) -> (Vec<Value>, Vec<Value>) {
             (vec![json!(low), json!(high)], vec![json!(low - 0.1), json!(high + 0.1), Value::Null])
         }
         Some("integer") => {
-            let above = schema["exclusiveMinimum"].as_i64().map(|below| below + 1);
-            let low = above.or(schema["minimum"].as_i64()).expect("a limit");
-            let high = schema["maximum"].as_i64().expect("a limit");
-            let beyond = |limit: i128| serde_json::from_str(&limit.to_string()).expect("a number");
-            let unfit = vec![beyond(i128::from(low) - 1), beyond(i128::from(high) + 1), json!(1.5)];
-            (vec![json!(low), json!(high)], unfit)
+            let integer = |name: &str| schema[name].as_number().and_then(serde_json::Number::as_i128);
+            let above = integer("exclusiveMinimum").map(|below| below + 1);
+            let low = above.or(integer("minimum")).expect("a limit");
+            let high = integer("maximum").expect("a limit");
+            let written = |number: i128| serde_json::from_str(&number.to_string()).expect("a number");
+            let unfit = vec![written(low - 1), written(high + 1), json!(1.5)];
+            (vec![written(low), written(high)], unfit)
         }
         // A reference: its own properties are looked at.
         _ => (vec![], vec![]),

@@ -31,7 +31,7 @@ impl Engine for Slow {
         begin: Option<Begin>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
-        assert_ne!(request.seed, self.panics_at, "told to");
+        assert_ne!(request.seed.bits(), self.panics_at, "told to");
         let (painted, finishes) = (Painter.paint(request, begin, observer)?, self.finishes.clone());
         Ok(Box::new(move || match finishes.lock().expect("one at a time").recv() {
             Ok(Finish::Well) => painted(),

@@ -166,6 +166,44 @@ async fn the_shorter_time_counts() {
     assert_eq!(server.get(&request).await.status, StatusCode::NOT_FOUND);
 }
 
+/// Uploads a file on terms; returns its path.
+async fn upload(server: &Server, wish: &str, key: &str) -> Result<String, StatusCode> {
+    let request = Request::post("/files/upload").header("content-type", "image/png");
+    let request =
+        request.header("x-fal-object-lifecycle", wish).header("authorization", format!("Key {key}"));
+    let answer = server.send(request.body(Body::from("bytes")).expect("a request")).await;
+    if answer.status != StatusCode::OK {
+        return Err(answer.status);
+    }
+    let url = answer.json()["access_url"].as_str().expect("a URL").to_owned();
+    Ok(url.strip_prefix("http://test:1").expect("a URL of the server").to_owned())
+}
+
+#[tokio::test]
+async fn a_file_that_its_sender_hides_is_there_for_holders_of_a_key_alone() {
+    let server = Server::with_key("id:secret").await;
+    for (word, status) in
+        [("hide", StatusCode::NOT_FOUND), ("forbid", StatusCode::FORBIDDEN), ("allow", StatusCode::OK)]
+    {
+        let wish = format!(r#"{{"initial_acl": {{"default": "{word}"}}}}"#);
+        let path = upload(&server, &wish, "id:secret").await.expect("a file");
+        assert_eq!(server.get(&path).await.status, status, "{word}");
+        let get = |key: &str| {
+            Request::get(&path).header("authorization", key).body(Body::empty()).expect("a request")
+        };
+        let wrong = server.send(get("Key id:other")).await;
+        assert_eq!(wrong.status, status, "{word}");
+        let own = server.send(get("Key id:secret")).await;
+        assert_eq!((own.status, &own.bytes[..]), (StatusCode::OK, &b"bytes"[..]), "{word}");
+        assert_eq!(own.header("cache-control").starts_with("public"), word == "allow");
+    }
+    let rules = r#"{"initial_acl": {"default": "hide", "rules": [{"user": "x", "decision": "allow"}]}}"#;
+    assert_eq!(upload(&server, rules, "id:secret").await, Err(StatusCode::BAD_REQUEST));
+    let open = Server::start().await;
+    let hidden = r#"{"initial_acl": {"default": "hide"}}"#;
+    assert_eq!(upload(&open, hidden, "").await, Err(StatusCode::BAD_REQUEST), "everybody would be its owner");
+}
+
 #[tokio::test]
 async fn a_wish_that_cannot_be_read_is_refused_by_its_header() {
     let server = Server::start().await;

@@ -90,7 +90,7 @@ async fn the_proxy_header_decides_and_is_never_dialled() {
     assert_eq!((answer.status, answer.json()["status"].clone()), (StatusCode::ACCEPTED, json!("IN_QUEUE")));
     let cancel = format!("https://queue.fal.run/{ENDPOINT}/requests/{id}/cancel");
     let answer = send(&server, Method::PUT, "me", proxy, Some(&cancel), &Value::Null).await;
-    assert_eq!(answer.json(), json!({ "status": "OK" }));
+    assert_eq!(answer.json(), json!({ "status": "OK", "success": true }));
 
     let refused = [
         None,
@@ -114,14 +114,21 @@ async fn the_proxy_header_decides_and_is_never_dialled() {
 #[tokio::test]
 async fn what_is_not_there_is_said_in_fals_words() {
     let server = Server::start().await;
+    let served = "fal-ai/stable-diffusion-v35-large, fal-ai/stable-diffusion-v35-large/image-to-image, \
+        fal-ai/stable-diffusion-v35-large/turbo, fal-ai/stable-diffusion-v35-large/turbo/image-to-image, \
+        fal-ai/stable-diffusion-v35-medium";
     let cases = [
-        ("/queue/fal-ai/no-such", json!({ "detail": "Application \"no-such\" not found" })),
-        ("/schnell", json!({ "detail": "Application \"schnell\" not found" })),
-        ("/fal-ai/stable-diffusion-v35-large/inpaint", json!({ "detail": "Path /inpaint not found" })),
-        ("/", json!({ "detail": "Path / not found" })),
+        ("/queue/fal-ai/no-such", format!("Application \"no-such\" not found: this server has {served}")),
+        ("/schnell", format!("Application \"schnell\" not found: this server has {served}")),
+        (
+            "/fal-ai/stable-diffusion-v35-large/inpaint",
+            format!("Path /inpaint not found: this server has {served}"),
+        ),
+        ("/", "Path / not found".to_owned()),
     ];
-    for (path, body) in cases {
+    for (path, detail) in cases {
         let answer = post(&server, "me", path, None).await;
+        let body = json!({ "detail": detail });
         assert_eq!((answer.status, answer.json()), (StatusCode::NOT_FOUND, body), "{path}");
         assert_eq!(answer.header("x-fal-request-id").len(), 36);
     }

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::disk::Disks;
 use latentd::egress::Egress;
-use latentd::endpoint::Endpoint;
+use latentd::endpoint::{Endpoint, Served};
 use latentd::engine::{
     Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
 };
@@ -45,7 +45,7 @@ pub(crate) fn every_model() -> Vec<String> {
 
 /// Every endpoint, each served by a model that paints up to so many pixels.
 pub(crate) fn endpoints(max_side: usize) -> Vec<Endpoint> {
-    Endpoint::known(|_| Some(Limits { max_side }))
+    Endpoint::known(|_| Some(Served::published(Limits::of_model(max_side))))
 }
 
 /// Clocks that move when they are told to, on top of the real ones.

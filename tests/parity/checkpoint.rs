@@ -8,33 +8,33 @@ use latentd_models::{Control, DType, Device, Error, LoadOptions, ModelSource, Pi
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-type Tensors = HashMap<String, Tensor>;
+pub(crate) type Tensors = HashMap<String, Tensor>;
 
-const VAE: &str = "first_stage_model.";
-const TRANSFORMER: &str = "model.diffusion_model.";
-const ENCODERS: [&str; 3] = [
+pub(crate) const VAE: &str = "first_stage_model.";
+pub(crate) const TRANSFORMER: &str = "model.diffusion_model.";
+pub(crate) const ENCODERS: [&str; 3] = [
     "text_encoders.clip_l.transformer.",
     "text_encoders.clip_g.transformer.",
     "text_encoders.t5xxl.transformer.",
 ];
 
-fn golden(name: &str) -> PathBuf {
+pub(crate) fn golden(name: &str) -> PathBuf {
     path("checkpoint").join(name)
 }
 
-fn read(name: &str) -> Tensors {
+pub(crate) fn read(name: &str) -> Tensors {
     candle_core::safetensors::load(golden(name), &Place::Cpu).expect("golden tensors")
 }
 
 /// The file `name` in `dir` with these tensors.
-fn write(dir: &Path, name: &str, tensors: &Tensors) -> PathBuf {
+pub(crate) fn write(dir: &Path, name: &str, tensors: &Tensors) -> PathBuf {
     let path = dir.join(name);
     candle_core::safetensors::save(tensors, &path).expect("a file");
     path
 }
 
 /// `encoders.safetensors` with whole tables in place of the rows that are not zero.
-fn encoders() -> Tensors {
+pub(crate) fn encoders() -> Tensors {
     let mut tensors = read("encoders.safetensors");
     let rows: Vec<String> = tensors.keys().filter(|name| name.ends_with(".rows")).cloned().collect();
     assert_eq!(rows.len(), 3);
@@ -53,14 +53,14 @@ fn encoders() -> Tensors {
 }
 
 /// Those below a prefix, without it.
-fn below(tensors: &Tensors, prefix: &str) -> Tensors {
+pub(crate) fn below(tensors: &Tensors, prefix: &str) -> Tensors {
     let inside =
         |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone()));
     tensors.iter().filter_map(inside).collect()
 }
 
 /// The checkpoint with its transformer below the prefix that real ones have, and the tensors `more`.
-fn whole(more: Tensors) -> Tensors {
+pub(crate) fn whole(more: Tensors) -> Tensors {
     let prefixed = |(name, tensor): (String, Tensor)| {
         let name = if name.starts_with(VAE) { name } else { format!("{TRANSFORMER}{name}") };
         (name, tensor)
@@ -68,12 +68,12 @@ fn whole(more: Tensors) -> Tensors {
     read("checkpoint.safetensors").into_iter().map(prefixed).chain(more).collect()
 }
 
-fn open(file: PathBuf, text_encoders: Option<&Path>) -> latentd_models::Result<Pipeline> {
+pub(crate) fn open(file: PathBuf, text_encoders: Option<&Path>) -> latentd_models::Result<Pipeline> {
     let source = ModelSource::Checkpoint { file, text_encoders: text_encoders.map(Path::to_owned) };
     Pipeline::load(&source, &LoadOptions::new(Device::Cpu, DType::F32))
 }
 
-fn paint(pipeline: &mut Pipeline, case: &Case) -> Vec<u8> {
+pub(crate) fn paint(pipeline: &mut Pipeline, case: &Case) -> Vec<u8> {
     bytes(&pipeline.generate(&case.request, &mut |_: Step| Control::Continue).expect("a picture"))
 }
 
@@ -86,7 +86,7 @@ fn check(mut pipeline: Pipeline, name: &'static str) -> Vec<u8> {
     picture
 }
 
-fn refusal(result: latentd_models::Result<Pipeline>) -> String {
+pub(crate) fn refusal(result: latentd_models::Result<Pipeline>) -> String {
     match result {
         Err(Error::Model(words)) => words,
         Err(other) => panic!("another error: {other}"),
@@ -204,14 +204,14 @@ fn what_is_missing_or_unused_is_listed_by_its_name_in_the_file() {
     let mut tensors = whole(Tensors::new());
     tensors.remove("model.diffusion_model.joint_blocks.1.x_block.attn.qkv.weight").expect("q, k and v");
     let spare = tensors["model.diffusion_model.pos_embed"].clone();
-    tensors.insert("model_ema.extra".into(), spare.clone());
+    tensors.insert("model_em.extra".into(), spare.clone());
     tensors.insert("model.diffusion_model.extra".into(), spare);
     let file = write(dir.path(), "odd.safetensors", &tensors);
     let words = refusal(open(file, Some(&golden("beside/model"))));
     for line in [
         "missing: model.diffusion_model.joint_blocks.1.x_block.attn.qkv.weight [96, 32]",
         "unused: model.diffusion_model.extra",
-        "unused: model_ema.extra",
+        "unused: model_em.extra",
     ] {
         assert!(words.contains(line), "{words}");
     }

@@ -4,6 +4,7 @@
 
 mod begin;
 mod checkpoint;
+mod formats;
 mod golden;
 #[cfg(feature = "cuda")]
 mod gpu;

@@ -34,20 +34,23 @@ const PAGES: &[&str] = &["src/http/playground"];
 /// may not exist, so a new one is drawn on the map before it is written.
 const ARROWS: &[(&str, &[&str])] = &[
     ("allocator", &[]),
-    ("args", &[]),
+    ("args", &["request"]),
     ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
     ("bench", &["args", "checker", "config", "engine", "hub", "picture", "room"]),
     ("budget", &["config", "engine", "machine"]),
     ("checker", &["args", "config", "hub"]),
-    ("config", &["args", "egress", "keys", "web_access"]),
+    ("config", &["args", "egress", "keys", "request", "web_access"]),
     ("data_dir", &[]),
     ("disk", &[]),
-    ("doctor", &["args", "checker", "config", "data_dir", "http", "hub", "machine", "room", "worker"]),
+    (
+        "doctor",
+        &["args", "checker", "config", "data_dir", "http", "hub", "isolate", "machine", "room", "worker"],
+    ),
     ("egress", &[]),
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
     ("fault", &[]),
-    ("generate", &["args", "checker", "config", "engine", "picture", "request", "room"]),
+    ("generate", &["args", "checker", "config", "engine", "picture", "printable", "request", "room"]),
     (
         "http",
         &[
@@ -68,6 +71,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["data_dir", "queue", "storage"]),
     ("inspecting", &[]),
     ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
+    ("isolate", &["args", "config", "http", "intercept"]),
     ("keys", &["queue"]),
     ("keys_command", &["args", "config", "data_dir", "keys", "printable", "queue"]),
     (
@@ -82,6 +86,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "generate",
             "hub",
             "intercept",
+            "isolate",
             "keys_command",
             "serve",
             "worker",
@@ -90,7 +95,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("machine", &[]),
     ("main", &["args", "config", "printable"]),
     ("outgoing", &["egress"]),
-    ("picture", &[]),
+    ("output", &[]),
+    ("picture", &["request"]),
     ("printable", &[]),
     ("queue", &["fault", "printable"]),
     ("request", &[]),

@@ -44,6 +44,7 @@ pub(crate) fn card(model: Synthetic) -> ModelCard {
         name: model.name().into(),
         size_multiple,
         max_side: config.pos_embed_max_size * size_multiple,
+        trained: None,
         dual_attention: !config.dual_attention_layers.is_empty(),
     }
 }

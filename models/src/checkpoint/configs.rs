@@ -5,6 +5,7 @@
 use super::contents::{Part, Piece, count};
 use super::header::Header;
 use super::names::Names;
+use crate::Manifest;
 use serde_json::{Value, json};
 
 /// Width of an attention head where no norm of queries shows it (SD3), and of every CLIP's.
@@ -15,9 +16,13 @@ const SCALING_FACTOR: f64 = 1.5305;
 const SHIFT_FACTOR: f64 = 0.0609;
 const NORM_GROUPS: usize = 32;
 
-/// `scheduler/scheduler_config.json` of every SD3.5.
-pub(super) fn scheduler() -> Value {
-    json!({ "num_train_timesteps": 1000, "shift": 3.0 })
+/// Shift of the noise schedule where the transformer is that of no published model.
+const SHIFT: f64 = 3.0;
+
+/// `scheduler/scheduler_config.json` of the published model with so many blocks.
+pub(super) fn scheduler(blocks: usize) -> Value {
+    let shift = Manifest::of_blocks(blocks).map_or(SHIFT, |manifest| manifest.shift);
+    json!({ "num_train_timesteps": 1000, "shift": shift })
 }
 
 /// The `config.json` of a part.

@@ -1,5 +1,6 @@
 //! What lies in a file of weights, told by its tensors' names and shapes, never by the file's name.
 
+use super::formats;
 use super::header::Header;
 use super::names::Names;
 use std::fmt;
@@ -121,6 +122,9 @@ pub(crate) fn kind(header: &Header) -> &'static str {
     let starts = |words: &'static [&'static str]| {
         any(&move |name: &str| words.iter().any(|word| name.starts_with(word)))
     };
+    if formats::quantized(header).is_some() {
+        return "a file of quantized weights, in a format that latentd does not read";
+    }
     let pieces: Vec<Part> = pieces(header).iter().map(|piece| piece.part).collect();
     if pieces.contains(&Part::Transformer) {
         "a Stable Diffusion 3 checkpoint"

@@ -1,6 +1,7 @@
 //! `--text-encoders DIR`: what a checkpoint does not bring itself.
 
 use super::contents::Part;
+use super::formats;
 use super::header::Header;
 use super::{Place, StoredPart};
 use crate::files::ModelFiles;
@@ -24,6 +25,27 @@ pub(super) fn add(dir: &Path, places: &mut BTreeMap<Part, Place>) -> Result<()> 
             places.insert(part, Place::Stored(stored));
         }
     }
+    match encoders.into_iter().find(|part| !places.contains_key(part)) {
+        Some(part) => check_others(dir, part),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a directory that lacks an encoder and has files of weights in a format that is not read: one of them may be
+/// it, and to pass over it would say that there is none.
+fn check_others(dir: &Path, lacking: Part) -> Result<()> {
+    const FORMATS: [(&str, &str); 5] =
+        [("gguf", "a GGUF file"), ("ckpt", PICKLE), ("pt", PICKLE), ("pth", PICKLE), ("bin", PICKLE)];
+    const PICKLE: &str = "a pickle, which can run a program when it is opened";
+    for (extension, what) in FORMATS {
+        if let Some(path) = files_of(dir, extension)?.first() {
+            return Err(Error::Model(format!(
+                "{} is {what}, and text encoders are read from .safetensors files alone: put {lacking} there as one, or \
+                 move this file away",
+                path.display()
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -32,7 +54,9 @@ pub(super) fn add(dir: &Path, places: &mut BTreeMap<Part, Place>) -> Result<()> 
 fn best(dir: &Path) -> Result<BTreeMap<Part, StoredPart>> {
     let mut best: BTreeMap<Part, StoredPart> = BTreeMap::new();
     for path in &weights_in(dir)? {
-        for stored in StoredPart::all(path, &Arc::new(Header::read(path)?)) {
+        let header = Arc::new(Header::read(path)?);
+        formats::check(path, &header)?;
+        for stored in StoredPart::all(path, &header) {
             let part = stored.piece.part;
             if best.get(&part).is_none_or(|other| other.bytes() < stored.bytes()) {
                 best.insert(part, stored);
@@ -44,26 +68,35 @@ fn best(dir: &Path) -> Result<BTreeMap<Part, StoredPart>> {
 
 /// The files of a directory that hold weights, by name.
 pub(crate) fn weights_in(dir: &Path) -> Result<Vec<PathBuf>> {
-    let unreadable = |source| Error::Io { path: dir.to_path_buf(), source };
+    files_of(dir, "safetensors")
+}
+
+fn files_of(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
+    let unreadable = |reason| Error::Io { path: dir.to_path_buf(), reason };
     let entries = std::fs::read_dir(dir).map_err(unreadable)?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
     let mut paths = paths.map_err(unreadable)?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    paths.retain(|path| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(extension)));
     paths.sort();
     Ok(paths)
 }
 
 /// Whether everything is there that a picture needs; T5 is not.
 pub(super) fn check(file: &Path, dir: Option<&Path>, places: &BTreeMap<Part, Place>) -> Result<()> {
-    let (file, needed) = (file.display(), [Part::Vae, Part::ClipL, Part::ClipG]);
-    let missing: Vec<String> =
-        needed.iter().filter(|part| !places.contains_key(part)).map(ToString::to_string).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let missing = missing.join(" and no ");
-    let files = "clip_l.safetensors, clip_g.safetensors and t5xxl_fp16.safetensors (the folder text_encoders of \
-                 stabilityai/stable-diffusion-3.5-large on the Hugging Face hub has them)";
+    const ENCODERS: &str = "clip_l.safetensors, clip_g.safetensors and t5xxl_fp16.safetensors (the folder text_encoders \
+                            of stabilityai/stable-diffusion-3.5-large on the Hugging Face hub has them)";
+    const VAE: &str = "a VAE (vae/diffusion_pytorch_model.safetensors of the same repository)";
+    let needed = [Part::Vae, Part::ClipL, Part::ClipG];
+    let missing: Vec<Part> = needed.into_iter().filter(|part| !places.contains_key(part)).collect();
+    let needs = |part: &Part| missing.contains(part);
+    let files = match (needs(&Part::Vae), needs(&Part::ClipL) || needs(&Part::ClipG)) {
+        (false, false) => return Ok(()),
+        (true, false) => VAE.to_owned(),
+        (false, true) => ENCODERS.to_owned(),
+        (true, true) => format!("{VAE}, {ENCODERS}"),
+    };
+    let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and no ");
+    let file = file.display();
     Err(Error::Model(match dir {
         None => format!("{file} has no {missing} inside: give --text-encoders DIR with {files}"),
         Some(dir) => {

@@ -60,6 +60,14 @@ pub(crate) enum Names {
 }
 
 impl Names {
+    /// Blocks of a transformer.
+    pub(super) fn blocks(&self) -> usize {
+        match self {
+            Self::Mmdit(blocks) => *blocks,
+            _ => 0,
+        }
+    }
+
     /// Where diffusers' tensor `name` is. A name that has no counterpart is looked for as it is.
     pub(crate) fn find(&self, name: &str) -> Found {
         let found = match self {

@@ -81,3 +81,41 @@ fn ids_of_the_real_vocabularies_equal_transformers() {
         }
     }
 }
+
+/// What is left out begins where the ids that are kept end: without it a text has the same ids but for the padding.
+#[test]
+fn what_a_long_text_loses_is_its_end() {
+    let packed: Vec<(&'static str, &'static [u8])> = tokenizers::PATHS
+        .iter()
+        .map(|path| (*path, &*tokenizers::read(path).expect("packed").leak()))
+        .collect();
+    let files = ModelFiles::Embedded(packed.leak());
+    let all = [
+        (Tokenizer::clip(&files, "tokenizer"), 77),
+        (Tokenizer::clip(&files, "tokenizer_2"), 77),
+        (Tokenizer::json(&files, "tokenizer_3"), 77),
+    ];
+    let texts = [
+        (1..=90).map(|number| format!("dog{number}, ")).collect::<String>(),
+        "a red house by the lake, ".repeat(60),
+        "Ein Café über dem Fluß — 庭の🦊 and more; ".repeat(12),
+        "word ".repeat(80),
+    ];
+    for (tokenizer, length) in all {
+        let tokenizer = tokenizer.expect("a tokenizer");
+        for text in &texts {
+            let dropped = tokenizer.dropped(text, length).expect("ids").expect("it is cut");
+            let kept = text.trim_end().strip_suffix(&dropped).expect("the end").trim_end();
+            let ids = |text: &str| tokenizer.encode(&[text], length).expect("ids").remove(0);
+            let (whole, short) = (ids(text), ids(kept));
+            // The last is the end of the text, of both.
+            assert_eq!(whole, short, "{kept:?} without {dropped:?}");
+            assert_eq!(tokenizer.dropped(kept, length).expect("ids"), None, "no more is left out");
+        }
+        assert_eq!(tokenizer.dropped("a red house", length).expect("ids"), None);
+        assert_eq!(tokenizer.dropped("", length).expect("ids"), None);
+    }
+    let clip = Tokenizer::clip(&files, "tokenizer").expect("a tokenizer");
+    let words = clip.dropped(&format!("{}the end", "word ".repeat(75)), 77).expect("ids");
+    assert_eq!(words.as_deref(), Some("the end"));
+}

@@ -12,7 +12,7 @@ use crate::generate::Observer;
 use crate::gpu::{Arena, Event, Graph, Layout, latents as kernels, warm_up};
 use crate::mmdit::{Mmdit, Prepared};
 use crate::weights::Target;
-use crate::{Error, Result};
+use crate::{Error, Result, Stage};
 use candle_core::{DType, Device, Tensor};
 
 /// What the loop keeps from one request to the next.
@@ -88,7 +88,10 @@ impl Denoiser {
         report(job, &events, job.steps() - 1, watch.observer)?;
         match buffers.first_bad.to_vec1::<u32>()?[..] {
             [u32::MAX] => Ok(buffers.latents.copy()?),
-            [step] => Err(Error::NonFinite { step: step as usize + 1, of: job.steps() }),
+            [step] => {
+                let stage = Stage::Step { step: step as usize + 1, of: job.steps() };
+                Err(Error::NonFinite { stage })
+            }
             _ => unreachable!("one element"),
         }
     }

@@ -59,13 +59,13 @@ impl Concepts {
     }
 
     /// By how much the cosines exceed the threshold of the unsafe concept that is exceeded most: unsafe above 0. NaN if
-    /// any is.
+    /// any score is not finite, also that of a special concept.
     pub(super) fn margin(&self, (special, unsafe_ones): &(Vec<f32>, Vec<f32>)) -> f32 {
         let scores = self.scores(special, unsafe_ones);
-        let most = |most: f32, score: f32| if score.is_nan() || score > most { score } else { most };
-        scores[self.special.len()..].iter().fold(f32::NEG_INFINITY, |so_far, score| {
-            if so_far.is_nan() { so_far } else { most(so_far, *score) }
-        })
+        if scores.iter().any(|score| !score.is_finite()) {
+            return f32::NAN;
+        }
+        scores[self.special.len()..].iter().copied().fold(f32::NEG_INFINITY, f32::max)
     }
 
     /// What diffusers calls `special_scores` and `concept_scores`, one after the other. Once a special concept is found,
@@ -91,9 +91,10 @@ fn rounded(score: f32) -> f32 {
     (score * 1000.0).round_ties_even() / 1000.0
 }
 
-/// At length 1 (torch `normalize`).
+/// At length 1 (torch `normalize`); NaN if the length is not finite, of which a division would make zeros.
 fn unit(vector: &[f32]) -> Vec<f32> {
-    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt().max(1e-12);
+    let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    let length = if length.is_finite() { length.max(1e-12) } else { f32::NAN };
     vector.iter().map(|value| value / length).collect()
 }
 
@@ -130,6 +131,8 @@ mod tests {
     fn what_is_not_a_number_is_no_verdict() {
         assert!(margin([-1.0; 3], f32::NAN).is_nan());
         assert!(concepts().margin(&(vec![f32::NAN; 3], vec![f32::NAN; 17])).is_nan());
+        assert!(margin([f32::NAN, -1.0, -1.0], -1.0).is_nan(), "special concepts count too");
+        assert!(unit(&[1.0, f32::INFINITY]).iter().chain(&unit(&[1e30, 1.0])).all(|value| value.is_nan()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::clip_config::ClipConfig;
 use super::vit_config::VitConfig;
+use crate::config::json;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -27,13 +28,13 @@ struct Kind {
 impl Config {
     /// Of a file's content.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        let kind = Kind::deserialize(&value).map_err(|error| error.to_string())?;
+        let value: Value = json::parse(bytes)?;
+        let kind: Kind = json::typed(&value)?;
         let architectures = kind.architectures.unwrap_or_default();
         let config = match kind.model_type.as_str() {
-            "vit" => VitConfig::deserialize(&value).map(Self::Vit),
+            "vit" => json::typed(&value).map(Self::Vit)?,
             "clip" if architectures.iter().any(|name| name == CHECKER) => {
-                ClipConfig::deserialize(&value).map(Self::Clip)
+                json::typed(&value).map(Self::Clip)?
             }
             other => {
                 return Err(format!(
@@ -41,7 +42,6 @@ impl Config {
                 ));
             }
         };
-        let config = config.map_err(|error| error.to_string())?;
         match &config {
             Self::Vit(config) => config.check()?,
             Self::Clip(config) => config.check()?,

@@ -28,7 +28,7 @@ impl Place {
 
     /// Any folder.
     pub(super) fn directory(dir: &Path) -> Result<Self> {
-        let path = dir.canonicalize().map_err(|source| Error::Io { path: dir.to_path_buf(), source })?;
+        let path = dir.canonicalize().map_err(|reason| Error::Io { path: dir.to_path_buf(), reason })?;
         match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
             (Some(parent), Some(name)) if path.is_dir() => {
                 Ok(Self { files: ModelFiles::Directory(parent.to_path_buf()), part: name.into() })

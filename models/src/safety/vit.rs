@@ -51,8 +51,12 @@ impl Vit {
         self.classifier.forward(&self.tower.class(pixels)?)?.flatten_all()?.to_dtype(DType::F32)
     }
 
-    /// The probability that the picture is unsafe.
+    /// The probability that the picture is unsafe; NaN if a logit is not finite, of which a probability may be made.
     pub(super) fn probability(&self, pixels: &Tensor) -> Result<f32> {
-        Ok(softmax(&self.logits(pixels)?)?.to_vec1::<f32>()?[self.unsafe_label])
+        let logits = self.logits(pixels)?;
+        if logits.to_vec1::<f32>()?.iter().any(|logit| !logit.is_finite()) {
+            return Ok(f32::NAN);
+        }
+        Ok(softmax(&logits)?.to_vec1::<f32>()?[self.unsafe_label])
     }
 }

@@ -28,13 +28,21 @@ const CLIP_WORDS: &str =
 /// `tokenizer_config.json`.
 #[derive(Debug, Default, Deserialize)]
 struct TokenizerConfig {
-    #[serde(default)]
-    added_tokens_decoder: BTreeMap<String, Special>,
+    added_tokens_decoder: Option<BTreeMap<String, Special>>,
     bos_token: Option<Special>,
     eos_token: Option<Special>,
     unk_token: Option<Special>,
     pad_token: Option<Special>,
     model_max_length: Option<f64>,
+}
+
+/// `special_tokens_map.json`, where repositories of older versions have what `tokenizer_config.json` lacks.
+#[derive(Debug, Default, Deserialize)]
+struct SpecialTokensMap {
+    bos_token: Option<Special>,
+    eos_token: Option<Special>,
+    unk_token: Option<Special>,
+    pad_token: Option<Special>,
 }
 
 /// A special token, as text or spelled out.
@@ -83,8 +91,19 @@ impl Special {
 }
 
 impl TokenizerConfig {
+    /// transformers reads the map only beside a config that spells out no added tokens, and then it overrides
+    /// (`PreTrainedTokenizerBase._from_pretrained`).
     fn read(files: &ModelFiles, part: &str) -> Result<Self> {
-        config::read(files, &format!("{part}/tokenizer_config.json"))
+        let mut config: Self = config::read(files, &format!("{part}/tokenizer_config.json"))?;
+        let path = format!("{part}/special_tokens_map.json");
+        if config.added_tokens_decoder.is_none() && files.exists(&path) {
+            let map: SpecialTokensMap = config::read(files, &path)?;
+            config.bos_token = map.bos_token.or(config.bos_token);
+            config.eos_token = map.eos_token.or(config.eos_token);
+            config.unk_token = map.unk_token.or(config.unk_token);
+            config.pad_token = map.pad_token.or(config.pad_token);
+        }
+        Ok(config)
     }
 
     /// transformers writes 1e30 where a tokenizer has no limit.
@@ -121,7 +140,10 @@ impl Tokenizer {
         inner.with_padding(None);
         let name = files.display(part);
         let Some(pad) = &config.pad_token else {
-            return Err(Error::Model(format!("{name}/tokenizer_config.json has no pad_token")));
+            return Err(Error::Model(format!(
+                "{name}/tokenizer_config.json has no pad_token, nor has a special_tokens_map.json: use the tokenizer \
+                 of the model's own repository"
+            )));
         };
         let Some(id) = inner.token_to_id(pad.content()) else {
             return Err(Error::Model(format!("{name}: pad_token \"{}\" is not a token", pad.content())));
@@ -157,6 +179,20 @@ impl Tokenizer {
             Ok(ids)
         };
         texts.iter().map(ids).collect()
+    }
+}
+
+impl Tokenizer {
+    /// The end of a text that [`Self::encode`] cuts off at this length, from the first token that is left out; `None` if
+    /// nothing is. The last place is the token's that ends every text (diffusers' warning in `encode_prompt`).
+    pub(crate) fn dropped(&self, text: &str, length: usize) -> Result<Option<String>> {
+        let whole = self.inner.encode(text, true).map_err(|e| Error::Model(format!("{}: {e}", self.name)))?;
+        if whole.len() <= length {
+            return Ok(None);
+        }
+        let first = whole.get_offsets().get(length.saturating_sub(1)).map_or(0, |(from, _)| *from);
+        let dropped = text.get(first..).unwrap_or_default().trim();
+        Ok((!dropped.is_empty()).then(|| dropped.to_owned()))
     }
 }
 
@@ -199,7 +235,8 @@ fn add_special_tokens(
     tokenizer: &mut tokenizers::Tokenizer,
     config: &TokenizerConfig,
 ) -> Result<(), tokenizers::Error> {
-    let spelled: Vec<&Special> = config.added_tokens_decoder.values().collect();
+    let spelled: Vec<&Special> =
+        config.added_tokens_decoder.iter().flatten().map(|(_, token)| token).collect();
     let named = [&config.bos_token, &config.eos_token, &config.unk_token, &config.pad_token];
     let named = named
         .into_iter()

@@ -55,11 +55,16 @@ impl Resnet {
 
 impl Attention {
     fn load(scope: &Scope, channels: usize, groups: usize) -> Result<Self> {
-        let qkv = ["to_q", "to_k", "to_v"].map(|name| scope.at(name));
+        // diffusers' own names until 0.17 (`_convert_deprecated_attention_blocks`).
+        let is_old = scope.at("query").has("weight");
+        let ([q, k, v], out) = match is_old {
+            true => (["query", "key", "value"], "proj_attn"),
+            false => (["to_q", "to_k", "to_v"], "to_out.0"),
+        };
         Ok(Self {
             norm: GroupNorm::load(&scope.at("group_norm"), channels, groups)?,
-            qkv: Linear::stacked(&qkv, channels, channels)?,
-            out: Linear::load(&scope.at("to_out.0"), channels, channels)?,
+            qkv: Linear::stacked(&[q, k, v].map(|name| scope.at(name)), channels, channels)?,
+            out: Linear::load(&scope.at(out), channels, channels)?,
             ops: scope.target().ops,
         })
     }

@@ -4,6 +4,7 @@ use super::blocks::{Middle, Resnet};
 use crate::config::VaeConfig;
 use crate::layers::{Activation, Conv2d, GroupNorm};
 use crate::weights::{Scope, Weights};
+use crate::{Stage, finite};
 use candle_core::{DType, Result, Tensor};
 
 /// Pixels to the distribution of their latents.
@@ -78,6 +79,8 @@ impl Encoder {
         if let Some(conv) = &self.quant {
             x = conv.forward(&x)?;
         }
+        // Before the clamp below takes a NaN for a number.
+        finite::check(&x, Stage::VaeEncoder).map_err(crate::Error::carried)?;
         let moments = x.to_dtype(DType::F32)?.chunk(2, 1)?;
         let deviation = (moments[1].clamp(-30f32, 20f32)? * 0.5)?.exp()?;
         Ok(Posterior { mean: moments[0].clone(), deviation })

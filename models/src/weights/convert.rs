@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 /// Whether tensors of this dtype can be read.
 pub(super) fn is_readable(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F8_E4M3)
+    matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F8_E4M3)
 }
 
 /// What a tensor is read as. Values begin as zeros that cost no memory until they are written.
@@ -29,6 +29,7 @@ impl Element for f32 {
 
     fn convert(from: Dtype, bytes: &[u8], into: &mut [Self]) {
         match from {
+            Dtype::F64 => write(into, doubles(bytes).map(|value| value as f32)),
             Dtype::F16 => halves(bytes).reinterpret_cast::<f16>().convert_to_f32_slice(into),
             Dtype::BF16 => {
                 write(into, halves(bytes).iter().map(|bits| f32::from_bits(u32::from(*bits) << 16)))
@@ -53,6 +54,7 @@ impl Element for u16 {
     fn convert(from: Dtype, bytes: &[u8], into: &mut [Self]) {
         let bits = |value: f32| bf16::from_f32(value).to_bits();
         match from {
+            Dtype::F64 => write(into, doubles(bytes).map(|value| bits(value as f32))),
             Dtype::F32 => write(into, bytemuck::cast_slice(bytes).iter().map(|value| bits(*value))),
             Dtype::F16 => write(into, halves(bytes).iter().map(|half| bits(f16::from_bits(*half).to_f32()))),
             Dtype::F8_E4M3 => {
@@ -66,6 +68,11 @@ impl Element for u16 {
     fn tensor(values: Vec<Self>, shape: &[usize], device: &Device) -> Result<Tensor> {
         Tensor::from_vec(values.reinterpret_into::<bf16>(), shape, device)
     }
+}
+
+/// The bytes are aligned to four only.
+fn doubles(bytes: &[u8]) -> impl Iterator<Item = f64> {
+    bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes))
 }
 
 fn halves(bytes: &[u8]) -> &[u16] {

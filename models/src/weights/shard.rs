@@ -48,12 +48,12 @@ impl Shard {
     /// # Errors
     /// The device failed, or the file was cut since it was opened.
     pub(super) fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
-        self.content.read_at(self.start + at, into).map_err(|source| match source.kind() {
+        self.content.read_at(self.start + at, into).map_err(|reason| match reason.kind() {
             std::io::ErrorKind::UnexpectedEof => Error::Model(format!(
                 "{} became shorter while it was read: leave a model's files alone while it is loaded",
                 self.shown
             )),
-            _ => Error::Io { path: self.shown.clone().into(), source },
+            _ => Error::Io { path: self.shown.clone().into(), reason },
         })
     }
 

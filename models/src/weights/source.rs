@@ -15,6 +15,12 @@ use std::path::Path;
 /// Most files of a part; real ones have one to four. All stay open.
 const SHARDS: usize = 128;
 
+/// What diffusers calls the weights of its models; transformers says `model`.
+const DIFFUSERS_STEM: &str = "diffusion_pytorch_model";
+
+/// Precisions of which repositories have a second set of files, `<stem>.<variant>.safetensors`.
+const VARIANTS: [&str; 4] = ["fp16", "bf16", "fp32", "fp8"];
+
 /// Tensors by name.
 #[derive(Debug)]
 pub(super) enum Source {
@@ -82,14 +88,17 @@ impl Stored {
 }
 
 impl Source {
-    /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names.
+    /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names. Where both are there,
+    /// diffusers takes the shards of its own models, and transformers the single file.
     pub(super) fn open(files: &ModelFiles, part: &str, stem: &str) -> Result<Self> {
         let single = format!("{part}/{stem}.safetensors");
         let index = format!("{single}.index.json");
-        if files.exists(&single) {
-            Files::open(files, &[single]).map(Self::Files)
-        } else if files.exists(&index) {
+        let prefers_shards = stem == DIFFUSERS_STEM;
+        let (has_single, has_index) = (files.exists(&single), files.exists(&index));
+        if has_index && (prefers_shards || !has_single) {
             Files::open(files, &shards(files, part, &index)?).map(Self::Files)
+        } else if has_single {
+            Files::open(files, &[single]).map(Self::Files)
         } else {
             Err(Error::Model(missing(files, part, stem)))
         }
@@ -157,9 +166,21 @@ impl Files {
     }
 }
 
-/// What to say where there are no weights: a pickle beside them is named.
+/// What to say where there are no weights: a variant or a pickle beside them is named.
 fn missing(files: &ModelFiles, part: &str, stem: &str) -> String {
     let single = files.display(&format!("{part}/{stem}.safetensors"));
+    let variant = |name: &&&str| {
+        let file = format!("{part}/{stem}.{name}.safetensors");
+        let index = format!("{part}/{stem}.safetensors.index.{name}.json");
+        files.exists(&file) || files.exists(&index)
+    };
+    if let Some(variant) = VARIANTS.iter().find(variant) {
+        let folder = files.display(part);
+        return format!(
+            "{folder} has its weights as the variant {variant} alone, and latentd reads files without a variant: \
+             take \".{variant}\" out of the names of the files in {folder}, and of those in their index"
+        );
+    }
     let pickles =
         [format!("{stem}.bin"), "pytorch_model.bin".into(), format!("{stem}.ckpt"), format!("{stem}.pt")];
     match pickles.iter().find(|name| files.exists(&format!("{part}/{name}"))) {

@@ -229,7 +229,7 @@ fn what_is_no_file_is_not_opened() {
     says(&put(&|path| std::fs::create_dir(path).expect("a directory")), &[NAME, "is a directory"]);
     says(&put(&link("/dev/zero")), &[NAME, "is a device"]);
     says(&put(&link(NAME)), &[NAME, "symbolic links"]);
-    says(&put(&link("nowhere")), &[NAME, "No such file"]);
+    says(&put(&link("nowhere")), &[NAME, "there is no such file"]);
     // Opening a pipe would wait for somebody to write.
     let made = std::process::Command::new("mkfifo").arg(dir.path().join("pipe")).status();
     if made.is_ok_and(|status| status.success()) {

@@ -14,7 +14,7 @@ pub(crate) fn copy() -> tempfile::TempDir {
     dir
 }
 
-fn copy_all(from: &Path, to: &Path) {
+pub(crate) fn copy_all(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a directory");
     for entry in from.read_dir().expect("a directory") {
         let path = entry.expect("an entry").path();

@@ -5,19 +5,32 @@ use futures_util::task::AtomicWaker;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::Instant;
+
+/// Answers that a connection of several calls may give up, beyond those that it took.
+const MAX_GIVEN_UP: usize = 100;
 
 /// What is known of a connection.
 #[derive(Debug)]
 pub(in crate::http) struct Activity {
     pub(super) source: IpAddr,
     /// Calls that the server works on, and a web socket.
-    pub(super) calls: AtomicUsize,
+    calls: AtomicUsize,
+    /// When the last call ended, or else HTTP began.
+    called: Moment,
+    /// Has it come to HTTP?
+    is_http: AtomicBool,
+    /// Answers that share the connection.
+    answers: Mutex<Vec<Arc<Moment>>>,
+    /// Of its answers, how many more were given up than were sent.
+    given_up: AtomicUsize,
+    retired: Notify,
     /// When the server began.
     began: Instant,
     /// When bytes moved.
@@ -34,6 +47,11 @@ impl Activity {
         let activity = Self {
             source,
             calls: AtomicUsize::new(0),
+            called: Moment::default(),
+            is_http: AtomicBool::new(false),
+            answers: Mutex::default(),
+            given_up: AtomicUsize::new(0),
+            retired: Notify::new(),
             began,
             moved: Moment::default(),
             unread: Moment::default(),
@@ -45,13 +63,73 @@ impl Activity {
         activity
     }
 
-    /// Bytes moved, or a call ended.
-    pub(super) fn moved(&self) {
-        self.moved.set(millis(self.began.elapsed()));
+    fn now(&self) -> u64 {
+        millis(self.began.elapsed())
     }
 
+    pub(super) fn begin_call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_call(&self) {
+        self.called.set(self.now());
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+        self.moved();
+    }
+
+    /// From now on there should be calls.
+    pub(super) fn begin_http(&self) {
+        self.called.set(self.now());
+        self.is_http.store(true, Ordering::Relaxed);
+    }
+
+    /// An answer begins that shares the connection. Until somebody asks for its first piece nobody takes it.
+    pub(super) fn begin_answer(self: &Arc<Self>) -> Unread {
+        let moment = Arc::new(Moment::default());
+        moment.set(self.now());
+        self.answers().push(moment.clone());
+        Unread { moment, activity: self.clone() }
+    }
+
+    /// An answer is over. Whoever asks and gives up again and again only makes work.
+    pub(super) fn end_answer(&self, unread: &Unread, was_sent: bool) {
+        self.answers().retain(|moment| !Arc::ptr_eq(moment, &unread.moment));
+        let change = |count: usize| if was_sent { count.saturating_sub(1) } else { count + 1 };
+        let before =
+            self.given_up.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| Some(change(count)));
+        if before.is_ok_and(|count| change(count) > MAX_GIVEN_UP) {
+            self.close();
+        }
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Vec<Arc<Moment>>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Since when there is no call, whatever else is said.
+    pub(super) fn idle_since(&self) -> Option<u64> {
+        let is_idle = self.calls.load(Ordering::Relaxed) == 0 && self.is_http.load(Ordering::Relaxed);
+        self.called.get().filter(|_| is_idle)
+    }
+
+    /// Asks the connection to take no more calls.
+    pub(super) fn retire(&self) {
+        self.retired.notify_one();
+    }
+
+    pub(super) async fn retired(&self) {
+        self.retired.notified().await;
+    }
+
+    /// Bytes moved, or a call ended.
+    pub(super) fn moved(&self) {
+        self.moved.set(self.now());
+    }
+
+    /// Since when the client takes nothing of what it is sent, or of one of several answers.
     pub(super) fn unread_since(&self) -> Option<u64> {
-        self.unread.get()
+        let answers = self.answers().iter().filter_map(|moment| moment.get()).min();
+        self.unread.get().into_iter().chain(answers).min()
     }
 
     /// Since when the connection could be spared; `None` while the server works for it.
@@ -82,10 +160,26 @@ impl Activity {
                 self.unread.clear();
                 self.moved();
             }
-            Poll::Pending if self.unread.get().is_none() => self.unread.set(millis(self.began.elapsed())),
+            Poll::Pending if self.unread.get().is_none() => self.unread.set(self.now()),
             Poll::Pending => {}
         }
         written
+    }
+}
+
+/// Since when a client takes nothing of one of several answers.
+pub(super) struct Unread {
+    moment: Arc<Moment>,
+    activity: Arc<Activity>,
+}
+
+impl Unread {
+    pub(super) fn set(&self) {
+        self.moment.set(self.activity.now());
+    }
+
+    pub(super) fn clear(&self) {
+        self.moment.clear();
     }
 }
 

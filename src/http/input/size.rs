@@ -4,7 +4,7 @@ use super::{Task, count};
 use crate::http::field::{null, of_type, one_of};
 use crate::http::fields::Fields;
 use crate::http::problem::Problem;
-use crate::request::{Limits, MAX_SIDE};
+use crate::request::{Beyond, Limits, MAX_SIDE};
 use serde_json::Value;
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Ref, RefOr};
@@ -34,7 +34,7 @@ pub(super) fn field_schema(task: Task, limits: &Limits, object: &str) -> RefOr<S
         Task::TextToImage => DEFAULT_SIZE,
         Task::ImageToImage => "that of the picture to begin from, or as much as the model can paint of it,",
     };
-    let fits = |&&(_, width, height): &&(&str, usize, usize)| width.max(height) <= limits.max_side;
+    let fits = |&&(_, width, height): &&(&str, usize, usize)| limits.check(width, height).is_ok();
     let names: Vec<&str> = PRESETS.iter().filter(fits).map(|(name, ..)| *name).collect();
     AnyOfBuilder::new()
         .item(Ref::from_schema_name(object))
@@ -66,7 +66,11 @@ pub(super) fn read(fields: &mut Fields<'_>, limits: &Limits) -> Option<(usize, u
         Some(Value::Object(map)) => {
             let mut inner = Fields::below(NAME, map);
             let [width, height] = SIDES.map(|(name, default, _)| side(&mut inner, name, default, limits));
+            let has_problem = inner.problem_count() > 0;
             fields.absorb(inner);
+            if !has_problem && let Err(beyond) = limits.check(width, height) {
+                refuse(fields, (width, height), &beyond, &Value::Object(map.clone()));
+            }
             (width, height)
         }
         Some(other) => {
@@ -82,12 +86,8 @@ fn preset(fields: &mut Fields<'_>, name: &str, input: &Value, limits: &Limits) -
         fields.refuse(one_of(NAME, &PRESETS.map(|(known, ..)| known), input));
         return (0, 0);
     };
-    for pixels in [width, height] {
-        if let Some((kind, words, name, value)) = beyond(pixels, limits) {
-            let words = format!("{width}x{height}: {words}");
-            fields.refuse(Problem::at(&[NAME], kind, words, input).with(name, value));
-            break;
-        }
+    if let Err(beyond) = limits.check(width, height) {
+        refuse(fields, (width, height), &beyond, input);
     }
     (width, height)
 }
@@ -95,18 +95,20 @@ fn preset(fields: &mut Fields<'_>, name: &str, input: &Value, limits: &Limits) -
 fn side(fields: &mut Fields<'_>, name: &'static str, default: i64, limits: &Limits) -> usize {
     let Some(pixels) = fields.positive(name, default, MAX_SIDE) else { return 0 };
     let pixels = count(pixels);
-    if let Some((kind, words, key, value)) = beyond(pixels, limits) {
-        fields.refuse(fields.problem(name, kind, words).with(key, value));
+    if let Err(beyond) = limits.check(pixels, 1) {
+        fields.refuse(fields.problem(name, KIND, words(&beyond)).with("le", beyond.limit()));
     }
     pixels
 }
 
-/// What the model has against a side: type, message, and the limit with its name.
-fn beyond(pixels: usize, limits: &Limits) -> Option<(&'static str, String, &'static str, usize)> {
-    let Limits { max_side } = *limits;
-    (pixels > max_side).then(|| {
-        let words =
-            format!("Input should be less than or equal to {max_side}, the longest side of this model");
-        ("less_than_equal", words, "le", max_side)
-    })
+/// The class of a problem with what the model can generate.
+const KIND: &str = "less_than_equal";
+
+fn refuse(fields: &mut Fields<'_>, (width, height): (usize, usize), beyond: &Beyond, input: &Value) {
+    let words = format!("{width}x{height}: {}", words(beyond));
+    fields.refuse(Problem::at(&[NAME], KIND, words, input).with("le", beyond.limit()));
+}
+
+fn words(beyond: &Beyond) -> String {
+    format!("Input should be less than or equal to {}, {}", beyond.limit(), beyond.what())
 }

@@ -2,21 +2,22 @@
 
 use super::requests::{self, Shown};
 use crate::http::error::ApiError;
-use crate::http::input::Task;
 use crate::http::target::Application;
+use crate::http::wire::StatusBody;
 use crate::http::{Api, routes};
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 use utoipa::openapi::extensions::Extensions;
-use utoipa::openapi::schema::Schema;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Info, OpenApi, RefOr};
 
 /// The document of an endpoint that is served here.
 pub(super) fn document(api: &Api, origin: &str, id: &str) -> Result<OpenApi, ApiError> {
-    let application = Application::named(id).ok_or_else(|| ApiError::UnknownApplication(id.to_owned()))?;
+    let application = Application::named(id).unwrap_or_default();
     let route = routes::find(api, &application)?;
     let metadata = json!({
         "endpointId": id,
-        "category": match route.task { Task::TextToImage => "text-to-image", Task::ImageToImage => "image-to-image" },
+        "category": route.task.category(),
         "documentationUrl": format!("{origin}/docs"),
     });
     let info = Info::builder()
@@ -29,8 +30,20 @@ pub(super) fn document(api: &Api, origin: &str, id: &str) -> Result<OpenApi, Api
     let mut document = super::document(&shown, info, &format!("{origin}/queue"), entries).build();
     if let Some(components) = &mut document.components {
         components.schemas.values_mut().for_each(show_order);
+        if let Some(RefOr::T(Schema::Object(status))) = components.schemas.get_mut(&*StatusBody::name()) {
+            status.properties.insert("logs".into(), logs().into());
+        }
     }
     Ok(document)
+}
+
+/// fal's documents call the list of log lines an object, and programs are made of them.
+fn logs() -> ObjectBuilder {
+    let any = AdditionalProperties::FreeForm(true);
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some("The logs."))
+        .additional_properties(Some(any))
 }
 
 /// fal lists the properties of an object a second time, in their order.

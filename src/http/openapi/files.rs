@@ -110,7 +110,7 @@ fn file() -> Entry {
         .answers(200, media("*/*", "The file."))
         .answers(206, media("*/*", "The range."))
         .answers(304, described("The copy is good."))
-        .refuses(&[400, 404, 416, 500, 503])
+        .refuses(&[400, 403, 404, 416, 500, 503])
         .opens_to(OPEN)
 }
 

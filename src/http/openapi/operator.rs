@@ -4,6 +4,7 @@ use super::entry::{Entry, described, json, json_body, media, query, text};
 use super::requests::request_id;
 use super::{ENDPOINT_ID, KEY};
 use crate::http::health::{Liveness, Readiness};
+use crate::http::models::{self, ModelList};
 use crate::http::payloads::Erased;
 use crate::http::webhook::KeySet;
 use serde_json::json as value;
@@ -32,6 +33,15 @@ pub(super) fn entries() -> Vec<Entry> {
             .takes([request_id()])
             .answers(200, json::<Erased>("It is gone."))
             .refuses(&[400, 401, 403, 404, 500, 503]),
+        Entry::get("/v1/models")
+            .named("models", "server", "Which endpoints are served?")
+            .takes([
+                query(models::ENDPOINT_ID, "Only this endpoint; may be given several times.", text()),
+                query(models::CATEGORY, "Only endpoints of this task.", text()),
+                query(models::WORD, "Only endpoints in whose id or name this is.", text()),
+            ])
+            .answers(200, json::<ModelList>("All of them, on one page."))
+            .refuses(&[400, 401, 500]),
         ready("/health/ready", "ready"),
         ready("/health", "health"),
         Entry::get("/metrics")

@@ -15,7 +15,7 @@ const REFUSALS: &[(u16, &str, &str)] = &[
     (
         403,
         "NotAdmin",
-        "The call needs a key of an administrator, or comes from a web page that may not use the server.",
+        "The call needs a key of an administrator or, for a file, any key, or comes from a web page that may not use the server.",
     ),
     (404, "NotFound", "There is no such thing."),
     (408, "TooSlow", "The body did not arrive in time."),

@@ -10,6 +10,33 @@ impl From<jpeg_decoder::Error> for DecodeError {
     }
 }
 
+/// Does the file reach the end of its picture? Decoders make grey of what is cut off; Pillow refuses it, and so do we.
+pub(super) fn is_whole(bytes: &[u8]) -> bool {
+    const START_OF_SCAN: u8 = 0xda;
+    const END: u8 = 0xd9;
+    let mut rest = bytes.get(2..).unwrap_or_default();
+    loop {
+        // A marker is FF, maybe several times, and a byte that says which; in a scan FF 00 is data, and FF D0 to D7 go on.
+        let Some(at) = rest.iter().position(|byte| *byte == 0xff) else { return false };
+        rest = &rest[at..];
+        let Some(fill) = rest.iter().position(|byte| *byte != 0xff) else { return false };
+        let marker = rest[fill];
+        rest = &rest[fill + 1..];
+        match marker {
+            END => return true,
+            0x00 | 0x01 | 0xd0..=0xd8 => {}
+            _ => {
+                let length = rest.first_chunk().map_or(0, |bytes| usize::from(u16::from_be_bytes(*bytes)));
+                let Some(after) = rest.get(length..) else { return false };
+                rest = after;
+                if marker == START_OF_SCAN && rest.is_empty() {
+                    return false;
+                }
+            }
+        }
+    }
+}
+
 /// Does the file hold its picture in layers, all of which are needed for any of it?
 pub(super) fn is_progressive(bytes: &[u8]) -> bool {
     let mut decoder = Decoder::new(bytes);

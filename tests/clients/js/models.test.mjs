@@ -40,6 +40,7 @@ for (const [endpoint, steps] of [[ENDPOINT, 28], [TURBO, 4], [MEDIUM, 40]]) {
 test("the endpoint that a program's settings name is in /health", LIMIT, async () => {
   const { models } = await (await fetch(`${BASE}/health`)).json();
   assert.deepEqual(models.map(({ endpoint }) => endpoint), [ENDPOINT, TURBO, MEDIUM]);
+  assert.ok(models.every(({ name }) => name === "mini"), "the name of the model that answers");
   assert.ok(models.every(({ loaded }) => loaded === 1), "one built-in model stands in for all of them");
 });
 

@@ -75,11 +75,11 @@ test("cancel: a queued request, a running one, a finished one, an unknown one", 
   assert.equal(waiting.queue_position, 0);
 
   await fal.queue.cancel(ENDPOINT, { requestId: queued });
-  assert.deepEqual([seen.status, seen.body], [200, { status: "OK" }]);
+  assert.deepEqual([seen.status, seen.body], [200, { status: "OK", success: true }]);
   await assertCancelled(fal, queued);
 
   await fal.queue.cancel(ENDPOINT, { requestId: running });
-  assert.deepEqual([seen.status, seen.body], [202, { status: "CANCELLATION_REQUESTED" }]);
+  assert.deepEqual([seen.status, seen.body], [202, { status: "CANCELLATION_REQUESTED", success: true }]);
   await assertCancelled(fal, running);
 
   await assert.rejects(fal.queue.cancel(ENDPOINT, { requestId: running }), (error) => {
@@ -149,6 +149,7 @@ async function assertCancelled(fal, requestId) {
   await assert.rejects(fal.queue.result(ENDPOINT, { requestId }), (error) => {
     assert.ok(error instanceof ApiError);
     assert.equal(error.status, 499);
+    assert.equal(error.message, "Client Closed Request");
     assert.equal(error.body.error_type, "client_cancelled");
     assert.equal(error.requestId, requestId);
     return true;

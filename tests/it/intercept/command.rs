@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 /// A running `latentd serve --intercept` without workers.
-struct Program(Child);
+pub(super) struct Program(Child);
 
 impl Drop for Program {
     fn drop(&mut self) {
@@ -23,7 +23,7 @@ fn latentd(arguments: &[&str], data: &Path) -> Command {
     command
 }
 
-fn serve(data: &Path, more: &[&str]) -> Program {
+pub(super) fn serve(data: &Path, more: &[&str]) -> Program {
     let arguments = ["serve", "--workers", "0", "--listen", "127.0.0.1:0", "--intercept", "127.0.0.1:0"];
     let mut child =
         latentd(&[&arguments, more].concat(), data).stdout(Stdio::piped()).spawn().expect("the program");
@@ -49,7 +49,7 @@ fn in_a_shell(data: &Path, name: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn error(output: &Output) -> String {
+pub(super) fn error(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -85,6 +85,38 @@ impl Port {
     }
 }
 
+/// Clients that speak nothing else are offered HTTP/2, and others what they ask for.
+#[tokio::test]
+async fn the_port_speaks_the_version_that_its_client_offers() {
+    let port = Port::start().await;
+    for (offered, chosen) in [
+        (&["h2"][..], Some("h2")),
+        (&["http/1.1"], Some("http/1.1")),
+        (&["http/1.1", "h2"], Some("h2")),
+        (&[], None),
+    ] {
+        let mut config = config(&port.folder());
+        config.alpn_protocols = offered.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(port.address).await.expect("a connection");
+        let name = ServerName::try_from("fal.run").expect("a name");
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.expect("TLS");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), chosen.map(str::as_bytes));
+        if chosen == Some("h2") {
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let (mut sender, connection) =
+                hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.expect("HTTP/2");
+            tokio::spawn(connection);
+            let submit = Request::post(format!("https://queue.fal.run/{ENDPOINT}"));
+            let submit = submit.body(Full::<Bytes>::from(small().to_string())).expect("a request");
+            let answer = sender.send_request(submit).await.expect("an answer");
+            let body = answer.into_body().collect().await.expect("a body").to_bytes();
+            let body: Value = serde_json::from_slice(&body).expect("JSON");
+            let url = body["status_url"].as_str().expect("a URL");
+            assert!(url.starts_with(&format!("https://queue.fal.run/{ENDPOINT}/requests/")), "{url}");
+        }
+    }
+}
+
 pub(super) fn local() -> SocketAddr {
     "127.0.0.1:0".parse().expect("an address")
 }
@@ -96,12 +128,15 @@ pub(super) fn roots(folder: &Path) -> RootCertStore {
 }
 
 fn connector(folder: &Path) -> TlsConnector {
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+    TlsConnector::from(Arc::new(config(folder)))
+}
+
+fn config(folder: &Path) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
         .expect("TLS")
         .with_root_certificates(roots(folder))
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
+        .with_no_client_auth()
 }
 
 /// One call on a stream; the answer is JSON.

@@ -37,6 +37,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/rest.sql"),
     include_str!("schema/pruning.sql"),
     include_str!("schema/service_time.sql"),
+    include_str!("schema/access.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.

@@ -21,8 +21,9 @@ pub const MAX_TOKENS: u64 = 10_000;
 /// A file that is still not whole this long after its ticket ran out is given up.
 const ABANDONED: Duration = Duration::from_secs(86_400);
 
-const OPEN: &str = "INSERT INTO uploads (ticket, key, content_type, file_name, lifetime, writable_until)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+const OPEN: &str =
+    "INSERT INTO uploads (ticket, key, content_type, file_name, lifetime, writable_until, access)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 const OPEN_NOW: &str = "SELECT count(*) FROM uploads WHERE object IS NULL AND writable_until > ?1";
 
@@ -40,7 +41,7 @@ const PUT_PART: &str = "INSERT INTO upload_parts (ticket, number, object, bytes)
 
 const PARTS: &str = "SELECT number, object, bytes FROM upload_parts WHERE ticket = ?1 ORDER BY number";
 
-const FILE: &str = "SELECT object, content_type, file_name, expires_at FROM uploads
+const FILE: &str = "SELECT object, content_type, file_name, expires_at, access FROM uploads
     WHERE key = ?1 AND object IS NOT NULL AND (expires_at IS NULL OR expires_at > ?2)";
 
 const ANY_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM uploads
@@ -71,6 +72,8 @@ pub struct NewUpload {
     pub file_name: Option<String>,
     /// How long it is kept once it is whole; `None`: for good.
     pub lifetime: Option<Duration>,
+    /// What those hear who may not fetch it, in a word that is not interpreted here; `None`: everybody may.
+    pub access: Option<String>,
 }
 
 /// What a ticket stands for.
@@ -106,6 +109,8 @@ pub struct Uploaded {
     pub file_name: Option<String>,
     /// How long it is still there; `None`: for good.
     pub remaining: Option<Duration>,
+    /// As in [`NewUpload::access`].
+    pub access: Option<String>,
 }
 
 impl Queue {
@@ -127,6 +132,7 @@ impl Queue {
             .bind(&new.file_name)
             .bind(new.lifetime.map(micros))
             .bind(self.service_us() + micros(TICKET_LIFE))
+            .bind(&new.access)
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
@@ -207,6 +213,7 @@ impl Queue {
             object: row.try_get("object")?,
             content_type: row.try_get("content_type")?,
             file_name: row.try_get("file_name")?,
+            access: row.try_get("access")?,
             remaining: expires_at.map(|end| Duration::from_micros(end.saturating_sub(now).unsigned_abs())),
         }))
     }

@@ -1,0 +1,17 @@
+// A program as fal's own pages have it: nothing in it knows of this server.
+
+import { fal } from "@fal-ai/client";
+
+const [endpoint, text] = (globalThis.Deno?.args ?? process.argv.slice(2));
+const input = JSON.parse(text);
+const subscribed = await fal.subscribe(endpoint, { input, logs: true });
+const stream = await fal.stream(endpoint, { input });
+for await (const _ of stream);
+const ran = await fal.run(endpoint, { input });
+const uploaded = await fal.storage.upload(new Blob(["words"], { type: "text/plain" }));
+if ((await (await fetch(uploaded)).text()) !== "words") throw new Error("an upload that is another file");
+for (const { images } of [subscribed.data, await stream.done(), ran.data]) {
+  const picture = await fetch(images[0].url);
+  if (picture.headers.get("content-type") !== "image/jpeg") throw new Error(`no picture: ${picture.status}`);
+}
+console.log("OK");

@@ -1,0 +1,34 @@
+// Go ignores preloads, and built without cgo it looks up names itself.
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+)
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func main() {
+	request, err := http.NewRequest("POST", "https://fal.run/"+os.Args[1], bytes.NewBufferString(os.Args[2]))
+	check(err)
+	request.Header.Set("Authorization", "Key of:mine")
+	request.Header.Set("Content-Type", "application/json")
+	answer, err := http.DefaultClient.Do(request)
+	check(err)
+	var output struct{ Images []struct{ Url string } }
+	check(json.NewDecoder(answer.Body).Decode(&output))
+	picture, err := http.Get(output.Images[0].Url)
+	check(err)
+	if picture.Header.Get("Content-Type") != "image/jpeg" {
+		check(fmt.Errorf("no picture: %s", picture.Status))
+	}
+	fmt.Println("OK")
+}

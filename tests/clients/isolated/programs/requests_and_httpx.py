@@ -1,0 +1,15 @@
+"""requests and httpx, which have certificates of their own."""
+
+import json
+import sys
+
+import httpx
+import requests
+
+url, arguments = f"https://fal.run/{sys.argv[1]}", json.loads(sys.argv[2])
+key = {"Authorization": "Key of:mine"}
+for answer in (requests.post(url, json=arguments, headers=key), httpx.post(url, json=arguments, headers=key, timeout=60)):
+    picture = answer.json()["images"][0]["url"]
+    assert requests.get(picture).headers["content-type"] == "image/jpeg"
+    assert httpx.get(picture).content[:2] == b"\xff\xd8"
+print("OK")

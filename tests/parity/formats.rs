@@ -1,0 +1,132 @@
+//! Checkpoint files as other programs leave them: what is read all the same, and what is refused in one sentence.
+
+use crate::checkpoint::{
+    ENCODERS, TRANSFORMER, Tensors, VAE, below, encoders, golden, open, paint, read, refusal, whole, write,
+};
+use crate::golden::Case;
+use candle_core::{DType as Stored, Device as Place, Tensor};
+use latentd_models::{DType, Device, LoadOptions, ModelSource, Pipeline};
+use std::path::{Path, PathBuf};
+
+fn tensor() -> Tensor {
+    Tensor::zeros(1, Stored::F32, &Place::Cpu).expect("a tensor")
+}
+
+/// Why a checkpoint file is refused: one sentence.
+fn sentence(file: PathBuf, text_encoders: Option<&Path>) -> String {
+    let words = refusal(open(file, text_encoders));
+    assert!(!words.contains('\n'), "{words}");
+    words
+}
+
+#[test]
+fn a_running_average_beside_the_weights_is_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let more = ["model_ema.decay", "model_ema.num_updates", "model_ema.diffusion_modelpos_embed"];
+    let more = more.map(|name| (name.to_owned(), tensor())).into_iter().collect();
+    let file = write(dir.path(), "ema.safetensors", &whole(more));
+    let case = Case::read("checkpoint/beside");
+    let mut pipelines = [file, golden("checkpoint.safetensors")]
+        .map(|file| open(file, Some(&golden("beside/model"))).expect("a checkpoint"));
+    let [with, without] = pipelines.each_mut().map(|pipeline| paint(pipeline, &case));
+    assert_eq!(with, without);
+}
+
+/// A checkpoint file does not say its shift: that of the published model, or the operator's.
+#[test]
+fn the_shift_is_the_operators_or_that_of_the_published_model() {
+    let case = Case::read("checkpoint/beside");
+    let file = golden("checkpoint.safetensors");
+    let encoders = golden("beside/model");
+    let sigmas = |source: ModelSource, shift| {
+        let options = LoadOptions { shift, ..LoadOptions::new(Device::Cpu, DType::F32) };
+        let mut pipeline = Pipeline::load(&source, &options).expect("a model");
+        let mut found = Vec::new();
+        let traced = pipeline.trace(&case.request, &mut |stage, tensor| {
+            if stage == "sigmas" {
+                found = tensor.to_vec1::<f32>()?;
+            }
+            Ok(())
+        });
+        traced.expect("an image");
+        found
+    };
+    let checkpoint = || ModelSource::Checkpoint { file: file.clone(), text_encoders: Some(encoders.clone()) };
+    let directory = || ModelSource::Directory(case.model());
+    let usual = sigmas(checkpoint(), None);
+    assert_eq!(usual, sigmas(directory(), None), "3");
+    assert_eq!(sigmas(checkpoint(), Some(3.0)), usual);
+    let other = sigmas(checkpoint(), Some(1.0));
+    assert!(other[1] < usual[1] && (other[1] - 0.5005).abs() < 1e-4, "{other:?}");
+    assert_eq!(sigmas(directory(), Some(1.0)), usual, "a directory says it itself");
+}
+
+#[test]
+fn without_a_vae_it_says_where_to_find_one() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let is_other = |(name, _): &(String, Tensor)| !name.starts_with(VAE);
+    let file = write(
+        dir.path(),
+        "no_vae.safetensors",
+        &whole(Tensors::new()).into_iter().filter(is_other).collect(),
+    );
+    let words = sentence(file.clone(), Some(&golden("beside/model")));
+    assert!(words.contains("has no VAE inside") && words.contains("vae/diffusion_pytorch_model"), "{words}");
+    assert!(!words.contains("clip_l"), "{words}");
+    let words = sentence(file, None);
+    assert!(words.contains("no VAE and no CLIP-L and no CLIP-G") && words.contains("clip_l"), "{words}");
+}
+
+#[test]
+fn quantized_formats_are_refused_by_name() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let layer = format!("{TRANSFORMER}joint_blocks.0.x_block.attn.qkv.weight");
+    for (name, format) in [
+        (format!("{layer}.quant_state.bitsandbytes__nf4"), "bitsandbytes (NF4 or FP4)"),
+        (format!("{layer}.absmax"), "bitsandbytes (NF4 or FP4)"),
+        (layer.replace("weight", "SCB"), "8 bits by bitsandbytes"),
+        (layer.replace("weight", "weight_scale"), "ComfyUI's mixed precision"),
+        (layer.replace("weight", "weight_scale_2"), "ComfyUI's mixed precision"),
+        (layer.replace("weight", "comfy_quant"), "ComfyUI's mixed precision"),
+        (layer.replace("weight", "qweight"), "GPTQ or AWQ"),
+        (layer.replace("weight", "wscales"), "Nunchaku"),
+    ] {
+        let more = Tensors::from([(name.clone(), tensor())]);
+        let file = write(dir.path(), "quantized.safetensors", &whole(more));
+        // Whether or not text encoders are given.
+        for encoders in [None, Some(golden("beside/model"))] {
+            let words = sentence(file.clone(), encoders.as_deref());
+            assert!(words.contains(format) && words.contains("use the same model in F16"), "{name}: {words}");
+        }
+    }
+    // Scaled fp8 has other names, and is read.
+    assert!(read("scaled.safetensors").keys().any(|name| name.ends_with("scale_weight")));
+}
+
+#[test]
+fn an_encoder_in_another_format_is_not_passed_over() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = write(dir.path(), "some.safetensors", &whole(Tensors::new()));
+    let folder = dir.path().join("encoders");
+    std::fs::create_dir(&folder).expect("a folder");
+    let all = encoders();
+    for (name, prefix) in ["l.safetensors", "g.safetensors"].iter().zip(ENCODERS) {
+        write(&folder, name, &below(&all, prefix));
+    }
+    assert!(!open(file.clone(), Some(&folder)).expect("two encoders").has_t5());
+    for (name, what) in [("t5-v1_1-xxl.Q8_0.GGUF", "a GGUF file"), ("t5xxl.bin", "a pickle")] {
+        let path = folder.join(name);
+        std::fs::write(&path, "GGUF").expect("a file");
+        let words = sentence(file.clone(), Some(&folder));
+        assert!(words.contains(name) && words.contains(what) && words.contains("T5"), "{words}");
+        // Beside a T5 that is read it does no harm.
+        let t5 = write(&folder, "t5.safetensors", &below(&all, ENCODERS[2]));
+        assert!(open(file.clone(), Some(&folder)).expect("three encoders").has_t5());
+        std::fs::remove_file(t5).expect("removed");
+        std::fs::remove_file(path).expect("removed");
+    }
+    let quantized =
+        Tensors::from([("encoder.block.0.layer.0.SelfAttention.q.weight.absmax".into(), tensor())]);
+    write(&folder, "t5-nf4.safetensors", &quantized);
+    assert!(sentence(file, Some(&folder)).contains("bitsandbytes"));
+}
