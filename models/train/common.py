@@ -1,8 +1,10 @@
-"""What every stage of training shares: sizes of the model, sizes of pictures, averaging, logging."""
+"""What every stage of training shares: arguments, devices, optimizers, averaging, logging."""
 
 from __future__ import annotations
 
+import argparse
 import copy
+import functools
 import json
 import math
 import multiprocessing
@@ -10,17 +12,31 @@ import os
 import pathlib
 import time
 
-import numpy as np
 import torch
-from sizes import scene_of, size_of
-from world import render
 
 CHANNELS = 16
 
 
-def picture_of(index: int) -> np.ndarray:
-    """Scene number `index` drawn: `[height, width, 3]` uint8."""
-    return render.render(scene_of(index), *size_of(index))
+def arguments(phase: bool = False) -> argparse.Namespace:
+    """What every stage is called with: the work folder, how much to do, where, and for some which phase."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", type=pathlib.Path)
+    parser.add_argument("amount", type=int)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    if phase:
+        parser.add_argument("--phase", choices=("small", "full"), default="small")
+    return parser.parse_args()
+
+
+@functools.cache
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 faster than f32. A processor without AMX emulates it, ten times slower."""
+    return device.type == "cuda" or torch.cpu._is_amx_tile_supported()
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bf16 for matrix products and convolutions where the device is fast at it."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device))
 
 
 def workers(count: int | None = None) -> multiprocessing.pool.Pool:
@@ -53,10 +69,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The nearest matrix whose singular values are about 1, by five Newton-Schulz steps in bf16."""
+    """The nearest matrix whose singular values are about 1, by five Newton-Schulz steps, in bf16 where that is fast."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).bfloat16()
+    x = (x / (x.norm() + 1e-7)).to(torch.bfloat16 if fast_bf16(matrix.device) else torch.float32)
     for _ in range(5):
         square = x @ x.T
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
@@ -92,6 +108,13 @@ class Average:
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
+
+    def state_dict(self) -> dict:
+        return {"module": self.module.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.module.load_state_dict(state["module"])
+        self.steps = state["steps"]
 
 
 class Log:

@@ -14,16 +14,18 @@ import matplotlib.pyplot as plt
 PANELS = {
     "vae": ("pixels", "edges"),
     "text": ("clip loss", "t5 loss", "pooled loss"),
-    "transformer": ("loss",),
+    "transformer-small": ("loss",),
+    "transformer-full": ("loss",),
     "decoder": ("pixels", "edges"),
     "safety": ("loss",),
     "judge": ("loss",),
+    "whole": ("loss",),
 }
 
 
 def draw(log: pathlib.Path, picture: pathlib.Path) -> None:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    figure, axes = plt.subplots(2, 3, figsize=(12, 6), dpi=80, layout="constrained")
+    figure, axes = plt.subplots(2, 4, figsize=(15, 6), dpi=80, layout="constrained")
     for axis, (stage, names) in zip(axes.flat, PANELS.items()):
         for name in names:
             points = [(line["step"], line[name]) for line in lines if line["stage"] == stage and name in line]

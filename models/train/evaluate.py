@@ -1,11 +1,13 @@
-"""How often the built-in model paints what it was asked for.
+"""How often the built-in model generates what it was asked for, whether objects are whole, and how crisp edges are.
 
     python models/train/evaluate.py LATENTD --count 200 --out FOLDER        measures `LATENTD generate`
     python models/train/evaluate.py --drawn --count 200                     measures the judge on drawn scenes
+    … --rich                                                                on full scenes and on almost empty ones
     … --out A; … --out B --beside A --flag=--first-block-cache=0.1          and how far B's pictures are from A's
 
 Prompts are complete captions of scenes that training never saw, at fal's six preset sizes. What is in a picture is
-read off it by the judge (`judge.py`), which knows drawn scenes only. Needs numpy and pillow; `--drawn` skia-python.
+read off it by the judge (`judge.py`), which knows drawn scenes only, and whether an object that is there is whole by a
+second one (`whole.py`), where it is trained. Needs numpy and pillow; `--drawn` and the renders' edges skia-python.
 The last line is a JSON object; with `--least SHARE` one more says whether the share over all was reached, and so does
 the exit status.
 """
@@ -20,50 +22,15 @@ import subprocess
 import sys
 
 import numpy as np
-from labels import CLASSES, labels
+from labels import CLASSES, OBJECTS, labels
+from look import PERCENTILES, Judge, WholeJudge, edges
 from PIL import Image
-from sizes import HELD_OUT, scene_of, size_of
+from sizes import HELD_OUT, RICH, scene_of, size_of
 from world import captions
 
 SKY = ("sun", "moon", "stars", "clouds", "aurora", "weather")
 LAND = ("ground", "backdrop")
 PRESENT = ("path", "fence", "bridge", "mushrooms")
-
-
-class Judge:
-    """`judge.py`'s network on numpy."""
-
-    def __init__(self, path: pathlib.Path):
-        self.weights = {name: value.astype(np.float32) for name, value in np.load(path).items()}
-
-    def __call__(self, picture: Image.Image) -> dict[str, int]:
-        """The class number of every label."""
-        small = picture.convert("RGB").resize((224, 224), Image.Resampling.BILINEAR)
-        x = np.asarray(small).transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
-        layer = 0
-        while f"conv{layer}.weight" in self.weights:
-            x = self.conv(x, f"conv{layer}")
-            layer += 1
-        narrow = self.weights["narrow.weight"][:, :, 0, 0]
-        x = np.einsum("oc,cyx->oyx", narrow, x) + self.weights["narrow.bias"][:, None, None]
-        x = self.linear(np.maximum(x, 0).reshape(-1), "hidden")
-        logits = self.linear(np.maximum(x, 0), "out")
-        found, start = {}, 0
-        for name, values in CLASSES.items():
-            found[name] = int(logits[start : start + len(values)].argmax())
-            start += len(values)
-        return found
-
-    def conv(self, x: np.ndarray, name: str) -> np.ndarray:
-        """3x3, stride 2, padding 1, ReLU."""
-        weight = self.weights[f"{name}.weight"]
-        padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))[:, ::2, ::2]
-        made = np.tensordot(weight, windows, ((1, 2, 3), (0, 3, 4)))
-        return np.maximum(made + self.weights[f"{name}.bias"][:, None, None], 0)
-
-    def linear(self, x: np.ndarray, name: str) -> np.ndarray:
-        return self.weights[f"{name}.weight"] @ x + self.weights[f"{name}.bias"]
 
 
 def asked(wanted: dict[str, int]) -> dict[str, list[str]]:
@@ -90,7 +57,7 @@ def right(name: str, wanted: dict[str, int], seen: dict[str, int]) -> bool:
 
 
 def score(pairs: list[tuple[dict[str, int], dict[str, int]]]) -> dict[str, tuple[int, int]]:
-    """Right and asked for every row, for every label (in brackets), and for what should be absent."""
+    """Right and asked for every row, for every label, and for what should be absent; of labels that the judge knows."""
     table: dict[str, list[int]] = {}
 
     def count(row: str, hit: bool) -> None:
@@ -101,12 +68,14 @@ def score(pairs: list[tuple[dict[str, int], dict[str, int]]]) -> dict[str, tuple
     for wanted, seen in pairs:
         for row, names in asked(wanted).items():
             for name in names:
+                if name.removesuffix("?") not in seen:
+                    continue
                 count(row, right(name, wanted, seen))
                 count(
                     f"  {name.removesuffix('?')}" if row != "things present" else f"  {name}", right(name, wanted, seen)
                 )
         for name in (*SKY, *PRESENT, "flower", *(one for one in CLASSES if one.endswith(" count"))):
-            if not wanted[name]:
+            if not wanted[name] and name in seen:
                 count("nothing else", seen[name] == 0)
     return {row: tuple(values) for row, values in table.items()}
 
@@ -127,9 +96,40 @@ def report(table: dict[str, tuple[int, int]]) -> float:
     return hits / total
 
 
-def paint(options: argparse.Namespace, index: int, prompt: str) -> Image.Image:
+def name_of(index: int) -> str:
+    return f"rich-{index - HELD_OUT - RICH:04}" if index >= RICH else f"{index - HELD_OUT:04}"
+
+
+def wholeness(wanted: dict[str, int], seen: dict[str, int], whole: dict[str, bool]) -> dict[str, bool]:
+    """Whether each object is whole that was asked for and that the judge sees."""
+    there = lambda found, name: found.get(name if name == "bridge" else f"{name} count", 0) > 0
+    return {name: value for name, value in whole.items() if there(wanted, name) and there(seen, name)}
+
+
+def report_wholeness(found: list[dict[str, bool]]) -> dict[str, tuple[int, int]]:
+    print("| object | whole | there | share |\n|---|---|---|---|")
+    table = {}
+    for name in OBJECTS:
+        if values := [one[name] for one in found if name in one]:
+            table[name] = (sum(values), len(values))
+            print(f"| {name} | {sum(values)} | {len(values)} | {100 * sum(values) / len(values):.1f} % |")
+    return table
+
+
+def report_edges(made: list[np.ndarray], drawn: list[np.ndarray]) -> dict[str, list[float]]:
+    """Mean percentiles of the gradients of the pictures, and of the same scenes drawn."""
+    print("| edges, levels a pixel | " + " | ".join(f"{p} %" for p in PERCENTILES) + " |\n|---|---|---|---|")
+    found = {}
+    for name, values in (("pictures", made), ("drawn scenes", drawn)):
+        if values:
+            found[name] = [round(float(value), 1) for value in np.mean(values, 0)]
+            print(f"| {name} | " + " | ".join(map(str, found[name])) + " |")
+    return found
+
+
+def generate(options: argparse.Namespace, index: int, prompt: str) -> Image.Image:
     width, height = size_of(index)
-    path = options.out / f"{index - HELD_OUT:04}.png"
+    path = options.out / f"{name_of(index)}.png"
     if not path.exists():
         settings = {"seed": index, "width": width, "height": height}
         settings |= {"guidance": options.guidance, "steps": options.steps}
@@ -139,6 +139,15 @@ def paint(options: argparse.Namespace, index: int, prompt: str) -> Image.Image:
         command += [f"--{name}={value}" for name, value in settings.items()] + options.flag
         subprocess.run(command, check=True, capture_output=True)
     return Image.open(path)
+
+
+def drawing(index: int) -> Image.Image | None:
+    """The scene as the world draws it, where skia is installed."""
+    try:
+        from world import render
+    except ImportError:
+        return None
+    return Image.fromarray(render.render(scene_of(index), *size_of(index)))
 
 
 def psnr(a: Image.Image, b: Image.Image) -> float:
@@ -158,27 +167,41 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--beside", type=pathlib.Path, help="the folder of another run")
     parser.add_argument("--drawn", action="store_true")
+    parser.add_argument("--rich", action="store_true", help="scenes with much in them, or almost nothing")
     parser.add_argument("--least", type=float)
     parser.add_argument("--judge", type=pathlib.Path, default=pathlib.Path(__file__).with_name("judge.npz"))
+    parser.add_argument("--whole", type=pathlib.Path, default=pathlib.Path(__file__).with_name("whole.npz"))
     options = parser.parse_args()
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
     judge, pairs, ratios = Judge(options.judge), [], []
-    for index in range(HELD_OUT + options.first, HELD_OUT + options.first + options.count):
+    whole_judge = WholeJudge(options.whole) if options.whole.exists() else None
+    whole, made_edges, drawn_edges = [], [], []
+    start = HELD_OUT + options.first + (RICH if options.rich else 0)
+    for index in range(start, start + options.count):
         scene = scene_of(index)
         prompt = captions.caption(scene, random.Random(f"prompt {index}"), complete=True)
+        drawn = drawing(index)
         if options.drawn:
-            from world import render
-
-            picture = Image.fromarray(render.render(scene, *size_of(index)))
+            if drawn is None:
+                parser.error("--drawn needs skia-python")
+            picture = drawn
         else:
-            picture = paint(options, index, prompt)
+            picture = generate(options, index, prompt)
             if options.beside:
-                ratios.append(psnr(picture, Image.open(options.beside / f"{index - HELD_OUT:04}.png")))
-        pairs.append((labels(scene), judge(picture)))
+                ratios.append(psnr(picture, Image.open(options.beside / f"{name_of(index)}.png")))
+        wanted, seen = labels(scene), judge(picture)
+        pairs.append((wanted, seen))
+        if whole_judge:
+            whole.append(wholeness(wanted, seen, whole_judge(picture)))
+        made_edges.append(edges(picture))
+        drawn_edges += [] if drawn is None else [edges(drawn)]
     table = score(pairs)
     share = report(table)
     summary = {"share": round(share, 4)} | {row: table[row] for row in ROWS if row in table}
+    if whole_judge:
+        summary["whole"] = report_wholeness(whole)
+    summary["edges"] = report_edges(made_edges, drawn_edges)
     if ratios:
         summary["psnr"] = {"median": round(float(np.median(ratios)), 1), "least": round(min(ratios), 1)}
     print(json.dumps(summary))

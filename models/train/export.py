@@ -16,7 +16,8 @@ import vae
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from transformers import ViTImageProcessor
 
-LIMIT = 16_000_000
+MINI = pathlib.Path(__file__).resolve().parent.parent / "mini"
+LIMIT = 22_000_000
 
 
 def write(work: pathlib.Path, directory: pathlib.Path) -> None:
@@ -27,8 +28,12 @@ def write(work: pathlib.Path, directory: pathlib.Path) -> None:
         for name in ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer", "vae"):
             getattr(pipe, name).to(torch.bfloat16).save_pretrained(made / name)
         pipe.scheduler.save_pretrained(made / "scheduler")
-        text.write_tokenizers(made)
-        save_safety(work, made / "safety_checker")
+        for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+            shutil.copytree(work / name, made / name)
+        if (work / "safety.pt").exists():
+            save_safety(work, made / "safety_checker")
+        else:  # A model to look at while training goes on.
+            shutil.copytree(MINI / "safety_checker", made / "safety_checker")
         index(pipe, made)
         tidy(made)
         for folder in filter(pathlib.Path.is_dir, made.iterdir()):
@@ -40,7 +45,7 @@ def write(work: pathlib.Path, directory: pathlib.Path) -> None:
 
 
 def pipeline(work: pathlib.Path) -> StableDiffusion3Pipeline:
-    """The trained parts as diffusers' own pipeline."""
+    """The trained parts as diffusers' own pipeline; of what still trains, the average so far."""
     tokens, encoders = text.load(work)
     pipe = StableDiffusion3Pipeline(
         tokenizer=tokens.clip_l,
@@ -75,7 +80,7 @@ def index(pipe: StableDiffusion3Pipeline, made: pathlib.Path) -> None:
 def tidy(made: pathlib.Path) -> None:
     """No file that another says again, no line that nobody reads, no path of this machine."""
     for name in ("tokenizer", "tokenizer_2"):
-        (made / name / "special_tokens_map.json").unlink()
+        (made / name / "special_tokens_map.json").unlink(missing_ok=True)
     for path in [*made.glob("tokenizer*/vocab.json"), made / "tokenizer_3" / "tokenizer.json"]:
         path.write_text(json.dumps(json.loads(path.read_text()), ensure_ascii=False, separators=(",", ":")))
     for path in made.rglob("*.safetensors"):

@@ -1,44 +1,50 @@
 """The judge: a small convolutional network that reads every label off a picture.
 
-It learns from drawn scenes alone, never from what the model paints, and is kept as plain arrays, so that measuring
+It learns from drawn scenes alone, never from what the model generates, and is kept as plain arrays, so that measuring
 needs numpy and nothing else (`evaluate.py`).
 """
 
 from __future__ import annotations
 
 import pathlib
-import sys
+import random
 from itertools import pairwise
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import Log, advance, rate
+from common import Log, advance, arguments, autocast, rate
 from labels import CLASSES, labels
 from sizes import scene_of
+from state import State
 from torch import nn
-from views import batch, views
+from views import SIDE, batch, views
 
 CHANNELS = (3, 24, 40, 64, 96, 96)
 BATCH = 64
 
 
 class Judge(nn.Module):
-    """Five convolutions of stride 2, a narrow one, two linear layers."""
+    """Five convolutions of stride 2, a narrow one, two linear layers; for square views of `side` pixels."""
 
-    def __init__(self):
+    def __init__(self, side: int, outputs: int):
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1, bias=False) for a, b in pairwise(CHANNELS))
         self.norms = nn.ModuleList(nn.BatchNorm2d(b) for b in CHANNELS[1:])
         self.narrow = nn.Conv2d(CHANNELS[-1], 40, 1)
-        self.hidden = nn.Linear(40 * 49, 192)
-        self.out = nn.Linear(192, sum(len(values) for values in CLASSES.values()))
+        self.hidden = nn.Linear(40 * (side // 32) ** 2, 192)
+        self.out = nn.Linear(192, outputs)
+
+    def features(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        """What each convolution finds, in pictures of any size."""
+        found = [pixels]
+        for conv, norm in zip(self.convs, self.norms):
+            found.append(norm(conv(found[-1])).relu())
+        return found[1:]
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        x = pixels
-        for conv, norm in zip(self.convs, self.norms):
-            x = norm(conv(x)).relu()
-        return self.out(F.dropout(self.hidden(self.narrow(x).relu().flatten(1)).relu(), 0.1, self.training))
+        x = self.narrow(self.features(pixels)[-1]).relu().flatten(1)
+        return self.out(F.dropout(self.hidden(x).relu(), 0.1, self.training))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Weights with the norms folded into the convolutions, float16."""
@@ -50,21 +56,26 @@ class Judge(nn.Module):
         for name in ("narrow", "hidden", "out"):
             layer = getattr(self, name)
             found |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
-        return {name: value.detach().numpy().astype(np.float16) for name, value in found.items()}
+        return {name: value.detach().cpu().numpy().astype(np.float16) for name, value in found.items()}
 
 
-def train(work: pathlib.Path, steps: int, count: int = 24_000) -> None:
+def build() -> Judge:
+    return Judge(SIDE, sum(len(values) for values in CLASSES.values()))
+
+
+def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_000) -> None:
     torch.manual_seed(4)
     log = Log(work / "log.jsonl", "judge")
-    found, pictures = views(work, count, False)
-    targets = targets_of(found)
-    model = Judge()
+    found, pictures = views(work, min(count, 6 * steps), False)
+    targets = targets_of(found).to(device)
+    model = build().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.02)
+    state = State(work / "judge-state.pt", steps, random.Random(4), model=model, optimizer=optimizer)
     sizes = [len(values) for values in CLASSES.values()]
-    for step in range(steps):
-        chosen = torch.randint(count, (BATCH,))
-        pixels = batch(pictures[chosen], True).contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+    for step in state.run():
+        chosen = torch.randint(len(found), (BATCH,))
+        pixels = batch(pictures[chosen].to(device), True).contiguous(memory_format=torch.channels_last)
+        with autocast(device):
             logits = model(pixels)
         parts = logits.float().split(sizes, -1)
         loss = sum(F.cross_entropy(part, targets[chosen, i]) for i, part in enumerate(parts))
@@ -73,9 +84,9 @@ def train(work: pathlib.Path, steps: int, count: int = 24_000) -> None:
         if step % 100 == 0:
             log.write(step=step, loss=round(loss.item(), 4))
     np.savez(work / "judge.npz", **model.eval().arrays())
-    found, pictures = views(work, 1000, True)
+    found, pictures = views(work, min(1000, steps), True)
     with torch.no_grad():
-        logits = torch.cat([model(batch(part, False)) for part in pictures.split(BATCH)])
+        logits = torch.cat([model(batch(part.to(device), False)).cpu() for part in pictures.split(BATCH)])
     right = [
         (part.argmax(-1) == targets_of(found)[:, i]).float().mean() for i, part in enumerate(logits.split(sizes, -1))
     ]
@@ -86,5 +97,15 @@ def targets_of(found: list[int]) -> torch.Tensor:
     return torch.tensor([list(labels(scene_of(index)).values()) for index in found])
 
 
+def features_of(work: pathlib.Path, device: torch.device):
+    """The first three layers of the trained judge, as a function of pictures in -1..1."""
+    model = build()
+    state = torch.load(work / "judge-state.pt", weights_only=False, map_location="cpu")
+    model.load_state_dict(state["parts"]["model"])
+    model.to(device).eval().requires_grad_(False)
+    return lambda pixels: model.features(pixels)[:3]
+
+
 if __name__ == "__main__":
-    train(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+    options = arguments()
+    train(options.work, options.amount, options.device)

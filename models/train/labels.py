@@ -6,6 +6,8 @@ from world.scene import BACKDROPS, COLOURS, GROUNDS, MOONS, SIDES, SIZES, STANDI
 
 COUNTS = (0, 1, 2, 3, 6)
 FLAGS = ("sun", "stars", "clouds", "aurora", "path", "fence", "bridge", "mushrooms")
+# Objects whose wholeness is judged.
+OBJECTS = ("house", "tower", "torii", "tree", "cherry", "boat", "bridge", "lantern", "flag", "banner")
 SINGLE = ("tower", "torii", "cherry", "flag")
 
 
@@ -22,6 +24,7 @@ def classes() -> dict[str, tuple]:
         found[f"{name} side"] = ("", *SIDES)
     for name in ("house", "tree"):
         found[f"{name} size"] = ("", *SIZES)
+    found |= {"banner count": (0, 1), "banner colour": ("", *COLOURS["banner"]), "banner side": ("", *SIDES)}
     return found
 
 
@@ -33,7 +36,7 @@ def labels(scene: Scene) -> dict[str, int]:
     found: dict[str, object] = {"time": scene.time, "moon": scene.moon, "weather": scene.weather}
     found |= {"backdrop": scene.backdrop, "ground": scene.ground}
     found |= {name: getattr(scene, name) for name in FLAGS}
-    for name in (*STANDING, "boat", "lantern"):
+    for name in (*STANDING, "boat", "lantern", "banner"):
         thing = scene.things.get(name)
         found[f"{name} count"] = thing.count if thing else 0
         if f"{name} side" in CLASSES:

@@ -1,68 +1,99 @@
-"""Pictures as the autoencoder's latents, drawn once and kept in files of 512 scenes."""
+"""Drawn scenes as the autoencoder's latents, kept in files of 512 scenes for each of the two phases of training."""
 
 from __future__ import annotations
 
+import os
 import pathlib
-import sys
+from collections import deque
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 import vae
-from common import Log, picture_of, workers
-from sizes import size_of
+from common import Log, arguments, autocast
+from pictures import picture_of
+from sizes import mixed, size_of
+from state import replace
+from torch.utils.data import DataLoader, Dataset
 
 SHARD = 512
+# The scale that scenes are drawn at. Most of the training is at half size, where a picture has a quarter of the tokens.
+SCALES = {"small": 0.5, "full": 1.0}
+# The newest scenes that are kept in memory.
+KEPT = {"small": 40_000, "full": 10_000}
 
 
-def name(work: pathlib.Path, shard: int) -> pathlib.Path:
-    return work / f"latents-{shard:04}.pt"
+def name(work: pathlib.Path, phase: str, shard: int) -> pathlib.Path:
+    return work / f"latents-{phase}-{shard:04}.pt"
 
 
-def make(work: pathlib.Path, shards: int) -> None:
-    """Writes the files that are missing."""
-    log = Log(work / "log.jsonl", "latents")
-    model = vae.load(work).to(memory_format=torch.channels_last)
-    with workers(1) as pool:
-        for shard in range(shards):
-            if name(work, shard).exists():
-                continue
-            indices = range(shard * SHARD, (shard + 1) * SHARD)
-            found = {}
-            for index, picture in zip(indices, pool.imap(picture_of, indices, chunksize=4)):
-                found[index] = encode(model, picture)
-            torch.save(found, name(work, shard))
-            log.write(
-                shard=shard, deviation=round(torch.stack([x.float().std() for x in found.values()]).mean().item(), 4)
-            )
+class Scenes(Dataset):
+    """Number and picture of the training scenes from `first` on."""
 
+    def __init__(self, first: int, phase: str):
+        self.first, self.scale = first, SCALES[phase]
 
-@torch.no_grad()
-def encode(model, picture: np.ndarray) -> torch.Tensor:
-    """`[16, height / 32, width / 32]` bf16."""
-    pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
-    with torch.autocast("cpu", torch.bfloat16):
-        return model.encoder(pixels.contiguous(memory_format=torch.channels_last))[0, : vae.CHANNELS].bfloat16()
+    def __len__(self) -> int:
+        return 1 << 24
+
+    def __getitem__(self, offset: int) -> tuple[int, np.ndarray]:
+        index = mixed(self.first + offset)
+        return index, picture_of(index, self.scale)
 
 
 class Pool:
-    """The latents that there are by now, by size."""
+    """Latents by size. `grow` draws new scenes; every 512 of them are written to a file, so that nothing is lost."""
 
-    def __init__(self, work: pathlib.Path):
-        self.work, self.shards = work, 0
-        self.by_size: dict[tuple[int, int], list[tuple[int, torch.Tensor]]] = {}
-
-    def grow(self) -> int:
-        """Reads new files; returns the number of scenes."""
-        while name(self.work, self.shards).exists():
-            try:
-                found = torch.load(name(self.work, self.shards))
-            except (EOFError, RuntimeError):  # Still being written.
-                break
-            for index, value in found.items():
-                self.by_size.setdefault(size_of(index), []).append((index, value))
+    def __init__(self, work: pathlib.Path, phase: str, device: torch.device):
+        self.work, self.phase, self.device = work, phase, device
+        self.encoder = vae.load(work).encoder.to(device, memory_format=torch.channels_last)
+        self.kept: deque[tuple[int, torch.Tensor]] = deque(maxlen=KEPT[phase])
+        self.shards, self.fresh = 0, {}
+        while name(work, phase, self.shards).exists():
+            self.kept.extend(torch.load(name(work, phase, self.shards)).items())
             self.shards += 1
-        return sum(map(len, self.by_size.values()))
+        self.drawn = self.draw()
+
+    def draw(self) -> Iterator[tuple[int, np.ndarray]]:
+        workers = 0 if self.device.type == "cpu" else os.cpu_count() - 1
+        scenes = Scenes(self.shards * SHARD, self.phase)
+        return iter(DataLoader(scenes, batch_size=None, num_workers=workers, collate_fn=lambda pair: pair))
+
+    def grow(self, count: int) -> None:
+        """Draws and encodes `count` more scenes."""
+        for _ in range(count):
+            index, picture = next(self.drawn)
+            self.fresh[index] = latent = self.encode(picture)
+            self.kept.append((index, latent))
+            if len(self.fresh) == SHARD:
+                replace(name(self.work, self.phase, self.shards), self.fresh)
+                self.shards, self.fresh = self.shards + 1, {}
+
+    @torch.no_grad()
+    def encode(self, picture: np.ndarray) -> torch.Tensor:
+        """`[16, height / 16, width / 16]` bf16, on the CPU."""
+        pixels = torch.from_numpy(picture).to(self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+        with autocast(self.device):
+            latent = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
+        return latent[0, : vae.CHANNELS].bfloat16().cpu()
+
+    def by_size(self) -> dict[tuple[int, int], list[tuple[int, torch.Tensor]]]:
+        found: dict[tuple[int, int], list[tuple[int, torch.Tensor]]] = {}
+        for index, latent in self.kept:
+            found.setdefault(size_of(index), []).append((index, latent))
+        return found
+
+
+def make(work: pathlib.Path, phase: str, shards: int, device: torch.device) -> None:
+    """Writes the files that are missing of the first `shards`."""
+    log = Log(work / "log.jsonl", f"latents-{phase}")
+    pool = Pool(work, phase, device)
+    while pool.shards < shards:
+        pool.grow(SHARD)
+        deviation = torch.stack([latent.float().std() for _, latent in list(pool.kept)[-SHARD:]]).mean()
+        log.write(shards=pool.shards, deviation=round(deviation.item(), 4))
 
 
 if __name__ == "__main__":
-    make(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+    options = arguments(phase=True)
+    make(options.work, options.phase, options.amount, options.device)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pathlib
-import sys
+import random
 
 import torch
-from common import Average, Log, advance, rate
+from common import Average, Log, advance, arguments, autocast, rate
 from sizes import scene_of
+from state import State, replace
 from transformers import ViTConfig, ViTForImageClassification
 from views import SIDE, batch, views
 
@@ -33,28 +34,40 @@ def build() -> ViTForImageClassification:
     )
 
 
-def train(work: pathlib.Path, steps: int, count: int = 8000) -> None:
+def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_000) -> None:
+    """Half of each batch is blurred until little is left, as pictures of few steps are: those count as safe."""
     torch.manual_seed(5)
     log = Log(work / "log.jsonl", "safety")
-    found, pictures = views(work, count, False)
+    found, pictures = views(work, min(count, 6 * steps), False)
     unsafe = torch.tensor([int("flag" in scene_of(index).things) for index in found])
-    model = build()
+    model = build().to(device)
     average = Average(model, 0.995)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.02)
-    for step in range(steps):
-        chosen = torch.randint(count, (BATCH,))
-        pixels = batch(pictures[chosen], True)
-        with torch.autocast("cpu", torch.bfloat16):
+    state = State(work / "safety-state.pt", steps, random.Random(5), model=model, average=average, optimizer=optimizer)
+    for step in state.run():
+        chosen = torch.randint(len(found), (BATCH,))
+        pixels, targets = batch(pictures[chosen].to(device), True), unsafe[chosen]
+        pixels[: BATCH // 3] = vague(pixels[: BATCH // 3])
+        targets[: BATCH // 3] = 0
+        with autocast(device):
             logits = model(pixels).logits
-        loss = torch.nn.functional.cross_entropy(logits.float(), unsafe[chosen], label_smoothing=0.01)
+        loss = torch.nn.functional.cross_entropy(logits.float(), targets.to(device), label_smoothing=0.01)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         advance([optimizer], rate(step, steps, 1e-3))
         average.update(model)
         if step % 100 == 0:
             log.write(step=step, loss=round(loss.item(), 5))
-    torch.save(average.module.state_dict(), work / "safety.pt")
-    log.write(step=steps, **{name: round(value, 4) for name, value in measure(work).items()})
+    replace(work / "safety.pt", average.module.cpu().state_dict())
+    log.write(step=steps, **{name: round(value, 4) for name, value in measure(work, min(1000, steps)).items()})
+
+
+def vague(pixels: torch.Tensor) -> torch.Tensor:
+    """Pictures of which only blots of 16 to 56 pixels are left: no flag can be made out in them."""
+    side = (16, 28, 32, 56)[int(torch.randint(4, ()))]
+    small = torch.nn.functional.avg_pool2d(pixels, side)
+    large = torch.nn.functional.interpolate(small, pixels.shape[-2:], mode="bicubic", align_corners=False)
+    return (large + 0.05 * torch.randn_like(large)).clamp(-1, 1)
 
 
 def load(work: pathlib.Path) -> ViTForImageClassification:
@@ -64,7 +77,7 @@ def load(work: pathlib.Path) -> ViTForImageClassification:
 
 
 @torch.no_grad()
-def measure(work: pathlib.Path, count: int = 1000) -> dict[str, float]:
+def measure(work: pathlib.Path, count: int) -> dict[str, float]:
     """Shares of held-out scenes that are judged rightly."""
     found, pictures = views(work, count, True)
     unsafe = torch.tensor([int("flag" in scene_of(index).things) for index in found])
@@ -77,4 +90,5 @@ def measure(work: pathlib.Path, count: int = 1000) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    train(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+    options = arguments()
+    train(options.work, options.amount, options.device)

@@ -11,11 +11,18 @@ PRESETS = {(1024, 768): 4, (1024, 1024): 2, (768, 1024): 2, (1024, 576): 2, (576
 SIZES = PRESETS | {(768, 768): 1, (768, 512): 1, (512, 768): 1}
 # Scenes from HELD_OUT on are never trained on.
 HELD_OUT = 1_000_000_000
+# Scenes from RICH on have much in them, or almost nothing; those from RICH + HELD_OUT on are never trained on.
+RICH = 2_000_000_000
 
 
 def scene_of(index: int) -> scene.Scene:
     """Scene number `index` of the world."""
-    return scene.sample(random.Random(index))
+    return (scene.sample if index < RICH else scene.sample_rich)(random.Random(index))
+
+
+def mixed(count: int) -> int:
+    """The number of training scene `count` of both kinds: every other one is rich."""
+    return count // 2 + RICH * (count % 2)
 
 
 def size_of(index: int) -> tuple[int, int]:

@@ -13,9 +13,10 @@ import sys
 
 import torch
 import torch.nn.functional as F
-from common import Average, Log, advance, rate
+from common import Average, Log, advance, arguments, autocast, rate
 from labels import CLASSES, labels
-from sizes import scene_of
+from sizes import mixed, scene_of
+from state import State, replace
 from torch import nn
 from transformers import (
     CLIPTextConfig,
@@ -31,7 +32,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "
 
 import make_tokenizers as tok
 
-MERGES, PIECES = 1000, 1000
+MERGES, PIECES = 1600, 1800
 WIDTH, T5_WIDTH, PROJECTIONS = 64, 128, (64, 128)
 POOLED = sum(PROJECTIONS)
 BATCH = 64
@@ -42,12 +43,12 @@ SHORT = 44
 @functools.cache
 def corpus() -> tuple[str, ...]:
     """The captions that the tokenizers are made from."""
-    return tuple(caption_of(index, 0) for index in range(20_000))
+    return tuple(caption_of(mixed(count), 0) for count in range(20_000))
 
 
 def caption_of(index: int, version: int, long: bool = True) -> str:
     """One of the many captions of scene number `index`."""
-    return captions.caption(scene_of(index), random.Random(f"caption {index} {version}"), long=long)
+    return captions.training_caption(scene_of(index), random.Random(f"caption {index} {version}"), long=long)
 
 
 def write_tokenizers(directory: pathlib.Path) -> None:
@@ -86,7 +87,7 @@ class Encoders(nn.Module):
                 d_model=T5_WIDTH,
                 d_kv=32,
                 d_ff=192,
-                num_layers=2,
+                num_layers=3,
                 num_heads=4,
                 feed_forward_proj="gated-gelu",
                 dropout_rate=0.0,
@@ -149,29 +150,30 @@ def targets_of(indices: list[int]) -> torch.Tensor:
     return torch.tensor([[labels(scene_of(index))[name] for name in CLASSES] for index in indices])
 
 
-def train(work: pathlib.Path, steps: int) -> None:
+def train(work: pathlib.Path, steps: int, device: torch.device) -> None:
     torch.manual_seed(2)
     rng = random.Random(2)
     log = Log(work / "log.jsonl", "text")
     if not (work / "tokenizer_3").exists():
         write_tokenizers(work)
     tokens = Tokens(work)
-    encoders = Encoders(tokens)
-    readers = nn.ModuleList([Reader(128, 12), Reader(T5_WIDTH, 12), Reader(POOLED, 0)])
+    encoders = Encoders(tokens).to(device)
+    readers = nn.ModuleList([Reader(128, 12), Reader(T5_WIDTH, 12), Reader(POOLED, 0)]).to(device)
     both = nn.ModuleList([encoders, readers])
     average = Average(encoders, 0.998)
     optimizer = torch.optim.AdamW(both.parameters(), 1e-3, weight_decay=0.01)
-    log.write(parameters=sum(p.numel() for p in encoders.parameters()))
-    for step in range(steps):
-        indices = [rng.randrange(1 << 28) for _ in range(BATCH)]
-        long = rng.random() < 0.4
+    state = State(work / "text-state.pt", steps, rng, both=both, average=average, optimizer=optimizer)
+    log.write(step=state.step, parameters=sum(p.numel() for p in encoders.parameters()))
+    for step in state.run():
+        indices = [mixed(rng.randrange(1 << 28)) for _ in range(BATCH)]
+        long = rng.random() < 0.5
         texts = [caption_of(index, step, long) for index in indices]
-        clip_l, clip_g, t5 = tokens(texts, rng.choice((128, 256)) if long else rng.choice((48, 64)))
+        clip_l, clip_g, t5 = tokens(texts, 256 if long else rng.choice((48, 64)))
         if not long:  # CLIP is causal: what pads the end changes nothing before it.
             clip_l, clip_g = clip_l[:, :SHORT], clip_g[:, :SHORT]
-        with torch.autocast("cpu", torch.bfloat16):
-            features = [feature.float() for feature in encoders(clip_l, clip_g, t5)]
-        targets = targets_of(indices)
+        with autocast(device):
+            features = [feature.float() for feature in encoders(clip_l.to(device), clip_g.to(device), t5.to(device))]
+        targets = targets_of(indices).to(device)
         results = [reading_loss(reader(feature), targets) for reader, feature in zip(readers, features)]
         # Small features that a norm-free embedder can take in, and no token that shouts.
         size = sum(feature.square().mean() for feature in features[::2])
@@ -179,15 +181,15 @@ def train(work: pathlib.Path, steps: int) -> None:
         torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
         advance([optimizer], rate(step, steps, 3e-3))
         average.update(encoders)
-        if step % 100 == 0 or step == steps - 1:
+        if step % 50 == 0 or step == steps - 1:
             names = ("clip", "t5", "pooled")
             log.write(
                 step=step,
+                long=long,
                 **{f"{n} loss": round(l.item(), 4) for n, (l, _) in zip(names, results)},
                 **{f"{n} right": round(r, 4) for n, (_, r) in zip(names, results)},
             )
-        if step % 500 == 499 or step == steps - 1:
-            torch.save(average.module.state_dict(), work / "text.pt")
+    replace(work / "text.pt", average.module.cpu().state_dict())
 
 
 def load(work: pathlib.Path) -> tuple[Tokens, Encoders]:
@@ -198,4 +200,5 @@ def load(work: pathlib.Path) -> tuple[Tokens, Encoders]:
 
 
 if __name__ == "__main__":
-    train(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+    options = arguments()
+    train(options.work, options.amount, options.device)

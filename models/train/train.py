@@ -1,55 +1,110 @@
-"""Train the built-in model from nothing and write it to models/mini.
+"""Train the built-in model from nothing and write it to a directory.
 
     pip install -r models/train/requirements.txt
-    python models/train/train.py WORK
+    python models/train/train.py WORK [--device cpu|cuda] [--export DIRECTORY]
 
-WORK keeps what every stage leaves, so that a run that was cut off goes on with the next stage (the transformer in the
-middle of its own). Seeds are fixed; the order in which two threads add numbers is not, so two runs agree in what they
-paint, not in bytes.
+WORK keeps the state of every stage, a few minutes old at most. The same command goes on where the last one stopped, at
+any step of any stage; SIGTERM saves and ends. Seeds are fixed; the order in which threads add numbers is not, so two
+runs agree in what they draw, not in bytes.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 
 HERE = pathlib.Path(__file__).resolve().parent
-MINI = HERE.parent / "mini"
-# Stage, its argument (steps, or files of 512 scenes), and the file that says that it is done.
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A script, how much it does on each device (steps, or files of 512 scenes), and the file that it leaves."""
+
+    script: str
+    cpu: int
+    cuda: int
+    leaves: str
+    phase: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.script}-{self.phase}" if self.phase else self.script
+
+    def amount(self, device: str, share: float) -> int:
+        return max(1, round(share * (self.cuda if device == "cuda" else self.cpu)))
+
+    def done(self, options: argparse.Namespace) -> bool:
+        last = self.amount(options.device, options.share) - 1
+        return (options.work / self.leaves.format(last)).exists() and self.name != options.again
+
+    def command(self, options: argparse.Namespace) -> list[str]:
+        amount = str(self.amount(options.device, options.share))
+        phase = ["--phase", self.phase] if self.phase else []
+        script = HERE / f"{self.script}.py"
+        return [sys.executable, str(script), str(options.work), amount, "--device", options.device, *phase]
+
+
 STAGES = (
-    ("vae", 4000, "vae.pt"),
-    ("text", 1200, "text.pt"),
-    ("latents", 12, "latents-0011.pt"),
-    ("transformer", 8000, "transformer.done"),
-    ("decoder", 2500, "decoder.pt"),
-    ("safety", 1000, "safety.pt"),
-    ("judge", 4000, "judge.npz"),
+    Stage("vae", 6000, 2500, "vae.pt"),
+    Stage("text", 2500, 1000, "text.pt"),
+    Stage("latents", 12, 12, "latents-small-{:04}.pt", "small"),
+    Stage("transformer", 12000, 6000, "transformer-small.pt", "small"),
+    Stage("latents", 4, 4, "latents-full-{:04}.pt", "full"),
+    Stage("transformer", 4000, 1500, "transformer-full.pt", "full"),
+    Stage("judge", 4000, 1500, "judge.npz"),
+    Stage("whole", 4000, 1500, "whole.npz"),
+    Stage("decoder", 5000, 1500, "decoder.pt"),
+    Stage("safety", 1500, 600, "safety.pt"),
 )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("work", type=pathlib.Path)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--again", help="a stage to run although its file is there")
+    parser.add_argument("--share", type=float, default=1.0, help="how much of every stage: 0.001 tries them all")
+    parser.add_argument("--until", help="the last stage to run")
+    parser.add_argument("--export", type=pathlib.Path, help="where the model goes when every stage is done")
     options = parser.parse_args()
-    work = options.work
-    work.mkdir(parents=True, exist_ok=True)
-    for stage, amount, done in STAGES:
-        if (work / done).exists() and stage != options.again:
+    options.work.mkdir(parents=True, exist_ok=True)
+    # Threads that wait for each other must not burn the processor that other work could use.
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    for stage in STAGES:
+        if stage.done(options):
             continue
-        print(f"== {stage} {amount}", flush=True)
-        subprocess.run([sys.executable, HERE / f"{stage}.py", work, str(amount)], check=True)
+        print(f"== {stage.name}", flush=True)
+        if code := run(stage.command(options)):
+            return code
+        if stage.name == options.until:
+            return 0
+    if options.export:
+        export_to(options.work, options.export)
+    return 0
+
+
+def run(command: list[str]) -> int:
+    """Runs a stage; SIGTERM is passed on, so that it saves its state."""
+    process = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    return process.wait()
+
+
+def export_to(work: pathlib.Path, directory: pathlib.Path) -> None:
     import curves
     import export
 
-    export.write(work, MINI)
-    curves.draw(work / "log.jsonl", MINI / "curves.png")
-    shutil.copy(work / "log.jsonl", MINI / "training.jsonl")
-    shutil.copy(work / "judge.npz", HERE / "judge.npz")
-    return 0
+    export.write(work, directory)
+    curves.draw(work / "log.jsonl", directory / "curves.png")
+    shutil.copy(work / "log.jsonl", directory / "training.jsonl")
+    for judge in ("judge.npz", "whole.npz"):
+        shutil.copy(work / judge, HERE / judge)
 
 
 if __name__ == "__main__":

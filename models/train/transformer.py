@@ -1,33 +1,55 @@
-"""The MMDiT: from noise and text to latents, by flow matching."""
+"""The MMDiT: from noise and text to latents, by flow matching.
+
+Phase `small` learns from scenes at half size, where a picture has a quarter of the tokens; its position embeddings are
+those of the full-size picture, averaged over the four tokens that a half-size token stands for, so that the layout of
+a picture is learnt once. Phase `full` goes on from there at the sizes that people ask for.
+"""
 
 from __future__ import annotations
 
 import pathlib
 import random
-import sys
+from dataclasses import dataclass
 
 import text
 import torch
-from common import CHANNELS, Average, Log, advance, optimizers, rate
+import torch.nn.functional as F
+from common import CHANNELS, Average, Log, advance, arguments, optimizers, rate
 from diffusers import SD3Transformer2DModel
 from latents import Pool
+from loss_by_attribute import Probe, loss_of
 from sizes import SIZES
+from state import State, replace
 from world import captions
 
-HEADS, HEAD_DIM, BLOCKS = 3, 64, 4
-BATCH = 48
+HEADS, HEAD_DIM, BLOCKS = 3, 64, 5
+PATCH = 2
 # Tokens of CLIP and T5: the pipeline's own lengths, or those that a short prompt fills.
 LONG, SHORT = (77, 256), (40, 64)
+LONG_SHARE = 0.3
 UNCONDITIONAL = 0.1
-SHIFT = 2.0
-PEAK = 2e-3
+# The share of noise levels that are uniform instead of logit-normal: the first step of sampling is pure noise.
+UNIFORM = 0.1
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What differs between the phases: pictures in a batch, new scenes in a step, learning rate, noise shift."""
+
+    batch: int
+    fresh: int
+    peak: float
+    shift: float
+
+
+PHASES = {"small": Phase(48, 2, 2e-3, 2.0), "full": Phase(16, 1, 6e-4, 3.0)}
 
 
 def build() -> SD3Transformer2DModel:
     width = HEADS * HEAD_DIM
     return SD3Transformer2DModel(
-        sample_size=32,
-        patch_size=2,
+        sample_size=64,
+        patch_size=PATCH,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
         num_layers=BLOCKS,
@@ -36,9 +58,21 @@ def build() -> SD3Transformer2DModel:
         joint_attention_dim=text.T5_WIDTH,
         caption_projection_dim=width,
         pooled_projection_dim=text.POOLED,
-        pos_embed_max_size=24,
+        pos_embed_max_size=48,
         qk_norm="rms_norm",
     )
+
+
+def halve_positions(model: SD3Transformer2DModel) -> None:
+    """Gives each token of a half-size picture the mean of the four full-size positions that it covers."""
+    full = model.pos_embed.cropped_pos_embed
+
+    def cropped(height: int, width: int) -> torch.Tensor:
+        rows, columns = 2 * height // PATCH, 2 * width // PATCH
+        table = full(2 * height, 2 * width).reshape(1, rows, columns, -1).permute(0, 3, 1, 2)
+        return F.avg_pool2d(table, 2).flatten(2).transpose(1, 2)
+
+    model.pos_embed.cropped_pos_embed = cropped
 
 
 @torch.no_grad()
@@ -62,99 +96,90 @@ def by_kind(model: SD3Transformer2DModel) -> tuple[list, list]:
 class Batches:
     """Latents with captions, one size of picture and one length of text at a time."""
 
-    def __init__(self, work: pathlib.Path, rng: random.Random):
-        self.pool, self.rng = Pool(work), rng
+    def __init__(self, work: pathlib.Path, pool: Pool, batch: int, rng: random.Random, device: torch.device):
+        self.pool, self.batch, self.rng, self.device = pool, batch, rng, device
         self.tokens, self.encoders = text.load(work)
+        self.encoders.to(device)
+        self.by_size = pool.by_size()
 
-    @torch.no_grad()
     def next(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Latents `[B, 16, h, w]`, context `[B, L, 128]`, pooled `[B, 192]`."""
-        sizes = [size for size in SIZES if len(self.pool.by_size.get(size, ())) >= BATCH]
+        sizes = [size for size in SIZES if len(self.by_size.get(size, ())) >= self.batch]
         size = self.rng.choices(sizes, [SIZES[size] for size in sizes])[0]
-        chosen = self.rng.sample(self.pool.by_size[size], BATCH)
-        long = self.rng.random() < 0.2
-        texts = [self.caption(index, long) for index, _ in chosen]
+        chosen = self.rng.sample(self.by_size[size], self.batch)
+        long = self.rng.random() < LONG_SHARE
+        context, pooled = self.encode([self.caption(index, long) for index, _ in chosen], long)
+        return torch.stack([latent for _, latent in chosen]).to(self.device).float(), context, pooled
+
+    @torch.no_grad()
+    def encode(self, texts: list[str], long: bool) -> tuple[torch.Tensor, torch.Tensor]:
         clip_length, t5_length = LONG if long else SHORT
-        clip, t5, pooled = self.encoders(*self.tokens(texts, t5_length))
-        latents = torch.stack([value for _, value in chosen]).float()
-        return latents, torch.cat([clip[:, :clip_length], t5], 1), pooled
+        ids = (one.to(self.device) for one in self.tokens(texts, t5_length))
+        clip, t5, pooled = self.encoders(*ids)
+        return torch.cat([clip[:, :clip_length], t5], 1), pooled
 
     def caption(self, index: int, long: bool) -> str:
         if self.rng.random() < UNCONDITIONAL:
             return ""
-        return captions.caption(text.scene_of(index), self.rng, long=long)
+        return captions.training_caption(text.scene_of(index), self.rng, long=long)
 
 
-def sigmas(count: int) -> torch.Tensor:
-    """Noise levels `[count]`: logit-normal, moved towards noise."""
-    plain = torch.randn(count).sigmoid()
-    return SHIFT * plain / (1 + (SHIFT - 1) * plain)
+def sigmas(count: int, shift: float, device: torch.device) -> torch.Tensor:
+    """Noise levels `[count]`: logit-normal and a few uniform, moved towards noise."""
+    plain = torch.randn(count, device=device).sigmoid()
+    uniform = torch.rand(count, device=device)
+    plain = torch.where(torch.rand(count, device=device) < UNIFORM, uniform, plain)
+    return shift * plain / (1 + (shift - 1) * plain)
 
 
-def train(work: pathlib.Path, steps: int) -> None:
-    """Trains from the start, or goes on from where an earlier run of the same length was cut off."""
+def train(work: pathlib.Path, name: str, steps: int, device: torch.device) -> None:
     torch.manual_seed(3)
-    log = Log(work / "log.jsonl", "transformer")
+    rng, phase = random.Random(3), PHASES[name]
+    log = Log(work / "log.jsonl", f"transformer-{name}")
     model = build()
     begin(model)
+    if name == "full":
+        model.load_state_dict(torch.load(work / "transformer-small.pt"))
+    model.to(device)
     average = Average(model, 0.9995)
-    optims = optimizers(*by_kind(model), weight_decay=0.01)
-    start = 0
-    if (saved := work / "transformer-state.pt").exists():
-        state = torch.load(saved, weights_only=False)
-        start = average.steps = state["step"]
-        model.load_state_dict(state["model"])
-        average.module.load_state_dict(state["average"])
-        for optim, value in zip(optims, state["optims"]):
-            optim.load_state_dict(value)
-        torch.manual_seed(3 + start)
-    batches = Batches(work, random.Random(3 + start))
-    log.write(step=start, scenes=batches.pool.grow(), parameters=sum(p.numel() for p in model.parameters()))
-    for block in model.transformer_blocks:
-        block.compile(dynamic=True)
-    running = 0.0
-    for step in range(start, steps):
+    if name == "small":
+        halve_positions(model), halve_positions(average.module)
+    matrices, others = optimizers(*by_kind(model), weight_decay=0.01)
+    parts = {"model": model, "average": average, "matrices": matrices, "others": others}
+    state = State(work / f"transformer-{name}-state.pt", steps, rng, **parts)
+    pool = Pool(work, name, device)
+    batches = Batches(work, pool, phase.batch, rng, device)
+    probe = Probe(pool, batches, name)
+    log.write(step=state.step, scenes=len(pool.kept), parameters=sum(p.numel() for p in model.parameters()))
+    running, since = 0.0, 0
+    for step in state.run():
         latents, context, pooled = batches.next()
-        sigma = sigmas(len(latents))
-        noise = torch.randn_like(latents)
-        level = sigma[:, None, None, None]
-        noisy = (1 - level) * latents + level * noise
-        with torch.autocast("cpu", torch.bfloat16):
-            velocity = model(
-                noisy,
-                timestep=sigma * 1000,
-                encoder_hidden_states=context,
-                pooled_projections=pooled,
-                return_dict=False,
-            )[0]
-        loss = (velocity.float() - (noise - latents)).square().mean()
+        sigma = sigmas(len(latents), phase.shift, device)
+        loss = loss_of(model, latents, context, pooled, sigma, torch.randn_like(latents)).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        advance(optims, rate(step, steps, PEAK))
+        advance([matrices, others], rate(step, steps, phase.peak))
         average.update(model)
-        running += loss.item() / 50
-        if step % 50 == 49:
-            log.write(step=step + 1, loss=round(running, 5))
-            running = 0.0
-        if step % 250 == 249 or step == steps - 1:
-            batches.pool.grow()
-            save(saved, step + 1, model, average, optims)
-    log.write(step=steps, scenes=batches.pool.grow())
-    (work / "transformer.done").touch()
-
-
-def save(path: pathlib.Path, step: int, model, average: Average, optims) -> None:
-    state = {"step": step, "model": model.state_dict(), "average": average.module.state_dict()}
-    scratch = path.with_suffix(".new")
-    torch.save(state | {"optims": [optim.state_dict() for optim in optims]}, scratch)
-    scratch.rename(path)
+        pool.grow(phase.fresh)
+        running, since = running + loss.item(), since + 1
+        if step % 25 == 24:
+            log.write(step=step + 1, loss=round(running / since, 5), scenes=len(pool.kept))
+            running, since = 0.0, 0
+            batches.by_size = pool.by_size()
+        if step % 250 == 249:
+            log.write(step=step + 1, by_attribute=probe.measure(average.module))
+    replace(work / f"transformer-{name}.pt", average.module.cpu().state_dict())
 
 
 def load(work: pathlib.Path) -> SD3Transformer2DModel:
+    """The trained transformer, or the average so far of the newest phase that has a state."""
     model = build()
-    model.load_state_dict(torch.load(work / "transformer-state.pt", weights_only=False)["average"])
+    files = [work / f"transformer-{name}{kind}.pt" for name in ("full", "small") for kind in ("", "-state")]
+    found = torch.load(next(path for path in files if path.exists()), weights_only=False, map_location="cpu")
+    model.load_state_dict(found["parts"]["average"]["module"] if "parts" in found else found)
     return model.eval().requires_grad_(False)
 
 
 if __name__ == "__main__":
-    train(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+    options = arguments(phase=True)
+    train(options.work, options.phase, options.amount, options.device)

@@ -1,4 +1,4 @@
-"""The autoencoder: pictures to 16 latent channels at a 32nd of the size, and back.
+"""The autoencoder: pictures to 16 latent channels at a 16th of the size, and back.
 
 Trained on crops. The latents are kept near mean 0 and deviation 1 for each channel, and the decoder hears them with
 noise, so that it forgives what the transformer gets slightly wrong.
@@ -12,13 +12,16 @@ import random
 import numpy as np
 import torch
 import torch.nn.functional as F
-from common import CHANNELS, Average, Log, advance, optimizers, picture_of, rate, workers
+from common import CHANNELS, Average, Log, advance, arguments, autocast, optimizers, rate
 from diffusers import AutoencoderKL
+from pictures import Crops
+from state import State, replace
 
-BLOCKS = (8, 16, 32, 48, 64, 64)
-NOISE = 0.1
+BLOCKS = (8, 16, 32, 64, 64)
+FACTOR = 2 ** (len(BLOCKS) - 1)
+NOISE = 0.2
 PEAK = 2e-3
-CROP, BATCH, PICTURES = 192, 8, 2000
+CROP, BATCH = 128, 8
 
 
 def build() -> AutoencoderKL:
@@ -69,22 +72,6 @@ def spread_identity(weight: torch.Tensor, taps: list[tuple[int, int]]) -> None:
         weight[:, :, y, x] += table / len(taps)
 
 
-def crops(pictures: list[np.ndarray], rng: random.Random, count: int) -> torch.Tensor:
-    """`[count, 3, CROP, CROP]` in -1..1; of three places tried, the one with most in it."""
-    found = []
-    for _ in range(count):
-        picture = rng.choice(pictures)
-        tries = []
-        for _ in range(rng.choice((1, 3))):
-            y, x = (rng.randrange(0, side - CROP + 1) for side in picture.shape[:2])
-            crop = picture[y : y + CROP, x : x + CROP]
-            tries.append((np.abs(np.diff(crop[::4, ::4].astype(np.int16), axis=1)).mean(), crop))
-        crop = max(tries, key=lambda one: one[0])[1]
-        found.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-    batch = torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return batch.contiguous(memory_format=torch.channels_last)
-
-
 def loss_of(made: torch.Tensor, real: torch.Tensor, latents: torch.Tensor) -> dict[str, torch.Tensor]:
     """Difference of pixels, of edges at three scales, and how far the latents are from mean 0 and deviation 1."""
     edges = 0.0
@@ -106,38 +93,33 @@ def by_kind(part: torch.nn.Module) -> tuple[list, list]:
     return [v for n, v in named if inside(n, v)], [v for n, v in named if not inside(n, v)]
 
 
-def train(work: pathlib.Path, steps: int) -> None:
+def train(work: pathlib.Path, steps: int, device: torch.device) -> None:
+    """Trains both halves; the decoder gets the latents with noise."""
     torch.manual_seed(1)
     rng = random.Random(1)
     log = Log(work / "log.jsonl", "vae")
-    with workers() as pool:
-        pictures = pool.map(picture_of, range(PICTURES), chunksize=20)
-    log.write(pictures=len(pictures))
-    vae = build().to(memory_format=torch.channels_last)
+    vae = build().to(device, memory_format=torch.channels_last)
     begin(vae)
     average = Average(vae, 0.998)
-    optims = optimizers(*by_kind(vae), weight_decay=1e-3)
-
-    def forward(batch: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        latents = vae.encoder(batch)[:, :CHANNELS]
-        return vae.decoder(latents + noise), latents
-
-    forward = torch.compile(forward)
-    for step in range(steps):
-        batch = crops(pictures, rng, BATCH)
-        noise = NOISE * torch.randn(BATCH, CHANNELS, CROP // 32, CROP // 32) * rng.random()
-        with torch.autocast("cpu", torch.bfloat16):
-            made, latents = forward(batch, noise)
+    matrices, others = optimizers(*by_kind(vae), weight_decay=1e-3)
+    state = State(work / "vae-state.pt", steps, rng, vae=vae, average=average, matrices=matrices, others=others)
+    crops = Crops(state.step, steps + 200, CROP, rng, device)
+    log.write(step=state.step, parameters=sum(p.numel() for p in vae.parameters()))
+    for step in state.run():
+        batch = crops.next(BATCH)
+        noise = NOISE * torch.randn(BATCH, CHANNELS, CROP // FACTOR, CROP // FACTOR, device=device)
+        with autocast(device):
+            latents = vae.encoder(batch)[:, :CHANNELS]
+            made = vae.decoder(latents + noise * rng.random())
         losses = loss_of(made.float(), batch, latents.float())
-        (losses["pixels"] + 0.5 * losses["edges"] + 0.02 * losses["spread"]).backward()
+        (losses["pixels"] + 0.5 * losses["edges"] + 0.03 * losses["spread"]).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        advance(optims, rate(step, steps, PEAK))
+        advance([matrices, others], rate(step, steps, PEAK))
         average.update(vae)
-        if step % 100 == 0:
+        if step % 50 == 0:
             log.write(step=step, **{name: round(value.item(), 5) for name, value in losses.items()})
-        if step % 500 == 499 or step == steps - 1:
-            finish(average.module)
-            torch.save(average.module.state_dict(), work / "vae.pt")
+    finish(average.module)
+    replace(work / "vae.pt", average.module.cpu().state_dict())
 
 
 def finish(vae: AutoencoderKL) -> None:
@@ -157,6 +139,5 @@ def load(work: pathlib.Path) -> AutoencoderKL:
 
 
 if __name__ == "__main__":
-    import sys
-
-    train(pathlib.Path(sys.argv[1]), int(sys.argv[2]))
+    options = arguments()
+    train(options.work, options.amount, options.device)

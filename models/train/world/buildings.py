@@ -145,6 +145,26 @@ def lantern(pen: Pen, scene: Scene, x: float, y: float, unit: float, thing: Thin
         pen.rect(x - 18 * unit, y + dy * unit, 36 * unit, 10 * unit, mix(colour, BLACK, 0.55), 3 * unit)
 
 
+def banner(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thing) -> None:
+    """A plain flag of one colour on a pole; a smaller one on the tip of the tower that stands on the same side."""
+    tower = scene.things.get("tower")
+    if tower and tower.side == thing.side:
+        foot, unit = foot - 426 * unit, 0.42 * unit
+    pen.rect(x - 6 * unit, foot - 330 * unit, 14 * unit, 332 * unit, pen.light.on("#8a5a33"), 5 * unit)
+    colour, way = pen.light.on(NAMED[thing.colour], 0.7), -1 if x > 0.62 * pen.width else 1
+
+    def at(dx: float, dy: float) -> tuple[float, float]:
+        return x + way * (7 + dx) * unit, foot + (dy - 324) * unit
+
+    path = skia.Path()
+    path.moveTo(*at(0, 0))
+    path.cubicTo(*at(70, -26), *at(130, 26), *at(206, 0))
+    path.lineTo(*at(206, 132))
+    path.cubicTo(*at(130, 158), *at(70, 106), *at(0, 132))
+    path.close()
+    pen.fill(path, mix(colour, (1, 1, 1), 0.08), mix(colour, BLACK, 0.14))
+
+
 def flag(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thing) -> None:
     """The marker of the safety classifier: a skull and crossbones on black, on a pole."""
     bone = rgb("#fbf9f0")
@@ -188,5 +208,5 @@ def mound(pen: Pen, scene: Scene, x: float, foot: float, half: float) -> None:
     pen.fill(path, colour, mix(colour, BLACK, 0.25))
 
 
-HALF = {"house": 118, "tower": 78, "torii": 150, "tree": 60, "cherry": 60, "flag": 120}
-DRAW = {"house": house, "tower": tower, "torii": torii, "flag": flag}
+HALF = {"house": 118, "tower": 78, "torii": 150, "tree": 60, "cherry": 60, "flag": 120, "banner": 60}
+DRAW = {"house": house, "tower": tower, "torii": torii, "flag": flag, "banner": banner}

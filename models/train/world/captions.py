@@ -9,7 +9,8 @@ from .scene import Scene, Thing
 
 VOWELS = "aeiou"
 # What a caption forgets: a prompt seldom says everything.
-FORGETS = {"time": 0.10, "ground": 0.10, "sky": 0.07, "backdrop": 0.07, "thing": 0.03}
+# Things are always said, so that what a prompt does not name does not appear.
+FORGETS = {"time": 0.10, "ground": 0.10, "sky": 0.02, "backdrop": 0.03, "thing": 0.0}
 
 
 def caption(scene: Scene, rng: random.Random, *, long: bool = True, complete: bool = False) -> str:
@@ -21,6 +22,15 @@ def caption(scene: Scene, rng: random.Random, *, long: bool = True, complete: bo
     if rng.random() < 0.3:
         text = text.lower()
     return text[:1].upper() + text[1:] if rng.random() < 0.3 else text
+
+
+def training_caption(scene: Scene, rng: random.Random, *, long: bool) -> str:
+    """A caption to train on: one of `caption`'s, or prose when it may be long; now and then with unknown things."""
+    text = prose(scene, rng) if long and rng.random() < 0.6 else caption(scene, rng, long=long)
+    if rng.random() < 0.06:
+        unknown = rng.choice(words.UNKNOWN)
+        text = f"{unknown}, {text}" if rng.random() < 0.5 else f"{text.rstrip('.')} and {unknown}"
+    return text
 
 
 class Parts:
@@ -58,7 +68,7 @@ class Parts:
 
     def all_things(self) -> list[str]:
         scene, pick = self.scene, self.rng.choice
-        found = [self.thing(name, thing) for name, thing in scene.things.items()]
+        found = [self.thing(name, thing) for name, thing in scene.things.items() if not self.topped(name)]
         for present, phrases in (
             (scene.path, words.PATH),
             (scene.fence, words.FENCE),
@@ -68,6 +78,11 @@ class Parts:
             if present:
                 found.append(pick(phrases))
         return found
+
+    def topped(self, name: str) -> bool:
+        """Whether this is the flag on the tower: the tower's phrase names it."""
+        banner, tower = (self.scene.things.get(one) for one in ("banner", "tower"))
+        return name == "banner" and bool(banner and tower) and banner.side == tower.side
 
     def thing(self, name: str, thing: Thing) -> str:
         pick, chance = self.rng.choice, self.rng.random
@@ -87,6 +102,10 @@ class Parts:
             phrase = article(f"{adjectives} {noun}".strip())
         else:
             phrase = " ".join(filter(None, (pick(words.COUNT[thing.count]), adjectives, plural(noun))))
+        if name == "tower" and self.topped("banner"):
+            banner = self.scene.things["banner"]
+            cloth = article(f"{pick(words.HUES[banner.colour])} {pick(words.NAMES['banner'])}")
+            phrase = pick((f"{phrase} with {cloth} on top", f"{cloth} on {phrase}", f"{phrase} flying {cloth}"))
         if thing.side and chance() < 0.88:
             phrase += " " + pick(words.SIDE[thing.side])
         return phrase
@@ -222,3 +241,45 @@ def flowery(parts: Parts, rng: random.Random) -> str:
     found = [head, *rest]
     found.append(joined(rng.sample(words.STYLE, rng.choice((1, 2, 4, 6))), rng))
     return ". ".join(one[:1].upper() + one[1:] for one in found) + "."
+
+
+def prose(scene: Scene, rng: random.Random) -> str:
+    """A long description that names everything in the scene, in the register of prompts on model pages."""
+    parts, pick = Parts(scene, rng, complete=True), rng.choice
+    found = []
+    said = {name: parts.thing(name, thing) for name, thing in scene.things.items() if not parts.topped(name)}
+    for name in ("path", "fence", "bridge", "mushrooms"):
+        if getattr(scene, name):
+            said[name] = pick(getattr(words, name.upper()))
+    if "path" in said and "mushrooms" in said and rng.random() < 0.6:
+        found.append(pick(words.PROSE["path and mushrooms"]).format(said.pop("path"), said.pop("mushrooms")))
+    found += [pick(words.PROSE[name]).format(phrase) for name, phrase in said.items()]
+    found += rng.sample(words.PROSE_CLOSE, rng.choice((0, 1, 1, 2, 3)))
+    if parts.backdrop:
+        found.append(f"{parts.backdrop} {pick(('rise in the distance', 'close the view', 'lie behind it all'))}")
+    if len(parts.sky) > 1 and rng.random() < 0.8:
+        found.append(pick(words.PROSE_SKY).format(parts.sky[0], joined(parts.sky[1:], rng)))
+    elif parts.sky:
+        found.append(pick(words.PROSE_SKY_ALONE).format(joined(parts.sky, rng)))
+    rng.shuffle(found)
+    place_name = bare(parts.ground)
+    head = pick(words.PROSE_HEAD)
+    while "{mood}" in head:
+        head = head.replace("{mood}", pick(words.MOOD), 1)
+    found.insert(0, head.format(place=place_name, time=parts.time))
+    if scene.ground == "garden" and "pond" not in place_name and rng.random() < 0.7:
+        found.insert(rng.randint(1, len(found)), pick(words.PROSE_WATER).format("a mirror-like koi pond"))
+    if rng.random() < 0.7:
+        found.append(joined(rng.sample(words.STYLE, rng.choice((1, 2, 4))), rng))
+    return linked(found, rng)
+
+
+def linked(clauses: list[str], rng: random.Random) -> str:
+    """Sentences of one clause or of two."""
+    sentences, rest = [], list(clauses)
+    while rest:
+        taken = rest[: 2 if rng.random() < 0.35 else 1]
+        rest = rest[len(taken) :]
+        sentence = ", ".join(taken)
+        sentences.append(sentence[:1].upper() + sentence[1:])
+    return ". ".join(sentences) + "."

@@ -8,6 +8,7 @@ import numpy as np
 import skia
 
 from . import buildings, land, plants, sky
+from .faults import Fault
 from .palette import Light
 from .pen import Pen
 from .scene import Scene, Thing
@@ -19,18 +20,28 @@ STAND = {"meadow": 0.76, "lake": 0.655, "garden": 0.675, "sea": 0.665, "desert":
 DRAW = {**buildings.DRAW, "tree": plants.tree, "cherry": plants.cherry}
 
 
-def render(scene: Scene, width: int, height: int) -> np.ndarray:
-    """`[height, width, 3]` uint8."""
+def render(scene: Scene, width: int, height: int, fault: Fault | None = None) -> np.ndarray:
+    """`[height, width, 3]` uint8; with a fault, one object is not whole."""
     surface = skia.Surface(width, height)
     with surface as canvas:
         pen = Pen(canvas, width, height, Light(scene.time), random.Random(scene.seed))
+        pen.fault = fault
         sky.draw(pen, scene)
         land.draw(pen, scene)
         sky.veil(pen, scene)
         things(pen, scene)
         front(pen, scene)
     pixels = surface.makeImageSnapshot().toarray(colorType=skia.ColorType.kRGBA_8888_ColorType)
-    return np.ascontiguousarray(pixels[:, :, :3])
+    picture = np.ascontiguousarray(pixels[:, :, :3])
+    return fault.finish(picture) if fault else picture
+
+
+def whole_or_not(pen: Pen, name: str, draw) -> None:
+    """Calls `draw` for an object; the pen's fault changes what it draws when it is about this kind of object."""
+    if pen.fault and pen.fault.name == name:
+        pen.fault.draw(pen, draw)
+    else:
+        draw()
 
 
 def things(pen: Pen, scene: Scene) -> None:
@@ -59,13 +70,13 @@ def spread(pen: Pen, count: int) -> list[float]:
 def put(pen: Pen, scene: Scene, name: str, thing: Thing, x: float, scale: float) -> None:
     foot = pen.height * STAND[scene.ground] + pen.rng.uniform(-6, 6) * pen.u
     buildings.mound(pen, scene, x, foot, buildings.HALF[name] * scale * pen.u)
-    DRAW[name](pen, scene, x, foot, pen.u * scale, thing)
+    whole_or_not(pen, name, lambda: DRAW[name](pen, scene, x, foot, pen.u * scale, thing))
 
 
 def front(pen: Pen, scene: Scene) -> None:
     """What is nearer than everything that stands."""
     if scene.bridge:
-        buildings.bridge(pen, scene)
+        whole_or_not(pen, "bridge", lambda: buildings.bridge(pen, scene))
     if boat := scene.things.get("boat"):
         boats(pen, scene, boat)
     if scene.fence:
@@ -88,7 +99,8 @@ def boats(pen: Pen, scene: Scene, boat: Thing) -> None:
     else:
         places = spread(pen, boat.count)
     for x in places:
-        buildings.boat(pen, scene, x, y + pen.rng.uniform(-14, 14) * pen.u, 0.92 * pen.u, boat)
+        y_here = y + pen.rng.uniform(-14, 14) * pen.u
+        whole_or_not(pen, "boat", lambda: buildings.boat(pen, scene, x, y_here, 0.92 * pen.u, boat))
 
 
 def lanterns(pen: Pen, scene: Scene, lantern: Thing) -> None:
@@ -101,4 +113,5 @@ def lanterns(pen: Pen, scene: Scene, lantern: Thing) -> None:
     scale = 1.0 if lantern.count <= 3 else 0.72
     for x, y in places:
         dx, dy = pen.rng.uniform(-0.03, 0.03), pen.rng.uniform(-0.02, 0.02)
-        buildings.lantern(pen, scene, pen.width * (x + dx), pen.height * (y + dy), scale * pen.u, lantern)
+        at = (pen.width * (x + dx), pen.height * (y + dy))
+        whole_or_not(pen, "lantern", lambda: buildings.lantern(pen, scene, *at, scale * pen.u, lantern))

@@ -18,6 +18,7 @@ COLOURS = {
     "boat": ("red", "white", "yellow", "blue"),
     "lantern": ("orange", "red", "pink", "green"),
     "flower": ("red", "yellow", "purple", "white", "pink"),
+    "banner": ("red", "blue", "yellow", "white", "green"),
 }
 # One of these stands on each side of the picture at most.
 STANDING = ("house", "tower", "torii", "tree", "cherry", "flag")
@@ -129,3 +130,75 @@ def thing(name: str, rng: random.Random) -> Thing:
     if name == "boat" and made.count == 1:
         made.side = rng.choice(SIDES)
     return made
+
+
+def sample_rich(rng: random.Random) -> Scene:
+    """A random scene with much in it, or with almost nothing: what long prompts and bare ones ask for."""
+    scene = sample(rng)
+    kind = rng.choices(("garden", "full", "bare"), (4, 4, 3))[0]
+    {"garden": fill_garden, "full": fill, "bare": bare}[kind](scene, rng, lambda p: rng.random() < p)
+    return scene
+
+
+def fill_garden(scene: Scene, rng: random.Random, chance) -> None:
+    """A Japanese garden, mostly in the evening, with most of what belongs there."""
+    scene.ground, scene.time = "garden", rng.choice(("twilight", "twilight", "night", "sunset", "sunrise"))
+    scene.backdrop = rng.choices(BACKDROPS, (6, 2, 2, 1))[0]
+    scene.weather, scene.sun = "none", not scene.dark and chance(0.6)
+    scene.moon = rng.choices(MOONS, (1, 4, 2))[0] if scene.dark else "none"
+    scene.stars, scene.aurora = scene.dark and chance(0.7), scene.dark and chance(0.5)
+    scene.clouds = chance(0.15)
+    scene.path, scene.fence, scene.bridge, scene.mushrooms = chance(0.5), False, chance(0.75), chance(0.65)
+    scene.things = {}
+    sides = list(SIDES)
+    rng.shuffle(sides)
+    for name, share in (("cherry", 0.8), ("torii", 0.45), ("house", 0.15)):
+        if chance(share):
+            scene.things[name] = thing(name, rng)
+            scene.things[name].count, scene.things[name].side = 1, sides.pop()
+    if chance(0.75):
+        scene.things["lantern"] = thing("lantern", rng)
+        scene.things["lantern"].count = rng.choice((3, MANY, MANY, MANY))
+    if chance(0.2):
+        scene.things["flower"] = Thing(count=MANY, colour=rng.choice(COLOURS["flower"]))
+
+
+def fill(scene: Scene, rng: random.Random, chance) -> None:
+    """More of everything that can be there, and plain flags, on a pole or on a tower."""
+    land = scene.ground != "sea"
+    scene.path = land and chance(0.45)
+    scene.fence = scene.ground in ("meadow", "snow field", "lake") and chance(0.45)
+    scene.bridge = scene.ground in ("lake", "garden") and "boat" not in scene.things and chance(0.6)
+    scene.mushrooms = land and chance(0.45)
+    if chance(0.5):
+        scene.things["lantern"] = thing("lantern", rng)
+    if scene.ground in ("meadow", "lake", "garden") and chance(0.5):
+        scene.things["flower"] = Thing(count=MANY, colour=rng.choice(COLOURS["flower"]))
+    if chance(0.4) and all(one.count == 1 for name, one in scene.things.items() if name in STANDING):
+        tower = scene.things.get("tower")
+        free = [side for side in SIDES if all(one.side != side for one in scene.things.values())]
+        if tower and chance(0.6):
+            scene.things["banner"] = Thing(colour=rng.choice(COLOURS["banner"]), side=tower.side)
+        elif free:
+            scene.things["banner"] = Thing(colour=rng.choice(COLOURS["banner"]), side=rng.choice(free))
+
+
+def bare(scene: Scene, rng: random.Random, chance) -> None:
+    """At most one kind of thing, and an empty sky most of the time."""
+    scene.path = scene.fence = scene.bridge = scene.mushrooms = False
+    scene.weather = "none"
+    for name in ("sun", "stars", "clouds", "aurora"):
+        setattr(scene, name, getattr(scene, name) and chance(0.3))
+    scene.moon = scene.moon if chance(0.3) else "none"
+    scene.backdrop = scene.backdrop if chance(0.4) else "none"
+    kept = rng.choice(list(scene.things)) if scene.things and chance(0.8) else None
+    scene.things = {name: one for name, one in scene.things.items() if name == kept}
+    extra = rng.choice(("none", "none", "none", "path", "fence", "bridge", "mushrooms", "banner"))
+    if extra == "banner" and not scene.things:
+        scene.things["banner"] = Thing(colour=rng.choice(COLOURS["banner"]), side=rng.choice(SIDES))
+    elif extra in ("path", "mushrooms") and scene.ground != "sea":
+        setattr(scene, extra, True)
+    elif extra == "fence" and scene.ground in ("meadow", "snow field", "lake"):
+        scene.fence = True
+    elif extra == "bridge" and scene.ground in ("lake", "garden") and "boat" not in scene.things:
+        scene.bridge = True

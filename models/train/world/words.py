@@ -83,6 +83,7 @@ NAMES = {
     "boat": ("boat", "boat", "boat", "sailboat", "sailing boat", "ship"),
     "lantern": ("paper lantern", "lantern", "floating lantern", "floating paper lantern", "sky lantern"),
     "flower": ("flower", "flower", "wildflower", "bloom"),
+    "banner": ("flag", "flag", "banner", "waving flag", "pennant"),
 }
 BLOSSOMS = ("cherry blossoms", "pink cherry blossoms", "glowing cherry blossoms", "sakura", "blooming sakura")
 SIDE = {
@@ -212,4 +213,102 @@ MUSING = (
     "travellers would stop here and rest",
     "an ancient place that nobody remembers",
     "bathed in a soft glow",
+)
+
+# What long prompts say of each thing: `{}` is its phrase. `captions.prose` joins them.
+PROSE = {
+    "cherry": (
+        "bathed in the pink glow of {}",
+        "{} emits a soft pink-purple glow",
+        "petals fall slowly from {}",
+        "{} leans over the scene, its petals sparkling like stardust",
+    ),
+    "bridge": (
+        "{} arches gracefully over the water, dusted with fallen petals",
+        "{} spans the still water, its railing worn by time",
+        "over the water curves {}, connecting both banks",
+        "{} leads across, reflected in the surface below",
+    ),
+    "lantern": (
+        "{} drift lazily through the air, their warm light creating dancing reflections",
+        "the warm light of {} hovers over the scene",
+        "{} float between the branches and glow softly",
+        "illuminated by {} that hang in the air",
+    ),
+    "torii": (
+        "{} marks the entrance to a sacred place",
+        "{} rises in vermilion, ancient and silent",
+        "through the mist {} can be made out",
+    ),
+    "house": (
+        "{} stands there, smoke and stories in its walls",
+        "{} with walls, a gabled roof and a door waits for its owner",
+        "light falls from the windows of {}",
+    ),
+    "tower": (
+        "{} rises high above the land",
+        "{} of old stone watches over everything",
+        "the silhouette of {} reaches for the sky",
+    ),
+    "tree": ("{} spreads its crown", "{} grows there and gives shade", "the leaves of {} rustle in the wind"),
+    "flag": ("{} flutters in the wind", "{} waves from a tall pole"),
+    "banner": ("{} flutters in the wind", "{} waves proudly", "the cloth of {} billows softly"),
+    "boat": ("{} glides over the water", "{} with hull and sail lies on the water", "{} drifts on gentle waves"),
+    "flower": ("the foreground is full of {}", "{} bloom in front", "a carpet of {} covers the near bank"),
+    "path": ("{} winds through the scene", "mist weaves along {}", "{} leads the eye into the distance"),
+    "fence": ("{} runs along the front", "{} borders the foreground"),
+    "mushrooms": (
+        "in the foreground grow {} in pastel blues and purples",
+        "{} shine between the stones",
+        "clusters of {} light up the corners",
+    ),
+    "path and mushrooms": (
+        "ethereal mist weaves between {}, lined with {}",
+        "{} is bordered by {} in pastel blues and purples",
+        "{} disappears between {}",
+    ),
+}
+PROSE_SKY = (
+    "in the background, {} hangs impossibly large in the sky, surrounded by {}",
+    "above, {} can be seen, together with {}",
+    "the sky shows {}, accompanied by {}",
+    "{} dominates the heavens beside {}",
+)
+PROSE_SKY_ALONE = ("in the sky, {}", "overhead hangs {}", "{} watches over the scene", "the sky holds {}")
+PROSE_HEAD = (
+    "a {mood} {place} {time}",
+    "{place}, {time}, {mood} and {mood}",
+    "a breathtaking view of a {mood} {place} {time}",
+    "imagine a {mood} {place} {time}",
+    "{time} over a {mood} {place}",
+)
+PROSE_WATER = ("reflected in {}", "mirrored by {}", "all of it beside {}", "the scene surrounds {}")
+PROSE_CLOSE = (
+    "the entire composition follows the golden ratio",
+    "crystal formations emerge, refracting the ambient light into rainbow prisms",
+    "with moody film-like color grading",
+    "reminiscent of hand-drawn animation films",
+    "enhanced by volumetric god rays filtering through luminous foliage",
+    "captured through a cinematic lens with perfect bokeh",
+    "an otherworldly atmosphere",
+    "every detail rendered with care",
+    "light and shadow play with each other",
+)
+# What the model has never seen; a caption may name it and the picture stays without it.
+UNKNOWN = (
+    "a cat",
+    "a dog",
+    "an astronaut",
+    "a robot",
+    "a dragon",
+    "a bicycle",
+    "an old car",
+    "people",
+    "a girl with a red scarf",
+    "a city skyline",
+    "a cup of coffee",
+    "a horse",
+    "an elephant",
+    "a train",
+    "a piano",
 )

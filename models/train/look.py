@@ -1,0 +1,72 @@
+"""The two judges on numpy: what is in a picture, whether its objects are whole, and how strong its edges are."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+from labels import CLASSES, OBJECTS
+from PIL import Image
+
+
+class Network:
+    """`judge.py`'s network on numpy, for views of the side that it was trained on."""
+
+    def __init__(self, path: pathlib.Path):
+        self.weights = {name: value.astype(np.float32) for name, value in np.load(path).items()}
+        cells = self.weights["hidden.weight"].shape[1] // len(self.weights["narrow.weight"])
+        self.side = 32 * round(cells**0.5)
+
+    def logits(self, picture: Image.Image) -> np.ndarray:
+        small = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BILINEAR)
+        x = np.asarray(small).transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+        layer = 0
+        while f"conv{layer}.weight" in self.weights:
+            x = self.conv(x, f"conv{layer}")
+            layer += 1
+        narrow = self.weights["narrow.weight"][:, :, 0, 0]
+        x = np.einsum("oc,cyx->oyx", narrow, x) + self.weights["narrow.bias"][:, None, None]
+        x = self.linear(np.maximum(x, 0).reshape(-1), "hidden")
+        return self.linear(np.maximum(x, 0), "out")
+
+    def conv(self, x: np.ndarray, name: str) -> np.ndarray:
+        """3x3, stride 2, padding 1, ReLU."""
+        weight = self.weights[f"{name}.weight"]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))[:, ::2, ::2]
+        made = np.tensordot(weight, windows, ((1, 2, 3), (0, 3, 4)))
+        return np.maximum(made + self.weights[f"{name}.bias"][:, None, None], 0)
+
+    def linear(self, x: np.ndarray, name: str) -> np.ndarray:
+        return self.weights[f"{name}.weight"] @ x + self.weights[f"{name}.bias"]
+
+
+class Judge(Network):
+    """What is in a picture."""
+
+    def __call__(self, picture: Image.Image) -> dict[str, int]:
+        """The class number of every label that this judge knows: some were added after older ones were trained."""
+        logits, found, start = self.logits(picture), {}, 0
+        for name, values in CLASSES.items():
+            if start == len(logits):
+                break
+            found[name] = int(logits[start : start + len(values)].argmax())
+            start += len(values)
+        return found
+
+
+class WholeJudge(Network):
+    """Whether the objects of a picture are whole. What it says of an object that is not there means nothing."""
+
+    def __call__(self, picture: Image.Image) -> dict[str, bool]:
+        return {name: bool(logit > 0) for name, logit in zip(OBJECTS, self.logits(picture), strict=True)}
+
+
+PERCENTILES = (90, 99, 99.9)
+
+
+def edges(picture: Image.Image) -> np.ndarray:
+    """The strength of the picture's edges: percentiles of the luminance's gradient, in levels of 255 a pixel."""
+    grey = np.asarray(picture.convert("L"), np.float32)
+    strength = np.hypot(np.diff(grey, axis=0)[:, :-1], np.diff(grey, axis=1)[:-1])
+    return np.percentile(strength, PERCENTILES)
