@@ -134,6 +134,7 @@ fn a_configuration_error_is_one_line() {
     let file = folder.path().join("out.png");
     let (model, file) = (model.to_str().expect("a path"), file.to_str().expect("a path"));
     let command = ["generate", "a fox", "-o", file, "--model", model, "--safety-checker", "none"];
+    let command = [&command[..], &["--width", "32", "--height", "32"]].concat();
     let (code, said) = told(&command, &[("RUST_BACKTRACE", "1")]);
     assert_eq!(code, Some(1), "{said}");
     let complaint: Vec<_> = said.lines().filter(|line| line.contains("mish")).collect();
