@@ -1,5 +1,4 @@
-//! What the server keeps: the durable queue of requests, the API keys, and the files. The only place that knows SQL, and
-//! the only one that writes below the data directory.
+//! What the server keeps: the durable queue of requests, the API keys, and the files. The only package that knows SQL.
 //!
 //! - [`queue`]: the tables and every operation on them;
 //! - [`storage`]: files by key, durable when a write returns;
