@@ -4,8 +4,14 @@ import { ENDPOINT, served } from "./api.js";
 import { $, choice } from "./dom.js";
 
 const KEPT = "latentd.endpoint";
-/** What all titles begin with says nothing in a row of them. */
+/** What all titles have says nothing in a row of them. */
 const FAMILY = "Stable Diffusion 3.5 ";
+
+/** What a title says that the others do not: where another model answers, the title begins with that one's name. */
+const shortened = (title) => title.split(FAMILY).at(-1);
+
+/** The models that answer in place of those that are listed. */
+const standIns = (models) => new Set(models.filter(({ title }) => title.indexOf(FAMILY) > 0).map(({ name }) => name));
 
 let endpoints = [ENDPOINT];
 let picker = null;
@@ -15,7 +21,9 @@ export async function start(changed) {
   const models = await served();
   if (models.length === 0) return;
   endpoints = models.map(({ endpoint }) => endpoint);
-  picker = choice($("model"), "model", models.map(({ endpoint, title }) => [endpoint, title.replace(FAMILY, "")]));
+  picker = choice($("model"), "model", models.map(({ endpoint, title }) => [endpoint, shortened(title)]));
+  const answering = [...standIns(models)].join(", ");
+  if (answering) $("models").querySelector("legend").textContent = `Model, answered by ${answering}`;
   const kept = keep.get();
   picker.set(endpoints.includes(kept) ? kept : endpoints[0]);
   $("models").hidden = models.length < 2;

@@ -170,12 +170,12 @@ scene("what can be seen to be wrong is not sent", {}, async (page) => {
   await page.locator("#problem-prompt").getByText("Say what to paint.").waitFor();
   assert.equal(await page.locator("#problem-num_inference_steps").textContent(), "A number from 1 to 50.");
   assert.equal(await page.locator("#problem-guidance_scale").textContent(), "A number, please.");
-  await size(page, 1537, 1536);
+  await size(page, 14143, 1536);
   await page.getByLabel("Height").blur();
   assert.equal(
     await page.locator("#problem-image_size").textContent(),
-    "Width: A number from 1 to 1536.",
-    "the built-in model's own limit",
+    "Width: A number from 1 to 14142.",
+    "fal's limit, which the built-in model takes: it scales",
   );
   assert.equal(sent, 0);
   const described = await page.getByLabel("Prompt", { exact: true }).getAttribute("aria-describedby");
