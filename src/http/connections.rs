@@ -314,6 +314,29 @@ mod tests {
         assert!(connections.admit(ATTACKER, &draining).is_some());
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn connections_of_clients_that_do_not_read_or_do_not_call_end() {
+        let (connections, draining) = eight(Vec::new());
+        let admit = || connections.admit(ATTACKER, &draining).expect("room");
+        let (reads_nothing, calls_nothing) = (admit(), admit());
+        let call = reads_nothing.begin_call();
+        let unread = reads_nothing.activity.begin_answer();
+        let closed = || {
+            connections.close_stalled();
+            [&reads_nothing, &calls_nothing].map(|connection| connection.activity.is_closed())
+        };
+        tokio::time::advance(WRITE_TIMEOUT - Duration::from_millis(10)).await;
+        unread.set(); // the client takes a piece
+        calls_nothing.activity.begin_http();
+        tokio::time::advance(Duration::from_millis(20)).await;
+        assert_eq!(closed(), [false, false]);
+        tokio::time::advance(WRITE_TIMEOUT).await;
+        assert_eq!(closed(), [true, false]);
+        tokio::time::advance(2 * IDLE_TIMEOUT - WRITE_TIMEOUT).await;
+        assert_eq!(closed(), [true, true]);
+        drop(call);
+    }
+
     #[test]
     fn there_are_files_for_every_connection() {
         assert_eq!([64, 1024, 4096, 1 << 20].map(Connections::within), [8, 384, 1920, MAX_CONNECTIONS]);

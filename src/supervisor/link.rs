@@ -75,3 +75,32 @@ pub(super) async fn silence(mut heard: watch::Receiver<u64>, limit: Duration, te
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_counts_as_silent_after_two_seconds_and_is_given_up_at_its_limit() {
+        let (heard, limit) = (watch::Sender::new(0), Duration::from_secs(20));
+        let told = Mutex::new(Vec::new());
+        let tell = |silent| told.lock().expect("no test panicked").push(silent);
+        let mut watches = std::pin::pin!(silence(heard.subscribe(), limit, tell));
+        for (pause, expected) in [
+            (Duration::from_millis(500), vec![]),
+            (UNREADY_AFTER + TURN, vec![true]),
+            (Duration::from_secs(5), vec![true]),
+        ] {
+            tokio::select! { () = &mut watches => panic!("given up"), () = tokio::time::sleep(pause) => {} }
+            assert_eq!(*told.lock().expect("no test panicked"), expected, "{pause:?}");
+        }
+        heard.send_modify(|count| *count += 1);
+        tokio::select! { () = &mut watches => panic!("given up"), () = tokio::time::sleep(2 * TURN) => {} }
+        assert_eq!(*told.lock().expect("no test panicked"), [true, false]);
+        let began = tokio::time::Instant::now();
+        watches.await;
+        assert!(began.elapsed() <= limit && began.elapsed() > limit - Duration::from_secs(1));
+        assert_eq!(*told.lock().expect("no test panicked"), [true, false, true]);
+    }
+}
