@@ -104,7 +104,7 @@ fn encode_png(picture: &Picture, text: &[(&str, String)]) -> Result<Vec<u8>, Pic
 mod tests {
     use super::*;
 
-    fn gradient() -> Picture {
+    pub(super) fn gradient() -> Picture {
         let (width, height) = (37, 21);
         let rgb =
             (0..width * height).flat_map(|i| [(i % width * 6) as u8, (i / width * 12) as u8, 128]).collect();

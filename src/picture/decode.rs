@@ -127,15 +127,9 @@ fn working(bytes: &[u8], format: ImageFormat, decoder: &impl ImageDecoder) -> u6
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::gradient;
     use super::super::{Format, encode};
     use super::*;
-
-    fn gradient() -> Picture {
-        let (width, height) = (37, 21);
-        let rgb =
-            (0..width * height).flat_map(|i| [(i % width * 6) as u8, (i / width * 12) as u8, 128]).collect();
-        Picture { width, height, rgb }
-    }
 
     #[test]
     fn what_is_no_picture_is_refused() {
