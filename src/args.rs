@@ -156,8 +156,9 @@ pub struct StoreArgs {
     /// Queue database, `sqlite:PATH` [default: `latentd.sqlite` in the data directory].
     #[arg(long, env = "LATENTD_DATABASE_URL", value_name = "URL")]
     pub database_url: Option<String>,
-    /// Directory of the picture files [default: `files` in the data directory].
-    #[arg(long, env = "LATENTD_STORAGE", value_name = "DIR")]
+    /// Directory of the files, or `s3://BUCKET/PREFIX` for a bucket, whose credentials are `AWS_ACCESS_KEY_ID` and
+    /// `AWS_SECRET_ACCESS_KEY` [default: `files` in the data directory].
+    #[arg(long, env = "LATENTD_STORAGE", value_name = "DIR|s3://…")]
     pub storage: Option<String>,
 }
 

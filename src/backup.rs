@@ -9,9 +9,22 @@ mod write;
 pub(crate) use read::restore;
 pub(crate) use write::backup;
 
+use crate::config::StoreConfig;
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::Read;
+use std::path::Path;
+
+/// The folder of the files.
+fn folder(store: &StoreConfig) -> anyhow::Result<&Path> {
+    store.files.directory().with_context(|| {
+        format!(
+            "--storage {}: backup and restore are for files in a directory; copy the bucket by its own means, and the database as docs/storage.md says",
+            store.files
+        )
+    })
+}
 
 /// What this version writes, and all that it reads.
 const FORMAT: u32 = 1;

@@ -2,6 +2,7 @@
 
 mod access;
 mod device;
+mod files;
 mod hub;
 mod intercept;
 pub(crate) mod memory;
@@ -20,8 +21,9 @@ pub use model::{Model, ModelsError, NamedModel};
 pub use retention::KeepConfig;
 pub use safety::{Checker, SafetyConfig};
 
-use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
+use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir, variable};
 use crate::egress::Egress;
+use crate::storage::Location;
 use ipnet::IpNet;
 use latentd_models::{self as models, ModelSource};
 use std::net::{IpAddr, SocketAddr};
@@ -67,8 +69,8 @@ pub struct StoreConfig {
     pub data_dir: PathBuf,
     /// The queue's SQLite file.
     pub database: PathBuf,
-    /// Directory of the picture files.
-    pub files: PathBuf,
+    /// Directory or bucket of the files.
+    pub files: Location,
 }
 
 /// Settings of `latentd serve`.
@@ -299,10 +301,7 @@ impl StoreConfig {
             None => data_dir.join("latentd.sqlite"),
             Some(url) => sqlite_path(&url)?,
         };
-        let files = match storage {
-            None => data_dir.join("files"),
-            Some(text) => local_directory(&text)?,
-        };
+        let files = files::parse(storage.as_deref(), &data_dir, variable)?;
         Ok(Self { data_dir, database, files })
     }
 }
@@ -370,14 +369,6 @@ fn sqlite_path(url: &str) -> Result<PathBuf, ConfigError> {
             "--database-url {url}: this version keeps its queue in SQLite only: give `sqlite:PATH`"
         )),
     }
-}
-
-fn local_directory(text: &str) -> Result<PathBuf, ConfigError> {
-    let path = text.strip_prefix("file://").unwrap_or(text);
-    if path.is_empty() || path.contains("://") {
-        return refuse(format!("--storage {text}: this version stores files in a local directory only"));
-    }
-    std::path::absolute(path).map_err(|error| ConfigError(format!("--storage {text}: {error}")))
 }
 
 fn parse_public_url(text: &str) -> Result<Url, ConfigError> {

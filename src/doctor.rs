@@ -79,7 +79,10 @@ fn look(args: DoctorArgs) -> Vec<Finding> {
     let mut findings = vec![devices::program(), devices::processor(), devices::host()];
     findings.extend(devices::gpus(args.engine.dtype == "fp8"));
     match StoreConfig::resolve(args.store) {
-        Ok(store) => findings.extend(places::data(&store)),
+        Ok(store) => {
+            findings.extend(places::data(&store));
+            findings.extend(places::bucket(&store.files));
+        }
         Err(error) => findings.push(Finding::error("data directory", &error)),
     }
     let hub = hub::config(&args.engine.hub);

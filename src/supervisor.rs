@@ -232,7 +232,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--memory-check", if *memory_check { "on" } else { "off" }.to_owned()),
         ("--data-dir", data_dir.display().to_string()),
         ("--database-url", format!("sqlite:{}", database.display())),
-        ("--storage", files.display().to_string()),
+        ("--storage", files.to_string()),
         ("--log", config.log.clone()),
         ("--memory-budget", memory_budget(engine, config)),
         ("--step-timeout", step_timeout(config.step_timeout)),

@@ -1,6 +1,6 @@
 //! Reading the archive into a place where nothing is yet.
 
-use super::{DATA, DATABASE, Digesting, Entry, FILES, FORMAT, KEYS, MANIFEST, Manifest};
+use super::{DATA, DATABASE, Digesting, Entry, FILES, FORMAT, KEYS, MANIFEST, Manifest, folder};
 use crate::args::RestoreArgs;
 use crate::config::StoreConfig;
 use crate::data_dir;
@@ -24,14 +24,15 @@ const MAX_MANIFEST: u64 = 1 << 30;
 pub(crate) async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     let store = StoreConfig::resolve(args.store)?;
     let file = File::open(&args.file).with_context(|| args.file.display().to_string())?;
-    for directory in [&store.data_dir, &store.files] {
+    for directory in [&store.data_dir, folder(&store)?] {
         check_empty(directory)?;
     }
     if store.database.exists() {
         bail!("{} is there already: nothing is overwritten", store.database.display());
     }
     let _locks = (data_dir::hold(&store.data_dir)?, data_dir::hold_database(&store.database)?);
-    let mut restored = Restored { store, made: Vec::new(), is_whole: false };
+    let mut restored =
+        Restored { folder: folder(&store)?.to_owned(), store, made: Vec::new(), is_whole: false };
     let (manifest, files) = restored.unpack(file).with_context(|| args.file.display().to_string())?;
     restored.publish(&manifest).await?;
     restored.is_whole = true;
@@ -53,6 +54,7 @@ fn check_empty(directory: &Path) -> anyhow::Result<()> {
 /// What was made so far; unless it becomes whole it goes again.
 struct Restored {
     store: StoreConfig,
+    folder: PathBuf,
     made: Vec<PathBuf>,
     is_whole: bool,
 }
@@ -108,7 +110,7 @@ impl Restored {
             return Some(self.unfinished());
         }
         if let Some(key) = name.strip_prefix(FILES) {
-            return FileKey::parse(key).map(|key| self.store.files.join(key.as_str()));
+            return FileKey::parse(key).map(|key| self.folder.join(key.as_str()));
         }
         let name = name.strip_prefix(DATA)?;
         KEYS.contains(&name).then(|| self.store.data_dir.join(name))
@@ -142,9 +144,9 @@ impl Restored {
         if identity.id != manifest.database {
             bail!("it is damaged: its manifest is that of another database");
         }
-        let storage = Storage::local(&self.store.files)?;
-        self.made.push(self.store.files.join(identity::FILE));
-        identity::write(&storage, &identity.id, identity.starts)?;
+        let storage = Storage::local(&self.folder)?;
+        self.made.push(self.folder.join(identity::FILE));
+        identity::write(&storage, &identity.id, identity.starts).await?;
         let folders = self.made.iter().filter_map(|path| path.parent());
         let changed: BTreeSet<_> =
             folders.flat_map(|folder| [Some(folder), folder.parent()]).flatten().collect();

@@ -1,6 +1,6 @@
 //! Making the archive.
 
-use super::{DATA, DATABASE, Digesting, Entry, FILES, FORMAT, KEYS, MANIFEST, Manifest};
+use super::{DATA, DATABASE, Digesting, Entry, FILES, FORMAT, KEYS, MANIFEST, Manifest, folder};
 use crate::args::BackupArgs;
 use crate::config::StoreConfig;
 use crate::data_dir;
@@ -19,6 +19,7 @@ use tar::{Builder, Header};
 /// Carries out `latentd backup`.
 pub(crate) async fn backup(args: BackupArgs) -> anyhow::Result<()> {
     let store = StoreConfig::resolve(args.store)?;
+    folder(&store)?;
     let target = std::path::absolute(&args.file)?;
     if target.exists() {
         bail!("{} is there already: give another name", target.display());
@@ -28,10 +29,10 @@ pub(crate) async fn backup(args: BackupArgs) -> anyhow::Result<()> {
         bail!("there is no database {database}: give the --data-dir or --database-url of the server");
     }
     let queue = open(&store.database).await?;
-    let storage = Storage::local(&store.files)?;
+    let storage = Storage::local(folder(&store)?)?;
     identity::check_folder(&queue, &storage).await?;
     let parts = Parts { archive: beside(&target, "part"), database: beside(&target, "database") };
-    let summary = write(&parts, &store, &queue, &storage).await?;
+    let summary = write(&parts, &store, &queue).await?;
     queue.close().await;
     // Fails where a file has come meanwhile, unlike a renaming.
     std::fs::hard_link(&parts.archive, &target).with_context(|| target.display().to_string())?;
@@ -72,12 +73,7 @@ async fn open(database: &Path) -> anyhow::Result<Queue> {
 }
 
 /// Writes the archive; returns what is in it, for people.
-async fn write(
-    parts: &Parts,
-    store: &StoreConfig,
-    queue: &Queue,
-    storage: &Storage,
-) -> anyhow::Result<String> {
+async fn write(parts: &Parts, store: &StoreConfig, queue: &Queue) -> anyhow::Result<String> {
     let created_at = Timestamp::now().to_string();
     drop(create(&parts.database)?);
     queue.copy_to(&parts.database).await?;
@@ -92,9 +88,11 @@ async fn write(
     for name in KEYS {
         archive.add(&format!("{DATA}{name}"), &store.data_dir.join(name))?;
     }
+    let folder = folder(store)?;
     let (mut files, mut missing) = (0, 0);
     for key in keys.iter().filter_map(|key| FileKey::parse(key)) {
-        if archive.add(&format!("{FILES}{}", key.as_str()), &storage.path(&key))? {
+        let path = folder.join(key.as_str());
+        if archive.add(&format!("{FILES}{}", key.as_str()), &path)? {
             files += 1;
         } else if queue.owns_file(key.as_str()).await? {
             // Otherwise its time was over meanwhile.

@@ -6,6 +6,7 @@ use crate::data_dir;
 use crate::hub::listing::{self, Listed};
 use crate::isolate;
 use crate::machine::{disk, gigabytes};
+use crate::storage::{Location, Storage};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -26,6 +27,22 @@ pub(super) fn data(store: &StoreConfig) -> Vec<Finding> {
         Err(error) => Finding::error(about, &error),
     };
     vec![first, free_disk("disk", &store.data_dir)]
+}
+
+/// Whether the bucket of the files answers; `None` where they are in a directory.
+pub(super) fn bucket(files: &Location) -> Option<Finding> {
+    files.directory().is_none().then(|| {
+        let asked = ask(files);
+        match asked {
+            Ok(()) => Finding::good("storage", format!("{files} answers")),
+            Err(error) => Finding::error("storage", &*error),
+        }
+    })
+}
+
+fn ask(files: &Location) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(async { Storage::open(files)?.probe().await })?)
 }
 
 fn free_disk(about: &str, path: &Path) -> Finding {

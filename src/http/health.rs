@@ -1,9 +1,10 @@
 //! Is the server alive, and can it generate pictures? Ready means that a worker said so lately, that the database was
-//! written a moment ago and that disks have room, not that a process exists.
+//! written a moment ago, that disks have room and that a bucket of files answers, not that a process exists.
 
 use super::Api;
 use super::error::ApiError;
 use crate::queue::Queue;
+use crate::storage::Storage;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +18,12 @@ pub(super) const BEAT_AGE: Duration = Duration::from_secs(17);
 
 /// How long the database is taken to be as it was found.
 const PROBE_AGE: Duration = Duration::from_secs(1);
+
+/// How long a bucket is taken to be as it was found.
+const STORAGE_AGE: Duration = Duration::from_secs(5);
+
+/// A bucket that takes longer to answer is unavailable.
+const STORAGE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long a refused write says more than a look.
 const REFUSAL_AGE: Duration = Duration::from_secs(5);
@@ -71,6 +78,7 @@ pub(super) async fn live(api: &Api) -> Result<Response, ApiError> {
 #[derive(Default)]
 pub struct Probe {
     looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
+    storage: tokio::sync::Mutex<Option<(Instant, bool)>>,
     refused: Mutex<Option<Instant>>,
 }
 
@@ -99,6 +107,28 @@ impl Probe {
         *last = Some((Instant::now(), written.is_ok()));
         written.is_ok()
     }
+
+    async fn can_store(&self, storage: &Storage) -> bool {
+        let mut last = self.storage.lock().await;
+        if let Some((at, can_store)) = *last
+            && at.elapsed() < STORAGE_AGE
+        {
+            return can_store;
+        }
+        let answered = match tokio::time::timeout(STORAGE_PATIENCE, storage.probe()).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the storage is unavailable");
+                false
+            }
+            Err(_) => {
+                tracing::warn!("the storage is unavailable: no answer in {STORAGE_PATIENCE:?}");
+                false
+            }
+        };
+        *last = Some((Instant::now(), answered));
+        answered
+    }
 }
 
 /// `GET /health/ready`: at least one worker has its model loaded and new work is accepted.
@@ -109,6 +139,7 @@ pub(super) async fn ready(api: &Api) -> Result<Response, ApiError> {
         _ if is_closing => "stopping",
         _ if api.disks.check(0).is_err() => "disk full",
         _ if !api.probe.can_write(&api.queue).await => "cannot write",
+        _ if !api.probe.can_store(&api.storage).await => "storage unavailable",
         (1.., _) => READY,
         (0, 1..) => "loading",
         (0, 0) => "no worker",

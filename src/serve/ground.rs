@@ -53,7 +53,7 @@ impl Ground {
         let keys = KeyRing::new(config.access.keys.clone());
         keys.refresh(&queue).await?;
         check_reach(config, &keys)?;
-        let storage = Storage::local(&config.store.files)?;
+        let storage = Storage::open(&config.store.files)?;
         identity::join(&queue, &storage).await?;
         take_back(config, &queue).await?;
         let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
@@ -166,7 +166,8 @@ fn hold_private(store: &StoreConfig) -> Result<(File, File), DataDirError> {
         path.into()
     };
     let mut kept: Vec<_> = ["", "-wal", "-shm", ".lock"].into_iter().map(beside).collect();
-    kept.extend([store.files.clone(), SigningKey::path(&store.data_dir)]);
+    kept.push(SigningKey::path(&store.data_dir));
+    kept.extend(store.files.directory().map(Path::to_owned));
     kept.extend([data_dir::LOCK, "cache"].map(|name| store.data_dir.join(name)));
     let closed = data_dir::close(&kept).and_then(|closed| match is_ours {
         true => Ok(closed + data_dir::close_alone(&store.data_dir)?),
@@ -187,7 +188,8 @@ fn hold_private(store: &StoreConfig) -> Result<(File, File), DataDirError> {
 /// What is written while it serves.
 fn disks(config: &ServeConfig) -> Disks {
     let database = config.store.database.parent().map(Path::to_owned);
-    Disks::new(database.into_iter().chain([config.store.files.clone()]), config.min_free_disk)
+    let files = config.store.files.directory().map(Path::to_owned);
+    Disks::new(database.into_iter().chain(files), config.min_free_disk)
 }
 
 /// What a stopped server left in hand is in hand no more.

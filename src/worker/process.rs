@@ -58,8 +58,8 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     let database = &config.store.database;
     let queue = patiently(|| Queue::open(database, Arc::new(jiff::Timestamp::now))).await?;
     let queue = queue.with_events(events);
-    let storage = Storage::local(&config.store.files)?;
-    identity::check_folder(&queue, &storage).await?;
+    let storage = Storage::open(&config.store.files)?;
+    patiently(|| identity::check_folder(&queue, &storage)).await?;
     let device = device_name(config.engine.device);
     let (state, states) = watch::channel(WorkerState::Loading);
     tokio::spawn(allocator::return_freed_memory());

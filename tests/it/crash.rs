@@ -219,14 +219,15 @@ async fn a_second_server_keeps_out_of_a_data_directory_in_use() {
 
 #[test]
 fn a_command_line_that_cannot_be_carried_out_says_why_and_exits_with_2() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["serve", "--listen", "0.0.0.0:0"], "--api-key"),
         (&["serve", "--model", "no/such/model"], "mini"),
         (&["serve", "--device", "cuda:0"], "CUDA"),
         (&["serve", "--dtype", "fp8"], "fp8"),
         (&["serve", "--workers", "some"], "auto"),
         (&["serve", "--database-url", "postgres://x/y"], "SQLite"),
-        (&["serve", "--storage", "s3://bucket"], "local directory"),
+        (&["serve", "--storage", "gs://bucket"], "s3://BUCKET"),
+        (&["serve", "--storage", "s3://bucket?secret=x"], "no parameter `secret`"),
         (&["worker", "--device", "cpu,cpu"], "one device"),
         (&["serve", "--model", "mini", "--model", "mini"], "twice"),
         (&["serve", "--model", "other=mini"], "no published model"),

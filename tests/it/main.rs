@@ -55,6 +55,7 @@ mod run;
 mod safety;
 mod scopes;
 mod sockets;
+mod storage;
 mod stream;
 mod support;
 mod terms;

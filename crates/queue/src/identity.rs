@@ -3,15 +3,14 @@
 //! The folder has it in a file beside the pictures. A folder and a database from before there were ids get one where they
 //! know each other.
 
-use crate::data_dir;
+use crate::fault::Fault;
 use crate::queue::{Identity, Queue, QueueError};
 use crate::storage::{Storage, StorageError};
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
-use std::io::ErrorKind;
-use std::path::PathBuf;
 
-/// Name of the folder's file.
-pub const FILE: &str = "identity.json";
+/// Name of the folder's file, or of the object at the bucket's prefix.
+pub use crate::storage::MARK as FILE;
 
 /// Why they are not used together.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +55,17 @@ pub enum IdentityError {
     Storage(#[from] StorageError),
 }
 
+impl Fault for IdentityError {
+    fn is_machines(&self) -> bool {
+        match self {
+            Self::Queue(error) => error.is_machines(),
+            // A directory that cannot be read is told at once: a worker is started again.
+            Self::Storage(error) => matches!(error, StorageError::Bucket { .. }),
+            Self::Stranger { .. } | Self::UnknownFiles(_) | Self::NoFiles { .. } | Self::Io(..) => false,
+        }
+    }
+}
+
 /// What the folder says.
 #[derive(Debug, Serialize, Deserialize)]
 struct Mark {
@@ -70,21 +80,28 @@ struct Mark {
 /// When they do not belong together; nothing was changed then.
 pub async fn join(queue: &Queue, storage: &Storage) -> Result<(), IdentityError> {
     let Identity { id, starts } = queue.identity().await?;
-    match read(storage)? {
-        Some(mark) => {
-            check(storage, &id, &mark)?;
-            if mark.starts > starts {
-                tracing::warn!(
-                    "the database is an earlier copy of the one that its files were last used with: files that it does not know stay"
-                );
-                queue.rejoin(mark.starts).await?;
+    let mark = match read(storage).await? {
+        None => {
+            check_strangers(queue, storage, &id).await?;
+            match storage.create_mark(text(&id, starts)).await? {
+                true => None,
+                false => read(storage).await?, // another server was first
             }
         }
-        None => check_strangers(queue, storage, &id).await?,
+        mark => mark,
+    };
+    if let Some(mark) = mark {
+        check(storage, &id, &mark)?;
+        if mark.starts > starts {
+            tracing::warn!(
+                "the database is an earlier copy of the one that its files were last used with: files that it does not know stay"
+            );
+            queue.rejoin(mark.starts).await?;
+        }
     }
     queue.note_time().await?;
     let starts = queue.count_start().await?;
-    write(storage, &id, starts)
+    write(storage, &id, starts).await
 }
 
 /// Refuses a folder that belongs to another database, for processes beside the server.
@@ -93,7 +110,7 @@ pub async fn join(queue: &Queue, storage: &Storage) -> Result<(), IdentityError>
 /// When it does.
 pub async fn check_folder(queue: &Queue, storage: &Storage) -> Result<(), IdentityError> {
     let Identity { id, .. } = queue.identity().await?;
-    match read(storage)? {
+    match read(storage).await? {
         Some(mark) => check(storage, &id, &mark),
         None => check_strangers(queue, storage, &id).await,
     }
@@ -103,39 +120,38 @@ pub async fn check_folder(queue: &Queue, storage: &Storage) -> Result<(), Identi
 ///
 /// # Errors
 /// When the mark cannot be written.
-pub fn write(storage: &Storage, id: &str, starts: i64) -> Result<(), IdentityError> {
-    let path = path(storage);
-    let mark = serde_json::to_vec(&Mark { database: id.to_owned(), starts }).expect("text and a number");
-    data_dir::write(&path, 0o600, &mark).map_err(|error| IdentityError::Io(path.display().to_string(), error))
+pub async fn write(storage: &Storage, id: &str, starts: i64) -> Result<(), IdentityError> {
+    Ok(storage.write_mark(text(id, starts)).await?)
 }
 
-fn read(storage: &Storage) -> Result<Option<Mark>, IdentityError> {
-    let path = path(storage);
-    let failed = |error| IdentityError::Io(path.display().to_string(), error);
-    match std::fs::read(&path) {
-        Ok(text) => Ok(Some(serde_json::from_slice(&text).map_err(|error| failed(error.into()))?)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failed(error)),
-    }
+fn text(id: &str, starts: i64) -> Vec<u8> {
+    serde_json::to_vec(&Mark { database: id.to_owned(), starts }).expect("text and a number")
 }
 
-fn path(storage: &Storage) -> PathBuf {
-    storage.directory().join(FILE)
+async fn read(storage: &Storage) -> Result<Option<Mark>, IdentityError> {
+    let Some(text) = storage.read_mark().await? else { return Ok(None) };
+    let read = serde_json::from_slice(&text);
+    read.map(Some).map_err(|error| IdentityError::Io(path(storage), error.into()))
+}
+
+fn path(storage: &Storage) -> String {
+    format!("{}/{FILE}", storage.place())
 }
 
 fn check(storage: &Storage, id: &str, mark: &Mark) -> Result<(), IdentityError> {
     if mark.database == id {
         return Ok(());
     }
-    let folder = storage.directory().display().to_string();
+    let folder = storage.place();
     Err(IdentityError::Stranger { folder, theirs: mark.database.clone(), ours: id.to_owned() })
 }
 
 /// A folder without a mark is a new one, or one from before there were marks: then database and files know each other.
 async fn check_strangers(queue: &Queue, storage: &Storage, id: &str) -> Result<(), IdentityError> {
-    let folder = || storage.directory().display().to_string();
+    let folder = || storage.place();
     let mut is_empty = true;
-    for key in storage.list()? {
+    let mut keys = storage.list();
+    while let Some(key) = keys.try_next().await? {
         if queue.owns_file(key.as_str()).await? {
             return Ok(());
         }
@@ -144,8 +160,7 @@ async fn check_strangers(queue: &Queue, storage: &Storage, id: &str) -> Result<(
     let owns_files = queue.owns_files().await?;
     match is_empty {
         true if owns_files => {
-            let file = path(storage).display().to_string();
-            Err(IdentityError::NoFiles { folder: folder(), id: id.to_owned(), file })
+            Err(IdentityError::NoFiles { folder: folder(), id: id.to_owned(), file: path(storage) })
         }
         // What a crash of an earlier version left is all that is there.
         false if owns_files || !queue.was_used().await? => Err(IdentityError::UnknownFiles(folder())),

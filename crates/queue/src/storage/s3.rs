@@ -1,0 +1,195 @@
+//! Files as objects of a bucket of S3, or of a service that speaks its protocol.
+
+use super::client::Connector;
+use super::error::{code, explain};
+use super::location::S3Location;
+use super::resume::{self, Rest};
+use super::writer::Writer;
+use super::{Fetched, FileKey, MARK, Span, StorageError, path_of};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::path::Path;
+use object_store::prefix::PrefixStore;
+use object_store::{
+    BackoffConfig, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
+};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Parts of uploads that are in memory at a time, while they are sent. Others wait on the disk.
+const SENDING: usize = 8;
+
+/// A bucket, and how its objects are read and written.
+pub(super) struct Bucket {
+    store: Arc<dyn ObjectStore>,
+    /// The URL, for messages.
+    name: String,
+    endpoint: String,
+    has_credentials: bool,
+    /// Directory of what is to be sent.
+    pub(super) spool: PathBuf,
+    pub(super) sending: Semaphore,
+}
+
+impl Bucket {
+    /// Makes a client; nothing is connected yet.
+    pub(super) fn open(location: &S3Location) -> Result<Self, StorageError> {
+        let name = location.name();
+        let mut builder = AmazonS3Builder::new()
+            .with_http_connector(Connector { stall: location.stall })
+            .with_bucket_name(&location.bucket)
+            // One DELETE per object: not every service has the call that deletes many.
+            .with_config(AmazonS3ConfigKey::DisableBulkDelete, "true")
+            .with_config(AmazonS3ConfigKey::Checksum, "sha256")
+            .with_retry(RetryConfig {
+                backoff: BackoffConfig {
+                    init_backoff: Duration::from_millis(100),
+                    max_backoff: Duration::from_secs(2),
+                    base: 2.0,
+                },
+                max_retries: 6,
+                retry_timeout: location.retry,
+            });
+        for (key, value) in &location.settings {
+            builder = builder.with_config(*key, value);
+        }
+        if let (Some(endpoint), true) =
+            (location.endpoint(), location.is_on(AmazonS3ConfigKey::VirtualHostedStyleRequest))
+        {
+            // object_store takes such an endpoint to contain the bucket already.
+            let with_bucket = endpoint.replacen("://", &format!("://{}.", location.bucket), 1);
+            builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, with_bucket);
+        }
+        let built = builder
+            .build()
+            .map_err(|error| StorageError::Bucket { place: name.clone(), why: error.to_string() })?;
+        let prefix = Path::parse(&location.prefix).map_err(object_store::Error::from)?;
+        Ok(Self {
+            store: Arc::new(PrefixStore::new(built, prefix)),
+            name,
+            endpoint: location.endpoint().unwrap_or("Amazon S3").to_owned(),
+            has_credentials: location.has_credentials(),
+            spool: location.spool.clone(),
+            sending: Semaphore::new(SENDING),
+        })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn store(&self) -> &dyn ObjectStore {
+        &*self.store
+    }
+
+    pub(super) fn failed(&self, error: &Error) -> StorageError {
+        self.failed_with(&explain(error, &self.endpoint, self.has_credentials))
+    }
+
+    pub(super) fn failed_with(&self, why: &str) -> StorageError {
+        StorageError::Bucket { place: self.name.clone(), why: why.to_owned() }
+    }
+
+    pub(super) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), StorageError> {
+        let put = self.store.put(path, PutPayload::from_bytes(bytes)).await;
+        put.map(|_| ()).map_err(|error| self.failed(&error))
+    }
+
+    pub(super) fn create(self: &Arc<Self>, key: &FileKey) -> Writer {
+        Writer::in_parts(self.clone(), path_of(key))
+    }
+
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        key: &FileKey,
+        span: Option<Span>,
+    ) -> Result<Option<Fetched>, StorageError> {
+        let path = path_of(key);
+        let mut options = GetOptions::default();
+        if let Some(span) = span {
+            let size = match self.store.head(&path).await {
+                Ok(meta) => {
+                    options.if_match = meta.e_tag;
+                    meta.size
+                }
+                // An answer without a body does not tell whether it is the bucket that is missing.
+                Err(Error::NotFound { .. }) => return self.get_with(path, GetOptions::default()).await,
+                Err(error) => return Err(self.failed(&error)),
+            };
+            let Some(range) = span.of(size) else { return Ok(Some(Fetched { part: None, size })) };
+            options.range = Some(GetRange::Bounded(range));
+        }
+        self.get_with(path, options).await
+    }
+
+    async fn get_with(
+        self: &Arc<Self>,
+        path: Path,
+        options: GetOptions,
+    ) -> Result<Option<Fetched>, StorageError> {
+        let result = match self.store.get_opts(&path, options).await {
+            Err(error @ Error::NotFound { .. }) => return self.missing(&error).map(|()| None),
+            result => result.map_err(|error| self.failed(&error))?,
+        };
+        let (size, range, etag) = (result.meta.size, result.range.clone(), result.meta.e_tag.clone());
+        let stream = result.into_stream();
+        let rest = Rest { bucket: self.clone(), path, etag, range: range.clone(), stream };
+        Ok(Some(Fetched { part: Some((resume::read(rest), range)), size }))
+    }
+
+    /// Passes if it is the object that was not found, and not the bucket.
+    fn missing(&self, error: &Error) -> Result<(), StorageError> {
+        match code(error).as_deref() {
+            Some("NoSuchBucket") => Err(self.failed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn delete(&self, key: &FileKey) -> Result<(), StorageError> {
+        match self.store.delete(&path_of(key)).await {
+            Err(error @ Error::NotFound { .. }) => self.missing(&error),
+            deleted => deleted.map_err(|error| self.failed(&error)),
+        }
+    }
+
+    pub(super) fn list(self: &Arc<Self>) -> BoxStream<'static, Result<FileKey, StorageError>> {
+        let bucket = self.clone();
+        let keys = self.store.list(None).filter_map(move |meta| {
+            let key = match meta {
+                Ok(meta) => FileKey::parse(meta.location.as_ref()).map(Ok),
+                Err(error) => Some(Err(bucket.failed(&error))),
+            };
+            std::future::ready(key)
+        });
+        keys.boxed()
+    }
+
+    pub(super) async fn read_mark(&self) -> Result<Option<Bytes>, StorageError> {
+        match self.store.get(&Path::from(MARK)).await {
+            Err(error @ Error::NotFound { .. }) => self.missing(&error).map(|()| None),
+            Err(error) => Err(self.failed(&error)),
+            Ok(result) => result.bytes().await.map(Some).map_err(|error| self.failed(&error)),
+        }
+    }
+
+    pub(super) async fn write_mark(&self, mark: Bytes) -> Result<(), StorageError> {
+        self.put(&Path::from(MARK), mark).await
+    }
+
+    /// Writes the mark where there is none; `false`: there is one. A service that cannot do both at once writes.
+    pub(super) async fn create_mark(&self, mark: Bytes) -> Result<bool, StorageError> {
+        let payload = PutPayload::from_bytes(mark.clone());
+        match self.store.put_opts(&Path::from(MARK), payload, PutMode::Create.into()).await {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
+            Err(error) if code(&error).as_deref() == Some("NotImplemented") => {
+                self.write_mark(mark).await.map(|()| true)
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+}
