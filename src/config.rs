@@ -21,8 +21,8 @@ pub use retention::KeepConfig;
 pub use safety::{Checker, SafetyConfig};
 
 use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
-use crate::egress::Egress;
 use ipnet::IpNet;
+use latentd_egress::Egress;
 use latentd_models::{self as models, ModelSource};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};

@@ -11,7 +11,7 @@
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
 //! - [`web_access`]: which host names and web pages may be used while there are no keys;
-//! - [`outgoing`]: calls a client's URL and fetches what it names; [`egress`] says which addresses may be called;
+//! - the package `latentd-egress`: which addresses a client's URL may have, and calls to them;
 //! - [`identity`]: which database and which folder belong together; [`sweep`]: what is removed when;
 //! - [`storage`]: where files live; [`request`]: what a valid request and its output are; [`printable`] makes text of
 //!   unknown origin safe to print.
@@ -32,7 +32,6 @@ mod budget;
 mod checker;
 pub mod config;
 mod doctor;
-pub mod egress;
 pub mod endpoint;
 pub mod engine;
 mod generate;
@@ -43,7 +42,6 @@ pub mod intercept;
 mod isolate;
 mod keys_command;
 mod machine;
-pub mod outgoing;
 mod picture;
 pub mod request;
 mod room;

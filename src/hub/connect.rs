@@ -1,7 +1,6 @@
 //! Connections to the hub: plain or TLS, directly or through the proxy of `HTTPS_PROXY`.
 
 use super::error::HubError;
-use crate::outgoing;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::Uri;
@@ -25,9 +24,9 @@ pub(super) type Http = Client<HttpsConnector<Route>, Empty<Bytes>>;
 
 /// Makes the client; nothing is connected yet.
 pub(super) fn client(endpoint: &Url, patience: Duration) -> Result<Http, HubError> {
-    let config = outgoing::tls_config().or_else(|why| match endpoint.scheme() {
+    let config = latentd_egress::tls_config().or_else(|why| match endpoint.scheme() {
         // A mirror in plain HTTP needs no certificates.
-        "http" => outgoing::tls_config_without_roots(),
+        "http" => latentd_egress::tls_config_without_roots(),
         _ => Err(why),
     });
     let host = endpoint.host_str().unwrap_or_default().to_owned();

@@ -12,10 +12,10 @@ use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig
 use crate::data_dir;
 use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
 use crate::identity;
-use crate::outgoing::Outgoing;
 use crate::queue::{Events, Lost, Queue, WorkerState};
 use crate::room;
 use crate::storage::Storage;
+use latentd_egress::Client;
 use latentd_models::{self as models, Work};
 use std::io::BufRead;
 use std::sync::Arc;
@@ -138,7 +138,7 @@ async fn load_and_run(
     patiently(|| queue.beat(&id, &device, WorkerState::Ready)).await?;
     patiently(|| queue.tell_loaded(&id, &engine.loaded)).await?;
     tracing::info!(worker = id, device, "the model is loaded");
-    let outgoing = Outgoing::new(config.fetch.clone(), FETCH_ALLOW);
+    let outgoing = Client::new(config.fetch.clone(), FETCH_ALLOW);
     Worker { id, device, queue, storage, outgoing, models: names, engine, limits }.run(drained).await
 }
 
