@@ -122,7 +122,7 @@ async fn load_and_run(
     let names = models.iter().flat_map(|model| &model.answers_for).map(|manifest| manifest.name.clone());
     let names = names.collect();
     // Now, not when a model is wanted for the first time.
-    let safety = models.iter().map(|model| checker::resolve(&config.safety, &model.source));
+    let safety = models.iter().map(|model| checker::resolve(&config.safety, &config.hub, &model.source));
     let safety = safety.collect::<models::Result<Vec<_>>>().map_err(|error| failed(&error))?;
     let sized = models.into_iter().zip(sizes).zip(safety);
     let volumes = sized.map(|((model, bytes), safety)| volume(model, bytes, safety, config)).collect();
