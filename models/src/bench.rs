@@ -10,18 +10,21 @@ mod preset;
 mod shortcuts;
 mod stock;
 
-pub use crate::layers::ProfileRow;
+pub use crate::ops::ProfileRow;
 pub use device::{Clocks, DeviceReport, device_report, memory_used};
 pub use stock::STOCK_ENGINE;
 
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
-use crate::denoise::{Denoised, Denoiser, Job, Probe, Watch};
-use crate::generate::{Control, LoadOptions, Observer, Step};
+use crate::denoise::{Denoised, Denoiser, Job, Watch};
+use crate::generate::{Control, Observer, Step};
+use crate::load_options::LoadOptions;
 use crate::mmdit::Mmdit;
+use crate::probe::Probe;
 use crate::schedule::Schedule;
+use crate::target::Target;
 use crate::text::TextConditioning;
-use crate::weights::{self, Target, Weights};
-use crate::{Error, ModelCard, ModelSource, Result, Shortcuts, Skipped, layers, random};
+use crate::weights::{self, Weights};
+use crate::{Error, ModelCard, ModelSource, Result, Shortcuts, Skipped, ops, random};
 use candle_core::Tensor;
 use device::check_room;
 use flops::Flops;
@@ -257,7 +260,7 @@ impl DenoiseBench {
         // Whoever looks at tensors on the way is not given a captured step.
         let mut look = |_: &str, _: &Tensor| Ok(());
         let mut seconds = 0.0;
-        let rows = layers::profile(|| {
+        let rows = ops::profile(|| {
             seconds = self.denoise(spec, &mut |_: Step| Control::Continue, Some(&mut look))?.1;
             Ok(())
         })?;

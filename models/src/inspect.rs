@@ -3,7 +3,9 @@
 use crate::checkpoint::{Header, Part, StoredPart, kind, weights_in};
 use crate::config::{Configs, TransformerConfig};
 use crate::files::ModelFiles;
-use crate::weights::{Stored, Target, Weights};
+use crate::safetensors_file::TensorHeader;
+use crate::target::Target;
+use crate::weights::Weights;
 use crate::{Error, Manifest, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -139,7 +141,7 @@ fn directory(dir: &Path) -> Result<Inspection> {
     Ok(Inspection { what, layout: Layout::Diffusers, parts, missing })
 }
 
-fn inspected(part: Part, place: &Path, tensors: Vec<Stored>) -> InspectedPart {
+fn inspected(part: Part, place: &Path, tensors: Vec<TensorHeader>) -> InspectedPart {
     let mut found = InspectedPart {
         name: part.to_string(),
         place: place.to_path_buf(),
@@ -148,7 +150,7 @@ fn inspected(part: Part, place: &Path, tensors: Vec<Stored>) -> InspectedPart {
         bytes: 0,
         dtypes: BTreeMap::new(),
     };
-    for Stored { shape, dtype, bytes, .. } in tensors {
+    for TensorHeader { shape, dtype, bytes, .. } in tensors {
         let parameters: u64 = shape.iter().map(|side| *side as u64).product();
         found.parameters += parameters;
         found.bytes += bytes;

@@ -10,7 +10,8 @@ mod fp8;
 mod stream;
 
 use crate::config::TransformerConfig;
-use crate::layers::{Linear, Ops};
+use crate::layers::Linear;
+use crate::ops::Ops;
 use crate::weights::Weights;
 use block::Block;
 pub(crate) use cache::FirstBlockCache;

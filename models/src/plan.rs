@@ -4,7 +4,9 @@ mod activations;
 mod weights;
 
 use crate::config::Configs;
-use crate::weights::{Stored, Target, Weights};
+use crate::safetensors_file::TensorHeader;
+use crate::target::Target;
+use crate::weights::Weights;
 use crate::{Device, LoadOptions, ModelSource, Result, SafetyOptions};
 pub use activations::Activations;
 use activations::Place;
@@ -132,7 +134,7 @@ impl Plan {
         Ok(())
     }
 
-    fn add(&mut self, name: &'static str, tensors: &[Stored], kept: Kept) {
+    fn add(&mut self, name: &'static str, tensors: &[TensorHeader], kept: Kept) {
         let parameters = tensors.iter().map(elements).sum();
         let bytes = tensors.iter().map(|tensor| kept.bytes(tensor)).sum();
         self.parts.push(Part { name, parameters, bytes });
@@ -173,7 +175,7 @@ impl Plan {
 }
 
 /// Leaves out what loading leaves out: positions that are counted, not learned, and the second name of T5's table.
-fn needed(mut tensors: Vec<Stored>) -> Vec<Stored> {
+fn needed(mut tensors: Vec<TensorHeader>) -> Vec<TensorHeader> {
     let has_shared = tensors.iter().any(|tensor| tensor.name == "shared.weight");
     tensors.retain(|tensor| {
         let is_twice = has_shared && tensor.name == "encoder.embed_tokens.weight";

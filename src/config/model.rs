@@ -2,6 +2,7 @@
 
 use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
+use crate::endpoint::Published;
 use crate::request::Limits;
 use latentd_models::{self as models, Manifest, ModelCard, ModelSource};
 use std::fmt;
@@ -131,7 +132,7 @@ pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
                 }
                 Vec::new()
             }
-            (None, source) => vec![Manifest::told(&card, source)],
+            (None, source) => vec![card.identify(source)],
         };
         models.push(Model { source: source.clone(), card, answers_for });
     }
@@ -156,7 +157,7 @@ fn check_one_each(models: &[Model]) -> Result<(), ConfigError> {
                 "--model {} and --model {} would both answer for {}: leave one out, or say which published model it is, as in --model {}={}",
                 first.source,
                 second.source,
-                manifest.endpoint.id(),
+                Published::of(manifest).id(),
                 another(manifest).name,
                 second.source
             ));

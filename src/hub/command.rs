@@ -7,6 +7,7 @@ use super::verify::{self, Report};
 use super::{Files, Show, Wanted, pull};
 use crate::args::{HubArgs, ModelsCommand, PullArgs};
 use crate::config::{ConfigError, HubConfig};
+use crate::endpoint::Published;
 use crate::inspecting;
 use latentd_models::{ClassifierManifest, Manifest, ModelCard, ModelSource};
 use serde_json::{Value, json};
@@ -115,7 +116,7 @@ fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
                 "name": card.name, "source": "built in", "state": "complete",
                 "size_multiple": card.size_multiple, "max_side": card.max_side,
                 // It stands in for each.
-                "endpoints": Manifest::all().iter().map(|manifest| manifest.endpoint.id()).collect::<Vec<_>>(),
+                "endpoints": Manifest::all().iter().map(|manifest| Published::of(manifest).id()).collect::<Vec<_>>(),
             })
         });
         let others = lines.iter().map(as_json);

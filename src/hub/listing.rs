@@ -3,6 +3,7 @@
 use super::cache::Folder;
 use super::{Files, Found, HubError, Wanted, find};
 use crate::config::HubConfig;
+use crate::endpoint::Published;
 use latentd_models::{ClassifierManifest, Manifest};
 use std::path::PathBuf;
 
@@ -65,6 +66,6 @@ fn line(hub: &HubConfig, name: &str, wanted: &Wanted, to_pull: u64) -> Result<Li
         Found::Nothing if bytes > 0 => ("incomplete", Some(bytes), None),
         Found::Nothing => ("to be pulled", Some(to_pull).filter(|bytes| *bytes > 0), None),
     };
-    let endpoint = Manifest::find(name).map(|manifest| manifest.endpoint.id());
+    let endpoint = Manifest::find(name).map(|manifest| Published::of(manifest).id());
     Ok(Listed { name: name.into(), state, bytes, path, endpoint })
 }

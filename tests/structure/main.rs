@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bench", &["args", "checker", "config", "engine", "hub", "picture", "room"]),
     ("budget", &["config", "engine", "machine"]),
     ("checker", &["args", "config", "hub"]),
-    ("config", &["args", "egress", "keys", "request", "web_access"]),
+    ("config", &["args", "egress", "endpoint", "keys", "request", "web_access"]),
     ("data_dir", &[]),
     ("disk", &[]),
     (
@@ -50,7 +50,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("endpoint", &["request"]),
     ("engine", &["config", "request"]),
     ("fault", &[]),
-    ("generate", &["args", "checker", "config", "engine", "picture", "printable", "request", "room"]),
+    (
+        "generate",
+        &["args", "checker", "config", "endpoint", "engine", "picture", "printable", "request", "room"],
+    ),
     (
         "http",
         &[
@@ -67,7 +70,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "web_access",
         ],
     ),
-    ("hub", &["args", "config", "disk", "inspecting", "outgoing"]),
+    ("hub", &["args", "config", "disk", "endpoint", "inspecting", "outgoing"]),
     ("identity", &["data_dir", "queue", "storage"]),
     ("inspecting", &[]),
     ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
@@ -223,10 +226,10 @@ const BORDERS: &[Border] = &[
         except: &[],
     },
     Border {
-        why: "only the layers choose between a fused operation and plain candle",
+        why: "only the ops choose between a fused operation and plain candle",
         words: &["latentd_kernels"],
         within: &["models/src/"],
-        except: &["models/src/layers", "models/src/gpu.rs"],
+        except: &["models/src/layers", "models/src/ops", "models/src/gpu.rs"],
     },
     Border {
         why: "kernels know sizes, not SD3.5",

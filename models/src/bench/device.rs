@@ -2,7 +2,7 @@
 //!
 //! Of a GPU they are what `nvidia-smi` says, which is only asked to read.
 
-use crate::generate::{DType, Device, LoadOptions};
+use crate::load_options::{DType, Device, LoadOptions};
 use crate::{Error, Result};
 use std::process::Command;
 

@@ -3,26 +3,26 @@
 use super::contents::Part;
 use super::formats;
 use super::header::Header;
-use super::{Place, StoredPart};
-use crate::files::ModelFiles;
+use super::{PartLocation, StoredPart};
+use crate::content::Directory;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Adds the encoders of `dir`, in place of those inside the checkpoint, and a VAE if that has none.
-pub(super) fn add(dir: &Path, places: &mut BTreeMap<Part, Place>) -> Result<()> {
+pub(super) fn add(dir: &Path, places: &mut BTreeMap<Part, PartLocation>) -> Result<()> {
     let encoders = [Part::ClipL, Part::ClipG, Part::T5];
-    let folders = ModelFiles::Directory(dir.to_path_buf());
+    let folders = Directory::new(dir);
     let has = |part: Part| folders.exists(&format!("{}/config.json", part.folder()));
     if encoders.into_iter().any(has) {
         let found = encoders.into_iter().filter(|part| has(*part));
-        places.extend(found.map(|part| (part, Place::Folder(folders.clone()))));
+        places.extend(found.map(|part| (part, PartLocation::Folder(folders.clone()))));
         return Ok(());
     }
     for (part, stored) in best(dir)? {
         if encoders.contains(&part) || (part == Part::Vae && !places.contains_key(&part)) {
-            places.insert(part, Place::Stored(stored));
+            places.insert(part, PartLocation::Stored(stored));
         }
     }
     match encoders.into_iter().find(|part| !places.contains_key(part)) {
@@ -82,7 +82,7 @@ fn files_of(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Whether everything is there that a picture needs; T5 is not.
-pub(super) fn check(file: &Path, dir: Option<&Path>, places: &BTreeMap<Part, Place>) -> Result<()> {
+pub(super) fn check(file: &Path, dir: Option<&Path>, places: &BTreeMap<Part, PartLocation>) -> Result<()> {
     const ENCODERS: &str = "clip_l.safetensors, clip_g.safetensors and t5xxl_fp16.safetensors (the folder text_encoders \
                             of stabilityai/stable-diffusion-3.5-large on the Hugging Face hub has them)";
     const VAE: &str = "a VAE (vae/diffusion_pytorch_model.safetensors of the same repository)";

@@ -7,7 +7,7 @@ use super::Work;
 use super::weights::Kept;
 use crate::config::{TransformerConfig, VaeConfig};
 use crate::denoise::CAPTURED_SIZES;
-use crate::weights::Stored;
+use crate::safetensors_file::TensorHeader;
 use crate::{DType, Device};
 
 /// Tokens of the two CLIP encoders, which share their places.
@@ -144,7 +144,7 @@ impl Place {
 
     /// The largest text encoder, one prompt: scores are f32 and there are five of them at once, those of the softmax and
     /// T5's bias. Sizes are read off the tensors.
-    pub(super) fn text(self, tensors: &[Stored], tokens: u64) -> u64 {
+    pub(super) fn text(self, tensors: &[TensorHeader], tokens: u64) -> u64 {
         let shape = |ending: &str| {
             let tensor = tensors.iter().find(|tensor| tensor.name.ends_with(ending))?;
             Some([*tensor.shape.first()? as u64, *tensor.shape.get(1)? as u64])

@@ -2,7 +2,8 @@
 
 use super::tower::{Names, Shape, Tower};
 use super::vit_config::VitConfig;
-use crate::layers::{Linear, softmax};
+use crate::layers::Linear;
+use crate::ops::softmax;
 use crate::weights::Weights;
 use candle_core::{DType, Result, Tensor};
 

@@ -1,7 +1,8 @@
 //! The CLIP text transformer (transformers `CLIPTextModelWithProjection`).
 
 use crate::config::ClipConfig;
-use crate::layers::{Activation, LayerNorm, Linear, activation, softmax};
+use crate::layers::{LayerNorm, Linear, activation};
+use crate::ops::{Activation, softmax};
 use crate::weights::{Scope, Weights};
 use candle_core::{DType, Result, Tensor, bail};
 

@@ -1,7 +1,8 @@
 //! The T5 encoder (transformers `T5EncoderModel`), run without an attention mask as diffusers does.
 
 use crate::config::T5Config;
-use crate::layers::{Activation, Linear, RmsNorm, softmax};
+use crate::layers::{Linear, RmsNorm};
+use crate::ops::{Activation, softmax};
 use crate::weights::{Scope, Weights};
 use candle_core::{DType, Result, Tensor, bail};
 
