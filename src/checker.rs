@@ -3,7 +3,8 @@
 use crate::args::HubArgs;
 use crate::config::safety::{Checker, SafetyConfig};
 use crate::hub;
-use latentd_models::{ClassifierManifest, Error, ModelSource, Result, SafetyOptions, SafetySource};
+use crate::model_error::Result;
+use latentd_models::{ClassifierManifest, Error, ModelSource, SafetyOptions, SafetySource};
 
 /// Brings what is asked of the hub: models that are named by their id, and the checker that goes with them or is named
 /// itself. Whose model is on disk has asked nothing of the hub: what is missing is then told by [`resolve`].
@@ -61,7 +62,7 @@ pub(crate) fn resolve(config: &SafetyConfig, model: &ModelSource) -> Result<Safe
     let source = match (wanted(config, model)?, &config.checker) {
         (Some(manifest), _) => match hub::classifier(manifest) {
             Some(directory) => SafetySource::Directory(directory),
-            None => return Err(Error::Model(missing(config, model, manifest))),
+            None => return Err(Error::Model(missing(config, model, manifest)).into()),
         },
         (None, Checker::Nobody) => SafetySource::Nobody,
         (None, Checker::Directory(directory)) => SafetySource::Directory(directory.clone()),

@@ -16,7 +16,8 @@ mod tokenizers;
 use crate::content::{Content, Directory};
 use crate::safetensors_file::TensorHeader;
 use crate::{Error, Result};
-pub(crate) use contents::{Part, Piece, kind};
+pub use contents::Component;
+pub(crate) use contents::{Piece, kind};
 pub(crate) use encoders::weights_in;
 pub(crate) use header::Header;
 pub(crate) use names::{Found, RowOrder, diffusers_parts};
@@ -30,7 +31,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     file: PathBuf,
-    places: BTreeMap<Part, PartLocation>,
+    places: BTreeMap<Component, PartLocation>,
     /// Config files by path.
     configs: BTreeMap<String, Vec<u8>>,
 }
@@ -63,14 +64,14 @@ impl Checkpoint {
         let header = Arc::new(Header::read(file)?);
         formats::check(file, &header)?;
         let inside = StoredPart::all(file, &header);
-        if !inside.iter().any(|part| part.piece.part == Part::Transformer) {
+        if !inside.iter().any(|part| part.piece.part == Component::Transformer) {
             return Err(Error::Model(format!(
                 "{} is {}: give a checkpoint of Stable Diffusion 3.5, such as sd3.5_large.safetensors",
                 file.display(),
                 contents::kind(&header)
             )));
         }
-        let mut places: BTreeMap<Part, PartLocation> =
+        let mut places: BTreeMap<Component, PartLocation> =
             inside.into_iter().map(|part| (part.piece.part, PartLocation::Stored(part))).collect();
         if let Some(dir) = text_encoders {
             encoders::add(dir, &mut places)?;
@@ -82,7 +83,10 @@ impl Checkpoint {
 
     /// Where the part is that the diffusers layout has in `folder`.
     fn place(&self, folder: &str) -> Option<&PartLocation> {
-        Part::ALL.into_iter().find(|part| part.folder() == folder).and_then(|part| self.places.get(&part))
+        Component::ALL
+            .into_iter()
+            .find(|part| part.folder() == folder)
+            .and_then(|part| self.places.get(&part))
     }
 
     /// The part that the diffusers layout has in `folder`, if it is in a file in the original layout.
@@ -188,7 +192,7 @@ impl StoredPart {
         configs::of(&self.header, &self.piece)
     }
 
-    pub(crate) fn part(&self) -> Part {
+    pub(crate) fn part(&self) -> Component {
         self.piece.part
     }
 
@@ -198,7 +202,7 @@ impl StoredPart {
         let longest = self.others.iter().filter(|other| name.starts_with(*other)).map(String::len).max();
         match name.strip_prefix(&self.piece.prefix) {
             Some(_) => longest.is_none_or(|longest| longest < self.piece.prefix.len()),
-            None => longest.is_none() && self.piece.part == Part::Transformer,
+            None => longest.is_none() && self.piece.part == Component::Transformer,
         }
     }
 }
@@ -211,13 +215,13 @@ fn is_unneeded(name: &str) -> bool {
     name.starts_with("model_ema.") || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-fn config_files(places: &BTreeMap<Part, PartLocation>) -> Result<BTreeMap<String, Vec<u8>>> {
-    let t5 = places.contains_key(&Part::T5).then_some(["transformers", "T5EncoderModel"]);
+fn config_files(places: &BTreeMap<Component, PartLocation>) -> Result<BTreeMap<String, Vec<u8>>> {
+    let t5 = places.contains_key(&Component::T5).then_some(["transformers", "T5EncoderModel"]);
     let index = json!({ "_class_name": "StableDiffusion3Pipeline", "text_encoder_3": t5 });
     let mut files = BTreeMap::new();
     let mut add = |path: String, config: Value| files.insert(path, config.to_string().into_bytes());
     add("model_index.json".into(), index);
-    let blocks = match places.get(&Part::Transformer) {
+    let blocks = match places.get(&Component::Transformer) {
         Some(PartLocation::Stored(stored)) => stored.piece.names.blocks(),
         _ => 0,
     };

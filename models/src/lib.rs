@@ -50,6 +50,7 @@ mod weights;
 pub use weights::fuzzing;
 
 pub use card::ModelCard;
+pub use checkpoint::Component;
 pub use error::{Error, Result, Stage};
 pub use finish::Painted;
 pub use generate::{Begin, Control, GenerateRequest, Generated, Observer, Step, Timings};
@@ -59,7 +60,7 @@ pub use load_options::{DType, Device, LoadOptions, Streams};
 pub use manifest::{ClassifierManifest, Manifest};
 pub use picture::Picture;
 pub use pipeline::{Pipeline, Prefetcher};
-pub use plan::{Activations, Part, Plan, Work};
+pub use plan::{Activations, Plan, PlannedPart, Work};
 pub use safety::{Measure, SafetyOptions, SafetySource, Verdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
 pub use source::ModelSource;

@@ -8,7 +8,6 @@ mod profile;
 use candle_core::{Result, Tensor};
 use latentd_kernels as fused;
 pub(crate) use latentd_kernels::{Activation, Conv2dSpec};
-pub(crate) use plain::softmax;
 pub use profile::ProfileRow;
 pub(crate) use profile::{profile, timed};
 

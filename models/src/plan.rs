@@ -40,7 +40,7 @@ impl Default for Work {
 
 /// One part of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct PlannedPart {
     /// Its folder: `transformer`, `text_encoder_3`.
     pub name: &'static str,
     /// Values of all its tensors.
@@ -53,7 +53,7 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// In the order in which they are loaded.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PlannedPart>,
     /// The most that is held beside the weights while they are loaded.
     pub loading: u64,
     /// What painting takes beside the weights, stage by stage.
@@ -137,7 +137,7 @@ impl Plan {
     fn add(&mut self, name: &'static str, tensors: &[TensorHeader], kept: Kept) {
         let parameters = tensors.iter().map(elements).sum();
         let bytes = tensors.iter().map(|tensor| kept.bytes(tensor)).sum();
-        self.parts.push(Part { name, parameters, bytes });
+        self.parts.push(PlannedPart { name, parameters, bytes });
         let loading = tensors.iter().map(|tensor| STAGED + kept.loading(tensor)).max();
         self.loading = self.loading.max(loading.unwrap_or_default());
     }

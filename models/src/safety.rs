@@ -97,10 +97,7 @@ impl SafetyOptions {
     fn check(&self, place: &Place) -> Result<()> {
         let (config, _) = place.configs()?;
         if let (Some(threshold), Config::Clip(_)) = (self.threshold, &config) {
-            return Err(Error::Model(format!(
-                "--safety-threshold {threshold} is a probability, and the safety checker in {} gives none, for it has thresholds of its own: leave the flag out",
-                place.display()
-            )));
+            return Err(Error::NoProbability { threshold, checker: place.display() });
         }
         let weights = place.weights(&Target::host())?;
         match &config {

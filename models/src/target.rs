@@ -20,9 +20,7 @@ impl Target {
         let fp8 = options.dtype == crate::DType::Fp8;
         let (device, open) = match options.device {
             crate::Device::Cpu if fp8 => {
-                return Err(Error::Device(
-                    "fp8 needs an NVIDIA Hopper GPU (H100, H200): give --dtype bf16 or f32".into(),
-                ));
+                return Err(Error::Fp8("fp8 needs an NVIDIA Hopper GPU (H100, H200)".into()));
             }
             crate::Device::Cpu => (Device::Cpu, None),
             crate::Device::Cuda(ordinal) => {

@@ -9,6 +9,7 @@ use crate::args::{DenoiseArgs, RivalEngine};
 use crate::config::{ConfigError, EngineConfig};
 use crate::engine;
 use crate::hub;
+use crate::machine::free_memory;
 use latentd_models::Streams;
 use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
 use serde::Serialize;
@@ -137,7 +138,9 @@ pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     bench.set_shortcuts(config.shortcuts);
     let load_s = loading.elapsed().as_secs_f64();
     if args.rival == Some(RivalEngine::Candle) {
-        bench.add_stock_engine(&engine::load_options(&config)).map_err(refusal)?;
+        bench
+            .add_stock_engine(&engine::load_options(&config), free_memory(config.device))
+            .map_err(refusal)?;
     }
     let (mut runs, mut rival_runs) = (Vec::new(), Vec::new());
     for _ in 0..args.work.warmup + args.work.runs {
@@ -186,7 +189,7 @@ fn open(
         options.streams = Streams::One;
     }
     match synthetic {
-        Some(model) => DenoiseBench::synthetic(model, args.blocks, &options),
+        Some(model) => DenoiseBench::synthetic(model, args.blocks, &options, free_memory(config.device)),
         None => DenoiseBench::load(&config.model, &options),
     }
 }

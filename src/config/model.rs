@@ -3,8 +3,9 @@
 use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
 use crate::endpoint::Published;
+use crate::model_error::ModelError;
 use crate::request::Limits;
-use latentd_models::{self as models, Manifest, ModelCard, ModelSource};
+use latentd_models::{Manifest, ModelCard, ModelSource};
 use std::fmt;
 use std::path::Path;
 
@@ -42,7 +43,13 @@ pub enum ModelsError {
     Config(#[from] ConfigError),
     /// A model's description.
     #[error(transparent)]
-    Model(#[from] models::Error),
+    Model(#[from] ModelError),
+}
+
+impl From<latentd_models::Error> for ModelsError {
+    fn from(error: latentd_models::Error) -> Self {
+        Self::Model(error.into())
+    }
 }
 
 /// As the command line takes it.

@@ -3,9 +3,10 @@
 //! Each rule is a row of a table below; the last module shows that every rule can fail.
 
 mod code;
+mod models_alone;
 mod teeth;
 
-use code::{named, production_code};
+use code::{is_test_module, named, production_code};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -36,19 +37,32 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("allocator", &[]),
     ("args", &["request"]),
     ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
-    ("bench", &["args", "checker", "config", "engine", "hub", "picture", "room"]),
+    ("bench", &["args", "checker", "config", "device_report", "engine", "machine", "hub", "picture", "room"]),
     ("budget", &["config", "engine", "machine"]),
-    ("checker", &["args", "config", "hub"]),
-    ("config", &["args", "egress", "endpoint", "keys", "request", "web_access"]),
+    ("checker", &["args", "config", "hub", "model_error"]),
+    ("config", &["args", "egress", "endpoint", "keys", "model_error", "request", "web_access"]),
     ("data_dir", &[]),
+    ("device_report", &[]),
     ("disk", &[]),
     (
         "doctor",
-        &["args", "checker", "config", "data_dir", "http", "hub", "isolate", "machine", "room", "worker"],
+        &[
+            "args",
+            "checker",
+            "config",
+            "data_dir",
+            "device_report",
+            "http",
+            "hub",
+            "isolate",
+            "machine",
+            "room",
+            "worker",
+        ],
     ),
     ("egress", &[]),
     ("endpoint", &["request"]),
-    ("engine", &["config", "request"]),
+    ("engine", &["config", "model_error", "request"]),
     ("fault", &[]),
     (
         "generate",
@@ -91,19 +105,21 @@ const ARROWS: &[(&str, &[&str])] = &[
             "intercept",
             "isolate",
             "keys_command",
+            "model_error",
             "serve",
             "worker",
         ],
     ),
-    ("machine", &[]),
+    ("machine", &["device_report"]),
     ("main", &["args", "config", "printable"]),
+    ("model_error", &[]),
     ("outgoing", &["egress"]),
     ("output", &[]),
     ("picture", &["request"]),
     ("printable", &[]),
     ("queue", &["fault", "printable"]),
     ("request", &[]),
-    ("room", &["config", "engine", "machine"]),
+    ("room", &["config", "device_report", "engine", "machine", "model_error"]),
     (
         "serve",
         &[
@@ -119,6 +135,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "intercept",
             "keys",
             "machine",
+            "model_error",
             "queue",
             "request",
             "room",
@@ -146,6 +163,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "engine",
             "fault",
             "identity",
+            "model_error",
             "outgoing",
             "picture",
             "queue",
@@ -359,11 +377,6 @@ fn module_of(path: &str) -> Option<String> {
         None => path.strip_prefix("src/")?,
     };
     inside.split(['/', '.']).next().map(str::to_owned)
-}
-
-/// Whether a file is the `mod tests;` of another: it may use any size or name of the real world.
-fn is_test_module(path: &str) -> bool {
-    path.ends_with("/tests.rs")
 }
 
 /// The words of one file that belong behind a border.

@@ -142,8 +142,8 @@ impl Place {
         attention.max(pixels * self.resnet(width, width) * self.element)
     }
 
-    /// The largest text encoder, one prompt: scores are f32 and there are five of them at once, those of the softmax and
-    /// T5's bias. Sizes are read off the tensors.
+    /// The largest text encoder, one prompt: scores are f32 and there are three of them at once: T5's bias, what a
+    /// product or a sum is made of, and what becomes of that. Sizes are read off the tensors.
     pub(super) fn text(self, tensors: &[TensorHeader], tokens: u64) -> u64 {
         let shape = |ending: &str| {
             let tensor = tensors.iter().find(|tensor| tensor.name.ends_with(ending))?;
@@ -155,7 +155,7 @@ impl Place {
         let (Some([inner, width]), Some([hidden, _])) = (query, mlp) else { return 0 };
         // T5 says how many heads it has; CLIP's are 64 wide.
         let heads = shape("relative_attention_bias.weight").map_or(inner.div_ceil(64), |[_, heads]| heads);
-        let attention = 5 * 4 * heads * tokens * tokens + tokens * inner * (3 * self.element + 3 * 4);
+        let attention = 3 * 4 * heads * tokens * tokens + tokens * inner * (3 * self.element + 3 * 4);
         let mlp = 3 * tokens * hidden * self.element;
         3 * tokens * width * self.element + attention.max(mlp)
     }

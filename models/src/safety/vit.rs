@@ -3,9 +3,9 @@
 use super::tower::{Names, Shape, Tower};
 use super::vit_config::VitConfig;
 use crate::layers::Linear;
-use crate::ops::softmax;
 use crate::weights::Weights;
 use candle_core::{DType, Result, Tensor};
+use candle_nn::ops::softmax_last_dim;
 
 const NAMES: Names = Names {
     patches: "embeddings.patch_embeddings.projection",
@@ -58,6 +58,6 @@ impl Vit {
         if logits.to_vec1::<f32>()?.iter().any(|logit| !logit.is_finite()) {
             return Ok(f32::NAN);
         }
-        Ok(softmax(&logits)?.to_vec1::<f32>()?[self.unsafe_label])
+        Ok(softmax_last_dim(&logits)?.to_vec1::<f32>()?[self.unsafe_label])
     }
 }

@@ -2,9 +2,10 @@
 
 use crate::config::T5Config;
 use crate::layers::{Linear, RmsNorm};
-use crate::ops::{Activation, softmax};
+use crate::ops::Activation;
 use crate::weights::{Scope, Weights};
 use candle_core::{DType, Result, Tensor, bail};
+use candle_nn::ops::softmax_last_dim;
 
 /// T5 v1.1, or the first T5 without gates.
 pub(super) struct T5 {
@@ -130,7 +131,7 @@ impl Layer {
             qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.to_dtype(DType::F32)?.contiguous()
         };
         let scores = part(0)?.matmul(&part(1)?.t()?)?.broadcast_add(bias)?;
-        let y = softmax(&scores)?.matmul(&part(2)?)?.to_dtype(x.dtype())?;
+        let y = softmax_last_dim(&scores)?.matmul(&part(2)?)?.to_dtype(x.dtype())?;
         self.out.forward(&y.transpose(1, 2)?.reshape((batch, length, width / 3))?)
     }
 }
