@@ -3,7 +3,8 @@
 use crate::config::HubConfig;
 use crate::config::safety::{Checker, SafetyConfig};
 use crate::hub_models;
-use latentd_models::{ClassifierManifest, Error, ModelSource, Result, SafetyOptions, SafetySource};
+use crate::model_error::Result;
+use latentd_models::{ClassifierManifest, Error, ModelSource, SafetyOptions, SafetySource};
 use tokio::runtime::Runtime;
 
 /// Downloads models that are named by their hub id, with the checker that they need, and a checker that is named itself.
@@ -60,7 +61,7 @@ pub(crate) fn resolve(config: &SafetyConfig, hub: &HubConfig, model: &ModelSourc
     let source = match (published(config, model)?, &config.checker) {
         (Some(manifest), _) => match hub_models::cached_classifier(hub, manifest) {
             Some(directory) => SafetySource::Directory(directory),
-            None => return Err(Error::Model(missing(config, model, manifest))),
+            None => return Err(Error::Model(missing(config, model, manifest)).into()),
         },
         (None, Checker::Nobody) => SafetySource::Nobody,
         (None, Checker::Directory(directory)) => SafetySource::Directory(directory.clone()),

@@ -1,7 +1,10 @@
 //! The endpoints of fal that are known: which published model answers there, and what is filled in and allowed.
 
+mod published;
+
 use crate::request::Limits;
 use latentd_models::Manifest;
+pub use published::Published;
 use std::ops::RangeInclusive;
 
 /// An endpoint of one published model.
@@ -43,12 +46,12 @@ impl Endpoint {
     pub fn known(served: impl Fn(&Manifest) -> Option<Served>) -> Vec<Self> {
         let integer = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let endpoint = |manifest: &Manifest| {
-            let asked = &manifest.endpoint;
+            let asked = Published::of(manifest);
             Self {
                 model: manifest.name.clone(),
                 title: manifest.title.clone(),
-                application: asked.application.clone(),
-                path: asked.path.clone(),
+                application: asked.application.into(),
+                path: asked.path.into(),
                 image_to_image: asked.image_to_image,
                 steps: 1..=integer(asked.max_steps),
                 default_steps: integer(asked.steps),

@@ -3,6 +3,7 @@
 use crate::args::GenerateArgs;
 use crate::checker;
 use crate::config::{ConfigError, EngineConfig, hub, model, safety};
+use crate::endpoint::Published;
 use crate::engine;
 use crate::picture::{self, Format};
 use crate::printable::printable;
@@ -10,9 +11,7 @@ use crate::request::{Beyond, Limits, Seed};
 use crate::room;
 use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use latentd_models::{
-    Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Observer, Picture, Step,
-};
+use latentd_models::{Begin, Control, GenerateRequest, Generated, ModelCard, Observer, Picture, Step};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -35,9 +34,9 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut config.model)?;
     let started = Instant::now();
     let card = ModelCard::read(&config.model)?;
-    let published = Manifest::told(&card, &config.model);
+    let published = card.identify(&config.model);
     let seed = args.seed.unwrap_or_else(Seed::draw);
-    let mut request = request(&args, begin, seed, &published.endpoint, config.t5_tokens);
+    let mut request = request(&args, begin, seed, Published::of(published), config.t5_tokens);
     let asked = (request.width, request.height);
     (request.width, request.height) = generated_size(&model::limits(&config.model, &card), asked)?;
     let safety = checker::resolve(&safety, &hub, &config.model)?;
@@ -123,7 +122,7 @@ fn request(
     args: &GenerateArgs,
     begin: Option<Begin>,
     seed: Seed,
-    usual: &Endpoint,
+    usual: &Published,
     t5_tokens: usize,
 ) -> GenerateRequest {
     let (width, height) =

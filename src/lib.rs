@@ -32,6 +32,7 @@ mod bench;
 mod budget;
 mod checker;
 pub mod config;
+mod device_report;
 mod doctor;
 pub mod endpoint;
 pub mod engine;
@@ -42,6 +43,7 @@ pub mod intercept;
 mod isolate;
 mod keys_command;
 mod machine;
+pub mod model_error;
 mod models_command;
 mod picture;
 pub mod request;
@@ -67,6 +69,10 @@ use tracing_subscriber::EnvFilter;
 /// # Errors
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
+    carry_out(cli).map_err(model_error::with_advice)
+}
+
+fn carry_out(cli: Cli) -> anyhow::Result<()> {
     log_to_stderr(&cli.log)?;
     if args::key_is_on_the_command_line() {
         tracing::warn!(

@@ -11,6 +11,7 @@ use crate::endpoint::{Endpoint, Served};
 use crate::http;
 use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
+use crate::model_error::ModelError;
 use crate::queue::{Queue, QueueError};
 use crate::room;
 use crate::signing::SigningError;
@@ -46,7 +47,7 @@ pub enum ServeError {
     Signing(#[from] SigningError),
     /// The model's description.
     #[error(transparent)]
-    Model(#[from] latentd_models::Error),
+    Model(#[from] ModelError),
     /// The address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),

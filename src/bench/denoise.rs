@@ -9,6 +9,7 @@ use crate::args::{DenoiseArgs, RivalEngine};
 use crate::config::{ConfigError, EngineConfig, hub};
 use crate::engine;
 use crate::hub_models;
+use crate::machine::free_memory;
 use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
 use latentd_models::{ModelSource, Streams};
 use serde::Serialize;
@@ -139,7 +140,9 @@ pub(super) fn run(args: DenoiseArgs, runtime: &Runtime) -> anyhow::Result<()> {
     bench.set_shortcuts(config.shortcuts);
     let load_s = loading.elapsed().as_secs_f64();
     if args.rival == Some(RivalEngine::Candle) {
-        bench.add_stock_engine(&engine::load_options(&config)).map_err(refusal)?;
+        bench
+            .add_stock_engine(&engine::load_options(&config), free_memory(config.device))
+            .map_err(refusal)?;
     }
     let (mut runs, mut rival_runs) = (Vec::new(), Vec::new());
     for _ in 0..args.work.warmup + args.work.runs {
@@ -188,7 +191,7 @@ fn open(
         options.streams = Streams::One;
     }
     match synthetic {
-        Some(model) => DenoiseBench::synthetic(model, args.blocks, &options),
+        Some(model) => DenoiseBench::synthetic(model, args.blocks, &options, free_memory(config.device)),
         None => DenoiseBench::load(&config.model, &options),
     }
 }

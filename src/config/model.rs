@@ -2,9 +2,11 @@
 
 use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
+use crate::endpoint::Published;
+use crate::model_error::ModelError;
 use crate::request::Limits;
 use latentd_hub::is_repository;
-use latentd_models::{self as models, Manifest, ModelCard, ModelSource};
+use latentd_models::{Manifest, ModelCard, ModelSource};
 use std::fmt;
 use std::path::Path;
 
@@ -42,7 +44,13 @@ pub enum ModelsError {
     Config(#[from] ConfigError),
     /// A model's description.
     #[error(transparent)]
-    Model(#[from] models::Error),
+    Model(#[from] ModelError),
+}
+
+impl From<latentd_models::Error> for ModelsError {
+    fn from(error: latentd_models::Error) -> Self {
+        Self::Model(error.into())
+    }
 }
 
 /// As the command line takes it.
@@ -132,7 +140,7 @@ pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
                 }
                 Vec::new()
             }
-            (None, source) => vec![Manifest::told(&card, source)],
+            (None, source) => vec![card.identify(source)],
         };
         models.push(Model { source: source.clone(), card, answers_for });
     }
@@ -157,7 +165,7 @@ fn check_one_each(models: &[Model]) -> Result<(), ConfigError> {
                 "--model {} and --model {} would both answer for {}: leave one out, or say which published model it is, as in --model {}={}",
                 first.source,
                 second.source,
-                manifest.endpoint.id(),
+                Published::of(manifest).id(),
                 another(manifest).name,
                 second.source
             ));

@@ -1,12 +1,13 @@
 //! `latentd models inspect`: what is in a file or directory of weights.
 
-use latentd_models::{InspectedPart, Inspection};
+use latentd_models::{Component, InspectedPart, Inspection, Missing};
 use serde_json::json;
 use std::path::Path;
 
 /// Prints it.
 pub(crate) fn inspect(path: &Path, json: bool) -> anyhow::Result<()> {
-    let found = latentd_models::inspect(path)?;
+    let mut found = latentd_models::inspect(path)?;
+    found.missing.iter_mut().for_each(advise);
     if json {
         let mut report = json!(found);
         report["runs"] = found.runs().into();
@@ -15,6 +16,20 @@ pub(crate) fn inspect(path: &Path, json: bool) -> anyhow::Result<()> {
         print!("{}", table(path, &found));
     }
     Ok(())
+}
+
+/// Adds what to do about a network that a checkpoint lacks.
+fn advise(missing: &mut Missing) {
+    let advice = match missing.component {
+        None | Some(Component::Transformer) => return,
+        Some(Component::Vae) => ": put one beside the files of --text-encoders DIR",
+        Some(Component::ClipL) => ": give --text-encoders DIR with clip_l.safetensors",
+        Some(Component::ClipG) => ": give --text-encoders DIR with clip_g.safetensors",
+        Some(Component::T5) => {
+            ", which understands prompts better: a --text-encoders DIR may have t5xxl_fp16.safetensors"
+        }
+    };
+    missing.what += advice;
 }
 
 /// For people, in 80 columns where names are short.

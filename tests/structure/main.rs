@@ -3,9 +3,10 @@
 //! Each rule is a row of a table below; the last module shows that every rule can fail.
 
 mod code;
+mod models_alone;
 mod teeth;
 
-use code::{named, production_code};
+use code::{is_test_module, named, production_code};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -38,16 +39,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("allocator", &[]),
     ("args", &["request"]),
     ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
-    ("bench", &["args", "checker", "config", "engine", "hub_models", "picture", "room"]),
+    (
+        "bench",
+        &["args", "checker", "config", "device_report", "engine", "hub_models", "machine", "picture", "room"],
+    ),
     ("budget", &["config", "engine", "machine"]),
     ("cache", &["checksum", "error"]),
-    ("checker", &["config", "hub_models"]),
+    ("checker", &["config", "hub_models", "model_error"]),
     ("checksum", &["error"]),
     // Of `egress` and of `hub`.
     ("client", &["connect", "error", "policy", "tls"]),
-    ("config", &["args", "keys", "request", "web_access"]),
+    ("config", &["args", "endpoint", "keys", "model_error", "request", "web_access"]),
     ("connect", &["error"]),
     ("data_dir", &[]),
+    ("device_report", &[]),
     ("disk", &[]),
     (
         "doctor",
@@ -56,6 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "checker",
             "config",
             "data_dir",
+            "device_report",
             "http",
             "hub_models",
             "isolate",
@@ -65,11 +71,14 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("endpoint", &["request"]),
-    ("engine", &["config", "request"]),
+    ("engine", &["config", "model_error", "request"]),
     ("error", &[]),
     ("fault", &[]),
     ("files", &["error"]),
-    ("generate", &["args", "checker", "config", "engine", "picture", "printable", "request", "room"]),
+    (
+        "generate",
+        &["args", "checker", "config", "endpoint", "engine", "picture", "printable", "request", "room"],
+    ),
     (
         "http",
         &[
@@ -85,7 +94,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "web_access",
         ],
     ),
-    ("hub_models", &["config"]),
+    ("hub_models", &["config", "endpoint"]),
     ("identity", &["data_dir", "queue", "storage"]),
     ("intercept", &["args", "config", "data_dir", "http", "queue"]),
     ("isolate", &["args", "config", "http", "intercept"]),
@@ -104,15 +113,17 @@ const ARROWS: &[(&str, &[&str])] = &[
             "intercept",
             "isolate",
             "keys_command",
+            "model_error",
             "models_command",
             "serve",
             "worker",
         ],
     ),
     ("listing", &["cache", "checksum", "client", "error"]),
-    ("machine", &[]),
+    ("machine", &["device_report"]),
     ("main", &["args", "config", "printable"]),
-    ("models_command", &["args", "config", "hub_models"]),
+    ("model_error", &[]),
+    ("models_command", &["args", "config", "endpoint", "hub_models"]),
     ("output", &[]),
     ("picture", &["request"]),
     ("policy", &[]),
@@ -121,7 +132,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pull", &["cache", "checksum", "client", "error", "files", "listing", "progress", "transfer"]),
     ("queue", &["fault", "printable"]),
     ("request", &[]),
-    ("room", &["config", "engine", "machine"]),
+    ("room", &["config", "device_report", "engine", "machine", "model_error"]),
     (
         "serve",
         &[
@@ -137,6 +148,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "intercept",
             "keys",
             "machine",
+            "model_error",
             "queue",
             "request",
             "room",
@@ -167,6 +179,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "engine",
             "fault",
             "identity",
+            "model_error",
             "picture",
             "queue",
             "request",
@@ -246,10 +259,10 @@ const BORDERS: &[Border] = &[
         except: &[],
     },
     Border {
-        why: "only the layers choose between a fused operation and plain candle",
+        why: "only the ops choose between a fused operation and plain candle",
         words: &["latentd_kernels"],
         within: &["models/src/"],
-        except: &["models/src/layers", "models/src/gpu.rs"],
+        except: &["models/src/layers", "models/src/ops", "models/src/gpu.rs"],
     },
     Border {
         why: "kernels know sizes, not SD3.5",
@@ -379,11 +392,6 @@ fn module_of(path: &str) -> Option<String> {
         None => path.strip_prefix("src/")?,
     };
     inside.split(['/', '.']).next().map(str::to_owned)
-}
-
-/// Whether a file is the `mod tests;` of another: it may use any size or name of the real world.
-fn is_test_module(path: &str) -> bool {
-    path.ends_with("/tests.rs")
 }
 
 /// The words of one file that belong behind a border.

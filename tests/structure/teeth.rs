@@ -52,7 +52,7 @@ fn an_arrow_that_is_not_on_the_map() {
 
 #[test]
 fn a_word_across_its_border() {
-    let refused = |path, code| borders(path, code, BORDERS).len();
+    let refused = |path: &str, code: &str| borders(path, code, BORDERS).len();
     assert_eq!(refused("src/http/wire.rs", "num_inference_steps: u32"), 0);
     assert_eq!(refused("src/worker.rs", "// num_inference_steps on the wire"), 0);
     assert_eq!(refused("src/worker.rs", "#![forbid(unsafe_code)]"), 0);
@@ -76,6 +76,10 @@ fn a_word_across_its_border() {
         ("kernels/src/linear.rs", "#[cfg(test)]\nmod tests {\n const WIDTH: usize = 2432;\n}"),
     ] {
         assert_eq!(refused(path, code), 0, "{path}: {code}");
+    }
+    for tests in ["mod tests;", "mod tests {\n const OPEN: &str = \"}\"; fn f() { g('}') }\n}"] {
+        let early = format!("#[cfg(test)]\n{tests}\nconst WIDTH: usize = 2432;");
+        assert_eq!(refused("kernels/src/linear.rs", &early), 1, "code behind the tests: {early}");
     }
     let late = "#[cfg(test)]\nmod testing;\nconst WIDTH: usize = 2432;";
     assert_eq!(refused("kernels/src/lib.rs", late), 1, "only `mod tests` ends the production code");

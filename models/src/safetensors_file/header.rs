@@ -94,7 +94,7 @@ fn bytes(info: &TensorInfo) -> Option<usize> {
 }
 
 /// A name from a file, for a message.
-pub(super) fn shown(name: &str) -> String {
+pub(crate) fn shown(name: &str) -> String {
     one_line(name, 120)
 }
 

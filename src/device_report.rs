@@ -1,57 +1,56 @@
-//! What a device is and how it stands: facts that a measurement means nothing without.
+//! The facts of a device: its name, memory, driver, clocks and temperature.
 //!
-//! Of a GPU they are what `nvidia-smi` says, which is only asked to read.
+//! Those of a GPU come from `nvidia-smi`, so that a process that computes on none need not start CUDA.
 
-use crate::generate::{DType, Device, LoadOptions};
-use crate::{Error, Result};
+use latentd_models::Device;
 use std::process::Command;
 
 /// A device's facts; `None` is what could not be found out.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct DeviceReport {
+pub(crate) struct DeviceReport {
     /// Marketing name.
-    pub name: String,
+    pub(crate) name: String,
     /// False for the host's processor.
-    pub is_gpu: bool,
+    pub(crate) is_gpu: bool,
     /// Version of the GPU's driver.
-    pub driver: Option<String>,
+    pub(crate) driver: Option<String>,
     /// Clocks at the moment of asking.
-    pub clocks: Clocks,
+    pub(crate) clocks: Clocks,
     /// All memory.
-    pub memory_total_bytes: Option<u64>,
+    pub(crate) memory_total_bytes: Option<u64>,
     /// Memory that can be had.
-    pub memory_free_bytes: Option<u64>,
+    pub(crate) memory_free_bytes: Option<u64>,
     /// Compute capability of a GPU, major and minor.
-    pub capability: Option<(u32, u32)>,
+    pub(crate) capability: Option<(u32, u32)>,
 }
 
 impl DeviceReport {
     /// Whether the device is known to compute in fp8, without starting CUDA: the products with a scale for each row that
     /// this needs are Hopper's alone. What opens the device asks cuBLASLt.
-    pub fn has_fp8(&self) -> bool {
+    pub(crate) fn has_fp8(&self) -> bool {
         self.capability == Some((9, 0))
     }
 }
 
 /// Clocks, power and heat as found.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Clocks {
+pub(crate) struct Clocks {
     /// Of the cores, now.
-    pub core_mhz: Option<f64>,
+    pub(crate) core_mhz: Option<f64>,
     /// Of the cores, at most.
-    pub core_max_mhz: Option<f64>,
+    pub(crate) core_max_mhz: Option<f64>,
     /// Of the memory, now.
-    pub memory_mhz: Option<f64>,
+    pub(crate) memory_mhz: Option<f64>,
     /// Drawn now.
-    pub power_w: Option<f64>,
+    pub(crate) power_w: Option<f64>,
     /// At most.
-    pub power_limit_w: Option<f64>,
+    pub(crate) power_limit_w: Option<f64>,
     /// Of the chip.
-    pub temperature_c: Option<f64>,
+    pub(crate) temperature_c: Option<f64>,
 }
 
 /// Looks at a device.
-pub fn device_report(device: Device) -> DeviceReport {
+pub(crate) fn device_report(device: Device) -> DeviceReport {
     match device {
         Device::Cpu => cpu(),
         Device::Cuda(ordinal) => gpu(ordinal).unwrap_or_else(|| DeviceReport {
@@ -63,7 +62,7 @@ pub fn device_report(device: Device) -> DeviceReport {
 }
 
 /// Memory in use: on a GPU everything that all its programs hold, on the CPU the most this process ever held.
-pub fn memory_used(device: Device) -> Option<u64> {
+pub(crate) fn memory_used(device: Device) -> Option<u64> {
     match device {
         Device::Cpu => peak_resident_bytes(),
         Device::Cuda(ordinal) => {
@@ -144,30 +143,6 @@ fn parse(text: &str) -> Option<DeviceReport> {
         memory_free_bytes,
         capability,
     })
-}
-
-/// Refuses what cannot fit before hours of swapping say so.
-pub(super) fn check_room(name: &str, parameters: u64, options: &LoadOptions) -> Result<()> {
-    let dtype = options.dtype.name();
-    let bytes = match options.dtype {
-        DType::F32 => 4 * parameters,
-        DType::Bf16 => 2 * parameters,
-        // adaLN, a third of the parameters, stays in bf16.
-        DType::Fp8 => 4 * parameters / 3,
-    };
-    // Making a tensor takes a copy of it for a moment, and a run some activations.
-    let needed = bytes + bytes / 16;
-    match device_report(options.device).memory_free_bytes {
-        Some(free) if free < needed => {
-            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-            Err(Error::Device(format!(
-                "{name} needs {:.1} GB in {dtype} and the device has {:.1} GB free: measure sd3.5-medium, fewer blocks, another precision or another device",
-                gigabytes(needed),
-                gigabytes(free)
-            )))
-        }
-        _ => Ok(()),
-    }
 }
 
 #[cfg(test)]

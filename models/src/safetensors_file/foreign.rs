@@ -1,7 +1,7 @@
 //! What a file is that is not in the safetensors format, by its first bytes.
 
 /// What a file is, and what to do instead of opening it, if its first bytes are known: to be read after its name.
-pub(crate) fn describe(start: &[u8]) -> Option<&'static str> {
+pub(super) fn describe(start: &[u8]) -> Option<&'static str> {
     const PICKLE: &str = "is a pickle, and to open a pickle is to run the program inside it, whoever wrote that: \
                           use the model's .safetensors file";
     let is_text = |word: &[u8]| {

@@ -60,7 +60,7 @@ impl Point {
 }
 
 /// Runs `op`, noting its time if a profile is being taken. `name` is only called then.
-pub(super) fn timed<T>(
+pub(crate) fn timed<T>(
     x: &Tensor,
     name: impl FnOnce() -> String,
     op: impl FnOnce() -> candle_core::Result<T>,

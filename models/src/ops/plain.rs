@@ -2,6 +2,7 @@
 
 use super::{Activation, Conv2dSpec};
 use candle_core::{D, DType, Result, Tensor};
+use candle_nn::ops::{sigmoid, softmax_last_dim};
 
 /// The dtype of products: candle multiplies bf16 on GPUs only.
 fn product_dtype(x: &Tensor) -> DType {
@@ -33,10 +34,6 @@ fn activate(x: &Tensor, act: Activation) -> Result<Tensor> {
         Activation::Silu => x.silu(),
         Activation::Relu => x.relu(),
     }
-}
-
-fn sigmoid(x: &Tensor) -> Result<Tensor> {
-    (x.neg()?.exp()? + 1.0)?.recip()
 }
 
 /// `(x - mean) / sqrt(var + eps)` over the last dimension, in f32.
@@ -110,14 +107,8 @@ pub(super) fn attention(qkv: &Tensor) -> Result<Tensor> {
         |index: usize| qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.to_dtype(product)?.contiguous();
     let (q, k, v) = (part(0)?, part(1)?, part(2)?);
     let scores = (q.matmul(&k.t()?)?.to_dtype(DType::F32)? * (head_dim as f64).powf(-0.5))?;
-    let y = softmax(&scores)?.to_dtype(product)?.matmul(&v)?;
+    let y = softmax_last_dim(&scores)?.to_dtype(product)?.matmul(&v)?;
     y.transpose(1, 2)?.reshape((batch, length, heads * head_dim))?.to_dtype(qkv.dtype())
-}
-
-/// Over the last dimension.
-pub(crate) fn softmax(scores: &Tensor) -> Result<Tensor> {
-    let shifted = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
-    shifted.broadcast_div(&shifted.sum_keepdim(D::Minus1)?)
 }
 
 pub(super) fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
