@@ -6,13 +6,13 @@ use crate::config::{ConfigError, EngineConfig, model, safety};
 use crate::engine;
 use crate::picture::{self, Format};
 use crate::printable::printable;
-use crate::request::{Beyond, Limits, Seed};
 use crate::room;
 use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_models::{
     Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Observer, Picture, Step,
 };
+use latentd_request::{Beyond, Limits, Seed};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;

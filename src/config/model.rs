@@ -2,8 +2,8 @@
 
 use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
-use crate::request::Limits;
 use latentd_models::{self as models, Manifest, ModelCard, ModelSource};
+use latentd_request::Limits;
 use std::fmt;
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! The program, the processor, memory, open files and GPUs.
 
 use super::Finding;
-use crate::http::{Connections, MAX_CONNECTIONS};
 use crate::machine::{self, gigabytes, host_memory};
+use latentd_fal::{Connections, MAX_CONNECTIONS};
 use latentd_models::bench::{DeviceReport, device_report};
 use latentd_models::{Device, DeviceKernels, cuda_devices, device_kernels};
 use std::path::Path;
