@@ -217,7 +217,7 @@ fn the_built_in_model_checks_its_images_unless_it_is_told_not_to() {
     let verdicts = |pipeline: &mut Pipeline| generate(pipeline, true).verdicts.len();
     assert_eq!(verdicts(&mut pipeline), 0, "no checker is loaded with the model");
     assert!(pipeline.set_safety(&own).expect("a checker"));
-    assert_eq!(verdicts(&mut pipeline), 1);
+    assert_eq!(verdicts(&mut pipeline), 2, "one for each image");
     assert!(!pipeline.set_safety(&options(SafetySource::Disabled)).expect("none"));
     assert_eq!(verdicts(&mut pipeline), 0);
 }

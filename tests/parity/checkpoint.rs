@@ -89,6 +89,7 @@ fn check(mut pipeline: Pipeline, name: &'static str) -> Vec<u8> {
 pub(crate) fn refusal(result: latentd_models::Result<Pipeline>) -> String {
     match result {
         Err(Error::Model(words)) => words,
+        Err(Error::MissingParts { missing, files, .. }) => format!("has no {missing} inside: {files}"),
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("no refusal"),
     }
