@@ -2,7 +2,7 @@
 
 use crate::support::{ENDPOINT, Painter, Server, endpoints, eventually, messages, small};
 use axum::http::{Method, StatusCode};
-use latentd::engine::{Begin, Engine, EngineError, Observer, Painted, Prefetch, Shelf, Volume};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted, Prefetch, Shelf, Volume};
 use latentd::queue::WorkerState;
 use latentd::worker::{Tick, Worker, WorkerError};
 use latentd_fal::endpoint::{Endpoint, Published, Served};
@@ -60,7 +60,7 @@ impl Engine for Counted {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let (painted, taken) = (Painter.paint(request, begin, observer)?, self.taken.clone());

@@ -2,7 +2,7 @@
 
 use crate::support::{Painter, Server, eventually, every_model, small};
 use axum::http::StatusCode;
-use latentd::engine::{Begin, Engine, EngineError, Observer, Painted, Prefetch};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted, Prefetch};
 use latentd::queue::{LEASE, Lost, WorkerState};
 use latentd::worker::WorkerError;
 use latentd_request::ImageRequest;
@@ -28,7 +28,7 @@ impl Engine for Slow {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         assert_ne!(request.seed.bits(), self.panics_at, "told to");

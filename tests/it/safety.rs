@@ -2,7 +2,7 @@
 
 use crate::support::{Server, messages, small};
 use latentd::engine::{
-    Begin, Engine, EngineError, Generated, Measure, Observer, Painted, Picture, Timings, Verdict,
+    Engine, EngineError, Generated, Image, InitImage, Measure, Observer, Painted, SafetyVerdict, Timings,
 };
 use latentd::queue::Outcome;
 use latentd_request::{ImageRequest, Score};
@@ -17,7 +17,7 @@ impl Engine for Checking {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        _: Option<Begin>,
+        _: Option<InitImage>,
         _: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let paint = |index| {
@@ -25,15 +25,15 @@ impl Engine for Checking {
                 if index == 1 && request.check_safety { 0 } else { 128 };
                 request.width * request.height * 3
             ];
-            Picture { width: request.width, height: request.height, rgb }
+            Image { width: request.width, height: request.height, rgb }
         };
-        let judge = |index| Verdict {
+        let judge = |index| SafetyVerdict {
             score: [0.25, 0.75][index],
             measure: Measure::Probability,
             flagged: index == 1,
         };
         let generated = Generated {
-            pictures: (0..request.num_images).map(paint).collect(),
+            images: (0..request.num_images).map(paint).collect(),
             verdicts: (0..request.num_images).filter(|_| request.check_safety).map(judge).collect(),
             timings: Timings::default(),
         };
@@ -92,7 +92,7 @@ fn an_output_without_scores_is_read() {
 
 #[test]
 fn a_score_that_is_not_a_number_is_stored_as_none() {
-    let verdict = Verdict { score: f32::NAN, measure: Measure::Margin, flagged: true };
+    let verdict = SafetyVerdict { score: f32::NAN, measure: Measure::Margin, flagged: true };
     let stored = serde_json::to_value(latentd::engine::score(&verdict)).expect("JSON");
     assert_eq!(stored, json!({ "value": null, "measure": "margin" }));
     let read: Score = serde_json::from_value(stored).expect("a score");

@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::disk::Disks;
 use latentd::engine::{
-    Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
+    Control, Engine, EngineError, Generated, Image, InitImage, Observer, Painted, Step, Timings,
 };
 use latentd::identity;
 use latentd::keys::KeyHash;
@@ -280,7 +280,7 @@ impl Engine for Painter {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         for index in 1..=request.steps {
@@ -288,15 +288,14 @@ impl Engine for Painter {
                 return Err(EngineError::Stopped);
             }
         }
-        let pictures =
-            vec![grey(request, begin.map_or(128, |begin| begin.picture.rgb[0])); request.num_images];
-        Ok(Box::new(|| Ok(Generated { pictures, verdicts: Vec::new(), timings: Timings::default() })))
+        let images = vec![grey(request, begin.map_or(128, |begin| begin.image.rgb[0])); request.num_images];
+        Ok(Box::new(|| Ok(Generated { images, verdicts: Vec::new(), timings: Timings::default() })))
     }
 }
 
-fn grey(request: &ImageRequest, level: u8) -> Picture {
+fn grey(request: &ImageRequest, level: u8) -> Image {
     let ImageRequest { width, height, .. } = *request;
-    Picture { width, height, rgb: vec![level; width * height * 3] }
+    Image { width, height, rgb: vec![level; width * height * 3] }
 }
 
 fn step(index: usize, of: usize) -> Step {
@@ -354,7 +353,7 @@ impl Engine for Leashed {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let mut free = false;

@@ -1,19 +1,20 @@
-//! The pictures of the goldens, painted here again from integers alone.
+//! The images of the golden files, computed here again from integers alone.
 
-use crate::{Picture, golden};
+use crate::{Image, golden};
 
 /// The list of `export_safety.py`.
-pub(super) fn pictures() -> Vec<Picture> {
+pub(super) fn golden_images() -> Vec<Image> {
     let specs = golden::json("safety/pictures.json");
     let side = |value: &serde_json::Value| value.as_u64().expect("a side");
     let specs = specs.as_array().expect("a list");
-    let paint =
-        |spec: &serde_json::Value| paint(spec[0].as_str().expect("a kind"), side(&spec[1]), side(&spec[2]));
-    specs.iter().map(paint).collect()
+    let image = |spec: &serde_json::Value| {
+        test_image(spec[0].as_str().expect("a kind"), side(&spec[1]), side(&spec[2]))
+    };
+    specs.iter().map(image).collect()
 }
 
 /// `picture` of `export_safety.py`.
-pub(super) fn paint(kind: &str, width: u64, height: u64) -> Picture {
+pub(super) fn test_image(kind: &str, width: u64, height: u64) -> Image {
     let byte = |x: u64, y: u64, c: u64| -> u64 {
         match kind {
             "smooth" => x * (c + 1) * 100 / width + y * (3 - c) * 50 / height,
@@ -34,7 +35,7 @@ pub(super) fn paint(kind: &str, width: u64, height: u64) -> Picture {
     };
     let rows = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| (x, y, c))));
     let rgb = rows.map(|(x, y, c)| (byte(x, y, c) % 256) as u8).collect();
-    Picture { width: width as usize, height: height as usize, rgb }
+    Image { width: width as usize, height: height as usize, rgb }
 }
 
 /// A byte that looks random.

@@ -7,12 +7,12 @@ use crate::target::Target;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// A tensor of the right shape.
-pub(super) enum Fit<'a> {
+pub(super) enum Resolved<'a> {
     Stored { stored: &'a StoredTensor, order: RowOrder, scale: Option<&'a StoredTensor> },
     Identity,
 }
 
-impl<'a> Fit<'a> {
+impl<'a> Resolved<'a> {
     pub(super) fn rows(&self) -> Vec<Rows<'a>> {
         let Self::Stored { stored, order, .. } = self else { return Vec::new() };
         order.ranges(stored.row_count()).map(|range| stored.rows(range)).collect()

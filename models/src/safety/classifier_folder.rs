@@ -10,16 +10,16 @@ use crate::weights::Weights;
 use crate::{Error, Result};
 use std::path::Path;
 
-/// Where pipelines keep what is done to pictures for the checker beside it.
+/// Where pipelines keep how images are preprocessed for the checker in the next folder.
 const PROCESSOR: &str = "feature_extractor";
 
 /// A folder with a classifier.
-pub(super) struct Place {
+pub(super) struct ClassifierFolder {
     files: ModelFiles,
     part: String,
 }
 
-impl Place {
+impl ClassifierFolder {
     /// The folder of the model's own.
     pub(super) fn of_model(model: &ModelFiles) -> Self {
         Self { files: model.clone(), part: SAFETY_CHECKER.into() }
@@ -36,7 +36,7 @@ impl Place {
         }
     }
 
-    /// What the classifier is, and what it wants done to pictures.
+    /// What the classifier is, and what it wants done to images.
     pub(super) fn configs(&self) -> Result<(Config, Processing)> {
         let wrong = |path: &str, why| Error::Model(format!("{}: {why}", self.files.display(path)));
         let path = self.path("config.json");
@@ -65,10 +65,10 @@ impl Place {
         format!("{}/{name}", self.part)
     }
 
-    /// In the folder itself, or beside it.
+    /// In the folder itself, or in the next one.
     fn processor(&self) -> String {
-        let beside = format!("{PROCESSOR}/preprocessor_config.json");
+        let sibling = format!("{PROCESSOR}/preprocessor_config.json");
         let inside = self.path("preprocessor_config.json");
-        if !self.files.exists(&inside) && self.files.exists(&beside) { beside } else { inside }
+        if !self.files.exists(&inside) && self.files.exists(&sibling) { sibling } else { inside }
     }
 }

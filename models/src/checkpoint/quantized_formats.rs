@@ -1,4 +1,4 @@
-//! Formats of quantized weights that latentd does not read, told by their tensors' names: their values would be unknown
+//! Formats of quantized weights that latentd does not read, identified by their tensors' names: their values would be unknown
 //! tensors, some hundred of them, or other images.
 
 use super::header::Header;

@@ -1,8 +1,8 @@
-//! What lies in a file of weights, told by its tensors' names and shapes, never by the file's name.
+//! What lies in a file of weights, identified by its tensors' names and shapes, never by the file's name.
 
-use super::formats;
 use super::header::Header;
 use super::names::Names;
+use super::quantized_formats;
 use std::fmt;
 
 /// A network of SD3.5.
@@ -35,7 +35,7 @@ impl Component {
     }
 }
 
-/// For people.
+/// For display.
 impl fmt::Display for Component {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
@@ -50,7 +50,7 @@ impl fmt::Display for Component {
 
 /// A part inside a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Piece {
+pub(crate) struct ComponentInFile {
     pub(crate) part: Component,
     /// What all its tensors' names begin with.
     pub(crate) prefix: String,
@@ -64,9 +64,10 @@ const MID: &str = "decoder.mid.block_1.norm1.weight";
 const MID_BLOCK: &str = "decoder.mid_block.resnets.0.norm1.weight";
 
 /// The parts of SD3.5 in a file.
-pub(crate) fn pieces(header: &Header) -> Vec<Piece> {
+pub(crate) fn pieces(header: &Header) -> Vec<ComponentInFile> {
     let mut pieces = Vec::new();
-    let mut add = |part, prefix: &str, names| pieces.push(Piece { part, prefix: prefix.into(), names });
+    let mut add =
+        |part, prefix: &str, names| pieces.push(ComponentInFile { part, prefix: prefix.into(), names });
     let has = |prefix: &str, name: &str| header.get(&format!("{prefix}{name}")).is_some();
     for prefix in ["model.diffusion_model.", ""] {
         let blocks = count(|block| has(prefix, &format!("joint_blocks.{block}.{QKV}")));
@@ -124,7 +125,7 @@ fn is_clip_g(header: &Header) -> bool {
     }
 }
 
-/// What a file is that has no transformer of SD3.5, as far as names tell, and what it is for.
+/// What a file is that has no transformer of SD3.5, as far as names show, and what it is for.
 pub(crate) fn kind(header: &Header) -> &'static str {
     let any = |test: &dyn Fn(&str) -> bool| header.names().any(test);
     let within =
@@ -132,7 +133,7 @@ pub(crate) fn kind(header: &Header) -> &'static str {
     let starts = |words: &'static [&'static str]| {
         any(&move |name: &str| words.iter().any(|word| name.starts_with(word)))
     };
-    if formats::quantized(header).is_some() {
+    if quantized_formats::quantized(header).is_some() {
         return "a file of quantized weights, in a format that latentd does not read";
     }
     let pieces: Vec<Component> = pieces(header).iter().map(|piece| piece.part).collect();

@@ -3,9 +3,9 @@
 use crate::{Result, Stage, finite};
 use candle_core::{DType, Device, Tensor};
 
-/// An 8-bit RGB picture.
+/// An 8-bit RGB image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
+pub struct Image {
     /// Pixels.
     pub width: usize,
     /// Pixels.
@@ -14,8 +14,8 @@ pub struct Picture {
     pub rgb: Vec<u8>,
 }
 
-impl Picture {
-    /// The picture in the middle of a canvas at least as large, its outermost pixels repeated around it.
+impl Image {
+    /// The image in the middle of a canvas at least as large, its outermost pixels repeated around it.
     pub(crate) fn on_canvas(self, width: usize, height: usize) -> Self {
         if (self.width, self.height) == (width, height) {
             return self;
@@ -29,7 +29,7 @@ impl Picture {
         Self { width, height, rgb }
     }
 
-    /// The middle of the picture.
+    /// The middle of the image.
     pub(crate) fn middle(self, width: usize, height: usize) -> Self {
         if (self.width, self.height) == (width, height) {
             return self;
@@ -42,9 +42,9 @@ impl Picture {
 }
 
 /// Pixels `[1, 3, H, W]` f32 in -1..1 on `device`.
-pub(crate) fn to_pixels(picture: &Picture, device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = picture.rgb.iter().map(|byte| f32::from(*byte) / 255.0 * 2.0 - 1.0).collect();
-    let pixels = Tensor::from_vec(values, (1, picture.height, picture.width, 3), device)?;
+pub(crate) fn to_pixels(image: &Image, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = image.rgb.iter().map(|byte| f32::from(*byte) / 255.0 * 2.0 - 1.0).collect();
+    let pixels = Tensor::from_vec(values, (1, image.height, image.width, 3), device)?;
     Ok(pixels.permute((0, 3, 1, 2))?.contiguous()?)
 }
 
@@ -52,13 +52,13 @@ pub(crate) fn to_pixels(picture: &Picture, device: &Device) -> Result<Tensor> {
 ///
 /// # Errors
 /// [`crate::Error::NonFinite`]: rounding would make black of a NaN, as of what is found unsafe.
-pub(crate) fn from_pixels(pixels: &Tensor) -> Result<Picture> {
+pub(crate) fn from_pixels(pixels: &Tensor) -> Result<Image> {
     let (_, _, height, width) = pixels.dims4()?;
     let pixels = pixels.squeeze(0)?.permute((1, 2, 0))?.to_dtype(DType::F32)?;
     let pixels: Vec<f32> = pixels.flatten_all()?.to_vec1()?;
     finite::check_values(&pixels, Stage::VaeDecoder)?;
     let byte = |x: &f32| ((x / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
-    Ok(Picture { width, height, rgb: pixels.iter().map(byte).collect() })
+    Ok(Image { width, height, rgb: pixels.iter().map(byte).collect() })
 }
 
 #[cfg(test)]
@@ -66,11 +66,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_middle_of_the_canvas_is_the_picture() {
-        let picture = Picture { width: 3, height: 2, rgb: (0..18).collect() };
-        let canvas = picture.clone().on_canvas(8, 4);
+    fn the_middle_of_the_canvas_is_the_image() {
+        let image = Image { width: 3, height: 2, rgb: (0..18).collect() };
+        let canvas = image.clone().on_canvas(8, 4);
         assert_eq!(canvas.rgb[..9], [0, 1, 2, 0, 1, 2, 0, 1, 2], "the corner is repeated");
         assert_eq!(canvas.rgb[canvas.rgb.len() - 3..], [15, 16, 17]);
-        assert_eq!(canvas.middle(3, 2), picture);
+        assert_eq!(canvas.middle(3, 2), image);
     }
 }
