@@ -8,6 +8,7 @@ mod bench;
 mod cancel;
 mod checkpoint;
 mod crash;
+mod databases;
 mod dates;
 mod disks;
 mod durable;

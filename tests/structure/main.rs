@@ -16,7 +16,9 @@ const MAX_LINES: usize = 400;
 /// Folders whose Rust files are checked.
 const CHECKED: &[&str] = &[
     "src",
+    "crates/queue/benches",
     "crates/queue/src",
+    "crates/queue/tests",
     "models/src",
     "models/examples",
     "models/tests",
@@ -40,7 +42,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("bench", &["args", "checker", "config", "device_report", "engine", "machine", "hub", "picture", "room"]),
     ("budget", &["config", "engine", "machine"]),
     ("checker", &["args", "config", "hub", "model_error"]),
-    ("config", &["args", "egress", "endpoint", "keys", "model_error", "request", "web_access"]),
+    ("config", &["args", "egress", "endpoint", "keys", "model_error", "queue", "request", "web_access"]),
     ("data_dir", &[]),
     ("device_report", &[]),
     ("disk", &[]),
@@ -56,6 +58,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "hub",
             "isolate",
             "machine",
+            "queue",
             "room",
             "worker",
         ],
@@ -88,7 +91,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &["data_dir", "queue", "storage"]),
     ("inspecting", &[]),
     ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
-    ("isolate", &["args", "config", "http", "intercept"]),
+    ("isolate", &["args", "config", "http", "intercept", "queue"]),
     ("keys", &["queue"]),
     ("keys_command", &["args", "config", "data_dir", "keys", "printable", "queue"]),
     (
