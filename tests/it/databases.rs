@@ -1,8 +1,7 @@
 //! The databases of tests: files of SQLite, or with `LATENTD_TEST_ENGINE=postgres` those of a real PostgreSQL server.
 
-#[expect(dead_code, reason = "a server of one's own is not needed here")]
 #[path = "../../crates/queue/tests/suite/cluster.rs"]
-mod cluster;
+pub(crate) mod cluster;
 
 use latentd::queue::Database;
 use sqlx::postgres::PgConnectOptions;

@@ -55,6 +55,7 @@ mod routing;
 mod run;
 mod safety;
 mod scopes;
+mod shared_database;
 mod sockets;
 mod stream;
 mod support;

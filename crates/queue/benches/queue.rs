@@ -26,7 +26,8 @@ const CLAIMS: usize = 300;
 async fn main() {
     let waiting = std::env::args().skip(1).find_map(|text| text.parse().ok()).unwrap_or(100_000_u32);
     let folder = tempfile::tempdir().expect("a folder");
-    let cluster = Cluster::start(&folder.path().join("postgres"), true);
+    let of_postgres = tempfile::tempdir().expect("a folder of another user");
+    let cluster = Cluster::start(of_postgres.path(), true);
     println!("engine     what                             a second   p50 ms   p99 ms");
     let sqlite = Database::Sqlite(folder.path().join("q.sqlite"));
     let postgres = cluster.options().to_url_lossy().as_str().parse().expect("a URL");

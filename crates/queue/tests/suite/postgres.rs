@@ -58,7 +58,8 @@ async fn others_are_told_of_work_and_of_what_moved() {
     let rig = Rig::postgres().await;
     let (gateway, worker) = (rig.open().await, rig.open().await);
     let (mut work, mut moved) = (worker.events().work(), gateway.events().moved());
-    let listens = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    let listens =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     let mut admin = connect(&options(&rig)).await;
     for _ in ["at first", "after the connections were cut"] {
         let both = async || {
