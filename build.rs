@@ -10,7 +10,7 @@ use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
 use zip::ZipArchive;
 
 /// What the program is made of.
-const SOURCES: &[&str] = &["Cargo.toml", "Cargo.lock", "src", "models", "kernels"];
+const SOURCES: &[&str] = &["Cargo.toml", "Cargo.lock", "src", "crates", "models", "kernels"];
 
 /// Files of Swagger UI that the page needs, with the licence under which they come.
 const SWAGGER_UI: &[&str] = &["dist/swagger-ui-bundle.js", "dist/swagger-ui.css", "LICENSE", "NOTICE"];

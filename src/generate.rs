@@ -2,7 +2,7 @@
 
 use crate::args::GenerateArgs;
 use crate::checker;
-use crate::config::{ConfigError, EngineConfig, model, safety};
+use crate::config::{ConfigError, EngineConfig, hub, model, safety};
 use crate::endpoint::Published;
 use crate::engine;
 use crate::picture::{self, Format};
@@ -15,6 +15,7 @@ use latentd_models::{Begin, Control, GenerateRequest, Generated, ModelCard, Obse
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use tokio::runtime::Runtime;
 
 /// Width and height when neither a flag nor a picture says.
 const DEFAULT_SIZE: (usize, usize) = (1024, 768);
@@ -23,13 +24,14 @@ const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 ///
 /// # Errors
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
-pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
     let safety = safety::parse(&args.safety)?;
+    let hub = hub::resolve(&args.engine.hub)?;
     let format = output_format(&args.output)?;
     check(&args)?;
     let begin = args.image.as_deref().map(|path| begin(path, args.strength)).transpose()?;
-    checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
+    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut config.model)?;
     let started = Instant::now();
     let card = ModelCard::read(&config.model)?;
     let published = card.identify(&config.model);
@@ -37,7 +39,7 @@ pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let mut request = request(&args, begin, seed, Published::of(published), config.t5_tokens);
     let asked = (request.width, request.height);
     (request.width, request.height) = generated_size(&model::limits(&config.model, &card), asked)?;
-    let safety = checker::resolve(&safety, &config.model)?;
+    let safety = checker::resolve(&safety, &hub, &config.model)?;
     room::check(&config, &safety, &room::work(&request))?;
     let mut pipeline = engine::open(&config)?;
     pipeline.set_safety(&safety)?;

@@ -60,7 +60,6 @@ pub use waiting_clients::WaitingClients;
 pub use webhook::webhook_message;
 
 use crate::disk::Disks;
-use crate::egress::Egress;
 use crate::endpoint::Endpoint;
 use crate::keys::KeyRing;
 use crate::queue::Queue;
@@ -76,6 +75,7 @@ use body::Sent;
 use call::Call;
 use error::ApiError;
 use ipnet::IpNet;
+use latentd_egress::Egress;
 use outside::Encrypted;
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,13 +11,14 @@
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
 //! - [`web_access`]: which host names and web pages may be used while there are no keys;
-//! - [`outgoing`]: calls a client's URL and fetches what it names; [`egress`] says which addresses may be called;
+//! - the package `latentd-egress`: which addresses a client's URL may have, and calls to them;
 //! - [`identity`]: which database and which folder belong together; [`sweep`]: what is removed when;
 //! - [`storage`]: where files live; [`request`]: what a valid request and its output are; [`printable`] makes text of
 //!   unknown origin safe to print.
 //!
-//! Beside the server: `backup` makes and reads archives of what it keeps, [`hub`] brings models from the Hugging Face hub, `checker` knows where safety checkers are,
-//! `generate` paints without one, `bench` measures.
+//! Beside the server: `backup` makes and reads archives of what it keeps; `hub_models` downloads models by the package
+//! `latentd-hub`, which `models_command` shows and verifies; `checker` knows where safety checkers are; `generate`
+//! generates images without a server, `bench` measures.
 #![forbid(unsafe_code)]
 
 // First, for its macros are known from here on.
@@ -33,19 +34,17 @@ mod checker;
 pub mod config;
 mod device_report;
 mod doctor;
-pub mod egress;
 pub mod endpoint;
 pub mod engine;
 mod generate;
 pub mod http;
-pub mod hub;
-mod inspecting;
+mod hub_models;
 pub mod intercept;
 mod isolate;
 mod keys_command;
 mod machine;
 pub mod model_error;
-pub mod outgoing;
+mod models_command;
 mod picture;
 pub mod request;
 mod room;
@@ -56,6 +55,7 @@ pub mod webhooks;
 pub mod worker;
 
 pub use isolate::NotStarted;
+pub use latentd_hub as hub;
 pub use latentd_queue::{data_dir, disk, fault, identity, keys, printable, queue, signing, storage, sweep};
 
 use args::{Cli, Command};
@@ -82,11 +82,10 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Serve(args) => {
-            let hub = args.engine.hub.clone();
             let mut config = ServeConfig::resolve(*args, cli.log)?;
-            let safety = config.safety.clone();
+            let (hub, safety) = (config.hub.clone(), config.safety.clone());
             runtime()?.block_on(async {
-                checker::bring(&hub, &safety, config.models_mut()).await?;
+                checker::ensure_downloaded(&hub, &safety, config.models_mut()).await?;
                 serve::serve(config).await.map_err(|error| match error {
                     ServeError::Config(error) => error.into(),
                     other => other.into(),
@@ -94,16 +93,15 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
             })
         }
         Command::Worker(args) => {
-            let hub = args.engine.hub.clone();
             let mut config = WorkerConfig::resolve(args)?;
-            let safety = config.safety.clone();
+            let (hub, safety) = (config.hub.clone(), config.safety.clone());
             runtime()?.block_on(async {
-                checker::bring(&hub, &safety, config.models_mut()).await?;
+                checker::ensure_downloaded(&hub, &safety, config.models_mut()).await?;
                 Ok(worker::run_process(config).await?)
             })
         }
-        Command::Generate(args) => generate::run(args),
-        Command::Bench(command) => bench::run(command, runtime),
+        Command::Generate(args) => generate::run(args, &runtime()?),
+        Command::Bench(command) => bench::run(command, &runtime()?),
         Command::Keys(command) => runtime()?.block_on(keys_command::run(command)),
         Command::Backup(args) => runtime()?.block_on(backup::backup(args)),
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
@@ -111,7 +109,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Run(args) => isolate::run(args),
         Command::Relay(args) => isolate::relay(args, runtime),
-        Command::Models(command) => runtime()?.block_on(hub::command::run(command)),
+        Command::Models(command) => runtime()?.block_on(models_command::run(command)),
     }
 }
 

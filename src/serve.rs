@@ -153,7 +153,7 @@ fn check_models(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError
         budget::sizes(models, engine, config.memory_budget)?;
     }
     for model in models.iter().filter(|_| !config.engines.is_empty()) {
-        let safety = checker::resolve(&config.safety, &model.source)?;
+        let safety = checker::resolve(&config.safety, &config.hub, &model.source)?;
         let engine = |engine: &EngineConfig| EngineConfig { model: model.source.clone(), ..engine.clone() };
         let engines: Vec<_> = config.engines.iter().map(engine).collect();
         room::check_all(&engines, &safety, &Work::default())?;

@@ -26,11 +26,11 @@ pub(crate) use process::{MOVED, device_name};
 use crate::engine::{Begin, EngineError, Picture};
 use crate::fault::Fault;
 use crate::identity::IdentityError;
-use crate::outgoing::Outgoing;
 use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
 use crate::request::{BeginFrom, ImageRequest};
 use crate::storage::{Storage, StorageError};
+use latentd_egress::Client;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -101,7 +101,7 @@ pub struct Worker {
     /// Where files go.
     pub storage: Storage,
     /// Fetches what requests begin from.
-    pub outgoing: Outgoing,
+    pub outgoing: Client,
     /// The models that it paints with: requests for others are left alone.
     pub models: Vec<String>,
     /// What paints.

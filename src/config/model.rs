@@ -5,6 +5,7 @@ use crate::args::EngineArgs;
 use crate::endpoint::Published;
 use crate::model_error::ModelError;
 use crate::request::Limits;
+use latentd_hub::is_repository;
 use latentd_models::{Manifest, ModelCard, ModelSource};
 use std::fmt;
 use std::path::Path;
@@ -222,15 +223,6 @@ fn source(text: &str, place: &str, revision: &str) -> Result<ModelSource, Config
         "--model {text}: there is no such directory or file; give `mini` (built in), a directory in the diffusers layout, a checkpoint file, a hub id OWNER/NAME, or one of {}",
         names.join(", ")
     ))
-}
-
-/// Whether a text has the form of a hub id, `owner/name`.
-pub(crate) fn is_repository(text: &str) -> bool {
-    let part = |part: &str| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
-    };
-    text.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
 }
 
 /// Gives the checkpoints among the models what `--text-encoders` names; an empty value, which a variable may have, names

@@ -1,7 +1,6 @@
 //! The port as a program's HTTPS proxy: `CONNECT` to fal's names ends here, to others in a tunnel or a refusal.
 
 use super::tunnel;
-use crate::egress::Egress;
 use crate::http::{self, ClientStream, is_fal};
 use axum::Router;
 use axum::body::Body;
@@ -13,6 +12,7 @@ use hyper::service::{Service, service_fn};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
+use latentd_egress::Egress;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Mutex;

@@ -3,7 +3,6 @@
 use super::Worker;
 use crate::engine::Picture;
 use crate::fault::Fault;
-use crate::outgoing::{DownloadError, MAX_BYTES};
 use crate::picture::{self, DecodeError, MAX_SIDE};
 use crate::queue::{Failure, FailureKind, FileLife, QueueError};
 use crate::request::{BeginFrom, Flaw, ImageRequest, Source};
@@ -11,6 +10,7 @@ use crate::storage::{FileKey, StorageError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
+use latentd_egress::{DownloadError, MAX_DOWNLOAD_BYTES};
 use tokio::sync::Semaphore;
 
 /// One picture is decoded at a time: what that takes is bounded for one.
@@ -85,7 +85,7 @@ async fn stored(worker: &Worker, key: &str) -> Result<Vec<u8>, NotLoaded> {
     };
     let object = FileKey::parse(&object).ok_or_else(missing)?;
     let file = worker.storage.get(&object, None).await?.ok_or_else(missing)?;
-    if file.size > MAX_BYTES {
+    if file.size > MAX_DOWNLOAD_BYTES {
         return Err(too_large());
     }
     let Some((mut pieces, _)) = file.part else { return Err(missing()) };
@@ -101,7 +101,7 @@ fn unreachable(why: impl std::fmt::Display) -> NotLoaded {
 }
 
 fn too_large() -> NotLoaded {
-    NotLoaded::Flawed(Flaw::TooManyBytes(MAX_BYTES), DownloadError::TooLarge.to_string())
+    NotLoaded::Flawed(Flaw::TooManyBytes(MAX_DOWNLOAD_BYTES), DownloadError::TooLarge.to_string())
 }
 
 /// Gives the request the size of its picture, if it is to have that.

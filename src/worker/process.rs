@@ -13,10 +13,10 @@ use crate::data_dir;
 use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
 use crate::identity;
 use crate::model_error;
-use crate::outgoing::Outgoing;
 use crate::queue::{Events, Lost, Queue, WorkerState};
 use crate::room;
 use crate::storage::Storage;
+use latentd_egress::Client;
 use latentd_models::{self as models, Work};
 use std::io::BufRead;
 use std::sync::Arc;
@@ -123,7 +123,7 @@ async fn load_and_run(
     let names = models.iter().flat_map(|model| &model.answers_for).map(|manifest| manifest.name.clone());
     let names = names.collect();
     // Now, not when a model is wanted for the first time.
-    let safety = models.iter().map(|model| checker::resolve(&config.safety, &model.source));
+    let safety = models.iter().map(|model| checker::resolve(&config.safety, &config.hub, &model.source));
     let safety = safety.collect::<model_error::Result<Vec<_>>>().map_err(|error| failed(&error))?;
     let sized = models.into_iter().zip(sizes).zip(safety);
     let volumes = sized.map(|((model, bytes), safety)| volume(model, bytes, safety, config)).collect();
@@ -139,7 +139,7 @@ async fn load_and_run(
     patiently(|| queue.beat(&id, &device, WorkerState::Ready)).await?;
     patiently(|| queue.tell_loaded(&id, &engine.loaded)).await?;
     tracing::info!(worker = id, device, "the model is loaded");
-    let outgoing = Outgoing::new(config.fetch.clone(), FETCH_ALLOW);
+    let outgoing = Client::new(config.fetch.clone(), FETCH_ALLOW);
     Worker { id, device, queue, storage, outgoing, models: names, engine, limits }.run(drained).await
 }
 

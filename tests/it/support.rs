@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::disk::Disks;
-use latentd::egress::Egress;
 use latentd::endpoint::{Endpoint, Served};
 use latentd::engine::{
     Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
@@ -17,13 +16,13 @@ use latentd::http::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingCl
 use latentd::identity;
 use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
-use latentd::outgoing::Outgoing;
 use latentd::queue::{LEASE_CHECKS, LeaseCheck, LeaseClock, Queue, Reclaimed};
 use latentd::request::{ImageRequest, Limits};
 use latentd::signing::SigningKey;
 use latentd::storage::Storage;
 use latentd::web_access::WebAccess;
 use latentd::worker::{EngineThread, StepLimits, Tick, Worker};
+use latentd_egress::{Client, Egress};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -210,7 +209,7 @@ impl Server {
             device: "test".into(),
             queue: self.queue.clone(),
             storage: self.storage.clone(),
-            outgoing: Outgoing::new(Egress::default(), "--fetch-allow"),
+            outgoing: Client::new(Egress::default(), "--fetch-allow"),
             models: every_model(),
             engine,
             limits: StepLimits::default(),

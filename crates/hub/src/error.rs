@@ -1,12 +1,12 @@
-//! Why a model cannot be had, each with what the user can do.
+//! Why a model cannot be downloaded, each with what the user can do.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Why a model cannot be had.
+/// Why a model cannot be downloaded or used.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// Not in the cache, and nothing may be fetched.
+    /// Not in the cache, and downloads are forbidden.
     #[error(
         "{repository} is not in the cache {}, nor is there such a directory, and {why} forbids to fetch it: run `latentd models pull {repository}` where that is allowed",
         cache.display()
@@ -19,7 +19,7 @@ pub enum HubError {
         /// `--offline` or a variable.
         why: &'static str,
     },
-    /// Partly in the cache, and nothing may be fetched.
+    /// Partly in the cache, and downloads are forbidden.
     #[error(
         "{repository} is incomplete in the cache, {} missing, and {why} forbids to fetch the rest: run `latentd models pull {repository}` where that is allowed",
         named(missing)
@@ -32,10 +32,10 @@ pub enum HubError {
         /// `--offline` or a variable.
         why: &'static str,
     },
-    /// A pull where nothing may be fetched.
+    /// A pull where downloads are forbidden.
     #[error("a pull needs the network, which {0} forbids")]
     Offline(&'static str),
-    /// The licence is not accepted, as far as the hub can know without a token.
+    /// The repository is gated and no token was sent.
     #[error(
         "{repository} has a licence to accept: do so on {page}, make a token on {tokens}, and give it as HF_TOKEN (or run `hf auth login`)"
     )]
@@ -115,22 +115,22 @@ pub enum HubError {
         /// The system's words.
         why: String,
     },
-    /// No connection, or it broke, time and again.
+    /// No connection, or it broke, at every attempt.
     #[error(
         "{host} cannot be reached: {why}; what was fetched is kept, and the next pull goes on from there"
     )]
     Unreachable {
         /// The host.
         host: String,
-        /// The last thing that went wrong.
+        /// The cause at the last attempt.
         why: String,
     },
-    /// An answer that makes no sense.
+    /// An unexpected response.
     #[error("{host} answered {said}: is it a Hugging Face hub?")]
     Answer {
         /// The host.
         host: String,
-        /// What it said.
+        /// Its text.
         said: String,
     },
     /// A file arrived damaged twice.
@@ -170,13 +170,13 @@ pub enum HubError {
 }
 
 impl HubError {
-    pub(super) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
     }
 
-    /// What went wrong, without what to do.
-    pub(super) fn why(&self) -> String {
+    /// The cause without the advice.
+    pub(crate) fn cause(&self) -> String {
         match self {
             Self::Unreachable { why, .. } | Self::NoName { why, .. } => why.clone(),
             other => other.to_string(),
@@ -184,16 +184,16 @@ impl HubError {
     }
 }
 
-/// What went wrong on the way.
-pub(super) enum Failure {
-    /// May go well the next time, after a while if the server says so.
-    Passing {
-        /// What to say when it does not.
+/// Why one request failed.
+pub(crate) enum Failure {
+    /// The next attempt may succeed.
+    Temporary {
+        /// The error of the last attempt.
         error: HubError,
-        /// How long to wait.
+        /// How long the server asks to wait.
         wait: Option<Duration>,
     },
-    /// Goes wrong again.
+    /// Every further attempt would fail.
     Final(HubError),
 }
 
@@ -203,13 +203,13 @@ impl From<HubError> for Failure {
     }
 }
 
-/// Bytes for people, in powers of ten as disks and networks are sold.
+/// Bytes for messages, in powers of ten.
 pub(crate) fn size(bytes: u64) -> String {
     indicatif::DecimalBytes(bytes).to_string()
 }
 
-/// The first few of a list.
-pub(super) fn named(paths: &[String]) -> String {
+/// The first path of a list, and how many more there are.
+pub(crate) fn named(paths: &[String]) -> String {
     match paths {
         [path] => path.clone(),
         [first, rest @ ..] => format!("{first} and {} more", rest.len()),

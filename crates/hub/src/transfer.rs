@@ -1,11 +1,11 @@
-//! One file's content: gone on with where it stopped, checked when it is whole, and only then given its name.
+//! The transfer of one file: resumed where it stopped, its checksum verified, and only then given its name.
 
-use super::api::Entry;
-use super::cache::Folder;
-use super::client::{Client, broken, unreachable};
-use super::digest::{Checksum, Hasher};
-use super::error::{Failure, HubError};
-use super::progress::Item;
+use crate::cache::RepoCache;
+use crate::checksum::{Checksum, Hasher};
+use crate::client::{Client, broken, unreachable};
+use crate::error::{Failure, HubError};
+use crate::listing::Entry;
+use crate::progress::Item;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::StatusCode;
@@ -17,34 +17,34 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use url::Url;
 
-/// Tries in a row that may bring not a single byte.
-const TRIES: u32 = 6;
+/// Attempts in a row that may transfer no byte.
+const ATTEMPTS: u32 = 6;
 
-/// Pieces that wait for the disk.
-const WAITING: usize = 16;
+/// Chunks that may wait for the disk.
+const QUEUED_CHUNKS: usize = 16;
 
-/// Brings the content of `entry`, the file `path`, unless it is here.
-pub(super) async fn content(
+/// Downloads the content of `entry`, the file `path`, unless the cache has it.
+pub(crate) async fn download(
     client: &Client,
-    folder: &Folder,
+    cache: &RepoCache,
     commit: &str,
     path: &str,
     entry: &Entry,
     item: &Item,
 ) -> Result<(), HubError> {
-    let told = || item.note("another process fetches it; waiting");
-    let lock = Arc::new(folder.lock(&entry.checksum, told).await?);
-    if folder.has(&entry.checksum, entry.size) {
-        item.set(entry.size); // by whoever had the lock
+    let on_wait = || item.note("another process fetches it; waiting");
+    let lock = Arc::new(cache.lock(&entry.checksum, on_wait).await?);
+    if cache.has(&entry.checksum, entry.size) {
+        item.set(entry.size); // the process that had the lock wrote it
         return Ok(());
     }
     let url = client.url(client.repository.split('/').chain(["resolve", commit]).chain(path.split('/')));
-    let file = folder.incomplete(&entry.checksum);
+    let file = cache.incomplete(&entry.checksum);
     for is_last in [false, true] {
-        let part = whole(client, &url, &file, entry, item, &lock).await?;
-        if part.hasher.is(&entry.checksum) {
-            let blob = folder.blob(&entry.checksum);
-            return in_background(move || keep(part, &blob)).await;
+        let part = transfer(client, &url, &file, entry, item, &lock).await?;
+        if part.hasher.equals(&entry.checksum) {
+            let blob = cache.blob(&entry.checksum);
+            return in_background(move || publish(part, &blob)).await;
         }
         std::fs::remove_file(&file).map_err(HubError::io(&file))?;
         item.set(0);
@@ -55,24 +55,24 @@ pub(super) async fn content(
     Err(HubError::Damaged { path: path.into(), expected: entry.checksum.to_string() })
 }
 
-/// Makes a whole file last, and then visible.
-fn keep(part: Part, blob: &Path) -> Result<(), HubError> {
+/// Makes a verified file durable, and then visible.
+fn publish(part: Part, blob: &Path) -> Result<(), HubError> {
     part.file.sync_all().map_err(HubError::io(&part.path))?;
     std::fs::rename(&part.path, blob).map_err(HubError::io(blob))
 }
 
-/// What is here of a file, and its checksum so far.
+/// The part of a file that was transferred, and its checksum so far.
 struct Part {
     file: File,
     length: u64,
     hasher: Hasher,
     path: PathBuf,
-    /// Held by whatever still writes, also when nobody waits for it any more.
+    /// Held until the last write, also when the transfer was cancelled.
     _lock: Arc<File>,
 }
 
 impl Part {
-    /// Takes up what an earlier pull left.
+    /// Opens the part that an earlier pull left, if there is one.
     fn open(path: PathBuf, entry: &Entry, lock: Arc<File>) -> Result<Self, HubError> {
         let open = File::options().create(true).truncate(false).read(true).write(true).open(&path);
         let file = open.map_err(HubError::io(&path))?;
@@ -101,8 +101,8 @@ impl Part {
     }
 }
 
-/// The file with all its bytes, right or wrong.
-async fn whole(
+/// Transfers the file to its last byte; its checksum is not verified yet.
+async fn transfer(
     client: &Client,
     url: &Url,
     path: &Path,
@@ -110,8 +110,8 @@ async fn whole(
     item: &Item,
     lock: &Arc<File>,
 ) -> Result<Part, HubError> {
-    let (path, wanted, lock) = (path.to_path_buf(), entry.clone(), lock.clone());
-    let mut part = in_background(move || Part::open(path, &wanted, lock)).await?;
+    let (path, expected, lock) = (path.to_path_buf(), entry.clone(), lock.clone());
+    let mut part = in_background(move || Part::open(path, &expected, lock)).await?;
     let mut failed = 0;
     while part.length < entry.size {
         let before = part.length;
@@ -121,21 +121,21 @@ async fn whole(
         let Err(failure) = outcome else { continue };
         let (error, wait) = match failure {
             Failure::Final(error) => return Err(error),
-            Failure::Passing { error, wait } => (error, wait),
+            Failure::Temporary { error, wait } => (error, wait),
         };
         failed = if part.length > before { 1 } else { failed + 1 };
-        if failed >= TRIES {
+        if failed >= ATTEMPTS {
             return Err(error);
         }
         let pause = client.pause(failed, wait);
-        item.note(&format!("{}; going on in {:.0} s", error.why(), pause.as_secs_f32()));
+        item.note(&format!("{}; going on in {:.0} s", error.cause(), pause.as_secs_f32()));
         tokio::time::sleep(pause).await;
     }
     item.set(part.length);
     Ok(part)
 }
 
-/// Appends what one answer brings; the part is lost only with the disk.
+/// Appends the bytes of one response. Returns the part beside the outcome, for only an error of the disk loses it.
 async fn stream(
     client: &Client,
     url: &Url,
@@ -147,11 +147,11 @@ async fn stream(
         Ok(response) => response,
         Err(failure) => return Ok((part, Err(failure))),
     };
-    let goes_on = response.status() == StatusCode::PARTIAL_CONTENT
-        && response.headers().get(CONTENT_RANGE).and_then(|range| begin(range.to_str().ok()?))
+    let resumes = response.status() == StatusCode::PARTIAL_CONTENT
+        && response.headers().get(CONTENT_RANGE).and_then(|range| first_byte(range.to_str().ok()?))
             == Some(part.length);
-    if part.length > 0 && !goes_on {
-        // A server that does not know ranges sends everything.
+    if part.length > 0 && !resumes {
+        // A server without support for ranges sends the whole file.
         part.restart(&entry.checksum, entry.size)?;
         item.set(0);
         if response.status() == StatusCode::PARTIAL_CONTENT {
@@ -159,24 +159,24 @@ async fn stream(
         }
     }
     let mut left = entry.size - part.length;
-    let (send, receive) = mpsc::channel(WAITING);
+    let (send, receive) = mpsc::channel(QUEUED_CHUNKS);
     let writer = tokio::task::spawn_blocking(move || write_all(part, receive));
     let mut body = response.into_body();
     let outcome = loop {
         let frame = match tokio::time::timeout(client.stall, body.frame()).await {
-            Err(_) => break Err(client.silent(url)),
+            Err(_) => break Err(client.stalled(url)),
             Ok(None) if left > 0 => break Err(unreachable(url, "the answer ended too early")),
             Ok(None) => break Ok(()),
             Ok(Some(Err(error))) => break Err(broken(url, &error)),
             Ok(Some(Ok(frame))) => frame,
         };
         let Ok(mut bytes) = frame.into_data() else { continue };
-        // What is beyond the file's end is not the file's.
+        // Bytes beyond the file's end do not belong to it.
         bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
         left -= bytes.len() as u64;
         item.add(bytes.len() as u64);
         if send.send(bytes).await.is_err() {
-            break Ok(()); // the writer says why
+            break Ok(()); // the writer returns the error
         }
         if left == 0 {
             break Ok(());
@@ -188,13 +188,13 @@ async fn stream(
 }
 
 /// The first byte of `bytes 100-199/200`.
-fn begin(range: &str) -> Option<u64> {
+fn first_byte(range: &str) -> Option<u64> {
     range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
 }
 
-/// Writes and sums up off the threads that talk.
-fn write_all(mut part: Part, mut pieces: mpsc::Receiver<Bytes>) -> Result<Part, HubError> {
-    while let Some(bytes) = pieces.blocking_recv() {
+/// Writes and hashes the chunks on a thread for blocking work.
+fn write_all(mut part: Part, mut chunks: mpsc::Receiver<Bytes>) -> Result<Part, HubError> {
+    while let Some(bytes) = chunks.blocking_recv() {
         part.write(&bytes)?;
     }
     Ok(part)

@@ -1,8 +1,8 @@
-//! Calls to the hub about one repository: where redirects lead, what refusals mean, and when to try again.
+//! Requests to the hub about one repository: redirects, the meaning of refusals, and retries.
 
-use super::connect::{self, Http};
-use super::error::{Failure, HubError};
-use crate::config::HubConfig;
+use crate::HubConfig;
+use crate::connect::{self, Http};
+use crate::error::{Failure, HubError};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -17,32 +17,32 @@ use url::Url;
 /// Redirects that are followed.
 const MAX_REDIRECTS: usize = 10;
 
-/// Longest pause between two tries that is not the server's wish.
+/// Longest pause between two attempts that the server did not ask for.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 
-/// Longest pause that a server is granted.
-const MAX_WISH: Duration = Duration::from_secs(600);
+/// Longest pause that a server may ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
-/// Who asks about which repository.
-pub(super) struct Client {
-    pub(super) repository: String,
-    pub(super) revision: String,
-    pub(super) stall: Duration,
+/// An HTTP client for one repository.
+pub(crate) struct Client {
+    pub(crate) repository: String,
+    pub(crate) revision: String,
+    pub(crate) stall: Duration,
     http: Http,
     endpoint: Url,
     backoff: Duration,
     token: Option<Token>,
 }
 
-/// What the hub knows the user by.
+/// The user's access token.
 struct Token {
     header: HeaderValue,
-    /// Where it was found, for people.
-    place: String,
+    /// Where it was found, for messages.
+    origin: String,
 }
 
 impl Client {
-    pub(super) fn new(hub: &HubConfig, repository: &str, revision: &str) -> Result<Self, HubError> {
+    pub(crate) fn new(hub: &HubConfig, repository: &str, revision: &str) -> Result<Self, HubError> {
         Ok(Self {
             repository: repository.into(),
             revision: revision.into(),
@@ -55,7 +55,7 @@ impl Client {
     }
 
     /// A URL below the hub's.
-    pub(super) fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
+    pub(crate) fn url<'a>(&self, segments: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.endpoint.clone();
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(segments);
@@ -63,35 +63,35 @@ impl Client {
         url
     }
 
-    /// The hub's host, for people.
-    pub(super) fn host(&self) -> String {
+    /// The hub's host, for messages.
+    pub(crate) fn host(&self) -> String {
         self.endpoint.host_str().unwrap_or_default().to_owned()
     }
 
-    /// The answer to a GET, from a byte on, wherever redirects lead. The token goes to the hub alone.
-    pub(super) async fn get(&self, url: &Url, from: u64) -> Result<Response<Incoming>, Failure> {
+    /// The response to a GET, from a byte on, after redirects. The token is sent to the hub alone.
+    pub(crate) async fn get(&self, url: &Url, from: u64) -> Result<Response<Incoming>, Failure> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let response = self.once(&url, from).await?;
             let status = response.status();
-            let place = response.headers().get(LOCATION).filter(|_| status.is_redirection());
-            let Some(place) =
-                place.and_then(|place| url.join(&String::from_utf8_lossy(place.as_bytes())).ok())
+            let location = response.headers().get(LOCATION).filter(|_| status.is_redirection());
+            let Some(next) =
+                location.and_then(|location| url.join(&String::from_utf8_lossy(location.as_bytes())).ok())
             else {
                 return if status.is_success() { Ok(response) } else { Err(self.refused(&url, &response)) };
             };
-            if url.scheme() == "https" && place.scheme() != "https" {
-                return Err(self.answer(&url, "a redirect out of TLS").into());
+            if url.scheme() == "https" && next.scheme() != "https" {
+                return Err(self.bad_answer(&url, "a redirect out of TLS").into());
             }
-            url = place;
+            url = next;
         }
-        Err(self.answer(&url, "one redirect after the other").into())
+        Err(self.bad_answer(&url, "one redirect after the other").into())
     }
 
     async fn once(&self, url: &Url, from: u64) -> Result<Response<Incoming>, Failure> {
         let mut request = Request::get(url.as_str())
             .header(USER_AGENT, concat!("latentd/", env!("CARGO_PKG_VERSION")))
-            // What is packed has another length, and cannot be gone on with.
+            // A compressed response has another length, and cannot be resumed.
             .header(ACCEPT_ENCODING, "identity");
         if from > 0 {
             request = request.header(RANGE, format!("bytes={from}-"));
@@ -100,33 +100,33 @@ impl Client {
             request = request.header(AUTHORIZATION, token.header.clone());
         }
         let request = request.body(Empty::<Bytes>::new());
-        let request = request.map_err(|_| self.answer(url, "a URL that cannot be called"))?;
+        let request = request.map_err(|_| self.bad_answer(url, "a URL that cannot be called"))?;
         match tokio::time::timeout(self.stall, self.http.request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(broken(url, &error)),
-            Err(_) => Err(self.silent(url)),
+            Err(_) => Err(self.stalled(url)),
         }
     }
 
-    /// A small answer, whole.
-    pub(super) async fn read(&self, url: &Url, limit: usize) -> Result<Vec<u8>, Failure> {
+    /// A small response, all of it.
+    pub(crate) async fn read(&self, url: &Url, limit: usize) -> Result<Vec<u8>, Failure> {
         let mut body = self.get(url, 0).await?.into_body();
         let mut bytes = Vec::new();
         loop {
             let frame = tokio::time::timeout(self.stall, body.frame()).await;
-            let Some(frame) = frame.map_err(|_| self.silent(url))? else { return Ok(bytes) };
+            let Some(frame) = frame.map_err(|_| self.stalled(url))? else { return Ok(bytes) };
             let frame = frame.map_err(|error| broken(url, &error))?;
             bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
             if bytes.len() > limit {
-                return Err(self.answer(url, "more than it should").into());
+                return Err(self.bad_answer(url, "more than it should").into());
             }
         }
     }
 
-    /// Tries, and tries again what may pass, with growing pauses.
-    pub(super) async fn retry<T>(
+    /// Attempts a request, and repeats it with growing pauses where the failure may be temporary.
+    pub(crate) async fn retry<T>(
         &self,
-        tries: u32,
+        attempts: u32,
         mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
     ) -> Result<T, HubError> {
         let mut failed = 0;
@@ -134,8 +134,8 @@ impl Client {
             match attempt().await {
                 Ok(value) => return Ok(value),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing { error, .. }) if failed + 1 >= tries => return Err(error),
-                Err(Failure::Passing { wait, .. }) => {
+                Err(Failure::Temporary { error, .. }) if failed + 1 >= attempts => return Err(error),
+                Err(Failure::Temporary { wait, .. }) => {
                     failed += 1;
                     tokio::time::sleep(self.pause(failed, wait)).await;
                 }
@@ -143,21 +143,21 @@ impl Client {
         }
     }
 
-    /// How long to wait after so many failures in a row.
-    pub(super) fn pause(&self, failed: u32, wish: Option<Duration>) -> Duration {
+    /// How long to wait after `failed` failures in a row; `retry_after` is what the server asked for.
+    pub(crate) fn pause(&self, failed: u32, retry_after: Option<Duration>) -> Duration {
         let doubled = self.backoff.saturating_mul(1 << failed.saturating_sub(1).min(10));
-        wish.map_or(doubled.min(MAX_PAUSE), |wish| wish.min(MAX_WISH))
+        retry_after.map_or(doubled.min(MAX_PAUSE), |wait| wait.min(MAX_RETRY_AFTER))
     }
 
-    pub(super) fn silent(&self, url: &Url) -> Failure {
+    pub(crate) fn stalled(&self, url: &Url) -> Failure {
         unreachable(url, format!("not a byte for {} s", self.stall.as_secs_f32()))
     }
 
-    pub(super) fn answer(&self, url: &Url, said: &str) -> HubError {
+    pub(crate) fn bad_answer(&self, url: &Url, said: &str) -> HubError {
         HubError::Answer { host: host(url), said: said.into() }
     }
 
-    /// What an answer means that is no success.
+    /// The meaning of a response that is no success.
     fn refused(&self, url: &Url, response: &Response<Incoming>) -> Failure {
         use StatusCode as S;
         let (status, headers) = (response.status(), response.headers());
@@ -165,14 +165,14 @@ impl Client {
         let (code, said) = (header("x-error-code"), header("x-error-message"));
         if [S::REQUEST_TIMEOUT, S::TOO_MANY_REQUESTS].contains(&status) || status.is_server_error() {
             let error = HubError::Unreachable { host: host(url), why: format!("it answered {status}") };
-            return Failure::Passing { error, wait: wish(headers) };
+            return Failure::Temporary { error, wait: retry_after(headers) };
         }
         let repository = self.repository.clone();
         let page = self.url(self.repository.split('/')).to_string();
         let tokens = self.url(["settings", "tokens"]).to_string();
-        let place = self.token.as_ref().map(|token| token.place.clone());
+        let origin = self.token.as_ref().map(|token| token.origin.clone());
         let is_gate = code == "GatedRepo";
-        Failure::Final(match (status, code, place) {
+        Failure::Final(match (status, code, origin) {
             (S::UNAUTHORIZED | S::FORBIDDEN, _, None) if is_gate => {
                 HubError::NoToken { repository, page, tokens }
             }
@@ -186,18 +186,18 @@ impl Client {
             (S::UNAUTHORIZED, code, Some(token)) if code != "RepoNotFound" => {
                 HubError::BadToken { token, tokens }
             }
-            (S::UNAUTHORIZED, _, place) | (S::NOT_FOUND, "RepoNotFound", place) => {
-                HubError::NotFound { repository, hub: self.host(), has_token: place.is_some() }
+            (S::UNAUTHORIZED, _, origin) | (S::NOT_FOUND, "RepoNotFound", origin) => {
+                HubError::NotFound { repository, hub: self.host(), has_token: origin.is_some() }
             }
-            _ => self.answer(url, [status.as_str(), code, said].join(" ").trim_end()),
+            _ => self.bad_answer(url, [status.as_str(), code, said].join(" ").trim_end()),
         })
     }
 }
 
-/// The variable's, or that of the file which `hf auth login` writes.
+/// The token of the variable, or else that of the file which `hf auth login` writes.
 fn token(hub: &HubConfig) -> Result<Option<Token>, HubError> {
     let path = &hub.token_path;
-    let (text, place) = match &hub.token {
+    let (text, origin) = match &hub.token {
         Some(token) => (token.0.clone(), "HF_TOKEN".to_owned()),
         None => match std::fs::read_to_string(path) {
             Ok(text) => (text.trim().to_owned(), path.display().to_string()),
@@ -210,47 +210,47 @@ fn token(hub: &HubConfig) -> Result<Option<Token>, HubError> {
     }
     let Ok(mut header) = HeaderValue::try_from(format!("Bearer {text}")) else {
         let tokens = hub.endpoint.join("settings/tokens").map(String::from).unwrap_or_default();
-        return Err(HubError::BadToken { token: place, tokens });
+        return Err(HubError::BadToken { token: origin, tokens });
     };
     header.set_sensitive(true);
-    Ok(Some(Token { header, place }))
+    Ok(Some(Token { header, origin }))
 }
 
-/// How long a server asks to wait: `Retry-After`, or the `t` of `RateLimit: "api";r=0;t=12`.
-fn wish(headers: &HeaderMap) -> Option<Duration> {
+/// How long a server asks the client to wait: `Retry-After`, or the `t` of `RateLimit: "api";r=0;t=12`.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = |name: &str, read: fn(&str) -> Option<u64>| read(headers.get(name)?.to_str().ok()?);
-    let retry_after = seconds(RETRY_AFTER.as_str(), |text| text.trim().parse().ok());
+    let from_header = seconds(RETRY_AFTER.as_str(), |text| text.trim().parse().ok());
     let rate_limit = || {
         seconds("ratelimit", |text| {
             text.split(';').find_map(|part| part.trim().strip_prefix("t=")?.parse().ok())
         })
     };
-    retry_after.or_else(rate_limit).map(Duration::from_secs)
+    from_header.or_else(rate_limit).map(Duration::from_secs)
 }
 
-/// A connection that was not made, or that ended.
-pub(super) fn broken(url: &Url, error: &(dyn Error + 'static)) -> Failure {
-    let mut words: Vec<String> = Vec::new();
+/// The failure of a connection that could not be made, or that ended.
+pub(crate) fn broken(url: &Url, error: &(dyn Error + 'static)) -> Failure {
+    let mut messages: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
         let text = error.to_string();
-        // Many errors repeat the one below them.
-        if !words.last().is_some_and(|last| last.contains(&text)) {
-            words.push(text);
+        // Many errors repeat the message of their source.
+        if !messages.last().is_some_and(|last| last.contains(&text)) {
+            messages.push(text);
         }
         next = error.source();
     }
-    let is_name = words.iter().any(|word| word.contains("dns error"));
-    match words.pop() {
-        Some(why) if is_name => {
-            Failure::Passing { error: HubError::NoName { host: host(url), why }, wait: None }
+    let is_dns = messages.iter().any(|message| message.contains("dns error"));
+    match messages.pop() {
+        Some(why) if is_dns => {
+            Failure::Temporary { error: HubError::NoName { host: host(url), why }, wait: None }
         }
         why => unreachable(url, why.unwrap_or_default()),
     }
 }
 
-pub(super) fn unreachable(url: &Url, why: impl Into<String>) -> Failure {
-    Failure::Passing { error: HubError::Unreachable { host: host(url), why: why.into() }, wait: None }
+pub(crate) fn unreachable(url: &Url, why: impl Into<String>) -> Failure {
+    Failure::Temporary { error: HubError::Unreachable { host: host(url), why: why.into() }, wait: None }
 }
 
 fn host(url: &Url) -> String {

@@ -1,18 +1,17 @@
-//! Which files of a repository make a model that can be run.
+//! Which files of a repository a model needs to run.
 
-use super::error::HubError;
-use latentd_models::{ClassifierManifest, Manifest};
+use crate::error::HubError;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// The pipeline that latentd runs.
 const PIPELINE: &str = "StableDiffusion3Pipeline";
 
-/// Says which pipeline a repository is, and of which folders.
-pub(super) const INDEX: &str = "model_index.json";
+/// Names the pipeline of a repository, and its folders.
+pub(crate) const INDEX: &str = "model_index.json";
 
-/// Small files that a part may have and that say how it works.
-const SETTINGS: &[&str] = &[
+/// Small files that configure a part, each where it is there.
+const CONFIG_FILES: &[&str] = &[
     "added_tokens.json",
     "config.json",
     "merges.txt",
@@ -24,61 +23,61 @@ const SETTINGS: &[&str] = &[
     "vocab.json",
 ];
 
-/// Which files are wanted.
+/// Which files of a repository are needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Files {
-    /// Those of a pipeline in the diffusers layout.
-    Pipeline,
-    /// These.
+    /// Those of a pipeline in the diffusers layout. `published` is the list of a published model, which is preferred
+    /// as long as the repository has all of it; else it is empty.
+    Pipeline {
+        /// Paths in the repository.
+        published: Vec<String>,
+    },
+    /// These paths.
     Listed(Vec<String>),
 }
 
-/// What is wanted of a repository.
+/// The files of a repository or directory that are needed.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Selection {
-    /// Paths that are there.
-    pub(super) paths: BTreeSet<String>,
-    /// What should be there, too, and is not.
-    pub(super) missing: Vec<String>,
+pub(crate) struct Selection {
+    /// Paths that exist.
+    pub(crate) paths: BTreeSet<String>,
+    /// Paths that are needed and do not exist.
+    pub(crate) missing: Vec<String>,
 }
 
 impl Files {
-    /// What is wanted of a repository.
-    pub(super) fn of(repository: &str) -> Self {
-        match ClassifierManifest::find(repository) {
-            Some(manifest) => Self::Listed(manifest.files.keys().cloned().collect()),
-            None => Self::Pipeline,
-        }
+    /// Those of a pipeline of which no list was published.
+    pub fn pipeline() -> Self {
+        Self::Pipeline { published: Vec::new() }
     }
 
-    /// Chooses among the paths of a repository or directory; `index` is its `model_index.json`, if it has one.
-    pub(super) fn choose(
+    /// Selects among the paths of a repository or directory; `index` is its `model_index.json`, if it has one.
+    pub(crate) fn select(
         &self,
         repository: &str,
         index: Option<&[u8]>,
         paths: &BTreeSet<String>,
     ) -> Result<Selection, HubError> {
-        let listed = match self {
+        let published = match self {
             Self::Listed(files) => return Ok(all_of(files.iter().cloned(), paths)),
-            Self::Pipeline => Manifest::find(repository).map(|manifest| manifest.files.keys().cloned()),
+            Self::Pipeline { published } => published,
         };
         let Some(index) = index else {
             return Ok(Selection { missing: vec![INDEX.into()], ..Selection::default() });
         };
         let parts =
             parts(index).map_err(|why| HubError::NotRunnable { repository: repository.into(), why })?;
-        let by_manifest = listed.map(|files| all_of(files, paths));
-        // A repository may be laid out anew after its manifest was written.
-        match by_manifest.filter(|selection| selection.missing.is_empty()) {
-            Some(selection) => Ok(selection),
-            None => Ok(of_pipeline(&parts, paths)),
+        // A repository may be reorganised after its list was published.
+        match all_of(published.iter().cloned(), paths) {
+            selection if !published.is_empty() && selection.missing.is_empty() => Ok(selection),
+            _ => Ok(of_pipeline(&parts, paths)),
         }
     }
 }
 
 fn all_of(files: impl Iterator<Item = String>, paths: &BTreeSet<String>) -> Selection {
-    let (there, missing): (BTreeSet<_>, BTreeSet<_>) = files.partition(|path| paths.contains(path));
-    Selection { paths: there, missing: missing.into_iter().collect() }
+    let (existing, missing): (BTreeSet<_>, BTreeSet<_>) = files.partition(|path| paths.contains(path));
+    Selection { paths: existing, missing: missing.into_iter().collect() }
 }
 
 /// The folders of a pipeline, if it is one that can be run.
@@ -92,7 +91,7 @@ fn parts(index: &[u8]) -> Result<Vec<String>, String> {
     let parts = index.as_object().into_iter().flatten();
     // A part is `["library", "Class"]`, and `[null, null]` where there is none.
     let is_part = |value: &Value| value.as_array().is_some_and(|pair| pair.iter().all(Value::is_string));
-    // Nothing is done with what describes pictures to an adapter.
+    // No adapter is run, so the encoder of its images is not needed.
     let parts = parts.filter(|(name, value)| is_part(value) && *name != "image_encoder");
     Ok(parts.map(|(name, _)| name.clone()).filter(|name| !name.contains(['/', '.'])).collect())
 }
@@ -101,12 +100,12 @@ fn of_pipeline(parts: &[String], paths: &BTreeSet<String>) -> Selection {
     let mut selection = all_of([INDEX.to_owned()].into_iter(), paths);
     for part in parts {
         let settings =
-            SETTINGS.iter().map(|name| format!("{part}/{name}")).filter(|path| paths.contains(path));
+            CONFIG_FILES.iter().map(|name| format!("{part}/{name}")).filter(|path| paths.contains(path));
         selection.paths.extend(settings);
         let needed = match part.as_str() {
             "scheduler" => vec![format!("{part}/scheduler_config.json")],
             "feature_extractor" => vec![format!("{part}/preprocessor_config.json")],
-            tokenizer if tokenizer.starts_with("tokenizer") => words(part, paths),
+            name if name.starts_with("tokenizer") => tokenizer(part, paths),
             _ => weights(part, paths),
         };
         let needed = all_of(needed.into_iter(), paths);
@@ -116,16 +115,16 @@ fn of_pipeline(parts: &[String], paths: &BTreeSet<String>) -> Selection {
     selection
 }
 
-/// What a tokenizer cannot do without.
-fn words(part: &str, paths: &BTreeSet<String>) -> Vec<String> {
-    let apart = ["vocab.json", "merges.txt"].map(|name| format!("{part}/{name}"));
-    if apart.iter().any(|path| paths.contains(path)) {
-        return apart.into();
+/// The files that a tokenizer cannot do without.
+fn tokenizer(part: &str, paths: &BTreeSet<String>) -> Vec<String> {
+    let separate = ["vocab.json", "merges.txt"].map(|name| format!("{part}/{name}"));
+    if separate.iter().any(|path| paths.contains(path)) {
+        return separate.into();
     }
     vec![format!("{part}/tokenizer.json")]
 }
 
-/// The weights of a part in full precision, whole or in pieces with their index, and its configuration.
+/// The weights of a part in full precision, in one file or in shards with their index, and its configuration.
 fn weights(part: &str, paths: &BTreeSet<String>) -> Vec<String> {
     let stem = match part {
         "transformer" | "vae" => "diffusion_pytorch_model",
@@ -133,16 +132,16 @@ fn weights(part: &str, paths: &BTreeSet<String>) -> Vec<String> {
     };
     let config = format!("{part}/config.json");
     let whole = format!("{part}/{stem}.safetensors");
-    let piece = paths.iter().find_map(|path| pieces(path.strip_prefix(&format!("{part}/{stem}-"))?));
-    let Some(count) = piece.filter(|_| !paths.contains(&whole)) else {
+    let shard = paths.iter().find_map(|path| shards(path.strip_prefix(&format!("{part}/{stem}-"))?));
+    let Some(count) = shard.filter(|_| !paths.contains(&whole)) else {
         return vec![config, whole];
     };
-    let pieces = (1..=count).map(|n| format!("{part}/{stem}-{n:05}-of-{count:05}.safetensors"));
-    [config, format!("{whole}.index.json")].into_iter().chain(pieces).collect()
+    let shards = (1..=count).map(|n| format!("{part}/{stem}-{n:05}-of-{count:05}.safetensors"));
+    [config, format!("{whole}.index.json")].into_iter().chain(shards).collect()
 }
 
-/// Of how many pieces a file is one: the 2 of `00001-of-00002.safetensors`.
-fn pieces(name: &str) -> Option<u32> {
+/// The number of shards that a file is one of: the 2 of `00001-of-00002.safetensors`.
+fn shards(name: &str) -> Option<u32> {
     let (number, count) = name.strip_suffix(".safetensors")?.split_once("-of-")?;
     let five = |digits: &str| (digits.len() == 5).then(|| digits.parse().ok()).flatten();
     five(number)?;
@@ -162,7 +161,7 @@ mod tests {
         "transformer": ["diffusers", "SD3Transformer2DModel"], "vae": ["diffusers", "AutoencoderKL"]
     }"#;
 
-    /// Everything that an own fine-tune may have beside what is needed.
+    /// The files of a fine-tune, needed and not.
     const ALL: &[&str] = &[
         ".gitattributes",
         "README.md",
@@ -199,9 +198,9 @@ mod tests {
         paths.iter().map(|path| (*path).to_owned()).collect()
     }
 
-    fn choose(repository: &str, index: &str, paths: &[&str]) -> Result<Selection, String> {
-        let chosen = Files::Pipeline.choose(repository, Some(index.as_bytes()), &set(paths));
-        chosen.map_err(|error| error.to_string())
+    fn select(repository: &str, index: &str, paths: &[&str]) -> Result<Selection, String> {
+        let selected = Files::pipeline().select(repository, Some(index.as_bytes()), &set(paths));
+        selected.map_err(|error| error.to_string())
     }
 
     #[test]
@@ -214,13 +213,13 @@ mod tests {
                     .contains(path)
         };
         let needed: Vec<&str> = ALL.iter().copied().filter(|path| !unneeded(path)).collect();
-        let selection = choose("me/mine", SD3, ALL).expect("a model");
+        let selection = select("me/mine", SD3, ALL).expect("a model");
         assert_eq!(selection, Selection { paths: set(&needed), missing: Vec::new() });
         for lost in &needed {
             let rest: Vec<&str> = ALL.iter().copied().filter(|path| path != lost).collect();
             let optional =
                 lost.ends_with("tokenizer_config.json") || lost.ends_with("special_tokens_map.json");
-            let missing = choose("me/mine", SD3, &rest).expect("a model").missing;
+            let missing = select("me/mine", SD3, &rest).expect("a model").missing;
             assert_eq!(missing.is_empty(), optional, "{lost}: {missing:?}");
         }
     }
@@ -230,48 +229,45 @@ mod tests {
         let half: Vec<&str> =
             ALL.iter().copied().filter(|path| *path != "vae/diffusion_pytorch_model.safetensors").collect();
         assert_eq!(
-            choose("me/mine", SD3, &half).expect("a model").missing,
+            select("me/mine", SD3, &half).expect("a model").missing,
             ["vae/diffusion_pytorch_model.safetensors"]
         );
     }
 
     #[test]
-    fn a_manifest_says_what_is_needed_while_the_repository_has_it() {
-        let manifest = &Manifest::all()[0];
-        let mut paths: BTreeSet<String> = manifest.files.keys().cloned().collect();
-        paths.insert(manifest.single_file.clone());
-        paths.insert("tokenizer/special_tokens_map.json".into());
-        let chosen = |paths: &BTreeSet<String>| {
-            let chosen =
-                Files::of(&manifest.repository).choose(&manifest.repository, Some(SD3.as_bytes()), paths);
-            chosen.expect("a model")
-        };
-        let selection = chosen(&paths);
-        assert!(selection.missing.is_empty() && selection.paths.iter().eq(manifest.files.keys()));
+    fn a_published_list_is_preferred_while_the_repository_has_all_of_it() {
+        let listed = ["model_index.json", "text_encoder_3/model-00001-of-00002.safetensors"];
+        let files = Files::Pipeline { published: listed.map(str::to_owned).into() };
+        let select =
+            |paths: &BTreeSet<String>| files.select("me/mine", Some(SD3.as_bytes()), paths).expect("a model");
+        let mut paths = set(ALL);
+        assert_eq!(select(&paths), Selection { paths: set(&listed), missing: Vec::new() });
         paths.remove("text_encoder_3/model-00001-of-00002.safetensors");
         paths.remove("text_encoder_3/model-00002-of-00002.safetensors");
         paths.insert("text_encoder_3/model.safetensors".into());
-        let selection = chosen(&paths);
+        let selection = select(&paths);
         assert!(selection.missing.is_empty() && selection.paths.contains("text_encoder_3/model.safetensors"));
+        assert!(selection.paths.contains("vae/config.json"));
     }
 
     #[test]
     fn another_pipeline_is_refused_by_name() {
         let flux = SD3.replace("StableDiffusion3Pipeline", "FluxPipeline");
-        let refusal = choose("me/flux", &flux, ALL).expect_err("a refusal");
+        let refusal = select("me/flux", &flux, ALL).expect_err("a refusal");
         assert_eq!(
             refusal,
             "me/flux cannot be run: it is a FluxPipeline, and latentd runs StableDiffusion3Pipelines"
         );
-        assert!(choose("me/odd", "{}", ALL).expect_err("a refusal").contains("names no pipeline"));
-        assert!(choose("me/odd", "[", ALL).expect_err("a refusal").contains("model_index.json: EOF"));
+        assert!(select("me/odd", "{}", ALL).expect_err("a refusal").contains("names no pipeline"));
+        assert!(select("me/odd", "[", ALL).expect_err("a refusal").contains("model_index.json: EOF"));
     }
 
     #[test]
-    fn a_classifier_is_three_files() {
-        let files = Files::of("Falconsai/nsfw_image_detection");
+    fn a_list_is_taken_as_it_is() {
+        let listed = ["config.json", "model.safetensors", "preprocessor_config.json"];
+        let files = Files::Listed(listed.map(str::to_owned).into());
         let paths = set(&["config.json", "model.safetensors", "pytorch_model.bin"]);
-        let selection = files.choose("Falconsai/nsfw_image_detection", None, &paths).expect("a choice");
+        let selection = files.select("me/classifier", None, &paths).expect("a selection");
         assert_eq!(selection.paths, set(&["config.json", "model.safetensors"]));
         assert_eq!(selection.missing, ["preprocessor_config.json"]);
     }

@@ -1,10 +1,12 @@
-//! Connections to strangers: to an address that the policy permits and to no other, in plain or over TLS.
+//! HTTP calls to untrusted URLs: connections go to an address that the policy permits and to no other, in plain or over
+//! TLS.
 
 mod download;
 
-pub use download::{DownloadError, MAX_BYTES};
+pub use download::{DownloadError, MAX_DOWNLOAD_BYTES};
 
-use crate::egress::Egress;
+use crate::policy::Egress;
+use crate::tls::tls_config;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -16,31 +18,33 @@ use std::sync::{Arc, OnceLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::{Position, Url};
 
-/// How this program names itself.
+/// The user agent of every request.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("latentd/", env!("CARGO_PKG_VERSION")));
 
-/// Makes the connections.
-pub struct Outgoing {
+/// Calls URLs at the addresses that a policy permits.
+pub struct Client {
     egress: Egress,
-    /// The flag with which the operator permits more.
+    /// The flag with which the operator permits more, for errors.
     flag: &'static str,
     /// Made when the first https server is called: the system's certificates take memory.
     tls: OnceLock<TlsConnector>,
 }
 
-impl Outgoing {
-    /// Connects to what `egress` permits; whoever is refused is told of `flag`.
+impl Client {
+    /// Connects to what `egress` permits; the error of a refused address names `flag`, with which an operator permits it.
     pub fn new(egress: Egress, flag: &'static str) -> Self {
         Self { egress, flag, tls: OnceLock::new() }
     }
 
-    /// Sends a request to where a URL says, and has the answer read while the connection lasts. Nothing is followed.
-    pub(crate) async fn exchange<T, E: From<String>>(
+    /// Sends `request` to the server of `url` and passes the response to `read` while the connection lasts. Redirects are
+    /// not followed.
+    ///
+    /// # Errors
+    /// When no address is permitted, the connection fails, or `read` does.
+    pub async fn exchange<T, E: From<String>>(
         &self,
         url: &Url,
         request: Request<Bytes>,
@@ -49,7 +53,7 @@ impl Outgoing {
         let addresses = self.egress.resolve(url).await;
         let addresses =
             addresses.map_err(|why| format!("{why}; the operator can allow it with {}", self.flag))?;
-        // They were checked, and no name is asked for again.
+        // These addresses were checked; the name is not resolved again.
         let stream = TcpStream::connect(addresses.as_slice()).await;
         let stream = stream.map_err(|error| format!("no connection: {error}"))?;
         let request = origin_form(url, request)?;
@@ -71,29 +75,7 @@ impl Outgoing {
     }
 }
 
-/// How TLS is spoken, with those whom this system trusts.
-pub(crate) fn tls_config() -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        return Err("this system has no root certificates; install ca-certificates".into());
-    }
-    trusting(roots)
-}
-
-/// How TLS is spoken where nobody is trusted.
-pub(crate) fn tls_config_without_roots() -> Result<ClientConfig, String> {
-    trusting(RootCertStore::empty())
-}
-
-fn trusting(roots: RootCertStore) -> Result<ClientConfig, String> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// The request as it goes to the server itself: path and query in its line, the rest in `host`.
+/// The request in origin form: path and query in its request line, the authority in `host`.
 fn origin_form(url: &Url, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, String> {
     let wrong = |error: &dyn std::fmt::Display| format!("the URL cannot be called: {error}");
     let mut request = request.map(Full::new);
@@ -118,7 +100,7 @@ async fn send<T, E: From<String>>(
     tokio::select! {
         biased;
         answered = &mut answered => answered,
-        // A connection that ends still hands over the answer that it brought.
+        // A connection that ends still delivers the response that it received.
         _ = &mut connection => answered.await,
     }
 }

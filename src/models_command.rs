@@ -1,14 +1,14 @@
 //! `latentd models`: `pull`, `verify`, `list` and `inspect`.
 
-use super::cache::Folder;
-use super::error::size;
-use super::listing::{self, Listed};
-use super::verify::{self, Report};
-use super::{Files, Show, Wanted, pull};
-use crate::args::{HubArgs, ModelsCommand, PullArgs};
-use crate::config::{ConfigError, HubConfig};
+mod inspect;
+
+use crate::args::{ModelsCommand, PullArgs};
+use crate::config::{ConfigError, HubConfig, hub};
 use crate::endpoint::Published;
-use crate::inspecting;
+use crate::hub_models::identify;
+use crate::hub_models::list::{self, ListedModel};
+use indicatif::DecimalBytes;
+use latentd_hub::{Files, ModelRepo, ProgressOutput, Recheck, VerifyReport};
 use latentd_models::{ClassifierManifest, Manifest, ModelCard, ModelSource};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -16,21 +16,23 @@ use std::path::{Path, PathBuf};
 /// Carries out a command.
 pub(crate) async fn run(command: ModelsCommand) -> anyhow::Result<()> {
     match command {
-        ModelsCommand::Pull(args) => run_pull(args).await,
-        ModelsCommand::Verify { model, json, hub } => run_verify(&model, json, &hub),
-        ModelsCommand::Inspect { path, json } => inspecting::inspect(&path, json),
-        ModelsCommand::List { json } => {
-            let args = HubArgs { revision: "main".into(), offline: true, stall_timeout: 1 };
-            list(&super::config(&args)?, json)
-        }
+        ModelsCommand::Pull(args) => pull(args).await,
+        ModelsCommand::Verify { model, json, hub } => verify(&hub::resolve(&hub)?, &model, json),
+        ModelsCommand::Inspect { path, json } => inspect::inspect(&path, json),
+        ModelsCommand::List { json } => list(&hub::of_cache()?, json),
     }
 }
 
-async fn run_pull(args: PullArgs) -> anyhow::Result<()> {
-    let hub = super::config(&args.hub)?;
-    let wanted = Wanted::named(&args.model, &hub.revision).ok_or_else(|| unknown(&args.model))?;
-    let show = if args.json { Show::Json } else { Show::People };
-    let pulled = pull::pull(&hub, &wanted, show, args.verify).await;
+async fn pull(args: PullArgs) -> anyhow::Result<()> {
+    let hub = hub::resolve(&args.hub)?;
+    let repo = identify(&args.model, &hub.revision).ok_or_else(|| unknown(&args.model))?;
+    let output = if args.json {
+        ProgressOutput::Events(|event| println!("{event}"))
+    } else {
+        ProgressOutput::Terminal
+    };
+    let recheck = if args.verify { Recheck::Yes } else { Recheck::No };
+    let pulled = latentd_hub::pull(&hub, &repo, output, recheck).await;
     match &pulled {
         Ok(path) if args.json => println!("{}", json!({ "event": "done", "path": path })),
         Ok(path) => println!("{}", path.display()),
@@ -45,17 +47,16 @@ fn unknown(name: &str) -> ConfigError {
     ConfigError(format!("{name}: give OWNER/NAME as the hub has it, or one of {names}"))
 }
 
-/// What manifests name.
+/// The names of published models and classifiers.
 fn names() -> impl Iterator<Item = &'static str> {
     let models = Manifest::all().iter().map(|manifest| manifest.name.as_str());
     models.chain(ClassifierManifest::all().iter().map(|manifest| manifest.name.as_str()))
 }
 
-fn run_verify(model: &str, json: bool, args: &HubArgs) -> anyhow::Result<()> {
-    let hub = super::config(args)?;
-    let (directory, repository, files) = place(&hub, model)?;
-    let report = verify::directory(&directory, repository.as_deref().unwrap_or_default(), &files)?;
-    let Report { good, damaged, missing, unknown, bytes } = &report;
+fn verify(hub: &HubConfig, model: &str, json: bool) -> anyhow::Result<()> {
+    let (directory, repository, files) = locate(hub, model)?;
+    let report = latentd_hub::verify(&directory, repository.as_deref().unwrap_or_default(), &files)?;
+    let VerifyReport { good, damaged, missing, unknown, bytes } = &report;
     if json {
         let report = json!({
             "path": directory, "ok": report.is_good(), "bytes": bytes,
@@ -63,10 +64,10 @@ fn run_verify(model: &str, json: bool, args: &HubArgs) -> anyhow::Result<()> {
         });
         println!("{report:#}");
     } else {
-        for (word, paths) in [("damaged", damaged), ("missing", missing), ("no checksum", unknown)] {
-            paths.iter().for_each(|path| println!("{word:<12} {path}"));
+        for (label, paths) in [("damaged", damaged), ("missing", missing), ("no checksum", unknown)] {
+            paths.iter().for_each(|path| println!("{label:<12} {path}"));
         }
-        println!("{} files of {} are good in {}", good.len(), size(*bytes), directory.display());
+        println!("{} files of {} are good in {}", good.len(), DecimalBytes(*bytes), directory.display());
     }
     if report.is_good() {
         return Ok(());
@@ -84,42 +85,42 @@ fn run_verify(model: &str, json: bool, args: &HubArgs) -> anyhow::Result<()> {
     anyhow::bail!("{model}: damaged {}, missing {}{again}", damaged.len(), missing.len())
 }
 
-/// The directory that a name stands for, the repository if it is of one, and what belongs to it.
-fn place(hub: &HubConfig, model: &str) -> anyhow::Result<(PathBuf, Option<String>, Files)> {
+/// The directory of a name, its repository if it is in the cache, and the files that it needs.
+fn locate(hub: &HubConfig, model: &str) -> anyhow::Result<(PathBuf, Option<String>, Files)> {
     let path = Path::new(model);
     if path.is_dir() {
         let is_classifier = !path.join("model_index.json").exists() && path.join("config.json").exists();
         let files = match &ClassifierManifest::all()[0] {
-            manifest if is_classifier => Files::of(&manifest.repository),
-            _ => Files::Pipeline,
+            manifest if is_classifier => Files::Listed(manifest.files.keys().cloned().collect()),
+            _ => Files::pipeline(),
         };
         return Ok((path.to_path_buf(), None, files));
     }
-    let wanted = Wanted::named(model, &hub.revision).ok_or_else(|| unknown(model))?;
-    let folder = Folder::new(&hub.cache, &wanted.repository);
-    let commit = folder.commit(&wanted.revision).or_else(|| folder.commits().into_iter().next());
-    let Some(commit) = commit else {
-        let (repository, cache) = (wanted.repository, hub.cache.display());
+    let repo = identify(model, &hub.revision).ok_or_else(|| unknown(model))?;
+    let snapshot = latentd_hub::any_snapshot(hub, &repo);
+    let ModelRepo { repository, files, .. } = repo;
+    let Some(snapshot) = snapshot else {
+        let cache = hub.cache.display();
         anyhow::bail!(
             "{repository} is not in the cache {cache}: `latentd models pull {repository}` brings it"
         );
     };
-    Ok((folder.snapshot(&commit), Some(wanted.repository), wanted.files))
+    Ok((snapshot, Some(repository), files))
 }
 
 fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
-    let lines = listing::all(hub)?;
+    let models = list::all(hub)?;
     let card = ModelCard::read(&ModelSource::Builtin).ok();
     if json {
         let mini = card.map(|card| {
             json!({
                 "name": card.name, "source": "built in", "state": "complete",
                 "size_multiple": card.size_multiple, "max_side": card.max_side,
-                // It stands in for each.
+                // It answers for each endpoint that has no other model.
                 "endpoints": Manifest::all().iter().map(|manifest| Published::of(manifest).id()).collect::<Vec<_>>(),
             })
         });
-        let others = lines.iter().map(as_json);
+        let others = models.iter().map(as_json);
         println!("{:#}", Value::from_iter(mini.into_iter().chain(others)));
         return Ok(());
     }
@@ -127,8 +128,8 @@ fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
     if let Some(card) = card {
         println!("{:<42} built in", card.name);
     }
-    for Listed { name, state, bytes, path, endpoint: _ } in &lines {
-        let bytes = bytes.map_or_else(|| "-".into(), size);
+    for ListedModel { name, state, bytes, path, endpoint: _ } in &models {
+        let bytes = bytes.map_or_else(|| "-".into(), |bytes| DecimalBytes(bytes).to_string());
         let path = path.as_ref().map_or_else(String::new, |path| path.display().to_string());
         println!("{}", format!("{name:<42} {state:<12} {bytes:>10}  {path}").trim_end());
     }
@@ -138,8 +139,8 @@ fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn as_json(line: &Listed) -> Value {
-    let Listed { name, state, bytes, path, endpoint } = line;
+fn as_json(model: &ListedModel) -> Value {
+    let ListedModel { name, state, bytes, path, endpoint } = model;
     let endpoints: Vec<_> = endpoint.iter().collect();
     json!({ "name": name, "source": "hub", "state": state, "bytes": bytes, "path": path, "endpoints": endpoints })
 }

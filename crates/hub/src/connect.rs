@@ -1,7 +1,6 @@
 //! Connections to the hub: plain or TLS, directly or through the proxy of `HTTPS_PROXY`.
 
-use super::error::HubError;
-use crate::outgoing;
+use crate::error::HubError;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::Uri;
@@ -21,20 +20,20 @@ use tower_service::Service;
 use url::Url;
 
 /// Sends requests without a body.
-pub(super) type Http = Client<HttpsConnector<Route>, Empty<Bytes>>;
+pub(crate) type Http = Client<HttpsConnector<Route>, Empty<Bytes>>;
 
 /// Makes the client; nothing is connected yet.
-pub(super) fn client(endpoint: &Url, patience: Duration) -> Result<Http, HubError> {
-    let config = outgoing::tls_config().or_else(|why| match endpoint.scheme() {
+pub(crate) fn client(endpoint: &Url, connect_timeout: Duration) -> Result<Http, HubError> {
+    let config = latentd_egress::tls_config().or_else(|why| match endpoint.scheme() {
         // A mirror in plain HTTP needs no certificates.
-        "http" => outgoing::tls_config_without_roots(),
+        "http" => latentd_egress::tls_config_without_roots(),
         _ => Err(why),
     });
     let host = endpoint.host_str().unwrap_or_default().to_owned();
     let config = config.map_err(|why| HubError::Unreachable { host, why })?;
     let mut direct = HttpConnector::new();
     direct.enforce_http(false);
-    direct.set_connect_timeout(Some(patience));
+    direct.set_connect_timeout(Some(connect_timeout));
     let route = Route { direct, proxies: Arc::new(Matcher::from_env()) };
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(config)
@@ -46,7 +45,7 @@ pub(super) fn client(endpoint: &Url, patience: Duration) -> Result<Http, HubErro
 
 /// Opens the connection under HTTP or TLS.
 #[derive(Clone)]
-pub(super) struct Route {
+pub(crate) struct Route {
     direct: HttpConnector,
     proxies: Arc<Matcher>,
 }
@@ -61,7 +60,7 @@ impl Service<Uri> for Route {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        // Only TLS can be carried through a proxy unseen; plain hubs are mirrors nearby.
+        // Only TLS can be carried through a proxy unseen; hubs in plain HTTP are mirrors in the same network.
         let proxy = self.proxies.intercept(&uri).filter(|_| uri.scheme_str() == Some("https"));
         let Some(proxy) = proxy else {
             let connecting = self.direct.call(uri);

@@ -1,6 +1,6 @@
-//! The file at a client's URL: within a size and a time, wherever redirects lead that the policy permits.
+//! Downloads of the file at an untrusted URL: bounded in size and time; redirects are followed where the policy permits.
 
-use super::{Outgoing, broken};
+use super::{Client, broken};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
@@ -9,20 +9,20 @@ use hyper::{Request, Response, StatusCode};
 use std::time::Duration;
 use url::Url;
 
-/// Bytes of the largest file that is fetched, fal's own limit.
-pub const MAX_BYTES: u64 = 50 * 1024 * 1024;
+/// Bytes of the largest file that is downloaded, as on fal.
+pub const MAX_DOWNLOAD_BYTES: u64 = 50 * 1024 * 1024;
 
-/// What a file gets for everything: names, connections, redirects and all its bytes.
+/// Bound of a whole download: names, connections, redirects and all bytes.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Redirects that are followed.
+/// Redirects followed at most.
 const MAX_REDIRECTS: usize = 5;
 
-/// Why a file cannot be had.
+/// Why a file cannot be downloaded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadError {
-    /// It is larger than [`MAX_BYTES`].
-    #[error("the file is larger than {MAX_BYTES} bytes")]
+    /// It is larger than [`MAX_DOWNLOAD_BYTES`].
+    #[error("the file is larger than {MAX_DOWNLOAD_BYTES} bytes")]
     TooLarge,
     /// Anything else, for people.
     #[error("{0}")]
@@ -35,14 +35,14 @@ impl From<String> for DownloadError {
     }
 }
 
-/// An answer of a server.
+/// A server's response.
 enum Answer {
     File(Vec<u8>),
-    Elsewhere(HeaderValue),
+    Redirect(HeaderValue),
 }
 
-impl Outgoing {
-    /// Fetches a file.
+impl Client {
+    /// Downloads a file.
     ///
     /// # Errors
     /// When it is too large, comes too slowly, or lies where the policy permits nothing.
@@ -52,18 +52,18 @@ impl Outgoing {
     }
 
     async fn follow(&self, url: &str) -> Result<Vec<u8>, DownloadError> {
-        let mut url = called(Url::parse(url))?;
+        let mut url = http_url(Url::parse(url))?;
         for _ in 0..=MAX_REDIRECTS {
             let request = Request::get("/")
                 .header(ACCEPT, "image/*, */*;q=0.1")
-                // What is packed could not be bounded in size.
+                // A compressed file could not be bounded in size.
                 .header(ACCEPT_ENCODING, "identity")
                 .body(Bytes::new())
                 .map_err(|error| error.to_string())?;
             match self.exchange(&url, request, read).await? {
                 Answer::File(bytes) => return Ok(bytes),
-                Answer::Elsewhere(place) => {
-                    url = called(url.join(&String::from_utf8_lossy(place.as_bytes())))?
+                Answer::Redirect(location) => {
+                    url = http_url(url.join(&String::from_utf8_lossy(location.as_bytes())))?
                 }
             }
         }
@@ -71,8 +71,8 @@ impl Outgoing {
     }
 }
 
-/// A URL that can be called.
-fn called(url: Result<Url, url::ParseError>) -> Result<Url, String> {
+/// The URL, if it is one of HTTP.
+fn http_url(url: Result<Url, url::ParseError>) -> Result<Url, String> {
     let url = url.map_err(|error| format!("the URL cannot be called: {error}"))?;
     match url.scheme() {
         "http" | "https" => Ok(url),
@@ -82,18 +82,18 @@ fn called(url: Result<Url, url::ParseError>) -> Result<Url, String> {
 
 async fn read(answer: Response<Incoming>) -> Result<Answer, DownloadError> {
     let status = answer.status();
-    if let Some(place) = answer.headers().get(LOCATION).filter(|_| leads_elsewhere(status)) {
-        return Ok(Answer::Elsewhere(place.clone()));
+    if let Some(location) = answer.headers().get(LOCATION).filter(|_| is_redirect(status)) {
+        return Ok(Answer::Redirect(location.clone()));
     }
     if !status.is_success() {
         return Err(format!("the server answered {}", status.as_u16()).into());
     }
     let mut body = answer.into_body();
     let announced = body.size_hint().lower();
-    if announced > MAX_BYTES {
+    if announced > MAX_DOWNLOAD_BYTES {
         return Err(DownloadError::TooLarge);
     }
-    let (mut bytes, mut left) = (Vec::with_capacity(announced as usize), MAX_BYTES);
+    let (mut bytes, mut left) = (Vec::with_capacity(announced as usize), MAX_DOWNLOAD_BYTES);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(broken)?;
         let data = frame.data_ref().map_or(&[][..], |data| data);
@@ -103,7 +103,7 @@ async fn read(answer: Response<Incoming>) -> Result<Answer, DownloadError> {
     Ok(Answer::File(bytes))
 }
 
-fn leads_elsewhere(status: StatusCode) -> bool {
+fn is_redirect(status: StatusCode) -> bool {
     use StatusCode as S;
     [S::MOVED_PERMANENTLY, S::FOUND, S::SEE_OTHER, S::TEMPORARY_REDIRECT, S::PERMANENT_REDIRECT]
         .contains(&status)
@@ -112,13 +112,13 @@ fn leads_elsewhere(status: StatusCode) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::egress::Egress;
+    use crate::policy::Egress;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
-    /// The clock jumps to the next timer as soon as everybody waits.
+    /// The paused clock advances to the next timer whenever every task waits.
     #[tokio::test(start_paused = true)]
-    async fn a_file_that_trickles_is_given_up() {
+    async fn a_slow_download_times_out() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/", listener.local_addr().expect("an address"));
         tokio::spawn(async move {
@@ -128,7 +128,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         });
-        let error = Outgoing::new(Egress::new(true), "--flag").download(&url).await.expect_err("too slow");
+        let error = Client::new(Egress::new(true), "--flag").download(&url).await.expect_err("too slow");
         assert_eq!(error, DownloadError::Failed("it did not come within 60 seconds".into()));
     }
 }

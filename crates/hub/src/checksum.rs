@@ -1,6 +1,6 @@
 //! Checksums of the hub: SHA-256 of a large file, git's SHA-1 of a small one. Either is the name of a file in the cache.
 
-use super::error::HubError;
+use crate::error::HubError;
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use std::fmt;
 use std::fs::File;
@@ -8,18 +8,18 @@ use std::io::Read;
 use std::path::Path;
 
 /// Bytes read at a time.
-const PIECE: usize = 1 << 20;
+const CHUNK: usize = 1 << 20;
 
 /// What a file's content must be, in hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Checksum {
+pub(crate) enum Checksum {
     Sha256(String),
     GitBlob(String),
 }
 
 impl Checksum {
-    /// The checksum that a file of the cache has for a name.
-    pub(super) fn of_name(name: &str) -> Option<Self> {
+    /// The checksum that is the name of a file in the cache.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         if !name.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()) {
             return None;
         }
@@ -30,18 +30,18 @@ impl Checksum {
         }
     }
 
-    /// What the cache calls a file of this content.
-    pub(super) fn name(&self) -> &str {
+    /// The name of a file with this content in the cache.
+    pub(crate) fn name(&self) -> &str {
         match self {
             Self::Sha256(name) | Self::GitBlob(name) => name,
         }
     }
 
-    /// Whether a file is as it must be.
-    pub(super) fn holds(&self, path: &Path) -> Result<bool, HubError> {
+    /// Whether a file's content has this checksum.
+    pub(crate) fn matches(&self, path: &Path) -> Result<bool, HubError> {
         let mut hasher = Hasher::new(self, path.metadata().map_err(HubError::io(path))?.len());
         hasher.read(&File::open(path).map_err(HubError::io(path))?).map_err(HubError::io(path))?;
-        Ok(hasher.is(self))
+        Ok(hasher.equals(self))
     }
 }
 
@@ -54,12 +54,12 @@ impl fmt::Display for Checksum {
     }
 }
 
-/// A checksum on its way.
-pub(super) struct Hasher(Context);
+/// A checksum that is being computed.
+pub(crate) struct Hasher(Context);
 
 impl Hasher {
     /// For a file of `size` bytes.
-    pub(super) fn new(kind: &Checksum, size: u64) -> Self {
+    pub(crate) fn new(kind: &Checksum, size: u64) -> Self {
         match kind {
             Checksum::Sha256(_) => Self(Context::new(&SHA256)),
             Checksum::GitBlob(_) => {
@@ -70,22 +70,22 @@ impl Hasher {
         }
     }
 
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// Takes what is left of a file.
-    pub(super) fn read(&mut self, mut file: &File) -> std::io::Result<()> {
-        let mut piece = vec![0; PIECE];
+    /// Adds the rest of a file.
+    pub(crate) fn read(&mut self, mut file: &File) -> std::io::Result<()> {
+        let mut chunk = vec![0; CHUNK];
         loop {
-            match file.read(&mut piece)? {
+            match file.read(&mut chunk)? {
                 0 => return Ok(()),
-                count => self.update(&piece[..count]),
+                count => self.update(&chunk[..count]),
             }
         }
     }
 
-    pub(super) fn is(&self, expected: &Checksum) -> bool {
+    pub(crate) fn equals(&self, expected: &Checksum) -> bool {
         hex::encode(self.0.clone().finish()) == expected.name()
     }
 }
@@ -100,16 +100,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a directory");
         let path = folder.path().join("hello");
         std::fs::write(&path, "hello\n").expect("a file");
-        for (name, holds) in [
+        for (name, matches) in [
             ("5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03", true),
             ("5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be04", false),
             ("ce013625030ba8dba906f756967f9e9ca394464a", true),
             ("ce013625030ba8dba906f756967f9e9ca394464b", false),
         ] {
-            let checksum = Checksum::of_name(name).expect("a checksum");
-            assert_eq!(checksum.holds(&path).expect("a file"), holds, "{checksum}");
+            let checksum = Checksum::from_name(name).expect("a checksum");
+            assert_eq!(checksum.matches(&path).expect("a file"), matches, "{checksum}");
         }
-        assert_eq!(Checksum::of_name("ce013625"), None);
-        assert_eq!(Checksum::of_name(&"X".repeat(40)), None);
+        assert_eq!(Checksum::from_name("ce013625"), None);
+        assert_eq!(Checksum::from_name(&"X".repeat(40)), None);
     }
 }

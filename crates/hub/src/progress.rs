@@ -1,34 +1,34 @@
-//! How far a pull is: bars on a terminal, log lines without one, lines of JSON for programs.
+//! The progress of a pull: bars on a terminal, log lines without one, events for programs.
 
-use super::error::size;
+use crate::error::size;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Whom to show a pull.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Show {
-    /// People: bars on a terminal, log lines elsewhere.
-    People,
-    /// Programs: JSON on standard output.
-    Json,
-    /// Nobody.
-    Nobody,
+/// Where the progress of a pull is shown.
+#[derive(Debug, Clone, Copy)]
+pub enum ProgressOutput {
+    /// On standard error: bars if it is a terminal, otherwise log lines.
+    Terminal,
+    /// As JSON objects that are given to this function one by one: `{"event": "progress", …}`.
+    Events(fn(&Value)),
+    /// Nowhere.
+    None,
 }
 
 /// Between two log lines.
 const LOG_EVERY: Duration = Duration::from_secs(5);
 
-/// Between two lines of JSON.
-const JSON_EVERY: Duration = Duration::from_secs(1);
+/// Between two events of progress.
+const EVENT_EVERY: Duration = Duration::from_secs(1);
 
 /// Files below this size get no bar of their own.
 const SMALL: u64 = 4_000_000;
 
-/// What is shown of a pull.
-pub(super) struct Progress {
+/// The files of a pull, with what is shown of them.
+pub(crate) struct Progress {
     output: Output,
     items: Vec<Item>,
 }
@@ -37,13 +37,13 @@ pub(super) struct Progress {
 enum Output {
     Bars { all: MultiProgress, total: ProgressBar },
     Log,
-    Json,
-    Nothing,
+    Events(fn(&Value)),
+    None,
 }
 
 /// One file of it.
-pub(super) struct Item {
-    pub(super) path: String,
+pub(crate) struct Item {
+    pub(crate) path: String,
     size: u64,
     have: AtomicU64,
     bar: ProgressBar,
@@ -51,12 +51,12 @@ pub(super) struct Item {
 }
 
 impl Progress {
-    /// Begins to show files: their paths, sizes, and what is here of them.
-    pub(super) fn new(show: Show, files: impl IntoIterator<Item = (String, u64, u64)>) -> Self {
-        let output = match show {
-            Show::Nobody => Output::Nothing,
-            Show::Json => Output::Json,
-            Show::People if std::io::stderr().is_terminal() => {
+    /// Shows files: each with its path, its size and its bytes in the cache.
+    pub(crate) fn new(output: ProgressOutput, files: impl IntoIterator<Item = (String, u64, u64)>) -> Self {
+        let output = match output {
+            ProgressOutput::None => Output::None,
+            ProgressOutput::Events(send) => Output::Events(send),
+            ProgressOutput::Terminal if std::io::stderr().is_terminal() => {
                 let all = MultiProgress::new();
                 let total = all.add(ProgressBar::no_length());
                 total.set_style(style(
@@ -65,7 +65,7 @@ impl Progress {
                 total.set_message("total");
                 Output::Bars { all, total }
             }
-            Show::People => Output::Log,
+            ProgressOutput::Terminal => Output::Log,
         };
         let item = |(path, size, have)| Item {
             path,
@@ -85,26 +85,26 @@ impl Progress {
         progress
     }
 
-    pub(super) fn item(&self, index: usize) -> &Item {
+    pub(crate) fn item(&self, index: usize) -> &Item {
         &self.items[index]
     }
 
-    /// Bytes that are here.
-    pub(super) fn have(&self) -> u64 {
+    /// Bytes that are in the cache.
+    pub(crate) fn have(&self) -> u64 {
         self.items.iter().map(|item| item.have.load(Ordering::Relaxed)).sum()
     }
 
     /// Bytes in all.
-    pub(super) fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.items.iter().map(|item| item.size).sum()
     }
 
-    /// Says now and then how far it is, for as long as it is polled.
-    pub(super) async fn watch(&self) {
+    /// Reports progress at intervals; never returns.
+    pub(crate) async fn watch(&self) {
         let every = match self.output {
             Output::Log => LOG_EVERY,
-            Output::Json => JSON_EVERY,
-            Output::Bars { .. } | Output::Nothing => return std::future::pending().await,
+            Output::Events(_) => EVENT_EVERY,
+            Output::Bars { .. } | Output::None => return std::future::pending().await,
         };
         let mut last = (Instant::now(), self.have());
         let mut clock = tokio::time::interval(every);
@@ -114,29 +114,27 @@ impl Progress {
             let now = (Instant::now(), self.have());
             let speed = now.1.saturating_sub(last.1) as f64 / (now.0 - last.0).as_secs_f64().max(1e-3);
             last = now;
-            self.tell(now.1, speed);
+            self.report(now.1, speed);
         }
     }
 
-    fn tell(&self, have: u64, speed: f64) {
+    fn report(&self, have: u64, speed: f64) {
         let total = self.size();
         let left = (speed >= 1.0).then(|| (total.saturating_sub(have) as f64 / speed).ceil() as u64);
-        if matches!(self.output, Output::Json) {
-            let line = json!({
+        if let Output::Events(send) = self.output {
+            return send(&json!({
                 "event": "progress", "bytes": have, "total_bytes": total,
                 "bytes_per_second": speed.round(), "seconds_left": left,
-            });
-            println!("{line}");
-            return;
+            }));
         }
         let left = left.map_or_else(|| "stalled".into(), |seconds| format!("about {} left", time(seconds)));
         tracing::info!("pulled {} of {} at {}/s, {left}", size(have), size(total), size(speed as u64));
     }
 
-    /// A line of JSON, for programs alone.
-    pub(super) fn event(&self, event: &serde_json::Value) {
-        if matches!(self.output, Output::Json) {
-            println!("{event}");
+    /// Sends an event, where events are what is shown.
+    pub(crate) fn event(&self, event: &Value) {
+        if let Output::Events(send) = self.output {
+            send(event);
         }
     }
 }
@@ -151,8 +149,8 @@ impl Drop for Progress {
 }
 
 impl Item {
-    /// The transfer begins.
-    pub(super) fn begin(&self) {
+    /// Shows that the transfer starts.
+    pub(crate) fn start(&self) {
         let Output::Bars { all, total } = &self.output else { return };
         if self.size >= SMALL {
             all.insert_before(total, self.bar.clone());
@@ -164,17 +162,17 @@ impl Item {
         }
     }
 
-    /// The file is here.
-    pub(super) fn end(&self) {
+    /// Shows that the file is in the cache.
+    pub(crate) fn finish(&self) {
         self.set(self.size);
         self.bar.finish_and_clear();
-        if matches!(self.output, Output::Json) {
-            println!("{}", json!({ "event": "file", "path": self.path, "bytes": self.size }));
+        if let Output::Events(send) = self.output {
+            send(&json!({ "event": "file", "path": self.path, "bytes": self.size }));
         }
     }
 
-    /// So many bytes more are here.
-    pub(super) fn add(&self, bytes: u64) {
+    /// Adds bytes that were transferred.
+    pub(crate) fn add(&self, bytes: u64) {
         self.have.fetch_add(bytes, Ordering::Relaxed);
         self.bar.inc(bytes);
         if let Output::Bars { total, .. } = &self.output {
@@ -182,8 +180,8 @@ impl Item {
         }
     }
 
-    /// So many bytes are here.
-    pub(super) fn set(&self, bytes: u64) {
+    /// Sets the bytes that are in the cache.
+    pub(crate) fn set(&self, bytes: u64) {
         let before = self.have.swap(bytes, Ordering::Relaxed);
         self.bar.set_position(bytes);
         if let Output::Bars { total, .. } = &self.output {
@@ -191,13 +189,13 @@ impl Item {
         }
     }
 
-    /// Tells what happened to the file.
-    pub(super) fn note(&self, what: &str) {
+    /// Shows a message about the file.
+    pub(crate) fn note(&self, what: &str) {
         match &self.output {
             Output::Bars { all, .. } => drop(all.println(format!("{}: {what}", self.path))),
             Output::Log => tracing::warn!("{}: {what}", self.path),
-            Output::Json => println!("{}", json!({ "event": "note", "path": self.path, "message": what })),
-            Output::Nothing => {}
+            Output::Events(send) => send(&json!({ "event": "note", "path": self.path, "message": what })),
+            Output::None => {}
         }
     }
 }
@@ -206,7 +204,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// Seconds for people.
+/// A time in its largest unit.
 fn time(seconds: u64) -> String {
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -220,17 +218,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_told_in_their_size() {
+    fn times_have_their_largest_unit() {
         assert_eq!([0, 59, 61, 3599, 3661].map(time), ["0 s", "59 s", "2 min", "60 min", "1 h 1 min"]);
     }
 
     #[test]
-    fn a_file_that_begins_anew_counts_from_there() {
-        let progress = Progress::new(Show::Nobody, [("a".into(), 100, 0), ("b".into(), 50, 20)]);
+    fn a_file_that_starts_again_counts_from_zero() {
+        let progress = Progress::new(ProgressOutput::None, [("a".into(), 100, 0), ("b".into(), 50, 20)]);
         progress.item(0).add(70);
         assert_eq!((progress.have(), progress.size()), (90, 150));
         progress.item(0).set(0);
-        progress.item(1).end();
+        progress.item(1).finish();
         assert_eq!(progress.have(), 50);
     }
 }

@@ -1,10 +1,10 @@
-//! Which addresses the server may call on a client's word: public ones, and those the operator allows.
+//! Which addresses an untrusted URL may have: public ones, and those that the operator allows.
 
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use url::{Host, Url};
 
-/// What a client's URL may reach. The address that is connected to decides, not its name.
+/// The addresses that an untrusted URL may reach. The resolved address decides, not the host's name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Egress {
     loopback: bool,
@@ -47,7 +47,7 @@ const SPECIAL_V6: [(Ipv6Addr, u8); 4] = [
 ];
 
 impl Egress {
-    /// The public internet, and this machine too: right when only this machine can call the server.
+    /// The public internet and, with `loopback`, this machine: right when only this machine can call the server.
     pub fn new(loopback: bool) -> Self {
         Self { loopback, allowed: Vec::new() }
     }
@@ -67,8 +67,8 @@ impl Egress {
         Ok(())
     }
 
-    /// What [`Self::allow`] takes to make the same policy of that for the public internet.
-    pub(crate) fn exceptions(&self) -> Vec<String> {
+    /// Texts for [`Self::allow`] that make this policy of the default one, in another process.
+    pub fn exceptions(&self) -> Vec<String> {
         let loopback = ["127.0.0.0/8", "::1/128"].map(str::to_owned).into_iter().filter(|_| self.loopback);
         let allowed = self.allowed.iter().map(|allowed| match allowed {
             Allowed::Net(net) => net.to_string(),
@@ -77,7 +77,7 @@ impl Egress {
         loopback.chain(allowed).collect()
     }
 
-    /// What is known without asking for the address of a name: `false` for what is refused for sure.
+    /// Whether the URL may be permitted, without resolving its name: `false` when it is refused for sure.
     pub fn permits_literal(&self, url: &Url) -> bool {
         match url.host() {
             Some(Host::Ipv4(ip)) => self.permits("", ip.into()),
@@ -111,7 +111,7 @@ impl Egress {
         if permitted.is_empty() { Err("its address is not public".into()) } else { Ok(permitted) }
     }
 
-    /// May this address be called under this name?
+    /// Whether this address may be called under this name.
     fn permits(&self, name: &str, ip: IpAddr) -> bool {
         let ip = v4_inside(ip);
         let excepted = self.allowed.iter().any(|allowed| match allowed {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn another_process_can_be_told_the_policy() {
+    fn another_process_can_be_given_the_policy() {
         let mut egress = Egress::new(true);
         for text in ["10.0.0.0/8", "fd00::1", "receiver.internal"] {
             egress.allow(text).expect(text);
