@@ -9,11 +9,11 @@ pub use shelf::{Shelf, Volume};
 
 use crate::config::EngineConfig;
 use crate::model_error::{self, ModelError};
-use crate::request::{self, ImageRequest, Score, StageSeconds};
 use latentd_models as models;
 pub use latentd_models::{
     Control, Generated, Image, InitImage, Measure, Observer, SafetyVerdict, Step, Timings,
 };
+use latentd_request::{ImageRequest, Score, StageSeconds};
 use std::sync::Arc;
 
 /// Why an engine made no picture.
@@ -153,8 +153,8 @@ pub fn stage_seconds(timings: Timings, encode: f64, load: Option<f64>) -> StageS
 /// What the safety checker found in a picture.
 pub fn score(verdict: &SafetyVerdict) -> Score {
     let measure = match verdict.measure {
-        Measure::Probability => request::Measure::Probability,
-        Measure::Margin => request::Measure::Margin,
+        Measure::Probability => latentd_request::Measure::Probability,
+        Measure::Margin => latentd_request::Measure::Margin,
     };
     Score { value: Some(verdict.score).filter(|score| score.is_finite()), measure }
 }

@@ -3,15 +3,15 @@
 use crate::args::GenerateArgs;
 use crate::checker;
 use crate::config::{ConfigError, EngineConfig, hub, model, safety};
-use crate::endpoint::Published;
 use crate::engine;
 use crate::picture::{self, Format};
 use crate::printable::printable;
-use crate::request::{Beyond, Limits, Seed};
 use crate::room;
 use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
+use latentd_fal::endpoint::Published;
 use latentd_models::{Control, GenerateRequest, Generated, Image, InitImage, ModelCard, Observer, Step};
+use latentd_request::{Beyond, Limits, Seed};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -36,7 +36,8 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let card = ModelCard::read(&config.model)?;
     let published = card.identify(&config.model);
     let seed = args.seed.unwrap_or_else(Seed::draw);
-    let mut request = request(&args, init_image, seed, Published::of(published), config.t5_tokens);
+    let mut request =
+        request(&args, init_image, seed, model::published_endpoint(published), config.t5_tokens);
     let asked = (request.width, request.height);
     (request.width, request.height) = generated_size(&model::limits(&config.model, &card), asked)?;
     let safety = checker::resolve(&safety, &hub, &config.model)?;

@@ -7,8 +7,6 @@ use crate::budget;
 use crate::checker;
 use crate::config::{ConfigError, EngineConfig, Model, ModelsError, ServeConfig, model};
 use crate::data_dir::DataDirError;
-use crate::endpoint::{Endpoint, Served};
-use crate::http;
 use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
 use crate::model_error::ModelError;
@@ -19,7 +17,8 @@ use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
 use crate::webhooks::Deliverer;
 use ground::Ground;
-use latentd_models::{Manifest, Work};
+use latentd_fal::endpoint::{Endpoint, Served};
+use latentd_models::Work;
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -75,7 +74,7 @@ impl From<ModelsError> for ServeError {
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let models = model::assign(&config.models)?;
     check_models(&config, &models)?;
-    let endpoints = Endpoint::known(|manifest| served(&models, manifest));
+    let endpoints = Endpoint::known(|name| served(&models, name));
     let (ground, doors) = Ground::open(&config).await?;
     warn_of_others(&ground.queue, &endpoints).await?;
 
@@ -88,7 +87,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         greeting::greet_unchanged(&config, interceptor.address());
     }
 
-    let router = http::router(ground.api(&config, endpoints, is_closing));
+    let router = latentd_fal::router(ground.api(&config, endpoints, is_closing));
     let (workers_gone, all_gone) = watch::channel(false);
     let answer = doors.answer(router, all_gone.clone());
     let tell = deliver(&ground, &config, all_gone, stages.clone());
@@ -124,7 +123,7 @@ async fn deliver(
 ) {
     let signing = ground.signing.clone();
     let deliverer = Deliverer::new(ground.queue.clone(), config.egress.clone(), move |webhook, outcome| {
-        http::webhook_message(&signing, webhook, outcome)
+        latentd_fal::webhook_message(&signing, webhook, outcome)
     });
     tokio::select! {
         () = deliverer.run(turned_true(workers_gone)) => {}
@@ -142,8 +141,8 @@ async fn second_signal(mut stages: watch::Receiver<Stage>) {
 }
 
 /// The model that answers for a published one, if there is one.
-fn served(models: &[Model], manifest: &Manifest) -> Option<Served> {
-    let model = models.iter().find(|model| model.answers_for.contains(&manifest))?;
+fn served(models: &[Model], name: &str) -> Option<Served> {
+    let model = models.iter().find(|model| model.answers_for.iter().any(|manifest| manifest.name == name))?;
     Some(Served { stand_in: model.stand_in().map(str::to_owned), limits: model.limits() })
 }
 

@@ -2,7 +2,7 @@
 
 use super::uses::Uses;
 use super::{Engine, EngineError, InitImage, Loading, Observer, Painted, Prefetch};
-use crate::request::ImageRequest;
+use latentd_request::ImageRequest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

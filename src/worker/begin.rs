@@ -5,12 +5,12 @@ use crate::engine::Image;
 use crate::fault::Fault;
 use crate::picture::{self, DecodeError, MAX_SIDE};
 use crate::queue::{Failure, FailureKind, FileLife, QueueError};
-use crate::request::{BeginFrom, Flaw, ImageRequest, Source};
 use crate::storage::{FileKey, StorageError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
 use latentd_egress::{DownloadError, MAX_DOWNLOAD_BYTES};
+use latentd_request::{BeginFrom, Flaw, ImageRequest, Source};
 use tokio::sync::Semaphore;
 
 /// One picture is decoded at a time: what that takes is bounded for one.

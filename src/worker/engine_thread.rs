@@ -4,7 +4,7 @@ use crate::engine::{
     Control, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer, Painted, Prefetch,
     Step,
 };
-use crate::request::ImageRequest;
+use latentd_request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,7 +5,7 @@ use super::{Worker, WorkerError, is_second_try, patiently, run_time};
 use crate::engine::{Image, InitImage, Loading, Painted, Step};
 use crate::picture;
 use crate::queue::{Claim, Level, QueueError, Verdict};
-use crate::request::ImageRequest;
+use latentd_request::ImageRequest;
 use std::time::Duration;
 
 /// What was done for a request.

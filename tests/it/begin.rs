@@ -9,7 +9,7 @@ use axum::http::{Method, Request, StatusCode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
-use latentd::request::ImageRequest;
+use latentd_request::ImageRequest;
 use serde_json::{Value, json};
 use std::io::Cursor;
 use std::sync::{Arc, Mutex};

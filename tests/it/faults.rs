@@ -4,7 +4,7 @@
 use crate::support::{Order, Painter, Server, eventually, leashed, small};
 use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
 use latentd::queue::{LEASE, LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Reclaimed};
-use latentd::request::ImageRequest;
+use latentd_request::ImageRequest;
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};

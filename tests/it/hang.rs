@@ -4,8 +4,8 @@
 use crate::support::{Leash, Order, Painter, Server, eventually, leashed, small};
 use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
 use latentd::queue::Lost;
-use latentd::request::ImageRequest;
 use latentd::worker::{StepLimits, WorkerError};
+use latentd_request::ImageRequest;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -2,8 +2,8 @@
 
 use crate::support::{Painter, Server, small};
 use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
-use latentd::request::ImageRequest;
 use latentd::worker::Tick;
+use latentd_request::ImageRequest;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

@@ -7,21 +7,21 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::disk::Disks;
-use latentd::endpoint::{Endpoint, Served};
 use latentd::engine::{
     Control, Engine, EngineError, Generated, Image, InitImage, Observer, Painted, Step, Timings,
 };
-use latentd::http::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients, router};
 use latentd::identity;
 use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
 use latentd::queue::{LEASE_CHECKS, LeaseCheck, LeaseClock, Queue, Reclaimed};
-use latentd::request::{ImageRequest, Limits};
 use latentd::signing::SigningKey;
 use latentd::storage::Storage;
-use latentd::web_access::WebAccess;
 use latentd::worker::{EngineThread, StepLimits, Tick, Worker};
 use latentd_egress::{Client, Egress};
+use latentd_fal::WebAccess;
+use latentd_fal::endpoint::{Endpoint, Served};
+use latentd_fal::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients, router};
+use latentd_request::{ImageRequest, Limits};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -146,6 +146,7 @@ impl Server {
             waiting_clients: WaitingClients::default(),
             probe: Probe::default(),
             closing: is_closing,
+            commit: "test",
         };
         change(&mut api);
         Self { router: router(api), queue, storage, clock, closing, directory }

@@ -17,8 +17,10 @@ const MAX_LINES: usize = 400;
 const CHECKED: &[&str] = &[
     "src",
     "crates/egress/src",
+    "crates/fal/src",
     "crates/hub/src",
     "crates/queue/src",
+    "crates/request/src",
     "models/src",
     "models/examples",
     "models/tests",
@@ -31,26 +33,22 @@ const CHECKED: &[&str] = &[
 ];
 
 /// Folders of pages, whose scripts and styles are checked too.
-const PAGES: &[&str] = &["src/http/playground"];
+const PAGES: &[&str] = &["crates/fal/src/playground"];
 
 /// Each top-level module of `src/` and of the packages in `crates/` with the others it may name. A module that is not here
-/// may not exist, so a new one is drawn on the map before it is written.
+/// may not exist, so a new one is drawn on the map before it is written. Modules of a package in `crates/` have its
+/// folder's name before theirs; those of `crates/queue` have not, for `src/lib.rs` re-exports them.
 const ARROWS: &[(&str, &[&str])] = &[
     ("allocator", &[]),
-    ("args", &["request"]),
+    ("args", &[]),
     ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
     (
         "bench",
         &["args", "checker", "config", "device_report", "engine", "hub_models", "machine", "picture", "room"],
     ),
     ("budget", &["config", "engine", "machine"]),
-    ("cache", &["checksum", "error"]),
     ("checker", &["config", "hub_models", "model_error"]),
-    ("checksum", &["error"]),
-    // Of `egress` and of `hub`.
-    ("client", &["connect", "error", "policy", "tls"]),
-    ("config", &["args", "endpoint", "keys", "model_error", "request", "web_access"]),
-    ("connect", &["error"]),
+    ("config", &["args", "keys", "model_error"]),
     ("data_dir", &[]),
     ("device_report", &[]),
     ("disk", &[]),
@@ -62,7 +60,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "data_dir",
             "device_report",
-            "http",
             "hub_models",
             "isolate",
             "machine",
@@ -70,34 +67,91 @@ const ARROWS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("endpoint", &["request"]),
-    ("engine", &["config", "model_error", "request"]),
-    ("error", &[]),
-    ("fault", &[]),
-    ("files", &["error"]),
+    ("engine", &["config", "model_error"]),
+    ("egress/client", &["egress/policy", "egress/tls"]),
+    ("egress/lib", &[]),
+    ("egress/policy", &[]),
+    ("egress/tls", &[]),
+    ("fal/access", &["fal/hosts", "fal/input", "fal/output", "fal/routing", "fal/state"]),
+    ("fal/calls", &["fal/access", "fal/input", "fal/output", "fal/routing", "fal/server", "fal/state"]),
+    ("fal/docs", &["fal/output", "fal/routing"]),
+    ("fal/endpoint", &[]),
+    ("fal/hosts", &[]),
+    ("fal/input", &["fal/endpoint", "fal/output", "fal/routing", "fal/server"]),
+    ("fal/lib", &[]),
     (
-        "generate",
-        &["args", "checker", "config", "endpoint", "engine", "picture", "printable", "request", "room"],
+        "fal/openapi",
+        &["fal/access", "fal/calls", "fal/endpoint", "fal/input", "fal/output", "fal/routing", "fal/state"],
     ),
+    ("fal/output", &["fal/calls", "fal/input", "fal/routing"]),
+    ("fal/playground", &[]),
     (
-        "http",
+        "fal/router",
         &[
-            "disk",
-            "endpoint",
-            "fault",
-            "keys",
-            "queue",
-            "request",
-            "signing",
-            "storage",
-            "sweep",
-            "web_access",
+            "fal/access",
+            "fal/calls",
+            "fal/docs",
+            "fal/input",
+            "fal/openapi",
+            "fal/output",
+            "fal/playground",
+            "fal/routing",
+            "fal/state",
+            "fal/websocket",
         ],
     ),
-    ("hub_models", &["config", "endpoint"]),
+    (
+        "fal/routing",
+        &[
+            "fal/calls",
+            "fal/docs",
+            "fal/endpoint",
+            "fal/hosts",
+            "fal/input",
+            "fal/output",
+            "fal/playground",
+            "fal/state",
+            "fal/websocket",
+        ],
+    ),
+    ("fal/server", &["fal/output", "fal/routing"]),
+    ("fal/state", &["fal/calls", "fal/endpoint", "fal/openapi", "fal/server"]),
+    (
+        "fal/websocket",
+        &["fal/access", "fal/calls", "fal/input", "fal/output", "fal/routing", "fal/server", "fal/state"],
+    ),
+    ("fault", &[]),
+    ("generate", &["args", "checker", "config", "engine", "picture", "printable", "room"]),
+    ("hub/cache", &["hub/checksum", "hub/error"]),
+    ("hub/checksum", &["hub/error"]),
+    ("hub/client", &["hub/error"]),
+    ("hub/error", &[]),
+    ("hub/files", &["hub/error"]),
+    ("hub/lib", &[]),
+    ("hub/listing", &["hub/cache", "hub/checksum", "hub/client", "hub/error"]),
+    ("hub/progress", &["hub/error"]),
+    (
+        "hub/pull",
+        &[
+            "hub/cache",
+            "hub/checksum",
+            "hub/client",
+            "hub/error",
+            "hub/files",
+            "hub/listing",
+            "hub/progress",
+            "hub/transfer",
+        ],
+    ),
+    (
+        "hub/transfer",
+        &["hub/cache", "hub/checksum", "hub/client", "hub/error", "hub/listing", "hub/progress"],
+    ),
+    ("hub/verify", &["hub/cache", "hub/checksum", "hub/error", "hub/files"]),
+    ("hub_models", &["config"]),
     ("identity", &["data_dir", "queue", "storage"]),
-    ("intercept", &["args", "config", "data_dir", "http", "queue"]),
-    ("isolate", &["args", "config", "http", "intercept"]),
+    ("intercept", &["args", "config", "data_dir", "queue"]),
+    ("isolate", &["args", "config", "intercept"]),
     ("keys", &["queue"]),
     ("keys_command", &["args", "config", "data_dir", "keys", "printable", "queue"]),
     (
@@ -119,20 +173,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "worker",
         ],
     ),
-    ("listing", &["cache", "checksum", "client", "error"]),
     ("machine", &["device_report"]),
     ("main", &["args", "config", "printable"]),
     ("model_error", &[]),
-    ("models_command", &["args", "config", "endpoint", "hub_models"]),
+    ("models_command", &["args", "config", "hub_models"]),
     ("output", &[]),
-    ("picture", &["request"]),
-    ("policy", &[]),
+    ("picture", &[]),
     ("printable", &[]),
-    ("progress", &["error"]),
-    ("pull", &["cache", "checksum", "client", "error", "files", "listing", "progress", "transfer"]),
     ("queue", &["fault", "printable"]),
-    ("request", &[]),
     ("room", &["config", "device_report", "engine", "machine", "model_error"]),
+    ("request/lib", &[]),
+    ("request/limits", &[]),
+    ("request/seed", &[]),
     (
         "serve",
         &[
@@ -142,15 +194,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "data_dir",
             "disk",
-            "endpoint",
-            "http",
             "identity",
             "intercept",
             "keys",
             "machine",
             "model_error",
             "queue",
-            "request",
             "room",
             "signing",
             "storage",
@@ -163,10 +212,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage", &["data_dir", "fault", "printable"]),
     ("supervisor", &["budget", "config", "queue", "worker"]),
     ("sweep", &["fault", "queue", "storage"]),
-    ("tls", &[]),
-    ("transfer", &["cache", "checksum", "client", "error", "listing", "progress"]),
-    ("verify", &["cache", "checksum", "error", "files"]),
-    ("web_access", &[]),
     ("webhooks", &["queue"]),
     (
         "worker",
@@ -182,7 +227,6 @@ const ARROWS: &[(&str, &[&str])] = &[
             "model_error",
             "picture",
             "queue",
-            "request",
             "room",
             "storage",
             "sweep",
@@ -220,24 +264,18 @@ const BORDERS: &[Border] = &[
         ],
         within: &["src/", "crates/"],
         // The load benchmark is a client: it stands on the far side of the border.
-        except: &["src/http", "src/bench/load/client.rs"],
+        except: &["crates/fal/", "src/bench/load/client.rs"],
     },
     Border {
         why: "what a message looks like on a web socket is HTTP's",
         words: &["tungstenite", "rmp_serde", "WebSocket"],
-        within: &["src/"],
-        except: &["src/http"],
+        within: &["src/", "crates/"],
+        except: &["crates/fal/"],
     },
     Border {
         why: "URLs are rendered by HTTP when a client asks; rows and files hold keys",
         words: &["http://", "https://"],
         within: &["crates/queue/", "src/worker"],
-        except: &[],
-    },
-    Border {
-        why: "HTTP reaches the model through the queue",
-        words: &["latentd_models"],
-        within: &["src/http", "src/request.rs"],
         except: &[],
     },
     Border {
@@ -373,25 +411,34 @@ fn fits(path: &str, source: &str) -> Vec<String> {
 
 /// The arrows out of one file that the map does not have.
 fn arrows(path: &str, source: &str, map: &[(&str, &[&str])]) -> Vec<String> {
-    let Some(module) = module_of(path) else { return vec![] };
+    let Some((package, inside)) = place_of(path) else { return vec![] };
+    let module = module_of(path).unwrap_or_default();
     let Some((_, allowed)) = map.iter().find(|(from, _)| *from == module) else {
         return vec![format!("{path}: module `{module}` is not on the map")];
     };
     let known: BTreeSet<&str> = map.iter().map(|(from, _)| *from).collect();
-    named(path, &production_code(source))
+    named(inside, &production_code(source))
         .into_iter()
+        .map(|(line, to)| (line, format!("{package}{to}")))
         .filter(|(_, to)| *to != module && known.contains(to.as_str()) && !allowed.contains(&to.as_str()))
         .map(|(line, to)| format!("{path}:{line}: `{module}` may not name `{to}`"))
         .collect()
 }
 
-/// The top-level module that a file of `src/` or of a package in `crates/` belongs to.
+/// The top-level module that a file of `src/` or of a package in `crates/` belongs to, as the map calls it.
 fn module_of(path: &str) -> Option<String> {
-    let inside = match path.strip_prefix("crates/") {
-        Some(package) => package.split_once("/src/")?.1,
-        None => path.strip_prefix("src/")?,
+    let (package, inside) = place_of(path)?;
+    Some(format!("{package}{}", inside.strip_prefix("src/")?.split(['/', '.']).next()?))
+}
+
+/// What the modules of a file's package have before their names on the map, and the file's path within the package.
+fn place_of(path: &str) -> Option<(String, &str)> {
+    let Some(package) = path.strip_prefix("crates/") else {
+        return path.starts_with("src/").then(|| (String::new(), path));
     };
-    inside.split(['/', '.']).next().map(str::to_owned)
+    let (name, inside) = package.split_once('/')?;
+    let prefix = if name == "queue" { String::new() } else { format!("{name}/") };
+    inside.starts_with("src/").then_some((prefix, inside))
 }
 
 /// The words of one file that belong behind a border.
