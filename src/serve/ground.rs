@@ -5,10 +5,6 @@ use crate::allocator;
 use crate::config::{ConfigError, KeepConfig, ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
 use crate::disk::Disks;
-use crate::endpoint::Endpoint;
-use crate::http::{
-    self, Api, ConnectionMemory, Connections, Documents, MAX_CONNECTIONS, Probe, Refusals, WaitingClients,
-};
 use crate::identity;
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
@@ -18,6 +14,10 @@ use crate::signing::SigningKey;
 use crate::storage::Storage;
 use crate::sweep;
 use axum::Router;
+use latentd_fal::endpoint::Endpoint;
+use latentd_fal::{
+    self, Api, ConnectionMemory, Connections, Documents, MAX_CONNECTIONS, Probe, Refusals, WaitingClients,
+};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -90,6 +90,7 @@ impl Ground {
             waiting_clients: WaitingClients::default(),
             probe: Probe::default(),
             closing,
+            commit: env!("LATENTD_COMMIT"),
         }
     }
 
@@ -137,7 +138,7 @@ impl Doors {
         let stop = super::turned_true(workers_gone.clone());
         let plain = async |stream| Some(stream);
         let answer =
-            http::listen_through(self.listener, plain, router.clone(), self.connections.clone(), stop);
+            latentd_fal::listen_through(self.listener, plain, router.clone(), self.connections.clone(), stop);
         tokio::join!(answer, answer_for_fal);
     }
 }
