@@ -3,28 +3,28 @@
 mod access;
 mod device;
 mod files;
-mod hub;
+pub(crate) mod hub;
 mod intercept;
 pub(crate) mod memory;
 pub(crate) mod model;
 mod retention;
 pub(crate) mod safety;
 pub(crate) mod shortcuts;
+mod store;
 mod timeout;
 
 pub use access::AccessConfig;
-pub use hub::{HubConfig, HubToken};
 pub use intercept::InterceptConfig;
+pub use latentd_hub::{HubConfig, HubToken};
 pub use memory::MemoryBudget;
-pub(crate) use model::is_repository;
 pub use model::{Model, ModelsError, NamedModel};
 pub use retention::KeepConfig;
 pub use safety::{Checker, SafetyConfig};
+pub use store::StoreConfig;
 
-use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir, variable};
-use crate::egress::Egress;
-use crate::storage::Location;
+use crate::args::{EngineArgs, ServeArgs, WorkerArgs, default_data_dir};
 use ipnet::IpNet;
+use latentd_egress::Egress;
 use latentd_models::{self as models, ModelSource};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -62,17 +62,6 @@ pub struct EngineConfig {
     pub cache: PathBuf,
 }
 
-/// Where requests and files are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreConfig {
-    /// Everything below is inside unless a flag moved it.
-    pub data_dir: PathBuf,
-    /// The queue's SQLite file.
-    pub database: PathBuf,
-    /// Directory or bucket of the files.
-    pub files: Location,
-}
-
 /// Settings of `latentd serve`.
 #[derive(Debug, Clone)]
 pub struct ServeConfig {
@@ -86,6 +75,8 @@ pub struct ServeConfig {
     pub memory_budget: MemoryBudget,
     /// What looks for unsafe pictures.
     pub safety: SafetyConfig,
+    /// Where models are downloaded from.
+    pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
     /// Where clients reach the server; `None`: where their request says they did.
@@ -135,6 +126,8 @@ pub struct WorkerConfig {
     pub memory_budget: MemoryBudget,
     /// What looks for unsafe pictures.
     pub safety: SafetyConfig,
+    /// Where models are downloaded from.
+    pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
     /// Where pictures that requests begin from may come from.
@@ -186,6 +179,7 @@ impl ServeConfig {
             models,
             memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
+            hub: hub::resolve(&engine.hub)?,
             store,
             access: access::parse(&access, listen, public_url.as_ref())?,
             public_url,
@@ -245,6 +239,7 @@ impl WorkerConfig {
             models,
             memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
+            hub: hub::resolve(&engine.hub)?,
             store,
             fetch: egress(FETCH_ALLOW, false, &fetch.fetch_allow)?,
             step_timeout: timeout::step(&step_timeout)?,
@@ -284,25 +279,6 @@ impl EngineConfig {
             memory_check: switch("--memory-check", &args.memory_check, "on")?,
             cache: data_dir.join("cache"),
         })
-    }
-}
-
-impl StoreConfig {
-    /// Checks the flags that say where things are kept.
-    ///
-    /// # Errors
-    /// A line that says what to change.
-    pub fn resolve(args: StoreArgs) -> Result<Self, ConfigError> {
-        let StoreArgs { data_dir, database_url, storage } = args;
-        let data_dir = data_dir.unwrap_or_else(default_data_dir);
-        let data_dir = std::path::absolute(&data_dir)
-            .map_err(|error| ConfigError(format!("--data-dir {}: {error}", data_dir.display())))?;
-        let database = match database_url {
-            None => data_dir.join("latentd.sqlite"),
-            Some(url) => sqlite_path(&url)?,
-        };
-        let files = files::parse(storage.as_deref(), &data_dir, variable)?;
-        Ok(Self { data_dir, database, files })
     }
 }
 
@@ -357,18 +333,6 @@ fn egress(flag: &str, loopback: bool, allowed: &[String]) -> Result<Egress, Conf
         egress.allow(text).map_err(|why| ConfigError(format!("{flag} {text}: {why}")))?;
     }
     Ok(egress)
-}
-
-fn sqlite_path(url: &str) -> Result<PathBuf, ConfigError> {
-    let path = url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-    match path.filter(|path| !path.is_empty() && !path.contains('?') && !path.starts_with(':')) {
-        Some(path) => {
-            std::path::absolute(path).map_err(|error| ConfigError(format!("--database-url {url}: {error}")))
-        }
-        None => refuse(format!(
-            "--database-url {url}: this version keeps its queue in SQLite only: give `sqlite:PATH`"
-        )),
-    }
 }
 
 fn parse_public_url(text: &str) -> Result<Url, ConfigError> {

@@ -8,9 +8,12 @@ mod uses;
 pub use shelf::{Shelf, Volume};
 
 use crate::config::EngineConfig;
-use crate::request::{self, ImageRequest, Score, StageSeconds};
+use crate::model_error::{self, ModelError};
 use latentd_models as models;
-pub use latentd_models::{Begin, Control, Generated, Measure, Observer, Picture, Step, Timings, Verdict};
+pub use latentd_models::{
+    Control, Generated, Image, InitImage, Measure, Observer, SafetyVerdict, Step, Timings,
+};
+use latentd_request::{ImageRequest, Score, StageSeconds};
 use std::sync::Arc;
 
 /// Why an engine made no picture.
@@ -74,7 +77,7 @@ pub trait Engine: Send {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        init_image: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError>;
 
@@ -102,7 +105,7 @@ pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Sen
 ///
 /// # Errors
 /// One line, or a list, that says what does not fit.
-pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
+pub fn open(config: &EngineConfig) -> model_error::Result<models::Pipeline> {
     let mut pipeline = models::Pipeline::load(&config.model, &load_options(config))?;
     pipeline.set_shortcuts(config.shortcuts);
     if !pipeline.has_t5() {
@@ -112,9 +115,14 @@ pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
 }
 
 /// Why a model could not be loaded: it is damaged or does not fit, or the device cannot be trusted any more.
-pub(crate) fn load_error(error: models::Error) -> EngineError {
-    match error {
-        models::Error::Model(_) | models::Error::Io { .. } => EngineError::Load(error.to_string()),
+pub(crate) fn load_error(error: ModelError) -> EngineError {
+    match error.0 {
+        models::Error::Model(_)
+        | models::Error::MissingParts { .. }
+        | models::Error::NotDownloaded { .. }
+        | models::Error::NoProbability { .. }
+        | models::Error::Fp8(_)
+        | models::Error::Io { .. } => EngineError::Load(error.to_string()),
         other => other.into(),
     }
 }
@@ -143,10 +151,10 @@ pub fn stage_seconds(timings: Timings, encode: f64, load: Option<f64>) -> StageS
 }
 
 /// What the safety checker found in a picture.
-pub fn score(verdict: &Verdict) -> Score {
+pub fn score(verdict: &SafetyVerdict) -> Score {
     let measure = match verdict.measure {
-        Measure::Probability => request::Measure::Probability,
-        Measure::Margin => request::Measure::Margin,
+        Measure::Probability => latentd_request::Measure::Probability,
+        Measure::Margin => latentd_request::Measure::Margin,
     };
     Score { value: Some(verdict.score).filter(|score| score.is_finite()), measure }
 }
@@ -168,15 +176,15 @@ impl Engine for Sd3Engine {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        init_image: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
-        let asked = models::GenerateRequest { begin, ..asked(request, self.t5_tokens) };
-        let painted = self.pipeline.paint(&asked, observer)?;
+        let asked = models::GenerateRequest { init_image, ..asked(request, self.t5_tokens) };
+        let pending = self.pipeline.generate_latents(&asked, observer)?;
         if self.pipeline.stages_overlap() {
-            return Ok(Box::new(|| Ok(painted.finish()?)));
+            return Ok(Box::new(|| Ok(pending.decode()?)));
         }
-        let generated = painted.finish()?;
+        let generated = pending.decode()?;
         Ok(Box::new(|| Ok(generated)))
     }
 
@@ -199,18 +207,23 @@ fn asked(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
         num_images: request.num_images,
         t5_tokens,
         check_safety: request.check_safety,
-        begin: None,
+        init_image: None,
     }
 }
 
 impl From<models::Error> for EngineError {
     fn from(error: models::Error) -> Self {
+        let error = ModelError(error);
         let text = error.to_string();
-        match error {
+        match error.0 {
             models::Error::Request(_) => Self::Request(text),
             models::Error::Stopped { .. } => Self::Stopped,
             models::Error::NonFinite { .. } => Self::Numbers(text),
             models::Error::Model(_)
+            | models::Error::MissingParts { .. }
+            | models::Error::NotDownloaded { .. }
+            | models::Error::NoProbability { .. }
+            | models::Error::Fp8(_)
             | models::Error::Device(_)
             | models::Error::Tensor(_)
             | models::Error::Io { .. } => Self::Fault(text),

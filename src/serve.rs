@@ -7,10 +7,9 @@ use crate::budget;
 use crate::checker;
 use crate::config::{ConfigError, EngineConfig, Model, ModelsError, ServeConfig, model};
 use crate::data_dir::DataDirError;
-use crate::endpoint::{Endpoint, Served};
-use crate::http;
 use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
+use crate::model_error::ModelError;
 use crate::queue::{Queue, QueueError};
 use crate::room;
 use crate::signing::SigningError;
@@ -18,7 +17,8 @@ use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
 use crate::webhooks::Deliverer;
 use ground::Ground;
-use latentd_models::{Manifest, Work};
+use latentd_fal::endpoint::{Endpoint, Served};
+use latentd_models::Work;
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -46,7 +46,7 @@ pub enum ServeError {
     Signing(#[from] SigningError),
     /// The model's description.
     #[error(transparent)]
-    Model(#[from] latentd_models::Error),
+    Model(#[from] ModelError),
     /// The address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -74,7 +74,7 @@ impl From<ModelsError> for ServeError {
 pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
     let models = model::assign(&config.models)?;
     check_models(&config, &models)?;
-    let endpoints = Endpoint::known(|manifest| served(&models, manifest));
+    let endpoints = Endpoint::known(|name| served(&models, name));
     let (ground, doors) = Ground::open(&config).await?;
     warn_of_others(&ground.queue, &endpoints).await?;
 
@@ -87,7 +87,7 @@ pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
         greeting::greet_unchanged(&config, interceptor.address());
     }
 
-    let router = http::router(ground.api(&config, endpoints, is_closing));
+    let router = latentd_fal::router(ground.api(&config, endpoints, is_closing));
     let (workers_gone, all_gone) = watch::channel(false);
     let answer = doors.answer(router, all_gone.clone());
     let tell = deliver(&ground, &config, all_gone, stages.clone());
@@ -123,7 +123,7 @@ async fn deliver(
 ) {
     let signing = ground.signing.clone();
     let deliverer = Deliverer::new(ground.queue.clone(), config.egress.clone(), move |webhook, outcome| {
-        http::webhook_message(&signing, webhook, outcome)
+        latentd_fal::webhook_message(&signing, webhook, outcome)
     });
     tokio::select! {
         () = deliverer.run(turned_true(workers_gone)) => {}
@@ -141,8 +141,8 @@ async fn second_signal(mut stages: watch::Receiver<Stage>) {
 }
 
 /// The model that answers for a published one, if there is one.
-fn served(models: &[Model], manifest: &Manifest) -> Option<Served> {
-    let model = models.iter().find(|model| model.answers_for.contains(&manifest))?;
+fn served(models: &[Model], name: &str) -> Option<Served> {
+    let model = models.iter().find(|model| model.answers_for.iter().any(|manifest| manifest.name == name))?;
     Some(Served { stand_in: model.stand_in().map(str::to_owned), limits: model.limits() })
 }
 
@@ -152,7 +152,7 @@ fn check_models(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError
         budget::sizes(models, engine, config.memory_budget)?;
     }
     for model in models.iter().filter(|_| !config.engines.is_empty()) {
-        let safety = checker::resolve(&config.safety, &model.source)?;
+        let safety = checker::resolve(&config.safety, &config.hub, &model.source)?;
         let engine = |engine: &EngineConfig| EngineConfig { model: model.source.clone(), ..engine.clone() };
         let engines: Vec<_> = config.engines.iter().map(engine).collect();
         room::check_all(&engines, &safety, &Work::default())?;

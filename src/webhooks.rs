@@ -5,11 +5,11 @@
 
 mod post;
 
-use crate::egress::Egress;
 use crate::queue::events::{POLL, signal_or};
 use crate::queue::{Outcome, Queue, QueueError, Webhook};
 use bytes::Bytes;
 use hyper::Request;
+use latentd_egress::Egress;
 use post::Poster;
 use std::sync::Arc;
 use std::time::Duration;

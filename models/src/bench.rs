@@ -1,29 +1,29 @@
 //! Measuring the denoising loop alone: a transformer without text encoders or VAE, on real or random weights.
 //!
 //! Plain data in and out, as everywhere at this crate's border. Inputs are random too: what a step costs does not
-//! depend on what it paints.
+//! depend on what it generates.
 
-mod device;
 mod flops;
 mod gemm;
 mod preset;
 mod shortcuts;
 mod stock;
 
-pub use crate::layers::ProfileRow;
-pub use device::{Clocks, DeviceReport, device_report, memory_used};
+pub use crate::ops::ProfileRow;
 pub use stock::STOCK_ENGINE;
 
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
-use crate::denoise::{Denoised, Denoiser, Job, Probe, Watch};
-use crate::generate::{Control, LoadOptions, Observer, Step};
+use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
+use crate::generate::{Control, Observer, Step};
+use crate::load_options::{DType, LoadOptions};
 use crate::mmdit::Mmdit;
+use crate::probe::Probe;
 use crate::schedule::Schedule;
+use crate::target::Target;
 use crate::text::TextConditioning;
-use crate::weights::{self, Target, Weights};
-use crate::{Error, ModelCard, ModelSource, Result, Shortcuts, Skipped, layers, random};
+use crate::weights::{self, Weights};
+use crate::{Error, ModelCard, ModelSource, Result, Shortcuts, Skipped, ops, random};
 use candle_core::Tensor;
-use device::check_room;
 use flops::Flops;
 use std::time::Instant;
 use stock::StockMmdit;
@@ -31,7 +31,7 @@ use stock::StockMmdit;
 /// The seed of the inputs; weights have another.
 const INPUTS: u64 = 1;
 
-/// A published model whose weights are made up.
+/// A published model with random weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Synthetic {
     /// 38 blocks of width 2432, 8.1 billion parameters.
@@ -59,9 +59,9 @@ pub struct DenoiseSpec {
     pub height: usize,
     /// Denoising steps, at least 1.
     pub steps: usize,
-    /// Above 1 every picture costs two samples a step.
+    /// Above 1 every image costs two samples a step.
     pub guidance: f64,
-    /// Pictures denoised together, at least 1.
+    /// Images denoised together, at least 1.
     pub batch: usize,
     /// Text tokens the image attends to: 77 of CLIP and those of T5.
     pub text_tokens: usize,
@@ -107,7 +107,7 @@ pub struct DenoiseRun {
 pub struct Profile {
     /// Of the whole loop.
     pub seconds: f64,
-    /// The ops, the dearest first; what is missing to the whole is everything between them.
+    /// The ops, the most expensive first; what is missing to the whole is everything between them.
     pub rows: Vec<ProfileRow>,
 }
 
@@ -123,11 +123,17 @@ pub struct DenoiseBench {
 }
 
 impl DenoiseBench {
-    /// Random weights, made on the device; `blocks` cuts the model down to its first few.
+    /// Random weights, made on the device; `blocks` cuts the model down to its first few. `free_bytes`: memory that is
+    /// free on the device, where that is known.
     ///
     /// # Errors
-    /// The device cannot be used, or has no room.
-    pub fn synthetic(model: Synthetic, blocks: Option<usize>, options: &LoadOptions) -> Result<Self> {
+    /// The device cannot be used, or has too little memory.
+    pub fn synthetic(
+        model: Synthetic,
+        blocks: Option<usize>,
+        options: &LoadOptions,
+        free_bytes: Option<u64>,
+    ) -> Result<Self> {
         let mut config = preset::transformer(model);
         let mut card = preset::card(model);
         if let Some(blocks) = blocks {
@@ -139,11 +145,11 @@ impl DenoiseBench {
             config.dual_attention_layers.retain(|layer| *layer < blocks);
             card.name = format!("{} ({blocks} blocks)", card.name);
         }
-        Self::made_up(config, card, options)
+        check_memory(&card.name, flops::parameters(&config), options.dtype, free_bytes)?;
+        Self::random_weights(config, card, options)
     }
 
-    fn made_up(config: TransformerConfig, card: ModelCard, options: &LoadOptions) -> Result<Self> {
-        check_room(&card.name, flops::parameters(&config), options)?;
+    fn random_weights(config: TransformerConfig, card: ModelCard, options: &LoadOptions) -> Result<Self> {
         let target = Target::new(options)?;
         let weights = Weights::random("transformer", &target)?;
         let mmdit = Mmdit::load(&weights, &config)?;
@@ -181,7 +187,7 @@ impl DenoiseBench {
         &self.card
     }
 
-    /// Whether a step's text runs beside its image.
+    /// Whether a step computes text and image on two streams.
     pub fn two_streams(&self) -> bool {
         self.target.ops.two_streams
     }
@@ -223,11 +229,12 @@ impl DenoiseBench {
     }
 
     /// Loads the same model into the stock engine ([`STOCK_ENGINE`]) too, with random weights; in bf16 where ours is in fp8.
+    /// `free_bytes`: memory that is free on the device, where that is known.
     ///
     /// # Errors
-    /// The device has no room for it.
-    pub fn add_stock_engine(&mut self, options: &LoadOptions) -> Result<()> {
-        check_room(STOCK_ENGINE, self.parameters(), options)?;
+    /// The device has too little memory for it.
+    pub fn add_stock_engine(&mut self, options: &LoadOptions, free_bytes: Option<u64>) -> Result<()> {
+        check_memory(STOCK_ENGINE, self.parameters(), options.dtype, free_bytes)?;
         self.stock = Some(StockMmdit::synthetic(&self.config, &self.target)?);
         Ok(())
     }
@@ -254,10 +261,10 @@ impl DenoiseBench {
     /// # Errors
     /// As [`Self::run`].
     pub fn profile(&mut self, spec: &DenoiseSpec) -> Result<Profile> {
-        // Whoever looks at tensors on the way is not given a captured step.
+        // With a probe no step is captured.
         let mut look = |_: &str, _: &Tensor| Ok(());
         let mut seconds = 0.0;
-        let rows = layers::profile(|| {
+        let rows = ops::profile(|| {
             seconds = self.denoise(spec, &mut |_: Step| Control::Continue, Some(&mut look))?.1;
             Ok(())
         })?;
@@ -275,10 +282,10 @@ impl DenoiseBench {
         let (text, noise) = self.inputs(spec)?;
         let schedule = Schedule::new(&self.scheduler, spec.steps);
         let (guidance, shortcuts) = (spec.guidance, self.shortcuts);
-        let job = Job { noise, text: &text, schedule: &schedule, guidance, shortcuts };
+        let input = DenoiseInput { noise, text: &text, schedule: &schedule, guidance, shortcuts };
         self.target.device.synchronize()?;
         let started = Instant::now();
-        let denoised = self.denoiser.run(&job, &mut Watch { observer, previews: None, probe })?;
+        let denoised = self.denoiser.run(&input, &mut LoopHooks { observer, previews: None, probe })?;
         self.target.device.synchronize()?;
         Ok((denoised, started.elapsed().as_secs_f64()))
     }
@@ -296,6 +303,31 @@ impl DenoiseBench {
             normal("noise", &[spec.batch, config.in_channels, spec.height / factor, spec.width / factor])?;
         let text = TextConditioning { context: context.to_dtype(*dtype)?, pooled: pooled.to_dtype(*dtype)? };
         Ok((text, noise))
+    }
+}
+
+/// Refuses a model that cannot fit into the device's free memory, where that is known.
+fn check_memory(name: &str, parameters: u64, dtype: DType, free: Option<u64>) -> Result<()> {
+    let bytes = match dtype {
+        DType::F32 => 4 * parameters,
+        DType::Bf16 => 2 * parameters,
+        // adaLN, a third of the parameters, stays in bf16.
+        DType::Fp8 => 4 * parameters / 3,
+    };
+    // Making a tensor takes a copy of it for a moment, and a run some activations.
+    let needed = bytes + bytes / 16;
+    match free {
+        Some(free) if free < needed => {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            Err(Error::Device(format!(
+                "{name} needs {:.1} GB in {} and the device has {:.1} GB free: measure sd3.5-medium, fewer blocks, another \
+                 precision or another device",
+                gigabytes(needed),
+                dtype.name(),
+                gigabytes(free)
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

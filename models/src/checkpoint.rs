@@ -1,25 +1,26 @@
-//! A checkpoint in the original layout: one file with the transformer and the VAE, and text encoders inside it or beside.
+//! A checkpoint in the original layout: one file with the transformer and the VAE, and text encoders inside it or in other files.
 //!
 //! It is read as a directory in the diffusers layout: config files come from its tensors' shapes, tokenizers from the
 //! program, and tensors under the names that diffusers gives them.
 
+mod components;
 mod configs;
-mod contents;
 mod encoders;
-mod formats;
 mod header;
 mod names;
+mod quantized_formats;
 #[cfg(test)]
 mod tests;
 mod tokenizers;
 
-use crate::files::{Content, ModelFiles};
-use crate::weights::Stored;
+use crate::content::{Content, Directory};
+use crate::safetensors_file::TensorHeader;
 use crate::{Error, Result};
-pub(crate) use contents::{Part, Piece, kind};
+pub use components::Component;
+pub(crate) use components::{ComponentInFile, kind};
 pub(crate) use encoders::weights_in;
 pub(crate) use header::Header;
-pub(crate) use names::{Found, Order, diffusers_parts};
+pub(crate) use names::{RowOrder, TensorLocation, diffusers_parts};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,18 +31,18 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     file: PathBuf,
-    places: BTreeMap<Part, Place>,
+    places: BTreeMap<Component, PartLocation>,
     /// Config files by path.
     configs: BTreeMap<String, Vec<u8>>,
 }
 
 /// Where a part is.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+enum PartLocation {
     /// In a file in the original layout.
     Stored(StoredPart),
     /// In a directory in the diffusers layout, with its tokenizer.
-    Folder(ModelFiles),
+    Folder(Directory),
 }
 
 /// A part inside a file.
@@ -49,7 +50,7 @@ pub(crate) enum Place {
 pub(crate) struct StoredPart {
     pub(crate) file: PathBuf,
     header: Arc<Header>,
-    piece: Piece,
+    piece: ComponentInFile,
     /// Prefixes of the other parts of the file.
     others: Vec<String>,
 }
@@ -61,17 +62,17 @@ impl Checkpoint {
     /// Says what the file is if it is no checkpoint, or what is missing and where to find it.
     pub(crate) fn new(file: &Path, text_encoders: Option<&Path>) -> Result<Self> {
         let header = Arc::new(Header::read(file)?);
-        formats::check(file, &header)?;
+        quantized_formats::check(file, &header)?;
         let inside = StoredPart::all(file, &header);
-        if !inside.iter().any(|part| part.piece.part == Part::Transformer) {
+        if !inside.iter().any(|part| part.piece.part == Component::Transformer) {
             return Err(Error::Model(format!(
                 "{} is {}: give a checkpoint of Stable Diffusion 3.5, such as sd3.5_large.safetensors",
                 file.display(),
-                contents::kind(&header)
+                components::kind(&header)
             )));
         }
-        let mut places: BTreeMap<Part, Place> =
-            inside.into_iter().map(|part| (part.piece.part, Place::Stored(part))).collect();
+        let mut places: BTreeMap<Component, PartLocation> =
+            inside.into_iter().map(|part| (part.piece.part, PartLocation::Stored(part))).collect();
         if let Some(dir) = text_encoders {
             encoders::add(dir, &mut places)?;
         }
@@ -81,8 +82,19 @@ impl Checkpoint {
     }
 
     /// Where the part is that the diffusers layout has in `folder`.
-    pub(crate) fn place(&self, folder: &str) -> Option<&Place> {
-        Part::ALL.into_iter().find(|part| part.folder() == folder).and_then(|part| self.places.get(&part))
+    fn place(&self, folder: &str) -> Option<&PartLocation> {
+        Component::ALL
+            .into_iter()
+            .find(|part| part.folder() == folder)
+            .and_then(|part| self.places.get(&part))
+    }
+
+    /// The part that the diffusers layout has in `folder`, if it is in a file in the original layout.
+    pub(crate) fn stored_part(&self, folder: &str) -> Option<&StoredPart> {
+        match self.place(folder)? {
+            PartLocation::Stored(part) => Some(part),
+            PartLocation::Folder(_) => None,
+        }
     }
 
     pub(crate) fn exists(&self, path: &str) -> bool {
@@ -110,16 +122,16 @@ impl Checkpoint {
         let part = path.split('/').next().unwrap_or_default();
         match (self.folder_of(path), self.place(part)) {
             (Some(folder), _) => folder.display(path),
-            (None, Some(Place::Stored(part))) => part.file.display().to_string(),
+            (None, Some(PartLocation::Stored(part))) => part.file.display().to_string(),
             _ => format!("{} ({path})", self.file.display()),
         }
     }
 
     /// The directory that an encoder or its tokenizer comes from, if one does.
-    fn folder_of(&self, path: &str) -> Option<&ModelFiles> {
+    fn folder_of(&self, path: &str) -> Option<&Directory> {
         let part = path.split('/').next().unwrap_or_default().replace("tokenizer", "text_encoder");
         match self.place(&part) {
-            Some(Place::Folder(folder)) => Some(folder),
+            Some(PartLocation::Folder(folder)) => Some(folder),
             _ => None,
         }
     }
@@ -128,8 +140,8 @@ impl Checkpoint {
 impl StoredPart {
     /// Every part inside a file.
     pub(crate) fn all(file: &Path, header: &Arc<Header>) -> Vec<Self> {
-        let pieces = contents::pieces(header);
-        let part = |piece: &Piece| {
+        let pieces = components::pieces(header);
+        let part = |piece: &ComponentInFile| {
             let others =
                 pieces.iter().filter(|other| *other != piece).map(|other| other.prefix.clone()).collect();
             Self { file: file.to_path_buf(), header: header.clone(), piece: piece.clone(), others }
@@ -138,10 +150,12 @@ impl StoredPart {
     }
 
     /// Where diffusers' tensor `name` is, under its full name in the file.
-    pub(crate) fn find(&self, name: &str) -> Found {
+    pub(crate) fn find(&self, name: &str) -> TensorLocation {
         match self.piece.names.find(name) {
-            Found::Stored(name, rows) => Found::Stored(format!("{}{name}", self.piece.prefix), rows),
-            Found::Identity => Found::Identity,
+            TensorLocation::Stored(name, rows) => {
+                TensorLocation::Stored(format!("{}{name}", self.piece.prefix), rows)
+            }
+            TensorLocation::Identity => TensorLocation::Identity,
         }
     }
 
@@ -153,16 +167,17 @@ impl StoredPart {
     /// Full names of the tensors that the part must have a use for.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let is_replaced = |name: &str| {
-            self.piece.names.find(name.strip_prefix(self.prefix()).unwrap_or(name)) == Found::Identity
+            self.piece.names.find(name.strip_prefix(self.prefix()).unwrap_or(name))
+                == TensorLocation::Identity
         };
         self.header.names().filter(move |name| self.owns(name) && !is_unneeded(name) && !is_replaced(name))
     }
 
     /// The same tensors, without the part's prefix.
-    pub(crate) fn stored(&self) -> Vec<Stored> {
+    pub(crate) fn stored(&self) -> Vec<TensorHeader> {
         let stored = |name: &str| {
             let stored = self.header.get(name)?.clone();
-            Some(Stored { name: name.strip_prefix(self.prefix()).unwrap_or(name).to_owned(), ..stored })
+            Some(TensorHeader { name: name.strip_prefix(self.prefix()).unwrap_or(name).to_owned(), ..stored })
         };
         self.names().filter_map(stored).collect()
     }
@@ -175,12 +190,12 @@ impl StoredPart {
     /// The config file that a directory in the diffusers layout would have.
     ///
     /// # Errors
-    /// Names a tensor that is missing or has another number of dimensions.
+    /// NamingScheme a tensor that is missing or has another number of dimensions.
     pub(crate) fn config(&self) -> Result<Value, String> {
         configs::of(&self.header, &self.piece)
     }
 
-    pub(crate) fn part(&self) -> Part {
+    pub(crate) fn part(&self) -> Component {
         self.piece.part
     }
 
@@ -190,32 +205,32 @@ impl StoredPart {
         let longest = self.others.iter().filter(|other| name.starts_with(*other)).map(String::len).max();
         match name.strip_prefix(&self.piece.prefix) {
             Some(_) => longest.is_none_or(|longest| longest < self.piece.prefix.len()),
-            None => longest.is_none() && self.piece.part == Part::Transformer,
+            None => longest.is_none() && self.piece.part == Component::Transformer,
         }
     }
 }
 
-/// What trainers and other programs leave in checkpoints, and no picture depends on.
+/// What trainers and other programs leave in checkpoints, and no image depends on.
 fn is_unneeded(name: &str) -> bool {
     const ENDINGS: [&str; 5] =
         ["logit_scale", "position_ids", "scaled_fp8", ".scale_input", "model_sampling.sigmas"];
-    // A trainer's running average of the weights, under names with points left out, beside the weights themselves.
+    // A trainer's running average of the weights, under names with points left out, in addition to the weights themselves.
     name.starts_with("model_ema.") || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-fn config_files(places: &BTreeMap<Part, Place>) -> Result<BTreeMap<String, Vec<u8>>> {
-    let t5 = places.contains_key(&Part::T5).then_some(["transformers", "T5EncoderModel"]);
+fn config_files(places: &BTreeMap<Component, PartLocation>) -> Result<BTreeMap<String, Vec<u8>>> {
+    let t5 = places.contains_key(&Component::T5).then_some(["transformers", "T5EncoderModel"]);
     let index = json!({ "_class_name": "StableDiffusion3Pipeline", "text_encoder_3": t5 });
     let mut files = BTreeMap::new();
     let mut add = |path: String, config: Value| files.insert(path, config.to_string().into_bytes());
     add("model_index.json".into(), index);
-    let blocks = match places.get(&Part::Transformer) {
-        Some(Place::Stored(stored)) => stored.piece.names.blocks(),
+    let blocks = match places.get(&Component::Transformer) {
+        Some(PartLocation::Stored(stored)) => stored.piece.names.blocks(),
         _ => 0,
     };
     add("scheduler/scheduler_config.json".into(), configs::scheduler(blocks));
     for (part, place) in places {
-        if let Place::Stored(stored) = place {
+        if let PartLocation::Stored(stored) = place {
             let config =
                 stored.config().map_err(|why| Error::Model(format!("{}: {why}", stored.file.display())))?;
             add(format!("{}/config.json", part.folder()), config);

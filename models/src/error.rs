@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a directory and a picture, in words a user can act on.
+//! Everything that can go wrong between a directory and an image, in messages for users.
 
 use std::fmt;
 
@@ -23,13 +23,40 @@ pub enum Error {
         of: usize,
     },
     /// A stage computed NaN or infinite numbers, of which no image can be made.
-    #[error(
-        "{stage} computed numbers that are not finite (NaN or infinite): check the model's files with `latentd models verify`, or run it in f32"
-    )]
+    #[error("{stage} computed numbers that are not finite (NaN or infinite)")]
     NonFinite {
         /// Which.
         stage: Stage,
     },
+    /// A checkpoint file lacks parts that an image needs, and no directory of text encoders was named.
+    #[error("{} has no {missing} inside", file.display())]
+    MissingParts {
+        /// The checkpoint.
+        file: std::path::PathBuf,
+        /// What it lacks: `CLIP-L and no CLIP-G`.
+        missing: String,
+        /// The files that have it, and where they are published.
+        files: String,
+    },
+    /// The model is a repository of the Hugging Face hub, not a directory.
+    #[error("{repository} is not downloaded")]
+    NotDownloaded {
+        /// `owner/name`.
+        repository: String,
+    },
+    /// A threshold was set for a safety checker that gives no probabilities.
+    #[error(
+        "{threshold} is a probability, and the safety checker in {checker} gives none, for it has thresholds of its own"
+    )]
+    NoProbability {
+        /// The threshold.
+        threshold: f64,
+        /// The checker's folder.
+        checker: String,
+    },
+    /// The device or the model cannot compute in fp8; the text says which and why.
+    #[error("{0}")]
+    Fp8(String),
     /// The device cannot be used.
     #[error("{0}")]
     Device(String),
@@ -55,7 +82,7 @@ pub enum Stage {
     ClipG,
     /// The text encoder T5.
     T5,
-    /// The VAE's encoder, of the image that a request begins from.
+    /// The VAE's encoder, of a request's initial image.
     VaeEncoder,
     /// A denoising step of the transformer.
     Step {
@@ -96,7 +123,7 @@ fn in_words(error: &std::io::Error) -> String {
     }
 }
 
-/// Text that may hold a stranger's words, for a message: at most this many characters, and on one line.
+/// Untrusted text for a message: at most this many characters, and on one line.
 pub(crate) fn one_line(text: &str, most: usize) -> String {
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let mut short = String::new();
@@ -147,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_strangers_words_stay_on_a_line() {
+    fn untrusted_text_stays_on_a_line() {
         assert_eq!(one_line("é \"a\"\r\n\u{1b}[0m", 100), "é \"a\"\\r\\n\\u{1b}[0m");
         assert_eq!(one_line("abcdef", 3), "abc…");
         assert_eq!(one_line("abc", 3), "abc");

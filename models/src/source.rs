@@ -1,7 +1,6 @@
 //! Where a model is.
 
-use crate::files::ModelFiles;
-use crate::safety::PART as SAFETY_CHECKER;
+use crate::files::{ModelFiles, SAFETY_CHECKER};
 use crate::{Error, Result, builtin};
 use std::ffi::OsStr;
 use std::fmt;
@@ -21,7 +20,7 @@ pub enum ModelSource {
         /// Directory of text encoders: files in the original layout, or the folders of the diffusers layout.
         text_encoders: Option<PathBuf>,
     },
-    /// A repository of the Hugging Face hub. Whoever can fetch it makes a directory of it first.
+    /// A repository of the Hugging Face hub. The caller downloads it, and loads the directory.
     Hub {
         /// `owner/name`.
         repository: String,
@@ -42,13 +41,11 @@ impl ModelSource {
             Self::Checkpoint { file, text_encoders } => {
                 ModelFiles::checkpoint(file, text_encoders.as_deref())
             }
-            Self::Hub { repository, .. } => Err(Error::Model(format!(
-                "{repository} is not here: `latentd models pull {repository}` brings it"
-            ))),
+            Self::Hub { repository, .. } => Err(Error::NotDownloaded { repository: repository.clone() }),
         }
     }
 
-    /// Whether it brings a safety checker of its own.
+    /// Whether it has a safety checker of its own.
     ///
     /// # Errors
     /// As when its files are opened.

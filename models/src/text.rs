@@ -7,19 +7,20 @@ mod tokenize;
 use crate::config::{self, ClipConfig, T5Config, TransformerConfig};
 use crate::error::one_line;
 use crate::files::ModelFiles;
-use crate::weights::{Target, Weights};
+use crate::target::Target;
+use crate::weights::Weights;
 use crate::{Error, Result, Stage, finite};
 use candle_core::{D, Device, Tensor};
 use clip::Clip;
 use t5::T5;
 pub(crate) use tokenize::Tokenizer;
 
-/// What the transformer hears of the prompts.
+/// The conditioning that the transformer gets of the prompts.
 #[derive(Clone)]
 pub(crate) struct TextConditioning {
     /// `[B, 77 + T, joint_attention_dim]`: CLIP channels padded with zeros, then T5.
     pub(crate) context: Tensor,
-    /// `[B, pooled_projection_dim]`: pooled CLIP-L beside pooled CLIP-G.
+    /// `[B, pooled_projection_dim]`: pooled CLIP-L, then pooled CLIP-G.
     pub(crate) pooled: Tensor,
 }
 
@@ -45,7 +46,7 @@ pub(crate) struct Cut {
 const DROPPED_CHARS: usize = 400;
 
 impl Cut {
-    /// For people; `name` is what the text is.
+    /// For a message; `name` is what the text is.
     pub(crate) fn words(&self, name: &str) -> String {
         let Self { encoders, tokens, dropped } = self;
         let dropped = one_line(dropped, DROPPED_CHARS);

@@ -1,34 +1,32 @@
-//! Weights on disk to tensors on the device, with every tensor's name, shape and dtype checked; or made up.
+//! Weights on disk to tensors on the device, with every tensor's name, shape and dtype checked; or random.
 //!
 //! A part of the model (transformer, VAE, one text encoder) opens its files once, then asks for each tensor
 //! by name and shape. What does not fit is noted, not raised, so that one error lists everything at the end.
 
 mod convert;
-mod fit;
-mod foreign;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod header;
 mod problems;
 mod read;
-mod shard;
+mod readers;
+mod resolved;
+mod rows;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::checkpoint::{Found, Order, Place, StoredPart};
-use crate::files::{Content, ModelFiles};
-use crate::generate::Streams;
-use crate::layers::Ops;
-use crate::{Error, Result, gpu, random};
-use candle_core::{DType, Device, Tensor};
-use fit::Fit;
+use crate::checkpoint::{RowOrder, StoredPart, TensorLocation};
+use crate::files::ModelFiles;
+use crate::safetensors_file::{TensorHeader, shown};
+use crate::target::Target;
+use crate::{Error, Result, random};
+use candle_core::Tensor;
 use problems::Problems;
-use shard::Shard;
-use source::{Files, Source};
+use resolved::Resolved;
+use rows::StoredTensor;
+use source::{PartFiles, WeightSource};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// One error that lists what did not fit, if anything.
 pub(crate) fn check(problems: &[String]) -> Result<()> {
@@ -38,22 +36,9 @@ pub(crate) fn check(problems: &[String]) -> Result<()> {
     Err(Error::Model(format!("the weights do not fit the config files:\n  {}", problems.join("\n  "))))
 }
 
-/// Every tensor of a safetensors file, from its header alone.
-///
-/// # Errors
-/// It is no whole safetensors file.
-pub(crate) fn tensors(path: &Path) -> Result<Vec<Stored>> {
-    let (_, tensors) = Shard::new(path.display().to_string(), Content::open(path)?)?;
-    let stored = |(name, info): (String, safetensors::tensor::TensorInfo)| {
-        let bytes = (info.data_offsets.1 - info.data_offsets.0) as u64;
-        Stored { name, shape: info.shape, dtype: info.dtype.to_string(), bytes }
-    };
-    Ok(tensors.into_iter().map(stored).collect())
-}
-
 /// The open weights of one part.
 pub(crate) struct Weights {
-    source: Source,
+    source: WeightSource,
     /// Where the source has what is asked for, unless it is in the diffusers layout itself.
     layout: Option<StoredPart>,
     part: String,
@@ -62,72 +47,14 @@ pub(crate) struct Weights {
     target: Target,
 }
 
-/// What a header says of a tensor.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    /// `BF16`, `F8_E4M3`, …
-    pub(crate) dtype: String,
-    /// In the file.
-    pub(crate) bytes: u64,
-}
-
-/// Where tensors go and how the layers built from them compute.
-#[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) device: Device,
-    /// Keeps the device open, if it is a GPU.
-    pub(crate) _open: Option<gpu::Handle>,
-    pub(crate) dtype: DType,
-    pub(crate) ops: Ops,
-}
-
-impl Target {
-    pub(crate) fn new(options: &crate::LoadOptions) -> Result<Self> {
-        let fp8 = options.dtype == crate::DType::Fp8;
-        let (device, open) = match options.device {
-            crate::Device::Cpu if fp8 => {
-                return Err(Error::Device(
-                    "fp8 needs an NVIDIA Hopper GPU (H100, H200): give --dtype bf16 or f32".into(),
-                ));
-            }
-            crate::Device::Cpu => (Device::Cpu, None),
-            crate::Device::Cuda(ordinal) => {
-                let handle = gpu::open(ordinal, fp8, options.cache.as_deref())?;
-                (handle.device().clone(), Some(handle))
-            }
-        };
-        let dtype = match options.dtype {
-            crate::DType::F32 => DType::F32,
-            crate::DType::Bf16 | crate::DType::Fp8 => DType::BF16,
-        };
-        // Plain candle has no fp8.
-        let fp8 = fp8 && options.fused;
-        let two_streams =
-            options.fused && device.is_cuda() && dtype == DType::BF16 && options.streams == Streams::Two;
-        let ops = Ops { fused: options.fused, fp8, two_streams };
-        Ok(Self { device, _open: open, dtype, ops })
-    }
-
-    /// For looking at files without a device.
-    pub(crate) fn host() -> Self {
-        Self { device: Device::Cpu, _open: None, dtype: DType::F32, ops: Ops::PLAIN }
-    }
-}
-
 impl Weights {
     /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names; or what a checkpoint
     /// has in their place.
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
-        let place = match files {
-            ModelFiles::Checkpoint(checkpoint) => checkpoint.place(part),
-            ModelFiles::Directory(_) | ModelFiles::Embedded(_) => None,
-        };
-        let (source, layout) = match place {
-            Some(Place::Folder(files)) => return Self::open(files, part, stem, target),
-            Some(Place::Stored(stored)) => (Source::Files(Files::file(&stored.file)?), Some(stored.clone())),
-            None => (Source::open(files, part, stem)?, None),
+        let layout = files.stored_part(part).cloned();
+        let source = match &layout {
+            Some(stored) => WeightSource::PartFiles(PartFiles::file(&stored.file)?),
+            None => WeightSource::open(files, part, stem)?,
         };
         let unclaimed = match &layout {
             Some(stored) => stored.names().map(str::to_owned).collect(),
@@ -141,7 +68,7 @@ impl Weights {
     pub(crate) fn random(part: &str, target: &Target) -> Result<Self> {
         random::seed(&target.device, 0)?;
         let (unclaimed, problems) = (RefCell::default(), RefCell::default());
-        let (source, target) = (Source::Random, target.clone());
+        let (source, target) = (WeightSource::Random, target.clone());
         Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, target })
     }
 
@@ -159,21 +86,21 @@ impl Weights {
     /// Whether the files have a tensor of this full name.
     pub(crate) fn has(&self, name: &str) -> bool {
         let is_stored = |found| match found {
-            Found::Stored(name, _) => self.source.get(&name).is_some(),
-            Found::Identity => true,
+            TensorLocation::Stored(name, _) => self.source.get(&name).is_some(),
+            TensorLocation::Identity => true,
         };
-        matches!(self.source, Source::Random) || is_stored(self.find(name))
+        matches!(self.source, WeightSource::Random) || is_stored(self.find(name))
     }
 
     /// Every tensor as its file has it, by name; of a checkpoint without the part's prefix.
-    pub(crate) fn stored(&self) -> Vec<Stored> {
+    pub(crate) fn stored(&self) -> Vec<TensorHeader> {
         if let Some(layout) = &self.layout {
             return layout.stored();
         }
         let stored = |name: &String| {
             let (name, tensor) = (name.clone(), self.source.get(name)?);
             let (shape, dtype) = (tensor.shape.clone(), tensor.dtype.to_string());
-            Some(Stored { name, shape, dtype, bytes: tensor.bytes() as u64 })
+            Some(TensorHeader { name, shape, dtype, bytes: tensor.bytes() as u64 })
         };
         self.source.names().filter_map(stored).collect()
     }
@@ -182,16 +109,16 @@ impl Weights {
     pub(crate) fn problems(self) -> Vec<String> {
         let mut problems = self.problems.into_inner();
         for name in self.unclaimed.into_inner() {
-            problems.note(format!("unused: {}", header::shown(&name)));
+            problems.note(format!("unused: {}", shown(&name)));
         }
         problems.lines(&self.part)
     }
 
     /// Where a tensor is.
-    fn find(&self, name: &str) -> Found {
+    fn find(&self, name: &str) -> TensorLocation {
         match &self.layout {
             Some(stored) => stored.find(name),
-            None => Found::Stored(name.to_owned(), Order::All),
+            None => TensorLocation::Stored(name.to_owned(), RowOrder::All),
         }
     }
 
@@ -199,7 +126,7 @@ impl Weights {
     /// place, so that stacking takes no memory.
     fn take(&self, names: &[String], shape: &[usize]) -> candle_core::Result<Tensor> {
         let Target { device, dtype, .. } = &self.target;
-        let Source::Files(files) = &self.source else {
+        let WeightSource::PartFiles(files) = &self.source else {
             let made = names.iter().map(|name| random::weight(name, shape, device, *dtype));
             return Tensor::cat(&made.collect::<candle_core::Result<Vec<_>>>()?, 0);
         };
@@ -207,31 +134,33 @@ impl Weights {
         if let Some(rows) = stacked.first_mut() {
             *rows = rows.saturating_mul(names.len());
         }
-        let found: Vec<_> = names.iter().map(|name| self.fit(name, shape)).collect();
+        let found: Vec<_> = names.iter().map(|name| self.resolve(name, shape)).collect();
         let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
             // Stands in until the list is complete; a broadcast zero costs no memory.
             self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
             return Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked);
         };
-        if let [Fit::Identity] = found[..] {
+        if let [Resolved::Identity] = found[..] {
             return Tensor::eye(shape[0], *dtype, device);
         }
-        if found.iter().any(|fit| fit.scale().is_some()) {
-            let scaled = found.iter().map(|fit| fit.read_scaled(files, &self.target)?.reshape(shape));
+        if found.iter().any(|tensor| tensor.scale().is_some()) {
+            let scaled = found.iter().map(|tensor| tensor.read_scaled(files, &self.target)?.reshape(shape));
             return Tensor::cat(&scaled.collect::<candle_core::Result<Vec<_>>>()?, 0);
         }
-        files.read(&found.iter().flat_map(Fit::rows).collect::<Vec<_>>(), *dtype, device)?.reshape(stacked)
+        files
+            .read(&found.iter().flat_map(Resolved::rows).collect::<Vec<_>>(), *dtype, device)?
+            .reshape(stacked)
     }
 
     /// Notes whether there is a tensor `name` of this shape, without loading it.
     pub(crate) fn expect(&self, name: &str, shape: &[usize]) {
-        self.fit(name, shape);
+        self.resolve(name, shape);
     }
 
-    fn fit(&self, name: &str, shape: &[usize]) -> Option<Fit<'_>> {
+    fn resolve(&self, name: &str, shape: &[usize]) -> Option<Resolved<'_>> {
         let (name, order) = match self.find(name) {
-            Found::Identity => return Some(Fit::Identity),
-            Found::Stored(name, order) => (name, order),
+            TensorLocation::Identity => return Some(Resolved::Identity),
+            TensorLocation::Stored(name, order) => (name, order),
         };
         self.unclaimed.borrow_mut().remove(&name);
         let shape = order.whole(shape);
@@ -247,20 +176,20 @@ impl Weights {
                     stored.dtype
                 )
             }
-            Some(stored) => return Some(Fit::Stored { stored, order, scale: self.scale(&name) }),
+            Some(stored) => return Some(Resolved::Stored { stored, order, scale: self.scale(&name) }),
         };
         self.problems.borrow_mut().note(problem);
         None
     }
 
     /// The original layout writes some matrices as convolutions of one pixel.
-    fn is_shape(&self, stored: &[usize], order: Order, wanted: &[usize]) -> bool {
+    fn is_shape(&self, stored: &[usize], order: RowOrder, wanted: &[usize]) -> bool {
         let long = |shape: &[usize]| shape.iter().copied().filter(|size| *size != 1).collect::<Vec<_>>();
-        stored == wanted || (self.layout.is_some() && order == Order::All && long(stored) == long(wanted))
+        stored == wanted || (self.layout.is_some() && order == RowOrder::All && long(stored) == long(wanted))
     }
 
     /// What a weight in scaled fp8 is multiplied by.
-    fn scale(&self, name: &str) -> Option<&source::Stored> {
+    fn scale(&self, name: &str) -> Option<&StoredTensor> {
         self.layout.as_ref()?;
         let scale = format!("{}.scale_weight", name.strip_suffix(".weight")?);
         self.unclaimed.borrow_mut().remove(&scale);
@@ -291,7 +220,8 @@ impl Scope<'_> {
 
     /// Whether the files have the tensor `name`. Random weights have no names but those that are asked for.
     pub(crate) fn has(&self, name: &str) -> bool {
-        matches!(self.weights.source, Source::Files(_)) && self.weights.has(&format!("{}{name}", self.prefix))
+        matches!(self.weights.source, WeightSource::PartFiles(_))
+            && self.weights.has(&format!("{}{name}", self.prefix))
     }
 
     /// The tensor `name` of exactly this shape, in the dtype and on the device asked for.

@@ -27,12 +27,13 @@ pub(crate) async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     for directory in [&store.data_dir, folder(&store)?] {
         check_empty(directory)?;
     }
-    if store.database.exists() {
-        bail!("{} is there already: nothing is overwritten", store.database.display());
+    let database = store.database_file("restore")?.to_owned();
+    if database.exists() {
+        bail!("{} is there already: nothing is overwritten", database.display());
     }
-    let _locks = (data_dir::hold(&store.data_dir)?, data_dir::hold_database(&store.database)?);
+    let _locks = (data_dir::hold(&store.data_dir)?, data_dir::hold_database(&database)?);
     let mut restored =
-        Restored { folder: folder(&store)?.to_owned(), store, made: Vec::new(), is_whole: false };
+        Restored { folder: folder(&store)?.to_owned(), store, database, made: Vec::new(), is_whole: false };
     let (manifest, files) = restored.unpack(file).with_context(|| args.file.display().to_string())?;
     restored.publish(&manifest).await?;
     restored.is_whole = true;
@@ -55,6 +56,7 @@ fn check_empty(directory: &Path) -> anyhow::Result<()> {
 struct Restored {
     store: StoreConfig,
     folder: PathBuf,
+    database: PathBuf,
     made: Vec<PathBuf>,
     is_whole: bool,
 }
@@ -118,7 +120,7 @@ impl Restored {
 
     /// The database before it has its name.
     fn unfinished(&self) -> PathBuf {
-        let mut path = self.store.database.as_os_str().to_owned();
+        let mut path = self.database.as_os_str().to_owned();
         path.push(".restored");
         path.into()
     }
@@ -153,7 +155,7 @@ impl Restored {
         for directory in changed {
             data_dir::sync(directory)?;
         }
-        std::fs::rename(&path, &self.store.database)?;
-        Ok(data_dir::sync(self.store.database.parent().unwrap_or(Path::new("/")))?)
+        std::fs::rename(&path, &self.database)?;
+        Ok(data_dir::sync(self.database.parent().unwrap_or(Path::new("/")))?)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ConfigError, refuse};
 use crate::args::InterceptArgs;
-use crate::egress::Egress;
+use latentd_egress::Egress;
 use std::net::SocketAddr;
 
 /// Settings of `latentd serve --intercept`.

@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::checker;
 use crate::config::{EngineConfig, HubConfig, SafetyConfig};
-use crate::hub;
+use crate::hub_models;
 use crate::machine::{free_memory, gigabytes};
 use crate::room;
 use crate::worker::device_name;
@@ -11,7 +11,7 @@ use latentd_models::{Activations, Plan, SafetyOptions, SafetySource, Work};
 
 /// The model that `serve` would run: its safety checker, what it needs, and whether there is room for it.
 pub(super) fn model(mut engine: EngineConfig, safety: &SafetyConfig, hub: &HubConfig) -> Vec<Finding> {
-    match hub::is_here(hub, &mut engine.model) {
+    match hub_models::is_cached(hub, &mut engine.model) {
         Ok(true) => {}
         Ok(false) => {
             let advice = format!("`serve` pulls it, as `latentd models pull {}` does", engine.model);
@@ -19,14 +19,14 @@ pub(super) fn model(mut engine: EngineConfig, safety: &SafetyConfig, hub: &HubCo
         }
         Err(error) => return vec![Finding::error("model", &error)],
     }
-    match checker::resolve(safety, &engine.model) {
+    match checker::resolve(safety, hub, &engine.model) {
         Ok(options) => {
             let mut findings = vec![Finding::good("safety checker", checker::describe(&options))];
             findings.extend(plan(&engine, &options));
             findings
         }
         Err(error) => {
-            let unchecked = SafetyOptions { source: SafetySource::Nobody, threshold: None, forced: false };
+            let unchecked = SafetyOptions { source: SafetySource::Disabled, threshold: None, forced: false };
             let mut findings = vec![Finding::error("safety checker", &error)];
             findings.extend(plan(&engine, &unchecked));
             findings
@@ -54,11 +54,11 @@ fn parts(plan: &Plan, work: &Work) -> String {
     let millions = |parameters: u64| format!("{:.1} million parameters", parameters as f64 / 1e6);
     let mut lines: Vec<_> =
         plan.parts.iter().map(|part| line(part.name, part.bytes, millions(part.parameters))).collect();
-    let Activations { text, begin, denoise, decode } = plan.activations;
-    let largest = [("text", text), ("begin", begin), ("denoise", denoise), ("decode", decode)];
+    let Activations { text, init_image, denoise, decode } = plan.activations;
+    let largest = [("text", text), ("initial image", init_image), ("denoise", denoise), ("decode", decode)];
     let largest = largest.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name);
     let note = format!("{}x{}, most in {largest}", work.width, work.height);
-    lines.push(line("painting", plan.painting(), note));
+    lines.push(line("generating", plan.generating(), note));
     lines.push(line("process", plan.process, String::new()));
     lines.push(line("together", plan.peak(), String::new()));
     lines.join("\n")

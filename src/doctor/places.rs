@@ -3,9 +3,10 @@
 use super::Finding;
 use crate::config::{HubConfig, StoreConfig};
 use crate::data_dir;
-use crate::hub::listing::{self, Listed};
+use crate::hub_models::list::{self, ListedModel};
 use crate::isolate;
 use crate::machine::{disk, gigabytes};
+use crate::queue::Database;
 use crate::storage::{Location, Storage};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -26,7 +27,18 @@ pub(super) fn data(store: &StoreConfig) -> Vec<Finding> {
         Ok(false) => Finding::good(about, format!("{place}, which `serve` will make")),
         Err(error) => Finding::error(about, &error),
     };
-    vec![first, free_disk("disk", &store.data_dir)]
+    [first, free_disk("disk", &store.data_dir)].into_iter().chain(database(&store.database)).collect()
+}
+
+/// A database server, and whether `serve` could use it.
+fn database(database: &Database) -> Option<Finding> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    match runtime.block_on(database.look()) {
+        Ok(version) => {
+            version.map(|version| Finding::good("database", format!("{database}, PostgreSQL {version}")))
+        }
+        Err(error) => Some(Finding::error("database", &format_args!("{database}: {error}"))),
+    }
 }
 
 /// Whether the bucket of the files answers; `None` where they are in a directory.
@@ -68,7 +80,7 @@ pub(super) fn hugging_face(hub: &HubConfig) -> Vec<Finding> {
     let cache = format!("{}, {free} free", hub.cache.display());
     let mut findings = vec![Finding::good("hub cache", cache), Finding::good("hub token", token)];
     findings.push(Finding::good("model", "mini: built in"));
-    match listing::all(hub) {
+    match list::all(hub) {
         Ok(listed) => findings.extend(listed.into_iter().filter_map(listed_model)),
         Err(error) => findings.push(Finding::warning("hub cache", error.to_string(), "see the line above")),
     }
@@ -76,8 +88,8 @@ pub(super) fn hugging_face(hub: &HubConfig) -> Vec<Finding> {
 }
 
 /// A model of the hub, unless nothing of it is here.
-fn listed_model(listed: Listed) -> Option<Finding> {
-    let Listed { name, bytes, path, .. } = listed;
+fn listed_model(listed: ListedModel) -> Option<Finding> {
+    let ListedModel { name, bytes, path, .. } = listed;
     let size = gigabytes(bytes.unwrap_or_default());
     match (path, listed.state) {
         (Some(_), _) => Some(Finding::good("model", format!("{name}: in the cache, {size}"))),

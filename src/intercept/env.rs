@@ -3,10 +3,10 @@
 use super::folder::{self, BUNDLE, CERTIFICATE, PRELOAD, PYTHON, Running};
 use crate::args::EnvArgs;
 use crate::config::StoreConfig;
-use crate::http::FAL_DOMAINS;
-use crate::queue::Queue;
+use crate::queue::{Database, Queue};
 use anyhow::Context;
 use jiff::Timestamp;
+use latentd_fal::FAL_DOMAINS;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -134,7 +134,7 @@ fn quoted(value: &str) -> String {
 }
 
 /// Keys of `latentd keys create`, whether they still open anything or not.
-pub(crate) async fn has_keys(database: &Path) -> anyhow::Result<bool> {
+pub(crate) async fn has_keys(database: &Database) -> anyhow::Result<bool> {
     if !database.exists() {
         return Ok(false);
     }

@@ -1,6 +1,6 @@
 //! Tunnels to hosts that are not fal's: their bytes are carried, not read.
 
-use crate::egress::Egress;
+use latentd_egress::Egress;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;

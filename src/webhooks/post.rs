@@ -1,10 +1,9 @@
 //! One POST to a stranger: within fifteen seconds, without following or reading.
 
-use crate::egress::Egress;
-use crate::outgoing::Outgoing;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
+use latentd_egress::{Client, Egress};
 use std::time::Duration;
 use url::Url;
 
@@ -12,11 +11,11 @@ use url::Url;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Posts to what the policy permits.
-pub(super) struct Poster(Outgoing);
+pub(super) struct Poster(Client);
 
 impl Poster {
     pub(super) fn new(egress: Egress) -> Self {
-        Self(Outgoing::new(egress, "--webhook-allow"))
+        Self(Client::new(egress, "--webhook-allow"))
     }
 
     /// Delivered when the receiver answers with any 2xx in time; a redirect is an answer like others.

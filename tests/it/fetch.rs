@@ -7,8 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use latentd::egress::Egress;
-use latentd::outgoing::Outgoing;
+use latentd_egress::{Client, Egress};
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
@@ -26,7 +25,7 @@ impl Host {
         let origin = format!("http://{}", listener.local_addr().expect("an address"));
         let host = Self { origin, heard: Arc::default() };
         let router = Router::new().fallback(answer).with_state(host.clone());
-        tokio::spawn(latentd::http::listen(listener, router, std::future::pending()));
+        tokio::spawn(latentd_fal::listen(listener, router, std::future::pending()));
         host
     }
 
@@ -79,7 +78,7 @@ async fn answer(State(host): State<Host>, uri: Uri, headers: HeaderMap) -> Respo
 async fn result_through(server: &Server, url: &str, egress: Egress) -> Answer {
     let request = submit(server, &from(url)).await;
     let mut worker = server.worker("w", Painter).await;
-    worker.outgoing = Outgoing::new(egress, "--fetch-allow");
+    worker.outgoing = Client::new(egress, "--fetch-allow");
     worker.tick().await.expect("a worker that goes on");
     server.get(&request).await
 }
@@ -188,7 +187,7 @@ async fn a_cancel_stops_a_download() {
     let (server, host) = (Server::start().await, Host::start().await);
     let request = submit(&server, &from(&host.url("/silent"))).await;
     let mut worker = server.worker("w", Painter).await;
-    worker.outgoing = Outgoing::new(Egress::new(true), "--fetch-allow");
+    worker.outgoing = Client::new(Egress::new(true), "--fetch-allow");
     let working = tokio::spawn(async move { worker.tick().await });
     eventually(async || host.paths().first().cloned()).await;
     let status = server.status(&request).await;
@@ -203,7 +202,7 @@ async fn a_lost_lease_stops_a_download() {
     let (server, host) = (Server::start().await, Host::start().await);
     let request = submit(&server, &from(&host.url("/silent"))).await;
     let mut worker = server.worker("w", Painter).await;
-    worker.outgoing = Outgoing::new(Egress::new(true), "--fetch-allow");
+    worker.outgoing = Client::new(Egress::new(true), "--fetch-allow");
     let working = tokio::spawn(async move { worker.tick().await });
     eventually(async || host.paths().first().cloned()).await;
     server.clock.advance(600);

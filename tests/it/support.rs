@@ -1,5 +1,6 @@
 //! What the tests share: a server without a socket, an engine on a leash, and a clock to turn.
 
+use crate::databases::Databases;
 pub(crate) use crate::eventually::{eventually, within};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -7,22 +8,21 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::disk::Disks;
-use latentd::egress::Egress;
-use latentd::endpoint::{Endpoint, Served};
 use latentd::engine::{
-    Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
+    Control, Engine, EngineError, Generated, Image, InitImage, Observer, Painted, Step, Timings,
 };
-use latentd::http::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients, router};
 use latentd::identity;
 use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
-use latentd::outgoing::Outgoing;
 use latentd::queue::{LEASE_CHECKS, LeaseCheck, LeaseClock, Queue, Reclaimed};
-use latentd::request::{ImageRequest, Limits};
 use latentd::signing::SigningKey;
 use latentd::storage::Storage;
-use latentd::web_access::WebAccess;
 use latentd::worker::{EngineThread, StepLimits, Tick, Worker};
+use latentd_egress::{Client, Egress};
+use latentd_fal::WebAccess;
+use latentd_fal::endpoint::{Endpoint, Served};
+use latentd_fal::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients, router};
+use latentd_request::{ImageRequest, Limits};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -54,11 +54,18 @@ pub(crate) struct TestClock {
     began: Instant,
     date: Arc<AtomicI64>,
     advanced: Arc<AtomicI64>,
+    /// Of PostgreSQL, whose clock is the database's.
+    databases: Databases,
 }
 
 impl Default for TestClock {
     fn default() -> Self {
-        Self { began: Instant::now(), date: Arc::default(), advanced: Arc::default() }
+        Self {
+            began: Instant::now(),
+            date: Arc::default(),
+            advanced: Arc::default(),
+            databases: Databases::default(),
+        }
     }
 }
 
@@ -66,7 +73,8 @@ impl TestClock {
     /// Time passes.
     pub(crate) fn advance(&self, seconds: i64) {
         self.set_date(seconds);
-        self.advanced.fetch_add(seconds, Ordering::Relaxed);
+        let before = self.advanced.fetch_add(seconds, Ordering::Relaxed);
+        self.databases.set_ahead(before + seconds);
     }
 
     /// Somebody sets the time of day: no time passes.
@@ -147,6 +155,7 @@ impl Server {
             waiting_clients: WaitingClients::default(),
             probe: Probe::default(),
             closing: is_closing,
+            commit: "test",
         };
         change(&mut api);
         Self { router: router(api), queue, storage, clock, closing, directory }
@@ -201,7 +210,7 @@ impl Server {
             device: "test".into(),
             queue: self.queue.clone(),
             storage: self.storage.clone(),
-            outgoing: Outgoing::new(Egress::default(), "--fetch-allow"),
+            outgoing: Client::new(Egress::default(), "--fetch-allow"),
             models: every_model(),
             engine,
             limits: StepLimits::default(),
@@ -238,7 +247,8 @@ impl Server {
 
 async fn open(directory: &std::path::Path, clock: &TestClock) -> Queue {
     let reading = clock.clone();
-    let queue = Queue::open(&directory.join("q.sqlite"), Arc::new(move || reading.now())).await;
+    let database = clock.databases.of(directory).await;
+    let queue = Queue::open(database, Arc::new(move || reading.now())).await;
     queue.expect("a database").with_lease_clock(clock.lease_clock())
 }
 
@@ -280,7 +290,7 @@ impl Engine for Painter {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         for index in 1..=request.steps {
@@ -288,15 +298,14 @@ impl Engine for Painter {
                 return Err(EngineError::Stopped);
             }
         }
-        let pictures =
-            vec![grey(request, begin.map_or(128, |begin| begin.picture.rgb[0])); request.num_images];
-        Ok(Box::new(|| Ok(Generated { pictures, verdicts: Vec::new(), timings: Timings::default() })))
+        let images = vec![grey(request, begin.map_or(128, |begin| begin.image.rgb[0])); request.num_images];
+        Ok(Box::new(|| Ok(Generated { images, verdicts: Vec::new(), timings: Timings::default() })))
     }
 }
 
-fn grey(request: &ImageRequest, level: u8) -> Picture {
+fn grey(request: &ImageRequest, level: u8) -> Image {
     let ImageRequest { width, height, .. } = *request;
-    Picture { width, height, rgb: vec![level; width * height * 3] }
+    Image { width, height, rgb: vec![level; width * height * 3] }
 }
 
 fn step(index: usize, of: usize) -> Step {
@@ -354,7 +363,7 @@ impl Engine for Leashed {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let mut free = false;

@@ -3,9 +3,10 @@
 //! Each rule is a row of a table below; the last module shows that every rule can fail.
 
 mod code;
+mod models_alone;
 mod teeth;
 
-use code::{named, production_code};
+use code::{is_test_module, named, production_code};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,13 @@ const MAX_LINES: usize = 400;
 /// Folders whose Rust files are checked.
 const CHECKED: &[&str] = &[
     "src",
+    "crates/egress/src",
+    "crates/fal/src",
+    "crates/hub/src",
+    "crates/queue/benches",
     "crates/queue/src",
+    "crates/queue/tests",
+    "crates/request/src",
     "models/src",
     "models/examples",
     "models/tests",
@@ -28,53 +35,127 @@ const CHECKED: &[&str] = &[
 ];
 
 /// Folders of pages, whose scripts and styles are checked too.
-const PAGES: &[&str] = &["src/http/playground"];
+const PAGES: &[&str] = &["crates/fal/src/playground"];
 
 /// Each top-level module of `src/` and of the packages in `crates/` with the others it may name. A module that is not here
-/// may not exist, so a new one is drawn on the map before it is written.
+/// may not exist, so a new one is drawn on the map before it is written. Modules of a package in `crates/` have its
+/// folder's name before theirs; those of `crates/queue` have not, for `src/lib.rs` re-exports them.
 const ARROWS: &[(&str, &[&str])] = &[
     ("allocator", &[]),
-    ("args", &["request"]),
+    ("args", &[]),
     ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
-    ("bench", &["args", "checker", "config", "engine", "hub", "picture", "room"]),
+    (
+        "bench",
+        &["args", "checker", "config", "device_report", "engine", "hub_models", "machine", "picture", "room"],
+    ),
     ("budget", &["config", "engine", "machine"]),
-    ("checker", &["args", "config", "hub"]),
-    ("config", &["args", "egress", "keys", "request", "storage", "web_access"]),
+    ("checker", &["config", "hub_models", "model_error"]),
+    ("config", &["args", "keys", "model_error", "queue", "storage"]),
     ("data_dir", &[]),
+    ("device_report", &[]),
     ("disk", &[]),
     (
         "doctor",
         &[
-            "args", "checker", "config", "data_dir", "http", "hub", "isolate", "machine", "room", "storage",
+            "args",
+            "checker",
+            "config",
+            "data_dir",
+            "device_report",
+            "hub_models",
+            "isolate",
+            "machine",
+            "queue",
+            "room",
+            "storage",
             "worker",
         ],
     ),
-    ("egress", &[]),
-    ("endpoint", &["request"]),
-    ("engine", &["config", "request"]),
-    ("fault", &[]),
-    ("generate", &["args", "checker", "config", "engine", "picture", "printable", "request", "room"]),
+    ("engine", &["config", "model_error"]),
+    ("egress/client", &["egress/policy", "egress/tls"]),
+    ("egress/lib", &[]),
+    ("egress/policy", &[]),
+    ("egress/tls", &[]),
+    ("fal/access", &["fal/hosts", "fal/input", "fal/output", "fal/routing", "fal/state"]),
+    ("fal/calls", &["fal/access", "fal/input", "fal/output", "fal/routing", "fal/server", "fal/state"]),
+    ("fal/docs", &["fal/output", "fal/routing"]),
+    ("fal/endpoint", &[]),
+    ("fal/hosts", &[]),
+    ("fal/input", &["fal/endpoint", "fal/output", "fal/routing", "fal/server"]),
+    ("fal/lib", &[]),
     (
-        "http",
+        "fal/openapi",
+        &["fal/access", "fal/calls", "fal/endpoint", "fal/input", "fal/output", "fal/routing", "fal/state"],
+    ),
+    ("fal/output", &["fal/calls", "fal/input", "fal/routing"]),
+    ("fal/playground", &[]),
+    (
+        "fal/router",
         &[
-            "disk",
-            "egress",
-            "endpoint",
-            "fault",
-            "keys",
-            "queue",
-            "request",
-            "signing",
-            "storage",
-            "sweep",
-            "web_access",
+            "fal/access",
+            "fal/calls",
+            "fal/docs",
+            "fal/input",
+            "fal/openapi",
+            "fal/output",
+            "fal/playground",
+            "fal/routing",
+            "fal/state",
+            "fal/websocket",
         ],
     ),
-    ("hub", &["args", "config", "disk", "inspecting", "outgoing"]),
+    (
+        "fal/routing",
+        &[
+            "fal/calls",
+            "fal/docs",
+            "fal/endpoint",
+            "fal/hosts",
+            "fal/input",
+            "fal/output",
+            "fal/playground",
+            "fal/state",
+            "fal/websocket",
+        ],
+    ),
+    ("fal/server", &["fal/output", "fal/routing"]),
+    ("fal/state", &["fal/calls", "fal/endpoint", "fal/openapi", "fal/server"]),
+    (
+        "fal/websocket",
+        &["fal/access", "fal/calls", "fal/input", "fal/output", "fal/routing", "fal/server", "fal/state"],
+    ),
+    ("fault", &[]),
+    ("generate", &["args", "checker", "config", "engine", "picture", "printable", "room"]),
+    ("hub/cache", &["hub/checksum", "hub/error"]),
+    ("hub/checksum", &["hub/error"]),
+    ("hub/client", &["hub/error"]),
+    ("hub/error", &[]),
+    ("hub/files", &["hub/error"]),
+    ("hub/lib", &[]),
+    ("hub/listing", &["hub/cache", "hub/checksum", "hub/client", "hub/error"]),
+    ("hub/progress", &["hub/error"]),
+    (
+        "hub/pull",
+        &[
+            "hub/cache",
+            "hub/checksum",
+            "hub/client",
+            "hub/error",
+            "hub/files",
+            "hub/listing",
+            "hub/progress",
+            "hub/transfer",
+        ],
+    ),
+    (
+        "hub/transfer",
+        &["hub/cache", "hub/checksum", "hub/client", "hub/error", "hub/listing", "hub/progress"],
+    ),
+    ("hub/verify", &["hub/cache", "hub/checksum", "hub/error", "hub/files"]),
+    ("hub_models", &["config"]),
     ("identity", &["fault", "queue", "storage"]),
-    ("inspecting", &[]),
-    ("intercept", &["args", "config", "data_dir", "egress", "http", "queue"]),
-    ("isolate", &["args", "config", "http", "intercept"]),
+    ("intercept", &["args", "config", "data_dir", "queue"]),
+    ("isolate", &["args", "config", "intercept", "queue"]),
     ("keys", &["queue"]),
     ("keys_command", &["args", "config", "data_dir", "keys", "printable", "queue"]),
     (
@@ -87,23 +168,27 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "doctor",
             "generate",
-            "hub",
             "intercept",
             "isolate",
             "keys_command",
+            "model_error",
+            "models_command",
             "serve",
             "worker",
         ],
     ),
-    ("machine", &[]),
+    ("machine", &["device_report"]),
     ("main", &["args", "config", "printable"]),
-    ("outgoing", &["egress"]),
+    ("model_error", &[]),
+    ("models_command", &["args", "config", "hub_models"]),
     ("output", &[]),
-    ("picture", &["request"]),
+    ("picture", &[]),
     ("printable", &[]),
     ("queue", &["fault", "printable"]),
-    ("request", &[]),
-    ("room", &["config", "engine", "machine"]),
+    ("room", &["config", "device_report", "engine", "machine", "model_error"]),
+    ("request/lib", &[]),
+    ("request/limits", &[]),
+    ("request/seed", &[]),
     (
         "serve",
         &[
@@ -113,14 +198,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "data_dir",
             "disk",
-            "endpoint",
-            "http",
             "identity",
             "intercept",
             "keys",
             "machine",
+            "model_error",
             "queue",
-            "request",
             "room",
             "signing",
             "storage",
@@ -133,8 +216,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("storage", &["data_dir", "fault", "printable"]),
     ("supervisor", &["budget", "config", "queue", "worker"]),
     ("sweep", &["fault", "queue", "storage"]),
-    ("web_access", &[]),
-    ("webhooks", &["egress", "outgoing", "queue"]),
+    ("webhooks", &["queue"]),
     (
         "worker",
         &[
@@ -146,10 +228,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "engine",
             "fault",
             "identity",
-            "outgoing",
+            "model_error",
             "picture",
             "queue",
-            "request",
             "room",
             "storage",
             "sweep",
@@ -187,24 +268,18 @@ const BORDERS: &[Border] = &[
         ],
         within: &["src/", "crates/"],
         // The load benchmark is a client: it stands on the far side of the border.
-        except: &["src/http", "src/bench/load/client.rs"],
+        except: &["crates/fal/", "src/bench/load/client.rs"],
     },
     Border {
         why: "what a message looks like on a web socket is HTTP's",
         words: &["tungstenite", "rmp_serde", "WebSocket"],
-        within: &["src/"],
-        except: &["src/http"],
+        within: &["src/", "crates/"],
+        except: &["crates/fal/"],
     },
     Border {
         why: "URLs are rendered by HTTP when a client asks; rows and files hold keys",
         words: &["http://", "https://"],
         within: &["crates/queue/", "src/worker"],
-        except: &[],
-    },
-    Border {
-        why: "HTTP reaches the model through the queue",
-        words: &["latentd_models"],
-        within: &["src/http", "src/request.rs"],
         except: &[],
     },
     Border {
@@ -226,10 +301,10 @@ const BORDERS: &[Border] = &[
         except: &[],
     },
     Border {
-        why: "only the layers choose between a fused operation and plain candle",
+        why: "only the ops choose between a fused operation and plain candle",
         words: &["latentd_kernels"],
         within: &["models/src/"],
-        except: &["models/src/layers", "models/src/gpu.rs"],
+        except: &["models/src/layers", "models/src/ops", "models/src/gpu.rs"],
     },
     Border {
         why: "kernels know sizes, not SD3.5",
@@ -340,30 +415,34 @@ fn fits(path: &str, source: &str) -> Vec<String> {
 
 /// The arrows out of one file that the map does not have.
 fn arrows(path: &str, source: &str, map: &[(&str, &[&str])]) -> Vec<String> {
-    let Some(module) = module_of(path) else { return vec![] };
+    let Some((package, inside)) = place_of(path) else { return vec![] };
+    let module = module_of(path).unwrap_or_default();
     let Some((_, allowed)) = map.iter().find(|(from, _)| *from == module) else {
         return vec![format!("{path}: module `{module}` is not on the map")];
     };
     let known: BTreeSet<&str> = map.iter().map(|(from, _)| *from).collect();
-    named(path, &production_code(source))
+    named(inside, &production_code(source))
         .into_iter()
+        .map(|(line, to)| (line, format!("{package}{to}")))
         .filter(|(_, to)| *to != module && known.contains(to.as_str()) && !allowed.contains(&to.as_str()))
         .map(|(line, to)| format!("{path}:{line}: `{module}` may not name `{to}`"))
         .collect()
 }
 
-/// The top-level module that a file of `src/` or of a package in `crates/` belongs to.
+/// The top-level module that a file of `src/` or of a package in `crates/` belongs to, as the map calls it.
 fn module_of(path: &str) -> Option<String> {
-    let inside = match path.strip_prefix("crates/") {
-        Some(package) => package.split_once("/src/")?.1,
-        None => path.strip_prefix("src/")?,
-    };
-    inside.split(['/', '.']).next().map(str::to_owned)
+    let (package, inside) = place_of(path)?;
+    Some(format!("{package}{}", inside.strip_prefix("src/")?.split(['/', '.']).next()?))
 }
 
-/// Whether a file is the `mod tests;` of another: it may use any size or name of the real world.
-fn is_test_module(path: &str) -> bool {
-    path.ends_with("/tests.rs")
+/// What the modules of a file's package have before their names on the map, and the file's path within the package.
+fn place_of(path: &str) -> Option<(String, &str)> {
+    let Some(package) = path.strip_prefix("crates/") else {
+        return path.starts_with("src/").then(|| (String::new(), path));
+    };
+    let (name, inside) = package.split_once('/')?;
+    let prefix = if name == "queue" { String::new() } else { format!("{name}/") };
+    inside.starts_with("src/").then_some((prefix, inside))
 }
 
 /// The words of one file that belong behind a border.

@@ -79,17 +79,9 @@ struct Mark {
 /// # Errors
 /// When they do not belong together; nothing was changed then.
 pub async fn join(queue: &Queue, storage: &Storage) -> Result<(), IdentityError> {
+    // Before the database is asked, whose starts other servers count meanwhile.
+    let mark = read(storage).await?;
     let Identity { id, starts } = queue.identity().await?;
-    let mark = match read(storage).await? {
-        None => {
-            check_strangers(queue, storage, &id).await?;
-            match storage.create_mark(text(&id, starts)).await? {
-                true => None,
-                false => read(storage).await?, // another server was first
-            }
-        }
-        mark => mark,
-    };
     if let Some(mark) = mark {
         check(storage, &id, &mark)?;
         if mark.starts > starts {
@@ -97,6 +89,13 @@ pub async fn join(queue: &Queue, storage: &Storage) -> Result<(), IdentityError>
                 "the database is an earlier copy of the one that its files were last used with: files that it does not know stay"
             );
             queue.rejoin(mark.starts).await?;
+        }
+    } else {
+        check_strangers(queue, storage, &id).await?;
+        if !storage.create_mark(text(&id, starts)).await?
+            && let Some(mark) = read(storage).await?
+        {
+            check(storage, &id, &mark)?; // another server was first
         }
     }
     queue.note_time().await?;

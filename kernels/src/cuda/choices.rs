@@ -3,7 +3,7 @@
 //! There is a file for each card and version of its libraries. Processes may share a folder: whoever chooses first for a
 //! key is followed by all. A file that is not as it was written counts for nothing, and the next choice replaces it.
 
-use candle_core::cuda_backend::cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
+use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -51,7 +51,7 @@ impl Choices {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
         }
-        // Held until it is dropped.
+        // Locked until it is dropped.
         let lock = File::create(self.path.with_extension("lock"))?;
         lock.lock()?;
         let mut known = self.read();

@@ -3,8 +3,8 @@
 
 use super::arguments::{MAX_TEAM_WARPS, RowSizes, SLOTS, WARP, WORD_BYTES};
 use super::operand::{Rows, size};
-use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Result, Tensor, bail};
+use cudarc::driver::LaunchConfig;
 
 /// Warps of a block if a row has one; a longer row has a block to itself, so that only its own warps wait for it.
 const BLOCK_WARPS: u32 = 4;
@@ -17,7 +17,7 @@ pub(crate) struct RowLaunch {
 }
 
 impl RowLaunch {
-    /// For the rows of `x`; `others` are what is read beside it, in rows of the same width. Outputs are contiguous.
+    /// For the rows of `x`; `others` are the other inputs, in rows of the same width. Outputs are contiguous.
     pub(crate) fn new(op: &str, dtype: DType, x: &Rows, others: &[&Rows]) -> Result<Self> {
         let total = x.batch as usize * x.rows as usize;
         if total == 0 || x.width == 0 {

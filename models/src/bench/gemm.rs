@@ -2,7 +2,8 @@
 
 use crate::Result;
 use crate::layers::Linear;
-use crate::weights::{Target, Weights};
+use crate::target::Target;
+use crate::weights::Weights;
 use candle_core::Tensor;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ const LONGEST: f64 = 1.0;
 /// Each shape is measured for this long, after once to warm up.
 const TIME: Duration = Duration::from_millis(300);
 
-/// Products in flight between two looks at the clock.
+/// Products in flight between two readings of the clock.
 const AT_ONCE: usize = 10;
 
 /// TFLOP/s of the best shape in the target's precision, by the layers' linear or candle's own product.

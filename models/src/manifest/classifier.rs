@@ -8,9 +8,9 @@ use std::sync::LazyLock;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierManifest {
-    /// `falconsai`, as `--safety-checker` takes it.
+    /// `falconsai`.
     pub name: String,
-    /// For people.
+    /// For display.
     pub title: String,
     /// Its repository on the Hugging Face hub, `owner/name`.
     pub repository: String,

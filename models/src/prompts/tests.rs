@@ -1,9 +1,9 @@
-//! What is kept and what is forgotten; `models/tests/stages.rs` shows that pictures do not change.
+//! What is kept and what is forgotten; `models/tests/stages.rs` shows that images do not change.
 
 use super::*;
 use crate::builtin;
 use crate::config::Configs;
-use crate::weights::Target;
+use crate::target::Target;
 
 fn prompts() -> Prompts {
     let files = builtin::files().expect("the built-in model");

@@ -16,7 +16,7 @@ pub(super) enum Config {
     Clip(ClipConfig),
 }
 
-/// What tells one kind from another.
+/// The keys that distinguish the kinds.
 #[derive(Debug, Deserialize)]
 struct Kind {
     #[serde(default)]
@@ -38,7 +38,7 @@ impl Config {
             }
             other => {
                 return Err(format!(
-                    "model_type is \"{other}\" and architectures are {architectures:?}, but pictures are checked by \"vit\" classifiers and by diffusers' {CHECKER} only"
+                    "model_type is \"{other}\" and architectures are {architectures:?}, but images are checked by \"vit\" classifiers and by diffusers' {CHECKER} only"
                 ));
             }
         };
@@ -56,36 +56,5 @@ impl Config {
             Self::Clip(config) => config.shape(),
         };
         (shape.height, shape.width)
-    }
-}
-
-/// What networks of both kinds must read: colours in square patches.
-pub(super) fn check_pictures(patch: Sides, channels: usize) -> Result<(), String> {
-    let (height, width) = patch.both();
-    if height != width {
-        return Err(format!("patches of {width}x{height} pixels are not square patches"));
-    }
-    if channels != 3 {
-        return Err(format!("num_channels is {channels}, but pictures have 3"));
-    }
-    Ok(())
-}
-
-/// One number for both sides, or two.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Sides {
-    One(usize),
-    Two([usize; 2]),
-    Named { height: usize, width: usize },
-}
-
-impl Sides {
-    /// `(height, width)`.
-    pub(super) fn both(self) -> (usize, usize) {
-        match self {
-            Self::One(side) => (side, side),
-            Self::Two([height, width]) | Self::Named { height, width } => (height, width),
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Hosts that are not fal's, where the operator lets programs reach them.
 
 use super::port::Port;
-use latentd::egress::Egress;
+use latentd_egress::Egress;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
