@@ -179,6 +179,12 @@ async fn answer(
         }
         _ => s3s::Body::from(body),
     };
+    // Services of S3 create an object where there is none in one step; s3s-fs looks first and writes then.
+    static CREATING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    let _turn = match parts.headers.contains_key("if-none-match") {
+        true => Some(CREATING.lock().await),
+        false => None,
+    };
     let called = service.call(Request::from_parts(parts, body)).await;
     let (parts, body) = called.map_err(|error| Error::other(format!("{error:?}")))?.into_parts();
     let body = body.map_err(|error| Error::other(error.to_string()));
