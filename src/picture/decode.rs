@@ -1,6 +1,7 @@
 //! Files of clients to pictures, within a bound of memory that does not depend on the file. What would take more is
 //! made smaller while it is decoded, where its format allows that, and refused otherwise.
 
+mod avif;
 mod format;
 mod jpeg;
 mod png;
@@ -32,7 +33,7 @@ pub(crate) enum DecodeError {
     #[error("it has more than the {0} pixels that can be read of such a file")]
     TooManyPixels(u64),
     /// It is of a known format that is not read.
-    #[error("{0} is not read: send JPEG, PNG, WebP, GIF, BMP or TIFF")]
+    #[error("{0} is not read: send JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF")]
     Unsupported(&'static str),
     /// It is damaged, or no picture.
     #[error("{0}")]
@@ -53,6 +54,10 @@ impl From<image::ImageError> for DecodeError {
 pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
     let unknown = || DecodeError::Unreadable("it is no picture of a format that is known".into());
     let format = format::of(bytes).ok_or_else(unknown)?.map_err(DecodeError::Unsupported)?;
+    if format == ImageFormat::Avif {
+        let (image, orientation) = avif::decode(bytes)?;
+        return Ok(upright(image.into(), orientation));
+    }
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(MAX_NOTES);
@@ -68,7 +73,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
     let orientation = decoder.orientation()?;
     let pixels = u64::from(width) * u64::from(height);
     let needed = whole_file(bytes, format, &decoder, orientation);
-    let mut image = if needed <= MAX_BYTES {
+    let image = if needed <= MAX_BYTES {
         // What was let in by its size may take that.
         limits.max_alloc = Some(working(bytes, format, &decoder) + MAX_NOTES);
         decoder.set_limits(limits)?;
@@ -84,10 +89,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
         // What a pixel takes is known only now.
         reduced.ok_or(DecodeError::TooManyPixels(MAX_BYTES * pixels / needed))?.into()
     };
+    Ok(upright(image, orientation))
+}
+
+fn upright(mut image: DynamicImage, orientation: Orientation) -> Picture {
     image.apply_orientation(orientation);
     let image: RgbImage = image.into_rgb8();
     let (width, height) = (image.width() as usize, image.height() as usize);
-    Ok(Picture { width, height, rgb: image.into_raw() })
+    Picture { width, height, rgb: image.into_raw() }
 }
 
 /// Bytes that a file takes at the worst moment of being decoded as it is.

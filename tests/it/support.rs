@@ -1,5 +1,6 @@
 //! What the tests share: a server without a socket, an engine on a leash, and a clock to turn.
 
+use crate::databases::Databases;
 pub(crate) use crate::eventually::{eventually, within};
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -53,11 +54,18 @@ pub(crate) struct TestClock {
     began: Instant,
     date: Arc<AtomicI64>,
     advanced: Arc<AtomicI64>,
+    /// Of PostgreSQL, whose clock is the database's.
+    databases: Databases,
 }
 
 impl Default for TestClock {
     fn default() -> Self {
-        Self { began: Instant::now(), date: Arc::default(), advanced: Arc::default() }
+        Self {
+            began: Instant::now(),
+            date: Arc::default(),
+            advanced: Arc::default(),
+            databases: Databases::default(),
+        }
     }
 }
 
@@ -65,7 +73,8 @@ impl TestClock {
     /// Time passes.
     pub(crate) fn advance(&self, seconds: i64) {
         self.set_date(seconds);
-        self.advanced.fetch_add(seconds, Ordering::Relaxed);
+        let before = self.advanced.fetch_add(seconds, Ordering::Relaxed);
+        self.databases.set_ahead(before + seconds);
     }
 
     /// Somebody sets the time of day: no time passes.
@@ -238,7 +247,8 @@ impl Server {
 
 async fn open(directory: &std::path::Path, clock: &TestClock) -> Queue {
     let reading = clock.clone();
-    let queue = Queue::open(&directory.join("q.sqlite"), Arc::new(move || reading.now())).await;
+    let database = clock.databases.of(directory).await;
+    let queue = Queue::open(database, Arc::new(move || reading.now())).await;
     queue.expect("a database").with_lease_clock(clock.lease_clock())
 }
 

@@ -19,7 +19,7 @@ pub const STRENGTH: RangeInclusive<f64> = 0.01..=1.0;
 /// Bytes of the largest file inside a request.
 pub const MAX_INLINE_BYTES: u64 = 10 * 1024 * 1024;
 /// Formats of files that a request may begin from.
-pub const PICTURE_FORMATS: [&str; 6] = ["jpeg", "png", "webp", "gif", "bmp", "tiff"];
+pub const PICTURE_FORMATS: [&str; 7] = ["jpeg", "png", "webp", "avif", "gif", "bmp", "tiff"];
 /// Longest prompt in characters: far beyond what the text encoders read.
 pub const MAX_PROMPT_CHARS: usize = 50_000;
 

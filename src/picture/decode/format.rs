@@ -3,23 +3,24 @@
 use image::ImageFormat;
 
 /// Formats whose files are decoded.
-const READ: [ImageFormat; 6] = [
+const READ: [ImageFormat; 7] = [
     ImageFormat::Jpeg,
     ImageFormat::Png,
     ImageFormat::WebP,
+    ImageFormat::Avif,
     ImageFormat::Gif,
     ImageFormat::Bmp,
     ImageFormat::Tiff,
 ];
 
 /// Brands of the ISO media files that hold pictures, and what people call such files.
-const BRANDS: [(&[u8], &str); 6] = [
-    (b"avif", "AVIF"),
-    (b"avis", "AVIF"),
-    (b"heic", "HEIC"),
-    (b"heix", "HEIC"),
-    (b"hevc", "HEIC"),
-    (b"jxl ", "JPEG XL"),
+const BRANDS: [(&[u8], Result<ImageFormat, &str>); 6] = [
+    (b"avif", Ok(ImageFormat::Avif)),
+    (b"avis", Ok(ImageFormat::Avif)),
+    (b"heic", Err("HEIC")),
+    (b"heix", Err("HEIC")),
+    (b"hevc", Err("HEIC")),
+    (b"jxl ", Err("JPEG XL")),
 ];
 
 /// Beginnings of files that people take for pictures, or that are pictures, and are not read.
@@ -36,15 +37,15 @@ const OTHERS: [(&[u8], &str); 8] = [
 
 /// The format of a file: one that is decoded, or the name of one that is not. `None` where nobody knows.
 pub(super) fn of(bytes: &[u8]) -> Option<Result<ImageFormat, &'static str>> {
-    if let Some(name) = by_brand(bytes).or_else(|| begins(bytes)) {
-        return Some(Err(name));
+    if let Some(found) = by_brand(bytes).or_else(|| begins(bytes).map(Err)) {
+        return Some(found);
     }
     let format = image::guess_format(bytes).ok()?;
     let name = format.extensions_str().first().copied().unwrap_or("this format");
     Some(if READ.contains(&format) { Ok(format) } else { Err(name) })
 }
 
-fn by_brand(bytes: &[u8]) -> Option<&'static str> {
+fn by_brand(bytes: &[u8]) -> Option<Result<ImageFormat, &'static str>> {
     if bytes.get(4..8)? != b"ftyp" {
         return None;
     }
