@@ -185,7 +185,7 @@ fn the_program_checks_what_it_paints() {
     let dir = dir.to_str().expect("UTF-8");
     let (flagged, words) = paint(&["--safety-checker", dir, "--safety-threshold", "0"]);
     assert_eq!(flagged, json!([true]));
-    assert!(words.contains("picture 1 was found unsafe"), "{words}");
+    assert!(words.contains("image 1 was found unsafe"), "{words}");
     let (flagged, words) = paint(&["--safety-checker", dir, "--safety-threshold", "1"]);
     assert_eq!((flagged, words.as_str()), (json!([false]), ""));
     let (flagged, words) = paint(&["--safety-checker", "none"]);
