@@ -45,7 +45,7 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run requests from the queue; `serve` starts these by itself.
     Worker(WorkerArgs),
-    /// Paint pictures without a server.
+    /// Generate images without a server.
     Generate(GenerateArgs),
     /// Measure a device, a model or a running server.
     #[command(subcommand)]
@@ -61,7 +61,7 @@ pub enum Command {
     /// Read such an archive into a data directory that is empty.
     Restore(RestoreArgs),
     /// Look at this machine: devices, memory, disks, models, and whether `serve` would start.
-    Doctor(DoctorArgs),
+    Doctor(Box<DoctorArgs>),
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
     Env(EnvArgs),
     /// Run a program for which `serve --intercept` is fal, and which reaches nothing else.
