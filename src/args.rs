@@ -21,8 +21,8 @@ pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 pub use retention::RetentionArgs;
 
-use crate::request::Seed;
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use latentd_request::Seed;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

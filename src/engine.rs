@@ -9,9 +9,11 @@ pub use model_pool::{ModelPool, ModelSlot};
 
 use crate::config::EngineConfig;
 use crate::model_error::{self, ModelError};
-use crate::request::{self, ImageRequest, Score, StageSeconds};
 use latentd_models as models;
-pub use latentd_models::{Begin, Control, Generated, Measure, Observer, Picture, Step, Timings, Verdict};
+pub use latentd_models::{
+    Control, Generated, Image, InitImage, Measure, Observer, SafetyVerdict, Step, Timings,
+};
+use latentd_request::{ImageRequest, Score, StageSeconds};
 use std::sync::Arc;
 
 /// Why an engine made no picture.
@@ -75,7 +77,7 @@ pub trait Engine: Send {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        init_image: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError>;
 
@@ -117,6 +119,7 @@ pub(crate) fn load_error(error: ModelError) -> EngineError {
     match error.0 {
         models::Error::Model(_)
         | models::Error::MissingParts { .. }
+        | models::Error::NotDownloaded { .. }
         | models::Error::NoProbability { .. }
         | models::Error::Fp8(_)
         | models::Error::Io { .. } => EngineError::Load(error.to_string()),
@@ -148,10 +151,10 @@ pub fn stage_seconds(timings: Timings, encode: f64, load: Option<f64>) -> StageS
 }
 
 /// What the safety checker found in a picture.
-pub fn score(verdict: &Verdict) -> Score {
+pub fn score(verdict: &SafetyVerdict) -> Score {
     let measure = match verdict.measure {
-        Measure::Probability => request::Measure::Probability,
-        Measure::Margin => request::Measure::Margin,
+        Measure::Probability => latentd_request::Measure::Probability,
+        Measure::Margin => latentd_request::Measure::Margin,
     };
     Score { value: Some(verdict.score).filter(|score| score.is_finite()), measure }
 }
@@ -173,15 +176,15 @@ impl Engine for Sd3Engine {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        init_image: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
-        let asked = models::GenerateRequest { begin, ..asked(request, self.t5_tokens) };
-        let painted = self.pipeline.paint(&asked, observer)?;
+        let asked = models::GenerateRequest { init_image, ..asked(request, self.t5_tokens) };
+        let pending = self.pipeline.generate_latents(&asked, observer)?;
         if self.pipeline.stages_overlap() {
-            return Ok(Box::new(|| Ok(painted.finish()?)));
+            return Ok(Box::new(|| Ok(pending.decode()?)));
         }
-        let generated = painted.finish()?;
+        let generated = pending.decode()?;
         Ok(Box::new(|| Ok(generated)))
     }
 
@@ -204,7 +207,7 @@ fn asked(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
         num_images: request.num_images,
         t5_tokens,
         check_safety: request.check_safety,
-        begin: None,
+        init_image: None,
     }
 }
 
@@ -218,6 +221,7 @@ impl From<models::Error> for EngineError {
             models::Error::NonFinite { .. } => Self::Numbers(text),
             models::Error::Model(_)
             | models::Error::MissingParts { .. }
+            | models::Error::NotDownloaded { .. }
             | models::Error::NoProbability { .. }
             | models::Error::Fp8(_)
             | models::Error::Device(_)

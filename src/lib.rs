@@ -3,17 +3,16 @@
 //! The map, in the order a request meets the parts:
 //! - [`args`], [`config`]: the command line, spelled, then checked;
 //! - [`serve`](mod@serve), `supervisor`: the server process, and the workers it keeps alive;
-//! - [`endpoint`]: fal's endpoints, and which model answers there;
-//! - [`http`]: fal's wire; the only place that knows its names;
+//! - the package `latentd-fal`: fal's protocol over HTTP; the only one that knows its wire names;
 //! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
 //! - `isolate`: programs for which that is fal, and which reach nothing else;
 //! - [`queue`] and what else is kept, from the package `latentd-queue`, the only one that knows SQL;
 //! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
-//! - [`web_access`]: which host names and web pages may be used while there are no keys;
 //! - the package `latentd-egress`: which addresses a client's URL may have, and calls to them;
 //! - [`identity`]: which database and which folder belong together; [`sweep`]: what is removed when;
-//! - [`storage`]: where files live; [`request`]: what a valid request and its output are; [`printable`] makes text of
+//! - [`storage`]: where files live; the package `latentd-request`: what a valid request and its output are;
+//! - [`printable`] makes text of
 //!   unknown origin safe to print.
 //!
 //! Beside the server: `backup` makes and reads archives of what it keeps; `hub_models` downloads models by the package
@@ -33,10 +32,8 @@ mod checker;
 pub mod config;
 mod device_report;
 mod doctor;
-pub mod endpoint;
 pub mod engine;
 mod generate;
-pub mod http;
 mod hub_models;
 pub mod intercept;
 mod isolate;
@@ -46,11 +43,9 @@ mod memory_check;
 pub mod model_error;
 mod models_command;
 mod picture;
-pub mod request;
 pub mod serve;
 mod supervisor;
 mod system;
-pub mod web_access;
 pub mod webhooks;
 pub mod worker;
 

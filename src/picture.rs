@@ -10,7 +10,7 @@ pub(crate) use settings::Settings;
 
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
-use latentd_models::Picture;
+use latentd_models::Image as Picture;
 
 /// The quality fal's toolkit writes.
 const JPEG_QUALITY: u8 = 95;

@@ -7,8 +7,6 @@ mod services;
 use crate::checker::{self, DownloadError};
 use crate::config::{ConfigError, Model, ModelsError, ServeConfig, model};
 use crate::data_dir::DataDirError;
-use crate::endpoint::{Endpoint, Served};
-use crate::http;
 use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
 use crate::model_error::ModelError;
@@ -17,8 +15,8 @@ use crate::signing::SigningError;
 use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
 use crate::webhooks::Deliverer;
+use latentd_fal::endpoint::{Endpoint, Served};
 use latentd_hub::HubError;
-use latentd_models::Manifest;
 use services::Services;
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
@@ -84,7 +82,7 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     checker::ensure_downloaded(&config.hub, &config.safety, sources).await?;
     let models = model::assign(&config.models)?;
     preflight::check_models(&config, &models)?;
-    let endpoints = Endpoint::known(|manifest| served(&models, manifest));
+    let endpoints = Endpoint::known(|name| served(&models, name));
     let (services, listeners) = Services::open(&config).await?;
     warn_of_unserved(&services.queue, &endpoints).await?;
 
@@ -97,7 +95,7 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
         greeting::greet_unchanged(&config, interceptor.address());
     }
 
-    let router = http::router(services.api(&config, endpoints, is_closing));
+    let router = latentd_fal::router(services.api(&config, endpoints, is_closing));
     let (workers_stopped, all_stopped) = watch::channel(false);
     let answer = listeners.run(router, all_stopped.clone());
     let webhooks = deliver(&services, &config, all_stopped, stages.clone());
@@ -133,7 +131,7 @@ async fn deliver(
 ) {
     let signing = services.signing.clone();
     let deliverer = Deliverer::new(services.queue.clone(), config.egress.clone(), move |webhook, outcome| {
-        http::webhook_message(&signing, webhook, outcome)
+        latentd_fal::webhook_message(&signing, webhook, outcome)
     });
     tokio::select! {
         () = deliverer.run(is_true(workers_stopped)) => {}
@@ -151,8 +149,8 @@ async fn second_signal(mut stages: watch::Receiver<Stage>) {
 }
 
 /// The model that answers for a published one, if there is one.
-fn served(models: &[Model], manifest: &Manifest) -> Option<Served> {
-    let model = models.iter().find(|model| model.answers_for.contains(&manifest))?;
+fn served(models: &[Model], name: &str) -> Option<Served> {
+    let model = models.iter().find(|model| model.answers_for.iter().any(|manifest| manifest.name == name))?;
     Some(Served { stand_in: model.stand_in().map(str::to_owned), limits: model.limits() })
 }
 

@@ -23,14 +23,14 @@ use patience::patiently;
 pub use process::run_process;
 pub(crate) use process::{MOVED, device_name};
 
-use crate::engine::{Begin, EngineError, Picture};
+use crate::engine::{EngineError, Image, InitImage};
 use crate::fault::Fault;
 use crate::identity::IdentityError;
 use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
-use crate::request::{BeginFrom, ImageRequest};
 use crate::storage::{Storage, StorageError};
 use latentd_egress::Client;
+use latentd_request::{BeginFrom, ImageRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -222,7 +222,7 @@ impl Worker {
             Some(from) => {
                 let Some(picture) = self.fetch(&claim, &from).await? else { return Ok(None) };
                 begin::size(&mut request, &from, &picture);
-                Some(Begin { picture, strength: from.strength })
+                Some(InitImage { image: picture, strength: from.strength })
             }
         };
         let work = self.paint(&claim, &request, begin).await?;
@@ -230,7 +230,7 @@ impl Worker {
     }
 
     /// Has the picture that a request begins from, unless it cannot be used or nobody wants it any more.
-    async fn fetch(&self, claim: &Claim, from: &BeginFrom) -> Result<Option<Picture>, WorkerError> {
+    async fn fetch(&self, claim: &Claim, from: &BeginFrom) -> Result<Option<Image>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = self.report(claim, "fetching the picture to begin from").await?;
         let mut load = std::pin::pin!(patiently(|| begin::load(self, &from.source)));

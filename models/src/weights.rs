@@ -1,28 +1,28 @@
-//! Weights on disk to tensors on the device, with every tensor's name, shape and dtype checked; or made up.
+//! Weights on disk to tensors on the device, with every tensor's name, shape and dtype checked; or random.
 //!
 //! A part of the model (transformer, VAE, one text encoder) opens its files once, then asks for each tensor
 //! by name and shape. What does not fit is noted, not raised, so that one error lists everything at the end.
 
 mod convert;
-mod fit;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod problems;
 mod read;
 mod readers;
+mod resolved;
 mod rows;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::checkpoint::{Found, RowOrder, StoredPart};
+use crate::checkpoint::{RowOrder, StoredPart, TensorLocation};
 use crate::files::ModelFiles;
 use crate::safetensors_file::{TensorHeader, shown};
 use crate::target::Target;
 use crate::{Error, Result, random};
 use candle_core::Tensor;
-use fit::Fit;
 use problems::Problems;
+use resolved::Resolved;
 use rows::StoredTensor;
 use source::{Files, Source};
 use std::cell::RefCell;
@@ -86,8 +86,8 @@ impl Weights {
     /// Whether the files have a tensor of this full name.
     pub(crate) fn has(&self, name: &str) -> bool {
         let is_stored = |found| match found {
-            Found::Stored(name, _) => self.source.get(&name).is_some(),
-            Found::Identity => true,
+            TensorLocation::Stored(name, _) => self.source.get(&name).is_some(),
+            TensorLocation::Identity => true,
         };
         matches!(self.source, Source::Random) || is_stored(self.find(name))
     }
@@ -115,10 +115,10 @@ impl Weights {
     }
 
     /// Where a tensor is.
-    fn find(&self, name: &str) -> Found {
+    fn find(&self, name: &str) -> TensorLocation {
         match &self.layout {
             Some(stored) => stored.find(name),
-            None => Found::Stored(name.to_owned(), RowOrder::All),
+            None => TensorLocation::Stored(name.to_owned(), RowOrder::All),
         }
     }
 
@@ -134,31 +134,33 @@ impl Weights {
         if let Some(rows) = stacked.first_mut() {
             *rows = rows.saturating_mul(names.len());
         }
-        let found: Vec<_> = names.iter().map(|name| self.fit(name, shape)).collect();
+        let found: Vec<_> = names.iter().map(|name| self.resolve(name, shape)).collect();
         let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
             // Stands in until the list is complete; a broadcast zero costs no memory.
             self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
             return Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked);
         };
-        if let [Fit::Identity] = found[..] {
+        if let [Resolved::Identity] = found[..] {
             return Tensor::eye(shape[0], *dtype, device);
         }
-        if found.iter().any(|fit| fit.scale().is_some()) {
-            let scaled = found.iter().map(|fit| fit.read_scaled(files, &self.target)?.reshape(shape));
+        if found.iter().any(|tensor| tensor.scale().is_some()) {
+            let scaled = found.iter().map(|tensor| tensor.read_scaled(files, &self.target)?.reshape(shape));
             return Tensor::cat(&scaled.collect::<candle_core::Result<Vec<_>>>()?, 0);
         }
-        files.read(&found.iter().flat_map(Fit::rows).collect::<Vec<_>>(), *dtype, device)?.reshape(stacked)
+        files
+            .read(&found.iter().flat_map(Resolved::rows).collect::<Vec<_>>(), *dtype, device)?
+            .reshape(stacked)
     }
 
     /// Notes whether there is a tensor `name` of this shape, without loading it.
     pub(crate) fn expect(&self, name: &str, shape: &[usize]) {
-        self.fit(name, shape);
+        self.resolve(name, shape);
     }
 
-    fn fit(&self, name: &str, shape: &[usize]) -> Option<Fit<'_>> {
+    fn resolve(&self, name: &str, shape: &[usize]) -> Option<Resolved<'_>> {
         let (name, order) = match self.find(name) {
-            Found::Identity => return Some(Fit::Identity),
-            Found::Stored(name, order) => (name, order),
+            TensorLocation::Identity => return Some(Resolved::Identity),
+            TensorLocation::Stored(name, order) => (name, order),
         };
         self.unclaimed.borrow_mut().remove(&name);
         let shape = order.whole(shape);
@@ -174,7 +176,7 @@ impl Weights {
                     stored.dtype
                 )
             }
-            Some(stored) => return Some(Fit::Stored { stored, order, scale: self.scale(&name) }),
+            Some(stored) => return Some(Resolved::Stored { stored, order, scale: self.scale(&name) }),
         };
         self.problems.borrow_mut().note(problem);
         None

@@ -133,7 +133,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
         num_images: args.work.batch,
         t5_tokens,
         check_safety: true,
-        begin: None,
+        init_image: None,
     }
 }
 
@@ -142,7 +142,7 @@ fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> anyhow::Result<R
     let made = pipeline.generate(request, &mut |_: Step| Control::Continue).map_err(refusal)?;
     let encode = |format| {
         let started = Instant::now();
-        for one in &made.pictures {
+        for one in &made.images {
             picture::encode(one, format, &[])?;
         }
         anyhow::Ok(started.elapsed().as_secs_f64())

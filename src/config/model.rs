@@ -2,11 +2,11 @@
 
 use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
-use crate::endpoint::Published;
 use crate::model_error::ModelError;
-use crate::request::Limits;
+use latentd_fal::endpoint::Published;
 use latentd_hub::is_repository;
 use latentd_models::{Manifest, ModelCard, ModelSource};
+use latentd_request::Limits;
 use std::fmt;
 use std::path::Path;
 
@@ -196,13 +196,18 @@ fn check_one_each(models: &[Assigned]) -> Result<(), ConfigError> {
                 "--model {} and --model {} would both answer for {}: leave one out, or say which published model it is, as in --model {}={}",
                 first.source,
                 second.source,
-                Published::of(manifest).id(),
+                published_endpoint(manifest).id(),
                 another(manifest).name,
                 second.source
             ));
         }
     }
     Ok(())
+}
+
+/// fal's endpoint of a published model.
+pub(crate) fn published_endpoint(manifest: &Manifest) -> &'static Published {
+    Published::of(&manifest.name).expect("every manifest has an endpoint, as a test shows")
 }
 
 /// A published model for an example: not this one.

@@ -2,8 +2,8 @@
 
 use super::Finding;
 use crate::device_report::{DeviceReport, device_report};
-use crate::http::{Connections, MAX_CONNECTIONS};
 use crate::system::{self, gigabytes, host_memory};
+use latentd_fal::{Connections, MAX_CONNECTIONS};
 use latentd_models::{Device, DeviceKernels, cuda_devices, device_kernels};
 use std::path::Path;
 

@@ -65,7 +65,7 @@ fn local(config: &ServeConfig, named: &ModelSource, model: &Model) -> Vec<Findin
     }
     findings
         .extend(preflight::check_budget(config, model).err().map(|error| Finding::error("model", &error)));
-    let unchecked = SafetyOptions { source: SafetySource::Nobody, threshold: None, forced: false };
+    let unchecked = SafetyOptions { source: SafetySource::Disabled, threshold: None, forced: false };
     let safety = match checker::pending_download(&config.hub, &config.safety, named, &model.source) {
         Ok(Some(manifest)) => {
             let advice = format!("`serve` pulls it, as `latentd models pull {}` does", manifest.name);
@@ -121,11 +121,11 @@ fn parts(plan: &Plan, work: &Work) -> String {
     let millions = |parameters: u64| format!("{:.1} million parameters", parameters as f64 / 1e6);
     let mut lines: Vec<_> =
         plan.parts.iter().map(|part| line(part.name, part.bytes, millions(part.parameters))).collect();
-    let Activations { text, begin, denoise, decode } = plan.activations;
-    let largest = [("text", text), ("init image", begin), ("denoise", denoise), ("decode", decode)];
+    let Activations { text, init_image, denoise, decode } = plan.activations;
+    let largest = [("text", text), ("initial image", init_image), ("denoise", denoise), ("decode", decode)];
     let largest = largest.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name);
     let note = format!("{}x{}, most in {largest}", work.width, work.height);
-    lines.push(line("activations", plan.painting(), note));
+    lines.push(line("activations", plan.generating(), note));
     lines.push(line("process", plan.process, String::new()));
     lines.push(line("together", plan.peak(), String::new()));
     lines.join("\n")

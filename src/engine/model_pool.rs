@@ -1,8 +1,8 @@
 //! Several models behind one engine: each is loaded when a request asks for it, and they share a memory budget.
 
 use super::uses::Uses;
-use super::{Begin, Engine, EngineError, Loading, Observer, Painted, Prefetch};
-use crate::request::ImageRequest;
+use super::{Engine, EngineError, InitImage, Loading, Observer, Painted, Prefetch};
+use latentd_request::ImageRequest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -153,7 +153,7 @@ impl Engine for ModelPool {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        init_image: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let slot = self.slot(request)?;
@@ -162,7 +162,7 @@ impl Engine for ModelPool {
             return Err(EngineError::Fault(format!("{} was not made ready", request.model)));
         };
         let in_use = uses.begin();
-        let painted = engine.paint(request, begin, observer)?;
+        let painted = engine.paint(request, init_image, observer)?;
         Ok(Box::new(move || {
             let generated = painted();
             drop(in_use);

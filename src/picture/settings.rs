@@ -1,6 +1,6 @@
 //! What a PNG says of itself: the settings that make the same picture again.
 
-use crate::request::Seed;
+use latentd_request::Seed;
 
 /// How a picture was made.
 pub(crate) struct Settings<'a> {

@@ -1,7 +1,7 @@
 //! What `latentd serve` prints when it is up.
 
 use crate::config::{Model, ServeConfig};
-use crate::endpoint::Endpoint;
+use latentd_fal::endpoint::Endpoint;
 use std::io::Write;
 use std::net::SocketAddr;
 

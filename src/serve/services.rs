@@ -6,10 +6,6 @@ use crate::allocator;
 use crate::config::{KeepConfig, ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
 use crate::disk::Disks;
-use crate::endpoint::Endpoint;
-use crate::http::{
-    self, Api, ConnectionMemory, Connections, Documents, MAX_CONNECTIONS, Probe, Refusals, WaitingClients,
-};
 use crate::identity;
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
@@ -19,6 +15,10 @@ use crate::storage::Storage;
 use crate::sweep;
 use crate::system;
 use axum::Router;
+use latentd_fal::endpoint::Endpoint;
+use latentd_fal::{
+    self, Api, ConnectionMemory, Connections, Documents, MAX_CONNECTIONS, Probe, Refusals, WaitingClients,
+};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -91,6 +91,7 @@ impl Services {
             waiting_clients: WaitingClients::default(),
             probe: Probe::default(),
             closing,
+            commit: env!("LATENTD_COMMIT"),
         }
     }
 
@@ -138,7 +139,7 @@ impl Listeners {
         let stop = super::is_true(workers_stopped.clone());
         let plain = async |stream| Some(stream);
         let answer =
-            http::listen_through(self.listener, plain, router.clone(), self.connections.clone(), stop);
+            latentd_fal::listen_through(self.listener, plain, router.clone(), self.connections.clone(), stop);
         tokio::join!(answer, answer_for_fal);
     }
 }

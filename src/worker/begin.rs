@@ -1,16 +1,16 @@
 //! The picture that a request begins from: fetched, held to its limits, decoded.
 
 use super::Worker;
-use crate::engine::Picture;
+use crate::engine::Image;
 use crate::fault::Fault;
 use crate::picture::{self, DecodeError, MAX_SIDE};
 use crate::queue::{Failure, FailureKind, FileLife, QueueError};
-use crate::request::{BeginFrom, Flaw, ImageRequest, Source};
 use crate::storage::{FileKey, StorageError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
 use latentd_egress::{DownloadError, MAX_DOWNLOAD_BYTES};
+use latentd_request::{BeginFrom, Flaw, ImageRequest, Source};
 use tokio::sync::Semaphore;
 
 /// One picture is decoded at a time: what that takes is bounded for one.
@@ -51,7 +51,7 @@ impl NotLoaded {
 }
 
 /// Fetches and decodes.
-pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Picture, NotLoaded> {
+pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Image, NotLoaded> {
     let bytes = match source {
         Source::Stored(key) => stored(worker, key).await?,
         Source::Inline(base64) => STANDARD.decode(base64).map_err(unreachable)?,
@@ -105,7 +105,7 @@ fn too_large() -> NotLoaded {
 }
 
 /// Gives the request the size of its picture, if it is to have that.
-pub(super) fn size(request: &mut ImageRequest, begin: &BeginFrom, picture: &Picture) {
+pub(super) fn size(request: &mut ImageRequest, begin: &BeginFrom, picture: &Image) {
     if !begin.keeps_size {
         return;
     }
@@ -132,7 +132,7 @@ mod tests {
         let found = |keeps_size, width, height| {
             let mut request: ImageRequest = serde_json::from_value(request(keeps_size)).expect("a request");
             let begin = request.begin.take().expect("a picture");
-            size(&mut request, &begin, &Picture { width, height, rgb: Vec::new() });
+            size(&mut request, &begin, &Image { width, height, rgb: Vec::new() });
             (request.width, request.height)
         };
         assert_eq!(found(true, 640, 480), (640, 480));

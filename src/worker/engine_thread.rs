@@ -1,10 +1,10 @@
 //! The one thread that runs the engine: loads it, then takes jobs one after the other.
 
 use crate::engine::{
-    Begin, Control, Engine, EngineError, Generated, Loader, Loading, Observer, Painted, Picture, Prefetch,
+    Control, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer, Painted, Prefetch,
     Step,
 };
-use crate::request::ImageRequest;
+use latentd_request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +22,7 @@ pub struct EngineThread {
 /// What the thread is told to do.
 struct Order {
     request: ImageRequest,
-    begin: Option<Begin>,
+    begin: Option<InitImage>,
     follower: Follower,
     result: oneshot::Sender<Result<Painted, EngineError>>,
 }
@@ -51,7 +51,7 @@ pub enum Event {
     /// A step has ended.
     Step(Step),
     /// What becomes of the first picture.
-    Preview(Picture),
+    Preview(Image),
 }
 
 /// A request that the engine is painting.
@@ -79,7 +79,7 @@ impl EngineThread {
     }
 
     /// Hands a request to the engine.
-    pub fn start(&self, request: ImageRequest, begin: Option<Begin>) -> Job {
+    pub fn start(&self, request: ImageRequest, begin: Option<InitImage>) -> Job {
         let wishes = Arc::new(Wishes::default());
         let (events, heard) = mpsc::unbounded_channel();
         let (result, end) = oneshot::channel();
@@ -114,7 +114,7 @@ impl Observer for Follower {
         self.wishes.previews.load(Ordering::Relaxed)
     }
 
-    fn preview(&mut self, picture: Picture) {
+    fn preview(&mut self, picture: Image) {
         self.say(Event::Preview(picture));
     }
 }
@@ -181,7 +181,7 @@ fn run(
 fn paint(
     engine: &mut dyn Engine,
     request: &ImageRequest,
-    begin: Option<Begin>,
+    begin: Option<InitImage>,
     follower: &mut Follower,
 ) -> Result<Painted, EngineError> {
     engine.prepare(request, &mut |loading| follower.say(Event::Loading(loading)))?;

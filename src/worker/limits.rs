@@ -3,8 +3,8 @@
 //! Nobody knows beforehand how fast a device is. So the first wait is generous, by the size of the model, and later ones
 //! are multiples of the slowest step that the engine took.
 
-use crate::request::ImageRequest;
 use latentd_models::{DType, Device};
+use latentd_request::ImageRequest;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

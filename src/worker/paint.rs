@@ -2,10 +2,10 @@
 
 use super::engine_thread::Event;
 use super::{Worker, WorkerError, is_second_try, patiently, run_time};
-use crate::engine::{Begin, Loading, Painted, Picture, Step};
+use crate::engine::{Image, InitImage, Loading, Painted, Step};
 use crate::picture;
 use crate::queue::{Claim, Level, QueueError, Verdict};
-use crate::request::ImageRequest;
+use latentd_request::ImageRequest;
 use std::time::Duration;
 
 /// What was done for a request.
@@ -21,7 +21,7 @@ impl Worker {
         &self,
         claim: &Claim,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
     ) -> Result<Option<Work>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = Verdict::Continue { watched: false };
@@ -112,7 +112,7 @@ impl Worker {
     }
 
     /// Lets those who watch see a preview. It is a few KB: encoding it takes no thread of its own.
-    async fn show(&self, claim: &Claim, preview: &Picture) {
+    async fn show(&self, claim: &Claim, preview: &Image) {
         let bytes = match picture::encode_preview(preview) {
             Ok(bytes) => bytes,
             Err(error) => return tracing::warn!(request = %claim.id, %error, "a preview cannot be encoded"),

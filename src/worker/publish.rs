@@ -2,15 +2,15 @@
 
 use super::patience::patiently;
 use super::{PublishError, Worker};
-use crate::engine::{Generated, Measure, Picture, Timings, Verdict, score, stage_seconds};
+use crate::engine::{Generated, Image, Measure, SafetyVerdict, Timings, score, stage_seconds};
 use crate::picture;
 use crate::queue::{self, Claim, Finish, Level, Observation, StoredFile};
-use crate::request::{ImageRequest, Output, OutputFormat, OutputImage, Place};
 use crate::storage::FileKey;
 use crate::sweep;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use latentd_request::{ImageRequest, Output, OutputFormat, OutputImage, Place};
 use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -35,9 +35,9 @@ pub(super) async fn publish(
     let scores = generated.verdicts.iter().map(score).collect();
     let started = Instant::now();
     let scaled_to = request.scaled_to;
-    tell_scaling(worker, claim, scaled_to, &generated.pictures).await?;
+    tell_scaling(worker, claim, scaled_to, &generated.images).await?;
     let text = if request.private { Vec::new() } else { settings(request) };
-    let (pictures, encoded) = encode_all(generated.pictures, format, scaled_to, text).await?;
+    let (pictures, encoded) = encode_all(generated.images, format, scaled_to, text).await?;
     let encode = started.elapsed().as_secs_f64();
     let seconds = stage_seconds(generated.timings, encode, load);
     let seen = observations(generated.timings, encode, &generated.verdicts);
@@ -75,17 +75,17 @@ fn describe(format: picture::Format, bytes: &[u8]) -> StoredFile {
 }
 
 async fn encode_all(
-    pictures: Vec<Picture>,
+    pictures: Vec<Image>,
     format: picture::Format,
     scaled_to: Option<(usize, usize)>,
     text: Vec<(&'static str, String)>,
-) -> Result<(Vec<Picture>, Vec<Vec<u8>>), PublishError> {
+) -> Result<(Vec<Image>, Vec<Vec<u8>>), PublishError> {
     let scale = move |one| match scaled_to {
         Some(size) => picture::scaled(one, size),
         None => one,
     };
     let encode = move || {
-        let pictures: Vec<Picture> = pictures.into_iter().map(scale).collect();
+        let pictures: Vec<Image> = pictures.into_iter().map(scale).collect();
         let encode = |one| picture::encode(one, format, &text).map_err(|error| error.to_string());
         let encoded: Result<Vec<_>, _> = pictures.iter().map(encode).collect();
         encoded.map(|encoded| (pictures, encoded))
@@ -107,7 +107,7 @@ async fn tell_scaling(
     worker: &Worker,
     claim: &Claim,
     scaled_to: Option<(usize, usize)>,
-    generated: &[Picture],
+    generated: &[Image],
 ) -> Result<(), PublishError> {
     if let (Some((width, height)), Some(from)) = (scaled_to, generated.first()) {
         let from = format!("{}x{}", from.width, from.height);
@@ -163,7 +163,7 @@ async fn store_wanted(
 
 /// What the output says of each picture: where it lies, or its bytes.
 fn images(
-    pictures: &[Picture],
+    pictures: &[Image],
     encoded: &[Bytes],
     files: &[StoredFile],
     format: picture::Format,
@@ -172,7 +172,7 @@ fn images(
         Some(file) => Place::Stored(file.key.clone()),
         None => Place::Inline(STANDARD.encode(&encoded[at])),
     };
-    let image = |(at, picture): (usize, &Picture)| OutputImage {
+    let image = |(at, picture): (usize, &Image)| OutputImage {
         place: place(at),
         width: picture.width,
         height: picture.height,
@@ -185,17 +185,17 @@ fn images(
 async fn tell_scores(
     worker: &Worker,
     claim: &Claim,
-    verdicts: &[Verdict],
+    verdicts: &[SafetyVerdict],
     seconds: f64,
 ) -> Result<(), PublishError> {
     if verdicts.is_empty() {
         return Ok(());
     }
-    let one = |Verdict { score, flagged, .. }: &Verdict| {
+    let one = |SafetyVerdict { score, flagged, .. }: &SafetyVerdict| {
         if *flagged { format!("{score:.3} (unsafe, made black)") } else { format!("{score:.3}") }
     };
     for (picture, verdict) in verdicts.iter().enumerate() {
-        let Verdict { score, flagged, .. } = verdict;
+        let SafetyVerdict { score, flagged, .. } = verdict;
         tracing::info!(request = %claim.id, picture, score, flagged, "safety checker");
     }
     let scores: Vec<_> = verdicts.iter().map(one).collect();
@@ -205,12 +205,12 @@ async fn tell_scores(
 }
 
 /// What is counted of a request beside its end.
-fn observations(timings: Timings, encode: f64, verdicts: &[Verdict]) -> Vec<Observation> {
+fn observations(timings: Timings, encode: f64, verdicts: &[SafetyVerdict]) -> Vec<Observation> {
     let Timings { text, denoise, decode, safety, .. } = timings;
     let checked = (!verdicts.is_empty()).then_some(("safety", safety));
     let stages = [("text", text), ("denoise", denoise), ("decode", decode), ("encode", encode)];
     let stages = stages.into_iter().chain(checked).map(|(stage, time)| Observation::stage(stage, time));
-    let scores = verdicts.iter().flat_map(|Verdict { score, measure, flagged }| {
+    let scores = verdicts.iter().flat_map(|SafetyVerdict { score, measure, flagged }| {
         let measure = match measure {
             Measure::Probability => "probability",
             Measure::Margin => "margin",

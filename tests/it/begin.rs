@@ -8,8 +8,8 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use latentd::engine::{Begin, Engine, EngineError, Observer, Painted};
-use latentd::request::ImageRequest;
+use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
+use latentd_request::ImageRequest;
 use serde_json::{Value, json};
 use std::io::Cursor;
 use std::sync::{Arc, Mutex};
@@ -258,7 +258,7 @@ impl Engine for Witness {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let strength = begin.as_ref().map(|begin| begin.strength);

@@ -2,9 +2,9 @@
 //! takes the worker down. Each happens to twenty requests.
 
 use crate::support::{Order, Painter, Server, eventually, leashed, small};
-use latentd::engine::{Begin, Engine, EngineError, Observer, Painted};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
 use latentd::queue::{LEASE, LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Reclaimed};
-use latentd::request::ImageRequest;
+use latentd_request::ImageRequest;
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, SqliteConnection};
@@ -118,7 +118,7 @@ impl Engine for Mortal {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         if request.prompt == "poison" {
@@ -194,7 +194,7 @@ impl Engine for Finisher {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let painted = Painter.paint(request, begin, observer)?;

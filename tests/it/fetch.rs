@@ -25,7 +25,7 @@ impl Host {
         let origin = format!("http://{}", listener.local_addr().expect("an address"));
         let host = Self { origin, heard: Arc::default() };
         let router = Router::new().fallback(answer).with_state(host.clone());
-        tokio::spawn(latentd::http::listen(listener, router, std::future::pending()));
+        tokio::spawn(latentd_fal::listen(listener, router, std::future::pending()));
         host
     }
 

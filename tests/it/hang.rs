@@ -2,10 +2,10 @@
 //! counts as hung.
 
 use crate::support::{Leash, Order, Painter, Server, eventually, leashed, small};
-use latentd::engine::{Begin, Engine, EngineError, Observer, Painted};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
 use latentd::queue::Lost;
-use latentd::request::ImageRequest;
 use latentd::worker::{StepLimits, WorkerError};
+use latentd_request::ImageRequest;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -72,7 +72,7 @@ impl Engine for Undecided {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let (painted, never) = (Painter.paint(request, begin, observer)?, self.0.clone());

@@ -82,7 +82,7 @@ async fn file_of(server: &Server, request: &str) -> Vec<u8> {
 /// The same as `latentd generate` writes, unless nothing of the request is to be kept.
 #[tokio::test]
 async fn a_png_says_how_it_was_made() {
-    let stand_in = |api: &mut latentd::http::Api| {
+    let stand_in = |api: &mut latentd_fal::Api| {
         for served in api.endpoints.iter_mut().filter_map(|endpoint| endpoint.served.as_mut()) {
             served.stand_in = Some("mini".into());
         }
@@ -115,9 +115,9 @@ async fn a_png_says_how_it_was_made() {
 /// 1792x1024 is what LiteLLM makes of DALL-E's sizes, 21:9 one of the Vercel AI SDK's proportions.
 #[tokio::test]
 async fn sizes_that_clients_derive_are_generated_and_scaled() {
-    let scaled = |api: &mut latentd::http::Api| {
+    let scaled = |api: &mut latentd_fal::Api| {
         for served in api.endpoints.iter_mut().filter_map(|endpoint| endpoint.served.as_mut()) {
-            served.limits = latentd::request::Limits::scaled(512);
+            served.limits = latentd_request::Limits::scaled(512);
         }
     };
     let server = Server::with(scaled).await;
@@ -156,7 +156,7 @@ async fn sizes_that_clients_derive_are_generated_and_scaled() {
 
 #[tokio::test]
 async fn the_list_of_models_has_the_endpoints_that_are_served() {
-    let stand_in = |api: &mut latentd::http::Api| {
+    let stand_in = |api: &mut latentd_fal::Api| {
         api.endpoints[0].served.as_mut().expect("it is served").stand_in = Some("mini".into());
     };
     let server = Server::with(stand_in).await;
@@ -180,7 +180,7 @@ async fn the_list_of_models_has_the_endpoints_that_are_served() {
 
 #[tokio::test]
 async fn health_names_the_model_that_answers() {
-    let stand_in = |api: &mut latentd::http::Api| {
+    let stand_in = |api: &mut latentd_fal::Api| {
         api.endpoints[0].served.as_mut().expect("it is served").stand_in = Some("mini".into());
     };
     let models = Server::with(stand_in).await.get("/health").await.json()["models"].clone();

@@ -1,9 +1,9 @@
 //! What `latentd serve --log` leaves out, its worker leaves out too; and what a request's own log has.
 
 use crate::support::{Painter, Server, small};
-use latentd::engine::{Begin, Engine, EngineError, Observer, Painted};
-use latentd::request::ImageRequest;
+use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
 use latentd::worker::Tick;
+use latentd_request::ImageRequest;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -62,7 +62,7 @@ impl Engine for Noting {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         observer.note(NOTE);

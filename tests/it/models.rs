@@ -2,11 +2,12 @@
 
 use crate::support::{ENDPOINT, Painter, Server, endpoints, eventually, messages, small};
 use axum::http::{Method, StatusCode};
-use latentd::endpoint::{Endpoint, Served};
-use latentd::engine::{Begin, Engine, EngineError, ModelPool, ModelSlot, Observer, Painted, Prefetch};
+use latentd::engine::{Engine, EngineError, InitImage, ModelPool, ModelSlot, Observer, Painted, Prefetch};
 use latentd::queue::WorkerState;
-use latentd::request::{ImageRequest, Limits};
 use latentd::worker::{Tick, Worker, WorkerError};
+use latentd_fal::endpoint::{Endpoint, Published, Served};
+use latentd_models::Manifest;
+use latentd_request::{ImageRequest, Limits};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -59,7 +60,7 @@ impl Engine for Counted {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let (painted, taken) = (Painter.paint(request, begin, observer)?, self.taken.clone());
@@ -142,6 +143,17 @@ async fn work(worker: &mut Worker) {
     while worker.tick().await.expect("a worker that goes on") == Tick::Worked {}
 }
 
+#[test]
+fn every_published_model_has_an_endpoint() {
+    let published: Vec<_> =
+        Published::all().iter().map(|endpoint| (endpoint.model, endpoint.title)).collect();
+    let manifests: Vec<_> =
+        Manifest::all().iter().map(|one| (one.name.as_str(), one.title.as_str())).collect();
+    assert_eq!(published, manifests);
+    let ids: Vec<String> = Published::all().iter().map(Published::id).collect();
+    assert_eq!(ids, [ENDPOINT, TURBO, MEDIUM]);
+}
+
 #[tokio::test]
 async fn each_endpoint_has_numbers_of_its_own() {
     let server = Server::start().await;
@@ -168,7 +180,7 @@ async fn what_is_not_served_is_not_found_and_says_what_to_start() {
     let served = |name: &'static str| {
         Server::with(move |api| {
             let limits = |model: &str| (model == name).then(|| Served::published(Limits::of_model(512)));
-            api.endpoints = Endpoint::known(|manifest| limits(&manifest.name));
+            api.endpoints = Endpoint::known(limits);
         })
     };
     let large = served(MODELS[0]).await;

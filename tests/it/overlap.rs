@@ -2,10 +2,10 @@
 
 use crate::support::{Painter, Server, eventually, every_model, small};
 use axum::http::StatusCode;
-use latentd::engine::{Begin, Engine, EngineError, Observer, Painted, Prefetch};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted, Prefetch};
 use latentd::queue::{LEASE, Lost, WorkerState};
-use latentd::request::ImageRequest;
 use latentd::worker::WorkerError;
+use latentd_request::ImageRequest;
 use serde_json::{Value, json};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -28,7 +28,7 @@ impl Engine for Slow {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         assert_ne!(request.seed.bits(), self.panics_at, "told to");

@@ -2,10 +2,10 @@
 
 use crate::support::{Server, messages, small};
 use latentd::engine::{
-    Begin, Engine, EngineError, Generated, Measure, Observer, Painted, Picture, Timings, Verdict,
+    Engine, EngineError, Generated, Image, InitImage, Measure, Observer, Painted, SafetyVerdict, Timings,
 };
 use latentd::queue::Outcome;
-use latentd::request::{self, ImageRequest, Score};
+use latentd_request::{ImageRequest, Score};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -17,7 +17,7 @@ impl Engine for Checking {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        _: Option<Begin>,
+        _: Option<InitImage>,
         _: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let paint = |index| {
@@ -25,15 +25,15 @@ impl Engine for Checking {
                 if index == 1 && request.check_safety { 0 } else { 128 };
                 request.width * request.height * 3
             ];
-            Picture { width: request.width, height: request.height, rgb }
+            Image { width: request.width, height: request.height, rgb }
         };
-        let judge = |index| Verdict {
+        let judge = |index| SafetyVerdict {
             score: [0.25, 0.75][index],
             measure: Measure::Probability,
             flagged: index == 1,
         };
         let generated = Generated {
-            pictures: (0..request.num_images).map(paint).collect(),
+            images: (0..request.num_images).map(paint).collect(),
             verdicts: (0..request.num_images).filter(|_| request.check_safety).map(judge).collect(),
             timings: Timings::default(),
         };
@@ -60,7 +60,7 @@ async fn paint_on(server: &Server, change: Value) -> (String, (Value, Vec<String
 }
 
 /// What the worker stored of a request: for whoever counts scores.
-async fn stored(server: &Server, request: &str) -> latentd::request::Output {
+async fn stored(server: &Server, request: &str) -> latentd_request::Output {
     let id = request.rsplit('/').next().expect("an id").parse().expect("an id");
     match server.queue.outcome(id).await.expect("a database") {
         Some(Outcome::Output(value)) => serde_json::from_value(value).expect("an output"),
@@ -72,7 +72,7 @@ async fn stored(server: &Server, request: &str) -> latentd::request::Output {
 async fn scores_are_stored_with_the_output_and_not_shown() {
     let server = Server::start().await;
     let (request, (shown, _)) = paint_on(&server, json!({})).await;
-    let score = |value| Score { value: Some(value), measure: request::Measure::Probability };
+    let score = |value| Score { value: Some(value), measure: latentd_request::Measure::Probability };
     assert_eq!(stored(&server, &request).await.scores, [score(0.25), score(0.75)]);
     assert!(shown.get("scores").is_none(), "{shown}");
     let (request, _) = paint_on(&server, json!({ "enable_safety_checker": false })).await;
@@ -82,7 +82,7 @@ async fn scores_are_stored_with_the_output_and_not_shown() {
 /// As an earlier version stored it.
 #[test]
 fn an_output_without_scores_is_read() {
-    let output: latentd::request::Output = serde_json::from_value(json!({
+    let output: latentd_request::Output = serde_json::from_value(json!({
         "images": [], "seconds": { "text": 0.0, "denoise": 0.0, "decode": 0.0, "encode": 0.0 },
         "seed": 2, "flagged": [true], "prompt": "a fox"
     }))
@@ -92,11 +92,11 @@ fn an_output_without_scores_is_read() {
 
 #[test]
 fn a_score_that_is_not_a_number_is_stored_as_none() {
-    let verdict = Verdict { score: f32::NAN, measure: Measure::Margin, flagged: true };
+    let verdict = SafetyVerdict { score: f32::NAN, measure: Measure::Margin, flagged: true };
     let stored = serde_json::to_value(latentd::engine::score(&verdict)).expect("JSON");
     assert_eq!(stored, json!({ "value": null, "measure": "margin" }));
     let read: Score = serde_json::from_value(stored).expect("a score");
-    assert_eq!(read, Score { value: None, measure: request::Measure::Margin });
+    assert_eq!(read, Score { value: None, measure: latentd_request::Measure::Margin });
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ impl Listening {
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel();
         let until = async move { drop(stopped.await) };
-        let done = tokio::spawn(latentd::http::listen(listener, server.router.clone(), until));
+        let done = tokio::spawn(latentd_fal::listen(listener, server.router.clone(), until));
         Self { server, address, stop, done, drain: watch::channel(false).0 }
     }
 

@@ -7,21 +7,21 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::disk::Disks;
-use latentd::endpoint::{Endpoint, Served};
 use latentd::engine::{
-    Begin, Control, Engine, EngineError, Generated, Observer, Painted, Picture, Step, Timings,
+    Control, Engine, EngineError, Generated, Image, InitImage, Observer, Painted, Step, Timings,
 };
-use latentd::http::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients, router};
 use latentd::identity;
 use latentd::keys::KeyHash;
 use latentd::keys::KeyRing;
 use latentd::queue::{LEASE_CHECKS, LeaseCheck, LeaseClock, Queue, Reclaimed};
-use latentd::request::{ImageRequest, Limits};
 use latentd::signing::SigningKey;
 use latentd::storage::Storage;
-use latentd::web_access::WebAccess;
 use latentd::worker::{EngineThread, StepLimits, Tick, Worker};
 use latentd_egress::{Client, Egress};
+use latentd_fal::WebAccess;
+use latentd_fal::endpoint::{Endpoint, Served};
+use latentd_fal::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients, router};
+use latentd_request::{ImageRequest, Limits};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -146,6 +146,7 @@ impl Server {
             waiting_clients: WaitingClients::default(),
             probe: Probe::default(),
             closing: is_closing,
+            commit: "test",
         };
         change(&mut api);
         Self { router: router(api), queue, storage, clock, closing, directory }
@@ -279,7 +280,7 @@ impl Engine for Painter {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         for index in 1..=request.steps {
@@ -287,15 +288,14 @@ impl Engine for Painter {
                 return Err(EngineError::Stopped);
             }
         }
-        let pictures =
-            vec![grey(request, begin.map_or(128, |begin| begin.picture.rgb[0])); request.num_images];
-        Ok(Box::new(|| Ok(Generated { pictures, verdicts: Vec::new(), timings: Timings::default() })))
+        let images = vec![grey(request, begin.map_or(128, |begin| begin.image.rgb[0])); request.num_images];
+        Ok(Box::new(|| Ok(Generated { images, verdicts: Vec::new(), timings: Timings::default() })))
     }
 }
 
-fn grey(request: &ImageRequest, level: u8) -> Picture {
+fn grey(request: &ImageRequest, level: u8) -> Image {
     let ImageRequest { width, height, .. } = *request;
-    Picture { width, height, rgb: vec![level; width * height * 3] }
+    Image { width, height, rgb: vec![level; width * height * 3] }
 }
 
 fn step(index: usize, of: usize) -> Step {
@@ -353,7 +353,7 @@ impl Engine for Leashed {
     fn paint(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<Painted, EngineError> {
         let mut free = false;

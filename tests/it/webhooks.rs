@@ -7,10 +7,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use latentd::http::webhook_message;
 use latentd::signing::SigningKey;
 use latentd::webhooks::Deliverer;
 use latentd_egress::Egress;
+use latentd_fal::webhook_message;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -34,7 +34,7 @@ impl Receiver {
         let url = format!("http://{}/hook?a=1", listener.local_addr().expect("an address"));
         let receiver = Self { url, answers: Arc::new(AtomicU16::new(answers)), heard: Arc::default() };
         let router = Router::new().fallback(hear).with_state(receiver.clone());
-        tokio::spawn(latentd::http::listen(listener, router, std::future::pending()));
+        tokio::spawn(latentd_fal::listen(listener, router, std::future::pending()));
         receiver
     }
 

@@ -7,6 +7,7 @@ mod code;
 mod models_alone;
 mod teeth;
 
+use arrows::ARROWS;
 use code::{is_test_module, named, production_code};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,10 @@ const MAX_LINES: usize = 400;
 const CHECKED: &[&str] = &[
     "src",
     "crates/egress/src",
+    "crates/fal/src",
     "crates/hub/src",
     "crates/queue/src",
+    "crates/request/src",
     "models/src",
     "models/examples",
     "models/tests",
@@ -32,7 +35,7 @@ const CHECKED: &[&str] = &[
 ];
 
 /// Folders of pages, whose scripts and styles are checked too.
-const PAGES: &[&str] = &["src/http/playground"];
+const PAGES: &[&str] = &["crates/fal/src/playground"];
 
 /// Words that stay on one side of a border.
 struct Border {
@@ -64,24 +67,18 @@ const BORDERS: &[Border] = &[
         ],
         within: &["src/", "crates/"],
         // The load benchmark is a client: it stands on the far side of the border.
-        except: &["src/http", "src/bench/load/client.rs"],
+        except: &["crates/fal/", "src/bench/load/client.rs"],
     },
     Border {
         why: "what a message looks like on a web socket is HTTP's",
         words: &["tungstenite", "rmp_serde", "WebSocket"],
-        within: &["src/"],
-        except: &["src/http"],
+        within: &["src/", "crates/"],
+        except: &["crates/fal/"],
     },
     Border {
         why: "URLs are rendered by HTTP when a client asks; rows and files hold keys",
         words: &["http://", "https://"],
         within: &["crates/queue/", "src/worker"],
-        except: &[],
-    },
-    Border {
-        why: "HTTP reaches the model through the queue",
-        words: &["latentd_models"],
-        within: &["src/http", "src/request.rs"],
         except: &[],
     },
     Border {
@@ -217,25 +214,34 @@ fn fits(path: &str, source: &str) -> Vec<String> {
 
 /// The arrows out of one file that the map does not have.
 fn arrows(path: &str, source: &str, map: &[(&str, &[&str])]) -> Vec<String> {
-    let Some(module) = module_of(path) else { return vec![] };
+    let Some((package, inside)) = place_of(path) else { return vec![] };
+    let module = module_of(path).unwrap_or_default();
     let Some((_, allowed)) = map.iter().find(|(from, _)| *from == module) else {
         return vec![format!("{path}: module `{module}` is not on the map")];
     };
     let known: BTreeSet<&str> = map.iter().map(|(from, _)| *from).collect();
-    named(path, &production_code(source))
+    named(inside, &production_code(source))
         .into_iter()
+        .map(|(line, to)| (line, format!("{package}{to}")))
         .filter(|(_, to)| *to != module && known.contains(to.as_str()) && !allowed.contains(&to.as_str()))
         .map(|(line, to)| format!("{path}:{line}: `{module}` may not name `{to}`"))
         .collect()
 }
 
-/// The top-level module that a file of `src/` or of a package in `crates/` belongs to.
+/// The top-level module that a file of `src/` or of a package in `crates/` belongs to, as the map calls it.
 fn module_of(path: &str) -> Option<String> {
-    let inside = match path.strip_prefix("crates/") {
-        Some(package) => package.split_once("/src/")?.1,
-        None => path.strip_prefix("src/")?,
+    let (package, inside) = place_of(path)?;
+    Some(format!("{package}{}", inside.strip_prefix("src/")?.split(['/', '.']).next()?))
+}
+
+/// What the modules of a file's package have before their names on the map, and the file's path within the package.
+fn place_of(path: &str) -> Option<(String, &str)> {
+    let Some(package) = path.strip_prefix("crates/") else {
+        return path.starts_with("src/").then(|| (String::new(), path));
     };
-    inside.split(['/', '.']).next().map(str::to_owned)
+    let (name, inside) = package.split_once('/')?;
+    let prefix = if name == "queue" { String::new() } else { format!("{name}/") };
+    inside.starts_with("src/").then_some((prefix, inside))
 }
 
 /// The words of one file that belong behind a border.

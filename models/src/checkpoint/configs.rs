@@ -2,7 +2,7 @@
 //!
 //! What no tensor shows is that of SD3.5: constants below.
 
-use super::contents::{Component, Piece, count};
+use super::components::{Component, ComponentInFile, count};
 use super::header::Header;
 use super::names::Names;
 use crate::Manifest;
@@ -29,7 +29,7 @@ pub(super) fn scheduler(blocks: usize) -> Value {
 ///
 /// # Errors
 /// Names the tensor that is missing or has another number of dimensions.
-pub(super) fn of(header: &Header, piece: &Piece) -> Result<Value, String> {
+pub(super) fn of(header: &Header, piece: &ComponentInFile) -> Result<Value, String> {
     let shapes = Shapes { header, prefix: &piece.prefix };
     match piece.part {
         Component::Transformer => transformer(&shapes, &piece.names),

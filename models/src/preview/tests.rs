@@ -1,9 +1,9 @@
-//! The arithmetic of previews; `models/tests/preview.rs` looks at the pictures.
+//! The arithmetic of previews; `models/tests/preview.rs` checks the images.
 
 use super::*;
 use candle_core::Device;
 
-/// On a straight path from noise to a picture every step predicts the picture.
+/// On a straight path from noise to an image every step predicts the image.
 #[test]
 fn the_prediction_is_where_a_straight_path_ends() {
     let tensor = |seed| Tensor::new(&[seed, -2.0 * seed, 0.5f32], &Device::Cpu).expect("a tensor");

@@ -5,7 +5,7 @@ use crate::ops::{Activation, Ops};
 use crate::weights::{Scope, Weights};
 use candle_core::{Result, Tensor};
 
-/// No size of a classifier that anybody runs is larger; products of two stay countable.
+/// No published classifier has a larger size; products of two stay countable.
 const LARGEST: usize = 1 << 16;
 
 /// Sizes of a tower.

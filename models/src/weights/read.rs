@@ -21,7 +21,7 @@ impl Files {
     /// These rows one below the other, `[rows, row shape of the first..]`; all rows are equally long.
     ///
     /// # Errors
-    /// A file cannot be read, or the device has no room. Rows that are not there are a caller's mistake.
+    /// A file cannot be read, or the device has too little memory. Rows that are not there are a caller's mistake.
     pub(super) fn read(&self, parts: &[Rows], dtype: DType, device: &Device) -> Result<Tensor> {
         let row = parts.first().map_or(0, |first| first.of.row().saturating_mul(dtype.size_in_bytes()));
         let at_once = if device.is_cpu() { usize::MAX } else { STAGED / row.max(1) };

@@ -118,7 +118,7 @@ impl Files {
     }
 }
 
-/// What to say where there are no weights: a variant or a pickle beside them is named.
+/// The message where there are no weights: a variant or a pickle in the same folder is named.
 fn missing(files: &ModelFiles, part: &str, stem: &str) -> String {
     let single = files.display(&format!("{part}/{stem}.safetensors"));
     let variant = |name: &&&str| {
