@@ -1,11 +1,11 @@
-//! What generates: one synchronous trait, and its adapter over the model package.
+//! The engine: one synchronous trait, and its adapter over the model package.
 //!
 //! No tensor crosses this file: requests go in, 8-bit images come out.
 
-mod shelf;
+mod model_pool;
 mod uses;
 
-pub use shelf::{Shelf, Volume};
+pub use model_pool::{ModelPool, ModelSlot};
 
 use crate::config::EngineConfig;
 use crate::model_error::{self, ModelError};
@@ -101,15 +101,15 @@ pub type Prefetch = Arc<dyn Fn(&ImageRequest) -> Result<(), EngineError> + Send 
 /// Loads an engine, on the thread that will run it.
 pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Send>;
 
-/// Loads the model a configuration names.
+/// Loads a model.
 ///
 /// # Errors
 /// One line, or a list, that says what does not fit.
-pub fn open(config: &EngineConfig) -> model_error::Result<models::Pipeline> {
-    let mut pipeline = models::Pipeline::load(&config.model, &load_options(config))?;
+pub fn open(model: &models::ModelSource, config: &EngineConfig) -> model_error::Result<models::Pipeline> {
+    let mut pipeline = models::Pipeline::load(model, &load_options(config))?;
     pipeline.set_shortcuts(config.shortcuts);
     if !pipeline.has_t5() {
-        tracing::info!(model = %config.model, "the model runs without T5: long prompts are understood less well");
+        tracing::info!(%model, "the model runs without T5: long prompts are understood less well");
     }
     Ok(pipeline)
 }

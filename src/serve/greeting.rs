@@ -30,7 +30,7 @@ pub(super) fn greet(
 {word}: {names}
 endpoints: {served}
 
-Paint in a browser: {url}/
+Generate in a browser: {url}/
 
 Try it:
   curl {url}/run/{first}{header} -H 'Content-Type: application/json' \
