@@ -2,6 +2,7 @@
 //! requests painted by the real worker loop around an engine that a test holds in its hand.
 
 mod access;
+mod avif;
 mod backup;
 mod begin;
 mod bench;
