@@ -153,8 +153,8 @@ pub struct StoreArgs {
     /// `~/.local/share/latentd`, or `./latentd-data` without a home].
     #[arg(long, env = "LATENTD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Queue database, `sqlite:PATH` [default: `latentd.sqlite` in the data directory].
-    #[arg(long, env = "LATENTD_DATABASE_URL", value_name = "URL")]
+    /// Queue database, `sqlite:PATH` or `postgres://USER@HOST/NAME` [default: `latentd.sqlite` in the data directory].
+    #[arg(long, env = "LATENTD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
     /// Directory of the picture files [default: `files` in the data directory].
     #[arg(long, env = "LATENTD_STORAGE", value_name = "DIR")]

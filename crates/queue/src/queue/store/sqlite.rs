@@ -1,6 +1,6 @@
 //! Opening the SQLite file: pragmas, the version check and the schema.
 
-use super::QueueError;
+use crate::queue::QueueError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Row, SqliteConnection, SqlitePool};
 use std::fs::OpenOptions;
@@ -18,30 +18,31 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The schema's history: script N takes a database from version N to version N + 1, and `PRAGMA user_version` says where
 /// it is. All that are missing run in one transaction when the database is opened, by whichever process comes first.
 ///
-/// To change the schema, add a file to `schema/` and a line to the end of this list. Never edit or move one that was
+/// To change the schema, add a file to `schema/sqlite/` and a line to the end of this list. Never edit or move one that was
 /// released; of two branches that add one each, either may come first as long as neither was released.
 const MIGRATIONS: &[&str] = &[
-    include_str!("schema.sql"),
-    include_str!("schema/terms.sql"),
-    include_str!("schema/webhooks.sql"),
-    include_str!("schema/uploads.sql"),
-    include_str!("schema/keys.sql"),
-    include_str!("schema/idempotency.sql"),
-    include_str!("schema/retention.sql"),
-    include_str!("schema/previews.sql"),
-    include_str!("schema/models.sql"),
-    include_str!("schema/counters.sql"),
-    include_str!("schema/unowned.sql"),
-    include_str!("schema/identity.sql"),
-    include_str!("schema/leases.sql"),
-    include_str!("schema/rest.sql"),
-    include_str!("schema/pruning.sql"),
-    include_str!("schema/service_time.sql"),
-    include_str!("schema/access.sql"),
+    include_str!("../schema/sqlite/first.sql"),
+    include_str!("../schema/sqlite/terms.sql"),
+    include_str!("../schema/sqlite/webhooks.sql"),
+    include_str!("../schema/sqlite/uploads.sql"),
+    include_str!("../schema/sqlite/keys.sql"),
+    include_str!("../schema/sqlite/idempotency.sql"),
+    include_str!("../schema/sqlite/retention.sql"),
+    include_str!("../schema/sqlite/previews.sql"),
+    include_str!("../schema/sqlite/models.sql"),
+    include_str!("../schema/sqlite/counters.sql"),
+    include_str!("../schema/sqlite/unowned.sql"),
+    include_str!("../schema/sqlite/identity.sql"),
+    include_str!("../schema/sqlite/leases.sql"),
+    include_str!("../schema/sqlite/rest.sql"),
+    include_str!("../schema/sqlite/pruning.sql"),
+    include_str!("../schema/sqlite/service_time.sql"),
+    include_str!("../schema/sqlite/access.sql"),
+    include_str!("../schema/sqlite/turns.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.
-pub(super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), QueueError> {
+pub(in super::super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePool), QueueError> {
     make_private(path).map_err(sqlx::Error::Io)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -122,7 +123,15 @@ mod tests {
     use super::*;
     use crate::fault::Fault;
     use crate::queue::Queue;
+    use crate::queue::store::Store;
     use std::sync::Arc;
+
+    fn pool(store: &Store) -> &SqlitePool {
+        match store {
+            Store::Sqlite(pool) => pool,
+            Store::Postgres(_) => panic!("a file was opened"),
+        }
+    }
 
     async fn queue(path: &Path) -> Queue {
         Queue::open(path, Arc::new(jiff::Timestamp::now)).await.expect("a database")
@@ -141,11 +150,11 @@ mod tests {
         let keys: Vec<_> = (0..5_000).map(|number| format!("{number:0>50}")).collect();
         let keys: Vec<_> = keys.iter().map(String::as_str).collect();
         for _ in 0..20 {
-            sqlx::query("PRAGMA max_page_count = 1").execute(&queue.writer).await.expect("a pragma");
+            sqlx::query("PRAGMA max_page_count = 1").execute(pool(&queue.writer)).await.expect("a pragma");
             let refused = queue.expect_files(&keys, None).await.expect_err("there is no room");
             assert!(refused.is_machines(), "{refused:?}");
             // On a full disk SQLite rolls back by itself, and SQLx does not hear of it.
-            let mut tx = queue.writer.begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
+            let mut tx = pool(&queue.writer).begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
             sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await.expect("a rollback");
             drop(tx);
             assert!(queue.expect_files(&["one"], None).await.expect("a transaction of its own"));
@@ -183,7 +192,7 @@ mod tests {
         assert_eq!(queue.given_up_files().await.expect("a database"), ["ended", "part"]);
         assert!(queue.uploaded("whole").await.expect("a database").is_some(), "a whole file stays");
         let secrets = "SELECT count(*) FROM uploads WHERE ticket LIKE 'secret%'";
-        let left: i64 = sqlx::query(secrets).fetch_one(&queue.reader).await.expect("a row").get(0);
+        let left: i64 = sqlx::query(secrets).fetch_one(pool(&queue.reader)).await.expect("a row").get(0);
         assert_eq!(left, 0);
     }
 }
