@@ -31,7 +31,7 @@ use url::Url;
 /// The flag of hosts that images may be fetched from.
 pub(crate) const FETCH_ALLOW: &str = "--fetch-allow";
 
-/// A command line that cannot be carried out; the text says what to change.
+/// A command line that cannot be carried out; the text is what to change.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
@@ -75,7 +75,7 @@ pub struct StoreConfig {
     pub data_dir: PathBuf,
     /// The queue's SQLite file.
     pub database: PathBuf,
-    /// Directory of the picture files.
+    /// Directory of the image files.
     pub files: PathBuf,
 }
 
@@ -90,13 +90,13 @@ pub struct ServeConfig {
     pub models: Vec<NamedModel>,
     /// What the models of one worker may take.
     pub memory_budget: MemoryBudget,
-    /// What looks for unsafe pictures.
+    /// The safety checker.
     pub safety: SafetyConfig,
     /// Where models are downloaded from.
     pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
-    /// Where clients reach the server; `None`: where their request says they did.
+    /// The URL under which clients reach the server; `None`: the one of each request.
     pub public_url: Option<Url>,
     /// Peers that are believed when they say how a client reached them.
     pub trusted_proxies: Vec<IpNet>,
@@ -104,7 +104,7 @@ pub struct ServeConfig {
     pub access: AccessConfig,
     /// Where webhooks may go.
     pub egress: Egress,
-    /// Where pictures that requests begin from may come from.
+    /// Where the initial images of requests may be fetched from.
     pub fetch: Egress,
     /// Where it answers for fal's own host names, if it does.
     pub intercept: Option<InterceptConfig>,
@@ -141,13 +141,13 @@ pub struct WorkerConfig {
     pub models: Vec<NamedModel>,
     /// What they may take.
     pub memory_budget: MemoryBudget,
-    /// What looks for unsafe pictures.
+    /// The safety checker.
     pub safety: SafetyConfig,
     /// Where models are downloaded from.
     pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
-    /// Where pictures that requests begin from may come from.
+    /// Where the initial images of requests may be fetched from.
     pub fetch: Egress,
     /// How long an engine may be silent; `None`: by what it does.
     pub step_timeout: Option<Duration>,
@@ -161,7 +161,7 @@ impl ServeConfig {
     /// Checks the flags of `latentd serve`; `log` is one of every command.
     ///
     /// # Errors
-    /// A line that says what to change.
+    /// What to change, in one line.
     pub fn resolve(args: ServeArgs, log: String) -> Result<Self, ConfigError> {
         let ServeArgs {
             listen,
@@ -222,7 +222,7 @@ impl WorkerConfig {
     /// Checks the flags of `latentd worker`.
     ///
     /// # Errors
-    /// A line that says what to change.
+    /// What to change, in one line.
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
         let WorkerArgs {
             engine,
@@ -273,7 +273,7 @@ impl SingleModelConfig {
     /// Checks the flags of a command that runs one model and stores nothing itself.
     ///
     /// # Errors
-    /// A line that says what to change.
+    /// What to change, in one line.
     pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             model: model::one(args)?,
@@ -287,7 +287,7 @@ impl StoreConfig {
     /// Checks the flags that say where things are kept.
     ///
     /// # Errors
-    /// A line that says what to change.
+    /// What to change, in one line.
     pub fn resolve(args: StoreArgs) -> Result<Self, ConfigError> {
         let StoreArgs { data_dir, database_url, storage } = args;
         let data_dir = data_dir.unwrap_or_else(default_data_dir);
@@ -305,7 +305,7 @@ impl StoreConfig {
     }
 }
 
-/// What a flag of two words says; an empty value, which a variable may have, is the first.
+/// The value of a flag with two words; an empty value, which a variable may have, is the first.
 fn switch(flag: &str, text: &str, on: &str) -> Result<bool, ConfigError> {
     match text.trim() {
         "off" => Ok(false),

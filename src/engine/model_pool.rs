@@ -1,7 +1,7 @@
 //! Several models behind one engine: each is loaded when a request asks for it, and they share a memory budget.
 
 use super::uses::Uses;
-use super::{Engine, EngineError, InitImage, Loading, Observer, Painted, Prefetch};
+use super::{Engine, EngineError, InitImage, Loading, Observer, PendingImages, Prefetch};
 use latentd_request::ImageRequest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -134,7 +134,11 @@ impl ModelPool {
 }
 
 impl Engine for ModelPool {
-    fn prepare(&mut self, request: &ImageRequest, tell: &mut dyn FnMut(Loading)) -> Result<(), EngineError> {
+    fn prepare(
+        &mut self,
+        request: &ImageRequest,
+        on_loading: &mut dyn FnMut(Loading),
+    ) -> Result<(), EngineError> {
         let slot = self.slot(request)?;
         if self.touch(slot) {
             return Ok(());
@@ -143,28 +147,28 @@ impl Engine for ModelPool {
             return Err(error);
         }
         self.evict(slot);
-        tell(Loading::Begins { model: self.slots[slot].name.clone(), loaded: self.loaded() });
+        on_loading(Loading::Begins { model: self.slots[slot].name.clone(), loaded: self.loaded() });
         let started = Instant::now();
         self.try_load(slot)?;
-        tell(Loading::Done { seconds: started.elapsed().as_secs_f64(), loaded: self.loaded() });
+        on_loading(Loading::Done { seconds: started.elapsed().as_secs_f64(), loaded: self.loaded() });
         Ok(())
     }
 
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         init_image: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         let slot = self.slot(request)?;
         let loaded = self.loaded.last_mut().filter(|loaded| loaded.slot == slot);
         let Some(Loaded { engine, uses, .. }) = loaded else {
             return Err(EngineError::Fault(format!("{} was not made ready", request.model)));
         };
         let in_use = uses.begin();
-        let painted = engine.paint(request, init_image, observer)?;
+        let pending = engine.generate(request, init_image, observer)?;
         Ok(Box::new(move || {
-            let generated = painted();
+            let generated = pending();
             drop(in_use);
             generated
         }))

@@ -1,8 +1,8 @@
 //! The one thread that runs the engine: loads it, then takes jobs one after the other.
 
 use crate::engine::{
-    Control, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer, Painted, Prefetch,
-    Step,
+    Control, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer, PendingImages,
+    Prefetch, Step,
 };
 use latentd_request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ struct Order {
     request: ImageRequest,
     begin: Option<InitImage>,
     follower: Follower,
-    result: oneshot::Sender<Result<Painted, EngineError>>,
+    result: oneshot::Sender<Result<PendingImages, EngineError>>,
 }
 
 /// Passes on what the engine says, and what it is to know meanwhile.
@@ -59,7 +59,7 @@ pub struct Job {
     /// What the engine says; closed when it is done.
     pub events: mpsc::UnboundedReceiver<Event>,
     wishes: Arc<Wishes>,
-    result: oneshot::Receiver<Result<Painted, EngineError>>,
+    result: oneshot::Receiver<Result<PendingImages, EngineError>>,
 }
 
 impl EngineThread {
@@ -131,13 +131,13 @@ impl Job {
     }
 
     /// How the painting ended.
-    pub async fn result(self) -> Result<Painted, EngineError> {
+    pub async fn result(self) -> Result<PendingImages, EngineError> {
         self.result.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 
 /// Does what is left of a painted request, on a thread of its own.
-pub(super) async fn finish(painted: Painted) -> Result<Generated, EngineError> {
+pub(super) async fn finish(painted: PendingImages) -> Result<Generated, EngineError> {
     let finished = tokio::task::spawn_blocking(|| guarded(painted));
     finished.await.unwrap_or_else(|error| Err(EngineError::Fault(error.to_string())))
 }
@@ -183,13 +183,13 @@ fn paint(
     request: &ImageRequest,
     begin: Option<InitImage>,
     follower: &mut Follower,
-) -> Result<Painted, EngineError> {
+) -> Result<PendingImages, EngineError> {
     engine.prepare(request, &mut |loading| follower.say(Event::Loading(loading)))?;
     if follower.is_stopped() {
         return Err(EngineError::Stopped);
     }
     follower.say(Event::Prepared);
-    engine.paint(request, begin, follower)
+    engine.generate(request, begin, follower)
 }
 
 /// Turns a panic into a fault. The engine is not used again after either.

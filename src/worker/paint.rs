@@ -2,7 +2,7 @@
 
 use super::engine_thread::Event;
 use super::{Worker, WorkerError, is_second_try, patiently, run_time};
-use crate::engine::{Image, InitImage, Loading, Painted, Step};
+use crate::engine::{Image, InitImage, Loading, PendingImages, Step};
 use crate::picture;
 use crate::queue::{Claim, Level, QueueError, Verdict};
 use latentd_request::ImageRequest;
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// What was done for a request.
 pub(super) struct Work {
-    pub(super) painted: Painted,
+    pub(super) painted: PendingImages,
     /// Seconds that its model took to load, where it was not.
     pub(super) load: Option<f64>,
 }

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
 use latentd_request::ImageRequest;
 use serde_json::{Value, json};
 use std::io::Cursor;
@@ -255,15 +255,15 @@ type Asked = (usize, usize, Option<f64>);
 struct Witness(Arc<Mutex<Vec<Asked>>>);
 
 impl Engine for Witness {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         let strength = begin.as_ref().map(|begin| begin.strength);
         self.0.lock().expect("one engine").push((request.width, request.height, strength));
-        Painter.paint(request, begin, observer)
+        Painter.generate(request, begin, observer)
     }
 }
 

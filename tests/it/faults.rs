@@ -2,7 +2,7 @@
 //! takes the worker down. Each happens to twenty requests.
 
 use crate::support::{Order, Painter, Server, eventually, leashed, small};
-use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
 use latentd::queue::{LEASE, LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Reclaimed};
 use latentd_request::ImageRequest;
 use serde_json::json;
@@ -115,18 +115,18 @@ struct Mortal {
 }
 
 impl Engine for Mortal {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         if request.prompt == "poison" {
             let _ = self.dies.send(());
             let _ = self.never.recv(); // until the test lets go of the worker
             return Err(EngineError::Stopped);
         }
-        let painted = Painter.paint(request, begin, observer)?;
+        let painted = Painter.generate(request, begin, observer)?;
         Ok(Box::new(|| {
             std::thread::sleep(Duration::from_millis(20));
             painted()
@@ -191,13 +191,13 @@ struct Finisher {
 }
 
 impl Engine for Finisher {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
-        let painted = Painter.paint(request, begin, observer)?;
+    ) -> Result<PendingImages, EngineError> {
+        let painted = Painter.generate(request, begin, observer)?;
         let (finishing, go_on, prompt) = (self.finishing.clone(), self.go_on.clone(), request.prompt.clone());
         Ok(Box::new(move || {
             let _ = finishing.send(prompt);

@@ -2,7 +2,7 @@
 //! counts as hung.
 
 use crate::support::{Leash, Order, Painter, Server, eventually, leashed, small};
-use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
 use latentd::queue::Lost;
 use latentd::worker::{StepLimits, WorkerError};
 use latentd_request::ImageRequest;
@@ -69,13 +69,13 @@ async fn a_request_whose_engine_hangs_three_times_fails_for_good() {
 struct Undecided(Arc<Mutex<Receiver<()>>>);
 
 impl Engine for Undecided {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
-        let (painted, never) = (Painter.paint(request, begin, observer)?, self.0.clone());
+    ) -> Result<PendingImages, EngineError> {
+        let (painted, never) = (Painter.generate(request, begin, observer)?, self.0.clone());
         Ok(Box::new(move || {
             let _ = never.lock().expect("one at a time").recv();
             painted()

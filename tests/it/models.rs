@@ -2,7 +2,9 @@
 
 use crate::support::{ENDPOINT, Painter, Server, endpoints, eventually, messages, small};
 use axum::http::{Method, StatusCode};
-use latentd::engine::{Engine, EngineError, InitImage, ModelPool, ModelSlot, Observer, Painted, Prefetch};
+use latentd::engine::{
+    Engine, EngineError, InitImage, ModelPool, ModelSlot, Observer, PendingImages, Prefetch,
+};
 use latentd::queue::WorkerState;
 use latentd::worker::{Tick, Worker, WorkerError};
 use latentd_fal::endpoint::{Endpoint, Published, Served};
@@ -57,13 +59,13 @@ struct Counted {
 }
 
 impl Engine for Counted {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
-        let (painted, taken) = (Painter.paint(request, begin, observer)?, self.taken.clone());
+    ) -> Result<PendingImages, EngineError> {
+        let (painted, taken) = (Painter.generate(request, begin, observer)?, self.taken.clone());
         Ok(Box::new(move || {
             let generated = painted();
             drop(taken);

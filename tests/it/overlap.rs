@@ -2,7 +2,7 @@
 
 use crate::support::{Painter, Server, eventually, every_model, small};
 use axum::http::StatusCode;
-use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted, Prefetch};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages, Prefetch};
 use latentd::queue::{LEASE, Lost, WorkerState};
 use latentd::worker::WorkerError;
 use latentd_request::ImageRequest;
@@ -25,14 +25,14 @@ enum Finish {
 }
 
 impl Engine for Slow {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         assert_ne!(request.seed.bits(), self.panics_at, "told to");
-        let (painted, finishes) = (Painter.paint(request, begin, observer)?, self.finishes.clone());
+        let (painted, finishes) = (Painter.generate(request, begin, observer)?, self.finishes.clone());
         Ok(Box::new(move || match finishes.lock().expect("one at a time").recv() {
             Ok(Finish::Well) => painted(),
             Ok(Finish::Panicking) | Err(_) => panic!("told to"),

@@ -2,7 +2,8 @@
 
 use crate::support::{Server, messages, small};
 use latentd::engine::{
-    Engine, EngineError, Generated, Image, InitImage, Measure, Observer, Painted, SafetyVerdict, Timings,
+    Engine, EngineError, Generated, Image, InitImage, Measure, Observer, PendingImages, SafetyVerdict,
+    Timings,
 };
 use latentd::queue::Outcome;
 use latentd_request::{ImageRequest, Score};
@@ -14,12 +15,12 @@ use std::process::{Command, Output, Stdio};
 struct Checking;
 
 impl Engine for Checking {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         _: Option<InitImage>,
         _: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         let paint = |index| {
             let rgb = vec![
                 if index == 1 && request.check_safety { 0 } else { 128 };

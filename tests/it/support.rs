@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::disk::Disks;
 use latentd::engine::{
-    Control, Engine, EngineError, Generated, Image, InitImage, Observer, Painted, Step, Timings,
+    Control, Engine, EngineError, Generated, Image, InitImage, Observer, PendingImages, Step, Timings,
 };
 use latentd::identity;
 use latentd::keys::KeyHash;
@@ -277,12 +277,12 @@ pub(crate) fn small() -> Value {
 pub(crate) struct Painter;
 
 impl Engine for Painter {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         for index in 1..=request.steps {
             if observer.step(step(index, request.steps)) == Control::Stop {
                 return Err(EngineError::Stopped);
@@ -350,12 +350,12 @@ impl Leash {
 }
 
 impl Engine for Leashed {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         let mut free = false;
         for index in 1..=request.steps {
             if !free {
@@ -375,7 +375,7 @@ impl Engine for Leashed {
                 return Err(EngineError::Stopped);
             }
         }
-        Painter.paint(&ImageRequest { steps: 0, ..request.clone() }, begin, observer)
+        Painter.generate(&ImageRequest { steps: 0, ..request.clone() }, begin, observer)
     }
 }
 
