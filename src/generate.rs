@@ -4,8 +4,8 @@ use crate::args::GenerateArgs;
 use crate::checker;
 use crate::config::{ConfigError, SingleModelConfig, model, safety};
 use crate::engine;
+use crate::image_file::{self, Format};
 use crate::memory_check;
-use crate::picture::{self, Format};
 use crate::printable::printable;
 use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -53,7 +53,8 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
             "latentd: generated at {}x{}, the largest that this model generates, and scaled to {width}x{height}",
             request.width, request.height
         );
-        generated.images = generated.images.into_iter().map(|image| picture::scaled(image, asked)).collect();
+        generated.images =
+            generated.images.into_iter().map(|image| image_file::scaled(image, asked)).collect();
     }
     for (index, verdict) in generated.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.flagged) {
         let (number, score) = (index + 1, verdict.score);
@@ -62,7 +63,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
 
     let encoding = Instant::now();
     let model = model::stand_in(&source, &card).unwrap_or(&published.name);
-    let settings = picture::Settings {
+    let settings = image_file::Settings {
         prompt: &request.prompt,
         negative_prompt: &request.negative_prompt,
         seed,
@@ -172,7 +173,7 @@ fn init_image(path: &Path, strength: f64) -> anyhow::Result<InitImage> {
         ErrorKind::NotFound => anyhow!("{}: there is no such file", named()),
         _ => Error::new(error).context(named()),
     })?;
-    let image = picture::decode(&bytes).with_context(named)?;
+    let image = image_file::decode(&bytes).with_context(named)?;
     Ok(InitImage { image, strength })
 }
 
@@ -219,7 +220,7 @@ fn write_all(
     let mut paths = Vec::new();
     for (index, image) in images.iter().enumerate() {
         let path = if images.len() == 1 { output.to_path_buf() } else { numbered(index) };
-        let bytes = picture::encode(image, format, text)?;
+        let bytes = image_file::encode(image, format, text)?;
         std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
         paths.push(path);
     }

@@ -13,7 +13,7 @@ pub use crate::ops::ProfileRow;
 pub use stock::STOCK_ENGINE;
 
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
-use crate::denoise::{DenoiseInput, Denoised, Denoiser, Watch};
+use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::generate::{Control, Observer, Step};
 use crate::load_options::{DType, LoadOptions};
 use crate::mmdit::Mmdit;
@@ -285,7 +285,7 @@ impl DenoiseBench {
         let input = DenoiseInput { noise, text: &text, schedule: &schedule, guidance, shortcuts };
         self.target.device.synchronize()?;
         let started = Instant::now();
-        let denoised = self.denoiser.run(&input, &mut Watch { observer, previews: None, probe })?;
+        let denoised = self.denoiser.run(&input, &mut LoopHooks { observer, previews: None, probe })?;
         self.target.device.synchronize()?;
         Ok((denoised, started.elapsed().as_secs_f64()))
     }

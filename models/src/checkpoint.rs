@@ -190,7 +190,7 @@ impl StoredPart {
     /// The config file that a directory in the diffusers layout would have.
     ///
     /// # Errors
-    /// Names a tensor that is missing or has another number of dimensions.
+    /// NamingScheme a tensor that is missing or has another number of dimensions.
     pub(crate) fn config(&self) -> Result<Value, String> {
         configs::of(&self.header, &self.piece)
     }

@@ -21,14 +21,14 @@ use std::time::Instant;
 pub(crate) const CAPTURED_SIZES: usize = 8;
 
 /// What observes the loop.
-pub(crate) struct Watch<'a> {
+pub(crate) struct LoopHooks<'a> {
     pub(crate) observer: &'a mut dyn Observer,
     /// How previews are made, if they can be.
     pub(crate) previews: Option<Previews<'a>>,
     pub(crate) probe: Probe<'a>,
 }
 
-impl Watch<'_> {
+impl LoopHooks<'_> {
     /// Whether a preview of step `index` is to be made.
     fn wants_preview(&mut self, index: usize) -> bool {
         self.previews.as_ref().is_some_and(|previews| previews.wanted(index, self.observer))
@@ -136,15 +136,15 @@ impl Denoiser {
 
     /// Denoises. With a probe no step is captured, since it wants to see tensors in between, nor with a cache, which
     /// decides in every step what the next launches are.
-    pub(crate) fn run(&mut self, input: &DenoiseInput, watch: &mut Watch) -> Result<Denoised> {
+    pub(crate) fn run(&mut self, input: &DenoiseInput, hooks: &mut LoopHooks) -> Result<Denoised> {
         let TextConditioning { context, pooled } = input.text;
         let prepared = self.mmdit.prepare(context, pooled, &input.schedule.timesteps)?;
         let mut cache = input.cache();
         #[cfg(feature = "cuda")]
-        if cache.is_none() && watch.probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
-            return input.done(self.run_captured(input, &prepared, watch)?, None);
+        if cache.is_none() && hooks.probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
+            return input.done(self.run_captured(input, &prepared, hooks)?, None);
         }
-        input.done(self.run_eager(input, &prepared, &mut cache, watch)?, cache.as_ref())
+        input.done(self.run_eager(input, &prepared, &mut cache, hooks)?, cache.as_ref())
     }
 
     fn run_eager(
@@ -152,23 +152,23 @@ impl Denoiser {
         input: &DenoiseInput,
         prepared: &Prepared,
         cache: &mut Option<FirstBlockCache>,
-        watch: &mut Watch,
+        hooks: &mut LoopHooks,
     ) -> Result<Tensor> {
         let mut latents = input.noise.clone();
         for (index, sigmas) in input.schedule.sigmas.windows(2).enumerate() {
             let started = Instant::now();
             let prediction = self.predict(input, &latents, prepared, cache, index)?;
-            report_tensor(&mut watch.probe, &format!("prediction.{index}"), &prediction)?;
+            report_tensor(&mut hooks.probe, &format!("prediction.{index}"), &prediction)?;
             let velocity = guide(&prediction, input)?;
             let before = latents;
             latents = (&before + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
-            report_tensor(&mut watch.probe, &format!("latents.{index}"), &latents)?;
+            report_tensor(&mut hooks.probe, &format!("latents.{index}"), &latents)?;
             if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
                 return Err(Error::NonFinite { stage: Stage::Step { step: index + 1, of: input.steps() } });
             }
-            input.report(index, started.elapsed().as_secs_f64(), watch.observer)?;
-            if watch.wants_preview(index) {
-                watch.show(&before, &latents, [sigmas[0], sigmas[1]])?;
+            input.report(index, started.elapsed().as_secs_f64(), hooks.observer)?;
+            if hooks.wants_preview(index) {
+                hooks.show(&before, &latents, [sigmas[0], sigmas[1]])?;
             }
         }
         Ok(latents)

@@ -2,13 +2,13 @@
 
 use crate::config::Configs;
 use crate::decode::{DecodeStage, PendingImages, lock};
-use crate::denoise::{DenoiseInput, Denoised, Denoiser, Watch};
+use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::files::ModelFiles;
 use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
 use crate::initial_latents::InitialLatents;
 use crate::load_options::LoadOptions;
 use crate::mmdit::Mmdit;
-use crate::preview::{Pace, Previews};
+use crate::preview::{PreviewPacing, Previews};
 use crate::probe::{Probe, report_tensor};
 use crate::prompts::{Encoded, Prompts};
 use crate::safety::SafetyChecker;
@@ -198,7 +198,7 @@ impl Pipeline {
         })
     }
 
-    /// Both prompts, one row an image, the negative ones first; and how many were known. `observer` is told what the
+    /// Both prompts, one row an image, the negative ones first; and how many were known. `observer` gets what the
     /// encoders do not see.
     fn encode(
         &self,
@@ -245,12 +245,12 @@ impl Pipeline {
             decode_stage: &self.decode_stage,
             request,
             factor: self.configs.vae.factor(),
-            pace: Pace::new(request.steps),
+            pace: PreviewPacing::new(request.steps),
             withheld: false,
         };
         let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
-        let mut watch = Watch { observer, previews: Some(previews), probe };
-        self.denoiser.run(&DenoiseInput { noise, text, schedule, guidance, shortcuts }, &mut watch)
+        let mut hooks = LoopHooks { observer, previews: Some(previews), probe };
+        self.denoiser.run(&DenoiseInput { noise, text, schedule, guidance, shortcuts }, &mut hooks)
     }
 }
 

@@ -32,20 +32,20 @@ pub(crate) struct Previews<'a> {
     pub(crate) request: &'a GenerateRequest,
     /// Pixels that a latent becomes, a side.
     pub(crate) factor: usize,
-    pub(crate) pace: Pace,
+    pub(crate) pace: PreviewPacing,
     /// One was unsafe: no later preview of the image is shown.
     pub(crate) withheld: bool,
 }
 
 /// Decides when a preview is made.
-pub(crate) struct Pace {
+pub(crate) struct PreviewPacing {
     steps: usize,
     started: Instant,
     spent: f64,
     last: f64,
 }
 
-impl Pace {
+impl PreviewPacing {
     /// The pace of a loop that starts now.
     pub(crate) fn new(steps: usize) -> Self {
         Self { steps, started: Instant::now(), spent: 0.0, last: 0.0 }

@@ -24,7 +24,7 @@ use candle_core::Tensor;
 use problems::Problems;
 use resolved::Resolved;
 use rows::StoredTensor;
-use source::{Files, Source};
+use source::{PartFiles, WeightSource};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ pub(crate) fn check(problems: &[String]) -> Result<()> {
 
 /// The open weights of one part.
 pub(crate) struct Weights {
-    source: Source,
+    source: WeightSource,
     /// Where the source has what is asked for, unless it is in the diffusers layout itself.
     layout: Option<StoredPart>,
     part: String,
@@ -53,8 +53,8 @@ impl Weights {
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
         let layout = files.stored_part(part).cloned();
         let source = match &layout {
-            Some(stored) => Source::Files(Files::file(&stored.file)?),
-            None => Source::open(files, part, stem)?,
+            Some(stored) => WeightSource::PartFiles(PartFiles::file(&stored.file)?),
+            None => WeightSource::open(files, part, stem)?,
         };
         let unclaimed = match &layout {
             Some(stored) => stored.names().map(str::to_owned).collect(),
@@ -68,7 +68,7 @@ impl Weights {
     pub(crate) fn random(part: &str, target: &Target) -> Result<Self> {
         random::seed(&target.device, 0)?;
         let (unclaimed, problems) = (RefCell::default(), RefCell::default());
-        let (source, target) = (Source::Random, target.clone());
+        let (source, target) = (WeightSource::Random, target.clone());
         Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, target })
     }
 
@@ -89,7 +89,7 @@ impl Weights {
             TensorLocation::Stored(name, _) => self.source.get(&name).is_some(),
             TensorLocation::Identity => true,
         };
-        matches!(self.source, Source::Random) || is_stored(self.find(name))
+        matches!(self.source, WeightSource::Random) || is_stored(self.find(name))
     }
 
     /// Every tensor as its file has it, by name; of a checkpoint without the part's prefix.
@@ -126,7 +126,7 @@ impl Weights {
     /// place, so that stacking takes no memory.
     fn take(&self, names: &[String], shape: &[usize]) -> candle_core::Result<Tensor> {
         let Target { device, dtype, .. } = &self.target;
-        let Source::Files(files) = &self.source else {
+        let WeightSource::PartFiles(files) = &self.source else {
             let made = names.iter().map(|name| random::weight(name, shape, device, *dtype));
             return Tensor::cat(&made.collect::<candle_core::Result<Vec<_>>>()?, 0);
         };
@@ -220,7 +220,8 @@ impl Scope<'_> {
 
     /// Whether the files have the tensor `name`. Random weights have no names but those that are asked for.
     pub(crate) fn has(&self, name: &str) -> bool {
-        matches!(self.weights.source, Source::Files(_)) && self.weights.has(&format!("{}{name}", self.prefix))
+        matches!(self.weights.source, WeightSource::PartFiles(_))
+            && self.weights.has(&format!("{}{name}", self.prefix))
     }
 
     /// The tensor `name` of exactly this shape, in the dtype and on the device asked for.

@@ -48,7 +48,7 @@ fn one_error_lists_every_tensor_that_does_not_fit() {
     edit(&dir.path().join("transformer/diffusion_pytorch_model.safetensors"), |tensors| {
         tensors.remove("proj_out.bias").expect("proj_out.bias");
         tensors.insert("norm_out.linear.bias".into(), zeros(&[3], TensorType::F32));
-        tensors.insert("stranger".into(), zeros(&[1], TensorType::F32));
+        tensors.insert("unknown".into(), zeros(&[1], TensorType::F32));
     });
     edit(&dir.path().join("vae/diffusion_pytorch_model.safetensors"), |tensors| {
         tensors.insert("decoder.conv_in.bias".into(), zeros(&[12], TensorType::U8));
@@ -61,7 +61,7 @@ fn one_error_lists_every_tensor_that_does_not_fit() {
     for problem in [
         "transformer: missing: proj_out.bias",
         "transformer: wrong shape: norm_out.linear.bias is [3]",
-        "transformer: unused: stranger",
+        "transformer: unused: unknown",
         "vae: wrong dtype: decoder.conv_in.bias is U8",
         "vae: missing: decoder.conv_out.weight",
         "text_encoder: missing: text_projection.weight",
@@ -106,7 +106,7 @@ fn a_tokenizer_larger_than_its_encoder_is_refused_at_load() {
     let dir = copy();
     let path = dir.path().join("tokenizer/vocab.json");
     let text = std::fs::read_to_string(&path).expect("a vocabulary");
-    std::fs::write(&path, text.replacen('{', "{\"stranger\": 99999, ", 1)).expect("written");
+    std::fs::write(&path, text.replacen('{', "{\"unknown\": 99999, ", 1)).expect("written");
     let error = load_error(dir.path());
     assert!(error.contains("tokenizer has ids up to 99999"), "{error}");
 }
@@ -177,11 +177,11 @@ fn a_nan_stops_the_request_and_says_where() {
 fn the_callback_hears_every_step_and_can_stop() {
     let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
     let mut steps = Vec::new();
-    let mut hear = |step: Step| {
+    let mut record = |step: Step| {
         steps.push((step.index, step.of));
         Control::Continue
     };
-    pipeline.generate(&request(), &mut hear).expect("an image");
+    pipeline.generate(&request(), &mut record).expect("an image");
     assert_eq!(steps, [(1, 3), (2, 3), (3, 3)]);
     let stopped = pipeline.generate(&request(), &mut |_: Step| Control::Stop).expect_err("stopped");
     assert!(matches!(stopped, Error::Stopped { step: 2, of: 3 }), "{stopped}");

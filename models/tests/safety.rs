@@ -149,7 +149,7 @@ fn a_request_may_decline_unless_the_operator_insists() {
 #[test]
 fn previews_hide_what_may_become_black() {
     let mut pipeline = pipeline();
-    assert!(is_previewed(&mut pipeline, true), "nobody looks");
+    assert!(is_previewed(&mut pipeline, true), "nothing is checked");
     // Probabilities of 0.2, 0.4 and 0.88, and none.
     for (logit, shown) in [(-1.386, true), (-0.405, false), (2.0, false), (f64::NAN, false)] {
         let dir = classifier(logit);

@@ -101,7 +101,7 @@ pub struct PipelineArgs {
     #[arg(
         long,
         env = "LATENTD_PROMPT",
-        default_value = "a lighthouse on a rocky island at golden hour, oil painting",
+        default_value = "a lighthouse on a rocky island at golden hour, oil generating",
         value_name = "TEXT"
     )]
     pub prompt: String,

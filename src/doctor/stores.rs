@@ -5,6 +5,7 @@ use crate::config::{HubConfig, ServeConfig, StoreConfig};
 use crate::data_dir;
 use crate::hub_models::list::{self, ListedModel};
 use crate::isolate;
+use crate::queue::Database;
 use crate::serve::{ServeError, preflight};
 use crate::system::{disk, gigabytes};
 use std::io::{ErrorKind, Read, Write};
@@ -26,7 +27,18 @@ pub(super) fn data(store: &StoreConfig) -> Vec<Finding> {
         Ok(false) => Finding::good(about, format!("{place}, which `serve` will make")),
         Err(error) => Finding::error(about, &error),
     };
-    vec![first, free_disk("disk", &store.data_dir)]
+    [first, free_disk("disk", &store.data_dir)].into_iter().chain(database(&store.database)).collect()
+}
+
+/// A database server, and whether `serve` could use it.
+fn database(database: &Database) -> Option<Finding> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    match runtime.block_on(database.look()) {
+        Ok(version) => {
+            version.map(|version| Finding::good("database", format!("{database}, PostgreSQL {version}")))
+        }
+        Err(error) => Some(Finding::error("database", &format_args!("{database}: {error}"))),
+    }
 }
 
 fn free_disk(about: &str, path: &Path) -> Finding {

@@ -20,7 +20,7 @@ use latentd_fal::{
     self, Api, ConnectionMemory, Connections, Documents, MAX_CONNECTIONS, Probe, Refusals, WaitingClients,
 };
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -33,8 +33,8 @@ pub(super) struct Services {
     pub(super) keys: KeyRing,
     pub(super) signing: Arc<SigningKey>,
     storage: Storage,
-    /// Held until the server ends, so that no other server uses the directory or the database.
-    _locks: (File, File),
+    /// Held until the server ends, so that no other server uses the directory, or a database that is a file.
+    _locks: (File, Option<File>),
 }
 
 /// The listening sockets.
@@ -158,16 +158,19 @@ fn open_files() -> Option<u64> {
     Some(files)
 }
 
-/// Locks the data directory and the database, and makes existing files private.
-fn lock_private(store: &StoreConfig) -> Result<(File, File), DataDirError> {
+/// Locks the data directory and a database that is a file, and makes existing files private.
+fn lock_private(store: &StoreConfig) -> Result<(File, Option<File>), DataDirError> {
     let is_ours = data_dir::is_ours(&store.data_dir);
-    let locks = (data_dir::hold(&store.data_dir)?, data_dir::hold_database(&store.database)?);
-    let beside = |end: &str| {
-        let mut path = store.database.as_os_str().to_owned();
+    let database = store.database.path();
+    let locks = (data_dir::hold(&store.data_dir)?, database.map(data_dir::hold_database).transpose()?);
+    let beside = |database: &Path, end: &str| {
+        let mut path = database.as_os_str().to_owned();
         path.push(end);
-        path.into()
+        PathBuf::from(path)
     };
-    let mut kept: Vec<_> = ["", "-wal", "-shm", ".lock"].into_iter().map(beside).collect();
+    let database = database.into_iter();
+    let ends = ["", "-wal", "-shm", ".lock"];
+    let mut kept: Vec<_> = database.flat_map(|path| ends.map(|end| beside(path, end))).collect();
     kept.extend([store.files.clone(), SigningKey::path(&store.data_dir)]);
     kept.extend([data_dir::LOCK, "cache"].map(|name| store.data_dir.join(name)));
     let closed = data_dir::close(&kept).and_then(|closed| match is_ours {
@@ -188,12 +191,16 @@ fn lock_private(store: &StoreConfig) -> Result<(File, File), DataDirError> {
 
 /// The disks that the server writes to.
 fn disks(config: &ServeConfig) -> Disks {
-    let database = config.store.database.parent().map(Path::to_owned);
+    let database = config.store.database.path().and_then(Path::parent).map(Path::to_owned);
     Disks::new(database.into_iter().chain([config.store.files.clone()]), config.min_free_disk)
 }
 
-/// Puts requests and webhooks that an earlier server had claimed back into the queue.
+/// Puts requests and webhooks that an earlier server had claimed back into the queue. Where other servers share the
+/// database, leases and the holds of webhooks do that, for nobody else knows which are orphans.
 async fn reclaim_orphans(config: &ServeConfig, queue: &Queue) -> Result<(), ServeError> {
+    if queue.is_shared() {
+        return Ok(queue.forget_silent_workers().await?);
+    }
     if !config.engines.is_empty() {
         let orphans = queue.reclaim(Lost::Everything).await?;
         if orphans.waiting + orphans.ended > 0 {

@@ -1,6 +1,6 @@
 //! What `latentd serve --log` leaves out, its worker leaves out too; and what a request's own log has.
 
-use crate::support::{Painter, Server, small};
+use crate::support::{GreyEngine, Server, small};
 use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
 use latentd::worker::Tick;
 use latentd_request::ImageRequest;
@@ -66,7 +66,7 @@ impl Engine for Noting {
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
         observer.note(NOTE);
-        Painter.generate(request, begin, observer)
+        GreyEngine.generate(request, begin, observer)
     }
 }
 

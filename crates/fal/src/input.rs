@@ -98,7 +98,7 @@ const FORMAT: Choice<OutputFormat> = Choice {
 /// Where a picture to begin from is named, and where what is wrong with it is told.
 const IMAGE_URL: File = File {
     name: "image_url",
-    about: "The picture to begin from, JPEG, PNG, WebP, GIF, BMP or TIFF: a URL that this server can reach, or a data URI of up to 10 MiB.",
+    about: "The picture to begin from, JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF: a URL that this server can reach, or a data URI of up to 10 MiB.",
     example: "https://example.com/house.jpg",
 };
 

@@ -1,7 +1,7 @@
 //! What lies in a file of weights, identified by its tensors' names and shapes, never by the file's name.
 
 use super::header::Header;
-use super::names::Names;
+use super::names::NamingScheme;
 use super::quantized_formats;
 use std::fmt;
 
@@ -54,7 +54,7 @@ pub(crate) struct ComponentInFile {
     pub(crate) part: Component,
     /// What all its tensors' names begin with.
     pub(crate) prefix: String,
-    pub(crate) names: Names,
+    pub(crate) names: NamingScheme,
 }
 
 const QKV: &str = "context_block.attn.qkv.weight";
@@ -72,22 +72,22 @@ pub(crate) fn pieces(header: &Header) -> Vec<ComponentInFile> {
     for prefix in ["model.diffusion_model.", ""] {
         let blocks = count(|block| has(prefix, &format!("joint_blocks.{block}.{QKV}")));
         if blocks > 0 {
-            add(Component::Transformer, prefix, Names::Mmdit(blocks));
+            add(Component::Transformer, prefix, NamingScheme::Mmdit(blocks));
             break;
         }
     }
     for prefix in ["first_stage_model.", "vae.", ""] {
         if has(prefix, MID) {
             let levels = count(|level| has(prefix, &format!("decoder.up.{level}.block.0.norm1.weight")));
-            add(Component::Vae, prefix, Names::Vae(levels));
+            add(Component::Vae, prefix, NamingScheme::Vae(levels));
             break;
         } else if has(prefix, MID_BLOCK) {
-            add(Component::Vae, prefix, Names::Same);
+            add(Component::Vae, prefix, NamingScheme::Same);
             break;
         }
     }
     for (part, name, names) in
-        [(Component::ClipL, "clip_l", Names::ClipL), (Component::ClipG, "clip_g", Names::Same)]
+        [(Component::ClipL, "clip_l", NamingScheme::ClipL), (Component::ClipG, "clip_g", NamingScheme::Same)]
     {
         let prefix = format!("text_encoders.{name}.transformer.");
         if has(&prefix, CLIP) {
@@ -96,15 +96,15 @@ pub(crate) fn pieces(header: &Header) -> Vec<ComponentInFile> {
     }
     if has("", CLIP) {
         let (part, names) = if is_clip_g(header) {
-            (Component::ClipG, Names::Same)
+            (Component::ClipG, NamingScheme::Same)
         } else {
-            (Component::ClipL, Names::ClipL)
+            (Component::ClipL, NamingScheme::ClipL)
         };
         add(part, "", names);
     }
     for prefix in ["text_encoders.t5xxl.transformer.", ""] {
         if has(prefix, T5) {
-            add(Component::T5, prefix, Names::Same);
+            add(Component::T5, prefix, NamingScheme::Same);
             break;
         }
     }

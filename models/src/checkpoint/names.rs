@@ -48,7 +48,7 @@ impl RowOrder {
 
 /// The names of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Names {
+pub(crate) enum NamingScheme {
     /// diffusers' or transformers' own.
     Same,
     /// Those of CLIP-L, whose pooled text SD3.5 does not project, whether the file has a projection or not.
@@ -59,7 +59,7 @@ pub(crate) enum Names {
     Vae(usize),
 }
 
-impl Names {
+impl NamingScheme {
     /// Blocks of a transformer.
     pub(super) fn blocks(&self) -> usize {
         match self {

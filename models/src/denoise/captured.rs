@@ -7,7 +7,7 @@
 //! What a step computes in is one arena for all sizes, as large as the largest needs: one step runs at a time, and keeps
 //! nothing there.
 
-use super::{CAPTURED_SIZES, DenoiseInput, Denoiser, Watch};
+use super::{CAPTURED_SIZES, DenoiseInput, Denoiser, LoopHooks};
 use crate::generate::Observer;
 use crate::gpu::{Arena, Event, Graph, Layout, latents as kernels, warm_up};
 use crate::mmdit::{Mmdit, Prepared};
@@ -62,7 +62,7 @@ impl Denoiser {
         &mut self,
         input: &DenoiseInput,
         prepared: &Prepared,
-        watch: &mut Watch,
+        hooks: &mut LoopHooks,
     ) -> Result<Tensor> {
         let captured = self.captured.step(&self.mmdit, &self.target, input, prepared)?;
         let (buffers, device) = (&captured.buffers, &self.target.device);
@@ -74,18 +74,18 @@ impl Denoiser {
             buffers.modulations.slice_set(&prepared.modulations.get(index)?, 0, 0)?;
             buffers.settings.slice_set(&settings.get(index)?, 0, 0)?;
             // A replay overwrites the latents. Looking at them is asked for between replays, or costs nothing.
-            let before = watch.wants_preview(index).then(|| buffers.latents.copy()).transpose()?;
+            let before = hooks.wants_preview(index).then(|| buffers.latents.copy()).transpose()?;
             captured.graph(input, index)?.launch()?;
             events.push([begin, Event::new(device)?]);
             if index > 0 {
-                report(input, &events, index - 1, watch.observer)?;
+                report(input, &events, index - 1, hooks.observer)?;
             }
             if let Some(before) = before {
                 let sigmas = &input.schedule.sigmas;
-                watch.show(&before, &buffers.latents, [sigmas[index], sigmas[index + 1]])?;
+                hooks.show(&before, &buffers.latents, [sigmas[index], sigmas[index + 1]])?;
             }
         }
-        report(input, &events, input.steps() - 1, watch.observer)?;
+        report(input, &events, input.steps() - 1, hooks.observer)?;
         match buffers.first_bad.to_vec1::<u32>()?[..] {
             [u32::MAX] => Ok(buffers.latents.copy()?),
             [step] => {

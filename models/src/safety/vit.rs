@@ -1,13 +1,13 @@
 //! The vision transformer that classifies images (transformers `ViTForImageClassification`).
 
-use super::tower::{Names, Shape, Tower};
+use super::tower::{Shape, TensorNames, Tower};
 use super::vit_config::VitConfig;
 use crate::layers::Linear;
 use crate::weights::Weights;
 use candle_core::{DType, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-const NAMES: Names = Names {
+const NAMES: TensorNames = TensorNames {
     patches: "embeddings.patch_embeddings.projection",
     patches_bias: true,
     class: "embeddings.cls_token",

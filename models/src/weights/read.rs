@@ -5,7 +5,7 @@
 
 use super::convert::Element;
 use super::rows::Rows;
-use super::source::Files;
+use super::source::PartFiles;
 use crate::safetensors_file::SafetensorsFile;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ const CHUNK: usize = 4 << 20;
 /// Bytes of a tensor that lie in host memory on their way to a GPU.
 const STAGED: usize = 64 << 20;
 
-impl Files {
+impl PartFiles {
     /// These rows one below the other, `[rows, row shape of the first..]`; all rows are equally long.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! A tensor that is there and fits: which rows of a file it is, and what they are multiplied by.
 
 use super::rows::{Rows, StoredTensor};
-use super::source::Files;
+use super::source::PartFiles;
 use crate::checkpoint::RowOrder;
 use crate::target::Target;
 use candle_core::{DType, Device, Result, Tensor};
@@ -26,7 +26,11 @@ impl<'a> Resolved<'a> {
     }
 
     /// Its rows, multiplied in f32 and rounded once.
-    pub(super) fn read_scaled(&self, files: &Files, Target { device, dtype, .. }: &Target) -> Result<Tensor> {
+    pub(super) fn read_scaled(
+        &self,
+        files: &PartFiles,
+        Target { device, dtype, .. }: &Target,
+    ) -> Result<Tensor> {
         let values = files.read(&self.rows(), DType::F32, device)?;
         let Some(scale) = self.scale() else { return values.to_dtype(*dtype) };
         let scale = files.read(&[scale.all()], DType::F32, &Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
