@@ -21,13 +21,10 @@ use tokio::runtime::Runtime;
 ///
 /// # Errors
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
-pub(crate) fn run(
-    command: BenchCommand,
-    runtime: impl FnOnce() -> std::io::Result<Runtime>,
-) -> anyhow::Result<()> {
+pub(crate) fn run(command: BenchCommand, runtime: &Runtime) -> anyhow::Result<()> {
     match command {
-        BenchCommand::Denoise(args) => denoise::run(args),
-        BenchCommand::Pipeline(args) => pipeline::run(args),
+        BenchCommand::Denoise(args) => denoise::run(args, runtime),
+        BenchCommand::Pipeline(args) => pipeline::run(args, runtime),
         BenchCommand::Load(args) => load::run(args, runtime),
     }
 }

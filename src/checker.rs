@@ -1,50 +1,50 @@
 //! Where the safety checker is that a configuration means.
 
-use crate::args::HubArgs;
+use crate::config::HubConfig;
 use crate::config::safety::{Checker, SafetyConfig};
-use crate::hub;
-use latentd_models::{ClassifierManifest, Error, ModelSource, Result, SafetyOptions, SafetySource};
+use crate::hub_models;
+use crate::model_error::Result;
+use latentd_models::{ClassifierManifest, Error, ModelSource, SafetyOptions, SafetySource};
+use tokio::runtime::Runtime;
 
-/// Brings what is asked of the hub: models that are named by their id, and the checker that goes with them or is named
-/// itself. Whose model is on disk has asked nothing of the hub: what is missing is then told by [`resolve`].
-pub(crate) async fn bring(
-    args: &HubArgs,
+/// Downloads models that are named by their hub id, with the checker that they need, and a checker that is named itself.
+/// For a model on disk nothing else is downloaded: a checker that is missing is then refused by [`resolve`].
+pub(crate) async fn ensure_downloaded(
+    hub: &HubConfig,
     config: &SafetyConfig,
     sources: impl IntoIterator<Item = &mut ModelSource>,
 ) -> anyhow::Result<()> {
     for source in sources {
-        let asked = asks_hub(config, source);
-        hub::bring(args, [&mut *source]).await?;
-        let is_offline = hub::config(args)?.offline.is_some();
-        let Some(manifest) = wanted(config, source)?.filter(|_| asked && !is_offline) else { continue };
-        if let Err(error) = hub::bring_classifier(args, manifest).await {
+        let needs_hub = needs_hub(config, source);
+        hub_models::ensure_downloaded(hub, [&mut *source]).await?;
+        let may_download = needs_hub && hub.offline.is_none();
+        let Some(manifest) = published(config, source)?.filter(|_| may_download) else { continue };
+        if let Err(error) = hub_models::ensure_classifier_downloaded(hub, manifest).await {
             anyhow::bail!("the safety checker {}: {error}{}", manifest.repository, without(config));
         }
     }
     Ok(())
 }
 
-/// The same for a command that has no runtime.
-pub(crate) fn bring_one(
-    args: &HubArgs,
+/// The same for a command that is not asynchronous.
+pub(crate) fn ensure_downloaded_blocking(
+    runtime: &Runtime,
+    hub: &HubConfig,
     config: &SafetyConfig,
     source: &mut ModelSource,
 ) -> anyhow::Result<()> {
-    if !asks_hub(config, source) {
+    if !needs_hub(config, source) {
         return Ok(());
     }
-    hub::block_on(bring(args, config, [source]))
+    hub_models::block_on(runtime, ensure_downloaded(hub, config, [source]))
 }
 
-fn asks_hub(config: &SafetyConfig, source: &ModelSource) -> bool {
+fn needs_hub(config: &SafetyConfig, source: &ModelSource) -> bool {
     matches!(source, ModelSource::Hub { .. }) || matches!(config.checker, Checker::Published(_))
 }
 
-/// The published classifier that `config` means for this model, if it means one: what has to be in the cache.
-pub(crate) fn wanted(
-    config: &SafetyConfig,
-    model: &ModelSource,
-) -> Result<Option<&'static ClassifierManifest>> {
+/// The published classifier that has to be in the cache for this model, if one has to.
+fn published(config: &SafetyConfig, model: &ModelSource) -> Result<Option<&'static ClassifierManifest>> {
     match &config.checker {
         Checker::Published(manifest) => Ok(Some(manifest)),
         Checker::Auto if *model == ModelSource::Builtin || model.has_safety_checker()? => Ok(None),
@@ -57,11 +57,11 @@ pub(crate) fn wanted(
 ///
 /// # Errors
 /// The classifier is not here, and the text says how to get it and how to do without; or what does not fit.
-pub(crate) fn resolve(config: &SafetyConfig, model: &ModelSource) -> Result<SafetyOptions> {
-    let source = match (wanted(config, model)?, &config.checker) {
-        (Some(manifest), _) => match hub::classifier(manifest) {
+pub(crate) fn resolve(config: &SafetyConfig, hub: &HubConfig, model: &ModelSource) -> Result<SafetyOptions> {
+    let source = match (published(config, model)?, &config.checker) {
+        (Some(manifest), _) => match hub_models::cached_classifier(hub, manifest) {
             Some(directory) => SafetySource::Directory(directory),
-            None => return Err(Error::Model(missing(config, model, manifest))),
+            None => return Err(Error::Model(missing(config, model, manifest)).into()),
         },
         (None, Checker::Nobody) => SafetySource::Nobody,
         (None, Checker::Directory(directory)) => SafetySource::Directory(directory.clone()),

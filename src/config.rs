@@ -2,7 +2,7 @@
 
 mod access;
 mod device;
-mod hub;
+pub(crate) mod hub;
 mod intercept;
 pub(crate) mod memory;
 pub(crate) mod model;
@@ -12,10 +12,9 @@ pub(crate) mod shortcuts;
 mod timeout;
 
 pub use access::AccessConfig;
-pub use hub::{HubConfig, HubToken};
 pub use intercept::InterceptConfig;
+pub use latentd_hub::{HubConfig, HubToken};
 pub use memory::MemoryBudget;
-pub(crate) use model::is_repository;
 pub use model::{Model, ModelsError, NamedModel};
 pub use retention::KeepConfig;
 pub use safety::{Checker, SafetyConfig};
@@ -84,6 +83,8 @@ pub struct ServeConfig {
     pub memory_budget: MemoryBudget,
     /// What looks for unsafe pictures.
     pub safety: SafetyConfig,
+    /// Where models are downloaded from.
+    pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
     /// Where clients reach the server; `None`: where their request says they did.
@@ -133,6 +134,8 @@ pub struct WorkerConfig {
     pub memory_budget: MemoryBudget,
     /// What looks for unsafe pictures.
     pub safety: SafetyConfig,
+    /// Where models are downloaded from.
+    pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
     /// Where pictures that requests begin from may come from.
@@ -184,6 +187,7 @@ impl ServeConfig {
             models,
             memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
+            hub: hub::resolve(&engine.hub)?,
             store,
             access: access::parse(&access, listen, public_url.as_ref())?,
             public_url,
@@ -243,6 +247,7 @@ impl WorkerConfig {
             models,
             memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
+            hub: hub::resolve(&engine.hub)?,
             store,
             fetch: egress(FETCH_ALLOW, false, &fetch.fetch_allow)?,
             step_timeout: timeout::step(&step_timeout)?,

@@ -5,8 +5,7 @@ mod memory;
 mod places;
 
 use crate::args::DoctorArgs;
-use crate::config::{EngineConfig, StoreConfig, safety};
-use crate::hub;
+use crate::config::{EngineConfig, StoreConfig, hub, safety};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -82,7 +81,7 @@ fn look(args: DoctorArgs) -> Vec<Finding> {
         Ok(store) => findings.extend(places::data(&store)),
         Err(error) => findings.push(Finding::error("data directory", &error)),
     }
-    let hub = hub::config(&args.engine.hub);
+    let hub = hub::resolve(&args.engine.hub);
     match &hub {
         Ok(hub) => findings.extend(places::hugging_face(hub)),
         Err(error) => findings.push(Finding::error("hub cache", error)),

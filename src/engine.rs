@@ -8,6 +8,7 @@ mod uses;
 pub use shelf::{Shelf, Volume};
 
 use crate::config::EngineConfig;
+use crate::model_error::{self, ModelError};
 use latentd_models as models;
 pub use latentd_models::{Begin, Control, Generated, Measure, Observer, Picture, Step, Timings, Verdict};
 use latentd_request::{ImageRequest, Score, StageSeconds};
@@ -102,7 +103,7 @@ pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Sen
 ///
 /// # Errors
 /// One line, or a list, that says what does not fit.
-pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
+pub fn open(config: &EngineConfig) -> model_error::Result<models::Pipeline> {
     let mut pipeline = models::Pipeline::load(&config.model, &load_options(config))?;
     pipeline.set_shortcuts(config.shortcuts);
     if !pipeline.has_t5() {
@@ -112,9 +113,13 @@ pub fn open(config: &EngineConfig) -> models::Result<models::Pipeline> {
 }
 
 /// Why a model could not be loaded: it is damaged or does not fit, or the device cannot be trusted any more.
-pub(crate) fn load_error(error: models::Error) -> EngineError {
-    match error {
-        models::Error::Model(_) | models::Error::Io { .. } => EngineError::Load(error.to_string()),
+pub(crate) fn load_error(error: ModelError) -> EngineError {
+    match error.0 {
+        models::Error::Model(_)
+        | models::Error::MissingParts { .. }
+        | models::Error::NoProbability { .. }
+        | models::Error::Fp8(_)
+        | models::Error::Io { .. } => EngineError::Load(error.to_string()),
         other => other.into(),
     }
 }
@@ -205,12 +210,16 @@ fn asked(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
 
 impl From<models::Error> for EngineError {
     fn from(error: models::Error) -> Self {
+        let error = ModelError(error);
         let text = error.to_string();
-        match error {
+        match error.0 {
             models::Error::Request(_) => Self::Request(text),
             models::Error::Stopped { .. } => Self::Stopped,
             models::Error::NonFinite { .. } => Self::Numbers(text),
             models::Error::Model(_)
+            | models::Error::MissingParts { .. }
+            | models::Error::NoProbability { .. }
+            | models::Error::Fp8(_)
             | models::Error::Device(_)
             | models::Error::Tensor(_)
             | models::Error::Io { .. } => Self::Fault(text),

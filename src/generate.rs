@@ -2,20 +2,20 @@
 
 use crate::args::GenerateArgs;
 use crate::checker;
-use crate::config::{ConfigError, EngineConfig, model, safety};
+use crate::config::{ConfigError, EngineConfig, hub, model, safety};
 use crate::engine;
 use crate::picture::{self, Format};
 use crate::printable::printable;
 use crate::room;
 use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use latentd_models::{
-    Begin, Control, Endpoint, GenerateRequest, Generated, Manifest, ModelCard, Observer, Picture, Step,
-};
+use latentd_fal::endpoint::Published;
+use latentd_models::{Begin, Control, GenerateRequest, Generated, ModelCard, Observer, Picture, Step};
 use latentd_request::{Beyond, Limits, Seed};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use tokio::runtime::Runtime;
 
 /// Width and height when neither a flag nor a picture says.
 const DEFAULT_SIZE: (usize, usize) = (1024, 768);
@@ -24,21 +24,22 @@ const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 ///
 /// # Errors
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
-pub(crate) fn run(args: GenerateArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
     let safety = safety::parse(&args.safety)?;
+    let hub = hub::resolve(&args.engine.hub)?;
     let format = output_format(&args.output)?;
     check(&args)?;
     let begin = args.image.as_deref().map(|path| begin(path, args.strength)).transpose()?;
-    checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
+    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut config.model)?;
     let started = Instant::now();
     let card = ModelCard::read(&config.model)?;
-    let published = Manifest::told(&card, &config.model);
+    let published = card.identify(&config.model);
     let seed = args.seed.unwrap_or_else(Seed::draw);
-    let mut request = request(&args, begin, seed, &published.endpoint, config.t5_tokens);
+    let mut request = request(&args, begin, seed, Published::of(&published.name), config.t5_tokens);
     let asked = (request.width, request.height);
     (request.width, request.height) = generated_size(&model::limits(&config.model, &card), asked)?;
-    let safety = checker::resolve(&safety, &config.model)?;
+    let safety = checker::resolve(&safety, &hub, &config.model)?;
     room::check(&config, &safety, &room::work(&request))?;
     let mut pipeline = engine::open(&config)?;
     pipeline.set_safety(&safety)?;
@@ -121,7 +122,7 @@ fn request(
     args: &GenerateArgs,
     begin: Option<Begin>,
     seed: Seed,
-    usual: &Endpoint,
+    usual: &Published,
     t5_tokens: usize,
 ) -> GenerateRequest {
     let (width, height) =

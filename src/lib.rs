@@ -15,8 +15,9 @@
 //! - [`printable`] makes text of
 //!   unknown origin safe to print.
 //!
-//! Beside the server: `backup` makes and reads archives of what it keeps, [`hub`] brings models from the Hugging Face hub, `checker` knows where safety checkers are,
-//! `generate` paints without one, `bench` measures.
+//! Beside the server: `backup` makes and reads archives of what it keeps; `hub_models` downloads models by the package
+//! `latentd-hub`, which `models_command` shows and verifies; `checker` knows where safety checkers are; `generate`
+//! generates images without a server, `bench` measures.
 #![forbid(unsafe_code)]
 
 // First, for its macros are known from here on.
@@ -30,15 +31,17 @@ mod bench;
 mod budget;
 mod checker;
 pub mod config;
+mod device_report;
 mod doctor;
 pub mod engine;
 mod generate;
-pub mod hub;
-mod inspecting;
+mod hub_models;
 pub mod intercept;
 mod isolate;
 mod keys_command;
 mod machine;
+pub mod model_error;
+mod models_command;
 mod picture;
 mod room;
 pub mod serve;
@@ -47,6 +50,7 @@ pub mod webhooks;
 pub mod worker;
 
 pub use isolate::NotStarted;
+pub use latentd_hub as hub;
 pub use latentd_queue::{data_dir, disk, fault, identity, keys, printable, queue, signing, storage, sweep};
 
 use args::{Cli, Command};
@@ -60,6 +64,10 @@ use tracing_subscriber::EnvFilter;
 /// # Errors
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
+    carry_out(cli).map_err(model_error::with_advice)
+}
+
+fn carry_out(cli: Cli) -> anyhow::Result<()> {
     log_to_stderr(&cli.log)?;
     if args::key_is_on_the_command_line() {
         tracing::warn!(
@@ -69,11 +77,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Serve(args) => {
-            let hub = args.engine.hub.clone();
             let mut config = ServeConfig::resolve(*args, cli.log)?;
-            let safety = config.safety.clone();
+            let (hub, safety) = (config.hub.clone(), config.safety.clone());
             runtime()?.block_on(async {
-                checker::bring(&hub, &safety, config.models_mut()).await?;
+                checker::ensure_downloaded(&hub, &safety, config.models_mut()).await?;
                 serve::serve(config).await.map_err(|error| match error {
                     ServeError::Config(error) => error.into(),
                     other => other.into(),
@@ -81,16 +88,15 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             })
         }
         Command::Worker(args) => {
-            let hub = args.engine.hub.clone();
             let mut config = WorkerConfig::resolve(args)?;
-            let safety = config.safety.clone();
+            let (hub, safety) = (config.hub.clone(), config.safety.clone());
             runtime()?.block_on(async {
-                checker::bring(&hub, &safety, config.models_mut()).await?;
+                checker::ensure_downloaded(&hub, &safety, config.models_mut()).await?;
                 Ok(worker::run_process(config).await?)
             })
         }
-        Command::Generate(args) => generate::run(args),
-        Command::Bench(command) => bench::run(command, runtime),
+        Command::Generate(args) => generate::run(args, &runtime()?),
+        Command::Bench(command) => bench::run(command, &runtime()?),
         Command::Keys(command) => runtime()?.block_on(keys_command::run(command)),
         Command::Backup(args) => runtime()?.block_on(backup::backup(args)),
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
@@ -98,7 +104,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Run(args) => isolate::run(args),
         Command::Relay(args) => isolate::relay(args, runtime),
-        Command::Models(command) => runtime()?.block_on(hub::command::run(command)),
+        Command::Models(command) => runtime()?.block_on(models_command::run(command)),
     }
 }
 

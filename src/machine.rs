@@ -1,7 +1,7 @@
 //! What this machine has: memory that can be had, disks, and how many files a process may have open.
 
+use crate::device_report::device_report;
 use latentd_models::Device;
-use latentd_models::bench::device_report;
 use std::path::Path;
 use sysinfo::{Disks, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 

@@ -1,10 +1,11 @@
 //! Refuses a model that memory cannot hold before anything of it is loaded, in one line that says what would fit.
 
 use crate::config::EngineConfig;
+use crate::device_report::device_report;
 use crate::engine::load_options;
 use crate::machine::{free_memory, gigabytes};
-use latentd_models::bench::device_report;
-use latentd_models::{DType, Device, Error, GenerateRequest, Plan, Result, SafetyOptions, Work};
+use crate::model_error::Result;
+use latentd_models::{DType, Device, Error, GenerateRequest, Plan, SafetyOptions, Work};
 
 /// What a model needs as it is configured, its safety checker included.
 ///
@@ -48,7 +49,7 @@ pub(crate) fn check_all(engines: &[EngineConfig], safety: &SafetyOptions, work: 
         let Some(free) = free_memory(engine.device).filter(|_| is_first) else { continue };
         let count = engines.iter().filter(|other| other.device == engine.device).count() as u64;
         if let Some(line) = refusal(engine, safety, work, (free, count))? {
-            return Err(Error::Device(line));
+            return Err(Error::Device(line).into());
         }
     }
     Ok(())
@@ -61,7 +62,7 @@ pub(crate) fn refusal(
     work: &Work,
     (free, count): (u64, u64),
 ) -> Result<Option<String>> {
-    let needs = |config: &EngineConfig| Ok::<_, Error>(count * plan(config, safety, work)?.peak());
+    let needs = |config: &EngineConfig| Result::Ok(count * plan(config, safety, work)?.peak());
     let needed = needs(engine)?;
     if needed <= free {
         return Ok(None);

@@ -9,6 +9,7 @@ use crate::config::{ConfigError, EngineConfig, Model, ModelsError, ServeConfig, 
 use crate::data_dir::DataDirError;
 use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
+use crate::model_error::ModelError;
 use crate::queue::{Queue, QueueError};
 use crate::room;
 use crate::signing::SigningError;
@@ -45,7 +46,7 @@ pub enum ServeError {
     Signing(#[from] SigningError),
     /// The model's description.
     #[error(transparent)]
-    Model(#[from] latentd_models::Error),
+    Model(#[from] ModelError),
     /// The address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -151,7 +152,7 @@ fn check_models(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError
         budget::sizes(models, engine, config.memory_budget)?;
     }
     for model in models.iter().filter(|_| !config.engines.is_empty()) {
-        let safety = checker::resolve(&config.safety, &model.source)?;
+        let safety = checker::resolve(&config.safety, &config.hub, &model.source)?;
         let engine = |engine: &EngineConfig| EngineConfig { model: model.source.clone(), ..engine.clone() };
         let engines: Vec<_> = config.engines.iter().map(engine).collect();
         room::check_all(&engines, &safety, &Work::default())?;

@@ -5,33 +5,18 @@
 //! buffer, in which the pixels that one kernel position sees are runs of consecutive floats. The product
 //! with the weights is then a panel product (`cpu/panel.rs`), the depth being (channel, ky, kx).
 
+mod shape;
 mod tile;
 
 use crate::cpu::element::Element;
 use crate::cpu::panel::{ByRow, PANEL};
 use crate::cpu::view::{Tile, contiguous, tiles};
 use crate::cpu::{by_dtype, vectorized};
+use crate::options::Conv2dSpec;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
+use shape::{BAND_ROWS, Conv2d};
 use tile::{Buffer, fill, panels};
-
-/// How a convolution moves over its input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conv2dSpec {
-    /// Input pixels between neighbouring outputs, in both directions.
-    pub stride: usize,
-    /// Zeros around the (upsampled) input on each side.
-    pub padding: usize,
-    /// Whether each input pixel is first repeated 2x2 (nearest upsampling), without storing that map.
-    pub upsample: bool,
-}
-
-impl Default for Conv2dSpec {
-    /// Stride 1, no padding, no upsampling.
-    fn default() -> Self {
-        Self { stride: 1, padding: 0, upsample: false }
-    }
-}
 
 /// Convolves `x` by `w` (cross-correlation, as everywhere in deep learning) and adds `b`.
 ///
@@ -68,17 +53,6 @@ pub fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> R
     }
 }
 
-#[derive(Clone, Copy)]
-struct Conv2d {
-    batch: usize,
-    channels: usize,
-    height: usize,
-    width: usize,
-    outputs: usize,
-    k: usize,
-    spec: Conv2dSpec,
-}
-
 impl CustomOp2 for Conv2d {
     fn name(&self) -> &'static str {
         "conv2d"
@@ -113,32 +87,8 @@ impl CustomOp3 for Conv2d {
     }
 }
 
-/// Output rows of a task.
-const BAND_ROWS: usize = 4;
 /// Output channels that pass over all panels of a tile while their weights stay in cache.
 const BLOCK_OUTPUTS: usize = 24;
-
-impl Conv2d {
-    fn in_height(&self) -> usize {
-        self.height << usize::from(self.spec.upsample)
-    }
-
-    fn in_width(&self) -> usize {
-        self.width << usize::from(self.spec.upsample)
-    }
-
-    fn out_height(&self) -> usize {
-        (self.in_height() + 2 * self.spec.padding - self.k) / self.spec.stride + 1
-    }
-
-    fn out_width(&self) -> usize {
-        (self.in_width() + 2 * self.spec.padding - self.k) / self.spec.stride + 1
-    }
-
-    fn depth(&self) -> usize {
-        self.channels * self.k * self.k
-    }
-}
 
 fn forward<T: Element>(
     conv: Conv2d,

@@ -3,9 +3,11 @@
 //! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits. A captured graph
 //! may have a second stream beside it ([`fork_join()`]).
 
+mod allocation;
 mod arena;
 mod arguments;
 pub mod attention;
+mod branch;
 mod choices;
 pub(crate) mod conv2d;
 mod cutlass;
@@ -25,10 +27,12 @@ pub(crate) mod norm;
 mod operand;
 mod pass;
 mod poison;
+mod product;
 mod quantize;
 pub(crate) mod residual;
 mod rows;
 pub mod select;
+mod side_stream;
 
 pub use arena::{Arena, Layout};
 pub use device::{DeviceHandle, between_captures};
@@ -40,8 +44,8 @@ pub use poison::poisoned;
 pub use quantize::{Rowwise, quantize_rowwise};
 
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::CudaContext;
 use candle_core::{Device, Result};
+use cudarc::driver::CudaContext;
 use select::Kernels;
 use std::path::Path;
 

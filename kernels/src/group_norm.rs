@@ -4,7 +4,7 @@ use crate::cpu::element::Element;
 use crate::cpu::math::Moments;
 use crate::cpu::view::contiguous;
 use crate::cpu::{by_dtype, math, vectorized};
-use crate::linear::Activation;
+use crate::options::Activation;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 

@@ -16,11 +16,12 @@ mod joint_qkv;
 mod linear;
 mod modulate;
 mod norm;
+mod options;
 #[cfg(test)]
 mod testing;
 
 pub use attention::attention;
-pub use conv2d::{Conv2dSpec, conv2d};
+pub use conv2d::conv2d;
 #[cfg(feature = "cuda")]
 pub use cuda::{Rowwise, quantize_rowwise};
 #[cfg(feature = "cuda")]
@@ -28,8 +29,9 @@ pub use gated_add::gated_add_modulate_rowwise;
 pub use gated_add::{gated_add, gated_add_modulate};
 pub use group_norm::group_norm;
 pub use joint_qkv::joint_qkv;
-pub use linear::{Activation, linear};
+pub use linear::linear;
 pub use modulate::layer_norm_modulate;
 #[cfg(feature = "cuda")]
 pub use modulate::layer_norm_modulate_rowwise;
 pub use norm::{layer_norm, rms_norm};
+pub use options::{Activation, Conv2dSpec};

@@ -5,25 +5,8 @@ use crate::cpu::matmul::matmul;
 use crate::cpu::panel::PANEL;
 use crate::cpu::view::{Rows, contiguous};
 use crate::cpu::{by_dtype, math, vectorized};
+use crate::options::Activation;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
-
-/// What a linear layer applies to each of its outputs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    /// Nothing.
-    #[default]
-    None,
-    /// GELU in its tanh approximation (`gelu_pytorch_tanh`, `gelu_new`).
-    GeluTanh,
-    /// GELU by the error function (`gelu`).
-    GeluErf,
-    /// `x * sigmoid(1.702 x)` (`quick_gelu`).
-    QuickGelu,
-    /// `x * sigmoid(x)` (`silu`, `swish`).
-    Silu,
-    /// `max(x, 0)`.
-    Relu,
-}
 
 /// `act(x w^T + b)`.
 ///

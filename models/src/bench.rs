@@ -3,27 +3,27 @@
 //! Plain data in and out, as everywhere at this crate's border. Inputs are random too: what a step costs does not
 //! depend on what it paints.
 
-mod device;
 mod flops;
 mod gemm;
 mod preset;
 mod shortcuts;
 mod stock;
 
-pub use crate::layers::ProfileRow;
-pub use device::{Clocks, DeviceReport, device_report, memory_used};
+pub use crate::ops::ProfileRow;
 pub use stock::STOCK_ENGINE;
 
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
-use crate::denoise::{Denoised, Denoiser, Job, Probe, Watch};
-use crate::generate::{Control, LoadOptions, Observer, Step};
+use crate::denoise::{Denoised, Denoiser, Job, Watch};
+use crate::generate::{Control, Observer, Step};
+use crate::load_options::{DType, LoadOptions};
 use crate::mmdit::Mmdit;
+use crate::probe::Probe;
 use crate::schedule::Schedule;
+use crate::target::Target;
 use crate::text::TextConditioning;
-use crate::weights::{self, Target, Weights};
-use crate::{Error, ModelCard, ModelSource, Result, Shortcuts, Skipped, layers, random};
+use crate::weights::{self, Weights};
+use crate::{Error, ModelCard, ModelSource, Result, Shortcuts, Skipped, ops, random};
 use candle_core::Tensor;
-use device::check_room;
 use flops::Flops;
 use std::time::Instant;
 use stock::StockMmdit;
@@ -123,11 +123,17 @@ pub struct DenoiseBench {
 }
 
 impl DenoiseBench {
-    /// Random weights, made on the device; `blocks` cuts the model down to its first few.
+    /// Random weights, made on the device; `blocks` cuts the model down to its first few. `free_bytes`: memory that is
+    /// free on the device, where that is known.
     ///
     /// # Errors
-    /// The device cannot be used, or has no room.
-    pub fn synthetic(model: Synthetic, blocks: Option<usize>, options: &LoadOptions) -> Result<Self> {
+    /// The device cannot be used, or has too little memory.
+    pub fn synthetic(
+        model: Synthetic,
+        blocks: Option<usize>,
+        options: &LoadOptions,
+        free_bytes: Option<u64>,
+    ) -> Result<Self> {
         let mut config = preset::transformer(model);
         let mut card = preset::card(model);
         if let Some(blocks) = blocks {
@@ -139,11 +145,11 @@ impl DenoiseBench {
             config.dual_attention_layers.retain(|layer| *layer < blocks);
             card.name = format!("{} ({blocks} blocks)", card.name);
         }
+        check_memory(&card.name, flops::parameters(&config), options.dtype, free_bytes)?;
         Self::made_up(config, card, options)
     }
 
     fn made_up(config: TransformerConfig, card: ModelCard, options: &LoadOptions) -> Result<Self> {
-        check_room(&card.name, flops::parameters(&config), options)?;
         let target = Target::new(options)?;
         let weights = Weights::random("transformer", &target)?;
         let mmdit = Mmdit::load(&weights, &config)?;
@@ -223,11 +229,12 @@ impl DenoiseBench {
     }
 
     /// Loads the same model into the stock engine ([`STOCK_ENGINE`]) too, with random weights; in bf16 where ours is in fp8.
+    /// `free_bytes`: memory that is free on the device, where that is known.
     ///
     /// # Errors
-    /// The device has no room for it.
-    pub fn add_stock_engine(&mut self, options: &LoadOptions) -> Result<()> {
-        check_room(STOCK_ENGINE, self.parameters(), options)?;
+    /// The device has too little memory for it.
+    pub fn add_stock_engine(&mut self, options: &LoadOptions, free_bytes: Option<u64>) -> Result<()> {
+        check_memory(STOCK_ENGINE, self.parameters(), options.dtype, free_bytes)?;
         self.stock = Some(StockMmdit::synthetic(&self.config, &self.target)?);
         Ok(())
     }
@@ -257,7 +264,7 @@ impl DenoiseBench {
         // Whoever looks at tensors on the way is not given a captured step.
         let mut look = |_: &str, _: &Tensor| Ok(());
         let mut seconds = 0.0;
-        let rows = layers::profile(|| {
+        let rows = ops::profile(|| {
             seconds = self.denoise(spec, &mut |_: Step| Control::Continue, Some(&mut look))?.1;
             Ok(())
         })?;
@@ -296,6 +303,31 @@ impl DenoiseBench {
             normal("noise", &[spec.batch, config.in_channels, spec.height / factor, spec.width / factor])?;
         let text = TextConditioning { context: context.to_dtype(*dtype)?, pooled: pooled.to_dtype(*dtype)? };
         Ok((text, noise))
+    }
+}
+
+/// Refuses a model that cannot fit into the device's free memory, where that is known.
+fn check_memory(name: &str, parameters: u64, dtype: DType, free: Option<u64>) -> Result<()> {
+    let bytes = match dtype {
+        DType::F32 => 4 * parameters,
+        DType::Bf16 => 2 * parameters,
+        // adaLN, a third of the parameters, stays in bf16.
+        DType::Fp8 => 4 * parameters / 3,
+    };
+    // Making a tensor takes a copy of it for a moment, and a run some activations.
+    let needed = bytes + bytes / 16;
+    match free {
+        Some(free) if free < needed => {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            Err(Error::Device(format!(
+                "{name} needs {:.1} GB in {} and the device has {:.1} GB free: measure sd3.5-medium, fewer blocks, another \
+                 precision or another device",
+                gigabytes(needed),
+                dtype.name(),
+                gigabytes(free)
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

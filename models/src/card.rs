@@ -79,6 +79,17 @@ impl ModelCard {
         })
     }
 
+    /// The published model that this one is, or was made of: by its transformer, and where two have the same one, by the
+    /// name of `source`.
+    pub fn identify(&self, source: &ModelSource) -> &'static Manifest {
+        let alike =
+            || Manifest::all().iter().filter(|manifest| manifest.dual_attention == self.dual_attention);
+        let named =
+            alike().find(|manifest| manifest.name_word.as_ref().is_some_and(|word| source.is_called(word)));
+        let found = named.or_else(|| alike().find(|manifest| manifest.name_word.is_none()));
+        found.unwrap_or(&Manifest::all()[0])
+    }
+
     /// Whether the model can paint a canvas of this size.
     ///
     /// # Errors
@@ -145,5 +156,25 @@ mod tests {
         assert_eq!(ModelCard { trained: None, ..card() }.beyond_training(3072, 3072), None);
         let medium = Manifest::of_blocks(24).expect("Medium");
         assert!(medium.trained_pixels >= 1408 * 1408);
+    }
+
+    #[test]
+    fn a_model_is_identified_by_its_transformer_and_its_place() {
+        let name = |dual_attention, place: &str| {
+            let card = ModelCard {
+                name: "x".into(),
+                size_multiple: 16,
+                max_side: 1024,
+                trained: None,
+                dual_attention,
+            };
+            let manifest = card.identify(&ModelSource::Directory(place.into()));
+            manifest.name.strip_prefix("stable-diffusion-3.5-").expect("all are of one kind")
+        };
+        assert_eq!(name(false, "/turbo/my-model"), "large");
+        assert_eq!(name(false, "/models/My-Turbo"), "large-turbo");
+        assert_eq!(name(false, "/h/models--me--sd-turbo/snapshots/8ab3"), "large-turbo");
+        assert_eq!(name(false, "/h/models--me--sd/snapshots/8ab3"), "large");
+        assert_eq!(name(true, "/models/turbo"), "medium");
     }
 }

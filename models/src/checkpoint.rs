@@ -13,13 +13,14 @@ mod names;
 mod tests;
 mod tokenizers;
 
-use crate::files::{Content, ModelFiles};
-use crate::weights::Stored;
+use crate::content::{Content, Directory};
+use crate::safetensors_file::TensorHeader;
 use crate::{Error, Result};
-pub(crate) use contents::{Part, Piece, kind};
+pub use contents::Component;
+pub(crate) use contents::{Piece, kind};
 pub(crate) use encoders::weights_in;
 pub(crate) use header::Header;
-pub(crate) use names::{Found, Order, diffusers_parts};
+pub(crate) use names::{Found, RowOrder, diffusers_parts};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -30,18 +31,18 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     file: PathBuf,
-    places: BTreeMap<Part, Place>,
+    places: BTreeMap<Component, PartLocation>,
     /// Config files by path.
     configs: BTreeMap<String, Vec<u8>>,
 }
 
 /// Where a part is.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+enum PartLocation {
     /// In a file in the original layout.
     Stored(StoredPart),
     /// In a directory in the diffusers layout, with its tokenizer.
-    Folder(ModelFiles),
+    Folder(Directory),
 }
 
 /// A part inside a file.
@@ -63,15 +64,15 @@ impl Checkpoint {
         let header = Arc::new(Header::read(file)?);
         formats::check(file, &header)?;
         let inside = StoredPart::all(file, &header);
-        if !inside.iter().any(|part| part.piece.part == Part::Transformer) {
+        if !inside.iter().any(|part| part.piece.part == Component::Transformer) {
             return Err(Error::Model(format!(
                 "{} is {}: give a checkpoint of Stable Diffusion 3.5, such as sd3.5_large.safetensors",
                 file.display(),
                 contents::kind(&header)
             )));
         }
-        let mut places: BTreeMap<Part, Place> =
-            inside.into_iter().map(|part| (part.piece.part, Place::Stored(part))).collect();
+        let mut places: BTreeMap<Component, PartLocation> =
+            inside.into_iter().map(|part| (part.piece.part, PartLocation::Stored(part))).collect();
         if let Some(dir) = text_encoders {
             encoders::add(dir, &mut places)?;
         }
@@ -81,8 +82,19 @@ impl Checkpoint {
     }
 
     /// Where the part is that the diffusers layout has in `folder`.
-    pub(crate) fn place(&self, folder: &str) -> Option<&Place> {
-        Part::ALL.into_iter().find(|part| part.folder() == folder).and_then(|part| self.places.get(&part))
+    fn place(&self, folder: &str) -> Option<&PartLocation> {
+        Component::ALL
+            .into_iter()
+            .find(|part| part.folder() == folder)
+            .and_then(|part| self.places.get(&part))
+    }
+
+    /// The part that the diffusers layout has in `folder`, if it is in a file in the original layout.
+    pub(crate) fn stored_part(&self, folder: &str) -> Option<&StoredPart> {
+        match self.place(folder)? {
+            PartLocation::Stored(part) => Some(part),
+            PartLocation::Folder(_) => None,
+        }
     }
 
     pub(crate) fn exists(&self, path: &str) -> bool {
@@ -110,16 +122,16 @@ impl Checkpoint {
         let part = path.split('/').next().unwrap_or_default();
         match (self.folder_of(path), self.place(part)) {
             (Some(folder), _) => folder.display(path),
-            (None, Some(Place::Stored(part))) => part.file.display().to_string(),
+            (None, Some(PartLocation::Stored(part))) => part.file.display().to_string(),
             _ => format!("{} ({path})", self.file.display()),
         }
     }
 
     /// The directory that an encoder or its tokenizer comes from, if one does.
-    fn folder_of(&self, path: &str) -> Option<&ModelFiles> {
+    fn folder_of(&self, path: &str) -> Option<&Directory> {
         let part = path.split('/').next().unwrap_or_default().replace("tokenizer", "text_encoder");
         match self.place(&part) {
-            Some(Place::Folder(folder)) => Some(folder),
+            Some(PartLocation::Folder(folder)) => Some(folder),
             _ => None,
         }
     }
@@ -159,10 +171,10 @@ impl StoredPart {
     }
 
     /// The same tensors, without the part's prefix.
-    pub(crate) fn stored(&self) -> Vec<Stored> {
+    pub(crate) fn stored(&self) -> Vec<TensorHeader> {
         let stored = |name: &str| {
             let stored = self.header.get(name)?.clone();
-            Some(Stored { name: name.strip_prefix(self.prefix()).unwrap_or(name).to_owned(), ..stored })
+            Some(TensorHeader { name: name.strip_prefix(self.prefix()).unwrap_or(name).to_owned(), ..stored })
         };
         self.names().filter_map(stored).collect()
     }
@@ -180,7 +192,7 @@ impl StoredPart {
         configs::of(&self.header, &self.piece)
     }
 
-    pub(crate) fn part(&self) -> Part {
+    pub(crate) fn part(&self) -> Component {
         self.piece.part
     }
 
@@ -190,7 +202,7 @@ impl StoredPart {
         let longest = self.others.iter().filter(|other| name.starts_with(*other)).map(String::len).max();
         match name.strip_prefix(&self.piece.prefix) {
             Some(_) => longest.is_none_or(|longest| longest < self.piece.prefix.len()),
-            None => longest.is_none() && self.piece.part == Part::Transformer,
+            None => longest.is_none() && self.piece.part == Component::Transformer,
         }
     }
 }
@@ -203,19 +215,19 @@ fn is_unneeded(name: &str) -> bool {
     name.starts_with("model_ema.") || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 
-fn config_files(places: &BTreeMap<Part, Place>) -> Result<BTreeMap<String, Vec<u8>>> {
-    let t5 = places.contains_key(&Part::T5).then_some(["transformers", "T5EncoderModel"]);
+fn config_files(places: &BTreeMap<Component, PartLocation>) -> Result<BTreeMap<String, Vec<u8>>> {
+    let t5 = places.contains_key(&Component::T5).then_some(["transformers", "T5EncoderModel"]);
     let index = json!({ "_class_name": "StableDiffusion3Pipeline", "text_encoder_3": t5 });
     let mut files = BTreeMap::new();
     let mut add = |path: String, config: Value| files.insert(path, config.to_string().into_bytes());
     add("model_index.json".into(), index);
-    let blocks = match places.get(&Part::Transformer) {
-        Some(Place::Stored(stored)) => stored.piece.names.blocks(),
+    let blocks = match places.get(&Component::Transformer) {
+        Some(PartLocation::Stored(stored)) => stored.piece.names.blocks(),
         _ => 0,
     };
     add("scheduler/scheduler_config.json".into(), configs::scheduler(blocks));
     for (part, place) in places {
-        if let Place::Stored(stored) = place {
+        if let PartLocation::Stored(stored) = place {
             let config =
                 stored.config().map_err(|why| Error::Model(format!("{}: {why}", stored.file.display())))?;
             add(format!("{}/config.json", part.folder()), config);

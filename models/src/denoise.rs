@@ -8,24 +8,17 @@ mod captured;
 use crate::generate::{Control, Observer, Step};
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
 use crate::preview::Previews;
+use crate::probe::{Probe, tell};
 use crate::schedule::Schedule;
 use crate::shortcuts::{Shortcuts, Skipped};
+use crate::target::Target;
 use crate::text::TextConditioning;
-use crate::weights::Target;
 use crate::{Error, Result, Stage};
 use candle_core::{DType, Tensor};
 use std::time::Instant;
 
 /// Sizes whose step stays captured on a GPU: fal's six presets and two more.
 pub(crate) const CAPTURED_SIZES: usize = 8;
-
-/// Hears tensors as they are made: name and value.
-pub(crate) type Probe<'a> = Option<&'a mut dyn FnMut(&str, &Tensor) -> Result<()>>;
-
-/// Tells `probe`, if there is one.
-pub(crate) fn tell(probe: &mut Probe, name: &str, tensor: &Tensor) -> Result<()> {
-    probe.as_mut().map_or(Ok(()), |probe| probe(name, tensor))
-}
 
 /// Who follows the loop.
 pub(crate) struct Watch<'a> {

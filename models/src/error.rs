@@ -23,13 +23,34 @@ pub enum Error {
         of: usize,
     },
     /// A stage computed NaN or infinite numbers, of which no image can be made.
-    #[error(
-        "{stage} computed numbers that are not finite (NaN or infinite): check the model's files with `latentd models verify`, or run it in f32"
-    )]
+    #[error("{stage} computed numbers that are not finite (NaN or infinite)")]
     NonFinite {
         /// Which.
         stage: Stage,
     },
+    /// A checkpoint file lacks parts that an image needs, and no directory of text encoders was named.
+    #[error("{} has no {missing} inside", file.display())]
+    MissingParts {
+        /// The checkpoint.
+        file: std::path::PathBuf,
+        /// What it lacks: `CLIP-L and no CLIP-G`.
+        missing: String,
+        /// The files that have it, and where they are published.
+        files: String,
+    },
+    /// A threshold was set for a safety checker that gives no probabilities.
+    #[error(
+        "{threshold} is a probability, and the safety checker in {checker} gives none, for it has thresholds of its own"
+    )]
+    NoProbability {
+        /// The threshold.
+        threshold: f64,
+        /// The checker's folder.
+        checker: String,
+    },
+    /// The device or the model cannot compute in fp8; the text says which and why.
+    #[error("{0}")]
+    Fp8(String),
     /// The device cannot be used.
     #[error("{0}")]
     Device(String),

@@ -1,22 +1,24 @@
 //! Where a model's files come from: a directory, bytes inside the executable, or a checkpoint that stands for one.
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, StoredPart};
+use crate::content::{Content, Directory};
 use crate::{Error, Result};
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Most bytes of a file that is read whole: a config, a vocabulary, an index. The largest real one, T5's
 /// `tokenizer.json`, has 2.4 MB.
 const SMALL: u64 = 32 << 20;
 
+/// Where a model keeps a safety checker of its own.
+pub(crate) const SAFETY_CHECKER: &str = "safety_checker";
+
 /// A directory in the diffusers layout, on disk, embedded, or what a checkpoint would be as one. Paths use `/`.
 #[derive(Debug, Clone)]
 pub(crate) enum ModelFiles {
-    Directory(PathBuf),
+    Directory(Directory),
     Embedded(&'static [(&'static str, &'static [u8])]),
     Checkpoint(Arc<Checkpoint>),
 }
@@ -25,7 +27,7 @@ impl ModelFiles {
     /// Opens a directory, refusing early what is clearly not a diffusers layout.
     pub(crate) fn directory(dir: &Path) -> Result<Self> {
         if dir.join("model_index.json").is_file() {
-            return Ok(Self::Directory(dir.to_path_buf()));
+            return Ok(Self::Directory(Directory::new(dir)));
         }
         let what = if dir.is_dir() { "has no model_index.json" } else { "is not a directory" };
         Err(Error::Model(format!(
@@ -42,7 +44,7 @@ impl ModelFiles {
     /// Whether there is anything of this name; [`Self::open`] says what is wrong with it.
     pub(crate) fn exists(&self, path: &str) -> bool {
         match self {
-            Self::Directory(dir) => dir.join(path).symlink_metadata().is_ok(),
+            Self::Directory(dir) => dir.exists(path),
             Self::Embedded(files) => files.iter().any(|(name, _)| *name == path),
             Self::Checkpoint(checkpoint) => checkpoint.exists(path),
         }
@@ -50,9 +52,17 @@ impl ModelFiles {
 
     pub(crate) fn has_folder(&self, path: &str) -> bool {
         match self {
-            Self::Directory(dir) => dir.join(path).is_dir(),
+            Self::Directory(dir) => dir.has_folder(path),
             Self::Embedded(files) => files.iter().any(|(name, _)| Path::new(name).starts_with(path)),
             Self::Checkpoint(checkpoint) => checkpoint.has_folder(path),
+        }
+    }
+
+    /// The part of a checkpoint that the diffusers layout has in this folder, if a file in the original layout has it.
+    pub(crate) fn stored_part(&self, folder: &str) -> Option<&StoredPart> {
+        match self {
+            Self::Checkpoint(checkpoint) => checkpoint.stored_part(folder),
+            Self::Directory(_) | Self::Embedded(_) => None,
         }
     }
 
@@ -83,7 +93,7 @@ impl ModelFiles {
     /// There is no such file, or it is none.
     pub(crate) fn open(&self, path: &str) -> Result<Content> {
         match self {
-            Self::Directory(dir) => Content::open(&dir.join(path)),
+            Self::Directory(dir) => dir.open(path),
             Self::Embedded(files) => files
                 .iter()
                 .find(|(name, _)| *name == path)
@@ -96,55 +106,9 @@ impl ModelFiles {
     /// A path as users know it, for messages.
     pub(crate) fn display(&self, path: &str) -> String {
         match self {
-            Self::Directory(dir) => dir.join(path).display().to_string(),
+            Self::Directory(dir) => dir.display(path),
             Self::Embedded(_) => format!("(built-in model)/{path}"),
             Self::Checkpoint(checkpoint) => checkpoint.display(path),
-        }
-    }
-}
-
-/// An open file.
-#[derive(Debug)]
-pub(crate) enum Content {
-    /// With its length in bytes when it was opened.
-    File(File, u64),
-    Bytes(Cow<'static, [u8]>),
-}
-
-impl Content {
-    /// Opens a file on disk, if it is a regular one or leads to one.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let unreadable = |reason| Error::Io { path: path.to_path_buf(), reason };
-        let found = path.metadata().map_err(unreadable)?;
-        if !found.is_file() {
-            let what = if found.is_dir() { "a directory" } else { "a device, a pipe or a socket" };
-            return Err(Error::Model(format!("{} is {what}: there must be a file", path.display())));
-        }
-        let file = File::open(path).map_err(unreadable)?;
-        let bytes = file.metadata().map_err(unreadable)?.len();
-        Ok(Self::File(file, bytes))
-    }
-
-    /// Bytes.
-    pub(crate) fn len(&self) -> u64 {
-        match self {
-            Self::File(_, bytes) => *bytes,
-            Self::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
-
-    /// Fills `into` with the bytes from `at` on; any number of threads may read at the same time.
-    ///
-    /// # Errors
-    /// The device failed, or the file ends before `into` is full.
-    pub(crate) fn read_at(&self, at: u64, into: &mut [u8]) -> std::io::Result<()> {
-        match self {
-            Self::File(file, _) => file.read_exact_at(into, at),
-            Self::Bytes(bytes) => {
-                let from = usize::try_from(at).ok().and_then(|at| bytes.get(at..)?.get(..into.len()));
-                into.copy_from_slice(from.ok_or(std::io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
         }
     }
 }

@@ -3,11 +3,11 @@
 //! It works on a stream of its own, so that it can finish one request on one thread while the next is denoised on
 //! another. What it gets comes through host memory.
 
-use crate::denoise::{Probe, tell};
 use crate::generate::{GenerateRequest, Generated, Timings};
+use crate::probe::{Probe, tell};
 use crate::safety::SafetyChecker;
+use crate::target::Target;
 use crate::vae::Decoder;
-use crate::weights::Target;
 use crate::{Picture, Result, picture};
 use candle_core::Tensor;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

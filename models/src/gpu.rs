@@ -42,7 +42,7 @@ pub struct DeviceKernels {
     pub attention: String,
     /// Convolutions in bf16.
     pub convolutions: String,
-    /// Products in fp8, or why `--dtype fp8` is refused. All others are cuBLASLt's.
+    /// Products in fp8, or why there are none. All others are cuBLASLt's.
     pub fp8: std::result::Result<String, String>,
 }
 
@@ -94,9 +94,8 @@ pub fn device_kernels(ordinal: usize) -> Result<DeviceKernels> {
 
 #[cfg(feature = "cuda")]
 fn check_fp8(ordinal: usize, device: &Device) -> Result<()> {
-    latentd_kernels::cuda::check_fp8(device).map_err(|why| {
-        Error::Device(format!("CUDA device {ordinal} has no fp8 products, give --dtype bf16: {why}"))
-    })
+    latentd_kernels::cuda::check_fp8(device)
+        .map_err(|why| Error::Fp8(format!("CUDA device {ordinal} has no fp8 products ({why})")))
 }
 
 /// Says that this program was built without CUDA.

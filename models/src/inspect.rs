@@ -1,9 +1,11 @@
 //! What lies in a file or directory of weights, from its headers and config files alone.
 
-use crate::checkpoint::{Header, Part, StoredPart, kind, weights_in};
+use crate::checkpoint::{Component, Header, StoredPart, kind, weights_in};
 use crate::config::{Configs, TransformerConfig};
 use crate::files::ModelFiles;
-use crate::weights::{Stored, Target, Weights};
+use crate::safetensors_file::TensorHeader;
+use crate::target::Target;
+use crate::weights::Weights;
 use crate::{Error, Manifest, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -55,8 +57,11 @@ pub struct InspectedPart {
 /// Something that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Missing {
-    /// What is missing, and what to do about it.
+    /// What is missing.
     pub what: String,
+    /// The network, where a checkpoint lacks a whole one and a directory of text encoders could have it.
+    #[serde(skip)]
+    pub component: Option<Component>,
     /// Whether nothing can be painted without it.
     pub required: bool,
 }
@@ -85,7 +90,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         parts.extend(StoredPart::all(file, &Arc::new(Header::read(file)?)));
     }
     let what =
-        if parts.is_empty() { "files that latentd does not know" } else { "files for --text-encoders" };
+        if parts.is_empty() { "files that latentd does not know" } else { "text encoders for a checkpoint" };
     Ok(original(&parts, what))
 }
 
@@ -94,11 +99,18 @@ fn original(found: &[StoredPart], other: &str) -> Inspection {
     let mut parts: Vec<_> =
         found.iter().map(|part| (part.part(), inspected(part.part(), &part.file, part.stored()))).collect();
     parts.sort_by_key(|(part, _)| *part);
-    let transformer = found.iter().find(|part| part.part() == Part::Transformer);
-    let is_there = |part: &Part| found.iter().any(|other| other.part() == *part);
-    let missing = |part: Part| Missing { what: lack(part).into(), required: part != Part::T5 };
-    let missing =
-        Part::ALL.into_iter().filter(|part| transformer.is_some() && !is_there(part)).map(missing).collect();
+    let transformer = found.iter().find(|part| part.part() == Component::Transformer);
+    let is_there = |part: &Component| found.iter().any(|other| other.part() == *part);
+    let missing = |part: Component| Missing {
+        what: format!("no {part}"),
+        component: Some(part),
+        required: part != Component::T5,
+    };
+    let missing = Component::ALL
+        .into_iter()
+        .filter(|part| transformer.is_some() && !is_there(part))
+        .map(missing)
+        .collect();
     let what = match transformer.map(StoredPart::config) {
         None => other.to_owned(),
         Some(config) => {
@@ -120,26 +132,29 @@ fn directory(dir: &Path) -> Result<Inspection> {
     let what = match &configs {
         Ok(configs) => named(&configs.transformer),
         Err(error) => {
-            missing.push(Missing { what: error.to_string(), required: true });
+            missing.push(Missing { what: error.to_string(), component: None, required: true });
             "a model in the diffusers layout".into()
         }
     };
-    for part in Part::ALL {
-        if part == Part::T5 && configs.as_ref().is_ok_and(|configs| !configs.index.has_t5()) {
-            missing.push(Missing { what: lack(part).into(), required: false });
+    for part in Component::ALL {
+        if part == Component::T5 && configs.as_ref().is_ok_and(|configs| !configs.index.has_t5()) {
+            missing.push(Missing { what: format!("no {part}"), component: Some(part), required: false });
             continue;
         }
-        let stem =
-            if matches!(part, Part::Transformer | Part::Vae) { "diffusion_pytorch_model" } else { "model" };
+        let stem = if matches!(part, Component::Transformer | Component::Vae) {
+            "diffusion_pytorch_model"
+        } else {
+            "model"
+        };
         match Weights::open(&files, part.folder(), stem, &Target::host()) {
             Ok(weights) => parts.push(inspected(part, &dir.join(part.folder()), weights.stored())),
-            Err(error) => missing.push(Missing { what: error.to_string(), required: true }),
+            Err(error) => missing.push(Missing { what: error.to_string(), component: None, required: true }),
         }
     }
     Ok(Inspection { what, layout: Layout::Diffusers, parts, missing })
 }
 
-fn inspected(part: Part, place: &Path, tensors: Vec<Stored>) -> InspectedPart {
+fn inspected(part: Component, place: &Path, tensors: Vec<TensorHeader>) -> InspectedPart {
     let mut found = InspectedPart {
         name: part.to_string(),
         place: place.to_path_buf(),
@@ -148,7 +163,7 @@ fn inspected(part: Part, place: &Path, tensors: Vec<Stored>) -> InspectedPart {
         bytes: 0,
         dtypes: BTreeMap::new(),
     };
-    for Stored { shape, dtype, bytes, .. } in tensors {
+    for TensorHeader { shape, dtype, bytes, .. } in tensors {
         let parameters: u64 = shape.iter().map(|side| *side as u64).product();
         found.parameters += parameters;
         found.bytes += bytes;
@@ -171,23 +186,10 @@ fn named(config: &TransformerConfig) -> String {
     }
 }
 
-/// What to do about a part that is not there.
-fn lack(part: Part) -> &'static str {
-    match part {
-        Part::Transformer => "no transformer",
-        Part::Vae => "no VAE: put one beside the files of --text-encoders DIR",
-        Part::ClipL => "no CLIP-L: give --text-encoders DIR with clip_l.safetensors",
-        Part::ClipG => "no CLIP-G: give --text-encoders DIR with clip_g.safetensors",
-        Part::T5 => {
-            "no T5, which understands prompts better: a --text-encoders DIR may have t5xxl_fp16.safetensors"
-        }
-    }
-}
-
 impl Inspection {
     /// Whether pictures can be painted with nothing else.
     pub fn runs(&self) -> bool {
-        let is_transformer = |part: &InspectedPart| part.name == Part::Transformer.to_string();
+        let is_transformer = |part: &InspectedPart| part.name == Component::Transformer.to_string();
         self.parts.iter().any(is_transformer) && !self.missing.iter().any(|missing| missing.required)
     }
 }

@@ -4,7 +4,6 @@ mod classifier;
 
 pub use classifier::ClassifierManifest;
 
-use crate::{ModelCard, ModelSource};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -27,30 +26,13 @@ pub struct Manifest {
     pub shift: f64,
     /// Pixels of the largest images that it was trained for.
     pub trained_pixels: usize,
-    /// Where fal has it.
-    pub endpoint: Endpoint,
+    /// Does its transformer have blocks that attend twice?
+    pub dual_attention: bool,
+    /// The word in the name of a fine-tuned model that tells it from another one with the same transformer.
+    #[serde(default)]
+    pub name_word: Option<String>,
     /// What is pulled: paths, and their bytes as far as planning needs them.
     pub files: BTreeMap<String, u64>,
-}
-
-/// An endpoint of fal: its name, and what fal fills in and allows there.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Endpoint {
-    /// `owner/alias`.
-    pub application: String,
-    /// Below the application: empty, or `turbo`.
-    pub path: String,
-    /// Is there an endpoint below it that begins from a picture?
-    pub image_to_image: bool,
-    /// Denoising steps where none are asked for.
-    pub steps: usize,
-    /// Most of them.
-    pub max_steps: usize,
-    /// Guidance scale where none is asked for.
-    pub guidance: f64,
-    /// Largest of them.
-    pub max_guidance: f64,
 }
 
 static MANIFESTS: LazyLock<Vec<Manifest>> = LazyLock::new(|| {
@@ -62,17 +44,6 @@ static MANIFESTS: LazyLock<Vec<Manifest>> = LazyLock::new(|| {
     .map(|text| toml::from_str(text).expect("manifests are tested"))
     .into()
 });
-
-/// The path below the large model's endpoint of the one that was distilled from it, and what its files are called.
-const TURBO: &str = "turbo";
-
-impl Endpoint {
-    /// Its id: `fal-ai/stable-diffusion-v35-large/turbo`.
-    pub fn id(&self) -> String {
-        let separator = if self.path.is_empty() { "" } else { "/" };
-        format!("{}{separator}{}", self.application, self.path)
-    }
-}
 
 impl Manifest {
     /// Every published model that latentd knows, the one to begin with first.
@@ -89,19 +60,6 @@ impl Manifest {
     pub(crate) fn of_blocks(blocks: usize) -> Option<&'static Self> {
         Self::all().iter().find(|manifest| manifest.blocks == blocks)
     }
-
-    /// The published model that a model is, or was made of: told from its transformer, and where two have the same
-    /// one, from the name of its place.
-    pub fn told(card: &ModelCard, source: &ModelSource) -> &'static Self {
-        let is_medium = |manifest: &Self| manifest.endpoint.application.ends_with("medium");
-        let is_turbo = |manifest: &Self| manifest.endpoint.path == TURBO;
-        let wants_medium = card.dual_attention;
-        let wants_turbo = !wants_medium && source.is_called(TURBO);
-        let found = Self::all()
-            .iter()
-            .find(|manifest| is_medium(manifest) == wants_medium && is_turbo(manifest) == wants_turbo);
-        found.unwrap_or(&Self::all()[0])
-    }
 }
 
 #[cfg(test)]
@@ -117,34 +75,5 @@ mod tests {
             assert!(!manifest.files.contains_key(&manifest.single_file), "{}", manifest.name);
         }
         assert_eq!(Manifest::find("stabilityai/other"), None);
-        let ids: Vec<String> = Manifest::all().iter().map(|manifest| manifest.endpoint.id()).collect();
-        assert_eq!(
-            ids,
-            [
-                "fal-ai/stable-diffusion-v35-large",
-                "fal-ai/stable-diffusion-v35-large/turbo",
-                "fal-ai/stable-diffusion-v35-medium"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_model_is_told_from_its_transformer_and_its_place() {
-        let told = |dual_attention, place: &str| {
-            let card = ModelCard {
-                name: "x".into(),
-                size_multiple: 16,
-                max_side: 1024,
-                trained: None,
-                dual_attention,
-            };
-            let manifest = Manifest::told(&card, &ModelSource::Directory(place.into()));
-            manifest.name.strip_prefix("stable-diffusion-3.5-").expect("all are of one kind")
-        };
-        assert_eq!(told(false, "/turbo/my-model"), "large");
-        assert_eq!(told(false, "/models/My-Turbo"), "large-turbo");
-        assert_eq!(told(false, "/h/models--me--sd-turbo/snapshots/8ab3"), "large-turbo");
-        assert_eq!(told(false, "/h/models--me--sd/snapshots/8ab3"), "large");
-        assert_eq!(told(true, "/models/turbo"), "medium");
     }
 }

@@ -9,12 +9,14 @@ mod embed;
 mod fp8;
 mod stream;
 
+use crate::Error;
 use crate::config::TransformerConfig;
-use crate::layers::{Linear, Ops};
+use crate::layers::Linear;
+use crate::ops::Ops;
 use crate::weights::Weights;
 use block::Block;
 pub(crate) use cache::FirstBlockCache;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, Tensor};
 use embed::{Conditioning, Patches};
 use stream::Stream;
 
@@ -55,9 +57,10 @@ impl Mmdit {
     pub(crate) fn load(weights: &Weights, config: &TransformerConfig) -> Result<Self> {
         let (root, width) = (weights.root(), config.width());
         if root.target().ops.fp8 && !width.is_multiple_of(FP8_MULTIPLE) {
-            bail!(
-                "fp8 needs a width in multiples of {FP8_MULTIPLE}, and this transformer is {width} wide: give --dtype bf16"
-            )
+            let why = format!(
+                "fp8 needs a width in multiples of {FP8_MULTIPLE}, and this transformer is {width} wide"
+            );
+            return Err(Error::Fp8(why).carried());
         }
         let mut blocks: Vec<Block> = Vec::with_capacity(config.num_layers);
         for index in 0..config.num_layers {

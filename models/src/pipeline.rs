@@ -1,19 +1,22 @@
 //! The whole story of a picture: encode, noise, denoise, decode, check.
 
 use crate::config::Configs;
-use crate::denoise::{Denoised, Denoiser, Job, Probe, Watch, tell};
+use crate::denoise::{Denoised, Denoiser, Job, Watch};
 use crate::files::ModelFiles;
 use crate::finish::{Finisher, Painted, take};
-use crate::generate::{Control, GenerateRequest, Generated, LoadOptions, Observer, Step, Timings};
+use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
+use crate::load_options::LoadOptions;
 use crate::mmdit::Mmdit;
 use crate::preview::{Pace, Previews};
+use crate::probe::{Probe, tell};
 use crate::prompts::{Encoded, Prompts};
 use crate::safety::SafetyChecker;
 use crate::schedule::Schedule;
 use crate::start::Start;
+use crate::target::Target;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
-use crate::weights::{self, Target, Weights};
+use crate::weights::{self, Weights};
 use crate::{Error, ModelCard, ModelSource, Result, SafetyOptions, Shortcuts};
 use candle_core::{Device, Tensor};
 use std::sync::{Arc, Mutex};

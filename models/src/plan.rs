@@ -4,7 +4,9 @@ mod activations;
 mod weights;
 
 use crate::config::Configs;
-use crate::weights::{Stored, Target, Weights};
+use crate::safetensors_file::TensorHeader;
+use crate::target::Target;
+use crate::weights::Weights;
 use crate::{Device, LoadOptions, ModelSource, Result, SafetyOptions};
 pub use activations::Activations;
 use activations::Place;
@@ -38,7 +40,7 @@ impl Default for Work {
 
 /// One part of a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct PlannedPart {
     /// Its folder: `transformer`, `text_encoder_3`.
     pub name: &'static str,
     /// Values of all its tensors.
@@ -51,7 +53,7 @@ pub struct Part {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// In the order in which they are loaded.
-    pub parts: Vec<Part>,
+    pub parts: Vec<PlannedPart>,
     /// The most that is held beside the weights while they are loaded.
     pub loading: u64,
     /// What painting takes beside the weights, stage by stage.
@@ -132,10 +134,10 @@ impl Plan {
         Ok(())
     }
 
-    fn add(&mut self, name: &'static str, tensors: &[Stored], kept: Kept) {
+    fn add(&mut self, name: &'static str, tensors: &[TensorHeader], kept: Kept) {
         let parameters = tensors.iter().map(elements).sum();
         let bytes = tensors.iter().map(|tensor| kept.bytes(tensor)).sum();
-        self.parts.push(Part { name, parameters, bytes });
+        self.parts.push(PlannedPart { name, parameters, bytes });
         let loading = tensors.iter().map(|tensor| STAGED + kept.loading(tensor)).max();
         self.loading = self.loading.max(loading.unwrap_or_default());
     }
@@ -173,7 +175,7 @@ impl Plan {
 }
 
 /// Leaves out what loading leaves out: positions that are counted, not learned, and the second name of T5's table.
-fn needed(mut tensors: Vec<Stored>) -> Vec<Stored> {
+fn needed(mut tensors: Vec<TensorHeader>) -> Vec<TensorHeader> {
     let has_shared = tensors.iter().any(|tensor| tensor.name == "shared.weight");
     tensors.retain(|tensor| {
         let is_twice = has_shared && tensor.name == "encoder.embed_tokens.weight";

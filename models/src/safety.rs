@@ -4,6 +4,7 @@ mod clip;
 mod clip_config;
 mod concepts;
 mod config;
+mod image_size;
 #[cfg(test)]
 mod pictures;
 mod place;
@@ -17,13 +18,14 @@ mod tower;
 mod vit;
 mod vit_config;
 
-use crate::files::ModelFiles;
-use crate::weights::{self, Stored, Target, Weights};
+use crate::files::{ModelFiles, SAFETY_CHECKER};
+use crate::safetensors_file::TensorHeader;
+use crate::target::Target;
+use crate::weights::{self, Weights};
 use crate::{Error, ModelSource, Picture, Result, Stage, finite};
 use candle_core::DType;
 use clip::Clip;
 use config::Config;
-pub(crate) use place::PART;
 use place::Place;
 use preprocess::Preprocessor;
 use std::path::PathBuf;
@@ -95,10 +97,7 @@ impl SafetyOptions {
     fn check(&self, place: &Place) -> Result<()> {
         let (config, _) = place.configs()?;
         if let (Some(threshold), Config::Clip(_)) = (self.threshold, &config) {
-            return Err(Error::Model(format!(
-                "--safety-threshold {threshold} is a probability, and the safety checker in {} gives none, for it has thresholds of its own: leave the flag out",
-                place.display()
-            )));
+            return Err(Error::NoProbability { threshold, checker: place.display() });
         }
         let weights = place.weights(&Target::host())?;
         match &config {
@@ -109,7 +108,7 @@ impl SafetyOptions {
     }
 
     /// The checker's tensors as their files have them, if there is one.
-    pub(crate) fn stored(&self, model: &ModelSource) -> Result<Option<Vec<Stored>>> {
+    pub(crate) fn stored(&self, model: &ModelSource) -> Result<Option<Vec<TensorHeader>>> {
         let place = self.find(&model.files()?)?;
         place.map(|place| Ok(place.weights(&Target::host())?.stored())).transpose()
     }
@@ -117,13 +116,13 @@ impl SafetyOptions {
     /// The folder of the checker, if there is one.
     fn find(&self, model: &ModelFiles) -> Result<Option<Place>> {
         let place = match &self.source {
-            SafetySource::Own if model.has_folder(PART) => Some(Place::of_model(model)),
+            SafetySource::Own if model.has_folder(SAFETY_CHECKER) => Some(Place::of_model(model)),
             SafetySource::Own | SafetySource::Nobody => None,
             SafetySource::Directory(dir) => Some(Place::directory(dir)?),
         };
         match place {
             None if self.forced => Err(Error::Model(format!(
-                "a safety checker is forced, but there is none: {} has no folder {PART}/",
+                "a safety checker is forced, but there is none: {} has no folder {SAFETY_CHECKER}/",
                 model.display("")
             ))),
             place => Ok(place),

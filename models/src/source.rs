@@ -1,7 +1,6 @@
 //! Where a model is.
 
-use crate::files::ModelFiles;
-use crate::safety::PART as SAFETY_CHECKER;
+use crate::files::{ModelFiles, SAFETY_CHECKER};
 use crate::{Error, Result, builtin};
 use std::ffi::OsStr;
 use std::fmt;

@@ -5,8 +5,9 @@ use crate::files::ModelFiles;
 use crate::generate::{Begin, GenerateRequest};
 use crate::noise::Generator;
 use crate::resize::{Filter, resize};
+use crate::target::Target;
 use crate::vae::Encoder;
-use crate::weights::{Target, Weights};
+use crate::weights::Weights;
 use crate::{Error, Result, picture};
 use candle_core::Tensor;
 

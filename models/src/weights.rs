@@ -5,30 +5,28 @@
 
 mod convert;
 mod fit;
-mod foreign;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
-mod header;
 mod problems;
 mod read;
-mod shard;
+mod readers;
+mod rows;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::checkpoint::{Found, Order, Place, StoredPart};
-use crate::files::{Content, ModelFiles};
-use crate::generate::Streams;
-use crate::layers::Ops;
-use crate::{Error, Result, gpu, random};
-use candle_core::{DType, Device, Tensor};
+use crate::checkpoint::{Found, RowOrder, StoredPart};
+use crate::files::ModelFiles;
+use crate::safetensors_file::{TensorHeader, shown};
+use crate::target::Target;
+use crate::{Error, Result, random};
+use candle_core::Tensor;
 use fit::Fit;
 use problems::Problems;
-use shard::Shard;
+use rows::StoredTensor;
 use source::{Files, Source};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::Path;
 
 /// One error that lists what did not fit, if anything.
 pub(crate) fn check(problems: &[String]) -> Result<()> {
@@ -36,19 +34,6 @@ pub(crate) fn check(problems: &[String]) -> Result<()> {
         return Ok(());
     }
     Err(Error::Model(format!("the weights do not fit the config files:\n  {}", problems.join("\n  "))))
-}
-
-/// Every tensor of a safetensors file, from its header alone.
-///
-/// # Errors
-/// It is no whole safetensors file.
-pub(crate) fn tensors(path: &Path) -> Result<Vec<Stored>> {
-    let (_, tensors) = Shard::new(path.display().to_string(), Content::open(path)?)?;
-    let stored = |(name, info): (String, safetensors::tensor::TensorInfo)| {
-        let bytes = (info.data_offsets.1 - info.data_offsets.0) as u64;
-        Stored { name, shape: info.shape, dtype: info.dtype.to_string(), bytes }
-    };
-    Ok(tensors.into_iter().map(stored).collect())
 }
 
 /// The open weights of one part.
@@ -62,72 +47,14 @@ pub(crate) struct Weights {
     target: Target,
 }
 
-/// What a header says of a tensor.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    /// `BF16`, `F8_E4M3`, …
-    pub(crate) dtype: String,
-    /// In the file.
-    pub(crate) bytes: u64,
-}
-
-/// Where tensors go and how the layers built from them compute.
-#[derive(Clone)]
-pub(crate) struct Target {
-    pub(crate) device: Device,
-    /// Keeps the device open, if it is a GPU.
-    pub(crate) _open: Option<gpu::Handle>,
-    pub(crate) dtype: DType,
-    pub(crate) ops: Ops,
-}
-
-impl Target {
-    pub(crate) fn new(options: &crate::LoadOptions) -> Result<Self> {
-        let fp8 = options.dtype == crate::DType::Fp8;
-        let (device, open) = match options.device {
-            crate::Device::Cpu if fp8 => {
-                return Err(Error::Device(
-                    "fp8 needs an NVIDIA Hopper GPU (H100, H200): give --dtype bf16 or f32".into(),
-                ));
-            }
-            crate::Device::Cpu => (Device::Cpu, None),
-            crate::Device::Cuda(ordinal) => {
-                let handle = gpu::open(ordinal, fp8, options.cache.as_deref())?;
-                (handle.device().clone(), Some(handle))
-            }
-        };
-        let dtype = match options.dtype {
-            crate::DType::F32 => DType::F32,
-            crate::DType::Bf16 | crate::DType::Fp8 => DType::BF16,
-        };
-        // Plain candle has no fp8.
-        let fp8 = fp8 && options.fused;
-        let two_streams =
-            options.fused && device.is_cuda() && dtype == DType::BF16 && options.streams == Streams::Two;
-        let ops = Ops { fused: options.fused, fp8, two_streams };
-        Ok(Self { device, _open: open, dtype, ops })
-    }
-
-    /// For looking at files without a device.
-    pub(crate) fn host() -> Self {
-        Self { device: Device::Cpu, _open: None, dtype: DType::F32, ops: Ops::PLAIN }
-    }
-}
-
 impl Weights {
     /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names; or what a checkpoint
     /// has in their place.
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
-        let place = match files {
-            ModelFiles::Checkpoint(checkpoint) => checkpoint.place(part),
-            ModelFiles::Directory(_) | ModelFiles::Embedded(_) => None,
-        };
-        let (source, layout) = match place {
-            Some(Place::Folder(files)) => return Self::open(files, part, stem, target),
-            Some(Place::Stored(stored)) => (Source::Files(Files::file(&stored.file)?), Some(stored.clone())),
-            None => (Source::open(files, part, stem)?, None),
+        let layout = files.stored_part(part).cloned();
+        let source = match &layout {
+            Some(stored) => Source::Files(Files::file(&stored.file)?),
+            None => Source::open(files, part, stem)?,
         };
         let unclaimed = match &layout {
             Some(stored) => stored.names().map(str::to_owned).collect(),
@@ -166,14 +93,14 @@ impl Weights {
     }
 
     /// Every tensor as its file has it, by name; of a checkpoint without the part's prefix.
-    pub(crate) fn stored(&self) -> Vec<Stored> {
+    pub(crate) fn stored(&self) -> Vec<TensorHeader> {
         if let Some(layout) = &self.layout {
             return layout.stored();
         }
         let stored = |name: &String| {
             let (name, tensor) = (name.clone(), self.source.get(name)?);
             let (shape, dtype) = (tensor.shape.clone(), tensor.dtype.to_string());
-            Some(Stored { name, shape, dtype, bytes: tensor.bytes() as u64 })
+            Some(TensorHeader { name, shape, dtype, bytes: tensor.bytes() as u64 })
         };
         self.source.names().filter_map(stored).collect()
     }
@@ -182,7 +109,7 @@ impl Weights {
     pub(crate) fn problems(self) -> Vec<String> {
         let mut problems = self.problems.into_inner();
         for name in self.unclaimed.into_inner() {
-            problems.note(format!("unused: {}", header::shown(&name)));
+            problems.note(format!("unused: {}", shown(&name)));
         }
         problems.lines(&self.part)
     }
@@ -191,7 +118,7 @@ impl Weights {
     fn find(&self, name: &str) -> Found {
         match &self.layout {
             Some(stored) => stored.find(name),
-            None => Found::Stored(name.to_owned(), Order::All),
+            None => Found::Stored(name.to_owned(), RowOrder::All),
         }
     }
 
@@ -254,13 +181,13 @@ impl Weights {
     }
 
     /// The original layout writes some matrices as convolutions of one pixel.
-    fn is_shape(&self, stored: &[usize], order: Order, wanted: &[usize]) -> bool {
+    fn is_shape(&self, stored: &[usize], order: RowOrder, wanted: &[usize]) -> bool {
         let long = |shape: &[usize]| shape.iter().copied().filter(|size| *size != 1).collect::<Vec<_>>();
-        stored == wanted || (self.layout.is_some() && order == Order::All && long(stored) == long(wanted))
+        stored == wanted || (self.layout.is_some() && order == RowOrder::All && long(stored) == long(wanted))
     }
 
     /// What a weight in scaled fp8 is multiplied by.
-    fn scale(&self, name: &str) -> Option<&source::Stored> {
+    fn scale(&self, name: &str) -> Option<&StoredTensor> {
         self.layout.as_ref()?;
         let scale = format!("{}.scale_weight", name.strip_suffix(".weight")?);
         self.unclaimed.borrow_mut().remove(&scale);

@@ -1,14 +1,16 @@
 //! Every class that diffusers exports, where `golden/classes.json` (`export_classes.py`) has what comes of it there:
 //! latentd makes the same image, or refuses the class by its name.
 
+#[expect(dead_code, reason = "the parity tests need more of it")]
+#[path = "../../tests/parity/case.rs"]
+mod case;
 #[path = "support/copy.rs"]
 mod copy;
 mod support;
 
+use case::Case;
 use copy::{copy, golden};
-use latentd_models::{
-    Control, DType, Device, GenerateRequest, LoadOptions, ModelCard, ModelSource, Pipeline, Step,
-};
+use latentd_models::{Control, DType, Device, LoadOptions, ModelCard, ModelSource, Pipeline, Step};
 use serde_json::{Value, json};
 use std::path::Path;
 use support::{edit, swap};
@@ -43,31 +45,15 @@ fn refusal(dir: &Path) -> String {
     error
 }
 
-/// The largest difference of the golden case's image from diffusers' own.
-fn difference(dir: &Path, case: &str) -> u8 {
-    let case = golden().join("../..").join(case);
-    let asked = read(&case.join("case.json"));
-    let count = |key: &str| asked[key].as_u64().expect("a count") as usize;
-    let text = |key: &str| asked[key].as_str().expect("a text").to_owned();
-    let request = GenerateRequest {
-        prompt: text("prompt"),
-        negative_prompt: text("negative"),
-        width: count("width"),
-        height: count("height"),
-        steps: count("steps"),
-        guidance: asked["guidance"].as_f64().expect("a number"),
-        seed: asked["seed"].as_i64().expect("a seed"),
-        num_images: count("num_images"),
-        t5_tokens: count("max_sequence_length"),
-        check_safety: false,
-        begin: None,
-    };
+/// The largest difference of the golden case's image from diffusers' own, made by the model in `dir`.
+fn difference(dir: &Path, case: &'static str) -> u8 {
+    let case = Case::read(case);
     let options = LoadOptions::new(Device::Cpu, DType::F32);
     let mut pipeline = Pipeline::load(&ModelSource::Directory(dir.into()), &options).expect("a model");
-    let made = pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("an image");
-    let tensors = candle_core::safetensors::load(case.join("golden.safetensors"), &candle_core::Device::Cpu);
-    let theirs = tensors.expect("tensors")["image.u8"].flatten_all().and_then(|image| image.to_vec1::<u8>());
-    let pairs = made.pictures[0].rgb.iter().zip(theirs.expect("an image"));
+    let made = pipeline.generate(&case.request, &mut |_: Step| Control::Continue).expect("an image");
+    let theirs = case.pictures();
+    assert_eq!(made.pictures[0].rgb.len(), theirs.len());
+    let pairs = made.pictures[0].rgb.iter().zip(theirs);
     pairs.map(|(ours, theirs)| ours.abs_diff(theirs)).max().expect("pixels")
 }
 

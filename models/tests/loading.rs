@@ -4,10 +4,13 @@
 
 #[path = "../examples/loading/make.rs"]
 mod make;
+#[path = "support/peak.rs"]
+mod peak;
 
-use latentd_models::bench::{DenoiseBench, memory_used};
+use latentd_models::bench::DenoiseBench;
 use latentd_models::{DType, Device, LoadOptions, ModelSource};
 use make::Sizes;
+use peak::peak_resident_bytes;
 
 /// What the process holds besides weights: its code, the block of random values that the files are made of, and the
 /// staging buffers of reading.
@@ -21,10 +24,10 @@ fn loading_takes_a_tenth_more_than_the_weights() {
     let bytes = make::make(dir.path(), &sizes).expect("a model");
     assert!(bytes > 700_000_000, "{bytes}");
     let source = ModelSource::Directory(dir.path().to_path_buf());
-    let before = memory_used(Device::Cpu).expect("a peak");
+    let before = peak_resident_bytes().expect("a peak");
     assert!(before < BESIDES, "making the files took {before} bytes");
     let loaded = DenoiseBench::load(&source, &LoadOptions::new(Device::Cpu, DType::Bf16)).expect("a model");
-    let peak = memory_used(Device::Cpu).expect("a peak");
+    let peak = peak_resident_bytes().expect("a peak");
     assert_eq!(loaded.parameters() * 2, bytes);
     assert!(peak <= bytes + bytes / 10 + BESIDES, "{peak} bytes at most for {bytes} bytes of weights");
     assert!(peak > bytes, "{peak} bytes at most: the weights are not in memory");

@@ -1,5 +1,7 @@
 //! The safety checker in the pipeline: what it blackens, who may turn it off, and what it refuses to start with.
 
+#[path = "support/copy.rs"]
+mod copy;
 mod support;
 
 use candle_core::{Device as TensorDevice, Tensor};
@@ -181,8 +183,7 @@ fn a_score_that_is_not_a_number_lets_nothing_pass() {
 
 #[test]
 fn a_model_brings_its_own() {
-    let model = tempfile::tempdir().expect("a directory");
-    copy_all(&golden("base/model"), model.path());
+    let model = copy::copy();
     let load = LoadOptions::new(Device::Cpu, DType::F32);
     let own = options(SafetySource::Own);
     let forced = SafetyOptions { forced: true, ..own.clone() };
@@ -208,25 +209,17 @@ fn a_model_brings_its_own() {
 }
 
 #[test]
-fn the_built_in_model_loads_with_or_without_one() {
+fn the_built_in_model_checks_its_images_unless_it_is_told_not_to() {
     let own = options(SafetySource::Own);
+    assert!(own.verify(&ModelSource::Builtin).expect("a checker"));
     let load = LoadOptions::new(Device::Cpu, DType::F32);
     let mut pipeline = Pipeline::load(&ModelSource::Builtin, &load).expect("the built-in model");
-    let has = pipeline.set_safety(&own).expect("a checker or none");
-    assert_eq!(has, own.verify(&ModelSource::Builtin).expect("a checker or none"));
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("a directory");
-    for entry in from.read_dir().expect("a directory") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy_all(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).expect("a copy");
-        }
-    }
+    let verdicts = |pipeline: &mut Pipeline| paint(pipeline, true).verdicts.len();
+    assert_eq!(verdicts(&mut pipeline), 0, "no checker is loaded with the model");
+    assert!(pipeline.set_safety(&own).expect("a checker"));
+    assert_eq!(verdicts(&mut pipeline), 1);
+    assert!(!pipeline.set_safety(&options(SafetySource::Nobody)).expect("none"));
+    assert_eq!(verdicts(&mut pipeline), 0);
 }
 
 /// What loading says, and whether looking at the files alone says the same.

@@ -46,20 +46,22 @@ def pack(file: pathlib.Path, spare_mib: float) -> None:
 
 def build(target: pathlib.Path, folder: pathlib.Path) -> None:
     """The program and the tests for CUDA, without their symbols."""
-    # GPU_CHECK_PROFILE=dev packs what scripts/test-cuda has built, to try the calls; their times mean nothing then.
+    # GPU_CHECK_PROFILE=dev packs what scripts/test-cuda has built, to try the calls; their times mean nothing then. With
+    # the examples cargo chooses the features that the tests were built with.
     profile = os.environ.get("GPU_CHECK_PROFILE", "release")
+    targets = ("--bins", "--examples") if profile == "dev" else ()
     toolchain = os.environ.get("CUDA_TOOLCHAIN_DIR", str(target / "cuda"))
-    built = target / "cuda-build"
-    script = 'eval "$(scripts/cuda-toolchain "$1")"; export CARGO_TARGET_DIR=$2; shift 2; exec cargo "$@"'
+    script = 'eval "$(scripts/cuda-toolchain "$1")"; shift; exec cargo "$@"'
 
     def cargo(*words: str) -> list[dict]:
-        command = ["bash", "-euc", script, "cargo", toolchain, str(built), *words, "--message-format=json-render-diagnostics"]
-        lines = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        command = ["bash", "-euc", script, "cargo", toolchain, *words, "--message-format=json-render-diagnostics"]
+        env = os.environ | {"CARGO_TARGET_DIR": str(target)}
+        lines = subprocess.run(command, cwd=ROOT, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
         messages = [json.loads(line) for line in lines if line.startswith("{")]
         return [message for message in messages if message.get("executable")]
 
     common = ("--workspace", "--features", "cuda", "--locked")
-    program = cargo("build", *common, "--profile", profile)
+    program = cargo("build", *common, *targets, "--profile", profile)
     tests = cargo("test", *common, "--no-run", "--lib", "--test", "gpu", "--bench", "ops")
     folder.mkdir()
     for message in program:

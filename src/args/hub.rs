@@ -3,12 +3,18 @@
 use clap::{ArgAction, Args, Subcommand};
 use std::path::PathBuf;
 
+/// The branch that is used where no other revision is named.
+const DEFAULT_REVISION: &str = "main";
+
+/// Seconds of `--stall-timeout` where none are given.
+const DEFAULT_STALL_TIMEOUT: u64 = 30;
+
 /// How models are found that are named by an id. Hugging Face's own variables are honoured too: `HF_TOKEN`,
 /// `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT` and `HF_HUB_OFFLINE`.
 #[derive(Debug, Clone, Args)]
 pub struct HubArgs {
     /// Branch, tag or commit of a model that is named by its hub id.
-    #[arg(long, env = "LATENTD_REVISION", default_value = "main", value_name = "REVISION")]
+    #[arg(long, env = "LATENTD_REVISION", default_value = DEFAULT_REVISION, value_name = "REVISION")]
     pub revision: String,
     /// Never open a connection to the hub: what is not here is an error.
     #[arg(long, env = "LATENTD_OFFLINE", action = ArgAction::SetTrue)]
@@ -17,12 +23,19 @@ pub struct HubArgs {
     #[arg(
         long,
         env = "LATENTD_STALL_TIMEOUT",
-        default_value_t = 30,
+        default_value_t = DEFAULT_STALL_TIMEOUT,
         value_name = "SECONDS",
         hide = true,
         value_parser = clap::value_parser!(u64).range(1..)
     )]
     pub stall_timeout: u64,
+}
+
+/// The flags' defaults, without the environment.
+impl Default for HubArgs {
+    fn default() -> Self {
+        Self { revision: DEFAULT_REVISION.into(), offline: false, stall_timeout: DEFAULT_STALL_TIMEOUT }
+    }
 }
 
 /// Subcommands of `latentd models`.

@@ -6,13 +6,15 @@ use super::shortcuts::ShortcutsJson;
 use super::stats::{Bin, Percentiles, Samples, Summary, draw, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::{DenoiseArgs, RivalEngine};
-use crate::config::{ConfigError, EngineConfig};
+use crate::config::{ConfigError, EngineConfig, hub};
 use crate::engine;
-use crate::hub;
-use latentd_models::Streams;
+use crate::hub_models;
+use crate::machine::free_memory;
 use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
+use latentd_models::{ModelSource, Streams};
 use serde::Serialize;
 use std::time::Instant;
+use tokio::runtime::Runtime;
 
 /// Tokens of the two CLIP encoders, which share their places.
 const CLIP_TOKENS: usize = 77;
@@ -116,7 +118,7 @@ impl ProfileJson {
 }
 
 /// Measures what `args` ask for.
-pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: DenoiseArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
     let synthetic = args.synthetic.as_deref().map(synthetic).transpose()?;
     at_least_one("--runs", args.work.runs)?;
@@ -128,8 +130,9 @@ pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
         batch: args.work.batch,
         text_tokens: CLIP_TOKENS + config.t5_tokens,
     };
-    if synthetic.is_none() {
-        hub::bring_one(&args.engine.hub, &mut config.model)?;
+    let hub = hub::resolve(&args.engine.hub)?;
+    if synthetic.is_none() && matches!(config.model, ModelSource::Hub { .. }) {
+        hub_models::block_on(runtime, hub_models::ensure_downloaded(&hub, [&mut config.model]))?;
     }
     let machine = Machine::look(config.device);
     let loading = Instant::now();
@@ -137,7 +140,9 @@ pub(super) fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     bench.set_shortcuts(config.shortcuts);
     let load_s = loading.elapsed().as_secs_f64();
     if args.rival == Some(RivalEngine::Candle) {
-        bench.add_stock_engine(&engine::load_options(&config)).map_err(refusal)?;
+        bench
+            .add_stock_engine(&engine::load_options(&config), free_memory(config.device))
+            .map_err(refusal)?;
     }
     let (mut runs, mut rival_runs) = (Vec::new(), Vec::new());
     for _ in 0..args.work.warmup + args.work.runs {
@@ -186,7 +191,7 @@ fn open(
         options.streams = Streams::One;
     }
     match synthetic {
-        Some(model) => DenoiseBench::synthetic(model, args.blocks, &options),
+        Some(model) => DenoiseBench::synthetic(model, args.blocks, &options, free_memory(config.device)),
         None => DenoiseBench::load(&config.model, &options),
     }
 }

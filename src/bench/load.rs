@@ -68,11 +68,11 @@ struct Report {
 }
 
 /// Measures what `args` ask for.
-pub(super) fn run(args: LoadArgs, runtime: impl FnOnce() -> std::io::Result<Runtime>) -> anyhow::Result<()> {
+pub(super) fn run(args: LoadArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let plan = plan(&args)?;
     let client = Arc::new(FalClient::new(&args)?);
     let (submit_only, waiting) = (args.submit_only, args.waiting);
-    let (outcomes, took, waiting) = runtime()?.block_on(async move {
+    let (outcomes, took, waiting) = runtime.block_on(async move {
         let told = |failure| anyhow::anyhow!("{}: {failure}", client.base());
         client.reach().await.map_err(told)?;
         let crowd = match waiting {

@@ -1,8 +1,8 @@
 //! Where and by what a measurement was made: device, versions, commit, date.
 
+use crate::device_report::{Clocks, DeviceReport, device_report, memory_used};
 use jiff::Timestamp;
 use latentd_models::Device;
-use latentd_models::bench::{Clocks, DeviceReport, device_report, memory_used};
 use serde::Serialize;
 
 /// The facts that a reader of a measurement needs beside its numbers.

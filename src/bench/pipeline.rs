@@ -6,13 +6,14 @@ use super::stats::{Samples, Summary, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::{PipelineArgs, SafetyArgs};
 use crate::checker;
-use crate::config::{ConfigError, EngineConfig, SafetyConfig, safety};
+use crate::config::{ConfigError, EngineConfig, SafetyConfig, hub, safety};
 use crate::engine;
 use crate::picture::{self, Format};
 use crate::room;
 use latentd_models::{Control, GenerateRequest, Pipeline, Step, Timings};
 use serde::Serialize;
 use std::time::Instant;
+use tokio::runtime::Runtime;
 
 /// The JSON of a run, in the keys of `benches/peers/diffusers_cpu.py` where both have them.
 #[derive(Debug, Serialize)]
@@ -62,13 +63,14 @@ impl Run {
 }
 
 /// Measures what `args` ask for.
-pub(super) fn run(args: PipelineArgs) -> anyhow::Result<()> {
+pub(super) fn run(args: PipelineArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let mut config = EngineConfig::resolve(&args.engine)?;
     let safety = safety(&args)?;
     at_least_one("--runs", args.work.runs)?;
     let request = request(&args, config.t5_tokens);
-    checker::bring_one(&args.engine.hub, &safety, &mut config.model)?;
-    let checker = checker::resolve(&safety, &config.model)?;
+    let hub = hub::resolve(&args.engine.hub)?;
+    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut config.model)?;
+    let checker = checker::resolve(&safety, &hub, &config.model)?;
     let mut machine = Machine::look(config.device);
     room::check(&config, &checker, &room::work(&request))?;
     let loading = Instant::now();

@@ -1,80 +1,55 @@
-//! The Hugging Face hub as the flags and Hugging Face's own variables describe it.
+//! The settings of the Hugging Face hub, from the flags and from Hugging Face's own variables.
 
 use super::{ConfigError, refuse};
-use crate::args::HubArgs;
-use std::fmt;
+use crate::args::{self, HubArgs};
+use latentd_hub::{HubConfig, HubToken, token_file};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
 
-/// Where models come from that are named by an id.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HubConfig {
-    /// The hub, `HF_ENDPOINT`.
-    pub endpoint: Url,
-    /// The cache that is shared with Hugging Face's own programs, `HF_HUB_CACHE`.
-    pub cache: PathBuf,
-    /// Who asks, `HF_TOKEN`.
-    pub token: Option<HubToken>,
-    /// File with a token where there is none in the environment, `HF_TOKEN_PATH`.
-    pub token_path: PathBuf,
-    /// Branch, tag or commit.
-    pub revision: String,
-    /// What forbids every connection, if anything does: the flag or the variable.
-    pub offline: Option<&'static str>,
-    /// Without a byte for so long, a transfer begins anew where it stopped.
-    pub stall: Duration,
-    /// Pause before the second try, doubled before each further one.
-    pub backoff: Duration,
+/// Checks the flags, with the environment of this process.
+///
+/// # Errors
+/// A line that says what to change.
+pub(crate) fn resolve(args: &HubArgs) -> Result<HubConfig, ConfigError> {
+    with_environment(args, args::variable, std::env::home_dir())
 }
 
-/// A secret of the hub's, which is never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HubToken(pub String);
-
-impl fmt::Debug for HubToken {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("HubToken(…)")
-    }
+/// The settings of a command that reads the cache, makes no connection, and has no flags for it.
+pub(crate) fn of_cache() -> Result<HubConfig, ConfigError> {
+    resolve(&HubArgs::default())
 }
 
-impl HubConfig {
-    /// Checks the flags; `variable` is a variable of the environment, if it is set and not empty.
-    ///
-    /// # Errors
-    /// A line that says what to change.
-    pub fn resolve(
-        args: &HubArgs,
-        variable: impl Fn(&str) -> Option<String>,
-        user_home: Option<PathBuf>,
-    ) -> Result<Self, ConfigError> {
-        let user_home = user_home.unwrap_or_default();
-        let path = |name: &str| variable(name).map(|text| below_home(&text, &user_home));
-        let home = path("HF_HOME").unwrap_or_else(|| {
-            path("XDG_CACHE_HOME").unwrap_or_else(|| user_home.join(".cache")).join("huggingface")
-        });
-        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
-        let cache = cache.unwrap_or_else(|| home.join("hub"));
-        let token = variable("HF_TOKEN").or_else(|| variable("HUGGING_FACE_HUB_TOKEN"));
-        let variable_is_true = |name: &str| variable(name).is_some_and(|text| is_true(&text));
-        let offline = match args.offline {
-            true => Some("--offline"),
-            false => {
-                ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(|name| variable_is_true(name))
-            }
-        };
-        Ok(Self {
-            endpoint: endpoint(variable("HF_ENDPOINT"))?,
-            cache: std::path::absolute(&cache)
-                .map_err(|error| ConfigError(format!("HF_HUB_CACHE {}: {error}", cache.display())))?,
-            token: token.map(|text| HubToken(text.trim().to_owned())).filter(|token| !token.0.is_empty()),
-            token_path: path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token")),
-            revision: revision(&args.revision)?,
-            offline,
-            stall: Duration::from_secs(args.stall_timeout),
-            backoff: Duration::from_secs(1),
-        })
-    }
+/// Checks the flags; `variable` is a variable of the environment, if it is set and not empty.
+fn with_environment(
+    args: &HubArgs,
+    variable: impl Fn(&str) -> Option<String>,
+    user_home: Option<PathBuf>,
+) -> Result<HubConfig, ConfigError> {
+    let user_home = user_home.unwrap_or_default();
+    let path = |name: &str| variable(name).map(|text| below_home(&text, &user_home));
+    let home = path("HF_HOME").unwrap_or_else(|| {
+        path("XDG_CACHE_HOME").unwrap_or_else(|| user_home.join(".cache")).join("huggingface")
+    });
+    let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
+    let cache = cache.unwrap_or_else(|| home.join("hub"));
+    let token = variable("HF_TOKEN").or_else(|| variable("HUGGING_FACE_HUB_TOKEN"));
+    let variable_is_true = |name: &str| variable(name).is_some_and(|text| is_true(&text));
+    let offline = match args.offline {
+        true => Some("--offline"),
+        false => ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(|name| variable_is_true(name)),
+    };
+    Ok(HubConfig {
+        endpoint: endpoint(variable("HF_ENDPOINT"))?,
+        cache: std::path::absolute(&cache)
+            .map_err(|error| ConfigError(format!("HF_HUB_CACHE {}: {error}", cache.display())))?,
+        token: token.map(|text| HubToken(text.trim().to_owned())).filter(|token| !token.0.is_empty()),
+        token_path: path("HF_TOKEN_PATH").unwrap_or_else(|| token_file(&home)),
+        revision: revision(&args.revision)?,
+        offline,
+        stall: Duration::from_secs(args.stall_timeout),
+        backoff: Duration::from_secs(1),
+    })
 }
 
 /// `~` is the user's home, as Hugging Face's programs have it.
@@ -86,7 +61,7 @@ fn below_home(text: &str, home: &Path) -> PathBuf {
     }
 }
 
-/// What Hugging Face's programs take for yes.
+/// The values that Hugging Face's programs read as true.
 fn is_true(text: &str) -> bool {
     ["1", "on", "yes", "true"].iter().any(|yes| text.eq_ignore_ascii_case(yes))
 }
@@ -113,14 +88,12 @@ fn revision(text: &str) -> Result<String, ConfigError> {
 mod tests {
     use super::*;
 
-    const ARGS: fn() -> HubArgs = || HubArgs { revision: "main".into(), offline: false, stall_timeout: 30 };
-
     fn with(variables: &[(&str, &str)]) -> Result<HubConfig, ConfigError> {
         let variable = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
             found.map(|(_, value)| (*value).to_owned())
         };
-        HubConfig::resolve(&ARGS(), variable, Some("/home/me".into()))
+        with_environment(&HubArgs::default(), variable, Some("/home/me".into()))
     }
 
     #[test]
@@ -143,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn hugging_face_words_for_yes_forbid_the_network() {
+    fn a_variable_that_hugging_face_reads_as_true_forbids_the_network() {
         for (value, forbidden) in
             [("1", true), ("ON", true), ("yes", true), ("True", true), ("0", false), ("no", false)]
         {
@@ -165,8 +138,8 @@ mod tests {
             with(&[("HF_ENDPOINT", "huggingface.co")]).expect_err("no scheme").0.starts_with("HF_ENDPOINT")
         );
         for text in ["", "..", "a/../b", "/etc", "a b", "a//b", "a?b"] {
-            let args = HubArgs { revision: text.into(), ..ARGS() };
-            let refusal = HubConfig::resolve(&args, |_| None, None).expect_err(text);
+            let args = HubArgs { revision: text.into(), ..HubArgs::default() };
+            let refusal = with_environment(&args, |_| None, None).expect_err(text);
             assert!(refusal.0.starts_with("--revision"), "{refusal}");
         }
     }

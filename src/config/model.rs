@@ -2,7 +2,10 @@
 
 use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
-use latentd_models::{self as models, Manifest, ModelCard, ModelSource};
+use crate::model_error::ModelError;
+use latentd_fal::endpoint::Published;
+use latentd_hub::is_repository;
+use latentd_models::{Manifest, ModelCard, ModelSource};
 use latentd_request::Limits;
 use std::fmt;
 use std::path::Path;
@@ -41,7 +44,13 @@ pub enum ModelsError {
     Config(#[from] ConfigError),
     /// A model's description.
     #[error(transparent)]
-    Model(#[from] models::Error),
+    Model(#[from] ModelError),
+}
+
+impl From<latentd_models::Error> for ModelsError {
+    fn from(error: latentd_models::Error) -> Self {
+        Self::Model(error.into())
+    }
 }
 
 /// As the command line takes it.
@@ -131,7 +140,7 @@ pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
                 }
                 Vec::new()
             }
-            (None, source) => vec![Manifest::told(&card, source)],
+            (None, source) => vec![card.identify(source)],
         };
         models.push(Model { source: source.clone(), card, answers_for });
     }
@@ -156,7 +165,7 @@ fn check_one_each(models: &[Model]) -> Result<(), ConfigError> {
                 "--model {} and --model {} would both answer for {}: leave one out, or say which published model it is, as in --model {}={}",
                 first.source,
                 second.source,
-                manifest.endpoint.id(),
+                Published::of(&manifest.name).id(),
                 another(manifest).name,
                 second.source
             ));
@@ -214,15 +223,6 @@ fn source(text: &str, place: &str, revision: &str) -> Result<ModelSource, Config
         "--model {text}: there is no such directory or file; give `mini` (built in), a directory in the diffusers layout, a checkpoint file, a hub id OWNER/NAME, or one of {}",
         names.join(", ")
     ))
-}
-
-/// Whether a text has the form of a hub id, `owner/name`.
-pub(crate) fn is_repository(text: &str) -> bool {
-    let part = |part: &str| {
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
-    };
-    text.split_once('/').is_some_and(|(owner, name)| part(owner) && part(name))
 }
 
 /// Gives the checkpoints among the models what `--text-encoders` names; an empty value, which a variable may have, names

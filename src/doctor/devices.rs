@@ -1,9 +1,9 @@
 //! The program, the processor, memory, open files and GPUs.
 
 use super::Finding;
+use crate::device_report::{DeviceReport, device_report};
 use crate::machine::{self, gigabytes, host_memory};
 use latentd_fal::{Connections, MAX_CONNECTIONS};
-use latentd_models::bench::{DeviceReport, device_report};
 use latentd_models::{Device, DeviceKernels, cuda_devices, device_kernels};
 use std::path::Path;
 
@@ -114,7 +114,7 @@ fn kernels(ordinal: usize, kernels: latentd_models::Result<DeviceKernels>, wants
         "{card}\nattention: {attention}\nproducts: cuBLASLt\nconvolutions: {convolutions}\nproducts in fp8: {in_fp8}"
     );
     match fp8 {
-        Err(why) if wants_fp8 => Finding::wrong(&about, found, why),
+        Err(why) if wants_fp8 => Finding::wrong(&about, found, format!("give --dtype bf16: {why}")),
         _ => Finding::good(&about, found),
     }
 }
@@ -143,7 +143,7 @@ mod tests {
             card: "a card, capability 8.9".into(),
             attention: "Ampere's tensor cores".into(),
             convolutions: "Ampere's tensor cores".into(),
-            fp8: Err("CUDA device 0 has no fp8 products, give --dtype bf16".into()),
+            fp8: Err("CUDA device 0 has no fp8 products".into()),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::checker;
 use crate::config::{EngineConfig, HubConfig, SafetyConfig};
-use crate::hub;
+use crate::hub_models;
 use crate::machine::{free_memory, gigabytes};
 use crate::room;
 use crate::worker::device_name;
@@ -11,7 +11,7 @@ use latentd_models::{Activations, Plan, SafetyOptions, SafetySource, Work};
 
 /// The model that `serve` would run: its safety checker, what it needs, and whether there is room for it.
 pub(super) fn model(mut engine: EngineConfig, safety: &SafetyConfig, hub: &HubConfig) -> Vec<Finding> {
-    match hub::is_here(hub, &mut engine.model) {
+    match hub_models::is_cached(hub, &mut engine.model) {
         Ok(true) => {}
         Ok(false) => {
             let advice = format!("`serve` pulls it, as `latentd models pull {}` does", engine.model);
@@ -19,7 +19,7 @@ pub(super) fn model(mut engine: EngineConfig, safety: &SafetyConfig, hub: &HubCo
         }
         Err(error) => return vec![Finding::error("model", &error)],
     }
-    match checker::resolve(safety, &engine.model) {
+    match checker::resolve(safety, hub, &engine.model) {
         Ok(options) => {
             let mut findings = vec![Finding::good("safety checker", checker::describe(&options))];
             findings.extend(plan(&engine, &options));

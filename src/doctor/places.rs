@@ -3,7 +3,7 @@
 use super::Finding;
 use crate::config::{HubConfig, StoreConfig};
 use crate::data_dir;
-use crate::hub::listing::{self, Listed};
+use crate::hub_models::list::{self, ListedModel};
 use crate::isolate;
 use crate::machine::{disk, gigabytes};
 use std::io::{ErrorKind, Read, Write};
@@ -51,7 +51,7 @@ pub(super) fn hugging_face(hub: &HubConfig) -> Vec<Finding> {
     let cache = format!("{}, {free} free", hub.cache.display());
     let mut findings = vec![Finding::good("hub cache", cache), Finding::good("hub token", token)];
     findings.push(Finding::good("model", "mini: built in"));
-    match listing::all(hub) {
+    match list::all(hub) {
         Ok(listed) => findings.extend(listed.into_iter().filter_map(listed_model)),
         Err(error) => findings.push(Finding::warning("hub cache", error.to_string(), "see the line above")),
     }
@@ -59,8 +59,8 @@ pub(super) fn hugging_face(hub: &HubConfig) -> Vec<Finding> {
 }
 
 /// A model of the hub, unless nothing of it is here.
-fn listed_model(listed: Listed) -> Option<Finding> {
-    let Listed { name, bytes, path, .. } = listed;
+fn listed_model(listed: ListedModel) -> Option<Finding> {
+    let ListedModel { name, bytes, path, .. } = listed;
     let size = gigabytes(bytes.unwrap_or_default());
     match (path, listed.state) {
         (Some(_), _) => Some(Finding::good("model", format!("{name}: in the cache, {size}"))),

@@ -12,6 +12,7 @@ use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig
 use crate::data_dir;
 use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
 use crate::identity;
+use crate::model_error;
 use crate::queue::{Events, Lost, Queue, WorkerState};
 use crate::room;
 use crate::storage::Storage;
@@ -122,8 +123,8 @@ async fn load_and_run(
     let names = models.iter().flat_map(|model| &model.answers_for).map(|manifest| manifest.name.clone());
     let names = names.collect();
     // Now, not when a model is wanted for the first time.
-    let safety = models.iter().map(|model| checker::resolve(&config.safety, &model.source));
-    let safety = safety.collect::<models::Result<Vec<_>>>().map_err(|error| failed(&error))?;
+    let safety = models.iter().map(|model| checker::resolve(&config.safety, &config.hub, &model.source));
+    let safety = safety.collect::<model_error::Result<Vec<_>>>().map_err(|error| failed(&error))?;
     let sized = models.into_iter().zip(sizes).zip(safety);
     let volumes = sized.map(|((model, bytes), safety)| volume(model, bytes, safety, config)).collect();
     let engine = tokio::select! {
@@ -156,7 +157,7 @@ fn volume(model: Model, bytes: u64, safety: models::SafetyOptions, config: &Work
     Volume { name, answers_for, bytes, load: Box::new(load) }
 }
 
-fn load(config: &EngineConfig, safety: &models::SafetyOptions) -> models::Result<Box<dyn Engine>> {
+fn load(config: &EngineConfig, safety: &models::SafetyOptions) -> model_error::Result<Box<dyn Engine>> {
     room::check(config, safety, &Work::default())?;
     let mut pipeline = engine::open(config)?;
     pipeline.set_safety(safety)?;

@@ -9,7 +9,7 @@ mod stand_in;
 mod trouble;
 
 use latentd::config::HubConfig;
-use latentd::hub::Wanted;
+use latentd::hub::{self as client, Files, HubError, ModelRepo, ProgressOutput, Recheck};
 use stand_in::{File, Repository, StandIn};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ async fn hub_with(repository: Repository) -> (StandIn, TempDir) {
     (StandIn::start([(NAME.to_owned(), repository)]).await, tempfile::tempdir().expect("a directory"))
 }
 
-/// Settings with little patience.
+/// Settings with short timeouts.
 fn settings(hub: &StandIn, home: &TempDir) -> HubConfig {
     HubConfig {
         endpoint: hub.url.parse().expect("a URL"),
@@ -71,8 +71,21 @@ fn settings(hub: &StandIn, home: &TempDir) -> HubConfig {
     }
 }
 
-fn wanted() -> Wanted {
-    Wanted::named(NAME, "main").expect("a name")
+fn tiny_repo() -> ModelRepo {
+    repo(NAME, "main")
+}
+
+/// A repository without a manifest.
+fn repo(name: &str, revision: &str) -> ModelRepo {
+    ModelRepo { repository: name.into(), revision: revision.into(), files: Files::pipeline() }
+}
+
+async fn pull(settings: &HubConfig, repo: &ModelRepo) -> Result<PathBuf, HubError> {
+    client::pull(settings, repo, ProgressOutput::None, Recheck::No).await
+}
+
+async fn ensure_downloaded(settings: &HubConfig, repo: &ModelRepo) -> Result<PathBuf, HubError> {
+    client::ensure_downloaded(settings, repo, ProgressOutput::None).await
 }
 
 /// The real program, in the environment of a user whose hub this is.

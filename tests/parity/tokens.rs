@@ -45,6 +45,9 @@ fn ids_of_every_case() {
             let ours = pipeline.token_ids(text, case.request.t5_tokens).expect("ids");
             for (encoder, ours) in ["clip_l", "clip_g", "t5"].into_iter().zip(ours) {
                 let key = format!("{branch}.tokens.{encoder}");
+                let is_encoded = branch == "cond" || case.request.guidance > 1.0;
+                let has_encoder = encoder != "t5" || name != "no_t5";
+                assert_eq!(case.has(&key), is_encoded && has_encoder, "{name}: {key}");
                 if case.has(&key) {
                     let theirs = case.tensor(&key).to_dtype(candle_core::DType::U32).expect("ids");
                     let theirs: Vec<u32> = theirs.flatten_all().and_then(|t| t.to_vec1()).expect("ids");

@@ -1,11 +1,48 @@
 //! Reads Rust source as far as the rules need: what is comment or test, and which modules a
 //! path names.
 
-/// The code without its comments and without the tests at its end; line numbers stay.
+/// How the module of a file's tests begins.
+const TESTS: &str = "#[cfg(test)]\nmod tests";
+
+/// The code without its comments and without its module of tests, wherever that stands; line numbers stay.
 pub(crate) fn production_code(source: &str) -> String {
     let code = without_comments(source);
-    let end = code.find("#[cfg(test)]\nmod tests").unwrap_or(code.len());
-    code[..end].to_owned()
+    let (mut kept, mut rest) = (String::new(), code.as_str());
+    while let Some(at) = rest.find(TESTS) {
+        let (before, tests) = rest.split_at(at);
+        let (tests, after) = tests.split_at(module_length(tests));
+        kept.push_str(before);
+        kept.extend(tests.chars().filter(|c| *c == '\n'));
+        rest = after;
+    }
+    kept + rest
+}
+
+/// Length of the module that `code` begins with, without comments: to its semicolon, or to the brace that closes it.
+fn module_length(code: &str) -> usize {
+    let (mut at, mut depth) = (0, 0);
+    while let Some(next) = code[at..].chars().next() {
+        let token = token_length(&code[at..]);
+        at += token.unwrap_or(next.len_utf8());
+        match next {
+            _ if token.is_some() => {}
+            ';' if depth == 0 => return at,
+            '{' => depth += 1,
+            '}' => {
+                depth -= 1;
+                if depth == 0 {
+                    return at;
+                }
+            }
+            _ => {}
+        }
+    }
+    code.len()
+}
+
+/// Whether a file is the `mod tests;` of another: it may use any size or name of the real world.
+pub(crate) fn is_test_module(path: &str) -> bool {
+    path.ends_with("/tests.rs")
 }
 
 /// `source` with every comment blanked out. Knows strings, raw strings and character

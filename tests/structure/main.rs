@@ -3,9 +3,10 @@
 //! Each rule is a row of a table below; the last module shows that every rule can fail.
 
 mod code;
+mod models_alone;
 mod teeth;
 
-use code::{named, production_code};
+use code::{is_test_module, named, production_code};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ const CHECKED: &[&str] = &[
     "src",
     "crates/egress/src",
     "crates/fal/src",
+    "crates/hub/src",
     "crates/queue/src",
     "crates/request/src",
     "models/src",
@@ -33,78 +35,43 @@ const CHECKED: &[&str] = &[
 /// Folders of pages, whose scripts and styles are checked too.
 const PAGES: &[&str] = &["crates/fal/src/playground"];
 
-/// Each top-level module of `src/` and of the packages in `crates/` with the others it may name. A module that is not here
-/// may not exist, so a new one is drawn on the map before it is written. Modules of a package in `crates/` have its
-/// folder's name before theirs; those of `crates/queue` have not, for `src/lib.rs` re-exports them.
+/// Each top-level module of `src/` and of `crates/queue`, whose modules `src/lib.rs` re-exports, with the others it may
+/// name. A module that is not here may not exist, so a new one is drawn on the map before it is written. The other packages
+/// need no map: Cargo holds what they may name, and `cycles.rs` that their modules have one direction.
 const ARROWS: &[(&str, &[&str])] = &[
     ("allocator", &[]),
     ("args", &[]),
     ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
-    ("bench", &["args", "checker", "config", "engine", "hub", "picture", "room"]),
+    (
+        "bench",
+        &["args", "checker", "config", "device_report", "engine", "hub_models", "machine", "picture", "room"],
+    ),
     ("budget", &["config", "engine", "machine"]),
-    ("checker", &["args", "config", "hub"]),
-    ("config", &["args", "keys"]),
+    ("checker", &["config", "hub_models", "model_error"]),
+    ("config", &["args", "keys", "model_error"]),
     ("data_dir", &[]),
+    ("device_report", &[]),
     ("disk", &[]),
-    ("doctor", &["args", "checker", "config", "data_dir", "hub", "isolate", "machine", "room", "worker"]),
-    ("engine", &["config"]),
-    ("egress/client", &["egress/policy", "egress/tls"]),
-    ("egress/lib", &[]),
-    ("egress/policy", &[]),
-    ("egress/tls", &[]),
-    ("fal/access", &["fal/hosts", "fal/input", "fal/output", "fal/routing", "fal/state"]),
-    ("fal/calls", &["fal/access", "fal/input", "fal/output", "fal/routing", "fal/server", "fal/state"]),
-    ("fal/docs", &["fal/output", "fal/routing"]),
-    ("fal/endpoint", &[]),
-    ("fal/hosts", &[]),
-    ("fal/input", &["fal/endpoint", "fal/output", "fal/routing", "fal/server"]),
-    ("fal/lib", &[]),
     (
-        "fal/openapi",
-        &["fal/access", "fal/calls", "fal/endpoint", "fal/input", "fal/output", "fal/routing", "fal/state"],
-    ),
-    ("fal/output", &["fal/calls", "fal/input", "fal/routing"]),
-    ("fal/playground", &[]),
-    (
-        "fal/router",
+        "doctor",
         &[
-            "fal/access",
-            "fal/calls",
-            "fal/docs",
-            "fal/input",
-            "fal/openapi",
-            "fal/output",
-            "fal/playground",
-            "fal/routing",
-            "fal/state",
-            "fal/websocket",
+            "args",
+            "checker",
+            "config",
+            "data_dir",
+            "device_report",
+            "hub_models",
+            "isolate",
+            "machine",
+            "room",
+            "worker",
         ],
     ),
-    (
-        "fal/routing",
-        &[
-            "fal/calls",
-            "fal/docs",
-            "fal/endpoint",
-            "fal/hosts",
-            "fal/input",
-            "fal/output",
-            "fal/playground",
-            "fal/state",
-            "fal/websocket",
-        ],
-    ),
-    ("fal/server", &["fal/output", "fal/routing"]),
-    ("fal/state", &["fal/calls", "fal/endpoint", "fal/openapi", "fal/server"]),
-    (
-        "fal/websocket",
-        &["fal/access", "fal/calls", "fal/input", "fal/output", "fal/routing", "fal/server", "fal/state"],
-    ),
+    ("engine", &["config", "model_error"]),
     ("fault", &[]),
     ("generate", &["args", "checker", "config", "engine", "picture", "printable", "room"]),
-    ("hub", &["args", "config", "disk", "inspecting"]),
+    ("hub_models", &["config"]),
     ("identity", &["data_dir", "queue", "storage"]),
-    ("inspecting", &[]),
     ("intercept", &["args", "config", "data_dir", "queue"]),
     ("isolate", &["args", "config", "intercept"]),
     ("keys", &["queue"]),
@@ -119,24 +86,24 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "doctor",
             "generate",
-            "hub",
             "intercept",
             "isolate",
             "keys_command",
+            "model_error",
+            "models_command",
             "serve",
             "worker",
         ],
     ),
-    ("machine", &[]),
+    ("machine", &["device_report"]),
     ("main", &["args", "config", "printable"]),
+    ("model_error", &[]),
+    ("models_command", &["args", "config", "hub_models"]),
     ("output", &[]),
     ("picture", &[]),
     ("printable", &[]),
     ("queue", &["fault", "printable"]),
-    ("room", &["config", "engine", "machine"]),
-    ("request/lib", &[]),
-    ("request/limits", &[]),
-    ("request/seed", &[]),
+    ("room", &["config", "device_report", "engine", "machine", "model_error"]),
     (
         "serve",
         &[
@@ -150,6 +117,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "intercept",
             "keys",
             "machine",
+            "model_error",
             "queue",
             "room",
             "signing",
@@ -175,6 +143,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "engine",
             "fault",
             "identity",
+            "model_error",
             "picture",
             "queue",
             "room",
@@ -247,10 +216,10 @@ const BORDERS: &[Border] = &[
         except: &[],
     },
     Border {
-        why: "only the layers choose between a fused operation and plain candle",
+        why: "only the ops choose between a fused operation and plain candle",
         words: &["latentd_kernels"],
         within: &["models/src/"],
-        except: &["models/src/layers", "models/src/gpu.rs"],
+        except: &["models/src/layers", "models/src/ops", "models/src/gpu.rs"],
     },
     Border {
         why: "kernels know sizes, not SD3.5",
@@ -361,39 +330,26 @@ fn fits(path: &str, source: &str) -> Vec<String> {
 
 /// The arrows out of one file that the map does not have.
 fn arrows(path: &str, source: &str, map: &[(&str, &[&str])]) -> Vec<String> {
-    let Some((package, inside)) = place_of(path) else { return vec![] };
-    let module = module_of(path).unwrap_or_default();
+    let Some(module) = module_of(path) else { return vec![] };
     let Some((_, allowed)) = map.iter().find(|(from, _)| *from == module) else {
         return vec![format!("{path}: module `{module}` is not on the map")];
     };
     let known: BTreeSet<&str> = map.iter().map(|(from, _)| *from).collect();
+    let inside = path.strip_prefix(QUEUE).unwrap_or(path);
     named(inside, &production_code(source))
         .into_iter()
-        .map(|(line, to)| (line, format!("{package}{to}")))
         .filter(|(_, to)| *to != module && known.contains(to.as_str()) && !allowed.contains(&to.as_str()))
         .map(|(line, to)| format!("{path}:{line}: `{module}` may not name `{to}`"))
         .collect()
 }
 
-/// The top-level module that a file of `src/` or of a package in `crates/` belongs to, as the map calls it.
+/// The package whose modules are on the map with those of `src/`.
+const QUEUE: &str = "crates/queue/";
+
+/// The top-level module on the map that a file belongs to.
 fn module_of(path: &str) -> Option<String> {
-    let (package, inside) = place_of(path)?;
-    Some(format!("{package}{}", inside.strip_prefix("src/")?.split(['/', '.']).next()?))
-}
-
-/// What the modules of a file's package have before their names on the map, and the file's path within the package.
-fn place_of(path: &str) -> Option<(String, &str)> {
-    let Some(package) = path.strip_prefix("crates/") else {
-        return path.starts_with("src/").then(|| (String::new(), path));
-    };
-    let (name, inside) = package.split_once('/')?;
-    let prefix = if name == "queue" { String::new() } else { format!("{name}/") };
-    inside.starts_with("src/").then_some((prefix, inside))
-}
-
-/// Whether a file is the `mod tests;` of another: it may use any size or name of the real world.
-fn is_test_module(path: &str) -> bool {
-    path.ends_with("/tests.rs")
+    let inside = path.strip_prefix(QUEUE).unwrap_or(path).strip_prefix("src/")?;
+    inside.split(['/', '.']).next().map(str::to_owned)
 }
 
 /// The words of one file that belong behind a border.

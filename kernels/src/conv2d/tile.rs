@@ -1,8 +1,9 @@
 //! The input of a tile of output pixels, copied so that each kernel position sees runs of floats.
 
-use super::{BAND_ROWS, Conv2d, Conv2dSpec};
+use super::shape::{BAND_ROWS, Conv2d};
 use crate::cpu::element::Element;
 use crate::cpu::panel::{ByRow, CHUNK, Gather, PANEL, Shifted, multiply};
+use crate::options::Conv2dSpec;
 
 /// Floats of a tile's input that stay in the second-level cache beside a block of weights.
 const TILE_FLOATS: usize = 1 << 18;

@@ -4,8 +4,9 @@
 //! when each is dropped. Two of them share their place unless one may be needed while the other is written. The captured
 //! step makes the same tensors in the same order, and each is a view of its block, so that a graph allocates nothing.
 
+use super::allocation;
+use super::branch::Branch;
 use super::device::Gpu;
-use super::operand;
 use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
 /// Places begin at multiples of this: more than any kernel asks for, and the page in which the emulated driver sees what
@@ -14,15 +15,6 @@ const PAGE_BYTES: usize = 4096;
 
 /// The types that ops make, each with a block.
 const DTYPES: [DType; 3] = [DType::F32, DType::BF16, DType::U8];
-
-/// Where an op runs: outside of a fork, or in one of its branches. Forks are counted from the beginning of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Branch {
-    None,
-    /// The second stream's, which comes first in the order of allocations.
-    Side(usize),
-    Main(usize),
-}
 
 /// An allocation of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,12 +138,12 @@ impl Arena {
     /// # Errors
     /// The device has not so much, or is none of CUDA's.
     pub fn new(device: &Device, layout: &Layout) -> Result<Self> {
-        let gpu = Gpu::of(super::graph::cuda(device)?)?;
+        let gpu = Gpu::of(device.as_cuda_device()?)?;
         let mut blocks = [const { None }; DTYPES.len()];
         for ((block, dtype), pages) in blocks.iter_mut().zip(DTYPES).zip(layout.pages) {
             if pages > 0 {
                 let elements = pages * PAGE_BYTES / dtype.size_in_bytes();
-                *block = Some(operand::uninitialised(&gpu, gpu.main(), dtype, elements.into())?);
+                *block = Some(allocation::uninitialised(&gpu, gpu.main(), dtype, elements.into())?);
             }
         }
         Ok(Self { blocks, pages: layout.pages })

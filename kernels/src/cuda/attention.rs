@@ -5,8 +5,8 @@ use super::arguments::{
 };
 use super::cutlass::{self, AttentionKernel};
 use super::operand::{Input, Output, gpu, size};
-use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Result, Tensor, bail};
+use cudarc::driver::LaunchConfig;
 
 pub use super::select::Attention as Kernel;
 

@@ -3,7 +3,7 @@
 //! There is a file for each card and version of its libraries. Processes may share a folder: whoever chooses first for a
 //! key is followed by all. A file that is not as it was written counts for nothing, and the next choice replaces it.
 
-use candle_core::cuda_backend::cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
+use cudarc::cublaslt::sys::cublasLtMatmulAlgo_t;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};

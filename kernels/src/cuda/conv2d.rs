@@ -6,7 +6,7 @@ use super::arguments::NhwcConvolution;
 use super::operand::{Input, Output, gpu};
 use super::select::Convolution;
 use super::{cutlass, elementwise};
-use crate::{Activation, Conv2dSpec};
+use crate::options::{Activation, Conv2dSpec};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// See [`crate::conv2d()`], which has checked the shapes.

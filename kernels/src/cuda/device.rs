@@ -1,13 +1,13 @@
 //! What the ops need of a GPU: its kernels, loaded once, its matrix-product plans, and facts to choose by. It lasts as long
 //! as the [`DeviceHandle`] that opened it.
 
-use super::fork_join::SideStream;
 use super::gemm::Gemm;
 use super::select::{Built, Card, Kernels, select};
-use super::{memory, pass};
-use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaModule, CudaStream, DriverError, sys};
+use super::side_stream::SideStream;
+use super::{branch, memory};
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Device, Error, Result, bail};
+use cudarc::driver::{CudaFunction, CudaModule, CudaStream, DriverError, sys};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -149,7 +149,7 @@ impl Gpu {
         memory::keep_freed(context.cu_device())?;
         let mut modules = Vec::new();
         for fatbin in MODULES {
-            let image = candle_core::cuda_backend::cudarc::nvrtc::Ptx::from_binary(fatbin.to_vec());
+            let image = cudarc::nvrtc::Ptx::from_binary(fatbin.to_vec());
             modules.push(context.load_module(image).map_err(|why| not_loaded(capability, &why))?);
         }
         let gemm = Gemm::new(&stream)?;
@@ -170,7 +170,7 @@ impl Gpu {
     /// [`fork_join`](super::fork_join()) that is captured.
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         match self.side.get() {
-            Some(side) if pass::on_side_stream(self.device.id()) => &side.stream,
+            Some(side) if branch::on_side_stream(self.device.id()) => &side.stream,
             _ => &self.main,
         }
     }

@@ -4,9 +4,9 @@ use super::arguments::{
     Activate, Add, GELU_ERF, GELU_TANH, MAP_THREADS, QUICK_GELU, RELU, SILU, Upsample, WORD_BYTES, launch,
 };
 use super::operand::{Input, Output, gpu, size};
-use crate::Activation;
-use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
+use crate::options::Activation;
 use candle_core::{DType, Layout, Result, Tensor, bail};
+use cudarc::driver::LaunchConfig;
 
 /// Applies an activation in place.
 ///

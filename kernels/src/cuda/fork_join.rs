@@ -3,20 +3,9 @@
 //! The second stream waits for the first where they fork, and the first for the second where they join. What either
 //! computes in is laid out for that beforehand ([`super::arena`]), so nothing has to be held until they have joined.
 
+use super::branch::Fork;
 use super::device::Gpu;
-use super::graph::cuda;
-use super::pass::Fork;
-use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, CudaEvent, CudaStream, result, sys};
 use candle_core::{Device, Result};
-use std::sync::Arc;
-
-/// The second stream of a device.
-pub(crate) struct SideStream {
-    pub(crate) stream: Arc<CudaStream>,
-    /// Recorded in one stream, then waited for by the other, over and over.
-    event: CudaEvent,
-}
 
 /// Runs two pieces of work that read nothing of each other, `side` on a second stream if a graph is being captured: the
 /// smaller one, whose blocks go first wherever both could run. Otherwise one after the other.
@@ -30,8 +19,8 @@ pub fn fork_join<A, B>(
     work: impl FnOnce() -> Result<A>,
     side: impl FnOnce() -> Result<B>,
 ) -> Result<(A, B)> {
-    let gpu = Gpu::of(cuda(device)?)?;
-    let Some(fork) = Fork::begin(&gpu) else { return Ok((work()?, side()?)) };
+    let gpu = Gpu::of(device.as_cuda_device()?)?;
+    let Some(fork) = Fork::begin(gpu.device.id()) else { return Ok((work()?, side()?)) };
     // Made in the warm-up, since a capture cannot take the memory that it needs.
     let stream = gpu.side_stream()?;
     if fork.captures {
@@ -41,27 +30,10 @@ pub fn fork_join<A, B>(
     fork.main();
     let on_main = work();
     if fork.captures {
-        stream.event.record(&stream.stream).w()?;
-        gpu.main().wait(&stream.event).w()?;
+        stream.join(gpu.main())?;
     }
     drop(fork);
     Ok((on_main?, on_side?))
-}
-
-impl SideStream {
-    pub(crate) fn new(context: &Arc<CudaContext>) -> Result<Self> {
-        context.bind_to_thread().w()?;
-        let (_, greatest) = result::stream::get_priority_range().w()?;
-        let stream = context.new_stream_with_priority(greatest).w()?;
-        let untimed = Some(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING);
-        Ok(Self { stream, event: context.new_event(untimed).w()? })
-    }
-
-    /// Waits for all that has been put on the device's own stream.
-    pub(crate) fn follow(&self, main: &CudaStream) -> Result<()> {
-        self.event.record(main).w()?;
-        self.stream.wait(&self.event).w()
-    }
 }
 
 #[cfg(test)]
@@ -71,6 +43,7 @@ mod tests {
     use super::*;
     use crate::{Activation, linear};
     use candle_core::{DType, Tensor, bail};
+    use cudarc::driver::sys;
 
     fn product(x: &Tensor, w: &Tensor) -> Result<Tensor> {
         linear(x, w, None, Activation::None)
@@ -78,7 +51,7 @@ mod tests {
 
     /// `sum += x w^T + (x w^T) w^T`, and the streams that the two products were on.
     fn step(device: &Device, sum: &Tensor, x: &Tensor, w: &Tensor) -> Result<[sys::CUstream; 2]> {
-        let gpu = Gpu::of(cuda(device)?)?;
+        let gpu = Gpu::of(device.as_cuda_device()?)?;
         let stream = || gpu.stream().cu_stream();
         let once = || Ok((product(x, w)?, stream()));
         let twice = || Ok((product(&product(x, w)?, w)?, stream()));

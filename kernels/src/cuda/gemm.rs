@@ -5,12 +5,12 @@
 //! `[K, N]` and transposed, B the activations, and the bias runs along D's rows, which are the outputs.
 
 use super::choices::{Algorithm, Choices};
-use super::lt::{Descriptor, Handle, Layout, Preference, Problem};
+use super::lt::{Handle, Preference, Product};
+use super::product::{Addresses, Epilogue, Shape};
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
 use candle_core::{DType, Result, bail};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, sys};
 use std::collections::HashMap;
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -20,33 +20,6 @@ const WORKSPACE_BYTES: usize = 64 << 20;
 /// Candidates that are timed, of those cuBLASLt proposes, and runs of each.
 const CANDIDATES: usize = 8;
 const TIMED_RUNS: usize = 5;
-
-/// What a product does after it has accumulated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Epilogue {
-    None,
-    Bias,
-    /// GELU in its tanh form.
-    BiasGelu,
-}
-
-/// A product's shape and types; everything an algorithm depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Shape {
-    /// Of x and w: f32, bf16, or e4m3 as u8 (then y is bf16).
-    pub(crate) dtype: DType,
-    /// Products that share w, with `x_batch` and `y_batch` elements from one to the next.
-    pub(crate) batch: u32,
-    pub(crate) rows: u32,
-    pub(crate) inputs: u32,
-    pub(crate) outputs: u32,
-    pub(crate) x_stride: i64,
-    pub(crate) x_batch: i64,
-    /// Bytes, a power of two up to 256.
-    pub(crate) x_alignment: u32,
-    pub(crate) w_alignment: u32,
-    pub(crate) epilogue: Epilogue,
-}
 
 /// Large enough for every kind of algorithm.
 const FP8_PROBE: Shape = Shape {
@@ -61,43 +34,6 @@ const FP8_PROBE: Shape = Shape {
     w_alignment: 256,
     epilogue: Epilogue::Bias,
 };
-
-/// Device addresses of a product.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Addresses {
-    pub(crate) x: u64,
-    /// `[outputs, inputs]`, contiguous.
-    pub(crate) w: u64,
-    /// `[outputs]`; read when the epilogue says so.
-    pub(crate) bias: u64,
-    /// `[batch, rows, outputs]`, contiguous.
-    pub(crate) y: u64,
-    /// Scales of e4m3: one f32 for each row of x and one for each output.
-    pub(crate) scales: Option<(u64, u64)>,
-}
-
-/// As files of choices write it.
-impl fmt::Display for Shape {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dtype = if self.dtype == DType::U8 { "e4m3" } else { self.dtype.as_str() };
-        let epilogue = match self.epilogue {
-            Epilogue::None => "plain",
-            Epilogue::Bias => "bias",
-            Epilogue::BiasGelu => "bias-gelu",
-        };
-        let Self { batch, rows, inputs, outputs, x_stride, x_batch, x_alignment, w_alignment, .. } = self;
-        write!(out, "{dtype} {epilogue} {batch} x {rows} x {inputs} x {outputs}")?;
-        write!(out, ", strides {x_stride} {x_batch}, aligned {x_alignment} {w_alignment}")
-    }
-}
-
-/// A shape in cuBLASLt's words.
-pub(super) struct Product {
-    pub(super) descriptor: Descriptor,
-    pub(super) a: Layout,
-    pub(super) b: Layout,
-    pub(super) d: Layout,
-}
 
 struct Plan {
     product: Product,
@@ -237,33 +173,11 @@ impl Gemm {
         algorithm: &Algorithm,
         at: Addresses,
     ) -> Result<()> {
-        product.descriptor.point(at)?;
         let Some(workspace) = self.workspaces.iter().find(|of| of.stream == stream.cu_stream()) else {
             bail!("products have no workspace on this stream")
         };
         let workspace = (workspace.memory.device_ptr(stream).0, WORKSPACE_BYTES);
         self.handle.matmul(stream, product, at, algorithm, workspace)
-    }
-}
-
-impl Product {
-    fn new(shape: Shape, at: Addresses) -> Result<Self> {
-        let problem = Problem::of(shape.dtype)?;
-        let descriptor = Descriptor::new(&problem, shape.epilogue)?;
-        // Algorithms may depend on how well the bias is aligned.
-        descriptor.point(at)?;
-        let (rows, inputs, outputs) =
-            (u64::from(shape.rows), u64::from(shape.inputs), u64::from(shape.outputs));
-        let (k, n) = (i64::from(shape.inputs), i64::from(shape.outputs));
-        let a = Layout::new(problem.input, (inputs, outputs), k)?;
-        let b = Layout::new(problem.input, (inputs, rows), shape.x_stride)?;
-        let d = Layout::new(problem.output, (outputs, rows), n)?;
-        if shape.batch > 1 {
-            a.batch(shape.batch, 0)?;
-            b.batch(shape.batch, shape.x_batch)?;
-            d.batch(shape.batch, i64::from(shape.rows) * n)?;
-        }
-        Ok(Self { descriptor, a, b, d })
     }
 }
 

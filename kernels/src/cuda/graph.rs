@@ -4,9 +4,9 @@ use super::arena::{Arena, Layout};
 use super::device::{self, Gpu};
 use super::memory;
 use super::pass::Running;
-use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaGraph, sys};
-use candle_core::cuda_backend::{CudaDevice, WrapErr};
+use candle_core::cuda_backend::WrapErr;
 use candle_core::{Device, Result, bail};
+use cudarc::driver::{CudaEvent, CudaGraph, sys};
 use std::sync::Arc;
 
 /// A captured sequence of ops. Replaying runs them on the same addresses.
@@ -29,13 +29,6 @@ pub struct Event {
     event: CudaEvent,
 }
 
-pub(super) fn cuda(device: &Device) -> Result<&CudaDevice> {
-    match device {
-        Device::Cuda(device) => Ok(device),
-        other => bail!("expected a CUDA device, got {other:?}"),
-    }
-}
-
 /// Runs `work` once, for what is made on first use (kernels, plans, the second stream), and observes where the tensors of a
 /// captured one can lie. `work` must use this crate's ops alone and drop every tensor that it makes. What it computed in is
 /// given back to the driver.
@@ -43,7 +36,7 @@ pub(super) fn cuda(device: &Device) -> Result<&CudaDevice> {
 /// # Errors
 /// What `work` returns, or the device failed.
 pub fn warm_up(device: &Device, work: impl FnOnce() -> Result<()>) -> Result<Layout> {
-    let gpu = Gpu::of(cuda(device)?)?;
+    let gpu = Gpu::of(device.as_cuda_device()?)?;
     let running = Running::warm_up(&gpu)?;
     work()?;
     let layout = running.layout()?;
@@ -65,7 +58,7 @@ impl Graph {
         layout: &Layout,
         work: impl FnOnce() -> Result<()>,
     ) -> Result<Self> {
-        let gpu = Gpu::of(cuda(device)?)?;
+        let gpu = Gpu::of(device.as_cuda_device()?)?;
         if !arena.holds(layout) {
             bail!("an arena that is too small for the step")
         }
@@ -98,7 +91,7 @@ impl Event {
     /// # Errors
     /// The driver refused.
     pub fn new(device: &Device) -> Result<Self> {
-        let gpu: Arc<Gpu> = Gpu::of(cuda(device)?)?;
+        let gpu: Arc<Gpu> = Gpu::of(device.as_cuda_device()?)?;
         let timed = sys::CUevent_flags::CU_EVENT_DEFAULT;
         Ok(Self { event: gpu.main().record_event(Some(timed)).w()? })
     }

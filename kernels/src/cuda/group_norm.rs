@@ -1,13 +1,13 @@
-//! GroupNorm of channels-last pictures: partial statistics, then one pass that combines and applies them.
+//! GroupNorm of channels-last images: partial statistics, then one pass that combines and applies them.
 
 use super::arguments::{Cut, GROUP_NORM_THREADS, GroupNormApply, GroupNormStatistics, launch};
 use super::elementwise::{vector, widest};
 use super::operand::{Input, Output, gpu, size};
-use crate::Activation;
-use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
+use crate::options::Activation;
 use candle_core::{DType, Result, Tensor, bail};
+use cudarc::driver::LaunchConfig;
 
-/// Chunks of a picture: two blocks for each processor of an H100. Not of the card at hand, on which no bit may depend.
+/// Chunks of an image: two blocks for each processor of an H100. Not of the card at hand, on which no bit may depend.
 const MOST_CHUNKS: usize = 264;
 
 /// Elements below which a chunk is not worth a block: ten 16-byte loads of bf16 for each thread.

@@ -3,8 +3,8 @@
 use super::arguments::{In, JOINT_QKV_THREADS, JointQkv, Strides, WARP, WORD_BYTES, launch};
 use super::operand::{Input, Output, gpu, size};
 use super::rows::{in_words, same_device};
-use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{Result, Tensor, bail};
+use cudarc::driver::LaunchConfig;
 
 const OP: &str = "joint_qkv";
 

@@ -2,11 +2,11 @@
 
 use super::device::Gpu;
 use super::elementwise;
-use super::gemm::{Addresses, Epilogue, Shape};
 use super::operand::{Input, Output, Rows, gpu, size};
+use super::product::{Addresses, Epilogue, Shape};
 use super::quantize::{Rowwise, quantize_rowwise};
 use super::select::Fp8;
-use crate::Activation;
+use crate::options::Activation;
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// See [`crate::linear()`], which has checked the shapes.

@@ -1,11 +1,11 @@
-//! cuBLASLt's descriptors as owned values. Nothing here chooses anything; see [`super::gemm`].
+//! cuBLASLt's descriptors as owned values, and its calls. `gemm.rs` chooses among the algorithms that it proposes.
 
 use super::choices::Algorithm;
-use super::gemm::{Addresses, Epilogue, Product};
-use candle_core::cuda_backend::cudarc::cublaslt::result::{self, CublasError};
-use candle_core::cuda_backend::cudarc::cublaslt::sys;
-use candle_core::cuda_backend::cudarc::driver::CudaStream;
+use super::product::{Addresses, Epilogue, Shape};
 use candle_core::{DType, Error, Result, bail};
+use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::sys;
+use cudarc::driver::CudaStream;
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
 use sys::cublasLtMatmulDescAttributes_t as DescriptorAttribute;
@@ -13,15 +13,15 @@ use sys::cublasLtMatmulPreferenceAttributes_t as PreferenceAttribute;
 use sys::cublasLtMatrixLayoutAttribute_t as LayoutAttribute;
 
 /// The types of a product. It accumulates in f32 whatever they are (and never in tf32).
-pub(super) struct Problem {
-    pub(super) input: sys::cudaDataType,
-    pub(super) output: sys::cudaDataType,
+struct Problem {
+    input: sys::cudaDataType,
+    output: sys::cudaDataType,
     /// Rows and outputs have scales.
     scaled: bool,
 }
 
 impl Problem {
-    pub(super) fn of(dtype: DType) -> Result<Self> {
+    fn of(dtype: DType) -> Result<Self> {
         use sys::cudaDataType_t::{CUDA_R_8F_E4M3, CUDA_R_16BF, CUDA_R_32F};
         let (input, output) = match dtype {
             DType::F32 => (CUDA_R_32F, CUDA_R_32F),
@@ -38,7 +38,7 @@ fn failed(error: CublasError) -> Error {
 }
 
 /// What a product computes.
-pub(super) struct Descriptor {
+struct Descriptor {
     handle: sys::cublasLtMatmulDesc_t,
     biased: bool,
 }
@@ -48,7 +48,7 @@ pub(super) struct Descriptor {
 unsafe impl Send for Descriptor {}
 
 impl Descriptor {
-    pub(super) fn new(problem: &Problem, epilogue: Epilogue) -> Result<Self> {
+    fn new(problem: &Problem, epilogue: Epilogue) -> Result<Self> {
         let compute = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let handle = result::create_matmul_desc(compute, sys::cudaDataType_t::CUDA_R_32F).map_err(failed)?;
         let new = Self { handle, biased: epilogue != Epilogue::None };
@@ -76,7 +76,7 @@ impl Descriptor {
     }
 
     /// Sets the addresses that are part of the descriptor.
-    pub(super) fn point(&self, at: Addresses) -> Result<()> {
+    fn point(&self, at: Addresses) -> Result<()> {
         if self.biased {
             self.set(DescriptorAttribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &at.bias)?;
         }
@@ -105,7 +105,7 @@ impl Drop for Descriptor {
 }
 
 /// A column-major matrix.
-pub(super) struct Layout {
+struct Layout {
     handle: sys::cublasLtMatrixLayout_t,
 }
 
@@ -115,13 +115,13 @@ unsafe impl Send for Layout {}
 
 impl Layout {
     /// `rows` are the dimension whose elements are neighbours; `stride` leads from a column to the next.
-    pub(super) fn new(dtype: sys::cudaDataType, (rows, columns): (u64, u64), stride: i64) -> Result<Self> {
+    fn new(dtype: sys::cudaDataType, (rows, columns): (u64, u64), stride: i64) -> Result<Self> {
         let handle = result::create_matrix_layout(dtype, rows, columns, stride).map_err(failed)?;
         Ok(Self { handle })
     }
 
     /// As many matrices, `stride` elements apart.
-    pub(super) fn batch(&self, count: u32, stride: i64) -> Result<()> {
+    fn batch(&self, count: u32, stride: i64) -> Result<()> {
         self.set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count)?;
         self.set(LayoutAttribute::CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride)
     }
@@ -140,6 +140,35 @@ impl Drop for Layout {
     fn drop(&mut self) {
         // SAFETY: as in `Descriptor::drop`.
         let _ = unsafe { result::destroy_matrix_layout(self.handle) };
+    }
+}
+
+/// A shape in cuBLASLt's words.
+pub(super) struct Product {
+    descriptor: Descriptor,
+    a: Layout,
+    b: Layout,
+    d: Layout,
+}
+
+impl Product {
+    pub(super) fn new(shape: Shape, at: Addresses) -> Result<Self> {
+        let problem = Problem::of(shape.dtype)?;
+        let descriptor = Descriptor::new(&problem, shape.epilogue)?;
+        // Algorithms may depend on how well the bias is aligned.
+        descriptor.point(at)?;
+        let (rows, inputs, outputs) =
+            (u64::from(shape.rows), u64::from(shape.inputs), u64::from(shape.outputs));
+        let (k, n) = (i64::from(shape.inputs), i64::from(shape.outputs));
+        let a = Layout::new(problem.input, (inputs, outputs), k)?;
+        let b = Layout::new(problem.input, (inputs, rows), shape.x_stride)?;
+        let d = Layout::new(problem.output, (outputs, rows), n)?;
+        if shape.batch > 1 {
+            a.batch(shape.batch, 0)?;
+            b.batch(shape.batch, shape.x_batch)?;
+            d.batch(shape.batch, i64::from(shape.rows) * n)?;
+        }
+        Ok(Self { descriptor, a, b, d })
     }
 }
 
@@ -269,6 +298,7 @@ impl Handle {
         algorithm: &Algorithm,
         (workspace, workspace_bytes): (u64, usize),
     ) -> Result<()> {
+        descriptor.point(at)?;
         let (one, zero) = (1f32, 0f32);
         // SAFETY: handles are alive; the addresses are device memory of the layouts' sizes, as the op's shape checks
         // assure; the workspace belongs to this stream's products alone.

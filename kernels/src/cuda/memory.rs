@@ -1,9 +1,8 @@
 //! The driver's memory pool of a card, which all of a process' tensors on it come from.
 
-use super::graph::cuda;
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::{CudaContext, sys};
 use candle_core::{Device, Result};
+use cudarc::driver::{CudaContext, sys};
 use std::ffi::c_void;
 use sys::CUmemPool_attribute as Attribute;
 
@@ -22,7 +21,7 @@ impl MemoryUse {
     /// # Errors
     /// The driver refused.
     pub fn of(device: &Device) -> Result<Self> {
-        let pool = pool(cuda(device)?.cuda_stream().context().cu_device())?;
+        let pool = pool(device.as_cuda_device()?.cuda_stream().context().cu_device())?;
         let (now, peak) =
             (Attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH);
         Ok(Self { now: get(pool, now)?, peak: get(pool, peak)? })
@@ -33,7 +32,7 @@ impl MemoryUse {
     /// # Errors
     /// The driver refused.
     pub fn reset_peak(device: &Device) -> Result<()> {
-        let pool = pool(cuda(device)?.cuda_stream().context().cu_device())?;
+        let pool = pool(device.as_cuda_device()?.cuda_stream().context().cu_device())?;
         set(pool, Attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)
     }
 }

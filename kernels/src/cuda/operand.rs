@@ -2,12 +2,8 @@
 
 use super::arguments::Strides;
 use super::device::Gpu;
-use super::{pass, poison};
-use candle_core::cuda_backend::cudarc::driver::{CudaStream, DevicePtr};
-use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice, WrapErr};
-use candle_core::op::BackpropOp;
+use super::{allocation, pass, poison};
 use candle_core::{DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
-use half::bf16;
 use std::sync::Arc;
 
 /// A tensor that a kernel reads, or updates in place.
@@ -84,7 +80,7 @@ impl<'a> Input<'a> {
         let Storage::Cuda(storage) = &*storage else {
             bail!("{}: all tensors must be on the same CUDA device", self.op)
         };
-        let base = base(storage)?;
+        let base = allocation::base(storage)?;
         Ok(base + (self.layout.start_offset() * self.dtype.size_in_bytes()) as u64)
     }
 
@@ -127,51 +123,12 @@ pub(crate) fn size(op: &str, n: usize) -> Result<u32> {
     u32::try_from(n).map_err(|_| candle_core::Error::Msg(format!("{op}: {n} is more than 32 bits can count")))
 }
 
-fn base(storage: &CudaStorage) -> Result<u64> {
-    let stream = storage.device.cuda_stream();
-    Ok(match &storage.slice {
-        CudaStorageSlice::F32(slice) => slice.device_ptr(&stream).0,
-        CudaStorageSlice::BF16(slice) => slice.device_ptr(&stream).0,
-        CudaStorageSlice::U8(slice) => slice.device_ptr(&stream).0,
-        CudaStorageSlice::U32(slice) => slice.device_ptr(&stream).0,
-        _ => bail!("expected f32, bf16, u32 or u8"),
-    })
-}
-
-/// The address of the memory that a tensor is a view of.
-pub(super) fn address(tensor: &Tensor) -> Result<u64> {
-    match &*tensor.storage_and_layout().0 {
-        Storage::Cuda(storage) => base(storage),
-        _ => bail!("expected a CUDA tensor"),
-    }
-}
-
-/// Memory of a type that ops make, given back in the order of `stream`, which is the device's own by any handle.
-#[expect(unsafe_code, reason = "an uninitialised allocation is unsafe")]
-pub(super) fn uninitialised(
-    gpu: &Gpu,
-    stream: &Arc<CudaStream>,
-    dtype: DType,
-    shape: Shape,
-) -> Result<Tensor> {
-    let (device, count) = (gpu.device.clone(), shape.elem_count());
-    // SAFETY: nothing reads the memory before a kernel on the same stream, which the caller launches, fills it.
-    let storage = unsafe {
-        match dtype {
-            DType::F32 => CudaStorage::wrap_cuda_slice(stream.alloc::<f32>(count).w()?, device),
-            DType::BF16 => CudaStorage::wrap_cuda_slice(stream.alloc::<bf16>(count).w()?, device),
-            DType::U8 => CudaStorage::wrap_cuda_slice(stream.alloc::<u8>(count).w()?, device),
-            other => bail!("expected f32, bf16 or u8, got {other:?}"),
-        }
-    };
-    Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
-}
-
 impl Output {
     /// Uninitialised memory: the kernel must write every element.
     pub(crate) fn new(gpu: &Gpu, dtype: DType, shape: impl Into<Shape>) -> Result<Self> {
         let tensor = pass::allocate(gpu, dtype, shape.into())?;
-        let pointer = address(&tensor)? + (tensor.layout().start_offset() * dtype.size_in_bytes()) as u64;
+        let pointer =
+            allocation::address(&tensor)? + (tensor.layout().start_offset() * dtype.size_in_bytes()) as u64;
         poison::fill(gpu, pointer, tensor.elem_count() * dtype.size_in_bytes())?;
         Ok(Self { tensor, pointer })
     }

@@ -2,12 +2,13 @@
 //!
 //! Every op allocates here. On a thread that neither warms up nor captures, memory comes from candle's pool.
 
-use super::arena::{Arena, Branch, Layout, Lifetime, Request};
+use super::allocation;
+use super::arena::{Arena, Layout, Lifetime, Request};
+use super::branch::{self, Branch};
 use super::device::Gpu;
-use super::operand;
 use candle_core::cuda_backend::DeviceId;
-use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{DType, Result, Shape, Tensor, bail};
+use cudarc::driver::CudaStream;
 use std::cell::RefCell;
 use std::sync::{Arc, Weak};
 
@@ -18,9 +19,6 @@ thread_local! {
 /// A step on its way through this thread.
 struct Pass {
     device: DeviceId,
-    branch: Branch,
-    /// Forks so far.
-    forks: usize,
     kind: Kind,
 }
 
@@ -40,7 +38,9 @@ struct Observed {
 }
 
 /// The time in which this thread has a pass. Ends also where the step panics.
-pub(super) struct Running;
+pub(super) struct Running {
+    _step: branch::Running,
+}
 
 impl Running {
     /// Observes a step from now on.
@@ -54,13 +54,10 @@ impl Running {
     }
 
     fn begin(gpu: &Gpu, kind: Kind) -> Result<Self> {
-        PASS.with_borrow_mut(|pass| match pass {
-            Some(_) => bail!("a step within another one"),
-            None => {
-                *pass = Some(Pass { device: gpu.device.id(), branch: Branch::None, forks: 0, kind });
-                Ok(Self)
-            }
-        })
+        let device = gpu.device.id();
+        let running = branch::Running::begin(device, matches!(kind, Kind::Capture { .. }))?;
+        PASS.set(Some(Pass { device, kind }));
+        Ok(Self { _step: running })
     }
 
     /// Ends a warm-up: where a captured step's tensors are going to lie.
@@ -100,14 +97,15 @@ impl Drop for Running {
 
 impl Pass {
     fn allocate(&mut self, gpu: &Gpu, dtype: DType, shape: Shape) -> Result<Tensor> {
-        let request = Request { dtype, elements: shape.elem_count(), branch: self.branch };
+        let branch = branch::current().unwrap_or(Branch::None);
+        let request = Request { dtype, elements: shape.elem_count(), branch };
         match &mut self.kind {
             Kind::WarmUp(observed) => {
                 note_drops(observed);
                 let owner = gpu.alias_of_main();
-                let tensor = operand::uninitialised(gpu, &owner, dtype, shape)?;
-                let side = if let Branch::Side(fork) = self.branch { Some(fork) } else { None };
-                let (address, owner) = (operand::address(&tensor)?, Arc::downgrade(&owner));
+                let tensor = allocation::uninitialised(gpu, &owner, dtype, shape)?;
+                let side = if let Branch::Side(fork) = branch { Some(fork) } else { None };
+                let (address, owner) = (allocation::address(&tensor)?, Arc::downgrade(&owner));
                 observed.push(Observed { request, address, owner, dropped: None, side });
                 Ok(tensor)
             }
@@ -131,69 +129,19 @@ fn note_drops(observed: &mut [Observed]) {
 pub(super) fn allocate(gpu: &Gpu, dtype: DType, shape: Shape) -> Result<Tensor> {
     PASS.with_borrow_mut(|pass| match pass {
         Some(pass) if pass.device == gpu.device.id() => pass.allocate(gpu, dtype, shape),
-        _ => operand::uninitialised(gpu, gpu.main(), dtype, shape),
+        _ => allocation::uninitialised(gpu, gpu.main(), dtype, shape),
     })
 }
 
 /// Notes that an op is given this tensor: what a side branch touches is needed until it has joined.
 pub(super) fn touch(tensor: &Tensor) {
+    let Some(Branch::Side(fork)) = branch::current() else { return };
     PASS.with_borrow_mut(|pass| {
-        let Some(Pass { branch: Branch::Side(fork), kind: Kind::WarmUp(observed), .. }) = pass else {
-            return;
-        };
-        let Ok(address) = operand::address(tensor) else { return };
+        let Some(Pass { kind: Kind::WarmUp(observed), .. }) = pass else { return };
+        let Ok(address) = allocation::address(tensor) else { return };
         // Memory that was dropped may have been allocated again at the same address.
         if let Some(one) = observed.iter_mut().rev().find(|one| one.address == address) {
-            one.side = Some(*fork);
+            one.side = Some(fork);
         }
     });
-}
-
-/// Whether what this thread launches on a device goes to the second stream.
-pub(super) fn on_side_stream(device: DeviceId) -> bool {
-    PASS.with_borrow(|pass| match pass {
-        Some(Pass { branch: Branch::Side(_), kind: Kind::Capture { .. }, device: of, .. }) => *of == device,
-        _ => false,
-    })
-}
-
-/// The time of a fork, in its side branch to begin with.
-pub(super) struct Fork {
-    number: usize,
-    pub(super) captures: bool,
-}
-
-impl Fork {
-    /// `None` if this thread has no step of that device, or is within a fork already.
-    pub(super) fn begin(gpu: &Gpu) -> Option<Self> {
-        PASS.with_borrow_mut(|pass| {
-            let pass = pass.as_mut().filter(|pass| pass.device == gpu.device.id())?;
-            if pass.branch != Branch::None {
-                return None;
-            }
-            pass.forks += 1;
-            pass.branch = Branch::Side(pass.forks);
-            Some(Self { number: pass.forks, captures: matches!(pass.kind, Kind::Capture { .. }) })
-        })
-    }
-
-    /// The main branch from now on.
-    pub(super) fn main(&self) {
-        Self::set(Branch::Main(self.number));
-    }
-
-    fn set(branch: Branch) {
-        PASS.with_borrow_mut(|pass| {
-            if let Some(pass) = pass {
-                pass.branch = branch;
-            }
-        });
-    }
-}
-
-/// Also where a branch fails.
-impl Drop for Fork {
-    fn drop(&mut self) {
-        Self::set(Branch::None);
-    }
 }

@@ -3,7 +3,7 @@
 use super::device::Gpu;
 use candle_core::Result;
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::result;
+use cudarc::driver::result;
 use std::cell::Cell;
 
 /// NaN in f32, bf16 and e4m3 alike, when every byte is this one.

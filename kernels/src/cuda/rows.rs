@@ -3,8 +3,8 @@
 
 use super::arguments::{MAX_TEAM_WARPS, RowSizes, SLOTS, WARP, WORD_BYTES};
 use super::operand::{Rows, size};
-use candle_core::cuda_backend::cudarc::driver::LaunchConfig;
 use candle_core::{DType, Result, Tensor, bail};
+use cudarc::driver::LaunchConfig;
 
 /// Warps of a block if a row has one; a longer row has a block to itself, so that only its own warps wait for it.
 const BLOCK_WARPS: u32 = 4;

@@ -4,10 +4,13 @@
 //! `benches/loading` runs both, with the page cache cold and warm, and diffusers on the same files.
 
 mod make;
+#[path = "../../tests/support/peak.rs"]
+mod peak;
 
-use latentd_models::bench::{DenoiseBench, memory_used};
+use latentd_models::bench::DenoiseBench;
 use latentd_models::{DType, Device, LoadOptions, ModelSource};
 use make::Sizes;
+use peak::peak_resident_bytes;
 use std::path::Path;
 use std::time::Instant;
 
@@ -37,7 +40,7 @@ fn load(dir: &str, dtype: DType) -> Result<(), Box<dyn std::error::Error>> {
     let options = LoadOptions::new(Device::Cpu, dtype);
     let loaded = DenoiseBench::load(&ModelSource::Directory(dir.into()), &options)?;
     let seconds = begun.elapsed().as_secs_f64();
-    let peak = memory_used(Device::Cpu).ok_or("this system does not say what a process held at most")?;
+    let peak = peak_resident_bytes().ok_or("this system does not say what a process held at most")?;
     let weights = loaded.parameters() * if dtype == DType::F32 { 4 } else { 2 };
     let report = serde_json::json!({
         "bench": "loading",

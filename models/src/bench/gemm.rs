@@ -2,7 +2,8 @@
 
 use crate::Result;
 use crate::layers::Linear;
-use crate::weights::{Target, Weights};
+use crate::target::Target;
+use crate::weights::Weights;
 use candle_core::Tensor;
 use std::time::{Duration, Instant};
 

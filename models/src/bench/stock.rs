@@ -7,13 +7,13 @@
 //! them its pictures are not diffusers'.
 
 use super::{DenoiseRun, DenoiseSpec};
-use crate::checkpoint::Order;
+use crate::checkpoint::RowOrder;
 use crate::checkpoint::diffusers_parts;
 use crate::config::TransformerConfig;
 use crate::error::Stage;
 use crate::schedule::Schedule;
+use crate::target::Target;
 use crate::text::TextConditioning;
-use crate::weights::Target;
 use crate::{Error, Result, Skipped, random};
 use candle_core::{D, DType, Device, Module, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
@@ -152,11 +152,11 @@ impl SimpleBackend for SyntheticWeights {
         let made = parts.iter().map(|(name, order)| {
             let made = random::weight(name, &rows, device, dtype)?;
             match order {
-                Order::Swapped => {
+                RowOrder::Swapped => {
                     let half = rows[0] / 2;
                     Tensor::cat(&[made.narrow(0, half, half)?, made.narrow(0, 0, half)?], 0)
                 }
-                Order::All | Order::Third(_) => Ok(made),
+                RowOrder::All | RowOrder::Third(_) => Ok(made),
             }
         });
         Tensor::cat(&made.collect::<candle_core::Result<Vec<_>>>()?, 0)

@@ -109,7 +109,7 @@ fn small_medium(qk_norm: Option<String>) -> TransformerConfig {
 fn difference_from_stock(config: TransformerConfig) -> f32 {
     let mut bench =
         DenoiseBench::made_up(config, preset::card(Synthetic::Sd35Medium), &CPU).expect("a model");
-    bench.add_stock_engine(&CPU).expect("the stock engine");
+    bench.add_stock_engine(&CPU, None).expect("the stock engine");
     let spec = DenoiseSpec { batch: 2, ..spec() };
     let ours = bench.denoise(&spec, &mut |_: Step| Control::Continue, None).expect("a run").0.latents;
     let stock = bench.stock_latents(&spec).expect("a run").0;
@@ -134,9 +134,11 @@ fn candles_own_mmdit_leaves_out_norms_of_the_last_block() {
 }
 
 #[test]
-fn a_model_without_room_is_refused_before_it_is_made() {
-    let error = check_room("huge", u64::MAX / 100, &CPU).expect_err("a refusal").to_string();
-    assert!(error.contains("huge needs") && error.contains("GB free"), "{error}");
+fn a_model_larger_than_free_memory_is_refused_before_it_is_made() {
+    let error =
+        check_memory("huge", u64::MAX / 100, DType::F32, Some(1 << 30)).expect_err("a refusal").to_string();
+    assert!(error.contains("huge needs") && error.contains("has 1.1 GB free"), "{error}");
+    check_memory("huge", u64::MAX / 100, DType::F32, None).expect("nothing is known of the device");
 }
 
 #[test]
@@ -151,7 +153,7 @@ fn what_cannot_run_is_refused_in_words() {
         let error = bench.run(&wrong).expect_err("a refusal").to_string();
         assert!(error.contains(word), "{error}");
     }
-    let error = DenoiseBench::synthetic(Synthetic::Sd35Large, Some(39), &CPU).err().expect("a refusal");
+    let error = DenoiseBench::synthetic(Synthetic::Sd35Large, Some(39), &CPU, None).err().expect("a refusal");
     assert!(error.to_string().contains("1 to 38"), "{error}");
 }
 
@@ -222,7 +224,8 @@ mod gpu {
     #[test]
     fn a_profile_shows_what_fp8_runs() {
         let options = LoadOptions::new(Device::Cuda(0), DType::Fp8);
-        let mut bench = DenoiseBench::synthetic(Synthetic::Sd35Medium, Some(1), &options).expect("a model");
+        let mut bench =
+            DenoiseBench::synthetic(Synthetic::Sd35Medium, Some(1), &options, None).expect("a model");
         let profile = bench.profile(&DenoiseSpec { steps: 1, ..spec() }).expect("a profile");
         let calls = |op: &str| -> usize {
             profile.rows.iter().filter(|row| row.op.starts_with(op)).map(|row| row.calls).sum()

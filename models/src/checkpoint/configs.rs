@@ -2,7 +2,7 @@
 //!
 //! What no tensor shows is that of SD3.5: constants below.
 
-use super::contents::{Part, Piece, count};
+use super::contents::{Component, Piece, count};
 use super::header::Header;
 use super::names::Names;
 use crate::Manifest;
@@ -32,11 +32,11 @@ pub(super) fn scheduler(blocks: usize) -> Value {
 pub(super) fn of(header: &Header, piece: &Piece) -> Result<Value, String> {
     let shapes = Shapes { header, prefix: &piece.prefix };
     match piece.part {
-        Part::Transformer => transformer(&shapes, &piece.names),
-        Part::Vae => vae(&shapes, &piece.names),
-        Part::ClipL => clip(&shapes, "quick_gelu"),
-        Part::ClipG => clip(&shapes, "gelu"),
-        Part::T5 => t5(&shapes),
+        Component::Transformer => transformer(&shapes, &piece.names),
+        Component::Vae => vae(&shapes, &piece.names),
+        Component::ClipL => clip(&shapes, "quick_gelu"),
+        Component::ClipG => clip(&shapes, "gelu"),
+        Component::T5 => t5(&shapes),
     }
 }
 

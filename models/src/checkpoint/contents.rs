@@ -7,15 +7,20 @@ use std::fmt;
 
 /// A network of SD3.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Part {
+pub enum Component {
+    /// The denoiser.
     Transformer,
+    /// Encoder and decoder of latents.
     Vae,
+    /// The text encoder of width 768.
     ClipL,
+    /// The text encoder of width 1280.
     ClipG,
+    /// The third text encoder, which a model can do without.
     T5,
 }
 
-impl Part {
+impl Component {
     pub(crate) const ALL: [Self; 5] = [Self::Transformer, Self::Vae, Self::ClipL, Self::ClipG, Self::T5];
 
     /// The folder that a directory in the diffusers layout has it in.
@@ -31,7 +36,7 @@ impl Part {
 }
 
 /// For people.
-impl fmt::Display for Part {
+impl fmt::Display for Component {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(match self {
             Self::Transformer => "transformer",
@@ -46,7 +51,7 @@ impl fmt::Display for Part {
 /// A part inside a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Piece {
-    pub(crate) part: Part,
+    pub(crate) part: Component,
     /// What all its tensors' names begin with.
     pub(crate) prefix: String,
     pub(crate) names: Names,
@@ -66,34 +71,39 @@ pub(crate) fn pieces(header: &Header) -> Vec<Piece> {
     for prefix in ["model.diffusion_model.", ""] {
         let blocks = count(|block| has(prefix, &format!("joint_blocks.{block}.{QKV}")));
         if blocks > 0 {
-            add(Part::Transformer, prefix, Names::Mmdit(blocks));
+            add(Component::Transformer, prefix, Names::Mmdit(blocks));
             break;
         }
     }
     for prefix in ["first_stage_model.", "vae.", ""] {
         if has(prefix, MID) {
             let levels = count(|level| has(prefix, &format!("decoder.up.{level}.block.0.norm1.weight")));
-            add(Part::Vae, prefix, Names::Vae(levels));
+            add(Component::Vae, prefix, Names::Vae(levels));
             break;
         } else if has(prefix, MID_BLOCK) {
-            add(Part::Vae, prefix, Names::Same);
+            add(Component::Vae, prefix, Names::Same);
             break;
         }
     }
-    for (part, name, names) in [(Part::ClipL, "clip_l", Names::ClipL), (Part::ClipG, "clip_g", Names::Same)] {
+    for (part, name, names) in
+        [(Component::ClipL, "clip_l", Names::ClipL), (Component::ClipG, "clip_g", Names::Same)]
+    {
         let prefix = format!("text_encoders.{name}.transformer.");
         if has(&prefix, CLIP) {
             add(part, &prefix, names);
         }
     }
     if has("", CLIP) {
-        let (part, names) =
-            if is_clip_g(header) { (Part::ClipG, Names::Same) } else { (Part::ClipL, Names::ClipL) };
+        let (part, names) = if is_clip_g(header) {
+            (Component::ClipG, Names::Same)
+        } else {
+            (Component::ClipL, Names::ClipL)
+        };
         add(part, "", names);
     }
     for prefix in ["text_encoders.t5xxl.transformer.", ""] {
         if has(prefix, T5) {
-            add(Part::T5, prefix, Names::Same);
+            add(Component::T5, prefix, Names::Same);
             break;
         }
     }
@@ -125,8 +135,8 @@ pub(crate) fn kind(header: &Header) -> &'static str {
     if formats::quantized(header).is_some() {
         return "a file of quantized weights, in a format that latentd does not read";
     }
-    let pieces: Vec<Part> = pieces(header).iter().map(|piece| piece.part).collect();
-    if pieces.contains(&Part::Transformer) {
+    let pieces: Vec<Component> = pieces(header).iter().map(|piece| piece.part).collect();
+    if pieces.contains(&Component::Transformer) {
         "a Stable Diffusion 3 checkpoint"
     } else if within(&["lora_up", "lora_down", "lora_A", "lora_B", ".lora.", "lora_unet", "hada_w", "lokr_w"])
     {
@@ -150,20 +160,20 @@ pub(crate) fn kind(header: &Header) -> &'static str {
     } else if within(&["transformer_blocks.0.attn.add_q_proj"]) {
         "a transformer in the diffusers layout, one folder of a model"
     } else if starts(&["vit.", "classifier.weight", "vision_model.", "concept_embeds"]) {
-        "a classifier of pictures (one that finds unsafe pictures goes to --safety-checker)"
+        "an image classifier, such as a safety checker"
     } else if within(&["model.layers.0.self_attn", "transformer.h.0.", "blk.0.attn_q"]) {
         "a language model"
     } else if starts(&["emb_params", "string_to_param"]) || any(&|name| matches!(name, "clip_l" | "clip_g")) {
         "a textual inversion, which adds words to a model and is none"
     } else if pieces.len() > 1 {
         "a file of text encoders, or of a VAE beside them"
-    } else if pieces.contains(&Part::Vae) {
+    } else if pieces.contains(&Component::Vae) {
         "a VAE alone"
-    } else if pieces.contains(&Part::ClipL) {
+    } else if pieces.contains(&Component::ClipL) {
         "the text encoder CLIP-L"
-    } else if pieces.contains(&Part::ClipG) {
+    } else if pieces.contains(&Component::ClipG) {
         "the text encoder CLIP-G"
-    } else if pieces.contains(&Part::T5) {
+    } else if pieces.contains(&Component::T5) {
         "the text encoder T5"
     } else {
         "a file of tensors that latentd does not know"

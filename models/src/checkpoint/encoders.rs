@@ -1,28 +1,28 @@
-//! `--text-encoders DIR`: what a checkpoint does not bring itself.
+//! A directory of text encoders: what a checkpoint does not bring itself.
 
-use super::contents::Part;
+use super::contents::Component;
 use super::formats;
 use super::header::Header;
-use super::{Place, StoredPart};
-use crate::files::ModelFiles;
+use super::{PartLocation, StoredPart};
+use crate::content::Directory;
 use crate::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Adds the encoders of `dir`, in place of those inside the checkpoint, and a VAE if that has none.
-pub(super) fn add(dir: &Path, places: &mut BTreeMap<Part, Place>) -> Result<()> {
-    let encoders = [Part::ClipL, Part::ClipG, Part::T5];
-    let folders = ModelFiles::Directory(dir.to_path_buf());
-    let has = |part: Part| folders.exists(&format!("{}/config.json", part.folder()));
+pub(super) fn add(dir: &Path, places: &mut BTreeMap<Component, PartLocation>) -> Result<()> {
+    let encoders = [Component::ClipL, Component::ClipG, Component::T5];
+    let folders = Directory::new(dir);
+    let has = |part: Component| folders.exists(&format!("{}/config.json", part.folder()));
     if encoders.into_iter().any(has) {
         let found = encoders.into_iter().filter(|part| has(*part));
-        places.extend(found.map(|part| (part, Place::Folder(folders.clone()))));
+        places.extend(found.map(|part| (part, PartLocation::Folder(folders.clone()))));
         return Ok(());
     }
     for (part, stored) in best(dir)? {
-        if encoders.contains(&part) || (part == Part::Vae && !places.contains_key(&part)) {
-            places.insert(part, Place::Stored(stored));
+        if encoders.contains(&part) || (part == Component::Vae && !places.contains_key(&part)) {
+            places.insert(part, PartLocation::Stored(stored));
         }
     }
     match encoders.into_iter().find(|part| !places.contains_key(part)) {
@@ -33,7 +33,7 @@ pub(super) fn add(dir: &Path, places: &mut BTreeMap<Part, Place>) -> Result<()> 
 
 /// Refuses a directory that lacks an encoder and has files of weights in a format that is not read: one of them may be
 /// it, and to pass over it would say that there is none.
-fn check_others(dir: &Path, lacking: Part) -> Result<()> {
+fn check_others(dir: &Path, lacking: Component) -> Result<()> {
     const FORMATS: [(&str, &str); 5] =
         [("gguf", "a GGUF file"), ("ckpt", PICKLE), ("pt", PICKLE), ("pth", PICKLE), ("bin", PICKLE)];
     const PICKLE: &str = "a pickle, which can run a program when it is opened";
@@ -51,8 +51,8 @@ fn check_others(dir: &Path, lacking: Part) -> Result<()> {
 
 /// The parts in the files of `dir`. Where there are several of a part, the largest one, which is the most precise: the
 /// repositories have T5 in 16 bits and in 8.
-fn best(dir: &Path) -> Result<BTreeMap<Part, StoredPart>> {
-    let mut best: BTreeMap<Part, StoredPart> = BTreeMap::new();
+fn best(dir: &Path) -> Result<BTreeMap<Component, StoredPart>> {
+    let mut best: BTreeMap<Component, StoredPart> = BTreeMap::new();
     for path in &weights_in(dir)? {
         let header = Arc::new(Header::read(path)?);
         formats::check(path, &header)?;
@@ -82,25 +82,29 @@ fn files_of(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
 }
 
 /// Whether everything is there that a picture needs; T5 is not.
-pub(super) fn check(file: &Path, dir: Option<&Path>, places: &BTreeMap<Part, Place>) -> Result<()> {
+pub(super) fn check(
+    file: &Path,
+    dir: Option<&Path>,
+    places: &BTreeMap<Component, PartLocation>,
+) -> Result<()> {
     const ENCODERS: &str = "clip_l.safetensors, clip_g.safetensors and t5xxl_fp16.safetensors (the folder text_encoders \
                             of stabilityai/stable-diffusion-3.5-large on the Hugging Face hub has them)";
     const VAE: &str = "a VAE (vae/diffusion_pytorch_model.safetensors of the same repository)";
-    let needed = [Part::Vae, Part::ClipL, Part::ClipG];
-    let missing: Vec<Part> = needed.into_iter().filter(|part| !places.contains_key(part)).collect();
-    let needs = |part: &Part| missing.contains(part);
-    let files = match (needs(&Part::Vae), needs(&Part::ClipL) || needs(&Part::ClipG)) {
+    let needed = [Component::Vae, Component::ClipL, Component::ClipG];
+    let missing: Vec<Component> = needed.into_iter().filter(|part| !places.contains_key(part)).collect();
+    let needs = |part: &Component| missing.contains(part);
+    let files = match (needs(&Component::Vae), needs(&Component::ClipL) || needs(&Component::ClipG)) {
         (false, false) => return Ok(()),
         (true, false) => VAE.to_owned(),
         (false, true) => ENCODERS.to_owned(),
         (true, true) => format!("{VAE}, {ENCODERS}"),
     };
     let missing = missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and no ");
-    let file = file.display();
-    Err(Error::Model(match dir {
-        None => format!("{file} has no {missing} inside: give --text-encoders DIR with {files}"),
+    Err(match dir {
+        None => Error::MissingParts { file: file.to_path_buf(), missing, files },
         Some(dir) => {
-            format!("{file} has no {missing} inside, nor has {}: put there {files}", dir.display())
+            let (file, dir) = (file.display(), dir.display());
+            Error::Model(format!("{file} has no {missing} inside, nor has {dir}: put there {files}"))
         }
-    }))
+    })
 }

@@ -1,23 +1,23 @@
 //! What a file of weights says of its tensors, without reading any.
 
 use crate::Result;
-use crate::weights::{self, Stored};
+use crate::safetensors_file::{self, TensorHeader};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Tensors by name.
 #[derive(Debug)]
-pub(crate) struct Header(BTreeMap<String, Stored>);
+pub(crate) struct Header(BTreeMap<String, TensorHeader>);
 
 impl Header {
     /// # Errors
     /// It is no whole file of weights; says what it is instead, if that can be told.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let tensors = weights::tensors(path)?;
+        let tensors = safetensors_file::tensors(path)?;
         Ok(Self(tensors.into_iter().map(|stored| (stored.name.clone(), stored)).collect()))
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<&Stored> {
+    pub(crate) fn get(&self, name: &str) -> Option<&TensorHeader> {
         self.0.get(name)
     }
 

@@ -9,14 +9,14 @@ use std::ops::Range;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Found {
     /// Rows of a stored tensor.
-    Stored(String, Order),
+    Stored(String, RowOrder),
     /// Not in any file: the identity matrix.
     Identity,
 }
 
 /// Which rows of a stored tensor, and in what order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum RowOrder {
     /// All.
     All,
     /// This third of them: q, k or v.
@@ -25,7 +25,7 @@ pub(crate) enum Order {
     Swapped,
 }
 
-impl Order {
+impl RowOrder {
     /// The shape of the whole stored tensor, of whose rows `shape` are asked for.
     pub(crate) fn whole(self, shape: &[usize]) -> Vec<usize> {
         let mut whole = shape.to_vec();
@@ -74,57 +74,57 @@ impl Names {
             Self::Same => None,
             Self::ClipL => (name == "text_projection.weight").then_some(Found::Identity),
             Self::Mmdit(blocks) => mmdit(name, *blocks).map(|(name, rows)| Found::Stored(name, rows)),
-            Self::Vae(levels) => vae(name, *levels).map(|name| Found::Stored(name, Order::All)),
+            Self::Vae(levels) => vae(name, *levels).map(|name| Found::Stored(name, RowOrder::All)),
         };
-        found.unwrap_or_else(|| Found::Stored(name.to_owned(), Order::All))
+        found.unwrap_or_else(|| Found::Stored(name.to_owned(), RowOrder::All))
     }
 }
 
 /// What lies outside of the blocks.
-const MMDIT: &[(&str, &str, Order)] = &[
-    ("pos_embed.proj", "x_embedder.proj", Order::All),
-    ("time_text_embed.timestep_embedder.linear_1", "t_embedder.mlp.0", Order::All),
-    ("time_text_embed.timestep_embedder.linear_2", "t_embedder.mlp.2", Order::All),
-    ("time_text_embed.text_embedder.linear_1", "y_embedder.mlp.0", Order::All),
-    ("time_text_embed.text_embedder.linear_2", "y_embedder.mlp.2", Order::All),
-    ("norm_out.linear", "final_layer.adaLN_modulation.1", Order::Swapped),
-    ("proj_out", "final_layer.linear", Order::All),
+const MMDIT: &[(&str, &str, RowOrder)] = &[
+    ("pos_embed.proj", "x_embedder.proj", RowOrder::All),
+    ("time_text_embed.timestep_embedder.linear_1", "t_embedder.mlp.0", RowOrder::All),
+    ("time_text_embed.timestep_embedder.linear_2", "t_embedder.mlp.2", RowOrder::All),
+    ("time_text_embed.text_embedder.linear_1", "y_embedder.mlp.0", RowOrder::All),
+    ("time_text_embed.text_embedder.linear_2", "y_embedder.mlp.2", RowOrder::All),
+    ("norm_out.linear", "final_layer.adaLN_modulation.1", RowOrder::Swapped),
+    ("proj_out", "final_layer.linear", RowOrder::All),
 ];
 
 /// What a block is made of.
-const BLOCK: &[(&str, &str, Order)] = &[
-    ("attn.to_q", "x_block.attn.qkv", Order::Third(0)),
-    ("attn.to_k", "x_block.attn.qkv", Order::Third(1)),
-    ("attn.to_v", "x_block.attn.qkv", Order::Third(2)),
-    ("attn.add_q_proj", "context_block.attn.qkv", Order::Third(0)),
-    ("attn.add_k_proj", "context_block.attn.qkv", Order::Third(1)),
-    ("attn.add_v_proj", "context_block.attn.qkv", Order::Third(2)),
-    ("attn.norm_q", "x_block.attn.ln_q", Order::All),
-    ("attn.norm_k", "x_block.attn.ln_k", Order::All),
-    ("attn.norm_added_q", "context_block.attn.ln_q", Order::All),
-    ("attn.norm_added_k", "context_block.attn.ln_k", Order::All),
-    ("attn.to_out.0", "x_block.attn.proj", Order::All),
-    ("attn.to_add_out", "context_block.attn.proj", Order::All),
-    ("attn2.to_q", "x_block.attn2.qkv", Order::Third(0)),
-    ("attn2.to_k", "x_block.attn2.qkv", Order::Third(1)),
-    ("attn2.to_v", "x_block.attn2.qkv", Order::Third(2)),
-    ("attn2.norm_q", "x_block.attn2.ln_q", Order::All),
-    ("attn2.norm_k", "x_block.attn2.ln_k", Order::All),
-    ("attn2.to_out.0", "x_block.attn2.proj", Order::All),
-    ("norm1.linear", "x_block.adaLN_modulation.1", Order::All),
-    ("norm1_context.linear", "context_block.adaLN_modulation.1", Order::All),
-    ("ff.net.0.proj", "x_block.mlp.fc1", Order::All),
-    ("ff.net.2", "x_block.mlp.fc2", Order::All),
-    ("ff_context.net.0.proj", "context_block.mlp.fc1", Order::All),
-    ("ff_context.net.2", "context_block.mlp.fc2", Order::All),
+const BLOCK: &[(&str, &str, RowOrder)] = &[
+    ("attn.to_q", "x_block.attn.qkv", RowOrder::Third(0)),
+    ("attn.to_k", "x_block.attn.qkv", RowOrder::Third(1)),
+    ("attn.to_v", "x_block.attn.qkv", RowOrder::Third(2)),
+    ("attn.add_q_proj", "context_block.attn.qkv", RowOrder::Third(0)),
+    ("attn.add_k_proj", "context_block.attn.qkv", RowOrder::Third(1)),
+    ("attn.add_v_proj", "context_block.attn.qkv", RowOrder::Third(2)),
+    ("attn.norm_q", "x_block.attn.ln_q", RowOrder::All),
+    ("attn.norm_k", "x_block.attn.ln_k", RowOrder::All),
+    ("attn.norm_added_q", "context_block.attn.ln_q", RowOrder::All),
+    ("attn.norm_added_k", "context_block.attn.ln_k", RowOrder::All),
+    ("attn.to_out.0", "x_block.attn.proj", RowOrder::All),
+    ("attn.to_add_out", "context_block.attn.proj", RowOrder::All),
+    ("attn2.to_q", "x_block.attn2.qkv", RowOrder::Third(0)),
+    ("attn2.to_k", "x_block.attn2.qkv", RowOrder::Third(1)),
+    ("attn2.to_v", "x_block.attn2.qkv", RowOrder::Third(2)),
+    ("attn2.norm_q", "x_block.attn2.ln_q", RowOrder::All),
+    ("attn2.norm_k", "x_block.attn2.ln_k", RowOrder::All),
+    ("attn2.to_out.0", "x_block.attn2.proj", RowOrder::All),
+    ("norm1.linear", "x_block.adaLN_modulation.1", RowOrder::All),
+    ("norm1_context.linear", "context_block.adaLN_modulation.1", RowOrder::All),
+    ("ff.net.0.proj", "x_block.mlp.fc1", RowOrder::All),
+    ("ff.net.2", "x_block.mlp.fc2", RowOrder::All),
+    ("ff_context.net.0.proj", "context_block.mlp.fc1", RowOrder::All),
+    ("ff_context.net.2", "context_block.mlp.fc2", RowOrder::All),
 ];
 
-fn mmdit(name: &str, blocks: usize) -> Option<(String, Order)> {
+fn mmdit(name: &str, blocks: usize) -> Option<(String, RowOrder)> {
     if name == "pos_embed.pos_embed" {
-        return Some(("pos_embed".into(), Order::All));
+        return Some(("pos_embed".into(), RowOrder::All));
     }
     let (layer, leaf) = name.rsplit_once('.')?;
-    let look = |table: &[(&str, &str, Order)], layer: &str| {
+    let look = |table: &[(&str, &str, RowOrder)], layer: &str| {
         table
             .iter()
             .find(|(theirs, ..)| *theirs == layer)
@@ -138,17 +138,17 @@ fn mmdit(name: &str, blocks: usize) -> Option<(String, Order)> {
     let (stored, rows) = look(BLOCK, layer)?;
     // The last block ends its text: its norm is diffusers' `AdaLayerNormContinuous`, as that of the output.
     let last = index.parse() == Ok(blocks.wrapping_sub(1));
-    let rows = if last && layer == "norm1_context.linear" { Order::Swapped } else { rows };
+    let rows = if last && layer == "norm1_context.linear" { RowOrder::Swapped } else { rows };
     Some((format!("joint_blocks.{index}.{stored}"), rows))
 }
 
 /// The other direction: the tensors of the diffusers layout that a stored tensor of a transformer with `blocks` blocks holds,
 /// in the order of its rows. A name that has no counterpart stands for itself.
-pub(crate) fn diffusers_parts(stored: &str, blocks: usize) -> Vec<(String, Order)> {
+pub(crate) fn diffusers_parts(stored: &str, blocks: usize) -> Vec<(String, RowOrder)> {
     if stored == "pos_embed" {
-        return vec![("pos_embed.pos_embed".into(), Order::All)];
+        return vec![("pos_embed.pos_embed".into(), RowOrder::All)];
     }
-    let whole = || vec![(stored.to_owned(), Order::All)];
+    let whole = || vec![(stored.to_owned(), RowOrder::All)];
     let Some((layer, leaf)) = stored.rsplit_once('.') else { return whole() };
     let block = layer.strip_prefix("joint_blocks.").and_then(|rest| rest.split_once('.'));
     let (table, prefix, layer) = match block {

@@ -1,6 +1,6 @@
 //! Names and tokenizers against diffusers' and transformers' own (`tests/parity/export_checkpoint.py`).
 
-use super::names::{Found, Names, Order};
+use super::names::{Found, Names, RowOrder};
 use super::tokenizers;
 use crate::files::ModelFiles;
 use crate::golden::json;
@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 fn found(value: &Value) -> Found {
     let text = |index: usize| value[index].as_str().expect("a string");
     let order = match text(1) {
-        "all" => Order::All,
-        "swapped" => Order::Swapped,
-        third => Order::Third(third.parse().expect("a third")),
+        "all" => RowOrder::All,
+        "swapped" => RowOrder::Swapped,
+        third => RowOrder::Third(third.parse().expect("a third")),
     };
     Found::Stored(text(0).into(), order)
 }
@@ -35,7 +35,7 @@ fn names_are_found_where_diffusers_reads_them() {
 
 #[test]
 fn what_is_not_translated_keeps_its_name() {
-    let same = |name: &str| Found::Stored(name.into(), Order::All);
+    let same = |name: &str| Found::Stored(name.into(), RowOrder::All);
     for names in [Names::Same, Names::ClipL, Names::Mmdit(2), Names::Vae(4)] {
         for name in [
             "",

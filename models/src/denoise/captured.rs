@@ -11,7 +11,7 @@ use super::{CAPTURED_SIZES, Denoiser, Job, Watch};
 use crate::generate::Observer;
 use crate::gpu::{Arena, Event, Graph, Layout, latents as kernels, warm_up};
 use crate::mmdit::{Mmdit, Prepared};
-use crate::weights::Target;
+use crate::target::Target;
 use crate::{Error, Result, Stage};
 use candle_core::{DType, Device, Tensor};
 

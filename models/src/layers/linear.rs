@@ -1,20 +1,12 @@
 //! Linear layers in the storage's precision, or in fp8 inside the transformer's blocks.
 
-use super::profile::timed;
-use super::{Ops, plain};
+use crate::ops::{Activation, Hidden, Ops};
+#[cfg(feature = "cuda")]
+use crate::ops::{product_name, timed};
 use crate::weights::Scope;
 use candle_core::{Result, Tensor};
+#[cfg(feature = "cuda")]
 use latentd_kernels as fused;
-use latentd_kernels::Activation;
-
-/// What a linear layer of a transformer block reads.
-pub(crate) enum Hidden {
-    /// `[B, L, D]` in the storage's precision.
-    Plain(Tensor),
-    /// The same in fp8 with a scale for each row.
-    #[cfg(feature = "cuda")]
-    Rowwise(fused::Rowwise),
-}
 
 /// `y = act(x w^T + b)`.
 pub(crate) struct Linear {
@@ -91,10 +83,7 @@ impl Linear {
     /// With an activation after the bias.
     pub(crate) fn forward_act(&self, x: &Tensor, act: Activation) -> Result<Tensor> {
         match &self.weight {
-            Weight::Plain(weight) => {
-                let op = if self.ops.fused { fused::linear } else { plain::linear };
-                timed(x, || product_name(x, weight), || op(x, weight, self.bias.as_ref(), act))
-            }
+            Weight::Plain(weight) => self.ops.linear(x, weight, self.bias.as_ref(), act),
             #[cfg(feature = "cuda")]
             Weight::Rowwise(_) if act == Activation::None => {
                 self.forward_hidden(&Hidden::Rowwise(quantise(x, false)?))
@@ -117,12 +106,6 @@ impl Linear {
             (Hidden::Rowwise(_), Weight::Plain(_)) => candle_core::bail!("fp8 rows for a layer that is not"),
         }
     }
-}
-
-/// `rows x inputs -> outputs`.
-fn product_name(x: &Tensor, weight: &Tensor) -> String {
-    let inputs = weight.dims().last().copied().unwrap_or_default();
-    format!("linear {} x {inputs} -> {}", x.elem_count() / inputs.max(1), weight.dims()[0])
 }
 
 /// To fp8, after GELU if asked.

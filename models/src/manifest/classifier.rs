@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClassifierManifest {
-    /// `falconsai`, as `--safety-checker` takes it.
+    /// `falconsai`.
     pub name: String,
     /// For people.
     pub title: String,

@@ -3,7 +3,8 @@
 use super::embed::{SCALE_SHIFT, SHIFT_SCALE};
 use super::stream::{Branch, Stream};
 use crate::config::TransformerConfig;
-use crate::layers::{Linear, Ops, mlp};
+use crate::layers::{Linear, mlp};
+use crate::ops::Ops;
 use crate::weights::Scope;
 use candle_core::{Result, Tensor};
 

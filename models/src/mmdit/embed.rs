@@ -1,7 +1,8 @@
 //! Patches, positions and the conditioning vector (diffusers `embeddings.py`).
 
 use crate::config::TransformerConfig;
-use crate::layers::{Activation, Linear, Ops};
+use crate::layers::Linear;
+use crate::ops::{Activation, Ops};
 use crate::weights::Scope;
 use candle_core::{Device, Result, Tensor};
 

@@ -2,7 +2,8 @@
 
 use super::Mmdit;
 use crate::config::TransformerConfig;
-use crate::weights::{Target, Weights};
+use crate::target::Target;
+use crate::weights::Weights;
 use crate::{DType, Device, LoadOptions, random};
 use candle_core::Tensor;
 

@@ -1,6 +1,6 @@
 //! The image or text tokens on their way through the blocks.
 
-use crate::layers::{Hidden, Ops};
+use crate::ops::{Hidden, Ops};
 use candle_core::{Result, Tensor};
 
 /// A residual stream `[B, L, D]`. The last branch's sum is left to the norm that reads it next, so that both are one

@@ -7,7 +7,7 @@ use super::Work;
 use super::weights::Kept;
 use crate::config::{TransformerConfig, VaeConfig};
 use crate::denoise::CAPTURED_SIZES;
-use crate::weights::Stored;
+use crate::safetensors_file::TensorHeader;
 use crate::{DType, Device};
 
 /// Tokens of the two CLIP encoders, which share their places.
@@ -142,9 +142,9 @@ impl Place {
         attention.max(pixels * self.resnet(width, width) * self.element)
     }
 
-    /// The largest text encoder, one prompt: scores are f32 and there are five of them at once, those of the softmax and
-    /// T5's bias. Sizes are read off the tensors.
-    pub(super) fn text(self, tensors: &[Stored], tokens: u64) -> u64 {
+    /// The largest text encoder, one prompt: scores are f32 and there are three of them at once: T5's bias, what a
+    /// product or a sum is made of, and what becomes of that. Sizes are read off the tensors.
+    pub(super) fn text(self, tensors: &[TensorHeader], tokens: u64) -> u64 {
         let shape = |ending: &str| {
             let tensor = tensors.iter().find(|tensor| tensor.name.ends_with(ending))?;
             Some([*tensor.shape.first()? as u64, *tensor.shape.get(1)? as u64])
@@ -155,7 +155,7 @@ impl Place {
         let (Some([inner, width]), Some([hidden, _])) = (query, mlp) else { return 0 };
         // T5 says how many heads it has; CLIP's are 64 wide.
         let heads = shape("relative_attention_bias.weight").map_or(inner.div_ceil(64), |[_, heads]| heads);
-        let attention = 5 * 4 * heads * tokens * tokens + tokens * inner * (3 * self.element + 3 * 4);
+        let attention = 3 * 4 * heads * tokens * tokens + tokens * inner * (3 * self.element + 3 * 4);
         let mlp = 3 * tokens * hidden * self.element;
         3 * tokens * width * self.element + attention.max(mlp)
     }

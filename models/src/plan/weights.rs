@@ -1,6 +1,6 @@
 //! What a part's weights take, told by the headers of its files.
 
-use crate::weights::Stored;
+use crate::safetensors_file::TensorHeader;
 use crate::{DType, Device};
 
 /// How a part's tensors are kept once they are loaded.
@@ -19,7 +19,7 @@ impl Kept {
     }
 
     /// Bytes of a loaded tensor.
-    pub(super) fn bytes(self, tensor: &Stored) -> u64 {
+    pub(super) fn bytes(self, tensor: &TensorHeader) -> u64 {
         match tensor.shape[..] {
             // One byte a value, and an f32 scale for each output (`Linear::quantised`).
             [outputs, inputs] if self.fp8 && is_block_product(&tensor.name) => {
@@ -30,12 +30,12 @@ impl Kept {
     }
 
     /// Bytes that a loaded tensor is made of and that are given back after: fp8 is made of bf16.
-    pub(super) fn loading(self, tensor: &Stored) -> u64 {
+    pub(super) fn loading(self, tensor: &TensorHeader) -> u64 {
         if self.fp8 && is_block_product(&tensor.name) { elements(tensor) * self.element } else { 0 }
     }
 }
 
-pub(super) fn elements(tensor: &Stored) -> u64 {
+pub(super) fn elements(tensor: &TensorHeader) -> u64 {
     tensor.shape.iter().map(|side| *side as u64).product()
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::builtin;
 use crate::config::Configs;
-use crate::weights::Target;
+use crate::target::Target;
 
 fn prompts() -> Prompts {
     let files = builtin::files().expect("the built-in model");

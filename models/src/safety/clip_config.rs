@@ -1,6 +1,6 @@
 //! `config.json` of CompVis' checker: transformers' `CLIPConfig`, of which the vision half and the projection count.
 
-use super::config::{Sides, check_pictures};
+use super::image_size::{Sides, check_pictures};
 use super::tower::Shape;
 use serde::Deserialize;
 

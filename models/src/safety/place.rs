@@ -3,13 +3,12 @@
 use super::config::Config;
 use super::processing::{Processing, ProcessorConfig};
 use crate::config::read;
-use crate::files::ModelFiles;
-use crate::weights::{Target, Weights};
+use crate::content::Directory;
+use crate::files::{ModelFiles, SAFETY_CHECKER};
+use crate::target::Target;
+use crate::weights::Weights;
 use crate::{Error, Result};
 use std::path::Path;
-
-/// Where a model keeps a checker of its own.
-pub(crate) const PART: &str = "safety_checker";
 
 /// Where pipelines keep what is done to pictures for the checker beside it.
 const PROCESSOR: &str = "feature_extractor";
@@ -23,7 +22,7 @@ pub(super) struct Place {
 impl Place {
     /// The folder of the model's own.
     pub(super) fn of_model(model: &ModelFiles) -> Self {
-        Self { files: model.clone(), part: PART.into() }
+        Self { files: model.clone(), part: SAFETY_CHECKER.into() }
     }
 
     /// Any folder.
@@ -31,7 +30,7 @@ impl Place {
         let path = dir.canonicalize().map_err(|reason| Error::Io { path: dir.to_path_buf(), reason })?;
         match (path.parent(), path.file_name().and_then(|name| name.to_str())) {
             (Some(parent), Some(name)) if path.is_dir() => {
-                Ok(Self { files: ModelFiles::Directory(parent.to_path_buf()), part: name.into() })
+                Ok(Self { files: ModelFiles::Directory(Directory::new(parent)), part: name.into() })
             }
             _ => Err(Error::Model(format!("{} is not a directory of a classifier", dir.display()))),
         }

@@ -1,7 +1,8 @@
 //! `preprocessor_config.json`, as transformers' `ViTImageProcessor` and `CLIPImageProcessor` and their predecessors
 //! write it.
 
-use super::config::{Config, Sides};
+use super::config::Config;
+use super::image_size::Sides;
 use crate::resize::Filter;
 use serde::Deserialize;
 use std::ops::Range;

@@ -1,6 +1,7 @@
 //! The vision transformer that both classifiers are: patches and a class token to what the class token became.
 
-use crate::layers::{Activation, LayerNorm, Linear, Ops, activation};
+use crate::layers::{LayerNorm, Linear, activation};
+use crate::ops::{Activation, Ops};
 use crate::weights::{Scope, Weights};
 use candle_core::{Result, Tensor};
 

@@ -2,9 +2,10 @@
 
 use super::tower::{Names, Shape, Tower};
 use super::vit_config::VitConfig;
-use crate::layers::{Linear, softmax};
+use crate::layers::Linear;
 use crate::weights::Weights;
 use candle_core::{DType, Result, Tensor};
+use candle_nn::ops::softmax_last_dim;
 
 const NAMES: Names = Names {
     patches: "embeddings.patch_embeddings.projection",
@@ -57,6 +58,6 @@ impl Vit {
         if logits.to_vec1::<f32>()?.iter().any(|logit| !logit.is_finite()) {
             return Ok(f32::NAN);
         }
-        Ok(softmax(&logits)?.to_vec1::<f32>()?[self.unsafe_label])
+        Ok(softmax_last_dim(&logits)?.to_vec1::<f32>()?[self.unsafe_label])
     }
 }

@@ -1,6 +1,6 @@
 //! `config.json` of a ViT classifier, as transformers writes it.
 
-use super::config::{Sides, check_pictures};
+use super::image_size::{Sides, check_pictures};
 use super::tower::Shape;
 use serde::Deserialize;
 use std::collections::BTreeMap;

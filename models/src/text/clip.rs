@@ -1,9 +1,11 @@
 //! The CLIP text transformer (transformers `CLIPTextModelWithProjection`).
 
 use crate::config::ClipConfig;
-use crate::layers::{Activation, LayerNorm, Linear, activation, softmax};
+use crate::layers::{LayerNorm, Linear, activation};
+use crate::ops::Activation;
 use crate::weights::{Scope, Weights};
 use candle_core::{DType, Result, Tensor, bail};
+use candle_nn::ops::softmax_last_dim;
 
 /// CLIP-L or CLIP-G.
 pub(super) struct Clip {
@@ -140,7 +142,7 @@ impl Layer {
         };
         let scale = ((width / self.heads) as f64).powf(-0.5);
         let scores = (part(0)?.matmul(&part(1)?.t()?)? * scale)?.broadcast_add(mask)?;
-        let y = softmax(&scores)?.matmul(&part(2)?)?.to_dtype(x.dtype())?;
+        let y = softmax_last_dim(&scores)?.matmul(&part(2)?)?.to_dtype(x.dtype())?;
         self.out.forward(&y.transpose(1, 2)?.reshape((batch, length, width))?)
     }
 }

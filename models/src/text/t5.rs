@@ -1,9 +1,11 @@
 //! The T5 encoder (transformers `T5EncoderModel`), run without an attention mask as diffusers does.
 
 use crate::config::T5Config;
-use crate::layers::{Activation, Linear, RmsNorm, softmax};
+use crate::layers::{Linear, RmsNorm};
+use crate::ops::Activation;
 use crate::weights::{Scope, Weights};
 use candle_core::{DType, Result, Tensor, bail};
+use candle_nn::ops::softmax_last_dim;
 
 /// T5 v1.1, or the first T5 without gates.
 pub(super) struct T5 {
@@ -129,7 +131,7 @@ impl Layer {
             qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.to_dtype(DType::F32)?.contiguous()
         };
         let scores = part(0)?.matmul(&part(1)?.t()?)?.broadcast_add(bias)?;
-        let y = softmax(&scores)?.matmul(&part(2)?)?.to_dtype(x.dtype())?;
+        let y = softmax_last_dim(&scores)?.matmul(&part(2)?)?.to_dtype(x.dtype())?;
         self.out.forward(&y.transpose(1, 2)?.reshape((batch, length, width / 3))?)
     }
 }

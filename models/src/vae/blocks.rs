@@ -1,7 +1,8 @@
 //! What both halves of the VAE are made of.
 
 use crate::config::VaeConfig;
-use crate::layers::{Activation, Conv2d, GroupNorm, Linear, Ops};
+use crate::layers::{Conv2d, GroupNorm, Linear};
+use crate::ops::{Activation, Ops};
 use crate::weights::Scope;
 use candle_core::{Result, Tensor};
 

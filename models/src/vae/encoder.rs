@@ -2,7 +2,8 @@
 
 use super::blocks::{Middle, Resnet};
 use crate::config::VaeConfig;
-use crate::layers::{Activation, Conv2d, GroupNorm};
+use crate::layers::{Conv2d, GroupNorm};
+use crate::ops::Activation;
 use crate::weights::{Scope, Weights};
 use crate::{Stage, finite};
 use candle_core::{DType, Result, Tensor};

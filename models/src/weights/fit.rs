@@ -1,13 +1,14 @@
 //! A tensor that is there and fits: which rows of a file it is, and what they are multiplied by.
 
-use super::Target;
-use super::source::{Files, Rows, Stored};
-use crate::checkpoint::Order;
+use super::rows::{Rows, StoredTensor};
+use super::source::Files;
+use crate::checkpoint::RowOrder;
+use crate::target::Target;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// A tensor of the right shape.
 pub(super) enum Fit<'a> {
-    Stored { stored: &'a Stored, order: Order, scale: Option<&'a Stored> },
+    Stored { stored: &'a StoredTensor, order: RowOrder, scale: Option<&'a StoredTensor> },
     Identity,
 }
 
@@ -17,7 +18,7 @@ impl<'a> Fit<'a> {
         order.ranges(stored.row_count()).map(|range| stored.rows(range)).collect()
     }
 
-    pub(super) fn scale(&self) -> Option<&'a Stored> {
+    pub(super) fn scale(&self) -> Option<&'a StoredTensor> {
         match self {
             Self::Stored { scale, .. } => *scale,
             Self::Identity => None,

@@ -1,10 +1,10 @@
 //! What fuzzers and the test of mutations do with a file; in no other build.
 
 use super::convert::is_readable;
-use super::header;
-use super::shard::Shard;
-use super::source::{Files, Stored};
-use crate::files::Content;
+use super::rows::StoredTensor;
+use super::source::Files;
+use crate::content::Content;
+use crate::safetensors_file::{SafetensorsFile, shown};
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use std::borrow::Cow;
@@ -24,8 +24,8 @@ pub enum Outcome {
 /// The `safetensors` crate, which reads the whole file, sees other tensors, or refuses what was opened.
 pub fn weights(bytes: &[u8]) -> Outcome {
     let theirs = SafeTensors::deserialize(bytes);
-    let opened = Shard::new("fuzzed".into(), Content::Bytes(Cow::Owned(bytes.to_vec())));
-    let (shard, tensors) = match opened {
+    let opened = SafetensorsFile::new("fuzzed".into(), Content::Bytes(Cow::Owned(bytes.to_vec())));
+    let (file, tensors) = match opened {
         Ok(opened) => opened,
         Err(error) => {
             let words = error.to_string();
@@ -40,17 +40,12 @@ pub fn weights(bytes: &[u8]) -> Outcome {
     let theirs = theirs.expect("what is opened is a safetensors file");
     assert_eq!(tensors.len(), theirs.len());
     let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
-    let files = Files::of(vec![(shard, tensors)]).expect("one file has each name once");
+    let files = Files::of(vec![(file, tensors)]).expect("one file has each name once");
     let mut read = 0;
     for name in names {
         let view = theirs.tensor(&name).expect("both have the same names");
         let stored = files.get(&name).expect("the name is from there");
-        assert_eq!(
-            (stored.dtype, &stored.shape[..]),
-            (view.dtype(), view.shape()),
-            "{}",
-            header::shown(&name)
-        );
+        assert_eq!((stored.dtype, &stored.shape[..]), (view.dtype(), view.shape()), "{}", shown(&name));
         if is_readable(stored.dtype) {
             read += 1;
             check_values(&files, stored, view.data());
@@ -60,7 +55,7 @@ pub fn weights(bytes: &[u8]) -> Outcome {
 }
 
 /// Reads a tensor in both precisions, and row by row; bits that need no conversion are the file's.
-fn check_values(files: &Files, stored: &Stored, bytes: &[u8]) {
+fn check_values(files: &Files, stored: &StoredTensor, bytes: &[u8]) {
     let read = |dtype| files.read(&[stored.all()], dtype, &Device::Cpu).expect("a tensor");
     let values = |tensor: &Tensor| -> Vec<u32> {
         let flat = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("values");

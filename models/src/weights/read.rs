@@ -4,20 +4,15 @@
 //! staging buffers whose size does not depend on the tensor's.
 
 use super::convert::Element;
-use super::shard::Shard;
-use super::source::{Files, Rows};
-use candle_core::{DType, Device, Error, Result, Tensor, bail};
+use super::rows::Rows;
+use super::source::Files;
+use crate::safetensors_file::SafetensorsFile;
+use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use safetensors::Dtype;
-use std::ops::RangeInclusive;
-use std::sync::OnceLock;
 
 /// Bytes of a file that a thread reads at a time.
 const CHUNK: usize = 4 << 20;
-
-/// Threads that read: a disk is only busy when several wait for it, and each has a staging buffer.
-const READERS: RangeInclusive<usize> = 8..=16;
 
 /// Bytes of a tensor that lie in host memory on their way to a GPU.
 const STAGED: usize = 64 << 20;
@@ -70,7 +65,7 @@ impl Files {
 
     /// Reads rows of `row` values each.
     fn fill<T: Element>(&self, parts: &[Rows], row: usize, mut into: &mut [T]) -> Result<()> {
-        let mut jobs = Vec::new();
+        let mut reads = Vec::new();
         for Rows { of, range } in parts {
             let (mine, others) = into.split_at_mut(range.len() * row);
             into = others;
@@ -79,33 +74,15 @@ impl Files {
             let step = CHUNK / size;
             for (index, into) in mine.chunks_mut(step).enumerate() {
                 let at = begin + (index * step * size) as u64;
-                jobs.push(Job { shard: &self.shards[of.shard], at, dtype: of.dtype, into });
+                reads.push(Read { file: &self.files[of.file], at, dtype: of.dtype, into });
             }
         }
-        if jobs.iter().map(Job::bytes).sum::<usize>() <= CHUNK {
-            return jobs.into_iter().try_for_each(|job| job.run(&mut Vec::new()));
+        if reads.iter().map(Read::bytes).sum::<usize>() <= CHUNK {
+            return reads.into_iter().try_for_each(|read| read.run(&mut Vec::new()));
         }
         self.readers
             .get()?
-            .install(|| jobs.into_par_iter().try_for_each_init(Vec::new, |staging, job| job.run(staging)))
-    }
-}
-
-/// Threads that end with the files they read, begun when there is enough to read.
-#[derive(Debug, Default)]
-pub(super) struct Readers(OnceLock<ThreadPool>);
-
-impl Readers {
-    fn get(&self) -> Result<&ThreadPool> {
-        if let Some(pool) = self.0.get() {
-            return Ok(pool);
-        }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = cores.clamp(*READERS.start(), *READERS.end());
-        let name = |number| format!("reader {number}");
-        let pool = ThreadPoolBuilder::new().num_threads(threads).thread_name(name).build();
-        let pool = pool.map_err(|error| Error::msg(format!("no threads to read weights with: {error}")))?;
-        Ok(self.0.get_or_init(|| pool))
+            .install(|| reads.into_par_iter().try_for_each_init(Vec::new, |staging, read| read.run(staging)))
     }
 }
 
@@ -125,24 +102,15 @@ fn count(parts: &[Rows]) -> usize {
     parts.iter().map(|part| part.range.len()).sum()
 }
 
-impl<'a> Rows<'a> {
-    /// The same rows in pieces of at most this many.
-    fn pieces(&self, rows: usize) -> impl Iterator<Item = Rows<'a>> + use<'a> {
-        let Rows { of, range } = self.clone();
-        let end = range.end;
-        range.step_by(rows).map(move |start| Rows { of, range: start..end.min(start + rows) })
-    }
-}
-
 /// Values that lie side by side in a file and in memory.
-struct Job<'a, T> {
-    shard: &'a Shard,
+struct Read<'a, T> {
+    file: &'a SafetensorsFile,
     at: u64,
     dtype: Dtype,
     into: &'a mut [T],
 }
 
-impl<T: Element> Job<'_, T> {
+impl<T: Element> Read<'_, T> {
     /// To be read.
     fn bytes(&self) -> usize {
         self.into.len() * (self.dtype.bitsize() / 8)
@@ -152,14 +120,14 @@ impl<T: Element> Job<'_, T> {
     fn run(self, staging: &mut Vec<u32>) -> Result<()> {
         if self.dtype == T::STORED {
             return self
-                .shard
+                .file
                 .read(self.at, bytemuck::cast_slice_mut(self.into))
                 .map_err(crate::Error::carried);
         }
         let bytes = self.bytes();
         staging.resize(bytes.div_ceil(4), 0);
         let staging = &mut bytemuck::cast_slice_mut(staging)[..bytes];
-        self.shard.read(self.at, staging).map_err(crate::Error::carried)?;
+        self.file.read(self.at, staging).map_err(crate::Error::carried)?;
         T::convert(self.dtype, staging, self.into);
         Ok(())
     }

@@ -1,15 +1,14 @@
 //! The files of a part, opened, and which tensor lies where.
 
-use super::header::shown;
-use super::read::Readers;
-use super::shard::Shard;
-use crate::files::{Content, ModelFiles};
+use super::readers::Readers;
+use super::rows::StoredTensor;
+use crate::content::Content;
+use crate::files::ModelFiles;
+use crate::safetensors_file::{SafetensorsFile, shown};
 use crate::{Error, Result};
-use safetensors::Dtype;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Range;
 use std::path::Path;
 
 /// Most files of a part; real ones have one to four. All stay open.
@@ -32,59 +31,9 @@ pub(super) enum Source {
 /// The files of a part.
 #[derive(Debug)]
 pub(super) struct Files {
-    pub(super) shards: Vec<Shard>,
-    tensors: BTreeMap<String, Stored>,
+    pub(super) files: Vec<SafetensorsFile>,
+    tensors: BTreeMap<String, StoredTensor>,
     pub(super) readers: Readers,
-}
-
-/// A tensor in a file.
-#[derive(Debug)]
-pub(super) struct Stored {
-    /// Number of the file.
-    pub(super) shard: usize,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    /// Where it begins, in bytes of the file's tensors.
-    pub(super) begin: u64,
-}
-
-/// Some rows of a stored tensor: of its first dimension.
-#[derive(Debug, Clone)]
-pub(super) struct Rows<'a> {
-    pub(super) of: &'a Stored,
-    pub(super) range: Range<usize>,
-}
-
-impl Stored {
-    /// Its first dimension; a scalar is one row.
-    pub(super) fn row_count(&self) -> usize {
-        self.shape.first().copied().unwrap_or(1)
-    }
-
-    /// The dimensions of a row.
-    pub(super) fn row_shape(&self) -> &[usize] {
-        self.shape.get(1..).unwrap_or_default()
-    }
-
-    /// Values of a row; the header was checked to have no more than can be counted.
-    pub(super) fn row(&self) -> usize {
-        self.row_shape().iter().product()
-    }
-
-    /// Bytes in its file; the header was checked to have room for them.
-    pub(super) fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
-    }
-
-    /// All of it.
-    pub(super) fn all(&self) -> Rows<'_> {
-        self.rows(0..self.row_count())
-    }
-
-    /// A part of it.
-    pub(super) fn rows(&self, range: Range<usize>) -> Rows<'_> {
-        Rows { of: self, range }
-    }
 }
 
 impl Source {
@@ -105,7 +54,7 @@ impl Source {
     }
 
     /// The tensor of this name, if it is in a file.
-    pub(super) fn get(&self, name: &str) -> Option<&Stored> {
+    pub(super) fn get(&self, name: &str) -> Option<&StoredTensor> {
         match self {
             Self::Files(files) => files.get(name),
             Self::Random => None,
@@ -128,7 +77,7 @@ impl Files {
     /// # Errors
     /// It is not whole.
     pub(super) fn file(path: &Path) -> Result<Self> {
-        Self::of(vec![Shard::new(path.display().to_string(), Content::open(path)?)?])
+        Self::of(vec![SafetensorsFile::new(path.display().to_string(), Content::open(path)?)?])
     }
 
     /// Opens all files at these paths.
@@ -136,33 +85,36 @@ impl Files {
     /// # Errors
     /// One of them is not whole, or two have a tensor of the same name.
     pub(super) fn open(files: &ModelFiles, paths: &[String]) -> Result<Self> {
-        let shards = paths.iter().map(|path| Shard::open(files, path));
-        Self::of(shards.collect::<Result<_>>()?)
+        let opened = paths.iter().map(|path| SafetensorsFile::new(files.display(path), files.open(path)?));
+        Self::of(opened.collect::<Result<_>>()?)
     }
 
     /// The tensor of this name.
-    pub(super) fn get(&self, name: &str) -> Option<&Stored> {
+    pub(super) fn get(&self, name: &str) -> Option<&StoredTensor> {
         self.tensors.get(name)
     }
 
     /// Puts opened files together.
-    pub(super) fn of(opened: Vec<(Shard, Vec<(String, safetensors::tensor::TensorInfo)>)>) -> Result<Self> {
-        let (mut shards, mut tensors) = (Vec::<Shard>::new(), BTreeMap::<String, Stored>::new());
-        for (shard, list) in opened {
+    pub(super) fn of(
+        opened: Vec<(SafetensorsFile, Vec<(String, safetensors::tensor::TensorInfo)>)>,
+    ) -> Result<Self> {
+        let (mut files, mut tensors) =
+            (Vec::<SafetensorsFile>::new(), BTreeMap::<String, StoredTensor>::new());
+        for (file, list) in opened {
             for (name, info) in list {
                 let (dtype, shape, begin) = (info.dtype, info.shape, info.data_offsets.0 as u64);
                 if let Some(other) = tensors.get(&name) {
-                    let (name, other) = (self::shown(&name), shards[other.shard].shown());
+                    let (name, other) = (self::shown(&name), files[other.file].shown());
                     return Err(Error::Model(format!(
                         "{} and {other} both have the tensor {name}: remove the file that is not the model's",
-                        shard.shown()
+                        file.shown()
                     )));
                 }
-                tensors.insert(name, Stored { shard: shards.len(), dtype, shape, begin });
+                tensors.insert(name, StoredTensor { file: files.len(), dtype, shape, begin });
             }
-            shards.push(shard);
+            files.push(file);
         }
-        Ok(Self { shards, tensors, readers: Readers::default() })
+        Ok(Self { files, tensors, readers: Readers::default() })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::fuzzing::{Outcome, weights};
 use super::source::{Files, Source};
+use crate::content::Directory;
 use crate::files::ModelFiles;
 use candle_core::{DType, Device, Tensor};
 use half::bf16;
@@ -12,7 +13,7 @@ use std::path::Path;
 /// The files of a directory as one part.
 fn open(dir: &Path, names: &[&str]) -> Files {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    Files::open(&ModelFiles::Directory(dir.to_path_buf()), &names).expect("files")
+    Files::open(&ModelFiles::Directory(Directory::new(dir)), &names).expect("files")
 }
 
 fn save(dir: &Path, name: &str, tensors: &[(&str, Tensor)]) {
@@ -128,7 +129,7 @@ fn files_are_found_by_their_part_and_stem() {
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::create_dir(dir.path().join("part")).expect("a directory");
     save(&dir.path().join("part"), "stem.safetensors", &[("a", counted(1))]);
-    let files = ModelFiles::Directory(dir.path().to_path_buf());
+    let files = ModelFiles::Directory(Directory::new(dir.path()));
     let source = Source::open(&files, "part", "stem").expect("a source");
     assert_eq!(source.names().collect::<Vec<_>>(), ["a"]);
     let error = Source::open(&files, "part", "other").expect_err("nothing").to_string();

@@ -5,11 +5,14 @@ mod configs;
 mod copy;
 mod files;
 mod index;
+#[path = "../support/peak.rs"]
+mod peak;
 #[path = "../support/mod.rs"]
 mod support;
 
-use latentd_models::bench::{DenoiseBench, memory_used};
+use latentd_models::bench::DenoiseBench;
 use latentd_models::{DType, Device, LoadOptions, ModelCard, ModelSource, Pipeline};
+use peak::peak_resident_bytes;
 use std::path::{Path, PathBuf};
 
 const OPTIONS: LoadOptions = LoadOptions::new(Device::Cpu, DType::F32);
@@ -43,7 +46,7 @@ fn refusal_of_card(dir: &Path) -> String {
 fn short(result: latentd_models::Result<()>) -> String {
     let error = result.expect_err("a refusal").to_string();
     assert!(error.len() < 3000, "{} bytes: {error}", error.len());
-    let used = memory_used(Device::Cpu).expect("a peak");
+    let used = peak_resident_bytes().expect("a peak");
     assert!(used < MEMORY, "{used} bytes at most: {error}");
     error
 }

@@ -2,15 +2,14 @@
 
 use super::*;
 use latentd::config::HubToken;
-use latentd::hub::{Show, pull};
 use stand_in::{GOOD_TOKEN, OUTSIDER};
 
 async fn gated() -> (StandIn, TempDir) {
     hub_with(Repository { is_gated: true, ..tiny() }).await
 }
 
-async fn refusal(settings: &HubConfig, wanted: &Wanted) -> String {
-    pull(settings, wanted, Show::Nobody).await.expect_err("a refusal").to_string()
+async fn refusal(settings: &HubConfig, repo: &ModelRepo) -> String {
+    pull(settings, repo).await.expect_err("a refusal").to_string()
 }
 
 fn with(settings: &HubConfig, token: &str) -> HubConfig {
@@ -23,25 +22,25 @@ async fn a_licence_is_explained_with_the_page_to_visit() {
     let settings = settings(&hub, &home);
     let url = &hub.url;
     assert_eq!(
-        refusal(&settings, &wanted()).await,
+        refusal(&settings, &tiny_repo()).await,
         format!(
             "me/tiny has a licence to accept: do so on {url}/me/tiny, make a token on {url}/settings/tokens, and give it as HF_TOKEN (or run `hf auth login`)"
         )
     );
     assert_eq!(
-        refusal(&with(&settings, OUTSIDER), &wanted()).await,
+        refusal(&with(&settings, OUTSIDER), &tiny_repo()).await,
         format!(
             "the owner of the token in HF_TOKEN may not read me/tiny yet: accept its licence on {url}/me/tiny with that account, then do this again"
         )
     );
     let wrong = "hf_wrong";
-    let error = refusal(&with(&settings, wrong), &wanted()).await;
+    let error = refusal(&with(&settings, wrong), &tiny_repo()).await;
     assert_eq!(
         error,
         format!("the hub does not accept the token in HF_TOKEN: make another on {url}/settings/tokens")
     );
     assert!(!error.contains(wrong));
-    assert_eq!(refusal(&with(&settings, "not\na token"), &wanted()).await, error);
+    assert_eq!(refusal(&with(&settings, "not\na token"), &tiny_repo()).await, error);
 }
 
 #[tokio::test]
@@ -49,7 +48,7 @@ async fn the_token_goes_to_the_hub_alone() {
     let (hub, home) = gated().await;
     std::fs::write(home.path().join("token"), format!("{GOOD_TOKEN}\n"))
         .expect("the file of `hf auth login`");
-    let directory = pull(&settings(&hub, &home), &wanted(), Show::Nobody).await.expect("a model");
+    let directory = pull(&settings(&hub, &home), &tiny_repo()).await.expect("a model");
     assert!(is_whole(&directory));
     let calls = hub.calls();
     let bearer = format!("Bearer {GOOD_TOKEN}");
@@ -65,7 +64,7 @@ async fn a_token_in_a_file_is_named_by_its_file() {
     let (hub, home) = gated().await;
     let path = home.path().join("token");
     std::fs::write(&path, OUTSIDER).expect("a file");
-    let error = refusal(&settings(&hub, &home), &wanted()).await;
+    let error = refusal(&settings(&hub, &home), &tiny_repo()).await;
     assert!(error.starts_with(&format!("the owner of the token in {} may not", path.display())), "{error}");
 }
 
@@ -73,7 +72,7 @@ async fn a_token_in_a_file_is_named_by_its_file() {
 async fn wrong_names_are_told_apart() {
     let (hub, home) = hub().await;
     let settings = settings(&hub, &home);
-    let other = Wanted::named("me/other", "main").expect("a name");
+    let other = repo("me/other", "main");
     assert_eq!(
         refusal(&settings, &other).await,
         "127.0.0.1 has no model me/other, or it is private and needs a token in HF_TOKEN"
@@ -82,7 +81,7 @@ async fn wrong_names_are_told_apart() {
         refusal(&with(&settings, GOOD_TOKEN), &other).await,
         "127.0.0.1 has no model me/other, or it is private"
     );
-    let old = Wanted::named(NAME, "v2").expect("a name");
+    let old = repo(NAME, "v2");
     assert_eq!(refusal(&settings, &old).await, "me/tiny has no revision v2");
 }
 
@@ -94,14 +93,14 @@ async fn no_network_and_no_name_are_told_apart() {
         std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let closed =
         HubConfig { endpoint: format!("http://{unused}").parse().expect("a URL"), ..settings.clone() };
-    let error = refusal(&closed, &wanted()).await;
+    let error = refusal(&closed, &tiny_repo()).await;
     assert!(error.starts_with("127.0.0.1 cannot be reached: ") && error.contains("refused"), "{error}");
     // A name that no name service may know (RFC 6761).
     let nowhere = HubConfig { endpoint: "http://hub.invalid".parse().expect("a URL"), ..settings.clone() };
-    let error = refusal(&nowhere, &wanted()).await;
+    let error = refusal(&nowhere, &tiny_repo()).await;
     assert!(error.starts_with("the address of hub.invalid cannot be found"), "{error}");
     let strange =
         HubConfig { endpoint: format!("{}/elsewhere", hub.url).parse().expect("a URL"), ..settings };
-    let error = refusal(&strange, &wanted()).await;
+    let error = refusal(&strange, &tiny_repo()).await;
     assert_eq!(error, "127.0.0.1 answered 404: is it a Hugging Face hub?");
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::support::eventually;
-use latentd::hub::{Found, HubError, Show, find, pull, resolve};
+use latentd::hub::{CacheStatus, cache_status};
 use stand_in::{Act, COMMIT};
 use std::process::Stdio;
 
@@ -16,7 +16,7 @@ fn once(hub: &StandIn) -> bool {
 async fn a_pull_brings_what_is_needed_once_into_the_cache_of_hugging_face() {
     let (hub, home) = hub().await;
     let settings = settings(&hub, &home);
-    let directory = pull(&settings, &wanted(), Show::Nobody).await.expect("a model");
+    let directory = pull(&settings, &tiny_repo()).await.expect("a model");
     let repository = home.path().join("hub/models--me--tiny");
     assert_eq!(directory, repository.join("snapshots").join(COMMIT));
     assert!(is_whole(&directory));
@@ -29,9 +29,9 @@ async fn a_pull_brings_what_is_needed_once_into_the_cache_of_hugging_face() {
     assert_eq!(link.file_name().expect("a name").len(), 64, "the SHA-256 of a large file");
 
     let sent = hub.sent();
-    pull(&settings, &wanted(), Show::Nobody).await.expect("the same");
+    pull(&settings, &tiny_repo()).await.expect("the same");
     assert_eq!(hub.sent(), sent, "no byte again");
-    assert_eq!(find(&settings, &wanted()).expect("a look"), Found::Here(directory));
+    assert_eq!(cache_status(&settings, &tiny_repo()).expect("a look"), CacheStatus::Complete(directory));
 }
 
 fn walk(directory: &Path) -> Vec<String> {
@@ -42,11 +42,11 @@ fn walk(directory: &Path) -> Vec<String> {
 async fn what_is_in_the_cache_asks_nobody() {
     let (hub, home) = hub().await;
     let settings = settings(&hub, &home);
-    let directory = resolve(&settings, &wanted(), Show::Nobody).await.expect("pulled");
+    let directory = ensure_downloaded(&settings, &tiny_repo()).await.expect("pulled");
     let before = hub.connections();
-    assert_eq!(resolve(&settings, &wanted(), Show::Nobody).await.expect("found"), directory);
+    assert_eq!(ensure_downloaded(&settings, &tiny_repo()).await.expect("found"), directory);
     let offline = HubConfig { offline: Some("--offline"), ..settings };
-    assert_eq!(resolve(&offline, &wanted(), Show::Nobody).await.expect("found"), directory);
+    assert_eq!(ensure_downloaded(&offline, &tiny_repo()).await.expect("found"), directory);
     assert_eq!(hub.connections(), before);
 }
 
@@ -54,20 +54,20 @@ async fn what_is_in_the_cache_asks_nobody() {
 async fn offline_never_connects_and_says_how_to_get_what_is_missing() {
     let (hub, home) = hub().await;
     let offline = HubConfig { offline: Some("HF_HUB_OFFLINE"), ..settings(&hub, &home) };
-    let error = resolve(&offline, &wanted(), Show::Nobody).await.expect_err("not here").to_string();
+    let error = ensure_downloaded(&offline, &tiny_repo()).await.expect_err("not here").to_string();
     assert!(
         error.contains("me/tiny is not in the cache") && error.contains("`latentd models pull me/tiny`"),
         "{error}"
     );
     assert!(error.contains("HF_HUB_OFFLINE forbids"), "{error}");
-    let error = pull(&offline, &wanted(), Show::Nobody).await.expect_err("no network").to_string();
+    let error = pull(&offline, &tiny_repo()).await.expect_err("no network").to_string();
     assert_eq!(error, "a pull needs the network, which HF_HUB_OFFLINE forbids");
     assert_eq!(hub.connections(), 0);
 
     let online = settings(&hub, &home);
-    let directory = pull(&online, &wanted(), Show::Nobody).await.expect("a model");
+    let directory = pull(&online, &tiny_repo()).await.expect("a model");
     std::fs::remove_file(directory.join(LARGE)).expect("a file less");
-    let error = resolve(&offline, &wanted(), Show::Nobody).await.expect_err("incomplete").to_string();
+    let error = ensure_downloaded(&offline, &tiny_repo()).await.expect_err("incomplete").to_string();
     assert!(error.contains("incomplete") && error.contains(&format!("{LARGE} missing")), "{error}");
 }
 
@@ -78,7 +78,7 @@ async fn another_pipeline_is_refused_before_its_weights() {
     let flux = File::new("model_index.json", index.replace("StableDiffusion3Pipeline", "FluxPipeline"));
     repository.files.insert("model_index.json".into(), flux);
     let (hub, home) = hub_with(repository).await;
-    let error = pull(&settings(&hub, &home), &wanted(), Show::Nobody).await.expect_err("a refusal");
+    let error = pull(&settings(&hub, &home), &tiny_repo()).await.expect_err("a refusal");
     assert!(error.to_string().contains("it is a FluxPipeline"), "{error}");
     assert_eq!(hub.sent().keys().collect::<Vec<_>>(), ["model_index.json"]);
 }
@@ -88,7 +88,7 @@ async fn a_repository_without_full_precision_is_refused_before_its_weights() {
     let mut repository = tiny();
     repository.files.remove(LARGE);
     let (hub, home) = hub_with(repository).await;
-    let error = pull(&settings(&hub, &home), &wanted(), Show::Nobody).await.expect_err("a refusal");
+    let error = pull(&settings(&hub, &home), &tiny_repo()).await.expect_err("a refusal");
     assert!(error.to_string().contains(&format!("it has no {LARGE}")), "{error}");
     assert_eq!(hub.sent().len(), 1);
 }
@@ -98,7 +98,7 @@ async fn what_does_not_fit_on_the_disk_is_not_begun() {
     let mut repository = tiny();
     repository.files.get_mut(LARGE).expect("a file").claimed = Some(1 << 60);
     let (hub, home) = hub_with(repository).await;
-    let error = pull(&settings(&hub, &home), &wanted(), Show::Nobody).await.expect_err("too large");
+    let error = pull(&settings(&hub, &home), &tiny_repo()).await.expect_err("too large");
     assert!(matches!(error, HubError::NoSpace { needed, .. } if needed > 1 << 59), "{error}");
     let text = error.to_string();
     assert!(text.starts_with("the pull needs 1.15 EB more") && text.contains("set HF_HUB_CACHE"), "{text}");
@@ -110,7 +110,7 @@ async fn a_path_that_leads_out_of_the_snapshot_is_not_written() {
     let mut repository = tiny();
     repository.files.insert("scheduler/../../../../../escaped".into(), File::new("escaped", "boo"));
     let (hub, home) = hub_with(repository).await;
-    pull(&settings(&hub, &home), &wanted(), Show::Nobody).await.expect("a model");
+    pull(&settings(&hub, &home), &tiny_repo()).await.expect("a model");
     assert!(!home.path().join("escaped").exists() && !home.path().join("hub/escaped").exists());
 }
 
@@ -123,9 +123,15 @@ async fn a_classifier_is_pulled_by_its_name() {
     }
     let hub = StandIn::start([("Falconsai/nsfw_image_detection".to_owned(), repository)]).await;
     let home = tempfile::tempdir().expect("a directory");
-    let falconsai = Wanted::named("falconsai", "main").expect("a manifest");
-    let directory = pull(&settings(&hub, &home), &falconsai, Show::Nobody).await.expect("a classifier");
-    assert_eq!(walk(&directory), ["config.json", "model.safetensors", "preprocessor_config.json"]);
+    let mut command = program(&hub, &home);
+    command.args(["models", "pull", "falconsai"]);
+    let output = output(command).await;
+    assert!(output.status.success(), "{output:?}");
+    let directory = String::from_utf8(output.stdout).expect("a path");
+    assert_eq!(
+        walk(Path::new(directory.trim())),
+        ["config.json", "model.safetensors", "preprocessor_config.json"]
+    );
 }
 
 /// Two processes, as two terminals would have them.

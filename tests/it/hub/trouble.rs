@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::support::eventually;
-use latentd::hub::{HubError, Show, pull};
 use stand_in::{Act, COMMIT};
 use std::process::{Child, Stdio};
 
@@ -10,7 +9,7 @@ use std::process::{Child, Stdio};
 async fn despite(acts: &[Act]) -> (StandIn, TempDir, Result<PathBuf, HubError>) {
     let (hub, home) = hub().await;
     hub.tell(LARGE, acts.iter().copied());
-    let pulled = pull(&settings(&hub, &home), &wanted(), Show::Nobody).await;
+    let pulled = pull(&settings(&hub, &home), &tiny_repo()).await;
     (hub, home, pulled)
 }
 
@@ -46,7 +45,7 @@ async fn a_damaged_file_is_fetched_once_more() {
     let small = "vae/config.json";
     let (hub, home) = super::hub().await;
     hub.tell(small, [Act::Spoil]);
-    pull(&settings(&hub, &home), &wanted(), Show::Nobody).await.expect("a model");
+    pull(&settings(&hub, &home), &tiny_repo()).await.expect("a model");
     assert_eq!(hub.sent()[small], 2 * size(small), "small files have checksums too");
 }
 
@@ -61,8 +60,7 @@ async fn a_file_that_is_damaged_twice_is_said_to_be_and_not_kept() {
     assert!(!home.path().join("hub/models--me--tiny/snapshots").join(COMMIT).join(LARGE).exists());
     let name = format!("{}.incomplete", Repository::of(&golden()).files[LARGE].etag());
     assert!(!incomplete(&home).iter().any(|path| path.ends_with(&name)));
-    let directory =
-        pull(&settings(&hub, &home), &wanted(), Show::Nobody).await.expect("the hub is well again");
+    let directory = pull(&settings(&hub, &home), &tiny_repo()).await.expect("the hub is well again");
     assert!(is_whole(&directory));
 }
 
@@ -73,7 +71,7 @@ async fn a_hub_that_stays_down_ends_the_pull_and_keeps_what_came() {
     let error = pulled.expect_err("down").to_string();
     assert!(error.contains("it answered 503 Service Unavailable; what was fetched is kept"), "{error}");
     assert_eq!(hub.sent()[LARGE], 50_000);
-    pull(&settings(&hub, &home), &wanted(), Show::Nobody).await.expect("it is up again");
+    pull(&settings(&hub, &home), &tiny_repo()).await.expect("it is up again");
     assert_eq!(hub.sent()[LARGE], size(LARGE));
 }
 
@@ -124,6 +122,6 @@ async fn ctrl_c_says_that_the_next_pull_goes_on() {
         line.starts_with("latentd: stopped: ") && line.ends_with("and the next pull goes on from there"),
         "{told}"
     );
-    pull(&settings(&hub, &home), &wanted(), Show::Nobody).await.expect("the rest");
+    pull(&settings(&hub, &home), &tiny_repo()).await.expect("the rest");
     assert_eq!(hub.sent()[LARGE], size(LARGE));
 }

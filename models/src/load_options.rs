@@ -1,0 +1,71 @@
+//! How a model is loaded: device, precision, and what is left out.
+
+use std::path::PathBuf;
+
+/// Where tensors live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    /// The host's processor.
+    Cpu,
+    /// One CUDA GPU by ordinal.
+    Cuda(usize),
+}
+
+/// Precision of weights and activations. Latents, sigmas and noise are always f32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DType {
+    /// 32-bit floats: exact against diffusers.
+    F32,
+    /// bfloat16 weights and activations, f32 accumulation.
+    Bf16,
+    /// Bf16, but the transformer's blocks multiply in fp8 (e4m3) with a scale for each row; Hopper only.
+    Fp8,
+}
+
+impl DType {
+    /// As the command line and reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Fp8 => "fp8",
+        }
+    }
+}
+
+/// How to load a model.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// Where to run.
+    pub device: Device,
+    /// In which precision.
+    pub dtype: DType,
+    /// `false` replaces every fused op by plain candle: slow, for bisecting an error.
+    pub fused: bool,
+    /// Where to keep what is found out about a device by trying: which algorithm of a matrix product is the fastest. A
+    /// GPU needs it to paint the same bytes for a seed in every process.
+    pub cache: Option<PathBuf>,
+    /// How many queues of work a GPU gets.
+    pub streams: Streams,
+    /// `false` leaves out T5, which every SD3.5 model paints without: it hears less of long prompts then (diffusers with
+    /// `text_encoder_3=None`).
+    pub t5: bool,
+    /// The noise schedule's shift, for a checkpoint file, which does not say one; `None`: that of the published model.
+    pub shift: Option<f64>,
+}
+
+impl LoadOptions {
+    /// The fused ops on two streams, and nothing kept.
+    pub const fn new(device: Device, dtype: DType) -> Self {
+        Self { device, dtype, fused: true, cache: None, streams: Streams::Two, t5: true, shift: None }
+    }
+}
+
+/// How a GPU gets the work of a captured step. The pictures are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// One op after the other: for measuring what the second stream brings.
+    One,
+    /// The text's work of a block beside the image's, in bf16 and fp8.
+    Two,
+}

@@ -1,0 +1,93 @@
+//! One safetensors file, open, its header checked.
+
+mod foreign;
+mod header;
+
+use crate::content::Content;
+use crate::{Error, Result};
+use safetensors::tensor::TensorInfo;
+use std::path::Path;
+
+/// A tensor's name from a file, short enough for a message.
+pub(crate) use header::shown;
+
+/// What a header says of a tensor.
+#[derive(Debug, Clone)]
+pub(crate) struct TensorHeader {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// `BF16`, `F8_E4M3`, …
+    pub(crate) dtype: String,
+    /// In the file.
+    pub(crate) bytes: u64,
+}
+
+/// Every tensor of a safetensors file, from its header alone.
+///
+/// # Errors
+/// It is no whole safetensors file.
+pub(crate) fn tensors(path: &Path) -> Result<Vec<TensorHeader>> {
+    let (_, tensors) = SafetensorsFile::new(path.display().to_string(), Content::open(path)?)?;
+    let header = |(name, info): (String, TensorInfo)| {
+        let bytes = (info.data_offsets.1 - info.data_offsets.0) as u64;
+        TensorHeader { name, shape: info.shape, dtype: info.dtype.to_string(), bytes }
+    };
+    Ok(tensors.into_iter().map(header).collect())
+}
+
+/// A file that stays open, so that what was checked is what is read.
+#[derive(Debug)]
+pub(crate) struct SafetensorsFile {
+    /// The file's name as users know it.
+    shown: String,
+    content: Content,
+    /// Where the tensors' bytes begin.
+    start: u64,
+}
+
+impl SafetensorsFile {
+    /// Checks the header of an open file, which users know as `shown`; returns its tensors in the order of their bytes.
+    ///
+    /// # Errors
+    /// It is not whole, or something else than safetensors.
+    pub(crate) fn new(shown: String, content: Content) -> Result<(Self, Vec<(String, TensorInfo)>)> {
+        let mut file = Self { shown, content, start: 0 };
+        let bytes = file.content.len();
+        let mut start = vec![0; bytes.min(foreign::START as u64) as usize];
+        file.read(0, &mut start)?;
+        if !header::plausible(&start)
+            && let Some(what) = foreign::describe(&start)
+        {
+            return Err(Error::Model(format!("{} {what}", file.shown)));
+        }
+        let length = header::checked_length(&start, bytes).map_err(|why| file.damaged(&why))?;
+        let mut json = vec![0; length];
+        file.read(header::PREFIX as u64, &mut json)?;
+        file.start = (header::PREFIX + length) as u64;
+        let tensors = header::parse(&json, bytes - file.start).map_err(|why| file.damaged(&why))?;
+        Ok((file, tensors))
+    }
+
+    /// Fills `into` with what lies `at` bytes into the tensors.
+    ///
+    /// # Errors
+    /// The device failed, or the file was cut since it was opened.
+    pub(crate) fn read(&self, at: u64, into: &mut [u8]) -> Result<()> {
+        self.content.read_at(self.start + at, into).map_err(|reason| match reason.kind() {
+            std::io::ErrorKind::UnexpectedEof => Error::Model(format!(
+                "{} became shorter while it was read: leave a model's files alone while it is loaded",
+                self.shown
+            )),
+            _ => Error::Io { path: self.shown.clone().into(), reason },
+        })
+    }
+
+    /// As users know it.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    fn damaged(&self, why: &str) -> Error {
+        Error::Model(format!("{} is no whole safetensors file, {why}: download it again", self.shown))
+    }
+}
