@@ -153,8 +153,8 @@ pub struct StoreArgs {
     /// `~/.local/share/latentd`, or `./latentd-data` without a home].
     #[arg(long, env = "LATENTD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Queue database, `sqlite:PATH` [default: `latentd.sqlite` in the data directory].
-    #[arg(long, env = "LATENTD_DATABASE_URL", value_name = "URL")]
+    /// Queue database, `sqlite:PATH` or `postgres://USER@HOST/NAME` [default: `latentd.sqlite` in the data directory].
+    #[arg(long, env = "LATENTD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
     /// Directory of the picture files [default: `files` in the data directory].
     #[arg(long, env = "LATENTD_STORAGE", value_name = "DIR")]
@@ -318,7 +318,7 @@ pub struct GenerateArgs {
     /// Height in pixels; 768, or that of `--image`.
     #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
     pub height: Option<usize>,
-    /// Picture to begin from: JPEG, PNG, WebP, GIF, BMP or TIFF.
+    /// Picture to begin from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
     #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
     pub image: Option<PathBuf>,
     /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.

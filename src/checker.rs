@@ -63,7 +63,7 @@ pub(crate) fn resolve(config: &SafetyConfig, hub: &HubConfig, model: &ModelSourc
             Some(directory) => SafetySource::Directory(directory),
             None => return Err(Error::Model(missing(config, model, manifest)).into()),
         },
-        (None, Checker::Nobody) => SafetySource::Nobody,
+        (None, Checker::Nobody) => SafetySource::Disabled,
         (None, Checker::Directory(directory)) => SafetySource::Directory(directory.clone()),
         (None, _) => SafetySource::Own,
     };
@@ -76,7 +76,7 @@ pub(crate) fn resolve(config: &SafetyConfig, hub: &HubConfig, model: &ModelSourc
 pub(crate) fn describe(options: &SafetyOptions) -> String {
     match &options.source {
         SafetySource::Own => "the model's own".into(),
-        SafetySource::Nobody => "none".into(),
+        SafetySource::Disabled => "none".into(),
         SafetySource::Directory(directory) => directory.display().to_string(),
     }
 }

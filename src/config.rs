@@ -9,6 +9,7 @@ pub(crate) mod model;
 mod retention;
 pub(crate) mod safety;
 pub(crate) mod shortcuts;
+mod store;
 mod timeout;
 
 pub use access::AccessConfig;
@@ -18,8 +19,9 @@ pub use memory::MemoryBudget;
 pub use model::{Model, ModelsError, NamedModel};
 pub use retention::KeepConfig;
 pub use safety::{Checker, SafetyConfig};
+pub use store::StoreConfig;
 
-use crate::args::{EngineArgs, ServeArgs, StoreArgs, WorkerArgs, default_data_dir};
+use crate::args::{EngineArgs, ServeArgs, WorkerArgs, default_data_dir};
 use ipnet::IpNet;
 use latentd_egress::Egress;
 use latentd_models::{self as models, ModelSource};
@@ -57,17 +59,6 @@ pub struct EngineConfig {
     pub memory_check: bool,
     /// Folder of what a device is found out to do best.
     pub cache: PathBuf,
-}
-
-/// Where requests and files are kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreConfig {
-    /// Everything below is inside unless a flag moved it.
-    pub data_dir: PathBuf,
-    /// The queue's SQLite file.
-    pub database: PathBuf,
-    /// Directory of the picture files.
-    pub files: PathBuf,
 }
 
 /// Settings of `latentd serve`.
@@ -290,28 +281,6 @@ impl EngineConfig {
     }
 }
 
-impl StoreConfig {
-    /// Checks the flags that say where things are kept.
-    ///
-    /// # Errors
-    /// A line that says what to change.
-    pub fn resolve(args: StoreArgs) -> Result<Self, ConfigError> {
-        let StoreArgs { data_dir, database_url, storage } = args;
-        let data_dir = data_dir.unwrap_or_else(default_data_dir);
-        let data_dir = std::path::absolute(&data_dir)
-            .map_err(|error| ConfigError(format!("--data-dir {}: {error}", data_dir.display())))?;
-        let database = match database_url {
-            None => data_dir.join("latentd.sqlite"),
-            Some(url) => sqlite_path(&url)?,
-        };
-        let files = match storage {
-            None => data_dir.join("files"),
-            Some(text) => local_directory(&text)?,
-        };
-        Ok(Self { data_dir, database, files })
-    }
-}
-
 /// What a flag of two words says; an empty value, which a variable may have, is the first.
 fn switch(flag: &str, text: &str, on: &str) -> Result<bool, ConfigError> {
     match text.trim() {
@@ -363,26 +332,6 @@ fn egress(flag: &str, loopback: bool, allowed: &[String]) -> Result<Egress, Conf
         egress.allow(text).map_err(|why| ConfigError(format!("{flag} {text}: {why}")))?;
     }
     Ok(egress)
-}
-
-fn sqlite_path(url: &str) -> Result<PathBuf, ConfigError> {
-    let path = url.strip_prefix("sqlite:").map(|rest| rest.strip_prefix("//").unwrap_or(rest));
-    match path.filter(|path| !path.is_empty() && !path.contains('?') && !path.starts_with(':')) {
-        Some(path) => {
-            std::path::absolute(path).map_err(|error| ConfigError(format!("--database-url {url}: {error}")))
-        }
-        None => refuse(format!(
-            "--database-url {url}: this version keeps its queue in SQLite only: give `sqlite:PATH`"
-        )),
-    }
-}
-
-fn local_directory(text: &str) -> Result<PathBuf, ConfigError> {
-    let path = text.strip_prefix("file://").unwrap_or(text);
-    if path.is_empty() || path.contains("://") {
-        return refuse(format!("--storage {text}: this version stores files in a local directory only"));
-    }
-    std::path::absolute(path).map_err(|error| ConfigError(format!("--storage {text}: {error}")))
 }
 
 fn parse_public_url(text: &str) -> Result<Url, ConfigError> {

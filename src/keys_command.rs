@@ -5,7 +5,7 @@ use crate::config::{ConfigError, StoreConfig};
 use crate::data_dir;
 use crate::keys::KeyHash;
 use crate::printable::printable;
-use crate::queue::{ApiKey, NewKey, Queue, Revocation, Scope};
+use crate::queue::{ApiKey, Database, NewKey, Queue, Revocation, Scope};
 use jiff::Timestamp;
 use serde_json::json;
 use std::path::Path;
@@ -28,12 +28,12 @@ pub(crate) async fn run(command: KeysCommand) -> anyhow::Result<()> {
 
 /// The key alone goes to standard output, for scripts; it is shown this once.
 async fn create(args: CreateKeyArgs) -> anyhow::Result<()> {
-    let path = database(args.store)?;
-    if let Some(directory) = path.parent() {
+    let database = database(args.store)?;
+    if let Some(directory) = database.path().and_then(Path::parent) {
         data_dir::make(directory)
             .map_err(|error| anyhow::anyhow!("data directory {}: {error}", directory.display()))?;
     }
-    let queue = open(&path).await?;
+    let queue = open(&database).await?;
     let id = Uuid::new_v4().to_string();
     let key = format!("{id}:{:032x}", rand::random::<u128>());
     let new = NewKey {
@@ -66,21 +66,18 @@ async fn revoke(id: &str, store: KeyStoreArgs) -> anyhow::Result<()> {
 
 /// A database that nobody made is a wrong directory, not an empty list.
 async fn existing(store: KeyStoreArgs) -> anyhow::Result<Queue> {
-    let path = database(store)?;
-    if !path.exists() {
-        anyhow::bail!(
-            "there is no database {}: give the --data-dir or --database-url of the server",
-            path.display()
-        );
+    let database = database(store)?;
+    if !database.exists() {
+        anyhow::bail!("there is no database {database}: give the --data-dir or --database-url of the server");
     }
-    open(&path).await
+    open(&database).await
 }
 
-async fn open(path: &Path) -> anyhow::Result<Queue> {
-    Ok(Queue::open(path, Arc::new(Timestamp::now)).await?)
+async fn open(database: &Database) -> anyhow::Result<Queue> {
+    Ok(Queue::open(database, Arc::new(Timestamp::now)).await?)
 }
 
-fn database(store: KeyStoreArgs) -> Result<std::path::PathBuf, ConfigError> {
+fn database(store: KeyStoreArgs) -> Result<Database, ConfigError> {
     Ok(StoreConfig::resolve(store.into())?.database)
 }
 

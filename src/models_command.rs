@@ -3,11 +3,11 @@
 mod inspect;
 
 use crate::args::{ModelsCommand, PullArgs};
+use crate::config::model::published_endpoint;
 use crate::config::{ConfigError, HubConfig, hub};
 use crate::hub_models::identify;
 use crate::hub_models::list::{self, ListedModel};
 use indicatif::DecimalBytes;
-use latentd_fal::endpoint::Published;
 use latentd_hub::{Files, ModelRepo, ProgressOutput, Recheck, VerifyReport};
 use latentd_models::{ClassifierManifest, Manifest, ModelCard, ModelSource};
 use serde_json::{Value, json};
@@ -117,7 +117,7 @@ fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
                 "name": card.name, "source": "built in", "state": "complete",
                 "size_multiple": card.size_multiple, "max_side": card.max_side,
                 // It answers for each endpoint that has no other model.
-                "endpoints": Manifest::all().iter().map(|manifest| Published::of(&manifest.name).id()).collect::<Vec<_>>(),
+                "endpoints": Manifest::all().iter().map(|manifest| published_endpoint(manifest).id()).collect::<Vec<_>>(),
             })
         });
         let others = models.iter().map(as_json);

@@ -27,7 +27,7 @@ pub(crate) fn work(request: &GenerateRequest) -> Work {
         t5_tokens: request.t5_tokens,
         guided: request.guidance > 1.0,
         steps: request.steps,
-        begins: request.begin.is_some(),
+        init_image: request.init_image.is_some(),
     }
 }
 

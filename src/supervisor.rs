@@ -44,6 +44,7 @@ pub(crate) async fn supervise(
     let slots = config.engines.iter().map(|engine| {
         let slot = Slot {
             arguments: arguments(engine, config),
+            database: config.store.database.url(),
             program,
             queue,
             device: device_name(engine.device),
@@ -58,6 +59,7 @@ pub(crate) async fn supervise(
 /// One engine's place; workers come and go in it.
 struct Slot<'a> {
     arguments: Vec<String>,
+    database: String,
     program: &'a Path,
     queue: &'a Queue,
     device: String,
@@ -149,6 +151,7 @@ impl Slot<'_> {
             .arg("worker")
             .args(&self.arguments)
             .args(["--supervised-as", id])
+            .env("LATENTD_DATABASE_URL", &self.database)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0) // a Ctrl-C on the terminal is for the server, which drains the worker
@@ -223,7 +226,8 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         cache: _,
     } = engine;
     let shift = shift.map(|shift| ("--shift", shift.to_string()));
-    let StoreConfig { data_dir, database, files } = &config.store;
+    // The database has a password in its URL, perhaps: it goes by the environment.
+    let StoreConfig { data_dir, database: _, files } = &config.store;
     [
         ("--device", device_name(*device)),
         ("--dtype", dtype.name().to_owned()),
@@ -231,7 +235,6 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--t5", if *t5 { "auto" } else { "off" }.to_owned()),
         ("--memory-check", if *memory_check { "on" } else { "off" }.to_owned()),
         ("--data-dir", data_dir.display().to_string()),
-        ("--database-url", format!("sqlite:{}", database.display())),
         ("--storage", files.display().to_string()),
         ("--log", config.log.clone()),
         ("--memory-budget", memory_budget(engine, config)),

@@ -71,9 +71,9 @@ pub struct RelayArgs {
     /// The server's data directory.
     #[arg(long)]
     pub data_dir: PathBuf,
-    /// The server's database.
-    #[arg(long)]
-    pub database: PathBuf,
+    /// URL of the server's database.
+    #[arg(long, env = "LATENTD_DATABASE_URL", hide_env_values = true)]
+    pub database: String,
     /// Connect the program with the network.
     #[arg(long, action = ArgAction::SetTrue)]
     pub allow_network: bool,

@@ -57,8 +57,8 @@ pub struct KeyStoreArgs {
     /// The server's data directory.
     #[arg(long, env = "LATENTD_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The server's database, `sqlite:PATH` [default: `latentd.sqlite` in the data directory].
-    #[arg(long, env = "LATENTD_DATABASE_URL", value_name = "URL")]
+    /// The server's database, `sqlite:PATH` or `postgres://USER@HOST/NAME` [default: `latentd.sqlite` in the data directory].
+    #[arg(long, env = "LATENTD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 }
 

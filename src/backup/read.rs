@@ -27,11 +27,12 @@ pub(crate) async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     for directory in [&store.data_dir, &store.files] {
         check_empty(directory)?;
     }
-    if store.database.exists() {
-        bail!("{} is there already: nothing is overwritten", store.database.display());
+    let database = store.database_file("restore")?.to_owned();
+    if database.exists() {
+        bail!("{} is there already: nothing is overwritten", database.display());
     }
-    let _locks = (data_dir::hold(&store.data_dir)?, data_dir::hold_database(&store.database)?);
-    let mut restored = Restored { store, made: Vec::new(), is_whole: false };
+    let _locks = (data_dir::hold(&store.data_dir)?, data_dir::hold_database(&database)?);
+    let mut restored = Restored { store, database, made: Vec::new(), is_whole: false };
     let (manifest, files) = restored.unpack(file).with_context(|| args.file.display().to_string())?;
     restored.publish(&manifest).await?;
     restored.is_whole = true;
@@ -53,6 +54,7 @@ fn check_empty(directory: &Path) -> anyhow::Result<()> {
 /// What was made so far; unless it becomes whole it goes again.
 struct Restored {
     store: StoreConfig,
+    database: PathBuf,
     made: Vec<PathBuf>,
     is_whole: bool,
 }
@@ -116,7 +118,7 @@ impl Restored {
 
     /// The database before it has its name.
     fn unfinished(&self) -> PathBuf {
-        let mut path = self.store.database.as_os_str().to_owned();
+        let mut path = self.database.as_os_str().to_owned();
         path.push(".restored");
         path.into()
     }
@@ -151,7 +153,7 @@ impl Restored {
         for directory in changed {
             data_dir::sync(directory)?;
         }
-        std::fs::rename(&path, &self.store.database)?;
-        Ok(data_dir::sync(self.store.database.parent().unwrap_or(Path::new("/")))?)
+        std::fs::rename(&path, &self.database)?;
+        Ok(data_dir::sync(self.database.parent().unwrap_or(Path::new("/")))?)
     }
 }

@@ -23,11 +23,12 @@ pub(crate) async fn backup(args: BackupArgs) -> anyhow::Result<()> {
     if target.exists() {
         bail!("{} is there already: give another name", target.display());
     }
-    if !store.database.exists() {
-        let database = store.database.display();
+    let database = store.database_file("backup")?;
+    if !database.exists() {
+        let database = database.display();
         bail!("there is no database {database}: give the --data-dir or --database-url of the server");
     }
-    let queue = open(&store.database).await?;
+    let queue = open(database).await?;
     let storage = Storage::local(&store.files)?;
     identity::check_folder(&queue, &storage).await?;
     let parts = Parts { archive: beside(&target, "part"), database: beside(&target, "database") };

@@ -165,13 +165,18 @@ fn check_one_each(models: &[Model]) -> Result<(), ConfigError> {
                 "--model {} and --model {} would both answer for {}: leave one out, or say which published model it is, as in --model {}={}",
                 first.source,
                 second.source,
-                Published::of(&manifest.name).id(),
+                published_endpoint(manifest).id(),
                 another(manifest).name,
                 second.source
             ));
         }
     }
     Ok(())
+}
+
+/// fal's endpoint of a published model.
+pub(crate) fn published_endpoint(manifest: &Manifest) -> &'static Published {
+    Published::of(&manifest.name).expect("every manifest has an endpoint, as a test shows")
 }
 
 /// A published model for an example: not this one.

@@ -26,7 +26,7 @@ pub(super) fn model(mut engine: EngineConfig, safety: &SafetyConfig, hub: &HubCo
             findings
         }
         Err(error) => {
-            let unchecked = SafetyOptions { source: SafetySource::Nobody, threshold: None, forced: false };
+            let unchecked = SafetyOptions { source: SafetySource::Disabled, threshold: None, forced: false };
             let mut findings = vec![Finding::error("safety checker", &error)];
             findings.extend(plan(&engine, &unchecked));
             findings
@@ -54,11 +54,11 @@ fn parts(plan: &Plan, work: &Work) -> String {
     let millions = |parameters: u64| format!("{:.1} million parameters", parameters as f64 / 1e6);
     let mut lines: Vec<_> =
         plan.parts.iter().map(|part| line(part.name, part.bytes, millions(part.parameters))).collect();
-    let Activations { text, begin, denoise, decode } = plan.activations;
-    let largest = [("text", text), ("begin", begin), ("denoise", denoise), ("decode", decode)];
+    let Activations { text, init_image, denoise, decode } = plan.activations;
+    let largest = [("text", text), ("initial image", init_image), ("denoise", denoise), ("decode", decode)];
     let largest = largest.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name);
     let note = format!("{}x{}, most in {largest}", work.width, work.height);
-    lines.push(line("painting", plan.painting(), note));
+    lines.push(line("generating", plan.generating(), note));
     lines.push(line("process", plan.process, String::new()));
     lines.push(line("together", plan.peak(), String::new()));
     lines.join("\n")

@@ -6,6 +6,7 @@ use crate::data_dir;
 use crate::hub_models::list::{self, ListedModel};
 use crate::isolate;
 use crate::machine::{disk, gigabytes};
+use crate::queue::Database;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -25,7 +26,18 @@ pub(super) fn data(store: &StoreConfig) -> Vec<Finding> {
         Ok(false) => Finding::good(about, format!("{place}, which `serve` will make")),
         Err(error) => Finding::error(about, &error),
     };
-    vec![first, free_disk("disk", &store.data_dir)]
+    [first, free_disk("disk", &store.data_dir)].into_iter().chain(database(&store.database)).collect()
+}
+
+/// A database server, and whether `serve` could use it.
+fn database(database: &Database) -> Option<Finding> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    match runtime.block_on(database.look()) {
+        Ok(version) => {
+            version.map(|version| Finding::good("database", format!("{database}, PostgreSQL {version}")))
+        }
+        Err(error) => Some(Finding::error("database", &format_args!("{database}: {error}"))),
+    }
 }
 
 fn free_disk(about: &str, path: &Path) -> Finding {

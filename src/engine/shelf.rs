@@ -1,7 +1,7 @@
 //! Several models behind one engine: each is loaded when a request asks for it, and they share a budget of memory.
 
 use super::uses::Uses;
-use super::{Begin, Engine, EngineError, Loading, Observer, Painted, Prefetch};
+use super::{Engine, EngineError, InitImage, Loading, Observer, PendingImages, Prefetch};
 use latentd_request::ImageRequest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -150,19 +150,19 @@ impl Engine for Shelf {
         Ok(())
     }
 
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        init_image: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         let volume = self.volume(request)?;
         let loaded = self.loaded.last_mut().filter(|loaded| loaded.volume == volume);
         let Some(Loaded { engine, uses, .. }) = loaded else {
             return Err(EngineError::Fault(format!("{} was not made ready", request.model)));
         };
         let in_use = uses.begin();
-        let painted = engine.paint(request, begin, observer)?;
+        let painted = engine.generate(request, init_image, observer)?;
         Ok(Box::new(move || {
             let generated = painted();
             drop(in_use);

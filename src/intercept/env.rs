@@ -3,7 +3,7 @@
 use super::folder::{self, BUNDLE, CERTIFICATE, PRELOAD, PYTHON, Running};
 use crate::args::EnvArgs;
 use crate::config::StoreConfig;
-use crate::queue::Queue;
+use crate::queue::{Database, Queue};
 use anyhow::Context;
 use jiff::Timestamp;
 use latentd_fal::FAL_DOMAINS;
@@ -134,7 +134,7 @@ fn quoted(value: &str) -> String {
 }
 
 /// Keys of `latentd keys create`, whether they still open anything or not.
-pub(crate) async fn has_keys(database: &Path) -> anyhow::Result<bool> {
+pub(crate) async fn has_keys(database: &Database) -> anyhow::Result<bool> {
     if !database.exists() {
         return Ok(false);
     }

@@ -9,6 +9,7 @@ use super::upstream::Upstream;
 use crate::args::RelayArgs;
 use crate::config::StoreConfig;
 use crate::intercept::{self, Running};
+use crate::queue::Database;
 use anyhow::{Context, bail};
 use rustix::fs::inotify;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -68,7 +69,8 @@ impl Relay {
         let mut command = Command::new(OWN_EXECUTABLE);
         command.arg0("latentd").arg("relay");
         command.arg("--data-dir").arg(std::path::absolute(&store.data_dir)?);
-        command.arg("--database").arg(std::path::absolute(&store.database)?);
+        // A password in it is not for the list of processes.
+        command.env("LATENTD_DATABASE_URL", store.database.url());
         if allow_network {
             command.arg("--allow-network");
         }
@@ -128,7 +130,7 @@ pub(crate) fn relay(args: RelayArgs, runtime: impl FnOnce() -> io::Result<Runtim
 /// Finds the server, takes the sockets inside, and carries until the program is gone.
 fn carry(socket: &OwnedFd, args: RelayArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let RelayArgs { data_dir, database, allow_network, .. } = args;
-    send(socket, &Report::Ready(runtime.block_on(find(&data_dir, &database))?), &[])?;
+    send(socket, &Report::Ready(runtime.block_on(find(&data_dir, &database.parse()?))?), &[])?;
     let Some((program, files)) = receive::<u32>(socket)? else { return Ok(()) };
     let files: [OwnedFd; 4] = files.try_into().ok().context("files are missing in the message")?;
     let [https, dns, dns_tcp, lifetime] = files;
@@ -167,7 +169,7 @@ fn wait(watch: OwnedFd) -> io::Result<()> {
 }
 
 /// The server of a data directory, if it is there.
-async fn find(data_dir: &Path, database: &Path) -> anyhow::Result<Server> {
+async fn find(data_dir: &Path, database: &Database) -> anyhow::Result<Server> {
     let place = data_dir.display();
     let Some(Running { address, needs_key }) =
         intercept::running(data_dir).with_context(|| format!("data directory {place}"))?

@@ -19,7 +19,7 @@ use latentd_fal::{
     self, Api, ConnectionMemory, Connections, Documents, MAX_CONNECTIONS, Probe, Refusals, WaitingClients,
 };
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -32,8 +32,8 @@ pub(super) struct Ground {
     pub(super) keys: KeyRing,
     pub(super) signing: Arc<SigningKey>,
     storage: Storage,
-    /// Held to the end: no other server uses the directory or the database.
-    _locks: (File, File),
+    /// Held to the end: no other server uses the directory, or a database that is a file.
+    _locks: (File, Option<File>),
 }
 
 /// Where clients come in.
@@ -158,15 +158,18 @@ fn open_files() -> Option<u64> {
 }
 
 /// Takes the data directory and the database, and makes what is there already private.
-fn hold_private(store: &StoreConfig) -> Result<(File, File), DataDirError> {
+fn hold_private(store: &StoreConfig) -> Result<(File, Option<File>), DataDirError> {
     let is_ours = data_dir::is_ours(&store.data_dir);
-    let locks = (data_dir::hold(&store.data_dir)?, data_dir::hold_database(&store.database)?);
-    let beside = |end: &str| {
-        let mut path = store.database.as_os_str().to_owned();
+    let database = store.database.path();
+    let locks = (data_dir::hold(&store.data_dir)?, database.map(data_dir::hold_database).transpose()?);
+    let beside = |database: &Path, end: &str| {
+        let mut path = database.as_os_str().to_owned();
         path.push(end);
-        path.into()
+        PathBuf::from(path)
     };
-    let mut kept: Vec<_> = ["", "-wal", "-shm", ".lock"].into_iter().map(beside).collect();
+    let database = database.into_iter();
+    let ends = ["", "-wal", "-shm", ".lock"];
+    let mut kept: Vec<_> = database.flat_map(|path| ends.map(|end| beside(path, end))).collect();
     kept.extend([store.files.clone(), SigningKey::path(&store.data_dir)]);
     kept.extend([data_dir::LOCK, "cache"].map(|name| store.data_dir.join(name)));
     let closed = data_dir::close(&kept).and_then(|closed| match is_ours {
@@ -187,12 +190,16 @@ fn hold_private(store: &StoreConfig) -> Result<(File, File), DataDirError> {
 
 /// What is written while it serves.
 fn disks(config: &ServeConfig) -> Disks {
-    let database = config.store.database.parent().map(Path::to_owned);
+    let database = config.store.database.path().and_then(Path::parent).map(Path::to_owned);
     Disks::new(database.into_iter().chain([config.store.files.clone()]), config.min_free_disk)
 }
 
-/// What a stopped server left in hand is in hand no more.
+/// What a stopped server left in hand is in hand no more. Of a database that others use, nobody knows what was: leases tell
+/// it, and the holds of webhooks.
 async fn take_back(config: &ServeConfig, queue: &Queue) -> Result<(), ServeError> {
+    if queue.is_shared() {
+        return Ok(queue.forget_silent_workers().await?);
+    }
     if !config.engines.is_empty() {
         let orphans = queue.reclaim(Lost::Everything).await?;
         if orphans.waiting + orphans.ended > 0 {

@@ -225,7 +225,7 @@ fn a_command_line_that_cannot_be_carried_out_says_why_and_exits_with_2() {
         (&["serve", "--device", "cuda:0"], "CUDA"),
         (&["serve", "--dtype", "fp8"], "fp8"),
         (&["serve", "--workers", "some"], "auto"),
-        (&["serve", "--database-url", "postgres://x/y"], "SQLite"),
+        (&["serve", "--database-url", "mysql://x/y"], "sqlite:PATH"),
         (&["serve", "--storage", "s3://bucket"], "local directory"),
         (&["worker", "--device", "cpu,cpu"], "one device"),
         (&["serve", "--model", "mini", "--model", "mini"], "twice"),

@@ -137,7 +137,7 @@ fn what_cannot_be_done_is_said() {
         (&nowhere, &["revoke", "x"], 1, "--data-dir"),
         (data.path(), &["create", "--concurrency", "0"], 2, "--concurrency"),
         (data.path(), &["create", "--scope", "root"], 2, "admin"),
-        (data.path(), &["create", "--database-url", "postgres://x/y"], 2, "SQLite"),
+        (data.path(), &["create", "--database-url", "mysql://x/y"], 2, "sqlite:PATH"),
     ];
     for (data, arguments, code, word) in cases {
         let output = keys(data, arguments);

@@ -1,8 +1,8 @@
 //! Several models behind one server: each endpoint with its own numbers, and models that make room for each other.
 
-use crate::support::{ENDPOINT, Painter, Server, endpoints, eventually, messages, small};
+use crate::support::{ENDPOINT, GreyEngine, Server, endpoints, eventually, messages, small};
 use axum::http::{Method, StatusCode};
-use latentd::engine::{Begin, Engine, EngineError, Observer, Painted, Prefetch, Shelf, Volume};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages, Prefetch, Shelf, Volume};
 use latentd::queue::WorkerState;
 use latentd::worker::{Tick, Worker, WorkerError};
 use latentd_fal::endpoint::{Endpoint, Published, Served};
@@ -50,22 +50,22 @@ impl Drop for Taken {
     }
 }
 
-/// Paints grey; like a model on a GPU it lends its memory to what finishes the pictures and to what encodes ahead.
+/// Generates grey; like a model on a GPU it lends its memory to what finishes the images and to what encodes ahead.
 struct Counted {
     taken: Arc<Taken>,
     prefetched: Log,
 }
 
 impl Engine for Counted {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
-        let (painted, taken) = (Painter.paint(request, begin, observer)?, self.taken.clone());
+    ) -> Result<PendingImages, EngineError> {
+        let (pending, taken) = (GreyEngine.generate(request, begin, observer)?, self.taken.clone());
         Ok(Box::new(move || {
-            let generated = painted();
+            let generated = pending();
             drop(taken);
             generated
         }))
@@ -163,7 +163,7 @@ async fn each_endpoint_has_numbers_of_its_own() {
         let peeked = server.queue.peek(&[model.as_ref().expect("it is known").model.clone()]).await;
         let body = peeked.expect("a database").expect("a request");
         assert_eq!((&body["steps"], &body["guidance"]), (&json!(steps), &json!(guidance)), "{endpoint}");
-        server.paint_all().await;
+        server.generate_all().await;
         let lines = messages(&server.status(&request).await);
         assert!(lines.iter().any(|line| line.starts_with(&format!("step {steps}/{steps} "))), "{lines:?}");
         let mut input = tiny();
@@ -323,7 +323,7 @@ async fn a_worker_leaves_alone_what_it_has_no_model_for() {
     let only = |name: &str| vec![name.to_owned()];
     let medium = submit(&server, MEDIUM, &tiny()).await;
     let large = submit(&server, ENDPOINT, &tiny()).await;
-    let mut worker = server.worker("w", Painter).await;
+    let mut worker = server.worker("w", GreyEngine).await;
     worker.models = only(MODELS[0]);
     work(&mut worker).await;
     assert_eq!(server.status(&large).await["status"], "COMPLETED");
@@ -337,7 +337,7 @@ async fn a_worker_leaves_alone_what_it_has_no_model_for() {
 }
 
 #[tokio::test]
-async fn a_request_from_before_there_was_a_choice_is_painted_by_the_first_model() {
+async fn a_request_from_before_there_was_a_choice_is_generated_by_the_first_model() {
     let server = Server::start().await;
     submit(&server, ENDPOINT, &tiny()).await;
     let claim = server.queue.claim("w", &[MODELS[0].into()]).await.expect("a database").expect("a request");

@@ -17,12 +17,13 @@
 //! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours;
 //! - whoever measures the server: [`Queue::observe`], [`Queue::counters`], [`Queue::depth`].
 //!
+//! It is kept in SQLite or in PostgreSQL; `store` has both engines, and every operation one body.
+//!
 //! The queue stores values that it does not interpret and knows neither HTTP nor the engine.
 //! All SQL of the program is below this module.
 
 mod claim;
 mod counters;
-mod database;
 mod deadline;
 mod error;
 pub mod events;
@@ -39,7 +40,9 @@ mod recover;
 mod rest;
 mod retention;
 mod service_time;
+mod store;
 mod submit;
+mod turns;
 mod unowned;
 mod uploads;
 mod webhooks;
@@ -47,7 +50,6 @@ mod workers;
 
 pub use claim::{Finish, StoredFile, Verdict};
 pub use counters::{Counter, Depth, Observation};
-pub use database::MIN_SQLITE;
 pub use error::QueueError;
 pub use events::Events;
 pub use idempotency::Idempotency;
@@ -62,6 +64,8 @@ pub use previews::{Preview, WATCH};
 pub use pruning::{Keep, Pruned};
 pub use recover::{Lost, Reclaimed};
 pub use retention::{Erasure, FileLife};
+pub use store::sqlite::MIN_SQLITE;
+pub use store::{Database, DatabaseUrlError};
 pub use submit::{CancelAnswer, Submission};
 pub use unowned::ABANDONED;
 pub use uploads::{MAX_TOKENS, NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
@@ -71,9 +75,9 @@ pub use workers::WorkerState;
 use jiff::Timestamp;
 use positions::Positions;
 use service_time::Noted;
-use sqlx::SqlitePool;
-use std::path::Path;
 use std::sync::Arc;
+use store::Store;
+use store::notify::Signals;
 use workers::SilentWorkers;
 
 /// A request to which this many deaths of workers are charged is failed instead of tried again.
@@ -85,54 +89,84 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 /// A handle on the queue; clones share the connections.
 #[derive(Clone)]
 pub struct Queue {
-    writer: SqlitePool,
-    reader: SqlitePool,
+    writer: Store,
+    /// PostgreSQL needs no connections of its own for reading: it is the same as `writer`.
+    reader: Store,
     clock: Clock,
     lease_clock: LeaseClock,
-    noted: Noted,
-    /// Service time less the machine's uptime, in microseconds.
+    /// On SQLite.
+    noted: Option<Noted>,
+    /// Service time less the machine's uptime, in microseconds, on SQLite.
     ahead_of_uptime: i64,
     events: Events,
+    /// To and from other processes, on PostgreSQL.
+    _signals: Option<Arc<Signals>>,
     positions: Positions,
     silent: SilentWorkers,
 }
 
 impl Queue {
-    /// Opens the SQLite file, creating it and its tables as needed.
+    /// Opens the database, creating its tables as needed; a file of SQLite is created too. `clock` tells the date; on
+    /// PostgreSQL what is stored has the server's.
     ///
     /// # Errors
-    /// When the file cannot be opened or was written by a newer program.
-    pub async fn open(path: &Path, clock: Clock) -> Result<Self, QueueError> {
-        let (writer, reader) = database::open(path).await?;
-        let noted = Noted::read(&reader).await?;
-        let lease_clock = LeaseClock::of_system();
-        Ok(Self {
-            ahead_of_uptime: noted.ahead_of_uptime(&lease_clock, clock().as_microsecond()),
+    /// When the database cannot be opened or was written by a newer program.
+    pub async fn open(database: impl Into<Database>, clock: Clock) -> Result<Self, QueueError> {
+        let (writer, reader) = match database.into() {
+            Database::Sqlite(path) => {
+                let (writer, reader) = store::sqlite::open(&path).await?;
+                (Store::Sqlite(writer), Store::Sqlite(reader))
+            }
+            Database::Postgres { options, .. } => {
+                let store = Store::Postgres(store::postgres::open(&options).await?);
+                (store.clone(), store)
+            }
+        };
+        let noted = match &reader {
+            Store::Sqlite(_) => Some(Noted::read(&reader).await?),
+            Store::Postgres(_) => None,
+        };
+        let queue = Self {
+            ahead_of_uptime: 0,
             noted,
             writer,
             reader,
             clock,
-            lease_clock,
+            lease_clock: LeaseClock::of_system(),
             events: Events::default(),
+            _signals: None,
             positions: Positions::default(),
             silent: SilentWorkers::default(),
-        })
+        };
+        Ok(queue.with_lease_clock(LeaseClock::of_system()).with_events(Events::default()))
     }
 
-    /// The same queue, whose leases and deadlines are measured by another clock.
+    /// The same queue, whose leases and deadlines are measured by another clock. PostgreSQL goes by its own.
     #[must_use]
     pub fn with_lease_clock(self, lease_clock: LeaseClock) -> Self {
-        let ahead_of_uptime = self.noted.ahead_of_uptime(&lease_clock, self.now().as_microsecond());
+        let date = self.now().as_microsecond();
+        let ahead_of_uptime =
+            self.noted.as_ref().map_or(0, |noted| noted.ahead_of_uptime(&lease_clock, date));
         Self { lease_clock, ahead_of_uptime, ..self }
     }
 
     /// The same queue with signals that were there before it.
     #[must_use]
     pub fn with_events(self, events: Events) -> Self {
-        Self { events, ..self }
+        let signals = match &self.writer {
+            Store::Sqlite(_) => None,
+            Store::Postgres(pool) => Some(Arc::new(store::notify::spawn(pool, &events))),
+        };
+        Self { events, _signals: signals, ..self }
     }
 
-    /// Signals between this process's users of the queue.
+    /// Do several machines use the database? Then another server may live while this one starts, and what looks left
+    /// behind may be in its hands.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.writer, Store::Postgres(_))
+    }
+
+    /// Signals between the queue's users.
     pub fn events(&self) -> &Events {
         &self.events
     }

@@ -1,4 +1,4 @@
-//! Pictures whose files are small and whose pixels are not: a worker makes them smaller as it reads them, or refuses.
+//! Images whose files are small and whose pixels are not: a worker makes them smaller as it reads them, or refuses.
 
 use crate::program::Program;
 use crate::support::{ENDPOINT, eventually};
@@ -49,13 +49,13 @@ fn huge_profile() -> Vec<u8> {
 
 fn jpeg(side: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let picture = image::GrayImage::from_pixel(side, side, image::Luma([90]));
-    picture.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).expect("a JPEG");
+    let image = image::GrayImage::from_pixel(side, side, image::Luma([90]));
+    image.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).expect("a JPEG");
     bytes
 }
 
-/// A GIF whose one frame has one colour. `frame` is its size, which the picture's need not be.
-fn gif(picture: (u16, u16), frame: (u16, u16)) -> Vec<u8> {
+/// A GIF whose one frame has one colour. `frame` is its size, which the image's need not be.
+fn gif(image: (u16, u16), frame: (u16, u16)) -> Vec<u8> {
     let size = |(width, height): (u16, u16)| [width.to_le_bytes(), height.to_le_bytes()].concat();
     let mut bits = Lzw::default();
     let pixels = usize::from(frame.0) * usize::from(frame.1);
@@ -64,7 +64,7 @@ fn gif(picture: (u16, u16), frame: (u16, u16)) -> Vec<u8> {
         bits.bytes.chunks(255).flat_map(|block| [&[block.len() as u8][..], block].concat()).collect();
     [
         &b"GIF89a"[..],
-        &size(picture),
+        &size(image),
         &[0x80, 0, 0, 90, 90, 90, 0, 0, 0, 0x2c, 0, 0, 0, 0],
         &size(frame),
         &[0, 2],

@@ -332,7 +332,7 @@ fn say_retryable(headers: &mut HeaderMap, yes: bool) {
 /// The class of a failed request, and the line that its status shows.
 pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, String) {
     match kind {
-        FailureKind::Invalid | FailureKind::Picture => ("bad_request", "Invalid status code: 422".into()),
+        FailureKind::Invalid | FailureKind::InitImage => ("bad_request", "Invalid status code: 422".into()),
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
         FailureKind::Engine | FailureKind::WorkerLost => ("runner_server_error", message.into()),
@@ -355,7 +355,7 @@ pub(crate) fn failure_response(failure: Failure) -> Response {
     let headers = response.headers_mut();
     headers.insert(BILLABLE_UNITS, FREE);
     say_retryable(headers, kind.is_retryable());
-    if !matches!(kind, FailureKind::Invalid | FailureKind::Picture) {
+    if !matches!(kind, FailureKind::Invalid | FailureKind::InitImage) {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
     }
     if kind == FailureKind::StartTimeout {
@@ -373,7 +373,7 @@ pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
             let detail = failure.detail.unwrap_or_else(|| json!([Problem::of_request(&failure.message)]));
             return (StatusCode::UNPROCESSABLE_ENTITY, json!({ "detail": detail }));
         }
-        FailureKind::Picture => {
+        FailureKind::InitImage => {
             let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
             let detail = vec![initial_image::problem(flaw, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));

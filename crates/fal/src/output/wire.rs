@@ -157,7 +157,7 @@ impl StatusBody {
 
     /// The same with a look at what is being painted.
     pub(crate) fn with_preview(self, preview: Option<Preview>) -> Self {
-        let jpeg = preview.map(|preview| STANDARD.encode(preview.picture));
+        let jpeg = preview.map(|preview| STANDARD.encode(preview.image));
         Self { preview: jpeg.map(|base64| format!("data:image/jpeg;base64,{base64}")), ..self }
     }
 }

@@ -2,10 +2,9 @@
 
 use super::job::{Claim, Failure, FailureKind, Level, RequestId};
 use super::service_time::Moment;
-use super::{Observation, Queue, QueueError, counters, read};
+use super::store::{Query, Row, Sql, Store, Tx, query};
+use super::{Observation, Queue, QueueError, counters, keys, read};
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 
 /// May the worker go on?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +22,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// Of a row that says whether it is cancelled and whether it is watched.
-    pub(super) fn of(row: &SqliteRow) -> Result<Self, QueueError> {
+    pub(super) fn of(row: &Row) -> Result<Self, QueueError> {
         let (cancelled, watched) = (row.try_get(0)?, row.try_get(1)?);
         Ok(if cancelled { Self::Cancelled } else { Self::Continue { watched } })
     }
@@ -55,56 +54,84 @@ pub struct StoredFile {
 
 // A key at its limit holds back its own requests only. The inner selects are run once, not once a row.
 macro_rules! next {
-    () => {
-        "SELECT seq FROM requests WHERE state = 'waiting'
-            AND (model IS NULL OR model IN (SELECT value FROM json_each(?2)))
-            AND (start_before IS NULL OR start_before > ?1)
-            AND (rests_until IS NULL OR rests_until <= ?1)
+    ($names:literal, $more:literal, $end:literal) => {
+        concat!(
+            "(SELECT seq FROM requests WHERE state = 'waiting'
+            AND (model IS NULL OR model IN (SELECT value FROM ",
+            $names,
+            "))
+            AND (start_before IS NULL OR start_before > $1)
+            AND (rests_until IS NULL OR rests_until <= $1)
             AND (api_key IS NULL OR api_key NOT IN (SELECT id FROM api_keys WHERE concurrency <=
-                (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))
-            ORDER BY priority, seq LIMIT 1"
+                (SELECT count(*) FROM requests AS r WHERE r.state = 'running' AND r.api_key = api_keys.id)))",
+            $more,
+            " ORDER BY priority, turn, seq LIMIT 1",
+            $end,
+            ")"
+        )
     };
 }
 
-const CLAIM: &str = concat!(
-    "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = ?3, lease_until = ?4,
-        charged = 0, started_at = ?5
-    WHERE seq = (",
-    next!(),
-    ") RETURNING id, attempt, endpoint, body"
-);
+macro_rules! claim {
+    ($next:expr) => {
+        concat!(
+            "UPDATE requests SET state = 'running', attempt = attempt + 1, worker = $3, lease_until = $4,
+                charged = FALSE, started_at = $5
+            WHERE seq = ",
+            $next,
+            " RETURNING id, attempt, endpoint, body, api_key"
+        )
+    };
+}
 
-const PEEK: &str = concat!("SELECT body FROM requests WHERE seq = (", next!(), ")");
+// Claims of PostgreSQL run at once: each takes a row that no other has its hands on. `$6` are keys that turned out to be at
+// their limits.
+const CLAIM: Sql = Sql {
+    sqlite: claim!(next!("json_each($2)", "", "")),
+    postgres: claim!(next!(
+        "json_array_elements_text($2::json)",
+        " AND (api_key IS NULL OR api_key NOT IN (SELECT value FROM json_array_elements_text($6::json)))",
+        " FOR UPDATE SKIP LOCKED"
+    )),
+};
 
-const RENEW: &str = "UPDATE requests SET lease_until = ?3
-    WHERE id = ?1 AND attempt = ?2 AND state = 'running'
+const PEEK: Sql = Sql {
+    sqlite: concat!("SELECT body FROM requests WHERE seq = ", next!("json_each($2)", "", "")),
+    postgres: concat!(
+        "SELECT body FROM requests WHERE seq = ",
+        next!("json_array_elements_text($2::json)", "", "")
+    ),
+};
+
+const RENEW: &str = "UPDATE requests SET lease_until = $3
+    WHERE id = $1 AND attempt = $2 AND state = 'running'
     RETURNING cancel_requested, EXISTS
-        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?4)";
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > $4)";
 
 const LOG: &str = "INSERT INTO request_logs (request, at, level, message, written_at)
-    VALUES (?1, ?2, ?3, ?4, ?5)";
+    VALUES ($1, $2, $3, $4, $5)";
 
 const VERDICT: &str = "SELECT cancel_requested, EXISTS
-        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?3)
-    FROM requests WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > $3)
+    FROM requests WHERE id = $1 AND attempt = $2 AND state = 'running'";
 
 const FINISH: &str =
-    "UPDATE requests SET state = 'done', finished_at = ?3, ended_at = ?5, lease_until = NULL,
-        output = ?4
-    WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
+    "UPDATE requests SET state = 'done', finished_at = $3, ended_at = $5, lease_until = NULL,
+        output = $4
+    WHERE id = $1 AND attempt = $2 AND state = 'running' AND NOT cancel_requested";
 
 const IS_RECORDED: &str =
-    "SELECT 1 FROM requests WHERE id = ?1 AND attempt = ?2 AND state = 'done' AND output = ?3";
+    "SELECT 1 FROM requests WHERE id = $1 AND attempt = $2 AND state = 'done' AND output = $3";
 
-const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = ?3, ended_at = ?7, lease_until = NULL,
-        failure = ?4, failure_message = ?5, failure_detail = ?6
-    WHERE id = ?1 AND attempt = ?2 AND state = 'running'";
+const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = $3, ended_at = $7, lease_until = NULL,
+        failure = $4, failure_message = $5, failure_detail = $6
+    WHERE id = $1 AND attempt = $2 AND state = 'running'";
 
 const ADD_FILE: &str = "INSERT INTO files (key, request, content_type, bytes, sha256, created_at, expires_at)
-    SELECT ?1, id, ?3, ?4, ?5, ?6, ?7 + result_life FROM requests WHERE id = ?2";
+    SELECT $1, id, $3, $4, $5, $6, $7 + result_life FROM requests WHERE id = $2";
 
 const GIVE_BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL
-    WHERE id = ?1 AND attempt = ?2 AND state = 'running' AND cancel_requested = 0";
+    WHERE id = $1 AND attempt = $2 AND state = 'running' AND NOT cancel_requested";
 
 impl Queue {
     /// Takes the next request for `worker` that is for one of these models, in one statement.
@@ -112,16 +139,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn claim(&self, worker: &str, models: &[String]) -> Result<Option<Claim>, QueueError> {
-        let now = self.moment();
-        let row = sqlx::query(CLAIM)
-            .bind(now.service)
-            .bind(json!(models).to_string())
-            .bind(worker)
-            .bind(self.lease_end_us())
-            .bind(now.date)
-            .fetch_optional(&self.writer)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = self.claim_row(worker, &json!(models).to_string()).await? else { return Ok(None) };
         self.events.wake_waiters();
         let id: &str = row.try_get("id")?;
         Ok(Some(Claim {
@@ -132,12 +150,40 @@ impl Queue {
         }))
     }
 
+    /// One statement on SQLite, which has one writer.
+    async fn claim_row(&self, worker: &str, models: &str) -> Result<Option<Row>, QueueError> {
+        if let Store::Sqlite(_) = &self.writer {
+            let claim = Self::claim_query(self.moment(&self.writer).await?, worker, models);
+            return claim.fetch_optional(&self.writer).await;
+        }
+        let mut at_limit = Vec::new();
+        loop {
+            let mut tx = self.writer.begin().await?;
+            let claim = Self::claim_query(self.moment(&mut tx).await?, worker, models);
+            let claim = claim.bind(json!(at_limit).to_string());
+            let Some(row) = claim.fetch_optional(&mut tx).await? else { return Ok(None) };
+            match row.try_get::<Option<String>, _>("api_key")? {
+                // Others of the key were claimed at the same time.
+                Some(key) if keys::is_above_limit(&mut tx, &key).await? => at_limit.push(key),
+                _ => {
+                    tx.commit().await?;
+                    return Ok(Some(row));
+                }
+            }
+        }
+    }
+
+    fn claim_query(now: Moment, worker: &str, models: &str) -> Query {
+        query(CLAIM).bind(now.service).bind(models).bind(worker).bind(now.lease_end).bind(now.date)
+    }
+
     /// The body of the request that a claim for these models would take now. Promises nothing and changes nothing.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn peek(&self, models: &[String]) -> Result<Option<Value>, QueueError> {
-        let query = sqlx::query(PEEK).bind(self.service_us()).bind(json!(models).to_string());
+        let now = self.service_us(&self.reader).await?;
+        let query = query(PEEK).bind(now).bind(json!(models).to_string());
         let row = query.fetch_optional(&self.reader).await?;
         row.map(|row| read::json(row.try_get("body")?)).transpose()
     }
@@ -147,17 +193,18 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn progress(&self, claim: &Claim, level: Level, message: &str) -> Result<Verdict, QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let row = sqlx::query(RENEW)
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
+        let row = query(RENEW)
             .bind(claim.id.to_string())
             .bind(claim.attempt)
-            .bind(self.lease_end_us())
-            .bind(self.service_us())
-            .fetch_optional(&mut *tx)
+            .bind(now.lease_end)
+            .bind(now.service)
+            .fetch_optional(&mut tx)
             .await?;
         let Some(row) = row else { return Ok(Verdict::Fenced) };
         let verdict = Verdict::of(&row)?;
-        add_log(&mut tx, claim.id, self.moment(), level, message).await?;
+        add_log(&mut tx, claim.id, now, level, message).await?;
         tx.commit().await?;
         self.events.wake_waiters();
         Ok(verdict)
@@ -168,10 +215,11 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn verdict(&self, claim: &Claim) -> Result<Verdict, QueueError> {
-        let row = sqlx::query(VERDICT)
+        let now = self.service_us(&self.reader).await?;
+        let row = query(VERDICT)
             .bind(claim.id.to_string())
             .bind(claim.attempt)
-            .bind(self.service_us())
+            .bind(now)
             .fetch_optional(&self.reader)
             .await?;
         row.map_or(Ok(Verdict::Fenced), |row| Verdict::of(&row))
@@ -189,23 +237,22 @@ impl Queue {
         files: &[StoredFile],
         seen: &[Observation],
     ) -> Result<Finish, QueueError> {
-        let (now, output) = (self.moment(), output.to_string());
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let done = sqlx::query(FINISH)
+        let output = output.to_string();
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
+        let done = query(FINISH)
             .bind(claim.id.to_string())
             .bind(claim.attempt)
             .bind(now.date)
             .bind(&output)
             .bind(now.service)
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
-        let answer = if done.rows_affected() == 1 {
+        let answer = if done == 1 {
             for file in files {
                 add_file(&mut tx, claim.id, file, now).await?;
             }
-            for seen in seen {
-                counters::count(&mut tx, seen).await?;
-            }
+            counters::count_all(&mut tx, seen).await?;
             Finish::Recorded
         } else if is_recorded(&mut tx, claim, &output).await? {
             Finish::Recorded
@@ -222,8 +269,9 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn fail(&self, claim: &Claim, failure: &Failure) -> Result<Finish, QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let recorded = end_failed(&mut tx, claim, failure, self.moment()).await?;
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
+        let recorded = end_failed(&mut tx, claim, failure, now).await?;
         tx.commit().await?;
         self.events.wake_waiters();
         Ok(if recorded { Finish::Recorded } else { Finish::Fenced })
@@ -234,11 +282,10 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn give_back(&self, claim: &Claim) -> Result<Finish, QueueError> {
-        let now = self.moment();
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let back =
-            sqlx::query(GIVE_BACK).bind(claim.id.to_string()).bind(claim.attempt).execute(&mut *tx).await?;
-        let answer = match back.rows_affected() {
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
+        let back = query(GIVE_BACK).bind(claim.id.to_string()).bind(claim.attempt).execute(&mut tx).await?;
+        let answer = match back {
             1 => Finish::Recorded,
             _ => end_cancelled(&mut tx, claim, now).await?,
         };
@@ -249,32 +296,24 @@ impl Queue {
 }
 
 /// Whether an earlier call recorded this output.
-async fn is_recorded(
-    tx: &mut Transaction<'_, Sqlite>,
-    claim: &Claim,
-    output: &str,
-) -> Result<bool, QueueError> {
-    let query = sqlx::query(IS_RECORDED).bind(claim.id.to_string()).bind(claim.attempt).bind(output);
-    Ok(query.fetch_optional(&mut **tx).await?.is_some())
+async fn is_recorded(tx: &mut Tx, claim: &Claim, output: &str) -> Result<bool, QueueError> {
+    let query = query(IS_RECORDED).bind(claim.id.to_string()).bind(claim.attempt).bind(output);
+    Ok(query.fetch_optional(&mut *tx).await?.is_some())
 }
 
 /// Ends a claim whose client cancelled it; [`Finish::Fenced`] when it is not ours any more.
-async fn end_cancelled(
-    tx: &mut Transaction<'_, Sqlite>,
-    claim: &Claim,
-    now: Moment,
-) -> Result<Finish, QueueError> {
+async fn end_cancelled(tx: &mut Tx, claim: &Claim, now: Moment) -> Result<Finish, QueueError> {
     let ended = end_failed(tx, claim, &Failure::of(FailureKind::Cancelled), now).await?;
     Ok(if ended { Finish::Cancelled } else { Finish::Fenced })
 }
 
 pub(super) async fn end_failed(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx,
     claim: &Claim,
     failure: &Failure,
     now: Moment,
 ) -> Result<bool, QueueError> {
-    let done = sqlx::query(FAIL)
+    let done = query(FAIL)
         .bind(claim.id.to_string())
         .bind(claim.attempt)
         .bind(now.date)
@@ -282,40 +321,35 @@ pub(super) async fn end_failed(
         .bind(&failure.message)
         .bind(failure.detail.as_ref().map(ToString::to_string))
         .bind(now.service)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
-    if done.rows_affected() == 1 {
+    if done == 1 {
         let level = if failure.kind == FailureKind::Cancelled { Level::Info } else { Level::Error };
         add_log(tx, claim.id, now, level, &failure.message).await?;
     }
-    Ok(done.rows_affected() == 1)
+    Ok(done == 1)
 }
 
 pub(super) async fn add_log(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx,
     id: RequestId,
     now: Moment,
     level: Level,
     message: &str,
 ) -> Result<(), QueueError> {
-    sqlx::query(LOG)
+    query(LOG)
         .bind(id.to_string())
         .bind(now.date)
         .bind(level.word())
         .bind(message)
         .bind(now.service)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(())
 }
 
-async fn add_file(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: RequestId,
-    file: &StoredFile,
-    now: Moment,
-) -> Result<(), QueueError> {
-    sqlx::query(ADD_FILE)
+async fn add_file(tx: &mut Tx, id: RequestId, file: &StoredFile, now: Moment) -> Result<(), QueueError> {
+    query(ADD_FILE)
         .bind(&file.key)
         .bind(id.to_string())
         .bind(&file.content_type)
@@ -323,7 +357,7 @@ async fn add_file(
         .bind(&file.sha256)
         .bind(now.date)
         .bind(now.service)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(())
 }

@@ -3,8 +3,8 @@
 //! How requests end is counted by triggers of the schema; workers add what only they saw, in the transaction that
 //! records a result.
 
+use super::store::{Tx, query};
 use super::{Queue, QueueError};
-use sqlx::{Row, Sqlite, Transaction};
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,12 +20,12 @@ impl Observation {
         Self { metric: "inference", label: stage.to_owned(), value: seconds }
     }
 
-    /// The safety checker gave a picture this score, which is a `measure`.
+    /// The safety checker gave an image this score, which is a `measure`.
     pub fn safety_score(measure: &str, score: f64) -> Self {
         Self { metric: "safety_score", label: measure.to_owned(), value: score }
     }
 
-    /// The safety checker found a picture unsafe.
+    /// The safety checker found an image unsafe.
     pub fn safety_flagged() -> Self {
         Self::plain("safety_flagged", "")
     }
@@ -75,9 +75,10 @@ pub struct Depth {
 }
 
 const COUNT: &str = "INSERT INTO counters (metric, label, other, bound, count, sum)
-    VALUES (?1, ?2, '', coalesce(
-        (SELECT min(bound) FROM counter_bounds WHERE metric = ?1 AND bound >= ?3), 9e999), 1, ?3)
-    ON CONFLICT DO UPDATE SET count = count + 1, sum = sum + excluded.sum";
+    VALUES ($1, $2, '', coalesce(
+        (SELECT min(bound) FROM counter_bounds WHERE metric = $1 AND bound >= $3), $4), 1, $3)
+    ON CONFLICT (metric, label, other, bound)
+        DO UPDATE SET count = counters.count + 1, sum = counters.sum + excluded.sum";
 
 const COUNTERS: &str = "SELECT metric, label, other, bound, count, sum FROM counters
     ORDER BY metric, label, other, bound";
@@ -94,7 +95,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn observe(&self, seen: &Observation) -> Result<(), QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.writer.begin().await?;
         count(&mut tx, seen).await?;
         Ok(tx.commit().await?)
     }
@@ -105,11 +106,11 @@ impl Queue {
     /// When the database refuses.
     pub async fn counters(&self) -> Result<Vec<Counter>, QueueError> {
         let mut bounds = Vec::new();
-        for row in sqlx::query(BOUNDS).fetch_all(&self.reader).await? {
+        for row in query(BOUNDS).fetch_all(&self.reader).await? {
             bounds.push((row.try_get::<String, _>(0)?, row.try_get::<f64, _>(1)?));
         }
         let mut counters: Vec<Counter> = Vec::new();
-        for row in sqlx::query(COUNTERS).fetch_all(&self.reader).await? {
+        for row in query(COUNTERS).fetch_all(&self.reader).await? {
             let (metric, labels): (String, _) = (row.try_get(0)?, [row.try_get(1)?, row.try_get(2)?]);
             let (bound, count): (f64, i64) = (row.try_get(3)?, row.try_get(4)?);
             let last = counters.last().is_some_and(|last| last.metric == metric && last.labels == labels);
@@ -136,19 +137,30 @@ impl Queue {
     /// When the database refuses.
     pub async fn depth(&self) -> Result<Depth, QueueError> {
         let mut waiting = Vec::new();
-        for row in sqlx::query(DEPTH).fetch_all(&self.reader).await? {
+        for row in query(DEPTH).fetch_all(&self.reader).await? {
             waiting.push((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()));
         }
-        let running: i64 = sqlx::query(RUNNING).fetch_one(&self.reader).await?.try_get(0)?;
+        let running: i64 = query(RUNNING).fetch_one(&self.reader).await?.try_get(0)?;
         Ok(Depth { waiting, running: running.unsigned_abs() })
     }
 }
 
+/// Counts observations of one transaction. Always in one order: of two transactions that count the same at once, one waits
+/// for the other and never both.
+pub(super) async fn count_all(tx: &mut Tx, seen: &[Observation]) -> Result<(), QueueError> {
+    let mut seen: Vec<_> = seen.iter().collect();
+    seen.sort_by(|a, b| (a.metric, &a.label).cmp(&(b.metric, &b.label)).then(a.value.total_cmp(&b.value)));
+    for seen in seen {
+        count(tx, seen).await?;
+    }
+    Ok(())
+}
+
 /// Counts an observation, in the transaction of what it belongs to. A value that is no number is not counted.
-pub(super) async fn count(tx: &mut Transaction<'_, Sqlite>, seen: &Observation) -> Result<(), QueueError> {
+pub(super) async fn count(tx: &mut Tx, seen: &Observation) -> Result<(), QueueError> {
     if seen.value.is_finite() {
-        let query = sqlx::query(COUNT).bind(seen.metric).bind(&seen.label).bind(seen.value);
-        query.execute(&mut **tx).await?;
+        let query = query(COUNT).bind(seen.metric).bind(&seen.label).bind(seen.value).bind(f64::INFINITY);
+        query.execute(&mut *tx).await?;
     }
     Ok(())
 }

@@ -2,14 +2,14 @@
 
 use super::claim::add_log;
 use super::job::{FailureKind, Level};
+use super::store::query;
 use super::{Queue, QueueError};
-use sqlx::Row;
 
-const LATE: &str = "SELECT 1 FROM requests WHERE state = 'waiting' AND start_before <= ?1 LIMIT 1";
+const LATE: &str = "SELECT 1 FROM requests WHERE state = 'waiting' AND start_before <= $1 LIMIT 1";
 
 const EXPIRE: &str =
-    "UPDATE requests SET state = 'done', finished_at = ?2, ended_at = ?1, failure = ?3, failure_message = ?4
-    WHERE state = 'waiting' AND start_before <= ?1 RETURNING id";
+    "UPDATE requests SET state = 'done', finished_at = $2, ended_at = $1, failure = $3, failure_message = $4
+    WHERE state = 'waiting' AND start_before <= $1 RETURNING id";
 
 impl Queue {
     /// Fails the waiting requests whose time to start has passed; returns how many. Cheap when
@@ -18,16 +18,15 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing changed then.
     pub async fn expire_late(&self) -> Result<u64, QueueError> {
-        let now = self.moment();
-        let late = sqlx::query(LATE).bind(now.service);
+        let now = self.moment(&self.reader).await?;
+        let late = query(LATE).bind(now.service);
         if late.fetch_optional(&self.reader).await?.is_none() {
             return Ok(0);
         }
         let kind = FailureKind::StartTimeout;
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let expire =
-            sqlx::query(EXPIRE).bind(now.service).bind(now.date).bind(kind.word()).bind(kind.message());
-        let rows = expire.fetch_all(&mut *tx).await?;
+        let mut tx = self.writer.begin().await?;
+        let expire = query(EXPIRE).bind(now.service).bind(now.date).bind(kind.word()).bind(kind.message());
+        let rows = expire.fetch_all(&mut tx).await?;
         for row in &rows {
             let id: &str = row.try_get(0)?;
             let id = id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?;

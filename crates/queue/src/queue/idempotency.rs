@@ -1,8 +1,8 @@
 //! Requests that are sent again: a key that the client chose finds the request that it made before.
 
 use super::job::{FailureKind, NewRequest, Origin, RequestId};
+use super::store::{Lock, Sql, Tx, for_update, query};
 use super::{QueueError, Submission};
-use sqlx::{Row, Sqlite, Transaction};
 
 /// How a client names its request, so that sending it again makes no other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,21 +13,21 @@ pub struct Idempotency {
     pub digest: String,
 }
 
-const FIND: &str = "SELECT id, input_digest, origin, cancel_requested, failure FROM requests
-    WHERE endpoint = ?1 AND coalesce(api_key, '') = coalesce(?2, '') AND idempotency_key = ?3";
+const FIND: Sql = for_update!(
+    "SELECT id, input_digest, origin, cancel_requested, failure FROM requests
+    WHERE endpoint = $1 AND coalesce(api_key, '') = coalesce($2, '') AND idempotency_key = $3"
+);
 
-const FREE: &str = "UPDATE requests SET idempotency_key = NULL WHERE id = ?1";
+const FREE: &str = "UPDATE requests SET idempotency_key = NULL WHERE id = $1";
 
-const KEEP: &str = "UPDATE requests SET origin = ?2 WHERE id = ?1 AND state <> 'done'";
+const KEEP: &str = "UPDATE requests SET origin = $2 WHERE id = $1 AND state <> 'done'";
 
 /// The request that has the new one's key, if there is one. It is kept when the new one would be.
-pub(super) async fn find(
-    tx: &mut Transaction<'_, Sqlite>,
-    new: &NewRequest,
-) -> Result<Option<Submission>, QueueError> {
+pub(super) async fn find(tx: &mut Tx, new: &NewRequest) -> Result<Option<Submission>, QueueError> {
     let Some(Idempotency { key, digest }) = &new.idempotency else { return Ok(None) };
-    let query = sqlx::query(FIND).bind(&new.endpoint).bind(&new.api_key).bind(key);
-    let Some(row) = query.fetch_optional(&mut **tx).await? else { return Ok(None) };
+    tx.lock(Lock::Idempotency(key)).await?; // until this transaction made a request of that name, or did not
+    let find = query(FIND).bind(&new.endpoint).bind(&new.api_key).bind(key);
+    let Some(row) = find.fetch_optional(&mut *tx).await? else { return Ok(None) };
     let id: &str = row.try_get("id")?;
     let failure: Option<&str> = row.try_get("failure")?;
     let is_direct = row.try_get::<&str, _>("origin")? == Origin::Direct.word();
@@ -37,14 +37,14 @@ pub(super) async fn find(
     // Its client was told to try again, and does.
     let may_succeed = failure.is_some_and(FailureKind::is_retryable);
     if (is_direct && stopped) || may_succeed {
-        sqlx::query(FREE).bind(id).execute(&mut **tx).await?;
+        query(FREE).bind(id).execute(&mut *tx).await?;
         return Ok(None);
     }
     if row.try_get::<Option<&str>, _>("input_digest")? != Some(digest) {
         return Ok(Some(Submission::KeyTaken));
     }
     if new.origin == Origin::Queued {
-        sqlx::query(KEEP).bind(id).bind(Origin::Queued.word()).execute(&mut **tx).await?;
+        query(KEEP).bind(id).bind(Origin::Queued.word()).execute(&mut *tx).await?;
     }
     let id: RequestId = id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?;
     Ok(Some(Submission::Known { id }))

@@ -1,8 +1,8 @@
 //! Which database this is, what it knows of its folder, and whether it can be written.
 
 use super::service_time::micros;
+use super::store::{Sql, Store, query};
 use super::{Queue, QueueError};
-use sqlx::Row;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,16 +21,19 @@ pub struct Identity {
 const OWNS_ANY: &str = "SELECT EXISTS (SELECT 1 FROM files) OR EXISTS (SELECT 1 FROM upload_parts)
     OR EXISTS (SELECT 1 FROM uploads WHERE object IS NOT NULL)";
 
-const OWNS: &str = "SELECT EXISTS (SELECT 1 FROM files WHERE key = ?1)
-    OR EXISTS (SELECT 1 FROM uploads WHERE object = ?1)
-    OR EXISTS (SELECT 1 FROM upload_parts WHERE object = ?1)";
+const OWNS: &str = "SELECT EXISTS (SELECT 1 FROM files WHERE key = $1)
+    OR EXISTS (SELECT 1 FROM uploads WHERE object = $1)
+    OR EXISTS (SELECT 1 FROM upload_parts WHERE object = $1)";
 
 const OWNED: &str = "SELECT key FROM files UNION ALL SELECT object FROM uploads WHERE object IS NOT NULL
     UNION ALL SELECT object FROM upload_parts";
 
 // A sequence is there as soon as one request was accepted, whatever became of it.
-const WAS_USED: &str = "SELECT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'requests')
-    OR EXISTS (SELECT 1 FROM uploads)";
+const WAS_USED: Sql = Sql {
+    sqlite: "SELECT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'requests')
+        OR EXISTS (SELECT 1 FROM uploads)",
+    postgres: "SELECT (SELECT is_called FROM requests_seq_seq) OR EXISTS (SELECT 1 FROM uploads)",
+};
 
 impl Queue {
     /// Which database this is.
@@ -38,7 +41,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn identity(&self) -> Result<Identity, QueueError> {
-        let row = sqlx::query("SELECT id, starts FROM identity").fetch_one(&self.reader).await?;
+        let row = query("SELECT id, starts FROM identity").fetch_one(&self.reader).await?;
         Ok(Identity { id: row.try_get(0)?, starts: row.try_get(1)? })
     }
 
@@ -47,7 +50,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn owns_files(&self) -> Result<bool, QueueError> {
-        Ok(sqlx::query(OWNS_ANY).fetch_one(&self.reader).await?.try_get(0)?)
+        Ok(query(OWNS_ANY).fetch_one(&self.reader).await?.try_get(0)?)
     }
 
     /// Does it own this file?
@@ -55,7 +58,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn owns_file(&self, key: &str) -> Result<bool, QueueError> {
-        Ok(sqlx::query(OWNS).bind(key).fetch_one(&self.reader).await?.try_get(0)?)
+        Ok(query(OWNS).bind(key).fetch_one(&self.reader).await?.try_get(0)?)
     }
 
     /// Every file that it owns.
@@ -63,7 +66,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn owned_files(&self) -> Result<Vec<String>, QueueError> {
-        let rows = sqlx::query(OWNED).fetch_all(&self.reader).await?;
+        let rows = query(OWNED).fetch_all(&self.reader).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
@@ -72,7 +75,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn was_used(&self) -> Result<bool, QueueError> {
-        Ok(sqlx::query(WAS_USED).fetch_one(&self.reader).await?.try_get(0)?)
+        Ok(query(WAS_USED).fetch_one(&self.reader).await?.try_get(0)?)
     }
 
     /// Counts a start with the folder; returns how many there were.
@@ -80,9 +83,10 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn count_start(&self) -> Result<i64, QueueError> {
-        let query =
-            "UPDATE identity SET starts = starts + 1, joined_at = coalesce(joined_at, ?1) RETURNING starts";
-        Ok(sqlx::query(query).bind(self.service_us()).fetch_one(&self.writer).await?.try_get(0)?)
+        let start =
+            "UPDATE identity SET starts = starts + 1, joined_at = coalesce(joined_at, $1) RETURNING starts";
+        let now = self.service_us(&self.reader).await?;
+        Ok(query(start).bind(now).fetch_one(&self.writer).await?.try_get(0)?)
     }
 
     /// Begins anew with the folder, which has seen `starts` starts, more than this database: it is an earlier copy. What
@@ -91,13 +95,14 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing changed then.
     pub async fn rejoin(&self, starts: i64) -> Result<(), QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query("UPDATE identity SET starts = ?1, joined_at = ?2")
+        let mut tx = self.writer.begin().await?;
+        let now = self.service_us(&mut tx).await?;
+        query("UPDATE identity SET starts = $1, joined_at = $2")
             .bind(starts)
-            .bind(self.service_us())
-            .execute(&mut *tx)
+            .bind(now)
+            .execute(&mut tx)
             .await?;
-        sqlx::query("DELETE FROM unowned_files").execute(&mut *tx).await?;
+        query("DELETE FROM unowned_files").execute(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 
@@ -106,9 +111,9 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn is_settled(&self) -> Result<bool, QueueError> {
-        let row = sqlx::query("SELECT joined_at FROM identity").fetch_one(&self.reader).await?;
+        let row = query("SELECT joined_at FROM identity").fetch_one(&self.reader).await?;
         let Some(joined) = row.try_get::<Option<i64>, _>(0)? else { return Ok(false) };
-        Ok(joined.saturating_add(micros(SETTLING)) <= self.service_us())
+        Ok(joined.saturating_add(micros(SETTLING)) <= self.service_us(&self.reader).await?)
     }
 
     /// Finds out whether the database can be written, by writing it.
@@ -116,17 +121,20 @@ impl Queue {
     /// # Errors
     /// When it cannot.
     pub async fn probe(&self) -> Result<(), QueueError> {
-        sqlx::query("UPDATE identity SET probes = probes + 1").execute(&self.writer).await?;
+        query("UPDATE identity SET probes = probes + 1").execute(&self.writer).await?;
         Ok(())
     }
 
     /// Writes a whole copy, as of one moment, into a file that is not there yet; others may write meanwhile.
     ///
     /// # Errors
-    /// When the database refuses, or the file cannot be written.
+    /// When the database refuses, the file cannot be written, or the database is PostgreSQL's.
     pub async fn copy_to(&self, path: &Path) -> Result<(), QueueError> {
         let path = path.to_str().ok_or_else(|| QueueError::Corrupt("a path that is no UTF-8".into()))?;
-        sqlx::query("VACUUM INTO ?1").bind(path).execute(&self.writer).await?;
+        if matches!(self.writer, Store::Postgres(_)) {
+            return Err(QueueError::NotSqlite);
+        }
+        query("VACUUM INTO $1").bind(path).execute(&self.writer).await?;
         Ok(())
     }
 }

@@ -2,10 +2,9 @@
 
 use super::job::stored_word;
 use super::read::timestamp;
+use super::store::{Row, Sql, Tx, for_update, query};
 use super::{Queue, QueueError};
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 
 stored_word! {
     /// What a key may do.
@@ -65,18 +64,23 @@ pub enum Revocation {
 }
 
 const ADD: &str = "INSERT INTO api_keys (id, sha256, name, scope, concurrency, created_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    VALUES ($1, $2, $3, $4, $5, $6)";
 
 const ALL: &str = "SELECT id, sha256, name, scope, concurrency, created_at, last_used_at, revoked_at
     FROM api_keys ORDER BY created_at, id";
 
-const REVOKE: &str = "UPDATE api_keys SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL";
+const REVOKE: &str = "UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL";
 
-const USED: &str = "UPDATE api_keys SET last_used_at = max(coalesce(last_used_at, 0), ?2) WHERE id = ?1";
+const USED: &str = "UPDATE api_keys SET last_used_at = $2 WHERE id = $1 AND coalesce(last_used_at, 0) < $2";
 
-const BUSY: &str = "SELECT concurrency FROM api_keys WHERE id = ?1 AND concurrency <=
-        (SELECT count(*) FROM requests WHERE state = 'running' AND api_key = ?1)
-        + (SELECT count(*) FROM requests WHERE state = 'waiting' AND origin = 'direct' AND api_key = ?1)";
+// On PostgreSQL whoever counts what a key has at work, or is about to add to it, has the key's row.
+const LIMIT: Sql = for_update!("SELECT concurrency FROM api_keys WHERE id = $1 AND concurrency IS NOT NULL");
+
+const RUNNING: &str = "SELECT count(*) FROM requests WHERE state = 'running' AND api_key = $1";
+
+const BUSY: &str = "SELECT concurrency FROM api_keys WHERE id = $1 AND concurrency <=
+        (SELECT count(*) FROM requests WHERE state = 'running' AND api_key = $1)
+        + (SELECT count(*) FROM requests WHERE state = 'waiting' AND origin = 'direct' AND api_key = $1)";
 
 impl Queue {
     /// Adds a key.
@@ -84,7 +88,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn add_key(&self, new: &NewKey) -> Result<(), QueueError> {
-        sqlx::query(ADD)
+        query(ADD)
             .bind(&new.id)
             .bind(&new.sha256[..])
             .bind(&new.name)
@@ -101,7 +105,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn keys(&self) -> Result<Vec<ApiKey>, QueueError> {
-        sqlx::query(ALL).fetch_all(&self.reader).await?.iter().map(key_of).collect()
+        query(ALL).fetch_all(&self.reader).await?.iter().map(key_of).collect()
     }
 
     /// Makes a key open nothing any more.
@@ -109,9 +113,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn revoke_key(&self, id: &str) -> Result<Revocation, QueueError> {
-        let done =
-            sqlx::query(REVOKE).bind(id).bind(self.now().as_microsecond()).execute(&self.writer).await?;
-        if done.rows_affected() == 1 {
+        let done = query(REVOKE).bind(id).bind(self.now().as_microsecond()).execute(&self.writer).await?;
+        if done == 1 {
             return Ok(Revocation::Revoked);
         }
         let known = self.keys().await?.iter().any(|key| key.id == id);
@@ -123,24 +126,35 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing was written then.
     pub async fn keys_used(&self, uses: &[(String, Timestamp)]) -> Result<(), QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.writer.begin().await?;
         for (id, at) in uses {
-            sqlx::query(USED).bind(id).bind(at.as_microsecond()).execute(&mut *tx).await?;
+            query(USED).bind(id).bind(at.as_microsecond()).execute(&mut tx).await?;
         }
         Ok(tx.commit().await?)
     }
 }
 
 /// The key's limit, when that many of its requests run or are waited for on the line.
-pub(super) async fn limit_reached(
-    tx: &mut Transaction<'_, Sqlite>,
-    key: &str,
-) -> Result<Option<u32>, QueueError> {
-    let row = sqlx::query(BUSY).bind(key).fetch_optional(&mut **tx).await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?)
+pub(super) async fn limit_reached(tx: &mut Tx, key: &str) -> Result<Option<u32>, QueueError> {
+    if query(LIMIT).bind(key).fetch_optional(&mut *tx).await?.is_none() {
+        return Ok(None);
+    }
+    let row = query(BUSY).bind(key).fetch_optional(&mut *tx).await?;
+    row.map(|row| limit_of(row.try_get(0)?)).transpose()
 }
 
-fn key_of(row: &SqliteRow) -> Result<ApiKey, QueueError> {
+/// Do more of the key's requests run than may?
+pub(super) async fn is_above_limit(tx: &mut Tx, key: &str) -> Result<bool, QueueError> {
+    let Some(limit) = query(LIMIT).bind(key).fetch_optional(&mut *tx).await? else { return Ok(false) };
+    let running: i64 = query(RUNNING).bind(key).fetch_one(tx).await?.try_get(0)?;
+    Ok(running > limit.try_get::<i64, _>(0)?)
+}
+
+fn limit_of(stored: i64) -> Result<u32, QueueError> {
+    u32::try_from(stored).map_err(|_| QueueError::Corrupt(format!("the limit {stored} of a key")))
+}
+
+fn key_of(row: &Row) -> Result<ApiKey, QueueError> {
     let sha256: &[u8] = row.try_get("sha256")?;
     let time = |column: &str| row.try_get::<Option<i64>, _>(column)?.map(timestamp).transpose();
     Ok(ApiKey {
@@ -148,7 +162,7 @@ fn key_of(row: &SqliteRow) -> Result<ApiKey, QueueError> {
         sha256: sha256.try_into().map_err(|_| QueueError::Corrupt("a digest that is not 32 bytes".into()))?,
         name: row.try_get("name")?,
         scope: Scope::from_word(row.try_get("scope")?)?,
-        concurrency: row.try_get("concurrency")?,
+        concurrency: row.try_get::<Option<i64>, _>("concurrency")?.map(limit_of).transpose()?,
         created_at: timestamp(row.try_get("created_at")?)?,
         last_used_at: time("last_used_at")?,
         revoked_at: time("revoked_at")?,

@@ -1,10 +1,14 @@
 //! Lease time: how long a claim or a worker's beat counts, by a clock that nobody sets.
 //!
-//! The time of day jumps when it is corrected. So the tables hold microseconds since the machine started, which all of its
-//! processes agree on. They start anew with the machine, which shows: no lease ends later than [`LEASE`] from now. Only
-//! this module knows; a database that runs on another machine would be asked for its own time here.
+//! The time of day jumps when it is corrected. So a table of SQLite holds microseconds since the machine started, which all
+//! of its processes agree on. They start anew with the machine, which shows: no lease ends later than [`LEASE`] from now.
+//!
+//! A PostgreSQL server serves several machines, which agree on nothing but the server: lease time is its date. When that
+//! is set, every lease may look void at once. Claims are not given up for it: it takes [`LEASE_CHECKS`] checks in a row, and
+//! the beats that come in between renew by the new date.
 
 use super::service_time::micros;
+use super::store::{Store, Target, query};
 use super::{Lost, Queue, QueueError, Reclaimed};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,30 +71,33 @@ pub struct LeaseCheck {
 }
 
 const ANY_EXPIRED: &str =
-    "SELECT 1 FROM requests WHERE state = 'running' AND lease_until NOT BETWEEN ?1 AND ?2 LIMIT 1";
+    "SELECT 1 FROM requests WHERE state = 'running' AND lease_until NOT BETWEEN $1 AND $2 LIMIT 1";
 
-const FORGET_SILENT: &str = "DELETE FROM workers WHERE beat_at NOT BETWEEN ?1 AND ?2";
+const FORGET_SILENT: &str = "DELETE FROM workers WHERE beat_at NOT BETWEEN $1 AND $2";
 
 impl Queue {
-    pub(super) fn lease_now_us(&self) -> i64 {
-        self.lease_clock.now_us()
-    }
-
-    /// When a claim made or renewed now ends.
-    pub(super) fn lease_end_us(&self) -> i64 {
-        self.valid_leases().to
-    }
-
     /// Where the ends of good leases lie.
-    pub(super) fn valid_leases(&self) -> Span {
-        let now = self.lease_clock.now();
-        Span { from: micros(now), to: micros(now + LEASE) }
+    pub(super) async fn valid_leases(&self, on: impl Into<Target<'_>>) -> Result<Span, QueueError> {
+        let now = self.moment(on).await?;
+        Ok(Span { from: now.lease, to: now.lease_end + self.lateness() })
     }
 
     /// Where the beats of the last `age` lie.
-    pub(super) fn beats_within(&self, age: Duration) -> Span {
-        let now = self.lease_now_us();
-        Span { from: now.saturating_sub(micros(age)), to: now }
+    pub(super) async fn beats_within(
+        &self,
+        on: impl Into<Target<'_>>,
+        age: Duration,
+    ) -> Result<Span, QueueError> {
+        let now = self.moment(on).await?.lease;
+        Ok(Span { from: now.saturating_sub(micros(age)), to: now + self.lateness() })
+    }
+
+    /// How much later than the time that was read others may have written theirs. On PostgreSQL they write while we read.
+    fn lateness(&self) -> i64 {
+        match self.writer {
+            Store::Sqlite(_) => 0,
+            Store::Postgres(_) => micros(LEASE),
+        }
     }
 
     /// Voids the claims whose lease ran out; cheap when there is none. It takes [`LEASE_CHECKS`] calls at
@@ -103,12 +110,12 @@ impl Queue {
         let began = self.lease_clock.now();
         let before = check.checked_at.replace(began);
         let in_a_row = std::mem::take(&mut check.in_a_row);
-        let valid = self.valid_leases();
-        let expired = sqlx::query(ANY_EXPIRED).bind(valid.from).bind(valid.to);
+        let valid = self.valid_leases(&self.reader).await?;
+        let expired = query(ANY_EXPIRED).bind(valid.from).bind(valid.to);
         if expired.fetch_optional(&self.reader).await?.is_none() {
             return Ok(Reclaimed::default());
         }
-        drop(self.writer.begin_with("BEGIN IMMEDIATE").await?);
+        drop(self.writer.begin().await?); // waits for SQLite's lock
         let was_held_up = before.is_some_and(|before| began.saturating_sub(before) > HELD_UP)
             || self.lease_clock.now().saturating_sub(began) > HELD_UP;
         check.in_a_row = if was_held_up { 1 } else { in_a_row + 1 };
@@ -123,8 +130,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn forget_silent_workers(&self) -> Result<(), QueueError> {
-        let beats = self.beats_within(LEASE);
-        sqlx::query(FORGET_SILENT).bind(beats.from).bind(beats.to).execute(&self.writer).await?;
+        let beats = self.beats_within(&self.reader, LEASE).await?;
+        query(FORGET_SILENT).bind(beats.from).bind(beats.to).execute(&self.writer).await?;
         Ok(())
     }
 }

@@ -1,21 +1,21 @@
 //! Looking without touching: what pollers, streams and result readers ask.
 
 use super::job::{Ended, FailureKind, Level, LogLine, Outcome, Phase, RequestId, Status};
+use super::positions::place_of;
+use super::store::{Row, query};
 use super::{Failure, Queue, QueueError};
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 const STATUS: &str = "SELECT endpoint, state, attempt, created_at, started_at, finished_at, failure,
-    failure_message, priority, seq FROM requests WHERE id = ?1";
+    failure_message, priority, turn, seq FROM requests WHERE id = $1";
 
 const OUTCOME: &str = "SELECT output, failure, failure_message, failure_detail, worker,
-        erased_at IS NOT NULL OR coalesce(erase_at <= ?2, 0) AS erased
-    FROM requests WHERE id = ?1 AND state = 'done'";
+        erased_at IS NOT NULL OR coalesce(erase_at <= $2, FALSE) AS erased
+    FROM requests WHERE id = $1 AND state = 'done'";
 
 const LOGS: &str = "SELECT seq, at, level, message FROM request_logs
-    WHERE request = ?1 AND seq > ?2 ORDER BY seq";
+    WHERE request = $1 AND seq > $2 ORDER BY seq";
 
 impl Queue {
     /// Where a request is; `None` when there is no such request.
@@ -23,11 +23,11 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn status(&self, id: RequestId) -> Result<Option<Status>, QueueError> {
-        let row = sqlx::query(STATUS).bind(id.to_string()).fetch_optional(&self.reader).await?;
+        let row = query(STATUS).bind(id.to_string()).fetch_optional(&self.reader).await?;
         let Some(row) = row else { return Ok(None) };
         let mut status = status_of(id, &row)?;
         if let Phase::Waiting { ahead } = &mut status.phase {
-            *ahead = self.ahead(row.try_get("priority")?, row.try_get("seq")?).await?;
+            *ahead = self.ahead(place_of(&row)?).await?;
         }
         Ok(Some(status))
     }
@@ -45,9 +45,9 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn ended(&self, id: RequestId) -> Result<Option<Ended>, QueueError> {
-        let row = sqlx::query(OUTCOME)
+        let row = query(OUTCOME)
             .bind(id.to_string())
-            .bind(self.service_us())
+            .bind(self.service_us(&self.reader).await?)
             .fetch_optional(&self.reader)
             .await?;
         row.map(|row| Ok(Ended { outcome: outcome_of(&row)?, worker: row.try_get("worker")? })).transpose()
@@ -58,13 +58,13 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn logs(&self, id: RequestId, after: i64) -> Result<Vec<LogLine>, QueueError> {
-        let rows = sqlx::query(LOGS).bind(id.to_string()).bind(after).fetch_all(&self.reader).await?;
+        let rows = query(LOGS).bind(id.to_string()).bind(after).fetch_all(&self.reader).await?;
         rows.iter().map(line_of).collect()
     }
 }
 
 /// What the row says; a place in the queue is not in it.
-fn status_of(id: RequestId, row: &SqliteRow) -> Result<Status, QueueError> {
+fn status_of(id: RequestId, row: &Row) -> Result<Status, QueueError> {
     let phase = match row.try_get::<&str, _>("state")? {
         "waiting" => Phase::Waiting { ahead: 0 },
         "running" => Phase::Running,
@@ -82,13 +82,13 @@ fn status_of(id: RequestId, row: &SqliteRow) -> Result<Status, QueueError> {
     })
 }
 
-fn failure_of(row: &SqliteRow) -> Result<Option<(FailureKind, String)>, QueueError> {
+fn failure_of(row: &Row) -> Result<Option<(FailureKind, String)>, QueueError> {
     let Some(word) = row.try_get::<Option<&str>, _>("failure")? else { return Ok(None) };
     let message = row.try_get::<Option<String>, _>("failure_message")?.unwrap_or_default();
     Ok(Some((FailureKind::from_word(word)?, message)))
 }
 
-fn outcome_of(row: &SqliteRow) -> Result<Outcome, QueueError> {
+fn outcome_of(row: &Row) -> Result<Outcome, QueueError> {
     let erased: bool = row.try_get("erased")?;
     if let Some((kind, message)) = failure_of(row)? {
         let detail = row.try_get::<Option<&str>, _>("failure_detail")?.filter(|_| !erased);
@@ -102,7 +102,7 @@ fn outcome_of(row: &SqliteRow) -> Result<Outcome, QueueError> {
     }
 }
 
-fn line_of(row: &SqliteRow) -> Result<LogLine, QueueError> {
+fn line_of(row: &Row) -> Result<LogLine, QueueError> {
     Ok(LogLine {
         seq: row.try_get("seq")?,
         at: timestamp(row.try_get("at")?)?,

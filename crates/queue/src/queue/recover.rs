@@ -7,10 +7,9 @@ use super::claim::{add_log, end_failed};
 use super::job::{Claim, FailureKind, Level, Origin};
 use super::lease::{LEASE, Span};
 use super::service_time::Moment;
+use super::store::{Row, Sql, Tx, for_update, query};
 use super::{Failure, MAX_DEATHS, Queue, QueueError, Verdict};
 use serde_json::Value;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 
 /// Whose claims are void.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,26 +34,28 @@ pub struct Reclaimed {
     pub ended: u64,
 }
 
-const RUNNING: &str = "SELECT id, attempt, deaths, charged, cancel_requested, origin, no_retry FROM requests
-    WHERE state = 'running' AND (?1 IS NULL OR worker = ?1)
-        AND (?2 IS NULL OR lease_until NOT BETWEEN ?2 AND ?3)";
+const RUNNING: Sql = for_update!(
+    "SELECT id, attempt, deaths, charged, cancel_requested, origin, no_retry FROM requests
+    WHERE state = 'running' AND ($1 IS NULL OR worker = $1)
+        AND ($2 IS NULL OR lease_until NOT BETWEEN $2 AND $3) ORDER BY seq"
+);
 
-const CHARGE: &str = "UPDATE requests SET charged = 1 WHERE id = ?1 AND attempt = ?2 AND state = 'running'
+const CHARGE: &str = "UPDATE requests SET charged = TRUE WHERE id = $1 AND attempt = $2 AND state = 'running'
     RETURNING cancel_requested, EXISTS
-        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > ?3), worker";
+        (SELECT 1 FROM previews WHERE request = requests.id AND watched_until > $3), worker";
 
-const CHARGE_NO_OTHER: &str = "UPDATE requests SET charged = 0
-    WHERE worker = ?1 AND state = 'running' AND charged = 1 AND id <> ?2";
+const CHARGE_NO_OTHER: &str = "UPDATE requests SET charged = FALSE
+    WHERE worker = $1 AND state = 'running' AND charged AND id <> $2";
 
-const FORGET: &str = "DELETE FROM workers WHERE id = ?1";
+const FORGET: &str = "DELETE FROM workers WHERE id = $1";
 
-const SILENCE_ALL: &str = "UPDATE workers SET beat_at = ?1 WHERE beat_at > ?1";
+const SILENCE_ALL: &str = "UPDATE workers SET beat_at = $1 WHERE beat_at > $1";
 
-const BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL, deaths = ?3
-    WHERE id = ?1 AND attempt = ?2";
+const BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL, deaths = $3
+    WHERE id = $1 AND attempt = $2";
 
-const DROP_DIRECT: &str = "UPDATE requests SET state = 'done', finished_at = ?1, ended_at = ?4,
-        failure = ?2, failure_message = ?3
+const DROP_DIRECT: &str = "UPDATE requests SET state = 'done', finished_at = $1, ended_at = $4,
+        failure = $2, failure_message = $3
     WHERE state = 'waiting' AND origin = 'direct'";
 
 impl Queue {
@@ -64,12 +65,12 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn charge(&self, claim: &Claim) -> Result<Verdict, QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let charge =
-            sqlx::query(CHARGE).bind(claim.id.to_string()).bind(claim.attempt).bind(self.service_us());
-        let Some(row) = charge.fetch_optional(&mut *tx).await? else { return Ok(Verdict::Fenced) };
+        let mut tx = self.writer.begin().await?;
+        let now = self.service_us(&mut tx).await?;
+        let charge = query(CHARGE).bind(claim.id.to_string()).bind(claim.attempt).bind(now);
+        let Some(row) = charge.fetch_optional(&mut tx).await? else { return Ok(Verdict::Fenced) };
         let (verdict, worker) = (Verdict::of(&row)?, row.try_get::<String, _>("worker")?);
-        sqlx::query(CHARGE_NO_OTHER).bind(worker).bind(claim.id.to_string()).execute(&mut *tx).await?;
+        query(CHARGE_NO_OTHER).bind(worker).bind(claim.id.to_string()).execute(&mut tx).await?;
         tx.commit().await?;
         Ok(verdict)
     }
@@ -79,13 +80,13 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing changed then.
     pub async fn reclaim(&self, lost: Lost<'_>) -> Result<Reclaimed, QueueError> {
-        let now = self.moment();
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
         let (worker, valid) = match lost {
             Lost::Died(worker) | Lost::Stopped(worker) => (Some(worker), None),
-            Lost::Expired => (None, Some(self.valid_leases())),
+            Lost::Expired => (None, Some(self.valid_leases(&mut tx).await?)),
             Lost::Everything => (None, None),
         };
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
         let rows = running(&mut tx, worker, valid).await?;
         let mut done = Reclaimed::default();
         for row in &rows {
@@ -102,12 +103,13 @@ impl Queue {
             }
         }
         if let Some(worker) = worker {
-            sqlx::query(FORGET).bind(worker).execute(&mut *tx).await?;
+            query(FORGET).bind(worker).execute(&mut tx).await?;
         }
         if lost == Lost::Everything {
             done.ended += drop_direct(&mut tx, now).await?;
             // Those that live after all beat again soon.
-            sqlx::query(SILENCE_ALL).bind(self.beats_within(LEASE).from).execute(&mut *tx).await?;
+            let beats = self.beats_within(&mut tx, LEASE).await?;
+            query(SILENCE_ALL).bind(beats.from).execute(&mut tx).await?;
         }
         tx.commit().await?;
         self.events.wake_workers();
@@ -117,13 +119,9 @@ impl Queue {
 }
 
 /// The claims of a worker, or those whose lease is not valid, or all.
-async fn running(
-    tx: &mut Transaction<'_, Sqlite>,
-    worker: Option<&str>,
-    valid: Option<Span>,
-) -> Result<Vec<SqliteRow>, QueueError> {
+async fn running(tx: &mut Tx, worker: Option<&str>, valid: Option<Span>) -> Result<Vec<Row>, QueueError> {
     let (from, to) = (valid.map(|span| span.from), valid.map(|span| span.to));
-    Ok(sqlx::query(RUNNING).bind(worker).bind(from).bind(to).fetch_all(&mut **tx).await?)
+    Ok(query(RUNNING).bind(worker).bind(from).bind(to).fetch_all(&mut *tx).await?)
 }
 
 /// A claim whose worker is gone.
@@ -144,7 +142,7 @@ enum Fate {
 }
 
 impl Orphan {
-    fn of(row: &SqliteRow) -> Result<Self, QueueError> {
+    fn of(row: &Row) -> Result<Self, QueueError> {
         let id: &str = row.try_get("id")?;
         let claim = Claim {
             id: id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?,
@@ -186,13 +184,13 @@ fn worker_lost(message: String) -> Failure {
 }
 
 async fn put_back(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx,
     claim: &Claim,
     deaths: i64,
     lost: Lost<'_>,
     now: Moment,
 ) -> Result<(), QueueError> {
-    sqlx::query(BACK).bind(claim.id.to_string()).bind(claim.attempt).bind(deaths).execute(&mut **tx).await?;
+    query(BACK).bind(claim.id.to_string()).bind(claim.attempt).bind(deaths).execute(&mut *tx).await?;
     let line = match lost {
         Lost::Died(_) => "the worker died; the request starts again",
         Lost::Expired => "the worker fell silent; the request starts again",
@@ -201,14 +199,14 @@ async fn put_back(
     add_log(tx, claim.id, now, Level::Warn, line).await
 }
 
-async fn drop_direct(tx: &mut Transaction<'_, Sqlite>, now: Moment) -> Result<u64, QueueError> {
+async fn drop_direct(tx: &mut Tx, now: Moment) -> Result<u64, QueueError> {
     let gone = FailureKind::ClientGone;
-    let done = sqlx::query(DROP_DIRECT)
+    let done = query(DROP_DIRECT)
         .bind(now.date)
         .bind(gone.word())
         .bind(gone.message())
         .bind(now.service)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
-    Ok(done.rows_affected())
+    Ok(done)
 }

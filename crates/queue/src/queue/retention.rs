@@ -1,8 +1,8 @@
 //! The end of what requests brought and made: inputs, outputs and files that are not to be kept.
 
 use super::service_time::micros;
+use super::store::query;
 use super::{Queue, QueueError, RequestId};
-use sqlx::Row;
 use std::time::Duration;
 
 /// A file of a finished request.
@@ -31,20 +31,20 @@ pub enum Erasure {
 }
 
 // A file without an owner is nobody's yet, or nobody's any more.
-const FILE: &str = "SELECT expires_at FROM files WHERE key = ?1
-    UNION ALL SELECT 0 FROM unowned_files WHERE key = ?1";
+const FILE: &str = "SELECT expires_at FROM files WHERE key = $1
+    UNION ALL SELECT 0 FROM unowned_files WHERE key = $1";
 
-const ANY_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM files WHERE expires_at <= ?1)";
+const ANY_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM files WHERE expires_at <= $1)";
 
 // Whatever owned a file gives it up when it goes.
-const DROP_FILES: &str = "DELETE FROM files WHERE expires_at <= ?1";
+const DROP_FILES: &str = "DELETE FROM files WHERE expires_at <= $1";
 
-const GIVE_UP_FILES: &str = "DELETE FROM files WHERE request = ?1 RETURNING key";
+const GIVE_UP_FILES: &str = "DELETE FROM files WHERE request = $1 RETURNING key";
 
 const ERASE: &str =
     "UPDATE requests SET body = 'null', output = NULL, failure_detail = NULL, erase_at = NULL,
-        erased_at = ?2
-    WHERE erase_at <= ?1";
+        erased_at = $2
+    WHERE erase_at <= $1";
 
 impl Queue {
     /// How long the file of a request is there; `None` when no request has such a file.
@@ -52,10 +52,11 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn file_life(&self, key: &str) -> Result<Option<FileLife>, QueueError> {
-        let Some(row) = sqlx::query(FILE).bind(key).fetch_optional(&self.reader).await? else {
+        let Some(row) = query(FILE).bind(key).fetch_optional(&self.reader).await? else {
             return Ok(None);
         };
-        let left = row.try_get::<Option<i64>, _>(0)?.map(|end| end.saturating_sub(self.service_us()));
+        let now = self.service_us(&self.reader).await?;
+        let left = row.try_get::<Option<i64>, _>(0)?.map(|end| end.saturating_sub(now));
         Ok(Some(match left {
             None => FileLife::Kept,
             Some(left @ 1..) => FileLife::Ends(Duration::from_micros(left.unsigned_abs())),
@@ -68,9 +69,9 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn end_files(&self) -> Result<(), QueueError> {
-        let now = self.service_us();
-        if sqlx::query(ANY_ENDED).bind(now).fetch_one(&self.reader).await?.try_get(0)? {
-            sqlx::query(DROP_FILES).bind(now).execute(&self.writer).await?;
+        let now = self.service_us(&self.reader).await?;
+        if query(ANY_ENDED).bind(now).fetch_one(&self.reader).await?.try_get(0)? {
+            query(DROP_FILES).bind(now).execute(&self.writer).await?;
         }
         Ok(())
     }
@@ -80,21 +81,22 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing changed then.
     pub async fn erase(&self, id: RequestId) -> Result<Erasure, QueueError> {
-        let (id, now) = (id.to_string(), self.moment());
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let state = sqlx::query("SELECT state = 'done' FROM requests WHERE id = ?1").bind(&id);
-        match state.fetch_optional(&mut *tx).await?.map(|row| row.try_get::<bool, _>(0)).transpose()? {
+        let id = id.to_string();
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
+        let state = query("SELECT state = 'done' FROM requests WHERE id = $1").bind(&id);
+        match state.fetch_optional(&mut tx).await?.map(|row| row.try_get::<bool, _>(0)).transpose()? {
             None => return Ok(Erasure::Unknown),
             Some(false) => return Ok(Erasure::NotOver),
             Some(true) => {}
         }
-        sqlx::query("UPDATE requests SET erase_at = ?2 WHERE id = ?1")
+        query("UPDATE requests SET erase_at = $2 WHERE id = $1")
             .bind(&id)
             .bind(now.service)
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
-        sqlx::query(ERASE).bind(now.service).bind(now.date).execute(&mut *tx).await?;
-        let files = sqlx::query(GIVE_UP_FILES).bind(&id).fetch_all(&mut *tx).await?;
+        query(ERASE).bind(now.service).bind(now.date).execute(&mut tx).await?;
+        let files = query(GIVE_UP_FILES).bind(&id).fetch_all(&mut tx).await?;
         let files = files.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         tx.commit().await?;
         Ok(Erasure::Done { files })
@@ -105,12 +107,12 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn erase_ended(&self) -> Result<u64, QueueError> {
-        let now = self.moment();
-        let due = "SELECT 1 FROM requests WHERE erase_at <= ?1 LIMIT 1";
-        if sqlx::query(due).bind(now.service).fetch_optional(&self.reader).await?.is_none() {
+        let now = self.moment(&self.reader).await?;
+        let due = "SELECT 1 FROM requests WHERE erase_at <= $1 LIMIT 1";
+        if query(due).bind(now.service).fetch_optional(&self.reader).await?.is_none() {
             return Ok(0);
         }
-        Ok(sqlx::query(ERASE).bind(now.service).bind(now.date).execute(&self.writer).await?.rows_affected())
+        Ok(query(ERASE).bind(now.service).bind(now.date).execute(&self.writer).await?)
     }
 }
 

@@ -4,10 +4,14 @@
 //! as the date at which its table was made, and then advances with the machine's uptime. Across a restart of the machine, or
 //! a move to another one, it advances by what the date says, but by a day at most: a wrong date ages nothing by more.
 //! Dates that clients see are stored beside it.
+//!
+//! That is SQLite's, whose machine is ours. On PostgreSQL service time is the server's date: what several machines agree
+//! on is the server alone, its uptime cannot be asked, and a note of it would have to be kept by whoever comes first. The
+//! clock of a database server is one that an operator keeps right, and slews.
 
-use super::lease::LeaseClock;
+use super::lease::{LEASE, LeaseClock};
+use super::store::{Store, Target, query};
 use super::{Queue, QueueError};
-use sqlx::{Row, SqlitePool};
 use std::time::Duration;
 
 /// The most that a restart of the machine adds.
@@ -15,16 +19,20 @@ const MAX_STEP: Duration = Duration::from_secs(86_400);
 
 const READ: &str = "SELECT service_us, uptime_us, date_us, boot FROM service_time";
 
-const NOTE: &str = "UPDATE service_time SET service_us = ?1, uptime_us = ?2, date_us = ?3, boot = ?4
-    WHERE service_us <= ?1";
+const NOTE: &str = "UPDATE service_time SET service_us = $1, uptime_us = $2, date_us = $3, boot = $4
+    WHERE service_us <= $1";
 
-/// Both clocks at one time, in microseconds.
+/// The clocks at one time, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Moment {
     /// Since 1970, for people.
     pub(super) date: i64,
     /// Service time.
     pub(super) service: i64,
+    /// Lease time.
+    pub(super) lease: i64,
+    /// When a claim made or renewed now ends, in lease time.
+    pub(super) lease_end: i64,
 }
 
 /// What the table says: the three clocks at one earlier time.
@@ -37,8 +45,8 @@ pub(super) struct Noted {
 }
 
 impl Noted {
-    pub(super) async fn read(pool: &SqlitePool) -> Result<Self, QueueError> {
-        let row = sqlx::query(READ).fetch_one(pool).await?;
+    pub(super) async fn read(store: &Store) -> Result<Self, QueueError> {
+        let row = query(READ).fetch_one(store).await?;
         Ok(Self {
             service: row.try_get(0)?,
             uptime: row.try_get(1)?,
@@ -58,14 +66,22 @@ impl Noted {
 }
 
 impl Queue {
-    /// Service time now.
-    pub(super) fn service_us(&self) -> i64 {
-        self.ahead_of_uptime + self.lease_clock.now_us()
+    /// The time now, asked of `on` where that is a PostgreSQL server.
+    pub(super) async fn moment(&self, on: impl Into<Target<'_>>) -> Result<Moment, QueueError> {
+        let on = on.into();
+        let (date, service, lease) = if on.is_sqlite() {
+            let lease = self.lease_clock.now_us();
+            (self.now().as_microsecond(), self.ahead_of_uptime + lease, lease)
+        } else {
+            let now = query("SELECT latentd_now()").fetch_one(on).await?.try_get(0)?;
+            (now, now, now)
+        };
+        Ok(Moment { date, service, lease, lease_end: lease.saturating_add(micros(LEASE)) })
     }
 
-    /// The date and service time now.
-    pub(super) fn moment(&self) -> Moment {
-        Moment { date: self.now().as_microsecond(), service: self.service_us() }
+    /// Service time now, asked of `on` where that is a PostgreSQL server.
+    pub(super) async fn service_us(&self, on: impl Into<Target<'_>>) -> Result<i64, QueueError> {
+        Ok(self.moment(on).await?.service)
     }
 
     /// Notes the time, so that the next process goes on from here. To be called at start and every minute.
@@ -73,9 +89,11 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn note_time(&self) -> Result<(), QueueError> {
-        let Moment { date, service } = self.moment();
-        let uptime = service - self.ahead_of_uptime;
-        let note = sqlx::query(NOTE).bind(service).bind(uptime).bind(date).bind(self.lease_clock.boot());
+        if matches!(self.writer, Store::Postgres(_)) {
+            return Ok(());
+        }
+        let Moment { date, service, lease, .. } = self.moment(&self.writer).await?;
+        let note = query(NOTE).bind(service).bind(lease).bind(date).bind(self.lease_clock.boot());
         note.execute(&self.writer).await?;
         Ok(())
     }

@@ -3,8 +3,8 @@
 use super::job::{FailureKind, NewRequest, RequestId};
 use super::retention::stored;
 use super::service_time::{Moment, micros};
-use super::{Failure, Origin, Queue, QueueError, idempotency, keys, webhooks};
-use sqlx::{Row, Sqlite, Transaction};
+use super::store::{Lock, Query, Sql, Tx, for_update, query};
+use super::{Failure, Origin, Queue, QueueError, idempotency, keys, turns, webhooks};
 
 /// What became of a submitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,20 +49,28 @@ pub enum CancelAnswer {
     Unknown,
 }
 
-const COUNT_AHEAD: &str = "SELECT count(*) FROM requests WHERE state = 'waiting' AND priority <= ?1";
+const COUNT_AHEAD: &str =
+    "SELECT count(*) FROM requests WHERE state = 'waiting' AND (priority, turn) <= ($1, $2)";
+
+const COUNT_WAITING: &str = "SELECT count(*) FROM requests WHERE state = 'waiting'";
+
+/// So few places are given away one at a time on PostgreSQL: submissions that count at once do not see each other.
+const LAST_PLACES: u64 = 64;
+
+const STATE: Sql = for_update!("SELECT state, origin FROM requests WHERE id = $1");
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'waiting', ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model, turn)
+    VALUES ($1, $2, $3, $4, $5, 'waiting', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail, api_key,
         idempotency_key, input_digest, erase_at, model, ended_at)
-    VALUES (?1, ?2, ?3, ?4, ?5, 'done', ?6, ?6, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?15 + ?13, ?14, ?15)";
+    VALUES ($1, $2, $3, $4, $5, 'done', $6, $6, $6, $7, $8, $9, $10, $11, $12, $15 + $13, $14, $15)";
 
-pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = ?2, ended_at = ?5,
-        worker = NULL, lease_until = NULL, failure = ?3, failure_message = ?4
-    WHERE id = ?1 AND state = 'waiting'";
+pub(super) const CANCEL_DONE: &str = "UPDATE requests SET state = 'done', finished_at = $2, ended_at = $5,
+        worker = NULL, lease_until = NULL, failure = $3, failure_message = $4
+    WHERE id = $1 AND state = 'waiting'";
 
 impl Queue {
     /// Accepts a request: it is durable when this returns.
@@ -70,13 +78,13 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing was accepted then.
     pub async fn submit(&self, new: &NewRequest) -> Result<Submission, QueueError> {
-        let (id, now) = (RequestId::new(), self.moment());
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let id = RequestId::new();
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
         if let Some(known) = idempotency::find(&mut tx, new).await? {
             tx.commit().await?;
             return Ok(known);
         }
-        let ahead = count_ahead(&mut tx, new.priority as i64).await?;
         if let Some(full) = full(&mut tx, new).await? {
             return Ok(full);
         }
@@ -85,7 +93,9 @@ impl Queue {
         {
             return Ok(Submission::KeyBusy { limit });
         }
-        sqlx::query(INSERT)
+        let turn = turns::next(&mut tx, new.priority as i64, new.api_key.as_deref()).await?;
+        let ahead = count(&mut tx, query(COUNT_AHEAD).bind(new.priority as i64).bind(turn)).await?;
+        query(INSERT)
             .bind(id.to_string())
             .bind(&new.endpoint)
             .bind(new.origin.word())
@@ -100,7 +110,8 @@ impl Queue {
             .bind(stored(new.terms.result_life))
             .bind(new.terms.forget)
             .bind(&new.model)
-            .execute(&mut *tx)
+            .bind(turn)
+            .execute(&mut tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
         tx.commit().await?;
@@ -114,15 +125,16 @@ impl Queue {
     /// # Errors
     /// When the database refuses; nothing was accepted then.
     pub async fn submit_failed(&self, new: &NewRequest, failure: &Failure) -> Result<Submission, QueueError> {
-        let (id, now) = (RequestId::new(), self.moment());
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let id = RequestId::new();
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
         if let Some(known) = idempotency::find(&mut tx, new).await? {
             return Ok(known);
         }
         if let Some(full) = full(&mut tx, new).await? {
             return Ok(full);
         }
-        sqlx::query(INSERT_FAILED)
+        query(INSERT_FAILED)
             .bind(id.to_string())
             .bind(&new.endpoint)
             .bind(new.origin.word())
@@ -138,7 +150,7 @@ impl Queue {
             .bind(stored(new.terms.result_life.filter(|_| new.terms.forget)))
             .bind(&new.model)
             .bind(now.service)
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
         tx.commit().await?;
@@ -152,11 +164,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn cancel(&self, id: RequestId, kind: FailureKind) -> Result<CancelAnswer, QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let state = sqlx::query("SELECT state, origin FROM requests WHERE id = ?1")
-            .bind(id.to_string())
-            .fetch_optional(&mut *tx)
-            .await?;
+        let mut tx = self.writer.begin().await?;
+        let state = query(STATE).bind(id.to_string()).fetch_optional(&mut tx).await?;
         let Some(state) = state else { return Ok(CancelAnswer::Unknown) };
         let is_submitted = state.try_get::<&str, _>(1)? == Origin::Queued.word();
         if kind == FailureKind::ClientGone && is_submitted {
@@ -168,11 +177,12 @@ impl Queue {
             _ => return Ok(CancelAnswer::AlreadyDone),
         };
         if answer == CancelAnswer::Removed {
-            cancel_waiting(&mut tx, id, kind, self.moment()).await?;
+            let now = self.moment(&mut tx).await?;
+            cancel_waiting(&mut tx, id, kind, now).await?;
         } else {
-            sqlx::query("UPDATE requests SET cancel_requested = 1 WHERE id = ?1")
+            query("UPDATE requests SET cancel_requested = TRUE WHERE id = $1")
                 .bind(id.to_string())
-                .execute(&mut *tx)
+                .execute(&mut tx)
                 .await?;
         }
         tx.commit().await?;
@@ -182,32 +192,36 @@ impl Queue {
     }
 }
 
-async fn count_ahead(tx: &mut Transaction<'_, Sqlite>, priority: i64) -> Result<u64, QueueError> {
-    let count: i64 = sqlx::query(COUNT_AHEAD).bind(priority).fetch_one(&mut **tx).await?.try_get(0)?;
+async fn count(tx: &mut Tx, query: Query) -> Result<u64, QueueError> {
+    let count: i64 = query.fetch_one(tx).await?.try_get(0)?;
     Ok(count.unsigned_abs())
 }
 
 /// The refusal of a request when as many wait as it allows.
-async fn full(tx: &mut Transaction<'_, Sqlite>, new: &NewRequest) -> Result<Option<Submission>, QueueError> {
+async fn full(tx: &mut Tx, new: &NewRequest) -> Result<Option<Submission>, QueueError> {
     let Some(most) = new.max_waiting else { return Ok(None) };
-    let waiting = count_ahead(tx, i64::MAX).await?;
+    let mut waiting = count(tx, query(COUNT_WAITING)).await?;
+    if waiting < most && most - waiting <= LAST_PLACES {
+        tx.lock(Lock::LastPlaces).await?;
+        waiting = count(tx, query(COUNT_WAITING)).await?;
+    }
     Ok((waiting >= most).then_some(Submission::Full { waiting }))
 }
 
 /// Ends a waiting request as cancelled.
 pub(super) async fn cancel_waiting(
-    tx: &mut Transaction<'_, Sqlite>,
+    tx: &mut Tx,
     id: RequestId,
     kind: FailureKind,
     now: Moment,
 ) -> Result<(), QueueError> {
-    sqlx::query(CANCEL_DONE)
+    query(CANCEL_DONE)
         .bind(id.to_string())
         .bind(now.date)
         .bind(kind.word())
         .bind(kind.message())
         .bind(now.service)
-        .execute(&mut **tx)
+        .execute(&mut *tx)
         .await?;
     Ok(())
 }

@@ -4,11 +4,10 @@
 
 use super::read::timestamp;
 use super::service_time::micros;
+use super::store::{Lock, Row, query};
 use super::{Queue, QueueError};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -23,32 +22,32 @@ const ABANDONED: Duration = Duration::from_secs(86_400);
 
 const OPEN: &str =
     "INSERT INTO uploads (ticket, key, content_type, file_name, lifetime, writable_until, access)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    VALUES ($1, $2, $3, $4, $5, $6, $7)";
 
-const OPEN_NOW: &str = "SELECT count(*) FROM uploads WHERE object IS NULL AND writable_until > ?1";
+const OPEN_NOW: &str = "SELECT count(*) FROM uploads WHERE object IS NULL AND writable_until > $1";
 
 const TOKENS_NOW: &str = "SELECT count(*) FROM upload_tokens";
 
-const TICKET: &str = "SELECT key, object IS NOT NULL AS whole, writable_until > ?2 AS writable
-    FROM uploads WHERE ticket = ?1";
+const TICKET: &str = "SELECT key, object IS NOT NULL AS whole, writable_until > $2 AS writable
+    FROM uploads WHERE ticket = $1";
 
-const CLOSE: &str = "UPDATE uploads SET object = ?2, expires_at = ?3 + lifetime
-    WHERE ticket = ?1 AND object IS NULL";
+const CLOSE: &str = "UPDATE uploads SET object = $2, expires_at = $3 + lifetime
+    WHERE ticket = $1 AND object IS NULL";
 
-const RENEW: &str = "UPDATE uploads SET writable_until = ?2 WHERE ticket = ?1 AND object IS NULL";
+const RENEW: &str = "UPDATE uploads SET writable_until = $2 WHERE ticket = $1 AND object IS NULL";
 
-const PUT_PART: &str = "INSERT INTO upload_parts (ticket, number, object, bytes) VALUES (?1, ?2, ?3, ?4)";
+const PUT_PART: &str = "INSERT INTO upload_parts (ticket, number, object, bytes) VALUES ($1, $2, $3, $4)";
 
-const PARTS: &str = "SELECT number, object, bytes FROM upload_parts WHERE ticket = ?1 ORDER BY number";
+const PARTS: &str = "SELECT number, object, bytes FROM upload_parts WHERE ticket = $1 ORDER BY number";
 
 const FILE: &str = "SELECT object, content_type, file_name, expires_at, access FROM uploads
-    WHERE key = ?1 AND object IS NOT NULL AND (expires_at IS NULL OR expires_at > ?2)";
+    WHERE key = $1 AND object IS NOT NULL AND (expires_at IS NULL OR expires_at > $2)";
 
 const ANY_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM uploads
-    WHERE expires_at <= ?1 OR (object IS NULL AND writable_until <= ?2))";
+    WHERE expires_at <= $1 OR (object IS NULL AND writable_until <= $2))";
 
 const DROP_ENDED: &str = "DELETE FROM uploads
-    WHERE expires_at <= ?1 OR (object IS NULL AND writable_until <= ?2)";
+    WHERE expires_at <= $1 OR (object IS NULL AND writable_until <= $2)";
 
 const ANY_NEEDLESS_PART: &str = "SELECT EXISTS (SELECT 1 FROM upload_parts JOIN uploads USING (ticket)
     WHERE uploads.object IS NOT NULL)";
@@ -57,7 +56,7 @@ const ANY_NEEDLESS_PART: &str = "SELECT EXISTS (SELECT 1 FROM upload_parts JOIN 
 const DROP_NEEDLESS_PARTS: &str = "DELETE FROM upload_parts
     WHERE ticket IN (SELECT ticket FROM uploads WHERE object IS NOT NULL)";
 
-const DROP_EARLIER_PART: &str = "DELETE FROM upload_parts WHERE ticket = ?1 AND number = ?2 RETURNING object";
+const DROP_EARLIER_PART: &str = "DELETE FROM upload_parts WHERE ticket = $1 AND number = $2 RETURNING object";
 
 /// What is known of a file before its bytes.
 #[derive(Debug, Clone)]
@@ -119,21 +118,23 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn open_upload(&self, new: &NewUpload, most: u64) -> Result<Result<(), u64>, QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let count = sqlx::query(OPEN_NOW).bind(self.service_us()).fetch_one(&mut *tx).await?;
+        let mut tx = self.writer.begin().await?;
+        tx.lock(Lock::Uploads).await?;
+        let now = self.service_us(&mut tx).await?;
+        let count = query(OPEN_NOW).bind(now).fetch_one(&mut tx).await?;
         let open = count.try_get::<i64, _>(0)?.unsigned_abs();
         if open >= most {
             return Ok(Err(open));
         }
-        sqlx::query(OPEN)
+        query(OPEN)
             .bind(digest(new.ticket))
             .bind(&new.key)
             .bind(&new.content_type)
             .bind(&new.file_name)
             .bind(new.lifetime.map(micros))
-            .bind(self.service_us() + micros(TICKET_LIFE))
+            .bind(now + micros(TICKET_LIFE))
             .bind(&new.access)
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         tx.commit().await?;
         Ok(Ok(()))
@@ -144,7 +145,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn ticket(&self, ticket: Uuid) -> Result<Option<Ticket>, QueueError> {
-        let query = sqlx::query(TICKET).bind(digest(ticket)).bind(self.service_us());
+        let query = query(TICKET).bind(digest(ticket)).bind(self.service_us(&self.reader).await?);
         let Some(row) = query.fetch_optional(&self.reader).await? else { return Ok(None) };
         Ok(Some(Ticket {
             key: row.try_get("key")?,
@@ -158,8 +159,9 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn close_upload(&self, ticket: Uuid, object: &str) -> Result<bool, QueueError> {
-        let query = sqlx::query(CLOSE).bind(digest(ticket)).bind(object).bind(self.service_us());
-        Ok(query.execute(&self.writer).await?.rows_affected() == 1)
+        let now = self.service_us(&self.reader).await?;
+        let query = query(CLOSE).bind(digest(ticket)).bind(object).bind(now);
+        Ok(query.execute(&self.writer).await? == 1)
     }
 
     /// Records a part in the place of an earlier one, whose object is given up and returned.
@@ -172,20 +174,21 @@ impl Queue {
         ticket: Uuid,
         part: &Part,
     ) -> Result<Result<Option<String>, ()>, QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.writer.begin().await?;
         let ticket = digest(ticket);
-        let renew = sqlx::query(RENEW).bind(&ticket).bind(self.service_us() + micros(TICKET_LIFE));
-        if renew.execute(&mut *tx).await?.rows_affected() == 0 {
+        let now = self.service_us(&mut tx).await?;
+        let renew = query(RENEW).bind(&ticket).bind(now + micros(TICKET_LIFE));
+        if renew.execute(&mut tx).await? == 0 {
             return Ok(Err(()));
         }
-        let earlier = sqlx::query(DROP_EARLIER_PART);
-        let earlier = earlier.bind(&ticket).bind(part.number).fetch_optional(&mut *tx).await?;
-        sqlx::query(PUT_PART)
+        let earlier = query(DROP_EARLIER_PART);
+        let earlier = earlier.bind(&ticket).bind(part.number).fetch_optional(&mut tx).await?;
+        query(PUT_PART)
             .bind(&ticket)
             .bind(part.number)
             .bind(&part.object)
             .bind(i64::try_from(part.bytes).unwrap_or(i64::MAX))
-            .execute(&mut *tx)
+            .execute(&mut tx)
             .await?;
         tx.commit().await?;
         Ok(Ok(earlier.map(|row| row.try_get(0)).transpose()?))
@@ -196,7 +199,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn parts(&self, ticket: Uuid) -> Result<Vec<Part>, QueueError> {
-        let rows = sqlx::query(PARTS).bind(digest(ticket)).fetch_all(&self.reader).await?;
+        let rows = query(PARTS).bind(digest(ticket)).fetch_all(&self.reader).await?;
         rows.iter().map(part_of).collect()
     }
 
@@ -205,8 +208,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn uploaded(&self, key: &str) -> Result<Option<Uploaded>, QueueError> {
-        let now = self.service_us();
-        let row = sqlx::query(FILE).bind(key).bind(now).fetch_optional(&self.reader).await?;
+        let now = self.service_us(&self.reader).await?;
+        let row = query(FILE).bind(key).bind(now).fetch_optional(&self.reader).await?;
         let Some(row) = row else { return Ok(None) };
         let expires_at: Option<i64> = row.try_get("expires_at")?;
         Ok(Some(Uploaded {
@@ -223,10 +226,11 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn end_uploads(&self) -> Result<(), QueueError> {
-        let (now, abandoned) = (self.service_us(), self.service_us() - micros(ABANDONED));
-        let any = sqlx::query(ANY_ENDED).bind(now).bind(abandoned).fetch_one(&self.reader).await?;
+        let now = self.service_us(&self.reader).await?;
+        let abandoned = now - micros(ABANDONED);
+        let any = query(ANY_ENDED).bind(now).bind(abandoned).fetch_one(&self.reader).await?;
         if any.try_get(0)? {
-            sqlx::query(DROP_ENDED).bind(now).bind(abandoned).execute(&self.writer).await?;
+            query(DROP_ENDED).bind(now).bind(abandoned).execute(&self.writer).await?;
         }
         self.end_needless_parts().await
     }
@@ -236,8 +240,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn end_needless_parts(&self) -> Result<(), QueueError> {
-        if sqlx::query(ANY_NEEDLESS_PART).fetch_one(&self.reader).await?.try_get(0)? {
-            sqlx::query(DROP_NEEDLESS_PARTS).execute(&self.writer).await?;
+        if query(ANY_NEEDLESS_PART).fetch_one(&self.reader).await?.try_get(0)? {
+            query(DROP_NEEDLESS_PARTS).execute(&self.writer).await?;
         }
         Ok(())
     }
@@ -247,7 +251,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn forget_upload(&self, ticket: Uuid) -> Result<(), QueueError> {
-        let query = sqlx::query("DELETE FROM uploads WHERE ticket = ?1").bind(digest(ticket));
+        let query = query("DELETE FROM uploads WHERE ticket = $1").bind(digest(ticket));
         query.execute(&self.writer).await?;
         Ok(())
     }
@@ -262,18 +266,19 @@ impl Queue {
         sha256: &str,
         life: Duration,
     ) -> Result<Result<Timestamp, u64>, QueueError> {
-        let now = self.moment();
+        let mut tx = self.writer.begin().await?;
+        tx.lock(Lock::Uploads).await?;
+        let now = self.moment(&mut tx).await?;
         let end = now.service + micros(life);
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let ended = sqlx::query("DELETE FROM upload_tokens WHERE expires_at <= ?1").bind(now.service);
-        ended.execute(&mut *tx).await?;
-        let live: i64 = sqlx::query(TOKENS_NOW).fetch_one(&mut *tx).await?.try_get(0)?;
+        let ended = query("DELETE FROM upload_tokens WHERE expires_at <= $1").bind(now.service);
+        ended.execute(&mut tx).await?;
+        let live: i64 = query(TOKENS_NOW).fetch_one(&mut tx).await?.try_get(0)?;
         if live.unsigned_abs() >= MAX_TOKENS {
             tx.commit().await?;
             return Ok(Err(live.unsigned_abs()));
         }
-        let query = sqlx::query("INSERT INTO upload_tokens (sha256, expires_at) VALUES (?1, ?2)");
-        query.bind(sha256).bind(end).execute(&mut *tx).await?;
+        let query = query("INSERT INTO upload_tokens (sha256, expires_at) VALUES ($1, $2)");
+        query.bind(sha256).bind(end).execute(&mut tx).await?;
         tx.commit().await?;
         timestamp(now.date + micros(life)).map(Ok)
     }
@@ -283,8 +288,12 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn knows_upload_token(&self, sha256: &str) -> Result<bool, QueueError> {
-        let query = sqlx::query("SELECT 1 FROM upload_tokens WHERE sha256 = ?1 AND expires_at > ?2");
-        let row = query.bind(sha256).bind(self.service_us()).fetch_optional(&self.reader).await?;
+        let query = query("SELECT 1 FROM upload_tokens WHERE sha256 = $1 AND expires_at > $2");
+        let row = query
+            .bind(sha256)
+            .bind(self.service_us(&self.reader).await?)
+            .fetch_optional(&self.reader)
+            .await?;
         Ok(row.is_some())
     }
 }
@@ -294,9 +303,10 @@ fn digest(ticket: Uuid) -> String {
     hex::encode(Sha256::digest(ticket.as_bytes()))
 }
 
-fn part_of(row: &SqliteRow) -> Result<Part, QueueError> {
+fn part_of(row: &Row) -> Result<Part, QueueError> {
+    let number: i64 = row.try_get("number")?;
     Ok(Part {
-        number: row.try_get("number")?,
+        number: number.try_into().map_err(|_| QueueError::Corrupt(format!("the part {number}")))?,
         object: row.try_get("object")?,
         bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
     })

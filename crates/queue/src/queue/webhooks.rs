@@ -7,10 +7,9 @@
 use super::claim::add_log;
 use super::job::{Level, RequestId};
 use super::service_time::micros;
+use super::store::{Lock, Row, Tx, query};
 use super::{Observation, Queue, QueueError, counters};
 use jiff::Timestamp;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 use std::time::Duration;
 
 /// How long a claimed webhook is left alone; longer than any attempt takes.
@@ -46,29 +45,29 @@ pub struct Webhook {
 }
 
 const INSERT: &str = "INSERT INTO webhooks (request, url, receiver, origin, state, next_attempt_at)
-    SELECT id, ?2, ?3, ?4, CASE state WHEN 'done' THEN 'due' ELSE 'waiting' END, ended_at
-    FROM requests WHERE id = ?1";
+    SELECT id, $2, $3, $4, CASE state WHEN 'done' THEN 'due' ELSE 'waiting' END, ended_at
+    FROM requests WHERE id = $1";
 
-const ANY_DUE: &str = "SELECT 1 FROM webhooks WHERE state = 'due' AND next_attempt_at <= ?1
-    AND (held_until IS NULL OR held_until <= ?1) LIMIT 1";
+const ANY_DUE: &str = "SELECT 1 FROM webhooks WHERE state = 'due' AND next_attempt_at <= $1
+    AND (held_until IS NULL OR held_until <= $1) LIMIT 1";
 
-const CLAIM: &str = "UPDATE webhooks SET attempts = attempts + 1, held_until = ?2
+const CLAIM: &str = "UPDATE webhooks SET attempts = attempts + 1, held_until = $2
     WHERE request IN (
         SELECT request FROM (
             SELECT request, next_attempt_at,
                 row_number() OVER (PARTITION BY receiver ORDER BY next_attempt_at) AS place,
                 (SELECT count(*) FROM webhooks AS held
-                    WHERE held.state = 'due' AND held.receiver = free.receiver AND held.held_until > ?1) AS busy
-            FROM webhooks AS free WHERE state = 'due' AND next_attempt_at <= ?1
-                AND (held_until IS NULL OR held_until <= ?1)
-        ) WHERE place + busy <= ?3 ORDER BY next_attempt_at LIMIT ?4
+                    WHERE held.state = 'due' AND held.receiver = free.receiver AND held.held_until > $1) AS busy
+            FROM webhooks AS free WHERE state = 'due' AND next_attempt_at <= $1
+                AND (held_until IS NULL OR held_until <= $1)
+        ) AS due WHERE place + busy <= $3 ORDER BY next_attempt_at LIMIT $4
     ) RETURNING request, url, origin, attempts";
 
-const SETTLE: &str = "UPDATE webhooks SET state = ?3, held_until = NULL
-    WHERE request = ?1 AND attempts = ?2 AND state = 'due'";
+const SETTLE: &str = "UPDATE webhooks SET state = $3, held_until = NULL
+    WHERE request = $1 AND attempts = $2 AND state = 'due'";
 
-const AGAIN: &str = "UPDATE webhooks SET next_attempt_at = ?3, held_until = NULL
-    WHERE request = ?1 AND attempts = ?2 AND state = 'due'";
+const AGAIN: &str = "UPDATE webhooks SET next_attempt_at = $3, held_until = NULL
+    WHERE request = $1 AND attempts = $2 AND state = 'due'";
 
 impl Queue {
     /// Claims up to `room` webhooks that are due; a receiver gets no more than its share.
@@ -76,18 +75,22 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn claim_webhooks(&self, room: usize) -> Result<Vec<Webhook>, QueueError> {
-        let (at, now) = (self.now(), self.service_us());
-        let due = sqlx::query(ANY_DUE).bind(now).fetch_optional(&self.reader).await?;
+        let now = self.service_us(&self.reader).await?;
+        let due = query(ANY_DUE).bind(now).fetch_optional(&self.reader).await?;
         if due.is_none() || room == 0 {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(CLAIM)
+        let mut tx = self.writer.begin().await?;
+        tx.lock(Lock::Webhooks).await?;
+        let rows = query(CLAIM)
             .bind(now)
             .bind(now + micros(HOLD))
             .bind(PER_RECEIVER)
             .bind(i64::try_from(room).unwrap_or(i64::MAX))
-            .fetch_all(&self.writer)
+            .fetch_all(&mut tx)
             .await?;
+        tx.commit().await?;
+        let at = self.now();
         rows.iter().map(|row| webhook_of(row, at)).collect()
     }
 
@@ -97,7 +100,7 @@ impl Queue {
     /// When the database refuses.
     pub async fn release_webhooks(&self) -> Result<(), QueueError> {
         let release = "UPDATE webhooks SET held_until = NULL WHERE state = 'due'";
-        sqlx::query(release).execute(&self.writer).await?;
+        query(release).execute(&self.writer).await?;
         Ok(())
     }
 
@@ -106,10 +109,9 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn webhook_delivered(&self, webhook: &Webhook) -> Result<(), QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let settled =
-            sqlx::query(SETTLE).bind(webhook.request.to_string()).bind(webhook.attempt).bind("delivered");
-        settled.execute(&mut *tx).await?;
+        let mut tx = self.writer.begin().await?;
+        let settled = query(SETTLE).bind(webhook.request.to_string()).bind(webhook.attempt).bind("delivered");
+        settled.execute(&mut tx).await?;
         counters::count(&mut tx, &Observation::webhook_attempt("delivered")).await?;
         Ok(tx.commit().await?)
     }
@@ -125,21 +127,19 @@ impl Queue {
         again: Option<Duration>,
         why: &str,
     ) -> Result<(), QueueError> {
-        let now = self.moment();
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        let query = match again {
-            Some(delay) => sqlx::query(AGAIN)
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
+        let update = match again {
+            Some(delay) => query(AGAIN)
                 .bind(webhook.request.to_string())
                 .bind(webhook.attempt)
                 .bind(now.service + micros(delay)),
-            None => {
-                sqlx::query(SETTLE).bind(webhook.request.to_string()).bind(webhook.attempt).bind("given_up")
-            }
+            None => query(SETTLE).bind(webhook.request.to_string()).bind(webhook.attempt).bind("given_up"),
         };
-        let done = query.execute(&mut *tx).await?;
+        let done = update.execute(&mut tx).await?;
         let outcome = if again.is_some() { "failed" } else { "given_up" };
         counters::count(&mut tx, &Observation::webhook_attempt(outcome)).await?;
-        if again.is_none() && done.rows_affected() == 1 {
+        if again.is_none() && done == 1 {
             let line = format!("the webhook was given up after {} attempts: {why}", webhook.attempt);
             add_log(&mut tx, webhook.request, now, Level::Error, &line).await?;
         }
@@ -148,17 +148,13 @@ impl Queue {
 }
 
 /// Writes down whom to tell, in the transaction that stores the request.
-pub(super) async fn add(
-    tx: &mut Transaction<'_, Sqlite>,
-    id: RequestId,
-    webhook: Option<&NewWebhook>,
-) -> Result<(), QueueError> {
+pub(super) async fn add(tx: &mut Tx, id: RequestId, webhook: Option<&NewWebhook>) -> Result<(), QueueError> {
     let Some(NewWebhook { url, receiver, origin }) = webhook else { return Ok(()) };
-    sqlx::query(INSERT).bind(id.to_string()).bind(url).bind(receiver).bind(origin).execute(&mut **tx).await?;
+    query(INSERT).bind(id.to_string()).bind(url).bind(receiver).bind(origin).execute(&mut *tx).await?;
     Ok(())
 }
 
-fn webhook_of(row: &SqliteRow, at: Timestamp) -> Result<Webhook, QueueError> {
+fn webhook_of(row: &Row, at: Timestamp) -> Result<Webhook, QueueError> {
     let request: &str = row.try_get("request")?;
     Ok(Webhook {
         request: request.parse().map_err(|_| QueueError::Corrupt(format!("the request id {request:?}")))?,

@@ -1,9 +1,9 @@
 //! Which workers live: each writes a beat, readiness is computed from the last good one. Of its own workers a server
 //! knows more: it hears at once when one falls silent or dies.
 
+use super::store::{Query, Sql, query};
 use super::{Queue, QueueError};
 use serde_json::json;
-use sqlx::Row;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -40,22 +40,62 @@ impl SilentWorkers {
     }
 }
 
-const BEAT: &str = "INSERT INTO workers (id, device, state, started_at, beat_at) VALUES (?1, ?2, ?3, ?4, ?4)
+const BEAT: &str = "INSERT INTO workers (id, device, state, started_at, beat_at) VALUES ($1, $2, $3, $4, $4)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, beat_at = excluded.beat_at";
 
-const RENEW_ALL: &str = "UPDATE requests SET lease_until = ?2 WHERE worker = ?1 AND state = 'running'";
+const RENEW_ALL: &str = "UPDATE requests SET lease_until = $2 WHERE worker = $1 AND state = 'running'";
 
-const COUNT: &str = "SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FROM workers
-    WHERE beat_at BETWEEN ?1 AND ?2 AND id NOT IN (SELECT value FROM json_each(?3))";
+macro_rules! count {
+    ($names:literal) => {
+        concat!(
+            "SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FROM workers
+            WHERE beat_at BETWEEN $1 AND $2 AND id NOT IN (SELECT value FROM ",
+            $names,
+            ")"
+        )
+    };
+}
 
-const LOADED: &str = "UPDATE workers SET models = ?2 WHERE id = ?1";
+const COUNT: Sql =
+    Sql { sqlite: count!("json_each($3)"), postgres: count!("json_array_elements_text($3::json)") };
 
-const COUNT_LOADED: &str = "SELECT value, count(*) FROM workers, json_each(workers.models)
-    WHERE beat_at BETWEEN ?1 AND ?2 AND workers.id NOT IN (SELECT value FROM json_each(?3)) GROUP BY value";
+const LOADED: &str = "UPDATE workers SET models = $2 WHERE id = $1";
 
-const COUNT_OTHERS: &str =
-    "SELECT model, count(*) FROM requests WHERE state = 'waiting' AND model IS NOT NULL
-    AND model NOT IN (SELECT value FROM json_each(?1)) GROUP BY model";
+macro_rules! count_loaded {
+    ($models:literal, $names:literal) => {
+        concat!(
+            "SELECT value, count(*) FROM workers, ",
+            $models,
+            " WHERE beat_at BETWEEN $1 AND $2 AND workers.id NOT IN (SELECT value FROM ",
+            $names,
+            ") GROUP BY value"
+        )
+    };
+}
+
+const COUNT_LOADED: Sql = Sql {
+    sqlite: count_loaded!("json_each(workers.models)", "json_each($3)"),
+    postgres: count_loaded!(
+        "json_array_elements_text(workers.models::json)",
+        "json_array_elements_text($3::json)"
+    ),
+};
+
+macro_rules! count_others {
+    ($names:literal) => {
+        concat!(
+            "SELECT model, count(*) FROM requests WHERE state = 'waiting' AND model IS NOT NULL
+            AND model NOT IN (SELECT value FROM ",
+            $names,
+            ") GROUP BY model"
+        )
+    };
+}
+
+const COUNT_OTHERS: Sql = Sql {
+    sqlite: count_others!("json_each($1)"),
+    postgres: count_others!("json_array_elements_text($1::json)"),
+};
 
 impl Queue {
     /// Says that the worker lives, and renews its claims.
@@ -63,15 +103,10 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn beat(&self, worker: &str, device: &str, state: WorkerState) -> Result<(), QueueError> {
-        let mut tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
-        sqlx::query(BEAT)
-            .bind(worker)
-            .bind(device)
-            .bind(state.word())
-            .bind(self.lease_now_us())
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query(RENEW_ALL).bind(worker).bind(self.lease_end_us()).execute(&mut *tx).await?;
+        let mut tx = self.writer.begin().await?;
+        let now = self.moment(&mut tx).await?;
+        query(BEAT).bind(worker).bind(device).bind(state.word()).bind(now.lease).execute(&mut tx).await?;
+        query(RENEW_ALL).bind(worker).bind(now.lease_end).execute(&mut tx).await?;
         Ok(tx.commit().await?)
     }
 
@@ -91,7 +126,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn forget_worker(&self, worker: &str) -> Result<(), QueueError> {
-        sqlx::query("DELETE FROM workers WHERE id = ?1").bind(worker).execute(&self.writer).await?;
+        query("DELETE FROM workers WHERE id = $1").bind(worker).execute(&self.writer).await?;
         Ok(())
     }
 
@@ -100,8 +135,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn live_workers(&self, age: Duration) -> Result<(u64, u64), QueueError> {
-        let (beats, silent) = (self.beats_within(age), self.silent.json());
-        let count = sqlx::query(COUNT).bind(beats.from).bind(beats.to).bind(silent);
+        let (beats, silent) = (self.beats_within(&self.reader, age).await?, self.silent.json());
+        let count = query(COUNT).bind(beats.from).bind(beats.to).bind(silent);
         let row = count.fetch_one(&self.reader).await?;
         Ok((row.try_get::<i64, _>(0)?.unsigned_abs(), row.try_get::<i64, _>(1)?.unsigned_abs()))
     }
@@ -111,7 +146,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn tell_loaded(&self, worker: &str, models: &[String]) -> Result<(), QueueError> {
-        sqlx::query(LOADED).bind(worker).bind(json!(models).to_string()).execute(&self.writer).await?;
+        query(LOADED).bind(worker).bind(json!(models).to_string()).execute(&self.writer).await?;
         Ok(())
     }
 
@@ -120,8 +155,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn loaded_models(&self, age: Duration) -> Result<BTreeMap<String, u64>, QueueError> {
-        let (beats, silent) = (self.beats_within(age), self.silent.json());
-        self.counts(sqlx::query(COUNT_LOADED).bind(beats.from).bind(beats.to).bind(silent)).await
+        let (beats, silent) = (self.beats_within(&self.reader, age).await?, self.silent.json());
+        self.counts(query(COUNT_LOADED).bind(beats.from).bind(beats.to).bind(silent)).await
     }
 
     /// Models that requests wait for besides these, with the number of requests.
@@ -129,13 +164,10 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn waiting_for_others(&self, models: &[String]) -> Result<BTreeMap<String, u64>, QueueError> {
-        self.counts(sqlx::query(COUNT_OTHERS).bind(json!(models).to_string())).await
+        self.counts(query(COUNT_OTHERS).bind(json!(models).to_string())).await
     }
 
-    async fn counts(
-        &self,
-        query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
-    ) -> Result<BTreeMap<String, u64>, QueueError> {
+    async fn counts(&self, query: Query) -> Result<BTreeMap<String, u64>, QueueError> {
         let rows = query.fetch_all(&self.reader).await?;
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()))).collect()
     }

@@ -1,0 +1,161 @@
+//! Who gets which request: the order, one request a claim, time to start, models, and what is seen of it.
+
+use crate::rig::{Rig, claim, claim_all, request, submit};
+use latentd_queue::queue::{
+    CancelAnswer, FailureKind, Lost, NewRequest, Phase, Priority, Terms, WorkerState,
+};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+crate::on_both! {
+    requests_start_by_priority_and_then_in_the_order_of_acceptance,
+    a_request_that_is_retried_returns_to_its_place,
+    of_many_claims_at_once_each_gets_another_request,
+    a_worker_gets_what_is_for_its_models_only,
+    a_request_that_is_late_does_not_start_and_one_that_rests_starts_later,
+    what_was_accepted_is_there_after_opening_again,
+    a_cancelled_request_never_starts_and_a_running_one_is_told,
+    positions_follow_what_other_processes_do,
+    workers_count_while_they_beat,
+}
+
+async fn requests_start_by_priority_and_then_in_the_order_of_acceptance(rig: Rig) {
+    let queue = rig.open().await;
+    let low = submit(&queue, &NewRequest { priority: Priority::Low, ..request() }).await;
+    let (first, second) = (submit(&queue, &request()).await, submit(&queue, &request()).await);
+    assert_eq!(queue.depth().await.expect("a database").waiting, [(2, 2), (3, 1)]);
+    assert_eq!(claim_all(&queue).await, [first, second, low]);
+    assert_eq!(queue.depth().await.expect("a database").running, 3);
+}
+
+async fn a_request_that_is_retried_returns_to_its_place(rig: Rig) {
+    let queue = rig.open().await;
+    let (first, second) = (submit(&queue, &request()).await, submit(&queue, &request()).await);
+    for lost in [Lost::Died("w"), Lost::Stopped("w")] {
+        assert_eq!(claim(&queue, "w").await.expect("a request").id, first);
+        queue.reclaim(lost).await.expect("a database");
+    }
+    let given_back = claim(&queue, "w").await.expect("a request");
+    queue.give_back(&given_back).await.expect("a database");
+    let newest = submit(&queue, &request()).await;
+    assert_eq!(claim_all(&queue).await, [first, second, newest]);
+}
+
+async fn of_many_claims_at_once_each_gets_another_request(rig: Rig) {
+    let queue = rig.open().await;
+    let mut submitted = BTreeSet::new();
+    for _ in 0..20 {
+        submitted.insert(submit(&queue, &request()).await.to_string());
+    }
+    let others = [rig.open().await, rig.open().await, queue];
+    let claims: Vec<_> = (0..25)
+        .map(|worker| {
+            let queue = others[worker % 3].clone();
+            tokio::spawn(async move { claim(&queue, &worker.to_string()).await })
+        })
+        .collect();
+    let mut claimed = Vec::new();
+    for claim in claims {
+        claimed.extend(claim.await.expect("no panic").map(|claim| claim.id.to_string()));
+    }
+    assert_eq!(claimed.len(), 20, "none twice, and none is passed over: {claimed:?}");
+    assert_eq!(claimed.into_iter().collect::<BTreeSet<_>>(), submitted);
+}
+
+async fn a_worker_gets_what_is_for_its_models_only(rig: Rig) {
+    let queue = rig.open().await;
+    submit(&queue, &NewRequest { model: Some("other".into()), ..request() }).await;
+    let ours = submit(&queue, &NewRequest { model: Some("m".into()), ..request() }).await;
+    assert!(queue.peek(&["m".into()]).await.expect("a database").is_some());
+    assert_eq!(claim_all(&queue).await, [ours]);
+    assert_eq!(queue.peek(&["m".into()]).await.expect("a database"), None);
+    let others = queue.waiting_for_others(&["m".into()]).await.expect("a database");
+    assert_eq!(others.into_iter().collect::<Vec<_>>(), [("other".into(), 1)]);
+}
+
+async fn a_request_that_is_late_does_not_start_and_one_that_rests_starts_later(rig: Rig) {
+    let queue = rig.open().await;
+    let terms = Terms { start_within: Some(Duration::from_secs(30)), ..Terms::default() };
+    let late = submit(&queue, &NewRequest { terms, ..request() }).await;
+    assert_eq!(queue.expire_late().await.expect("a database"), 0);
+    rig.advance(Duration::from_secs(31)).await;
+    assert!(claim(&queue, "w").await.is_none());
+    assert_eq!(queue.expire_late().await.expect("a database"), 1);
+    let status = queue.status(late).await.expect("a database").expect("a request");
+    assert!(
+        matches!(status.phase, Phase::Done { failure: Some((FailureKind::StartTimeout, _)) }),
+        "{status:?}"
+    );
+
+    let rests = submit(&queue, &request()).await;
+    let claimed = claim(&queue, "w").await.expect("a request");
+    queue.rest(&claimed, Duration::from_secs(60)).await.expect("a database");
+    queue.give_back(&claimed).await.expect("a database");
+    assert!(claim(&queue, "w").await.is_none());
+    rig.advance(Duration::from_secs(61)).await;
+    assert_eq!(claim(&queue, "w").await.expect("a request").id, rests);
+}
+
+async fn what_was_accepted_is_there_after_opening_again(rig: Rig) {
+    let queue = rig.open().await;
+    let id = submit(&queue, &request()).await;
+    let identity = queue.identity().await.expect("a database");
+    queue.close().await;
+    let queue = rig.open().await;
+    assert_eq!(queue.identity().await.expect("a database"), identity);
+    let claimed = claim(&queue, "w").await.expect("the request");
+    assert_eq!((claimed.id, claimed.attempt, claimed.body), (id, 1, request().body));
+}
+
+async fn a_cancelled_request_never_starts_and_a_running_one_is_told(rig: Rig) {
+    let queue = rig.open().await;
+    let cancel = async |id, kind| queue.cancel(id, kind).await.expect("a database");
+    let waiting = submit(&queue, &request()).await;
+    assert_eq!(cancel(waiting, FailureKind::ClientGone).await, CancelAnswer::AlreadyDone, "it was submitted");
+    assert_eq!(cancel(waiting, FailureKind::Cancelled).await, CancelAnswer::Removed);
+    assert_eq!(cancel(waiting, FailureKind::Cancelled).await, CancelAnswer::AlreadyDone);
+    assert!(claim(&queue, "w").await.is_none());
+    submit(&queue, &request()).await;
+    let running = claim(&queue, "w").await.expect("a request");
+    assert_eq!(cancel(running.id, FailureKind::Cancelled).await, CancelAnswer::Requested);
+    queue.reclaim(Lost::Died("w")).await.expect("a database");
+    let status = queue.status(running.id).await.expect("a database").expect("a request");
+    assert!(matches!(status.phase, Phase::Done { failure: Some((FailureKind::Cancelled, _)) }), "{status:?}");
+}
+
+async fn positions_follow_what_other_processes_do(rig: Rig) {
+    let (queue, elsewhere) = (rig.open().await, rig.open().await);
+    let first = submit(&queue, &request()).await;
+    let low = submit(&queue, &NewRequest { priority: Priority::Low, ..request() }).await;
+    let second = submit(&elsewhere, &request()).await;
+    rig.advance(Duration::from_secs(1)).await;
+    let phase = async |id| queue.status(id).await.expect("a database").expect("a request").phase;
+    assert_eq!(phase(low).await, Phase::Waiting { ahead: 2 });
+    assert_eq!(claim(&elsewhere, "x").await.expect("a request").id, first);
+    rig.advance(Duration::from_secs(1)).await;
+    assert_eq!(
+        [phase(second).await, phase(low).await],
+        [Phase::Waiting { ahead: 0 }, Phase::Waiting { ahead: 1 }]
+    );
+}
+
+async fn workers_count_while_they_beat(rig: Rig) {
+    let queue = rig.open().await;
+    let age = Duration::from_secs(15);
+    let live = async || queue.live_workers(age).await.expect("a database");
+    queue.beat("a", "cpu", WorkerState::Ready).await.expect("a database");
+    queue.beat("b", "cpu", WorkerState::Loading).await.expect("a database");
+    queue.tell_loaded("a", &["m".into(), "n".into()]).await.expect("a database");
+    assert_eq!(live().await, (1, 2));
+    let loaded = queue.loaded_models(age).await.expect("a database");
+    assert_eq!(loaded.into_iter().collect::<Vec<_>>(), [("m".into(), 1), ("n".into(), 1)]);
+    queue.set_silent("a", true);
+    assert_eq!(live().await, (0, 1));
+    queue.set_silent("a", false);
+    rig.advance(Duration::from_secs(20)).await;
+    assert_eq!(live().await, (0, 0));
+    rig.advance(Duration::from_secs(120)).await;
+    queue.forget_silent_workers().await.expect("a database");
+    queue.beat("a", "cpu", WorkerState::Ready).await.expect("a database");
+    assert_eq!(live().await, (1, 1));
+}

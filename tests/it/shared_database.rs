@@ -1,0 +1,70 @@
+//! Real servers that share a PostgreSQL database, and what they do while it is away.
+
+use crate::crash::Program;
+use crate::databases::cluster::Cluster;
+use crate::support::{ENDPOINT, small, within};
+use serde_json::Value;
+use sqlx::ConnectOptions;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The longest that anything takes on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// A server with this many workers beside others, with a data directory of its own and files that all share.
+fn serve(directory: &Path, name: &str, cluster: &Cluster, workers: &str) -> Program {
+    let url = PathBuf::from(cluster.options().to_url_lossy().as_str());
+    let files = directory.join("files");
+    let flags = ["--workers", workers, "--storage", files.to_str().expect("text")];
+    Program::start_in(&directory.join(name), &flags, &[("LATENTD_DATABASE_URL", &url)])
+}
+
+#[tokio::test]
+async fn what_one_server_accepts_another_runs_and_both_show() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let of_postgres = tempfile::tempdir().expect("a directory of another user");
+    let cluster = Cluster::start(of_postgres.path(), false);
+    let gateway = serve(directory.path(), "gateway", &cluster, "0");
+    let other = serve(directory.path(), "other", &cluster, "1");
+    let request = gateway.submit(2);
+    // The URLs are those of the server that is asked.
+    let mut results = Vec::new();
+    for server in [&gateway, &other] {
+        let completed = async || {
+            (server.status(&request)["status"] == "COMPLETED")
+                .then(|| server.call("GET", &request, &Value::Null))
+        };
+        let (code, result) = within(LIMIT, completed).await;
+        assert_eq!(code, 200, "{result}");
+        let url = result["images"][0]["url"].as_str().expect("a URL").to_owned();
+        let (_, path) = url.split_once(&server.address).expect("a URL of this server");
+        assert_eq!(server.call("GET", path, &Value::Null).0, 200);
+        results.push(path.to_owned());
+    }
+    assert_eq!(results[0], results[1]);
+    // A server that starts takes nothing away from those that live.
+    let third = serve(directory.path(), "third", &cluster, "0");
+    assert_eq!(third.status(&request)["status"], "COMPLETED");
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_clients_are_told_to_come_back_and_then_it_goes_on() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let of_postgres = tempfile::tempdir().expect("a directory of another user");
+    let mut cluster = Cluster::start(of_postgres.path(), true);
+    let server = serve(directory.path(), "server", &cluster, "0");
+    let accepted = server.submit(2);
+    cluster.kill();
+    let submit = || server.exchange("POST", &format!("/queue/{ENDPOINT}"), &small());
+    for _ in 0..2 {
+        let (head, body) = submit();
+        assert!(
+            head.starts_with("HTTP/1.1 503") && head.to_lowercase().contains("retry-after"),
+            "{head}\n{body}"
+        );
+    }
+    assert_eq!(server.call("GET", "/health/live", &Value::Null).0, 200);
+    cluster.start_again(true);
+    within(LIMIT, async || submit().0.starts_with("HTTP/1.1 200").then_some(())).await;
+    assert_eq!(server.status(&accepted)["status"], "IN_QUEUE", "nothing that was accepted is lost");
+}
