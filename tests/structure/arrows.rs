@@ -1,8 +1,8 @@
 //! Which module may name which.
 
-/// Each top-level module of `src/` and of the packages in `crates/` with the others it may name. A module that is not here
-/// may not exist, so a new one is added here before it is written. Modules of a package in `crates/` have its
-/// folder's name before theirs; those of `crates/queue` have not, for `src/lib.rs` re-exports them.
+/// Each top-level module of `src/` and of `crates/queue`, whose modules `src/lib.rs` re-exports, with the others it may
+/// name. A module that is not here may not exist, so a new one is added here before it is written. The other packages
+/// need no map: Cargo holds what they may name, and `cycles.rs` that their modules have one direction.
 pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("allocator", &[]),
     ("args", &[]),
@@ -43,88 +43,8 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("engine", &["config", "model_error"]),
-    ("egress/client", &["egress/policy", "egress/tls"]),
-    ("egress/lib", &[]),
-    ("egress/policy", &[]),
-    ("egress/tls", &[]),
-    ("fal/access", &["fal/hosts", "fal/input", "fal/output", "fal/routing", "fal/state"]),
-    ("fal/calls", &["fal/access", "fal/input", "fal/output", "fal/routing", "fal/server", "fal/state"]),
-    ("fal/docs", &["fal/output", "fal/routing"]),
-    ("fal/endpoint", &[]),
-    ("fal/hosts", &[]),
-    ("fal/input", &["fal/endpoint", "fal/output", "fal/routing", "fal/server"]),
-    ("fal/lib", &[]),
-    (
-        "fal/openapi",
-        &["fal/access", "fal/calls", "fal/endpoint", "fal/input", "fal/output", "fal/routing", "fal/state"],
-    ),
-    ("fal/output", &["fal/calls", "fal/input", "fal/routing"]),
-    ("fal/playground", &[]),
-    (
-        "fal/router",
-        &[
-            "fal/access",
-            "fal/calls",
-            "fal/docs",
-            "fal/input",
-            "fal/openapi",
-            "fal/output",
-            "fal/playground",
-            "fal/routing",
-            "fal/state",
-            "fal/websocket",
-        ],
-    ),
-    (
-        "fal/routing",
-        &[
-            "fal/calls",
-            "fal/docs",
-            "fal/endpoint",
-            "fal/hosts",
-            "fal/input",
-            "fal/output",
-            "fal/playground",
-            "fal/state",
-            "fal/websocket",
-        ],
-    ),
-    ("fal/server", &["fal/output", "fal/routing"]),
-    ("fal/state", &["fal/calls", "fal/endpoint", "fal/openapi", "fal/server"]),
-    (
-        "fal/websocket",
-        &["fal/access", "fal/calls", "fal/input", "fal/output", "fal/routing", "fal/server", "fal/state"],
-    ),
     ("fault", &[]),
     ("generate", &["args", "checker", "config", "engine", "memory_check", "image_file", "printable"]),
-    ("hub/cache", &["hub/checksum", "hub/error"]),
-    ("hub/checksum", &["hub/error"]),
-    ("hub/client", &["hub/connect", "hub/error"]),
-    ("hub/config", &[]),
-    ("hub/connect", &["hub/error"]),
-    ("hub/error", &[]),
-    ("hub/files", &["hub/error"]),
-    ("hub/lib", &[]),
-    ("hub/listing", &["hub/cache", "hub/checksum", "hub/client", "hub/error"]),
-    ("hub/progress", &["hub/error"]),
-    (
-        "hub/pull",
-        &[
-            "hub/cache",
-            "hub/checksum",
-            "hub/client",
-            "hub/error",
-            "hub/files",
-            "hub/listing",
-            "hub/progress",
-            "hub/transfer",
-        ],
-    ),
-    (
-        "hub/transfer",
-        &["hub/cache", "hub/checksum", "hub/client", "hub/error", "hub/listing", "hub/progress"],
-    ),
-    ("hub/verify", &["hub/cache", "hub/checksum", "hub/error", "hub/files"]),
     ("hub_models", &["config"]),
     ("identity", &["data_dir", "queue", "storage"]),
     ("intercept", &["args", "config", "data_dir", "queue"]),
@@ -159,9 +79,6 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("image_file", &[]),
     ("printable", &[]),
     ("queue", &["fault", "printable"]),
-    ("request/lib", &[]),
-    ("request/limits", &[]),
-    ("request/seed", &[]),
     (
         "serve",
         &[
