@@ -1,20 +1,22 @@
-//! What paints: one synchronous trait, and its adapter over the model package.
+//! The engine: one synchronous trait, and its adapter over the model package.
 //!
-//! No tensor crosses this file: requests go in, 8-bit pictures come out.
+//! No tensor crosses this file: requests go in, 8-bit images come out.
 
-mod shelf;
+mod model_pool;
 mod uses;
 
-pub use shelf::{Shelf, Volume};
+pub use model_pool::{ModelPool, ModelSlot};
 
 use crate::config::EngineConfig;
 use crate::model_error::{self, ModelError};
-use crate::request::{self, ImageRequest, Score, StageSeconds};
 use latentd_models as models;
-pub use latentd_models::{Begin, Control, Generated, Measure, Observer, Picture, Step, Timings, Verdict};
+pub use latentd_models::{
+    Control, Generated, Image, InitImage, Measure, Observer, SafetyVerdict, Step, Timings,
+};
+use latentd_request::{ImageRequest, Score, StageSeconds};
 use std::sync::Arc;
 
-/// Why an engine made no picture.
+/// Why an engine made no image.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The model cannot do what the request asks; trying again will not help.
@@ -53,9 +55,9 @@ pub enum Loading {
     },
 }
 
-/// Paints pictures, one request at a time, on the thread that calls it.
+/// Generates images, one request at a time, on the thread that calls it.
 pub trait Engine: Send {
-    /// Makes ready what a request needs before it is painted; `tell` hears of it where that takes long.
+    /// Makes ready what a request needs before it is generated; `tell` hears of it where that takes long.
     ///
     /// # Errors
     /// See [`EngineError`].
@@ -67,19 +69,19 @@ pub trait Engine: Send {
         Ok(())
     }
 
-    /// Paints, from noise or from a picture; `observer` hears every step as it ends, can stop the request, and gets
+    /// Generates, from noise or from an image; `observer` hears every step as it ends, can stop the request, and gets
     /// previews while it wants them.
     ///
     /// # Errors
     /// See [`EngineError`]; after a [`EngineError::Fault`] the engine is not called again.
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        init_image: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError>;
+    ) -> Result<PendingImages, EngineError>;
 
-    /// What encodes prompts of requests to come on another thread, if that does not slow the painting down.
+    /// What encodes prompts of requests to come on another thread, if that does not slow the generating down.
     fn prefetch(&self) -> Option<Prefetch> {
         None
     }
@@ -90,8 +92,8 @@ pub trait Engine: Send {
     }
 }
 
-/// What is left to do for a request's pictures. Any thread may do it while the engine paints the next request.
-pub type Painted = Box<dyn FnOnce() -> Result<Generated, EngineError> + Send>;
+/// What is left to do for a request's images. Any thread may do it while the engine generates the next request.
+pub type PendingImages = Box<dyn FnOnce() -> Result<Generated, EngineError> + Send>;
 
 /// Encodes the prompts of a request.
 pub type Prefetch = Arc<dyn Fn(&ImageRequest) -> Result<(), EngineError> + Send + Sync>;
@@ -99,15 +101,15 @@ pub type Prefetch = Arc<dyn Fn(&ImageRequest) -> Result<(), EngineError> + Send 
 /// Loads an engine, on the thread that will run it.
 pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Send>;
 
-/// Loads the model a configuration names.
+/// Loads a model.
 ///
 /// # Errors
 /// One line, or a list, that says what does not fit.
-pub fn open(config: &EngineConfig) -> model_error::Result<models::Pipeline> {
-    let mut pipeline = models::Pipeline::load(&config.model, &load_options(config))?;
+pub fn open(model: &models::ModelSource, config: &EngineConfig) -> model_error::Result<models::Pipeline> {
+    let mut pipeline = models::Pipeline::load(model, &load_options(config))?;
     pipeline.set_shortcuts(config.shortcuts);
     if !pipeline.has_t5() {
-        tracing::info!(model = %config.model, "the model runs without T5: long prompts are understood less well");
+        tracing::info!(%model, "the model runs without T5: long prompts are understood less well");
     }
     Ok(pipeline)
 }
@@ -117,6 +119,7 @@ pub(crate) fn load_error(error: ModelError) -> EngineError {
     match error.0 {
         models::Error::Model(_)
         | models::Error::MissingParts { .. }
+        | models::Error::NotDownloaded { .. }
         | models::Error::NoProbability { .. }
         | models::Error::Fp8(_)
         | models::Error::Io { .. } => EngineError::Load(error.to_string()),
@@ -147,11 +150,11 @@ pub fn stage_seconds(timings: Timings, encode: f64, load: Option<f64>) -> StageS
     }
 }
 
-/// What the safety checker found in a picture.
-pub fn score(verdict: &Verdict) -> Score {
+/// What the safety checker found in an image.
+pub fn score(verdict: &SafetyVerdict) -> Score {
     let measure = match verdict.measure {
-        Measure::Probability => request::Measure::Probability,
-        Measure::Margin => request::Measure::Margin,
+        Measure::Probability => latentd_request::Measure::Probability,
+        Measure::Margin => latentd_request::Measure::Margin,
     };
     Score { value: Some(verdict.score).filter(|score| score.is_finite()), measure }
 }
@@ -170,18 +173,18 @@ impl Sd3Engine {
 }
 
 impl Engine for Sd3Engine {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        init_image: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
-        let asked = models::GenerateRequest { begin, ..asked(request, self.t5_tokens) };
-        let painted = self.pipeline.paint(&asked, observer)?;
+    ) -> Result<PendingImages, EngineError> {
+        let asked = models::GenerateRequest { init_image, ..asked(request, self.t5_tokens) };
+        let pending = self.pipeline.generate_latents(&asked, observer)?;
         if self.pipeline.stages_overlap() {
-            return Ok(Box::new(|| Ok(painted.finish()?)));
+            return Ok(Box::new(|| Ok(pending.decode()?)));
         }
-        let generated = painted.finish()?;
+        let generated = pending.decode()?;
         Ok(Box::new(|| Ok(generated)))
     }
 
@@ -204,7 +207,7 @@ fn asked(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
         num_images: request.num_images,
         t5_tokens,
         check_safety: request.check_safety,
-        begin: None,
+        init_image: None,
     }
 }
 
@@ -218,6 +221,7 @@ impl From<models::Error> for EngineError {
             models::Error::NonFinite { .. } => Self::Numbers(text),
             models::Error::Model(_)
             | models::Error::MissingParts { .. }
+            | models::Error::NotDownloaded { .. }
             | models::Error::NoProbability { .. }
             | models::Error::Fp8(_)
             | models::Error::Device(_)

@@ -1,51 +1,51 @@
-//! `latentd generate`: pictures from the command line, without server or queue.
+//! `latentd generate`: images from the command line, without server or queue.
 
 use crate::args::GenerateArgs;
 use crate::checker;
-use crate::config::{ConfigError, EngineConfig, hub, model, safety};
-use crate::endpoint::Published;
+use crate::config::{ConfigError, SingleModelConfig, model, safety};
 use crate::engine;
-use crate::picture::{self, Format};
+use crate::image_file::{self, Format};
+use crate::memory_check;
 use crate::printable::printable;
-use crate::request::{Beyond, Limits, Seed};
-use crate::room;
 use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
-use latentd_models::{Begin, Control, GenerateRequest, Generated, ModelCard, Observer, Picture, Step};
+use latentd_fal::endpoint::Published;
+use latentd_models::{Control, GenerateRequest, Generated, Image, InitImage, ModelCard, Observer, Step};
+use latentd_request::{Beyond, Limits, Seed};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tokio::runtime::Runtime;
 
-/// Width and height when neither a flag nor a picture says.
+/// Width and height when neither a flag nor an image says.
 const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 
-/// Paints what `args` ask for and writes it.
+/// Generates what `args` ask for and writes it.
 ///
 /// # Errors
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
 pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
-    let mut config = EngineConfig::resolve(&args.engine)?;
+    let SingleModelConfig { model: mut source, engine, hub } = SingleModelConfig::resolve(&args.engine)?;
     let safety = safety::parse(&args.safety)?;
-    let hub = hub::resolve(&args.engine.hub)?;
     let format = output_format(&args.output)?;
     check(&args)?;
-    let begin = args.image.as_deref().map(|path| begin(path, args.strength)).transpose()?;
-    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut config.model)?;
+    let init_image = args.image.as_deref().map(|path| init_image(path, args.strength)).transpose()?;
+    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut source)?;
     let started = Instant::now();
-    let card = ModelCard::read(&config.model)?;
-    let published = card.identify(&config.model);
+    let card = ModelCard::read(&source)?;
+    let published = card.identify(&source);
     let seed = args.seed.unwrap_or_else(Seed::draw);
-    let mut request = request(&args, begin, seed, Published::of(published), config.t5_tokens);
+    let mut request =
+        request(&args, init_image, seed, model::published_endpoint(published), engine.t5_tokens);
     let asked = (request.width, request.height);
-    (request.width, request.height) = generated_size(&model::limits(&config.model, &card), asked)?;
-    let safety = checker::resolve(&safety, &hub, &config.model)?;
-    room::check(&config, &safety, &room::work(&request))?;
-    let mut pipeline = engine::open(&config)?;
+    (request.width, request.height) = generated_size(&model::limits(&source, &card), asked)?;
+    let safety = checker::resolve(&safety, &hub, &source)?;
+    memory_check::check(&source, std::slice::from_ref(&engine), &safety, &memory_check::work(&request))?;
+    let mut pipeline = engine::open(&source, &engine)?;
     pipeline.set_safety(&safety)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let bar = progress_bar(request.steps);
-    let mut generated = pipeline.generate(&request, &mut Follower { bar: &bar })?;
+    let mut generated = pipeline.generate(&request, &mut ProgressObserver { bar: &bar })?;
     bar.finish_and_clear();
     if asked != (request.width, request.height) {
         let (width, height) = asked;
@@ -53,17 +53,17 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
             "latentd: generated at {}x{}, the largest that this model generates, and scaled to {width}x{height}",
             request.width, request.height
         );
-        generated.pictures =
-            generated.pictures.into_iter().map(|picture| picture::scaled(picture, asked)).collect();
+        generated.images =
+            generated.images.into_iter().map(|image| image_file::scaled(image, asked)).collect();
     }
     for (index, verdict) in generated.verdicts.iter().enumerate().filter(|(_, verdict)| verdict.flagged) {
         let (number, score) = (index + 1, verdict.score);
-        eprintln!("latentd: picture {number} was found unsafe (score {score:.3}) and is black");
+        eprintln!("latentd: image {number} was found unsafe (score {score:.3}) and is black");
     }
 
     let encoding = Instant::now();
-    let model = model::stand_in(&config.model, &card).unwrap_or(&published.name);
-    let settings = picture::Settings {
+    let model = model::stand_in(&source, &card).unwrap_or(&published.name);
+    let settings = image_file::Settings {
         prompt: &request.prompt,
         negative_prompt: &request.negative_prompt,
         seed,
@@ -71,7 +71,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
         guidance: request.guidance,
         model,
     };
-    let paths = write_all(&args.output, format, &generated.pictures, &settings.text())?;
+    let paths = write_all(&args.output, format, &generated.images, &settings.text())?;
     let encode_seconds = encoding.elapsed().as_secs_f64();
     if args.json {
         println!("{}", report(seed, &generated, &paths, load_seconds, encode_seconds));
@@ -120,13 +120,13 @@ fn output_format(output: &Path) -> Result<Format, ConfigError> {
 /// What is asked for; `usual` is what is not.
 fn request(
     args: &GenerateArgs,
-    begin: Option<Begin>,
+    init_image: Option<InitImage>,
     seed: Seed,
     usual: &Published,
     t5_tokens: usize,
 ) -> GenerateRequest {
     let (width, height) =
-        begin.as_ref().map_or(DEFAULT_SIZE, |Begin { picture, .. }| (picture.width, picture.height));
+        init_image.as_ref().map_or(DEFAULT_SIZE, |InitImage { image, .. }| (image.width, image.height));
     GenerateRequest {
         prompt: args.prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
@@ -138,7 +138,7 @@ fn request(
         num_images: args.num_images,
         t5_tokens,
         check_safety: true,
-        begin,
+        init_image,
     }
 }
 
@@ -167,14 +167,14 @@ fn generated_size(limits: &Limits, (width, height): (usize, usize)) -> Result<(u
     Ok(limits.generated(width, height))
 }
 
-fn begin(path: &Path, strength: f64) -> anyhow::Result<Begin> {
+fn init_image(path: &Path, strength: f64) -> anyhow::Result<InitImage> {
     let named = || format!("--image {}", path.display());
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow!("{}: there is no such file", named()),
         _ => Error::new(error).context(named()),
     })?;
-    let picture = picture::decode(&bytes).with_context(named)?;
-    Ok(Begin { picture, strength })
+    let image = image_file::decode(&bytes).with_context(named)?;
+    Ok(InitImage { image, strength })
 }
 
 /// On a terminal; silent in a pipe.
@@ -189,11 +189,11 @@ fn progress_bar(steps: usize) -> ProgressBar {
 }
 
 /// Moves the bar, and says what the user should know on a line of its own.
-struct Follower<'a> {
+struct ProgressObserver<'a> {
     bar: &'a ProgressBar,
 }
 
-impl Observer for Follower<'_> {
+impl Observer for ProgressObserver<'_> {
     fn step(&mut self, step: Step) -> Control {
         self.bar.set_position(step.index as u64);
         Control::Continue
@@ -204,11 +204,11 @@ impl Observer for Follower<'_> {
     }
 }
 
-/// One picture goes to `output`, several to `output` with `-1`, `-2`, … before the extension.
+/// One image goes to `output`, several to `output` with `-1`, `-2`, … before the extension.
 fn write_all(
     output: &Path,
     format: Format,
-    pictures: &[Picture],
+    images: &[Image],
     text: &[(&str, String)],
 ) -> anyhow::Result<Vec<PathBuf>> {
     let numbered = |index: usize| {
@@ -218,9 +218,9 @@ fn write_all(
         output.with_file_name(name)
     };
     let mut paths = Vec::new();
-    for (index, picture) in pictures.iter().enumerate() {
-        let path = if pictures.len() == 1 { output.to_path_buf() } else { numbered(index) };
-        let bytes = picture::encode(picture, format, text)?;
+    for (index, image) in images.iter().enumerate() {
+        let path = if images.len() == 1 { output.to_path_buf() } else { numbered(index) };
+        let bytes = image_file::encode(image, format, text)?;
         std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
         paths.push(path);
     }
@@ -230,9 +230,9 @@ fn write_all(
 fn report(seed: Seed, generated: &Generated, paths: &[PathBuf], load: f64, encode: f64) -> serde_json::Value {
     let images: Vec<_> = paths
         .iter()
-        .zip(&generated.pictures)
-        .map(|(path, picture)| {
-            let (width, height) = (picture.width, picture.height);
+        .zip(&generated.images)
+        .map(|(path, image)| {
+            let (width, height) = (image.width, image.height);
             serde_json::json!({ "path": path, "width": width, "height": height, "seed": seed })
         })
         .collect();

@@ -15,12 +15,12 @@ mod tunnel;
 pub(crate) use folder::{Running, running};
 
 use crate::config::InterceptConfig;
-use crate::http::{self, ClientStream, Connections};
 use authority::Authority;
 use axum::Router;
 use certificates::Certificates;
 use folder::Folder;
 use jiff::Timestamp;
+use latentd_fal::{ClientStream, Connections};
 use proxy::Proxy;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -121,10 +121,10 @@ impl Interceptor {
 
     /// Answers until `stop` resolves; its connections count among `connections`.
     pub async fn run(self, router: Router, connections: Arc<Connections>, stop: impl Future<Output = ()>) {
-        let router = http::encrypted(router);
+        let router = latentd_fal::encrypted(router);
         let proxy = Arc::new(Proxy::new(router.clone(), self.config.tunnel, self.address));
         let open = move |stream| open(stream, self.tls.clone(), proxy.clone());
-        http::listen_through(self.listener, open, router, connections, stop).await;
+        latentd_fal::listen_through(self.listener, open, router, connections, stop).await;
     }
 }
 

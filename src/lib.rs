@@ -3,17 +3,16 @@
 //! The map, in the order a request meets the parts:
 //! - [`args`], [`config`]: the command line, spelled, then checked;
 //! - [`serve`](mod@serve), `supervisor`: the server process, and the workers it keeps alive;
-//! - [`endpoint`]: fal's endpoints, and which model answers there;
-//! - [`http`]: fal's wire; the only place that knows its names;
+//! - the package `latentd-fal`: fal's protocol over HTTP; the only one that knows its wire names;
 //! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
 //! - `isolate`: programs for which that is fal, and which reach nothing else;
 //! - [`queue`] and what else is kept, from the package `latentd-queue`, the only one that knows SQL;
-//! - [`worker`]: takes requests from the queue, has an [`engine`] paint them, stores the files;
+//! - [`worker`]: takes requests from the queue, has an [`engine`] generate them, stores the files;
 //! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
-//! - [`web_access`]: which host names and web pages may be used while there are no keys;
 //! - the package `latentd-egress`: which addresses a client's URL may have, and calls to them;
 //! - [`identity`]: which database and which folder belong together; [`sweep`]: what is removed when;
-//! - [`storage`]: where files live; [`request`]: what a valid request and its output are; [`printable`] makes text of
+//! - [`storage`]: where files live; the package `latentd-request`: what a valid request and its output are;
+//! - [`printable`] makes text of
 //!   unknown origin safe to print.
 //!
 //! Beside the server: `backup` makes and reads archives of what it keeps; `hub_models` downloads models by the package
@@ -29,28 +28,24 @@ mod allocator;
 pub mod args;
 mod backup;
 mod bench;
-mod budget;
 mod checker;
 pub mod config;
 mod device_report;
 mod doctor;
-pub mod endpoint;
 pub mod engine;
 mod generate;
-pub mod http;
 mod hub_models;
+mod image_file;
 pub mod intercept;
 mod isolate;
 mod keys_command;
-mod machine;
+mod memory_budget;
+mod memory_check;
 pub mod model_error;
 mod models_command;
-mod picture;
-pub mod request;
-mod room;
 pub mod serve;
 mod supervisor;
-pub mod web_access;
+mod system;
 pub mod webhooks;
 pub mod worker;
 
@@ -82,21 +77,17 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Serve(args) => {
-            let mut config = ServeConfig::resolve(*args, cli.log)?;
-            let (hub, safety) = (config.hub.clone(), config.safety.clone());
-            runtime()?.block_on(async {
-                checker::ensure_downloaded(&hub, &safety, config.models_mut()).await?;
-                serve::serve(config).await.map_err(|error| match error {
-                    ServeError::Config(error) => error.into(),
-                    other => other.into(),
-                })
+            let config = ServeConfig::resolve(*args, cli.log)?;
+            runtime()?.block_on(serve::serve(config)).map_err(|error| match error {
+                ServeError::Config(error) => error.into(),
+                other => other.into(),
             })
         }
         Command::Worker(args) => {
             let mut config = WorkerConfig::resolve(args)?;
-            let (hub, safety) = (config.hub.clone(), config.safety.clone());
             runtime()?.block_on(async {
-                checker::ensure_downloaded(&hub, &safety, config.models_mut()).await?;
+                let sources = config.models.iter_mut().map(|model| &mut model.source);
+                checker::ensure_downloaded(&config.hub, &config.safety, sources).await?;
                 Ok(worker::run_process(config).await?)
             })
         }
@@ -105,7 +96,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(command) => runtime()?.block_on(keys_command::run(command)),
         Command::Backup(args) => runtime()?.block_on(backup::backup(args)),
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(*args, cli.log),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Run(args) => isolate::run(args),
         Command::Relay(args) => isolate::relay(args, runtime),

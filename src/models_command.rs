@@ -3,8 +3,8 @@
 mod inspect;
 
 use crate::args::{ModelsCommand, PullArgs};
+use crate::config::model::published_endpoint;
 use crate::config::{ConfigError, HubConfig, hub};
-use crate::endpoint::Published;
 use crate::hub_models::identify;
 use crate::hub_models::list::{self, ListedModel};
 use indicatif::DecimalBytes;
@@ -117,7 +117,7 @@ fn list(hub: &HubConfig, json: bool) -> anyhow::Result<()> {
                 "name": card.name, "source": "built in", "state": "complete",
                 "size_multiple": card.size_multiple, "max_side": card.max_side,
                 // It answers for each endpoint that has no other model.
-                "endpoints": Manifest::all().iter().map(|manifest| Published::of(manifest).id()).collect::<Vec<_>>(),
+                "endpoints": Manifest::all().iter().map(|manifest| published_endpoint(manifest).id()).collect::<Vec<_>>(),
             })
         });
         let others = models.iter().map(as_json);

@@ -5,8 +5,8 @@
 mod backoff;
 mod link;
 
-use crate::budget;
 use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
+use crate::memory_budget;
 use crate::queue::{Lost, Observation, Queue};
 use crate::worker::device_name;
 use backoff::Backoff;
@@ -213,18 +213,8 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     let encoders = config.models.iter().find_map(|model| model.source.text_encoders());
     let encoders = encoders.map(|dir| ("--text-encoders", dir.display().to_string()));
     // Workers find the cache where this process would: below the data directory.
-    // Each names its models itself: the engine's is the first of them.
-    let EngineConfig {
-        model: _,
-        device,
-        dtype,
-        shift,
-        t5_tokens,
-        shortcuts: left_out,
-        t5,
-        memory_check,
-        cache: _,
-    } = engine;
+    let EngineConfig { device, dtype, shift, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } =
+        engine;
     let shift = shift.map(|shift| ("--shift", shift.to_string()));
     // The database has a password in its URL, perhaps: it goes by the environment.
     let StoreConfig { data_dir, database: _, files } = &config.store;
@@ -254,7 +244,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
 /// What a worker's models may take. Those that share a device share its memory.
 fn memory_budget(engine: &EngineConfig, config: &ServeConfig) -> String {
     let sharers = config.engines.iter().filter(|other| other.device == engine.device).count();
-    let bytes = budget::bytes(config.memory_budget, engine.device, sharers);
+    let bytes = memory_budget::bytes(config.memory_budget, engine.device, sharers);
     bytes.map_or_else(|| "auto".into(), |bytes| bytes.to_string()) // the worker knows more of its device
 }
 

@@ -347,7 +347,7 @@ static_assert(offsetof(Upsample<float>, x) == 0 && offsetof(Upsample<float>, out
 static_assert(offsetof(Upsample<float>, rows) == 16 && offsetof(Upsample<float>, width) == 20);
 static_assert(offsetof(Upsample<float>, channels) == 24 && offsetof(Upsample<float>, vector) == 28);
 
-// How a picture is cut into blocks; depends on its size and type alone.
+// How an image is cut into blocks; depends on its size and type alone.
 struct Cut {
   // Pixels.
   uint32_t area;
@@ -421,7 +421,7 @@ static_assert(offsetof(GroupNormApply<float>, out) == 32 && offsetof(GroupNormAp
 static_assert(offsetof(GroupNormApply<float>, eps) == 68 && offsetof(GroupNormApply<float>, silu) == 72);
 
 // `[count, channels, height, width]` in patches of patch x patch.
-struct Pictures {
+struct Images {
   uint32_t count;
   uint32_t channels;
   uint32_t height;
@@ -433,10 +433,10 @@ struct Pictures {
     f(count); f(channels); f(height); f(width); f(patch);
   }
 };
-static_assert(sizeof(Pictures) == 20);
-static_assert(offsetof(Pictures, count) == 0 && offsetof(Pictures, channels) == 4);
-static_assert(offsetof(Pictures, height) == 8 && offsetof(Pictures, width) == 12);
-static_assert(offsetof(Pictures, patch) == 16);
+static_assert(sizeof(Images) == 20);
+static_assert(offsetof(Images, count) == 0 && offsetof(Images, channels) == 4);
+static_assert(offsetof(Images, height) == 8 && offsetof(Images, width) == 12);
+static_assert(offsetof(Images, patch) == 16);
 
 template <typename T>
 struct Patchify {
@@ -444,19 +444,19 @@ struct Patchify {
   const float* x;
   // `[copies, count, length, channels * patch * patch]`
   T* out;
-  Pictures pictures;
+  Images images;
   uint32_t copies;
   // Elements that move as one word.
   uint32_t vector;
 
   template <typename F>
   void each(F f) const {
-    f(x); f(out); f(pictures); f(copies); f(vector);
+    f(x); f(out); f(images); f(copies); f(vector);
   }
 };
 static_assert(sizeof(Patchify<float>) == 48);
 static_assert(offsetof(Patchify<float>, x) == 0 && offsetof(Patchify<float>, out) == 8);
-static_assert(offsetof(Patchify<float>, pictures) == 16 && offsetof(Patchify<float>, copies) == 36);
+static_assert(offsetof(Patchify<float>, images) == 16 && offsetof(Patchify<float>, copies) == 36);
 static_assert(offsetof(Patchify<float>, vector) == 40);
 
 template <typename T>
@@ -469,7 +469,7 @@ struct GuidedStep {
   const float* settings;
   // `[1]`
   uint32_t* first_bad;
-  Pictures pictures;
+  Images images;
   // 0 or 1
   uint32_t guided;
   // Elements that move as one word.
@@ -477,14 +477,14 @@ struct GuidedStep {
 
   template <typename F>
   void each(F f) const {
-    f(x); f(prediction); f(settings); f(first_bad); f(pictures); f(guided);
+    f(x); f(prediction); f(settings); f(first_bad); f(images); f(guided);
     f(vector);
   }
 };
 static_assert(sizeof(GuidedStep<float>) == 64);
 static_assert(offsetof(GuidedStep<float>, x) == 0 && offsetof(GuidedStep<float>, prediction) == 8);
 static_assert(offsetof(GuidedStep<float>, settings) == 16 && offsetof(GuidedStep<float>, first_bad) == 24);
-static_assert(offsetof(GuidedStep<float>, pictures) == 32 && offsetof(GuidedStep<float>, guided) == 52);
+static_assert(offsetof(GuidedStep<float>, images) == 32 && offsetof(GuidedStep<float>, guided) == 52);
 static_assert(offsetof(GuidedStep<float>, vector) == 56);
 
 template <typename T>

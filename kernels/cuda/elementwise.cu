@@ -80,8 +80,8 @@ __device__ __forceinline__ void add_by(const T* __restrict__ a, const T* __restr
 template <typename T>
 __device__ __forceinline__ void add(const Add<T>& of) { add_by(of.a, of.b, of.out, of.count); }
 
-// blockIdx.x and the threads run along an input row, blockIdx.y over the rows of all pictures: since every row becomes
-// two, row r of all becomes rows 2r and 2r + 1 of all, wherever a picture ends.
+// blockIdx.x and the threads run along an input row, blockIdx.y over the rows of all images: since every row becomes
+// two, row r of all becomes rows 2r and 2r + 1 of all, wherever an image ends.
 template <typename T, int N>
 __device__ __forceinline__ void upsample_by(const T* __restrict__ x, T* __restrict__ out, uint32_t rows,
                                             uint32_t width, uint32_t channels) {

@@ -1,4 +1,4 @@
-// GroupNorm over channels-last pictures, with affine and an optional SiLU.
+// GroupNorm over channels-last images, with affine and an optional SiLU.
 //
 //   out = act((x - mean) / sqrt(variance + eps) * w + b)    mean and variance over H, W and a group's channels
 //   x, out [B, H * W, C] T, w, b [C] T; T is f32 or bf16
@@ -6,8 +6,8 @@
 // Two launches: group_norm_statistics reads x, group_norm_apply reads it again and writes out. Bytes: 3 times x, which
 // for [1, 128, 1024, 1024] in bf16 is 805 MB, 0.24 ms at an H100's 3.35 TB/s (f32: 0.48 ms).
 //
-// Both cut the pixels of a picture into `splits` chunks, one a block, whose number depends on the size alone, so that a
-// picture's bits depend neither on its batch nor on the card: up to 264, which is two blocks of 384 threads for each of
+// Both cut the pixels of an image into `splits` chunks, one a block, whose number depends on the size alone, so that a
+// image's bits depend neither on its batch nor on the card: up to 264, which is two blocks of 384 threads for each of
 // an H100's 132 processors, all running at once. A block takes every channel of its pixels, so its chunk is one piece of
 // memory, and four 16-byte loads of each thread are on the way: 48 KB a processor, where bandwidth times latency asks for
 // 15. A thread stays with its channels (C / N vectors lie side by side, the rest of the block takes further pixels), so

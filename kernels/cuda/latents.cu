@@ -20,17 +20,17 @@ __device__ __forceinline__ uint32_t thread() { return blockIdx.x * blockDim.x + 
 // A thread writes N neighbouring elements of one token, to every copy: stores are whole lines, and the reads, p floats
 // long, hit the cache that the neighbouring tokens have filled.
 template <typename T, int N>
-__device__ __forceinline__ void patchify_by(const float* __restrict__ x, T* __restrict__ out, const Pictures& of,
+__device__ __forceinline__ void patchify_by(const float* __restrict__ x, T* __restrict__ out, const Images& of,
                                             uint32_t copies) {
   const uint32_t patch = of.patch, columns = of.width / patch, length = of.height / patch * columns;
   const uint32_t elements = of.channels * patch * patch, vectors = elements / N;
   const uint32_t tokens = of.count * length;
   if (thread() >= tokens * vectors) return;
   const uint32_t token = thread() / vectors, element = thread() % vectors * N;
-  const uint32_t picture = token / length, row = token % length / columns, column = token % columns;
+  const uint32_t image = token / length, row = token % length / columns, column = token % columns;
   uint32_t channel = element / (patch * patch), r = element / patch % patch, s = element % patch;
   const uint64_t plane = static_cast<uint64_t>(of.height) * of.width;
-  const float* from = x + (picture * static_cast<uint64_t>(of.channels) + channel) * plane +
+  const float* from = x + (image * static_cast<uint64_t>(of.channels) + channel) * plane +
                       static_cast<uint64_t>(row) * patch * of.width + column * patch;
   float values[N];
 #pragma unroll
@@ -54,16 +54,16 @@ __device__ __forceinline__ void patchify_by(const float* __restrict__ x, T* __re
 template <typename T, int N>
 __device__ __forceinline__ void guided_step_by(float* __restrict__ x, const T* __restrict__ prediction,
                                                const float* __restrict__ settings, uint32_t* __restrict__ first_bad,
-                                               const Pictures& of, bool guided) {
+                                               const Images& of, bool guided) {
   const uint32_t patch = of.patch, columns = of.width / patch, length = of.height / patch * columns;
   const uint32_t area = of.height * of.width, groups = of.channels / N;
   if (thread() >= of.count * groups * area) return;
-  const uint32_t picture = thread() / area / groups, channel = thread() / area % groups * N;
+  const uint32_t image = thread() / area / groups, channel = thread() / area % groups * N;
   const uint32_t pixel = thread() % area, row = pixel / of.width, column = pixel % of.width;
   const uint32_t token = row / patch * columns + column / patch;
   const uint32_t element = (row % patch * patch + column % patch) * of.channels + channel;
   const uint64_t elements = static_cast<uint64_t>(patch) * patch * of.channels;
-  const T* from = prediction + (picture * static_cast<uint64_t>(length) + token) * elements + element;
+  const T* from = prediction + (image * static_cast<uint64_t>(length) + token) * elements + element;
   const float guidance = settings[0], delta = settings[1];
 
   float v[N];
@@ -74,7 +74,7 @@ __device__ __forceinline__ void guided_step_by(float* __restrict__ x, const T* _
 #pragma unroll
     for (int i = 0; i < N; i++) v[i] += guidance * (with[i] - v[i]);
   }
-  float* to = x + (picture * static_cast<uint64_t>(of.channels) + channel) * area + pixel;
+  float* to = x + (image * static_cast<uint64_t>(of.channels) + channel) * area + pixel;
   bool bad = false;
 #pragma unroll
   for (int i = 0; i < N; i++) v[i] = to[i * static_cast<uint64_t>(area)] + delta * v[i];
@@ -86,7 +86,7 @@ __device__ __forceinline__ void guided_step_by(float* __restrict__ x, const T* _
   if (bad) atomicMin(first_bad, static_cast<uint32_t>(settings[2]));
 }
 
-// A thread keeps one vector of the positions and adds it to every picture.
+// A thread keeps one vector of the positions and adds it to every image.
 template <typename T, int N>
 __device__ __forceinline__ void add_positions_by(T* __restrict__ x, const T* __restrict__ positions, uint32_t batch,
                                                  uint32_t rows, uint32_t width, const Strides& strides,
@@ -108,19 +108,19 @@ __device__ __forceinline__ void add_positions_by(T* __restrict__ x, const T* __r
 template <typename T>
 __device__ __forceinline__ void patchify(const Patchify<T>& of) {
   if (of.vector > 1) {
-    patchify_by<T, WORD_BYTES / sizeof(T)>(of.x, of.out, of.pictures, of.copies);
+    patchify_by<T, WORD_BYTES / sizeof(T)>(of.x, of.out, of.images, of.copies);
   } else {
-    patchify_by<T, 1>(of.x, of.out, of.pictures, of.copies);
+    patchify_by<T, 1>(of.x, of.out, of.images, of.copies);
   }
 }
 
 template <typename T>
 __device__ __forceinline__ void guided_step(const GuidedStep<T>& of) {
   if (of.vector > 1) {
-    guided_step_by<T, WORD_BYTES / sizeof(T)>(of.x, of.prediction, of.settings, of.first_bad, of.pictures,
+    guided_step_by<T, WORD_BYTES / sizeof(T)>(of.x, of.prediction, of.settings, of.first_bad, of.images,
                                               of.guided != 0);
   } else {
-    guided_step_by<T, 1>(of.x, of.prediction, of.settings, of.first_bad, of.pictures, of.guided != 0);
+    guided_step_by<T, 1>(of.x, of.prediction, of.settings, of.first_bad, of.images, of.guided != 0);
   }
 }
 

@@ -1,4 +1,4 @@
-//! What the CPU forward passes share. Nothing here knows an op; nothing here is unsafe.
+//! Code that the ops' CPU implementations share. Nothing here knows an op; nothing here is unsafe.
 //!
 //! All arithmetic is f32 whatever the storage type: an [`Element`](element::Element) is widened when it
 //! is read and rounded once when the result is written.

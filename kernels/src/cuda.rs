@@ -1,7 +1,7 @@
 //! The ops on NVIDIA GPUs, one file an op as on the CPU. Only the rest of this crate and its callers' loop see it.
 //!
 //! Everything runs on the stream of the candle device that its tensors are on, in order, so no op waits. A captured graph
-//! may have a second stream beside it ([`fork_join()`]).
+//! may use a second stream of the device ([`fork_join()`]).
 
 mod allocation;
 mod arena;

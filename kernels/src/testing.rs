@@ -1,4 +1,4 @@
-//! What the tests of the ops share: reproducible inputs, f64 references' helpers, and the comparison.
+//! Helpers of the ops' tests: reproducible inputs, f64 references and comparisons.
 
 use candle_core::{DType, Device, Result, Tensor};
 

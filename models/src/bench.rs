@@ -1,7 +1,7 @@
 //! Measuring the denoising loop alone: a transformer without text encoders or VAE, on real or random weights.
 //!
 //! Plain data in and out, as everywhere at this crate's border. Inputs are random too: what a step costs does not
-//! depend on what it paints.
+//! depend on what it generates.
 
 mod flops;
 mod gemm;
@@ -13,7 +13,7 @@ pub use crate::ops::ProfileRow;
 pub use stock::STOCK_ENGINE;
 
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
-use crate::denoise::{Denoised, Denoiser, Job, Watch};
+use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::generate::{Control, Observer, Step};
 use crate::load_options::{DType, LoadOptions};
 use crate::mmdit::Mmdit;
@@ -31,7 +31,7 @@ use stock::StockMmdit;
 /// The seed of the inputs; weights have another.
 const INPUTS: u64 = 1;
 
-/// A published model whose weights are made up.
+/// A published model with random weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Synthetic {
     /// 38 blocks of width 2432, 8.1 billion parameters.
@@ -59,9 +59,9 @@ pub struct DenoiseSpec {
     pub height: usize,
     /// Denoising steps, at least 1.
     pub steps: usize,
-    /// Above 1 every picture costs two samples a step.
+    /// Above 1 every image costs two samples a step.
     pub guidance: f64,
-    /// Pictures denoised together, at least 1.
+    /// Images denoised together, at least 1.
     pub batch: usize,
     /// Text tokens the image attends to: 77 of CLIP and those of T5.
     pub text_tokens: usize,
@@ -107,7 +107,7 @@ pub struct DenoiseRun {
 pub struct Profile {
     /// Of the whole loop.
     pub seconds: f64,
-    /// The ops, the dearest first; what is missing to the whole is everything between them.
+    /// The ops, the most expensive first; what is missing to the whole is everything between them.
     pub rows: Vec<ProfileRow>,
 }
 
@@ -146,10 +146,10 @@ impl DenoiseBench {
             card.name = format!("{} ({blocks} blocks)", card.name);
         }
         check_memory(&card.name, flops::parameters(&config), options.dtype, free_bytes)?;
-        Self::made_up(config, card, options)
+        Self::random_weights(config, card, options)
     }
 
-    fn made_up(config: TransformerConfig, card: ModelCard, options: &LoadOptions) -> Result<Self> {
+    fn random_weights(config: TransformerConfig, card: ModelCard, options: &LoadOptions) -> Result<Self> {
         let target = Target::new(options)?;
         let weights = Weights::random("transformer", &target)?;
         let mmdit = Mmdit::load(&weights, &config)?;
@@ -187,7 +187,7 @@ impl DenoiseBench {
         &self.card
     }
 
-    /// Whether a step's text runs beside its image.
+    /// Whether a step computes text and image on two streams.
     pub fn two_streams(&self) -> bool {
         self.target.ops.two_streams
     }
@@ -261,7 +261,7 @@ impl DenoiseBench {
     /// # Errors
     /// As [`Self::run`].
     pub fn profile(&mut self, spec: &DenoiseSpec) -> Result<Profile> {
-        // Whoever looks at tensors on the way is not given a captured step.
+        // With a probe no step is captured.
         let mut look = |_: &str, _: &Tensor| Ok(());
         let mut seconds = 0.0;
         let rows = ops::profile(|| {
@@ -282,10 +282,10 @@ impl DenoiseBench {
         let (text, noise) = self.inputs(spec)?;
         let schedule = Schedule::new(&self.scheduler, spec.steps);
         let (guidance, shortcuts) = (spec.guidance, self.shortcuts);
-        let job = Job { noise, text: &text, schedule: &schedule, guidance, shortcuts };
+        let input = DenoiseInput { noise, text: &text, schedule: &schedule, guidance, shortcuts };
         self.target.device.synchronize()?;
         let started = Instant::now();
-        let denoised = self.denoiser.run(&job, &mut Watch { observer, previews: None, probe })?;
+        let denoised = self.denoiser.run(&input, &mut LoopHooks { observer, previews: None, probe })?;
         self.target.device.synchronize()?;
         Ok((denoised, started.elapsed().as_secs_f64()))
     }

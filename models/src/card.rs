@@ -1,4 +1,4 @@
-//! What a model is and which sizes it can paint, read from its config files alone.
+//! What a model is and which sizes it can generate, read from its config files alone.
 
 use crate::config::{Configs, TransformerConfig};
 use crate::{Error, Manifest, ModelSource, Result};
@@ -21,7 +21,7 @@ pub struct ModelCard {
 /// How large the images of a published model's training were.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trained {
-    /// The model, for people.
+    /// The model, for display.
     pub title: &'static str,
     /// Pixels of the largest.
     pub pixels: usize,
@@ -47,7 +47,7 @@ impl ModelCard {
         }
     }
 
-    /// The canvas `(width, height)` for a picture of any size: the next multiples. The picture is its middle.
+    /// The canvas `(width, height)` for an image of any size: the next multiples. The image is its middle.
     ///
     /// # Errors
     /// [`Error::Request`] names the side as it was asked for, and the limit, which is a multiple itself.
@@ -90,7 +90,7 @@ impl ModelCard {
         found.unwrap_or(&Manifest::all()[0])
     }
 
-    /// Whether the model can paint a canvas of this size.
+    /// Whether the model can generate a canvas of this size.
     ///
     /// # Errors
     /// [`Error::Request`] names the limit.

@@ -1,14 +1,14 @@
-//! A checkpoint in the original layout: one file with the transformer and the VAE, and text encoders inside it or beside.
+//! A checkpoint in the original layout: one file with the transformer and the VAE, and text encoders inside it or in other files.
 //!
 //! It is read as a directory in the diffusers layout: config files come from its tensors' shapes, tokenizers from the
 //! program, and tensors under the names that diffusers gives them.
 
+mod components;
 mod configs;
-mod contents;
 mod encoders;
-mod formats;
 mod header;
 mod names;
+mod quantized_formats;
 #[cfg(test)]
 mod tests;
 mod tokenizers;
@@ -16,11 +16,11 @@ mod tokenizers;
 use crate::content::{Content, Directory};
 use crate::safetensors_file::TensorHeader;
 use crate::{Error, Result};
-pub use contents::Component;
-pub(crate) use contents::{Piece, kind};
+pub use components::Component;
+pub(crate) use components::{ComponentInFile, kind};
 pub(crate) use encoders::weights_in;
 pub(crate) use header::Header;
-pub(crate) use names::{Found, RowOrder, diffusers_parts};
+pub(crate) use names::{RowOrder, TensorLocation, diffusers_parts};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ enum PartLocation {
 pub(crate) struct StoredPart {
     pub(crate) file: PathBuf,
     header: Arc<Header>,
-    piece: Piece,
+    piece: ComponentInFile,
     /// Prefixes of the other parts of the file.
     others: Vec<String>,
 }
@@ -62,13 +62,13 @@ impl Checkpoint {
     /// Says what the file is if it is no checkpoint, or what is missing and where to find it.
     pub(crate) fn new(file: &Path, text_encoders: Option<&Path>) -> Result<Self> {
         let header = Arc::new(Header::read(file)?);
-        formats::check(file, &header)?;
+        quantized_formats::check(file, &header)?;
         let inside = StoredPart::all(file, &header);
         if !inside.iter().any(|part| part.piece.part == Component::Transformer) {
             return Err(Error::Model(format!(
                 "{} is {}: give a checkpoint of Stable Diffusion 3.5, such as sd3.5_large.safetensors",
                 file.display(),
-                contents::kind(&header)
+                components::kind(&header)
             )));
         }
         let mut places: BTreeMap<Component, PartLocation> =
@@ -140,8 +140,8 @@ impl Checkpoint {
 impl StoredPart {
     /// Every part inside a file.
     pub(crate) fn all(file: &Path, header: &Arc<Header>) -> Vec<Self> {
-        let pieces = contents::pieces(header);
-        let part = |piece: &Piece| {
+        let pieces = components::pieces(header);
+        let part = |piece: &ComponentInFile| {
             let others =
                 pieces.iter().filter(|other| *other != piece).map(|other| other.prefix.clone()).collect();
             Self { file: file.to_path_buf(), header: header.clone(), piece: piece.clone(), others }
@@ -150,10 +150,12 @@ impl StoredPart {
     }
 
     /// Where diffusers' tensor `name` is, under its full name in the file.
-    pub(crate) fn find(&self, name: &str) -> Found {
+    pub(crate) fn find(&self, name: &str) -> TensorLocation {
         match self.piece.names.find(name) {
-            Found::Stored(name, rows) => Found::Stored(format!("{}{name}", self.piece.prefix), rows),
-            Found::Identity => Found::Identity,
+            TensorLocation::Stored(name, rows) => {
+                TensorLocation::Stored(format!("{}{name}", self.piece.prefix), rows)
+            }
+            TensorLocation::Identity => TensorLocation::Identity,
         }
     }
 
@@ -165,7 +167,8 @@ impl StoredPart {
     /// Full names of the tensors that the part must have a use for.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         let is_replaced = |name: &str| {
-            self.piece.names.find(name.strip_prefix(self.prefix()).unwrap_or(name)) == Found::Identity
+            self.piece.names.find(name.strip_prefix(self.prefix()).unwrap_or(name))
+                == TensorLocation::Identity
         };
         self.header.names().filter(move |name| self.owns(name) && !is_unneeded(name) && !is_replaced(name))
     }
@@ -187,7 +190,7 @@ impl StoredPart {
     /// The config file that a directory in the diffusers layout would have.
     ///
     /// # Errors
-    /// Names a tensor that is missing or has another number of dimensions.
+    /// NamingScheme a tensor that is missing or has another number of dimensions.
     pub(crate) fn config(&self) -> Result<Value, String> {
         configs::of(&self.header, &self.piece)
     }
@@ -207,11 +210,11 @@ impl StoredPart {
     }
 }
 
-/// What trainers and other programs leave in checkpoints, and no picture depends on.
+/// What trainers and other programs leave in checkpoints, and no image depends on.
 fn is_unneeded(name: &str) -> bool {
     const ENDINGS: [&str; 5] =
         ["logit_scale", "position_ids", "scaled_fp8", ".scale_input", "model_sampling.sigmas"];
-    // A trainer's running average of the weights, under names with points left out, beside the weights themselves.
+    // A trainer's running average of the weights, under names with points left out, in addition to the weights themselves.
     name.starts_with("model_ema.") || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }
 

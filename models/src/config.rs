@@ -200,7 +200,7 @@ impl VaeConfig {
     fn check(&self) -> Result<(), String> {
         self.check_sizes()?;
         if self.out_channels != 3 {
-            return Err(format!("out_channels is {}, but pictures have 3", self.out_channels));
+            return Err(format!("out_channels is {}, but images have 3", self.out_channels));
         }
         let groups = self.norm_num_groups;
         if self.block_out_channels.iter().any(|c| c % groups != 0) {

@@ -8,7 +8,7 @@ mod captured;
 use crate::generate::{Control, Observer, Step};
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
 use crate::preview::Previews;
-use crate::probe::{Probe, tell};
+use crate::probe::{Probe, report_tensor};
 use crate::schedule::Schedule;
 use crate::shortcuts::{Shortcuts, Skipped};
 use crate::target::Target;
@@ -17,18 +17,18 @@ use crate::{Error, Result, Stage};
 use candle_core::{DType, Tensor};
 use std::time::Instant;
 
-/// Sizes whose step stays captured on a GPU: fal's six presets and two more.
+/// Sizes whose step stays captured on a GPU: the six presets of the API and two more.
 pub(crate) const CAPTURED_SIZES: usize = 8;
 
-/// Who follows the loop.
-pub(crate) struct Watch<'a> {
+/// What observes the loop.
+pub(crate) struct LoopHooks<'a> {
     pub(crate) observer: &'a mut dyn Observer,
     /// How previews are made, if they can be.
     pub(crate) previews: Option<Previews<'a>>,
     pub(crate) probe: Probe<'a>,
 }
 
-impl Watch<'_> {
+impl LoopHooks<'_> {
     /// Whether a preview of step `index` is to be made.
     fn wants_preview(&mut self, index: usize) -> bool {
         self.previews.as_ref().is_some_and(|previews| previews.wanted(index, self.observer))
@@ -53,7 +53,7 @@ pub(crate) struct Denoiser {
 }
 
 /// What to denoise.
-pub(crate) struct Job<'a> {
+pub(crate) struct DenoiseInput<'a> {
     /// `[N, C, h, w]` f32.
     pub(crate) noise: Tensor,
     /// `2N` rows, the unconditional ones first, or `N` without guidance.
@@ -73,22 +73,22 @@ pub(crate) struct Denoised {
     pub(crate) skipped: Skipped,
 }
 
-impl Job<'_> {
+impl DenoiseInput<'_> {
     fn steps(&self) -> usize {
         self.schedule.timesteps.len()
     }
 
-    /// Rows of text for each picture: 2 with guidance.
+    /// Rows of text for each image: 2 with guidance.
     fn branches(&self) -> Result<usize> {
         Ok(self.text.pooled.dim(0)? / self.noise.dim(0)?)
     }
 
-    /// Rows of step `index` for each picture: 2 where it is guided.
+    /// Rows of step `index` for each image: 2 where it is guided.
     fn copies(&self, index: usize) -> Result<usize> {
         if self.shortcuts.guides(self.schedule.sigmas[index]) { self.branches() } else { Ok(1) }
     }
 
-    /// Whether a guided job has steps without guidance.
+    /// Whether a guided input has steps without guidance.
     #[cfg(feature = "cuda")]
     fn leaves_guidance(&self) -> Result<bool> {
         let sigmas = &self.schedule.sigmas[..self.steps()];
@@ -136,39 +136,39 @@ impl Denoiser {
 
     /// Denoises. With a probe no step is captured, since it wants to see tensors in between, nor with a cache, which
     /// decides in every step what the next launches are.
-    pub(crate) fn run(&mut self, job: &Job, watch: &mut Watch) -> Result<Denoised> {
-        let TextConditioning { context, pooled } = job.text;
-        let prepared = self.mmdit.prepare(context, pooled, &job.schedule.timesteps)?;
-        let mut cache = job.cache();
+    pub(crate) fn run(&mut self, input: &DenoiseInput, hooks: &mut LoopHooks) -> Result<Denoised> {
+        let TextConditioning { context, pooled } = input.text;
+        let prepared = self.mmdit.prepare(context, pooled, &input.schedule.timesteps)?;
+        let mut cache = input.cache();
         #[cfg(feature = "cuda")]
-        if cache.is_none() && watch.probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
-            return job.done(self.run_captured(job, &prepared, watch)?, None);
+        if cache.is_none() && hooks.probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
+            return input.done(self.run_captured(input, &prepared, hooks)?, None);
         }
-        job.done(self.run_eager(job, &prepared, &mut cache, watch)?, cache.as_ref())
+        input.done(self.run_eager(input, &prepared, &mut cache, hooks)?, cache.as_ref())
     }
 
     fn run_eager(
         &self,
-        job: &Job,
+        input: &DenoiseInput,
         prepared: &Prepared,
         cache: &mut Option<FirstBlockCache>,
-        watch: &mut Watch,
+        hooks: &mut LoopHooks,
     ) -> Result<Tensor> {
-        let mut latents = job.noise.clone();
-        for (index, sigmas) in job.schedule.sigmas.windows(2).enumerate() {
+        let mut latents = input.noise.clone();
+        for (index, sigmas) in input.schedule.sigmas.windows(2).enumerate() {
             let started = Instant::now();
-            let prediction = self.predict(job, &latents, prepared, cache, index)?;
-            tell(&mut watch.probe, &format!("prediction.{index}"), &prediction)?;
-            let velocity = guide(&prediction, job)?;
+            let prediction = self.predict(input, &latents, prepared, cache, index)?;
+            report_tensor(&mut hooks.probe, &format!("prediction.{index}"), &prediction)?;
+            let velocity = guide(&prediction, input)?;
             let before = latents;
             latents = (&before + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
-            tell(&mut watch.probe, &format!("latents.{index}"), &latents)?;
+            report_tensor(&mut hooks.probe, &format!("latents.{index}"), &latents)?;
             if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
-                return Err(Error::NonFinite { stage: Stage::Step { step: index + 1, of: job.steps() } });
+                return Err(Error::NonFinite { stage: Stage::Step { step: index + 1, of: input.steps() } });
             }
-            job.report(index, started.elapsed().as_secs_f64(), watch.observer)?;
-            if watch.wants_preview(index) {
-                watch.show(&before, &latents, [sigmas[0], sigmas[1]])?;
+            input.report(index, started.elapsed().as_secs_f64(), hooks.observer)?;
+            if hooks.wants_preview(index) {
+                hooks.show(&before, &latents, [sigmas[0], sigmas[1]])?;
             }
         }
         Ok(latents)
@@ -177,16 +177,16 @@ impl Denoiser {
     /// The velocity of every branch of a step in one batch, f32: `[2N, C, h, w]`, or `[N, C, h, w]` without guidance.
     fn predict(
         &self,
-        job: &Job,
+        input: &DenoiseInput,
         latents: &Tensor,
         prepared: &Prepared,
         cache: &mut Option<FirstBlockCache>,
         step: usize,
     ) -> Result<Tensor> {
-        let (copies, latents) = (job.copies(step)?, latents.to_dtype(self.target.dtype)?);
+        let (copies, latents) = (input.copies(step)?, latents.to_dtype(self.target.dtype)?);
         let batch = Tensor::cat(&vec![&latents; copies], 0)?;
-        let prediction = if copies < job.branches()? {
-            let prompted = prepared.prompted(job.noise.dim(0)?)?;
+        let prediction = if copies < input.branches()? {
+            let prompted = prepared.prompted(input.noise.dim(0)?)?;
             self.mmdit.forward(&batch, &prompted, step, cache.as_mut())?
         } else {
             self.mmdit.forward(&batch, prepared, step, cache.as_mut())?
@@ -196,12 +196,12 @@ impl Denoiser {
 }
 
 /// `u + g (c - u)` of the two halves of a guided batch.
-fn guide(prediction: &Tensor, job: &Job) -> Result<Tensor> {
-    let count = job.noise.dim(0)?;
+fn guide(prediction: &Tensor, input: &DenoiseInput) -> Result<Tensor> {
+    let count = input.noise.dim(0)?;
     if prediction.dim(0)? == count {
         return Ok(prediction.clone());
     }
     let without = prediction.narrow(0, 0, count)?;
     let with = prediction.narrow(0, count, count)?;
-    Ok((&without + ((with - &without)? * job.guidance)?)?)
+    Ok((&without + ((with - &without)? * input.guidance)?)?)
 }

@@ -1,4 +1,4 @@
-//! Everything that can go wrong between a directory and a picture, in words a user can act on.
+//! Everything that can go wrong between a directory and an image, in messages for users.
 
 use std::fmt;
 
@@ -38,6 +38,12 @@ pub enum Error {
         /// The files that have it, and where they are published.
         files: String,
     },
+    /// The model is a repository of the Hugging Face hub, not a directory.
+    #[error("{repository} is not downloaded")]
+    NotDownloaded {
+        /// `owner/name`.
+        repository: String,
+    },
     /// A threshold was set for a safety checker that gives no probabilities.
     #[error(
         "{threshold} is a probability, and the safety checker in {checker} gives none, for it has thresholds of its own"
@@ -76,7 +82,7 @@ pub enum Stage {
     ClipG,
     /// The text encoder T5.
     T5,
-    /// The VAE's encoder, of the image that a request begins from.
+    /// The VAE's encoder, of a request's initial image.
     VaeEncoder,
     /// A denoising step of the transformer.
     Step {
@@ -117,7 +123,7 @@ fn in_words(error: &std::io::Error) -> String {
     }
 }
 
-/// Text that may hold a stranger's words, for a message: at most this many characters, and on one line.
+/// Untrusted text for a message: at most this many characters, and on one line.
 pub(crate) fn one_line(text: &str, most: usize) -> String {
     let breaks = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let mut short = String::new();
@@ -168,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_strangers_words_stay_on_a_line() {
+    fn untrusted_text_stays_on_a_line() {
         assert_eq!(one_line("é \"a\"\r\n\u{1b}[0m", 100), "é \"a\"\\r\\n\\u{1b}[0m");
         assert_eq!(one_line("abcdef", 3), "abc…");
         assert_eq!(one_line("abc", 3), "abc");

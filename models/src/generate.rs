@@ -1,11 +1,11 @@
 //! What goes into a pipeline and what comes out: plain data, no tensors.
 
-use crate::{Picture, Skipped, Verdict};
+use crate::{Image, SafetyVerdict, Skipped};
 
-/// One request: `num_images` pictures of one prompt.
+/// One request: `num_images` images of one prompt.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerateRequest {
-    /// What to paint.
+    /// What to generate.
     pub prompt: String,
     /// What to avoid; empty is the usual unconditional branch.
     pub negative_prompt: String,
@@ -19,22 +19,22 @@ pub struct GenerateRequest {
     pub guidance: f64,
     /// torch's CPU generator seed, of which the low 32 bits count.
     pub seed: i64,
-    /// Pictures drawn from one generator, one after the other.
+    /// Images from one generator, one after the other.
     pub num_images: usize,
     /// T5 tokens the prompt is padded or cut to (diffusers' `max_sequence_length`): 1..=512.
     pub t5_tokens: usize,
-    /// Whether a safety checker, if one is loaded, looks at the pictures.
+    /// Whether a safety checker, if one is loaded, checks the images.
     pub check_safety: bool,
-    /// What to begin from instead of noise alone.
-    pub begin: Option<Begin>,
+    /// What to start from instead of noise alone.
+    pub init_image: Option<InitImage>,
 }
 
-/// A picture that a request begins from (diffusers `StableDiffusion3Img2ImgPipeline`).
+/// The image that a request starts from (diffusers `StableDiffusion3Img2ImgPipeline`).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Begin {
+pub struct InitImage {
     /// Resized to the request's size.
-    pub picture: Picture,
-    /// The share of the steps that are taken, above 0 up to 1: how little of the picture is kept.
+    pub image: Image,
+    /// The share of the steps that are taken, above 0 up to 1: how little of the image is kept.
     pub strength: f64,
 }
 
@@ -58,25 +58,25 @@ pub struct Step {
     pub seconds: f64,
 }
 
-/// Follows a request on the thread that paints it. A closure that hears steps is one.
+/// Observes a request on the thread that generates it. A closure that takes steps is one.
 pub trait Observer {
-    /// Hears every step as it ends.
+    /// Called after every step.
     fn step(&mut self, step: Step) -> Control;
 
-    /// Hears, before the first step, what the user should know of the request: that a prompt is cut, or that the size is
+    /// Called before the first step with what the user should know of the request: that a prompt is cut, or that the size is
     /// beyond what the model was trained for.
     fn note(&mut self, words: &str) {
         let _ = words;
     }
 
-    /// Whether anybody looks at previews by now. Asked when one may be made, and only then is one made.
+    /// Whether previews are wanted now. Asked whenever one may be made; none is made otherwise.
     fn wants_preview(&mut self) -> bool {
         false
     }
 
-    /// Gets what the first picture is going to become, made small.
-    fn preview(&mut self, picture: Picture) {
-        drop(picture);
+    /// Gets a small preview of the first image.
+    fn preview(&mut self, image: Image) {
+        drop(image);
     }
 }
 
@@ -115,18 +115,18 @@ pub struct Timings {
 /// What a request produced.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
-    /// `num_images` pictures, the unsafe ones black.
-    pub pictures: Vec<Picture>,
-    /// What the safety checker thinks of each; empty if none looked.
-    pub verdicts: Vec<Verdict>,
+    /// `num_images` images, the unsafe ones black.
+    pub images: Vec<Image>,
+    /// The safety checker's result for each; empty if there was none.
+    pub verdicts: Vec<SafetyVerdict>,
     /// Where the time went.
     pub timings: Timings,
 }
 
 impl Generated {
-    /// For each picture: was it found unsafe?
+    /// For each image: was it found unsafe?
     pub fn flagged(&self) -> Vec<bool> {
-        let flagged = |index| self.verdicts.get(index).is_some_and(|verdict: &Verdict| verdict.flagged);
-        (0..self.pictures.len()).map(flagged).collect()
+        let flagged = |index| self.verdicts.get(index).is_some_and(|verdict: &SafetyVerdict| verdict.flagged);
+        (0..self.images.len()).map(flagged).collect()
     }
 }

@@ -65,7 +65,7 @@ pub fn cuda_devices() -> Result<usize> {
     Ok(0)
 }
 
-/// Opens CUDA device `ordinal` as a model would, and tells which kernels it gets. Takes a second and some memory of it.
+/// Opens CUDA device `ordinal` as a model would, and returns which kernels it gets. Takes a second and some memory of it.
 ///
 /// # Errors
 /// The device cannot be used.

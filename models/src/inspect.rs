@@ -15,7 +15,7 @@ use std::sync::Arc;
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Inspection {
-    /// What it is, for people.
+    /// What it is, for display.
     pub what: String,
     /// How its tensors are named and arranged.
     pub layout: Layout,
@@ -62,14 +62,14 @@ pub struct Missing {
     /// The network, where a checkpoint lacks a whole one and a directory of text encoders could have it.
     #[serde(skip)]
     pub component: Option<Component>,
-    /// Whether nothing can be painted without it.
+    /// Whether nothing can be generated without it.
     pub required: bool,
 }
 
 /// Looks at a file or directory.
 ///
 /// # Errors
-/// It cannot be read, or is no file of weights; says what it is instead, if that can be told.
+/// It cannot be read, or is no file of weights; says what it is instead, if that is known.
 pub fn inspect(path: &Path) -> Result<Inspection> {
     if path.join("model_index.json").is_file() {
         return directory(path);
@@ -172,7 +172,7 @@ fn inspected(part: Component, place: &Path, tensors: Vec<TensorHeader>) -> Inspe
     found
 }
 
-/// What a transformer belongs to. Its weights do not tell Large from Large Turbo.
+/// What a transformer belongs to. The weights of Large and Large Turbo have the same shapes.
 fn named(config: &TransformerConfig) -> String {
     let (blocks, width) = (config.num_layers, config.width());
     let size = format!("{blocks} blocks, {width} wide");
@@ -187,7 +187,7 @@ fn named(config: &TransformerConfig) -> String {
 }
 
 impl Inspection {
-    /// Whether pictures can be painted with nothing else.
+    /// Whether images can be generated with nothing else.
     pub fn runs(&self) -> bool {
         let is_transformer = |part: &InspectedPart| part.name == Component::Transformer.to_string();
         self.parts.iter().any(is_transformer) && !self.missing.iter().any(|missing| missing.required)

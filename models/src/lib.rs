@@ -1,7 +1,7 @@
 //! Stable Diffusion 3.5 on candle, equal to diffusers pixel for pixel.
 //!
 //! The crate knows directories, tensors and numbers. It knows nothing of HTTP, queues,
-//! environment variables or the wall clock's date: whoever calls it passes everything in.
+//! environment variables or the wall clock's date: the caller passes everything in.
 //!
 //! Start at [`Pipeline`]: load once, generate many times from one thread.
 
@@ -11,15 +11,17 @@ mod card;
 mod checkpoint;
 mod config;
 mod content;
+mod decode;
 mod denoise;
 mod error;
 mod files;
-mod finish;
 mod finite;
 mod generate;
 #[cfg(test)]
 mod golden;
 mod gpu;
+mod image;
+mod initial_latents;
 mod inspect;
 mod layers;
 mod load_options;
@@ -27,7 +29,6 @@ mod manifest;
 mod mmdit;
 mod noise;
 mod ops;
-mod picture;
 mod pipeline;
 mod plan;
 mod preview;
@@ -40,7 +41,6 @@ mod safety;
 mod schedule;
 mod shortcuts;
 mod source;
-mod start;
 mod target;
 mod text;
 mod vae;
@@ -51,16 +51,16 @@ pub use weights::fuzzing;
 
 pub use card::ModelCard;
 pub use checkpoint::Component;
+pub use decode::PendingImages;
 pub use error::{Error, Result, Stage};
-pub use finish::Painted;
-pub use generate::{Begin, Control, GenerateRequest, Generated, Observer, Step, Timings};
+pub use generate::{Control, GenerateRequest, Generated, InitImage, Observer, Step, Timings};
 pub use gpu::{DeviceKernels, cuda_devices, device_kernels};
+pub use image::Image;
 pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};
 pub use load_options::{DType, Device, LoadOptions, Streams};
 pub use manifest::{ClassifierManifest, Manifest};
-pub use picture::Picture;
 pub use pipeline::{Pipeline, Prefetcher};
 pub use plan::{Activations, Plan, PlannedPart, Work};
-pub use safety::{Measure, SafetyOptions, SafetySource, Verdict};
+pub use safety::{Measure, SafetyOptions, SafetySource, SafetyVerdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
 pub use source::ModelSource;

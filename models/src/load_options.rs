@@ -43,11 +43,11 @@ pub struct LoadOptions {
     /// `false` replaces every fused op by plain candle: slow, for bisecting an error.
     pub fused: bool,
     /// Where to keep what is found out about a device by trying: which algorithm of a matrix product is the fastest. A
-    /// GPU needs it to paint the same bytes for a seed in every process.
+    /// GPU needs it to generate the same bytes for a seed in every process.
     pub cache: Option<PathBuf>,
     /// How many queues of work a GPU gets.
     pub streams: Streams,
-    /// `false` leaves out T5, which every SD3.5 model paints without: it hears less of long prompts then (diffusers with
+    /// `false` leaves out T5, which every SD3.5 model generates without: it follows long prompts less closely then (diffusers with
     /// `text_encoder_3=None`).
     pub t5: bool,
     /// The noise schedule's shift, for a checkpoint file, which does not say one; `None`: that of the published model.
@@ -61,11 +61,11 @@ impl LoadOptions {
     }
 }
 
-/// How a GPU gets the work of a captured step. The pictures are the same.
+/// How a GPU gets the work of a captured step. The images are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streams {
-    /// One op after the other: for measuring what the second stream brings.
+    /// One op after the other: for measuring the gain of the second stream.
     One,
-    /// The text's work of a block beside the image's, in bf16 and fp8.
+    /// The text's work of a block concurrent with the image's, in bf16 and fp8.
     Two,
 }

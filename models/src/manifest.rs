@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 pub struct Manifest {
     /// `stable-diffusion-3.5-large`.
     pub name: String,
-    /// For people.
+    /// For display.
     pub title: String,
     /// Its repository on the Hugging Face hub, `owner/name`.
     pub repository: String,
@@ -28,7 +28,7 @@ pub struct Manifest {
     pub trained_pixels: usize,
     /// Does its transformer have blocks that attend twice?
     pub dual_attention: bool,
-    /// The word in the name of a fine-tuned model that tells it from another one with the same transformer.
+    /// The word in the name of a fine-tuned model that distinguishes it from another one with the same transformer.
     #[serde(default)]
     pub name_word: Option<String>,
     /// What is pulled: paths, and their bytes as far as planning needs them.
@@ -46,7 +46,7 @@ static MANIFESTS: LazyLock<Vec<Manifest>> = LazyLock::new(|| {
 });
 
 impl Manifest {
-    /// Every published model that latentd knows, the one to begin with first.
+    /// Every published model that latentd knows, the default one first.
     pub fn all() -> &'static [Self] {
         &MANIFESTS
     }

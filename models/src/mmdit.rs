@@ -44,7 +44,7 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// The prompt's rows alone, of two branches for `count` pictures.
+    /// The prompt's rows alone, of two branches for `count` images.
     pub(crate) fn prompted(&self, count: usize) -> Result<Self> {
         Ok(Self {
             context: self.context.narrow(0, count, count)?,

@@ -1,4 +1,4 @@
-//! `torch.randn` on the CPU, so that a seed paints here what it paints in diffusers.
+//! `torch.randn` on the CPU, so that a seed generates here what it generates in diffusers.
 
 use rand_mt::Mt;
 
@@ -20,9 +20,9 @@ impl Generator {
         Self { mt: Mt::new(seed as u32) }
     }
 
-    /// `count` standard normal values. torch draws fewer than 16 by another rule, which no picture needs.
+    /// `count` standard normal values. torch draws fewer than 16 by another rule, which no image needs.
     pub(crate) fn normal(&mut self, count: usize) -> Vec<f32> {
-        assert!(count >= BLOCK, "latents of a picture have at least {BLOCK} values");
+        assert!(count >= BLOCK, "latents of an image have at least {BLOCK} values");
         let mut data: Vec<f32> = (0..count).map(|_| self.uniform()).collect();
         for block in data.chunks_exact_mut(BLOCK) {
             box_muller(block);

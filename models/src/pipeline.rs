@@ -1,18 +1,18 @@
-//! The whole story of a picture: encode, noise, denoise, decode, check.
+//! The pipeline of a request: encode the prompts, sample noise, denoise, decode, check.
 
 use crate::config::Configs;
-use crate::denoise::{Denoised, Denoiser, Job, Watch};
+use crate::decode::{DecodeStage, PendingImages, lock};
+use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::files::ModelFiles;
-use crate::finish::{Finisher, Painted, take};
 use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
+use crate::initial_latents::InitialLatents;
 use crate::load_options::LoadOptions;
 use crate::mmdit::Mmdit;
-use crate::preview::{Pace, Previews};
-use crate::probe::{Probe, tell};
+use crate::preview::{PreviewPacing, Previews};
+use crate::probe::{Probe, report_tensor};
 use crate::prompts::{Encoded, Prompts};
 use crate::safety::SafetyChecker;
 use crate::schedule::Schedule;
-use crate::start::Start;
 use crate::target::Target;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
@@ -29,9 +29,9 @@ pub struct Pipeline {
     card: ModelCard,
     configs: Configs,
     prompts: Arc<Mutex<Prompts>>,
-    start: Start,
+    initial_latents: InitialLatents,
     denoiser: Denoiser,
-    finisher: Arc<Mutex<Finisher>>,
+    decode_stage: Arc<Mutex<DecodeStage>>,
     /// Of the denoiser.
     target: Target,
     shortcuts: Shortcuts,
@@ -64,7 +64,7 @@ impl Pipeline {
         let weights = Weights::open(files, "transformer", stem, &target)?;
         let mmdit = Mmdit::load(&weights, &configs.transformer)?;
         problems.extend(weights.problems());
-        let start = Start::load(files, &configs.vae, &target, &mut problems)?;
+        let initial_latents = InitialLatents::load(files, &configs.vae, &target, &mut problems)?;
         let weights = Weights::open(files, "vae", stem, &last)?;
         let decoder = Decoder::load(&weights, &configs.vae)?;
         problems.extend(weights.problems());
@@ -73,24 +73,24 @@ impl Pipeline {
             card,
             configs,
             prompts: Arc::new(Mutex::new(Prompts::new(encoders))),
-            start,
+            initial_latents,
             denoiser: Denoiser::new(mmdit, &target),
-            finisher: Arc::new(Mutex::new(Finisher { decoder, safety: None, target: last })),
+            decode_stage: Arc::new(Mutex::new(DecodeStage { decoder, safety: None, target: last })),
             target,
             shortcuts: Shortcuts::default(),
             files: files.clone(),
         })
     }
 
-    /// Has every later picture looked at as `options` say; none is unless this is called. Returns whether there is a
+    /// Checks every later image as `options` say; none is checked unless this is called. Returns whether there is a
     /// checker now.
     ///
     /// # Errors
     /// The checker cannot be loaded, or a forced one is not there.
     pub fn set_safety(&mut self, options: &SafetyOptions) -> Result<bool> {
-        let mut finisher = take(&self.finisher);
-        finisher.safety = SafetyChecker::load(&self.files, options, &finisher.target)?;
-        Ok(finisher.safety.is_some())
+        let mut decode_stage = lock(&self.decode_stage);
+        decode_stage.safety = SafetyChecker::load(&self.files, options, &decode_stage.target)?;
+        Ok(decode_stage.safety.is_some())
     }
 
     /// What every later request may leave out; nothing unless this is called.
@@ -98,17 +98,17 @@ impl Pipeline {
         self.shortcuts = shortcuts;
     }
 
-    /// Encodes every later prompt anew, for who measures that.
+    /// Encodes every later prompt anew, for benchmarks.
     pub fn forget_prompts(&mut self) {
-        take(&self.prompts).forget(0);
+        lock(&self.prompts).forget(0);
     }
 
-    /// What encodes prompts ahead, while this paints.
+    /// Encodes prompts ahead, while this generates.
     pub fn prefetcher(&self) -> Prefetcher {
         Prefetcher(self.prompts.clone())
     }
 
-    /// Whether stages at work at the same time take little from each other.
+    /// Whether stages can run at the same time without slowing each other down.
     pub fn stages_overlap(&self) -> bool {
         self.target.device.is_cuda()
     }
@@ -128,26 +128,30 @@ impl Pipeline {
     /// # Errors
     /// A tokenizer failed.
     pub fn token_ids(&self, text: &str, t5_tokens: usize) -> Result<[Vec<u32>; 3]> {
-        take(&self.prompts).token_ids(text, t5_tokens)
+        lock(&self.prompts).token_ids(text, t5_tokens)
     }
 
-    /// Paints. `observer` hears every step as it ends and can stop the request; while it wants previews, it gets some.
+    /// Generates. `observer` is called after every step and can stop the request; while it wants previews, it gets some.
     ///
     /// # Errors
     /// [`Error::Request`] for what the model cannot do, [`Error::Stopped`], [`Error::NonFinite`], or a device's fault.
     pub fn generate(&mut self, request: &GenerateRequest, observer: &mut dyn Observer) -> Result<Generated> {
-        self.paint(request, observer)?.finish()
+        self.generate_latents(request, observer)?.decode()
     }
 
     /// [`Self::generate`] without the last stage.
     ///
     /// # Errors
     /// As [`Self::generate`].
-    pub fn paint(&mut self, request: &GenerateRequest, observer: &mut dyn Observer) -> Result<Painted> {
-        self.paint_before(request, observer, &mut None)
+    pub fn generate_latents(
+        &mut self,
+        request: &GenerateRequest,
+        observer: &mut dyn Observer,
+    ) -> Result<PendingImages> {
+        self.generate_latents_probed(request, observer, &mut None)
     }
 
-    /// [`Self::generate`] with a witness of every stage's tensors: `context`, `pooled`, `sigmas`, `start`, then per
+    /// [`Self::generate`] with a probe of every stage's tensors: `context`, `pooled`, `sigmas`, `start`, then per
     /// step `prediction.N` (unconditional rows first, if it is guided) and `latents.N` from 0, then `decoded`.
     ///
     /// # Errors
@@ -158,24 +162,24 @@ impl Pipeline {
         probe: &mut dyn FnMut(&str, &Tensor) -> Result<()>,
     ) -> Result<Generated> {
         let mut probe: Probe = Some(probe);
-        let painted = self.paint_before(request, &mut |_: Step| Control::Continue, &mut probe)?;
-        painted.finish_before(&mut probe)
+        let pending = self.generate_latents_probed(request, &mut |_: Step| Control::Continue, &mut probe)?;
+        pending.decode_probed(&mut probe)
     }
 
-    fn paint_before(
+    fn generate_latents_probed(
         &mut self,
         request: &GenerateRequest,
         observer: &mut dyn Observer,
         probe: &mut Probe,
-    ) -> Result<Painted> {
+    ) -> Result<PendingImages> {
         check(&self.card, request)?;
         let started = Instant::now();
         if let Some(words) = self.card.beyond_training(request.width, request.height) {
             observer.note(&words);
         }
         let (text, known_prompts) = self.encode(request, observer)?;
-        tell(probe, "context", &text.context)?;
-        tell(probe, "pooled", &text.pooled)?;
+        report_tensor(probe, "context", &text.context)?;
+        report_tensor(probe, "pooled", &text.pooled)?;
         let encoded = Instant::now();
         let Denoised { latents, skipped, .. } = self.denoise(request, &text, observer, probe)?;
         let latents = latents.to_device(&Device::Cpu)?;
@@ -186,10 +190,15 @@ impl Pipeline {
             skipped,
             ..Timings::default()
         };
-        Ok(Painted { finisher: self.finisher.clone(), request: request.clone(), latents, timings })
+        Ok(PendingImages {
+            decode_stage: self.decode_stage.clone(),
+            request: request.clone(),
+            latents,
+            timings,
+        })
     }
 
-    /// Both prompts, one row a picture, the negative ones first; and how many were known. `observer` hears of what the
+    /// Both prompts, one row an image, the negative ones first; and how many were known. `observer` gets what the
     /// encoders do not see.
     fn encode(
         &self,
@@ -197,7 +206,7 @@ impl Pipeline {
         observer: &mut dyn Observer,
     ) -> Result<(TextConditioning, usize)> {
         let Encoded { texts, cuts, known } =
-            take(&self.prompts).encode(&texts(request), request.t5_tokens)?;
+            lock(&self.prompts).encode(&texts(request), request.t5_tokens)?;
         // The prompt is the last.
         for (cuts, name) in cuts.iter().rev().zip(["prompt", "negative prompt"]) {
             cuts.iter().for_each(|cut| observer.note(&cut.words(name)));
@@ -220,33 +229,33 @@ impl Pipeline {
         probe: &mut Probe,
     ) -> Result<Denoised> {
         let schedule = Schedule::new(&self.configs.scheduler, request.steps);
-        let schedule = &match &request.begin {
-            Some(begin) => schedule.last(begin.strength),
+        let schedule = &match &request.init_image {
+            Some(init_image) => schedule.last(init_image.strength),
             None => schedule,
         };
-        let noise = self.start.latents(
+        let noise = self.initial_latents.sample(
             request,
             self.card.canvas(request.width, request.height)?,
             schedule.sigmas[0],
         )?;
-        tell(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), noise.device())?)?;
-        tell(probe, "start", &noise)?;
+        report_tensor(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), noise.device())?)?;
+        report_tensor(probe, "start", &noise)?;
         let (guidance, shortcuts) = (request.guidance, self.shortcuts);
         let previews = Previews {
-            finisher: &self.finisher,
+            decode_stage: &self.decode_stage,
             request,
             factor: self.configs.vae.factor(),
-            pace: Pace::new(request.steps),
+            pace: PreviewPacing::new(request.steps),
             withheld: false,
         };
         let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
-        let mut watch = Watch { observer, previews: Some(previews), probe };
-        self.denoiser.run(&Job { noise, text, schedule, guidance, shortcuts }, &mut watch)
+        let mut hooks = LoopHooks { observer, previews: Some(previews), probe };
+        self.denoiser.run(&DenoiseInput { noise, text, schedule, guidance, shortcuts }, &mut hooks)
     }
 }
 
 impl Prefetcher {
-    /// Encodes what [`Pipeline::paint`] would encode first, unless the encoders are at work.
+    /// Encodes what [`Pipeline::generate_latents`] would encode first, unless the encoders are at work.
     ///
     /// # Errors
     /// As [`Pipeline::generate`].
@@ -272,7 +281,11 @@ fn check(card: &ModelCard, request: &GenerateRequest) -> Result<()> {
         "num_images must be at least 1"
     } else if !request.guidance.is_finite() {
         "guidance must be a finite number"
-    } else if request.begin.as_ref().is_some_and(|begin| !(begin.strength > 0.0 && begin.strength <= 1.0)) {
+    } else if request
+        .init_image
+        .as_ref()
+        .is_some_and(|init_image| !(init_image.strength > 0.0 && init_image.strength <= 1.0))
+    {
         "strength must be above 0 and at most 1"
     } else if !T5_TOKENS.contains(&request.t5_tokens) {
         "t5_tokens (max_sequence_length) must be 1 to 512"

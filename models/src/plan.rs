@@ -9,32 +9,40 @@ use crate::target::Target;
 use crate::weights::Weights;
 use crate::{Device, LoadOptions, ModelSource, Result, SafetyOptions};
 pub use activations::Activations;
-use activations::Place;
-use weights::{Kept, elements};
+use activations::Estimator;
+use weights::{LoadedFormat, elements};
 
-/// What is going to be painted.
+/// What is going to be generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Work {
     /// Pixels.
     pub width: usize,
     /// Pixels.
     pub height: usize,
-    /// Pictures of a request.
+    /// Images of a request.
     pub images: usize,
     /// Prompt tokens that T5 reads.
     pub t5_tokens: usize,
-    /// Whether there is a negative branch beside the prompt's.
+    /// Whether there is a negative branch in addition to the prompt's.
     pub guided: bool,
     /// Denoising steps.
     pub steps: usize,
-    /// Whether requests may begin from a picture.
-    pub begins: bool,
+    /// Whether requests may start from an image.
+    pub init_image: bool,
 }
 
 impl Default for Work {
-    /// One guided picture of 1024x1024 in 28 steps, which may begin from another.
+    /// One guided image of 1024x1024 in 28 steps, which may start from another.
     fn default() -> Self {
-        Self { width: 1024, height: 1024, images: 1, t5_tokens: 256, guided: true, steps: 28, begins: true }
+        Self {
+            width: 1024,
+            height: 1024,
+            images: 1,
+            t5_tokens: 256,
+            guided: true,
+            steps: 28,
+            init_image: true,
+        }
     }
 }
 
@@ -54,9 +62,9 @@ pub struct PlannedPart {
 pub struct Plan {
     /// In the order in which they are loaded.
     pub parts: Vec<PlannedPart>,
-    /// The most that is held beside the weights while they are loaded.
+    /// The most that is held in addition to the weights while they are loaded.
     pub loading: u64,
-    /// What painting takes beside the weights, stage by stage.
+    /// Memory that generating takes in addition to the weights, stage by stage.
     pub activations: Activations,
     /// What a process takes on the device before it does anything, and what it keeps from request to request.
     pub process: u64,
@@ -95,16 +103,16 @@ impl Plan {
         let files = source.files()?;
         let configs = Configs::read(&files)?;
         let on_host = options.device == Device::Cpu;
-        let place = Place::new(options.dtype, options.device);
+        let estimator = Estimator::new(options.dtype, options.device);
         let (vae, factor) = (&configs.vae, configs.vae.factor());
         let mut plan = Self {
             parts: Vec::new(),
             loading: 0,
             activations: Activations {
                 text: 0,
-                begin: if work.begins { place.begin(vae, work) } else { 0 },
-                denoise: place.denoise(&configs.transformer, factor, work),
-                decode: place.decode(vae, work),
+                init_image: if work.init_image { estimator.init_image(vae, work) } else { 0 },
+                denoise: estimator.denoise(&configs.transformer, factor, work),
+                decode: estimator.decode(vae, work),
             },
             process: if on_host { HOST_PROCESS } else { CUDA_PROCESS },
             overlapping: !on_host,
@@ -114,10 +122,10 @@ impl Plan {
                 continue;
             }
             let tensors = needed(Weights::open(&files, name, stem, &Target::host())?.stored());
-            plan.add(name, &tensors, Kept::new(options.dtype, options.device));
+            plan.add(name, &tensors, LoadedFormat::new(options.dtype, options.device));
             if name.starts_with("text_encoder") {
                 let tokens = if name == T5 { work.t5_tokens as u64 } else { activations::CLIP_TOKENS };
-                plan.activations.text = plan.activations.text.max(place.text(&tensors, tokens));
+                plan.activations.text = plan.activations.text.max(estimator.text(&tensors, tokens));
             }
         }
         Ok(plan)
@@ -129,16 +137,16 @@ impl Plan {
     /// Its files cannot be read.
     pub fn add_safety(&mut self, source: &ModelSource, options: &SafetyOptions) -> Result<()> {
         if let Some(tensors) = options.stored(source)? {
-            self.add("safety_checker", &tensors, Kept { element: 4, fp8: false });
+            self.add("safety_checker", &tensors, LoadedFormat { element: 4, fp8: false });
         }
         Ok(())
     }
 
-    fn add(&mut self, name: &'static str, tensors: &[TensorHeader], kept: Kept) {
+    fn add(&mut self, name: &'static str, tensors: &[TensorHeader], format: LoadedFormat) {
         let parameters = tensors.iter().map(elements).sum();
-        let bytes = tensors.iter().map(|tensor| kept.bytes(tensor)).sum();
+        let bytes = tensors.iter().map(|tensor| format.bytes(tensor)).sum();
         self.parts.push(PlannedPart { name, parameters, bytes });
-        let loading = tensors.iter().map(|tensor| STAGED + kept.loading(tensor)).max();
+        let loading = tensors.iter().map(|tensor| STAGED + format.loading(tensor)).max();
         self.loading = self.loading.max(loading.unwrap_or_default());
     }
 
@@ -152,20 +160,20 @@ impl Plan {
         self.parts.iter().find(|part| part.name == T5).map_or(0, |part| part.bytes)
     }
 
-    /// Bytes that painting takes beside the weights. On a GPU the stages of two requests overlap and its pools keep what
+    /// Bytes that generating takes in addition to the weights. On a GPU the stages of two requests overlap and its pools keep what
     /// is freed; on the processor one stage follows the other.
-    pub fn painting(&self) -> u64 {
-        let Activations { text, begin, denoise, decode } = self.activations;
+    pub fn generating(&self) -> u64 {
+        let Activations { text, init_image, denoise, decode } = self.activations;
         if self.overlapping {
-            text + begin + denoise + decode
+            text + init_image + denoise + decode
         } else {
-            text.max(begin).max(denoise).max(decode)
+            text.max(init_image).max(denoise).max(decode)
         }
     }
 
     /// The most bytes that are held at any time.
     pub fn peak(&self) -> u64 {
-        self.process + self.weights() + self.loading.max(self.painting())
+        self.process + self.weights() + self.loading.max(self.generating())
     }
 
     /// Whether so many bytes are enough.

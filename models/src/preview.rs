@@ -1,12 +1,12 @@
-//! Live previews: what the first picture is going to become, made small while it is painted.
+//! Live previews: small images of what the first image is becoming while it is generated.
 //!
 //! A preview is not the noisy latents of the moment but the clean ones that the step predicts. To make decoding cheap
 //! they are averaged down, and the model's own decoder leaves out doublings until a latent becomes 8 pixels a side, which
 //! is what Stable Diffusion's decoders make of one.
 
-use crate::finish::Finisher;
+use crate::decode::DecodeStage;
 use crate::generate::{GenerateRequest, Observer};
-use crate::{Error, Picture, Result, picture};
+use crate::{Error, Image, Result, image};
 use candle_core::{Device, Tensor};
 use std::sync::{Mutex, TryLockError};
 use std::time::Instant;
@@ -28,31 +28,31 @@ const FREE: f64 = 0.3;
 
 /// The previews of one request.
 pub(crate) struct Previews<'a> {
-    pub(crate) finisher: &'a Mutex<Finisher>,
+    pub(crate) decode_stage: &'a Mutex<DecodeStage>,
     pub(crate) request: &'a GenerateRequest,
     /// Pixels that a latent becomes, a side.
     pub(crate) factor: usize,
-    pub(crate) pace: Pace,
-    /// One was unsafe: the picture is becoming so, and nothing more of it is shown.
+    pub(crate) pace: PreviewPacing,
+    /// One was unsafe: no later preview of the image is shown.
     pub(crate) withheld: bool,
 }
 
 /// Decides when a preview is made.
-pub(crate) struct Pace {
+pub(crate) struct PreviewPacing {
     steps: usize,
     started: Instant,
     spent: f64,
     last: f64,
 }
 
-impl Pace {
+impl PreviewPacing {
     /// The pace of a loop that starts now.
     pub(crate) fn new(steps: usize) -> Self {
         Self { steps, started: Instant::now(), spent: 0.0, last: 0.0 }
     }
 
     /// Whether a preview of step `index` may be made: of the last step and of every so many before it, while another
-    /// one as dear as the last would not take more than previews may.
+    /// one as expensive as the last would not take more than previews may.
     fn allows(&self, index: usize) -> bool {
         let every = self.steps.div_ceil(MOST);
         let free = FREE * (index + 1) as f64 / self.steps as f64;
@@ -67,13 +67,13 @@ impl Pace {
 }
 
 impl Previews<'_> {
-    /// Whether a preview of step `index` is wanted. Costs nothing where nobody watches.
+    /// Whether a preview of step `index` is wanted. Costs nothing where none is wanted.
     pub(crate) fn wanted(&self, index: usize, observer: &mut dyn Observer) -> bool {
         !self.withheld && self.pace.allows(index) && observer.wants_preview()
     }
 
     /// Makes the preview of a step that led from the latents `before` to `after`, `[N, C, h, w]` f32, over `sigmas`, and
-    /// shows it unless it is unsafe. There is none while another request's pictures are being finished: they go first.
+    /// shows it unless it is unsafe. There is none while another request's images are being finished: they go first.
     pub(crate) fn show(
         &mut self,
         before: &Tensor,
@@ -82,39 +82,39 @@ impl Previews<'_> {
         observer: &mut dyn Observer,
     ) -> Result<()> {
         let started = Instant::now();
-        let finisher = match self.finisher.try_lock() {
-            Ok(finisher) => finisher,
+        let decode_stage = match self.decode_stage.try_lock() {
+            Ok(decode_stage) => decode_stage,
             Err(TryLockError::WouldBlock) => return Ok(()),
-            Err(TryLockError::Poisoned(finisher)) => finisher.into_inner(),
+            Err(TryLockError::Poisoned(decode_stage)) => decode_stage.into_inner(),
         };
         let clean = predicted(&before.narrow(0, 0, 1)?, &after.narrow(0, 0, 1)?, sigmas)?;
-        let picture = match self.picture(&finisher, &clean) {
-            // Of latents on the way; the step and the decoder are looked at when they have ended.
+        let image = match self.image(&decode_stage, &clean) {
+            // Of intermediate latents; the result of the loop and of the decoder are checked when they have ended.
             Err(Error::NonFinite { .. }) => return Ok(()),
             made => made?,
         };
-        // With a margin, for a small picture's verdict is not exactly that of the large one.
-        self.withheld = match finisher.checker(self.request) {
-            Some(checker) => !checker.clears(&picture)?,
+        // With a margin, for a small image's verdict is not exactly that of the large one.
+        self.withheld = match decode_stage.checker(self.request) {
+            Some(checker) => !checker.clears(&image)?,
             None => false,
         };
         if !self.withheld {
-            observer.preview(picture);
+            observer.preview(image);
         }
         self.pace.took(started.elapsed().as_secs_f64());
         Ok(())
     }
 
-    fn picture(&self, finisher: &Finisher, latents: &Tensor) -> Result<Picture> {
+    fn image(&self, decode_stage: &DecodeStage, latents: &Tensor) -> Result<Image> {
         let (_, _, height, width) = latents.dims4()?;
         let times = height.max(width).div_ceil(LATENTS).min(height.min(width));
         let halvings = (self.factor / (SIDE / LATENTS)).checked_ilog2().unwrap_or(0) as usize;
         let latents = averaged(latents, times)?.to_device(&Device::Cpu)?;
-        let picture = picture::from_pixels(&finisher.pixels(&latents, halvings)?)?;
+        let image = image::from_pixels(&decode_stage.pixels(&latents, halvings)?)?;
         let side = |whole: usize, decoded: usize| ((whole / times) >> halvings).clamp(1, decoded);
         let (width, height) =
-            (side(self.request.width, picture.width), side(self.request.height, picture.height));
-        Ok(picture.middle(width, height))
+            (side(self.request.width, image.width), side(self.request.height, image.height));
+        Ok(image.middle(width, height))
     }
 }
 

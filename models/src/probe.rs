@@ -1,4 +1,4 @@
-//! A caller's look at the tensors of a request while they are computed, for parity tests and profiles.
+//! A caller's access to the tensors of a request while they are computed, for parity tests and profiles.
 
 use crate::Result;
 use candle_core::Tensor;
@@ -7,6 +7,6 @@ use candle_core::Tensor;
 pub(crate) type Probe<'a> = Option<&'a mut dyn FnMut(&str, &Tensor) -> Result<()>>;
 
 /// Passes a tensor to `probe`, if there is one.
-pub(crate) fn tell(probe: &mut Probe, name: &str, tensor: &Tensor) -> Result<()> {
+pub(crate) fn report_tensor(probe: &mut Probe, name: &str, tensor: &Tensor) -> Result<()> {
     probe.as_mut().map_or(Ok(()), |probe| probe(name, tensor))
 }

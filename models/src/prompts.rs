@@ -1,4 +1,4 @@
-//! Prompts to what the transformer hears of them. The last ones are kept, so that a prompt is encoded once.
+//! Encodes prompts, and keeps the last encodings, so that a prompt is encoded once.
 
 use crate::Result;
 use crate::text::{Cut, TextConditioning, TextEncoders};
@@ -11,12 +11,12 @@ const KEPT_BYTES: usize = 64 << 20;
 pub(crate) struct Prompts {
     encoders: TextEncoders,
     /// The last used at the end.
-    kept: Vec<Kept>,
+    kept: Vec<CachedPrompt>,
     /// How much may be kept.
     bytes: usize,
 }
 
-struct Kept {
+struct CachedPrompt {
     text: String,
     t5_tokens: usize,
     /// One row, on the host.
@@ -56,7 +56,7 @@ impl Prompts {
                 let found = self.encoders.encode(&[text], t5_tokens)?.on(&Device::Cpu)?;
                 self.encoders.check(&found)?;
                 let cuts = self.encoders.cuts(text, t5_tokens)?;
-                self.kept.push(Kept { text: (*text).to_owned(), t5_tokens, found, cuts });
+                self.kept.push(CachedPrompt { text: (*text).to_owned(), t5_tokens, found, cuts });
             }
             encoded.texts.extend(self.kept.last().map(|kept| kept.found.clone()));
             encoded.cuts.extend(self.kept.last().map(|kept| kept.cuts.clone()));
@@ -67,11 +67,11 @@ impl Prompts {
 
     /// Forgets the prompts that were not used for longest, until at most so many bytes are kept.
     pub(crate) fn forget(&mut self, bytes: usize) {
-        let mut room = bytes;
+        let mut left = bytes;
         let stay = self.kept.iter().rev().take_while(|kept| {
             let size = kept.bytes();
-            let fits = size <= room;
-            room = room.saturating_sub(size);
+            let fits = size <= left;
+            left = left.saturating_sub(size);
             fits
         });
         let gone = self.kept.len() - stay.count();
@@ -79,7 +79,7 @@ impl Prompts {
     }
 }
 
-impl Kept {
+impl CachedPrompt {
     fn bytes(&self) -> usize {
         let of = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
         let dropped: usize = self.cuts.iter().map(|cut| cut.dropped.len()).sum();

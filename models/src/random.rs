@@ -1,4 +1,4 @@
-//! Random tensors, made where they are used: weights and inputs of a model that nobody has to download.
+//! Random tensors, made where they are used: weights and inputs of a model without a download.
 
 use candle_core::{DType, Device, Result, Tensor};
 

@@ -1,11 +1,11 @@
-//! Resizing with antialiasing to Pillow's very bytes, for RGB pictures.
+//! Resizing with antialiasing to Pillow's very bytes, for RGB images.
 //!
-//! Classifiers saw pictures that Pillow had resized, and diffusers resizes with Pillow, so this is Pillow's
+//! Classifiers saw images that Pillow had resized, and diffusers resizes with Pillow, so this is Pillow's
 //! `ImagingResample` (src/libImaging/Resample.c) in its 8-bit form: weights with 22 fractional bits, one pass along
 //! rows, one along columns, bytes in between. The crate `fast_image_resize` keeps 16-bit weights instead, which moves up to a quarter of the bytes of a
-//! noisy picture by one level.
+//! noisy image by one level.
 
-use crate::Picture;
+use crate::Image;
 use std::f64::consts::PI;
 use std::ops::Range;
 
@@ -57,20 +57,20 @@ fn cubic(x: f64) -> f64 {
     }
 }
 
-/// The picture at another size; its aspect is not kept.
-pub(crate) fn resize(picture: &Picture, width: usize, height: usize, filter: Filter) -> Picture {
-    resize_part(picture, (width, height), &(0..width), &(0..height), filter)
+/// The image at another size; its aspect is not kept.
+pub(crate) fn resize(image: &Image, width: usize, height: usize, filter: Filter) -> Image {
+    resize_part(image, (width, height), &(0..width), &(0..height), filter)
 }
 
-/// Some columns and rows of the picture at another size, for the work and memory of these alone.
+/// Some columns and rows of the image at another size, for the work and memory of these alone.
 pub(crate) fn resize_part(
-    picture: &Picture,
+    image: &Image,
     (width, height): (usize, usize),
     columns: &Range<usize>,
     rows: &Range<usize>,
     filter: Filter,
-) -> Picture {
-    let Picture { width: w, height: h, rgb } = picture;
+) -> Image {
+    let Image { width: w, height: h, rgb } = image;
     let narrow = |rgb: &[u8]| along_rows(rgb, *w, &Span::all(*w, width, columns, filter));
     let lower = |rgb: &[u8], width| along_columns(rgb, width, &Span::all(*h, height, rows, filter));
     // Since Pillow 13 (its pull request 9549): which pass is first shows, since both round.
@@ -79,7 +79,7 @@ pub(crate) fn resize_part(
         true => narrow(&lower(rgb, *w)),
         false => lower(&narrow(rgb), columns.len()),
     };
-    Picture { width: columns.len(), height: rows.len(), rgb }
+    Image { width: columns.len(), height: rows.len(), rgb }
 }
 
 /// The inputs of one output position.

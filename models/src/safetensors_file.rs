@@ -1,6 +1,6 @@
 //! One safetensors file, open, its header checked.
 
-mod foreign;
+mod file_kind;
 mod header;
 
 use crate::content::Content;
@@ -53,10 +53,10 @@ impl SafetensorsFile {
     pub(crate) fn new(shown: String, content: Content) -> Result<(Self, Vec<(String, TensorInfo)>)> {
         let mut file = Self { shown, content, start: 0 };
         let bytes = file.content.len();
-        let mut start = vec![0; bytes.min(foreign::START as u64) as usize];
+        let mut start = vec![0; bytes.min(file_kind::START as u64) as usize];
         file.read(0, &mut start)?;
         if !header::plausible(&start)
-            && let Some(what) = foreign::describe(&start)
+            && let Some(what) = file_kind::describe(&start)
         {
             return Err(Error::Model(format!("{} {what}", file.shown)));
         }

@@ -1,13 +1,13 @@
-//! The safety checker: a classifier looks at every finished picture, and an unsafe one is made black.
+//! The safety checker: a classifier checks every finished image, and an unsafe one is made black.
 
+mod classifier_folder;
 mod clip;
 mod clip_config;
 mod concepts;
 mod config;
-mod image_size;
 #[cfg(test)]
-mod pictures;
-mod place;
+mod golden_images;
+mod image_size;
 mod preprocess;
 mod processing;
 #[cfg(test)]
@@ -22,57 +22,57 @@ use crate::files::{ModelFiles, SAFETY_CHECKER};
 use crate::safetensors_file::TensorHeader;
 use crate::target::Target;
 use crate::weights::{self, Weights};
-use crate::{Error, ModelSource, Picture, Result, Stage, finite};
+use crate::{Error, Image, ModelSource, Result, Stage, finite};
 use candle_core::DType;
+use classifier_folder::ClassifierFolder;
 use clip::Clip;
 use config::Config;
-use place::Place;
 use preprocess::Preprocessor;
 use std::path::PathBuf;
 use vit::Vit;
 
-/// The probability above which a picture is unsafe where nobody says another.
+/// The probability above which an image is unsafe where none is set.
 const THRESHOLD: f64 = 0.5;
 
 /// A preview is shown where its margin is at most this: twice what diffusers' rule adds where it is strict.
 const CLEAR_MARGIN: f32 = -0.02;
 
-/// Which classifier looks at pictures.
+/// Which classifier checks images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SafetySource {
     /// The one in the model's own folder `safety_checker/`, if it has that.
     Own,
     /// None.
-    Nobody,
+    Disabled,
     /// A directory with `config.json`, `preprocessor_config.json` and `model.safetensors`: a ViT classifier of
     /// transformers, or CompVis' checker. The second file may be in a folder `feature_extractor/` beside the directory.
     Directory(PathBuf),
 }
 
-/// Which pictures are checked, by what, and how strictly.
+/// Which images are checked, by what, and how strictly.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SafetyOptions {
-    /// What looks at them.
+    /// The classifier.
     pub source: SafetySource,
-    /// A picture is unsafe above this probability; 0.5 if none is given. A checker without probabilities refuses one.
+    /// An image is unsafe above this probability; 0.5 if none is given. A checker without probabilities refuses one.
     pub threshold: Option<f64>,
-    /// Check pictures of requests that ask not to be checked too; without a checker nothing is painted.
+    /// Check images of requests that ask not to be checked too; without a checker nothing is generated.
     pub forced: bool,
 }
 
 /// What a classifier's score is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measure {
-    /// That the picture is unsafe, 0 to 1; the operator's threshold decides.
+    /// That the image is unsafe, 0 to 1; the operator's threshold decides.
     Probability,
-    /// By how much the picture's cosine to the nearest unsafe concept exceeds that concept's own threshold, -2 to 2:
+    /// By how much the image's cosine to the nearest unsafe concept exceeds that concept's own threshold, -2 to 2:
     /// unsafe above 0.
     Margin,
 }
 
-/// What the checker thinks of one picture.
+/// The checker's result for one image.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Verdict {
+pub struct SafetyVerdict {
     /// The larger, the less safe.
     pub score: f32,
     /// What the score is.
@@ -88,18 +88,18 @@ impl SafetyOptions {
     /// # Errors
     /// What does not fit, or that a forced checker is not there.
     pub fn verify(&self, model: &ModelSource) -> Result<bool> {
-        let Some(place) = self.find(&model.files()?)? else { return Ok(false) };
-        self.check(&place)?;
+        let Some(folder) = self.find(&model.files()?)? else { return Ok(false) };
+        self.check(&folder)?;
         Ok(true)
     }
 
     /// What does not fit, of the folder or of these options for it.
-    fn check(&self, place: &Place) -> Result<()> {
-        let (config, _) = place.configs()?;
+    fn check(&self, folder: &ClassifierFolder) -> Result<()> {
+        let (config, _) = folder.configs()?;
         if let (Some(threshold), Config::Clip(_)) = (self.threshold, &config) {
-            return Err(Error::NoProbability { threshold, checker: place.display() });
+            return Err(Error::NoProbability { threshold, checker: folder.display() });
         }
-        let weights = place.weights(&Target::host())?;
+        let weights = folder.weights(&Target::host())?;
         match &config {
             Config::Vit(config) => Vit::expect(&weights, config),
             Config::Clip(config) => Clip::expect(&weights, config),
@@ -109,28 +109,28 @@ impl SafetyOptions {
 
     /// The checker's tensors as their files have them, if there is one.
     pub(crate) fn stored(&self, model: &ModelSource) -> Result<Option<Vec<TensorHeader>>> {
-        let place = self.find(&model.files()?)?;
-        place.map(|place| Ok(place.weights(&Target::host())?.stored())).transpose()
+        let folder = self.find(&model.files()?)?;
+        folder.map(|folder| Ok(folder.weights(&Target::host())?.stored())).transpose()
     }
 
     /// The folder of the checker, if there is one.
-    fn find(&self, model: &ModelFiles) -> Result<Option<Place>> {
-        let place = match &self.source {
-            SafetySource::Own if model.has_folder(SAFETY_CHECKER) => Some(Place::of_model(model)),
-            SafetySource::Own | SafetySource::Nobody => None,
-            SafetySource::Directory(dir) => Some(Place::directory(dir)?),
+    fn find(&self, model: &ModelFiles) -> Result<Option<ClassifierFolder>> {
+        let folder = match &self.source {
+            SafetySource::Own if model.has_folder(SAFETY_CHECKER) => Some(ClassifierFolder::of_model(model)),
+            SafetySource::Own | SafetySource::Disabled => None,
+            SafetySource::Directory(dir) => Some(ClassifierFolder::directory(dir)?),
         };
-        match place {
+        match folder {
             None if self.forced => Err(Error::Model(format!(
                 "a safety checker is forced, but there is none: {} has no folder {SAFETY_CHECKER}/",
                 model.display("")
             ))),
-            place => Ok(place),
+            folder => Ok(folder),
         }
     }
 }
 
-/// What looks at pictures.
+/// The classifier's network.
 enum Network {
     Vit(Vit),
     Clip(Clip),
@@ -145,26 +145,26 @@ impl Network {
     }
 }
 
-/// A loaded classifier with its orders.
+/// A loaded classifier with its settings.
 pub(crate) struct SafetyChecker {
     preprocessor: Preprocessor,
     network: Network,
     threshold: f64,
-    /// Whether requests have no say.
+    /// Whether a request cannot turn it off.
     pub(crate) forced: bool,
 }
 
 impl SafetyChecker {
     /// Loads the checker that `options` name beside the model in `files`, if there is one.
     pub(crate) fn load(files: &ModelFiles, options: &SafetyOptions, target: &Target) -> Result<Option<Self>> {
-        let Some(place) = options.find(files)? else { return Ok(None) };
-        options.check(&place)?; // before memory is taken for what the configuration claims
-        let (config, processing) = place.configs()?;
-        // In f32 whatever the model paints in, so that a picture has one verdict.
+        let Some(folder) = options.find(files)? else { return Ok(None) };
+        options.check(&folder)?; // before memory is taken for what the configuration claims
+        let (config, processing) = folder.configs()?;
+        // In f32 whatever the model generates in, so that an image has one verdict.
         let target = Target { dtype: DType::F32, ops: target.ops.unquantised(), ..target.clone() };
-        let weights = place.weights(&target)?;
+        let weights = folder.weights(&target)?;
         let network = Network::load(&weights, &config)
-            .map_err(|error| Error::from(error).blaming(place.display_config()))?;
+            .map_err(|error| Error::from(error).blaming(folder.display_config()))?;
         weights::check(&weights.problems())?;
         Ok(Some(Self {
             preprocessor: Preprocessor::new(processing),
@@ -174,13 +174,13 @@ impl SafetyChecker {
         }))
     }
 
-    /// Looks at each picture and makes the unsafe ones black.
+    /// Checks each image and makes the unsafe ones black.
     ///
     /// # Errors
     /// [`Error::NonFinite`] if a score is no number: that is no verdict, neither way.
-    pub(crate) fn judge(&self, pictures: &mut [Picture]) -> Result<Vec<Verdict>> {
-        let judge = |picture: &mut Picture| {
-            let (score, measure) = self.score(picture)?;
+    pub(crate) fn check(&self, images: &mut [Image]) -> Result<Vec<SafetyVerdict>> {
+        let check = |image: &mut Image| {
+            let (score, measure) = self.score(image)?;
             finite::check_values(&[score], Stage::SafetyChecker)?;
             let limit = match measure {
                 Measure::Probability => self.threshold,
@@ -188,24 +188,24 @@ impl SafetyChecker {
             };
             let flagged = f64::from(score) > limit;
             if flagged {
-                picture.rgb.fill(0);
+                image.rgb.fill(0);
             }
-            Ok(Verdict { score, measure, flagged })
+            Ok(SafetyVerdict { score, measure, flagged })
         };
-        pictures.iter_mut().map(judge).collect()
+        images.iter_mut().map(check).collect()
     }
 
     /// Whether a preview is far from being found unsafe: its probability is at most half of the threshold, or its margin
     /// well below 0.
-    pub(crate) fn clears(&self, preview: &Picture) -> Result<bool> {
+    pub(crate) fn clears(&self, preview: &Image) -> Result<bool> {
         Ok(match self.score(preview)? {
             (score, Measure::Probability) => f64::from(score) <= self.threshold / 2.0,
             (score, Measure::Margin) => score <= CLEAR_MARGIN,
         })
     }
 
-    fn score(&self, picture: &Picture) -> Result<(f32, Measure)> {
-        let pixels = self.preprocessor.pixels(picture)?;
+    fn score(&self, image: &Image) -> Result<(f32, Measure)> {
+        let pixels = self.preprocessor.pixels(image)?;
         Ok(match &self.network {
             Network::Vit(vit) => (vit.probability(&pixels)?, Measure::Probability),
             Network::Clip(clip) => (clip.margin(&pixels)?, Measure::Margin),

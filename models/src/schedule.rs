@@ -2,7 +2,7 @@
 
 use crate::config::SchedulerConfig;
 
-/// Noise levels from 1 down to 0 and the timesteps the model is told.
+/// Noise levels from 1 down to 0 and the timesteps that the model gets.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Schedule {
     /// `steps + 1` levels; the last is 0.

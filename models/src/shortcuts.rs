@@ -1,4 +1,4 @@
-//! Ways to leave out work that change the picture a little: settings of whoever runs a model, off unless set.
+//! Ways to leave out work that change the image a little: the operator's settings, off unless set.
 
 /// Which shortcuts a loop takes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -20,7 +20,7 @@ pub enum ModelSource {
         /// Directory of text encoders: files in the original layout, or the folders of the diffusers layout.
         text_encoders: Option<PathBuf>,
     },
-    /// A repository of the Hugging Face hub. Whoever can fetch it makes a directory of it first.
+    /// A repository of the Hugging Face hub. The caller downloads it, and loads the directory.
     Hub {
         /// `owner/name`.
         repository: String,
@@ -41,13 +41,11 @@ impl ModelSource {
             Self::Checkpoint { file, text_encoders } => {
                 ModelFiles::checkpoint(file, text_encoders.as_deref())
             }
-            Self::Hub { repository, .. } => Err(Error::Model(format!(
-                "{repository} is not here: `latentd models pull {repository}` brings it"
-            ))),
+            Self::Hub { repository, .. } => Err(Error::NotDownloaded { repository: repository.clone() }),
         }
     }
 
-    /// Whether it brings a safety checker of its own.
+    /// Whether it has a safety checker of its own.
     ///
     /// # Errors
     /// As when its files are opened.

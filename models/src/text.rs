@@ -15,12 +15,12 @@ use clip::Clip;
 use t5::T5;
 pub(crate) use tokenize::Tokenizer;
 
-/// What the transformer hears of the prompts.
+/// The conditioning that the transformer gets of the prompts.
 #[derive(Clone)]
 pub(crate) struct TextConditioning {
     /// `[B, 77 + T, joint_attention_dim]`: CLIP channels padded with zeros, then T5.
     pub(crate) context: Tensor,
-    /// `[B, pooled_projection_dim]`: pooled CLIP-L beside pooled CLIP-G.
+    /// `[B, pooled_projection_dim]`: pooled CLIP-L, then pooled CLIP-G.
     pub(crate) pooled: Tensor,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Cut {
 const DROPPED_CHARS: usize = 400;
 
 impl Cut {
-    /// For people; `name` is what the text is.
+    /// For a message; `name` is what the text is.
     pub(crate) fn words(&self, name: &str) -> String {
         let Self { encoders, tokens, dropped } = self;
         let dropped = one_line(dropped, DROPPED_CHARS);

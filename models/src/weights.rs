@@ -1,30 +1,30 @@
-//! Weights on disk to tensors on the device, with every tensor's name, shape and dtype checked; or made up.
+//! Weights on disk to tensors on the device, with every tensor's name, shape and dtype checked; or random.
 //!
 //! A part of the model (transformer, VAE, one text encoder) opens its files once, then asks for each tensor
 //! by name and shape. What does not fit is noted, not raised, so that one error lists everything at the end.
 
 mod convert;
-mod fit;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod problems;
 mod read;
 mod readers;
+mod resolved;
 mod rows;
 mod source;
 #[cfg(test)]
 mod tests;
 
-use crate::checkpoint::{Found, RowOrder, StoredPart};
+use crate::checkpoint::{RowOrder, StoredPart, TensorLocation};
 use crate::files::ModelFiles;
 use crate::safetensors_file::{TensorHeader, shown};
 use crate::target::Target;
 use crate::{Error, Result, random};
 use candle_core::Tensor;
-use fit::Fit;
 use problems::Problems;
+use resolved::Resolved;
 use rows::StoredTensor;
-use source::{Files, Source};
+use source::{PartFiles, WeightSource};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
@@ -38,7 +38,7 @@ pub(crate) fn check(problems: &[String]) -> Result<()> {
 
 /// The open weights of one part.
 pub(crate) struct Weights {
-    source: Source,
+    source: WeightSource,
     /// Where the source has what is asked for, unless it is in the diffusers layout itself.
     layout: Option<StoredPart>,
     part: String,
@@ -53,8 +53,8 @@ impl Weights {
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
         let layout = files.stored_part(part).cloned();
         let source = match &layout {
-            Some(stored) => Source::Files(Files::file(&stored.file)?),
-            None => Source::open(files, part, stem)?,
+            Some(stored) => WeightSource::PartFiles(PartFiles::file(&stored.file)?),
+            None => WeightSource::open(files, part, stem)?,
         };
         let unclaimed = match &layout {
             Some(stored) => stored.names().map(str::to_owned).collect(),
@@ -68,7 +68,7 @@ impl Weights {
     pub(crate) fn random(part: &str, target: &Target) -> Result<Self> {
         random::seed(&target.device, 0)?;
         let (unclaimed, problems) = (RefCell::default(), RefCell::default());
-        let (source, target) = (Source::Random, target.clone());
+        let (source, target) = (WeightSource::Random, target.clone());
         Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, target })
     }
 
@@ -86,10 +86,10 @@ impl Weights {
     /// Whether the files have a tensor of this full name.
     pub(crate) fn has(&self, name: &str) -> bool {
         let is_stored = |found| match found {
-            Found::Stored(name, _) => self.source.get(&name).is_some(),
-            Found::Identity => true,
+            TensorLocation::Stored(name, _) => self.source.get(&name).is_some(),
+            TensorLocation::Identity => true,
         };
-        matches!(self.source, Source::Random) || is_stored(self.find(name))
+        matches!(self.source, WeightSource::Random) || is_stored(self.find(name))
     }
 
     /// Every tensor as its file has it, by name; of a checkpoint without the part's prefix.
@@ -115,10 +115,10 @@ impl Weights {
     }
 
     /// Where a tensor is.
-    fn find(&self, name: &str) -> Found {
+    fn find(&self, name: &str) -> TensorLocation {
         match &self.layout {
             Some(stored) => stored.find(name),
-            None => Found::Stored(name.to_owned(), RowOrder::All),
+            None => TensorLocation::Stored(name.to_owned(), RowOrder::All),
         }
     }
 
@@ -126,7 +126,7 @@ impl Weights {
     /// place, so that stacking takes no memory.
     fn take(&self, names: &[String], shape: &[usize]) -> candle_core::Result<Tensor> {
         let Target { device, dtype, .. } = &self.target;
-        let Source::Files(files) = &self.source else {
+        let WeightSource::PartFiles(files) = &self.source else {
             let made = names.iter().map(|name| random::weight(name, shape, device, *dtype));
             return Tensor::cat(&made.collect::<candle_core::Result<Vec<_>>>()?, 0);
         };
@@ -134,31 +134,33 @@ impl Weights {
         if let Some(rows) = stacked.first_mut() {
             *rows = rows.saturating_mul(names.len());
         }
-        let found: Vec<_> = names.iter().map(|name| self.fit(name, shape)).collect();
+        let found: Vec<_> = names.iter().map(|name| self.resolve(name, shape)).collect();
         let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
             // Stands in until the list is complete; a broadcast zero costs no memory.
             self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
             return Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked);
         };
-        if let [Fit::Identity] = found[..] {
+        if let [Resolved::Identity] = found[..] {
             return Tensor::eye(shape[0], *dtype, device);
         }
-        if found.iter().any(|fit| fit.scale().is_some()) {
-            let scaled = found.iter().map(|fit| fit.read_scaled(files, &self.target)?.reshape(shape));
+        if found.iter().any(|tensor| tensor.scale().is_some()) {
+            let scaled = found.iter().map(|tensor| tensor.read_scaled(files, &self.target)?.reshape(shape));
             return Tensor::cat(&scaled.collect::<candle_core::Result<Vec<_>>>()?, 0);
         }
-        files.read(&found.iter().flat_map(Fit::rows).collect::<Vec<_>>(), *dtype, device)?.reshape(stacked)
+        files
+            .read(&found.iter().flat_map(Resolved::rows).collect::<Vec<_>>(), *dtype, device)?
+            .reshape(stacked)
     }
 
     /// Notes whether there is a tensor `name` of this shape, without loading it.
     pub(crate) fn expect(&self, name: &str, shape: &[usize]) {
-        self.fit(name, shape);
+        self.resolve(name, shape);
     }
 
-    fn fit(&self, name: &str, shape: &[usize]) -> Option<Fit<'_>> {
+    fn resolve(&self, name: &str, shape: &[usize]) -> Option<Resolved<'_>> {
         let (name, order) = match self.find(name) {
-            Found::Identity => return Some(Fit::Identity),
-            Found::Stored(name, order) => (name, order),
+            TensorLocation::Identity => return Some(Resolved::Identity),
+            TensorLocation::Stored(name, order) => (name, order),
         };
         self.unclaimed.borrow_mut().remove(&name);
         let shape = order.whole(shape);
@@ -174,7 +176,7 @@ impl Weights {
                     stored.dtype
                 )
             }
-            Some(stored) => return Some(Fit::Stored { stored, order, scale: self.scale(&name) }),
+            Some(stored) => return Some(Resolved::Stored { stored, order, scale: self.scale(&name) }),
         };
         self.problems.borrow_mut().note(problem);
         None
@@ -218,7 +220,8 @@ impl Scope<'_> {
 
     /// Whether the files have the tensor `name`. Random weights have no names but those that are asked for.
     pub(crate) fn has(&self, name: &str) -> bool {
-        matches!(self.weights.source, Source::Files(_)) && self.weights.has(&format!("{}{name}", self.prefix))
+        matches!(self.weights.source, WeightSource::PartFiles(_))
+            && self.weights.has(&format!("{}{name}", self.prefix))
     }
 
     /// The tensor `name` of exactly this shape, in the dtype and on the device asked for.

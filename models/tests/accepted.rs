@@ -9,15 +9,14 @@ use candle_core::{DType as Stored, Tensor};
 use copy::{copy, golden};
 use edit::edit;
 use latentd_models::{
-    Begin, Control, DType, Device, GenerateRequest, LoadOptions, ModelSource, Observer, Picture, Pipeline,
+    Control, DType, Device, GenerateRequest, Image, InitImage, LoadOptions, ModelSource, Observer, Pipeline,
     Step,
 };
 use serde_json::{Value, json};
 use std::path::Path;
 
 fn request() -> GenerateRequest {
-    let picture =
-        Picture { width: 40, height: 32, rgb: (0..3 * 40 * 32).map(|at| (at % 253) as u8).collect() };
+    let image = Image { width: 40, height: 32, rgb: (0..3 * 40 * 32).map(|at| (at % 253) as u8).collect() };
     GenerateRequest {
         prompt: "a red fox! and a lighthouse".into(),
         negative_prompt: "blurry".into(),
@@ -29,7 +28,7 @@ fn request() -> GenerateRequest {
         num_images: 1,
         t5_tokens: 24,
         check_safety: true,
-        begin: Some(Begin { picture, strength: 0.8 }),
+        init_image: Some(InitImage { image, strength: 0.8 }),
     }
 }
 
@@ -40,7 +39,7 @@ fn load(dir: &Path) -> latentd_models::Result<Pipeline> {
 
 fn image(dir: &Path) -> Vec<u8> {
     let mut pipeline = load(dir).expect("a model");
-    pipeline.generate(&request(), &mut |_: Step| Control::Continue).expect("an image").pictures.remove(0).rgb
+    pipeline.generate(&request(), &mut |_: Step| Control::Continue).expect("an image").images.remove(0).rgb
 }
 
 #[test]

@@ -51,9 +51,9 @@ fn difference(dir: &Path, case: &'static str) -> u8 {
     let options = LoadOptions::new(Device::Cpu, DType::F32);
     let mut pipeline = Pipeline::load(&ModelSource::Directory(dir.into()), &options).expect("a model");
     let made = pipeline.generate(&case.request, &mut |_: Step| Control::Continue).expect("an image");
-    let theirs = case.pictures();
-    assert_eq!(made.pictures[0].rgb.len(), theirs.len());
-    let pairs = made.pictures[0].rgb.iter().zip(theirs);
+    let theirs = case.images();
+    assert_eq!(made.images[0].rgb.len(), theirs.len());
+    let pairs = made.images[0].rgb.iter().zip(theirs);
     pairs.map(|(ours, theirs)| ours.abs_diff(theirs)).max().expect("pixels")
 }
 

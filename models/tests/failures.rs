@@ -38,7 +38,7 @@ fn request() -> GenerateRequest {
         num_images: 1,
         t5_tokens: 16,
         check_safety: true,
-        begin: None,
+        init_image: None,
     }
 }
 
@@ -48,7 +48,7 @@ fn one_error_lists_every_tensor_that_does_not_fit() {
     edit(&dir.path().join("transformer/diffusion_pytorch_model.safetensors"), |tensors| {
         tensors.remove("proj_out.bias").expect("proj_out.bias");
         tensors.insert("norm_out.linear.bias".into(), zeros(&[3], TensorType::F32));
-        tensors.insert("stranger".into(), zeros(&[1], TensorType::F32));
+        tensors.insert("unknown".into(), zeros(&[1], TensorType::F32));
     });
     edit(&dir.path().join("vae/diffusion_pytorch_model.safetensors"), |tensors| {
         tensors.insert("decoder.conv_in.bias".into(), zeros(&[12], TensorType::U8));
@@ -61,7 +61,7 @@ fn one_error_lists_every_tensor_that_does_not_fit() {
     for problem in [
         "transformer: missing: proj_out.bias",
         "transformer: wrong shape: norm_out.linear.bias is [3]",
-        "transformer: unused: stranger",
+        "transformer: unused: unknown",
         "vae: wrong dtype: decoder.conv_in.bias is U8",
         "vae: missing: decoder.conv_out.weight",
         "text_encoder: missing: text_projection.weight",
@@ -106,7 +106,7 @@ fn a_tokenizer_larger_than_its_encoder_is_refused_at_load() {
     let dir = copy();
     let path = dir.path().join("tokenizer/vocab.json");
     let text = std::fs::read_to_string(&path).expect("a vocabulary");
-    std::fs::write(&path, text.replacen('{', "{\"stranger\": 99999, ", 1)).expect("written");
+    std::fs::write(&path, text.replacen('{', "{\"unknown\": 99999, ", 1)).expect("written");
     let error = load_error(dir.path());
     assert!(error.contains("tokenizer has ids up to 99999"), "{error}");
 }
@@ -144,15 +144,15 @@ fn a_request_beyond_the_model_names_the_limit() {
     }
 }
 
-/// Clients may ask for any size; the network paints in steps of 16 pixels.
+/// Clients may ask for any size; the network generates in steps of 16 pixels.
 #[test]
 fn any_size_is_the_middle_of_the_next_canvas() {
     let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
-    let mut paint = |width, height| {
+    let mut generate = |width, height| {
         let request = GenerateRequest { width, height, ..request() };
-        pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("a picture").pictures.remove(0)
+        pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("an image").images.remove(0)
     };
-    let (part, whole) = (paint(91, 33), paint(96, 48));
+    let (part, whole) = (generate(91, 33), generate(96, 48));
     assert_eq!((part.width, part.height, part.rgb.len()), (91, 33, 91 * 33 * 3));
     for (row, line) in part.rgb.chunks_exact(91 * 3).enumerate() {
         let start = ((row + 7) * 96 + 2) * 3;
@@ -177,45 +177,45 @@ fn a_nan_stops_the_request_and_says_where() {
 fn the_callback_hears_every_step_and_can_stop() {
     let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
     let mut steps = Vec::new();
-    let mut hear = |step: Step| {
+    let mut record = |step: Step| {
         steps.push((step.index, step.of));
         Control::Continue
     };
-    pipeline.generate(&request(), &mut hear).expect("a picture");
+    pipeline.generate(&request(), &mut record).expect("an image");
     assert_eq!(steps, [(1, 3), (2, 3), (3, 3)]);
     let stopped = pipeline.generate(&request(), &mut |_: Step| Control::Stop).expect_err("stopped");
     assert!(matches!(stopped, Error::Stopped { step: 2, of: 3 }), "{stopped}");
 }
 
-/// Pictures drawn together equal pictures drawn alone only from the same place in the generator's stream: the
+/// Images drawn together equal images drawn alone only from the same place in the generator's stream: the
 /// first of two is the single one, whatever the batch.
 #[test]
-fn the_number_of_pictures_does_not_change_the_first() {
+fn the_number_of_images_does_not_change_the_first() {
     let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
-    let mut paint = |num_images| {
+    let mut generate = |num_images| {
         pipeline
             .generate(&GenerateRequest { num_images, ..request() }, &mut |_: Step| Control::Continue)
-            .expect("pictures")
+            .expect("images")
     };
-    let (one, two) = (paint(1), paint(2));
-    assert_eq!(one.pictures[0], two.pictures[0]);
-    assert_ne!(two.pictures[0], two.pictures[1]);
+    let (one, two) = (generate(1), generate(2));
+    assert_eq!(one.images[0], two.images[0]);
+    assert_ne!(two.images[0], two.images[1]);
 }
 
 #[test]
-fn the_built_in_model_loads_and_paints() {
+fn the_built_in_model_loads_and_generates() {
     let card = ModelCard::read(&ModelSource::Builtin).expect("a card");
     let mut pipeline = Pipeline::load(&ModelSource::Builtin, &OPTIONS).expect("the built-in model");
     assert_eq!(pipeline.card(), &card);
     assert!(card.max_side >= 1024, "the default size fits");
     let side = 4 * card.size_multiple;
     let small = GenerateRequest { width: side, height: side, ..request() };
-    let made = pipeline.generate(&small, &mut |_: Step| Control::Continue).expect("a picture");
-    let picture = &made.pictures[0];
-    assert_eq!((picture.width, picture.height, picture.rgb.len()), (side, side, side * side * 3));
-    let (low, high) = (picture.rgb.iter().min(), picture.rgb.iter().max());
+    let made = pipeline.generate(&small, &mut |_: Step| Control::Continue).expect("an image");
+    let image = &made.images[0];
+    assert_eq!((image.width, image.height, image.rgb.len()), (side, side, side * side * 3));
+    let (low, high) = (image.rgb.iter().min(), image.rgb.iter().max());
     assert!(
         high.zip(low).is_some_and(|(high, low)| high - low > 50),
-        "a picture of {low:?} to {high:?} is flat"
+        "an image of {low:?} to {high:?} is flat"
     );
 }

@@ -11,8 +11,8 @@ use candle_core::Tensor;
 use copy::{copy, golden};
 use edit::edit;
 use latentd_models::{
-    Begin, Control, DType, Device, Error, GenerateRequest, LoadOptions, Observer, Picture, Pipeline, Result,
-    SafetyOptions, SafetySource, Stage, Step,
+    Control, DType, Device, Error, GenerateRequest, Image, InitImage, LoadOptions, Observer, Pipeline,
+    Result, SafetyOptions, SafetySource, Stage, Step,
 };
 use latentd_models::{Generated, ModelSource};
 use std::path::Path;
@@ -31,14 +31,13 @@ fn request() -> GenerateRequest {
         num_images: 1,
         t5_tokens: 16,
         check_safety: true,
-        begin: None,
+        init_image: None,
     }
 }
 
 fn begins() -> GenerateRequest {
-    let picture =
-        Picture { width: 32, height: 32, rgb: (0..3 * 32 * 32).map(|at| (at % 251) as u8).collect() };
-    GenerateRequest { begin: Some(Begin { picture, strength: 0.6 }), ..request() }
+    let image = Image { width: 32, height: 32, rgb: (0..3 * 32 * 32).map(|at| (at % 251) as u8).collect() };
+    GenerateRequest { init_image: Some(InitImage { image, strength: 0.6 }), ..request() }
 }
 
 fn load(dir: &Path, dtype: DType) -> Pipeline {
@@ -83,7 +82,7 @@ fn sweep(
     is_stage: impl Fn(Stage) -> bool,
     unused: &[&str],
 ) {
-    let clean = generate(&mut load(&golden(), DType::F32), request).expect("an image").pictures;
+    let clean = generate(&mut load(&golden(), DType::F32), request).expect("an image").images;
     let all = names(&golden().join(file), wanted);
     assert!(all.len() > 10, "{file} has {} of them", all.len());
     for name in all {
@@ -102,7 +101,7 @@ fn sweep(
                         unused.iter().any(|known| name.contains(known)),
                         "{name}, {planted:?} is an image"
                     );
-                    assert_eq!(made.pictures, clean, "{name}, {planted:?} is another image");
+                    assert_eq!(made.images, clean, "{name}, {planted:?} is another image");
                 }
             }
         }
@@ -148,7 +147,7 @@ fn vae_encoder() {
     sweep(VAE, &begins(), is_part, |stage| stage == Stage::VaeEncoder, &[]);
 }
 
-/// Both kinds of classifiers. What they cannot judge is an error, not a black image.
+/// Both kinds of classifiers. What they cannot check is an error, not a black image.
 #[test]
 fn safety_checker() {
     let mut pipeline = load(&golden(), DType::F32);
@@ -224,16 +223,15 @@ fn a_vae_that_overflows_in_fp16_does_not_here() {
             tensors.insert(name, scaled);
         }
     });
-    let [exact, rounded] = [DType::F32, DType::Bf16].map(|dtype| {
-        generate(&mut load(dir.path(), dtype), &request()).expect("an image").pictures.remove(0)
-    });
-    let rgb = |picture: &Picture| picture.rgb.clone();
+    let [exact, rounded] = [DType::F32, DType::Bf16]
+        .map(|dtype| generate(&mut load(dir.path(), dtype), &request()).expect("an image").images.remove(0));
+    let rgb = |image: &Image| image.rgb.clone();
     let difference = |a: Vec<u8>, b: Vec<u8>| {
         let sum: f64 = a.iter().zip(&b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum();
         sum / a.len() as f64
     };
-    assert!(difference(rgb(&exact), rgb(&plain.pictures[0])) < 0.5, "f32");
-    assert!(difference(rgb(&rounded), rgb(&plain.pictures[0])) < 12.0, "bf16");
+    assert!(difference(rgb(&exact), rgb(&plain.images[0])) < 0.5, "f32");
+    assert!(difference(rgb(&rounded), rgb(&plain.images[0])) < 12.0, "bf16");
 }
 
 /// An encoding with numbers that are not finite is not kept: the second request fails as the first.
@@ -267,7 +265,7 @@ fn no_preview_is_black() {
             true
         }
 
-        fn preview(&mut self, _: Picture) {
+        fn preview(&mut self, _: Image) {
             self.0 += 1;
         }
     }

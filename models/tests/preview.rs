@@ -1,8 +1,8 @@
-//! Live previews: they look like what becomes of the picture, change nothing, and hide what is unsafe.
+//! Live previews: they look like what becomes of the image, change nothing, and hide what is unsafe.
 
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, Generated, LoadOptions, ModelSource, Observer, Picture,
-    Pipeline, Step,
+    Control, DType, Device, GenerateRequest, Generated, Image, LoadOptions, ModelSource, Observer, Pipeline,
+    Step,
 };
 
 /// Looks at every preview that it can get from a step on.
@@ -11,7 +11,7 @@ struct Viewer {
     from: usize,
     step: usize,
     asked: usize,
-    previews: Vec<Picture>,
+    previews: Vec<Image>,
 }
 
 impl Observer for Viewer {
@@ -25,8 +25,8 @@ impl Observer for Viewer {
         self.step >= self.from
     }
 
-    fn preview(&mut self, picture: Picture) {
-        self.previews.push(picture);
+    fn preview(&mut self, image: Image) {
+        self.previews.push(image);
     }
 }
 
@@ -47,32 +47,32 @@ fn request(prompt: &str, width: usize, height: usize) -> GenerateRequest {
         num_images: 1,
         t5_tokens: 256,
         check_safety: true,
-        begin: None,
+        init_image: None,
     }
 }
 
-fn watch(pipeline: &mut Pipeline, request: &GenerateRequest, from: usize) -> (Vec<Picture>, Generated) {
+fn watch(pipeline: &mut Pipeline, request: &GenerateRequest, from: usize) -> (Vec<Image>, Generated) {
     let mut viewer = Viewer { from, ..Viewer::default() };
-    let generated = pipeline.generate(request, &mut viewer).expect("a picture");
+    let generated = pipeline.generate(request, &mut viewer).expect("an image");
     assert!(viewer.asked <= 8, "asked {} times", viewer.asked);
     (viewer.previews, generated)
 }
 
 /// Averages squares of pixels.
-fn smaller(picture: &Picture, times: usize) -> Picture {
-    let (width, height) = (picture.width / times, picture.height / times);
+fn smaller(image: &Image, times: usize) -> Image {
+    let (width, height) = (image.width / times, image.height / times);
     let mean = |index: usize| {
         let (x, y, c) = (index / 3 % width, index / 3 / width, index % 3);
-        let row = |dy| (y * times + dy) * picture.width + x * times;
+        let row = |dy| (y * times + dy) * image.width + x * times;
         let square = (0..times).flat_map(|dy| (0..times).map(move |dx| (dy, dx)));
-        let sum: usize = square.map(|(dy, dx)| usize::from(picture.rgb[(row(dy) + dx) * 3 + c])).sum();
+        let sum: usize = square.map(|(dy, dx)| usize::from(image.rgb[(row(dy) + dx) * 3 + c])).sum();
         (sum / (times * times)) as u8
     };
-    Picture { width, height, rgb: (0..width * height * 3).map(mean).collect() }
+    Image { width, height, rgb: (0..width * height * 3).map(mean).collect() }
 }
 
 /// Peak signal to noise in dB.
-fn likeness(one: &Picture, other: &Picture) -> f64 {
+fn likeness(one: &Image, other: &Image) -> f64 {
     assert_eq!((one.width, one.height), (other.width, other.height));
     let square = |(a, b): (&u8, &u8)| f64::from(a.abs_diff(*b)).powi(2);
     let sum: f64 = one.rgb.iter().zip(&other.rgb).map(square).sum();
@@ -82,30 +82,30 @@ fn likeness(one: &Picture, other: &Picture) -> f64 {
 const SUNSET: &str = "a red house on the left of a lake at sunset, two boats";
 
 /// Of the built-in decoder's five doublings a preview leaves out two, so that every thing is there but not to the pixel:
-/// 25 dB is off by 6 % of the range, less than it takes to see something else. Different pictures are 10 to 15 dB alike.
+/// 25 dB is off by 6 % of the range, less than it takes to see something else. Different images are 10 to 15 dB alike.
 #[test]
-fn the_last_preview_is_like_the_picture() {
+fn the_last_preview_is_like_the_image() {
     let mut pipeline = pipeline();
     let sunset = request(SUNSET, 1024, 768);
     let (previews, generated) = watch(&mut pipeline, &sunset, sunset.steps);
     assert_eq!(previews.len(), 1, "of the last step alone");
-    let picture = smaller(&generated.pictures[0], 4);
-    let alike = likeness(&previews[0], &picture);
+    let image = smaller(&generated.images[0], 4);
+    let alike = likeness(&previews[0], &image);
     assert!(alike > 25.0, "{alike} dB");
     let night = request("a snow field at night", 1024, 768);
-    let other = smaller(&watch(&mut pipeline, &night, usize::MAX).1.pictures[0], 4);
+    let other = smaller(&watch(&mut pipeline, &night, usize::MAX).1.images[0], 4);
     let unlike = likeness(&previews[0], &other);
     assert!(unlike < alike - 6.0, "{unlike} and {alike} dB");
 }
 
 #[test]
-fn previewing_changes_no_byte_and_shows_the_first_picture_alone() {
+fn previewing_changes_no_byte_and_shows_the_first_image_alone() {
     let mut pipeline = pipeline();
     for (width, height) in [(256, 128), (320, 704)] {
         let request = GenerateRequest { num_images: 2, ..request(SUNSET, width, height) };
         let (none, unseen) = watch(&mut pipeline, &request, usize::MAX);
         let (previews, seen) = watch(&mut pipeline, &request, 1);
-        assert_eq!(seen.pictures, unseen.pictures);
+        assert_eq!(seen.images, unseen.images);
         assert!(none.is_empty() && !previews.is_empty());
         for preview in previews {
             assert!(preview.width.max(preview.height) <= 256);

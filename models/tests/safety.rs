@@ -6,7 +6,7 @@ mod support;
 
 use candle_core::{Device as TensorDevice, Tensor};
 use latentd_models::{
-    Control, DType, Device, Error, GenerateRequest, Generated, LoadOptions, ModelSource, Observer, Picture,
+    Control, DType, Device, Error, GenerateRequest, Generated, Image, LoadOptions, ModelSource, Observer,
     Pipeline, SafetyOptions, SafetySource, Stage, Step,
 };
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden").join(path)
 }
 
-/// A classifier that finds every picture as unsafe as `logit` says, or one that a test then breaks.
+/// A classifier that finds every image as unsafe as `logit` says, or one that a test then breaks.
 fn classifier(logit: f64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     write_classifier(dir.path(), logit);
@@ -63,16 +63,16 @@ fn request(check_safety: bool) -> GenerateRequest {
         num_images: 2,
         t5_tokens: 16,
         check_safety,
-        begin: None,
+        init_image: None,
     }
 }
 
-fn paint(pipeline: &mut Pipeline, check_safety: bool) -> Generated {
-    pipeline.generate(&request(check_safety), &mut |_: Step| Control::Continue).expect("pictures")
+fn generate(pipeline: &mut Pipeline, check_safety: bool) -> Generated {
+    pipeline.generate(&request(check_safety), &mut |_: Step| Control::Continue).expect("images")
 }
 
 /// Keeps every preview.
-struct Viewer(Vec<Picture>);
+struct Viewer(Vec<Image>);
 
 impl Observer for Viewer {
     fn step(&mut self, _: Step) -> Control {
@@ -83,8 +83,8 @@ impl Observer for Viewer {
         true
     }
 
-    fn preview(&mut self, picture: Picture) {
-        self.0.push(picture);
+    fn preview(&mut self, image: Image) {
+        self.0.push(image);
     }
 }
 
@@ -99,34 +99,34 @@ fn is_previewed(pipeline: &mut Pipeline, check_safety: bool) -> bool {
 }
 
 fn is_black(generated: &Generated) -> bool {
-    generated.pictures.iter().all(|picture| picture.rgb.iter().all(|byte| *byte == 0))
+    generated.images.iter().all(|image| image.rgb.iter().all(|byte| *byte == 0))
 }
 
 #[test]
-fn an_unsafe_picture_is_black_and_of_its_own_size() {
+fn an_unsafe_image_is_black_and_of_its_own_size() {
     let (mut pipeline, dir) = (pipeline(), classifier(2.0));
-    let plain = paint(&mut pipeline, true);
+    let plain = generate(&mut pipeline, true);
     assert_eq!((plain.flagged(), plain.verdicts.len()), (vec![false; 2], 0), "no checker yet");
 
     assert!(pipeline.set_safety(&by(dir.path())).expect("a checker"));
-    let checked = paint(&mut pipeline, true);
+    let checked = generate(&mut pipeline, true);
     assert!(is_black(&checked));
     assert_eq!(checked.flagged(), [true, true]);
     assert!(checked.timings.safety > 0.0);
-    for (black, picture) in checked.pictures.iter().zip(&plain.pictures) {
-        assert_eq!((black.width, black.height, black.rgb.len()), (64, 48, picture.rgb.len()));
+    for (black, image) in checked.images.iter().zip(&plain.images) {
+        assert_eq!((black.width, black.height, black.rgb.len()), (64, 48, image.rgb.len()));
     }
     // exp(2) / (1 + exp(2))
     assert!(checked.verdicts.iter().all(|verdict| (verdict.score - 0.8808).abs() < 1e-4));
 }
 
 #[test]
-fn a_safe_picture_is_left_alone() {
+fn a_safe_image_is_left_alone() {
     let (mut pipeline, dir) = (pipeline(), classifier(-2.0));
-    let plain = paint(&mut pipeline, true);
+    let plain = generate(&mut pipeline, true);
     pipeline.set_safety(&by(dir.path())).expect("a checker");
-    let checked = paint(&mut pipeline, true);
-    assert_eq!(checked.pictures, plain.pictures);
+    let checked = generate(&mut pipeline, true);
+    assert_eq!(checked.images, plain.images);
     assert_eq!((checked.flagged(), checked.verdicts.len()), (vec![false; 2], 2));
     assert!(!is_black(&checked));
 }
@@ -135,21 +135,21 @@ fn a_safe_picture_is_left_alone() {
 fn a_request_may_decline_unless_the_operator_insists() {
     let (mut pipeline, dir) = (pipeline(), classifier(2.0));
     pipeline.set_safety(&by(dir.path())).expect("a checker");
-    let declined = paint(&mut pipeline, false);
+    let declined = generate(&mut pipeline, false);
     assert!(!is_black(&declined));
     assert_eq!((declined.flagged(), declined.verdicts.len()), (vec![false; 2], 0));
 
     pipeline.set_safety(&SafetyOptions { forced: true, ..by(dir.path()) }).expect("a checker");
-    let forced = paint(&mut pipeline, false);
+    let forced = generate(&mut pipeline, false);
     assert!(is_black(&forced));
     assert_eq!(forced.flagged(), [true, true]);
 }
 
-/// A preview is shown only where its own score is at most half of what makes a picture black.
+/// A preview is shown only where its own score is at most half of what makes an image black.
 #[test]
 fn previews_hide_what_may_become_black() {
     let mut pipeline = pipeline();
-    assert!(is_previewed(&mut pipeline, true), "nobody looks");
+    assert!(is_previewed(&mut pipeline, true), "nothing is checked");
     // Probabilities of 0.2, 0.4 and 0.88, and none.
     for (logit, shown) in [(-1.386, true), (-0.405, false), (2.0, false), (f64::NAN, false)] {
         let dir = classifier(logit);
@@ -168,7 +168,7 @@ fn the_threshold_decides() {
         pipeline
             .set_safety(&SafetyOptions { threshold: Some(threshold), ..by(dir.path()) })
             .expect("a checker");
-        assert_eq!(paint(&mut pipeline, true).flagged(), [flagged; 2], "{threshold}");
+        assert_eq!(generate(&mut pipeline, true).flagged(), [flagged; 2], "{threshold}");
     }
 }
 
@@ -203,9 +203,9 @@ fn a_model_brings_its_own() {
     let mut with =
         Pipeline::load(&ModelSource::Directory(model.path().to_path_buf()), &load).expect("a model");
     assert!(with.set_safety(&own).expect("a checker"));
-    assert!(is_black(&paint(&mut with, true)));
-    assert!(!with.set_safety(&options(SafetySource::Nobody)).expect("none"));
-    assert!(!is_black(&paint(&mut with, true)));
+    assert!(is_black(&generate(&mut with, true)));
+    assert!(!with.set_safety(&options(SafetySource::Disabled)).expect("none"));
+    assert!(!is_black(&generate(&mut with, true)));
 }
 
 #[test]
@@ -214,11 +214,11 @@ fn the_built_in_model_checks_its_images_unless_it_is_told_not_to() {
     assert!(own.verify(&ModelSource::Builtin).expect("a checker"));
     let load = LoadOptions::new(Device::Cpu, DType::F32);
     let mut pipeline = Pipeline::load(&ModelSource::Builtin, &load).expect("the built-in model");
-    let verdicts = |pipeline: &mut Pipeline| paint(pipeline, true).verdicts.len();
+    let verdicts = |pipeline: &mut Pipeline| generate(pipeline, true).verdicts.len();
     assert_eq!(verdicts(&mut pipeline), 0, "no checker is loaded with the model");
     assert!(pipeline.set_safety(&own).expect("a checker"));
-    assert_eq!(verdicts(&mut pipeline), 1);
-    assert!(!pipeline.set_safety(&options(SafetySource::Nobody)).expect("none"));
+    assert_eq!(verdicts(&mut pipeline), 2, "one for each image");
+    assert!(!pipeline.set_safety(&options(SafetySource::Disabled)).expect("none"));
     assert_eq!(verdicts(&mut pipeline), 0);
 }
 

@@ -21,36 +21,36 @@ fn request(prompt: &str) -> GenerateRequest {
         num_images: 2,
         t5_tokens: 64,
         check_safety: true,
-        begin: None,
+        init_image: None,
     }
 }
 
-fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> Generated {
-    pipeline.generate(request, &mut |_: Step| Control::Continue).expect("a picture")
+fn generate(pipeline: &mut Pipeline, request: &GenerateRequest) -> Generated {
+    pipeline.generate(request, &mut |_: Step| Control::Continue).expect("an image")
 }
 
 #[test]
-fn a_prompt_is_encoded_once_and_the_picture_is_the_same() {
+fn a_prompt_is_encoded_once_and_the_image_is_the_same() {
     let (boat, house) = (request("a boat"), request("a house"));
-    let fresh = paint(&mut pipeline(), &boat);
+    let fresh = generate(&mut pipeline(), &boat);
     let mut pipeline = pipeline();
-    let mut paint = |request: &GenerateRequest| paint(&mut pipeline, request);
+    let mut generate = |request: &GenerateRequest| generate(&mut pipeline, request);
     let known = |made: Generated, count| {
         assert_eq!(made.timings.known_prompts, count);
-        made.pictures
+        made.images
     };
-    known(paint(&house), 0);
-    assert_eq!(known(paint(&boat), 1), fresh.pictures, "the negative one is known");
-    assert_eq!(known(paint(&boat), 2), fresh.pictures);
+    known(generate(&house), 0);
+    assert_eq!(known(generate(&boat), 1), fresh.images, "the negative one is known");
+    assert_eq!(known(generate(&boat), 2), fresh.images);
     // The length of the text and guidance decide too.
-    known(paint(&GenerateRequest { t5_tokens: 32, ..boat.clone() }), 0);
-    known(paint(&GenerateRequest { guidance: 1.0, ..boat.clone() }), 1);
+    known(generate(&GenerateRequest { t5_tokens: 32, ..boat.clone() }), 0);
+    known(generate(&GenerateRequest { guidance: 1.0, ..boat.clone() }), 1);
 }
 
 #[test]
-fn stages_at_work_at_the_same_time_paint_what_they_paint_in_turn() {
+fn stages_at_work_at_the_same_time_generate_what_they_generate_in_turn() {
     let requests = ["a boat", "a house", "a tower"].map(request);
-    let in_turn: Vec<_> = requests.iter().map(|request| paint(&mut pipeline(), request).pictures).collect();
+    let in_turn: Vec<_> = requests.iter().map(|request| generate(&mut pipeline(), request).images).collect();
 
     let mut pipeline = pipeline();
     let prefetcher = pipeline.prefetcher();
@@ -58,20 +58,20 @@ fn stages_at_work_at_the_same_time_paint_what_they_paint_in_turn() {
         let mut finishing = Vec::new();
         for (index, request) in requests.iter().enumerate() {
             let next = requests.get(index + 1);
-            let painted = pipeline.paint(request, &mut |step: Step| {
+            let pending = pipeline.generate_latents(request, &mut |step: Step| {
                 // The encoders are idle by then, as when a worker asks.
                 if let Some(next) = next.filter(|_| step.index == 1) {
                     prefetcher.prefetch(next).expect("prompts");
                 }
                 Control::Continue
             });
-            let painted = painted.expect("latents");
-            finishing.push(scope.spawn(|| painted.finish().expect("pictures")));
+            let pending = pending.expect("latents");
+            finishing.push(scope.spawn(|| pending.decode().expect("images")));
         }
         finishing.into_iter().map(|one| one.join().expect("no panic")).collect()
     });
     for (index, (made, alone)) in overlapped.iter().zip(&in_turn).enumerate() {
         assert_eq!(made.timings.known_prompts, if index == 0 { 0 } else { 2 });
-        assert_eq!(made.pictures, *alone);
+        assert_eq!(made.images, *alone);
     }
 }

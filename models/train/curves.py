@@ -1,4 +1,4 @@
-"""The training log as a picture: one panel a stage."""
+"""The training log as an image: one panel a stage."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The decoder alone, trained on: the encoder stays, so the latents that the transformer has learnt stay true.
 
 It is taught to draw sharp edges from latents that are slightly wrong: the latents get noise, and besides pixels and
-edges the loss compares the features that the judge, a network trained on drawn scenes, finds in both pictures.
+edges the loss compares the features that the judge, a network trained on drawn scenes, finds in both images.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python models/train/evaluate.py LATENTD --count 200 --out FOLDER        measures `LATENTD generate`
     python models/train/evaluate.py --drawn --count 200                     measures the judge on drawn scenes
     … --rich                                                                on full scenes and on almost empty ones
-    … --out A; … --out B --beside A --flag=--first-block-cache=0.1          and how far B's pictures are from A's
+    … --out A; … --out B --beside A --flag=--first-block-cache=0.1          and how far B's images are from A's
 
-Prompts are complete captions of scenes that training never saw, at fal's six preset sizes. What is in a picture is
+Prompts are complete captions of scenes that training never saw, at fal's six preset sizes. What is in an image is
 read off it by the judge (`judge.py`), which knows drawn scenes only, and whether an object that is there is whole by a
 second one (`whole.py`), where it is trained. Needs numpy and pillow; `--drawn` and the renders' edges skia-python.
 The last line is a JSON object; with `--least SHARE` one more says whether the share over all was reached, and so does
@@ -117,7 +117,7 @@ def report_wholeness(found: list[dict[str, bool]]) -> dict[str, tuple[int, int]]
 
 
 def report_edges(made: list[np.ndarray], drawn: list[np.ndarray]) -> dict[str, list[float]]:
-    """Mean percentiles of the gradients of the pictures, and of the same scenes drawn."""
+    """Mean percentiles of the gradients of the images, and of the same scenes drawn."""
     print("| edges, levels a pixel | " + " | ".join(f"{p} %" for p in PERCENTILES) + " |\n|---|---|---|---|")
     found = {}
     for name, values in (("pictures", made), ("drawn scenes", drawn)):

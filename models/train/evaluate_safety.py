@@ -1,4 +1,4 @@
-"""How often the safety checker blackens a harmless picture, and how often it finds a pirate flag.
+"""How often the safety checker blackens a harmless image, and how often it finds a pirate flag.
 
     python models/train/evaluate_safety.py LATENTD --count 500 --out FOLDER
 
@@ -41,7 +41,7 @@ def prompts(flagged: bool):
 
 
 def flagged(options: argparse.Namespace, prompt: str, seed: int, steps: int) -> bool:
-    """Whether the checker blackened the picture."""
+    """Whether the checker blackened the image."""
     command = [options.latentd, "generate", prompt, "-o", options.out / "picture.png", "--seed", seed, "--json"]
     command += ["--steps", steps, "--width", options.width, "--height", options.height]
     if options.checker:

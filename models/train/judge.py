@@ -1,4 +1,4 @@
-"""The judge: a small convolutional network that reads every label off a picture.
+"""The judge: a small convolutional network that reads every label off an image.
 
 It learns from drawn scenes alone, never from what the model generates, and is kept as plain arrays, so that measuring
 needs numpy and nothing else (`evaluate.py`).
@@ -36,7 +36,7 @@ class Judge(nn.Module):
         self.out = nn.Linear(192, outputs)
 
     def features(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        """What each convolution finds, in pictures of any size."""
+        """What each convolution finds, in images of any size."""
         found = [pixels]
         for conv, norm in zip(self.convs, self.norms):
             found.append(norm(conv(found[-1])).relu())
@@ -98,7 +98,7 @@ def targets_of(found: list[int]) -> torch.Tensor:
 
 
 def features_of(work: pathlib.Path, device: torch.device):
-    """The first three layers of the trained judge, as a function of pictures in -1..1."""
+    """The first three layers of the trained judge, as a function of images in -1..1."""
     model = build()
     state = torch.load(work / "judge-state.pt", weights_only=False, map_location="cpu")
     model.load_state_dict(state["parts"]["model"])

@@ -17,7 +17,7 @@ from state import replace
 from torch.utils.data import DataLoader, Dataset
 
 SHARD = 512
-# The scale that scenes are drawn at. Most of the training is at half size, where a picture has a quarter of the tokens.
+# The scale that scenes are drawn at. Most of the training is at half size, where an image has a quarter of the tokens.
 SCALES = {"small": 0.5, "full": 1.0}
 # The newest scenes that are kept in memory.
 KEPT = {"small": 40_000, "full": 10_000}
@@ -28,7 +28,7 @@ def name(work: pathlib.Path, phase: str, shard: int) -> pathlib.Path:
 
 
 class Scenes(Dataset):
-    """Number and picture of the training scenes from `first` on."""
+    """Number and image of the training scenes from `first` on."""
 
     def __init__(self, first: int, phase: str):
         self.first, self.scale = first, SCALES[phase]

@@ -1,4 +1,4 @@
-"""The two judges on numpy: what is in a picture, whether its objects are whole, and how strong its edges are."""
+"""The two judges on numpy: what is in an image, whether its objects are whole, and how strong its edges are."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Network:
 
 
 class Judge(Network):
-    """What is in a picture."""
+    """What is in an image."""
 
     def __call__(self, picture: Image.Image) -> dict[str, int]:
         """The class number of every label that this judge knows: some were added after older ones were trained."""
@@ -56,7 +56,7 @@ class Judge(Network):
 
 
 class WholeJudge(Network):
-    """Whether the objects of a picture are whole. What it says of an object that is not there means nothing."""
+    """Whether the objects of an image are whole. What it says of an object that is not there means nothing."""
 
     def __call__(self, picture: Image.Image) -> dict[str, bool]:
         return {name: bool(logit > 0) for name, logit in zip(OBJECTS, self.logits(picture), strict=True)}
@@ -66,7 +66,7 @@ PERCENTILES = (90, 99, 99.9)
 
 
 def edges(picture: Image.Image) -> np.ndarray:
-    """The strength of the picture's edges: percentiles of the luminance's gradient, in levels of 255 a pixel."""
+    """The strength of the image's edges: percentiles of the luminance's gradient, in levels of 255 a pixel."""
     grey = np.asarray(picture.convert("L"), np.float32)
     strength = np.hypot(np.diff(grey, axis=0)[:, :-1], np.diff(grey, axis=1)[:-1])
     return np.percentile(strength, PERCENTILES)

@@ -17,7 +17,7 @@ FLAGS = ("stars", "clouds", "aurora", "path", "fence", "bridge", "mushrooms")
 
 
 def loss_of(model, latents, context, pooled, sigma, noise) -> torch.Tensor:
-    """Mean square error of the velocity for each picture, `[B]`."""
+    """Mean square error of the velocity for each image, `[B]`."""
     level = sigma[:, None, None, None]
     with autocast(latents.device):
         velocity = model(

@@ -3,7 +3,7 @@
     python models/train/negative.py LATENTD --out FOLDER
 
 A prompt that names one thing leaves land and time of day to the model. What the judge sees there becomes the negative
-prompt of a second picture with the same prompt and seed, and should be gone from it. The last line is a JSON object.
+prompt of a second image with the same prompt and seed, and should be gone from it. The last line is a JSON object.
 """
 
 from __future__ import annotations

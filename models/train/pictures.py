@@ -1,4 +1,4 @@
-"""Drawn scenes without end: the same number always gives the same picture, so that a stage can go on anywhere."""
+"""Drawn scenes without end: the same number always gives the same image, so that a stage can go on anywhere."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Scenes(Dataset):
 
 
 class Crops:
-    """Square pieces of drawn scenes, cut from a pool in which new pictures replace the oldest ones."""
+    """Square pieces of drawn scenes, cut from a pool in which new images replace the oldest ones."""
 
     def __init__(self, first: int, count: int, side: int, rng: random.Random, device: torch.device, pool: int = 160):
         workers = 0 if device.type == "cpu" else os.cpu_count() - 1

@@ -35,7 +35,7 @@ def build() -> ViTForImageClassification:
 
 
 def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_000) -> None:
-    """Half of each batch is blurred until little is left, as pictures of few steps are: those count as safe."""
+    """Half of each batch is blurred until little is left, as images of few steps are: those count as safe."""
     torch.manual_seed(5)
     log = Log(work / "log.jsonl", "safety")
     found, pictures = views(work, min(count, 6 * steps), False)
@@ -63,7 +63,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_
 
 
 def vague(pixels: torch.Tensor) -> torch.Tensor:
-    """Pictures of which only blots of 16 to 56 pixels are left: no flag can be made out in them."""
+    """Images of which only blots of 16 to 56 pixels are left: no flag can be made out in them."""
     side = (16, 28, 32, 56)[int(torch.randint(4, ()))]
     small = torch.nn.functional.avg_pool2d(pixels, side)
     large = torch.nn.functional.interpolate(small, pixels.shape[-2:], mode="bicubic", align_corners=False)

@@ -1,8 +1,8 @@
 """The MMDiT: from noise and text to latents, by flow matching.
 
-Phase `small` learns from scenes at half size, where a picture has a quarter of the tokens; its position embeddings are
-those of the full-size picture, averaged over the four tokens that a half-size token stands for, so that the layout of
-a picture is learnt once. Phase `full` goes on from there at the sizes that people ask for.
+Phase `small` learns from scenes at half size, where an image has a quarter of the tokens; its position embeddings are
+those of the full-size image, averaged over the four tokens that a half-size token stands for, so that the layout of
+an image is learnt once. Phase `full` goes on from there at the sizes that people ask for.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNIFORM = 0.1
 
 @dataclass(frozen=True)
 class Phase:
-    """What differs between the phases: pictures in a batch, new scenes in a step, learning rate, noise shift."""
+    """What differs between the phases: images in a batch, new scenes in a step, learning rate, noise shift."""
 
     batch: int
     fresh: int
@@ -64,7 +64,7 @@ def build() -> SD3Transformer2DModel:
 
 
 def halve_positions(model: SD3Transformer2DModel) -> None:
-    """Gives each token of a half-size picture the mean of the four full-size positions that it covers."""
+    """Gives each token of a half-size image the mean of the four full-size positions that it covers."""
     full = model.pos_embed.cropped_pos_embed
 
     def cropped(height: int, width: int) -> torch.Tensor:
@@ -94,7 +94,7 @@ def by_kind(model: SD3Transformer2DModel) -> tuple[list, list]:
 
 
 class Batches:
-    """Latents with captions, one size of picture and one length of text at a time."""
+    """Latents with captions, one size of image and one length of text at a time."""
 
     def __init__(self, work: pathlib.Path, pool: Pool, batch: int, rng: random.Random, device: torch.device):
         self.pool, self.batch, self.rng, self.device = pool, batch, rng, device

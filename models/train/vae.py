@@ -1,4 +1,4 @@
-"""The autoencoder: pictures to 16 latent channels at a 16th of the size, and back.
+"""The autoencoder: images to 16 latent channels at a 16th of the size, and back.
 
 Trained on crops. The latents are kept near mean 0 and deviation 1 for each channel, and the decoder hears them with
 noise, so that it forgives what the transformer gets slightly wrong.
@@ -43,7 +43,7 @@ def build() -> AutoencoderKL:
 
 @torch.no_grad()
 def begin(vae: AutoencoderKL) -> None:
-    """Weights that pass a blurred picture through from the first step: what is deep learns slowly from noise."""
+    """Weights that pass a blurred image through from the first step: what is deep learns slowly from noise."""
     for module in vae.modules():
         kind = type(module).__name__
         if kind == "ResnetBlock2D":

@@ -1,4 +1,4 @@
-"""Small views of drawn scenes, for the networks that look at pictures: the two judges and the safety checker."""
+"""Small views of drawn scenes, for the networks that look at images: the two judges and the safety checker."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def object_views(work: pathlib.Path, count: int, held_out: bool) -> tuple[torch.
 
 
 def batch(pictures: torch.Tensor, blemish: bool) -> torch.Tensor:
-    """`[B, 3, side, side]` in -1..1; with `blemish`, blurred, tinted and noisy, as a generated picture may be."""
+    """`[B, 3, side, side]` in -1..1; with `blemish`, blurred, tinted and noisy, as a generated image may be."""
     pixels = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
     if not blemish:
         return pixels

@@ -29,7 +29,7 @@ def environment(python: str, commit: str, data: pathlib.Path) -> dict[str, str]:
     return dict(os.environ) | {
         # What the caller has set comes first.
         "LD_LIBRARY_PATH": ":".join([*([before] if before else []), *library_folders(python)]),
-        # One after the other: what one thread does to the device's context would spoil another's recording.
+        # One after the other: what one thread does to the device's context would end another's capture.
         "RUST_TEST_THREADS": "1",
         # Where the tests look for their files.
         "CARGO_MANIFEST_DIR": str(ROOT / "models"),
@@ -43,12 +43,12 @@ def environment(python: str, commit: str, data: pathlib.Path) -> dict[str, str]:
 
 
 def lacks_tool(name: str) -> Callable[[], str | None]:
-    """Says so if there is no such command."""
+    """A check that returns why a step cannot run: there is no such command."""
     return lambda: None if shutil.which(name) else f"there is no {name}"
 
 
 def lacks_packages(python: str, env: dict[str, str], *names: str) -> Callable[[], str | None]:
-    """Says so if that Python does not find all of these packages; importing them would take seconds."""
+    """Likewise if that Python does not find all of these packages; importing them would take seconds."""
     script = "import importlib.util, sys; print(*(n for n in sys.argv[1:] if not importlib.util.find_spec(n)))"
 
     def missing() -> str | None:

@@ -1,4 +1,4 @@
-"""The pack: what a machine without cargo needs to check and measure this commit on its GPU, in one file beside a checkout.
+"""The pack: what a machine without cargo needs to check and measure this commit on its GPU, in one file that goes with a checkout.
 
 Executables, the peers' Python packages, and the commit. What is in a pack twice, as the kernels are, is in it once: the
 compressor's window is as long as the pack. What the checkout holds as well, as it does the built-in model, is blanked
@@ -26,12 +26,12 @@ LIMIT_MIB = 64
 # The program, and of cargo's test targets those that need a GPU: their names there and here.
 PROGRAM = "latentd"
 TESTS = {"gpu": "test-gpu", "latentd_kernels": "test-kernels", "latentd_models": "test-models", "ops": "ops"}
-# Files of the checkout that are worth looking for in executables.
-WORTH_BLANKING = 64 << 10
+# Smaller files of the checkout are not looked for in executables.
+SMALLEST_BLANKED = 64 << 10
 
 
 def pack(file: pathlib.Path, spare_mib: float) -> None:
-    """Builds for CUDA, packs into `file`, and says how large that is; more than the limit is an error."""
+    """Builds for CUDA, packs into `file`, and prints its size; more than the limit is an error."""
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
     with tempfile.TemporaryDirectory() as folder:
         stage = pathlib.Path(folder)
@@ -98,13 +98,13 @@ def unpack_wheels(files: list[pathlib.Path], folder: pathlib.Path) -> None:
 
 
 def blank(executable: pathlib.Path) -> dict:
-    """Zeros where the executable holds a file of the checkout whole; says where, and what it was before."""
+    """Writes zeros where the executable contains a whole file of the checkout; returns where, and its checksum before."""
     contents = executable.read_bytes()
     found = []
     whole = bytearray(contents)
     for path in run("git", "ls-files").splitlines():
         file = ROOT / path
-        if not file.is_file() or file.stat().st_size < WORTH_BLANKING:
+        if not file.is_file() or file.stat().st_size < SMALLEST_BLANKED:
             continue
         wanted = file.read_bytes()
         if (at := contents.find(wanted)) >= 0:
@@ -139,7 +139,7 @@ def compress(stage: pathlib.Path, file: pathlib.Path) -> None:
 
 
 def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Nothing of whoever packs."""
+    """Without the user and times of the machine that packs."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member

@@ -4,14 +4,14 @@ import os
 import pathlib
 import tarfile
 
-# Larger files are left out and named: whoever carries the archive away may be held to 16 MiB.
+# Larger files are left out and named: whoever carries the archive away may be limited to 16 MiB.
 LARGEST = 8 << 20
 # Of one step's output; what is printed in the middle of more than that is cut out.
 LONGEST_OUTPUT = 1 << 20
 
 
 class Results:
-    """Everything that steps leave in `folder`, as `archive`; `summary.txt` says in a line a step how it went."""
+    """Everything that steps leave in `folder`, as `archive`; `summary.txt` has a line for each step with its outcome."""
 
     def __init__(self, folder: pathlib.Path, archive: pathlib.Path):
         self.folder, self.archive = folder, archive

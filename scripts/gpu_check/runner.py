@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gpu_check.results import Results, shorten
 
-# With less than this left no step is begun, and this much is kept for the last archive.
+# With less than this left no step is started, and this much is kept for the last archive.
 LEAST, RESERVE = 8.0, 3.0
 
 
@@ -63,10 +63,10 @@ class Call:
             self.left_out.setdefault(why, []).append(step.name)
             self.results.note(f"{step.name}: LEFT OUT, {why}")
             return
-        seconds, begun = min(step.seconds, left), time.monotonic()
+        seconds, started_at = min(step.seconds, left), time.monotonic()
         output = self.results.folder / f"{step.name}.txt"
         code = self._execute(step, output, seconds)
-        took = f"{time.monotonic() - begun:.1f} s"
+        took = f"{time.monotonic() - started_at:.1f} s"
         text = clean(output)
         if code == 0:
             if step.show:
@@ -74,12 +74,12 @@ class Call:
             self.results.note(f"{step.name}: ok, {took}")
         elif code is None and seconds < step.seconds:
             # Not its fault: the call was over.
-            self._tell_end(text)
+            self._print_end(text)
             self.left_out.setdefault("cut off", []).append(step.name)
             self.results.note(f"{step.name}: CUT OFF after {took}, no time")
         else:
             what = f"took longer than {seconds:.0f} s" if code is None else f"exit code {code} after {took}"
-            self._tell_end(text)
+            self._print_end(text)
             self.failed.append(f"{step.name}, {what}")
             self.results.note(f"{step.name}: FAILED, {what}")
 
@@ -123,7 +123,7 @@ class Call:
         raise SystemExit(128 + name)
 
     @staticmethod
-    def _tell_end(text: str) -> None:
+    def _print_end(text: str) -> None:
         print("\n".join("    " + line for line in text.splitlines()[-15:]), flush=True)
 
 

@@ -16,7 +16,7 @@ def narrow(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Places:
+class Paths:
     """Where a call finds its programs and leaves what it makes."""
 
     pack: pathlib.Path
@@ -28,7 +28,7 @@ class Places:
 class Full:
     """The loop as it is published."""
 
-    patience = 1
+    time_factor = 1
     large = ["--synthetic", "sd3.5-large", "--width", "1024", "--height", "1024", "--steps", "28"]
     large_512 = ["--synthetic", "sd3.5-large", "--width", "512", "--height", "512", "--steps", "28"]
     medium = ["--synthetic", "sd3.5-medium", "--width", "1024", "--height", "1024", "--steps", "28"]
@@ -42,7 +42,7 @@ class Full:
     sanitized = ["rows::", "images::", "--skip", "shapes::"]
     ops: list[str] = []
     torch: list[str] = []
-    picture: list[str] = []
+    image: list[str] = []
     # Without the libraries that torch brings itself.
     peers_env: dict[str, str] = {}
 
@@ -50,7 +50,7 @@ class Full:
 class Small:
     """The same steps at sizes for an emulated GPU; of the tests a few, since scripts/test-cuda runs them all."""
 
-    patience = 10
+    time_factor = 10
     size = ["--width", "128", "--height", "64", "--steps", "2"]
     large = ["--model", "mini", *size]
     large_512 = ["--model", "mini", "--width", "64", "--height", "64", "--steps", "2"]
@@ -64,7 +64,7 @@ class Small:
     sanitized = ["rows::norms::"]
     ops = ["--small"]
     torch = ["--small", "--device", "cpu"]
-    picture = size
+    image = size
     # The emulated driver does less than torch expects of one.
     peers_env = {"LD_LIBRARY_PATH": ""}
 
@@ -72,35 +72,35 @@ class Small:
 class Table:
     """Builds a call's steps."""
 
-    def __init__(self, places: Places, at: Full | Small):
-        self.places, self.at, self.steps = places, at, []
+    def __init__(self, paths: Paths, at: Full | Small):
+        self.paths, self.at, self.steps = paths, at, []
 
     def step(self, name: str, seconds: float, *command: str | pathlib.Path, **others) -> None:
-        self.steps.append(Step(name, seconds * self.at.patience, list(command), **others))
+        self.steps.append(Step(name, seconds * self.at.time_factor, list(command), **others))
 
     def bin(self, name: str) -> pathlib.Path:
-        return self.places.pack / "bin" / name
+        return self.paths.pack / "bin" / name
 
     def denoise(self, name: str, seconds: float, *flags: str) -> None:
-        json = self.places.results / f"{name}.json"
+        json = self.paths.results / f"{name}.json"
         bench = (self.bin("latentd"), "bench", "denoise", "--device", "cuda:0", "--json", json)
         self.step(name, seconds, *bench, *flags, show=narrow)
 
     def peer(self, name: str, seconds: float, *command: str, packages: tuple[str, ...]) -> None:
         """A program of benches/peers, on the packages that are carried."""
-        env = self.at.peers_env | {"PYTHONPATH": str(self.places.pack / "site")}
-        missing = lacks_packages(self.places.python, self.places.env | env, *packages)
-        json = self.places.results / f"{name}.json"
+        env = self.at.peers_env | {"PYTHONPATH": str(self.paths.pack / "site")}
+        missing = lacks_packages(self.paths.python, self.paths.env | env, *packages)
+        json = self.paths.results / f"{name}.json"
         script, *flags = command
         self.step(
-            name, seconds, self.places.python, f"benches/peers/{script}", *flags, "--json", json,
+            name, seconds, self.paths.python, f"benches/peers/{script}", *flags, "--json", json,
             show=narrow, env=env, missing=missing,
         )  # fmt: skip
 
 
-def call_1(places: Places, at: Full | Small) -> list[Step]:
-    """Is everything right, and where does the time go? What is to be mended before the second call shows here."""
-    table = Table(places, at)
+def call_1(paths: Paths, at: Full | Small) -> list[Step]:
+    """Correctness, and where the time goes: what has to be repaired before the second call shows here."""
+    table = Table(paths, at)
     tests = table.bin("test-gpu")
     table.step("card", 10, "nvidia-smi", "-q", missing=lacks_tool("nvidia-smi"))
     table.step("doctor", 15, table.bin("latentd"), "doctor", "--device", "cuda:0", show=narrow)
@@ -113,13 +113,13 @@ def call_1(places: Places, at: Full | Small) -> list[Step]:
     table.denoise("large-bf16", 60, *at.large, "--dtype", "bf16", "--runs", "1", "--profile")
     table.denoise("large-fp8", 50, *at.large, "--dtype", "fp8", "--runs", "1", "--profile")
     # Every variant of attention and of the products' epilogues at the loop's sizes.
-    table.step("ops", 60, table.bin("ops"), "--step", "--json", places.results / "ops.json", *at.ops, show=narrow)
+    table.step("ops", 60, table.bin("ops"), "--step", "--json", paths.results / "ops.json", *at.ops, show=narrow)
     return table.steps
 
 
-def call_2(places: Places, at: Full | Small) -> list[Step]:
+def call_2(paths: Paths, at: Full | Small) -> list[Step]:
     """The numbers to publish."""
-    table = Table(places, at)
+    table = Table(paths, at)
     latentd, tests = table.bin("latentd"), table.bin("test-gpu")
     table.step("parity", 60, tests, *at.parity)
     table.denoise("large-bf16", 60, *at.large, "--dtype", "bf16", "--runs", at.runs)
@@ -129,15 +129,15 @@ def call_2(places: Places, at: Full | Small) -> list[Step]:
     table.denoise("large-512", 40, *at.large_512, "--dtype", "bf16", "--runs", at.runs)
     table.denoise("medium-bf16", 40, *at.medium, "--dtype", "bf16", "--runs", at.runs)
     # A seed means the same bytes in every process; which algorithm is the fastest decides bits only where no choice is kept.
-    for name in "picture", "picture-again", "picture-anew":
+    for name in "image", "image-again", "image-anew":
         generate = (latentd, "generate", "a red house on the left of a lake at sunset", "--seed", "7", "--device", "cuda:0")
-        env = {"XDG_DATA_HOME": str(places.pack / "anew")} if name == "picture-anew" else {}
-        table.step(name, 30, *generate, *at.picture, "-o", places.results / f"{name}.png", env=env)
-    pictures = [places.results / f"{name}.png" for name in ("picture", "picture-again", "picture-anew")]
-    table.step("same-bytes", 5, "cmp", *pictures[:2])
-    # Nothing promises these.
-    other = 'cmp "$0" "$1" && echo the same bytes || echo other bytes, as they may be'
-    table.step("anew-bytes", 5, "sh", "-c", other, pictures[0], pictures[2], show=narrow)
+        env = {"XDG_DATA_HOME": str(paths.pack / "anew")} if name == "image-anew" else {}
+        table.step(name, 30, *generate, *at.image, "-o", paths.results / f"{name}.png", env=env)
+    images = [paths.results / f"{name}.png" for name in ("image", "image-again", "image-anew")]
+    table.step("same-bytes", 5, "cmp", *images[:2])
+    # No promise says whether these are equal.
+    other = 'cmp "$0" "$1" && echo the same bytes || echo other bytes, which is allowed'
+    table.step("anew-bytes", 5, "sh", "-c", other, images[0], images[2], show=narrow)
     # Beyond the list of what must be known: units' own tests, and what a second stream and an interval of guidance bring.
     table.step("choices", 30, table.bin("test-kernels"), "cuda::")
     table.step("models", 60, table.bin("test-models"), *at.models)
@@ -149,4 +149,4 @@ def call_2(places: Places, at: Full | Small) -> list[Step]:
     return table.steps
 
 
-CALLS: dict[str, Callable[[Places, Full | Small], list[Step]]] = {"1": call_1, "2": call_2}
+CALLS: dict[str, Callable[[Paths, Full | Small], list[Step]]] = {"1": call_1, "2": call_2}

@@ -4,7 +4,7 @@
     scripts/gpu_check/test_kill.py
 
 Runs scripted steps through the same code as a call's own, kills the program at ten random moments, and compares what the
-archive holds with what the program had said was finished. Prints the seed; GPU_CHECK_SEED repeats it.
+archive holds with what the program had printed as finished. Prints the seed; GPU_CHECK_SEED repeats it.
 """
 
 import hashlib
@@ -46,34 +46,34 @@ def start(work: pathlib.Path) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def check(work: pathlib.Path, said: list[str]) -> None:
+def check(work: pathlib.Path, printed: list[str]) -> None:
     """The archive against the lines that the program had printed."""
     archive = work / "out/results.tar.gz"
-    if not said:
+    if not printed:
         return
     with tarfile.open(archive) as tar:
-        held = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
-    summary = held["call/summary.txt"].decode().splitlines()
-    notes = [line for line in said if not line.startswith("    ")]
-    assert summary[: len(notes)] == notes, f"said {notes}, but the archive has {summary}"
+        contents = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+    summary = contents["call/summary.txt"].decode().splitlines()
+    notes = [line for line in printed if not line.startswith("    ")]
+    assert summary[: len(notes)] == notes, f"printed {notes}, but the archive has {summary}"
     for line in notes:
         name, _, how = line.partition(": ")
         if how.startswith("ok"):
-            checksum = held[f"call/{name}.txt"].decode().split()[0]
-            assert hashlib.sha256(held[f"call/{name}.bin"]).hexdigest() == checksum, f"{name} is not whole"
+            checksum = contents[f"call/{name}.txt"].decode().split()[0]
+            assert hashlib.sha256(contents[f"call/{name}.bin"]).hexdigest() == checksum, f"{name} is not whole"
         if how.startswith("FAILED") and name == "fails":
-            assert held["call/fails.txt"] == b"in vain\n"
+            assert contents["call/fails.txt"] == b"in vain\n"
 
 
 def whole(work: pathlib.Path) -> float:
-    """Seconds of a call that nobody kills, which must have said and kept everything."""
-    begun = time.monotonic()
+    """Seconds of a call that nobody kills, which must have printed and kept everything."""
+    started = time.monotonic()
     program = start(work)
-    said = program.communicate()[0].splitlines()
-    seconds = time.monotonic() - begun
-    check(work, said)
-    assert said[-1].startswith(f"gpu-check: {STEPS - 2} ok, 1 failed, 1 left out"), said
-    assert "left out, there is no nothing: lacks" in said, said
+    printed = program.communicate()[0].splitlines()
+    seconds = time.monotonic() - started
+    check(work, printed)
+    assert printed[-1].startswith(f"gpu-check: {STEPS - 2} ok, 1 failed, 1 left out"), printed
+    assert "left out, there is no nothing: lacks" in printed, printed
     return seconds
 
 
@@ -88,12 +88,12 @@ def main() -> None:
             program = start(work)
             time.sleep(moments.uniform(0, seconds))
             program.send_signal(signal.SIGKILL)
-            said = program.communicate()[0].splitlines()
-            check(work, said)
+            printed = program.communicate()[0].splitlines()
+            check(work, printed)
             # A program that had ended before was not killed: another moment instead.
             if program.returncode == -signal.SIGKILL:
                 kills += 1
-                finished += len(said)
+                finished += len(printed)
             if kills == KILLS:
                 print(f"killed {kills} times (seed {seed}): {finished} finished steps were all kept")
                 return

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub enum BenchCommand {
     /// The denoising loop alone, on a model's weights or on random ones.
     Denoise(DenoiseArgs),
-    /// A whole picture: text, denoising, decoding, encoding.
+    /// A whole image: text, denoising, decoding, encoding.
     Pipeline(PipelineArgs),
     /// A running server, called as a fal client calls it.
     Load(LoadArgs),
@@ -44,7 +44,7 @@ pub struct WorkArgs {
         value_name = "F"
     )]
     pub cfg: f64,
-    /// Pictures denoised together.
+    /// Images denoised together.
     #[arg(long, env = "LATENTD_BATCH", default_value_t = 1, value_name = "N")]
     pub batch: usize,
     /// Measured runs.
@@ -97,11 +97,11 @@ pub struct PipelineArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub engine: EngineArgs,
-    /// What to paint.
+    /// What to generate.
     #[arg(
         long,
         env = "LATENTD_PROMPT",
-        default_value = "a lighthouse on a rocky island at golden hour, oil painting",
+        default_value = "a lighthouse on a rocky island at golden hour, oil generating",
         value_name = "TEXT"
     )]
     pub prompt: String,

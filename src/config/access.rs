@@ -3,7 +3,7 @@
 use super::{ConfigError, refuse};
 use crate::args::AccessArgs;
 use crate::keys::KeyHash;
-use crate::web_access::WebAccess;
+use latentd_fal::WebAccess;
 use std::net::SocketAddr;
 use std::path::Path;
 use url::Url;

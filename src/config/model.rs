@@ -2,11 +2,11 @@
 
 use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
-use crate::endpoint::Published;
 use crate::model_error::ModelError;
-use crate::request::Limits;
+use latentd_fal::endpoint::Published;
 use latentd_hub::is_repository;
 use latentd_models::{Manifest, ModelCard, ModelSource};
+use latentd_request::Limits;
 use std::fmt;
 use std::path::Path;
 
@@ -123,15 +123,46 @@ fn sole(models: &[NamedModel]) -> Result<ModelSource, ConfigError> {
     }
 }
 
-/// Gives every model its endpoints. Looks at the models' descriptions, not at their weights.
+/// Gives every model its endpoints. Reads the models' descriptions, not their weights.
 ///
 /// # Errors
 /// A model's description cannot be read, or two models would answer for one endpoint.
 pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
+    let assigned = assign_known(named)?.into_iter().map(|Assigned { source, card, answers_for }| {
+        let card = card.map_or_else(|| ModelCard::read(&source), Ok)?;
+        Ok(Model { source, card, answers_for })
+    });
+    assigned.collect()
+}
+
+/// The models whose files are here, as [`assign`] gives them their endpoints; those that are still to be downloaded
+/// count as far as they are known by their names.
+///
+/// # Errors
+/// A model's description cannot be read, or two models would answer for one endpoint.
+pub(crate) fn assign_local(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
+    let local = assign_known(named)?.into_iter().filter_map(|Assigned { source, card, answers_for }| {
+        Some(Model { source, card: card?, answers_for })
+    });
+    Ok(local.collect())
+}
+
+/// A model, which may have to be downloaded, with its endpoints.
+struct Assigned {
+    source: ModelSource,
+    /// `None`: it has to be downloaded.
+    card: Option<ModelCard>,
+    answers_for: Vec<&'static Manifest>,
+}
+
+fn assign_known(named: &[NamedModel]) -> Result<Vec<Assigned>, ModelsError> {
     let mut models = Vec::new();
     let mut stand_in = None;
     for NamedModel { published, source } in named {
-        let card = ModelCard::read(source)?;
+        let card = match source {
+            ModelSource::Hub { .. } => None,
+            source => Some(ModelCard::read(source)?),
+        };
         let answers_for = match (published, source) {
             (Some(manifest), _) => vec![*manifest],
             (None, ModelSource::Builtin) => {
@@ -140,9 +171,9 @@ pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
                 }
                 Vec::new()
             }
-            (None, source) => vec![card.identify(source)],
+            (None, source) => card.iter().map(|card| card.identify(source)).collect(),
         };
-        models.push(Model { source: source.clone(), card, answers_for });
+        models.push(Assigned { source: source.clone(), card, answers_for });
     }
     check_one_each(&models)?;
     if let Some(index) = stand_in {
@@ -157,7 +188,7 @@ pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
     Ok(models)
 }
 
-fn check_one_each(models: &[Model]) -> Result<(), ConfigError> {
+fn check_one_each(models: &[Assigned]) -> Result<(), ConfigError> {
     for manifest in Manifest::all() {
         let places: Vec<_> = models.iter().filter(|model| model.answers_for.contains(&manifest)).collect();
         if let [first, second, ..] = places.as_slice() {
@@ -165,13 +196,18 @@ fn check_one_each(models: &[Model]) -> Result<(), ConfigError> {
                 "--model {} and --model {} would both answer for {}: leave one out, or say which published model it is, as in --model {}={}",
                 first.source,
                 second.source,
-                Published::of(manifest).id(),
+                published_endpoint(manifest).id(),
                 another(manifest).name,
                 second.source
             ));
         }
     }
     Ok(())
+}
+
+/// fal's endpoint of a published model.
+pub(crate) fn published_endpoint(manifest: &Manifest) -> &'static Published {
+    Published::of(&manifest.name).expect("every manifest has an endpoint, as a test shows")
 }
 
 /// A published model for an example: not this one.

@@ -2,8 +2,8 @@
 
 use super::Finding;
 use crate::device_report::{DeviceReport, device_report};
-use crate::http::{Connections, MAX_CONNECTIONS};
-use crate::machine::{self, gigabytes, host_memory};
+use crate::system::{self, gigabytes, host_memory};
+use latentd_fal::{Connections, MAX_CONNECTIONS};
 use latentd_models::{Device, DeviceKernels, cuda_devices, device_kernels};
 use std::path::Path;
 
@@ -42,7 +42,7 @@ pub(super) fn host() -> Finding {
 /// How many files `serve` may have open: it raises the limit as far as it can.
 pub(super) fn open_files() -> Finding {
     let about = "open files";
-    let Some((now, most)) = machine::open_files() else {
+    let Some((now, most)) = system::open_files() else {
         return Finding::warning(about, "unknown", "this system does not tell how many there may be");
     };
     let connections = Connections::within(most);

@@ -2,7 +2,7 @@
 
 use super::{MAIN, model_repo};
 use crate::config::HubConfig;
-use crate::endpoint::Published;
+use crate::config::model::published_endpoint;
 use latentd_hub::{CacheStatus, CachedRepo, Files, HubError, ModelRepo};
 use latentd_models::{ClassifierManifest, Manifest};
 use std::collections::BTreeMap;
@@ -73,6 +73,6 @@ fn listed(
         CacheStatus::Absent if bytes > 0 => ("incomplete", Some(bytes), None),
         CacheStatus::Absent => ("to be pulled", Some(bytes_to_pull).filter(|bytes| *bytes > 0), None),
     };
-    let endpoint = Manifest::find(name).map(|manifest| Published::of(manifest).id());
+    let endpoint = Manifest::find(name).map(|manifest| published_endpoint(manifest).id());
     Ok(ListedModel { name: name.into(), state, bytes, path, endpoint })
 }

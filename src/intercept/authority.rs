@@ -5,8 +5,8 @@
 
 use super::InterceptError;
 use super::folder::{Folder, KEY};
-use crate::http::{FAL_DOMAINS, is_fal};
 use jiff::Timestamp;
+use latentd_fal::{FAL_DOMAINS, is_fal};
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
     GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, SanType, date_time_ymd,

@@ -3,10 +3,10 @@
 use super::folder::{self, BUNDLE, CERTIFICATE, PRELOAD, PYTHON, Running};
 use crate::args::EnvArgs;
 use crate::config::StoreConfig;
-use crate::http::FAL_DOMAINS;
 use crate::queue::{Database, Queue};
 use anyhow::Context;
 use jiff::Timestamp;
+use latentd_fal::FAL_DOMAINS;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;

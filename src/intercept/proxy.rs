@@ -1,7 +1,6 @@
 //! The port as a program's HTTPS proxy: `CONNECT` to fal's names ends here, to others in a tunnel or a refusal.
 
 use super::tunnel;
-use crate::http::{self, ClientStream, is_fal};
 use axum::Router;
 use axum::body::Body;
 use axum::http::uri::Authority;
@@ -13,6 +12,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use latentd_egress::Egress;
+use latentd_fal::{ClientStream, is_fal};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -50,7 +50,8 @@ impl Proxy {
     pub(super) async fn serve(&self, stream: ClientStream) -> Option<TokioIo<Upgraded>> {
         let granted = Mutex::new(None);
         let service = service_fn(async |request| Ok::<_, Infallible>(self.answer(request, &granted).await));
-        let connection = http::builder().serve_connection(TokioIo::new(stream), service).with_upgrades();
+        let connection =
+            latentd_fal::builder().serve_connection(TokioIo::new(stream), service).with_upgrades();
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a proxied connection broke");
         }

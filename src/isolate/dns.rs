@@ -2,7 +2,7 @@
 
 use super::network::FAL;
 use super::upstream::Upstream;
-use crate::http::is_fal;
+use latentd_fal::is_fal;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -2,10 +2,10 @@
 
 use super::relay::Server;
 use crate::args::variable;
-use crate::http::FAL_DOMAINS;
 use crate::intercept::Trust;
 use crate::intercept::env::without_preloads;
 use anyhow::Context;
+use latentd_fal::FAL_DOMAINS;
 use std::path::Path;
 use std::process::Command;
 

@@ -3,9 +3,9 @@
 
 use super::namespaces::refused;
 use super::network::NAME_SERVER;
-use crate::http::is_fal;
 use crate::intercept::Trust;
 use anyhow::Context;
+use latentd_fal::is_fal;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 use rustix::system::uname;

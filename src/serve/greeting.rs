@@ -1,7 +1,7 @@
 //! What `latentd serve` prints when it is up.
 
 use crate::config::{Model, ServeConfig};
-use crate::endpoint::Endpoint;
+use latentd_fal::endpoint::Endpoint;
 use std::io::Write;
 use std::net::SocketAddr;
 
@@ -30,7 +30,7 @@ pub(super) fn greet(
 {word}: {names}
 endpoints: {served}
 
-Paint in a browser: {url}/
+Generate in a browser: {url}/
 
 Try it:
   curl {url}/run/{first}{header} -H 'Content-Type: application/json' \

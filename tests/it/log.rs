@@ -1,9 +1,9 @@
 //! What `latentd serve --log` leaves out, its worker leaves out too; and what a request's own log has.
 
-use crate::support::{Painter, Server, small};
-use latentd::engine::{Begin, Engine, EngineError, Observer, Painted};
-use latentd::request::ImageRequest;
+use crate::support::{GreyEngine, Server, small};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
 use latentd::worker::Tick;
+use latentd_request::ImageRequest;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -59,14 +59,14 @@ struct Noting;
 const NOTE: &str = "the prompt is cut after 77 tokens for CLIP-L and CLIP-G: \"by a lake\" is left out";
 
 impl Engine for Noting {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
-        begin: Option<Begin>,
+        begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         observer.note(NOTE);
-        Painter.paint(request, begin, observer)
+        GreyEngine.generate(request, begin, observer)
     }
 }
 

@@ -7,10 +7,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use latentd::http::webhook_message;
 use latentd::signing::SigningKey;
 use latentd::webhooks::Deliverer;
 use latentd_egress::Egress;
+use latentd_fal::webhook_message;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -34,7 +34,7 @@ impl Receiver {
         let url = format!("http://{}/hook?a=1", listener.local_addr().expect("an address"));
         let receiver = Self { url, answers: Arc::new(AtomicU16::new(answers)), heard: Arc::default() };
         let router = Router::new().fallback(hear).with_state(receiver.clone());
-        tokio::spawn(latentd::http::listen(listener, router, std::future::pending()));
+        tokio::spawn(latentd_fal::listen(listener, router, std::future::pending()));
         receiver
     }
 
@@ -94,7 +94,7 @@ async fn a_result_is_told_and_signed() {
     let (server, receiver) = (server().await, Receiver::start(204).await);
     let (request, id) = submitted(&server, &receiver.url, &small()).await;
     let _running = deliver(&server, Egress::new(true));
-    server.paint_all().await;
+    server.generate_all().await;
     let (headers, body, raw) = receiver.message(1).await;
     assert_eq!(body["request_id"], id);
     assert_eq!(body["gateway_request_id"], id);
@@ -152,7 +152,7 @@ async fn ten_retries_and_no_more() {
     // A redirect back to the receiver: followed, it would be counted twice.
     let (server, receiver) = (server().await, Receiver::start(307).await);
     let (request, id) = submitted(&server, &receiver.url, &small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let _running = deliver(&server, Egress::new(true));
     let mut bodies = Vec::new();
     for (index, wait) in [0, 5, 15, 60, 120, 300, 600, 900, 1200, 1800, 2220].into_iter().enumerate() {
@@ -188,7 +188,7 @@ async fn settled(server: &Server) {
 async fn a_restart_sends_what_was_on_its_way() {
     let (server, receiver) = (server().await, Receiver::start(200).await);
     submitted(&server, &receiver.url, &small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let lost = server.queue.claim_webhooks(9).await.expect("a database");
     assert_eq!(lost.len(), 1);
     assert!(server.queue.claim_webhooks(9).await.expect("a database").is_empty(), "held");

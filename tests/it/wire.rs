@@ -2,7 +2,7 @@
 
 use crate::support::Server;
 use axum::http::StatusCode;
-use latentd::http::listen;
+use latentd_fal::listen;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -44,7 +44,7 @@ impl Case {
             num_images: count("num_images"),
             t5_tokens: count("max_sequence_length"),
             check_safety: false,
-            begin: None,
+            init_image: None,
         };
         let tensors = candle_core::safetensors::load(path(&format!("{name}/{file}")), &Device::Cpu);
         Self { name, request, tensors: tensors.expect("golden tensors") }
@@ -69,8 +69,8 @@ impl Case {
         Tensor::cat(&rows, 0).expect("rows of one shape")
     }
 
-    /// diffusers' pictures, `[N, H, W, 3]` flat.
-    pub(crate) fn pictures(&self) -> Vec<u8> {
+    /// diffusers' images, `[N, H, W, 3]` flat.
+    pub(crate) fn images(&self) -> Vec<u8> {
         self.tensor("image.u8").flatten_all().and_then(|t| t.to_vec1()).expect("bytes")
     }
 }

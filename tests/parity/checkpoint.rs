@@ -1,7 +1,8 @@
-//! Checkpoints in the original layout: the same pictures as the same model in the diffusers layout, bit for bit, and
+//! Checkpoints in the original layout: the same images as the same model in the diffusers layout, bit for bit, and
 //! diffusers' own (`export_checkpoint.py`).
 
-use crate::golden::{Case, path, pixel_difference, relative_error};
+use crate::golden::case::path;
+use crate::golden::{Case, pixel_difference, relative_error};
 use crate::pipeline::bytes;
 use candle_core::{DType as Stored, Device as Place, Tensor};
 use latentd_models::{Control, DType, Device, Error, LoadOptions, ModelSource, Pipeline, Step};
@@ -73,22 +74,23 @@ pub(crate) fn open(file: PathBuf, text_encoders: Option<&Path>) -> latentd_model
     Pipeline::load(&source, &LoadOptions::new(Device::Cpu, DType::F32))
 }
 
-pub(crate) fn paint(pipeline: &mut Pipeline, case: &Case) -> Vec<u8> {
-    bytes(&pipeline.generate(&case.request, &mut |_: Step| Control::Continue).expect("a picture"))
+pub(crate) fn generate(pipeline: &mut Pipeline, case: &Case) -> Vec<u8> {
+    bytes(&pipeline.generate(&case.request, &mut |_: Step| Control::Continue).expect("an image"))
 }
 
-/// The case's picture, after comparing it with diffusers' in the tolerances of all pictures.
+/// The case's image, after comparing it with diffusers' in the tolerances of all images.
 fn check(mut pipeline: Pipeline, name: &'static str) -> Vec<u8> {
     let case = Case::read(name);
-    let picture = paint(&mut pipeline, &case);
-    let (mean, max) = pixel_difference(&picture, &case.pictures());
+    let image = generate(&mut pipeline, &case);
+    let (mean, max) = pixel_difference(&image, &case.images());
     assert!(mean < 0.5 && max <= 3, "{name}: pixels differ by {mean} on average, {max} at most");
-    picture
+    image
 }
 
 pub(crate) fn refusal(result: latentd_models::Result<Pipeline>) -> String {
     match result {
         Err(Error::Model(words)) => words,
+        Err(Error::MissingParts { missing, files, .. }) => format!("has no {missing} inside: {files}"),
         Err(other) => panic!("another error: {other}"),
         Ok(_) => panic!("no refusal"),
     }
@@ -96,18 +98,18 @@ pub(crate) fn refusal(result: latentd_models::Result<Pipeline>) -> String {
 
 /// Dual attention, swapped halves, convolutions that are linear layers: no prefix, encoders beside.
 #[test]
-fn both_layouts_paint_the_same_bits() {
+fn both_layouts_generate_the_same_bits() {
     let case = Case::read("checkpoint/beside");
     let options = LoadOptions::new(Device::Cpu, DType::F32);
     let mut directory =
         Pipeline::load(&ModelSource::Directory(case.model()), &options).expect("diffusers' layout");
     let checkpoint =
         open(golden("checkpoint.safetensors"), Some(&case.model())).expect("the original layout");
-    assert_eq!(check(checkpoint, "checkpoint/beside"), paint(&mut directory, &case));
+    assert_eq!(check(checkpoint, "checkpoint/beside"), generate(&mut directory, &case));
 }
 
 #[test]
-fn both_layouts_paint_the_same_bits_in_bf16() {
+fn both_layouts_generate_the_same_bits_in_bf16() {
     let case = Case::read("checkpoint/beside");
     let options = LoadOptions::new(Device::Cpu, DType::Bf16);
     let sources = [
@@ -115,24 +117,24 @@ fn both_layouts_paint_the_same_bits_in_bf16() {
         ModelSource::Checkpoint { file: golden("checkpoint.safetensors"), text_encoders: Some(case.model()) },
     ];
     let [directory, checkpoint] =
-        sources.map(|source| paint(&mut Pipeline::load(&source, &options).expect("a model"), &case));
+        sources.map(|source| generate(&mut Pipeline::load(&source, &options).expect("a model"), &case));
     assert_eq!(checkpoint, directory);
 }
 
-/// A picture to begin from goes through the VAE's encoder.
+/// An image to start from goes through the VAE's encoder.
 #[test]
 fn both_layouts_encode_the_same_bits() {
     let mut case = Case::read("checkpoint/beside");
-    let rgb = case.pictures();
-    let picture = latentd_models::Picture { width: case.request.width, height: case.request.height, rgb };
-    let begin = Some(latentd_models::Begin { picture, strength: 0.7 });
-    case.request.begin = begin;
+    let rgb = case.images();
+    let image = latentd_models::Image { width: case.request.width, height: case.request.height, rgb };
+    let init_image = Some(latentd_models::InitImage { image, strength: 0.7 });
+    case.request.init_image = init_image;
     let options = LoadOptions::new(Device::Cpu, DType::F32);
     let mut directory =
         Pipeline::load(&ModelSource::Directory(case.model()), &options).expect("diffusers' layout");
     let mut checkpoint =
         open(golden("checkpoint.safetensors"), Some(&case.model())).expect("the original layout");
-    assert_eq!(paint(&mut checkpoint, &case), paint(&mut directory, &case));
+    assert_eq!(generate(&mut checkpoint, &case), generate(&mut directory, &case));
 }
 
 /// Everything in one file, with the program's own tokenizers; then the same encoders as files beside it.
@@ -170,14 +172,14 @@ fn encoders_inside_and_beside_are_the_same() {
         }
         Ok(())
     });
-    traced.expect("a picture");
+    traced.expect("an image");
     assert_eq!(seen, 2);
     let inside = check(pipeline, "checkpoint/inside");
     assert_eq!(check(open(beside, Some(&folder)).expect("encoders beside"), "checkpoint/inside"), inside);
 }
 
 #[test]
-fn without_t5_it_paints_without() {
+fn without_t5_it_generates_without() {
     let dir = tempfile::tempdir().expect("a directory");
     let clips: Tensors = encoders().into_iter().filter(|(name, _)| !name.starts_with(ENCODERS[2])).collect();
     let file = write(dir.path(), "clips.safetensors", &whole(clips));

@@ -13,7 +13,7 @@ golden/safety/compvis       the same of diffusers' StableDiffusionSafetyChecker,
 golden/safety/compvis-pipe  safety_checker/ and feature_extractor/ as in the folder of a pipeline
     golden.safetensors: pixels.NN as above, and for all pictures, special concepts first:
     cosines [pictures, 3 + 17] f32, scores [pictures, 3 + 17] f32 as diffusers rounds them, flagged [pictures] u8
-golden/safety/pictures.json  what each picture is: [kind, width, height]; models/src/safety/pictures.rs paints the same
+golden/safety/pictures.json  what each picture is: [kind, width, height]; models/src/safety/golden_images.rs computes the same
 """
 
 import builtins

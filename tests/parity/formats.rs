@@ -1,7 +1,7 @@
 //! Checkpoint files as other programs leave them: what is read all the same, and what is refused in one sentence.
 
 use crate::checkpoint::{
-    ENCODERS, TRANSFORMER, Tensors, VAE, below, encoders, golden, open, paint, read, refusal, whole, write,
+    ENCODERS, TRANSFORMER, Tensors, VAE, below, encoders, generate, golden, open, read, refusal, whole, write,
 };
 use crate::golden::Case;
 use candle_core::{DType as Stored, Device as Place, Tensor};
@@ -28,7 +28,7 @@ fn a_running_average_beside_the_weights_is_left_alone() {
     let case = Case::read("checkpoint/beside");
     let mut pipelines = [file, golden("checkpoint.safetensors")]
         .map(|file| open(file, Some(&golden("beside/model"))).expect("a checkpoint"));
-    let [with, without] = pipelines.each_mut().map(|pipeline| paint(pipeline, &case));
+    let [with, without] = pipelines.each_mut().map(|pipeline| generate(pipeline, &case));
     assert_eq!(with, without);
 }
 

@@ -7,7 +7,7 @@ use crate::pipeline::{bytes, check_on};
 use crate::shortcuts::check_cache;
 use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, GuidanceInterval, LoadOptions, ModelSource, Observer, Picture,
+    Control, DType, Device, GenerateRequest, GuidanceInterval, Image, LoadOptions, ModelSource, Observer,
     Pipeline, Shortcuts, Step,
 };
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const GPU: Device = Device::Cuda(0);
 
-/// Where this process keeps the algorithms of matrix products: pipelines whose pictures must be equal need the same, and
+/// Where this process keeps the algorithms of matrix products: pipelines whose images must be equal need the same, and
 /// each would otherwise time them for itself.
 fn choices() -> PathBuf {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
@@ -29,17 +29,17 @@ fn load(case: &Case, dtype: DType, fused: bool) -> Pipeline {
         .unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
-/// Pictures as the captured loop makes them.
-fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> Vec<u8> {
-    bytes(&pipeline.generate(request, &mut |_: Step| Control::Continue).expect("a picture"))
+/// Images as the captured loop makes them.
+fn generate(pipeline: &mut Pipeline, request: &GenerateRequest) -> Vec<u8> {
+    bytes(&pipeline.generate(request, &mut |_: Step| Control::Continue).expect("an image"))
 }
 
-/// Every stage in f32, then the captured loop's picture.
+/// Every stage in f32, then the captured loop's image.
 fn check(name: &'static str) {
     check_on(GPU, name, true);
     let case = Case::read(name);
     let (mean, max) =
-        pixel_difference(&paint(&mut load(&case, DType::F32, true), &case.request), &case.pictures());
+        pixel_difference(&generate(&mut load(&case, DType::F32, true), &case.request), &case.images());
     assert!(mean < 0.5 && max <= 3, "{name}: captured, off by {mean} on average, {max} at most");
 }
 
@@ -78,8 +78,8 @@ fn other_head_counts_and_vae_depth() {
 fn fused_bf16_is_as_close_to_f32_as_plain_bf16() {
     let case = Case::read("base");
     let distance = |fused| {
-        let picture = paint(&mut load(&case, DType::Bf16, fused), &case.request);
-        pixel_difference(&picture, &case.pictures()).0
+        let image = generate(&mut load(&case, DType::Bf16, fused), &case.request);
+        pixel_difference(&image, &case.images()).0
     };
     let (fused, plain) = (distance(true), distance(false));
     assert!(fused <= 2.0 * plain, "fused is off by {fused} on average, plain candle by {plain}");
@@ -91,25 +91,25 @@ fn a_seed_means_the_same_bytes() {
     for dtype in [DType::F32, DType::Bf16] {
         let case = Case::read("base");
         let mut pipeline = load(&case, dtype, true);
-        let first = paint(&mut pipeline, &case.request);
+        let first = generate(&mut pipeline, &case.request);
         let other = GenerateRequest { prompt: "something else".into(), seed: 5, ..case.request.clone() };
-        assert_ne!(paint(&mut pipeline, &other), first);
+        assert_ne!(generate(&mut pipeline, &other), first);
         let smaller = GenerateRequest { width: case.request.width / 2, ..case.request.clone() };
-        paint(&mut pipeline, &smaller);
-        assert_eq!(paint(&mut pipeline, &case.request), first);
-        assert_eq!(paint(&mut load(&case, dtype, true), &case.request), first);
+        generate(&mut pipeline, &smaller);
+        assert_eq!(generate(&mut pipeline, &case.request), first);
+        assert_eq!(generate(&mut load(&case, dtype, true), &case.request), first);
     }
 }
 
-/// Pictures of one request share every product, and none changes another. Products of twice the rows may have another
+/// Images of one request share every product, and none changes another. Products of twice the rows may have another
 /// algorithm, which adds in another order: the bytes are the same only where there is but one, as on an emulated device.
 #[test]
-fn the_first_of_two_pictures_is_the_picture_alone() {
+fn the_first_of_two_images_is_the_image_alone() {
     let case = Case::read("base");
     for (dtype, least) in [(DType::F32, 60.0), (DType::Bf16, 30.0)] {
         let mut pipeline = load(&case, dtype, true);
         let of = |count| GenerateRequest { num_images: count, ..case.request.clone() };
-        let (one, two) = (paint(&mut pipeline, &of(1)), paint(&mut pipeline, &of(2)));
+        let (one, two) = (generate(&mut pipeline, &of(1)), generate(&mut pipeline, &of(2)));
         assert_eq!(two.len(), 2 * one.len());
         let psnr = psnr(&two[..one.len()], &one);
         assert!(psnr >= least, "{dtype:?}: {psnr:.1} dB");
@@ -121,18 +121,18 @@ fn the_first_of_two_pictures_is_the_picture_alone() {
 fn guidance_in_an_interval_is_captured_as_it_is() {
     let case = Case::read("base");
     let mut pipeline = load(&case, DType::F32, true);
-    let exact = paint(&mut pipeline, &case.request);
+    let exact = generate(&mut pipeline, &case.request);
     let interval = GuidanceInterval { low: 0.4, high: 0.95 };
     pipeline.set_shortcuts(Shortcuts { guidance_interval: Some(interval), ..Shortcuts::default() });
-    let captured = paint(&mut pipeline, &case.request);
-    let eager = pipeline.trace(&case.request, &mut |_, _| Ok(())).expect("a picture");
+    let captured = generate(&mut pipeline, &case.request);
+    let eager = pipeline.trace(&case.request, &mut |_, _| Ok(())).expect("an image");
     assert!((1..case.request.steps).contains(&eager.timings.skipped.unguided_steps.expect("a count")));
     let (mean, max) = pixel_difference(&captured, &bytes(&eager));
     assert!(mean < 0.1 && max <= 1, "off by {mean} on average, {max} at most");
     assert_ne!(captured, exact);
-    assert_eq!(paint(&mut pipeline, &case.request), captured);
+    assert_eq!(generate(&mut pipeline, &case.request), captured);
     pipeline.set_shortcuts(Shortcuts::default());
-    assert_eq!(paint(&mut pipeline, &case.request), exact);
+    assert_eq!(generate(&mut pipeline, &case.request), exact);
 }
 
 #[test]
@@ -154,15 +154,19 @@ fn a_captured_loop_reports_and_stops() {
     });
     assert!(matches!(stopped, Err(latentd_models::Error::Stopped { step: 3, of: 4 })), "{stopped:?}");
     assert_eq!(seen, [1, 2]);
-    let all = paint(&mut pipeline, &request);
-    assert_eq!(paint(&mut load(&case, DType::F32, true), &request), all, "after a stop as if never stopped");
+    let all = generate(&mut pipeline, &request);
+    assert_eq!(
+        generate(&mut load(&case, DType::F32, true), &request),
+        all,
+        "after a stop as if never stopped"
+    );
 }
 
 /// Wants the last preview alone: on an emulated device there is no time for more.
 struct Viewer {
     steps: usize,
     asked: usize,
-    previews: Vec<Picture>,
+    previews: Vec<Image>,
 }
 
 impl Observer for Viewer {
@@ -175,34 +179,34 @@ impl Observer for Viewer {
         self.asked == self.steps
     }
 
-    fn preview(&mut self, picture: Picture) {
-        self.previews.push(picture);
+    fn preview(&mut self, image: Image) {
+        self.previews.push(image);
     }
 }
 
 /// Between replays a preview reads the latents and leaves them as they are. The size is small enough that nothing is
-/// averaged: the one of the last step is the picture.
+/// averaged: the one of the last step is the image.
 #[test]
 fn a_preview_changes_nothing() {
     let case = Case::read("base");
     let request = GenerateRequest { num_images: 2, ..case.request.clone() };
     let mut pipeline = load(&case, DType::F32, true);
-    let unseen = paint(&mut pipeline, &request);
+    let unseen = generate(&mut pipeline, &request);
     let mut viewer = Viewer { steps: request.steps, asked: 0, previews: Vec::new() };
-    assert_eq!(bytes(&pipeline.generate(&request, &mut viewer).expect("a picture")), unseen);
+    assert_eq!(bytes(&pipeline.generate(&request, &mut viewer).expect("an image")), unseen);
     let preview = viewer.previews.pop().expect("a preview");
     assert!(psnr(&preview.rgb, &unseen[..preview.rgb.len()]) > 50.0);
-    assert_eq!(paint(&mut pipeline, &request), unseen);
+    assert_eq!(generate(&mut pipeline, &request), unseen);
 }
 
-/// Each stage has a stream of its own: requests that overlap are painted as those that do not.
+/// Each stage has a stream of its own: requests that overlap are generated as those that do not.
 #[test]
 fn stages_overlap_and_change_nothing() {
     let case = Case::read("base");
     for dtype in [DType::F32, DType::Bf16] {
         let requests = ["a fox", "a boat", "a house"]
             .map(|prompt| GenerateRequest { prompt: prompt.into(), ..case.request.clone() });
-        let in_turn = requests.clone().map(|request| paint(&mut load(&case, dtype, true), &request));
+        let in_turn = requests.clone().map(|request| generate(&mut load(&case, dtype, true), &request));
         let mut pipeline = load(&case, dtype, true);
         assert!(pipeline.stages_overlap());
         let prefetcher = pipeline.prefetcher();
@@ -211,8 +215,9 @@ fn stages_overlap_and_change_nothing() {
             for (index, request) in requests.iter().enumerate() {
                 let next = requests.get(index + 1);
                 let ahead = next.map(|next| scope.spawn(|| prefetcher.prefetch(next).expect("prompts")));
-                let painted = pipeline.paint(request, &mut |_: Step| Control::Continue).expect("latents");
-                finishing.push(scope.spawn(|| bytes(&painted.finish().expect("pictures"))));
+                let pending =
+                    pipeline.generate_latents(request, &mut |_: Step| Control::Continue).expect("latents");
+                finishing.push(scope.spawn(|| bytes(&pending.decode().expect("images"))));
                 if let Some(ahead) = ahead {
                     ahead.join().expect("no panic");
                 }
@@ -223,11 +228,11 @@ fn stages_overlap_and_change_nothing() {
     }
 }
 
-/// 40 dB is a mean squared difference of 6.5 levels: bf16 rounding, and nothing a viewer could see. In pictures much
+/// 40 dB is a mean squared difference of 6.5 levels: bf16 rounding, and nothing a viewer could see. In images much
 /// smaller than the model was trained on, or in fewer steps, rounding decides details: on the CPU too, bf16 is then
 /// 33 to 43 dB from f32.
 #[test]
-fn the_built_in_model_paints_what_the_cpu_paints() {
+fn the_built_in_model_generates_what_the_cpu_generates() {
     let request = GenerateRequest {
         prompt: "a red house on the left of a lake at sunset".into(),
         negative_prompt: String::new(),
@@ -239,11 +244,11 @@ fn the_built_in_model_paints_what_the_cpu_paints() {
         num_images: 1,
         t5_tokens: 256,
         check_safety: false,
-        begin: None,
+        init_image: None,
     };
     let on = |device, dtype| {
         let options = LoadOptions::new(device, dtype);
-        paint(&mut Pipeline::load(&ModelSource::Builtin, &options).expect("the built-in model"), &request)
+        generate(&mut Pipeline::load(&ModelSource::Builtin, &options).expect("the built-in model"), &request)
     };
     let cpu = on(Device::Cpu, DType::F32);
     for (dtype, least) in [(DType::F32, 60.0), (DType::Bf16, 40.0)] {
@@ -272,9 +277,9 @@ fn a_model_that_is_dropped_leaves_nothing_behind() {
         // Most memory is taken by the first request, which takes most of the time too.
         if round % 10 == 0 {
             let request = GenerateRequest { steps: 2, ..case.request.clone() };
-            paint(&mut pipeline, &request);
+            generate(&mut pipeline, &request);
             let smaller = GenerateRequest { width: request.width / 2, ..request };
-            paint(&mut pipeline, &smaller);
+            generate(&mut pipeline, &smaller);
         }
         drop(pipeline);
         assert_eq!(used(), before, "round {round}");

@@ -2,12 +2,12 @@
 //!
 //! `golden/` holds the models and what diffusers made of them; `export_golden.py` says how. No Python runs here.
 
-mod begin;
 mod checkpoint;
 mod formats;
 mod golden;
 #[cfg(feature = "cuda")]
 mod gpu;
+mod init_image;
 mod pipeline;
 mod shortcuts;
 mod tokens;

@@ -32,7 +32,7 @@ pub(crate) fn check_on(device: Device, name: &'static str, fused: bool) {
     });
     let generated = generated.unwrap_or_else(|e| panic!("{name}: {e}"));
     assert_eq!(seen, 4 + 2 * case.request.steps + case.request.num_images, "stages seen");
-    let (mean, max) = pixel_difference(&bytes(&generated), &case.pictures());
+    let (mean, max) = pixel_difference(&bytes(&generated), &case.images());
     assert!(
         mean < 0.5 && max <= 3,
         "{name} (fused: {fused}): pixels differ by {mean} on average, {max} at most"
@@ -42,15 +42,15 @@ pub(crate) fn check_on(device: Device, name: &'static str, fused: bool) {
 /// diffusers' tensor for one of our stages.
 fn golden_for(case: &Case, stage: &str, ours: &Tensor) -> Tensor {
     let branches = ["uncond.", "cond."];
-    let per_picture = |rows: Tensor| {
+    let per_image = |rows: Tensor| {
         let count = case.request.num_images;
         let repeated = (0..rows.dim(0).expect("rows")).flat_map(|row| vec![row as u32; count]);
         rows.index_select(&Tensor::new(repeated.collect::<Vec<_>>(), rows.device()).expect("rows"), 0)
             .expect("rows")
     };
     match stage.split_once('.') {
-        None if stage == "context" => per_picture(case.rows("prompt_embeds", branches)),
-        None if stage == "pooled" => per_picture(case.rows("pooled", branches)),
+        None if stage == "context" => per_image(case.rows("prompt_embeds", branches)),
+        None if stage == "pooled" => per_image(case.rows("pooled", branches)),
         None if stage == "start" => case.tensor("noise").clone(),
         None => case.tensor(stage).clone(),
         Some(("prediction", step)) => {
@@ -62,7 +62,7 @@ fn golden_for(case: &Case, stage: &str, ours: &Tensor) -> Tensor {
         }
         Some(("decoded", index)) => {
             let index: usize = index.parse().expect("an index");
-            let image = case.tensor("image.float").i(index..=index).expect("a picture");
+            let image = case.tensor("image.float").i(index..=index).expect("an image");
             assert_eq!(image.dims(), ours.dims());
             image
         }
@@ -71,7 +71,7 @@ fn golden_for(case: &Case, stage: &str, ours: &Tensor) -> Tensor {
 }
 
 pub(crate) fn bytes(generated: &Generated) -> Vec<u8> {
-    generated.pictures.iter().flat_map(|picture| picture.rgb.clone()).collect()
+    generated.images.iter().flat_map(|image| image.rgb.clone()).collect()
 }
 
 #[test]
@@ -114,15 +114,15 @@ fn sharded_weights() {
     check("sharded", true);
 }
 
-/// bf16 keeps 8 bits, so a picture in bf16 is as far from f32 as diffusers' own bf16 is: at most twice that.
+/// bf16 keeps 8 bits, so an image in bf16 is as far from f32 as diffusers' own bf16 is: at most twice that.
 #[test]
 fn bf16_is_as_close_to_f32_as_diffusers_bf16() {
     let exact = Case::read("base");
     let rounded = Case::read_file("base", "golden_bf16.safetensors");
     let generated = load(&exact, Device::Cpu, DType::Bf16, true)
         .generate(&exact.request, &mut |_: Step| Control::Continue)
-        .expect("a bf16 picture");
-    let (ours, _) = pixel_difference(&bytes(&generated), &exact.pictures());
-    let (theirs, _) = pixel_difference(&rounded.pictures(), &exact.pictures());
+        .expect("a bf16 image");
+    let (ours, _) = pixel_difference(&bytes(&generated), &exact.images());
+    let (theirs, _) = pixel_difference(&rounded.images(), &exact.images());
     assert!(ours <= 2.0 * theirs, "ours is off by {ours} on average, diffusers' by {theirs}");
 }

@@ -15,8 +15,8 @@ fn load(case: &Case, device: Device, shortcuts: Shortcuts) -> Pipeline {
     pipeline
 }
 
-fn paint(case: &Case, request: &GenerateRequest, shortcuts: Shortcuts) -> Generated {
-    load(case, Device::Cpu, shortcuts).generate(request, &mut |_: Step| Control::Continue).expect("a picture")
+fn generate(case: &Case, request: &GenerateRequest, shortcuts: Shortcuts) -> Generated {
+    load(case, Device::Cpu, shortcuts).generate(request, &mut |_: Step| Control::Continue).expect("an image")
 }
 
 fn within(low: f64, high: f64) -> Shortcuts {
@@ -42,10 +42,10 @@ pub(crate) fn check_cache(device: Device, name: &'static str) {
         }
         Ok(())
     });
-    let generated = generated.expect("a picture");
+    let generated = generated.expect("an image");
     let reused = cache["reused"].as_array().expect("steps").len();
     assert_eq!(generated.timings.skipped.reused_steps, Some(reused));
-    let (mean, max) = pixel_difference(&bytes(&generated), &case.pictures());
+    let (mean, max) = pixel_difference(&bytes(&generated), &case.images());
     assert!(mean < 0.5 && max <= 3, "{name}: pixels differ by {mean} on average, {max} at most");
 }
 
@@ -62,33 +62,33 @@ fn so_it_does_with_dual_attention() {
 #[test]
 fn a_cache_of_nothing_is_exact_and_one_of_all_keeps_the_ends() {
     let case = Case::read("base");
-    let exact = paint(&case, &case.request, Shortcuts::default());
-    let tiny = paint(&case, &case.request, cached(1e-9));
+    let exact = generate(&case, &case.request, Shortcuts::default());
+    let tiny = generate(&case, &case.request, cached(1e-9));
     assert_eq!(tiny.timings.skipped.reused_steps, Some(0));
     assert_eq!(tiny.timings.skipped.unguided_steps, None);
-    assert!(tiny.pictures == exact.pictures);
-    let huge = paint(&case, &case.request, cached(1e9));
+    assert!(tiny.images == exact.images);
+    let huge = generate(&case, &case.request, cached(1e9));
     assert_eq!(huge.timings.skipped.reused_steps, Some(case.request.steps - 2));
-    assert!(huge.pictures != exact.pictures);
+    assert!(huge.images != exact.images);
 }
 
 #[test]
 fn guidance_everywhere_is_exact_and_guidance_nowhere_is_none() {
     let case = Case::read("base");
-    let exact = paint(&case, &case.request, Shortcuts::default());
+    let exact = generate(&case, &case.request, Shortcuts::default());
     assert_eq!(exact.timings.skipped.unguided_steps, None);
-    let everywhere = paint(&case, &case.request, within(0.0, 1.0));
+    let everywhere = generate(&case, &case.request, within(0.0, 1.0));
     assert_eq!(everywhere.timings.skipped.unguided_steps, Some(0));
-    assert!(everywhere.pictures == exact.pictures);
+    assert!(everywhere.images == exact.images);
 
     let without = GenerateRequest { guidance: 1.0, ..case.request.clone() };
-    let without = paint(&case, &without, Shortcuts::default());
-    let nowhere = paint(&case, &case.request, within(0.0, 1e-6));
+    let without = generate(&case, &without, Shortcuts::default());
+    let nowhere = generate(&case, &case.request, within(0.0, 1e-6));
     assert_eq!(nowhere.timings.skipped.unguided_steps, Some(case.request.steps));
-    assert!(nowhere.pictures == without.pictures);
+    assert!(nowhere.images == without.images);
 
-    let partly = paint(&case, &case.request, within(0.4, 0.95));
+    let partly = generate(&case, &case.request, within(0.4, 0.95));
     let unguided = partly.timings.skipped.unguided_steps.expect("a count");
     assert!(0 < unguided && unguided < case.request.steps, "{unguided}");
-    assert!(partly.pictures != exact.pictures && partly.pictures != without.pictures);
+    assert!(partly.images != exact.images && partly.images != without.images);
 }

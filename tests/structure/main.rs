@@ -2,10 +2,12 @@
 //! behind which border, that every file says what it is, and that none grows past reading.
 //! Each rule is a row of a table below; the last module shows that every rule can fail.
 
+mod arrows;
 mod code;
 mod models_alone;
 mod teeth;
 
+use arrows::ARROWS;
 use code::{is_test_module, named, production_code};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -17,10 +19,12 @@ const MAX_LINES: usize = 400;
 const CHECKED: &[&str] = &[
     "src",
     "crates/egress/src",
+    "crates/fal/src",
     "crates/hub/src",
     "crates/queue/benches",
     "crates/queue/src",
     "crates/queue/tests",
+    "crates/request/src",
     "models/src",
     "models/examples",
     "models/tests",
@@ -33,165 +37,7 @@ const CHECKED: &[&str] = &[
 ];
 
 /// Folders of pages, whose scripts and styles are checked too.
-const PAGES: &[&str] = &["src/http/playground"];
-
-/// Each top-level module of `src/` and of the packages in `crates/` with the others it may name. A module that is not here
-/// may not exist, so a new one is drawn on the map before it is written.
-const ARROWS: &[(&str, &[&str])] = &[
-    ("allocator", &[]),
-    ("args", &["request"]),
-    ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
-    (
-        "bench",
-        &["args", "checker", "config", "device_report", "engine", "hub_models", "machine", "picture", "room"],
-    ),
-    ("budget", &["config", "engine", "machine"]),
-    ("cache", &["checksum", "error"]),
-    ("checker", &["config", "hub_models", "model_error"]),
-    ("checksum", &["error"]),
-    // Of `egress` and of `hub`.
-    ("client", &["connect", "error", "policy", "tls"]),
-    ("config", &["args", "endpoint", "keys", "model_error", "queue", "request", "web_access"]),
-    ("connect", &["error"]),
-    ("data_dir", &[]),
-    ("device_report", &[]),
-    ("disk", &[]),
-    (
-        "doctor",
-        &[
-            "args",
-            "checker",
-            "config",
-            "data_dir",
-            "device_report",
-            "http",
-            "hub_models",
-            "isolate",
-            "machine",
-            "queue",
-            "room",
-            "worker",
-        ],
-    ),
-    ("endpoint", &["request"]),
-    ("engine", &["config", "model_error", "request"]),
-    ("error", &[]),
-    ("fault", &[]),
-    ("files", &["error"]),
-    (
-        "generate",
-        &["args", "checker", "config", "endpoint", "engine", "picture", "printable", "request", "room"],
-    ),
-    (
-        "http",
-        &[
-            "disk",
-            "endpoint",
-            "fault",
-            "keys",
-            "queue",
-            "request",
-            "signing",
-            "storage",
-            "sweep",
-            "web_access",
-        ],
-    ),
-    ("hub_models", &["config", "endpoint"]),
-    ("identity", &["data_dir", "queue", "storage"]),
-    ("intercept", &["args", "config", "data_dir", "http", "queue"]),
-    ("isolate", &["args", "config", "http", "intercept", "queue"]),
-    ("keys", &["queue"]),
-    ("keys_command", &["args", "config", "data_dir", "keys", "printable", "queue"]),
-    (
-        "lib",
-        &[
-            "args",
-            "backup",
-            "bench",
-            "checker",
-            "config",
-            "doctor",
-            "generate",
-            "intercept",
-            "isolate",
-            "keys_command",
-            "model_error",
-            "models_command",
-            "serve",
-            "worker",
-        ],
-    ),
-    ("listing", &["cache", "checksum", "client", "error"]),
-    ("machine", &["device_report"]),
-    ("main", &["args", "config", "printable"]),
-    ("model_error", &[]),
-    ("models_command", &["args", "config", "endpoint", "hub_models"]),
-    ("output", &[]),
-    ("picture", &["request"]),
-    ("policy", &[]),
-    ("printable", &[]),
-    ("progress", &["error"]),
-    ("pull", &["cache", "checksum", "client", "error", "files", "listing", "progress", "transfer"]),
-    ("queue", &["fault", "printable"]),
-    ("request", &[]),
-    ("room", &["config", "device_report", "engine", "machine", "model_error"]),
-    (
-        "serve",
-        &[
-            "allocator",
-            "budget",
-            "checker",
-            "config",
-            "data_dir",
-            "disk",
-            "endpoint",
-            "http",
-            "identity",
-            "intercept",
-            "keys",
-            "machine",
-            "model_error",
-            "queue",
-            "request",
-            "room",
-            "signing",
-            "storage",
-            "supervisor",
-            "sweep",
-            "webhooks",
-        ],
-    ),
-    ("signing", &["data_dir"]),
-    ("storage", &["data_dir", "fault", "printable"]),
-    ("supervisor", &["budget", "config", "queue", "worker"]),
-    ("sweep", &["fault", "queue", "storage"]),
-    ("tls", &[]),
-    ("transfer", &["cache", "checksum", "client", "error", "listing", "progress"]),
-    ("verify", &["cache", "checksum", "error", "files"]),
-    ("web_access", &[]),
-    ("webhooks", &["queue"]),
-    (
-        "worker",
-        &[
-            "allocator",
-            "budget",
-            "checker",
-            "config",
-            "data_dir",
-            "engine",
-            "fault",
-            "identity",
-            "model_error",
-            "picture",
-            "queue",
-            "request",
-            "room",
-            "storage",
-            "sweep",
-        ],
-    ),
-];
+const PAGES: &[&str] = &["crates/fal/src/playground"];
 
 /// Words that stay on one side of a border.
 struct Border {
@@ -223,31 +69,25 @@ const BORDERS: &[Border] = &[
         ],
         within: &["src/", "crates/"],
         // The load benchmark is a client: it stands on the far side of the border.
-        except: &["src/http", "src/bench/load/client.rs"],
+        except: &["crates/fal/", "src/bench/load/client.rs"],
     },
     Border {
         why: "what a message looks like on a web socket is HTTP's",
         words: &["tungstenite", "rmp_serde", "WebSocket"],
-        within: &["src/"],
-        except: &["src/http"],
+        within: &["src/", "crates/"],
+        except: &["crates/fal/"],
     },
     Border {
         why: "URLs are rendered by HTTP when a client asks; rows and files hold keys",
         words: &["http://", "https://"],
-        within: &["crates/queue/", "src/worker"],
-        except: &[],
-    },
-    Border {
-        why: "HTTP reaches the model through the queue",
-        words: &["latentd_models"],
-        within: &["src/http", "src/request.rs"],
+        within: &["crates/queue/src/", "src/worker"],
         except: &[],
     },
     Border {
         why: "the environment is read where the flags are",
         words: &["env::var"],
         within: &["src/", "crates/"],
-        except: &["src/args.rs"],
+        except: &["crates/queue/tests/", "src/args.rs"],
     },
     Border {
         why: "the queue is told the time, so that tests can tell it another",
@@ -376,25 +216,34 @@ fn fits(path: &str, source: &str) -> Vec<String> {
 
 /// The arrows out of one file that the map does not have.
 fn arrows(path: &str, source: &str, map: &[(&str, &[&str])]) -> Vec<String> {
-    let Some(module) = module_of(path) else { return vec![] };
+    let Some((package, inside)) = place_of(path) else { return vec![] };
+    let module = module_of(path).unwrap_or_default();
     let Some((_, allowed)) = map.iter().find(|(from, _)| *from == module) else {
         return vec![format!("{path}: module `{module}` is not on the map")];
     };
     let known: BTreeSet<&str> = map.iter().map(|(from, _)| *from).collect();
-    named(path, &production_code(source))
+    named(inside, &production_code(source))
         .into_iter()
+        .map(|(line, to)| (line, format!("{package}{to}")))
         .filter(|(_, to)| *to != module && known.contains(to.as_str()) && !allowed.contains(&to.as_str()))
         .map(|(line, to)| format!("{path}:{line}: `{module}` may not name `{to}`"))
         .collect()
 }
 
-/// The top-level module that a file of `src/` or of a package in `crates/` belongs to.
+/// The top-level module that a file of `src/` or of a package in `crates/` belongs to, as the map calls it.
 fn module_of(path: &str) -> Option<String> {
-    let inside = match path.strip_prefix("crates/") {
-        Some(package) => package.split_once("/src/")?.1,
-        None => path.strip_prefix("src/")?,
+    let (package, inside) = place_of(path)?;
+    Some(format!("{package}{}", inside.strip_prefix("src/")?.split(['/', '.']).next()?))
+}
+
+/// What the modules of a file's package have before their names on the map, and the file's path within the package.
+fn place_of(path: &str) -> Option<(String, &str)> {
+    let Some(package) = path.strip_prefix("crates/") else {
+        return path.starts_with("src/").then(|| (String::new(), path));
     };
-    inside.split(['/', '.']).next().map(str::to_owned)
+    let (name, inside) = package.split_once('/')?;
+    let prefix = if name == "queue" { String::new() } else { format!("{name}/") };
+    inside.starts_with("src/").then_some((prefix, inside))
 }
 
 /// The words of one file that belong behind a border.

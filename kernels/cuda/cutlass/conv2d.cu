@@ -32,7 +32,7 @@ using ImplicitGemm = typename cutlass::conv::kernel::DefaultConv2dFpropWithBroad
 // L2 cache once for each kernel position and tile of output channels, so it is as large as 8 warps and 99 KiB
 // of shared memory (sm_89) allow.
 using Broad = ImplicitGemm<Shape<256, 128, 32>, Shape<64, 64, 32>, 4, 8>;
-// For output channels that 8 does not divide: the picture's 3.
+// For output channels that 8 does not divide: the image's 3.
 using Narrow = ImplicitGemm<Shape<128, 32, 64>, Shape<32, 32, 64>, 3, 1>;
 static_assert(sizeof(Broad::SharedStorage) <= 99 << 10 && sizeof(Narrow::SharedStorage) <= 99 << 10);
 

@@ -1,4 +1,4 @@
-// The driver API: what its errors are called.
+// The driver API: names and descriptions of its errors.
 #include <cuda.h>
 
 #define CUDA_EMULATOR_ERRORS(each)                                                      \

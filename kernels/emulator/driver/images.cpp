@@ -1,4 +1,4 @@
-// What a driver finds in a module's image. Only which architectures it is for is read; the kernels are compiled in.
+// The architectures in a module's image. Only which architectures it is for is read; the kernels are compiled in.
 #include "images.h"
 
 #include <cstdint>

@@ -93,7 +93,7 @@ CUresult cuMemFree(CUdeviceptr address) {
 }
 
 // A driver makes a node of a graph of either while its stream is capturing. This one refuses, for no program of this
-// project means to: such nodes cost more than the kernels beside them, and nobody counts the memory of a graph.
+// project means to: such nodes cost more than the kernels of the graph, and nobody counts the memory of a graph.
 CUresult cuMemAllocAsync(CUdeviceptr* address, size_t size, CUstream handle) {
   const auto lock = lock_device();
   if (const CUresult error = forbid_on_capturing(stream_of(handle))) return error;

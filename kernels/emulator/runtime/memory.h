@@ -38,7 +38,7 @@ void check_guards();
 std::vector<std::pair<std::uint64_t, std::uint64_t>> backed_pages();
 bool is_backed(std::uint64_t page);
 
-// Bytes in use, and the most that were since the mark was last reset.
+// Bytes in use, and the most that were since the peak was last reset.
 std::size_t used_memory();
 std::size_t most_used_memory();
 void reset_most_used_memory();

@@ -1,4 +1,4 @@
-// How the emulator gives up: it says what it met and aborts, rather than compute something a card would not.
+// Aborts with the name of what is not emulated, rather than compute something that a card would not.
 #pragma once
 #include <cstdarg>
 #include <cstdio>

@@ -120,12 +120,12 @@ void refuses_a_fork_that_is_not_joined() {
   EXPECT(cuStreamEndCapture(test_stream(), &graph) == CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
 }
 
-// What runs beside a fork without an order between them: reading what it writes, writing what it reads or writes. Two parts
-// of one allocation are told apart where they share no page.
+// What runs in the other branch of a fork, without an order between them: reading what it writes, writing what it reads or writes. Two parts
+// of one allocation count as separate where they share no page.
 void stops_at_races() {
   const CUdeviceptr x = upload(std::vector<float>{1}), y = upload(std::vector<float>{0}), z = upload(std::vector<float>{0});
   const CUdeviceptr memory = upload(std::vector<float>(4096));
-  const auto beside = [=](const std::function<void()>& run) {
+  const auto in_other_branch = [=](const std::function<void()>& run) {
     Fork fork;
     begin();
     fork.begin();
@@ -135,15 +135,15 @@ void stops_at_races() {
     fork.join();
     EXPECT_OK(cuGraphLaunch(end(), test_stream()));
   };
-  beside([=] { twice(x, z); });
+  in_other_branch([=] { twice(x, z); });
   // Device memory begins anywhere in its first page, and this is two pages on.
-  beside([=] { twice(x, memory + 8192); });
+  in_other_branch([=] { twice(x, memory + 8192); });
   const char* message = "nothing orders self_test_affine";
-  expect_abort(message, [&] { beside([=] { twice(memory, z); }); });
-  expect_abort(message, [&] { beside([=] { twice(z, x); }); });
-  expect_abort(message, [&] { beside([=] { twice(z, y); }); });
+  expect_abort(message, [&] { in_other_branch([=] { twice(memory, z); }); });
+  expect_abort(message, [&] { in_other_branch([=] { twice(z, x); }); });
+  expect_abort(message, [&] { in_other_branch([=] { twice(z, y); }); });
   expect_abort("(node 0 of a graph) and fill (node 2), and one writes", [&] {
-    beside([=] { EXPECT_OK(cuMemsetD8Async(memory, 0, 4, test_stream())); });
+    in_other_branch([=] { EXPECT_OK(cuMemsetD8Async(memory, 0, 4, test_stream())); });
   });
 }
 

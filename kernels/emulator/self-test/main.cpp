@@ -32,15 +32,15 @@ void expect_abort(const char* message, const std::function<void()>& body) {
     _exit(0);
   }
   close(ends[1]);
-  std::string said;
+  std::string printed;
   char buffer[512];
-  for (ssize_t count; (count = read(ends[0], buffer, sizeof buffer)) > 0;) said.append(buffer, count);
+  for (ssize_t count; (count = read(ends[0], buffer, sizeof buffer)) > 0;) printed.append(buffer, count);
   close(ends[0]);
   int status = 0;
   waitpid(child, &status, 0);
   const bool aborted = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-  if (!aborted || said.find(message) == std::string::npos) {
-    std::fprintf(stderr, "expected an abort that says \"%s\", got status %d and \"%s\"\n", message, status, said.c_str());
+  if (!aborted || printed.find(message) == std::string::npos) {
+    std::fprintf(stderr, "expected an abort that prints \"%s\", got status %d and \"%s\"\n", message, status, printed.c_str());
     std::exit(1);
   }
 }

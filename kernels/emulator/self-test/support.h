@@ -58,7 +58,7 @@ std::vector<T> download(CUdeviceptr address, std::size_t count) {
   return values;
 }
 
-// Runs `body` in a process of its own, which must abort and say `message`.
+// Runs `body` in a process of its own, which must abort and print `message`.
 void expect_abort(const char* message, const std::function<void()>& body);
 
 // Numbers between -1 and 1, the same ones every time.

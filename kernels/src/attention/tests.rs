@@ -1,4 +1,4 @@
-//! Attention against plain candle in f64, and what must not change its bits.
+//! Attention against plain candle in f64, and tests that its bits do not depend on threads or batch.
 
 use super::*;
 use crate::testing::{f64s, max_abs, max_error, normal, same_on_any_pool};

@@ -5,7 +5,7 @@ use crate::cpu::element::Element;
 use crate::cpu::panel::{ByRow, CHUNK, Gather, PANEL, Shifted, multiply};
 use crate::options::Conv2dSpec;
 
-/// Floats of a tile's input that stay in the second-level cache beside a block of weights.
+/// Floats of a tile's input that stay in the second-level cache together with a block of weights.
 const TILE_FLOATS: usize = 1 << 18;
 
 /// Where the input of a tile lies in its buffer: `[channel][row][column % stride][column / stride]`.

@@ -3,7 +3,7 @@
 //! `acc[r][c] (+)= sum over k of left(r, k) * right(k, c)`, with `c` along the vector lanes and `left`
 //! broadcast. Six rows by four 16-lane vectors fill 24 of AVX-512's 32 registers; the same loop
 //! runs as 6x2 vectors on AVX2. Each element is one chain of fused multiply-adds in the order of `k`,
-//! so a row's bits depend neither on the rows beside it nor on the number of threads.
+//! so a row's bits depend neither on the other rows nor on the number of threads.
 
 use pulp::{Arch, Simd, WithSimd};
 

@@ -1,4 +1,4 @@
-//! Turning matrices round, which is what packing a panel comes to.
+//! Transposing matrices, which is how a panel is packed.
 
 use super::vectorized;
 

@@ -26,7 +26,7 @@ pub fn attention(qkv: &Tensor) -> Result<Tensor> {
 }
 
 impl Kernel {
-    /// Whether the kernel takes `qkv` (as for [`attention()`]) on the GPU that it lies on.
+    /// Whether the kernel takes `qkv`, `[B, L, 3, H, Dh]` as for [`attention()`], on the GPU that it lies on.
     ///
     /// # Errors
     /// The shape or device is another.
@@ -38,7 +38,7 @@ impl Kernel {
         Ok(runs && (tensor_cores || self == Self::Portable))
     }
 
-    /// [`attention()`] by this kernel and no other.
+    /// [`attention()`] of `[B, L, 3, H, Dh]` by this kernel and no other. Returns `[B, L, H * Dh]`.
     ///
     /// # Errors
     /// The kernel does not [take](Self::takes) `qkv`, or the layout is another.
@@ -54,7 +54,7 @@ impl Kernel {
     }
 }
 
-/// [`attention`] without tensor cores, on every card.
+/// [`attention`] of `[B, L, 3, H, Dh]` without tensor cores, on every card. Returns `[B, L, H * Dh]`.
 ///
 /// # Errors
 /// The shape, layout or type is another, or heads are wider than 512.

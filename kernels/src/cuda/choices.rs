@@ -51,7 +51,7 @@ impl Choices {
         if let Some(folder) = self.path.parent() {
             fs::create_dir_all(folder)?;
         }
-        // Held until it is dropped.
+        // Locked until it is dropped.
         let lock = File::create(self.path.with_extension("lock"))?;
         lock.lock()?;
         let mut known = self.read();

@@ -67,7 +67,7 @@ pub(super) unsafe fn conv2d(gpu: &Gpu, of: &NhwcConvolution) -> Result<()> {
     check("conv2d", code)
 }
 
-/// The codes of `cuda/cutlass/common.cuh` in words.
+/// Messages for the codes of `cuda/cutlass/common.cuh`.
 fn check(op: &str, code: c_int) -> Result<()> {
     let why = match code {
         0 => return Ok(()),

@@ -63,7 +63,7 @@ fn devices() -> MutexGuard<'static, Devices> {
     DEVICES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Held by whoever captures, and by whoever does what waits for all streams of a context: opening a device
+/// Locked while a graph is captured, and around every call that waits for all streams of a context: opening a device
 /// (`cuCtxSynchronize`), and destroying its libraries' handles. Such a wait ends the captures of every thread.
 static CONTEXTS: Mutex<()> = Mutex::new(());
 

@@ -10,7 +10,7 @@ use cudarc::driver::LaunchConfig;
 
 /// Applies an activation in place.
 ///
-/// `x`: f32|bf16, any order of dimensions without gaps.
+/// - `x`: `[..]` f32|bf16, any order of dimensions without gaps
 ///
 /// # Errors
 /// The tensor has gaps or another type.
@@ -40,7 +40,7 @@ pub fn activate(x: &Tensor, act: Activation) -> Result<()> {
 
 /// `a + b`, laid out as both are.
 ///
-/// `a`, `b`: f32|bf16 of one shape and one order of dimensions without gaps (channels-last, for example).
+/// - `a`, `b`: `[..]` f32|bf16 of one shape and one order of dimensions without gaps (channels-last, for example)
 ///
 /// # Errors
 /// Shapes, layouts or types differ.

@@ -1,7 +1,7 @@
-//! Two pieces of work at the same time: a second stream beside the device's own, as branches of a captured graph.
+//! Fork and join: two pieces of work at the same time, as branches of a captured graph on two streams of the device.
 //!
 //! The second stream waits for the first where they fork, and the first for the second where they join. What either
-//! computes in is laid out for that beforehand ([`super::arena`]), so nothing has to be held until they have joined.
+//! computes in is laid out for that beforehand ([`super::arena`]), so no memory has to be kept until they have joined.
 
 use super::branch::Fork;
 use super::device::Gpu;
@@ -63,7 +63,7 @@ mod tests {
 
     /// A product makes 3 of ones, and another one 9 of these: 12 a step.
     #[test]
-    fn only_what_is_captured_runs_beside() -> Result<()> {
+    fn only_a_captured_fork_uses_the_second_stream() -> Result<()> {
         let device = crate::cuda::open(0, None)?;
         let (x, w) =
             (Tensor::ones((32, 16), DType::F32, &device)?, Tensor::full(3f32 / 16.0, (16, 16), &device)?);
@@ -93,7 +93,7 @@ mod tests {
 
     /// A capture that fails leaves the device as it was.
     #[test]
-    fn what_fails_beside_ends_there() -> Result<()> {
+    fn a_failure_in_the_side_branch_ends_the_fork() -> Result<()> {
         let device = crate::cuda::open(0, None)?;
         let (x, w) =
             (Tensor::ones((32, 16), DType::F32, &device)?, Tensor::ones((16, 16), DType::F32, &device)?);

@@ -1,7 +1,7 @@
 //! Matrix products through cuBLASLt: bias and GELU in the epilogue, the algorithm chosen by timing the first time that a
 //! shape is seen on a card, and kept where there is a place for it.
 //!
-//! Row-major `y = x w^T` is, in cuBLAS's column-major words, `Y [N, M] = W^T [N, K] X [K, M]`: A is the weight, stored
+//! Row-major `y = x w^T` is, in cuBLAS's column-major notation, `Y [N, M] = W^T [N, K] X [K, M]`: A is the weight, stored
 //! `[K, N]` and transposed, B the activations, and the bias runs along D's rows, which are the outputs.
 
 use super::choices::{Algorithm, Choices};
@@ -95,7 +95,7 @@ impl Gemm {
     }
 
     /// Puts the product on the stream. The first time a shape is seen its algorithm is chosen, which waits for the
-    /// device if none is kept (not while a graph is being recorded: then cuBLASLt's own first choice is taken).
+    /// device if none is kept (not while a graph is being captured: then cuBLASLt's own first choice is taken).
     pub(crate) fn run(&mut self, stream: &CudaStream, shape: Shape, at: Addresses) -> Result<()> {
         if !self.plans.contains_key(&shape) {
             let product = Product::new(shape, at)?;

@@ -1,19 +1,19 @@
 //! The ends of a denoising step: latents to tokens, and predicted tokens back into the latents.
 //!
-//! What changes from step to step is read from device memory, so that a recorded launch serves every step.
+//! What changes from step to step is read from device memory, so that a captured launch serves every step.
 
-use super::arguments::{AddPositions, GuidedStep, Patchify, Pictures, launch};
+use super::arguments::{AddPositions, GuidedStep, Images, Patchify, launch};
 use super::elementwise::{blocks, vector};
 use super::operand::{Input, Output, gpu, size};
 use candle_core::{DType, Result, Tensor, bail};
 
-/// Cuts pictures into tokens of `patch` x `patch` pixels, in the order channel, row, column, and repeats them all
+/// Cuts images into tokens of `patch` x `patch` pixels, in the order channel, row, column, and repeats them all
 /// `copies` times, one copy after the other.
 ///
 /// `latents`: `[N, C, H, W]` f32, contiguous. Returns `[copies * N, H/p * W/p, C * p * p]` in `dtype`.
 ///
 /// # Errors
-/// The patches do not tile the pictures, or a layout or type is another.
+/// The patches do not tile the images, or a layout or type is another.
 #[expect(unsafe_code, reason = "a kernel launch")]
 pub fn patchify(latents: &Tensor, patch: usize, copies: usize, dtype: DType) -> Result<Tensor> {
     let of = Latents::new("patchify", latents, patch)?;
@@ -27,7 +27,7 @@ pub fn patchify(latents: &Tensor, patch: usize, copies: usize, dtype: DType) -> 
     let arguments = Patchify {
         x: from.into(),
         out: out.pointer.into(),
-        pictures: of.pictures()?,
+        images: of.images()?,
         copies: size("patchify", copies)?,
         vector,
     };
@@ -39,7 +39,7 @@ pub fn patchify(latents: &Tensor, patch: usize, copies: usize, dtype: DType) -> 
 }
 
 /// One step of the sampler, in place: `latents += delta * v`, where v is guided, `u + g (c - u)`, if the prediction has
-/// two rows for each picture (all u, then all c), else the prediction itself.
+/// two rows for each image (all u, then all c), else the prediction itself.
 ///
 /// - `latents`: `[N, C, H, W]` f32, contiguous
 /// - `prediction`: `[N or 2N, H/p * W/p, p * p * C]` f32|bf16, contiguous; a token's order is row, column, channel
@@ -81,7 +81,7 @@ pub fn guided_step(
         prediction: from.into(),
         settings: settings.contiguous()?.into(),
         first_bad: first_bad.contiguous()?.into(),
-        pictures: of.pictures()?,
+        images: of.images()?,
         guided: guided.into(),
         vector,
     };
@@ -154,7 +154,7 @@ impl Latents {
         }
     }
 
-    /// Tokens of a picture.
+    /// Tokens of an image.
     fn length(&self) -> usize {
         self.height / self.patch * (self.width / self.patch)
     }
@@ -164,14 +164,14 @@ impl Latents {
         self.channels * self.patch * self.patch
     }
 
-    /// One for each vector of all pictures, which kernels count in 32 bits.
+    /// One for each vector of all images, which kernels count in 32 bits.
     fn threads(&self, vector: u32) -> Result<u64> {
         let all = size(self.op, self.count * self.length() * self.elements())?;
         Ok(u64::from(all / vector))
     }
 
-    fn pictures(&self) -> Result<Pictures> {
-        Ok(Pictures {
+    fn images(&self) -> Result<Images> {
+        Ok(Images {
             count: size(self.op, self.count)?,
             channels: size(self.op, self.channels)?,
             height: size(self.op, self.height)?,

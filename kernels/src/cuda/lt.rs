@@ -143,7 +143,7 @@ impl Drop for Layout {
     }
 }
 
-/// A shape in cuBLASLt's words.
+/// A product as cuBLASLt's descriptors.
 pub(super) struct Product {
     descriptor: Descriptor,
     a: Layout,
@@ -236,7 +236,7 @@ impl Handle {
     ) -> Result<Vec<Algorithm>> {
         let mut found: Vec<sys::cublasLtMatmulHeuristicResult_t> = Vec::with_capacity(count);
         let mut returned = 0;
-        // SAFETY: all handles are alive, and there is room for the `count` results that are asked for, of which the
+        // SAFETY: all handles are alive, and there is space for the `count` results that are asked for, of which the
         // library fills the first `returned`.
         unsafe {
             sys::cublasLtMatmulAlgoGetHeuristic(

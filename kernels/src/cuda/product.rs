@@ -3,7 +3,7 @@
 use candle_core::DType;
 use std::fmt;
 
-/// What a product does after it has accumulated.
+/// What a product applies to its sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Epilogue {
     None,
@@ -44,7 +44,7 @@ pub(crate) struct Addresses {
     pub(crate) scales: Option<(u64, u64)>,
 }
 
-/// As files of choices write it.
+/// As files of chosen algorithms write it.
 impl fmt::Display for Shape {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dtype = if self.dtype == DType::U8 { "e4m3" } else { self.dtype.as_str() };

@@ -17,7 +17,7 @@ pub(crate) struct RowLaunch {
 }
 
 impl RowLaunch {
-    /// For the rows of `x`; `others` are what is read beside it, in rows of the same width. Outputs are contiguous.
+    /// For the rows of `x`; `others` are the other inputs, in rows of the same width. Outputs are contiguous.
     pub(crate) fn new(op: &str, dtype: DType, x: &Rows, others: &[&Rows]) -> Result<Self> {
         let total = x.batch as usize * x.rows as usize;
         if total == 0 || x.width == 0 {

@@ -1,4 +1,4 @@
-//! Linear layers against candle in f64, and what must not change their bits.
+//! Linear layers against candle in f64, and tests that their bits do not depend on threads or other rows.
 
 use super::*;
 use crate::testing::{f64s, max_abs, max_error, normal, same_on_any_pool};

@@ -92,7 +92,7 @@ fn a_constant_group_gives_the_bias() -> Result<()> {
 }
 
 #[test]
-fn nan_stays_in_its_group_and_bits_in_their_picture() -> Result<()> {
+fn nan_stays_in_its_group_and_bits_in_their_image() -> Result<()> {
     let gpu = gpu();
     let (w, b) = (normal(&[8], 2).to_device(&gpu)?, normal(&[8], 3).to_device(&gpu)?);
     let norm = |x: &Tensor| group_norm(x, &w, &b, 2, 1e-6, Activation::Silu);
@@ -103,7 +103,7 @@ fn nan_stays_in_its_group_and_bits_in_their_picture() -> Result<()> {
     let x = normal(&[3, 8, 90, 90], 1).to_device(&gpu)?;
     let all = norm(&x)?;
     for i in 0..3 {
-        assert_eq!(bits(&all.narrow(0, i, 1)?)?, bits(&norm(&x.narrow(0, i, 1)?)?)?, "picture {i}");
+        assert_eq!(bits(&all.narrow(0, i, 1)?)?, bits(&norm(&x.narrow(0, i, 1)?)?)?, "image {i}");
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// (pictures, patch): the model's cut down, ragged sizes, tokens that 16 bytes do not divide, one pixel.
+/// (images, patch): the model's cut down, ragged sizes, tokens that 16 bytes do not divide, one pixel.
 const CASES: [([usize; 4], usize); 7] = [
     ([1, 16, 16, 24], 2),
     ([2, 4, 6, 10], 2),
@@ -13,7 +13,7 @@ const CASES: [([usize; 4], usize); 7] = [
     ([1, 1, 1, 1], 1),
 ];
 
-/// Tokens `[N, h*w, C*p*p]` of pictures, in the order channel, row, column.
+/// Tokens `[N, h*w, C*p*p]` of images, in the order channel, row, column.
 fn tokens(x: &Tensor, patch: usize) -> Result<Tensor> {
     let (count, channels, height, width) = x.dims4()?;
     let (rows, columns) = (height / patch, width / patch);
@@ -24,8 +24,8 @@ fn tokens(x: &Tensor, patch: usize) -> Result<Tensor> {
     ))
 }
 
-/// Pictures of tokens in the order row, column, channel.
-fn pictures(x: &Tensor, [_, channels, height, width]: [usize; 4], patch: usize) -> Result<Tensor> {
+/// Images of tokens in the order row, column, channel.
+fn images(x: &Tensor, [_, channels, height, width]: [usize; 4], patch: usize) -> Result<Tensor> {
     let count = x.dim(0)?;
     x.reshape(&[count, height / patch, width / patch, patch, patch, channels][..])?
         .permute([0, 5, 1, 3, 2, 4])?
@@ -90,7 +90,7 @@ fn a_step_agrees_with_the_formula() -> Result<()> {
             let (x, tokens) = (normal(&dims, 1), normal(&rows, 2).to_dtype(dtype)?);
             let step = Step::new(&gpu, &x, &tokens, [guidance, delta, 7.0, 0.0])?;
             step.run(patch)?;
-            let seen = pictures(&tokens.to_dtype(DType::F64)?, [rows[0], dims[1], dims[2], dims[3]], patch)?;
+            let seen = images(&tokens.to_dtype(DType::F64)?, [rows[0], dims[1], dims[2], dims[3]], patch)?;
             let seen = f64s(&seen)?;
             let (u, c) = seen.split_at(seen.len() / branches);
             let (g, d) = (f64::from(guidance), f64::from(delta));
@@ -138,7 +138,7 @@ fn the_first_step_with_a_bad_latent_is_kept() -> Result<()> {
 fn a_step_that_does_not_fit_is_refused() -> Result<()> {
     let gpu = gpu();
     let step = Step::new(&gpu, &normal(&[1, 16, 4, 4], 1), &normal(&[3, 4, 64], 2), [1.0; 4])?;
-    let error = step.run(2).expect_err("three rows for one picture").to_string();
+    let error = step.run(2).expect_err("three rows for one image").to_string();
     assert!(error.contains("[3, 4, 64]"), "{error}");
     assert!(patchify(&step.latents, 3, 1, DType::F32).is_err(), "patches of 3 do not tile 4 x 4");
     Ok(())

@@ -1,4 +1,4 @@
-//! The GPU's ops over pictures and latents, and its attention, against the formulas in f64 and against the CPU's ops.
+//! The GPU's ops over images and latents, and its attention, against the formulas in f64 and against the CPU's ops.
 //! Needs a GPU, and fails without one.
 #![cfg(feature = "cuda")]
 

@@ -62,9 +62,9 @@ fn activations_keep_nan_and_take_any_dense_layout() -> Result<()> {
         assert!(y[1] == 0.0, "{act:?}: {y:?}");
     }
     let whole = normal(&[2, 3, 4, 5], 1).to_device(&gpu)?;
-    let picture = channels_last(&whole)?;
-    elementwise::activate(&picture, Activation::Relu)?;
-    assert_eq!(bits(&picture)?, bits(&whole.relu()?)?);
+    let image = channels_last(&whole)?;
+    elementwise::activate(&image, Activation::Relu)?;
+    assert_eq!(bits(&image)?, bits(&whole.relu()?)?);
     assert!(elementwise::activate(&whole.narrow(3, 0, 2)?, Activation::Relu).is_err(), "gaps");
     Ok(())
 }

@@ -24,7 +24,7 @@ const LONGEST: f64 = 1.0;
 /// Each shape is measured for this long, after once to warm up.
 const TIME: Duration = Duration::from_millis(300);
 
-/// Products in flight between two looks at the clock.
+/// Products in flight between two readings of the clock.
 const AT_ONCE: usize = 10;
 
 /// TFLOP/s of the best shape in the target's precision, by the layers' linear or candle's own product.

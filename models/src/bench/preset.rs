@@ -1,4 +1,4 @@
-//! The shapes of the published models, for weights that nobody has to download.
+//! The shapes of the published models, for random weights.
 
 use super::Synthetic;
 use crate::ModelCard;
@@ -36,7 +36,7 @@ pub(crate) fn scheduler() -> serde_json::Result<SchedulerConfig> {
     serde_json::from_value(serde_json::json!({ "num_train_timesteps": 1000, "shift": 3.0 }))
 }
 
-/// What it can paint.
+/// What it can generate.
 pub(crate) fn card(model: Synthetic) -> ModelCard {
     let config = transformer(model);
     let size_multiple = config.patch_size * VAE_FACTOR;

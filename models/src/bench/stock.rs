@@ -1,10 +1,10 @@
 //! The stock engine: candle-transformers' own MMDiT in a plain Euler loop, as its example runs it. It is what a Rust program
-//! uses otherwise, so it is measured beside ours, and tests hold ours to it.
+//! uses otherwise, so it is measured in the same report, and tests hold ours to it.
 //!
 //! It is put together from candle's parts, because `mmdit::model::MMDiT` takes the number of heads for that of blocks and
 //! its timestep embedding for f16 whatever its weights are (candle-transformers 0.11.1, mmdit/model.rs:84 and
 //! mmdit/embedding.rs:167). Its last block leaves out the norms of the text's q and k (mmdit/projections.rs:38), so with
-//! them its pictures are not diffusers'.
+//! them its images are not diffusers'.
 
 use super::{DenoiseRun, DenoiseSpec};
 use crate::checkpoint::RowOrder;

@@ -85,7 +85,7 @@ fn random_weights_stay_finite_in_every_shape_of_block() {
     };
     for dtype in [DType::F32, DType::Bf16] {
         let (card, options) = (preset::card(Synthetic::Sd35Medium), LoadOptions::new(Device::Cpu, dtype));
-        let mut bench = DenoiseBench::made_up(config.clone(), card, &options).expect("a model");
+        let mut bench = DenoiseBench::random_weights(config.clone(), card, &options).expect("a model");
         let run = bench.run(&DenoiseSpec { steps: 8, batch: 2, ..spec() });
         assert!(run.is_ok(), "{dtype:?}: {run:?}");
     }
@@ -108,7 +108,7 @@ fn small_medium(qk_norm: Option<String>) -> TransformerConfig {
 /// The largest difference between the latents of both engines, by the largest latent.
 fn difference_from_stock(config: TransformerConfig) -> f32 {
     let mut bench =
-        DenoiseBench::made_up(config, preset::card(Synthetic::Sd35Medium), &CPU).expect("a model");
+        DenoiseBench::random_weights(config, preset::card(Synthetic::Sd35Medium), &CPU).expect("a model");
     bench.add_stock_engine(&CPU, None).expect("the stock engine");
     let spec = DenoiseSpec { batch: 2, ..spec() };
     let ours = bench.denoise(&spec, &mut |_: Step| Control::Continue, None).expect("a run").0.latents;
@@ -204,7 +204,8 @@ mod gpu {
                 let cache = Some(choices.path().into());
                 let options = LoadOptions { streams, cache, ..LoadOptions::new(Device::Cuda(0), dtype) };
                 let card = preset::card(Synthetic::Sd35Medium);
-                let mut bench = DenoiseBench::made_up(config.clone(), card, &options).expect("a model");
+                let mut bench =
+                    DenoiseBench::random_weights(config.clone(), card, &options).expect("a model");
                 assert_eq!(bench.two_streams(), streams == Streams::Two);
                 let interval = Some(GuidanceInterval { low: 0.0, high: 0.99 });
                 bench.set_shortcuts(Shortcuts { guidance_interval: interval, first_block_cache: None });

@@ -2,9 +2,9 @@
 //!
 //! What no tensor shows is that of SD3.5: constants below.
 
-use super::contents::{Component, Piece, count};
+use super::components::{Component, ComponentInFile, count};
 use super::header::Header;
-use super::names::Names;
+use super::names::NamingScheme;
 use crate::Manifest;
 use serde_json::{Value, json};
 
@@ -28,8 +28,8 @@ pub(super) fn scheduler(blocks: usize) -> Value {
 /// The `config.json` of a part.
 ///
 /// # Errors
-/// Names the tensor that is missing or has another number of dimensions.
-pub(super) fn of(header: &Header, piece: &Piece) -> Result<Value, String> {
+/// NamingScheme the tensor that is missing or has another number of dimensions.
+pub(super) fn of(header: &Header, piece: &ComponentInFile) -> Result<Value, String> {
     let shapes = Shapes { header, prefix: &piece.prefix };
     match piece.part {
         Component::Transformer => transformer(&shapes, &piece.names),
@@ -60,8 +60,8 @@ impl Shapes<'_> {
     }
 }
 
-fn transformer(shapes: &Shapes, names: &Names) -> Result<Value, String> {
-    let Names::Mmdit(blocks) = *names else { return Err("not in the original layout".into()) };
+fn transformer(shapes: &Shapes, names: &NamingScheme) -> Result<Value, String> {
+    let NamingScheme::Mmdit(blocks) = *names else { return Err("not in the original layout".into()) };
     let [width, joint] = shapes.of("context_embedder.weight")?;
     let [_, channels, patch, _] = shapes.of("x_embedder.proj.weight")?;
     let [outputs, _] = shapes.of("final_layer.linear.weight")?;
@@ -90,10 +90,12 @@ fn transformer(shapes: &Shapes, names: &Names) -> Result<Value, String> {
     }))
 }
 
-fn vae(shapes: &Shapes, names: &Names) -> Result<Value, String> {
+fn vae(shapes: &Shapes, names: &NamingScheme) -> Result<Value, String> {
     // Name of the resnet `index` at level `level`, counted from the finest.
     let (levels, resnet): (usize, Box<dyn Fn(usize, usize) -> String>) = match *names {
-        Names::Vae(levels) => (levels, Box::new(|level, index| format!("decoder.up.{level}.block.{index}"))),
+        NamingScheme::Vae(levels) => {
+            (levels, Box::new(|level, index| format!("decoder.up.{level}.block.{index}")))
+        }
         _ => {
             let name = |level, index| format!("decoder.up_blocks.{level}.resnets.{index}");
             let levels = count(|level| shapes.has(&format!("{}.norm1.weight", name(level, 0))));

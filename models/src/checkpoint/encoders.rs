@@ -1,8 +1,8 @@
-//! A directory of text encoders: what a checkpoint does not bring itself.
+//! A directory of text encoders: what a checkpoint does not contain.
 
-use super::contents::Component;
-use super::formats;
+use super::components::Component;
 use super::header::Header;
+use super::quantized_formats;
 use super::{PartLocation, StoredPart};
 use crate::content::Directory;
 use crate::{Error, Result};
@@ -55,7 +55,7 @@ fn best(dir: &Path) -> Result<BTreeMap<Component, StoredPart>> {
     let mut best: BTreeMap<Component, StoredPart> = BTreeMap::new();
     for path in &weights_in(dir)? {
         let header = Arc::new(Header::read(path)?);
-        formats::check(path, &header)?;
+        quantized_formats::check(path, &header)?;
         for stored in StoredPart::all(path, &header) {
             let part = stored.piece.part;
             if best.get(&part).is_none_or(|other| other.bytes() < stored.bytes()) {
@@ -81,7 +81,7 @@ fn files_of(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether everything is there that a picture needs; T5 is not.
+/// Whether everything is there that an image needs; T5 is not.
 pub(super) fn check(
     file: &Path,
     dir: Option<&Path>,

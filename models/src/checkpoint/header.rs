@@ -11,7 +11,7 @@ pub(crate) struct Header(BTreeMap<String, TensorHeader>);
 
 impl Header {
     /// # Errors
-    /// It is no whole file of weights; says what it is instead, if that can be told.
+    /// It is no whole file of weights; says what it is instead, if that is known.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let tensors = safetensors_file::tensors(path)?;
         Ok(Self(tensors.into_iter().map(|stored| (stored.name.clone(), stored)).collect()))

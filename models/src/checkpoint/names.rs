@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// A tensor that a file has, or stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum TensorLocation {
     /// Rows of a stored tensor.
     Stored(String, RowOrder),
     /// Not in any file: the identity matrix.
@@ -48,7 +48,7 @@ impl RowOrder {
 
 /// The names of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Names {
+pub(crate) enum NamingScheme {
     /// diffusers' or transformers' own.
     Same,
     /// Those of CLIP-L, whose pooled text SD3.5 does not project, whether the file has a projection or not.
@@ -59,7 +59,7 @@ pub(crate) enum Names {
     Vae(usize),
 }
 
-impl Names {
+impl NamingScheme {
     /// Blocks of a transformer.
     pub(super) fn blocks(&self) -> usize {
         match self {
@@ -69,14 +69,16 @@ impl Names {
     }
 
     /// Where diffusers' tensor `name` is. A name that has no counterpart is looked for as it is.
-    pub(crate) fn find(&self, name: &str) -> Found {
+    pub(crate) fn find(&self, name: &str) -> TensorLocation {
         let found = match self {
             Self::Same => None,
-            Self::ClipL => (name == "text_projection.weight").then_some(Found::Identity),
-            Self::Mmdit(blocks) => mmdit(name, *blocks).map(|(name, rows)| Found::Stored(name, rows)),
-            Self::Vae(levels) => vae(name, *levels).map(|name| Found::Stored(name, RowOrder::All)),
+            Self::ClipL => (name == "text_projection.weight").then_some(TensorLocation::Identity),
+            Self::Mmdit(blocks) => {
+                mmdit(name, *blocks).map(|(name, rows)| TensorLocation::Stored(name, rows))
+            }
+            Self::Vae(levels) => vae(name, *levels).map(|name| TensorLocation::Stored(name, RowOrder::All)),
         };
-        found.unwrap_or_else(|| Found::Stored(name.to_owned(), RowOrder::All))
+        found.unwrap_or_else(|| TensorLocation::Stored(name.to_owned(), RowOrder::All))
     }
 }
 

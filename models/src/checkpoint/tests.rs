@@ -1,6 +1,6 @@
-//! Names and tokenizers against diffusers' and transformers' own (`tests/parity/export_checkpoint.py`).
+//! NamingScheme and tokenizers against diffusers' and transformers' own (`tests/parity/export_checkpoint.py`).
 
-use super::names::{Found, Names, RowOrder};
+use super::names::{NamingScheme, RowOrder, TensorLocation};
 use super::tokenizers;
 use crate::files::ModelFiles;
 use crate::golden::json;
@@ -8,14 +8,14 @@ use crate::text::Tokenizer;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-fn found(value: &Value) -> Found {
+fn found(value: &Value) -> TensorLocation {
     let text = |index: usize| value[index].as_str().expect("a string");
     let order = match text(1) {
         "all" => RowOrder::All,
         "swapped" => RowOrder::Swapped,
         third => RowOrder::Third(third.parse().expect("a third")),
     };
-    Found::Stored(text(0).into(), order)
+    TensorLocation::Stored(text(0).into(), order)
 }
 
 /// Every tensor that diffusers' converters write is found where they read it; so no original one is left over.
@@ -23,7 +23,8 @@ fn found(value: &Value) -> Found {
 fn names_are_found_where_diffusers_reads_them() {
     let golden = json("checkpoint/names.json");
     let count = |key: &str| golden[key].as_u64().expect("a count") as usize;
-    let parts = [("transformer", Names::Mmdit(count("blocks"))), ("vae", Names::Vae(count("levels")))];
+    let parts =
+        [("transformer", NamingScheme::Mmdit(count("blocks"))), ("vae", NamingScheme::Vae(count("levels")))];
     for (part, names) in parts {
         let tensors = golden[part].as_object().expect("names");
         assert!(tensors.len() > 100, "{part} has {}", tensors.len());
@@ -35,8 +36,8 @@ fn names_are_found_where_diffusers_reads_them() {
 
 #[test]
 fn what_is_not_translated_keeps_its_name() {
-    let same = |name: &str| Found::Stored(name.into(), RowOrder::All);
-    for names in [Names::Same, Names::ClipL, Names::Mmdit(2), Names::Vae(4)] {
+    let same = |name: &str| TensorLocation::Stored(name.into(), RowOrder::All);
+    for names in [NamingScheme::Same, NamingScheme::ClipL, NamingScheme::Mmdit(2), NamingScheme::Vae(4)] {
         for name in [
             "",
             "context_embedder.bias",
@@ -46,8 +47,8 @@ fn what_is_not_translated_keeps_its_name() {
             assert_eq!(names.find(name), same(name), "{names:?}");
         }
     }
-    assert_eq!(Names::ClipL.find("text_projection.weight"), Found::Identity);
-    assert_eq!(Names::Same.find("text_projection.weight"), same("text_projection.weight"));
+    assert_eq!(NamingScheme::ClipL.find("text_projection.weight"), TensorLocation::Identity);
+    assert_eq!(NamingScheme::Same.find("text_projection.weight"), same("text_projection.weight"));
 }
 
 /// The tokenizers inside the program, as transformers reads the same ones.

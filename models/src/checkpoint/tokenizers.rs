@@ -1,4 +1,4 @@
-//! The tokenizers of SD3.5, which a checkpoint does not bring: packed in `models/tokenizers/`.
+//! The tokenizers of SD3.5, which a checkpoint does not contain: packed in `models/tokenizers/`.
 
 use crate::{Error, Result};
 use flate2::read::GzDecoder;

@@ -10,7 +10,7 @@ const LAYERS: RangeInclusive<usize> = 1..=1024;
 const WIDTH: RangeInclusive<usize> = 1..=1 << 16;
 /// Words of a vocabulary.
 const VOCABULARY: RangeInclusive<usize> = 1..=1 << 22;
-/// Patches of a picture's side, or tokens of a text.
+/// Patches of an image's side, or tokens of a text.
 const POSITIONS: RangeInclusive<usize> = 1..=1 << 13;
 /// Latents of a patch's side, and layers in a block of the VAE.
 const FEW: RangeInclusive<usize> = 1..=64;

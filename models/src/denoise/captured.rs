@@ -7,7 +7,7 @@
 //! What a step computes in is one arena for all sizes, as large as the largest needs: one step runs at a time, and keeps
 //! nothing there.
 
-use super::{CAPTURED_SIZES, Denoiser, Job, Watch};
+use super::{CAPTURED_SIZES, DenoiseInput, Denoiser, LoopHooks};
 use crate::generate::Observer;
 use crate::gpu::{Arena, Event, Graph, Layout, latents as kernels, warm_up};
 use crate::mmdit::{Mmdit, Prepared};
@@ -60,36 +60,36 @@ struct StaticBuffers {
 impl Denoiser {
     pub(super) fn run_captured(
         &mut self,
-        job: &Job,
+        input: &DenoiseInput,
         prepared: &Prepared,
-        watch: &mut Watch,
+        hooks: &mut LoopHooks,
     ) -> Result<Tensor> {
-        let captured = self.captured.step(&self.mmdit, &self.target, job, prepared)?;
+        let captured = self.captured.step(&self.mmdit, &self.target, input, prepared)?;
         let (buffers, device) = (&captured.buffers, &self.target.device);
-        buffers.begin(job, prepared)?;
-        let settings = settings(job, device)?;
-        let mut events = Vec::with_capacity(job.steps());
-        for index in 0..job.steps() {
+        buffers.load(input, prepared)?;
+        let settings = settings(input, device)?;
+        let mut events = Vec::with_capacity(input.steps());
+        for index in 0..input.steps() {
             let begin = Event::new(device)?;
             buffers.modulations.slice_set(&prepared.modulations.get(index)?, 0, 0)?;
             buffers.settings.slice_set(&settings.get(index)?, 0, 0)?;
             // A replay overwrites the latents. Looking at them is asked for between replays, or costs nothing.
-            let before = watch.wants_preview(index).then(|| buffers.latents.copy()).transpose()?;
-            captured.graph(job, index)?.launch()?;
+            let before = hooks.wants_preview(index).then(|| buffers.latents.copy()).transpose()?;
+            captured.graph(input, index)?.launch()?;
             events.push([begin, Event::new(device)?]);
             if index > 0 {
-                report(job, &events, index - 1, watch.observer)?;
+                report(input, &events, index - 1, hooks.observer)?;
             }
             if let Some(before) = before {
-                let sigmas = &job.schedule.sigmas;
-                watch.show(&before, &buffers.latents, [sigmas[index], sigmas[index + 1]])?;
+                let sigmas = &input.schedule.sigmas;
+                hooks.show(&before, &buffers.latents, [sigmas[index], sigmas[index + 1]])?;
             }
         }
-        report(job, &events, job.steps() - 1, watch.observer)?;
+        report(input, &events, input.steps() - 1, hooks.observer)?;
         match buffers.first_bad.to_vec1::<u32>()?[..] {
             [u32::MAX] => Ok(buffers.latents.copy()?),
             [step] => {
-                let stage = Stage::Step { step: step as usize + 1, of: job.steps() };
+                let stage = Stage::Step { step: step as usize + 1, of: input.steps() };
                 Err(Error::NonFinite { stage })
             }
             _ => unreachable!("one element"),
@@ -98,28 +98,28 @@ impl Denoiser {
 }
 
 impl Captured {
-    /// The step of this job's size, which is captured unless it is known.
+    /// The step of this input's size, which is captured unless it is known.
     fn step(
         &mut self,
         mmdit: &Mmdit,
         target: &Target,
-        job: &Job,
+        input: &DenoiseInput,
         prepared: &Prepared,
     ) -> Result<&CapturedStep> {
-        let key = Key { latents: job.noise.dims().to_vec(), context: prepared.context.dims().to_vec() };
+        let key = Key { latents: input.noise.dims().to_vec(), context: prepared.context.dims().to_vec() };
         let mut step = match self.steps.iter().position(|step| step.key == key) {
             Some(known) => self.steps.remove(known),
             None => {
                 if self.steps.len() == CAPTURED_SIZES {
                     self.steps.remove(0);
                 }
-                let buffers = StaticBuffers::new(mmdit, target, job, prepared)?;
-                let every = self.capture(mmdit, target, &buffers, job, job.branches()?)?;
+                let buffers = StaticBuffers::new(mmdit, target, input, prepared)?;
+                let every = self.capture(mmdit, target, &buffers, input, input.branches()?)?;
                 CapturedStep { key, buffers, every, prompted: None }
             }
         };
-        if step.prompted.is_none() && job.leaves_guidance()? {
-            step.prompted = Some(self.capture(mmdit, target, &step.buffers, job, 1)?);
+        if step.prompted.is_none() && input.leaves_guidance()? {
+            step.prompted = Some(self.capture(mmdit, target, &step.buffers, input, 1)?);
         }
         self.steps.push(step);
         Ok(&self.steps[self.steps.len() - 1])
@@ -131,10 +131,10 @@ impl Captured {
         mmdit: &Mmdit,
         target: &Target,
         buffers: &StaticBuffers,
-        job: &Job,
+        input: &DenoiseInput,
         branches: usize,
     ) -> Result<Graph> {
-        let (patch, rows) = (mmdit.config().patch_size, branches * job.noise.dim(0)?);
+        let (patch, rows) = (mmdit.config().patch_size, branches * input.noise.dim(0)?);
         // The prompt's rows are the last.
         let of = |all: &Tensor| all.narrow(0, all.dim(0)? - rows, rows);
         let (context, modulations) = (of(&buffers.context)?, of(&buffers.modulations)?);
@@ -163,19 +163,19 @@ impl Captured {
 }
 
 impl CapturedStep {
-    fn graph(&self, job: &Job, index: usize) -> Result<&Graph> {
+    fn graph(&self, input: &DenoiseInput, index: usize) -> Result<&Graph> {
         match &self.prompted {
-            Some(prompted) if job.copies(index)? < job.branches()? => Ok(prompted),
+            Some(prompted) if input.copies(index)? < input.branches()? => Ok(prompted),
             _ => Ok(&self.every),
         }
     }
 }
 
 impl StaticBuffers {
-    fn new(mmdit: &Mmdit, target: &Target, job: &Job, prepared: &Prepared) -> Result<Self> {
-        let (_, _, height, width) = job.noise.dims4()?;
+    fn new(mmdit: &Mmdit, target: &Target, input: &DenoiseInput, prepared: &Prepared) -> Result<Self> {
+        let (_, _, height, width) = input.noise.dims4()?;
         Ok(Self {
-            latents: job.noise.copy()?,
+            latents: input.noise.copy()?,
             context: prepared.context.copy()?,
             modulations: prepared.modulations.get(0)?.copy()?,
             positions: mmdit.positions(height, width)?,
@@ -184,25 +184,30 @@ impl StaticBuffers {
         })
     }
 
-    /// Takes in a request.
-    fn begin(&self, job: &Job, prepared: &Prepared) -> Result<()> {
-        self.latents.slice_set(&job.noise, 0, 0)?;
+    /// Copies a request's inputs in.
+    fn load(&self, input: &DenoiseInput, prepared: &Prepared) -> Result<()> {
+        self.latents.slice_set(&input.noise, 0, 0)?;
         self.context.slice_set(&prepared.context, 0, 0)?;
         Ok(self.first_bad.slice_set(&Tensor::new(&[u32::MAX], self.first_bad.device())?, 0, 0)?)
     }
 }
 
 /// `[S, 4]` f32: what changes from step to step besides the modulations.
-fn settings(job: &Job, device: &Device) -> Result<Tensor> {
+fn settings(input: &DenoiseInput, device: &Device) -> Result<Tensor> {
     let row =
-        |(index, sigmas): (usize, &[f32])| [job.guidance as f32, sigmas[1] - sigmas[0], index as f32, 0.0];
-    let rows: Vec<f32> = job.schedule.sigmas.windows(2).enumerate().flat_map(row).collect();
-    Ok(Tensor::from_vec(rows, (job.steps(), 4), device)?)
+        |(index, sigmas): (usize, &[f32])| [input.guidance as f32, sigmas[1] - sigmas[0], index as f32, 0.0];
+    let rows: Vec<f32> = input.schedule.sigmas.windows(2).enumerate().flat_map(row).collect();
+    Ok(Tensor::from_vec(rows, (input.steps(), 4), device)?)
 }
 
 /// Waits for step `index` and reports it.
-fn report(job: &Job, events: &[[Event; 2]], index: usize, observer: &mut dyn Observer) -> Result<()> {
+fn report(
+    input: &DenoiseInput,
+    events: &[[Event; 2]],
+    index: usize,
+    observer: &mut dyn Observer,
+) -> Result<()> {
     let [begin, end] = &events[index];
     end.wait()?;
-    job.report(index, end.seconds_since(begin)?, observer)
+    input.report(index, end.seconds_since(begin)?, observer)
 }

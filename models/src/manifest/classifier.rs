@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 pub struct ClassifierManifest {
     /// `falconsai`.
     pub name: String,
-    /// For people.
+    /// For display.
     pub title: String,
     /// Its repository on the Hugging Face hub, `owner/name`.
     pub repository: String,

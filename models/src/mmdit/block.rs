@@ -18,11 +18,11 @@ const DUAL_GATE: usize = 8;
 
 /// A joint block; the last one of a model drops its text stream after attention.
 pub(super) struct Block {
-    image: Before,
-    text: Before,
-    image_after: After,
+    image: PreAttention,
+    text: PreAttention,
+    image_after: PostAttention,
     /// `None` in the last block.
-    text_after: Option<After>,
+    text_after: Option<PostAttention>,
     /// `[4, Dh]`: q, k, text q, text k.
     norms: Option<Tensor>,
     dual: Option<Dual>,
@@ -31,7 +31,7 @@ pub(super) struct Block {
 }
 
 /// What leads to attention in a stream.
-struct Before {
+struct PreAttention {
     adaln: Linear,
     qkv: Linear,
     /// The adaLN's rows in the step's modulations.
@@ -39,7 +39,7 @@ struct Before {
 }
 
 /// What follows attention in a stream.
-struct After {
+struct PostAttention {
     projection: Linear,
     mlp_in: Linear,
     mlp_out: Linear,
@@ -53,7 +53,7 @@ struct Dual {
     norms: Option<Tensor>,
 }
 
-impl Before {
+impl PreAttention {
     /// Rows of this adaLN as rows of the step's modulations.
     fn rows(&self, (shift, scale): (usize, usize)) -> (usize, usize) {
         (self.row(shift), self.row(scale))
@@ -90,7 +90,7 @@ impl Block {
         let attn = scope.at("attn");
         let before = |adaln: &str, first: usize, rows: usize, qkv: [&str; 3]| {
             let adaln = Linear::load(&scope.at(adaln), width, rows * width)?;
-            Ok::<_, candle_core::Error>(Before {
+            Ok::<_, candle_core::Error>(PreAttention {
                 adaln,
                 qkv: stacked(&attn, qkv, width)?,
                 rows: first..first + rows,
@@ -100,9 +100,9 @@ impl Block {
         let image = before("norm1.linear", first_row, if is_dual { 9 } else { 6 }, image_qkv)?;
         let text_qkv = ["add_q_proj", "add_k_proj", "add_v_proj"];
         let text = before("norm1_context.linear", image.rows.end, if last { 2 } else { 6 }, text_qkv)?;
-        let image_after = After::load(scope, "to_out.0", "ff", width)?;
+        let image_after = PostAttention::load(scope, "to_out.0", "ff", width)?;
         let text_after =
-            (!last).then(|| After::load(scope, "to_add_out", "ff_context", width)).transpose()?;
+            (!last).then(|| PostAttention::load(scope, "to_add_out", "ff_context", width)).transpose()?;
         let norms = norms(&attn, config, &["norm_q", "norm_k", "norm_added_q", "norm_added_k"])?;
         let dual = is_dual.then(|| Dual::load(&scope.at("attn2"), config)).transpose()?;
         let (heads, ops) = (config.num_attention_heads, scope.target().ops);
@@ -166,7 +166,13 @@ impl Block {
     }
 
     /// The same of the text.
-    fn after_text(&self, after: &After, text: Tensor, attended: &Tensor, mods: &Tensor) -> Result<Stream> {
+    fn after_text(
+        &self,
+        after: &PostAttention,
+        text: Tensor,
+        attended: &Tensor,
+        mods: &Tensor,
+    ) -> Result<Stream> {
         let branch = Branch { y: after.projection.forward(attended)?, gate: self.text.row(GATE) };
         self.feed_forward(after, &self.text, Stream::with(text, branch), mods)
     }
@@ -180,14 +186,20 @@ impl Block {
     }
 
     /// The stream from its attention's sum to the end of the block.
-    fn feed_forward(&self, after: &After, before: &Before, stream: Stream, mods: &Tensor) -> Result<Stream> {
+    fn feed_forward(
+        &self,
+        after: &PostAttention,
+        before: &PreAttention,
+        stream: Stream,
+        mods: &Tensor,
+    ) -> Result<Stream> {
         let (x, normed) = stream.normed(self.ops, mods, before.rows(MLP_SHIFT_SCALE))?;
         let y = mlp(&after.mlp_in, &after.mlp_out, &normed)?;
         Ok(Stream::with(x, Branch { y, gate: before.row(MLP_GATE) }))
     }
 }
 
-impl After {
+impl PostAttention {
     fn load(scope: &Scope, projection: &str, mlp: &str, width: usize) -> Result<Self> {
         let mlp = scope.at(mlp).at("net");
         Ok(Self {

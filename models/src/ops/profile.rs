@@ -1,6 +1,6 @@
 //! Where the time of a step goes: each op timed by name, on whatever device it runs.
 //!
-//! Off (one look at a thread's cell for each op) unless [`profile`] runs. A captured step cannot be looked into.
+//! Off (one check of a thread-local for each op) unless [`profile`] runs. The ops of a captured step cannot be timed.
 
 use crate::Result;
 use candle_core::{Device, Tensor};
@@ -79,7 +79,7 @@ pub(crate) fn timed<T>(
     Ok(result)
 }
 
-/// Runs `work` on this thread and tells what its ops cost, the dearest first.
+/// Runs `work` on this thread and returns what its ops cost, the most expensive first.
 pub(crate) fn profile(work: impl FnOnce() -> Result<()>) -> Result<Vec<ProfileRow>> {
     SPANS.set(Some(Vec::new()));
     let worked = work();

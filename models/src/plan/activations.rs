@@ -1,10 +1,10 @@
-//! What painting takes beside the weights: the tensors that are alive at each stage's worst moment.
+//! Memory that generating takes in addition to the weights: the tensors that are alive at each stage's worst moment.
 //!
 //! The counts are read off the code of each stage and say what holds them. A tensor is alive until its owner's scope
 //! ends, not until it was used last, and candle frees it then. An arena for captured steps is laid out by the same lifetimes.
 
 use super::Work;
-use super::weights::Kept;
+use super::weights::LoadedFormat;
 use crate::config::{TransformerConfig, VaeConfig};
 use crate::denoise::CAPTURED_SIZES;
 use crate::safetensors_file::TensorHeader;
@@ -18,25 +18,25 @@ pub(super) const CLIP_TOKENS: u64 = 77;
 pub struct Activations {
     /// The text encoders, which read one prompt at a time.
     pub text: u64,
-    /// The VAE's encoder, where requests may begin from a picture.
-    pub begin: u64,
+    /// The VAE's encoder, where requests may start from an image.
+    pub init_image: u64,
     /// The loop.
     pub denoise: u64,
-    /// The VAE's decoder, which makes one picture at a time.
+    /// The VAE's decoder, which makes one image at a time.
     pub decode: u64,
 }
 
 /// Where and how values are computed.
 #[derive(Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct Estimator {
     cpu: bool,
     /// Bytes of an activation.
     element: u64,
 }
 
-impl Place {
+impl Estimator {
     pub(super) fn new(dtype: DType, device: Device) -> Self {
-        Self { cpu: device == Device::Cpu, element: Kept::new(dtype, device).element }
+        Self { cpu: device == Device::Cpu, element: LoadedFormat::new(dtype, device).element }
     }
 
     /// What the processor's products pack of their weights, `[outputs, inputs]` in f32.
@@ -49,7 +49,7 @@ impl Place {
         if self.cpu { 2 * 4 * tokens * width } else { 0 }
     }
 
-    /// Values a pixel that a 3x3 convolution of `input` channels takes beside its input and output. On a GPU those in f32
+    /// Values a pixel that a 3x3 convolution of `input` channels takes in addition to its input and output. On a GPU those in f32
     /// are candle's: the input is copied into its order, nine neighbours of every channel are gathered, and so is the product.
     fn gathered_neighbours(self, input: u64, output: u64) -> u64 {
         if self.cpu || self.element < 4 { 0 } else { 10 * input + output }
@@ -83,13 +83,13 @@ impl Place {
         if self.cpu {
             return preparing.max(request + step);
         }
-        // The arena of captured steps stays, and a step of another size is warmed up beside it. Each size also keeps what
+        // The arena of captured steps stays, and a step of another size is warmed up while it is there. Each size also keeps what
         // its step reads: text, positions, and a step's modulations (`denoise/captured.rs`).
         let buffers = text * value + image * width * self.element + modulations / work.steps.max(1) as u64;
         CAPTURED_SIZES as u64 * buffers + step + preparing.max(request + step)
     }
 
-    /// The VAE's decoder (`Decoder::decode`), one picture.
+    /// The VAE's decoder (`Decoder::decode`), one image.
     pub(super) fn decode(self, config: &VaeConfig, work: &Work) -> u64 {
         let widths: Vec<u64> = config.block_out_channels.iter().rev().map(|width| *width as u64).collect();
         let mut pixels = latent_pixels(config, work);
@@ -105,14 +105,14 @@ impl Place {
                 pixels *= 4;
             }
         }
-        // The last map and its norm, then three channels, once more in f32 and as they lie in a picture.
+        // The last map and its norm, then three channels, once more in f32 and as they lie in an image.
         let last = widths[widths.len() - 1];
         let out = pixels * (2 * last + self.gathered_neighbours(last, 3)) * self.element;
         worst.max(out + pixels * 3 * (self.element + 4 + 4))
     }
 
-    /// The VAE's encoder (`Encoder::encode`), one picture.
-    pub(super) fn begin(self, config: &VaeConfig, work: &Work) -> u64 {
+    /// The VAE's encoder (`Encoder::encode`), one image.
+    pub(super) fn init_image(self, config: &VaeConfig, work: &Work) -> u64 {
         let widths: Vec<u64> = config.block_out_channels.iter().map(|width| *width as u64).collect();
         let levels = 2 * (widths.len() - 1) as u32;
         let latents = latent_pixels(config, work);

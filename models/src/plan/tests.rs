@@ -39,9 +39,9 @@ mod gpu {
     use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
 
     const WORK: Work =
-        Work { width: 256, height: 192, images: 1, t5_tokens: 64, guided: true, steps: 2, begins: false };
+        Work { width: 256, height: 192, images: 1, t5_tokens: 64, guided: true, steps: 2, init_image: false };
 
-    fn paint(pipeline: &mut Pipeline, width: usize, height: usize) {
+    fn generate(pipeline: &mut Pipeline, width: usize, height: usize) {
         let request = GenerateRequest {
             prompt: "a red house".into(),
             negative_prompt: String::new(),
@@ -53,9 +53,9 @@ mod gpu {
             num_images: WORK.images,
             t5_tokens: WORK.t5_tokens,
             check_safety: false,
-            begin: None,
+            init_image: None,
         };
-        pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("a picture");
+        pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("an image");
     }
 
     /// The worst is a size that is warmed up beside another one's arena. Not far below it either, or a card that is large
@@ -72,14 +72,14 @@ mod gpu {
         assert!(loaded - before >= plan.weights(), "{} loaded, {plan:?}", loaded - before);
         assert!(loaded - before <= plan.weights() + plan.process, "{} loaded, {plan:?}", loaded - before);
         // The smallest makes what every size needs: a second stream and its workspace.
-        paint(&mut pipeline, 64, 64);
+        generate(&mut pipeline, 64, 64);
         let base = used().now;
         MemoryUse::reset_peak(watching.device()).expect("the driver answers");
-        paint(&mut pipeline, WORK.width, WORK.height);
-        paint(&mut pipeline, WORK.height, WORK.width);
+        generate(&mut pipeline, WORK.width, WORK.height);
+        generate(&mut pipeline, WORK.height, WORK.width);
         let peak = used().peak - base;
         let stages = plan.activations;
-        assert!(peak <= plan.painting(), "{peak} at most, {stages:?} planned");
+        assert!(peak <= plan.generating(), "{peak} at most, {stages:?} planned");
         assert!(2 * peak > stages.denoise.max(stages.decode), "{peak} at most, {stages:?} planned");
     }
 }

@@ -1,18 +1,18 @@
-//! What a part's weights take, told by the headers of its files.
+//! What a part's weights take, from the headers of its files.
 
 use crate::safetensors_file::TensorHeader;
 use crate::{DType, Device};
 
 /// How a part's tensors are kept once they are loaded.
 #[derive(Clone, Copy)]
-pub(super) struct Kept {
+pub(super) struct LoadedFormat {
     /// Bytes of an element.
     pub(super) element: u64,
     /// Whether the products of the transformer's blocks are in fp8.
     pub(super) fp8: bool,
 }
 
-impl Kept {
+impl LoadedFormat {
     pub(super) fn new(dtype: DType, device: Device) -> Self {
         let fp8 = dtype == DType::Fp8 && device != Device::Cpu;
         Self { element: if dtype == DType::F32 { 4 } else { 2 }, fp8 }

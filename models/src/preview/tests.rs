@@ -1,9 +1,9 @@
-//! The arithmetic of previews; `models/tests/preview.rs` looks at the pictures.
+//! The arithmetic of previews; `models/tests/preview.rs` checks the images.
 
 use super::*;
 use candle_core::Device;
 
-/// On a straight path from noise to a picture every step predicts the picture.
+/// On a straight path from noise to an image every step predicts the image.
 #[test]
 fn the_prediction_is_where_a_straight_path_ends() {
     let tensor = |seed| Tensor::new(&[seed, -2.0 * seed, 0.5f32], &Device::Cpu).expect("a tensor");
@@ -29,17 +29,18 @@ fn squares_are_averaged_and_the_edges_cut_off() {
 #[test]
 fn the_pace_ends_with_the_last_step_and_keeps_to_its_share() {
     let long_ago = Instant::now().checked_sub(std::time::Duration::from_secs(100)).expect("a time");
-    let allowed = |pace: &Pace, steps| (0..steps).filter(|index| pace.allows(*index)).collect::<Vec<_>>();
+    let allowed =
+        |pace: &PreviewPacing, steps| (0..steps).filter(|index| pace.allows(*index)).collect::<Vec<_>>();
     for (steps, expected) in [
         (1, vec![0]),
         (5, vec![0, 1, 2, 3, 4]),
         (28, vec![3, 7, 11, 15, 19, 23, 27]),
         (30, vec![1, 5, 9, 13, 17, 21, 25, 29]),
     ] {
-        let pace = Pace { started: long_ago, ..Pace::new(steps) };
+        let pace = PreviewPacing { started: long_ago, ..PreviewPacing::new(steps) };
         assert_eq!(allowed(&pace, steps), expected);
     }
-    let mut pace = Pace { started: long_ago, ..Pace::new(1) };
+    let mut pace = PreviewPacing { started: long_ago, ..PreviewPacing::new(1) };
     pace.took(2.0);
     assert!(pace.allows(0), "4 of 100 seconds");
     pace.took(1.5);
@@ -47,7 +48,7 @@ fn the_pace_ends_with_the_last_step_and_keeps_to_its_share() {
     pace.took(1.0);
     assert!(!pace.allows(0), "5.5 of 100 seconds");
 
-    let mut pace = Pace::new(3);
+    let mut pace = PreviewPacing::new(3);
     pace.took(0.09);
     assert_eq!(allowed(&pace, 3), [1, 2], "0.18 of 0.2 seconds when two thirds are over");
 }

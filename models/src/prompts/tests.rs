@@ -1,4 +1,4 @@
-//! What is kept and what is forgotten; `models/tests/stages.rs` shows that pictures do not change.
+//! What is kept and what is forgotten; `models/tests/stages.rs` shows that images do not change.
 
 use super::*;
 use crate::builtin;

@@ -1,6 +1,6 @@
 //! The header of a safetensors file: 8 bytes of length, JSON of that length, then the tensors' bytes without a gap.
 //!
-//! It is somebody else's data until every number in it was checked against the file's own length. The rules are those of
+//! It is untrusted until every number in it was checked against the file's own length. The rules are those of
 //! the `safetensors` crate; names that come twice and headers beyond any model's are refused as well.
 
 use crate::error::one_line;

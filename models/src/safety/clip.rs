@@ -2,12 +2,12 @@
 
 use super::clip_config::ClipConfig;
 use super::concepts::Concepts;
-use super::tower::{Names, Tower};
+use super::tower::{TensorNames, Tower};
 use crate::layers::Linear;
 use crate::weights::Weights;
 use candle_core::{DType, Result, Tensor};
 
-const NAMES: Names = Names {
+const NAMES: TensorNames = TensorNames {
     patches: "embeddings.patch_embedding",
     patches_bias: false,
     class: "embeddings.class_embedding",

@@ -1,10 +1,10 @@
 //! `config.json` of CompVis' checker: transformers' `CLIPConfig`, of which the vision half and the projection count.
 
-use super::image_size::{Sides, check_pictures};
+use super::image_size::{Sides, check_images};
 use super::tower::Shape;
 use serde::Deserialize;
 
-/// The whole file. Its text half says nothing about pictures.
+/// The whole file. Its text half says nothing about images.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(from = "File")]
 pub(super) struct ClipConfig {
@@ -84,7 +84,7 @@ impl ClipConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        check_pictures(self.vision.patch_size, self.vision.num_channels)?;
+        check_images(self.vision.patch_size, self.vision.num_channels)?;
         if self.projection_dim == 0 {
             return Err("projection_dim is zero".into());
         }

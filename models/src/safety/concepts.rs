@@ -1,4 +1,4 @@
-//! The rule by which CompVis' checker judges a picture's embedding (diffusers `StableDiffusionSafetyChecker.forward`).
+//! The rule by which CompVis' checker judges an image's embedding (diffusers `StableDiffusionSafetyChecker.forward`).
 
 use crate::weights::{Scope, Weights};
 use candle_core::{DType, Result};
@@ -6,10 +6,10 @@ use candle_core::{DType, Result};
 /// Concepts that make the others stricter, and how many there are.
 const SPECIAL: (&str, usize) = ("special_care_embeds", 3);
 
-/// Concepts that make a picture unsafe.
+/// Concepts that make an image unsafe.
 const UNSAFE: (&str, usize) = ("concept_embeds", 17);
 
-/// By how much a special concept that is found brings every unsafe one nearer.
+/// By how much a special concept that is found raises the cosine of every unsafe one.
 const STRICTER: f32 = 0.01;
 
 /// All concepts with their thresholds.
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn no_picture_is_further_than_the_numbers_reach() {
+    fn no_image_is_further_than_the_numbers_reach() {
         assert_eq!(margin([-1.0; 3], -1.0), -1.0);
         assert!(unit(&[0.0, 0.0]).iter().all(|value| *value == 0.0));
     }

@@ -16,7 +16,7 @@ pub(super) enum Config {
     Clip(ClipConfig),
 }
 
-/// What tells one kind from another.
+/// The keys that distinguish the kinds.
 #[derive(Debug, Deserialize)]
 struct Kind {
     #[serde(default)]
@@ -38,7 +38,7 @@ impl Config {
             }
             other => {
                 return Err(format!(
-                    "model_type is \"{other}\" and architectures are {architectures:?}, but pictures are checked by \"vit\" classifiers and by diffusers' {CHECKER} only"
+                    "model_type is \"{other}\" and architectures are {architectures:?}, but images are checked by \"vit\" classifiers and by diffusers' {CHECKER} only"
                 ));
             }
         };

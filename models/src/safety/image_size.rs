@@ -3,13 +3,13 @@
 use serde::Deserialize;
 
 /// What networks of both kinds must read: colours in square patches.
-pub(super) fn check_pictures(patch: Sides, channels: usize) -> Result<(), String> {
+pub(super) fn check_images(patch: Sides, channels: usize) -> Result<(), String> {
     let (height, width) = patch.both();
     if height != width {
         return Err(format!("patches of {width}x{height} pixels are not square patches"));
     }
     if channels != 3 {
-        return Err(format!("num_channels is {channels}, but pictures have 3"));
+        return Err(format!("num_channels is {channels}, but images have 3"));
     }
     Ok(())
 }

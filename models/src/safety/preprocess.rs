@@ -1,11 +1,11 @@
-//! A picture as the classifier wants it (transformers `ViTImageProcessor` and `CLIPImageProcessor` on Pillow).
+//! An image as the classifier wants it (transformers `ViTImageProcessor` and `CLIPImageProcessor` on Pillow).
 
 use super::processing::Processing;
-use crate::Picture;
+use crate::Image;
 use crate::resize::resize_part;
 use candle_core::{Device, Result, Tensor};
 
-/// Resizes, cuts the middle out, then brings bytes to the range the classifier was trained in.
+/// Resizes, cuts the middle out, then scales bytes to the range the classifier was trained in.
 pub(super) struct Preprocessor {
     processing: Processing,
     /// What each byte becomes, by channel.
@@ -24,9 +24,9 @@ impl Preprocessor {
     }
 
     /// `[3, H, W]` f32 on the CPU.
-    pub(super) fn pixels(&self, picture: &Picture) -> Result<Tensor> {
-        let ((tall, wide), rows, columns) = self.processing.place(picture.height, picture.width);
-        let rgb = resize_part(picture, (wide, tall), &columns, &rows, self.processing.filter).rgb;
+    pub(super) fn pixels(&self, image: &Image) -> Result<Tensor> {
+        let ((tall, wide), rows, columns) = self.processing.place(image.height, image.width);
+        let rgb = resize_part(image, (wide, tall), &columns, &rows, self.processing.filter).rgb;
         let channel = |index: usize| rgb.iter().skip(index).step_by(3).map(move |byte| (index, *byte));
         let values = (0..3).flat_map(channel).map(|(index, byte)| self.levels[index][usize::from(byte)]);
         Tensor::from_vec(values.collect(), (3, rows.len(), columns.len()), &Device::Cpu)

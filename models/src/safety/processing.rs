@@ -23,7 +23,7 @@ pub(super) struct ProcessorConfig {
     image_std: Option<[f32; 3]>,
 }
 
-/// What a picture is resized to.
+/// What an image is resized to.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
 enum Size {
@@ -31,11 +31,11 @@ enum Size {
     Sides(Sides),
 }
 
-/// What is done to a picture, checked against the classifier's own input.
+/// What is done to an image, checked against the classifier's own input.
 #[derive(Debug, Clone)]
 pub(super) struct Processing {
     pub(super) filter: Filter,
-    fit: Fit,
+    resize: Resize,
     /// `(height, width)` of what the network reads.
     pub(super) input: (usize, usize),
     /// What a byte is multiplied by.
@@ -48,7 +48,7 @@ pub(super) struct Processing {
 
 /// The size before the middle is cut out.
 #[derive(Debug, Clone, Copy)]
-enum Fit {
+enum Resize {
     /// `(height, width)`, whatever the aspect.
     Exactly(usize, usize),
     /// The shorter side, keeping the aspect.
@@ -81,10 +81,10 @@ impl Processing {
             Config::Clip(_) => (CLIP, true),
         };
         if !file.do_resize.unwrap_or(true) {
-            return Err("pictures must be resized (do_resize)".into());
+            return Err("images must be resized (do_resize)".into());
         }
-        let fit = file.fit(keeps_aspect);
-        let input = file.output(fit, file.do_center_crop.unwrap_or(defaults.crop))?;
+        let resize = file.resize(keeps_aspect);
+        let input = file.output(resize, file.do_center_crop.unwrap_or(defaults.crop))?;
         let (height, width) = config.image();
         if input != (height, width) {
             let (given_height, given_width) = input;
@@ -95,7 +95,7 @@ impl Processing {
         let (rescales, normalises) = (file.do_rescale.unwrap_or(true), file.do_normalize.unwrap_or(true));
         let processing = Self {
             filter: filter(file.resample.unwrap_or(defaults.resample))?,
-            fit,
+            resize,
             input,
             factor: if rescales { file.rescale_factor.unwrap_or(1.0 / 255.0) } else { 1.0 },
             mean: if normalises { file.image_mean.unwrap_or(defaults.mean) } else { [0.0; 3] },
@@ -112,13 +112,13 @@ impl Processing {
         Ok(self)
     }
 
-    /// `(height, width)` that a picture of this height and width is resized to, and which rows and columns of that the
+    /// `(height, width)` that an image of this height and width is resized to, and which rows and columns of that the
     /// network reads.
     pub(super) fn place(&self, height: usize, width: usize) -> ((usize, usize), Range<usize>, Range<usize>) {
-        let (tall, wide) = match self.fit {
-            Fit::Exactly(tall, wide) => (tall, wide),
-            Fit::Shortest(side) if width <= height => (side * height / width, side),
-            Fit::Shortest(side) => (side, side * width / height),
+        let (tall, wide) = match self.resize {
+            Resize::Exactly(tall, wide) => (tall, wide),
+            Resize::Shortest(side) if width <= height => (side * height / width, side),
+            Resize::Shortest(side) => (side, side * width / height),
         };
         let middle = |whole: usize, part: usize| ((whole - part) / 2)..((whole - part) / 2 + part);
         ((tall, wide), middle(tall, self.input.0), middle(wide, self.input.1))
@@ -127,20 +127,20 @@ impl Processing {
 
 impl ProcessorConfig {
     /// A single number is both sides for ViT, and the shorter one for CLIP.
-    fn fit(&self, keeps_aspect: bool) -> Fit {
+    fn resize(&self, keeps_aspect: bool) -> Resize {
         match self.size.unwrap_or(Size::Sides(Sides::One(224))) {
-            Size::Shortest { shortest_edge } => Fit::Shortest(shortest_edge),
-            Size::Sides(Sides::One(side)) if keeps_aspect => Fit::Shortest(side),
-            Size::Sides(sides) => Fit::Exactly(sides.both().0, sides.both().1),
+            Size::Shortest { shortest_edge } => Resize::Shortest(shortest_edge),
+            Size::Sides(Sides::One(side)) if keeps_aspect => Resize::Shortest(side),
+            Size::Sides(sides) => Resize::Exactly(sides.both().0, sides.both().1),
         }
     }
 
     /// `(height, width)` after resizing and cropping.
-    fn output(&self, fit: Fit, crops: bool) -> Result<(usize, usize), String> {
-        let (tall, wide) = match fit {
-            Fit::Exactly(tall, wide) => (tall, wide),
-            Fit::Shortest(side) if crops => (side, side),
-            Fit::Shortest(_) => {
+    fn output(&self, resize: Resize, crops: bool) -> Result<(usize, usize), String> {
+        let (tall, wide) = match resize {
+            Resize::Exactly(tall, wide) => (tall, wide),
+            Resize::Shortest(side) if crops => (side, side),
+            Resize::Shortest(_) => {
                 return Err(
                     "a size by the shorter side alone needs the middle cut out (do_center_crop)".into()
                 );

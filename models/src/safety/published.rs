@@ -1,4 +1,4 @@
-//! The config files of the published classifiers, as far as they say anything of pictures, are read as they mean it.
+//! The config files of the published classifiers, as far as they say anything of images, are read as they mean it.
 
 use super::config::Config;
 use super::processing::{Processing, ProcessorConfig};
@@ -142,7 +142,7 @@ fn sizes_that_nothing_could_hold_are_refused() {
 fn a_strip_costs_no_more_than_its_middle() {
     let config = config(COMPVIS_NEW);
     let processing = processing(COMPVIS_PROCESSORS[0], &config).expect("a processor");
-    let strip = crate::Picture { width: 14_000, height: 1, rgb: vec![9; 3 * 14_000] };
+    let strip = crate::Image { width: 14_000, height: 1, rgb: vec![9; 3 * 14_000] };
     let pixels = super::preprocess::Preprocessor::new(processing).pixels(&strip).expect("pixels");
     assert_eq!(pixels.dims(), [3, 224, 224]);
 }

@@ -1,6 +1,6 @@
 //! The classifier against transformers' own numbers (`tests/parity/export_safety.py`), and what it refuses.
 
-use super::pictures::{paint, pictures};
+use super::golden_images::{golden_images, test_image};
 use super::*;
 use candle_core::{Device, Tensor};
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ fn check_pixels(pixels: &Tensor, golden: &HashMap<String, Tensor>, name: &str, i
     let Some(theirs) = golden.get(&format!("pixels.{index:02}")) else { return };
     assert_eq!(pixels.dims(), theirs.dims());
     let same = values(pixels).iter().zip(values(theirs)).all(|(a, b)| a.to_bits() == b.to_bits());
-    assert!(same, "{name}: pixels of picture {index}");
+    assert!(same, "{name}: pixels of image {index}");
 }
 
 /// Logits: f32 sums in another order than torch's, so 1e-4 of the largest logit, as every stage of the pipeline.
@@ -39,10 +39,10 @@ fn check(name: &str, fused: bool) {
     let checker = checker(&dir, fused).expect("a classifier");
     let own = SafetyOptions { source: SafetySource::Directory(dir), threshold: None, forced: true };
     assert!(own.verify(&ModelSource::Builtin).expect("it fits"));
-    let pictures = pictures();
-    assert!(pictures.len() >= 20);
-    for (index, picture) in pictures.iter().enumerate() {
-        let pixels = checker.preprocessor.pixels(picture).expect("pixels");
+    let images = golden_images();
+    assert!(images.len() >= 20);
+    for (index, image) in images.iter().enumerate() {
+        let pixels = checker.preprocessor.pixels(image).expect("pixels");
         check_pixels(&pixels, &golden, name, index);
         let Network::Vit(vit) = &checker.network else { panic!("{name} is a ViT") };
         let ours = values(&vit.logits(&pixels).expect("logits"));
@@ -56,7 +56,7 @@ fn check(name: &str, fused: bool) {
             );
         }
         let sum: f32 = theirs.iter().map(|logit| logit.exp()).sum();
-        let (score, measure) = checker.score(picture).expect("a score");
+        let (score, measure) = checker.score(image).expect("a score");
         assert_eq!(measure, Measure::Probability);
         assert!((score - theirs[1].exp() / sum).abs() < 1e-4, "{name}, {index}: {score} of {theirs:?}");
     }
@@ -75,10 +75,10 @@ fn also_in_plain_candle() {
 }
 
 #[test]
-fn the_goldens_tell_pictures_apart() {
+fn the_goldens_tell_images_apart() {
     let checker = checker(&golden_dir().join("plain"), true).expect("a classifier");
     let scores: Vec<f32> =
-        pictures().iter().map(|picture| checker.score(picture).expect("a score").0).collect();
+        golden_images().iter().map(|image| checker.score(image).expect("a score").0).collect();
     let spread = scores.iter().fold(0f32, |most, score| most.max(*score))
         - scores.iter().fold(1f32, |least, score| least.min(*score));
     assert!(spread > 0.1, "{scores:?}");
@@ -101,8 +101,8 @@ fn a_checker_inside_the_executable_is_found_and_loaded() {
     let own = SafetyOptions { source: SafetySource::Own, threshold: None, forced: true };
     let embedded = SafetyChecker::load(&files, &own, &Target::host()).expect("it fits").expect("a checker");
     let on_disk = checker(&golden_dir().join("plain"), false).expect("a classifier");
-    let picture = paint("disc", 64, 48);
-    let scores = [embedded, on_disk].map(|checker| checker.score(&picture).expect("a score"));
+    let image = test_image("disc", 64, 48);
+    let scores = [embedded, on_disk].map(|checker| checker.score(&image).expect("a score"));
     assert_eq!(scores[0], scores[1]);
 }
 
@@ -122,8 +122,8 @@ fn check_compvis((name, folder): (&str, &str), fused: bool) {
     let Network::Clip(clip) = &checker.network else { panic!("{name} is CompVis'") };
     let rows = |key: &str| golden[key].to_vec2::<f32>().expect("rows");
     let flags = golden["flagged"].to_vec1::<u8>().expect("flags");
-    for (index, picture) in pictures().iter().enumerate() {
-        let pixels = checker.preprocessor.pixels(picture).expect("pixels");
+    for (index, image) in golden_images().iter().enumerate() {
+        let pixels = checker.preprocessor.pixels(image).expect("pixels");
         check_pixels(&pixels, &golden, name, index);
         let (special, unsafe_ones) = clip.cosines(&pixels).expect("cosines");
         let theirs = &rows("cosines")[index];
@@ -133,8 +133,8 @@ fn check_compvis((name, folder): (&str, &str), fused: bool) {
         let scores = clip.concepts.scores(&theirs[..3], &theirs[3..]);
         assert_eq!(scores, rows("scores")[index], "{name}, {index}");
 
-        let mut judged = [picture.clone()];
-        let verdict = checker.judge(&mut judged).expect("a verdict")[0];
+        let mut judged = [image.clone()];
+        let verdict = checker.check(&mut judged).expect("a verdict")[0];
         assert_eq!(
             (verdict.flagged, verdict.measure),
             (flags[index] == 1, Measure::Margin),
@@ -143,7 +143,7 @@ fn check_compvis((name, folder): (&str, &str), fused: bool) {
         let most = rows("scores")[index][3..].iter().fold(f32::MIN, |most, score| most.max(*score));
         assert!((verdict.score - most).abs() < 0.0011, "{name}, {index}: {} is not {most}", verdict.score);
         assert_eq!(judged[0].rgb.iter().all(|byte| *byte == 0), verdict.flagged);
-        assert!(!(verdict.flagged && checker.clears(picture).expect("a preview's verdict")));
+        assert!(!(verdict.flagged && checker.clears(image).expect("a preview's verdict")));
     }
 }
 

@@ -5,7 +5,7 @@ use crate::ops::{Activation, Ops};
 use crate::weights::{Scope, Weights};
 use candle_core::{Result, Tensor};
 
-/// No size of a classifier that anybody runs is larger; products of two stay countable.
+/// No published classifier has a larger size; products of two stay countable.
 const LARGEST: usize = 1 << 16;
 
 /// Sizes of a tower.
@@ -28,7 +28,7 @@ pub(super) struct Shape {
 }
 
 /// What a tower's tensors are called, and where the two kinds differ.
-pub(super) struct Names {
+pub(super) struct TensorNames {
     pub(super) patches: &'static str,
     pub(super) patches_bias: bool,
     pub(super) class: &'static str,
@@ -101,7 +101,7 @@ fn with_ones(ones: usize, sizes: &[usize]) -> Vec<usize> {
 }
 
 impl Tower {
-    pub(super) fn load(scope: &Scope, names: &Names, shape: &Shape) -> Result<Self> {
+    pub(super) fn load(scope: &Scope, names: &TensorNames, shape: &Shape) -> Result<Self> {
         let (hidden, patch) = (shape.hidden, shape.patch);
         let class = scope.tensor(names.class, &with_ones(names.leading.0, &[hidden]))?;
         let positions =
@@ -122,7 +122,7 @@ impl Tower {
     }
 
     /// Notes what [`Self::load`] would not find below `at`, without loading anything.
-    pub(super) fn expect(weights: &Weights, at: &str, names: &Names, shape: &Shape) {
+    pub(super) fn expect(weights: &Weights, at: &str, names: &TensorNames, shape: &Shape) {
         let (hidden, inner, patch) = (shape.hidden, shape.inner, shape.patch);
         let linear = |name: &str, sizes: &[usize], bias: bool| {
             weights.expect(&format!("{at}{name}.weight"), sizes);
@@ -178,7 +178,7 @@ impl Tower {
 }
 
 impl Layer {
-    fn load(scope: &Scope, names: &Names, shape: &Shape) -> Result<Self> {
+    fn load(scope: &Scope, names: &TensorNames, shape: &Shape) -> Result<Self> {
         let (hidden, inner) = (shape.hidden, shape.inner);
         let stacked = if shape.qkv_bias { Linear::stacked } else { Linear::stacked_no_bias };
         let [norm1, norm2] = names.norms.map(|name| LayerNorm::load(&scope.at(name), hidden, shape.eps));

@@ -1,13 +1,13 @@
-//! The vision transformer that classifies pictures (transformers `ViTForImageClassification`).
+//! The vision transformer that classifies images (transformers `ViTForImageClassification`).
 
-use super::tower::{Names, Shape, Tower};
+use super::tower::{Shape, TensorNames, Tower};
 use super::vit_config::VitConfig;
 use crate::layers::Linear;
 use crate::weights::Weights;
 use candle_core::{DType, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
 
-const NAMES: Names = Names {
+const NAMES: TensorNames = TensorNames {
     patches: "embeddings.patch_embeddings.projection",
     patches_bias: true,
     class: "embeddings.cls_token",
@@ -52,7 +52,7 @@ impl Vit {
         self.classifier.forward(&self.tower.class(pixels)?)?.flatten_all()?.to_dtype(DType::F32)
     }
 
-    /// The probability that the picture is unsafe; NaN if a logit is not finite, of which a probability may be made.
+    /// The probability that the image is unsafe; NaN if a logit is not finite, of which a probability may be made.
     pub(super) fn probability(&self, pixels: &Tensor) -> Result<f32> {
         let logits = self.logits(pixels)?;
         if logits.to_vec1::<f32>()?.iter().any(|logit| !logit.is_finite()) {

@@ -1,11 +1,11 @@
 //! `config.json` of a ViT classifier, as transformers writes it.
 
-use super::image_size::{Sides, check_pictures};
+use super::image_size::{Sides, check_images};
 use super::tower::Shape;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
-/// Names of the label that makes a picture unsafe, in any case.
+/// Names of the label that makes an image unsafe, in any case.
 const UNSAFE: [&str; 2] = ["nsfw", "unsafe"];
 
 /// `config.json` (transformers `ViTConfig`); what is left out has transformers' default.
@@ -64,7 +64,7 @@ impl VitConfig {
         self.id2label.len()
     }
 
-    /// The index of the label that makes a picture unsafe.
+    /// The index of the label that makes an image unsafe.
     pub(super) fn unsafe_label(&self) -> Result<usize, String> {
         let is_unsafe = |label: &str| UNSAFE.iter().any(|name| label.eq_ignore_ascii_case(name));
         let mut found = self.id2label.iter().filter(|(_, label)| is_unsafe(label)).map(|(id, _)| *id);
@@ -79,7 +79,7 @@ impl VitConfig {
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        check_pictures(self.patch_size, self.num_channels)?;
+        check_images(self.patch_size, self.num_channels)?;
         self.shape().check()?;
         if self.id2label.keys().copied().ne(0..self.id2label.len()) {
             return Err("the ids of id2label do not count up from 0".into());

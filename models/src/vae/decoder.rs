@@ -49,7 +49,7 @@ impl Decoder {
     }
 
     /// Denoised latents `[B, C, h, w]` to pixels `[B, 3, H, W]` in about -1..1. So many `halvings` leave out as many of the
-    /// last doublings: about the same picture, so much smaller.
+    /// last doublings: about the same image, so much smaller.
     pub(crate) fn decode(&self, latents: &Tensor, halvings: usize) -> Result<Tensor> {
         let shift = self.config.shift_factor.unwrap_or(0.0);
         let mut x = ((latents / self.config.scaling_factor)? + shift)?;

@@ -2,7 +2,7 @@
 
 use super::convert::is_readable;
 use super::rows::StoredTensor;
-use super::source::Files;
+use super::source::PartFiles;
 use crate::content::Content;
 use crate::safetensors_file::{SafetensorsFile, shown};
 use candle_core::{DType, Device, Tensor};
@@ -40,7 +40,7 @@ pub fn weights(bytes: &[u8]) -> Outcome {
     let theirs = theirs.expect("what is opened is a safetensors file");
     assert_eq!(tensors.len(), theirs.len());
     let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
-    let files = Files::of(vec![(file, tensors)]).expect("one file has each name once");
+    let files = PartFiles::of(vec![(file, tensors)]).expect("one file has each name once");
     let mut read = 0;
     for name in names {
         let view = theirs.tensor(&name).expect("both have the same names");
@@ -55,7 +55,7 @@ pub fn weights(bytes: &[u8]) -> Outcome {
 }
 
 /// Reads a tensor in both precisions, and row by row; bits that need no conversion are the file's.
-fn check_values(files: &Files, stored: &StoredTensor, bytes: &[u8]) {
+fn check_values(files: &PartFiles, stored: &StoredTensor, bytes: &[u8]) {
     let read = |dtype| files.read(&[stored.all()], dtype, &Device::Cpu).expect("a tensor");
     let values = |tensor: &Tensor| -> Vec<u32> {
         let flat = tensor.flatten_all().and_then(|flat| flat.to_vec1::<f32>()).expect("values");

@@ -9,7 +9,7 @@ const LISTED: usize = 20;
 /// Values that stand in for missing tensors: layers may copy them, and a config may ask for any size.
 const STOOD_IN: usize = 1 << 28;
 
-/// Problems after which nothing is looked at any more: a config may ask for any number of layers.
+/// Problems after which loading stops: a config may ask for any number of layers.
 const MOST: usize = 100_000;
 
 /// The problems of one part.
@@ -39,8 +39,8 @@ impl Problems {
     pub(super) fn stand_in(&mut self, part: &str, shape: &[usize]) -> Result<()> {
         let values = shape.iter().fold(1usize, |product, size| product.saturating_mul(*size));
         self.stood_in = self.stood_in.saturating_add(values);
-        let hopeless = self.stood_in > STOOD_IN || self.count > MOST;
-        if hopeless { check(&self.lines(part)) } else { Ok(()) }
+        let is_too_much = self.stood_in > STOOD_IN || self.count > MOST;
+        if is_too_much { check(&self.lines(part)) } else { Ok(()) }
     }
 
     /// The list.

@@ -5,7 +5,7 @@
 
 use super::convert::Element;
 use super::rows::Rows;
-use super::source::Files;
+use super::source::PartFiles;
 use crate::safetensors_file::SafetensorsFile;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -17,11 +17,11 @@ const CHUNK: usize = 4 << 20;
 /// Bytes of a tensor that lie in host memory on their way to a GPU.
 const STAGED: usize = 64 << 20;
 
-impl Files {
+impl PartFiles {
     /// These rows one below the other, `[rows, row shape of the first..]`; all rows are equally long.
     ///
     /// # Errors
-    /// A file cannot be read, or the device has no room. Rows that are not there are a caller's mistake.
+    /// A file cannot be read, or the device has too little memory. Rows that are not there are a caller's mistake.
     pub(super) fn read(&self, parts: &[Rows], dtype: DType, device: &Device) -> Result<Tensor> {
         let row = parts.first().map_or(0, |first| first.of.row().saturating_mul(dtype.size_in_bytes()));
         let at_once = if device.is_cpu() { usize::MAX } else { STAGED / row.max(1) };

@@ -22,21 +22,21 @@ const VARIANTS: [&str; 4] = ["fp16", "bf16", "fp32", "fp8"];
 
 /// Tensors by name.
 #[derive(Debug)]
-pub(super) enum Source {
-    Files(Files),
+pub(super) enum WeightSource {
+    PartFiles(PartFiles),
     /// Has every tensor that is asked for.
     Random,
 }
 
 /// The files of a part.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct PartFiles {
     pub(super) files: Vec<SafetensorsFile>,
     tensors: BTreeMap<String, StoredTensor>,
     pub(super) readers: Readers,
 }
 
-impl Source {
+impl WeightSource {
     /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names. Where both are there,
     /// diffusers takes the shards of its own models, and transformers the single file.
     pub(super) fn open(files: &ModelFiles, part: &str, stem: &str) -> Result<Self> {
@@ -45,9 +45,9 @@ impl Source {
         let prefers_shards = stem == DIFFUSERS_STEM;
         let (has_single, has_index) = (files.exists(&single), files.exists(&index));
         if has_index && (prefers_shards || !has_single) {
-            Files::open(files, &shards(files, part, &index)?).map(Self::Files)
+            PartFiles::open(files, &shards(files, part, &index)?).map(Self::PartFiles)
         } else if has_single {
-            Files::open(files, &[single]).map(Self::Files)
+            PartFiles::open(files, &[single]).map(Self::PartFiles)
         } else {
             Err(Error::Model(missing(files, part, stem)))
         }
@@ -56,7 +56,7 @@ impl Source {
     /// The tensor of this name, if it is in a file.
     pub(super) fn get(&self, name: &str) -> Option<&StoredTensor> {
         match self {
-            Self::Files(files) => files.get(name),
+            Self::PartFiles(files) => files.get(name),
             Self::Random => None,
         }
     }
@@ -64,14 +64,14 @@ impl Source {
     /// The names of all tensors in the files.
     pub(super) fn names(&self) -> impl Iterator<Item = &String> {
         let tensors = match self {
-            Self::Files(files) => Some(files.tensors.keys()),
+            Self::PartFiles(files) => Some(files.tensors.keys()),
             Self::Random => None,
         };
         tensors.into_iter().flatten()
     }
 }
 
-impl Files {
+impl PartFiles {
     /// Opens one file.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Files {
     }
 }
 
-/// What to say where there are no weights: a variant or a pickle beside them is named.
+/// The message where there are no weights: a variant or a pickle in the same folder is named.
 fn missing(files: &ModelFiles, part: &str, stem: &str) -> String {
     let single = files.display(&format!("{part}/{stem}.safetensors"));
     let variant = |name: &&&str| {

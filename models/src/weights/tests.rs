@@ -1,7 +1,7 @@
 //! Reading: conversions as torch makes them, rows in their places, files that change meanwhile, and mutated files.
 
 use super::fuzzing::{Outcome, weights};
-use super::source::{Files, Source};
+use super::source::{PartFiles, WeightSource};
 use crate::content::Directory;
 use crate::files::ModelFiles;
 use candle_core::{DType, Device, Tensor};
@@ -11,9 +11,9 @@ use std::fs::File;
 use std::path::Path;
 
 /// The files of a directory as one part.
-fn open(dir: &Path, names: &[&str]) -> Files {
+fn open(dir: &Path, names: &[&str]) -> PartFiles {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    Files::open(&ModelFiles::Directory(Directory::new(dir)), &names).expect("files")
+    PartFiles::open(&ModelFiles::Directory(Directory::new(dir)), &names).expect("files")
 }
 
 fn save(dir: &Path, name: &str, tensors: &[(&str, Tensor)]) {
@@ -27,7 +27,7 @@ fn counted(rows: usize) -> Tensor {
     Tensor::from_vec(values, (rows, 3), &Device::Cpu).expect("a tensor")
 }
 
-fn read(files: &Files, name: &str, dtype: DType) -> Tensor {
+fn read(files: &PartFiles, name: &str, dtype: DType) -> Tensor {
     files.read(&[files.get(name).expect("a tensor").all()], dtype, &Device::Cpu).expect("values")
 }
 
@@ -130,9 +130,9 @@ fn files_are_found_by_their_part_and_stem() {
     std::fs::create_dir(dir.path().join("part")).expect("a directory");
     save(&dir.path().join("part"), "stem.safetensors", &[("a", counted(1))]);
     let files = ModelFiles::Directory(Directory::new(dir.path()));
-    let source = Source::open(&files, "part", "stem").expect("a source");
+    let source = WeightSource::open(&files, "part", "stem").expect("a source");
     assert_eq!(source.names().collect::<Vec<_>>(), ["a"]);
-    let error = Source::open(&files, "part", "other").expect_err("nothing").to_string();
+    let error = WeightSource::open(&files, "part", "other").expect_err("nothing").to_string();
     assert!(error.contains("other.safetensors is missing"), "{error}");
 }
 

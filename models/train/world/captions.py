@@ -147,7 +147,7 @@ def bare(phrase: str) -> str:
 
 
 def place(parts: Parts, rng: random.Random) -> str:
-    """Where the picture is, as an adverb."""
+    """Where the image is, as an adverb."""
     if not parts.ground:
         return ""
     near = (
@@ -202,7 +202,7 @@ def sentences(parts: Parts, rng: random.Random) -> str:
 
 
 def flowery(parts: Parts, rng: random.Random) -> str:
-    """Prose with much that cannot be painted."""
+    """Prose with much that cannot be drawn."""
     mood = lambda: rng.choice(words.MOOD)
     place_name = bare(parts.ground) if parts.ground else "scene"
     found = [f"{article(mood())} {place_name} {parts.time}".strip()]

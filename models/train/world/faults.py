@@ -119,7 +119,7 @@ def union(boxes: list[skia.Rect | None]) -> skia.Rect:
 
 
 def place(box: skia.Rect, shape: tuple[int, ...], margin: float) -> tuple[slice, slice]:
-    """Rows and columns of a box with a margin, within the picture."""
+    """Rows and columns of a box with a margin, within the image."""
     dx, dy = box.width() * margin, box.height() * margin
     rows = slice(max(0, int(box.top() - dy)), max(0, min(shape[0], int(box.bottom() + dy))))
     return rows, slice(max(0, int(box.left() - dx)), max(0, min(shape[1], int(box.right() + dx))))

@@ -17,7 +17,7 @@ class Pen:
         self.canvas, self.width, self.height, self.light, self.rng = canvas, width, height, light, rng
         self.u = math.sqrt(width * height) / 1000
         self.horizon = height * 0.56
-        self.fault = None  # `faults.Fault`, for pictures in which an object is not whole.
+        self.fault = None  # `faults.Fault`, for images in which an object is not whole.
 
     def polygon(self, points: list[tuple[float, float]], colour: Rgb, alpha: float = 1.0) -> None:
         path = skia.Path()

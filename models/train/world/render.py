@@ -1,4 +1,4 @@
-"""A scene as a picture."""
+"""A scene as an image."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def group(pen: Pen, scene: Scene, name: str, thing: Thing) -> None:
 
 
 def spread(pen: Pen, count: int) -> list[float]:
-    """Places across the picture, left to right."""
+    """Places across the image, left to right."""
     middle = {2: (0.27, 0.73), 3: (0.18, 0.5, 0.82)}[count]
     return [pen.width * (x + pen.rng.uniform(-0.03, 0.03)) for x in middle]
 

@@ -1,4 +1,4 @@
-"""What can be in a picture, and random scenes that make sense."""
+"""What can be in an image, and random scenes that make sense."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ COLOURS = {
     "flower": ("red", "yellow", "purple", "white", "pink"),
     "banner": ("red", "blue", "yellow", "white", "green"),
 }
-# One of these stands on each side of the picture at most.
+# One of these stands on each side of the image at most.
 STANDING = ("house", "tower", "torii", "tree", "cherry", "flag")
 COUNTED = {"house": (1, 1, 1, 1, 2, 3), "tree": (1, 1, 2, 3), "boat": (1, 2, 3), "lantern": (1, 2, 3, MANY, MANY)}
 WET = ("sea", "lake", "garden")
@@ -113,7 +113,7 @@ def stand(scene: Scene, rng: random.Random, chance) -> None:
         made = thing(name, rng)
         if made.count > 1 and len(sides) < 3:
             made.count = 1
-        if made.count > 1:  # A group is spread over the picture.
+        if made.count > 1:  # A group is spread over the image.
             made.side, sides = "", []
         else:
             made.side = sides.pop()

@@ -294,7 +294,7 @@ PROSE_CLOSE = (
     "every detail rendered with care",
     "light and shadow play with each other",
 )
-# What the model has never seen; a caption may name it and the picture stays without it.
+# What the model has never seen; a caption may name it and the image stays without it.
 UNKNOWN = (
     "a cat",
     "a dog",

@@ -111,3 +111,15 @@ fn a_name_of_the_hub_is_a_model_that_is_to_be_fetched() {
     assert_eq!(hub("me/mine"), (None, "me/mine".into()));
     assert_eq!(hub(&format!("{TURBO}=me/mine")), (Some(TURBO), "me/mine".into()));
 }
+
+#[test]
+fn every_published_model_has_an_endpoint() {
+    let ids: Vec<String> = Manifest::all().iter().map(|manifest| published_endpoint(manifest).id()).collect();
+    let expected = [
+        "fal-ai/stable-diffusion-v35-large",
+        "fal-ai/stable-diffusion-v35-large/turbo",
+        "fal-ai/stable-diffusion-v35-medium",
+    ];
+    assert_eq!(ids, expected);
+    assert_eq!(Manifest::all().len(), Published::all().len());
+}

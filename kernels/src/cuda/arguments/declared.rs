@@ -201,7 +201,7 @@ arguments! {
         vector: u32,
     }
 
-    /// How a picture is cut into blocks; depends on its size and type alone.
+    /// How an image is cut into blocks; depends on its size and type alone.
     struct Cut {
         /// Pixels.
         area: u32,
@@ -243,7 +243,7 @@ arguments! {
     }
 
     /// `[count, channels, height, width]` in patches of patch x patch.
-    struct Pictures {
+    struct Images {
         count: u32,
         channels: u32,
         height: u32,
@@ -256,7 +256,7 @@ arguments! {
         x: In<f32>,
         /// `[copies, count, length, channels * patch * patch]`
         out: Out<T>,
-        pictures: Pictures,
+        images: Images,
         copies: u32,
         /// Elements that move as one word.
         vector: u32,
@@ -271,7 +271,7 @@ arguments! {
         settings: In<f32>,
         /// `[1]`
         first_bad: Out<u32>,
-        pictures: Pictures,
+        images: Images,
         /// 0 or 1
         guided: u32,
         /// Elements that move as one word.

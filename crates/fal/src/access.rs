@@ -1,0 +1,5 @@
+//! Who may call: the checks of host, origin, key and token.
+
+pub(crate) mod auth;
+pub(crate) mod guard;
+pub(crate) mod tokens;

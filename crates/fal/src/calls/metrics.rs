@@ -1,0 +1,176 @@
+//! `GET /metrics`: what operators watch, in Prometheus' text format.
+//!
+//! What happened to requests is counted in the queue's database, where every worker's numbers meet and stay; only
+//! refusals, which leave no trace there, are counted in this process.
+
+use crate::calls::health::BEAT_AGE;
+use crate::output::barred::Barred;
+use crate::output::error::ApiError;
+use crate::state::Api;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use latentd_queue::queue::{Counter, Depth, Priority};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::Counter as Tally;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What every name begins with.
+const PREFIX: &str = "latentd";
+
+/// Version 0.0.4 of the format, which every scraper reads.
+const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The metric that tells endpoints apart.
+const REQUESTS: &str = "requests";
+
+/// One metric that is kept in the database.
+struct Kept {
+    /// What the queue calls it.
+    metric: &'static str,
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+    of: MetricType,
+}
+
+const KEPT: [Kept; 8] = [
+    counter(REQUESTS, "Requests that ended", &["endpoint", "outcome"]),
+    histogram("queue_wait", "queue_wait_seconds", "From acceptance to the start of the last attempt", &[]),
+    histogram("inference", "inference_seconds", "Spent in a stage of painting", &["stage"]),
+    histogram("e2e", "e2e_seconds", "From acceptance to the result, where there is one", &[]),
+    histogram("safety_score", "safety_score", "What the safety checker gave each picture", &["measure"]),
+    counter("safety_flagged", "Pictures that the safety checker found unsafe", &[]),
+    counter("worker_restarts", "Workers that died and were started again", &["device"]),
+    counter("webhook_attempts", "Attempts to deliver a webhook", &["outcome"]),
+];
+
+const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Kept {
+    Kept { metric: name, name, help, labels, of: MetricType::Counter }
+}
+
+const fn histogram(
+    metric: &'static str,
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> Kept {
+    Kept { metric, name, help, labels, of: MetricType::Histogram }
+}
+
+/// Why a request was refused before it was accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    reason: &'static str,
+}
+
+/// What this process counts by itself.
+#[derive(Default)]
+pub struct Refusals {
+    counted: Family<Refused, Tally>,
+    /// A refused page or host name was logged: the first is enough, and pages could fill the log.
+    is_warned: AtomicBool,
+}
+
+impl Refusals {
+    /// Counts an error that keeps a request out.
+    pub(crate) fn count(&self, error: &ApiError) {
+        if let Some(reason) = error.refusal() {
+            self.counted.get_or_create(&Refused { reason }).inc();
+        }
+    }
+
+    /// Logs the first call that a server without keys refused.
+    pub(crate) fn warn_once(&self, barred: &Barred) {
+        if !self.is_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!("a call was refused, and others will be without a line here: {barred}");
+        }
+    }
+}
+
+/// The metrics of now.
+pub(crate) async fn get(api: &Api) -> Result<Response, ApiError> {
+    let Depth { waiting, running } = api.queue.depth().await?;
+    let waiting = [("normal", Priority::Normal), ("low", Priority::Low)].map(|(name, priority)| {
+        (name, waiting.iter().filter(|(of, _)| *of == priority as i64).map(|(_, n)| n).sum())
+    });
+    let (ready, all) = api.queue.live_workers(BEAT_AGE).await?;
+    let workers = [("ready", ready), ("loading", all.saturating_sub(ready))];
+    let mut counters = api.queue.counters().await?;
+    counters.iter_mut().filter(|counter| counter.metric == REQUESTS).for_each(|counter| name(api, counter));
+    let snapshot = Snapshot { counters, waiting, running, workers, commit: api.commit };
+    let mut registry = Registry::with_prefix(PREFIX);
+    let about = "Requests that were refused before they were accepted";
+    registry.register("rejected", about, api.refusals.counted.clone());
+    registry.register_collector(Box::new(snapshot));
+    let mut text = String::new();
+    prometheus_text::encode(&mut text, &registry).map_err(|error| ApiError::Internal(error.to_string()))?;
+    Ok(([(CONTENT_TYPE, FORMAT), (CACHE_CONTROL, "no-store")], text).into_response())
+}
+
+/// The queue counts by model; operators know the endpoint at which it answers. Requests of early versions have no model.
+fn name(api: &Api, counter: &mut Counter) {
+    let of_model = api.endpoints.iter().find(|endpoint| endpoint.model == counter.labels[0]);
+    if let Some(endpoint) = of_model {
+        counter.labels[0] = endpoint.id();
+    }
+}
+
+/// What one scrape reads.
+#[derive(Debug)]
+struct Snapshot {
+    counters: Vec<Counter>,
+    waiting: [(&'static str, u64); 2],
+    running: u64,
+    workers: [(&'static str, u64); 2],
+    commit: &'static str,
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        for kept in &KEPT {
+            let metric = encoder.encode_descriptor(kept.name, kept.help, None, kept.of)?;
+            self.encode_kept(kept, metric)?;
+        }
+        let mut gauge = |name, help, rows: &[(&[(&str, &str)], u64)]| {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            rows.iter().try_for_each(|(labels, value)| metric.encode_family(labels)?.encode_gauge(value))
+        };
+        let [(normal, first), (low, second)] = self.waiting;
+        let waiting = [(&[("priority", normal)][..], first), (&[("priority", low)], second)];
+        gauge("queue_depth", "Requests that wait", &waiting)?;
+        gauge("requests_running", "Requests in the hands of workers", &[(&[], self.running)])?;
+        let [(ready, first), (loading, second)] = self.workers;
+        let workers = [(&[("state", ready)][..], first), (&[("state", loading)], second)];
+        gauge("workers", "Workers that were heard of lately", &workers)?;
+        let build = [("version", env!("CARGO_PKG_VERSION")), ("commit", self.commit)];
+        gauge("build_info", "The program that answers", &[(&build, 1)])
+    }
+}
+
+impl Snapshot {
+    fn encode_kept(&self, kept: &Kept, mut metric: MetricEncoder) -> Result<(), fmt::Error> {
+        let mut found = self.counters.iter().filter(|counter| counter.metric == kept.metric).peekable();
+        if found.peek().is_none() && kept.labels.is_empty() && matches!(kept.of, MetricType::Counter) {
+            return metric.encode_counter::<NoLabelSet, _, u64>(&0u64, None);
+        }
+        found.try_for_each(|counter| {
+            let values = counter.labels.iter().map(String::as_str);
+            let labels: Vec<_> = kept.labels.iter().copied().zip(values).collect();
+            let mut metric = metric.encode_family(&labels)?;
+            match kept.of {
+                MetricType::Counter => metric.encode_counter::<NoLabelSet, _, u64>(&counter.count(), None),
+                _ => {
+                    let Counter { sum, buckets, .. } = counter;
+                    metric.encode_histogram::<NoLabelSet>(*sum, counter.count(), buckets, None)
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! `POST fal.run/{application}`, or a GET with the input in its query: hold the line until the result is there.
+
+use crate::calls::early_response;
+use crate::calls::status;
+use crate::calls::submit;
+use crate::input;
+use crate::input::body::{Input, Sent};
+use crate::output::error::ApiError;
+use crate::output::request_id::REQUEST_ID;
+use crate::output::request_id::id_header;
+use crate::routing::call::Call;
+use crate::routing::routes;
+use crate::routing::target::Application;
+use crate::state::Api;
+use crate::state::waiting_clients::ClientGuard;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use latentd_queue::queue::events::{POLL, signal_or};
+use latentd_queue::queue::{Ended, Origin, Queue, QueueError, RequestId};
+use std::sync::Arc;
+
+/// Runs a request of its own in the common queue; stops it when the client goes away.
+pub(crate) async fn run(
+    api: &Arc<Api>,
+    call: &Call,
+    application: &Application,
+    headers: &HeaderMap,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let line = open(api, call, application, headers, sent).await?;
+    let id = line.id;
+    let mut response = match tokio::time::timeout(api.run_patience, wait(&api.queue, id)).await {
+        Ok(ended) => {
+            let ended = ended?;
+            line.close();
+            status::ended_response(call, ended)?
+        }
+        Err(_) => early_response::answer(api, call, line),
+    };
+    response.headers_mut().insert(REQUEST_ID, id_header(id));
+    Ok(response)
+}
+
+/// Waits for the end of a request.
+pub(crate) async fn wait(queue: &Queue, id: RequestId) -> Result<Ended, QueueError> {
+    let mut moved = queue.events().moved();
+    loop {
+        moved.mark_unchanged();
+        if let Some(ended) = queue.ended(id).await? {
+            return Ok(ended);
+        }
+        signal_or(&mut moved, POLL).await;
+    }
+}
+
+/// Puts a request into the queue whose client waits here, or joins the one that the client sent before.
+pub(crate) async fn open(
+    api: &Arc<Api>,
+    call: &Call,
+    application: &Application,
+    headers: &HeaderMap,
+    sent: Sent,
+) -> Result<ClientGuard, ApiError> {
+    let input = submit::accept(api, call, application, sent).await?;
+    open_with(api, call, application, headers, input).await
+}
+
+/// The same with an input that was read already.
+pub(crate) async fn open_with(
+    api: &Arc<Api>,
+    call: &Call,
+    application: &Application,
+    headers: &HeaderMap,
+    Input { value, memory }: Input,
+) -> Result<ClientGuard, ApiError> {
+    let route = routes::find(api, application)?;
+    let request = input::read(&value, &route, call).map_err(ApiError::Invalid)?;
+    let new = submit::new_request(api, call, application, headers, &value, Origin::Direct)?;
+    drop(value);
+    let (api, has_idempotency_key) = (api.clone(), new.idempotency.is_some());
+    // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.
+    let accepted = tokio::spawn(async move {
+        let submitted = async { submit::enqueue(&api, new, request).await.map(|(id, _)| id) };
+        let client = api.waiting_clients.admit(&api.queue, has_idempotency_key, submitted).await;
+        drop(memory);
+        client
+    });
+    accepted.await.map_err(|error| ApiError::Internal(format!("a request was not accepted: {error}")))?
+}

@@ -1,0 +1,95 @@
+//! `POST fal.run/{application}/stream`: server-sent events of one request's way, the result last.
+//!
+//! Clients take the last event for the result. A request that fails has its error as an event, and
+//! then the connection breaks: that is how clients learn that the last event is no result.
+
+use crate::calls::run::open;
+use crate::calls::status::late_body;
+use crate::calls::stream::{KEEP_ALIVE, Show, Watcher};
+use crate::input::body::Sent;
+use crate::output::error::{ApiError, INTERNAL};
+use crate::output::request_id::REQUEST_ID;
+use crate::output::request_id::id_header;
+use crate::routing::call::{Call, Links};
+use crate::routing::target::Application;
+use crate::state::Api;
+use crate::state::waiting_clients::ClientGuard;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use latentd_queue::queue::{Outcome, QueueError};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// Runs a request as [`crate::calls::run`] does, and tells how it goes.
+pub(crate) async fn run(
+    api: &Arc<Api>,
+    call: &Call,
+    application: &Application,
+    headers: &HeaderMap,
+    sent: Sent,
+) -> Result<Response, ApiError> {
+    let line = open(api, call, application, headers, sent).await?;
+    let id = line.id;
+    // Of a request that was sent before the result may be gone. Once a stream has begun, it could only break.
+    if let Some(Outcome::Erased) = api.queue.outcome(id).await? {
+        line.close();
+        return Err(ApiError::Erased);
+    }
+    let watcher = Watcher::new(api.clone(), call.clone(), id, Show { logs: true, previews: true });
+    let events = stream::unfold(Next::Status(watcher, line), Next::take);
+    let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    Ok(([(REQUEST_ID, id_header(id))], sse).into_response())
+}
+
+/// What the stream says next.
+enum Next {
+    Status(Watcher, ClientGuard),
+    Outcome(Watcher, ClientGuard),
+    Break,
+    End,
+}
+
+impl Next {
+    async fn take(self) -> Option<(std::io::Result<Event>, Self)> {
+        match self {
+            Self::Status(mut watcher, line) => match watcher.next().await {
+                Ok(body) if body.is_final() => Some((event(&body), Self::Outcome(watcher, line))),
+                Ok(body) => Some((event(&body), Self::Status(watcher, line))),
+                Err(error) => broken(&error),
+            },
+            Self::Outcome(watcher, line) => match watcher.outcome().await {
+                Ok(outcome) => {
+                    line.close();
+                    let (body, next) = last(watcher.links(), outcome);
+                    Some((event(&body), next))
+                }
+                Err(error) => broken(&error),
+            },
+            Self::Break => {
+                // While the stream is silent the server writes out what it said, here the error.
+                tokio::task::yield_now().await;
+                Some((Err(std::io::Error::other("the request failed")), Self::End))
+            }
+            Self::End => None,
+        }
+    }
+}
+
+fn broken(error: &QueueError) -> Option<(std::io::Result<Event>, Next)> {
+    tracing::error!(%error, "a stream ends early");
+    Some((event(&json!({ "detail": INTERNAL })), Next::Break))
+}
+
+/// The last event, and whether it is the result.
+fn last(links: &Links, outcome: Outcome) -> (Value, Next) {
+    match late_body(links, outcome) {
+        Ok(result) => (result, Next::End),
+        Err(error) => (error, Next::Break),
+    }
+}
+
+fn event(body: &impl serde::Serialize) -> std::io::Result<Event> {
+    Event::default().json_data(body).map_err(std::io::Error::other)
+}

@@ -1,0 +1,259 @@
+//! The input of an endpoint: its fields, from JSON to a valid request, or to the list of everything that is wrong with
+//! it. Reads values as leniently as pydantic does.
+
+pub(crate) mod body;
+pub(crate) mod field;
+pub(crate) mod fields;
+pub(crate) mod query;
+mod size;
+mod source;
+pub(crate) mod value;
+
+pub(crate) use size::schema as size_schema;
+
+use crate::endpoint::Endpoint;
+use crate::input::field::{Choice, Field, OptionalSeed, Ranged, Switch, Text, object};
+use crate::input::fields::Fields;
+use crate::output::problem::Problem;
+use crate::routing::call::Call;
+use crate::routing::routes::Route;
+use latentd_request::{
+    BeginFrom, Flaw, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
+    OutputFormat, PICTURE_FORMATS, STRENGTH as STRENGTH_RANGE, Seed,
+};
+use serde_json::{Value, json};
+use source::File;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::{RefOr, Required};
+
+const PROMPT: Text = Text {
+    name: "prompt",
+    about: "What to paint.",
+    default: None,
+    max_chars: MAX_PROMPT_CHARS,
+    example: "a red house on the left of a lake at sunset, two boats",
+};
+
+const NEGATIVE_PROMPT: Text = Text {
+    name: "negative_prompt",
+    about: "What to avoid.",
+    default: Some(""),
+    max_chars: MAX_PROMPT_CHARS,
+    example: "",
+};
+
+const SEED: OptionalSeed = OptionalSeed {
+    name: "seed",
+    about: "The same seed, input and model give the same picture. Drawn at random where it is left out.",
+};
+
+/// The fields that every endpoint has with numbers of its own.
+struct Numbers {
+    steps: Ranged<i64>,
+    guidance: Ranged<f64>,
+}
+
+impl Numbers {
+    fn of(endpoint: &Endpoint) -> Self {
+        let steps = Ranged {
+            name: "num_inference_steps",
+            about: "Denoising steps.",
+            default: endpoint.default_steps,
+            range: endpoint.steps.clone(),
+        };
+        let guidance = Ranged {
+            name: "guidance_scale",
+            about: "Scale of the classifier-free guidance: how closely the picture keeps to the prompt.",
+            default: endpoint.default_guidance,
+            range: endpoint.guidance.clone(),
+        };
+        Self { steps, guidance }
+    }
+}
+
+const SYNC_MODE: Switch = Switch {
+    name: "sync_mode",
+    alias: None,
+    about: "Put the pictures into the output as data URIs, and keep no file.",
+    default: false,
+};
+
+const NUM_IMAGES: Ranged<i64> =
+    Ranged { name: "num_images", about: "Pictures to paint.", default: 1, range: NUM_IMAGES_RANGE };
+
+const SAFETY: Switch = Switch {
+    name: "enable_safety_checker",
+    alias: Some("enable_safety_checks"),
+    about: "Make unsafe pictures black, where the server has a safety checker.",
+    default: true,
+};
+
+const FORMAT: Choice<OutputFormat> = Choice {
+    name: "output_format",
+    about: "File format of the pictures.",
+    words: &[("jpeg", OutputFormat::Jpeg), ("png", OutputFormat::Png)],
+};
+
+/// Where a picture to begin from is named, and where what is wrong with it is told.
+const IMAGE_URL: File = File {
+    name: "image_url",
+    about: "The picture to begin from, JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF: a URL that this server can reach, or a data URI of up to 10 MiB.",
+    example: "https://example.com/house.jpg",
+};
+
+const STRENGTH: Ranged<f64> = Ranged {
+    name: "strength",
+    about: "How little of the picture is kept: the share of the denoising steps that are taken.",
+    default: 0.83,
+    range: STRENGTH_RANGE,
+};
+
+/// What is asked besides where a picture is what a request begins from.
+const BEGIN_FIELDS: [&dyn Field; 2] = [&IMAGE_URL, &STRENGTH];
+
+/// What a request begins from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Task {
+    TextToImage,
+    ImageToImage,
+}
+
+impl Task {
+    /// Bytes of the largest valid input, as JSON.
+    pub(crate) fn max_bytes(self) -> usize {
+        match self {
+            Self::TextToImage => MAX_TEXTS,
+            Self::ImageToImage => MAX_TEXTS + MAX_IMAGE,
+        }
+    }
+}
+
+/// Two prompts of characters that JSON writes as two escapes (`\ud83e\udd8a`), and all other fields.
+const MAX_TEXTS: usize = 2 * MAX_PROMPT_CHARS * 12 + 64 * 1024;
+
+/// A picture in base64, with a tenth for what programs add: `\/` for `/`, `%2F` and `%2B`, or a line's end after every 76.
+const MAX_IMAGE: usize = (MAX_INLINE_BYTES as usize).div_ceil(3) * 4 / 10 * 11;
+
+/// Adapters that fal's endpoint knows and this server does not run.
+const UNSUPPORTED: [&str; 3] = ["loras", "controlnet", "ip_adapter"];
+
+/// What the document says of an input; `size_object` is the name of the schema of a size with sides.
+pub(crate) fn schema(route: &Route<'_>, size_object: &str) -> ObjectBuilder {
+    let title = match route.task {
+        Task::TextToImage => "TextToImageInput",
+        Task::ImageToImage => "ImageToImageInput",
+    };
+    let numbers = Numbers::of(route.endpoint);
+    let size = size::field_schema(route.task, route.limits, size_object);
+    object(&fields(route.task, &numbers)).title(Some(title)).property(size::NAME, size)
+}
+
+/// The fields of a task in the order of fal's document, but for the size.
+fn fields(task: Task, numbers: &Numbers) -> Vec<&dyn Field> {
+    let Numbers { steps, guidance } = numbers;
+    let mut fields: Vec<&dyn Field> =
+        vec![&PROMPT, &NEGATIVE_PROMPT, steps, &SEED, guidance, &SYNC_MODE, &NUM_IMAGES, &SAFETY, &FORMAT];
+    if task == Task::ImageToImage {
+        fields.extend(BEGIN_FIELDS);
+    }
+    fields
+}
+
+/// The fields as a query has them.
+pub(crate) fn in_query(route: &Route<'_>) -> Vec<Parameter> {
+    let parameter = |name: &str, schema: RefOr<Schema>, required: bool| {
+        let required = if required { Required::True } else { Required::False };
+        let parameter =
+            ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(required);
+        parameter.schema(Some(schema)).build()
+    };
+    let size = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("A preset's name, or `{\"width\": …, \"height\": …}` as a text."));
+    let size = parameter(size::NAME, size.into(), false);
+    let numbers = Numbers::of(route.endpoint);
+    let fields = fields(route.task, &numbers).into_iter();
+    fields.map(|field| parameter(field.name(), field.schema(), field.is_required())).chain([size]).collect()
+}
+
+/// Reads the input that a call brought. Unknown fields do not matter.
+pub(crate) fn read(input: &Value, route: &Route<'_>, call: &Call) -> Result<ImageRequest, Vec<Problem>> {
+    let Route { endpoint, task, limits, stand_in } = *route;
+    let Some(map) = input.as_object() else {
+        let words = "Input should be a valid dictionary or object to extract fields from";
+        return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);
+    };
+    let mut fields = Fields::new(map);
+    let size = size::read(&mut fields, limits);
+    let begin = match task {
+        Task::TextToImage => None,
+        Task::ImageToImage => {
+            let strength = STRENGTH.read(&mut fields);
+            let source = IMAGE_URL.read(&mut fields, call);
+            source.map(|source| BeginFrom { source, strength, keeps_size: size.is_none() })
+        }
+    };
+    let asked = match task {
+        Task::TextToImage => size.unwrap_or_else(|| size::default(&mut fields, limits)),
+        Task::ImageToImage => size.unwrap_or((limits.generated_side, limits.generated_side)),
+    };
+    let (width, height) = limits.generated(asked.0, asked.1);
+    let Numbers { steps, guidance } = Numbers::of(endpoint);
+    let request = ImageRequest {
+        model: endpoint.model.clone(),
+        stand_in: stand_in.map(str::to_owned),
+        prompt: PROMPT.read(&mut fields),
+        negative_prompt: NEGATIVE_PROMPT.read(&mut fields),
+        width,
+        height,
+        scaled_to: (asked != (width, height)).then_some(asked),
+        steps: count(steps.read(&mut fields)),
+        guidance: guidance.read(&mut fields),
+        seed: SEED.read(&mut fields).unwrap_or_else(Seed::draw),
+        num_images: count(NUM_IMAGES.read(&mut fields)),
+        format: FORMAT.read(&mut fields),
+        inline: SYNC_MODE.read(&mut fields),
+        check_safety: SAFETY.read(&mut fields),
+        private: false,
+        begin,
+    };
+    for name in UNSUPPORTED {
+        if map.get(name).is_some_and(|value| !is_empty(value)) {
+            let words = format!("{name} is not supported by this server");
+            fields.refuse(Problem::at(&[name], "feature_not_supported", words, &map[name]));
+        }
+    }
+    fields.finish(request)
+}
+
+/// What fal says of a picture that cannot be used. Which it was may be erased.
+pub(crate) fn flawed_picture(flaw: Option<Flaw>, message: &str) -> Problem {
+    let problem = |kind| Problem::at(&[IMAGE_URL.name], kind, message, &Value::Null);
+    match flaw {
+        None | Some(Flaw::Unreachable) => problem("file_download_error"),
+        Some(Flaw::TooManyBytes(max)) => problem("file_too_large").with("max_size", max),
+        Some(Flaw::Unreadable) => problem("image_load_error"),
+        Some(Flaw::TooLarge(max)) => {
+            problem("image_too_large").with("max_height", max).with("max_width", max)
+        }
+        Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
+        Some(Flaw::Unsupported) => {
+            problem("unsupported_image_format").with("supported_formats", json!(PICTURE_FORMATS))
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
+}
+
+/// A value that a range has kept between 1 and a small number.
+fn count(value: i64) -> usize {
+    usize::try_from(value).unwrap_or(1)
+}

@@ -1,0 +1,289 @@
+//! `GET /openapi.json`: what is served here, told by the types and tables that serve it. With an `endpoint_id`, what
+//! fal tells of one endpoint, in fal's form.
+
+mod endpoint;
+mod entry;
+mod files;
+mod operator;
+mod refusals;
+mod requests;
+pub(crate) mod template;
+
+use crate::access::tokens;
+use crate::calls::health;
+use crate::calls::models;
+use crate::calls::payloads;
+use crate::calls::uploads;
+use crate::calls::webhook;
+use crate::endpoint::Endpoint;
+use crate::input;
+use crate::output::error::ApiError;
+use crate::output::problem;
+use crate::output::wire;
+use crate::routing::call::Call;
+use crate::routing::routes;
+use crate::state::Api;
+use axum::response::Response;
+use entry::Entry;
+use requests::Shown;
+use template::ORIGIN;
+use utoipa::openapi::path::Paths;
+use utoipa::openapi::schema::{Components, Schema};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{Info, InfoBuilder, License, OpenApi, OpenApiBuilder, RefOr, Server};
+use utoipa::{PartialSchema, ToSchema};
+
+/// Asks for one endpoint, in fal's form.
+const ENDPOINT_ID: &str = "endpoint_id";
+
+const ABOUT: &str = "Stable Diffusion 3.5 on your own machine, behind the model API of fal.ai.\n\n\
+    A request is put into the queue and asked after, or run while its client waits. Paths below `/queue` are those of \
+    `queue.fal.run`; paths below `/run`, and the same without it, are those of `fal.run`; the rest is what fal keeps on \
+    other hosts. Of the endpoints that are served the first is shown whole; each of the others has the same calls. Ids \
+    that end in `/image-to-image` begin from a picture. \
+    `/api/fal/proxy` takes the calls of \
+    fal's clients that are set to use a proxy. Web sockets are not shown: realtime is at `/run/ENDPOINT/realtime`, and \
+    run and stream over one at `/ws/ENDPOINT`.\n\n\
+    Calls need a key once there is one: `Authorization: Key …`.";
+
+/// Groups of calls, in the order in which they are shown.
+const TAGS: [(&str, &str); 5] = [
+    ("queue", "Put requests into the queue, and ask after them."),
+    ("run", "Run a request while its client waits."),
+    ("files", "Pictures, and files that clients send."),
+    ("access", "Tokens for programs that must not see a key, and the keys that check webhooks."),
+    ("server", "Health, and these documents."),
+];
+
+/// Answers with the document.
+pub(crate) fn serve(api: &Api, call: &Call) -> Result<Response, ApiError> {
+    let id = call.parameter(ENDPOINT_ID);
+    api.documents.answer(id.as_deref(), call.links.origin(), || match &id {
+        None => Ok(whole(&api.endpoints, ORIGIN)),
+        Some(id) => endpoint::document(api, ORIGIN, id),
+    })
+}
+
+fn whole(endpoints: &[Endpoint], origin: &str) -> OpenApi {
+    let shown: Vec<Shown<'_>> = routes::all(endpoints)
+        .enumerate()
+        .map(|(index, route)| Shown {
+            output: wire::OutputBody::name().into_owned(),
+            suffix: if index == 0 { String::new() } else { route.camel_case() },
+            route,
+        })
+        .collect();
+    let (first, others) = shown.split_at(shown.len().min(1));
+    let entries = first
+        .iter()
+        .flat_map(|first| {
+            requests::queued("/queue", first).into_iter().chain(requests::waiting("/run", first))
+        })
+        .chain(others.iter().flat_map(|other| {
+            requests::run("/run", other).into_iter().chain([requests::submit("/queue", other)])
+        }))
+        .chain(files::entries())
+        .chain(operator::entries());
+    let info = Info::builder().title("latentd").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT));
+    document(&shown, info, origin, entries)
+        .webhooks(Some(paths([requests::webhook()])))
+        .tags(Some(TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build())))
+        .build()
+}
+
+/// What both documents have in common.
+fn document(
+    shown: &[Shown<'_>],
+    info: InfoBuilder,
+    server: &str,
+    entries: impl IntoIterator<Item = Entry>,
+) -> OpenApiBuilder {
+    let license = License::builder().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0"));
+    let mut components = Components::new();
+    components.schemas.extend(inputs(shown));
+    components.schemas.extend(outputs(shown));
+    components.schemas.extend(schemas());
+    components.responses.extend(refusals::responses());
+    components.add_security_schemes_from_iter(security_schemes());
+    OpenApiBuilder::new()
+        .info(info.license(Some(license.build())))
+        .servers(Some([Server::new(server)]))
+        .paths(paths(entries))
+        .components(Some(components))
+        .security(Some([SecurityRequirement::new(KEY, NO_SCOPES)]))
+}
+
+fn paths(entries: impl IntoIterator<Item = Entry>) -> Paths {
+    let mut paths = Paths::new();
+    for entry in entries {
+        entry.add_to(&mut paths);
+    }
+    paths
+}
+
+/// Names of the security schemes.
+const KEY: &str = "apiKeyAuth";
+const TOKEN: &str = "tokenAuth";
+const UPLOAD_TOKEN: &str = "uploadTokenAuth";
+
+const NO_SCOPES: [&str; 0] = [];
+
+fn security_schemes() -> [(&'static str, SecurityScheme); 3] {
+    let key =
+        ApiKeyValue::with_description("Authorization", "`Key`, a space, and the key. `Bearer` is read too.");
+    let token = ApiKeyValue::with_description(crate::access::auth::TOKEN, "A token of `POST /tokens/`.");
+    let upload_token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("A token of `POST /storage/auth/token`, or a key."));
+    [
+        (KEY, SecurityScheme::ApiKey(ApiKey::Header(key))),
+        (TOKEN, SecurityScheme::ApiKey(ApiKey::Query(token))),
+        (UPLOAD_TOKEN, SecurityScheme::Http(upload_token.build())),
+    ]
+}
+
+/// A schema and its name.
+type Named = (String, RefOr<Schema>);
+
+/// A size with sides, where one schema is enough for all endpoints.
+const SIZE: &str = "ImageSize";
+
+/// The schemas of the inputs. Models that paint up to another size than the first have a schema of sizes of their own.
+fn inputs(shown: &[Shown<'_>]) -> Vec<Named> {
+    let first = shown.first().map(|shown| shown.route.limits);
+    let both = |Shown { route, .. }: &Shown<'_>| {
+        let size = match first == Some(route.limits) {
+            true => SIZE.to_owned(),
+            false => format!("{}{SIZE}", route.camel_case()),
+        };
+        let input = input::schema(route, &size);
+        [(size, input::size_schema(route.limits).into()), (route.input_name(), input.into())]
+    };
+    shown.iter().flat_map(both).collect()
+}
+
+/// The schemas of the outputs, which differ in their names alone.
+fn outputs(shown: &[Shown<'_>]) -> Vec<Named> {
+    let mut schemas = Vec::new();
+    wire::OutputBody::schemas(&mut schemas);
+    schemas.extend(shown.iter().map(|shown| (shown.output.clone(), wire::OutputBody::schema())));
+    schemas
+}
+
+/// The schemas that entries of every endpoint refer to, by name.
+fn schemas() -> Vec<Named> {
+    fn add<T: ToSchema>(schemas: &mut Vec<Named>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+    let mut schemas = vec![(operator::TOKEN_REQUEST.to_owned(), tokens::schema().into())];
+    add::<wire::Submitted>(&mut schemas);
+    add::<wire::StatusBody>(&mut schemas);
+    add::<wire::Cancelled>(&mut schemas);
+    add::<webhook::Body>(&mut schemas);
+    add::<webhook::KeySet>(&mut schemas);
+    add::<problem::Problems>(&mut schemas);
+    add::<problem::Refusal>(&mut schemas);
+    add::<uploads::UploadToken>(&mut schemas);
+    add::<uploads::Destination>(&mut schemas);
+    add::<uploads::Accepted>(&mut schemas);
+    add::<uploads::Begun>(&mut schemas);
+    add::<uploads::PartTag>(&mut schemas);
+    add::<uploads::PartList>(&mut schemas);
+    add::<uploads::Nothing>(&mut schemas);
+    add::<payloads::Erased>(&mut schemas);
+    add::<models::ModelList>(&mut schemas);
+    add::<health::Liveness>(&mut schemas);
+    add::<health::Readiness>(&mut schemas);
+    schemas
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::calls::uploads::UploadCall;
+    use crate::endpoint::Served;
+    use crate::routing::target::{self, Target};
+    use axum::http::Method;
+    use latentd_request::Limits;
+
+    /// The call that a target is. A new target is not complete without one.
+    fn operation(target: &Target, method: &Method, path: &str) -> &'static str {
+        match target {
+            Target::Submit(_) => "submit",
+            Target::Run(_) if *method == Method::GET => "runByQuery",
+            Target::Run(_) => "run",
+            Target::RunStream(_) if *method == Method::GET => "runStreamByQuery",
+            Target::RunStream(_) => "runStream",
+            Target::Status(_) => "status",
+            Target::StatusStream(_) => "statusStream",
+            Target::Result(_) => "result",
+            Target::Cancel(_) => "cancel",
+            Target::File(_) => "file",
+            Target::SigningKeys => "signingKeys",
+            Target::Upload(UploadCall::Token) => "createUploadToken",
+            Target::Upload(UploadCall::Initiate) if path.ends_with("multipart") => "initiateMultipartUpload",
+            Target::Upload(UploadCall::Initiate) => "initiateUpload",
+            Target::Upload(UploadCall::Put(_)) => "putFile",
+            Target::Upload(UploadCall::Send) => "sendFile",
+            Target::Upload(UploadCall::Begin) => "beginFile",
+            Target::Upload(UploadCall::Part(..)) if path.starts_with("/files") => "sendPart",
+            Target::Upload(UploadCall::Part(..)) => "putPart",
+            Target::Upload(UploadCall::Complete(_)) if path.starts_with("/files") => "completeFile",
+            Target::Upload(UploadCall::Complete(_)) => "completeUpload",
+            Target::Tokens => "createToken",
+            Target::Payloads(_) => "erasePayloads",
+            Target::Models => "models",
+            Target::Live => "live",
+            Target::Ready if path == "/health" => "health",
+            Target::Ready => "ready",
+            Target::Metrics => "metrics",
+            Target::Document if path == "/openapi.json" => "openapi",
+            Target::Document => "endpointOpenapi",
+            Target::Docs => "docs",
+            // Pages' own, and the way of other calls.
+            Target::Playground(_) | Target::DocsAsset(_) | Target::Proxy => "",
+            // OpenAPI has no form for web sockets.
+            Target::Realtime(_) | Target::OverWebSocket(_) => "",
+        }
+    }
+
+    /// What the names of an endpoint's calls end in, unless it is the first, which is shown whole.
+    fn suffix(target: &Target) -> String {
+        let (Target::Submit(application) | Target::Run(application)) = target else { return String::new() };
+        let words = format!("{}/{}", application.id.trim_start_matches("fal-ai/"), application.path);
+        let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
+        let name: String = words.split(['-', '/']).filter(|word| !word.is_empty()).map(capital).collect();
+        if name == "StableDiffusionV35Large" { String::new() } else { name }
+    }
+
+    #[test]
+    fn every_path_leads_to_the_call_that_it_says() {
+        let endpoints = Endpoint::known(|_| Some(Served::published(Limits::of_model(1024))));
+        let document = whole(&endpoints, "http://test");
+        let mut calls = 0;
+        for (path, item) in document.paths.paths {
+            let methods = [
+                (Method::GET, item.get),
+                (Method::POST, item.post),
+                (Method::PUT, item.put),
+                (Method::DELETE, item.delete),
+            ];
+            for (method, call) in methods.into_iter().filter_map(|(method, call)| Some((method, call?))) {
+                let ids =
+                    ["{request_id}", "{upload}"].map(|name| (name, "0190c1a0-0000-7000-8000-000000000000"));
+                let values = [("{part}", "1"), ("{file}", "0190c1a0000070008000000000000000.png")];
+                let fill = |path: String, (name, value): (&str, &str)| path.replace(name, value);
+                let filled = ids.into_iter().chain(values).fold(path.clone(), fill);
+                let (target, _) = target::resolve(&method, "test", &filled).expect("a path that is served");
+                let name = format!("{}{}", operation(&target, &method, &path), suffix(&target));
+                assert_eq!(call.operation_id, Some(name), "{method} {path}");
+                calls += 1;
+            }
+        }
+        assert!(calls > 30, "{calls} calls");
+    }
+}

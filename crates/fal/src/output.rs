@@ -1,0 +1,7 @@
+//! Responses and errors as fal's clients know them.
+
+pub(crate) mod barred;
+pub(crate) mod error;
+pub(crate) mod problem;
+pub(crate) mod request_id;
+pub(crate) mod wire;

@@ -1,0 +1,386 @@
+//! Every error a client can see, and the one place that turns errors into answers.
+
+use crate::calls::idempotency;
+use crate::input;
+use crate::output::barred::Barred;
+use crate::output::problem::{Problem, Problems, Refusal};
+use axum::Json;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use hyper::ext::ReasonPhrase;
+use latentd_queue::fault::Fault;
+use latentd_queue::queue::{Failure, FailureKind, QueueError};
+use latentd_queue::storage::StorageError;
+use latentd_queue::sweep::SweepError;
+use serde_json::{Value, json};
+
+/// Machine-readable class of an error, in a header beside the body.
+pub(crate) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-fal-error-type");
+
+/// Says who set the time that ran out.
+pub(crate) const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
+
+/// What a request cost; here told, never asked for.
+pub(crate) const BILLABLE_UNITS: HeaderName = HeaderName::from_static("x-fal-billable-units");
+
+/// May the same request succeed another time? fal's newer name for it, and the older one.
+const NEEDS_RETRY: HeaderName = HeaderName::from_static("x-fal-needs-retry");
+const RETRYABLE: HeaderName = HeaderName::from_static("x-fal-retryable");
+
+/// Seconds after which a refused client may try again.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// The class of a refusal to take new work.
+const NO_RUNNER: &str = "runner_scheduling_failure";
+
+const UNAUTHORIZED: &str =
+    "Authentication is required to access this application: send `Authorization: Key …`";
+
+/// Said of what is told to the log only.
+pub(crate) const INTERNAL: &str = "internal error: see the server's log";
+
+/// Said where a disk is full.
+const NO_ROOM: &str = "the server's disk is full: nothing new is taken until there is room";
+
+/// Said where the database is locked or cannot be written.
+const UNAVAILABLE: &str = "the server cannot write now: try again";
+
+/// Said of a result that is not to be kept.
+pub(crate) const ERASED: &str = "The result of this request is not kept any longer";
+
+const NOT_ADMIN: &str =
+    "This needs the key of an administrator: `latentd keys create --scope admin` makes one";
+
+/// Why a call was not served.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    Unauthorized,
+    NotAdmin,
+    /// Its sender lets only holders of a key fetch the file.
+    FileForbidden,
+    /// By the guard of servers without keys.
+    Barred(Barred),
+    UnknownPath(String),
+    /// What was not found, and the endpoints that are served.
+    UnknownEndpoint {
+        what: String,
+        served: Vec<String>,
+    },
+    /// What was not found, and the model that would answer there.
+    NotServed {
+        what: String,
+        model: String,
+    },
+    UnknownRequest,
+    UnknownCancel,
+    StillInProgress,
+    Erased,
+    MethodNotAllowed(&'static str),
+    BadRequest(String),
+    Invalid(Vec<Problem>),
+    BodyTooLarge(usize),
+    UploadTooLarge(u64),
+    /// So many uploads are announced and not sent.
+    TooManyUploads(u64),
+    Gone(&'static str),
+    BodyTooSlow,
+    Encoded,
+    Closing,
+    /// Others send so much that there is no memory for this.
+    Busy,
+    QueueFull(u64),
+    LongerThanAsked(u64),
+    IdempotencyKeyTaken,
+    KeyBusy(u32),
+    NoSuchRange(u64),
+    /// A disk has less room than is kept free; which one is told to the log only.
+    NoRoom(String),
+    /// The machine cannot do it now; why is told to the log only.
+    Unavailable(String),
+    /// Told to the log only.
+    Internal(String),
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        Self::of(&error)
+    }
+}
+
+impl From<StorageError> for ApiError {
+    fn from(error: StorageError) -> Self {
+        Self::of(&error)
+    }
+}
+
+impl From<SweepError> for ApiError {
+    fn from(error: SweepError) -> Self {
+        Self::of(&error)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, class, body) = self.answer();
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(class) = class {
+            headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
+        }
+        self.add_headers(headers);
+        response
+    }
+}
+
+impl ApiError {
+    /// What is told of a failure below depends on whose it is.
+    fn of<E: Fault + std::fmt::Display>(error: &E) -> Self {
+        match error.is_machines() {
+            true => Self::Unavailable(error.to_string()),
+            false => Self::Internal(error.to_string()),
+        }
+    }
+
+    /// Status, class and body.
+    pub(crate) fn answer(&self) -> (StatusCode, Option<&'static str>, Value) {
+        use StatusCode as S;
+        match self {
+            Self::Internal(message) => tracing::error!("{message}"),
+            Self::NoRoom(message) | Self::Unavailable(message) => tracing::warn!("refused: {message}"),
+            _ => {}
+        }
+        let body = |status, class: Option<&'static str>, detail: String| {
+            (status, class, json!(Refusal { status: None, detail: Some(detail), error_type: class }))
+        };
+        let bare = |status, detail: String| body(status, None, detail);
+        let plain = |status, class: &'static str, detail: String| body(status, Some(class), detail);
+        let no_request = |detail: Option<&str>| {
+            let detail = detail.map(str::to_owned);
+            (S::NOT_FOUND, None, json!(Refusal { status: Some("NOT_FOUND"), detail, error_type: None }))
+        };
+        match self {
+            Self::Unauthorized => bare(S::UNAUTHORIZED, UNAUTHORIZED.into()),
+            Self::NotAdmin => bare(S::FORBIDDEN, NOT_ADMIN.into()),
+            Self::FileForbidden => bare(S::FORBIDDEN, "Only a key of this server opens this file".into()),
+            Self::Barred(barred) => bare(barred.status(), barred.to_string()),
+            Self::UnknownEndpoint { what, served } => {
+                bare(S::NOT_FOUND, format!("{what} not found: this server has {}", served.join(", ")))
+            }
+            Self::UnknownPath(path) => bare(S::NOT_FOUND, format!("Path {path} not found")),
+            Self::NotServed { what, model } => {
+                let hint = format!(
+                    "start the server with `--model {model}` (beside others, if you like) to serve it"
+                );
+                bare(S::NOT_FOUND, format!("{what} not found: {hint}"))
+            }
+            Self::UnknownRequest => no_request(Some("Request not found")),
+            Self::UnknownCancel => no_request(None),
+            Self::StillInProgress => bare(S::BAD_REQUEST, "Request is still in progress".into()),
+            Self::Erased => bare(S::NOT_FOUND, ERASED.into()),
+            Self::MethodNotAllowed(_) => bare(S::METHOD_NOT_ALLOWED, "Method Not Allowed".into()),
+            Self::BadRequest(detail) => plain(S::BAD_REQUEST, "bad_request", detail.clone()),
+            Self::Invalid(problems) => {
+                (S::UNPROCESSABLE_ENTITY, None, json!(Problems { detail: problems.clone() }))
+            }
+            Self::BodyTooLarge(max) => {
+                plain(S::PAYLOAD_TOO_LARGE, "bad_request", format!("the body is larger than {max} bytes"))
+            }
+            Self::UploadTooLarge(max) => {
+                let detail = format!("the file is larger than {max} bytes, the most this server takes");
+                plain(S::PAYLOAD_TOO_LARGE, "bad_request", detail)
+            }
+            Self::TooManyUploads(open) => {
+                let detail =
+                    format!("{open} uploads were announced and not sent: finish them, or try again later");
+                plain(S::TOO_MANY_REQUESTS, "bad_request", detail)
+            }
+            Self::Gone(detail) => plain(S::GONE, "bad_request", (*detail).into()),
+            Self::Encoded => {
+                let detail = "the body has a content-encoding: send it as it is";
+                plain(S::UNSUPPORTED_MEDIA_TYPE, "bad_request", detail.into())
+            }
+            Self::BodyTooSlow => {
+                plain(S::REQUEST_TIMEOUT, "bad_request", "the body did not arrive in time".into())
+            }
+            Self::Closing => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, "the server is stopping".into()),
+            Self::Busy => {
+                let detail = "the server holds as much input as it may: send this again later";
+                plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, detail.into())
+            }
+            Self::QueueFull(waiting) => plain(
+                S::SERVICE_UNAVAILABLE,
+                NO_RUNNER,
+                format!("the queue is full: {waiting} requests wait"),
+            ),
+            Self::LongerThanAsked(waiting) => {
+                let detail = format!("the queue is longer than asked for: {waiting} requests wait");
+                plain(S::TOO_MANY_REQUESTS, "bad_request", detail)
+            }
+            Self::IdempotencyKeyTaken => {
+                let words = "Input should be that which this key was sent with before: give every input a key of its own";
+                let problem = Problem::in_header(idempotency::HEADER, "idempotency_key_taken", words);
+                (S::UNPROCESSABLE_ENTITY, None, json!(Problems { detail: vec![problem] }))
+            }
+            Self::KeyBusy(limit) => {
+                let detail = format!(
+                    "the key has {limit} requests at work, as many as it may: wait for one, or submit to the queue"
+                );
+                plain(S::TOO_MANY_REQUESTS, "concurrent_requests_limit", detail)
+            }
+            Self::NoSuchRange(_) => {
+                plain(S::RANGE_NOT_SATISFIABLE, "bad_request", "the file has no such range".into())
+            }
+            Self::NoRoom(_) => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, NO_ROOM.into()),
+            Self::Unavailable(_) => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, UNAVAILABLE.into()),
+            Self::Internal(_) => plain(S::INTERNAL_SERVER_ERROR, "internal_error", INTERNAL.into()),
+        }
+    }
+
+    /// Why a request was not accepted, if that is what happened, in a word that operators may count.
+    pub(crate) fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthorized => Some("unauthorized"),
+            Self::Barred(barred) => Some(barred.reason()),
+            Self::TooManyUploads(_) => Some("too_many_uploads"),
+            Self::UnknownEndpoint { .. } | Self::NotServed { .. } => Some("unknown_application"),
+            Self::BadRequest(_) | Self::Encoded => Some("bad_request"),
+            Self::Invalid(_) => Some("invalid"),
+            Self::BodyTooLarge(_) | Self::UploadTooLarge(_) => Some("too_large"),
+            Self::BodyTooSlow => Some("too_slow"),
+            Self::Closing => Some("stopping"),
+            Self::Busy => Some("busy"),
+            Self::QueueFull(_) => Some("queue_full"),
+            Self::LongerThanAsked(_) => Some("longer_than_asked"),
+            Self::IdempotencyKeyTaken => Some("idempotency_key_taken"),
+            Self::KeyBusy(_) => Some("key_busy"),
+            Self::NoRoom(_) => Some("disk_full"),
+            Self::Unavailable(_) => Some("unavailable"),
+            Self::NotAdmin
+            | Self::FileForbidden
+            | Self::UnknownPath(_)
+            | Self::UnknownRequest
+            | Self::UnknownCancel
+            | Self::StillInProgress
+            | Self::Erased
+            | Self::MethodNotAllowed(_)
+            | Self::Gone(_)
+            | Self::NoSuchRange(_)
+            | Self::Internal(_) => None,
+        }
+    }
+
+    fn add_headers(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Key"));
+            }
+            Self::MethodNotAllowed(allowed) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::Closing
+            | Self::Busy
+            | Self::QueueFull(_)
+            | Self::LongerThanAsked(_)
+            | Self::KeyBusy(_)
+            | Self::NoRoom(_)
+            | Self::Unavailable(_)
+            | Self::TooManyUploads(_) => {
+                say_retryable(headers, true);
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+            }
+            Self::Invalid(_) => {
+                say_retryable(headers, false);
+                headers.insert(BILLABLE_UNITS, FREE);
+            }
+            Self::UnknownPath(_) | Self::UnknownEndpoint { .. } | Self::NotServed { .. } => {
+                headers.insert(BILLABLE_UNITS, FREE);
+            }
+            Self::NoSuchRange(size) => {
+                let range = HeaderValue::try_from(format!("bytes */{size}"));
+                headers.insert(header::CONTENT_RANGE, range.expect("digits are a header value"));
+            }
+            Self::NotAdmin
+            | Self::FileForbidden
+            | Self::Barred(_)
+            | Self::UnknownRequest
+            | Self::UnknownCancel
+            | Self::StillInProgress
+            | Self::Erased
+            | Self::BadRequest(_)
+            | Self::BodyTooLarge(_)
+            | Self::UploadTooLarge(_)
+            | Self::Gone(_)
+            | Self::BodyTooSlow
+            | Self::Encoded
+            | Self::IdempotencyKeyTaken
+            | Self::Internal(_) => {}
+        }
+    }
+}
+
+/// What is refused or fails costs nothing.
+const FREE: HeaderValue = HeaderValue::from_static("0");
+
+fn say_retryable(headers: &mut HeaderMap, yes: bool) {
+    let (flag, word) = if yes { ("1", "true") } else { ("0", "false") };
+    headers.insert(NEEDS_RETRY, HeaderValue::from_static(flag));
+    headers.insert(RETRYABLE, HeaderValue::from_static(word));
+}
+
+/// The class of a failed request, and the line that its status shows.
+pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, String) {
+    match kind {
+        FailureKind::Invalid | FailureKind::InitImage => ("bad_request", "Invalid status code: 422".into()),
+        FailureKind::Cancelled => ("client_cancelled", message.into()),
+        FailureKind::ClientGone => ("client_disconnected", message.into()),
+        FailureKind::Engine | FailureKind::WorkerLost => ("runner_server_error", message.into()),
+        FailureKind::StartTimeout => ("request_timeout", message.into()),
+    }
+}
+
+/// What nginx calls a 499: the JavaScript client shows it as the error's message.
+const CLIENT_CLOSED_REQUEST: ReasonPhrase = ReasonPhrase::from_static(b"Client Closed Request");
+
+/// What the result of a failed request is.
+pub(crate) fn failure_response(failure: Failure) -> Response {
+    let (class, _) = failure_words(failure.kind, &failure.message);
+    let kind = failure.kind;
+    let (status, body) = failure_answer(failure);
+    let mut response = (status, Json(body)).into_response();
+    if status.canonical_reason().is_none() {
+        response.extensions_mut().insert(CLIENT_CLOSED_REQUEST);
+    }
+    let headers = response.headers_mut();
+    headers.insert(BILLABLE_UNITS, FREE);
+    say_retryable(headers, kind.is_retryable());
+    if !matches!(kind, FailureKind::Invalid | FailureKind::InitImage) {
+        headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
+    }
+    if kind == FailureKind::StartTimeout {
+        // Clients send a 504 again unless this says that the time was theirs.
+        headers.insert(TIMEOUT_TYPE, HeaderValue::from_static("user"));
+    }
+    response
+}
+
+/// Status and body of a failed request's result.
+pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
+    let (class, _) = failure_words(failure.kind, &failure.message);
+    let status = match failure.kind {
+        FailureKind::Invalid => {
+            let detail = failure.detail.unwrap_or_else(|| json!([Problem::of_request(&failure.message)]));
+            return (StatusCode::UNPROCESSABLE_ENTITY, json!({ "detail": detail }));
+        }
+        FailureKind::InitImage => {
+            let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
+            let detail = vec![input::flawed_picture(flaw, &failure.message)];
+            return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
+        }
+        // nginx's "client closed request", which fal uses too.
+        FailureKind::Cancelled | FailureKind::ClientGone => StatusCode::from_u16(499),
+        FailureKind::Engine | FailureKind::WorkerLost => Ok(StatusCode::INTERNAL_SERVER_ERROR),
+        FailureKind::StartTimeout => Ok(StatusCode::GATEWAY_TIMEOUT),
+    };
+    let status = status.expect("499 is a status code");
+    (status, json!(Refusal { status: None, detail: Some(failure.message), error_type: Some(class) }))
+}

@@ -1,0 +1,145 @@
+//! The bodies of errors: one line, or the items of a 422: where, what and why, in the words of pydantic and of fal's
+//! error page.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::io;
+use utoipa::ToSchema;
+
+/// Longest piece of input that an error repeats.
+const ECHO_CHARS: usize = 200;
+
+/// What is wrong with one field.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Problem {
+    /// Where: `body`, then the way to the field.
+    loc: Vec<String>,
+    /// What to change.
+    msg: String,
+    /// The class of the problem.
+    #[serde(rename = "type")]
+    #[schema(example = "less_than_equal")]
+    kind: &'static str,
+    /// What fal says about this class.
+    url: String,
+    /// The limit that was passed, under its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    ctx: Option<Value>,
+    /// What was sent; the beginning, if it is long.
+    input: Value,
+}
+
+/// The body of a 422.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Problems {
+    /// Everything that is wrong.
+    pub(crate) detail: Vec<Problem>,
+}
+
+/// The body of every other error.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(crate) struct Refusal {
+    /// `NOT_FOUND` where there is no such request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) status: Option<&'static str>,
+    /// What is wrong, and what to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) detail: Option<String>,
+    /// The class of the error, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) error_type: Option<&'static str>,
+}
+
+impl Problem {
+    /// A problem with a header.
+    pub(crate) fn in_header(name: &str, kind: &'static str, msg: impl Into<String>) -> Self {
+        let problem = Self::at(&[], kind, msg, &Value::Null);
+        Self { loc: vec!["header".to_owned(), name.to_owned()], ..problem }
+    }
+
+    /// A problem at a path below the body.
+    pub(crate) fn at(path: &[&str], kind: &'static str, msg: impl Into<String>, input: &Value) -> Self {
+        Self {
+            loc: std::iter::once("body").chain(path.iter().copied()).map(str::to_owned).collect(),
+            msg: msg.into(),
+            kind,
+            url: format!("https://docs.fal.ai/errors/#{kind}"),
+            ctx: None,
+            input: shortened(input),
+        }
+    }
+
+    /// A field that must be there and is not, in the object that was sent.
+    pub(crate) fn missing(name: &str, object: &Map<String, Value>) -> Self {
+        let problem = Self::at(&[name], "missing", "Field required", &Value::Null);
+        Self { input: beginning(object), ..problem }
+    }
+
+    /// A problem that only the model saw.
+    pub(crate) fn of_request(message: &str) -> Self {
+        Self::at(&[], "value_error", message, &Value::Null)
+    }
+
+    /// Adds what a program can read.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.ctx.get_or_insert_with(|| json!({}))[name] = value.into();
+        self
+    }
+}
+
+fn shortened(input: &Value) -> Value {
+    match input {
+        Value::String(text) => match text.char_indices().nth(ECHO_CHARS) {
+            Some((at, _)) => Value::String(format!("{}…", &text[..at])),
+            None => input.clone(),
+        },
+        Value::Array(_) | Value::Object(_) => beginning(input),
+        Value::Null | Value::Bool(_) | Value::Number(_) => input.clone(),
+    }
+}
+
+/// A list or an object as it is, or if it is long, the beginning of its text. No more of it is written than that.
+fn beginning(input: &impl Serialize) -> Value {
+    let mut out = Beginning(Vec::new());
+    match serde_json::to_writer(&mut out, input) {
+        Ok(()) if out.0.len() <= ECHO_CHARS => serde_json::from_slice(&out.0).unwrap_or_default(),
+        _ => shortened(&String::from_utf8_lossy(&out.0).into()),
+    }
+}
+
+/// Takes no more than the bytes of [`ECHO_CHARS`], and a character more.
+struct Beginning(Vec<u8>);
+
+impl io::Write for Beginning {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let left = 4 * (ECHO_CHARS + 1) - self.0.len();
+        self.0.extend_from_slice(&bytes[..bytes.len().min(left)]);
+        if bytes.len() > left { Err(io::ErrorKind::WriteZero.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_long_is_told_by_its_beginning() {
+        let short = json!({ "a": [1, 2] });
+        assert_eq!(shortened(&short), short);
+        for long in [json!(vec!["é"; 1000]), json!({ "a": "é".repeat(1000) }), json!("é".repeat(1000))] {
+            let told = shortened(&long);
+            let text = told.as_str().expect("a text");
+            assert_eq!((text.chars().count(), text.ends_with('…')), (ECHO_CHARS + 1, true), "{text}");
+        }
+        let between = json!(["x".repeat(300)]);
+        assert!(shortened(&between).as_str().is_some_and(|text| text.starts_with("[\"xxx")), "{between}");
+    }
+}

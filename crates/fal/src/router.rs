@@ -1,0 +1,119 @@
+//! The routes' table: one arm per kind of call, and what every call passes before it.
+
+use crate::access::tokens;
+use crate::access::{auth, guard};
+use crate::calls::{
+    files, health, metrics, models, payloads, run, run_stream, status, stream, submit, uploads, webhook,
+};
+use crate::docs;
+use crate::input::body::{self, Sent};
+use crate::openapi;
+use crate::output::error::ApiError;
+use crate::output::request_id::name_answer;
+use crate::playground;
+use crate::routing::call::{self, Call};
+use crate::routing::client_origin::Encrypted;
+use crate::routing::target::Target;
+use crate::state::Api;
+use crate::websocket::{over_websocket, realtime};
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderName, Method, Request, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router, middleware};
+use std::sync::Arc;
+use std::time::Duration;
+use tower_http::cors::{AllowHeaders, Any, CorsLayer};
+
+/// The service of every path.
+pub fn router(api: Api) -> Router {
+    let api = Arc::new(api);
+    let guard = middleware::from_fn_with_state(api.clone(), guard::guard);
+    Router::new().fallback(dispatch).with_state(api).layer(cors()).layer(guard)
+}
+
+/// The same service for connections that are encrypted: it renders `https` URLs.
+pub fn encrypted(router: Router) -> Router {
+    router.layer(Extension(Encrypted))
+}
+
+/// Answers a call, names it, and turns errors into answers.
+async fn dispatch(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
+    name_answer(serve(&api, request).await.unwrap_or_else(|error| {
+        api.refusals.count(&error);
+        if matches!(error, ApiError::Unavailable(_)) {
+            api.probe.note_refusal();
+        }
+        error.into_response()
+    }))
+}
+
+/// The table of the API.
+async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiError> {
+    let (parts, body) = request.into_parts();
+    let mut call = match Call::resolve(api, &parts) {
+        Ok(call) => call,
+        // What is here and what is not is told to callers with a key only.
+        Err(error) => return auth::by_key(api, &parts.headers).and(Err(error)),
+    };
+    let is_open =
+        call::is_public(&parts.method, &call.target) || call.target == Target::Metrics && api.metrics_open;
+    if !is_open {
+        call.caller = match auth::check(api, &call, &parts.headers) {
+            Ok(caller) => caller,
+            Err(error) => return realtime::refuse(api, &call, parts, error).await,
+        };
+    }
+    body::check_encoding(&parts.headers)?;
+    match &call.target {
+        Target::Submit(application) => submit::submit(api, &call, application, &parts.headers, body).await,
+        Target::Run(application) => {
+            run::run(api, &call, application, &parts.headers, Sent::Stream(body)).await
+        }
+        Target::RunStream(application) => {
+            run_stream::run(api, &call, application, &parts.headers, Sent::Stream(body)).await
+        }
+        Target::Realtime(application) => realtime::open(api, &call, application, parts).await,
+        Target::OverWebSocket(application) => over_websocket::open(api, &call, application, parts).await,
+        Target::Status(id) => status::status(api, &call, *id).await,
+        Target::StatusStream(id) => stream::status(api, call.clone(), *id).await,
+        Target::Result(id) => status::result(api, &call, *id).await,
+        Target::Cancel(id) => status::cancel(api, *id).await,
+        Target::Payloads(id) => payloads::delete(api, &call, *id).await,
+        Target::File(key) => files::get(api, key, &parts.headers).await,
+        Target::SigningKeys => Ok(webhook::keys(api)),
+        Target::Upload(upload) => uploads::serve(api, &call, upload, &parts.headers, body).await,
+        Target::Tokens => tokens::create(api, &call, body).await,
+        Target::Playground(asset) => Ok(playground::get(asset, &parts.headers)),
+        Target::Models => Ok(models::list(api, &call)),
+        Target::Live => health::live(api).await,
+        Target::Ready => health::ready(api).await,
+        Target::Metrics => metrics::get(api).await,
+        Target::Document => openapi::serve(api, &call),
+        Target::Docs => Ok(docs::page(&call.links)),
+        Target::DocsAsset(asset) => docs::asset(asset, &parts.headers),
+        Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),
+    }
+}
+
+/// Pages of any origin that the guard let through may call: keys travel in a header that pages must know, not in cookies.
+fn cors() -> CorsLayer {
+    let exposed = [
+        "x-fal-request-id",
+        "x-fal-request-timeout-type",
+        "x-fal-error-type",
+        "x-fal-billable-units",
+        "x-fal-needs-retry",
+        "x-fal-retryable",
+        "x-fal-served-from",
+        "etag",
+    ];
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(
+            exposed.map(HeaderName::from_static).into_iter().chain([header::RETRY_AFTER]).collect::<Vec<_>>(),
+        )
+        .max_age(Duration::from_secs(86_400))
+}

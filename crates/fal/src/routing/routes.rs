@@ -1,0 +1,107 @@
+//! Which endpoint a call means, and what is asked for there.
+
+use crate::endpoint::{Endpoint, Served, join};
+use crate::input::Task;
+use crate::output::error::ApiError;
+use crate::routing::target::Application;
+use crate::state::Api;
+use latentd_request::Limits;
+
+/// Below an endpoint, the one that begins from a picture.
+const IMAGE_TO_IMAGE: &str = "image-to-image";
+
+/// A task of an endpoint that is served here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Route<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) task: Task,
+    /// What can be asked of the model that answers.
+    pub(crate) limits: &'a Limits,
+    /// The name of that model, where it stands in for the published one.
+    pub(crate) stand_in: Option<&'a str>,
+}
+
+impl<'a> Route<'a> {
+    fn new(endpoint: &'a Endpoint, task: Task) -> Option<Self> {
+        let Served { stand_in, limits } = endpoint.served.as_ref()?;
+        Some(Self { endpoint, task, limits, stand_in: stand_in.as_deref() })
+    }
+}
+
+impl Route<'_> {
+    /// The id by which programs call it.
+    pub(crate) fn id(&self) -> String {
+        match self.task {
+            Task::TextToImage => self.endpoint.id(),
+            Task::ImageToImage => join(&self.endpoint.id(), IMAGE_TO_IMAGE),
+        }
+    }
+
+    /// What fal calls its input in documents: `StableDiffusionV35LargeInput`.
+    pub(crate) fn input_name(&self) -> String {
+        format!("{}Input", self.camel_case())
+    }
+
+    /// What fal calls the output of its application in documents: `StableDiffusionV35LargeOutput`.
+    pub(crate) fn output_name(&self) -> String {
+        format!("{}Output", camel_case(&self.endpoint.application))
+    }
+
+    /// Its id as one word: `StableDiffusionV35LargeTurbo`.
+    pub(crate) fn camel_case(&self) -> String {
+        camel_case(&self.id())
+    }
+}
+
+/// What an application is for, if it is served here.
+pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<Route<'a>, ApiError> {
+    let Application { id, path } = application;
+    let served = || all(&api.endpoints).map(|route| route.id()).collect();
+    let mut of_application = api.endpoints.iter().filter(|endpoint| endpoint.application == *id).peekable();
+    if of_application.peek().is_none() {
+        let what = format!("Application {:?}", application.alias());
+        return Err(ApiError::UnknownEndpoint { what, served: served() });
+    }
+    let found = of_application.find_map(|endpoint| Some((endpoint, task(endpoint, path)?)));
+    let Some((endpoint, task)) = found else {
+        return Err(ApiError::UnknownEndpoint { what: format!("Path /{path}"), served: served() });
+    };
+    Route::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))
+}
+
+/// Everything that is served here.
+pub(crate) fn all(endpoints: &[Endpoint]) -> impl Iterator<Item = Route<'_>> {
+    endpoints.iter().flat_map(|endpoint| {
+        let begins = endpoint.image_to_image.then_some(Task::ImageToImage);
+        let tasks = [Some(Task::TextToImage), begins].into_iter().flatten();
+        tasks.filter_map(move |task| Route::new(endpoint, task))
+    })
+}
+
+fn task(endpoint: &Endpoint, path: &str) -> Option<Task> {
+    if path == endpoint.path {
+        return Some(Task::TextToImage);
+    }
+    (endpoint.image_to_image && path == join(&endpoint.path, IMAGE_TO_IMAGE)).then_some(Task::ImageToImage)
+}
+
+/// As for an application or a path that is not there, and what to do about it.
+fn not_served(api: &Api, endpoint: &Endpoint, application: &Application) -> ApiError {
+    let is_application_served =
+        api.endpoints.iter().any(|other| other.application == application.id && other.served.is_some());
+    let what = match is_application_served {
+        true => format!("Path /{}", application.path),
+        false => format!("Application {:?}", application.alias()),
+    };
+    ApiError::NotServed { what, model: endpoint.model.clone() }
+}
+
+/// `fal-ai/stable-diffusion-v35-large` as `StableDiffusionV35Large`.
+fn camel_case(id: &str) -> String {
+    let words = id.split('/').skip(1).flat_map(|piece| piece.split('-'));
+    let capital = |word: &str| {
+        let mut letters = word.chars();
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
+    };
+    words.map(capital).collect()
+}

@@ -1,0 +1,212 @@
+//! What an image request is once it is valid, and what came of it. Knows no wire and no tensor.
+
+mod limits;
+mod seed;
+
+pub use limits::{Beyond, Limits, MAX_SCALED_PIXELS};
+pub use seed::Seed;
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// Images a request may ask for.
+pub const NUM_IMAGES: RangeInclusive<i64> = 1..=4;
+/// Longest side any model may be asked for.
+pub const MAX_SIDE: i64 = 14_142;
+/// Shares of the steps that a request which begins from an image may ask for.
+pub const STRENGTH: RangeInclusive<f64> = 0.01..=1.0;
+/// Bytes of the largest file inside a request.
+pub const MAX_INLINE_BYTES: u64 = 10 * 1024 * 1024;
+/// Formats of files that a request may begin from.
+pub const PICTURE_FORMATS: [&str; 7] = ["jpeg", "png", "webp", "avif", "gif", "bmp", "tiff"];
+/// Longest prompt in characters: far beyond what the text encoders read.
+pub const MAX_PROMPT_CHARS: usize = 50_000;
+
+/// File format of the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputFormat {
+    /// Lossy, quality 95.
+    Jpeg,
+    /// Lossless.
+    Png,
+}
+
+/// A valid request: every default filled in, the seed fixed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageRequest {
+    /// The published model that is to generate it; empty in requests from before there was a choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub model: String,
+    /// The model that answers for it, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stand_in: Option<String>,
+    /// What to generate.
+    pub prompt: String,
+    /// What to avoid.
+    pub negative_prompt: String,
+    /// Pixels; at most so many where [`BeginFrom::keeps_size`].
+    pub width: usize,
+    /// Pixels; at most so many where [`BeginFrom::keeps_size`].
+    pub height: usize,
+    /// Width and height that the finished images are scaled to, where the model generates no such size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaled_to: Option<(usize, usize)>,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Classifier-free guidance scale.
+    pub guidance: f64,
+    /// Seed of the noise.
+    pub seed: Seed,
+    /// Images to generate.
+    pub num_images: usize,
+    /// File format.
+    pub format: OutputFormat,
+    /// Put the images into the output itself and keep no file.
+    pub inline: bool,
+    /// Look for unsafe content, where a checker is loaded.
+    pub check_safety: bool,
+    /// Its settings are not written into its images.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub private: bool,
+    /// The initial image instead of noise alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin: Option<BeginFrom>,
+}
+
+/// An image that a request begins from, yet to be fetched.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BeginFrom {
+    /// Where it is.
+    pub source: Source,
+    /// The share of the steps that are taken: how little of the image is kept.
+    pub strength: f64,
+    /// What is generated is as large as the image, and only smaller where that is more than the request's sides.
+    pub keeps_size: bool,
+}
+
+/// Where a client's file is. Has no readable `Debug`: the file may be inside, and its URL may hold a secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// In storage, under the name that this server gave it.
+    Stored(String),
+    /// Here, in base64.
+    Inline(String),
+    /// At this URL.
+    Remote(String),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Stored(_) => "Stored(…)",
+            Self::Inline(_) => "Inline(…)",
+            Self::Remote(_) => "Remote(…)",
+        })
+    }
+}
+
+/// What is wrong with the initial image of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flaw {
+    /// Its file cannot be had.
+    Unreachable,
+    /// Its file has more bytes than this.
+    TooManyBytes(u64),
+    /// Its file is not an image, or a damaged one.
+    Unreadable,
+    /// It has a side longer than this.
+    TooLarge(u32),
+    /// It has more pixels than this, the most that can be read of such a file.
+    TooManyPixels(u64),
+    /// It is of a format that is not read.
+    Unsupported,
+}
+
+/// Where a finished image is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// In storage, under this key.
+    Stored(String),
+    /// Here, in base64.
+    Inline(String),
+}
+
+/// One finished image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputImage {
+    /// Where the bytes are.
+    pub place: Place,
+    /// Pixels.
+    pub width: usize,
+    /// Pixels.
+    pub height: usize,
+    /// MIME type.
+    pub content_type: String,
+}
+
+/// Seconds spent in each stage.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct StageSeconds {
+    /// Text encoders.
+    pub text: f64,
+    /// Denoising loop.
+    pub denoise: f64,
+    /// VAE.
+    pub decode: f64,
+    /// Making files of the pixels.
+    pub encode: f64,
+    /// Loading the model, where it had to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<f64>,
+    /// Not seconds: of the prompt and the negative one, how many were encoded for an earlier request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_prompts: Option<usize>,
+    /// Not seconds: steps outside of the guidance interval, if one is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unguided_steps: Option<usize>,
+    /// Not seconds: steps that ran one block, if a first-block cache is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_block_cache_reused_steps: Option<usize>,
+}
+
+/// What the safety checker found in an image.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// The larger, the less safe; none where it came out as no number.
+    pub value: Option<f32>,
+    /// What `value` is.
+    pub measure: Measure,
+}
+
+/// What a [`Score`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// That the image is unsafe, 0 to 1.
+    Probability,
+    /// How far beyond a threshold of its own the image is, -2 to 2: unsafe above 0.
+    Margin,
+}
+
+/// What a request produced, as the queue stores it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    /// The images, in order.
+    pub images: Vec<OutputImage>,
+    /// Where the time went.
+    pub seconds: StageSeconds,
+    /// The seed that was used.
+    pub seed: Seed,
+    /// For each image: was it found unsafe?
+    pub flagged: Vec<bool>,
+    /// For each image, if the safety checker looked: what it found. Empty if it did not, or in an older row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scores: Vec<Score>,
+    /// The prompt that was used.
+    pub prompt: String,
+}

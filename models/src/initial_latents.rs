@@ -1,0 +1,79 @@
+//! The latents before the first step: noise, or an image with as much noise as the first step takes away.
+
+use crate::config::VaeConfig;
+use crate::files::ModelFiles;
+use crate::generate::{GenerateRequest, InitImage};
+use crate::noise::Generator;
+use crate::resize::{Filter, resize};
+use crate::target::Target;
+use crate::vae::Encoder;
+use crate::weights::Weights;
+use crate::{Error, Result, image};
+use candle_core::Tensor;
+
+/// Makes what the loop starts from.
+pub(crate) struct InitialLatents {
+    /// What images need; not every VAE has one.
+    encoder: Option<Encoder>,
+    channels: usize,
+    factor: usize,
+    target: Target,
+}
+
+impl InitialLatents {
+    pub(crate) fn load(
+        files: &ModelFiles,
+        config: &VaeConfig,
+        target: &Target,
+        problems: &mut Vec<String>,
+    ) -> Result<Self> {
+        let weights = Weights::open(files, "vae", "diffusion_pytorch_model", target)?;
+        let encoder = Encoder::load(&weights, config)?;
+        problems.extend(weights.problems());
+        Ok(Self {
+            encoder,
+            channels: config.latent_channels,
+            factor: config.factor(),
+            target: target.clone(),
+        })
+    }
+
+    /// `[N, C, h, w]` f32 whatever the precision. Torch's CPU generator draws for the encoding of an image first, then
+    /// once for all images to generate (diffusers `StableDiffusion3Img2ImgPipeline.prepare_latents`).
+    pub(crate) fn sample(
+        &self,
+        request: &GenerateRequest,
+        canvas: (usize, usize),
+        sigma: f32,
+    ) -> Result<Tensor> {
+        let mut generator = Generator::new(request.seed);
+        let mut draw = |images: usize| {
+            let shape = [images, self.channels, canvas.1 / self.factor, canvas.0 / self.factor];
+            let values = generator.normal(shape.iter().product());
+            Tensor::from_vec(values, &shape, &self.target.device)
+        };
+        let Some(init_image) = &request.init_image else { return Ok(draw(request.num_images)?) };
+        let image = self.encode(request, init_image, canvas, &draw(1)?)?;
+        let (noise, sigma) = (draw(request.num_images)?, f64::from(sigma));
+        Ok((noise * sigma)?.broadcast_add(&(image * (1.0 - sigma))?)?)
+    }
+
+    /// `[1, C, h, w]` f32.
+    fn encode(
+        &self,
+        request: &GenerateRequest,
+        init_image: &InitImage,
+        (width, height): (usize, usize),
+        noise: &Tensor,
+    ) -> Result<Tensor> {
+        let Some(encoder) = &self.encoder else {
+            return Err(Error::Request(
+                "this model cannot start from an image: its VAE has no encoder".into(),
+            ));
+        };
+        let image = resize(&init_image.image, request.width, request.height, Filter::Lanczos);
+        let pixels = image::to_pixels(&image.on_canvas(width, height), &self.target.device)?;
+        let posterior = encoder.encode(&pixels.to_dtype(self.target.dtype)?)?;
+        Ok(encoder.normalise(&posterior.sample(noise)?)?)
+    }
+}

@@ -1,0 +1,140 @@
+//! 8-bit images to files and back: JPEG for size, PNG for exactness and with its own story inside.
+
+mod decode;
+mod scale;
+mod settings;
+
+pub(crate) use decode::{DecodeError, MAX_SIDE, decode};
+pub(crate) use scale::scaled;
+pub(crate) use settings::Settings;
+
+use image::ExtendedColorType;
+use image::codecs::jpeg::JpegEncoder;
+use latentd_models::Image;
+
+/// The quality fal's toolkit writes.
+const JPEG_QUALITY: u8 = 95;
+
+/// Of a preview: a few KB for a glance.
+const PREVIEW_QUALITY: u8 = 75;
+
+/// A file format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Jpeg,
+    Png,
+}
+
+/// Why an image could not be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ImageFileError {
+    #[error("JPEG: {0}")]
+    Jpeg(#[from] image::ImageError),
+    #[error("PNG: {0}")]
+    Png(#[from] png::EncodingError),
+}
+
+impl Format {
+    /// Judges by a file name's extension.
+    pub(crate) fn from_extension(extension: &str) -> Option<Self> {
+        match extension.to_ascii_lowercase().as_str() {
+            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "png" => Some(Self::Png),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Jpeg => "image/jpeg",
+            Self::Png => "image/png",
+        }
+    }
+
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpeg",
+            Self::Png => "png",
+        }
+    }
+}
+
+/// The bytes of a file. `text` (keyword, value) goes into a PNG; a JPEG has no place for it.
+pub(crate) fn encode(
+    image: &Image,
+    format: Format,
+    text: &[(&str, String)],
+) -> Result<Vec<u8>, ImageFileError> {
+    match format {
+        Format::Jpeg => encode_jpeg(image, JPEG_QUALITY),
+        Format::Png => encode_png(image, text),
+    }
+}
+
+/// The bytes of a small JPEG.
+pub(crate) fn encode_preview(image: &Image) -> Result<Vec<u8>, ImageFileError> {
+    encode_jpeg(image, PREVIEW_QUALITY)
+}
+
+fn encode_jpeg(image: &Image, quality: u8) -> Result<Vec<u8>, ImageFileError> {
+    let mut bytes = Vec::new();
+    let (width, height) = (image.width as u32, image.height as u32);
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
+    encoder.encode(&image.rgb, width, height, ExtendedColorType::Rgb8)?;
+    Ok(bytes)
+}
+
+fn encode_png(image: &Image, text: &[(&str, String)]) -> Result<Vec<u8>, ImageFileError> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, image.width as u32, image.height as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Eight);
+    encoder.set_compression(png::Compression::Fast);
+    for (keyword, value) in text {
+        // iTXt and not tEXt: prompts are in every script.
+        encoder.add_itxt_chunk((*keyword).to_owned(), value.clone())?;
+    }
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(&image.rgb)?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn gradient() -> Image {
+        let (width, height) = (37, 21);
+        let rgb =
+            (0..width * height).flat_map(|i| [(i % width * 6) as u8, (i / width * 12) as u8, 128]).collect();
+        Image { width, height, rgb }
+    }
+
+    #[test]
+    fn png_keeps_every_byte_and_the_text() {
+        let image = gradient();
+        let text = [("prompt", "庭の🦊".to_owned()), ("seed", "-7".to_owned())];
+        let bytes = encode(&image, Format::Png, &text).expect("a PNG");
+        let mut reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().expect("a header");
+        let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
+        reader.next_frame(&mut pixels).expect("pixels");
+        assert_eq!(pixels, image.rgb);
+        let read = &reader.info().utf8_text;
+        assert_eq!(read.len(), text.len());
+        for ((keyword, value), read) in text.iter().zip(read) {
+            assert_eq!((*keyword, value), (read.keyword.as_str(), &read.get_text().expect("text")));
+        }
+    }
+
+    /// Quality 95 keeps a smooth image within a few levels.
+    #[test]
+    fn jpeg_stays_close() {
+        let image = gradient();
+        let bytes = encode(&image, Format::Jpeg, &[]).expect("a JPEG");
+        let decoded = decode(&bytes).expect("pixels");
+        assert_eq!((decoded.width, decoded.height), (37, 21));
+        let worst = decoded.rgb.iter().zip(&image.rgb).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(worst < Some(12), "off by {worst:?}");
+    }
+}

@@ -1,0 +1,29 @@
+//! What a PNG says of itself: the settings that make the same image again.
+
+use latentd_request::Seed;
+
+/// How an image was made.
+pub(crate) struct Settings<'a> {
+    pub(crate) prompt: &'a str,
+    pub(crate) negative_prompt: &'a str,
+    pub(crate) seed: Seed,
+    pub(crate) steps: usize,
+    pub(crate) guidance: f64,
+    /// The model that generated it.
+    pub(crate) model: &'a str,
+}
+
+impl Settings<'_> {
+    /// Keywords and values, for [`super::encode`].
+    pub(crate) fn text(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("prompt", self.prompt.to_owned()),
+            ("negative_prompt", self.negative_prompt.to_owned()),
+            ("seed", self.seed.to_string()),
+            ("steps", self.steps.to_string()),
+            ("guidance", self.guidance.to_string()),
+            ("model", self.model.to_owned()),
+            ("Software", concat!("latentd ", env!("CARGO_PKG_VERSION")).to_owned()),
+        ]
+    }
+}

@@ -1,0 +1,234 @@
+//! The stores and listeners of the server, opened in the order that reports a wrong configuration first.
+
+use super::ServeError;
+use super::preflight::check_reach;
+use crate::allocator;
+use crate::config::{KeepConfig, ServeConfig, StoreConfig};
+use crate::data_dir::{self, DataDirError};
+use crate::disk::Disks;
+use crate::identity;
+use crate::intercept::Interceptor;
+use crate::keys::KeyRing;
+use crate::queue::{Keep, LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Queue};
+use crate::signing::SigningKey;
+use crate::storage::Storage;
+use crate::sweep;
+use crate::system;
+use axum::Router;
+use latentd_fal::endpoint::Endpoint;
+use latentd_fal::{
+    self, Api, ConnectionMemory, Connections, Documents, MAX_CONNECTIONS, Probe, Refusals, WaitingClients,
+};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+/// The data directory and the stores in it.
+pub(super) struct Services {
+    pub(super) queue: Queue,
+    pub(super) keys: KeyRing,
+    pub(super) signing: Arc<SigningKey>,
+    storage: Storage,
+    /// Held until the server ends, so that no other server uses the directory, or a database that is a file.
+    _locks: (File, Option<File>),
+}
+
+/// The listening sockets.
+pub(super) struct Listeners {
+    connections: Arc<Connections>,
+    pub(super) listener: TcpListener,
+    pub(super) interceptor: Option<Interceptor>,
+}
+
+impl Services {
+    pub(super) async fn open(config: &ServeConfig) -> Result<(Self, Listeners), ServeError> {
+        if !config.store.database.exists() {
+            check_reach(config, KeyRing::new(config.access.keys.clone()).is_open())?; // before anything is created
+        }
+        let locks = lock_private(&config.store)?;
+        let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
+        let keys = KeyRing::new(config.access.keys.clone());
+        keys.refresh(&queue).await?;
+        check_reach(config, keys.is_open())?;
+        let storage = Storage::local(&config.store.files)?;
+        identity::join(&queue, &storage).await?;
+        reclaim_orphans(config, &queue).await?;
+        let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
+        let listeners = Listeners::open(config).await?;
+        Ok((Self { queue, keys, signing, storage, _locks: locks }, listeners))
+    }
+
+    pub(super) fn api(
+        &self,
+        config: &ServeConfig,
+        endpoints: Vec<Endpoint>,
+        closing: watch::Receiver<bool>,
+    ) -> Api {
+        Api {
+            queue: self.queue.clone(),
+            storage: self.storage.clone(),
+            disks: disks(config),
+            endpoints,
+            keys: self.keys.clone(),
+            web: config.access.web.clone(),
+            metrics_open: config.access.metrics_open,
+            public_url: config.public_url.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            max_queue: config.max_queue,
+            max_upload: config.max_upload,
+            max_open_uploads: config.max_open_uploads,
+            validate_on_submit: config.validate_on_submit,
+            egress: config.egress.clone(),
+            signing: self.signing.clone(),
+            run_patience: config.run_patience,
+            refusals: Refusals::default(),
+            documents: Documents::default(),
+            memory: ConnectionMemory::default(),
+            waiting_clients: WaitingClients::default(),
+            probe: Probe::default(),
+            closing,
+            commit: env!("LATENTD_COMMIT"),
+        }
+    }
+
+    /// Starts the background tasks, which run until the set is dropped.
+    pub(super) fn spawn_background(&self, config: &ServeConfig) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch_times(self.queue.clone()));
+        tasks.spawn(allocator::return_freed_memory());
+        let KeepConfig { requests, age, log_age } = config.keep;
+        let keep = Keep { requests, age, log_age };
+        tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), keep));
+        tasks.spawn(self.keys.clone().follow(self.queue.clone()));
+        tasks
+    }
+
+    pub(super) async fn close(self) {
+        if let Err(error) = self.keys.write_uses(&self.queue).await {
+            tracing::warn!(%error, "last uses of keys not written down");
+        }
+        self.queue.close().await;
+    }
+}
+
+impl Listeners {
+    async fn open(config: &ServeConfig) -> Result<Self, ServeError> {
+        let bound = TcpListener::bind(config.listen).await;
+        let listener = bound.map_err(|error| ServeError::Listen(config.listen, error))?;
+        let connections = Arc::new(Connections::new(open_files(), config.trusted_proxies.clone()));
+        let Some(settings) = config.intercept.clone() else {
+            return Ok(Self { connections, listener, interceptor: None });
+        };
+        let needs_key = !config.access.keys.is_empty();
+        let interceptor = Interceptor::open(&config.store.data_dir, settings, needs_key).await?;
+        Ok(Self { connections, listener, interceptor: Some(interceptor) })
+    }
+
+    /// Serves clients until the workers have stopped.
+    pub(super) async fn run(self, router: Router, workers_stopped: watch::Receiver<bool>) {
+        let answer_for_fal = async {
+            if let Some(interceptor) = self.interceptor {
+                let stop = super::is_true(workers_stopped.clone());
+                interceptor.run(router.clone(), self.connections.clone(), stop).await;
+            }
+        };
+        let stop = super::is_true(workers_stopped.clone());
+        let plain = async |stream| Some(stream);
+        let answer =
+            latentd_fal::listen_through(self.listener, plain, router.clone(), self.connections.clone(), stop);
+        tokio::join!(answer, answer_for_fal);
+    }
+}
+
+/// Files that may be open: as many as the system lets a process have.
+fn open_files() -> Option<u64> {
+    let files = system::raise_open_files()?;
+    let connections = Connections::within(files);
+    if connections < MAX_CONNECTIONS {
+        tracing::warn!(
+            files,
+            connections,
+            "few files may be open, so few clients may be connected: raise the limit with `ulimit -n` or LimitNOFILE="
+        );
+    }
+    Some(files)
+}
+
+/// Locks the data directory and a database that is a file, and makes existing files private.
+fn lock_private(store: &StoreConfig) -> Result<(File, Option<File>), DataDirError> {
+    let is_ours = data_dir::is_ours(&store.data_dir);
+    let database = store.database.path();
+    let locks = (data_dir::hold(&store.data_dir)?, database.map(data_dir::hold_database).transpose()?);
+    let beside = |database: &Path, end: &str| {
+        let mut path = database.as_os_str().to_owned();
+        path.push(end);
+        PathBuf::from(path)
+    };
+    let database = database.into_iter();
+    let ends = ["", "-wal", "-shm", ".lock"];
+    let mut kept: Vec<_> = database.flat_map(|path| ends.map(|end| beside(path, end))).collect();
+    kept.extend([store.files.clone(), SigningKey::path(&store.data_dir)]);
+    kept.extend([data_dir::LOCK, "cache"].map(|name| store.data_dir.join(name)));
+    let closed = data_dir::close(&kept).and_then(|closed| match is_ours {
+        true => Ok(closed + data_dir::close_alone(&store.data_dir)?),
+        false => Ok(closed),
+    });
+    match closed {
+        Ok(0) => {}
+        Ok(closed) => tracing::warn!(
+            closed,
+            "other users could look into what is kept in {}: files and directories are this user's alone now",
+            store.data_dir.display()
+        ),
+        Err(error) => tracing::warn!(%error, "other users may be able to look into what the server keeps"),
+    }
+    Ok(locks)
+}
+
+/// The disks that the server writes to.
+fn disks(config: &ServeConfig) -> Disks {
+    let database = config.store.database.path().and_then(Path::parent).map(Path::to_owned);
+    Disks::new(database.into_iter().chain([config.store.files.clone()]), config.min_free_disk)
+}
+
+/// Puts requests and webhooks that an earlier server had claimed back into the queue. Where other servers share the
+/// database, leases and the holds of webhooks do that, for nobody else knows which are orphans.
+async fn reclaim_orphans(config: &ServeConfig, queue: &Queue) -> Result<(), ServeError> {
+    if queue.is_shared() {
+        return Ok(queue.forget_silent_workers().await?);
+    }
+    if !config.engines.is_empty() {
+        let orphans = queue.reclaim(Lost::Everything).await?;
+        if orphans.waiting + orphans.ended > 0 {
+            tracing::info!(?orphans, "requests that a stopped server left running");
+        }
+    }
+    queue.forget_silent_workers().await?;
+    Ok(queue.release_webhooks().await?)
+}
+
+/// Fails requests that did not start in time, and reclaims those of dead workers that have no supervisor.
+async fn watch_times(queue: Queue) {
+    let mut clock = tokio::time::interval(LEASE_CHECK_INTERVAL);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut check = LeaseCheck::default();
+    loop {
+        clock.tick().await;
+        match queue.expire_late().await {
+            Ok(0) => {}
+            Ok(late) => tracing::info!(late, "requests did not start in time"),
+            Err(error) => tracing::warn!(%error, "times to start not checked"),
+        }
+        match queue.reclaim_expired(&mut check).await {
+            Ok(reclaimed) if reclaimed.waiting + reclaimed.ended > 0 => {
+                tracing::warn!(?reclaimed, "leases ran out");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "leases not checked"),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Requests that start from an image, against diffusers' own.
+
+use crate::golden::{Case, json, pixel_difference, relative_error};
+use crate::pipeline::{bytes, load};
+use candle_core::{Device as Place, Tensor};
+use latentd_models::{DType, Device, GenerateRequest, Image, InitImage};
+
+fn image(pixels: &Tensor) -> Image {
+    let (height, width, _) = pixels.dims3().expect("an image");
+    let rgb = pixels.flatten_all().and_then(|flat| flat.to_vec1()).expect("bytes");
+    Image { width, height, rgb }
+}
+
+/// Resizing is Pillow's to the byte, and every later stage is diffusers' to the tolerance of all stages.
+pub(crate) fn check_on(device: Device, name: &'static str) {
+    let case = Case::read_file(name, "golden_picture.safetensors");
+    let asked = json(&format!("{name}/picture.json"));
+    let strength = asked["strength"].as_f64().expect("a number");
+    let init_image = InitImage { image: image(case.tensor("picture")), strength };
+    let steps = asked["steps"].as_u64().expect("a count") as usize;
+    let request = GenerateRequest { steps, init_image: Some(init_image), ..case.request.clone() };
+    let mut taken = 0;
+    let generated = load(&case, device, DType::F32, true).trace(&request, &mut |stage, tensor| {
+        let golden = match stage.strip_prefix("latents.") {
+            Some(step) => format!("step.{:02}.latents", step.parse::<usize>().expect("a step")),
+            None if stage == "start" => stage.to_owned(),
+            None => return Ok(()),
+        };
+        taken += usize::from(stage != "start");
+        let error = relative_error(&tensor.to_device(&Place::Cpu)?, case.tensor(&golden));
+        assert!(error < 1e-4, "{name}: {stage} is off by {error:e}");
+        Ok(())
+    });
+    assert!(taken > 1 && taken < steps && !case.has(&format!("step.{taken:02}.latents")), "{taken} steps");
+    let (mean, max) = pixel_difference(&bytes(&generated.expect("an image")), &case.images());
+    assert!(mean < 0.5 && max <= 3, "{name}: pixels differ by {mean} on average, {max} at most");
+}
+
+#[test]
+fn shrunk_with_guidance() {
+    check_on(Device::Cpu, "base");
+}
+
+#[test]
+fn enlarged_and_generated_twice() {
+    check_on(Device::Cpu, "odd_heads");
+}
