@@ -80,7 +80,7 @@ pub struct EngineArgs {
     /// published model it is: it answers at that one's endpoint.
     #[arg(long, env = "LATENTD_MODEL", default_value = "mini", value_name = "[NAME=]MODEL")]
     pub model: Vec<String>,
-    /// Directory of the text encoders that a checkpoint file has not inside: `clip_l`, `clip_g` and `t5xxl` files, told by
+    /// Directory of the text encoders that a checkpoint file lacks: `clip_l`, `clip_g` and `t5xxl` files, identified by
     /// their content, or folders in the diffusers layout. Without T5 it runs without.
     #[arg(long, env = "LATENTD_TEXT_ENCODERS", value_name = "DIR")]
     pub text_encoders: Option<PathBuf>,
@@ -125,10 +125,10 @@ pub struct EngineArgs {
     pub memory_check: String,
 }
 
-/// What looks for unsafe images.
+/// The safety checker.
 #[derive(Debug, Clone, Args)]
 pub struct SafetyArgs {
-    /// What finds unsafe images, which become black. `falconsai` and `compvis` are the published classifiers of these
+    /// The checker that finds unsafe images, which become black. `falconsai` and `compvis` are the published classifiers of these
     /// names; DIR holds one of these kinds. `auto` is the model's own folder `safety_checker`, or else `falconsai`.
     #[arg(
         long,
@@ -141,7 +141,7 @@ pub struct SafetyArgs {
     /// this flag: its thresholds are part of it.
     #[arg(long, env = "LATENTD_SAFETY_THRESHOLD", value_name = "F", allow_negative_numbers = true)]
     pub safety_threshold: Option<f64>,
-    /// Check every image, whatever its request says.
+    /// Check every image, whatever its request asks for.
     #[arg(long, env = "LATENTD_FORCE_SAFETY_CHECKER", action = ArgAction::SetTrue)]
     pub force_safety_checker: bool,
 }
@@ -164,7 +164,7 @@ pub struct StoreArgs {
 /// Where images that requests name may be fetched.
 #[derive(Debug, Clone, Args)]
 pub struct FetchArgs {
-    /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose images requests may begin
+    /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose images requests may start
     /// from; may be given several times. `serve` allows this machine when it listens on a loopback address.
     #[arg(long, env = "LATENTD_FETCH_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
     pub fetch_allow: Vec<String>,
@@ -249,7 +249,7 @@ pub struct ServeArgs {
         value_name = "SECONDS"
     )]
     pub worker_timeout: u64,
-    /// Seconds that a running request gets to finish when the server is told to stop.
+    /// Seconds that a running request gets to finish when the server is stopped.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub drain_timeout: u64,
 }
@@ -278,7 +278,7 @@ pub struct WorkerArgs {
     /// step so far, 30 seconds at least.
     #[arg(long, env = "LATENTD_STEP_TIMEOUT", default_value = "auto", value_name = "auto|SECONDS")]
     pub step_timeout: String,
-    /// Seconds that a running request gets to finish when the worker is told to stop.
+    /// Seconds that a running request gets to finish when the worker is stopped.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub drain_timeout: u64,
     /// Set by `serve`: the worker's name; it then takes orders on its input and ends with it.
@@ -289,7 +289,7 @@ pub struct WorkerArgs {
 /// Flags of `latentd generate`.
 #[derive(Debug, Clone, Args)]
 pub struct GenerateArgs {
-    /// What to generate.
+    /// Describes the image.
     pub prompt: String,
     /// Where to write the image: `.png`, `.jpg` or `.jpeg`.
     #[arg(short, long, env = "LATENTD_OUTPUT", value_name = "FILE")]
@@ -318,7 +318,7 @@ pub struct GenerateArgs {
     /// Height in pixels; 768, or that of `--image`.
     #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
     pub height: Option<usize>,
-    /// Image to begin from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
+    /// Image to start from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
     #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
     pub image: Option<PathBuf>,
     /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.
@@ -334,7 +334,7 @@ pub struct GenerateArgs {
 
 /// Reads the command line; ends the process where it cannot be read, or asks for help.
 ///
-/// A negative number in place of a value is that value: what takes none says so, with its name.
+/// A negative number in place of a value is that value: a flag that takes none refuses it by name.
 pub fn parse() -> Cli {
     let command = with_negative_numbers(Cli::command());
     let matches = command.get_matches();
@@ -348,7 +348,7 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
         .mut_subcommands(with_negative_numbers)
 }
 
-/// Where data goes when no flag says so.
+/// The data directory where no flag names one.
 pub(crate) fn default_data_dir() -> PathBuf {
     let absolute = |path: &PathBuf| path.is_absolute();
     std::env::var_os("XDG_DATA_HOME")

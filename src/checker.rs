@@ -98,7 +98,7 @@ fn published(
 /// What to load for this model, with its files looked at but not loaded. Nothing is fetched.
 ///
 /// # Errors
-/// The classifier is not here, and the text says how to get it and how to do without; or what does not fit.
+/// The classifier is not in the cache, with how to get it or do without, or it does not fit the model.
 pub(crate) fn resolve(
     config: &SafetyConfig,
     hub: &HubConfig,

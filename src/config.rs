@@ -33,7 +33,7 @@ use url::Url;
 /// The flag of hosts that images may be fetched from.
 pub(crate) const FETCH_ALLOW: &str = "--fetch-allow";
 
-/// A command line that cannot be carried out; the text says what to change.
+/// A command line that cannot be carried out; the text is what to change.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
@@ -81,13 +81,13 @@ pub struct ServeConfig {
     pub models: Vec<NamedModel>,
     /// What the models of one worker may take.
     pub memory_budget: MemoryBudget,
-    /// What looks for unsafe images.
+    /// The safety checker.
     pub safety: SafetyConfig,
     /// Where models are downloaded from.
     pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
-    /// Where clients reach the server; `None`: where their request says they did.
+    /// The URL under which clients reach the server; `None`: the one of each request.
     pub public_url: Option<Url>,
     /// Peers that are believed when they say how a client reached them.
     pub trusted_proxies: Vec<IpNet>,
@@ -95,7 +95,7 @@ pub struct ServeConfig {
     pub access: AccessConfig,
     /// Where webhooks may go.
     pub egress: Egress,
-    /// Where initial images of requests may come from.
+    /// Where the initial images of requests may be fetched from.
     pub fetch: Egress,
     /// Where it answers for fal's own host names, if it does.
     pub intercept: Option<InterceptConfig>,
@@ -132,13 +132,13 @@ pub struct WorkerConfig {
     pub models: Vec<NamedModel>,
     /// What they may take.
     pub memory_budget: MemoryBudget,
-    /// What looks for unsafe images.
+    /// The safety checker.
     pub safety: SafetyConfig,
     /// Where models are downloaded from.
     pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
-    /// Where initial images of requests may come from.
+    /// Where the initial images of requests may be fetched from.
     pub fetch: Egress,
     /// How long an engine may be silent; `None`: by what it does.
     pub step_timeout: Option<Duration>,
@@ -152,7 +152,7 @@ impl ServeConfig {
     /// Checks the flags of `latentd serve`; `log` is one of every command.
     ///
     /// # Errors
-    /// A line that says what to change.
+    /// What to change, in one line.
     pub fn resolve(args: ServeArgs, log: String) -> Result<Self, ConfigError> {
         let ServeArgs {
             listen,
@@ -213,7 +213,7 @@ impl WorkerConfig {
     /// Checks the flags of `latentd worker`.
     ///
     /// # Errors
-    /// A line that says what to change.
+    /// What to change, in one line.
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
         let WorkerArgs {
             engine,
@@ -264,7 +264,7 @@ impl SingleModelConfig {
     /// Checks the flags of a command that runs one model and stores nothing itself.
     ///
     /// # Errors
-    /// A line that says what to change.
+    /// What to change, in one line.
     pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
         Ok(Self {
             model: model::one(args)?,
@@ -274,7 +274,7 @@ impl SingleModelConfig {
     }
 }
 
-/// What a flag of two words says; an empty value, which a variable may have, is the first.
+/// The value of a flag with two words; an empty value, which a variable may have, is the first.
 fn switch(flag: &str, text: &str, on: &str) -> Result<bool, ConfigError> {
     match text.trim() {
         "off" => Ok(false),

@@ -51,7 +51,7 @@ impl Finding {
         Self { state: State::Wrong, advice: Some(advice.into()), ..Self::good(about, found) }
     }
 
-    /// An error whose text says what to do.
+    /// An error whose text has the advice.
     fn error(about: &str, error: &dyn std::fmt::Display) -> Self {
         Self { state: State::Wrong, ..Self::good(about, error.to_string()) }
     }
@@ -60,7 +60,7 @@ impl Finding {
 /// Examines this machine, prints the findings, and fails if `serve` would not start.
 ///
 /// # Errors
-/// One line that says so.
+/// `serve` would not start.
 pub(crate) fn run(args: DoctorArgs, log: String) -> anyhow::Result<()> {
     let json = args.json;
     let findings = examine(args, log);

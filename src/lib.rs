@@ -7,8 +7,8 @@
 //! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
 //! - `isolate`: programs for which that is fal, and which reach nothing else;
 //! - [`queue`] and what else is kept, from the package `latentd-queue`, the only one that knows SQL;
-//! - [`worker`]: takes requests from the queue, has an [`engine`] generate them, stores the files;
-//! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
+//! - [`worker`]: takes requests from the queue, runs them on an [`engine`], stores the files;
+//! - [`webhooks`]: delivers the results of requests to receivers; [`signing`] keeps the key;
 //! - the package `latentd-egress`: which addresses a client's URL may have, and calls to them;
 //! - [`identity`]: which database and which folder belong together; [`sweep`]: what is removed when;
 //! - [`storage`]: where files live; the package `latentd-request`: what a valid request and its output are;
@@ -62,7 +62,7 @@ use tracing_subscriber::EnvFilter;
 /// Carries out a command.
 ///
 /// # Errors
-/// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
+/// A [`ConfigError`] for a command line that cannot be carried out; otherwise what failed, in one line.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     carry_out(cli).map_err(model_error::with_advice)
 }

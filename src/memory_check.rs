@@ -1,4 +1,4 @@
-//! Refuses a model that memory cannot hold before it is loaded or downloaded, in one line that says what would fit.
+//! Refuses a model that memory cannot hold before it is loaded or downloaded, in one line with what would fit.
 
 use crate::config::EngineConfig;
 use crate::device_report::device_report;

@@ -1,4 +1,4 @@
-//! Keeps one worker process per engine alive and puts back what a dead one had in hand.
+//! Keeps one worker process per engine alive and reclaims the requests of a dead one.
 //!
 //! A worker is dead when its process ends, and when it gives no sign of life: then it is killed.
 
@@ -70,7 +70,7 @@ struct Slot<'a> {
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// It was told to.
+    /// It was stopped.
     Stopped,
     Died,
 }
@@ -95,15 +95,15 @@ impl Slot<'_> {
     /// Waits for a worker's end, and puts back what it had in hand.
     async fn one_life(&self, id: &str, mut child: Child, stage: &mut watch::Receiver<Stage>) {
         let (input, output) = (child.stdin.take(), child.stdout.take());
-        let (events, heard) = (self.queue.events().clone(), watch::Sender::new(0));
-        let hears = heard.subscribe();
-        let link = tokio::spawn(link::carry_signals(events, input, output, stage.clone(), heard));
+        let (events, signs) = (self.queue.events().clone(), watch::Sender::new(0));
+        let received = signs.subscribe();
+        let link = tokio::spawn(link::carry_signals(events, input, output, stage.clone(), signs));
         let pid = child.id().unwrap_or_default();
         tracing::info!(worker = id, pid, "worker started");
-        let silence = link::silence(hears, self.worker_timeout, |silent| {
+        let silence = link::silence(received, self.worker_timeout, |silent| {
             match silent {
                 true => tracing::warn!(worker = id, "the worker is silent"),
-                false => tracing::info!(worker = id, "the worker is heard"),
+                false => tracing::info!(worker = id, "the worker sends signs of life again"),
             }
             self.queue.set_silent(id, silent);
         });
@@ -159,7 +159,7 @@ impl Slot<'_> {
             .spawn()
     }
 
-    /// Waits for the worker's end, and brings it about when the worker is silent or the server stops.
+    /// Waits for the worker's end, and kills it when it is silent too long or the server stops.
     async fn wait(
         &self,
         child: &mut Child,

@@ -71,7 +71,7 @@ pub struct DenoiseArgs {
     /// Random weights made on the device instead of --model's: `sd3.5-large` or `sd3.5-medium`.
     #[arg(long, env = "LATENTD_SYNTHETIC", value_name = "MODEL")]
     pub synthetic: Option<String>,
-    /// Keep only the first blocks of a synthetic model, for machines without room for all.
+    /// Keep only the first blocks of a synthetic model, for machines without memory for all.
     #[arg(long, env = "LATENTD_BLOCKS", requires = "synthetic", value_name = "N")]
     pub blocks: Option<usize>,
     #[command(flatten)]
@@ -80,7 +80,7 @@ pub struct DenoiseArgs {
     /// Measure another engine too, in turns with latentd's, on random weights of the same model.
     #[arg(long = "engine", env = "LATENTD_ENGINE", requires = "synthetic", value_name = "ENGINE")]
     pub rival: Option<RivalEngine>,
-    /// Run a step's text after its image on a GPU, not beside it: the difference is what the second stream brings.
+    /// Run a step's text after its image on a GPU, not beside it: the difference is the gain of the second stream.
     #[arg(long, env = "LATENTD_ONE_STREAM", action = ArgAction::SetTrue)]
     pub one_stream: bool,
     /// Then run once more, and split a step into its kernels.
@@ -97,7 +97,7 @@ pub struct PipelineArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub engine: EngineArgs,
-    /// What to generate.
+    /// Describes the image.
     #[arg(
         long,
         env = "LATENTD_PROMPT",

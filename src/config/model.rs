@@ -238,7 +238,7 @@ fn is_there(text: &str) -> bool {
     Path::new(text).exists() || place.is_some_and(|(_, place)| Path::new(place).exists())
 }
 
-/// The model at a place, of which nothing is fetched; `text` is what the flag says.
+/// The model that a path or a name stands for; nothing is downloaded. `text` is the flag's value, for messages.
 fn source(text: &str, place: &str, revision: &str) -> Result<ModelSource, ConfigError> {
     if place == "mini" {
         return Ok(ModelSource::Builtin);
@@ -280,7 +280,7 @@ fn with_text_encoders(models: Vec<NamedModel>, dir: Option<&Path>) -> Result<Vec
     Ok(models.into_iter().map(given).collect())
 }
 
-/// What `--shift` says; an empty value, which a variable may have, says nothing.
+/// The value of `--shift`; an empty value, which a variable may have, is none.
 pub(super) fn shift(args: &EngineArgs) -> Result<Option<f64>, ConfigError> {
     let Some(text) = args.shift.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);

@@ -1,11 +1,11 @@
-//! `--safety-checker` and its like: what looks for unsafe images.
+//! `--safety-checker` and its thresholds.
 
 use super::{ConfigError, refuse};
 use crate::args::SafetyArgs;
 use latentd_models::ClassifierManifest;
 use std::path::{Path, PathBuf};
 
-/// What looks for unsafe images, and how strictly. Where its files are is [`crate::checker`]'s.
+/// The safety checker and its threshold; [`crate::checker`] finds its files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SafetyConfig {
     /// What looks.

@@ -43,7 +43,7 @@ fn database(database: &Database) -> Option<Finding> {
 
 fn free_disk(about: &str, path: &Path) -> Finding {
     match disk(path) {
-        None => Finding::warning(about, "unknown", "this system does not tell how much is free"),
+        None => Finding::warning(about, "unknown", "this system does not report free space"),
         Some(disk) => {
             let found = format!("{} free, {}", gigabytes(disk.free), disk.file_system);
             match disk.free < LITTLE {
@@ -118,9 +118,11 @@ pub(super) fn namespaces() -> Finding {
     let about = "latentd run";
     match isolate::works() {
         Ok(()) => Finding::good(about, "works here: the system gives namespaces"),
-        Err(why) => {
-            Finding::warning(about, why, "programs reach the server by `latentd env`, or as README.md says")
-        }
+        Err(why) => Finding::warning(
+            about,
+            why,
+            "programs reach the server by `latentd env`, or as README.md describes",
+        ),
     }
 }
 

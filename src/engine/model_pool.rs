@@ -134,7 +134,11 @@ impl ModelPool {
 }
 
 impl Engine for ModelPool {
-    fn prepare(&mut self, request: &ImageRequest, tell: &mut dyn FnMut(Loading)) -> Result<(), EngineError> {
+    fn prepare(
+        &mut self,
+        request: &ImageRequest,
+        on_loading: &mut dyn FnMut(Loading),
+    ) -> Result<(), EngineError> {
         let slot = self.slot(request)?;
         if self.touch(slot) {
             return Ok(());
@@ -143,10 +147,10 @@ impl Engine for ModelPool {
             return Err(error);
         }
         self.evict(slot);
-        tell(Loading::Begins { model: self.slots[slot].name.clone(), loaded: self.loaded() });
+        on_loading(Loading::Begins { model: self.slots[slot].name.clone(), loaded: self.loaded() });
         let started = Instant::now();
         self.try_load(slot)?;
-        tell(Loading::Done { seconds: started.elapsed().as_secs_f64(), loaded: self.loaded() });
+        on_loading(Loading::Done { seconds: started.elapsed().as_secs_f64(), loaded: self.loaded() });
         Ok(())
     }
 

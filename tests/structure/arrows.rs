@@ -22,7 +22,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("checker", &["config", "hub_models", "model_error"]),
-    ("config", &["args", "keys", "model_error"]),
+    ("config", &["args", "keys", "model_error", "queue"]),
     ("data_dir", &[]),
     ("device_report", &[]),
     ("disk", &[]),
@@ -128,7 +128,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("hub_models", &["config"]),
     ("identity", &["data_dir", "queue", "storage"]),
     ("intercept", &["args", "config", "data_dir", "queue"]),
-    ("isolate", &["args", "config", "intercept"]),
+    ("isolate", &["args", "config", "intercept", "queue"]),
     ("keys", &["queue"]),
     ("keys_command", &["args", "config", "data_dir", "keys", "printable", "queue"]),
     (
