@@ -37,6 +37,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "hub_models",
             "isolate",
             "memory_check",
+            "queue",
             "serve",
             "system",
             "worker",
