@@ -86,7 +86,7 @@ fn graph(files: &[(Vec<String>, String)]) -> Graph {
 
 /// The module in which a path ends: what follows it is a name inside.
 fn owner(mut path: Vec<String>, modules: &BTreeSet<&Vec<String>>) -> Vec<String> {
-    while !modules.contains(&path) {
+    while !path.is_empty() && !modules.contains(&path) {
         path.pop();
     }
     path
