@@ -1,24 +1,24 @@
-//! A worker: claims a request, has the engine paint it, stores the files, records the end.
+//! A worker: claims a request, has the engine generate it, stores the files, records the end.
 //!
 //! The engine runs on a thread of its own and never waits for the database: its steps come over
 //! a channel, the order to stop goes back through a flag. It does not wait for files either: while
-//! the pictures of one request are finished and published, the next one is painted.
+//! the images of one request are finished and published, the next one is generated.
 //!
 //! A request that is tried again has the worker to itself: if the worker dies once more, no other request is to blame,
 //! and none suffers.
 
 mod begin;
 mod engine_thread;
+mod generate;
 mod limits;
-mod paint;
 mod patience;
 mod process;
 mod publish;
 
 pub use engine_thread::EngineThread;
+use generate::Work;
 pub use limits::StepLimits;
 use limits::run_time;
-use paint::Work;
 use patience::patiently;
 pub use process::run_process;
 pub(crate) use process::{MOVED, device_name};
@@ -38,10 +38,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 /// How long an idle worker trusts that nobody forgot to wake it.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 
-/// How often a request whose picture is yet to come is seen to live, and looked after.
+/// How often a request whose image is yet to come is seen to live, and looked after.
 const FETCH_BEAT: Duration = Duration::from_secs(5);
 
-/// Requests that a worker has in hand at most: one is painted, one is finished.
+/// Requests that a worker has in hand at most: one is generated, one is finished.
 const IN_HAND: u32 = 2;
 
 /// What is left to a request that is being finished when the engine fails with the next one.
@@ -102,15 +102,15 @@ pub struct Worker {
     pub storage: Storage,
     /// Fetches what requests begin from.
     pub outgoing: Client,
-    /// The models that it paints with: requests for others are left alone.
+    /// The models that it generates with: requests for others are left alone.
     pub models: Vec<String>,
-    /// What paints.
+    /// What generates.
     pub engine: EngineThread,
     /// How long the engine may be silent.
     pub limits: StepLimits,
 }
 
-/// A claim whose pictures are painted, but neither finished nor published.
+/// A claim whose images are generated, but neither finished nor published.
 struct Unfinished {
     claim: Claim,
     request: ImageRequest,
@@ -126,13 +126,13 @@ impl Worker {
     /// # Errors
     /// When the worker cannot go on; its claims stay for [`Queue::reclaim`].
     pub async fn run(&mut self, drain: watch::Receiver<bool>) -> Result<(), WorkerError> {
-        let (painted, unfinished) = mpsc::channel(IN_HAND as usize);
+        let (pending, unfinished) = mpsc::channel(IN_HAND as usize);
         let mut finish = std::pin::pin!(self.finish_all(unfinished));
         let ended = tokio::select! {
-            ended = self.paint_all(drain, painted) => ended,
+            ended = self.generate_all(drain, pending) => ended,
             failed = &mut finish => return failed,
         };
-        // What fails while painting does not take the request before with it.
+        // What fails while generating does not take the request before with it.
         match ended {
             Ok(()) => finish.await,
             Err(error) => match tokio::time::timeout(LAST_FINISH, finish).await {
@@ -142,22 +142,22 @@ impl Worker {
         }
     }
 
-    /// One turn without overlap: claims the next request, paints it, finishes it.
+    /// One turn without overlap: claims the next request, generates it, finishes it.
     ///
     /// # Errors
     /// When the worker cannot go on; its claim stays for [`Queue::reclaim`].
     pub async fn tick(&mut self) -> Result<Tick, WorkerError> {
         let Some(claim) = self.claim().await? else { return Ok(Tick::Idle) };
-        if let Some(unfinished) = self.paint_claim(claim).await? {
+        if let Some(unfinished) = self.generate_claim(claim).await? {
             self.finish(unfinished).await?;
         }
         Ok(Tick::Worked)
     }
 
-    async fn paint_all(
+    async fn generate_all(
         &self,
         mut drain: watch::Receiver<bool>,
-        painted: mpsc::Sender<InHand>,
+        pending: mpsc::Sender<InHand>,
     ) -> Result<(), WorkerError> {
         let in_hand = Arc::new(Semaphore::new(IN_HAND as usize));
         let mut work = self.queue.events().work();
@@ -179,8 +179,8 @@ impl Worker {
                 let Ok(others) = in_hand.clone().acquire_many_owned(IN_HAND - 1).await else { return Ok(()) };
                 place.merge(others);
             }
-            if let Some(unfinished) = self.paint_claim(claim).await?
-                && painted.send((unfinished, place)).await.is_err()
+            if let Some(unfinished) = self.generate_claim(claim).await?
+                && pending.send((unfinished, place)).await.is_err()
             {
                 return Ok(());
             }
@@ -202,8 +202,8 @@ impl Worker {
         Ok(claim)
     }
 
-    /// Paints a request, unless it cannot be used or nobody wants it any more.
-    async fn paint_claim(&self, mut claim: Claim) -> Result<Option<Unfinished>, WorkerError> {
+    /// Generates a request, unless it cannot be used or nobody wants it any more.
+    async fn generate_claim(&self, mut claim: Claim) -> Result<Option<Unfinished>, WorkerError> {
         let verdict = patiently(|| self.queue.charge(&claim)).await?;
         if !matches!(verdict, Verdict::Continue { .. }) {
             return self.settle(&claim, verdict, Err(EngineError::Stopped)).await;
@@ -216,45 +216,45 @@ impl Worker {
                 return Ok(None);
             }
         };
-        // What a picture was made of is dropped here: it may be megabytes.
+        // What an image was made of is dropped here: it may be megabytes.
         let begin = match request.begin.take() {
             None => None,
             Some(from) => {
-                let Some(picture) = self.fetch(&claim, &from).await? else { return Ok(None) };
-                begin::size(&mut request, &from, &picture);
-                Some(InitImage { image: picture, strength: from.strength })
+                let Some(image) = self.fetch(&claim, &from).await? else { return Ok(None) };
+                begin::size(&mut request, &from, &image);
+                Some(InitImage { image: image, strength: from.strength })
             }
         };
-        let work = self.paint(&claim, &request, begin).await?;
+        let work = self.generate(&claim, &request, begin).await?;
         Ok(work.map(|work| Unfinished { claim, request, work }))
     }
 
-    /// Has the picture that a request begins from, unless it cannot be used or nobody wants it any more.
+    /// Has the initial image of a request, unless it cannot be used or nobody wants it any more.
     async fn fetch(&self, claim: &Claim, from: &BeginFrom) -> Result<Option<Image>, WorkerError> {
         let mut work = self.queue.events().work();
-        let mut verdict = self.report(claim, "fetching the picture to begin from").await?;
+        let mut verdict = self.report(claim, "fetching the initial image").await?;
         let mut load = std::pin::pin!(patiently(|| begin::load(self, &from.source)));
         let mut clock = tokio::time::interval(FETCH_BEAT);
         clock.reset();
         while matches!(verdict, Verdict::Continue { .. }) {
             tokio::select! {
                 loaded = &mut load => return match loaded {
-                    Ok(picture) => Ok(Some(picture)),
+                    Ok(image) => Ok(Some(image)),
                     Err(why) => self.end(claim, &why.failure()).await.map(|()| None),
                 },
                 Ok(()) = work.changed() => verdict = self.verdict(claim).await?,
-                _ = clock.tick() => verdict = self.report(claim, "still fetching the picture").await?,
+                _ = clock.tick() => verdict = self.report(claim, "still fetching the image").await?,
             }
         }
         self.settle(claim, verdict, Err(EngineError::Stopped)).await
     }
 
-    /// Makes the pictures, stores the files and records the end.
+    /// Makes the images, stores the files and records the end.
     async fn finish(&self, unfinished: Unfinished) -> Result<(), WorkerError> {
-        let Unfinished { claim, request, work: Work { painted, load } } = unfinished;
+        let Unfinished { claim, request, work: Work { pending, load } } = unfinished;
         let limit = self.limits.first(&request);
         let finished = tokio::select! {
-            finished = engine_thread::finish(painted) => finished,
+            finished = engine_thread::finish(pending) => finished,
             () = run_time(limit) => return Err(self.hung(&claim, limit, "decoding").await),
         };
         let verdict = self.verdict(&claim).await?;
@@ -335,14 +335,14 @@ impl Worker {
     }
 }
 
-/// Why pictures could not be published.
+/// Why images could not be published.
 #[derive(Debug, thiserror::Error)]
 enum PublishError {
     #[error(transparent)]
     Queue(#[from] QueueError),
     #[error(transparent)]
     Storage(#[from] StorageError),
-    #[error("the picture cannot be encoded: {0}")]
+    #[error("the image cannot be encoded: {0}")]
     Encode(String),
 }
 

@@ -1,4 +1,4 @@
-//! `latentd bench pipeline`: a whole picture, stage by stage, files included.
+//! `latentd bench pipeline`: a whole image, stage by stage, files included.
 
 use super::machine::{self, Machine};
 use super::shortcuts::ShortcutsJson;
@@ -6,10 +6,10 @@ use super::stats::{Samples, Summary, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::{PipelineArgs, SafetyArgs};
 use crate::checker;
-use crate::config::{ConfigError, EngineConfig, SafetyConfig, hub, safety};
+use crate::config::{ConfigError, SafetyConfig, SingleModelConfig, safety};
 use crate::engine;
-use crate::picture::{self, Format};
-use crate::room;
+use crate::image_file::{self, Format};
+use crate::memory_check;
 use latentd_models::{Control, GenerateRequest, Pipeline, Step, Timings};
 use serde::Serialize;
 use std::time::Instant;
@@ -64,24 +64,23 @@ impl Run {
 
 /// Measures what `args` ask for.
 pub(super) fn run(args: PipelineArgs, runtime: &Runtime) -> anyhow::Result<()> {
-    let mut config = EngineConfig::resolve(&args.engine)?;
+    let SingleModelConfig { mut model, engine: config, hub } = SingleModelConfig::resolve(&args.engine)?;
     let safety = safety(&args)?;
     at_least_one("--runs", args.work.runs)?;
     let request = request(&args, config.t5_tokens);
-    let hub = hub::resolve(&args.engine.hub)?;
-    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut config.model)?;
-    let checker = checker::resolve(&safety, &hub, &config.model)?;
+    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut model)?;
+    let checker = checker::resolve(&safety, &hub, &model)?;
     let mut machine = Machine::look(config.device);
-    room::check(&config, &checker, &room::work(&request))?;
+    memory_check::check(&model, std::slice::from_ref(&config), &checker, &memory_check::work(&request))?;
     let loading = Instant::now();
-    let mut pipeline = engine::open(&config)?;
+    let mut pipeline = engine::open(&model, &config)?;
     let is_checked = pipeline.set_safety(&checker)?;
     let load_s = loading.elapsed().as_secs_f64();
     for _ in 0..args.work.warmup {
-        paint(&mut pipeline, &request)?;
+        generate(&mut pipeline, &request)?;
     }
     let runs =
-        (0..args.work.runs).map(|_| paint(&mut pipeline, &request)).collect::<anyhow::Result<Vec<_>>>()?;
+        (0..args.work.runs).map(|_| generate(&mut pipeline, &request)).collect::<anyhow::Result<Vec<_>>>()?;
     machine.look_again();
     let stage = |of: fn(&Run) -> f64| {
         let samples = Samples::new(runs.iter().map(of).collect());
@@ -138,13 +137,13 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
     }
 }
 
-fn paint(pipeline: &mut Pipeline, request: &GenerateRequest) -> anyhow::Result<Run> {
+fn generate(pipeline: &mut Pipeline, request: &GenerateRequest) -> anyhow::Result<Run> {
     pipeline.forget_prompts();
     let made = pipeline.generate(request, &mut |_: Step| Control::Continue).map_err(refusal)?;
     let encode = |format| {
         let started = Instant::now();
         for one in &made.images {
-            picture::encode(one, format, &[])?;
+            image_file::encode(one, format, &[])?;
         }
         anyhow::Ok(started.elapsed().as_secs_f64())
     };

@@ -1,9 +1,9 @@
-//! The picture that a request begins from: fetched, held to its limits, decoded.
+//! The image that a request begins from: fetched, held to its limits, decoded.
 
 use super::Worker;
 use crate::engine::Image;
 use crate::fault::Fault;
-use crate::picture::{self, DecodeError, MAX_SIDE};
+use crate::image_file::{self, DecodeError, MAX_SIDE};
 use crate::queue::{Failure, FailureKind, FileLife, QueueError};
 use crate::storage::{FileKey, StorageError};
 use base64::Engine as _;
@@ -13,13 +13,13 @@ use latentd_egress::{DownloadError, MAX_DOWNLOAD_BYTES};
 use latentd_request::{BeginFrom, Flaw, ImageRequest, Source};
 use tokio::sync::Semaphore;
 
-/// One picture is decoded at a time: what that takes is bounded for one.
+/// One image is decoded at a time: what that takes is bounded for one.
 static DECODER: Semaphore = Semaphore::const_new(1);
 
-/// Why there is no picture.
+/// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotLoaded {
-    #[error("the picture to begin from cannot be used: {1}")]
+    #[error("the initial image cannot be used: {1}")]
     Flawed(Flaw, String),
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -43,7 +43,7 @@ impl NotLoaded {
         let message = self.to_string();
         match self {
             Self::Flawed(flaw, _) => {
-                Failure { kind: FailureKind::Picture, message, detail: serde_json::to_value(flaw).ok() }
+                Failure { kind: FailureKind::InitImage, message, detail: serde_json::to_value(flaw).ok() }
             }
             Self::Storage(_) | Self::Queue(_) => Failure { kind: FailureKind::Engine, message, detail: None },
         }
@@ -64,7 +64,7 @@ pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Image, NotL
     let decoded = tokio::task::spawn_blocking(move || {
         // Kept until it is done, also where nobody waits for it any more.
         let _turn = turn;
-        picture::decode(&bytes)
+        image_file::decode(&bytes)
     });
     let flawed = |flaw, why: &dyn std::fmt::Display| NotLoaded::Flawed(flaw, why.to_string());
     decoded.await.map_err(|panic| flawed(Flaw::Unreadable, &panic))?.map_err(|error| match error {
@@ -104,14 +104,14 @@ fn too_large() -> NotLoaded {
     NotLoaded::Flawed(Flaw::TooManyBytes(MAX_DOWNLOAD_BYTES), DownloadError::TooLarge.to_string())
 }
 
-/// Gives the request the size of its picture, if it is to have that.
-pub(super) fn size(request: &mut ImageRequest, begin: &BeginFrom, picture: &Image) {
+/// Gives the request the size of its image, if it is to have that.
+pub(super) fn size(request: &mut ImageRequest, begin: &BeginFrom, image: &Image) {
     if !begin.keeps_size {
         return;
     }
     let share = |most: usize, side: usize| most as f64 / side as f64;
-    let scale = share(request.width, picture.width).min(share(request.height, picture.height)).min(1.0);
-    let [width, height] = [picture.width, picture.height].map(|side| (side as f64 * scale).round() as usize);
+    let scale = share(request.width, image.width).min(share(request.height, image.height)).min(1.0);
+    let [width, height] = [image.width, image.height].map(|side| (side as f64 * scale).round() as usize);
     (request.width, request.height) = (width.max(1), height.max(1));
 }
 
@@ -121,7 +121,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_painted_is_as_large_as_the_picture_where_that_can_be() {
+    fn what_is_generated_is_as_large_as_the_image_where_that_can_be() {
         let request = |keeps_size| {
             json!({
                 "prompt": "", "negative_prompt": "", "width": 1536, "height": 1536, "steps": 1, "guidance": 1.0,
@@ -131,7 +131,7 @@ mod tests {
         };
         let found = |keeps_size, width, height| {
             let mut request: ImageRequest = serde_json::from_value(request(keeps_size)).expect("a request");
-            let begin = request.begin.take().expect("a picture");
+            let begin = request.begin.take().expect("an image");
             size(&mut request, &begin, &Image { width, height, rgb: Vec::new() });
             (request.width, request.height)
         };
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_from_before_there_were_pictures_is_read() {
+    fn a_row_from_before_there_were_images_is_read() {
         let row = json!({
             "prompt": "", "negative_prompt": "", "width": 64, "height": 64, "steps": 1, "guidance": 1.0,
             "seed": 0, "num_images": 1, "format": "png", "inline": false, "check_safety": true

@@ -1,8 +1,8 @@
 //! The one thread that runs the engine: loads it, then takes jobs one after the other.
 
 use crate::engine::{
-    Control, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer, Painted, Prefetch,
-    Step,
+    Control, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer, PendingImages,
+    Prefetch, Step,
 };
 use latentd_request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,7 +24,7 @@ struct Order {
     request: ImageRequest,
     begin: Option<InitImage>,
     follower: Follower,
-    result: oneshot::Sender<Result<Painted, EngineError>>,
+    result: oneshot::Sender<Result<PendingImages, EngineError>>,
 }
 
 /// Passes on what the engine says, and what it is to know meanwhile.
@@ -40,26 +40,26 @@ struct Wishes {
     previews: AtomicBool,
 }
 
-/// What the engine says while it paints.
+/// What the engine says while it generates.
 pub enum Event {
     /// A model is loaded, or has been.
     Loading(Loading),
-    /// The painting begins.
+    /// The generation begins.
     Prepared,
     /// Something that the client should know of its request.
     Note(String),
     /// A step has ended.
     Step(Step),
-    /// What becomes of the first picture.
+    /// What becomes of the first image.
     Preview(Image),
 }
 
-/// A request that the engine is painting.
+/// A request that the engine is generating.
 pub struct Job {
     /// What the engine says; closed when it is done.
     pub events: mpsc::UnboundedReceiver<Event>,
     wishes: Arc<Wishes>,
-    result: oneshot::Receiver<Result<Painted, EngineError>>,
+    result: oneshot::Receiver<Result<PendingImages, EngineError>>,
 }
 
 impl EngineThread {
@@ -114,8 +114,8 @@ impl Observer for Follower {
         self.wishes.previews.load(Ordering::Relaxed)
     }
 
-    fn preview(&mut self, picture: Image) {
-        self.say(Event::Preview(picture));
+    fn preview(&mut self, image: Image) {
+        self.say(Event::Preview(image));
     }
 }
 
@@ -130,15 +130,15 @@ impl Job {
         self.wishes.previews.store(wanted, Ordering::Relaxed);
     }
 
-    /// How the painting ended.
-    pub async fn result(self) -> Result<Painted, EngineError> {
+    /// How the generating ended.
+    pub async fn result(self) -> Result<PendingImages, EngineError> {
         self.result.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 
-/// Does what is left of a painted request, on a thread of its own.
-pub(super) async fn finish(painted: Painted) -> Result<Generated, EngineError> {
-    let finished = tokio::task::spawn_blocking(|| guarded(painted));
+/// Does what is left of a generated request, on a thread of its own.
+pub(super) async fn finish(pending: PendingImages) -> Result<Generated, EngineError> {
+    let finished = tokio::task::spawn_blocking(|| guarded(pending));
     finished.await.unwrap_or_else(|error| Err(EngineError::Fault(error.to_string())))
 }
 
@@ -168,28 +168,28 @@ fn run(
         }
     };
     while let Ok(Order { request, begin, mut follower, result }) = orders.recv() {
-        let painted = guarded(|| paint(&mut *engine, &request, begin, &mut follower));
-        let fault = matches!(painted, Err(EngineError::Fault(_)));
+        let pending = guarded(|| generate(&mut *engine, &request, begin, &mut follower));
+        let fault = matches!(pending, Err(EngineError::Fault(_)));
         drop(follower); // whoever listens hears the end
-        let _ = result.send(painted);
+        let _ = result.send(pending);
         if fault {
             return;
         }
     }
 }
 
-fn paint(
+fn generate(
     engine: &mut dyn Engine,
     request: &ImageRequest,
     begin: Option<InitImage>,
     follower: &mut Follower,
-) -> Result<Painted, EngineError> {
+) -> Result<PendingImages, EngineError> {
     engine.prepare(request, &mut |loading| follower.say(Event::Loading(loading)))?;
     if follower.is_stopped() {
         return Err(EngineError::Stopped);
     }
     follower.say(Event::Prepared);
-    engine.paint(request, begin, follower)
+    engine.generate(request, begin, follower)
 }
 
 /// Turns a panic into a fault. The engine is not used again after either.

@@ -106,7 +106,7 @@ impl StepLimits {
     }
 }
 
-/// How much there is to do in a step, in tokens: both halves of guidance, every picture, and attention, which grows with
+/// How much there is to do in a step, in tokens: both halves of guidance, every image, and attention, which grows with
 /// the square.
 fn work(request: &ImageRequest) -> f64 {
     let tokens = (request.width * request.height) as f64 / 256.0 + 512.0;
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_replaces_the_plan_and_grows_with_the_picture() {
+    fn what_was_measured_replaces_the_plan_and_grows_with_the_image() {
         let limits = StepLimits::planned(36_000_000_000, DType::F32, Device::Cpu);
         limits.learn(&request(1024), 10.0);
         limits.learn(&request(1024), 5.0);

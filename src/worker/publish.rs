@@ -3,7 +3,7 @@
 use super::patience::patiently;
 use super::{PublishError, Worker};
 use crate::engine::{Generated, Image, Measure, SafetyVerdict, Timings, score, stage_seconds};
-use crate::picture;
+use crate::image_file;
 use crate::queue::{self, Claim, Finish, Level, Observation, StoredFile};
 use crate::storage::FileKey;
 use crate::sweep;
@@ -15,10 +15,10 @@ use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Log line of a request whose pictures wait for room.
-const NOT_STORED: &str = "the pictures cannot be stored now: waiting for the disk";
+/// Log line of a request whose images wait for room.
+const NOT_STORED: &str = "the images cannot be stored now: waiting for the disk";
 
-/// Publishes the pictures of a claim; on anything but [`Finish::Recorded`] no file is left behind.
+/// Publishes the images of a claim; on anything but [`Finish::Recorded`] no file is left behind.
 pub(super) async fn publish(
     worker: &Worker,
     claim: &Claim,
@@ -27,8 +27,8 @@ pub(super) async fn publish(
     load: Option<f64>,
 ) -> Result<Finish, PublishError> {
     let format = match request.format {
-        OutputFormat::Jpeg => picture::Format::Jpeg,
-        OutputFormat::Png => picture::Format::Png,
+        OutputFormat::Jpeg => image_file::Format::Jpeg,
+        OutputFormat::Png => image_file::Format::Png,
     };
     let (flagged, safety) = (generated.flagged(), generated.timings.safety);
     tell_scores(worker, claim, &generated.verdicts, safety).await?;
@@ -37,7 +37,7 @@ pub(super) async fn publish(
     let scaled_to = request.scaled_to;
     tell_scaling(worker, claim, scaled_to, &generated.images).await?;
     let text = if request.private { Vec::new() } else { settings(request) };
-    let (pictures, encoded) = encode_all(generated.images, format, scaled_to, text).await?;
+    let (images, encoded) = encode_all(generated.images, format, scaled_to, text).await?;
     let encode = started.elapsed().as_secs_f64();
     let seconds = stage_seconds(generated.timings, encode, load);
     let seen = observations(generated.timings, encode, &generated.verdicts);
@@ -49,7 +49,7 @@ pub(super) async fn publish(
     let is_stored = store_all(worker, claim, &files, &encoded).await;
     let finish = match is_stored {
         Ok(true) => {
-            let images = images(&pictures, &encoded, &files, format);
+            let images = output_images(&images, &encoded, &files, format);
             let (seed, prompt) = (request.seed, request.prompt.clone());
             let output = Output { images, seconds, seed, flagged, scores, prompt };
             record(worker, claim, output, safety, &files, &seen).await
@@ -64,8 +64,8 @@ pub(super) async fn publish(
     finish
 }
 
-/// A file of its own for the bytes of a picture.
-fn describe(format: picture::Format, bytes: &[u8]) -> StoredFile {
+/// A file of its own for the bytes of an image.
+fn describe(format: image_file::Format, bytes: &[u8]) -> StoredFile {
     StoredFile {
         key: FileKey::fresh(format.extension()).as_str().to_owned(),
         content_type: format.content_type().to_owned(),
@@ -75,20 +75,20 @@ fn describe(format: picture::Format, bytes: &[u8]) -> StoredFile {
 }
 
 async fn encode_all(
-    pictures: Vec<Image>,
-    format: picture::Format,
+    images: Vec<Image>,
+    format: image_file::Format,
     scaled_to: Option<(usize, usize)>,
     text: Vec<(&'static str, String)>,
 ) -> Result<(Vec<Image>, Vec<Vec<u8>>), PublishError> {
     let scale = move |one| match scaled_to {
-        Some(size) => picture::scaled(one, size),
+        Some(size) => image_file::scaled(one, size),
         None => one,
     };
     let encode = move || {
-        let pictures: Vec<Image> = pictures.into_iter().map(scale).collect();
-        let encode = |one| picture::encode(one, format, &text).map_err(|error| error.to_string());
-        let encoded: Result<Vec<_>, _> = pictures.iter().map(encode).collect();
-        encoded.map(|encoded| (pictures, encoded))
+        let images: Vec<Image> = images.into_iter().map(scale).collect();
+        let encode = |one| image_file::encode(one, format, &text).map_err(|error| error.to_string());
+        let encoded: Result<Vec<_>, _> = images.iter().map(encode).collect();
+        encoded.map(|encoded| (images, encoded))
     };
     let joined = tokio::task::spawn_blocking(encode).await;
     joined.map_err(|error| PublishError::Encode(error.to_string()))?.map_err(PublishError::Encode)
@@ -99,10 +99,10 @@ fn settings(request: &ImageRequest) -> Vec<(&'static str, String)> {
     let ImageRequest { prompt, negative_prompt, seed, steps, guidance, .. } = request;
     let model = request.stand_in.as_ref().unwrap_or(&request.model);
     let (seed, steps, guidance) = (*seed, *steps, *guidance);
-    picture::Settings { prompt, negative_prompt, seed, steps, guidance, model }.text()
+    image_file::Settings { prompt, negative_prompt, seed, steps, guidance, model }.text()
 }
 
-/// Says where a picture is not as the model generated it.
+/// Says where an image is not as the model generated it.
 async fn tell_scaling(
     worker: &Worker,
     claim: &Claim,
@@ -161,27 +161,27 @@ async fn store_wanted(
     Ok(stored.map(|()| true)?)
 }
 
-/// What the output says of each picture: where it lies, or its bytes.
-fn images(
-    pictures: &[Image],
+/// What the output says of each image: where it lies, or its bytes.
+fn output_images(
+    images: &[Image],
     encoded: &[Bytes],
     files: &[StoredFile],
-    format: picture::Format,
+    format: image_file::Format,
 ) -> Vec<OutputImage> {
     let place = |at: usize| match files.get(at) {
         Some(file) => Place::Stored(file.key.clone()),
         None => Place::Inline(STANDARD.encode(&encoded[at])),
     };
-    let image = |(at, picture): (usize, &Image)| OutputImage {
+    let image = |(at, image): (usize, &Image)| OutputImage {
         place: place(at),
-        width: picture.width,
-        height: picture.height,
+        width: image.width,
+        height: image.height,
         content_type: format.content_type().to_owned(),
     };
-    pictures.iter().enumerate().map(image).collect()
+    images.iter().enumerate().map(image).collect()
 }
 
-/// What the safety checker thought of each picture, if it looked.
+/// What the safety checker thought of each image, if it looked.
 async fn tell_scores(
     worker: &Worker,
     claim: &Claim,
@@ -194,9 +194,9 @@ async fn tell_scores(
     let one = |SafetyVerdict { score, flagged, .. }: &SafetyVerdict| {
         if *flagged { format!("{score:.3} (unsafe, made black)") } else { format!("{score:.3}") }
     };
-    for (picture, verdict) in verdicts.iter().enumerate() {
+    for (image, verdict) in verdicts.iter().enumerate() {
         let SafetyVerdict { score, flagged, .. } = verdict;
-        tracing::info!(request = %claim.id, picture, score, flagged, "safety checker");
+        tracing::info!(request = %claim.id, image, score, flagged, "safety checker");
     }
     let scores: Vec<_> = verdicts.iter().map(one).collect();
     let line = format!("safety checker: {} in {seconds:.2} s", scores.join(", "));

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/images/avif/NAME.avif and, as NAME.png, the pixels that Pillow (libavif) decodes of it.
+"""Writes tests/images/avif/NAME.avif and, as NAME.png, the pixels that Pillow (libavif) decodes of it; and
+tests/images/large.avif, which takes the most memory for its pixels.
 
 Needs Pillow 11.3 or newer, numpy, and avifenc (on Debian: apt install libavif-bin) for what Pillow does not write.
 """
@@ -58,6 +59,12 @@ def main():
         exif = Image.Exif()
         exif[ORIENTATION] = orientation
         by_pillow(f"orientation-{orientation}", exif=exif)
+    grey = Image.linear_gradient("L").resize((2800, 2800))
+    grey.save(HERE / "source.png")
+    command = ["avifenc", "--jobs", "1", "--speed", "10", "--depth", "10", "--yuv", "444"]
+    command += ["-a", "film-grain-test=3", HERE / "source.png", HERE.parent / "large.avif"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    (HERE / "source.png").unlink()
     for file in sorted(HERE.glob("*.avif")):
         with Image.open(file) as opened:
             ImageOps.exif_transpose(opened).convert("RGB").save(file.with_suffix(".png"), optimize=True)

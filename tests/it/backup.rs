@@ -24,8 +24,8 @@ fn submit(program: &Program, number: usize) -> String {
     format!("/queue/{ENDPOINT}/requests/{}", body["request_id"].as_str().expect("an id"))
 }
 
-/// The path below the server and the bytes of a result's picture.
-fn picture(program: &Program, request: &str) -> (String, String) {
+/// The path below the server and the bytes of a result's image.
+fn image(program: &Program, request: &str) -> (String, String) {
     let (code, result) = program.call("GET", request, &Value::Null);
     assert_eq!(code, 200, "{result}");
     let url = result["images"][0]["url"].as_str().expect("a URL").to_owned();
@@ -58,7 +58,7 @@ async fn a_backup_of_a_busy_server_is_served_elsewhere() {
         requests.extend((5..10).map(|number| submit(&server, number)));
         server.running(&long).await;
         let done = requests.iter().filter(|request| is_done(&server.status(request)));
-        let done: BTreeMap<_, _> = done.map(|request| (request, picture(&server, request))).collect();
+        let done: BTreeMap<_, _> = done.map(|request| (request, image(&server, request))).collect();
         assert!(done.len() >= 5);
         let archive = at(&format!("backup{round}.tar"));
         let output = latentd("backup", &archive, &at("data"));
@@ -70,12 +70,12 @@ async fn a_backup_of_a_busy_server_is_served_elsewhere() {
         assert!(output.status.success(), "{}", words(&output));
         let restored = Program::start_with(&elsewhere, &["--workers", "0"]);
         for (request, before) in &done {
-            assert_eq!(&picture(&restored, request), before);
+            assert_eq!(&image(&restored, request), before);
         }
         for request in &requests {
             let status = restored.status(request);
             match status["status"].as_str() {
-                Some("COMPLETED") if is_done(&status) => drop(picture(&restored, request)),
+                Some("COMPLETED") if is_done(&status) => drop(image(&restored, request)),
                 Some("COMPLETED" | "IN_QUEUE" | "IN_PROGRESS") => {}
                 other => panic!("{other:?}: {status}"),
             }
@@ -87,7 +87,7 @@ async fn a_backup_of_a_busy_server_is_served_elsewhere() {
     for request in &requests[..11] {
         let status = restored.completed(request).await;
         assert_eq!(status.get("error"), None, "{status}");
-        picture(&restored, request);
+        image(&restored, request);
     }
 }
 

@@ -1,32 +1,33 @@
-//! Image to image over HTTP: where the picture comes from, how large the result is, what is refused and what is kept.
+//! Image to image over HTTP: where the image comes from, how large the result is, what is refused and what is kept.
 
 use crate::sockets::Listening;
 use crate::support::{
-    Answer, ENDPOINT, Leashed, Order, Painter, Server, eventually, every_model, leashed, messages, small,
+    Answer, ENDPOINT, GreyEngine, Order, Server, SteppedEngine, eventually, every_model, messages, small,
+    stepped_engine,
 };
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
 use latentd_request::ImageRequest;
 use serde_json::{Value, json};
 use std::io::Cursor;
 use std::sync::{Arc, Mutex};
 
-/// A picture of one grey, as a PNG.
+/// An image of one grey, as a PNG.
 pub(crate) fn png(width: u32, height: u32, level: u8) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let picture = image::RgbImage::from_pixel(width, height, image::Rgb([level; 3]));
-    picture.write_to(&mut Cursor::new(&mut bytes), image::ImageFormat::Png).expect("a PNG");
+    let image = image::RgbImage::from_pixel(width, height, image::Rgb([level; 3]));
+    image.write_to(&mut Cursor::new(&mut bytes), image::ImageFormat::Png).expect("a PNG");
     bytes
 }
 
-fn data_uri(bytes: &[u8]) -> String {
+pub(crate) fn data_uri(bytes: &[u8]) -> String {
     format!("data:image/png;base64,{}", BASE64_STANDARD.encode(bytes))
 }
 
-/// An input that begins from a picture and keeps its size.
+/// An input that begins from an image and keeps its size.
 pub(crate) fn from(url: &str) -> Value {
     json!({ "prompt": "a fox", "image_url": url, "num_inference_steps": 3, "output_format": "png" })
 }
@@ -39,20 +40,20 @@ pub(crate) async fn submit(server: &Server, input: &Value) -> String {
     format!("/queue/{ENDPOINT}/requests/{id}")
 }
 
-/// The result after a painter came by.
-async fn painted(server: &Server, input: &Value) -> Answer {
+/// The result after a worker came by.
+pub(crate) async fn pending(server: &Server, input: &Value) -> Answer {
     let request = submit(server, input).await;
-    server.paint_all().await;
+    server.generate_all().await;
     server.get(&request).await
 }
 
-/// Width, height and grey of the first picture of a result.
+/// Width, height and grey of the first image of a result.
 pub(crate) async fn look(server: &Server, result: &Answer) -> (u32, u32, u8) {
     assert_eq!(result.status, StatusCode::OK, "{result:?}");
     let url = result.json()["images"][0]["url"].as_str().expect("a URL").to_owned();
     let file = server.get(url.strip_prefix("http://test:1").expect("a URL of the server")).await;
-    let picture = image::load_from_memory(&file.bytes).expect("a picture").into_rgb8();
-    (picture.width(), picture.height(), picture.get_pixel(0, 0).0[0])
+    let image = image::load_from_memory(&file.bytes).expect("an image").into_rgb8();
+    (image.width(), image.height(), image.get_pixel(0, 0).0[0])
 }
 
 /// Class and context of the one thing that is wrong with `image_url`.
@@ -74,11 +75,11 @@ async fn upload(server: &Server, bytes: Vec<u8>, lifetime: Option<u32>) -> Strin
 }
 
 #[tokio::test]
-async fn a_picture_inside_the_request_is_begun_from() {
+async fn an_image_inside_the_request_is_begun_from() {
     let server = Server::start().await;
-    let result = painted(&server, &from(&data_uri(&png(40, 24, 33)))).await;
-    assert_eq!(look(&server, &result).await, (40, 24, 33), "as large as the picture");
-    let log = painted(&server, &from(&data_uri(b"This is no picture here"))).await;
+    let result = pending(&server, &from(&data_uri(&png(40, 24, 33)))).await;
+    assert_eq!(look(&server, &result).await, (40, 24, 33), "as large as the image");
+    let log = pending(&server, &from(&data_uri(b"This is no image here"))).await;
     assert_eq!(refusal(&log).0, "image_load_error");
 }
 
@@ -102,47 +103,30 @@ async fn a_data_uri_may_be_broken_into_lines_and_percent_encoded() {
         format!(" data:image/png;base64,\t{base64} \n"),
         format!("data:image/png,{raw}"),
     ] {
-        let result = painted(&server, &from(&uri)).await;
+        let result = pending(&server, &from(&uri)).await;
         assert_eq!(look(&server, &result).await, (40, 24, 33), "{uri:.60}");
     }
 }
 
-/// A picture of one grey in another format.
+/// An image of one grey in another format.
 fn written(format: image::ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    let picture = image::RgbImage::from_pixel(40, 24, image::Rgb([33; 3]));
-    let picture = image::DynamicImage::from(picture);
-    let picture = if format == image::ImageFormat::Gif { picture.into_rgba8().into() } else { picture };
-    picture.write_to(&mut bytes, format).expect("a file");
+    let image = image::RgbImage::from_pixel(40, 24, image::Rgb([33; 3]));
+    let image = image::DynamicImage::from(image);
+    let image = if format == image::ImageFormat::Gif { image.into_rgba8().into() } else { image };
+    image.write_to(&mut bytes, format).expect("a file");
     bytes.into_inner()
 }
 
 #[tokio::test]
-async fn pictures_of_other_formats_are_begun_from() {
+async fn images_of_other_formats_are_begun_from() {
     let server = Server::start().await;
     for format in
         [image::ImageFormat::Gif, image::ImageFormat::Bmp, image::ImageFormat::Tiff, image::ImageFormat::WebP]
     {
-        let result = painted(&server, &from(&data_uri(&written(format)))).await;
+        let result = pending(&server, &from(&data_uri(&written(format)))).await;
         assert_eq!(look(&server, &result).await, (40, 24, 33), "{format:?}");
     }
-    // Nothing at hand writes AVIF. Its corner has no red and much blue, and the painter shows the red.
-    let avif = include_bytes!("../images/avif/identity.avif");
-    assert_eq!(look(&server, &painted(&server, &from(&data_uri(avif))).await).await, (45, 31, 0), "AVIF");
-}
-
-#[tokio::test]
-async fn a_damaged_avif_is_told_from_one_that_is_too_large() {
-    let server = Server::start().await;
-    let avif = include_bytes!("../images/avif/8-bit-420.avif");
-    let cut = painted(&server, &from(&data_uri(&avif[..avif.len() - 9]))).await;
-    assert_eq!(refusal(&cut).0, "image_load_error");
-    let mut large = avif.to_vec();
-    let size = large.windows(4).position(|name| name == b"ispe").expect("a size") + 8;
-    large[size..size + 8].copy_from_slice(&[0, 0, 0x30, 0, 0, 0, 0x30, 0]);
-    assert_eq!(refusal(&painted(&server, &from(&data_uri(&large))).await).0, "image_too_large");
-    let no_boxes = painted(&server, &from(&data_uri(b"\0\0\0\x1cftypavif\0\0\0\0mif1avifmiaf"))).await;
-    assert_eq!(refusal(&no_boxes).0, "image_load_error");
 }
 
 #[tokio::test]
@@ -154,7 +138,7 @@ async fn a_format_that_is_not_read_is_refused_by_its_name() {
         (b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>", "SVG"),
         (b"%PDF-1.7", "PDF"),
     ] {
-        let answer = painted(&server, &from(&data_uri(bytes))).await;
+        let answer = pending(&server, &from(&data_uri(bytes))).await;
         let (class, context) = refusal(&answer);
         assert_eq!(class, "unsupported_image_format", "{name}");
         let formats = context["supported_formats"].as_array().expect("a list");
@@ -165,27 +149,27 @@ async fn a_format_that_is_not_read_is_refused_by_its_name() {
 }
 
 #[tokio::test]
-async fn the_size_is_the_pictures_unless_another_is_asked_for() {
+async fn the_size_is_the_images_unless_another_is_asked_for() {
     let server = Server::start().await;
     let mut input = from(&data_uri(&png(3000, 1500, 7)));
-    assert_eq!(look(&server, &painted(&server, &input).await).await, (1536, 768, 7), "the model's limit");
+    assert_eq!(look(&server, &pending(&server, &input).await).await, (1536, 768, 7), "the model's limit");
     input["image_size"] = json!({ "width": 64, "height": 48 });
-    assert_eq!(look(&server, &painted(&server, &input).await).await, (64, 48, 7));
+    assert_eq!(look(&server, &pending(&server, &input).await).await, (64, 48, 7));
     input["image_size"] = Value::Null;
-    assert_eq!(look(&server, &painted(&server, &input).await).await, (1536, 768, 7));
+    assert_eq!(look(&server, &pending(&server, &input).await).await, (1536, 768, 7));
 }
 
 #[tokio::test]
 async fn a_file_of_this_server_is_read_and_not_called() {
     let server = Server::start().await;
     let url = upload(&server, png(20, 10, 90), None).await;
-    let result = painted(&server, &from(&url)).await;
+    let result = pending(&server, &from(&url)).await;
     assert_eq!(look(&server, &result).await, (20, 10, 90));
     let of_result = result.json()["images"][0]["url"].as_str().expect("a URL").to_owned();
-    let again = painted(&server, &from(&of_result)).await;
+    let again = pending(&server, &from(&of_result)).await;
     assert_eq!(look(&server, &again).await, (20, 10, 90), "a result is begun from");
     let name = url.rsplit('/').next().expect("a name");
-    let fals = painted(&server, &from(&format!("https://v3.fal.media/files/{name}"))).await;
+    let fals = pending(&server, &from(&format!("https://v3.fal.media/files/{name}"))).await;
     assert_eq!(look(&server, &fals).await, (20, 10, 90), "as a program that is not changed names it");
 }
 
@@ -202,7 +186,7 @@ async fn a_file_that_is_gone_is_told() {
         "https://v3.fal.media/files/zebra/abc.png",
     ];
     for url in gone {
-        assert_eq!(refusal(&painted(&server, &from(url)).await).0, "file_download_error", "{url}");
+        assert_eq!(refusal(&pending(&server, &from(url)).await).0, "file_download_error", "{url}");
     }
 }
 
@@ -239,26 +223,26 @@ async fn what_is_no_url_is_refused_before_it_waits() {
 }
 
 #[tokio::test]
-async fn text_to_image_does_not_look_at_a_picture() {
+async fn text_to_image_does_not_look_at_an_image() {
     let server = Server::start().await;
     let mut input = small();
     input["image_url"] = json!("file:///etc/passwd");
     let request = server.submit(&input).await;
-    server.paint_all().await;
+    server.generate_all().await;
     assert_eq!(server.get(&request).await.status, StatusCode::OK);
     let elsewhere = server.call(Method::POST, &format!("/queue/{ENDPOINT}/inpaint"), &input).await;
     assert_eq!(elsewhere.status, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
-async fn damaged_and_huge_pictures_are_told_apart() {
+async fn damaged_and_huge_images_are_told_apart() {
     let server = Server::start().await;
     let whole = png(64, 64, 5);
-    let half = painted(&server, &from(&data_uri(&whole[..whole.len() / 2]))).await;
+    let half = pending(&server, &from(&data_uri(&whole[..whole.len() / 2]))).await;
     assert_eq!(refusal(&half).0, "image_load_error");
-    let empty = painted(&server, &from("data:image/png;base64,")).await;
+    let empty = pending(&server, &from("data:image/png;base64,")).await;
     assert_eq!(refusal(&empty).0, "image_load_error");
-    let long = painted(&server, &from(&data_uri(&png(14_143, 1, 5)))).await;
+    let long = pending(&server, &from(&data_uri(&png(14_143, 1, 5)))).await;
     let limits = json!({ "max_height": 14_142, "max_width": 14_142 });
     assert_eq!(refusal(&long), ("image_too_large".to_owned(), limits));
 }
@@ -270,15 +254,15 @@ type Asked = (usize, usize, Option<f64>);
 struct Witness(Arc<Mutex<Vec<Asked>>>);
 
 impl Engine for Witness {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         let strength = begin.as_ref().map(|begin| begin.strength);
         self.0.lock().expect("one engine").push((request.width, request.height, strength));
-        Painter.paint(request, begin, observer)
+        GreyEngine.generate(request, begin, observer)
     }
 }
 
@@ -299,7 +283,7 @@ async fn the_engine_is_told_the_strength() {
 }
 
 #[tokio::test]
-async fn a_run_and_its_get_begin_from_pictures_too() {
+async fn a_run_and_its_get_begin_from_images_too() {
     let server = Arc::new(Server::start().await);
     let url = upload(&server, png(20, 10, 90), None).await;
     let query: String = url::form_urlencoded::Serializer::new(String::new())
@@ -322,14 +306,14 @@ async fn a_run_and_its_get_begin_from_pictures_too() {
             }),
         );
         eventually(async || waiting.queue.peek(&every_model()).await.expect("a database")).await;
-        server.paint_all().await;
+        server.generate_all().await;
         assert_eq!(look(&server, &caller.await.expect("an answer")).await, (20, 10, 90));
     }
 }
 
 #[tokio::test]
-async fn web_sockets_begin_from_pictures_too() {
-    let listening = Listening::start().await.paint().await;
+async fn web_sockets_begin_from_images_too() {
+    let listening = Listening::start().await.generate().await;
     let mut input = from(&data_uri(&png(40, 24, 33)));
     let mut realtime = listening.connect("/image-to-image/realtime").await;
     realtime.json(&input).await;
@@ -345,7 +329,7 @@ async fn web_sockets_begin_from_pictures_too() {
 }
 
 #[tokio::test]
-async fn a_picture_is_erased_with_its_prompt() {
+async fn an_image_is_erased_with_its_prompt() {
     let server = Server::start().await;
     let uri = data_uri(&png(40, 24, 33));
     let secret = &uri[40..80];
@@ -358,7 +342,7 @@ async fn a_picture_is_erased_with_its_prompt() {
         all.windows(secret.len()).any(|window| window == secret.as_bytes())
     };
     assert!(stored(), "while it waits");
-    server.paint_all().await;
+    server.generate_all().await;
     let path = server.directory.path().join("q.sqlite");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
     let pool = sqlx::SqlitePool::connect_with(options).await.expect("the database");
@@ -371,28 +355,28 @@ async fn logs_name_no_url() {
     let server = Server::start().await;
     let url = "http://127.0.0.1:9/a.png?signature=SECRET";
     let request = submit(&server, &from(url)).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let status = server.status(&request).await;
     assert!(messages(&status).iter().any(|line| line.contains("fetching")), "{status}");
     assert!(!status.to_string().contains("SECRET"), "{status}");
 }
 
 #[tokio::test]
-async fn a_step_still_stops_what_began_from_a_picture() {
+async fn a_step_still_stops_what_began_from_an_image() {
     let server = Server::start().await;
     let request = submit(&server, &from(&data_uri(&png(40, 24, 33)))).await;
-    let (engine, leash): (Leashed, _) = leashed();
+    let (engine, control): (SteppedEngine, _) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     let working = tokio::spawn(async move { worker.tick().await });
-    leash.step().await;
+    control.step().await;
     assert_eq!(server.put(&format!("{request}/cancel")).await.status, StatusCode::ACCEPTED);
-    leash.order(Order::Run);
+    control.order(Order::Run);
     working.await.expect("no panic").expect("a worker that goes on");
     assert_eq!(server.get(&request).await.status.as_u16(), 499);
 }
 
 #[tokio::test]
-async fn the_endpoints_document_has_the_picture() {
+async fn the_endpoints_document_has_the_image() {
     let server = Server::start().await;
     for (id, input_name) in [
         ("image-to-image", "StableDiffusionV35LargeImageToImageInput"),

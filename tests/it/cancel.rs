@@ -1,6 +1,6 @@
 //! The four answers of cancel, and that a cancelled request leaves nothing behind.
 
-use crate::support::{ENDPOINT, Order, Server, eventually, every_model, leashed, small};
+use crate::support::{ENDPOINT, Order, Server, eventually, every_model, small, stepped_engine};
 use crate::wire::{exchange, serve};
 use axum::http::StatusCode;
 use serde_json::json;
@@ -24,7 +24,7 @@ async fn a_waiting_request_is_removed() {
     let request = server.submit(&small()).await;
     let answer = server.put(&format!("{request}/cancel")).await;
     assert_eq!((answer.status, answer.json()), (StatusCode::OK, json!({ "status": "OK", "success": true })));
-    server.paint_all().await;
+    server.generate_all().await;
     assert_cancelled(&server, &request).await;
 }
 
@@ -43,16 +43,16 @@ async fn the_status_line_of_a_cancelled_result_has_a_reason() {
 async fn a_running_request_stops_at_its_next_step() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     let work = tokio::spawn(async move { worker.tick().await });
-    leash.step().await;
+    control.step().await;
     let answer = server.put(&format!("{request}/cancel")).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     assert_eq!(answer.json(), json!({ "status": "CANCELLATION_REQUESTED", "success": true }));
     // Whether the order to stop arrives before the second step or the third is a matter of luck.
-    leash.order(Order::Step);
-    leash.order(Order::Step);
+    control.order(Order::Step);
+    control.order(Order::Step);
     work.await.expect("no panic").expect("a worker that goes on");
     assert_cancelled(&server, &request).await;
 }
@@ -61,7 +61,7 @@ async fn a_running_request_stops_at_its_next_step() {
 async fn a_request_cancelled_after_its_last_step_is_cancelled_all_the_same() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     let claimed =
         server.queue.claim("another", &every_model()).await.expect("a database").expect("a request");
@@ -70,7 +70,7 @@ async fn a_request_cancelled_after_its_last_step_is_cancelled_all_the_same() {
     let finish = server.queue.finish(&claimed, &json!({}), &[], &[]).await.expect("a database");
     assert_eq!(finish, latentd::queue::Finish::Cancelled);
     assert_cancelled(&server, &request).await;
-    leash.order(Order::Run);
+    control.order(Order::Run);
     assert_eq!(worker.tick().await.expect("a worker that goes on"), latentd::worker::Tick::Idle);
 }
 
@@ -78,7 +78,7 @@ async fn a_request_cancelled_after_its_last_step_is_cancelled_all_the_same() {
 async fn a_request_that_is_over_or_unknown_says_so() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let before = server.get(&request).await.json();
     let answer = server.put(&format!("{request}/cancel")).await;
     assert_eq!(
@@ -105,7 +105,7 @@ async fn cancellation_at_any_moment_ends_in_one_state() {
                 }
                 server.put(&format!("{request}/cancel")).await
             },
-            server.paint_all()
+            server.generate_all()
         );
         let status = eventually(async || {
             let status = server.status(&request).await;

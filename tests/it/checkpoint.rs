@@ -1,4 +1,4 @@
-//! A checkpoint file on the command line: looked at, painted with, refused.
+//! A checkpoint file on the command line: looked at, generated with, refused.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -83,20 +83,20 @@ fn inspect_names_what_is_no_model() {
 }
 
 #[test]
-fn generate_paints_with_encoders_from_a_directory() {
+fn generate_generates_with_encoders_from_a_directory() {
     let folder = tempfile::tempdir().expect("a directory");
-    let picture = folder.path().join("fox.png");
+    let image = folder.path().join("fox.png");
     let (model, encoders) = (golden("checkpoint.safetensors"), golden("beside/model"));
-    let [model, encoders, picture] = [&model, &encoders, &picture].map(|path| path.to_str().expect("UTF-8"));
+    let [model, encoders, image] = [&model, &encoders, &image].map(|path| path.to_str().expect("UTF-8"));
     let work =
         ["--width", "48", "--height", "40", "--steps", "2", "--device", "cpu", "--safety-checker", "none"];
-    let arguments = [&["generate", "a fox", "-o", picture, "--model", model][..], &work].concat();
+    let arguments = [&["generate", "a fox", "-o", image, "--model", model][..], &work].concat();
     let without = latentd(&arguments);
     assert_eq!(without.status.code(), Some(1));
     let words = text(&without.stderr);
     assert!(words.contains("has no CLIP-L and no CLIP-G inside: give --text-encoders DIR"), "{words}");
     let with = latentd(&[&arguments[..], &["--text-encoders", encoders]].concat());
-    assert!(with.status.success() && Path::new(picture).is_file(), "{}", text(&with.stderr));
+    assert!(with.status.success() && Path::new(image).is_file(), "{}", text(&with.stderr));
     let nowhere = latentd(&[&arguments[..], &["--text-encoders", "no/such/folder"]].concat());
     assert_eq!(nowhere.status.code(), Some(2), "{}", text(&nowhere.stderr));
 }

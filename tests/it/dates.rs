@@ -1,6 +1,6 @@
 //! Setting the date moves no deadline and makes nothing older: neither forward nor back.
 
-use crate::support::{ENDPOINT, Painter, Server, every_model, small};
+use crate::support::{ENDPOINT, GreyEngine, Server, every_model, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use latentd::queue::Keep;
@@ -28,7 +28,7 @@ async fn done(server: &Server) -> String {
         .body(Body::from(small().to_string()));
     let answer = server.send(request.expect("a request")).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    server.paint_all().await;
+    server.generate_all().await;
     let id = answer.json()["request_id"].as_str().expect("an id").to_owned();
     format!("/queue/{}/requests/{id}", ENDPOINT)
 }
@@ -82,7 +82,7 @@ async fn setting_the_date_sends_no_webhook_early_and_none_late() {
     for jump in JUMPS {
         let told = format!("/queue/{ENDPOINT}?fal_webhook=https://receiver.example/hook");
         assert_eq!(server.call(Method::POST, &told, &small()).await.status, StatusCode::OK);
-        server.paint_all().await;
+        server.generate_all().await;
         let due = async || server.queue.claim_webhooks(9).await.expect("a database");
         let first = due().await.pop().expect("a webhook");
         server.clock.set_date(jump);
@@ -122,7 +122,7 @@ async fn a_restart_after_the_date_was_set_deletes_nothing() {
     let request = done(&server).await;
     for jump in JUMPS {
         server.clock.set_date(jump);
-        let restarted = server.worker_apart("w", Painter).await.queue;
+        let restarted = server.worker_apart("w", GreyEngine).await.queue;
         sweep::once(&restarted, &server.storage).await.expect("a sweep");
         let keep = Keep { requests: None, age: Some(Duration::from_secs(3600)), log_age: None };
         sweep::prune(&restarted, &keep).await.expect("a database");

@@ -128,7 +128,7 @@ async fn a_reserve_is_kept_free_and_health_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pictures_wait_for_a_full_disk_twenty_times_and_none_fails() {
+async fn images_wait_for_a_full_disk_twenty_times_and_none_fails() {
     let disk = SmallDisk::new("1m");
     let data = tempfile::tempdir().expect("a directory");
     let folder = disk.path().display().to_string();
@@ -136,7 +136,7 @@ async fn pictures_wait_for_a_full_disk_twenty_times_and_none_fails() {
     let program = Program::start_with(data.path(), &flags);
     for cycle in 0..20 {
         disk.fill();
-        let (code, request) = submit(&program, &tiny("a picture"));
+        let (code, request) = submit(&program, &tiny("an image"));
         let (code_of_next, next) = submit(&program, &tiny("the next one"));
         assert_eq!((code, code_of_next), (200, 200));
         let (request, next) = (request.expect("an id"), next.expect("an id"));

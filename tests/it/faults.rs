@@ -1,8 +1,8 @@
 //! Faults of the machine that no request has to pay for: a database that is locked, a clock that is set, a neighbour that
 //! takes the worker down. Each happens to twenty requests.
 
-use crate::support::{Order, Painter, Server, eventually, leashed, small};
-use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
+use crate::support::{GreyEngine, Order, Server, eventually, small, stepped_engine};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
 use latentd::queue::{LEASE, LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Reclaimed};
 use latentd_request::ImageRequest;
 use serde_json::json;
@@ -58,15 +58,15 @@ async fn a_database_that_is_locked_for_longer_than_a_lease_costs_nothing() {
     let mut works = Vec::new();
     for number in 0..TIMES {
         requests.push(submit(&server, "locked out").await);
-        let (engine, leash) = leashed();
+        let (engine, control) = stepped_engine();
         let mut worker = server.worker_apart(&format!("w{number}"), engine).await;
         let work = tokio::spawn(async move { worker.tick().await });
-        leash.step().await;
-        works.push((leash, work));
+        control.step().await;
+        works.push((control, work));
     }
     let lock = Lock::take(&server.directory.path().join("q.sqlite")).await;
-    for (leash, _) in &works {
-        leash.order(Order::Run); // the other steps are taken, but cannot be reported
+    for (control, _) in &works {
+        control.order(Order::Run); // the other steps are taken, but cannot be reported
     }
     let until = Instant::now() + Duration::from_secs(7); // longer than SQLite itself waits
     server.clock.advance(2 * LEASE.as_secs().cast_signed());
@@ -83,7 +83,7 @@ async fn a_database_that_is_locked_for_longer_than_a_lease_costs_nothing() {
         let done = server.queue.reclaim_expired(&mut check).await.expect("a database");
         assert_eq!(done, Reclaimed::default());
     }
-    for (request, (_leash, work)) in requests.iter().zip(works) {
+    for (request, (_control, work)) in requests.iter().zip(works) {
         work.await.expect("no panic").expect("a worker that goes on");
         untouched(&server, request).await;
     }
@@ -94,42 +94,42 @@ async fn the_date_may_be_set_in_the_middle_of_a_request() {
     let server = Server::start().await;
     for time in 0..TIMES {
         let request = submit(&server, "what time is it").await;
-        let (engine, leash) = leashed();
+        let (engine, control) = stepped_engine();
         let mut worker = server.worker("w", engine).await;
         let work = tokio::spawn(async move { worker.tick().await });
-        leash.step().await;
+        control.step().await;
         for jump in [1, 2, -4] {
             server.clock.set_date(jump * 3600 * (1 + time as i64));
             assert_eq!(server.reclaim_expired().await, Reclaimed::default());
         }
-        leash.order(Order::Run);
+        control.order(Order::Run);
         work.await.expect("no panic").expect("a worker that goes on");
         untouched(&server, &request).await;
     }
 }
 
-/// Never comes back from a request that is poison, and takes its time with the pictures of others.
+/// Never comes back from a request that is poison, and takes its time with the images of others.
 struct Mortal {
     dies: mpsc::UnboundedSender<()>,
     never: Receiver<()>,
 }
 
 impl Engine for Mortal {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         if request.prompt == "poison" {
             let _ = self.dies.send(());
             let _ = self.never.recv(); // until the test lets go of the worker
             return Err(EngineError::Stopped);
         }
-        let painted = Painter.paint(request, begin, observer)?;
+        let pending = GreyEngine.generate(request, begin, observer)?;
         Ok(Box::new(|| {
             std::thread::sleep(Duration::from_millis(20));
-            painted()
+            pending()
         }))
     }
 }
@@ -184,25 +184,25 @@ async fn poison_fails_after_three_deaths_and_no_neighbour_with_it() {
     }
 }
 
-/// Paints at once and finishes when it is told to.
+/// Generates at once and finishes when it is told to.
 struct Finisher {
     finishing: mpsc::UnboundedSender<String>,
     go_on: Arc<Mutex<Receiver<()>>>,
 }
 
 impl Engine for Finisher {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
-        let painted = Painter.paint(request, begin, observer)?;
+    ) -> Result<PendingImages, EngineError> {
+        let pending = GreyEngine.generate(request, begin, observer)?;
         let (finishing, go_on, prompt) = (self.finishing.clone(), self.go_on.clone(), request.prompt.clone());
         Ok(Box::new(move || {
             let _ = finishing.send(prompt);
             let _ = go_on.lock().expect("one at a time").recv();
-            painted()
+            pending()
         }))
     }
 }

@@ -1,7 +1,7 @@
-//! Pictures from other hosts: fetched from a real one on the loopback, and all the ways in which that is refused or fails.
+//! Images from other hosts: fetched from a real one on the loopback, and all the ways in which that is refused or fails.
 
 use crate::begin::{from, look, png, refusal, submit};
-use crate::support::{Answer, Painter, Server, eventually, messages};
+use crate::support::{Answer, GreyEngine, Server, eventually, messages};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -12,7 +12,7 @@ use serde_json::json;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 
-/// A host of pictures.
+/// A host of images.
 #[derive(Clone)]
 struct Host {
     origin: String,
@@ -77,7 +77,7 @@ async fn answer(State(host): State<Host>, uri: Uri, headers: HeaderMap) -> Respo
 /// The result of a request whose worker may reach what `egress` permits.
 async fn result_through(server: &Server, url: &str, egress: Egress) -> Answer {
     let request = submit(server, &from(url)).await;
-    let mut worker = server.worker("w", Painter).await;
+    let mut worker = server.worker("w", GreyEngine).await;
     worker.outgoing = Client::new(egress, "--fetch-allow");
     worker.tick().await.expect("a worker that goes on");
     server.get(&request).await
@@ -92,10 +92,10 @@ fn words(answer: &Answer) -> String {
 }
 
 #[tokio::test]
-async fn a_picture_elsewhere_is_fetched() {
+async fn an_image_elsewhere_is_fetched() {
     let (server, host) = (Server::start().await, Host::start().await);
-    let painted = result(&server, &host.url("/a.png?signature=1")).await;
-    assert_eq!(look(&server, &painted).await, (20, 10, 90));
+    let pending = result(&server, &host.url("/a.png?signature=1")).await;
+    assert_eq!(look(&server, &pending).await, (20, 10, 90));
     let heard = host.heard.lock().expect("no test panicked").clone();
     let (_, headers) = &heard[0];
     assert_eq!(headers["host"], host.origin.strip_prefix("http://").expect("a host"));
@@ -107,8 +107,8 @@ async fn a_picture_elsewhere_is_fetched() {
 async fn redirects_are_followed_five_times() {
     let (server, host) = (Server::start().await, Host::start().await);
     for path in ["/to-picture", "/hops/4"] {
-        let painted = result(&server, &host.url(path)).await;
-        assert_eq!(look(&server, &painted).await, (20, 10, 90), "{path}");
+        let pending = result(&server, &host.url(path)).await;
+        assert_eq!(look(&server, &pending).await, (20, 10, 90), "{path}");
     }
     let answer = result(&server, &host.url("/hops/5")).await;
     assert_eq!(refusal(&answer).0, "file_download_error");
@@ -137,8 +137,8 @@ async fn addresses_that_are_not_public_are_not_called() {
     assert_eq!(host.paths(), Vec::<String>::new(), "no connection was made");
     let mut allowed = Egress::new(false);
     allowed.allow("127.0.0.1").expect("an address");
-    let painted = result_through(&server, &by_name, allowed).await;
-    assert_eq!(look(&server, &painted).await, (20, 10, 90));
+    let pending = result_through(&server, &by_name, allowed).await;
+    assert_eq!(look(&server, &pending).await, (20, 10, 90));
 }
 
 #[tokio::test]
@@ -186,12 +186,12 @@ async fn what_fails_is_told() {
 async fn a_cancel_stops_a_download() {
     let (server, host) = (Server::start().await, Host::start().await);
     let request = submit(&server, &from(&host.url("/silent"))).await;
-    let mut worker = server.worker("w", Painter).await;
+    let mut worker = server.worker("w", GreyEngine).await;
     worker.outgoing = Client::new(Egress::new(true), "--fetch-allow");
     let working = tokio::spawn(async move { worker.tick().await });
     eventually(async || host.paths().first().cloned()).await;
     let status = server.status(&request).await;
-    assert!(messages(&status).contains(&"fetching the picture to begin from".to_owned()), "{status}");
+    assert!(messages(&status).contains(&"fetching the initial image".to_owned()), "{status}");
     assert_eq!(server.put(&format!("{request}/cancel")).await.status, StatusCode::ACCEPTED);
     working.await.expect("no panic").expect("a worker that goes on");
     assert_eq!(server.get(&request).await.status.as_u16(), 499);
@@ -201,7 +201,7 @@ async fn a_cancel_stops_a_download() {
 async fn a_lost_lease_stops_a_download() {
     let (server, host) = (Server::start().await, Host::start().await);
     let request = submit(&server, &from(&host.url("/silent"))).await;
-    let mut worker = server.worker("w", Painter).await;
+    let mut worker = server.worker("w", GreyEngine).await;
     worker.outgoing = Client::new(Egress::new(true), "--fetch-allow");
     let working = tokio::spawn(async move { worker.tick().await });
     eventually(async || host.paths().first().cloned()).await;

@@ -1,13 +1,13 @@
-//! Finished pictures over HTTP.
+//! Finished images over HTTP.
 
 use crate::support::{Answer, Server, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
-async fn painted(server: &Server) -> String {
+async fn pending(server: &Server) -> String {
     let request = server.submit(&small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let url = server.get(&request).await.json()["images"][0]["url"].as_str().expect("a URL").to_owned();
     url.strip_prefix("http://test:1").expect("our URL").to_owned()
 }
@@ -18,9 +18,9 @@ async fn part(server: &Server, path: &str, range: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn a_file_comes_with_headers_that_keep_it_a_picture() {
+async fn a_file_comes_with_headers_that_keep_it_an_image() {
     let server = Server::start().await;
-    let answer = server.get(&painted(&server).await).await;
+    let answer = server.get(&pending(&server).await).await;
     assert_eq!(answer.header("content-type"), "image/jpeg");
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
     assert_eq!(answer.header("content-security-policy"), "sandbox; default-src 'none'");
@@ -31,7 +31,7 @@ async fn a_file_comes_with_headers_that_keep_it_a_picture() {
 #[tokio::test]
 async fn ranges_are_served() {
     let server = Server::start().await;
-    let path = painted(&server).await;
+    let path = pending(&server).await;
     let whole = server.get(&path).await.bytes;
     let size = whole.len();
     let cases = [
@@ -54,7 +54,7 @@ async fn ranges_are_served() {
 }
 
 #[tokio::test]
-async fn nothing_but_stored_pictures_is_served() {
+async fn nothing_but_stored_images_is_served() {
     let server = Server::start().await;
     std::fs::write(server.directory.path().join("files/notes.txt"), "private").expect("a file");
     let names =
@@ -66,7 +66,7 @@ async fn nothing_but_stored_pictures_is_served() {
             "{name} {answer:?}"
         );
     }
-    let path = painted(&server).await;
+    let path = pending(&server).await;
     assert_eq!(server.call(Method::PUT, &path, &Value::Null).await.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(server.call(Method::POST, &path, &json!({})).await.status, StatusCode::METHOD_NOT_ALLOWED);
 }
@@ -74,7 +74,7 @@ async fn nothing_but_stored_pictures_is_served() {
 #[tokio::test]
 async fn bytes_are_durable_before_the_request_is_done_and_recorded_with_it() {
     let server = Server::start().await;
-    let path = painted(&server).await;
+    let path = pending(&server).await;
     let key = latentd::storage::FileKey::parse(path.rsplit('/').next().expect("a name")).expect("a key");
     assert_eq!(server.files(), [key.as_str()]);
     let file = server.storage.get(&key, None).await.expect("a store").expect("a file");

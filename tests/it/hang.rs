@@ -1,8 +1,8 @@
 //! An engine that hangs: the worker finds out and ends, the request is tried again, and only an engine that is silent
 //! counts as hung.
 
-use crate::support::{Leash, Order, Painter, Server, eventually, leashed, small};
-use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
+use crate::support::{GreyEngine, Order, Server, StepControl, eventually, small, stepped_engine};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
 use latentd::queue::Lost;
 use latentd::worker::{StepLimits, WorkerError};
 use latentd_request::ImageRequest;
@@ -18,12 +18,12 @@ fn limit(seconds: f64) -> StepLimits {
     StepLimits::default().or_fixed(Some(Duration::from_secs_f64(seconds)))
 }
 
-async fn worker(server: &Server, name: &str, limits: StepLimits) -> (Leash, JoinHandle<WorkerError>) {
-    let (engine, leash) = leashed();
+async fn worker(server: &Server, name: &str, limits: StepLimits) -> (StepControl, JoinHandle<WorkerError>) {
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker(name, engine).await;
     worker.limits = limits;
     let work = async move { worker.tick().await.expect_err("a worker that cannot go on") };
-    (leash, tokio::spawn(work))
+    (control, tokio::spawn(work))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,21 +34,21 @@ async fn an_engine_that_hangs_ends_its_worker_and_costs_one_more_attempt() {
         let request = server.submit(&small()).await;
         let name = format!("w{number}");
         // Some hang before the first step, some later.
-        let (leash, work) = worker(&server, &name, limit(0.3)).await;
+        let (control, work) = worker(&server, &name, limit(0.3)).await;
         if number % 2 == 0 {
-            leash.step().await;
+            control.step().await;
         }
-        hung.push((request, name, leash, work));
+        hung.push((request, name, control, work));
     }
-    for (request, name, leash, work) in hung {
+    for (request, name, control, work) in hung {
         let error = work.await.expect("no panic");
         assert!(matches!(error, WorkerError::Hung { .. }), "{error}");
         let lines = crate::support::messages(&server.status(&request).await);
         assert!(lines.iter().any(|line| line.contains("no sign of life")), "{lines:?}");
         assert_eq!(server.queue.reclaim(Lost::Died(&name)).await.expect("a database").waiting, 1);
-        drop(leash);
+        drop(control);
     }
-    server.paint_all().await;
+    server.generate_all().await;
     assert_eq!(server.files().len(), TIMES);
 }
 
@@ -57,7 +57,7 @@ async fn a_request_whose_engine_hangs_three_times_fails_for_good() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
     for death in 1..=3 {
-        let (_leash, work) = worker(&server, "w", limit(0.1)).await;
+        let (_control, work) = worker(&server, "w", limit(0.1)).await;
         assert!(matches!(work.await.expect("no panic"), WorkerError::Hung { .. }));
         let done = server.queue.reclaim(Lost::Died("w")).await.expect("a database");
         assert_eq!((done.waiting, done.ended), if death < 3 { (1, 0) } else { (0, 1) });
@@ -65,20 +65,20 @@ async fn a_request_whose_engine_hangs_three_times_fails_for_good() {
     assert_eq!(server.status(&request).await["error_type"], "runner_server_error");
 }
 
-/// Paints at once and hangs over the pictures.
+/// Generates at once and hangs over the images.
 struct Undecided(Arc<Mutex<Receiver<()>>>);
 
 impl Engine for Undecided {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
-        let (painted, never) = (Painter.paint(request, begin, observer)?, self.0.clone());
+    ) -> Result<PendingImages, EngineError> {
+        let (pending, never) = (GreyEngine.generate(request, begin, observer)?, self.0.clone());
         Ok(Box::new(move || {
             let _ = never.lock().expect("one at a time").recv();
-            painted()
+            pending()
         }))
     }
 }
@@ -101,7 +101,7 @@ async fn what_hangs_while_it_is_decoded_is_charged_and_not_what_the_engine_has_n
     assert_eq!(server.status(&requests[0]).await["error_type"], "runner_server_error");
     assert_eq!(server.status(&requests[1]).await["status"], "IN_QUEUE");
     drop(let_go);
-    server.paint_all().await;
+    server.generate_all().await;
     assert_eq!(server.status(&requests[1]).await.get("error"), None);
 }
 
@@ -111,15 +111,15 @@ async fn an_engine_that_is_slow_is_not_hung() {
     let mut input = small();
     input["num_inference_steps"] = serde_json::json!(50);
     let request = server.submit(&input).await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     worker.limits = limit(2.0);
     let work = tokio::spawn(async move { worker.tick().await });
     for _ in 1..50 {
         tokio::time::sleep(Duration::from_millis(60)).await; // three seconds in all
-        leash.step().await;
+        control.step().await;
     }
-    leash.order(Order::Run);
+    control.order(Order::Run);
     work.await.expect("no panic").expect("a worker that goes on");
     eventually(async || (server.status(&request).await["status"] == "COMPLETED").then_some(())).await;
     assert_eq!(server.status(&request).await.get("error"), None);

@@ -1,6 +1,6 @@
 //! Headers of answers that clients read beside the body.
 
-use crate::support::{Answer, ENDPOINT, Order, Server, eventually, every_model, leashed, small};
+use crate::support::{Answer, ENDPOINT, Order, Server, eventually, every_model, small, stepped_engine};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use latentd::engine::EngineError;
@@ -21,18 +21,18 @@ async fn results_say_their_megapixels_and_their_worker() {
     let mut input = small();
     input["num_images"] = json!(2);
     let request = server.submit(&input).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let answer = server.get(&request).await;
     assert_eq!(answer.header("x-fal-billable-units"), "0.001024");
-    assert_eq!(answer.header("x-fal-served-from"), "painter");
-    let painting = async {
+    assert_eq!(answer.header("x-fal-served-from"), "worker");
+    let generating = async {
         eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
-        server.paint_all().await;
+        server.generate_all().await;
     };
     let path = format!("/run/{ENDPOINT}");
-    let (run, ()) = tokio::join!(server.call(Method::POST, &path, &input), painting);
+    let (run, ()) = tokio::join!(server.call(Method::POST, &path, &input), generating);
     assert_eq!(run.header("x-fal-billable-units"), "0.001024");
-    assert_eq!(run.header("x-fal-served-from"), "painter");
+    assert_eq!(run.header("x-fal-served-from"), "worker");
 }
 
 #[tokio::test]
@@ -52,9 +52,9 @@ async fn refusals_cost_nothing_and_are_not_worth_repeating() {
 async fn failures_say_whether_another_try_can_help() {
     let server = Server::start().await;
     let broken = server.submit(&small()).await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
-    leash.order(Order::Fail(EngineError::Numbers("not finite".into())));
+    control.order(Order::Fail(EngineError::Numbers("not finite".into())));
     worker.tick().await.expect("a worker that goes on");
     let answer = server.get(&broken).await;
     assert_eq!((answer.status, retry(&answer)), (StatusCode::INTERNAL_SERVER_ERROR, NO));

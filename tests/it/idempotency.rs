@@ -44,7 +44,7 @@ async fn the_same_key_and_input_is_the_same_request() {
     // The seed is drawn and the order of the fields says nothing.
     let id = submit(&server, "k", &json!({ "prompt": "a fox", "num_images": 2 })).await;
     assert_eq!(submit(&server, "k", &json!({ "num_images": 2, "prompt": "a fox" })).await, id);
-    server.paint_all().await;
+    server.generate_all().await;
     assert_eq!(submit(&server, "k", &json!({ "prompt": "a fox", "num_images": 2 })).await, id);
     let other = submit(&server, "l", &json!({ "prompt": "a fox", "num_images": 2 })).await;
     assert_ne!(other, id);
@@ -118,13 +118,13 @@ async fn run_and_stream_join_what_was_submitted() {
     let id = submit(&server, "k", &small()).await;
     let run = ring(&server, &format!("/run/{ENDPOINT}"), "k");
     let stream = ring(&server, &format!("/{ENDPOINT}/stream"), "k");
-    let mut worker = server.worker("w", crate::support::Painter).await;
+    let mut worker = server.worker("w", crate::support::GreyEngine).await;
     assert_eq!(worker.tick().await.expect("a worker that goes on"), Tick::Worked);
     let (run, stream) = (run.await.expect("no panic"), stream.await.expect("no panic"));
     assert_eq!((run.header("x-fal-request-id"), stream.header("x-fal-request-id")), (&*id, &*id));
     assert_eq!(run.json(), server.get(&format!("/requests/{id}")).await.json());
     assert!(String::from_utf8_lossy(&stream.bytes).contains("\"seed\":7"));
-    assert_eq!(worker.tick().await.expect("a worker that goes on"), Tick::Idle, "painted once");
+    assert_eq!(worker.tick().await.expect("a worker that goes on"), Tick::Idle, "generated once");
 }
 
 #[tokio::test]
@@ -146,7 +146,7 @@ async fn work_goes_on_while_one_client_waits_and_stops_with_the_last() {
             assert_eq!(status["error_type"], "client_disconnected");
         } else {
             tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-            server.paint_all().await;
+            server.generate_all().await;
             let result = server.get(&format!("/requests/{id}")).await;
             assert_eq!(result.status, StatusCode::OK, "{result:?}");
         }
@@ -178,7 +178,7 @@ async fn what_was_broken_off_is_done_when_its_client_comes_again() {
         }
         let again = ring(&server, &path, key);
         eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
-        server.paint_all().await;
+        server.generate_all().await;
         assert_eq!(again.await.expect("no panic").status, StatusCode::OK, "{key}");
     }
 }
@@ -192,7 +192,7 @@ async fn a_submit_keeps_what_a_run_began() {
     call.abort();
     let _ = call.await;
     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    server.paint_all().await;
+    server.generate_all().await;
     assert_eq!(server.get(&format!("/requests/{id}")).await.status, StatusCode::OK);
     assert!(messages(&server.status(&format!("/requests/{id}")).await).len() > 1);
 }

@@ -80,7 +80,7 @@ async fn seed_of(server: &Server, seed: &str) -> String {
     let request = Request::post(format!("/queue/{ENDPOINT}")).body(Body::from(input)).expect("a request");
     let url = server.send(request).await.json()["response_url"].as_str().expect("a URL").to_owned();
     let path = url.strip_prefix("http://test:1").expect("a URL of the server");
-    server.paint_all().await;
+    server.generate_all().await;
     let result = server.get(path).await;
     match result.status {
         StatusCode::OK => result.json()["seed"].to_string(),
@@ -186,7 +186,7 @@ async fn what_pydantic_would_read_is_read() {
         "ip_adapter": null, "controlnet": {}, "output_format": "png", "no_such_field": { "deep": [1] },
     });
     let request = server.submit(&lenient).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let result = server.get(&request).await;
     assert_eq!(result.status, StatusCode::OK, "{result:?}");
     let body = result.json();
@@ -247,7 +247,7 @@ async fn huge_bodies_are_refused_and_nothing_is_lost() {
     let answer = raw(&server, vec![b' '; 17 * 1024 * 1024]).await;
     assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
     assert!(answer.json()["detail"].as_str().is_some_and(|text| text.contains("1265536")));
-    server.paint_all().await;
+    server.generate_all().await;
     assert_eq!(server.get(&request).await.status, StatusCode::OK);
 }
 

@@ -1,6 +1,6 @@
 //! Submit, status and result of requests that end well and badly.
 
-use crate::support::{ENDPOINT, Order, Server, leashed, messages, small};
+use crate::support::{ENDPOINT, Order, Server, messages, small, stepped_engine};
 use axum::http::{Method, StatusCode};
 use latentd::engine::EngineError;
 use serde_json::{Value, json};
@@ -42,11 +42,11 @@ async fn a_request_waits_runs_and_completes() {
         (StatusCode::BAD_REQUEST, json!("Request is still in progress"))
     );
 
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     let work = tokio::spawn(async move { worker.tick().await });
-    leash.step().await;
-    leash.step().await;
+    control.step().await;
+    control.step().await;
     let running = crate::support::eventually(async || {
         let status = server.status(&request).await;
         messages(&status).iter().any(|line| line.starts_with("step 2/3")).then_some(status)
@@ -56,7 +56,7 @@ async fn a_request_waits_runs_and_completes() {
     assert_eq!(running.get("queue_position"), None);
     assert_eq!(running["metrics"], json!({}));
 
-    leash.order(Order::Run);
+    control.order(Order::Run);
     work.await.expect("no panic").expect("a worker that goes on");
     let done = server.get(&format!("{request}/status")).await;
     assert_eq!(done.status, StatusCode::OK);
@@ -73,7 +73,7 @@ fn text_of(png: &[u8]) -> Vec<(String, String)> {
     text.map(|chunk| (chunk.keyword.clone(), chunk.get_text().expect("text"))).collect()
 }
 
-/// The file of a result's first picture.
+/// The file of a result's first image.
 async fn file_of(server: &Server, request: &str) -> Vec<u8> {
     let url = server.get(request).await.json()["images"][0]["url"].as_str().expect("a URL").to_owned();
     server.get(url.strip_prefix("http://test:1").expect("a URL of the server")).await.bytes.to_vec()
@@ -92,7 +92,7 @@ async fn a_png_says_how_it_was_made() {
     input["output_format"] = json!("png");
     input["negative_prompt"] = json!("庭");
     let request = server.submit(&input).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let expected = [
         ("prompt", "a fox"),
@@ -107,7 +107,7 @@ async fn a_png_says_how_it_was_made() {
     let forgotten = axum::http::Request::post(format!("/queue/{ENDPOINT}")).header("x-fal-store-io", "0");
     let forgotten = forgotten.body(axum::body::Body::from(input.to_string())).expect("a request");
     let url = server.send(forgotten).await.json()["response_url"].as_str().expect("a URL").to_owned();
-    server.paint_all().await;
+    server.generate_all().await;
     let path = url.strip_prefix("http://test:1").expect("a URL of the server");
     assert_eq!(text_of(&file_of(&server, path).await), []);
 }
@@ -130,14 +130,14 @@ async fn sizes_that_clients_derive_are_generated_and_scaled() {
         let mut input = small();
         input["image_size"] = json!({ "width": width, "height": height });
         let request = server.submit(&input).await;
-        server.paint_all().await;
+        server.generate_all().await;
         let result = server.get(&request).await.json();
         assert_eq!(
             (&result["images"][0]["width"], &result["images"][0]["height"]),
             (&json!(width), &json!(height))
         );
-        let picture = image::load_from_memory(&file_of(&server, &request).await).expect("a picture");
-        assert_eq!((picture.width(), picture.height()), (width, height));
+        let image = image::load_from_memory(&file_of(&server, &request).await).expect("an image");
+        assert_eq!((image.width(), image.height()), (width, height));
         let line = format!(
             "generated at {from}, the largest that this model generates, and scaled to {width}x{height}"
         );
@@ -190,12 +190,12 @@ async fn health_names_the_model_that_answers() {
 }
 
 #[tokio::test]
-async fn the_result_has_the_five_fields_and_its_picture_can_be_fetched() {
+async fn the_result_has_the_five_fields_and_its_image_can_be_fetched() {
     let server = Server::start().await;
     let mut input = small();
     input["num_images"] = json!(2);
     let request = server.submit(&input).await;
-    server.paint_all().await;
+    server.generate_all().await;
     for path in [request.clone(), format!("{request}/"), format!("{request}/response")] {
         let answer = server.get(&path).await;
         assert_eq!(answer.status, StatusCode::OK);
@@ -222,7 +222,7 @@ async fn the_result_has_the_five_fields_and_its_picture_can_be_fetched() {
 async fn log_lines_have_their_fields_where_each_client_looks() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let status = server.status(&request).await;
     let lines = messages(&status);
     assert_eq!(lines.len(), 6, "{lines:?}");
@@ -242,7 +242,7 @@ async fn sync_mode_answers_with_the_bytes_and_keeps_no_file() {
     let mut input = small();
     (input["sync_mode"], input["output_format"]) = (json!(true), json!("png"));
     let request = server.submit(&input).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let body = server.get(&request).await.json();
     let url = body["images"][0]["url"].as_str().expect("a URL");
     assert!(url.starts_with("data:image/png;base64,iVBORw0KGgo"), "{url}");
@@ -257,7 +257,7 @@ async fn a_drawn_seed_is_told_and_not_repeated() {
         let mut input = small();
         input["seed"] = seed;
         let request = server.submit(&input).await;
-        server.paint_all().await;
+        server.generate_all().await;
         seeds.push(server.get(&request).await.json()["seed"].as_u64().expect("a seed"));
     }
     assert!(seeds[0] != seeds[1] && seeds.iter().all(|seed| *seed <= u64::from(u32::MAX)), "{seeds:?}");
@@ -272,9 +272,9 @@ async fn what_the_engine_refuses_is_a_failed_request_and_not_a_dead_worker() {
     for (error, code, class) in cases {
         let server = Server::start().await;
         let request = server.submit(&small()).await;
-        let (engine, leash) = leashed();
+        let (engine, control) = stepped_engine();
         let mut worker = server.worker("w", engine).await;
-        leash.order(Order::Fail(error));
+        control.order(Order::Fail(error));
         worker.tick().await.expect("a worker that goes on");
         let status = server.status(&request).await;
         assert_eq!((&status["status"], &status["error_type"]), (&json!("COMPLETED"), &json!(class)));
@@ -287,7 +287,7 @@ async fn what_the_engine_refuses_is_a_failed_request_and_not_a_dead_worker() {
             assert_eq!(result.json(), json!({ "detail": "not finite", "error_type": class }));
             assert_eq!(result.header("x-fal-error-type"), class);
         }
-        leash.order(Order::Run);
+        control.order(Order::Run);
         let next = server.submit(&small()).await;
         worker.tick().await.expect("a worker that goes on");
         assert_eq!(server.get(&next).await.status, StatusCode::OK);

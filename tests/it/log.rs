@@ -1,7 +1,7 @@
 //! What `latentd serve --log` leaves out, its worker leaves out too; and what a request's own log has.
 
-use crate::support::{Painter, Server, small};
-use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted};
+use crate::support::{GreyEngine, Server, small};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
 use latentd::worker::Tick;
 use latentd_request::ImageRequest;
 use std::fs::File;
@@ -59,14 +59,14 @@ struct Noting;
 const NOTE: &str = "the prompt is cut after 77 tokens for CLIP-L and CLIP-G: \"by a lake\" is left out";
 
 impl Engine for Noting {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         observer.note(NOTE);
-        Painter.paint(request, begin, observer)
+        GreyEngine.generate(request, begin, observer)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A run that takes longer than clients wait for the head of an answer.
 
-use crate::support::{ENDPOINT, Leash, Order, Server, eventually, leashed, small};
+use crate::support::{ENDPOINT, Order, Server, StepControl, eventually, small, stepped_engine};
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -10,12 +10,12 @@ use serde_json::Value;
 use std::time::Duration;
 use tower::ServiceExt;
 
-/// A server whose runs begin to answer at once or never, and a worker on a leash that has not begun.
-async fn start(patience: Duration) -> (Server, Worker, Leash) {
+/// A server whose runs begin to answer at once or never, and a worker whose engine waits for commands.
+async fn start(patience: Duration) -> (Server, Worker, StepControl) {
     let server = Server::with(|api| api.run_patience = patience).await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let worker = server.worker("w", engine).await;
-    (server, worker, leash)
+    (server, worker, control)
 }
 
 async fn run(server: &Server) -> Response<Body> {
@@ -35,14 +35,14 @@ async fn rest(body: Body) -> String {
 
 #[tokio::test]
 async fn the_head_comes_in_time_and_the_result_when_it_is_there() {
-    let (server, mut worker, leash) = start(Duration::from_millis(20)).await;
+    let (server, mut worker, control) = start(Duration::from_millis(20)).await;
     let response = run(&server).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["content-type"], "application/json");
     let id = response.headers()["x-fal-request-id"].to_str().expect("text").to_owned();
     let mut body = response.into_body();
     assert_eq!(next(&mut body).await, " ");
-    leash.order(Order::Run);
+    control.order(Order::Run);
     worker.tick().await.expect("a worker that goes on");
     let result: Value = serde_json::from_str(&rest(body).await).expect("JSON after white space");
     assert_eq!(result, server.get(&format!("/requests/{id}")).await.json());
@@ -50,7 +50,7 @@ async fn the_head_comes_in_time_and_the_result_when_it_is_there() {
 
 #[tokio::test]
 async fn silence_is_filled_with_white_space() {
-    let (server, _worker, _leash) = start(Duration::from_millis(20)).await;
+    let (server, _worker, _control) = start(Duration::from_millis(20)).await;
     let mut body = run(&server).await.into_body();
     assert_eq!(next(&mut body).await, " ");
     let sixteen_seconds = async {
@@ -64,16 +64,16 @@ async fn silence_is_filled_with_white_space() {
 
 #[tokio::test]
 async fn a_late_failure_is_no_json_and_an_early_one_has_its_status() {
-    let (server, mut worker, leash) = start(Duration::from_millis(20)).await;
+    let (server, mut worker, control) = start(Duration::from_millis(20)).await;
     let response = run(&server).await;
-    leash.order(Order::Fail(EngineError::Numbers("not finite".into())));
+    control.order(Order::Fail(EngineError::Numbers("not finite".into())));
     worker.tick().await.expect("a worker that goes on");
     let text = rest(response.into_body()).await;
     assert!(serde_json::from_str::<Value>(&text).is_err(), "{text}");
     assert!(text.contains(r#""detail":"not finite""#) && text.contains("runner_server_error"), "{text}");
 
-    let (server, mut worker, leash) = start(Duration::from_secs(600)).await;
-    leash.order(Order::Fail(EngineError::Numbers("not finite".into())));
+    let (server, mut worker, control) = start(Duration::from_secs(600)).await;
+    control.order(Order::Fail(EngineError::Numbers("not finite".into())));
     let work = async {
         eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
         worker.tick().await.expect("a worker that goes on");
@@ -84,12 +84,12 @@ async fn a_late_failure_is_no_json_and_an_early_one_has_its_status() {
 
 #[tokio::test]
 async fn a_client_that_hangs_up_meanwhile_stops_its_request() {
-    let (server, _worker, _leash) = start(Duration::from_millis(20)).await;
+    let (server, _worker, _control) = start(Duration::from_millis(20)).await;
     let mut body = run(&server).await.into_body();
     next(&mut body).await;
     assert_eq!(crate::run::waiting(&server).await, 1);
     drop(body);
     eventually(async || (crate::run::waiting(&server).await == 0).then_some(())).await;
-    server.paint_all().await;
+    server.generate_all().await;
     assert_eq!(server.files(), Vec::<String>::new());
 }

@@ -1,6 +1,6 @@
 //! `/metrics`: every end of a request is counted once, refusals and webhooks too, and the numbers outlive the server.
 
-use crate::support::{ENDPOINT, Order, Server, every_model, leashed, small};
+use crate::support::{ENDPOINT, Order, Server, every_model, small, stepped_engine};
 use axum::http::{Method, StatusCode};
 use latentd::queue::{Lost, Observation};
 use serde_json::json;
@@ -44,7 +44,7 @@ async fn every_end_is_counted_once() {
     let server = Server::start().await;
     server.submit(&small()).await;
     server.submit(&small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     server.submit(&json!({ "prompt": "a fox", "num_inference_steps": "many" })).await;
     let cancelled = server.submit(&small()).await;
     server.put(&format!("{cancelled}/cancel")).await;
@@ -74,7 +74,7 @@ async fn endpoints_of_one_application_are_counted_apart() {
     for endpoint in [ENDPOINT, &turbo, &turbo] {
         server.call(Method::POST, &format!("/queue/{endpoint}"), &small()).await;
     }
-    server.paint_all().await;
+    server.generate_all().await;
     server.call(Method::POST, &format!("/queue/{turbo}"), &json!({ "num_images": 9 })).await;
     let samples = scrape(&server).await;
     let of = |endpoint: &str, outcome: &str| {
@@ -113,18 +113,18 @@ async fn times_are_in_their_bucket_and_a_fenced_finish_is_not_counted() {
 #[tokio::test]
 async fn what_waits_and_runs_is_shown() {
     let server = Server::start().await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("one", engine).await;
     for _ in 0..3 {
         server.submit(&small()).await;
     }
-    let painting = tokio::spawn(async move { worker.tick().await });
-    leash.step().await;
+    let generating = tokio::spawn(async move { worker.tick().await });
+    control.step().await;
     let samples = scrape(&server).await;
     assert_eq!(samples["latentd_requests_running"], 1.0);
     assert_eq!(samples[r#"latentd_queue_depth{priority="normal"}"#], 2.0);
-    leash.order(Order::Run);
-    painting.await.expect("no panic").expect("a worker that goes on");
+    control.order(Order::Run);
+    generating.await.expect("no panic").expect("a worker that goes on");
 }
 
 #[tokio::test]

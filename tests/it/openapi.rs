@@ -36,7 +36,7 @@ async fn every_call_of_the_document_is_served_and_answers_what_it_says() {
     for (path, calls) in document(&server).await["paths"].as_object().expect("paths") {
         for (method, operation) in calls.as_object().expect("calls") {
             if method == "post" && operation["tags"][0] == "run" {
-                // Wait for a painter; their answers are tested where they are painted.
+                // Wait for a worker; their answers are tested where they are generated.
                 continue;
             }
             let body = if method == "get" { Value::Null } else { json!({}) };
@@ -126,7 +126,7 @@ fn samples(schema: &Value) -> (Vec<Value>, Vec<Value>) {
 }
 
 #[tokio::test]
-async fn presets_that_the_model_cannot_paint_are_not_offered() {
+async fn presets_that_the_model_cannot_generate_are_not_offered() {
     let server = Server::with(|api| api.endpoints = endpoints(512)).await;
     let document = document(&server).await;
     let input = &document["components"]["schemas"]["StableDiffusionV35LargeInput"]["properties"];

@@ -91,7 +91,7 @@ async fn a_full_queue_refuses_before_it_accepts() {
         assert_eq!((answer.status, answer.header("retry-after")), (StatusCode::SERVICE_UNAVAILABLE, "5"));
     }
     let path = format!("/queue/{ENDPOINT}?fal_max_queue_length=0");
-    server.paint_all().await;
+    server.generate_all().await;
     for expected in [StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
         assert_eq!(server.call(Method::POST, &path, &small()).await.status, expected);
     }

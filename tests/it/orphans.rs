@@ -29,7 +29,7 @@ async fn a_file_goes_by_its_row_and_never_for_want_of_one() {
     let server = Server::start().await;
     let folder = server.directory.path().join("files");
     let request = server.submit(&small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let upload = Request::post("/files/upload").header("host", "me").body(Body::from("words"));
     assert_eq!(server.send(upload.expect("a request")).await.status, StatusCode::OK);
     let begun = Request::post("/files/upload/multipart").header("host", "test:1").body(Body::empty());

@@ -1,7 +1,7 @@
 //! HTTP over a web socket: every call is begun and ended by a text, in order.
 
 use crate::sockets::{Listening, Socket, is_stopped, long};
-use crate::support::{ENDPOINT, Order, leashed, small};
+use crate::support::{ENDPOINT, Order, small, stepped_engine};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -30,7 +30,7 @@ async fn connect(listening: &Listening, below: &str) -> Socket {
 
 #[tokio::test]
 async fn runs_go_over_one_connection_in_order() {
-    let listening = Listening::start().await.paint().await;
+    let listening = Listening::start().await.generate().await;
     let hosted = listening.try_connect(&format!("/{ENDPOINT}"), &[("host", "ws.localhost")]).await;
     for mut socket in
         [connect(&listening, "").await, connect(&listening, "/turbo").await, hosted.expect("open")]
@@ -61,7 +61,7 @@ async fn runs_go_over_one_connection_in_order() {
 
 #[tokio::test]
 async fn a_stream_comes_as_its_events_come() {
-    let listening = Listening::start().await.paint().await;
+    let listening = Listening::start().await.generate().await;
     let mut socket = connect(&listening, "/stream").await;
     for _ in 0..2 {
         socket.json(&small()).await;
@@ -76,12 +76,12 @@ async fn a_stream_comes_as_its_events_come() {
 #[tokio::test]
 async fn a_stream_that_fails_ends_with_a_500() {
     let listening = Listening::start().await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     listening.work(engine).await;
     let mut socket = connect(&listening, "/stream").await;
     socket.json(&small()).await;
-    leash.step().await;
-    leash.order(Order::Fail(latentd::engine::EngineError::Numbers("NaN".into())));
+    control.step().await;
+    control.order(Order::Fail(latentd::engine::EngineError::Numbers("NaN".into())));
     let (start, body, end) = answer(&mut socket).await;
     assert_eq!((&start["status"], &end["status"]), (&json!(200), &json!(500)));
     assert!(body.contains("runner_server_error"), "{body}");
@@ -91,13 +91,13 @@ async fn a_stream_that_fails_ends_with_a_500() {
 async fn a_client_that_goes_stops_its_work() {
     for path in ["", "/stream"] {
         let listening = Listening::start().await;
-        let (engine, leash) = leashed();
+        let (engine, control) = stepped_engine();
         listening.work(engine).await;
         let mut socket = connect(&listening, path).await;
         socket.json(&long()).await;
-        leash.step().await;
+        control.step().await;
         drop(socket);
-        is_stopped(&listening.server, &leash).await;
+        is_stopped(&listening.server, &control).await;
     }
 }
 

@@ -1,8 +1,8 @@
-//! One request is painted while the one before is finished: what each of them is promised holds for both.
+//! One request is generated while the one before is finished: what each of them is promised holds for both.
 
-use crate::support::{Painter, Server, eventually, every_model, small};
+use crate::support::{GreyEngine, Server, eventually, every_model, small};
 use axum::http::StatusCode;
-use latentd::engine::{Engine, EngineError, InitImage, Observer, Painted, Prefetch};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages, Prefetch};
 use latentd::queue::{LEASE, Lost, WorkerState};
 use latentd::worker::WorkerError;
 use latentd_request::ImageRequest;
@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Paints grey at once, unless it is told to fail, and finishes each request only when it is told to.
+/// Generates grey at once, unless it is told to fail, and finishes each request only when it is told to.
 struct Slow {
     finishes: Arc<Mutex<Receiver<Finish>>>,
     panics_at: i64,
@@ -25,16 +25,16 @@ enum Finish {
 }
 
 impl Engine for Slow {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         assert_ne!(request.seed.bits(), self.panics_at, "told to");
-        let (painted, finishes) = (Painter.paint(request, begin, observer)?, self.finishes.clone());
+        let (pending, finishes) = (GreyEngine.generate(request, begin, observer)?, self.finishes.clone());
         Ok(Box::new(move || match finishes.lock().expect("one at a time").recv() {
-            Ok(Finish::Well) => painted(),
+            Ok(Finish::Well) => pending(),
             Ok(Finish::Panicking) | Err(_) => panic!("told to"),
         }))
     }
@@ -84,24 +84,24 @@ async fn until(server: &Server, request: &str, wanted: &str) {
     eventually(async || (word(server, request).await == wanted).then_some(())).await;
 }
 
-/// Waits until a request has been painted.
-async fn painted(server: &Server, request: &str) {
+/// Waits until a request has been generated.
+async fn pending(server: &Server, request: &str) {
     let lines = async || crate::support::messages(&server.status(request).await);
     eventually(async || lines().await.contains(&"decoding".into()).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_is_painted_while_the_last_is_finished_and_no_third_is_taken() {
+async fn the_next_is_generated_while_the_last_is_finished_and_no_third_is_taken() {
     let server = Server::start().await;
     let requests = [submit(&server, 1).await, submit(&server, 2).await, submit(&server, 3).await];
     let work = Work::start(&server, 0).await;
-    painted(&server, &requests[0]).await;
-    painted(&server, &requests[1]).await;
+    pending(&server, &requests[0]).await;
+    pending(&server, &requests[1]).await;
     assert_eq!(word(&server, &requests[0]).await, "IN_PROGRESS");
     assert_eq!(word(&server, &requests[2]).await, "IN_QUEUE");
     work.finish.send(Finish::Well).expect("a worker");
     until(&server, &requests[0], "COMPLETED").await;
-    painted(&server, &requests[2]).await;
+    pending(&server, &requests[2]).await;
     assert_eq!(word(&server, &requests[1]).await, "IN_PROGRESS");
     work.drain.send_replace(true);
     for _ in 0..2 {
@@ -118,7 +118,7 @@ async fn a_drained_worker_finishes_both_and_takes_nothing_new() {
     let server = Server::start().await;
     let requests = [submit(&server, 1).await, submit(&server, 2).await, submit(&server, 3).await];
     let work = Work::start(&server, 0).await;
-    painted(&server, &requests[1]).await;
+    pending(&server, &requests[1]).await;
     work.drain.send_replace(true);
     for _ in 0..2 {
         work.finish.send(Finish::Well).expect("a worker");
@@ -135,7 +135,7 @@ async fn either_can_be_cancelled() {
     for cancelled in [0, 1] {
         let requests = [submit(&server, 1).await, submit(&server, 2).await];
         let work = Work::start(&server, 0).await;
-        painted(&server, &requests[1]).await;
+        pending(&server, &requests[1]).await;
         let files = server.files().len();
         let answer = server.put(&format!("{}/cancel", requests[cancelled])).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED);
@@ -156,7 +156,7 @@ async fn a_beat_renews_both_leases() {
     let server = Server::start().await;
     let requests = [submit(&server, 1).await, submit(&server, 2).await];
     let work = Work::start(&server, 0).await;
-    painted(&server, &requests[1]).await;
+    pending(&server, &requests[1]).await;
     let most = i64::try_from(LEASE.as_secs()).expect("a minute") - 1;
     for _ in 0..2 {
         server.clock.advance(most);
@@ -167,14 +167,14 @@ async fn a_beat_renews_both_leases() {
     assert_eq!(server.reclaim_expired().await.waiting, 2);
     drop(work.finish);
     assert!(matches!(work.running.await.expect("no panic"), Err(WorkerError::Engine(_))));
-    server.paint_all().await;
+    server.generate_all().await;
     for request in requests {
         assert_eq!(server.status(&request).await["status"], "COMPLETED");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_while_painting_does_not_take_the_request_before_with_it() {
+async fn what_fails_while_generating_does_not_take_the_request_before_with_it() {
     let server = Server::start().await;
     let requests = [submit(&server, 1).await, submit(&server, 2).await];
     let work = Work::start(&server, 2).await;
@@ -196,7 +196,7 @@ async fn what_fails_while_finishing_puts_both_back_in_their_places() {
     let requests = [submit(&server, 1).await, submit(&server, 2).await];
     let later = submit(&server, 3).await;
     let work = Work::start(&server, 0).await;
-    painted(&server, &requests[1]).await;
+    pending(&server, &requests[1]).await;
     work.finish.send(Finish::Panicking).expect("a worker");
     assert!(matches!(work.end().await, Err(WorkerError::Engine(_))));
     assert_eq!(server.queue.reclaim(Lost::Died("w")).await.expect("a database").waiting, 2);

@@ -1,6 +1,8 @@
 //! Live previews: for those who watch, while they watch, of the attempt that runs, and gone with the request.
 
-use crate::support::{ENDPOINT, Leash, Order, Server, eventually, every_model, leashed, messages, small};
+use crate::support::{
+    ENDPOINT, Order, Server, StepControl, eventually, every_model, messages, small, stepped_engine,
+};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use base64::Engine as _;
@@ -60,24 +62,24 @@ impl Events {
 }
 
 /// Takes a step and waits until the worker has reported it.
-async fn step(server: &Server, request: &str, leash: &Leash) {
+async fn step(server: &Server, request: &str, control: &StepControl) {
     let taken = async || {
         let lines = messages(&server.status(request).await);
         lines.iter().filter(|line| line.starts_with("step ")).count()
     };
     let before = taken().await;
-    leash.step().await;
+    control.step().await;
     eventually(async || (taken().await > before).then_some(())).await;
 }
 
-/// How light the picture is that an event carries.
+/// How light the image is that an event carries.
 fn level(event: &Value) -> u8 {
     let uri = event["preview"].as_str().expect("a preview");
     let jpeg = STANDARD.decode(uri.strip_prefix("data:image/jpeg;base64,").expect("a JPEG")).expect("base64");
-    let picture = image::load_from_memory_with_format(&jpeg, image::ImageFormat::Jpeg).expect("pixels");
-    let picture = picture.into_rgb8();
-    assert_eq!((picture.width(), picture.height()), (32, 16));
-    picture.as_raw()[0]
+    let image = image::load_from_memory_with_format(&jpeg, image::ImageFormat::Jpeg).expect("pixels");
+    let image = image.into_rgb8();
+    assert_eq!((image.width(), image.height()), (32, 16));
+    image.as_raw()[0]
 }
 
 fn many_steps() -> Value {
@@ -87,20 +89,20 @@ fn many_steps() -> Value {
 }
 
 #[tokio::test]
-async fn a_watcher_sees_the_picture_become() {
+async fn a_watcher_sees_the_image_become() {
     let server = Server::start().await;
     let request = server.submit(&many_steps()).await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     let work = tokio::spawn(async move { worker.tick().await });
     let path = format!("{request}/status/stream?logs=1&preview=1");
     let mut events = Events::open(&server, Method::GET, &path, &Value::Null).await;
     events.until(|event| event["status"] == "IN_PROGRESS").await;
     for _ in 0..6 {
-        step(&server, &request, &leash).await;
+        step(&server, &request, &control).await;
     }
     let first = level(&events.until(|event| event.get("preview").is_some()).await);
-    leash.order(Order::Run);
+    control.order(Order::Run);
     work.await.expect("no panic").expect("a worker that goes on");
     let rest = events.rest().await;
     let later: Vec<u8> = rest.iter().filter(|event| event.get("preview").is_some()).map(level).collect();
@@ -115,17 +117,17 @@ async fn a_watcher_sees_the_picture_become() {
 async fn nothing_is_made_where_nobody_watches() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     let work = tokio::spawn(async move { worker.tick().await });
     let path = format!("{request}/status/stream?logs=1");
     let mut events = Events::open(&server, Method::GET, &path, &Value::Null).await;
     let event = events.until(|event| event["status"] == "IN_PROGRESS").await;
     let id = event["request_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
-    step(&server, &request, &leash).await;
-    step(&server, &request, &leash).await;
+    step(&server, &request, &control).await;
+    step(&server, &request, &control).await;
     assert_eq!(server.queue.preview(id, 0).await.expect("a database"), None);
-    leash.order(Order::Run);
+    control.order(Order::Run);
     work.await.expect("no panic").expect("a worker that goes on");
     assert!(events.rest().await.iter().all(|event| event.get("preview").is_none()));
 }
@@ -133,7 +135,7 @@ async fn nothing_is_made_where_nobody_watches() {
 #[tokio::test]
 async fn a_run_stream_shows_previews_and_ends_with_the_result() {
     let server = Server::start().await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     let path = format!("/{ENDPOINT}/stream");
     let mut events = Events::open(&server, Method::POST, &path, &many_steps()).await;
@@ -141,9 +143,9 @@ async fn a_run_stream_shows_previews_and_ends_with_the_result() {
     let event = events.until(|event| event["status"] == "IN_PROGRESS").await;
     let request = format!("/{ENDPOINT}/requests/{}", event["request_id"].as_str().expect("an id"));
     for _ in 0..6 {
-        step(&server, &request, &leash).await;
+        step(&server, &request, &control).await;
     }
-    leash.order(Order::Run);
+    control.order(Order::Run);
     let rest = events.rest().await;
     work.await.expect("no panic").expect("a worker that goes on");
     assert!(rest.iter().any(|event| event.get("preview").is_some()), "{rest:?}");
@@ -178,7 +180,7 @@ async fn a_watcher_that_falls_silent_is_forgotten() {
 }
 
 #[tokio::test]
-async fn a_picture_ends_with_its_attempt() {
+async fn an_image_ends_with_its_attempt() {
     let server = Server::start().await;
     server.submit(&small()).await;
     let lost = claim(&server).await;
@@ -187,10 +189,10 @@ async fn a_picture_ends_with_its_attempt() {
     assert_eq!(queue.preview(lost.id, 0).await.expect("a database"), None);
 
     queue.watch(lost.id).await.expect("a database");
-    for picture in [b"first", b"other"] {
-        queue.store_preview(&lost, picture).await.expect("a database");
-        let preview = queue.preview(lost.id, 0).await.expect("a database").expect("a picture");
-        assert_eq!(preview.picture, picture);
+    for image in [b"first", b"other"] {
+        queue.store_preview(&lost, image).await.expect("a database");
+        let preview = queue.preview(lost.id, 0).await.expect("a database").expect("an image");
+        assert_eq!(preview.image, image);
         assert_eq!(queue.preview(lost.id, preview.number).await.expect("a database"), None, "seen");
     }
     queue.reclaim(Lost::Died("w")).await.expect("a database");

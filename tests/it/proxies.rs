@@ -8,7 +8,7 @@ use latentd::args::{Cli, Command};
 use latentd::config::{ConfigError, ServeConfig};
 
 const OUTSIDE: &str =
-    "x-forwarded-proto: https\r\nx-forwarded-host: pictures.example\r\nx-forwarded-prefix: /fal\r\n";
+    "x-forwarded-proto: https\r\nx-forwarded-host: images.example\r\nx-forwarded-prefix: /fal\r\n";
 
 /// A server that believes peers in `block`.
 async fn behind(block: &str) -> Server {
@@ -28,13 +28,13 @@ async fn base(server: &Server, path: &str, headers: &str) -> String {
 async fn a_trusted_proxy_is_believed() {
     let server = behind("127.0.0.0/8").await;
     let submit = format!("/queue/{ENDPOINT}");
-    assert_eq!(base(&server, &submit, OUTSIDE).await, "https://pictures.example/fal/queue");
+    assert_eq!(base(&server, &submit, OUTSIDE).await, "https://images.example/fal/queue");
     let port = "x-forwarded-proto: https\r\nx-forwarded-port: 8443\r\n";
     assert_eq!(base(&server, &submit, port).await, "https://inside:8443/queue");
-    let standard = "forwarded: for=9.9.9.9;host=\"pictures.example:444\";proto=https\r\n";
+    let standard = "forwarded: for=9.9.9.9;host=\"images.example:444\";proto=https\r\n";
     assert_eq!(base(&server, &submit, standard).await, "https://pictures.example:444/queue");
     assert_eq!(base(&server, &submit, "").await, "http://inside:1/queue");
-    let queue_host = "x-forwarded-host: queue.pictures.example\r\n";
+    let queue_host = "x-forwarded-host: queue.images.example\r\n";
     assert_eq!(base(&server, &format!("/{ENDPOINT}"), queue_host).await, "http://queue.pictures.example");
 }
 
@@ -50,7 +50,7 @@ async fn anybody_else_is_not() {
 #[tokio::test]
 async fn a_client_behind_a_proxy_names_its_targets_from_outside() {
     let server = behind("127.0.0.1/32").await;
-    let target = format!("x-fal-target-url: https://pictures.example/fal/queue/{ENDPOINT}\r\n{OUTSIDE}");
+    let target = format!("x-fal-target-url: https://images.example/fal/queue/{ENDPOINT}\r\n{OUTSIDE}");
     assert_eq!(base(&server, "/api/fal/proxy", &target).await, "https://pictures.example/fal/queue");
     let fal = format!("x-fal-target-url: https://queue.fal.run/{ENDPOINT}\r\n{OUTSIDE}");
     assert_eq!(base(&server, "/api/fal/proxy", &fal).await, "https://pictures.example/fal/queue");

@@ -13,10 +13,10 @@ fn days(days: u64) -> Option<Duration> {
     Some(Duration::from_secs(days * 86_400))
 }
 
-/// Submits and paints; the path of the request.
+/// Submits and generates; the path of the request.
 async fn done(server: &Server) -> String {
     let request = server.submit(&small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     request
 }
 
@@ -30,7 +30,7 @@ async fn exists(server: &Server, request: &str) -> bool {
 }
 
 #[tokio::test]
-async fn the_oldest_beyond_a_number_go_with_their_pictures() {
+async fn the_oldest_beyond_a_number_go_with_their_images() {
     let server = Server::start().await;
     let mut requests = Vec::new();
     for _ in 0..5 {
@@ -95,7 +95,7 @@ async fn a_full_queue_takes_no_refused_inputs_either() {
     let refused = server.call(Method::POST, &submit, &wrong).await;
     assert_eq!(refused.status, StatusCode::SERVICE_UNAVAILABLE, "{refused:?}");
     assert!(!refused.header("retry-after").is_empty());
-    server.paint_all().await;
+    server.generate_all().await;
     let accepted = server.call(Method::POST, &submit, &wrong).await;
     assert_eq!(accepted.status, StatusCode::OK, "{accepted:?}");
     let short = server.call(Method::POST, &format!("{submit}?fal_max_queue_length=many"), &wrong).await;

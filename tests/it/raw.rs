@@ -176,7 +176,7 @@ async fn of_a_field_that_is_there_twice_the_last_counts() {
         r#"{"prompt":"first","seed":1,"prompt":"second","num_inference_steps":1,"image_size":"square"}"#;
     let answer = exchange(serve(&server).await, post(&submit(), "", body).as_bytes()).await;
     let id = answer.text.split(r#""request_id":""#).nth(1).expect("an id")[..36].to_owned();
-    server.paint_all().await;
+    server.generate_all().await;
     assert_eq!(server.get(&format!("/requests/{id}")).await.json()["prompt"], "second");
 }
 

@@ -18,7 +18,7 @@ fn numbered(seed: i64) -> Value {
 
 #[tokio::test]
 async fn a_result_comes_as_its_input_went() {
-    let listening = Listening::start().await.paint().await;
+    let listening = Listening::start().await.generate().await;
     let mut socket = listening.connect("/realtime").await;
     socket.json(&small()).await;
     let first = socket.text().await;
@@ -39,7 +39,7 @@ async fn a_result_comes_as_its_input_went() {
 
 #[tokio::test]
 async fn every_path_of_the_clients_opens() {
-    let listening = Listening::start().await.paint().await;
+    let listening = Listening::start().await.generate().await;
     for path in ["", "/realtime", "/realtime/", "/ws", "/turbo", "/turbo/realtime"] {
         let mut socket = listening.connect(path).await;
         socket.json(&small()).await;
@@ -55,8 +55,8 @@ async fn every_path_of_the_clients_opens() {
 }
 
 #[tokio::test]
-async fn pictures_in_the_result_are_data_uris_or_bytes() {
-    let listening = Listening::start().await.paint().await;
+async fn images_in_the_result_are_data_uris_or_bytes() {
+    let listening = Listening::start().await.generate().await;
     let mut socket = listening.connect("/realtime").await;
     let mut input = small();
     input["sync_mode"] = true.into();
@@ -84,7 +84,7 @@ async fn pictures_in_the_result_are_data_uris_or_bytes() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_said_and_the_connection_goes_on() {
-    let listening = Listening::start().await.paint().await;
+    let listening = Listening::start().await.generate().await;
     let mut socket = listening.connect("/realtime").await;
     let deep = [vec![0x91; 500], vec![0xc0]].concat();
     let messages: [Message; 8] = [
@@ -129,7 +129,7 @@ async fn keyed() -> (Keyed, Listening) {
     let keyed = Keyed::start().await;
     keyed.add("a", None).await;
     let Keyed { server, ring } = keyed;
-    let listening = Listening::over(server).await.paint().await;
+    let listening = Listening::over(server).await.generate().await;
     let server = crate::support::Server::start().await;
     (Keyed { server, ring }, listening)
 }
@@ -218,19 +218,19 @@ async fn the_limit_of_a_key_holds() {
     keyed.server.queue.add_key(&new).await.expect("a database");
     keyed.ring.refresh(&keyed.server.queue).await.expect("a database");
     let listening = Listening::over(keyed.server).await;
-    let (engine, leash) = crate::support::leashed();
+    let (engine, control) = crate::support::stepped_engine();
     listening.work(engine).await;
     let header = [("authorization", "Key b:secret")];
     let path = format!("/{ENDPOINT}/realtime");
     let mut first = listening.try_connect(&path, &header).await.expect("open");
     let mut second = listening.try_connect(&path, &header).await.expect("open");
     first.json(&small()).await;
-    leash.step().await;
+    control.step().await;
     second.json(&small()).await;
     assert_eq!(second.text().await["error"], "CONCURRENT_REQUESTS_LIMIT");
-    leash.order(crate::support::Order::Run);
+    control.order(crate::support::Order::Run);
     assert_eq!(first.text().await["seed"], 7);
-    leash.order(crate::support::Order::Run);
+    control.order(crate::support::Order::Run);
     second.json(&small()).await;
     assert_eq!(second.text().await["seed"], 7);
 }

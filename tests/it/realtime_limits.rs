@@ -2,7 +2,7 @@
 
 use crate::run::waiting;
 use crate::sockets::{Listening, is_stopped, long};
-use crate::support::{ENDPOINT, Leash, Order, eventually, leashed, small};
+use crate::support::{ENDPOINT, Order, StepControl, eventually, small, stepped_engine};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -16,30 +16,30 @@ fn numbered(seed: i64) -> Value {
     input
 }
 
-async fn on_a_leash() -> (Listening, Leash) {
+async fn on_a_leash() -> (Listening, StepControl) {
     let listening = Listening::start().await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     listening.work(engine).await;
-    (listening, leash)
+    (listening, control)
 }
 
 #[tokio::test]
 async fn messages_are_answered_in_order_and_the_oldest_make_room() {
-    for (query, painted) in
+    for (query, pending) in
         [("", vec![1, 4, 5]), ("?max_buffering=1", vec![1, 5]), ("?max_buffering=60", vec![1, 2, 3, 4, 5])]
     {
-        let (listening, leash) = on_a_leash().await;
+        let (listening, control) = on_a_leash().await;
         let mut socket = listening.connect(&format!("/realtime{query}")).await;
         socket.json(&numbered(1)).await;
-        leash.step().await;
+        control.step().await;
         for seed in 2..=5 {
             socket.json(&numbered(seed)).await;
         }
         socket.read_by_server().await;
-        for _ in &painted {
-            leash.order(Order::Run);
+        for _ in &pending {
+            control.order(Order::Run);
         }
-        for seed in painted {
+        for seed in pending {
             assert_eq!(socket.text().await["seed"], seed, "{query}");
         }
     }
@@ -56,7 +56,7 @@ async fn a_buffering_that_is_none_is_refused() {
 
 #[tokio::test]
 async fn a_message_that_is_too_large_is_refused_and_a_monstrous_one_ends_the_connection() {
-    let listening = Listening::start().await.paint().await;
+    let listening = Listening::start().await.generate().await;
     let mut socket = listening.connect("/realtime").await;
     let most = 2 * 50_000 * 12 + 64 * 1024;
     socket.send(" ".repeat(most + 1)).await;
@@ -91,15 +91,15 @@ async fn a_goodbye_is_answered() {
 #[tokio::test]
 async fn a_client_that_goes_stops_its_work() {
     for says_goodbye in [true, false] {
-        let (listening, leash) = on_a_leash().await;
+        let (listening, control) = on_a_leash().await;
         let mut socket = listening.connect("/realtime").await;
         socket.json(&long()).await;
-        leash.step().await;
+        control.step().await;
         if says_goodbye {
             socket.0.close(None).await.expect("a connection");
         }
         drop(socket);
-        is_stopped(&listening.server, &leash).await;
+        is_stopped(&listening.server, &control).await;
     }
 }
 
@@ -128,14 +128,14 @@ async fn a_server_that_stops_closes_idle_connections_at_once() {
 
 #[tokio::test]
 async fn a_server_that_stops_ends_the_work_in_hand_first() {
-    let (listening, leash) = on_a_leash().await;
+    let (listening, control) = on_a_leash().await;
     let mut socket = listening.connect("/realtime").await;
     socket.json(&small()).await;
-    leash.step().await;
+    control.step().await;
     listening.server.closing.send_replace(true);
     socket.json(&small()).await;
     socket.read_by_server().await;
-    leash.order(Order::Run);
+    control.order(Order::Run);
     assert_eq!(socket.text().await["seed"], 7);
     let error = socket.text().await;
     assert_eq!((&error["type"], &error["reason"]), (&json!("x-fal-error"), &json!("the server is stopping")));
@@ -145,10 +145,10 @@ async fn a_server_that_stops_ends_the_work_in_hand_first() {
 
 #[tokio::test]
 async fn work_that_the_stopping_server_cannot_end_is_given_up() {
-    let (listening, leash) = on_a_leash().await;
+    let (listening, control) = on_a_leash().await;
     let mut socket = listening.connect("/realtime").await;
     socket.json(&small()).await;
-    leash.step().await;
+    control.step().await;
     listening.server.closing.send_replace(true);
     let client = async {
         assert_eq!(socket.text().await["reason"], "the server is stopping");

@@ -1,6 +1,6 @@
 //! Workers that die, fall silent or come back late: one result, in the right place.
 
-use crate::support::{ENDPOINT, Order, Server, eventually, every_model, leashed, messages, small};
+use crate::support::{ENDPOINT, Order, Server, eventually, every_model, messages, small, stepped_engine};
 use axum::http::{Method, StatusCode};
 use latentd::engine::EngineError;
 use latentd::queue::{
@@ -62,16 +62,16 @@ async fn assert_fenced(server: &Server, claim: &latentd::queue::Claim) {
 async fn a_worker_that_lost_its_request_stops_and_leaves_no_file() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut late = server.worker("late", engine).await;
     let work = tokio::spawn(async move { late.tick().await });
-    leash.step().await;
+    control.step().await;
     server.queue.reclaim(Lost::Died("late")).await.expect("a database");
-    server.paint_all().await;
+    server.generate_all().await;
     let result = server.get(&request).await;
-    leash.order(Order::Run);
+    control.order(Order::Run);
     work.await.expect("no panic").expect("a worker that goes on");
-    assert_eq!(server.files().len(), 1, "the late worker's picture is not kept");
+    assert_eq!(server.files().len(), 1, "the late worker's image is not kept");
     assert_eq!(server.get(&request).await.bytes, result.bytes);
     assert!(
         messages(&server.status(&request).await)
@@ -84,13 +84,13 @@ async fn a_panic_or_a_fault_ends_the_worker_and_the_request_is_tried_again() {
     for order in [Order::Panic, Order::Fail(EngineError::Fault("gone".into()))] {
         let server = Server::start().await;
         let request = server.submit(&small()).await;
-        let (engine, leash) = leashed();
+        let (engine, control) = stepped_engine();
         let mut worker = server.worker("w", engine).await;
-        leash.order(order);
+        control.order(order);
         assert!(matches!(worker.tick().await, Err(WorkerError::Engine(_))));
         assert_eq!(server.status(&request).await["status"], "IN_PROGRESS");
         server.queue.reclaim(Lost::Died("w")).await.expect("a database");
-        server.paint_all().await;
+        server.generate_all().await;
         assert_eq!(server.get(&request).await.status, StatusCode::OK);
     }
 }
@@ -159,7 +159,7 @@ async fn stopping_workers_on_purpose_counts_no_death() {
         server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
         server.queue.reclaim(Lost::Everything).await.expect("a database");
     }
-    server.paint_all().await;
+    server.generate_all().await;
     assert_eq!(server.get(&request).await.status, StatusCode::OK);
 }
 
@@ -255,13 +255,13 @@ async fn a_drained_worker_finishes_what_it_has_and_takes_nothing_new() {
     let server = Server::start().await;
     let first = server.submit(&small()).await;
     let second = server.submit(&small()).await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     let (drain, drained) = tokio::sync::watch::channel(false);
     let work = tokio::spawn(async move { worker.run(drained).await });
-    leash.step().await;
+    control.step().await;
     drain.send_replace(true);
-    leash.order(Order::Run);
+    control.order(Order::Run);
     work.await.expect("no panic").expect("a clean end");
     assert_eq!(server.status(&first).await["status"], "COMPLETED");
     assert_eq!(server.status(&second).await["status"], "IN_QUEUE");
@@ -270,7 +270,7 @@ async fn a_drained_worker_finishes_what_it_has_and_takes_nothing_new() {
 #[tokio::test]
 async fn an_idle_worker_wakes_when_work_comes() {
     let server = Server::start().await;
-    let mut worker = server.worker("w", crate::support::Painter).await;
+    let mut worker = server.worker("w", crate::support::GreyEngine).await;
     let (drain, drained) = tokio::sync::watch::channel(false);
     let work = tokio::spawn(async move { worker.run(drained).await });
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -18,16 +18,16 @@ async fn post(server: &Server, path: &str, headers: &[(&str, &str)], input: &Val
     server.send(request.body(Body::from(input.to_string())).expect("a request")).await
 }
 
-/// Submits and paints; the path of the request.
+/// Submits and generates; the path of the request.
 async fn done(server: &Server, headers: &[(&str, &str)], input: &Value) -> String {
     let answer = post(server, &format!("/queue/{ENDPOINT}"), headers, input).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    server.paint_all().await;
+    server.generate_all().await;
     format!("/requests/{}", answer.json()["request_id"].as_str().expect("an id"))
 }
 
-/// The path of the picture in an output.
-fn picture(output: &Value) -> String {
+/// The path of the image in an output.
+fn image(output: &Value) -> String {
     let url = output["images"][0]["url"].as_str().expect("a URL");
     url.strip_prefix("http://test:1").expect("our URL").to_owned()
 }
@@ -49,7 +49,7 @@ async fn database(server: &Server) -> String {
 async fn files_end_when_their_request_asked_it() {
     let server = Server::start().await;
     let request = done(&server, &[(LIFECYCLE, MINUTE)], &small()).await;
-    let file = picture(&server.get(&request).await.json());
+    let file = image(&server.get(&request).await.json());
     let answer = server.get(&file).await;
     let (_, age) = answer.header("cache-control").split_once("max-age=").expect("an age");
     let age: u64 = age.split(',').next().and_then(|age| age.parse().ok()).expect("seconds");
@@ -70,18 +70,18 @@ async fn files_end_when_their_request_asked_it() {
 #[tokio::test]
 async fn files_of_a_run_end_too_and_others_stay() {
     let server = Server::start().await;
-    let painting = async {
+    let generating = async {
         eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
-        server.paint_all().await;
+        server.generate_all().await;
     };
     let (path, input) = (format!("/run/{ENDPOINT}"), small());
-    let (run, ()) = tokio::join!(post(&server, &path, &[(LIFECYCLE, MINUTE)], &input), painting);
+    let (run, ()) = tokio::join!(post(&server, &path, &[(LIFECYCLE, MINUTE)], &input), generating);
     let forever = r#"{"expiration_duration_seconds": null}"#;
     let kept = done(&server, &[(LIFECYCLE, forever)], &small()).await;
-    let kept = picture(&server.get(&kept).await.json());
+    let kept = image(&server.get(&kept).await.json());
     server.clock.advance(61);
     sweep::once(&server.queue, &server.storage).await.expect("a sweep");
-    assert_eq!(server.get(&picture(&run.json())).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(server.get(&image(&run.json())).await.status, StatusCode::NOT_FOUND);
     assert_eq!(server.get(&kept).await.status, StatusCode::OK);
 }
 
@@ -103,7 +103,7 @@ async fn a_forgotten_request_loses_its_input_at_its_end() {
 async fn a_forgotten_request_loses_its_output_an_hour_later() {
     let server = Server::start().await;
     let request = done(&server, &[FORGET], &secret()).await;
-    let file = picture(&server.get(&request).await.json());
+    let file = image(&server.get(&request).await.json());
     server.clock.advance(3500);
     sweep::once(&server.queue, &server.storage).await.expect("a sweep");
     assert_eq!(server.get(&file).await.status, StatusCode::OK);

@@ -57,7 +57,7 @@ async fn a_public_url_replaces_what_the_client_used() {
     let submit = format!("/queue/{ENDPOINT}");
     assert_eq!(base(&server, "inside:1", &submit, None).await, "https://pictures.example/fal/queue");
     let request = server.submit(&small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let body = server.get(&request).await.json();
     let url = body["images"][0]["url"].as_str().expect("a URL");
     assert!(url.starts_with("https://pictures.example/fal/files/"), "{url}");

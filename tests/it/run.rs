@@ -1,6 +1,6 @@
 //! fal.run: the result on the line, and what happens when the line breaks.
 
-use crate::support::{ENDPOINT, Order, Server, eventually, leashed, small};
+use crate::support::{ENDPOINT, Order, Server, eventually, small, stepped_engine};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -12,7 +12,7 @@ async fn run_answers_with_the_output() {
     for path in [format!("/run/{ENDPOINT}"), format!("/{ENDPOINT}"), format!("/{ENDPOINT}/turbo/")] {
         let answer = async {
             eventually(async || (waiting(&server).await > 0).then_some(())).await;
-            server.paint_all().await;
+            server.generate_all().await;
         };
         let (answer, ()) = tokio::join!(server.call(Method::POST, &path, &input), answer);
         assert_eq!(answer.status, StatusCode::OK, "{path} {answer:?}");
@@ -21,13 +21,13 @@ async fn run_answers_with_the_output() {
     }
 }
 
-/// Answers a GET run while somebody paints.
-async fn get_painted(server: &Server, path: &str) -> crate::support::Answer {
-    let painting = async {
+/// Answers a GET run while somebody generates.
+async fn get_generated(server: &Server, path: &str) -> crate::support::Answer {
+    let generating = async {
         eventually(async || (waiting(server).await > 0).then_some(())).await;
-        server.paint_all().await;
+        server.generate_all().await;
     };
-    tokio::join!(server.get(path), painting).0
+    tokio::join!(server.get(path), generating).0
 }
 
 #[tokio::test]
@@ -36,14 +36,14 @@ async fn a_get_has_its_input_in_the_query() {
     let query = "prompt=a+%22fox%22+%26+more&num_inference_steps=3&seed=9&guidance_scale=2.5&sync_mode=true\
                  &output_format=png&num_images=2&enable_safety_checker=false&loras=&no_such_field=1";
     let size = "image_size=%7B%22width%22%3A32%2C%22height%22%3A16%7D";
-    let answer = get_painted(&server, &format!("/run/{ENDPOINT}/?{query}&{size}")).await;
+    let answer = get_generated(&server, &format!("/run/{ENDPOINT}/?{query}&{size}")).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     let body = answer.json();
     assert_eq!((&body["prompt"], &body["seed"]), (&json!("a \"fox\" & more"), &json!(9)));
     let images = body["images"].as_array().expect("a list");
     assert_eq!((images.len(), &images[1]["width"], &images[1]["height"]), (2, &json!(32), &json!(16)));
     assert!(images[0]["url"].as_str().is_some_and(|url| url.starts_with("data:image/png;base64,")));
-    let answer = get_painted(&server, &format!("/{ENDPOINT}?prompt=x&image_size=square&seed=1")).await;
+    let answer = get_generated(&server, &format!("/{ENDPOINT}?prompt=x&image_size=square&seed=1")).await;
     assert_eq!(answer.json()["images"][0]["width"], 512);
 }
 
@@ -85,7 +85,7 @@ async fn a_refused_input_is_answered_at_once() {
 #[tokio::test]
 async fn a_client_that_hangs_up_stops_its_request() {
     let server = Server::start().await;
-    let (engine, leash) = leashed();
+    let (engine, control) = stepped_engine();
     let mut worker = server.worker("w", engine).await;
     let router = server.router.clone();
     let call = tokio::spawn(async move {
@@ -95,11 +95,11 @@ async fn a_client_that_hangs_up_stops_its_request() {
     });
     eventually(async || (waiting(&server).await > 0).then_some(())).await;
     let work = tokio::spawn(async move { worker.tick().await });
-    leash.step().await;
+    control.step().await;
     call.abort();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    leash.order(Order::Step);
-    leash.order(Order::Step);
+    control.order(Order::Step);
+    control.order(Order::Step);
     work.await.expect("no panic").expect("a worker that goes on");
     assert_eq!(server.files(), Vec::<String>::new());
 }

@@ -2,7 +2,8 @@
 
 use crate::support::{Server, messages, small};
 use latentd::engine::{
-    Engine, EngineError, Generated, Image, InitImage, Measure, Observer, Painted, SafetyVerdict, Timings,
+    Engine, EngineError, Generated, Image, InitImage, Measure, Observer, PendingImages, SafetyVerdict,
+    Timings,
 };
 use latentd::queue::Outcome;
 use latentd_request::{ImageRequest, Score};
@@ -10,17 +11,17 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Finds the second picture of a request unsafe, if it may look.
+/// Finds the second image of a request unsafe, if it may look.
 struct Checking;
 
 impl Engine for Checking {
-    fn paint(
+    fn generate(
         &mut self,
         request: &ImageRequest,
         _: Option<InitImage>,
         _: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
-        let paint = |index| {
+    ) -> Result<PendingImages, EngineError> {
+        let generate = |index| {
             let rgb = vec![
                 if index == 1 && request.check_safety { 0 } else { 128 };
                 request.width * request.height * 3
@@ -33,7 +34,7 @@ impl Engine for Checking {
             flagged: index == 1,
         };
         let generated = Generated {
-            images: (0..request.num_images).map(paint).collect(),
+            images: (0..request.num_images).map(generate).collect(),
             verdicts: (0..request.num_images).filter(|_| request.check_safety).map(judge).collect(),
             timings: Timings::default(),
         };
@@ -41,13 +42,13 @@ impl Engine for Checking {
     }
 }
 
-/// The output and the log lines of two pictures, with `change` in the input.
-async fn paint(change: Value) -> (Value, Vec<String>) {
-    paint_on(&Server::start().await, change).await.1
+/// The output and the log lines of two images, with `change` in the input.
+async fn generate(change: Value) -> (Value, Vec<String>) {
+    generate_on(&Server::start().await, change).await.1
 }
 
 /// The same on one server, and the request's id.
-async fn paint_on(server: &Server, change: Value) -> (String, (Value, Vec<String>)) {
+async fn generate_on(server: &Server, change: Value) -> (String, (Value, Vec<String>)) {
     let mut input = small();
     input["num_images"] = json!(2);
     for (name, value) in change.as_object().expect("an object") {
@@ -71,11 +72,11 @@ async fn stored(server: &Server, request: &str) -> latentd_request::Output {
 #[tokio::test]
 async fn scores_are_stored_with_the_output_and_not_shown() {
     let server = Server::start().await;
-    let (request, (shown, _)) = paint_on(&server, json!({})).await;
+    let (request, (shown, _)) = generate_on(&server, json!({})).await;
     let score = |value| Score { value: Some(value), measure: latentd_request::Measure::Probability };
     assert_eq!(stored(&server, &request).await.scores, [score(0.25), score(0.75)]);
     assert!(shown.get("scores").is_none(), "{shown}");
-    let (request, _) = paint_on(&server, json!({ "enable_safety_checker": false })).await;
+    let (request, _) = generate_on(&server, json!({ "enable_safety_checker": false })).await;
     assert!(stored(&server, &request).await.scores.is_empty());
 }
 
@@ -104,7 +105,7 @@ async fn flags_reach_the_client_and_scores_the_log() {
     for change in
         [json!({}), json!({ "enable_safety_checker": true }), json!({ "enable_safety_checks": "yes" })]
     {
-        let (output, lines) = paint(change).await;
+        let (output, lines) = generate(change).await;
         assert_eq!(output["has_nsfw_concepts"], json!([false, true]));
         let scores = "safety checker: 0.250, 0.750 (unsafe, made black) in";
         assert!(lines.iter().any(|line| line.starts_with(scores)), "{lines:?}");
@@ -114,13 +115,13 @@ async fn flags_reach_the_client_and_scores_the_log() {
 #[tokio::test]
 async fn a_request_that_declines_is_not_looked_at() {
     for change in [json!({ "enable_safety_checker": false }), json!({ "enable_safety_checks": false })] {
-        let (output, lines) = paint(change).await;
+        let (output, lines) = generate(change).await;
         assert_eq!(output["has_nsfw_concepts"], json!([false, false]));
         assert!(!lines.iter().any(|line| line.contains("safety")), "{lines:?}");
     }
     // Where both names are there, fal's own counts.
     let both = json!({ "enable_safety_checker": true, "enable_safety_checks": false });
-    assert_eq!(paint(both).await.0["has_nsfw_concepts"], json!([false, true]));
+    assert_eq!(generate(both).await.0["has_nsfw_concepts"], json!([false, true]));
 }
 
 fn golden(path: &str) -> PathBuf {
@@ -170,11 +171,11 @@ fn complaint(output: &Output) -> String {
 }
 
 #[test]
-fn the_program_checks_what_it_paints() {
+fn the_program_checks_what_it_generates() {
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("out.png");
     let (file, dir) = (file.to_str().expect("UTF-8"), classifier());
-    let paint = |flags: &[&str]| {
+    let generate = |flags: &[&str]| {
         let work =
             ["generate", "a fox", "-o", file, "--width", "64", "--height", "64", "--steps", "1", "--json"];
         let output = latentd(&[&work[..], flags].concat());
@@ -183,12 +184,12 @@ fn the_program_checks_what_it_paints() {
         (report["has_nsfw_concepts"].clone(), complaint(&output))
     };
     let dir = dir.to_str().expect("UTF-8");
-    let (flagged, words) = paint(&["--safety-checker", dir, "--safety-threshold", "0"]);
+    let (flagged, words) = generate(&["--safety-checker", dir, "--safety-threshold", "0"]);
     assert_eq!(flagged, json!([true]));
-    assert!(words.contains("picture 1 was found unsafe"), "{words}");
-    let (flagged, words) = paint(&["--safety-checker", dir, "--safety-threshold", "1"]);
+    assert!(words.contains("image 1 was found unsafe"), "{words}");
+    let (flagged, words) = generate(&["--safety-checker", dir, "--safety-threshold", "1"]);
     assert_eq!((flagged, words.as_str()), (json!([false]), ""));
-    let (flagged, words) = paint(&["--safety-checker", "none"]);
+    let (flagged, words) = generate(&["--safety-checker", "none"]);
     assert_eq!((flagged, words.as_str()), (json!([false]), ""));
 }
 
@@ -220,8 +221,8 @@ fn the_program_does_not_start_without_the_checker_it_was_told_to_use() {
     }
 }
 
-/// Arguments that paint one small picture with a model of the user's own.
-fn paint_with_own_model<'a>(out: &'a str, model: &'a str) -> Vec<&'a str> {
+/// Arguments that generate one small image with a model of the user's own.
+fn generate_with_own_model<'a>(out: &'a str, model: &'a str) -> Vec<&'a str> {
     vec![
         "generate",
         "a fox",
@@ -249,10 +250,10 @@ fn paint_with_own_model<'a>(out: &'a str, model: &'a str) -> Vec<&'a str> {
 fn a_model_without_a_checker_is_checked_by_falconsai() {
     let here = cache(true, false);
     let (out, model) = (here.path().join("out.png"), golden("base/model"));
-    let paint = paint_with_own_model(out.to_str().expect("UTF-8"), model.to_str().expect("UTF-8"));
+    let generate = generate_with_own_model(out.to_str().expect("UTF-8"), model.to_str().expect("UTF-8"));
     for (flags, flagged) in [(["--safety-threshold", "0"], true), (["--safety-threshold", "1"], false)] {
         for checker in [&["--safety-checker", "falconsai"][..], &[]] {
-            let output = latentd_beside(here.path(), &[&paint[..], &flags, checker].concat());
+            let output = latentd_beside(here.path(), &[&generate[..], &flags, checker].concat());
             assert!(output.status.success(), "{}", complaint(&output));
             let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
             assert_eq!(report["has_nsfw_concepts"], json!([flagged]), "{flags:?} {checker:?}");
@@ -264,12 +265,14 @@ fn a_model_without_a_checker_is_checked_by_falconsai() {
 fn compvis_checks_when_asked_and_takes_no_threshold() {
     let here = cache(false, true);
     let out = here.path().join("out.png");
-    let paint = ["generate", "a fox", "-o", out.to_str().expect("UTF-8"), "--width", "64", "--height", "64"];
-    let paint =
-        [&paint[..], &["--steps", "1", "--json", "--device", "cpu", "--safety-checker", "compvis"]].concat();
-    let output = latentd_beside(here.path(), &paint);
+    let generate =
+        ["generate", "a fox", "-o", out.to_str().expect("UTF-8"), "--width", "64", "--height", "64"];
+    let generate =
+        [&generate[..], &["--steps", "1", "--json", "--device", "cpu", "--safety-checker", "compvis"]]
+            .concat();
+    let output = latentd_beside(here.path(), &generate);
     assert!(output.status.success(), "{}", complaint(&output));
-    let output = latentd_beside(here.path(), &[&paint[..], &["--safety-threshold", "0.5"]].concat());
+    let output = latentd_beside(here.path(), &[&generate[..], &["--safety-threshold", "0.5"]].concat());
     let words = complaint(&output);
     assert_eq!(output.status.code(), Some(1), "{words}");
     assert!(words.contains("--safety-threshold 0.5") && words.lines().count() == 1, "{words}");
@@ -300,10 +303,10 @@ fn without_the_checker_that_is_meant_nothing_starts() {
     for (command, checker, name) in &cases {
         refused(&[&command[..], &work, &["--safety-checker", checker]].concat(), name);
     }
-    let paint = paint_with_own_model(out, model);
-    refused(&paint, "falconsai");
+    let generate = generate_with_own_model(out, model);
+    refused(&generate, "falconsai");
     assert!(!Path::new(out).exists());
-    let output = latentd_beside(empty.path(), &[&paint[..], &["--safety-checker", "none"]].concat());
+    let output = latentd_beside(empty.path(), &[&generate[..], &["--safety-checker", "none"]].concat());
     assert!(output.status.success(), "{}", complaint(&output));
     // The built-in model has its own.
     let mini = ["generate", "a fox", "-o", out, "--width", "64", "--height", "64", "--steps", "1"];

@@ -15,7 +15,7 @@ async fn delete(server: &Server, path: &str, key: Option<&str>) -> Answer {
     server.send(request.body(Body::empty()).expect("a request")).await
 }
 
-/// A server with a key of each scope and a painted request: its id.
+/// A server with a key of each scope and a generated request: its id.
 async fn start() -> (Keyed, String) {
     let keyed = Keyed::start().await;
     keyed.add("user", None).await;
@@ -27,13 +27,13 @@ async fn start() -> (Keyed, String) {
 }
 
 #[tokio::test]
-async fn an_admin_key_deletes_input_output_and_pictures() {
+async fn an_admin_key_deletes_input_output_and_images() {
     let (keyed, id) = start().await;
     let server = &keyed.server;
     let path = format!("/v1/models/requests/{id}/payloads");
     let early = delete(server, &path, Some("boss")).await;
     assert_eq!(early.status, StatusCode::BAD_REQUEST, "it is not over: {early:?}");
-    server.paint_all().await;
+    server.generate_all().await;
     let done = delete(server, &path, Some("boss")).await;
     assert_eq!(done.status, StatusCode::OK, "{done:?}");
     let results = done.json()["cdn_delete_results"].clone();
@@ -55,7 +55,7 @@ async fn an_admin_key_deletes_input_output_and_pictures() {
 #[tokio::test]
 async fn an_api_key_does_not() {
     let (keyed, id) = start().await;
-    keyed.server.paint_all().await;
+    keyed.server.generate_all().await;
     let path = format!("/v1/models/requests/{id}/payloads");
     let refused = delete(&keyed.server, &path, Some("user")).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");

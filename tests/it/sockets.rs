@@ -1,6 +1,6 @@
 //! Web sockets to a server that listens, and what tests ask of them.
 
-use crate::support::{ENDPOINT, Leash, Order, Painter, Server, small};
+use crate::support::{ENDPOINT, GreyEngine, Order, Server, StepControl, small};
 use futures_util::{SinkExt, StreamExt};
 use latentd::engine::Engine;
 use serde_json::Value;
@@ -37,9 +37,9 @@ impl Listening {
         Self { server, address, stop, done, drain: watch::channel(false).0 }
     }
 
-    /// Has a worker paint whatever comes, for as long as the server lives.
-    pub(crate) async fn paint(self) -> Self {
-        self.work(Painter).await;
+    /// Has a worker generate whatever comes, for as long as the server lives.
+    pub(crate) async fn generate(self) -> Self {
+        self.work(GreyEngine).await;
         self
     }
 
@@ -90,10 +90,10 @@ pub(crate) fn long() -> Value {
 }
 
 /// Takes steps until the work in hand is given up: the worker goes on with another request, and the first left no file.
-pub(crate) async fn is_stopped(server: &Server, leash: &Leash) {
+pub(crate) async fn is_stopped(server: &Server, control: &StepControl) {
     let next = server.submit(&long()).await;
     for _ in 0..49 {
-        leash.order(Order::Step);
+        control.order(Order::Step);
         tokio::time::sleep(Duration::from_millis(100)).await;
         if server.status(&next).await["status"] == "IN_PROGRESS" {
             assert_eq!(server.files(), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! What the tests share: a server without a socket, an engine on a leash, and a clock to turn.
+//! What the tests share: a server without a socket, engines that a test controls, and a clock to turn.
 
 use crate::databases::Databases;
 pub(crate) use crate::eventually::{eventually, within};
@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use jiff::{SignedDuration, Timestamp};
 use latentd::disk::Disks;
 use latentd::engine::{
-    Control, Engine, EngineError, Generated, Image, InitImage, Observer, Painted, Step, Timings,
+    Control, Engine, EngineError, Generated, Image, InitImage, Observer, PendingImages, Step, Timings,
 };
 use latentd::identity;
 use latentd::keys::KeyHash;
@@ -43,7 +43,7 @@ pub(crate) fn every_model() -> Vec<String> {
     Endpoint::known(|_| None).into_iter().map(|endpoint| endpoint.model).collect()
 }
 
-/// Every endpoint, each served by a model that paints up to so many pixels.
+/// Every endpoint, each served by a model that generates up to so many pixels.
 pub(crate) fn endpoints(max_side: usize) -> Vec<Endpoint> {
     Endpoint::known(|_| Some(Served::published(Limits::of_model(max_side))))
 }
@@ -233,9 +233,9 @@ impl Server {
         self.queue.reclaim_expired(&mut check).await.expect("a database")
     }
 
-    /// Paints whatever waits.
-    pub(crate) async fn paint_all(&self) {
-        let mut worker = self.worker("painter", Painter).await;
+    /// Generates whatever waits.
+    pub(crate) async fn generate_all(&self) {
+        let mut worker = self.worker("worker", GreyEngine).await;
         while worker.tick().await.expect("a worker that goes on") == Tick::Worked {}
     }
 
@@ -278,21 +278,21 @@ impl Answer {
     }
 }
 
-/// A valid input that is painted in no time.
+/// A valid input that is generated in no time.
 pub(crate) fn small() -> Value {
     json!({ "prompt": "a fox", "image_size": { "width": 32, "height": 16 }, "num_inference_steps": 3, "seed": 7 })
 }
 
-/// Paints grey, or the first colour of the picture that it is to begin from.
-pub(crate) struct Painter;
+/// Generates grey, or the first colour of the image that it is to begin from.
+pub(crate) struct GreyEngine;
 
-impl Engine for Painter {
-    fn paint(
+impl Engine for GreyEngine {
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         for index in 1..=request.steps {
             if observer.step(step(index, request.steps)) == Control::Stop {
                 return Err(EngineError::Stopped);
@@ -312,14 +312,14 @@ fn step(index: usize, of: usize) -> Step {
     Step { index, of, sigma: 1.0 / index as f64, seconds: 0.0 }
 }
 
-/// Paints grey, but takes each step only when it is told to, and fails as it is told to. A preview is as light as its
+/// Generates grey, but takes each step only when it is told to, and fails as it is told to. A preview is as light as its
 /// step is late.
-pub(crate) struct Leashed {
+pub(crate) struct SteppedEngine {
     orders: Receiver<Order>,
     steps_taken: Sender<usize>,
 }
 
-/// What a leashed engine is told.
+/// What a stepped_engine engine is told.
 pub(crate) enum Order {
     /// Take the next step.
     Step,
@@ -331,21 +331,21 @@ pub(crate) enum Order {
     Panic,
 }
 
-/// The other end of the leash.
-pub(crate) struct Leash {
+/// The other end of the control.
+pub(crate) struct StepControl {
     orders: Sender<Order>,
     steps_taken: Arc<Mutex<Receiver<usize>>>,
 }
 
-/// An engine and its leash.
-pub(crate) fn leashed() -> (Leashed, Leash) {
+/// An engine and its control.
+pub(crate) fn stepped_engine() -> (SteppedEngine, StepControl) {
     let (order, orders) = channel();
     let (took, steps_taken) = channel();
-    let leash = Leash { orders: order, steps_taken: Arc::new(Mutex::new(steps_taken)) };
-    (Leashed { orders, steps_taken: took }, leash)
+    let control = StepControl { orders: order, steps_taken: Arc::new(Mutex::new(steps_taken)) };
+    (SteppedEngine { orders, steps_taken: took }, control)
 }
 
-impl Leash {
+impl StepControl {
     pub(crate) fn order(&self, order: Order) {
         self.orders.send(order).expect("the engine lives");
     }
@@ -359,13 +359,13 @@ impl Leash {
     }
 }
 
-impl Engine for Leashed {
-    fn paint(
+impl Engine for SteppedEngine {
+    fn generate(
         &mut self,
         request: &ImageRequest,
         begin: Option<InitImage>,
         observer: &mut dyn Observer,
-    ) -> Result<Painted, EngineError> {
+    ) -> Result<PendingImages, EngineError> {
         let mut free = false;
         for index in 1..=request.steps {
             if !free {
@@ -385,7 +385,7 @@ impl Engine for Leashed {
                 return Err(EngineError::Stopped);
             }
         }
-        Painter.paint(&ImageRequest { steps: 0, ..request.clone() }, begin, observer)
+        GreyEngine.generate(&ImageRequest { steps: 0, ..request.clone() }, begin, observer)
     }
 }
 

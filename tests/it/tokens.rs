@@ -69,7 +69,7 @@ async fn a_token_runs_its_application() {
     let path = format!("/{ENDPOINT}?fal_jwt_token={}", token(&keyed, ALIAS).await);
     let input = small();
     let (answer, ()) = tokio::join!(keyed.post(&path, None, &input), async {
-        let mut worker = keyed.server.worker("w", crate::support::Painter).await;
+        let mut worker = keyed.server.worker("w", crate::support::GreyEngine).await;
         eventually(async || (worker.tick().await.ok()? == latentd::worker::Tick::Worked).then_some(())).await;
     });
     assert_eq!((answer.status, &answer.json()["seed"]), (StatusCode::OK, &json!(7)));

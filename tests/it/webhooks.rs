@@ -94,7 +94,7 @@ async fn a_result_is_told_and_signed() {
     let (server, receiver) = (server().await, Receiver::start(204).await);
     let (request, id) = submitted(&server, &receiver.url, &small()).await;
     let _running = deliver(&server, Egress::new(true));
-    server.paint_all().await;
+    server.generate_all().await;
     let (headers, body, raw) = receiver.message(1).await;
     assert_eq!(body["request_id"], id);
     assert_eq!(body["gateway_request_id"], id);
@@ -152,7 +152,7 @@ async fn ten_retries_and_no_more() {
     // A redirect back to the receiver: followed, it would be counted twice.
     let (server, receiver) = (server().await, Receiver::start(307).await);
     let (request, id) = submitted(&server, &receiver.url, &small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let _running = deliver(&server, Egress::new(true));
     let mut bodies = Vec::new();
     for (index, wait) in [0, 5, 15, 60, 120, 300, 600, 900, 1200, 1800, 2220].into_iter().enumerate() {
@@ -188,7 +188,7 @@ async fn settled(server: &Server) {
 async fn a_restart_sends_what_was_on_its_way() {
     let (server, receiver) = (server().await, Receiver::start(200).await);
     submitted(&server, &receiver.url, &small()).await;
-    server.paint_all().await;
+    server.generate_all().await;
     let lost = server.queue.claim_webhooks(9).await.expect("a database");
     assert_eq!(lost.len(), 1);
     assert!(server.queue.claim_webhooks(9).await.expect("a database").is_empty(), "held");

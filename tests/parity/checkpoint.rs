@@ -1,7 +1,8 @@
 //! Checkpoints in the original layout: the same images as the same model in the diffusers layout, bit for bit, and
 //! diffusers' own (`export_checkpoint.py`).
 
-use crate::golden::{Case, path, pixel_difference, relative_error};
+use crate::golden::case::path;
+use crate::golden::{Case, pixel_difference, relative_error};
 use crate::pipeline::bytes;
 use candle_core::{DType as Stored, Device as Place, Tensor};
 use latentd_models::{Control, DType, Device, Error, LoadOptions, ModelSource, Pipeline, Step};

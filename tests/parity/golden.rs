@@ -1,10 +1,10 @@
 //! The golden files, and distances to what they hold.
 
 #[path = "case.rs"]
-mod case;
+pub(crate) mod case;
 
 use candle_core::{DType, Tensor};
-pub(crate) use case::{Case, json, path};
+pub(crate) use case::{Case, json};
 
 /// `max |ours - theirs| / max |theirs|`.
 pub(crate) fn relative_error(ours: &Tensor, theirs: &Tensor) -> f32 {

@@ -1,6 +1,7 @@
 //! Token ids of difficult texts against transformers'.
 
-use crate::golden::{Case, json, path};
+use crate::golden::case::path;
+use crate::golden::{Case, json};
 use latentd_models::{DType, Device, LoadOptions, ModelSource, Pipeline};
 use serde_json::Value;
 

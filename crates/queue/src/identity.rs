@@ -1,6 +1,6 @@
 //! Puts a database and the folder of its files together: both carry one id, and neither is used with a stranger.
 //!
-//! The folder has it in a file beside the pictures. A folder and a database from before there were ids get one where they
+//! The folder has it in a file beside the images. A folder and a database from before there were ids get one where they
 //! know each other.
 
 use crate::fault::Fault;

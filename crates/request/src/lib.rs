@@ -1,4 +1,4 @@
-//! What a picture request is once it is valid, and what came of it. Knows no wire and no tensor.
+//! What an image request is once it is valid, and what came of it. Knows no wire and no tensor.
 
 mod limits;
 mod seed;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// Pictures a request may ask for.
+/// Images a request may ask for.
 pub const NUM_IMAGES: RangeInclusive<i64> = 1..=4;
 /// Longest side any model may be asked for.
 pub const MAX_SIDE: i64 = 14_142;
-/// Shares of the steps that a request which begins from a picture may ask for.
+/// Shares of the steps that a request which begins from an image may ask for.
 pub const STRENGTH: RangeInclusive<f64> = 0.01..=1.0;
 /// Bytes of the largest file inside a request.
 pub const MAX_INLINE_BYTES: u64 = 10 * 1024 * 1024;
@@ -23,7 +23,7 @@ pub const PICTURE_FORMATS: [&str; 7] = ["jpeg", "png", "webp", "avif", "gif", "b
 /// Longest prompt in characters: far beyond what the text encoders read.
 pub const MAX_PROMPT_CHARS: usize = 50_000;
 
-/// File format of the pictures.
+/// File format of the images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputFormat {
@@ -36,13 +36,13 @@ pub enum OutputFormat {
 /// A valid request: every default filled in, the seed fixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageRequest {
-    /// The published model that is to paint it; empty in requests from before there was a choice.
+    /// The published model that is to generate it; empty in requests from before there was a choice.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub model: String,
     /// The model that answers for it, where that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stand_in: Option<String>,
-    /// What to paint.
+    /// What to generate.
     pub prompt: String,
     /// What to avoid.
     pub negative_prompt: String,
@@ -50,7 +50,7 @@ pub struct ImageRequest {
     pub width: usize,
     /// Pixels; at most so many where [`BeginFrom::keeps_size`].
     pub height: usize,
-    /// Width and height that the finished pictures are scaled to, where the model generates no such size.
+    /// Width and height that the finished images are scaled to, where the model generates no such size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaled_to: Option<(usize, usize)>,
     /// Denoising steps.
@@ -59,30 +59,30 @@ pub struct ImageRequest {
     pub guidance: f64,
     /// Seed of the noise.
     pub seed: Seed,
-    /// Pictures to paint.
+    /// Images to generate.
     pub num_images: usize,
     /// File format.
     pub format: OutputFormat,
-    /// Put the pictures into the output itself and keep no file.
+    /// Put the images into the output itself and keep no file.
     pub inline: bool,
     /// Look for unsafe content, where a checker is loaded.
     pub check_safety: bool,
-    /// Its settings are not written into its pictures.
+    /// Its settings are not written into its images.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub private: bool,
-    /// The picture to begin from instead of noise alone.
+    /// The initial image instead of noise alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begin: Option<BeginFrom>,
 }
 
-/// A picture that a request begins from, yet to be fetched.
+/// An image that a request begins from, yet to be fetched.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BeginFrom {
     /// Where it is.
     pub source: Source,
-    /// The share of the steps that are taken: how little of the picture is kept.
+    /// The share of the steps that are taken: how little of the image is kept.
     pub strength: f64,
-    /// What is painted is as large as the picture, and only smaller where that is more than the request's sides.
+    /// What is generated is as large as the image, and only smaller where that is more than the request's sides.
     pub keeps_size: bool,
 }
 
@@ -108,7 +108,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// What is wrong with the picture that a request begins from.
+/// What is wrong with the initial image of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flaw {
@@ -116,7 +116,7 @@ pub enum Flaw {
     Unreachable,
     /// Its file has more bytes than this.
     TooManyBytes(u64),
-    /// Its file is not a picture, or a damaged one.
+    /// Its file is not an image, or a damaged one.
     Unreadable,
     /// It has a side longer than this.
     TooLarge(u32),
@@ -126,7 +126,7 @@ pub enum Flaw {
     Unsupported,
 }
 
-/// Where a finished picture is.
+/// Where a finished image is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
@@ -136,7 +136,7 @@ pub enum Place {
     Inline(String),
 }
 
-/// One finished picture.
+/// One finished image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputImage {
     /// Where the bytes are.
@@ -174,7 +174,7 @@ pub struct StageSeconds {
     pub first_block_cache_reused_steps: Option<usize>,
 }
 
-/// What the safety checker found in a picture.
+/// What the safety checker found in an image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// The larger, the less safe; none where it came out as no number.
@@ -187,24 +187,24 @@ pub struct Score {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
-    /// That the picture is unsafe, 0 to 1.
+    /// That the image is unsafe, 0 to 1.
     Probability,
-    /// How far beyond a threshold of its own the picture is, -2 to 2: unsafe above 0.
+    /// How far beyond a threshold of its own the image is, -2 to 2: unsafe above 0.
     Margin,
 }
 
 /// What a request produced, as the queue stores it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Output {
-    /// The pictures, in order.
+    /// The images, in order.
     pub images: Vec<OutputImage>,
     /// Where the time went.
     pub seconds: StageSeconds,
     /// The seed that was used.
     pub seed: Seed,
-    /// For each picture: was it found unsafe?
+    /// For each image: was it found unsafe?
     pub flagged: Vec<bool>,
-    /// For each picture, if the safety checker looked: what it found. Empty if it did not, or in an older row.
+    /// For each image, if the safety checker looked: what it found. Empty if it did not, or in an older row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Score>,
     /// The prompt that was used.

@@ -2,7 +2,7 @@
 
 use super::MAX_SIDE;
 
-/// Pixels of the largest picture that is made by scaling: as many as a square of 4096.
+/// Pixels of the largest image that is made by scaling: as many as a square of 4096.
 pub const MAX_SCALED_PIXELS: usize = 1 << 24;
 
 /// The sizes that may be asked of a model.
@@ -10,7 +10,7 @@ pub const MAX_SCALED_PIXELS: usize = 1 << 24;
 pub struct Limits {
     /// Longest side, in pixels, that may be asked for.
     pub max_side: usize,
-    /// Longest side that the model generates. Where more may be asked for, pictures are scaled to it.
+    /// Longest side that the model generates. Where more may be asked for, images are scaled to it.
     pub generated_side: usize,
 }
 
@@ -19,17 +19,17 @@ pub struct Limits {
 pub enum Beyond {
     /// A side is longer than the model's longest.
     Side(usize),
-    /// The picture has more pixels than pictures are scaled to.
+    /// The image has more pixels than images are scaled to.
     Pixels(usize),
 }
 
 impl Limits {
-    /// Of a model whose pictures are as it generates them.
+    /// Of a model whose images are as it generates them.
     pub fn of_model(max_side: usize) -> Self {
         Self { max_side, generated_side: max_side }
     }
 
-    /// Of a model whose pictures are scaled to whatever fal's endpoints may be asked for.
+    /// Of a model whose images are scaled to whatever fal's endpoints may be asked for.
     pub fn scaled(generated_side: usize) -> Self {
         let max_side = usize::try_from(MAX_SIDE).unwrap_or(generated_side);
         Self { max_side: max_side.max(generated_side), generated_side }
@@ -68,7 +68,7 @@ impl Beyond {
     pub fn what(&self) -> &'static str {
         match self {
             Self::Side(_) => "the longest side of this model",
-            Self::Pixels(_) => "the most pixels that this model's pictures are scaled to",
+            Self::Pixels(_) => "the most pixels that this model's images are scaled to",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Pictures whose files are small and whose pixels are not: a worker makes them smaller as it reads them, or refuses.
+//! Images whose files are small and whose pixels are not: a worker makes them smaller as it reads them, or refuses.
 
 use crate::program::Program;
 use crate::support::{ENDPOINT, eventually};
@@ -49,13 +49,13 @@ fn huge_profile() -> Vec<u8> {
 
 fn jpeg(side: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let picture = image::GrayImage::from_pixel(side, side, image::Luma([90]));
-    picture.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).expect("a JPEG");
+    let image = image::GrayImage::from_pixel(side, side, image::Luma([90]));
+    image.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).expect("a JPEG");
     bytes
 }
 
-/// A GIF whose one frame has one colour. `frame` is its size, which the picture's need not be.
-fn gif(picture: (u16, u16), frame: (u16, u16)) -> Vec<u8> {
+/// A GIF whose one frame has one colour. `frame` is its size, which the image's need not be.
+fn gif(image: (u16, u16), frame: (u16, u16)) -> Vec<u8> {
     let size = |(width, height): (u16, u16)| [width.to_le_bytes(), height.to_le_bytes()].concat();
     let mut bits = Lzw::default();
     let pixels = usize::from(frame.0) * usize::from(frame.1);
@@ -64,7 +64,7 @@ fn gif(picture: (u16, u16), frame: (u16, u16)) -> Vec<u8> {
         bits.bytes.chunks(255).flat_map(|block| [&[block.len() as u8][..], block].concat()).collect();
     [
         &b"GIF89a"[..],
-        &size(picture),
+        &size(image),
         &[0x80, 0, 0, 90, 90, 90, 0, 0, 0, 0x2c, 0, 0, 0, 0],
         &size(frame),
         &[0, 2],
@@ -146,6 +146,16 @@ fn bmp(width: i32, height: i32) -> Vec<u8> {
     .concat()
 }
 
+/// An AVIF of 10 bits, colour in full resolution and film grain, which may claim other sides than it has.
+fn avif(side: Option<u32>) -> Vec<u8> {
+    let mut bytes = include_bytes!("../../images/large.avif").to_vec();
+    if let Some(side) = side {
+        let at = bytes.windows(4).position(|name| name == b"ispe").expect("a size") + 8;
+        bytes[at..at + 8].copy_from_slice(&[side.to_be_bytes(), side.to_be_bytes()].concat());
+    }
+    bytes
+}
+
 /// A TIFF of zeros in one strip, packed. `bits` are those of each of three samples.
 fn tiff(side: u32, bits: u16) -> Vec<u8> {
     let row = vec![0; side as usize * 3 * usize::from(bits) / 8];
@@ -207,6 +217,7 @@ async fn a_file_takes_a_bounded_part_of_memory_whatever_it_unpacks_to() {
         ("a GIF of 16 million pixels whose frame is smaller", gif((4000, 4000), (3999, 4000))),
         ("a BMP of 16 million pixels", bmp(4000, 4000)),
         ("a TIFF of 9 million pixels", tiff(3000, 8)),
+        ("an AVIF of 8 million pixels with all that one may have", avif(None)),
     ];
     let refused = [
         ("an interlaced PNG of 100 million pixels", zeros(10_000, 10_000, [8, 2], true, &[])),
@@ -219,6 +230,8 @@ async fn a_file_takes_a_bounded_part_of_memory_whatever_it_unpacks_to() {
         ("a TIFF of 200 million pixels", tiff(14_142, 8)),
         ("a TIFF of 64 million pixels of 48 bits", tiff(8000, 16)),
         ("a TIFF with sides of 20,000 pixels", tiff(20_000, 8)),
+        ("an AVIF of 16 million pixels", avif(Some(4000))),
+        ("an AVIF with sides of 65,535 pixels", avif(Some(65_535))),
     ];
     let either = [
         ("a PNG with a profile of 200 MB", zeros(64, 64, [8, 2], false, &huge_profile())),

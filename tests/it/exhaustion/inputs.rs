@@ -77,11 +77,11 @@ async fn a_message_of_many_values_is_refused_before_it_takes_memory() {
 #[tokio::test]
 async fn large_inputs_are_taken_one_after_the_other() {
     let program = Program::start(&["--workers", "0"], None);
-    let picture = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(vec![7; 10 * 1024 * 1024]));
+    let image = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(vec![7; 10 * 1024 * 1024]));
     let mut input = small();
-    input["image_url"] = picture.into();
+    input["image_url"] = image.into();
     let body = input.to_string();
-    let rest = program.memory().rest("16 pictures of 10 MiB at once");
+    let rest = program.memory().rest("16 images of 10 MiB at once");
     let head = format!("POST /queue/{ENDPOINT}/image-to-image HTTP/1.1");
     let calls = (0..16).map(|_| program.call("127.0.0.1", &head, body.as_bytes()));
     for answer in futures_util::future::join_all(calls).await {

@@ -1,4 +1,4 @@
-//! From a hub to a picture: `latentd serve --model owner/name` on a machine that has nothing yet.
+//! From a hub to an image: `latentd serve --model owner/name` on a machine that has nothing yet.
 
 use super::*;
 use crate::support::ENDPOINT;
@@ -37,10 +37,10 @@ impl Server {
         tokio::task::spawn_blocking(start).await.expect("a server")
     }
 
-    /// A picture's bytes.
-    async fn paint(&self) -> Vec<u8> {
+    /// An image's bytes.
+    async fn generate(&self) -> Vec<u8> {
         let address = self.address.clone();
-        let paint = move || {
+        let generate = move || {
             let input = json!({
                 "prompt": "a fox", "image_size": { "width": 64, "height": 64 }, "num_inference_steps": 2, "seed": 7,
                 "output_format": "png",
@@ -51,7 +51,7 @@ impl Server {
             let path = url.split_once(&address).expect("our URL").1;
             call(&address, "GET", path, &Value::Null)
         };
-        tokio::task::spawn_blocking(paint).await.expect("a picture")
+        tokio::task::spawn_blocking(generate).await.expect("an image")
     }
 }
 
@@ -73,19 +73,19 @@ fn call(address: &str, method: &str, path: &str, body: &Value) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_model_of_the_hub_is_pulled_served_and_painted_with() {
+async fn a_model_of_the_hub_is_pulled_served_and_generated_with() {
     let (hub, home) = hub().await;
     let server = Server::start(&hub, &home, &["--model", NAME]).await;
-    let picture = server.paint().await;
+    let image = server.generate().await;
     drop(server);
 
     let asked = hub.calls().len();
     let server = Server::start(&hub, &home, &["--model", NAME, "--offline"]).await;
-    assert_eq!(server.paint().await, picture, "the same from the cache");
+    assert_eq!(server.generate().await, image, "the same from the cache");
     drop(server);
     let by_path = golden();
     let server = Server::start(&hub, &home, &["--model", by_path.to_str().expect("UTF-8")]).await;
-    assert_eq!(server.paint().await, picture, "and from the directory that the hub has");
+    assert_eq!(server.generate().await, image, "and from the directory that the hub has");
     assert_eq!(hub.calls().len(), asked);
 }
 

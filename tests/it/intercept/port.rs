@@ -168,7 +168,7 @@ async fn through_a_proxy_fals_own_urls_work_and_come_back() {
     assert_eq!(status, StatusCode::OK, "{body}");
     let url = body["response_url"].as_str().expect("a URL");
     let path = url.strip_prefix("https://queue.fal.run").expect(url).to_owned();
-    port.server.paint_all().await;
+    port.server.generate_all().await;
 
     let stream = port.tls("queue.fal.run", port.tunnel("queue.fal.run:443").await).await.expect("trusted");
     let (_, result) = call(stream, "queue.fal.run", &path, &Value::Null).await;

@@ -79,7 +79,7 @@ impl Shown {
             FileLife::Ends(left) => left.as_secs().min(MAX_AGE),
             FileLife::Over => return None,
         };
-        let content_type = HeaderValue::from_static(key.picture_type()?);
+        let content_type = HeaderValue::from_static(key.image_type()?);
         Some(Self { object: key.clone(), content_type, max_age, is_public: true, disposition: None })
     }
 

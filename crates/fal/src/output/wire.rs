@@ -1,7 +1,7 @@
 //! The shapes of fal's answers, and how they are made of what the queue knows.
 
 use crate::output::error::failure_words;
-use crate::routing::call::Links;
+use crate::output::links::Links;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use latentd_queue::queue::{Level, LogLine, Phase, Preview, RequestId, Status};
@@ -157,7 +157,7 @@ impl StatusBody {
 
     /// The same with a look at what is being painted.
     pub(crate) fn with_preview(self, preview: Option<Preview>) -> Self {
-        let jpeg = preview.map(|preview| STANDARD.encode(preview.picture));
+        let jpeg = preview.map(|preview| STANDARD.encode(preview.image));
         Self { preview: jpeg.map(|base64| format!("data:image/jpeg;base64,{base64}")), ..self }
     }
 }

@@ -1,4 +1,4 @@
-//! What the server keeps is for its own user: prompts, pictures, digests of keys and the key that signs.
+//! What the server keeps is for its own user: prompts, images, digests of keys and the key that signs.
 
 use std::fs::Metadata;
 use std::io;
@@ -71,18 +71,18 @@ mod tests {
     fn what_was_open_is_closed_once() -> io::Result<()> {
         let directory = tempfile::tempdir()?;
         let (files, shared) = (directory.path().join("files"), directory.path().join("shared"));
-        let (picture, missing) = (files.join("a.png"), directory.path().join("missing"));
+        let (image, missing) = (files.join("a.png"), directory.path().join("missing"));
         std::fs::create_dir(&files)?;
         std::fs::create_dir(&shared)?;
-        std::fs::write(&picture, "x")?;
+        std::fs::write(&image, "x")?;
         std::os::unix::fs::symlink("/etc/hosts", files.join("link"))?;
-        for (path, mode) in [(&files, 0o755), (&picture, 0o644), (&shared, 0o1777)] {
+        for (path, mode) in [(&files, 0o755), (&image, 0o644), (&shared, 0o1777)] {
             std::fs::set_permissions(path, PermissionsExt::from_mode(mode))?;
         }
         let hosts = mode(Path::new("/etc/hosts"));
         let all = [files.clone(), missing, shared.clone()];
         assert_eq!((close(&all)?, close(&all)?), (2, 0));
-        assert_eq!((mode(&files), mode(&picture), mode(&shared)), (0o700, 0o600, 0o1777));
+        assert_eq!((mode(&files), mode(&image), mode(&shared)), (0o700, 0o600, 0o1777));
         assert_eq!(mode(Path::new("/etc/hosts")), hosts, "a link is not followed");
         let made = directory.path().join("a/b");
         crate::data_dir::make(&made)?;

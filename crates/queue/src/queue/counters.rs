@@ -20,12 +20,12 @@ impl Observation {
         Self { metric: "inference", label: stage.to_owned(), value: seconds }
     }
 
-    /// The safety checker gave a picture this score, which is a `measure`.
+    /// The safety checker gave an image this score, which is a `measure`.
     pub fn safety_score(measure: &str, score: f64) -> Self {
         Self { metric: "safety_score", label: measure.to_owned(), value: score }
     }
 
-    /// The safety checker found a picture unsafe.
+    /// The safety checker found an image unsafe.
     pub fn safety_flagged() -> Self {
         Self::plain("safety_flagged", "")
     }
@@ -97,7 +97,7 @@ impl Queue {
     pub async fn observe(&self, seen: &Observation) -> Result<(), QueueError> {
         let mut tx = self.writer.begin().await?;
         count(&mut tx, seen).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// Everything that was counted so far.

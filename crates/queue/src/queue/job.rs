@@ -78,13 +78,13 @@ stored_word! {
     FailureKind {
         /// The input cannot be served; the detail says why.
         Invalid = "invalid",
-        /// The picture that it begins from cannot be used; the detail says why.
-        Picture = "picture",
+        /// The image that it begins from cannot be used; the detail says why.
+        InitImage = "picture",
         /// The client cancelled it.
         Cancelled = "cancelled",
         /// The client that waited on the line went away.
         ClientGone = "client_gone",
-        /// The engine could not make a picture of it.
+        /// The engine could not make an image of it.
         Engine = "engine",
         /// It did not start by the time that the client set.
         StartTimeout = "start_timeout",
@@ -182,7 +182,7 @@ impl FailureKind {
     pub fn is_retryable(self) -> bool {
         match self {
             Self::StartTimeout | Self::WorkerLost => true,
-            Self::Invalid | Self::Picture | Self::Cancelled | Self::ClientGone | Self::Engine => false,
+            Self::Invalid | Self::InitImage | Self::Cancelled | Self::ClientGone | Self::Engine => false,
         }
     }
 
@@ -190,7 +190,7 @@ impl FailureKind {
     pub fn message(self) -> &'static str {
         match self {
             Self::Invalid => "the input cannot be served",
-            Self::Picture => "the picture to begin from cannot be used",
+            Self::InitImage => "the initial image cannot be used",
             Self::Cancelled => "the request was cancelled by the client",
             Self::ClientGone => "the client went away before the result was ready",
             Self::Engine => "the engine failed",

@@ -1,4 +1,4 @@
-//! Pictures of requests that are not done yet: made only while somebody watches, kept only while they run.
+//! Images of requests that are not done yet: made only while somebody watches, kept only while they run.
 
 use super::job::{Claim, RequestId};
 use super::service_time::micros;
@@ -29,13 +29,13 @@ const STORE: &str = "UPDATE previews SET picture = $3, number = number + 1 WHERE
 const NEWEST: &str = "SELECT number, picture FROM previews
     WHERE request = $1 AND number > $2 AND picture IS NOT NULL";
 
-/// A picture of a request that is running.
+/// An image of a request that is running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preview {
-    /// Grows with every picture of the request.
+    /// Grows with every image of the request.
     pub number: i64,
     /// As the worker stored it.
-    pub picture: Vec<u8>,
+    pub image: Vec<u8>,
 }
 
 impl Queue {
@@ -49,24 +49,24 @@ impl Queue {
         Ok(())
     }
 
-    /// Replaces the picture of a request; nothing happens where the claim is no longer good or nobody ever watched.
+    /// Replaces the image of a request; nothing happens where the claim is no longer good or nobody ever watched.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn store_preview(&self, claim: &Claim, picture: &[u8]) -> Result<(), QueueError> {
-        let store = query(STORE).bind(claim.id.to_string()).bind(claim.attempt).bind(picture);
+    pub async fn store_preview(&self, claim: &Claim, image: &[u8]) -> Result<(), QueueError> {
+        let store = query(STORE).bind(claim.id.to_string()).bind(claim.attempt).bind(image);
         store.execute(&self.writer).await?;
         self.events.wake_waiters();
         Ok(())
     }
 
-    /// The newest picture of a running request, if it comes after number `after`; 0 for any.
+    /// The newest image of a running request, if it comes after number `after`; 0 for any.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn preview(&self, id: RequestId, after: i64) -> Result<Option<Preview>, QueueError> {
         let row = query(NEWEST).bind(id.to_string()).bind(after).fetch_optional(&self.reader).await?;
-        let of = |row: Row| Ok(Preview { number: row.try_get(0)?, picture: row.try_get(1)? });
+        let of = |row: Row| Ok(Preview { number: row.try_get(0)?, image: row.try_get(1)? });
         row.map(of).transpose()
     }
 }

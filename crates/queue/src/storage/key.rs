@@ -27,7 +27,7 @@ impl FileKey {
     }
 
     /// MIME type of a generated image, by extension; `None` for other files.
-    pub fn picture_type(&self) -> Option<&'static str> {
+    pub fn image_type(&self) -> Option<&'static str> {
         match self.0.rsplit('.').next().unwrap_or_default() {
             "jpeg" | "jpg" => Some("image/jpeg"),
             "png" => Some("image/png"),
@@ -68,7 +68,7 @@ mod tests {
         let key = FileKey::fresh("png");
         assert_eq!(FileKey::parse(key.as_str()), Some(key));
         let stem = "0123456789abcdef0123456789abcdef";
-        assert!(FileKey::parse(&format!("{stem}.txt")).is_some_and(|key| key.picture_type().is_none()));
+        assert!(FileKey::parse(&format!("{stem}.txt")).is_some_and(|key| key.image_type().is_none()));
         for name in ["", ".png", "../etc/passwd", "..%2f.png", "a.png", stem] {
             assert_eq!(FileKey::parse(name), None, "{name}");
         }

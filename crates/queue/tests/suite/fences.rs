@@ -156,7 +156,7 @@ async fn a_preview_is_of_the_running_attempt_while_it_is_watched(rig: Rig) {
     assert_eq!(queue.verdict(&lost).await.expect("a database"), Verdict::Continue { watched: true });
     queue.store_preview(&lost, b"first").await.expect("a database");
     let first = preview(0).await.expect("an image");
-    assert_eq!((first.picture.as_slice(), preview(first.number).await), (&b"first"[..], None));
+    assert_eq!((first.image.as_slice(), preview(first.number).await), (&b"first"[..], None));
     rig.advance(WATCH + Duration::from_secs(1)).await;
     assert_eq!(queue.verdict(&lost).await.expect("a database"), Verdict::Continue { watched: false });
     queue.reclaim(Lost::Died("w")).await.expect("a database");

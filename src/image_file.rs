@@ -1,4 +1,4 @@
-//! 8-bit pictures to files and back: JPEG for size, PNG for exactness and with its own story inside.
+//! 8-bit images to files and back: JPEG for size, PNG for exactness and with its own story inside.
 
 mod decode;
 mod scale;
@@ -10,7 +10,7 @@ pub(crate) use settings::Settings;
 
 use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
-use latentd_models::Image as Picture;
+use latentd_models::Image;
 
 /// The quality fal's toolkit writes.
 const JPEG_QUALITY: u8 = 95;
@@ -25,9 +25,9 @@ pub(crate) enum Format {
     Png,
 }
 
-/// Why a picture could not be written.
+/// Why an image could not be written.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PictureError {
+pub(crate) enum ImageFileError {
     #[error("JPEG: {0}")]
     Jpeg(#[from] image::ImageError),
     #[error("PNG: {0}")]
@@ -61,32 +61,32 @@ impl Format {
 
 /// The bytes of a file. `text` (keyword, value) goes into a PNG; a JPEG has no place for it.
 pub(crate) fn encode(
-    picture: &Picture,
+    image: &Image,
     format: Format,
     text: &[(&str, String)],
-) -> Result<Vec<u8>, PictureError> {
+) -> Result<Vec<u8>, ImageFileError> {
     match format {
-        Format::Jpeg => encode_jpeg(picture, JPEG_QUALITY),
-        Format::Png => encode_png(picture, text),
+        Format::Jpeg => encode_jpeg(image, JPEG_QUALITY),
+        Format::Png => encode_png(image, text),
     }
 }
 
 /// The bytes of a small JPEG.
-pub(crate) fn encode_preview(picture: &Picture) -> Result<Vec<u8>, PictureError> {
-    encode_jpeg(picture, PREVIEW_QUALITY)
+pub(crate) fn encode_preview(image: &Image) -> Result<Vec<u8>, ImageFileError> {
+    encode_jpeg(image, PREVIEW_QUALITY)
 }
 
-fn encode_jpeg(picture: &Picture, quality: u8) -> Result<Vec<u8>, PictureError> {
+fn encode_jpeg(image: &Image, quality: u8) -> Result<Vec<u8>, ImageFileError> {
     let mut bytes = Vec::new();
-    let (width, height) = (picture.width as u32, picture.height as u32);
+    let (width, height) = (image.width as u32, image.height as u32);
     let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
-    encoder.encode(&picture.rgb, width, height, ExtendedColorType::Rgb8)?;
+    encoder.encode(&image.rgb, width, height, ExtendedColorType::Rgb8)?;
     Ok(bytes)
 }
 
-fn encode_png(picture: &Picture, text: &[(&str, String)]) -> Result<Vec<u8>, PictureError> {
+fn encode_png(image: &Image, text: &[(&str, String)]) -> Result<Vec<u8>, ImageFileError> {
     let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, picture.width as u32, picture.height as u32);
+    let mut encoder = png::Encoder::new(&mut bytes, image.width as u32, image.height as u32);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     encoder.set_compression(png::Compression::Fast);
@@ -95,7 +95,7 @@ fn encode_png(picture: &Picture, text: &[(&str, String)]) -> Result<Vec<u8>, Pic
         encoder.add_itxt_chunk((*keyword).to_owned(), value.clone())?;
     }
     let mut writer = encoder.write_header()?;
-    writer.write_image_data(&picture.rgb)?;
+    writer.write_image_data(&image.rgb)?;
     writer.finish()?;
     Ok(bytes)
 }
@@ -104,22 +104,22 @@ fn encode_png(picture: &Picture, text: &[(&str, String)]) -> Result<Vec<u8>, Pic
 mod tests {
     use super::*;
 
-    pub(super) fn gradient() -> Picture {
+    pub(super) fn gradient() -> Image {
         let (width, height) = (37, 21);
         let rgb =
             (0..width * height).flat_map(|i| [(i % width * 6) as u8, (i / width * 12) as u8, 128]).collect();
-        Picture { width, height, rgb }
+        Image { width, height, rgb }
     }
 
     #[test]
     fn png_keeps_every_byte_and_the_text() {
-        let picture = gradient();
+        let image = gradient();
         let text = [("prompt", "庭の🦊".to_owned()), ("seed", "-7".to_owned())];
-        let bytes = encode(&picture, Format::Png, &text).expect("a PNG");
+        let bytes = encode(&image, Format::Png, &text).expect("a PNG");
         let mut reader = png::Decoder::new(std::io::Cursor::new(&bytes)).read_info().expect("a header");
         let mut pixels = vec![0; reader.output_buffer_size().expect("a size")];
         reader.next_frame(&mut pixels).expect("pixels");
-        assert_eq!(pixels, picture.rgb);
+        assert_eq!(pixels, image.rgb);
         let read = &reader.info().utf8_text;
         assert_eq!(read.len(), text.len());
         for ((keyword, value), read) in text.iter().zip(read) {
@@ -127,14 +127,14 @@ mod tests {
         }
     }
 
-    /// Quality 95 keeps a smooth picture within a few levels.
+    /// Quality 95 keeps a smooth image within a few levels.
     #[test]
     fn jpeg_stays_close() {
-        let picture = gradient();
-        let bytes = encode(&picture, Format::Jpeg, &[]).expect("a JPEG");
+        let image = gradient();
+        let bytes = encode(&image, Format::Jpeg, &[]).expect("a JPEG");
         let decoded = decode(&bytes).expect("pixels");
         assert_eq!((decoded.width, decoded.height), (37, 21));
-        let worst = decoded.rgb.iter().zip(&picture.rgb).map(|(a, b)| a.abs_diff(*b)).max();
+        let worst = decoded.rgb.iter().zip(&image.rgb).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(worst < Some(12), "off by {worst:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! JPEG files, decoded at a fraction of their size: an inverse transform of fewer frequencies is a smaller picture.
+//! JPEG files, decoded at a fraction of their size: an inverse transform of fewer frequencies is a smaller image.
 
 use super::DecodeError;
 use image::RgbImage;
@@ -10,7 +10,7 @@ impl From<jpeg_decoder::Error> for DecodeError {
     }
 }
 
-/// Does the file reach the end of its picture? Decoders make grey of what is cut off; Pillow refuses it, and so do we.
+/// Does the file reach the end of its image? Decoders make grey of what is cut off; Pillow refuses it, and so do we.
 pub(super) fn is_whole(bytes: &[u8]) -> bool {
     const START_OF_SCAN: u8 = 0xda;
     const END: u8 = 0xd9;
@@ -37,14 +37,14 @@ pub(super) fn is_whole(bytes: &[u8]) -> bool {
     }
 }
 
-/// Does the file hold its picture in layers, all of which are needed for any of it?
+/// Does the file hold its image in layers, all of which are needed for any of it?
 pub(super) fn is_progressive(bytes: &[u8]) -> bool {
     let mut decoder = Decoder::new(bytes);
     let is_read = decoder.read_info().is_ok();
     is_read && decoder.info().is_some_and(|info| info.coding_process == CodingProcess::DctProgressive)
 }
 
-/// The picture with sides divided by 2, 4 or 8, whichever is no less than `factor`; `None` where that does not help.
+/// The image with sides divided by 2, 4 or 8, whichever is no less than `factor`; `None` where that does not help.
 pub(super) fn reduced(bytes: &[u8], factor: u32) -> Result<Option<RgbImage>, DecodeError> {
     let mut decoder = Decoder::new(bytes);
     decoder.read_info()?;

@@ -1,4 +1,4 @@
-//! PNG files, made smaller a band of rows at a time: they take the memory of the smaller picture.
+//! PNG files, made smaller a band of rows at a time: they take the memory of the smaller image.
 
 use super::DecodeError;
 use image::{DynamicImage, GrayAlphaImage, GrayImage, RgbImage, RgbaImage};
@@ -44,7 +44,7 @@ pub(super) fn reduced(bytes: &[u8], factor: u32) -> Result<Option<RgbImage>, Dec
     Ok(RgbImage::from_raw(reduced_width, reduced_height, pixels))
 }
 
-/// A picture of some rows; `None` where there are no such colours with 8 bits.
+/// An image of some rows; `None` where there are no such colours with 8 bits.
 fn of_rows(color: ColorType, width: u32, rows: u32, bytes: Vec<u8>) -> Option<DynamicImage> {
     match color {
         ColorType::Grayscale => GrayImage::from_raw(width, rows, bytes).map(DynamicImage::from),

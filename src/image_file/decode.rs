@@ -1,4 +1,4 @@
-//! Files of clients to pictures, within a bound of memory that does not depend on the file. What would take more is
+//! Files of clients to images, within a bound of memory that does not depend on the file. What would take more is
 //! made smaller while it is decoded, where its format allows that, and refused otherwise.
 
 mod avif;
@@ -6,7 +6,7 @@ mod format;
 mod jpeg;
 mod png;
 
-use super::Picture;
+use super::Image;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use std::io::Cursor;
@@ -14,16 +14,16 @@ use std::io::Cursor;
 /// Longest side of a file that is decoded, fal's own limit.
 pub(crate) const MAX_SIDE: u32 = 14_142;
 
-/// Bytes that one picture may take while it is decoded, its file included.
+/// Bytes that one image may take while it is decoded, its file included.
 const MAX_BYTES: u64 = 160_000_000;
 
 /// Bytes that a file's notes, such as its EXIF, may take, and its pieces where they are unpacked one by one.
 const MAX_NOTES: u64 = 16_000_000;
 
-/// Pixels of a picture that is made smaller: far more than any model paints.
+/// Pixels of an image that is made smaller: far more than any model generates.
 const REDUCED_PIXELS: u64 = 16_000_000;
 
-/// Why there is no picture.
+/// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DecodeError {
     /// A side is too long.
@@ -35,7 +35,7 @@ pub(crate) enum DecodeError {
     /// It is of a known format that is not read.
     #[error("{0} is not read: send JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF")]
     Unsupported(&'static str),
-    /// It is damaged, or no picture.
+    /// It is damaged, or no image.
     #[error("{0}")]
     Unreadable(String),
 }
@@ -46,13 +46,13 @@ impl From<image::ImageError> for DecodeError {
     }
 }
 
-/// The picture in a file, of an animation the first, upright as its EXIF says, without transparency (as Pillow's
+/// The image in a file, of an animation the first, upright as its EXIF says, without transparency (as Pillow's
 /// `convert("RGB")`). One of several times [`REDUCED_PIXELS`] may come out smaller, in the same proportions.
 ///
 /// # Errors
 /// When it is no such file, or larger than can be read.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
-    let unknown = || DecodeError::Unreadable("it is no picture of a format that is known".into());
+pub(crate) fn decode(bytes: &[u8]) -> Result<Image, DecodeError> {
+    let unknown = || DecodeError::Unreadable("it is no image of a format that is known".into());
     let format = format::of(bytes).ok_or_else(unknown)?.map_err(DecodeError::Unsupported)?;
     if format == ImageFormat::Avif {
         let (image, orientation) = avif::decode(bytes)?;
@@ -92,11 +92,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Picture, DecodeError> {
     Ok(upright(image, orientation))
 }
 
-fn upright(mut image: DynamicImage, orientation: Orientation) -> Picture {
+fn upright(mut image: DynamicImage, orientation: Orientation) -> Image {
     image.apply_orientation(orientation);
     let image: RgbImage = image.into_rgb8();
     let (width, height) = (image.width() as usize, image.height() as usize);
-    Picture { width, height, rgb: image.into_raw() }
+    Image { width, height, rgb: image.into_raw() }
 }
 
 /// Bytes that a file takes at the worst moment of being decoded as it is.
@@ -126,7 +126,7 @@ fn working(bytes: &[u8], format: ImageFormat, decoder: &impl ImageDecoder) -> u6
         }
         // Lossy, its planes; lossless, RGBA beside what comes of it.
         ImageFormat::WebP => 5 * pixels,
-        // A frame that does not fill the picture, which may be as large.
+        // A frame that does not fill the image, which may be as large.
         ImageFormat::Gif => decoded,
         // Everything once more; of inks four instead of three.
         ImageFormat::Tiff => 2 * decoded,
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_picture_is_refused() {
+    fn what_is_no_image_is_refused() {
         let whole = encode(&gradient(), Format::Png, &[]).expect("a PNG");
         assert_eq!(decode(&whole).expect("pixels"), gradient());
         for bytes in [&b""[..], b"GIF89a", b"BM", b"II*\0", b"hello", &whole[..whole.len() / 2]] {
@@ -177,7 +177,7 @@ mod tests {
 
     /// A few bytes may claim any size.
     #[test]
-    fn a_picture_of_absurd_size_is_refused_before_it_is_made() {
+    fn an_image_of_absurd_size_is_refused_before_it_is_made() {
         let mut header = encode(&gradient(), Format::Png, &[]).expect("a PNG");
         let chunk = 8 + 8; // signature, length and name
         header[chunk..chunk + 4].copy_from_slice(&60_000u32.to_be_bytes());
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_that_is_made_smaller_is_the_same_picture() {
+    fn an_image_that_is_made_smaller_is_the_same_image() {
         for (image, format) in [
             (DynamicImage::from(halves(1001, 403)), ImageFormat::Png),
             (DynamicImage::from(DynamicImage::from(halves(1001, 403)).into_rgba16()), ImageFormat::Png),
@@ -218,7 +218,7 @@ mod tests {
                 ImageFormat::Png => png::reduced(&bytes, 4).expect("a PNG"),
                 _ => jpeg::reduced(&bytes, 4).expect("a JPEG"),
             };
-            let reduced = reduced.expect("a smaller picture");
+            let reduced = reduced.expect("a smaller image");
             assert_eq!(reduced.dimensions(), (251, 101), "{format:?}");
             for (x, color) in [(20, [20, 40, 60]), (230, [220, 240, 250])] {
                 let found = reduced.get_pixel(x, 50).0;

@@ -1,8 +1,8 @@
-//! What a PNG says of itself: the settings that make the same picture again.
+//! What a PNG says of itself: the settings that make the same image again.
 
 use latentd_request::Seed;
 
-/// How a picture was made.
+/// How an image was made.
 pub(crate) struct Settings<'a> {
     pub(crate) prompt: &'a str,
     pub(crate) negative_prompt: &'a str,

@@ -2,22 +2,22 @@
 
 use super::engine_thread::Event;
 use super::{Worker, WorkerError, is_second_try, patiently, run_time};
-use crate::engine::{Image, InitImage, Loading, Painted, Step};
-use crate::picture;
+use crate::engine::{Image, InitImage, Loading, PendingImages, Step};
+use crate::image_file;
 use crate::queue::{Claim, Level, QueueError, Verdict};
 use latentd_request::ImageRequest;
 use std::time::Duration;
 
 /// What was done for a request.
 pub(super) struct Work {
-    pub(super) painted: Painted,
+    pub(super) pending: PendingImages,
     /// Seconds that its model took to load, where it was not.
     pub(super) load: Option<f64>,
 }
 
 impl Worker {
     /// Runs the engine and reports its steps, until it is done or must stop.
-    pub(super) async fn paint(
+    pub(super) async fn generate(
         &self,
         claim: &Claim,
         request: &ImageRequest,
@@ -60,7 +60,7 @@ impl Worker {
                                 self.prefetch(claim).await;
                             }
                         }
-                        Event::Preview(picture) => self.show(claim, &picture).await,
+                        Event::Preview(image) => self.show(claim, &image).await,
                     }
                     hung.set(run_time(limit));
                 },
@@ -71,7 +71,7 @@ impl Worker {
                 () = &mut hung => return Err(self.hung(claim, limit, doing).await),
             }
         }
-        let result = job.result().await.map(|painted| Work { painted, load });
+        let result = job.result().await.map(|pending| Work { pending, load });
         self.settle(claim, verdict, result).await
     }
 
@@ -103,7 +103,7 @@ impl Worker {
             Err(error) => return tracing::debug!(%error, "the next request was not looked at"),
         };
         tokio::task::spawn_blocking(move || {
-            // What is wrong with it is said when it is painted.
+            // What is wrong with it is said when it is generated.
             let Ok(request) = serde_json::from_value(body) else { return };
             if let Err(error) = prefetch(&request) {
                 tracing::debug!(%error, "prompts were not encoded ahead");
@@ -113,7 +113,7 @@ impl Worker {
 
     /// Lets those who watch see a preview. It is a few KB: encoding it takes no thread of its own.
     async fn show(&self, claim: &Claim, preview: &Image) {
-        let bytes = match picture::encode_preview(preview) {
+        let bytes = match image_file::encode_preview(preview) {
             Ok(bytes) => bytes,
             Err(error) => return tracing::warn!(request = %claim.id, %error, "a preview cannot be encoded"),
         };

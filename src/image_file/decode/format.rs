@@ -13,7 +13,7 @@ const READ: [ImageFormat; 7] = [
     ImageFormat::Tiff,
 ];
 
-/// Brands of the ISO media files that hold pictures, and what people call such files.
+/// Brands of the ISO media files that hold images, and what people call such files.
 const BRANDS: [(&[u8], Result<ImageFormat, &str>); 6] = [
     (b"avif", Ok(ImageFormat::Avif)),
     (b"avis", Ok(ImageFormat::Avif)),
@@ -23,7 +23,7 @@ const BRANDS: [(&[u8], Result<ImageFormat, &str>); 6] = [
     (b"jxl ", Err("JPEG XL")),
 ];
 
-/// Beginnings of files that people take for pictures, or that are pictures, and are not read.
+/// Beginnings of files that people take for images, or that are images, and are not read.
 const OTHERS: [(&[u8], &str); 8] = [
     (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\0\x0cJXL ", "JPEG XL"),
