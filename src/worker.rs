@@ -222,7 +222,7 @@ impl Worker {
             Some(from) => {
                 let Some(image) = self.fetch(&claim, &from).await? else { return Ok(None) };
                 begin::size(&mut request, &from, &image);
-                Some(InitImage { image: image, strength: from.strength })
+                Some(InitImage { image, strength: from.strength })
             }
         };
         let work = self.generate(&claim, &request, begin).await?;
