@@ -45,7 +45,7 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Run requests from the queue; `serve` starts these by itself.
     Worker(WorkerArgs),
-    /// Paint pictures without a server.
+    /// Generate images without a server.
     Generate(GenerateArgs),
     /// Measure a device, a model or a running server.
     #[command(subcommand)]
@@ -61,7 +61,7 @@ pub enum Command {
     /// Read such an archive into a data directory that is empty.
     Restore(RestoreArgs),
     /// Look at this machine: devices, memory, disks, models, and whether `serve` would start.
-    Doctor(DoctorArgs),
+    Doctor(Box<DoctorArgs>),
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
     Env(EnvArgs),
     /// Run a program for which `serve --intercept` is fal, and which reaches nothing else.
@@ -80,7 +80,7 @@ pub struct EngineArgs {
     /// published model it is: it answers at that one's endpoint.
     #[arg(long, env = "LATENTD_MODEL", default_value = "mini", value_name = "[NAME=]MODEL")]
     pub model: Vec<String>,
-    /// Directory of the text encoders that a checkpoint file has not inside: `clip_l`, `clip_g` and `t5xxl` files, told by
+    /// Directory of the text encoders that a checkpoint file lacks: `clip_l`, `clip_g` and `t5xxl` files, identified by
     /// their content, or folders in the diffusers layout. Without T5 it runs without.
     #[arg(long, env = "LATENTD_TEXT_ENCODERS", value_name = "DIR")]
     pub text_encoders: Option<PathBuf>,
@@ -105,19 +105,19 @@ pub struct EngineArgs {
         value_name = "N"
     )]
     pub t5_tokens: usize,
-    /// Guide only at noise levels LO < sigma <= HI, which fall from 1 to 0; the other steps cost half. The picture is
+    /// Guide only at noise levels LO < sigma <= HI, which fall from 1 to 0; the other steps cost half. The image is
     /// another one.
     #[arg(long, env = "LATENTD_GUIDANCE_INTERVAL", value_name = "LO,HI", allow_hyphen_values = true)]
     pub guidance_interval: Option<String>,
     /// Run the first block alone in steps where what it adds differs by no more than this share from the last whole
-    /// step, and add again what the others added then (diffusers' first-block cache). The picture is another one.
+    /// step, and add again what the others added then (diffusers' first-block cache). The image is another one.
     #[arg(long, env = "LATENTD_FIRST_BLOCK_CACHE", value_name = "THRESHOLD", allow_hyphen_values = true)]
     pub first_block_cache: Option<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub hub: HubArgs,
     /// Whether the text encoder T5 is loaded: `auto`, where the model has one; `off` needs a third less memory, and
-    /// pictures follow long prompts less closely.
+    /// images follow long prompts less closely.
     #[arg(long, env = "LATENTD_T5", default_value = "auto", value_name = "auto|off")]
     pub t5: String,
     /// Whether a model that needs more memory than is free is refused before it is loaded.
@@ -125,10 +125,10 @@ pub struct EngineArgs {
     pub memory_check: String,
 }
 
-/// What looks for unsafe pictures.
+/// The safety checker.
 #[derive(Debug, Clone, Args)]
 pub struct SafetyArgs {
-    /// What finds unsafe pictures, which become black. `falconsai` and `compvis` are the published classifiers of these
+    /// The checker that finds unsafe images, which become black. `falconsai` and `compvis` are the published classifiers of these
     /// names; DIR holds one of these kinds. `auto` is the model's own folder `safety_checker`, or else `falconsai`.
     #[arg(
         long,
@@ -137,11 +137,11 @@ pub struct SafetyArgs {
         value_name = "auto|falconsai|compvis|none|DIR"
     )]
     pub safety_checker: String,
-    /// Probability, 0 to 1, above which a picture is unsafe [default: 0.5]. `compvis` gives no probability and refuses
+    /// Probability, 0 to 1, above which an image is unsafe [default: 0.5]. `compvis` gives no probability and refuses
     /// this flag: its thresholds are part of it.
     #[arg(long, env = "LATENTD_SAFETY_THRESHOLD", value_name = "F", allow_negative_numbers = true)]
     pub safety_threshold: Option<f64>,
-    /// Check every picture, whatever its request says.
+    /// Check every image, whatever its request asks for.
     #[arg(long, env = "LATENTD_FORCE_SAFETY_CHECKER", action = ArgAction::SetTrue)]
     pub force_safety_checker: bool,
 }
@@ -156,15 +156,15 @@ pub struct StoreArgs {
     /// Queue database, `sqlite:PATH` or `postgres://USER@HOST/NAME` [default: `latentd.sqlite` in the data directory].
     #[arg(long, env = "LATENTD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
-    /// Directory of the picture files [default: `files` in the data directory].
+    /// Directory of the image files [default: `files` in the data directory].
     #[arg(long, env = "LATENTD_STORAGE", value_name = "DIR")]
     pub storage: Option<String>,
 }
 
-/// Where pictures that requests name may be fetched.
+/// Where images that requests name may be fetched.
 #[derive(Debug, Clone, Args)]
 pub struct FetchArgs {
-    /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose pictures requests may begin
+    /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose images requests may start
     /// from; may be given several times. `serve` allows this machine when it listens on a loopback address.
     #[arg(long, env = "LATENTD_FETCH_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
     pub fetch_allow: Vec<String>,
@@ -249,7 +249,7 @@ pub struct ServeArgs {
         value_name = "SECONDS"
     )]
     pub worker_timeout: u64,
-    /// Seconds that a running request gets to finish when the server is told to stop.
+    /// Seconds that a running request gets to finish when the server is stopped.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub drain_timeout: u64,
 }
@@ -278,7 +278,7 @@ pub struct WorkerArgs {
     /// step so far, 30 seconds at least.
     #[arg(long, env = "LATENTD_STEP_TIMEOUT", default_value = "auto", value_name = "auto|SECONDS")]
     pub step_timeout: String,
-    /// Seconds that a running request gets to finish when the worker is told to stop.
+    /// Seconds that a running request gets to finish when the worker is stopped.
     #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
     pub drain_timeout: u64,
     /// Set by `serve`: the worker's name; it then takes orders on its input and ends with it.
@@ -289,9 +289,9 @@ pub struct WorkerArgs {
 /// Flags of `latentd generate`.
 #[derive(Debug, Clone, Args)]
 pub struct GenerateArgs {
-    /// What to paint.
+    /// Describes the image.
     pub prompt: String,
-    /// Where to write the picture: `.png`, `.jpg` or `.jpeg`.
+    /// Where to write the image: `.png`, `.jpg` or `.jpeg`.
     #[arg(short, long, env = "LATENTD_OUTPUT", value_name = "FILE")]
     pub output: PathBuf,
     #[command(flatten)]
@@ -318,13 +318,13 @@ pub struct GenerateArgs {
     /// Height in pixels; 768, or that of `--image`.
     #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
     pub height: Option<usize>,
-    /// Picture to begin from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
+    /// Image to start from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
     #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
     pub image: Option<PathBuf>,
     /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.
     #[arg(long, env = "LATENTD_STRENGTH", default_value_t = 0.83, value_name = "F")]
     pub strength: f64,
-    /// Pictures to paint from one seed.
+    /// Images to generate from one seed.
     #[arg(long, env = "LATENTD_NUM_IMAGES", default_value_t = 1, value_name = "N")]
     pub num_images: usize,
     /// Print what was made as JSON.
@@ -334,7 +334,7 @@ pub struct GenerateArgs {
 
 /// Reads the command line; ends the process where it cannot be read, or asks for help.
 ///
-/// A negative number in place of a value is that value: what takes none says so, with its name.
+/// A negative number in place of a value is that value: a flag that takes none refuses it by name.
 pub fn parse() -> Cli {
     let command = with_negative_numbers(Cli::command());
     let matches = command.get_matches();
@@ -348,7 +348,7 @@ fn with_negative_numbers(command: clap::Command) -> clap::Command {
         .mut_subcommands(with_negative_numbers)
 }
 
-/// Where data goes when no flag says so.
+/// The data directory where no flag names one.
 pub(crate) fn default_data_dir() -> PathBuf {
     let absolute = |path: &PathBuf| path.is_absolute();
     std::env::var_os("XDG_DATA_HOME")

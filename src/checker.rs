@@ -1,11 +1,33 @@
-//! Where the safety checker is that a configuration means.
+//! The safety checker that a configuration names: its download and its directory.
 
 use crate::config::HubConfig;
 use crate::config::safety::{Checker, SafetyConfig};
 use crate::hub_models;
-use crate::model_error::Result;
+use crate::model_error::{self, ModelError};
+use latentd_hub::HubError;
 use latentd_models::{ClassifierManifest, Error, ModelSource, SafetyOptions, SafetySource};
 use tokio::runtime::Runtime;
+
+/// Why a model or its safety checker cannot be downloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum DownloadError {
+    /// The model.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// The model was downloaded and cannot be read.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The safety checker.
+    #[error("the safety checker {repository}: {error}{advice}")]
+    Checker {
+        /// `owner/name`.
+        repository: String,
+        /// Why.
+        error: HubError,
+        /// How to do without it, if that is allowed.
+        advice: &'static str,
+    },
+}
 
 /// Downloads models that are named by their hub id, with the checker that they need, and a checker that is named itself.
 /// For a model on disk nothing else is downloaded: a checker that is missing is then refused by [`resolve`].
@@ -13,14 +35,15 @@ pub(crate) async fn ensure_downloaded(
     hub: &HubConfig,
     config: &SafetyConfig,
     sources: impl IntoIterator<Item = &mut ModelSource>,
-) -> anyhow::Result<()> {
+) -> Result<(), DownloadError> {
     for source in sources {
         let needs_hub = needs_hub(config, source);
         hub_models::ensure_downloaded(hub, [&mut *source]).await?;
         let may_download = needs_hub && hub.offline.is_none();
         let Some(manifest) = published(config, source)?.filter(|_| may_download) else { continue };
         if let Err(error) = hub_models::ensure_classifier_downloaded(hub, manifest).await {
-            anyhow::bail!("the safety checker {}: {error}{}", manifest.repository, without(config));
+            let repository = manifest.repository.clone();
+            return Err(DownloadError::Checker { repository, error, advice: without(config) });
         }
     }
     Ok(())
@@ -32,7 +55,7 @@ pub(crate) fn ensure_downloaded_blocking(
     hub: &HubConfig,
     config: &SafetyConfig,
     source: &mut ModelSource,
-) -> anyhow::Result<()> {
+) -> Result<(), DownloadError> {
     if !needs_hub(config, source) {
         return Ok(());
     }
@@ -43,8 +66,27 @@ fn needs_hub(config: &SafetyConfig, source: &ModelSource) -> bool {
     matches!(source, ModelSource::Hub { .. }) || matches!(config.checker, Checker::Published(_))
 }
 
+/// The published classifier that [`ensure_downloaded`] would download for a model; `named` is the model as the command
+/// line names it, and `local` where its files are.
+///
+/// # Errors
+/// The model cannot be read.
+pub(crate) fn pending_download(
+    hub: &HubConfig,
+    config: &SafetyConfig,
+    named: &ModelSource,
+    local: &ModelSource,
+) -> model_error::Result<Option<&'static ClassifierManifest>> {
+    let may_download = needs_hub(config, named) && hub.offline.is_none();
+    let manifest = published(config, local)?.filter(|_| may_download);
+    Ok(manifest.filter(|manifest| hub_models::cached_classifier(hub, manifest).is_none()))
+}
+
 /// The published classifier that has to be in the cache for this model, if one has to.
-fn published(config: &SafetyConfig, model: &ModelSource) -> Result<Option<&'static ClassifierManifest>> {
+fn published(
+    config: &SafetyConfig,
+    model: &ModelSource,
+) -> model_error::Result<Option<&'static ClassifierManifest>> {
     match &config.checker {
         Checker::Published(manifest) => Ok(Some(manifest)),
         Checker::Auto if *model == ModelSource::Builtin || model.has_safety_checker()? => Ok(None),
@@ -56,8 +98,12 @@ fn published(config: &SafetyConfig, model: &ModelSource) -> Result<Option<&'stat
 /// What to load for this model, with its files looked at but not loaded. Nothing is fetched.
 ///
 /// # Errors
-/// The classifier is not here, and the text says how to get it and how to do without; or what does not fit.
-pub(crate) fn resolve(config: &SafetyConfig, hub: &HubConfig, model: &ModelSource) -> Result<SafetyOptions> {
+/// The classifier is not in the cache, with how to get it or do without, or it does not fit the model.
+pub(crate) fn resolve(
+    config: &SafetyConfig,
+    hub: &HubConfig,
+    model: &ModelSource,
+) -> model_error::Result<SafetyOptions> {
     let source = match (published(config, model)?, &config.checker) {
         (Some(manifest), _) => match hub_models::cached_classifier(hub, manifest) {
             Some(directory) => SafetySource::Directory(directory),

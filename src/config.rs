@@ -30,19 +30,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
 
-/// The flag of what pictures may be fetched from.
+/// The flag of hosts that images may be fetched from.
 pub(crate) const FETCH_ALLOW: &str = "--fetch-allow";
 
-/// A command line that cannot be carried out; the text says what to change.
+/// A command line that cannot be carried out; the text is what to change.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
 
-/// One device with the precision it works in.
+/// How the engine of one device runs models.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineConfig {
-    /// What to load; of a worker's models the first.
-    pub model: ModelSource,
     /// Where it runs.
     pub device: models::Device,
     /// In which precision.
@@ -55,10 +53,21 @@ pub struct EngineConfig {
     pub shortcuts: models::Shortcuts,
     /// Whether the model's T5 is loaded.
     pub t5: bool,
-    /// Whether memory that cannot hold the model is told before it is loaded.
+    /// Whether a model that memory cannot hold is refused before it is loaded.
     pub memory_check: bool,
-    /// Folder of what a device is found out to do best.
+    /// Folder of the algorithms that were found to be the fastest on a device.
     pub cache: PathBuf,
+}
+
+/// Settings of a command that runs one model without a server.
+#[derive(Debug, Clone)]
+pub struct SingleModelConfig {
+    /// The model.
+    pub model: ModelSource,
+    /// How it is run.
+    pub engine: EngineConfig,
+    /// Where models are downloaded from.
+    pub hub: HubConfig,
 }
 
 /// Settings of `latentd serve`.
@@ -72,13 +81,13 @@ pub struct ServeConfig {
     pub models: Vec<NamedModel>,
     /// What the models of one worker may take.
     pub memory_budget: MemoryBudget,
-    /// What looks for unsafe pictures.
+    /// The safety checker.
     pub safety: SafetyConfig,
     /// Where models are downloaded from.
     pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
-    /// Where clients reach the server; `None`: where their request says they did.
+    /// The URL under which clients reach the server; `None`: the one of each request.
     pub public_url: Option<Url>,
     /// Peers that are believed when they say how a client reached them.
     pub trusted_proxies: Vec<IpNet>,
@@ -86,7 +95,7 @@ pub struct ServeConfig {
     pub access: AccessConfig,
     /// Where webhooks may go.
     pub egress: Egress,
-    /// Where pictures that requests begin from may come from.
+    /// Where the initial images of requests may be fetched from.
     pub fetch: Egress,
     /// Where it answers for fal's own host names, if it does.
     pub intercept: Option<InterceptConfig>,
@@ -117,19 +126,19 @@ pub struct ServeConfig {
 /// Settings of `latentd worker`.
 #[derive(Debug, Clone)]
 pub struct WorkerConfig {
-    /// What to run.
+    /// How it runs them.
     pub engine: EngineConfig,
     /// Every model; the first is loaded first.
     pub models: Vec<NamedModel>,
     /// What they may take.
     pub memory_budget: MemoryBudget,
-    /// What looks for unsafe pictures.
+    /// The safety checker.
     pub safety: SafetyConfig,
     /// Where models are downloaded from.
     pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
-    /// Where pictures that requests begin from may come from.
+    /// Where the initial images of requests may be fetched from.
     pub fetch: Egress,
     /// How long an engine may be silent; `None`: by what it does.
     pub step_timeout: Option<Duration>,
@@ -143,7 +152,7 @@ impl ServeConfig {
     /// Checks the flags of `latentd serve`; `log` is one of every command.
     ///
     /// # Errors
-    /// A line that says what to change.
+    /// What to change, in one line.
     pub fn resolve(args: ServeArgs, log: String) -> Result<Self, ConfigError> {
         let ServeArgs {
             listen,
@@ -171,11 +180,10 @@ impl ServeConfig {
         } = args;
         let public_url = public_url.map(|text| parse_public_url(&text)).transpose()?;
         let store = StoreConfig::resolve(store)?;
-        let models = model::several(&engine)?;
         Ok(Self {
             listen,
-            engines: engines(&engine, &models, &workers, &store.data_dir)?,
-            models,
+            engines: engines(&engine, &workers, &store.data_dir)?,
+            models: model::several(&engine)?,
             memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
             hub: hub::resolve(&engine.hub)?,
@@ -201,24 +209,11 @@ impl ServeConfig {
     }
 }
 
-impl ServeConfig {
-    /// Every place that names a model.
-    pub(crate) fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelSource> {
-        let models = self.models.iter_mut().map(|model| &mut model.source);
-        self.engines.iter_mut().map(|engine| &mut engine.model).chain(models)
-    }
-}
-
 impl WorkerConfig {
-    /// Every place that names a model.
-    pub(crate) fn models_mut(&mut self) -> impl Iterator<Item = &mut ModelSource> {
-        self.models.iter_mut().map(|model| &mut model.source).chain([&mut self.engine.model])
-    }
-
     /// Checks the flags of `latentd worker`.
     ///
     /// # Errors
-    /// A line that says what to change.
+    /// What to change, in one line.
     pub fn resolve(args: WorkerArgs) -> Result<Self, ConfigError> {
         let WorkerArgs {
             engine,
@@ -231,11 +226,10 @@ impl WorkerConfig {
             supervised_as,
         } = args;
         let store = StoreConfig::resolve(store)?;
-        let models = model::several(&engine)?;
         let device = device::one(&engine.device)?;
         Ok(Self {
-            engine: EngineConfig::on(&engine, &models[0].source, device, &store.data_dir)?,
-            models,
+            engine: EngineConfig::on(&engine, device, &store.data_dir)?,
+            models: model::several(&engine)?,
             memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
             hub: hub::resolve(&engine.hub)?,
@@ -249,26 +243,11 @@ impl WorkerConfig {
 }
 
 impl EngineConfig {
-    /// Checks the flags of a command that runs one engine and keeps nothing itself.
-    ///
-    /// # Errors
-    /// A line that says what to change.
-    pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
-        let model = model::one(args)?;
-        Self::on(args, &model, device::one(&args.device)?, &default_data_dir())
-    }
-
-    fn on(
-        args: &EngineArgs,
-        model: &ModelSource,
-        device: models::Device,
-        data_dir: &Path,
-    ) -> Result<Self, ConfigError> {
+    fn on(args: &EngineArgs, device: models::Device, data_dir: &Path) -> Result<Self, ConfigError> {
         if !(1..=512).contains(&args.t5_tokens) {
             return refuse(format!("--t5-tokens {}: give 1 to 512", args.t5_tokens));
         }
         Ok(Self {
-            model: model.clone(),
             device,
             dtype: device::dtype(&args.dtype, device)?,
             shift: model::shift(args)?,
@@ -281,7 +260,21 @@ impl EngineConfig {
     }
 }
 
-/// What a flag of two words says; an empty value, which a variable may have, is the first.
+impl SingleModelConfig {
+    /// Checks the flags of a command that runs one model and stores nothing itself.
+    ///
+    /// # Errors
+    /// What to change, in one line.
+    pub fn resolve(args: &EngineArgs) -> Result<Self, ConfigError> {
+        Ok(Self {
+            model: model::one(args)?,
+            engine: EngineConfig::on(args, device::one(&args.device)?, &default_data_dir())?,
+            hub: hub::resolve(&args.hub)?,
+        })
+    }
+}
+
+/// The value of a flag with two words; an empty value, which a variable may have, is the first.
 fn switch(flag: &str, text: &str, on: &str) -> Result<bool, ConfigError> {
     match text.trim() {
         "off" => Ok(false),
@@ -295,12 +288,7 @@ fn refuse<T>(message: String) -> Result<T, ConfigError> {
 }
 
 /// One engine per worker; several workers share the devices in turn.
-fn engines(
-    args: &EngineArgs,
-    models: &[NamedModel],
-    workers: &str,
-    data_dir: &Path,
-) -> Result<Vec<EngineConfig>, ConfigError> {
+fn engines(args: &EngineArgs, workers: &str, data_dir: &Path) -> Result<Vec<EngineConfig>, ConfigError> {
     let devices = device::several(&args.device)?;
     let count = match workers {
         "auto" => devices.len(),
@@ -309,8 +297,7 @@ fn engines(
             Err(_) => return refuse(format!("--workers {number}: give `auto` or a number")),
         },
     };
-    let model = &models[0].source;
-    let engine = |device: &models::Device| EngineConfig::on(args, model, *device, data_dir);
+    let engine = |device: &models::Device| EngineConfig::on(args, *device, data_dir);
     devices.iter().cycle().take(count).map(engine).collect()
 }
 

@@ -1,11 +1,11 @@
-//! `latentd doctor`: what this machine has, what is in the way, and what to do about it.
+//! `latentd doctor`: what this machine has, whether `serve` would start with these flags, and if not, what to change.
 
 mod devices;
-mod memory;
-mod places;
+mod models;
+mod stores;
 
 use crate::args::DoctorArgs;
-use crate::config::{EngineConfig, StoreConfig, hub, safety};
+use crate::config::ServeConfig;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ const WIDTH: usize = 80;
 /// Columns before what was found.
 const INDENT: usize = 19;
 
-/// How something stands.
+/// The judgement of one finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum State {
@@ -51,19 +51,19 @@ impl Finding {
         Self { state: State::Wrong, advice: Some(advice.into()), ..Self::good(about, found) }
     }
 
-    /// Of an error that says itself what to do.
+    /// An error whose text has the advice.
     fn error(about: &str, error: &dyn std::fmt::Display) -> Self {
         Self { state: State::Wrong, ..Self::good(about, error.to_string()) }
     }
 }
 
-/// Looks, prints, and fails if `serve` would not start.
+/// Examines this machine, prints the findings, and fails if `serve` would not start.
 ///
 /// # Errors
-/// One line that says so.
-pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
+/// `serve` would not start.
+pub(crate) fn run(args: DoctorArgs, log: String) -> anyhow::Result<()> {
     let json = args.json;
-    let findings = look(args);
+    let findings = examine(args, log);
     if json {
         println!("{:#}", serde_json::json!({ "findings": findings }));
     } else {
@@ -74,26 +74,21 @@ pub(crate) fn run(args: DoctorArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn look(args: DoctorArgs) -> Vec<Finding> {
+fn examine(args: DoctorArgs, log: String) -> Vec<Finding> {
     let mut findings = vec![devices::program(), devices::processor(), devices::host()];
-    findings.extend(devices::gpus(args.engine.dtype == "fp8"));
-    match StoreConfig::resolve(args.store) {
-        Ok(store) => findings.extend(places::data(&store)),
-        Err(error) => findings.push(Finding::error("data directory", &error)),
-    }
-    let hub = hub::resolve(&args.engine.hub);
-    match &hub {
-        Ok(hub) => findings.extend(places::hugging_face(hub)),
-        Err(error) => findings.push(Finding::error("hub cache", error)),
-    }
-    findings.push(devices::open_files());
-    findings.push(places::port(args.listen));
-    findings.push(places::namespaces());
-    match (EngineConfig::resolve(&args.engine), safety::parse(&args.safety), hub) {
-        (Ok(engine), Ok(safety), Ok(hub)) => findings.extend(memory::model(engine, &safety, &hub)),
-        (engine, safety, _) => {
-            findings.extend(engine.err().map(|error| Finding::error("model", &error)));
-            findings.extend(safety.err().map(|error| Finding::error("safety checker", &error)));
+    findings.extend(devices::gpus(args.serve.engine.dtype == "fp8"));
+    match ServeConfig::resolve(args.serve, log) {
+        Ok(config) => {
+            findings.extend(stores::data(&config.store));
+            findings.extend(stores::hugging_face(&config.hub));
+            findings.push(devices::open_files());
+            findings.extend(stores::listen(&config));
+            findings.push(stores::namespaces());
+            findings.extend(models::all(&config));
+        }
+        Err(error) => {
+            findings.extend([devices::open_files(), stores::namespaces()]);
+            findings.push(Finding::error("configuration", &error));
         }
     }
     findings

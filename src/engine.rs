@@ -1,11 +1,11 @@
-//! What generates: one synchronous trait, and its adapter over the model package.
+//! The engine: one synchronous trait, and its adapter over the model package.
 //!
 //! No tensor crosses this file: requests go in, 8-bit images come out.
 
-mod shelf;
+mod model_pool;
 mod uses;
 
-pub use shelf::{Shelf, Volume};
+pub use model_pool::{ModelPool, ModelSlot};
 
 use crate::config::EngineConfig;
 use crate::model_error::{self, ModelError};
@@ -16,7 +16,7 @@ pub use latentd_models::{
 use latentd_request::{ImageRequest, Score, StageSeconds};
 use std::sync::Arc;
 
-/// Why an engine made no image.
+/// Why an engine generated no image.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The model cannot do what the request asks; trying again will not help.
@@ -36,10 +36,10 @@ pub enum EngineError {
     Fault(String),
 }
 
-/// How the model of a request is made ready, where that takes long.
+/// The progress of loading a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Loading {
-    /// It begins.
+    /// It starts.
     Begins {
         /// What log lines call it.
         model: String,
@@ -57,19 +57,19 @@ pub enum Loading {
 
 /// Generates images, one request at a time, on the thread that calls it.
 pub trait Engine: Send {
-    /// Makes ready what a request needs before it is generated; `tell` hears of it where that takes long.
+    /// Loads the model of a request, if it is not loaded; `on_loading` is called before and after.
     ///
     /// # Errors
     /// See [`EngineError`].
     fn prepare(
         &mut self,
         _request: &ImageRequest,
-        _tell: &mut dyn FnMut(Loading),
+        _on_loading: &mut dyn FnMut(Loading),
     ) -> Result<(), EngineError> {
         Ok(())
     }
 
-    /// Generates, from noise or from an image; `observer` hears every step as it ends, can stop the request, and gets
+    /// Generates, from noise or from an image; `observer` is called after every step, can stop the request, and gets
     /// previews while it wants them.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ pub trait Engine: Send {
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError>;
 
-    /// What encodes prompts of requests to come on another thread, if that does not slow the generating down.
+    /// Encodes prompts of waiting requests on another thread, if that does not slow down the request that runs.
     fn prefetch(&self) -> Option<Prefetch> {
         None
     }
@@ -92,7 +92,8 @@ pub trait Engine: Send {
     }
 }
 
-/// What is left to do for a request's images. Any thread may do it while the engine generates the next request.
+/// The rest of the work for a request's images: decoding, and the safety check. Any thread may do it while the engine
+/// runs the next request.
 pub type PendingImages = Box<dyn FnOnce() -> Result<Generated, EngineError> + Send>;
 
 /// Encodes the prompts of a request.
@@ -101,15 +102,15 @@ pub type Prefetch = Arc<dyn Fn(&ImageRequest) -> Result<(), EngineError> + Send 
 /// Loads an engine, on the thread that will run it.
 pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Send>;
 
-/// Loads the model a configuration names.
+/// Loads a model.
 ///
 /// # Errors
-/// One line, or a list, that says what does not fit.
-pub fn open(config: &EngineConfig) -> model_error::Result<models::Pipeline> {
-    let mut pipeline = models::Pipeline::load(&config.model, &load_options(config))?;
+/// What does not fit, in one line or a list.
+pub fn open(model: &models::ModelSource, config: &EngineConfig) -> model_error::Result<models::Pipeline> {
+    let mut pipeline = models::Pipeline::load(model, &load_options(config))?;
     pipeline.set_shortcuts(config.shortcuts);
     if !pipeline.has_t5() {
-        tracing::info!(model = %config.model, "the model runs without T5: long prompts are understood less well");
+        tracing::info!(%model, "the model runs without T5: long prompts are understood less well");
     }
     Ok(pipeline)
 }

@@ -2,11 +2,11 @@
 
 use crate::args::GenerateArgs;
 use crate::checker;
-use crate::config::{ConfigError, EngineConfig, hub, model, safety};
+use crate::config::{ConfigError, SingleModelConfig, model, safety};
 use crate::engine;
 use crate::image_file::{self, Format};
+use crate::memory_check;
 use crate::printable::printable;
-use crate::room;
 use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_fal::endpoint::Published;
@@ -25,24 +25,23 @@ const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 /// # Errors
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
 pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
-    let mut config = EngineConfig::resolve(&args.engine)?;
+    let SingleModelConfig { model: mut source, engine, hub } = SingleModelConfig::resolve(&args.engine)?;
     let safety = safety::parse(&args.safety)?;
-    let hub = hub::resolve(&args.engine.hub)?;
     let format = output_format(&args.output)?;
     check(&args)?;
     let init_image = args.image.as_deref().map(|path| init_image(path, args.strength)).transpose()?;
-    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut config.model)?;
+    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut source)?;
     let started = Instant::now();
-    let card = ModelCard::read(&config.model)?;
-    let published = card.identify(&config.model);
+    let card = ModelCard::read(&source)?;
+    let published = card.identify(&source);
     let seed = args.seed.unwrap_or_else(Seed::draw);
     let mut request =
-        request(&args, init_image, seed, model::published_endpoint(published), config.t5_tokens);
+        request(&args, init_image, seed, model::published_endpoint(published), engine.t5_tokens);
     let asked = (request.width, request.height);
-    (request.width, request.height) = generated_size(&model::limits(&config.model, &card), asked)?;
-    let safety = checker::resolve(&safety, &hub, &config.model)?;
-    room::check(&config, &safety, &room::work(&request))?;
-    let mut pipeline = engine::open(&config)?;
+    (request.width, request.height) = generated_size(&model::limits(&source, &card), asked)?;
+    let safety = checker::resolve(&safety, &hub, &source)?;
+    memory_check::check(&source, std::slice::from_ref(&engine), &safety, &memory_check::work(&request))?;
+    let mut pipeline = engine::open(&source, &engine)?;
     pipeline.set_safety(&safety)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let bar = progress_bar(request.steps);
@@ -63,7 +62,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     }
 
     let encoding = Instant::now();
-    let model = model::stand_in(&config.model, &card).unwrap_or(&published.name);
+    let model = model::stand_in(&source, &card).unwrap_or(&published.name);
     let settings = image_file::Settings {
         prompt: &request.prompt,
         negative_prompt: &request.negative_prompt,

@@ -70,14 +70,14 @@ pub(crate) fn cached_classifier(hub: &HubConfig, manifest: &ClassifierManifest) 
     }
 }
 
-/// Replaces a hub id by its directory, if the cache has all of it; says whether it is a directory now.
-pub(crate) fn is_cached(hub: &HubConfig, source: &mut ModelSource) -> Result<bool, HubError> {
-    let ModelSource::Hub { repository, revision } = source else { return Ok(true) };
-    match latentd_hub::cache_status(hub, &model_repo(repository, revision))? {
-        CacheStatus::Complete(directory) => *source = ModelSource::Directory(directory),
-        CacheStatus::Incomplete(_) | CacheStatus::Absent => return Ok(false),
-    }
-    Ok(true)
+/// The model with a hub id replaced by its directory, if the cache has all of it; opens no connection.
+///
+/// # Errors
+/// It is not in the cache and downloads are forbidden, or what is in the cache cannot be run.
+pub(crate) fn locate(hub: &HubConfig, source: &ModelSource) -> Result<ModelSource, HubError> {
+    let ModelSource::Hub { repository, revision } = source else { return Ok(source.clone()) };
+    let directory = latentd_hub::cached_or_refused(hub, &model_repo(repository, revision))?;
+    Ok(directory.map_or_else(|| source.clone(), ModelSource::Directory))
 }
 
 /// Downloads for a command that is not asynchronous. A download listens for Ctrl-C, and whoever did that once gets the

@@ -7,8 +7,8 @@
 //! - [`intercept`]: the same service under fal's own names, for programs that are not changed;
 //! - `isolate`: programs for which that is fal, and which reach nothing else;
 //! - [`queue`] and what else is kept, from the package `latentd-queue`, the only one that knows SQL;
-//! - [`worker`]: takes requests from the queue, has an [`engine`] generate them, stores the files;
-//! - [`webhooks`]: tells receivers that requests ended; [`signing`] keeps the key;
+//! - [`worker`]: takes requests from the queue, runs them on an [`engine`], stores the files;
+//! - [`webhooks`]: delivers the results of requests to receivers; [`signing`] keeps the key;
 //! - the package `latentd-egress`: which addresses a client's URL may have, and calls to them;
 //! - [`identity`]: which database and which folder belong together; [`sweep`]: what is removed when;
 //! - [`storage`]: where files live; the package `latentd-request`: what a valid request and its output are;
@@ -28,7 +28,6 @@ mod allocator;
 pub mod args;
 mod backup;
 mod bench;
-mod budget;
 mod checker;
 pub mod config;
 mod device_report;
@@ -40,12 +39,13 @@ mod image_file;
 pub mod intercept;
 mod isolate;
 mod keys_command;
-mod machine;
+mod memory_budget;
+mod memory_check;
 pub mod model_error;
 mod models_command;
-mod room;
 pub mod serve;
 mod supervisor;
+mod system;
 pub mod webhooks;
 pub mod worker;
 
@@ -62,7 +62,7 @@ use tracing_subscriber::EnvFilter;
 /// Carries out a command.
 ///
 /// # Errors
-/// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
+/// A [`ConfigError`] for a command line that cannot be carried out; otherwise what failed, in one line.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     carry_out(cli).map_err(model_error::with_advice)
 }
@@ -77,21 +77,17 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
     }
     match cli.command {
         Command::Serve(args) => {
-            let mut config = ServeConfig::resolve(*args, cli.log)?;
-            let (hub, safety) = (config.hub.clone(), config.safety.clone());
-            runtime()?.block_on(async {
-                checker::ensure_downloaded(&hub, &safety, config.models_mut()).await?;
-                serve::serve(config).await.map_err(|error| match error {
-                    ServeError::Config(error) => error.into(),
-                    other => other.into(),
-                })
+            let config = ServeConfig::resolve(*args, cli.log)?;
+            runtime()?.block_on(serve::serve(config)).map_err(|error| match error {
+                ServeError::Config(error) => error.into(),
+                other => other.into(),
             })
         }
         Command::Worker(args) => {
             let mut config = WorkerConfig::resolve(args)?;
-            let (hub, safety) = (config.hub.clone(), config.safety.clone());
             runtime()?.block_on(async {
-                checker::ensure_downloaded(&hub, &safety, config.models_mut()).await?;
+                let sources = config.models.iter_mut().map(|model| &mut model.source);
+                checker::ensure_downloaded(&config.hub, &config.safety, sources).await?;
                 Ok(worker::run_process(config).await?)
             })
         }
@@ -100,7 +96,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(command) => runtime()?.block_on(keys_command::run(command)),
         Command::Backup(args) => runtime()?.block_on(backup::backup(args)),
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
-        Command::Doctor(args) => doctor::run(args),
+        Command::Doctor(args) => doctor::run(*args, cli.log),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Run(args) => isolate::run(args),
         Command::Relay(args) => isolate::relay(args, runtime),

@@ -102,7 +102,7 @@ fn locate(hub: &HubConfig, model: &str) -> anyhow::Result<(PathBuf, Option<Strin
     let Some(snapshot) = snapshot else {
         let cache = hub.cache.display();
         anyhow::bail!(
-            "{repository} is not in the cache {cache}: `latentd models pull {repository}` brings it"
+            "{repository} is not in the cache {cache}: `latentd models pull {repository}` downloads it"
         );
     };
     Ok((snapshot, Some(repository), files))

@@ -1,24 +1,23 @@
-//! `latentd serve`: puts the parts together, and takes them apart in order.
+//! `latentd serve`: starts the parts of the server, and stops them in order.
 
 mod greeting;
-mod ground;
+pub(crate) mod preflight;
+mod services;
 
-use crate::budget;
-use crate::checker;
-use crate::config::{ConfigError, EngineConfig, Model, ModelsError, ServeConfig, model};
+use crate::checker::{self, DownloadError};
+use crate::config::{ConfigError, Model, ModelsError, ServeConfig, model};
 use crate::data_dir::DataDirError;
 use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
 use crate::model_error::ModelError;
 use crate::queue::{Queue, QueueError};
-use crate::room;
 use crate::signing::SigningError;
 use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
 use crate::webhooks::Deliverer;
-use ground::Ground;
 use latentd_fal::endpoint::{Endpoint, Served};
-use latentd_models::Work;
+use latentd_hub::HubError;
+use services::Services;
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -47,6 +46,12 @@ pub enum ServeError {
     /// The model's description.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A model that is not here.
+    #[error(transparent)]
+    Hub(#[from] HubError),
+    /// The download of a model or of its safety checker.
+    #[error(transparent)]
+    Download(#[from] DownloadError),
     /// The address.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -70,72 +75,75 @@ impl From<ModelsError> for ServeError {
 /// Serves until a signal, then drains: running requests end or go back to the queue.
 ///
 /// # Errors
-/// When something the server stands on cannot be opened.
-pub async fn serve(config: ServeConfig) -> Result<(), ServeError> {
+/// A model cannot be had or does not fit, or the data directory, a store or an address cannot be opened.
+pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
+    preflight::before_download(&config)?;
+    let sources = config.models.iter_mut().map(|model| &mut model.source);
+    checker::ensure_downloaded(&config.hub, &config.safety, sources).await?;
     let models = model::assign(&config.models)?;
-    check_models(&config, &models)?;
+    preflight::check_models(&config, &models)?;
     let endpoints = Endpoint::known(|name| served(&models, name));
-    let (ground, doors) = Ground::open(&config).await?;
-    warn_of_others(&ground.queue, &endpoints).await?;
+    let (services, listeners) = Services::open(&config).await?;
+    warn_of_unserved(&services.queue, &endpoints).await?;
 
     let (closing, is_closing) = watch::channel(false);
     let (stage, stages) = watch::channel(Stage::Run);
-    tokio::spawn(hear_signals(stage, closing)?);
-    let mut tasks = ground.tend(&config);
-    greeting::greet(&config, &endpoints, &models, doors.listener.local_addr()?, ground.keys.is_open());
-    if let Some(interceptor) = &doors.interceptor {
+    tokio::spawn(forward_signals(stage, closing)?);
+    let mut tasks = services.spawn_background(&config);
+    greeting::greet(&config, &endpoints, &models, listeners.listener.local_addr()?, services.keys.is_open());
+    if let Some(interceptor) = &listeners.interceptor {
         greeting::greet_unchanged(&config, interceptor.address());
     }
 
-    let router = latentd_fal::router(ground.api(&config, endpoints, is_closing));
-    let (workers_gone, all_gone) = watch::channel(false);
-    let answer = doors.answer(router, all_gone.clone());
-    let tell = deliver(&ground, &config, all_gone, stages.clone());
-    let work = work(&config, &ground.queue, stages, workers_gone)?;
-    tokio::join!(answer, tell, work);
-    tasks.shutdown().await; // they use what is closed now
-    ground.close().await;
+    let router = latentd_fal::router(services.api(&config, endpoints, is_closing));
+    let (workers_stopped, all_stopped) = watch::channel(false);
+    let answer = listeners.run(router, all_stopped.clone());
+    let webhooks = deliver(&services, &config, all_stopped, stages.clone());
+    let work = run_workers(&config, &services.queue, stages, workers_stopped)?;
+    tokio::join!(answer, webhooks, work);
+    tasks.shutdown().await; // they use the stores, which are closed next
+    services.close().await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Keeps the workers alive until all of them are to go.
-fn work(
+/// Runs the workers until they are to stop.
+fn run_workers(
     config: &ServeConfig,
     queue: &Queue,
     mut stages: watch::Receiver<Stage>,
-    workers_gone: watch::Sender<bool>,
+    workers_stopped: watch::Sender<bool>,
 ) -> std::io::Result<impl Future<Output = ()>> {
     let program = std::env::current_exe()?;
     Ok(async move {
         supervisor::supervise(config, &program, queue, stages.clone()).await;
         let _ = stages.wait_for(|stage| *stage > Stage::Run).await;
-        workers_gone.send_replace(true);
+        workers_stopped.send_replace(true);
     })
 }
 
-/// Posts webhooks until the workers are gone, and those that are due then, unless the operator asks twice.
+/// Delivers webhooks until the workers have stopped, and then those that are due, unless a second signal comes.
 async fn deliver(
-    ground: &Ground,
+    services: &Services,
     config: &ServeConfig,
-    workers_gone: watch::Receiver<bool>,
+    workers_stopped: watch::Receiver<bool>,
     stages: watch::Receiver<Stage>,
 ) {
-    let signing = ground.signing.clone();
-    let deliverer = Deliverer::new(ground.queue.clone(), config.egress.clone(), move |webhook, outcome| {
+    let signing = services.signing.clone();
+    let deliverer = Deliverer::new(services.queue.clone(), config.egress.clone(), move |webhook, outcome| {
         latentd_fal::webhook_message(&signing, webhook, outcome)
     });
     tokio::select! {
-        () = deliverer.run(turned_true(workers_gone)) => {}
+        () = deliverer.run(is_true(workers_stopped)) => {}
         () = second_signal(stages) => {}
     }
 }
 
-async fn turned_true(mut flag: watch::Receiver<bool>) {
+async fn is_true(mut flag: watch::Receiver<bool>) {
     let _ = flag.wait_for(|flag| *flag).await;
 }
 
-/// Whoever asks twice does not wait for receivers: what is on its way is sent again by the next start.
+/// After a second signal no receiver is waited for: unfinished deliveries are repeated by the next start.
 async fn second_signal(mut stages: watch::Receiver<Stage>) {
     let _ = stages.wait_for(|stage| *stage >= Stage::Now).await;
 }
@@ -146,22 +154,8 @@ fn served(models: &[Model], name: &str) -> Option<Served> {
     Some(Served { stand_in: model.stand_in().map(str::to_owned), limits: model.limits() })
 }
 
-/// Says now what every worker here would fail on; workers elsewhere have checkers and memory of their own.
-fn check_models(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError> {
-    for engine in &config.engines {
-        budget::sizes(models, engine, config.memory_budget)?;
-    }
-    for model in models.iter().filter(|_| !config.engines.is_empty()) {
-        let safety = checker::resolve(&config.safety, &config.hub, &model.source)?;
-        let engine = |engine: &EngineConfig| EngineConfig { model: model.source.clone(), ..engine.clone() };
-        let engines: Vec<_> = config.engines.iter().map(engine).collect();
-        room::check_all(&engines, &safety, &Work::default())?;
-    }
-    Ok(())
-}
-
-/// Requests whose model was served by an earlier start wait until it is served again.
-async fn warn_of_others(queue: &Queue, endpoints: &[Endpoint]) -> Result<(), QueueError> {
+/// Warns of waiting requests whose model was served by an earlier start and is not served now.
+async fn warn_of_unserved(queue: &Queue, endpoints: &[Endpoint]) -> Result<(), QueueError> {
     let served = endpoints.iter().filter(|endpoint| endpoint.served.is_some());
     let names: Vec<String> = served.map(|endpoint| endpoint.model.clone()).collect();
     for (model, requests) in queue.waiting_for_others(&names).await? {
@@ -173,8 +167,8 @@ async fn warn_of_others(queue: &Queue, endpoints: &[Endpoint]) -> Result<(), Que
     Ok(())
 }
 
-/// Turns signals into stages: the first drains, the second ends.
-fn hear_signals(
+/// Turns signals into stages: the first one drains, the second one ends.
+fn forward_signals(
     stage: watch::Sender<Stage>,
     closing: watch::Sender<bool>,
 ) -> std::io::Result<impl Future<Output = ()>> {

@@ -1,12 +1,12 @@
-//! Keeps one worker process per engine alive and puts back what a dead one had in hand.
+//! Keeps one worker process per engine alive and reclaims the requests of a dead one.
 //!
 //! A worker is dead when its process ends, and when it gives no sign of life: then it is killed.
 
 mod backoff;
 mod link;
 
-use crate::budget;
 use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
+use crate::memory_budget;
 use crate::queue::{Lost, Observation, Queue};
 use crate::worker::device_name;
 use backoff::Backoff;
@@ -70,7 +70,7 @@ struct Slot<'a> {
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// It was told to.
+    /// It was stopped.
     Stopped,
     Died,
 }
@@ -95,15 +95,15 @@ impl Slot<'_> {
     /// Waits for a worker's end, and puts back what it had in hand.
     async fn one_life(&self, id: &str, mut child: Child, stage: &mut watch::Receiver<Stage>) {
         let (input, output) = (child.stdin.take(), child.stdout.take());
-        let (events, heard) = (self.queue.events().clone(), watch::Sender::new(0));
-        let hears = heard.subscribe();
-        let link = tokio::spawn(link::carry_signals(events, input, output, stage.clone(), heard));
+        let (events, signs) = (self.queue.events().clone(), watch::Sender::new(0));
+        let received = signs.subscribe();
+        let link = tokio::spawn(link::carry_signals(events, input, output, stage.clone(), signs));
         let pid = child.id().unwrap_or_default();
         tracing::info!(worker = id, pid, "worker started");
-        let silence = link::silence(hears, self.worker_timeout, |silent| {
+        let silence = link::silence(received, self.worker_timeout, |silent| {
             match silent {
                 true => tracing::warn!(worker = id, "the worker is silent"),
-                false => tracing::info!(worker = id, "the worker is heard"),
+                false => tracing::info!(worker = id, "the worker sends signs of life again"),
             }
             self.queue.set_silent(id, silent);
         });
@@ -159,7 +159,7 @@ impl Slot<'_> {
             .spawn()
     }
 
-    /// Waits for the worker's end, and brings it about when the worker is silent or the server stops.
+    /// Waits for the worker's end, and kills it when it is silent too long or the server stops.
     async fn wait(
         &self,
         child: &mut Child,
@@ -213,18 +213,8 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     let encoders = config.models.iter().find_map(|model| model.source.text_encoders());
     let encoders = encoders.map(|dir| ("--text-encoders", dir.display().to_string()));
     // Workers find the cache where this process would: below the data directory.
-    // Each names its models itself: the engine's is the first of them.
-    let EngineConfig {
-        model: _,
-        device,
-        dtype,
-        shift,
-        t5_tokens,
-        shortcuts: left_out,
-        t5,
-        memory_check,
-        cache: _,
-    } = engine;
+    let EngineConfig { device, dtype, shift, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } =
+        engine;
     let shift = shift.map(|shift| ("--shift", shift.to_string()));
     // The database has a password in its URL, perhaps: it goes by the environment.
     let StoreConfig { data_dir, database: _, files } = &config.store;
@@ -254,7 +244,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
 /// What a worker's models may take. Those that share a device share its memory.
 fn memory_budget(engine: &EngineConfig, config: &ServeConfig) -> String {
     let sharers = config.engines.iter().filter(|other| other.device == engine.device).count();
-    let bytes = budget::bytes(config.memory_budget, engine.device, sharers);
+    let bytes = memory_budget::bytes(config.memory_budget, engine.device, sharers);
     bytes.map_or_else(|| "auto".into(), |bytes| bytes.to_string()) // the worker knows more of its device
 }
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub enum BenchCommand {
     /// The denoising loop alone, on a model's weights or on random ones.
     Denoise(DenoiseArgs),
-    /// A whole picture: text, denoising, decoding, encoding.
+    /// A whole image: text, denoising, decoding, encoding.
     Pipeline(PipelineArgs),
     /// A running server, called as a fal client calls it.
     Load(LoadArgs),
@@ -44,7 +44,7 @@ pub struct WorkArgs {
         value_name = "F"
     )]
     pub cfg: f64,
-    /// Pictures denoised together.
+    /// Images denoised together.
     #[arg(long, env = "LATENTD_BATCH", default_value_t = 1, value_name = "N")]
     pub batch: usize,
     /// Measured runs.
@@ -71,7 +71,7 @@ pub struct DenoiseArgs {
     /// Random weights made on the device instead of --model's: `sd3.5-large` or `sd3.5-medium`.
     #[arg(long, env = "LATENTD_SYNTHETIC", value_name = "MODEL")]
     pub synthetic: Option<String>,
-    /// Keep only the first blocks of a synthetic model, for machines without room for all.
+    /// Keep only the first blocks of a synthetic model, for machines without memory for all.
     #[arg(long, env = "LATENTD_BLOCKS", requires = "synthetic", value_name = "N")]
     pub blocks: Option<usize>,
     #[command(flatten)]
@@ -80,7 +80,7 @@ pub struct DenoiseArgs {
     /// Measure another engine too, in turns with latentd's, on random weights of the same model.
     #[arg(long = "engine", env = "LATENTD_ENGINE", requires = "synthetic", value_name = "ENGINE")]
     pub rival: Option<RivalEngine>,
-    /// Run a step's text after its image on a GPU, not beside it: the difference is what the second stream brings.
+    /// Run a step's text after its image on a GPU, not beside it: the difference is the gain of the second stream.
     #[arg(long, env = "LATENTD_ONE_STREAM", action = ArgAction::SetTrue)]
     pub one_stream: bool,
     /// Then run once more, and split a step into its kernels.
@@ -97,11 +97,11 @@ pub struct PipelineArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub engine: EngineArgs,
-    /// What to paint.
+    /// Describes the image.
     #[arg(
         long,
         env = "LATENTD_PROMPT",
-        default_value = "a lighthouse on a rocky island at golden hour, oil painting",
+        default_value = "a lighthouse on a rocky island at golden hour, oil generating",
         value_name = "TEXT"
     )]
     pub prompt: String,

@@ -47,7 +47,7 @@ pub enum ModelsCommand {
         #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
         json: bool,
     },
-    /// Tell what is in a file or directory of weights, and what is missing to run it. Reads no weights.
+    /// Show what is in a file or directory of weights, and what is missing to run it. Reads no weights.
     Inspect {
         /// A .safetensors file, a directory in the diffusers layout, or a directory of files.
         path: PathBuf,

@@ -34,7 +34,7 @@ pub struct EnvArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub store: KeyStoreArgs,
-    /// What Node is told already.
+    /// The value of `NODE_OPTIONS` now, which is kept.
     #[arg(long, env = "NODE_OPTIONS", default_value = "", hide = true)]
     pub node_options: String,
     /// Where Python looks already.

@@ -6,10 +6,10 @@ use super::shortcuts::ShortcutsJson;
 use super::stats::{Bin, Percentiles, Samples, Summary, draw, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::{DenoiseArgs, RivalEngine};
-use crate::config::{ConfigError, EngineConfig, hub};
+use crate::config::{ConfigError, EngineConfig, SingleModelConfig};
 use crate::engine;
 use crate::hub_models;
-use crate::machine::free_memory;
+use crate::system::free_memory;
 use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
 use latentd_models::{ModelSource, Streams};
 use serde::Serialize;
@@ -119,7 +119,7 @@ impl ProfileJson {
 
 /// Measures what `args` ask for.
 pub(super) fn run(args: DenoiseArgs, runtime: &Runtime) -> anyhow::Result<()> {
-    let mut config = EngineConfig::resolve(&args.engine)?;
+    let SingleModelConfig { mut model, engine: config, hub } = SingleModelConfig::resolve(&args.engine)?;
     let synthetic = args.synthetic.as_deref().map(synthetic).transpose()?;
     at_least_one("--runs", args.work.runs)?;
     let spec = DenoiseSpec {
@@ -130,13 +130,12 @@ pub(super) fn run(args: DenoiseArgs, runtime: &Runtime) -> anyhow::Result<()> {
         batch: args.work.batch,
         text_tokens: CLIP_TOKENS + config.t5_tokens,
     };
-    let hub = hub::resolve(&args.engine.hub)?;
-    if synthetic.is_none() && matches!(config.model, ModelSource::Hub { .. }) {
-        hub_models::block_on(runtime, hub_models::ensure_downloaded(&hub, [&mut config.model]))?;
+    if synthetic.is_none() && matches!(model, ModelSource::Hub { .. }) {
+        hub_models::block_on(runtime, hub_models::ensure_downloaded(&hub, [&mut model]))?;
     }
     let machine = Machine::look(config.device);
     let loading = Instant::now();
-    let mut bench = open(&config, synthetic, &args).map_err(refusal)?;
+    let mut bench = open(&model, &config, synthetic, &args).map_err(refusal)?;
     bench.set_shortcuts(config.shortcuts);
     let load_s = loading.elapsed().as_secs_f64();
     if args.rival == Some(RivalEngine::Candle) {
@@ -182,6 +181,7 @@ fn synthetic(name: &str) -> Result<Synthetic, ConfigError> {
 }
 
 fn open(
+    model: &ModelSource,
     config: &EngineConfig,
     synthetic: Option<Synthetic>,
     args: &DenoiseArgs,
@@ -192,7 +192,7 @@ fn open(
     }
     match synthetic {
         Some(model) => DenoiseBench::synthetic(model, args.blocks, &options, free_memory(config.device)),
-        None => DenoiseBench::load(&config.model, &options),
+        None => DenoiseBench::load(model, &options),
     }
 }
 

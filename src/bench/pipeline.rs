@@ -6,10 +6,10 @@ use super::stats::{Samples, Summary, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::{PipelineArgs, SafetyArgs};
 use crate::checker;
-use crate::config::{ConfigError, EngineConfig, SafetyConfig, hub, safety};
+use crate::config::{ConfigError, SafetyConfig, SingleModelConfig, safety};
 use crate::engine;
 use crate::image_file::{self, Format};
-use crate::room;
+use crate::memory_check;
 use latentd_models::{Control, GenerateRequest, Pipeline, Step, Timings};
 use serde::Serialize;
 use std::time::Instant;
@@ -64,17 +64,16 @@ impl Run {
 
 /// Measures what `args` ask for.
 pub(super) fn run(args: PipelineArgs, runtime: &Runtime) -> anyhow::Result<()> {
-    let mut config = EngineConfig::resolve(&args.engine)?;
+    let SingleModelConfig { mut model, engine: config, hub } = SingleModelConfig::resolve(&args.engine)?;
     let safety = safety(&args)?;
     at_least_one("--runs", args.work.runs)?;
     let request = request(&args, config.t5_tokens);
-    let hub = hub::resolve(&args.engine.hub)?;
-    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut config.model)?;
-    let checker = checker::resolve(&safety, &hub, &config.model)?;
+    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut model)?;
+    let checker = checker::resolve(&safety, &hub, &model)?;
     let mut machine = Machine::look(config.device);
-    room::check(&config, &checker, &room::work(&request))?;
+    memory_check::check(&model, std::slice::from_ref(&config), &checker, &memory_check::work(&request))?;
     let loading = Instant::now();
-    let mut pipeline = engine::open(&config)?;
+    let mut pipeline = engine::open(&model, &config)?;
     let is_checked = pipeline.set_safety(&checker)?;
     let load_s = loading.elapsed().as_secs_f64();
     for _ in 0..args.work.warmup {

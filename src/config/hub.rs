@@ -10,7 +10,7 @@ use url::Url;
 /// Checks the flags, with the environment of this process.
 ///
 /// # Errors
-/// A line that says what to change.
+/// What to change, in one line.
 pub(crate) fn resolve(args: &HubArgs) -> Result<HubConfig, ConfigError> {
     with_environment(args, args::variable, std::env::home_dir())
 }

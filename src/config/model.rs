@@ -123,15 +123,46 @@ fn sole(models: &[NamedModel]) -> Result<ModelSource, ConfigError> {
     }
 }
 
-/// Gives every model its endpoints. Looks at the models' descriptions, not at their weights.
+/// Gives every model its endpoints. Reads the models' descriptions, not their weights.
 ///
 /// # Errors
 /// A model's description cannot be read, or two models would answer for one endpoint.
 pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
+    let assigned = assign_known(named)?.into_iter().map(|Assigned { source, card, answers_for }| {
+        let card = card.map_or_else(|| ModelCard::read(&source), Ok)?;
+        Ok(Model { source, card, answers_for })
+    });
+    assigned.collect()
+}
+
+/// The models whose files are here, as [`assign`] gives them their endpoints; those that are still to be downloaded
+/// count as far as they are known by their names.
+///
+/// # Errors
+/// A model's description cannot be read, or two models would answer for one endpoint.
+pub(crate) fn assign_local(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
+    let local = assign_known(named)?.into_iter().filter_map(|Assigned { source, card, answers_for }| {
+        Some(Model { source, card: card?, answers_for })
+    });
+    Ok(local.collect())
+}
+
+/// A model, which may have to be downloaded, with its endpoints.
+struct Assigned {
+    source: ModelSource,
+    /// `None`: it has to be downloaded.
+    card: Option<ModelCard>,
+    answers_for: Vec<&'static Manifest>,
+}
+
+fn assign_known(named: &[NamedModel]) -> Result<Vec<Assigned>, ModelsError> {
     let mut models = Vec::new();
     let mut stand_in = None;
     for NamedModel { published, source } in named {
-        let card = ModelCard::read(source)?;
+        let card = match source {
+            ModelSource::Hub { .. } => None,
+            source => Some(ModelCard::read(source)?),
+        };
         let answers_for = match (published, source) {
             (Some(manifest), _) => vec![*manifest],
             (None, ModelSource::Builtin) => {
@@ -140,9 +171,9 @@ pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
                 }
                 Vec::new()
             }
-            (None, source) => vec![card.identify(source)],
+            (None, source) => card.iter().map(|card| card.identify(source)).collect(),
         };
-        models.push(Model { source: source.clone(), card, answers_for });
+        models.push(Assigned { source: source.clone(), card, answers_for });
     }
     check_one_each(&models)?;
     if let Some(index) = stand_in {
@@ -157,7 +188,7 @@ pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
     Ok(models)
 }
 
-fn check_one_each(models: &[Model]) -> Result<(), ConfigError> {
+fn check_one_each(models: &[Assigned]) -> Result<(), ConfigError> {
     for manifest in Manifest::all() {
         let places: Vec<_> = models.iter().filter(|model| model.answers_for.contains(&manifest)).collect();
         if let [first, second, ..] = places.as_slice() {
@@ -207,7 +238,7 @@ fn is_there(text: &str) -> bool {
     Path::new(text).exists() || place.is_some_and(|(_, place)| Path::new(place).exists())
 }
 
-/// The model at a place, of which nothing is fetched; `text` is what the flag says.
+/// The model that a path or a name stands for; nothing is downloaded. `text` is the flag's value, for messages.
 fn source(text: &str, place: &str, revision: &str) -> Result<ModelSource, ConfigError> {
     if place == "mini" {
         return Ok(ModelSource::Builtin);
@@ -249,7 +280,7 @@ fn with_text_encoders(models: Vec<NamedModel>, dir: Option<&Path>) -> Result<Vec
     Ok(models.into_iter().map(given).collect())
 }
 
-/// What `--shift` says; an empty value, which a variable may have, says nothing.
+/// The value of `--shift`; an empty value, which a variable may have, is none.
 pub(super) fn shift(args: &EngineArgs) -> Result<Option<f64>, ConfigError> {
     let Some(text) = args.shift.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);

@@ -1,16 +1,16 @@
-//! `--safety-checker` and its like: what looks for unsafe pictures.
+//! `--safety-checker` and its thresholds.
 
 use super::{ConfigError, refuse};
 use crate::args::SafetyArgs;
 use latentd_models::ClassifierManifest;
 use std::path::{Path, PathBuf};
 
-/// What looks for unsafe pictures, and how strictly. Where its files are is [`crate::checker`]'s.
+/// The safety checker and its threshold; [`crate::checker`] finds its files.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SafetyConfig {
     /// What looks.
     pub checker: Checker,
-    /// The probability above which a picture is unsafe, if one was given.
+    /// The probability above which an image is unsafe, if one was given.
     pub threshold: Option<f64>,
     /// Requests have no say.
     pub forced: bool,

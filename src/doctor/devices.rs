@@ -2,12 +2,12 @@
 
 use super::Finding;
 use crate::device_report::{DeviceReport, device_report};
-use crate::machine::{self, gigabytes, host_memory};
+use crate::system::{self, gigabytes, host_memory};
 use latentd_fal::{Connections, MAX_CONNECTIONS};
 use latentd_models::{Device, DeviceKernels, cuda_devices, device_kernels};
 use std::path::Path;
 
-/// What the driver of NVIDIA's GPUs tells of itself once it is loaded.
+/// The folder of NVIDIA's driver, there once it is loaded.
 const DRIVER: &str = "/proc/driver/nvidia";
 
 /// Sets of instructions that make the processor's products fast, as Linux spells them.
@@ -32,7 +32,7 @@ pub(super) fn processor() -> Finding {
 
 pub(super) fn host() -> Finding {
     let Some(memory) = host_memory() else {
-        return Finding::warning("memory", "unknown", "this system does not tell; nothing is checked");
+        return Finding::warning("memory", "unknown", "this system does not report it; nothing is checked");
     };
     let limited = if memory.limited { " (limited by a control group)" } else { "" };
     let (free, total) = (gigabytes(memory.free), gigabytes(memory.total));
@@ -42,8 +42,8 @@ pub(super) fn host() -> Finding {
 /// How many files `serve` may have open: it raises the limit as far as it can.
 pub(super) fn open_files() -> Finding {
     let about = "open files";
-    let Some((now, most)) = machine::open_files() else {
-        return Finding::warning(about, "unknown", "this system does not tell how many there may be");
+    let Some((now, most)) = system::open_files() else {
+        return Finding::warning(about, "unknown", "this system does not report the limit");
     };
     let connections = Connections::within(most);
     let found = format!("{now}, which `serve` raises to {most}: enough for {connections} connections");
@@ -61,15 +61,15 @@ pub(super) fn gpus(fp8: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
     for ordinal in 0.. {
         let report = device_report(Device::Cuda(ordinal));
-        let (told, usable) =
+        let (is_reported, usable) =
             (report.memory_total_bytes.is_some(), usable.as_ref().is_ok_and(|count| ordinal < *count));
-        if told {
+        if is_reported {
             findings.push(gpu(ordinal, &report));
         }
         if usable {
             findings.push(kernels(ordinal, device_kernels(ordinal), fp8));
         }
-        if !told && !usable {
+        if !is_reported && !usable {
             break;
         }
     }
@@ -83,7 +83,7 @@ pub(super) fn gpus(fp8: bool) -> Vec<Finding> {
     findings
 }
 
-/// What `nvidia-smi` says of a GPU.
+/// A GPU as `nvidia-smi` reports it.
 fn gpu(ordinal: usize, report: &DeviceReport) -> Finding {
     let bytes = |bytes: Option<u64>| bytes.map_or("unknown".to_owned(), gigabytes);
     let found = format!(
@@ -122,8 +122,8 @@ fn kernels(ordinal: usize, kernels: latentd_models::Result<DeviceKernels>, wants
 fn none() -> Finding {
     let found = match (Path::new(DRIVER).exists(), cfg!(feature = "cuda")) {
         (true, _) => {
-            let advice = "see whether `nvidia-smi` runs here: it says why";
-            return Finding::warning("GPU", "the driver is loaded, but tells of no GPU", advice);
+            let advice = "see whether `nvidia-smi` runs here: it reports why";
+            return Finding::warning("GPU", "the driver is loaded, but reports no GPU", advice);
         }
         (false, true) => "none: NVIDIA's driver is not loaded on this machine",
         (false, false) => {

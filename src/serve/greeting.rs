@@ -5,7 +5,7 @@ use latentd_fal::endpoint::Endpoint;
 use std::io::Write;
 use std::net::SocketAddr;
 
-/// Says where the server is and how to use it.
+/// Prints where the server listens and how to use it.
 pub(super) fn greet(
     config: &ServeConfig,
     endpoints: &[Endpoint],
@@ -30,7 +30,7 @@ pub(super) fn greet(
 {word}: {names}
 endpoints: {served}
 
-Paint in a browser: {url}/
+Generate in a browser: {url}/
 
 Try it:
   curl {url}/run/{first}{header} -H 'Content-Type: application/json' \
@@ -49,7 +49,7 @@ Point a program that uses @fal-ai/client here:
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// Says how programs that nobody changes come here.
+/// Prints how to run unchanged programs against the server.
 pub(super) fn greet_unchanged(config: &ServeConfig, address: SocketAddr) {
     let data_dir = config.store.data_dir.display();
     let text = format!(

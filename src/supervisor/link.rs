@@ -9,34 +9,34 @@ use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-/// A worker that was not heard for so long does not count as ready. It is to be heard twice a second.
+/// A worker that sent nothing for so long does not count as ready. It sends a sign of life twice a second.
 const UNREADY_AFTER: Duration = Duration::from_secs(2);
 
-/// What a worker gets at least before it is heard for the first time.
+/// The least that a worker gets before its first sign of life.
 const START: Duration = Duration::from_secs(120);
 
 /// How often is looked.
 const TURN: Duration = Duration::from_millis(250);
 
-/// Wakes the worker when work comes, tells it to drain, hears when something moved, and counts what it hears.
+/// Wakes the worker when a request is submitted, tells it to drain, passes its changes on, and counts its signs of life.
 pub(super) async fn carry_signals(
     events: Events,
     input: Option<ChildStdin>,
     output: Option<ChildStdout>,
     mut stage: watch::Receiver<Stage>,
-    heard: watch::Sender<u64>,
+    signs: watch::Sender<u64>,
 ) {
     let (Some(mut input), Some(mut output)) = (input, output) else { return };
     let mut work = events.work();
-    let mut signs = [0; 64];
+    let mut buffer = [0; 64];
     loop {
         let order: &[u8] = tokio::select! {
             Ok(()) = work.changed() => b"\n",
             Ok(()) = stage.changed() => b"drain\n",
-            read = output.read(&mut signs) => match read {
+            read = output.read(&mut buffer) => match read {
                 Ok(count @ 1..) => {
-                    heard.send_modify(|heard| *heard += 1);
-                    if signs[..count].contains(&MOVED) {
+                    signs.send_modify(|count| *count += 1);
+                    if buffer[..count].contains(&MOVED) {
                         events.wake_waiters();
                     }
                     continue;
@@ -51,24 +51,24 @@ pub(super) async fn carry_signals(
     }
 }
 
-/// Resolves when a worker was silent for `limit`; `tell` hears when it falls silent and when it is heard again. What
+/// Resolves when a worker was silent for `limit`; `on_change` is called when it falls silent and when it sends again. What
 /// counts are turns of this loop: while the whole machine stands still, nobody grows silent.
-pub(super) async fn silence(mut heard: watch::Receiver<u64>, limit: Duration, tell: impl Fn(bool)) {
+pub(super) async fn silence(mut signs: watch::Receiver<u64>, limit: Duration, on_change: impl Fn(bool)) {
     let mut clock = tokio::time::interval(TURN);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut silent, mut limit_now) = (Duration::ZERO, limit.max(START));
     loop {
         clock.tick().await;
         let was_ready = silent < UNREADY_AFTER;
-        if heard.has_changed().unwrap_or(false) {
-            heard.mark_unchanged();
+        if signs.has_changed().unwrap_or(false) {
+            signs.mark_unchanged();
             (silent, limit_now) = (Duration::ZERO, limit);
         } else {
             silent += TURN;
         }
         let is_ready = silent < UNREADY_AFTER;
         if is_ready != was_ready {
-            tell(!is_ready);
+            on_change(!is_ready);
         }
         if silent >= limit_now {
             return;
@@ -83,24 +83,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_worker_counts_as_silent_after_two_seconds_and_is_given_up_at_its_limit() {
-        let (heard, limit) = (watch::Sender::new(0), Duration::from_secs(20));
-        let told = Mutex::new(Vec::new());
-        let tell = |silent| told.lock().expect("no test panicked").push(silent);
-        let mut watches = std::pin::pin!(silence(heard.subscribe(), limit, tell));
+        let (signs, limit) = (watch::Sender::new(0), Duration::from_secs(20));
+        let changes = Mutex::new(Vec::new());
+        let on_change = |silent| changes.lock().expect("no test panicked").push(silent);
+        let mut watches = std::pin::pin!(silence(signs.subscribe(), limit, on_change));
         for (pause, expected) in [
             (Duration::from_millis(500), vec![]),
             (UNREADY_AFTER + TURN, vec![true]),
             (Duration::from_secs(5), vec![true]),
         ] {
             tokio::select! { () = &mut watches => panic!("given up"), () = tokio::time::sleep(pause) => {} }
-            assert_eq!(*told.lock().expect("no test panicked"), expected, "{pause:?}");
+            assert_eq!(*changes.lock().expect("no test panicked"), expected, "{pause:?}");
         }
-        heard.send_modify(|count| *count += 1);
+        signs.send_modify(|count| *count += 1);
         tokio::select! { () = &mut watches => panic!("given up"), () = tokio::time::sleep(2 * TURN) => {} }
-        assert_eq!(*told.lock().expect("no test panicked"), [true, false]);
+        assert_eq!(*changes.lock().expect("no test panicked"), [true, false]);
         let began = tokio::time::Instant::now();
         watches.await;
         assert!(began.elapsed() <= limit && began.elapsed() > limit - Duration::from_secs(1));
-        assert_eq!(*told.lock().expect("no test panicked"), [true, false, true]);
+        assert_eq!(*changes.lock().expect("no test panicked"), [true, false, true]);
     }
 }

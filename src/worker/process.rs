@@ -6,15 +6,15 @@
 
 use super::{EngineThread, StepLimits, Worker, WorkerError, patiently, run_time};
 use crate::allocator;
-use crate::budget;
 use crate::checker;
 use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
 use crate::data_dir;
-use crate::engine::{self, Engine, Loader, Sd3Engine, Shelf, Volume};
+use crate::engine::{self, Engine, Loader, ModelPool, ModelSlot, Sd3Engine};
 use crate::identity;
+use crate::memory_budget;
+use crate::memory_check;
 use crate::model_error;
 use crate::queue::{Events, Lost, Queue, WorkerState};
-use crate::room;
 use crate::storage::Storage;
 use latentd_egress::Client;
 use latentd_models::{self as models, Work};
@@ -115,20 +115,20 @@ async fn load_and_run(
     let models = model::assign(&config.models).map_err(|error| failed(&error))?;
     // `serve` has refused for its workers what is to be refused.
     let asked = if config.supervised_as.is_some() { MemoryBudget::Auto } else { config.memory_budget };
-    let sizes = budget::sizes(&models, &config.engine, asked).map_err(|error| failed(&error))?;
+    let sizes = memory_budget::sizes(&models, &config.engine, asked).map_err(|error| failed(&error))?;
     let largest = sizes.iter().copied().max().unwrap_or_default();
     let limits = StepLimits::planned(largest, config.engine.dtype, config.engine.device);
     let limits = limits.or_fixed(config.step_timeout);
-    let budget = budget::bytes(config.memory_budget, config.engine.device, 1).unwrap_or(u64::MAX);
+    let budget = memory_budget::bytes(config.memory_budget, config.engine.device, 1).unwrap_or(u64::MAX);
     let names = models.iter().flat_map(|model| &model.answers_for).map(|manifest| manifest.name.clone());
     let names = names.collect();
     // Now, not when a model is wanted for the first time.
     let safety = models.iter().map(|model| checker::resolve(&config.safety, &config.hub, &model.source));
     let safety = safety.collect::<model_error::Result<Vec<_>>>().map_err(|error| failed(&error))?;
     let sized = models.into_iter().zip(sizes).zip(safety);
-    let volumes = sized.map(|((model, bytes), safety)| volume(model, bytes, safety, config)).collect();
+    let slots = sized.map(|((model, bytes), safety)| slot(model, bytes, safety, config)).collect();
     let engine = tokio::select! {
-        engine = EngineThread::load(loader(volumes, budget)) => engine,
+        engine = EngineThread::load(loader(slots, budget)) => engine,
         _ = drained.wait_for(|drained| *drained) => return Ok(()),
         () = run_time(limits.load()) => {
             return Err(WorkerError::Hung { limit: limits.load(), doing: "loading the model" });
@@ -144,24 +144,28 @@ async fn load_and_run(
 }
 
 /// What the engine's thread does first.
-fn loader(volumes: Vec<Volume>, budget: u64) -> Loader {
-    Box::new(move || Ok(Box::new(Shelf::open(volumes, budget)?) as Box<dyn Engine>))
+fn loader(slots: Vec<ModelSlot>, budget: u64) -> Loader {
+    Box::new(move || Ok(Box::new(ModelPool::open(slots, budget)?) as Box<dyn Engine>))
 }
 
 /// A model that can be loaded.
-fn volume(model: Model, bytes: u64, safety: models::SafetyOptions, config: &WorkerConfig) -> Volume {
+fn slot(model: Model, bytes: u64, safety: models::SafetyOptions, config: &WorkerConfig) -> ModelSlot {
     let name = model.name().to_owned();
     let answers_for = model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
-    let engine = EngineConfig { model: model.source, ..config.engine.clone() };
-    let load = move || load(&engine, &safety).map_err(engine::load_error);
-    Volume { name, answers_for, bytes, load: Box::new(load) }
+    let (source, engine) = (model.source, config.engine.clone());
+    let load = move || load(&source, &engine, &safety).map_err(engine::load_error);
+    ModelSlot { name, answers_for, bytes, load: Box::new(load) }
 }
 
-fn load(config: &EngineConfig, safety: &models::SafetyOptions) -> model_error::Result<Box<dyn Engine>> {
-    room::check(config, safety, &Work::default())?;
-    let mut pipeline = engine::open(config)?;
+fn load(
+    model: &models::ModelSource,
+    config: &EngineConfig,
+    safety: &models::SafetyOptions,
+) -> model_error::Result<Box<dyn Engine>> {
+    memory_check::check(model, std::slice::from_ref(config), safety, &Work::default())?;
+    let mut pipeline = engine::open(model, config)?;
     pipeline.set_safety(safety)?;
-    tracing::info!(model = %config.model, "safety checker: {}", checker::describe(safety));
+    tracing::info!(%model, "safety checker: {}", checker::describe(safety));
     Ok(Box::new(Sd3Engine::new(pipeline, config.t5_tokens)))
 }
 

@@ -1,6 +1,7 @@
 //! Models from a hub: a stand-in for it gates, stalls, cuts and spoils, and what was pulled serves.
 
 mod command;
+mod doctor;
 mod gates;
 mod pull;
 mod serve;

@@ -2,11 +2,11 @@
 
 use crate::support::{ENDPOINT, GreyEngine, Server, endpoints, eventually, messages, small};
 use axum::http::{Method, StatusCode};
-use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages, Prefetch, Shelf, Volume};
+use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages, Prefetch};
+use latentd::engine::{ModelPool, ModelSlot};
 use latentd::queue::WorkerState;
 use latentd::worker::{Tick, Worker, WorkerError};
 use latentd_fal::endpoint::{Endpoint, Published, Served};
-use latentd_models::Manifest;
 use latentd_request::{ImageRequest, Limits};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -94,7 +94,7 @@ struct Library {
 
 impl Library {
     /// A model of so many bytes.
-    fn volume(&self, name: &'static str, bytes: usize) -> Volume {
+    fn slot(&self, name: &'static str, bytes: usize) -> ModelSlot {
         let library = self.clone();
         self.scripted(name, bytes, move || {
             let taken = Taken::new(&library.memory, bytes);
@@ -108,18 +108,13 @@ impl Library {
         name: &'static str,
         bytes: usize,
         mut load: impl FnMut() -> Result<Box<dyn Engine>, EngineError> + Send + 'static,
-    ) -> Volume {
+    ) -> ModelSlot {
         let loads = self.loads.clone();
-        let load = move || {
+        let load = Box::new(move || {
             loads.lock().expect("one at a time").push(name.to_owned());
             load()
-        };
-        Volume {
-            name: name.into(),
-            answers_for: vec![name.into()],
-            bytes: bytes as u64,
-            load: Box::new(load),
-        }
+        });
+        ModelSlot { name: name.into(), answers_for: vec![name.into()], bytes: bytes as u64, load }
     }
 
     fn loads(&self) -> Vec<String> {
@@ -143,25 +138,14 @@ async fn work(worker: &mut Worker) {
     while worker.tick().await.expect("a worker that goes on") == Tick::Worked {}
 }
 
-#[test]
-fn every_published_model_has_an_endpoint() {
-    let published: Vec<_> =
-        Published::all().iter().map(|endpoint| (endpoint.model, endpoint.title)).collect();
-    let manifests: Vec<_> =
-        Manifest::all().iter().map(|one| (one.name.as_str(), one.title.as_str())).collect();
-    assert_eq!(published, manifests);
-    let ids: Vec<String> = Published::all().iter().map(Published::id).collect();
-    assert_eq!(ids, [ENDPOINT, TURBO, MEDIUM]);
-}
-
 #[tokio::test]
 async fn each_endpoint_has_numbers_of_its_own() {
     let server = Server::start().await;
     for (endpoint, steps, guidance) in [(ENDPOINT, 28, 3.5), (TURBO, 4, 1.0), (MEDIUM, 40, 4.5)] {
         let request = submit(&server, endpoint, &tiny()).await;
-        let model = &Endpoint::known(|_| None).into_iter().find(|known| known.id() == endpoint);
-        let peeked = server.queue.peek(&[model.as_ref().expect("it is known").model.clone()]).await;
-        let body = peeked.expect("a database").expect("a request");
+        let published = Published::all().iter().find(|known| known.id() == endpoint).expect("it is known");
+        let peeked = server.queue.peek(&[published.model.to_owned()]).await.expect("a database");
+        let body = peeked.expect("a request");
         assert_eq!((&body["steps"], &body["guidance"]), (&json!(steps), &json!(guidance)), "{endpoint}");
         server.generate_all().await;
         let lines = messages(&server.status(&request).await);
@@ -212,8 +196,8 @@ async fn what_is_not_served_is_not_found_and_says_what_to_start() {
 async fn models_that_do_not_fit_together_take_turns_in_the_order_of_submission() {
     let server = Server::start().await;
     let library = Library::default();
-    let shelf = Shelf::open(vec![library.volume(MODELS[0], 60), library.volume(MODELS[2], 50)], 100);
-    let mut worker = server.worker("w", shelf.expect("the first loads")).await;
+    let pool = ModelPool::open(vec![library.slot(MODELS[0], 60), library.slot(MODELS[2], 50)], 100);
+    let mut worker = server.worker("w", pool.expect("the first loads")).await;
     let mut requests = Vec::new();
     for _ in 0..3 {
         requests.push((submit(&server, ENDPOINT, &tiny()).await, MODELS[0]));
@@ -248,8 +232,8 @@ async fn models_that_do_not_fit_together_take_turns_in_the_order_of_submission()
 async fn the_model_that_was_not_used_for_longest_makes_room() {
     let server = Server::start().await;
     let library = Library::default();
-    let volumes = MODELS.map(|name| library.volume(name, 50));
-    let mut worker = server.worker("w", Shelf::open(volumes.into(), 100).expect("the first loads")).await;
+    let slots = MODELS.map(|name| library.slot(name, 50));
+    let mut worker = server.worker("w", ModelPool::open(slots.into(), 100).expect("the first loads")).await;
     for endpoint in [ENDPOINT, TURBO, ENDPOINT, MEDIUM, ENDPOINT, TURBO] {
         submit(&server, endpoint, &tiny()).await;
     }
@@ -263,8 +247,8 @@ async fn what_cannot_be_loaded_waits_in_its_place_and_others_go_on() {
     let server = Server::start().await;
     let library = Library::default();
     let damaged = library.scripted(MODELS[2], 10, || Err(EngineError::Load("a file is damaged".into())));
-    let shelf = Shelf::open(vec![library.volume(MODELS[0], 10), damaged], 100).expect("the first loads");
-    let mut worker = server.worker("w", shelf).await;
+    let pool = ModelPool::open(vec![library.slot(MODELS[0], 10), damaged], 100).expect("the first loads");
+    let mut worker = server.worker("w", pool).await;
     let waiting = [submit(&server, MEDIUM, &tiny()).await, submit(&server, MEDIUM, &tiny()).await];
     let fine = submit(&server, ENDPOINT, &tiny()).await;
     work(&mut worker).await;
@@ -279,8 +263,8 @@ async fn what_cannot_be_loaded_waits_in_its_place_and_others_go_on() {
 
     // With the file mended all of it is done, in order, but not before the minute is over.
     let library = Library::default();
-    let volumes = vec![library.volume(MODELS[0], 10), library.volume(MODELS[2], 10)];
-    let mut worker = server.worker("w2", Shelf::open(volumes, 100).expect("the first loads")).await;
+    let slots = vec![library.slot(MODELS[0], 10), library.slot(MODELS[2], 10)];
+    let mut worker = server.worker("w2", ModelPool::open(slots, 100).expect("the first loads")).await;
     server.clock.advance(58);
     assert_eq!(worker.tick().await.expect("a worker that goes on"), Tick::Idle);
     server.clock.advance(3);
@@ -296,8 +280,8 @@ async fn after_a_while_a_model_that_could_not_be_loaded_is_tried_again() {
     let server = Server::start().await;
     let library = Library::default();
     let damaged = library.scripted(MODELS[2], 10, || Err(EngineError::Load("a file is damaged".into())));
-    let shelf = Shelf::open(vec![library.volume(MODELS[0], 10), damaged], 100).expect("the first loads");
-    let mut worker = server.worker("w", shelf.retry_after(Duration::ZERO)).await;
+    let pool = ModelPool::open(vec![library.slot(MODELS[0], 10), damaged], 100).expect("the first loads");
+    let mut worker = server.worker("w", pool.retry_after(Duration::ZERO)).await;
     submit(&server, MEDIUM, &tiny()).await;
     submit(&server, MEDIUM, &tiny()).await;
     work(&mut worker).await;
@@ -309,8 +293,8 @@ async fn a_fault_of_the_device_ends_the_worker_and_the_request_goes_back() {
     let server = Server::start().await;
     let library = Library::default();
     let faulty = library.scripted(MODELS[2], 10, || Err(EngineError::Fault("the bus fell off".into())));
-    let shelf = Shelf::open(vec![library.volume(MODELS[0], 10), faulty], 100);
-    let mut worker = server.worker("w", shelf.expect("the first loads")).await;
+    let pool = ModelPool::open(vec![library.slot(MODELS[0], 10), faulty], 100);
+    let mut worker = server.worker("w", pool.expect("the first loads")).await;
     let request = submit(&server, MEDIUM, &tiny()).await;
     let Err(WorkerError::Engine(words)) = worker.tick().await else { panic!("the worker must end") };
     assert_eq!(words, "stable-diffusion-3.5-medium cannot be loaded: the bus fell off");
@@ -361,8 +345,8 @@ async fn a_request_from_before_there_was_a_choice_is_generated_by_the_first_mode
         panic!("there is room")
     };
     let library = Library::default();
-    let shelf = Shelf::open(vec![library.volume(MODELS[2], 10)], 10).expect("it loads");
-    let mut worker = server.worker("w2", shelf).await;
+    let pool = ModelPool::open(vec![library.slot(MODELS[2], 10)], 10).expect("it loads");
+    let mut worker = server.worker("w2", pool).await;
     worker.models = vec![MODELS[2].into()];
     work(&mut worker).await;
     let result = server.get(&format!("/queue/{ENDPOINT}/requests/{id}")).await;
@@ -373,8 +357,8 @@ async fn a_request_from_before_there_was_a_choice_is_generated_by_the_first_mode
 async fn prompts_are_encoded_ahead_by_the_model_of_the_request_if_it_is_loaded() {
     let server = Server::start().await;
     let library = Library::default();
-    let volumes = vec![library.volume(MODELS[0], 60), library.volume(MODELS[2], 60)];
-    let mut worker = server.worker("w", Shelf::open(volumes, 100).expect("the first loads")).await;
+    let slots = vec![library.slot(MODELS[0], 60), library.slot(MODELS[2], 60)];
+    let mut worker = server.worker("w", ModelPool::open(slots, 100).expect("the first loads")).await;
     for endpoint in [ENDPOINT, ENDPOINT, MEDIUM] {
         submit(&server, endpoint, &tiny()).await;
     }
@@ -391,8 +375,8 @@ async fn prompts_are_encoded_ahead_by_the_model_of_the_request_if_it_is_loaded()
 async fn health_tells_what_is_served_and_loaded() {
     let server = Server::with(|api| api.endpoints = endpoints(64)).await;
     let library = Library::default();
-    let volumes = vec![library.volume(MODELS[0], 60), library.volume(MODELS[2], 60)];
-    let mut worker = server.worker("w", Shelf::open(volumes, 100).expect("the first loads")).await;
+    let slots = vec![library.slot(MODELS[0], 60), library.slot(MODELS[2], 60)];
+    let mut worker = server.worker("w", ModelPool::open(slots, 100).expect("the first loads")).await;
     server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database");
     server.queue.tell_loaded("w", &worker.engine.loaded).await.expect("a database");
     let loaded = async || {

@@ -14,4 +14,5 @@ pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod submit;
 pub(crate) mod uploads;
+pub(crate) mod wait;
 pub(crate) mod webhook;

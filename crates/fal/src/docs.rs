@@ -2,7 +2,6 @@
 //! page needs no other host.
 
 use crate::output::error::ApiError;
-use crate::routing::call::Links;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -60,14 +59,14 @@ impl Asset {
     }
 }
 
-/// The page.
-pub(crate) fn page(links: &Links) -> Response {
-    let html = include_str!("docs/page.html").replace("{root}", links.root());
+/// The page, for a server at `origin` whose own paths lie below `root`.
+pub(crate) fn page(origin: &str, root: &str) -> Response {
+    let html = include_str!("docs/page.html").replace("{root}", root);
     // Calls may go to where the operator says that clients reach the server.
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
          connect-src 'self' {}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-        links.origin()
+        origin
     );
     let policy = HeaderValue::try_from(policy).expect("an origin is a header value");
     ([(header::CONTENT_SECURITY_POLICY, policy)], NO_SNIFFING, Html(html)).into_response()

@@ -1,8 +1,10 @@
 //! The endpoints of fal that are known: which published model answers there, and what is filled in and allowed.
 
 mod published;
+mod task;
 
 pub use published::Published;
+pub(crate) use task::Task;
 
 use latentd_request::Limits;
 use std::ops::RangeInclusive;

@@ -11,17 +11,18 @@ pub(crate) mod value;
 
 pub(crate) use size::schema as size_schema;
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Task};
 use crate::input::field::{Choice, Field, OptionalSeed, Ranged, Switch, Text, object};
 use crate::input::fields::Fields;
+use crate::output::names;
 use crate::output::problem::Problem;
 use crate::routing::call::Call;
 use crate::routing::routes::Route;
 use latentd_request::{
-    BeginFrom, Flaw, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
-    OutputFormat, PICTURE_FORMATS, STRENGTH as STRENGTH_RANGE, Seed,
+    BeginFrom, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
+    OutputFormat, STRENGTH as STRENGTH_RANGE, Seed,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use source::File;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
@@ -97,8 +98,8 @@ const FORMAT: Choice<OutputFormat> = Choice {
 
 /// Where a picture to begin from is named, and where what is wrong with it is told.
 const IMAGE_URL: File = File {
-    name: "image_url",
-    about: "The picture to begin from, JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF: a URL that this server can reach, or a data URI of up to 10 MiB.",
+    name: names::IMAGE_URL,
+    about: "The image to begin from, JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF: a URL that this server can reach, or a data URI of up to 10 MiB.",
     example: "https://example.com/house.jpg",
 };
 
@@ -111,13 +112,6 @@ const STRENGTH: Ranged<f64> = Ranged {
 
 /// What is asked besides where a picture is what a request begins from.
 const BEGIN_FIELDS: [&dyn Field; 2] = [&IMAGE_URL, &STRENGTH];
-
-/// What a request begins from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Task {
-    TextToImage,
-    ImageToImage,
-}
 
 impl Task {
     /// Bytes of the largest valid input, as JSON.
@@ -225,23 +219,6 @@ pub(crate) fn read(input: &Value, route: &Route<'_>, call: &Call) -> Result<Imag
         }
     }
     fields.finish(request)
-}
-
-/// What fal says of a picture that cannot be used. Which it was may be erased.
-pub(crate) fn flawed_picture(flaw: Option<Flaw>, message: &str) -> Problem {
-    let problem = |kind| Problem::at(&[IMAGE_URL.name], kind, message, &Value::Null);
-    match flaw {
-        None | Some(Flaw::Unreachable) => problem("file_download_error"),
-        Some(Flaw::TooManyBytes(max)) => problem("file_too_large").with("max_size", max),
-        Some(Flaw::Unreadable) => problem("image_load_error"),
-        Some(Flaw::TooLarge(max)) => {
-            problem("image_too_large").with("max_height", max).with("max_width", max)
-        }
-        Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
-        Some(Flaw::Unsupported) => {
-            problem("unsupported_image_format").with("supported_formats", json!(PICTURE_FORMATS))
-        }
-    }
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -2,13 +2,13 @@
 //! engines. It is the only package that knows fal's wire names.
 //!
 //! Folders, from the top; each names only those below it:
-//! - `router`: the table of routes and what every call passes before it;
+//! - `router`: what every call passes, and the handler of each;
 //! - `openapi`, `docs`, `playground`: documents and pages;
 //! - `websocket`: realtime, and run and stream over a web socket;
 //! - `calls`: submit, run, stream, status, uploads and the others;
 //! - `access`: the checks of host, origin, key and token;
 //! - `input`: from bytes to a valid request;
-//! - `routing`: what a call is for, and how its client reached the server;
+//! - `routing`: the table of routes, and how a client reached the server;
 //! - `state`: what all calls share;
 //! - `server`: connections, and the memory that all of them together may hold;
 //! - `output`: responses and errors as fal's clients know them.
@@ -29,15 +29,15 @@ mod server;
 mod state;
 mod websocket;
 
-pub use calls::health::Probe;
-pub use calls::metrics::Refusals;
 pub use calls::webhook::webhook_message;
 pub use hosts::{FAL_DOMAINS, is_fal};
-pub use openapi::template::Documents;
 pub use router::{encrypted, router};
 pub use server::connections::{ClientStream, Connections, MAX_CONNECTIONS};
 pub use server::listener::{builder, listen, listen_through};
 pub use server::memory::ConnectionMemory;
 pub use state::Api;
+pub use state::documents::Documents;
+pub use state::probe::Probe;
+pub use state::refusals::Refusals;
 pub use state::waiting_clients::WaitingClients;
 pub use state::web_access::WebAccess;

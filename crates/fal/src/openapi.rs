@@ -5,9 +5,9 @@ mod endpoint;
 mod entry;
 mod files;
 mod operator;
+mod parts;
 mod refusals;
 mod requests;
-pub(crate) mod template;
 
 use crate::access::tokens;
 use crate::calls::health;
@@ -23,10 +23,10 @@ use crate::output::wire;
 use crate::routing::call::Call;
 use crate::routing::routes;
 use crate::state::Api;
+use crate::state::documents::ORIGIN;
 use axum::response::Response;
 use entry::Entry;
 use requests::Shown;
-use template::ORIGIN;
 use utoipa::openapi::path::Paths;
 use utoipa::openapi::schema::{Components, Schema};
 use utoipa::openapi::security::{
@@ -204,86 +204,53 @@ fn schemas() -> Vec<Named> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calls::uploads::UploadCall;
     use crate::endpoint::Served;
-    use crate::routing::target::{self, Target};
+    use crate::routing::resolve::resolve;
+    use crate::routing::table::ROUTES;
     use axum::http::Method;
     use latentd_request::Limits;
+    use std::collections::BTreeSet;
 
-    /// The call that a target is. A new target is not complete without one.
-    fn operation(target: &Target, method: &Method, path: &str) -> &'static str {
-        match target {
-            Target::Submit(_) => "submit",
-            Target::Run(_) if *method == Method::GET => "runByQuery",
-            Target::Run(_) => "run",
-            Target::RunStream(_) if *method == Method::GET => "runStreamByQuery",
-            Target::RunStream(_) => "runStream",
-            Target::Status(_) => "status",
-            Target::StatusStream(_) => "statusStream",
-            Target::Result(_) => "result",
-            Target::Cancel(_) => "cancel",
-            Target::File(_) => "file",
-            Target::SigningKeys => "signingKeys",
-            Target::Upload(UploadCall::Token) => "createUploadToken",
-            Target::Upload(UploadCall::Initiate) if path.ends_with("multipart") => "initiateMultipartUpload",
-            Target::Upload(UploadCall::Initiate) => "initiateUpload",
-            Target::Upload(UploadCall::Put(_)) => "putFile",
-            Target::Upload(UploadCall::Send) => "sendFile",
-            Target::Upload(UploadCall::Begin) => "beginFile",
-            Target::Upload(UploadCall::Part(..)) if path.starts_with("/files") => "sendPart",
-            Target::Upload(UploadCall::Part(..)) => "putPart",
-            Target::Upload(UploadCall::Complete(_)) if path.starts_with("/files") => "completeFile",
-            Target::Upload(UploadCall::Complete(_)) => "completeUpload",
-            Target::Tokens => "createToken",
-            Target::Payloads(_) => "erasePayloads",
-            Target::Models => "models",
-            Target::Live => "live",
-            Target::Ready if path == "/health" => "health",
-            Target::Ready => "ready",
-            Target::Metrics => "metrics",
-            Target::Document if path == "/openapi.json" => "openapi",
-            Target::Document => "endpointOpenapi",
-            Target::Docs => "docs",
-            // Pages' own, and the way of other calls.
-            Target::Playground(_) | Target::DocsAsset(_) | Target::Proxy => "",
-            // OpenAPI has no form for web sockets.
-            Target::Realtime(_) | Target::OverWebSocket(_) => "",
-        }
-    }
-
-    /// What the names of an endpoint's calls end in, unless it is the first, which is shown whole.
-    fn suffix(target: &Target) -> String {
-        let (Target::Submit(application) | Target::Run(application)) = target else { return String::new() };
-        let words = format!("{}/{}", application.id.trim_start_matches("fal-ai/"), application.path);
-        let capital = |word: &str| word[..1].to_uppercase() + &word[1..];
-        let name: String = words.split(['-', '/']).filter(|word| !word.is_empty()).map(capital).collect();
-        if name == "StableDiffusionV35Large" { String::new() } else { name }
-    }
-
-    #[test]
-    fn every_path_leads_to_the_call_that_it_says() {
+    /// The operations of the document, with their methods and paths, of which each name stands for a value.
+    fn operations() -> Vec<(String, Method, String)> {
         let endpoints = Endpoint::known(|_| Some(Served::published(Limits::of_model(1024))));
-        let document = whole(&endpoints, "http://test");
-        let mut calls = 0;
-        for (path, item) in document.paths.paths {
+        let ids = ["{request_id}", "{upload}"].map(|name| (name, "0190c1a0-0000-7000-8000-000000000000"));
+        let values = [("{part}", "1"), ("{file}", "0190c1a0000070008000000000000000.png")];
+        let fill = |path: String, (name, value): (&str, &str)| path.replace(name, value);
+        let mut found = Vec::new();
+        for (path, item) in whole(&endpoints, "http://test").paths.paths {
+            let path = ids.into_iter().chain(values).fold(path, fill);
             let methods = [
                 (Method::GET, item.get),
                 (Method::POST, item.post),
                 (Method::PUT, item.put),
                 (Method::DELETE, item.delete),
             ];
-            for (method, call) in methods.into_iter().filter_map(|(method, call)| Some((method, call?))) {
-                let ids =
-                    ["{request_id}", "{upload}"].map(|name| (name, "0190c1a0-0000-7000-8000-000000000000"));
-                let values = [("{part}", "1"), ("{file}", "0190c1a0000070008000000000000000.png")];
-                let fill = |path: String, (name, value): (&str, &str)| path.replace(name, value);
-                let filled = ids.into_iter().chain(values).fold(path.clone(), fill);
-                let (target, _) = target::resolve(&method, "test", &filled).expect("a path that is served");
-                let name = format!("{}{}", operation(&target, &method, &path), suffix(&target));
-                assert_eq!(call.operation_id, Some(name), "{method} {path}");
-                calls += 1;
-            }
+            let calls = methods.into_iter().filter_map(|(method, call)| Some((method, call?.operation_id?)));
+            found.extend(calls.map(|(method, id)| (id, method, path.clone())));
         }
-        assert!(calls > 30, "{calls} calls");
+        found
+    }
+
+    #[test]
+    fn every_operation_leads_to_the_route_of_its_name() {
+        let operations = operations();
+        for (id, method, path) in &operations {
+            let found = resolve(method, "test", path).expect("a path that is served");
+            let route = found.route.operation.expect("a route that is documented");
+            // Those of endpoints after the first end in the endpoint's name.
+            let suffix =
+                id.strip_prefix(route).unwrap_or_else(|| panic!("{method} {path}: {id}, not {route}"));
+            assert!(suffix.is_empty() || suffix.starts_with("StableDiffusion"), "{method} {path}: {id}");
+        }
+        assert!(operations.len() > 30, "{} calls", operations.len());
+    }
+
+    #[test]
+    fn every_route_that_has_an_operation_is_documented() {
+        let operations: BTreeSet<String> = operations().into_iter().map(|(id, ..)| id).collect();
+        for operation in ROUTES.iter().filter_map(|route| route.operation) {
+            assert!(operations.contains(operation), "{operation} is not in the document");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The routes' table: one arm per kind of call, and what every call passes before it.
+//! What every call passes, and the handler of each target. The routes are in `routing/table.rs`.
 
 use crate::access::tokens;
 use crate::access::{auth, guard};
@@ -11,7 +11,7 @@ use crate::openapi;
 use crate::output::error::ApiError;
 use crate::output::request_id::name_answer;
 use crate::playground;
-use crate::routing::call::{self, Call};
+use crate::routing::call::Call;
 use crate::routing::client_origin::Encrypted;
 use crate::routing::target::Target;
 use crate::state::Api;
@@ -48,7 +48,7 @@ async fn dispatch(State(api): State<Arc<Api>>, request: Request<Body>) -> Respon
     }))
 }
 
-/// The table of the API.
+/// Checks a call and has its handler answer.
 async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let mut call = match Call::resolve(api, &parts) {
@@ -56,9 +56,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         // What is here and what is not is told to callers with a key only.
         Err(error) => return auth::by_key(api, &parts.headers).and(Err(error)),
     };
-    let is_open =
-        call::is_public(&parts.method, &call.target) || call.target == Target::Metrics && api.metrics_open;
-    if !is_open {
+    if !auth::is_open(api, &call) {
         call.caller = match auth::check(api, &call, &parts.headers) {
             Ok(caller) => caller,
             Err(error) => return realtime::refuse(api, &call, parts, error).await,
@@ -90,7 +88,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Ready => health::ready(api).await,
         Target::Metrics => metrics::get(api).await,
         Target::Document => openapi::serve(api, &call),
-        Target::Docs => Ok(docs::page(&call.links)),
+        Target::Docs => Ok(docs::page(call.links.origin(), call.links.root())),
         Target::DocsAsset(asset) => docs::asset(asset, &parts.headers),
         Target::Proxy => Err(ApiError::UnknownPath(parts.uri.path().to_owned())),
     }

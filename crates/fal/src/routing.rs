@@ -1,6 +1,10 @@
-//! What a call is for, and how its client reached the server.
+//! The table of routes, what a call is for, and how its client reached the server.
 
 pub(crate) mod call;
 pub(crate) mod client_origin;
+pub(crate) mod parameters;
+pub(crate) mod resolve;
 pub(crate) mod routes;
+pub(crate) mod table;
 pub(crate) mod target;
+pub(crate) mod upload_call;

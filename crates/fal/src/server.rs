@@ -4,3 +4,4 @@ pub(crate) mod connections;
 pub(crate) mod guarded_body;
 pub(crate) mod listener;
 pub(crate) mod memory;
+pub(crate) mod peer;

@@ -23,7 +23,7 @@ pub use config::{HubConfig, HubToken, token_file};
 pub use error::HubError;
 pub use files::Files;
 pub use progress::ProgressOutput;
-pub use pull::{Recheck, pull};
+pub use pull::{Recheck, check_free_space, pull};
 pub use verify::{VerifyReport, verify};
 
 use cache::RepoCache;

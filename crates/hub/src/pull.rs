@@ -65,7 +65,8 @@ pub async fn pull(
     }
     // The largest file starts first, so that all end at about the same time.
     contents.sort_by_key(|content| std::cmp::Reverse(content.size));
-    check_free_space(hub, &cache, &contents)?;
+    let missing = contents.iter().map(|content| content.size - bytes_present(&cache, content)).sum();
+    check_space_for(hub, missing)?;
     pull.download_all(&contents, output).await?;
     cache.set_ref(&repo.revision, &listing.commit)?;
     Ok(cache.snapshot(&listing.commit))
@@ -153,9 +154,16 @@ fn bytes_present(cache: &RepoCache, content: &Content) -> u64 {
     part.map_or(0, |part| part.len().min(content.size))
 }
 
-/// Refuses, before the first byte, a pull that the disk has no space for.
-fn check_free_space(hub: &HubConfig, cache: &RepoCache, contents: &[Content]) -> Result<(), HubError> {
-    let needed = contents.iter().map(|content| content.size - bytes_present(cache, content)).sum();
+/// Refuses a download of a repository of about `bytes` that the disk has no space for, what the cache has taken off.
+///
+/// # Errors
+/// There is too little space.
+pub fn check_free_space(hub: &HubConfig, repository: &str, bytes: u64) -> Result<(), HubError> {
+    let cached = RepoCache::new(&hub.cache, repository).bytes();
+    check_space_for(hub, bytes.saturating_sub(cached))
+}
+
+fn check_space_for(hub: &HubConfig, needed: u64) -> Result<(), HubError> {
     match free_space(&hub.cache) {
         Some(free) if free < needed => Err(HubError::NoSpace { needed, free, path: hub.cache.clone() }),
         _ => Ok(()),

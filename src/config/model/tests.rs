@@ -122,4 +122,7 @@ fn every_published_model_has_an_endpoint() {
     ];
     assert_eq!(ids, expected);
     assert_eq!(Manifest::all().len(), Published::all().len());
+    for manifest in Manifest::all() {
+        assert_eq!(published_endpoint(manifest).title, manifest.title);
+    }
 }

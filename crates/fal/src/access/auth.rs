@@ -3,7 +3,7 @@
 use crate::access::tokens;
 use crate::output::error::ApiError;
 use crate::routing::call::Call;
-use crate::routing::target::{Application, Target};
+use crate::routing::table::Access;
 use crate::state::Api;
 use axum::http::{HeaderMap, header};
 use latentd_queue::keys::Caller;
@@ -12,6 +12,15 @@ use std::time::Duration;
 
 /// Carries a token where a client cannot send a header: in event sources and web sockets.
 pub(crate) const TOKEN: &str = "fal_jwt_token";
+
+/// Whether the call needs no key, or its handler checks what opens it.
+pub(crate) fn is_open(api: &Api, call: &Call) -> bool {
+    match call.access {
+        Access::Public | Access::File | Access::Upload | Access::UploadToken => true,
+        Access::Metrics => api.metrics_open,
+        Access::Key | Access::KeyOrToken => false,
+    }
+}
 
 /// Passes with a key, with a token where tokens count, and always while the server has no keys.
 pub(crate) fn check(api: &Api, call: &Call, headers: &HeaderMap) -> Result<Caller, ApiError> {
@@ -48,18 +57,8 @@ pub(crate) fn lasts(api: &Api, call: &Call, headers: &HeaderMap) -> Option<Durat
     tokens::life_left(api, &call.parameter(TOKEN)?)
 }
 
+/// Nothing but a run that its client waits for opens to a token: not the queue, the files or other tokens.
 fn by_token(api: &Api, call: &Call) -> Option<Caller> {
-    let application = runs(&call.target)?;
+    let application = call.target.running().filter(|_| call.access == Access::KeyOrToken)?;
     tokens::holder(api, &call.parameter(TOKEN)?, application)
-}
-
-/// The application that a call runs now. Nothing else opens to a token: not the queue, the files or other tokens.
-fn runs(target: &Target) -> Option<&Application> {
-    match target {
-        Target::Run(application)
-        | Target::RunStream(application)
-        | Target::Realtime(application)
-        | Target::OverWebSocket(application) => Some(application),
-        _ => None,
-    }
 }

@@ -8,9 +8,9 @@ use crate::hosts;
 use crate::output::barred::Barred;
 use crate::output::error::ApiError;
 use crate::output::request_id::name_answer;
-use crate::routing::call;
 use crate::routing::client_origin::Outside;
-use crate::routing::target::{self, Target};
+use crate::routing::resolve::resolve;
+use crate::routing::table::Access;
 use crate::state::Api;
 use crate::state::web_access::WebAccess;
 use axum::body::Body;
@@ -115,15 +115,14 @@ fn may_be_read_by_all(host: &str, method: &Method, path: &str, headers: &HeaderM
         Some(Ok(method)) => method,
         Some(Err(_)) => return false,
     };
-    let Ok((target, _)) = target::resolve(&method, host, path) else { return false };
+    let Ok(found) = resolve(&method, host, path) else { return false };
     let is = |name: HeaderName, value: &str| headers.get(name).is_some_and(|sent| sent == value);
     let is_opened = is(FETCH_MODE, "navigate") && is(FETCH_DEST, "document");
     let is_read = matches!(method, Method::GET | Method::HEAD);
-    match target {
-        Target::File(_) => is_read,
-        target => {
-            is_read && is_opened && !headers.contains_key(header::ORIGIN) && call::is_public(&method, &target)
-        }
+    match found.route.access {
+        Access::File => is_read,
+        Access::Public => is_read && is_opened && !headers.contains_key(header::ORIGIN),
+        _ => false,
     }
 }
 

@@ -5,9 +5,10 @@
 //! has a body that is no JSON, on which clients raise, once. A connection that breaks they would take for bad
 //! luck, and repeat the request.
 
-use crate::calls::run::wait;
 use crate::calls::status::late_body;
-use crate::routing::call::{Call, Links};
+use crate::calls::wait::wait;
+use crate::output::links::Links;
+use crate::routing::call::Call;
 use crate::state::Api;
 use crate::state::waiting_clients::ClientGuard;
 use axum::body::Body;

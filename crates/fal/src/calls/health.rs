@@ -6,20 +6,12 @@ use crate::state::Api;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use latentd_queue::queue::Queue;
 use serde::Serialize;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use utoipa::ToSchema;
 
 /// A worker beats every five seconds; after three missed beats it does not count.
 pub(crate) const BEAT_AGE: Duration = Duration::from_secs(17);
-
-/// How long the database is taken to be as it was found.
-const PROBE_AGE: Duration = Duration::from_secs(1);
-
-/// How long a refused write says more than a look.
-const REFUSAL_AGE: Duration = Duration::from_secs(5);
 
 /// Nothing is in the way.
 const READY: &str = "ready";
@@ -61,44 +53,13 @@ struct Workers {
     loading: u64,
 }
 
-/// `GET /health/live`: the process answers and its database can be read.
+/// `GET /health/live`: the process answers, and a database of its own can be read. Where the database is a server that is
+/// away, starting this process again would help nobody.
 pub(crate) async fn live(api: &Api) -> Result<Response, ApiError> {
-    api.queue.live_workers(BEAT_AGE).await?;
+    if !api.queue.is_shared() {
+        api.queue.live_workers(BEAT_AGE).await?;
+    }
     Ok(Json(Liveness { status: "live" }).into_response())
-}
-
-/// What is known of whether the server can write. Whoever asks often gets the same answer for a while.
-#[derive(Default)]
-pub struct Probe {
-    looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
-    refused: Mutex<Option<Instant>>,
-}
-
-impl Probe {
-    /// A call was refused because something could not be written. A look may find room for the little that it writes.
-    pub(crate) fn note_refusal(&self) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    async fn can_write(&self, queue: &Queue) -> bool {
-        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.is_none_or(|at| at.elapsed() > REFUSAL_AGE) && self.look(queue).await
-    }
-
-    async fn look(&self, queue: &Queue) -> bool {
-        let mut last = self.looked.lock().await;
-        if let Some((at, can_write)) = *last
-            && at.elapsed() < PROBE_AGE
-        {
-            return can_write;
-        }
-        let written = queue.probe().await;
-        if let Err(error) = &written {
-            tracing::warn!(%error, "the database cannot be written");
-        }
-        *last = Some((Instant::now(), written.is_ok()));
-        written.is_ok()
-    }
 }
 
 /// `GET /health/ready`: at least one worker has its model loaded and new work is accepted.

@@ -1,14 +1,13 @@
 //! `Idempotency-Key`: a request that is sent again is the one that was sent before.
 
 use crate::output::error::ApiError;
+use crate::output::names::IDEMPOTENCY_KEY;
 use crate::routing::target::Application;
 use axum::http::HeaderMap;
 use latentd_queue::queue::Idempotency;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::io;
-
-pub(crate) const HEADER: &str = "idempotency-key";
 
 /// Longest key.
 const MAX_KEY: usize = 255;
@@ -19,10 +18,10 @@ pub(crate) fn read(
     application: &Application,
     input: &Value,
 ) -> Result<Option<Idempotency>, ApiError> {
-    let Some(value) = headers.get(HEADER) else { return Ok(None) };
+    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_KEY).contains(&key.len()));
     let Some(key) = key else {
-        let words = format!("the {HEADER} header is not 1 to {MAX_KEY} visible ASCII characters");
+        let words = format!("the {IDEMPOTENCY_KEY} header is not 1 to {MAX_KEY} visible ASCII characters");
         return Err(ApiError::BadRequest(words));
     };
     Ok(Some(Idempotency { key: key.to_owned(), digest: digest(application, input) }))

@@ -4,22 +4,16 @@
 //! refusals, which leave no trace there, are counted in this process.
 
 use crate::calls::health::BEAT_AGE;
-use crate::output::barred::Barred;
 use crate::output::error::ApiError;
 use crate::state::Api;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use latentd_queue::queue::{Counter, Depth, Priority};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text,
-};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
 use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::counter::Counter as Tally;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What every name begins with.
 const PREFIX: &str = "latentd";
@@ -62,36 +56,6 @@ const fn histogram(
     labels: &'static [&'static str],
 ) -> Kept {
     Kept { metric, name, help, labels, of: MetricType::Histogram }
-}
-
-/// Why a request was refused before it was accepted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
-    reason: &'static str,
-}
-
-/// What this process counts by itself.
-#[derive(Default)]
-pub struct Refusals {
-    counted: Family<Refused, Tally>,
-    /// A refused page or host name was logged: the first is enough, and pages could fill the log.
-    is_warned: AtomicBool,
-}
-
-impl Refusals {
-    /// Counts an error that keeps a request out.
-    pub(crate) fn count(&self, error: &ApiError) {
-        if let Some(reason) = error.refusal() {
-            self.counted.get_or_create(&Refused { reason }).inc();
-        }
-    }
-
-    /// Logs the first call that a server without keys refused.
-    pub(crate) fn warn_once(&self, barred: &Barred) {
-        if !self.is_warned.swap(true, Ordering::Relaxed) {
-            tracing::warn!("a call was refused, and others will be without a line here: {barred}");
-        }
-    }
 }
 
 /// The metrics of now.

@@ -1,6 +1,5 @@
 //! `GET /v1/models`, which fal has at `api.fal.ai`: the endpoints that are served, and which model answers there.
 
-use crate::input::Task;
 use crate::routing::call::Call;
 use crate::routing::routes::{self, Route};
 use crate::state::Api;
@@ -79,14 +78,4 @@ fn picks(call: &Call, entry: &ModelEntry) -> bool {
     (ids.is_empty() || ids.iter().any(|id| *id == entry.endpoint_id))
         && call.parameter(CATEGORY).is_none_or(|category| category == entry.metadata.category)
         && call.parameter(WORD).is_none_or(|word| words.contains(&word.to_lowercase()))
-}
-
-impl Task {
-    /// What fal calls such endpoints.
-    pub(crate) fn category(self) -> &'static str {
-        match self {
-            Self::TextToImage => "text-to-image",
-            Self::ImageToImage => "image-to-image",
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use crate::calls::early_response;
 use crate::calls::status;
 use crate::calls::submit;
+use crate::calls::wait::wait;
 use crate::input;
 use crate::input::body::{Input, Sent};
 use crate::output::error::ApiError;
@@ -15,8 +16,7 @@ use crate::state::Api;
 use crate::state::waiting_clients::ClientGuard;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use latentd_queue::queue::events::{POLL, signal_or};
-use latentd_queue::queue::{Ended, Origin, Queue, QueueError, RequestId};
+use latentd_queue::queue::Origin;
 use std::sync::Arc;
 
 /// Runs a request of its own in the common queue; stops it when the client goes away.
@@ -39,18 +39,6 @@ pub(crate) async fn run(
     };
     response.headers_mut().insert(REQUEST_ID, id_header(id));
     Ok(response)
-}
-
-/// Waits for the end of a request.
-pub(crate) async fn wait(queue: &Queue, id: RequestId) -> Result<Ended, QueueError> {
-    let mut moved = queue.events().moved();
-    loop {
-        moved.mark_unchanged();
-        if let Some(ended) = queue.ended(id).await? {
-            return Ok(ended);
-        }
-        signal_or(&mut moved, POLL).await;
-    }
 }
 
 /// Puts a request into the queue whose client waits here, or joins the one that the client sent before.

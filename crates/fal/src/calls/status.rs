@@ -1,10 +1,11 @@
 //! Status, result and cancellation of a request.
 
 use crate::output::error::{ApiError, BILLABLE_UNITS, ERASED, INTERNAL, failure_answer, failure_response};
+use crate::output::links::Links;
 use crate::output::request_id::REQUEST_ID;
 use crate::output::request_id::id_header;
 use crate::output::wire::{CancelWord, Cancelled, OutputBody, StatusBody};
-use crate::routing::call::{Call, Links};
+use crate::routing::call::Call;
 use crate::server::memory;
 use crate::state::Api;
 use axum::Json;

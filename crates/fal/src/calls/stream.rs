@@ -4,10 +4,11 @@
 //! because clients append them, and a preview only when there is a new one.
 
 use crate::output::error::ApiError;
+use crate::output::links::Links;
 use crate::output::request_id::REQUEST_ID;
 use crate::output::request_id::id_header;
 use crate::output::wire::StatusBody;
-use crate::routing::call::{Call, Links};
+use crate::routing::call::Call;
 use crate::state::Api;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};

@@ -19,11 +19,13 @@ pub(crate) use parts::{List as PartList, MAX_PARTS};
 use crate::access::auth;
 use crate::input::body::{self, Sent};
 use crate::output::error::ApiError;
-use crate::routing::call::{Call, Links};
+use crate::output::links::Links;
+use crate::routing::call::Call;
+use crate::routing::upload_call::UploadCall;
 use crate::state::Api;
 use axum::Json;
 use axum::body::Body;
-use axum::http::{HeaderMap, Method, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use latentd_queue::queue::{NewUpload, TICKET_LIFE};
 use latentd_queue::storage::FileKey;
@@ -37,51 +39,6 @@ pub(crate) const FILE_NAME: &str = "x-fal-file-name";
 
 /// Bytes of the largest description of a file: its name and its type.
 const MAX_DESCRIPTION: usize = 64 * 1024;
-
-/// Calls that write files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum UploadCall {
-    /// A token for the CDN host.
-    Token,
-    /// A URL to write a file to, at once or in parts.
-    Initiate,
-    /// A file's bytes, to such a URL.
-    Put(Uuid),
-    /// A file's bytes, to the CDN host.
-    Send,
-    /// The CDN host's beginning of a file in parts.
-    Begin,
-    /// One part.
-    Part(Uuid, u32),
-    /// The end of a file in parts.
-    Complete(Uuid),
-}
-
-impl UploadCall {
-    /// Finds the call that a path stands for, with the method it takes.
-    pub(crate) fn of(segments: &[&str]) -> Option<(Self, Method)> {
-        let (call, method) = match segments {
-            ["storage", "auth", "token"] => (Self::Token, Method::POST),
-            ["storage", "upload", "initiate" | "initiate-multipart"] => (Self::Initiate, Method::POST),
-            ["storage", "upload", ticket] => (Self::Put(ticket.parse().ok()?), Method::PUT),
-            ["files", "upload"] => (Self::Send, Method::POST),
-            ["files", "upload", "multipart"] => (Self::Begin, Method::POST),
-            ["storage", "upload", ticket, "complete"] | ["files", _, "multipart", ticket, "complete"] => {
-                (Self::Complete(ticket.parse().ok()?), Method::POST)
-            }
-            ["storage", "upload", ticket, number] | ["files", _, "multipart", ticket, number] => {
-                (Self::Part(ticket.parse().ok()?, number.parse().ok()?), Method::PUT)
-            }
-            _ => return None,
-        };
-        Some((call, method))
-    }
-
-    /// `true` for calls that a ticket or a token opens instead of a key.
-    pub(crate) fn brings_its_own_right(&self) -> bool {
-        !matches!(self, Self::Token | Self::Initiate)
-    }
-}
 
 /// Serves a call.
 pub(crate) async fn serve(

@@ -1,8 +1,9 @@
 //! Webhooks on the wire: the parameter of a submit, the signed message, and the keys that check it.
 
 use crate::output::error::{ApiError, ERASED, failure_answer};
+use crate::output::links::Links;
 use crate::output::wire::OutputBody;
-use crate::routing::call::{Call, Links};
+use crate::routing::call::Call;
 use crate::state::Api;
 use axum::Json;
 use axum::http::{Request, header};

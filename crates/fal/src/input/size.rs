@@ -1,6 +1,7 @@
 //! `image_size`: a preset's name, an object with sides, or nothing; held to fal's limits and then to the model's.
 
-use super::{Task, count};
+use super::count;
+use crate::endpoint::Task;
 use crate::input::field::{null, of_type, one_of};
 use crate::input::fields::Fields;
 use crate::output::problem::Problem;

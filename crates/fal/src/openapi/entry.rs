@@ -1,16 +1,13 @@
 //! One call in the document, put together in few words.
 
-use super::{NO_SCOPES, refusals};
-use serde_json::Value;
-use std::borrow::Cow;
-use utoipa::ToSchema;
-use utoipa::openapi::content::{Content, ContentBuilder};
-use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, ParameterBuilder, ParameterIn, Paths};
-use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
-use utoipa::openapi::response::{Response, ResponseBuilder};
-use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaFormat, Type};
-use utoipa::openapi::{Header, Ref, Required, SecurityRequirement};
+use super::parts::request_id_header;
+use super::{KEY, NO_SCOPES, TOKEN, UPLOAD_TOKEN, refusals};
+use crate::output::request_id::REQUEST_ID;
+use crate::routing::table::{Access, Route, Verb};
+use utoipa::openapi::path::{HttpMethod, OperationBuilder, Parameter, Paths};
+use utoipa::openapi::request_body::RequestBody;
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::{Ref, SecurityRequirement};
 
 /// A call: its path, its method, and what is told of it.
 pub(crate) struct Entry {
@@ -20,33 +17,46 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn new(method: HttpMethod, path: impl Into<String>) -> Self {
-        Self { path: path.into(), methods: vec![method], operation: OperationBuilder::new() }
+    /// The call of a route, by the name of its operation.
+    pub(crate) fn of(operation: &str) -> Self {
+        Self::at(operation, "")
     }
 
-    pub(crate) fn get(path: impl Into<String>) -> Self {
-        Self::new(HttpMethod::Get, path)
+    /// The call of a route below an application; `application` is the path of that.
+    pub(crate) fn at(operation: &str, application: &str) -> Self {
+        let route = Route::of(operation);
+        let path = match route.template.strip_prefix("/{application}") {
+            Some(below) => format!("{application}{below}"),
+            None => format!("{application}{}", route.template),
+        };
+        let method = match route.verb {
+            Verb::Read | Verb::Get | Verb::Any => HttpMethod::Get,
+            Verb::Post => HttpMethod::Post,
+            Verb::Put => HttpMethod::Put,
+            Verb::Delete => HttpMethod::Delete,
+        };
+        let builder = OperationBuilder::new().operation_id(Some(operation));
+        Self { path, methods: vec![method], operation: builder }.opens_to(route.access)
     }
 
-    pub(crate) fn post(path: impl Into<String>) -> Self {
-        Self::new(HttpMethod::Post, path)
-    }
-
-    pub(crate) fn put(path: impl Into<String>) -> Self {
-        Self::new(HttpMethod::Put, path)
-    }
-
-    pub(crate) fn delete(path: impl Into<String>) -> Self {
-        Self::new(HttpMethod::Delete, path)
+    /// A call that the server makes.
+    pub(crate) fn webhook(operation: &str) -> Self {
+        let builder = OperationBuilder::new().operation_id(Some(operation));
+        Self { path: operation.into(), methods: vec![HttpMethod::Post], operation: builder }
     }
 
     fn with(self, change: impl FnOnce(OperationBuilder) -> OperationBuilder) -> Self {
         Self { operation: change(self.operation), ..self }
     }
 
-    /// The call's name in generated programs, its group, and what it does in one line.
-    pub(crate) fn named(self, id: &str, tag: &str, summary: &str) -> Self {
-        self.with(|operation| operation.operation_id(Some(id)).tag(tag).summary(Some(summary)))
+    /// The call's name in generated programs, where it is not that of its route.
+    pub(crate) fn named(self, operation: &str) -> Self {
+        self.with(|builder| builder.operation_id(Some(operation)))
+    }
+
+    /// The call's group, and what it does in one line.
+    pub(crate) fn does(self, tag: &str, summary: &str) -> Self {
+        self.with(|operation| operation.tag(tag).summary(Some(summary)))
     }
 
     pub(crate) fn about(self, words: &str) -> Self {
@@ -65,7 +75,7 @@ impl Entry {
 
     /// An answer; every answer names itself.
     pub(crate) fn answers(self, status: u16, answer: ResponseBuilder) -> Self {
-        let answer = answer.header(crate::output::request_id::REQUEST_ID.as_str(), request_id_header());
+        let answer = answer.header(REQUEST_ID.as_str(), request_id_header());
         self.with(|operation| operation.response(status.to_string(), answer))
     }
 
@@ -76,102 +86,21 @@ impl Entry {
         self.with(|operation| statuses.iter().fold(operation, add))
     }
 
-    /// Any of these opens the call; none of them: it is open.
-    pub(crate) fn opens_to(self, schemes: &[&str]) -> Self {
+    /// What opens the call, where that is not a key as everywhere; none of several: it is open.
+    fn opens_to(self, access: Access) -> Self {
         let requirement = |scheme: &&str| SecurityRequirement::new(*scheme, NO_SCOPES);
-        self.with(|operation| operation.securities(Some(schemes.iter().map(requirement))))
-    }
-
-    /// Some may call it without a key, others need one of these.
-    pub(crate) fn may_need(self, schemes: &[&str]) -> Self {
-        let needed = schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, NO_SCOPES));
-        let requirements = std::iter::once(SecurityRequirement::default()).chain(needed);
+        let any_of = |schemes: &[&str]| schemes.iter().map(requirement).collect::<Vec<_>>();
+        let requirements = match access {
+            Access::Key => return self,
+            Access::Public | Access::File | Access::Upload => vec![],
+            Access::KeyOrToken => any_of(&[KEY, TOKEN]),
+            Access::UploadToken => any_of(&[UPLOAD_TOKEN, KEY]),
+            Access::Metrics => [vec![SecurityRequirement::default()], any_of(&[KEY])].concat(),
+        };
         self.with(|operation| operation.securities(Some(requirements)))
     }
 
     pub(crate) fn add_to(self, paths: &mut Paths) {
         paths.add_path_operation(self.path, self.methods, self.operation);
     }
-}
-
-/// A request's name, on every answer.
-pub(crate) fn request_id_header() -> Header {
-    HeaderBuilder::new().schema(Some(text())).description(Some("Names the request.")).build()
-}
-
-/// An answer in JSON.
-pub(crate) fn json<T: ToSchema>(about: &str) -> ResponseBuilder {
-    json_of(&T::name(), about)
-}
-
-/// An answer in JSON, of a schema by name.
-pub(crate) fn json_of(schema: &str, about: &str) -> ResponseBuilder {
-    let schema = Ref::from_schema_name(schema);
-    described(about).content("application/json", Content::new(Some(schema)))
-}
-
-/// An answer in server-sent events, of which each carries one of some schemas in JSON.
-pub(crate) fn events(about: &str, schemas: &[Cow<'static, str>]) -> ResponseBuilder {
-    let one_of =
-        schemas.iter().fold(OneOfBuilder::new(), |one_of, name| one_of.item(Ref::from_schema_name(&**name)));
-    let data = text().content_media_type("application/json").content_schema(Some(one_of));
-    let event = ObjectBuilder::new().property("data", data).required("data");
-    described(about).content("text/event-stream", Content::new(Some(event)))
-}
-
-/// An answer of another type.
-pub(crate) fn media(kind: &str, about: &str) -> ResponseBuilder {
-    described(about).content(kind, Content::new(Some(text())))
-}
-
-pub(crate) fn described(about: &str) -> ResponseBuilder {
-    Response::builder().description(about)
-}
-
-/// A body in JSON, of a schema by name, with an example.
-pub(crate) fn json_body(schema: &str, example: Value) -> RequestBody {
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).example(Some(example));
-    RequestBodyBuilder::new()
-        .content("application/json", content.build())
-        .required(Some(Required::True))
-        .build()
-}
-
-/// A body of bytes, whatever they are; none of them are an empty file.
-pub(crate) fn bytes() -> RequestBody {
-    let content = Content::default();
-    RequestBodyBuilder::new()
-        .content("application/octet-stream", content)
-        .required(Some(Required::True))
-        .build()
-}
-
-pub(crate) fn text() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String)
-}
-
-pub(crate) fn text_in(format: &str) -> ObjectBuilder {
-    text().format(Some(SchemaFormat::Custom(format.to_owned())))
-}
-
-/// A piece of the path.
-pub(crate) fn segment(name: &str, about: &str, schema: ObjectBuilder) -> Parameter {
-    parameter(ParameterIn::Path, name, about, schema).required(Required::True).build()
-}
-
-pub(crate) fn query(name: &str, about: &str, schema: ObjectBuilder) -> Parameter {
-    parameter(ParameterIn::Query, name, about, schema).build()
-}
-
-pub(crate) fn header(name: &str, about: &str, schema: ObjectBuilder) -> Parameter {
-    parameter(ParameterIn::Header, name, about, schema).build()
-}
-
-fn parameter(place: ParameterIn, name: &str, about: &str, schema: ObjectBuilder) -> ParameterBuilder {
-    ParameterBuilder::new()
-        .parameter_in(place)
-        .name(name)
-        .description(Some(about))
-        .required(Required::False)
-        .schema(Some(schema))
 }

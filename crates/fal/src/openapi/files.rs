@@ -1,7 +1,7 @@
 //! The calls that take files from clients, and hand files out.
 
-use super::entry::{Entry, bytes, described, header, json, json_body, media, segment, text, text_in};
-use super::{KEY, UPLOAD_TOKEN};
+use super::entry::Entry;
+use super::parts::{bytes, described, header, json, json_body, media, segment, text, text_in};
 use crate::calls::uploads::LIFECYCLE;
 use crate::calls::uploads::{
     Accepted, Begun, Destination, FILE_NAME, MAX_PARTS, Nothing, PartList, PartTag, UploadToken,
@@ -15,17 +15,15 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 
-const OPEN: &[&str] = &[];
-
 pub(crate) fn entries() -> Vec<Entry> {
     [rest_host(), cdn_host(), vec![file()]].into_iter().flatten().collect()
 }
 
 /// A URL is handed out, and the bytes go there.
 fn rest_host() -> Vec<Entry> {
-    let initiate = |path: &str, id, summary| {
-        Entry::post(path)
-            .named(id, "files", summary)
+    let initiate = |operation, summary| {
+        Entry::of(operation)
+            .does("files", summary)
             .takes([kept()])
             .body(description())
             .answers(200, json::<Destination>("Where the bytes go."))
@@ -33,17 +31,16 @@ fn rest_host() -> Vec<Entry> {
     };
     let upload = || segment("upload", "From the `upload_url`.", text_in("uuid"));
     vec![
-        initiate("/storage/upload/initiate", "initiateUpload", "Begin a file"),
-        initiate("/storage/upload/initiate-multipart", "initiateMultipartUpload", "Begin a file in parts"),
-        Entry::put("/storage/upload/{upload}")
-            .named("putFile", "files", "Send a file")
+        initiate("initiateUpload", "Begin a file"),
+        initiate("initiateMultipartUpload", "Begin a file in parts"),
+        Entry::of("putFile")
+            .does("files", "Send a file")
             .takes([upload()])
             .body(bytes())
             .answers(200, json::<Nothing>("The file is there."))
-            .refuses(&[400, 404, 408, 410, 413, 500, 503])
-            .opens_to(OPEN),
-        put_part("/storage/upload/{upload}/{part}", "putPart", upload()),
-        complete("/storage/upload/{upload}/complete", "completeUpload", upload()),
+            .refuses(&[400, 404, 408, 410, 413, 500, 503]),
+        put_part("putPart", upload()),
+        complete("completeUpload", upload()),
     ]
 }
 
@@ -52,56 +49,52 @@ fn cdn_host() -> Vec<Entry> {
     let upload = || segment("upload", "The `uploadId`.", text_in("uuid"));
     let file = || segment("file", "Anything: the upload alone decides.", text());
     vec![
-        Entry::post("/storage/auth/token")
-            .named("createUploadToken", "files", "Get a token that sends files")
+        Entry::of("createUploadToken")
+            .does("files", "Get a token that sends files")
             .answers(200, json::<UploadToken>("A token."))
             .refuses(&[400, 401, 429, 500, 503]),
-        Entry::post("/files/upload")
-            .named("sendFile", "files", "Send a file at once")
+        Entry::of("sendFile")
+            .does("files", "Send a file at once")
             .takes([file_name(), kept()])
             .body(bytes())
             .answers(200, json::<Accepted>("The file is there."))
-            .refuses(&[400, 401, 408, 413, 429, 500, 503])
-            .opens_to(&[UPLOAD_TOKEN, KEY]),
-        Entry::post("/files/upload/multipart")
-            .named("beginFile", "files", "Begin a file in parts, at once")
+            .refuses(&[400, 401, 408, 413, 429, 500, 503]),
+        Entry::of("beginFile")
+            .does("files", "Begin a file in parts, at once")
             .takes([file_name(), kept()])
             .answers(200, json::<Begun>("The parts may come."))
-            .refuses(&[400, 401, 429, 500, 503])
-            .opens_to(&[UPLOAD_TOKEN, KEY]),
-        put_part("/files/{file}/multipart/{upload}/{part}", "sendPart", upload()).takes([file()]),
-        complete("/files/{file}/multipart/{upload}/complete", "completeFile", upload()).takes([file()]),
+            .refuses(&[400, 401, 429, 500, 503]),
+        put_part("sendPart", upload()).takes([file()]),
+        complete("completeFile", upload()).takes([file()]),
     ]
 }
 
-fn put_part(path: &str, id: &str, upload: Parameter) -> Entry {
+fn put_part(operation: &str, upload: Parameter) -> Entry {
     let number = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1)).maximum(Some(MAX_PARTS));
     let etag = HeaderBuilder::new().schema(Some(text())).description(Some("As in the body."));
-    Entry::put(path)
-        .named(id, "files", "Send one part of a file")
+    Entry::of(operation)
+        .does("files", "Send one part of a file")
         .about("Parts come in any order. One that is sent again takes the place of the earlier one.")
         .takes([upload, segment("part", "The part's number.", number)])
         .body(bytes())
         .answers(200, json::<PartTag>("The part is there.").header("etag", etag.build()))
         .refuses(&[400, 404, 408, 410, 413, 500, 503])
-        .opens_to(OPEN)
 }
 
-fn complete(path: &str, id: &str, upload: Parameter) -> Entry {
+fn complete(operation: &str, upload: Parameter) -> Entry {
     let example = value!({ "parts": [{ "partNumber": 1, "etag": "…" }] });
-    Entry::post(path)
-        .named(id, "files", "Put the parts of a file together")
+    Entry::of(operation)
+        .does("files", "Put the parts of a file together")
         .takes([upload])
         .body(json_body(&PartList::name(), example))
         .answers(200, json::<Nothing>("The file is there."))
         .refuses(&[400, 404, 408, 410, 413, 422, 500, 503])
-        .opens_to(OPEN)
 }
 
 /// A file for whoever knows its name.
 fn file() -> Entry {
-    Entry::get("/files/{file}")
-        .named("file", "files", "Fetch a picture or another file")
+    Entry::of("file")
+        .does("files", "Fetch a picture or another file")
         .takes([
             segment("file", "From a URL of this server.", text()),
             header("range", "One range of bytes.", text()),
@@ -111,7 +104,6 @@ fn file() -> Entry {
         .answers(206, media("*/*", "The range."))
         .answers(304, described("The copy is good."))
         .refuses(&[400, 403, 404, 416, 500, 503])
-        .opens_to(OPEN)
 }
 
 /// How a client describes a file before it sends it.

@@ -1,8 +1,9 @@
 //! The calls about the server itself: tokens, keys, health, and these documents.
 
-use super::entry::{Entry, described, json, json_body, media, query, text};
+use super::ENDPOINT_ID;
+use super::entry::Entry;
+use super::parts::{described, json, json_body, media, query, text};
 use super::requests::request_id;
-use super::{ENDPOINT_ID, KEY};
 use crate::calls::health::{Liveness, Readiness};
 use crate::calls::models::{self, ModelList};
 use crate::calls::payloads::Erased;
@@ -14,27 +15,23 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 /// The name of the schema of a token's wishes.
 pub(crate) const TOKEN_REQUEST: &str = "TokenRequest";
 
-const OPEN: &[&str] = &[];
-
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
-        Entry::post("/tokens/")
-            .named("createToken", "access", "Get a token for a program that must not see a key")
+        Entry::of("createToken")
+            .does("access", "Get a token for a program that must not see a key")
             .body(json_body(TOKEN_REQUEST, value!({ "allowed_apps": ["stable-diffusion-v35-large"] })))
             .answers(200, described("A token.").content("application/json", Content::new(Some(text()))))
             .refuses(&[400, 401, 408, 413, 422, 500, 503]),
-        open("/.well-known/jwks.json", "signingKeys", "access", "The keys that check webhooks")
-            .answers(200, json::<KeySet>("Keys.")),
-        open("/health/live", "live", "server", "Does the server answer?")
-            .answers(200, json::<Liveness>("It does.")),
-        Entry::delete("/v1/models/requests/{request_id}/payloads")
-            .named("erasePayloads", "access", "Erase what a request brought and made")
+        open("signingKeys", "access", "The keys that check webhooks").answers(200, json::<KeySet>("Keys.")),
+        open("live", "server", "Does the server answer?").answers(200, json::<Liveness>("It does.")),
+        Entry::of("erasePayloads")
+            .does("access", "Erase what a request brought and made")
             .about("For keys of administrators, while there are keys.")
             .takes([request_id()])
             .answers(200, json::<Erased>("It is gone."))
             .refuses(&[400, 401, 403, 404, 500, 503]),
-        Entry::get("/v1/models")
-            .named("models", "server", "Which endpoints are served?")
+        Entry::of("models")
+            .does("server", "Which endpoints are served?")
             .takes([
                 query(models::ENDPOINT_ID, "Only this endpoint; may be given several times.", text()),
                 query(models::CATEGORY, "Only endpoints of this task.", text()),
@@ -42,34 +39,32 @@ pub(crate) fn entries() -> Vec<Entry> {
             ])
             .answers(200, json::<ModelList>("All of them, on one page."))
             .refuses(&[400, 401, 500]),
-        ready("/health/ready", "ready"),
-        ready("/health", "health"),
-        Entry::get("/metrics")
-            .named("metrics", "server", "What there is to watch, for Prometheus")
+        ready("ready"),
+        ready("health"),
+        Entry::of("metrics")
+            .does("server", "What there is to watch, for Prometheus")
             .about("Needs no key where the operator says so.")
             .answers(200, media("text/plain", "Metrics in Prometheus' text format 0.0.4."))
-            .refuses(&[400, 401, 500, 503])
-            .may_need(&[KEY]),
-        document("/openapi.json", "openapi"),
-        document("/api/openapi/queue/openapi.json", "endpointOpenapi"),
-        open("/docs", "docs", "server", "This document as a page")
-            .answers(200, media("text/html", "A page.")),
+            .refuses(&[400, 401, 500, 503]),
+        document("openapi"),
+        document("endpointOpenapi"),
+        open("docs", "server", "This document as a page").answers(200, media("text/html", "A page.")),
     ]
 }
 
-fn open(path: &str, id: &str, tag: &str, summary: &str) -> Entry {
-    Entry::get(path).named(id, tag, summary).refuses(&[400, 500]).opens_to(OPEN)
+fn open(operation: &str, tag: &str, summary: &str) -> Entry {
+    Entry::of(operation).does(tag, summary).refuses(&[400, 500])
 }
 
-fn ready(path: &str, id: &str) -> Entry {
-    open(path, id, "server", "Can the server paint?")
+fn ready(operation: &str) -> Entry {
+    open(operation, "server", "Can the server paint?")
         .answers(200, json::<Readiness>("It can."))
         .answers(503, json::<Readiness>("It cannot, yet or any more."))
 }
 
-fn document(path: &str, id: &str) -> Entry {
+fn document(operation: &str) -> Entry {
     let any = ObjectBuilder::new().schema_type(Type::Object);
-    open(path, id, "server", "This document")
+    open(operation, "server", "This document")
         .takes([query(ENDPOINT_ID, "Tell of this endpoint alone, in fal's form.", text())])
         .answers(200, described("A document.").content("application/json", Content::new(Some(any))))
         .refuses(&[404])

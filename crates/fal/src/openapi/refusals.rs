@@ -1,6 +1,6 @@
 //! What calls answer instead of what they are for: one description a status.
 
-use super::entry::{json, request_id_header, text};
+use super::parts::{json, request_id_header, text};
 use crate::output::error;
 use crate::output::problem::{Problems, Refusal};
 use axum::http::header;

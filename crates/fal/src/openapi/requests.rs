@@ -1,15 +1,15 @@
 //! The calls that a request is made of: submit, status, result, cancel; run and stream; and the webhook.
 
-use super::entry::{Entry, events, header, json, json_body, json_of, query, segment, text, text_in};
+use super::entry::Entry;
 use super::files::lifecycle;
-use super::{KEY, TOKEN};
-use crate::calls::idempotency;
+use super::parts::{events, header, json, json_body, json_of, query, segment, text, text_in};
 use crate::calls::request_options;
 use crate::calls::submit;
 use crate::calls::uploads;
 use crate::calls::webhook;
+use crate::endpoint::Task;
 use crate::input;
-use crate::input::Task;
+use crate::output::names::IDEMPOTENCY_KEY;
 use crate::output::wire::{Cancelled, StatusBody, Submitted};
 use crate::routing::routes::Route;
 use serde_json::json as value;
@@ -29,28 +29,28 @@ pub(crate) struct Shown<'a> {
 
 /// The calls of the queue, below a path.
 pub(crate) fn queued(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
-    let request = format!("{below}/{}/requests/{{request_id}}", shown.route.id());
+    let application = format!("{below}/{}", shown.route.id());
     vec![
         submit(below, shown),
-        Entry::get(format!("{request}/status"))
-            .named("status", "queue", "Ask where a request stands")
+        Entry::at("status", &application)
+            .does("queue", "Ask where a request stands")
             .takes([request_id(), logs()])
             .answers(200, json::<StatusBody>("The request is over, whether it failed or not."))
             .answers(202, json::<StatusBody>("The request waits, or is painted."))
             .refuses(&[400, 401, 404, 500, 503]),
-        Entry::get(format!("{request}/status/stream"))
-            .named("statusStream", "queue", "Watch a request")
+        Entry::at("statusStream", &application)
+            .does("queue", "Watch a request")
             .about("An event for every change, until the request is over.")
             .takes([request_id(), logs(), preview()])
             .answers(200, events("One status an event.", &[StatusBody::name()]))
             .refuses(&[400, 401, 404, 500, 503]),
-        Entry::get(&request)
-            .named("result", "queue", "Fetch the result of a request")
+        Entry::at("result", &application)
+            .does("queue", "Fetch the result of a request")
             .takes([request_id()])
             .answers(200, json_of(&shown.output, "The output."))
             .refuses(&[400, 401, 404, 422, 499, 500, 503, 504]),
-        Entry::put(format!("{request}/cancel"))
-            .named("cancel", "queue", "Cancel a request")
+        Entry::at("cancel", &application)
+            .does("queue", "Cancel a request")
             .takes([request_id()])
             .answers(200, json::<Cancelled>("It waited, and is gone."))
             .answers(202, json::<Cancelled>("It is painted, and stops after the step at hand."))
@@ -61,8 +61,9 @@ pub(crate) fn queued(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
 
 /// Puts a request into the queue.
 pub(crate) fn submit(below: &str, shown: &Shown<'_>) -> Entry {
-    Entry::post(format!("{below}/{}", shown.route.id()))
-        .named(&format!("submit{}", shown.suffix), "queue", "Put a request into the queue")
+    Entry::at("submit", &format!("{below}/{}", shown.route.id()))
+        .named(&format!("submit{}", shown.suffix))
+        .does("queue", "Put a request into the queue")
         .about("Invalid input is accepted too, as on fal: its refusal is the result.")
         .takes(terms())
         .takes([query(webhook::PARAMETER, "Where to post the result.", text_in("uri")), max_queue_length()])
@@ -77,23 +78,23 @@ const RUN_REFUSALS: [u16; 12] = [400, 401, 404, 408, 413, 415, 422, 429, 499, 50
 /// Runs a request, with the input in a body or in the query.
 pub(crate) fn run(below: &str, shown: &Shown<'_>) -> [Entry; 2] {
     let path = format!("{below}/{}", shown.route.id());
-    let post = Entry::post(&path)
-        .named(&format!("run{}", shown.suffix), "run", "Run a request and wait for its output")
+    let post = Entry::at("run", &path)
+        .named(&format!("run{}", shown.suffix))
+        .does("run", "Run a request and wait for its output")
         .about("A client that goes away stops the work.")
         .takes(terms())
         .takes([max_queue_length()])
         .body(input_body(&shown.route))
         .answers(200, json_of(&shown.output, "The output."))
-        .refuses(&RUN_REFUSALS)
-        .opens_to(&[KEY, TOKEN]);
-    let get = Entry::get(&path)
-        .named(&format!("runByQuery{}", shown.suffix), "run", "Run a request whose input is in the query")
+        .refuses(&RUN_REFUSALS);
+    let get = Entry::at("runByQuery", &path)
+        .named(&format!("runByQuery{}", shown.suffix))
+        .does("run", "Run a request whose input is in the query")
         .takes(input::in_query(&shown.route))
         .takes(terms())
         .takes([max_queue_length()])
         .answers(200, json_of(&shown.output, "The output."))
-        .refuses(&RUN_REFUSALS)
-        .opens_to(&[KEY, TOKEN]);
+        .refuses(&RUN_REFUSALS);
     [post, get]
 }
 
@@ -106,23 +107,21 @@ pub(crate) fn waiting(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
     vec![
         run,
         run_by_query,
-        Entry::get(format!("{path}/stream"))
-            .named("runStreamByQuery", "run", "Watch a request whose input is in the query")
+        Entry::at("runStreamByQuery", &path)
+            .does("run", "Watch a request whose input is in the query")
             .takes(input::in_query(&shown.route))
             .takes(terms())
             .takes([max_queue_length()])
             .answers(200, told())
-            .refuses(&RUN_REFUSALS)
-            .opens_to(&[KEY, TOKEN]),
-        Entry::post(format!("{path}/stream"))
-            .named("runStream", "run", "Run a request and watch it")
+            .refuses(&RUN_REFUSALS),
+        Entry::at("runStream", &path)
+            .does("run", "Run a request and watch it")
             .about("Where the request fails, its error is the last event, and the connection breaks.")
             .takes(terms())
             .takes([max_queue_length()])
             .body(input_body(&shown.route))
             .answers(200, told())
-            .refuses(&[400, 401, 404, 408, 413, 415, 422, 429, 500, 503])
-            .opens_to(&[KEY, TOKEN]),
+            .refuses(&[400, 401, 404, 408, 413, 415, 422, 429, 500, 503]),
     ]
 }
 
@@ -130,8 +129,8 @@ pub(crate) fn waiting(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
 pub(crate) fn webhook() -> Entry {
     let body = webhook::Body::name();
     let signature = |name, about| header(name, about, text());
-    Entry::post("requestEnded")
-        .named("requestEnded", "queue", "A request that asked for it has ended")
+    Entry::webhook("requestEnded")
+        .does("queue", "A request that asked for it has ended")
         .about("Posted to `fal_webhook`, and tried again over two hours until the answer is a 2xx.")
         .takes([
             signature("x-fal-webhook-request-id", "Names the request; repeats have the same."),
@@ -143,7 +142,7 @@ pub(crate) fn webhook() -> Entry {
             signature("webhook-signature", "As in Standard Webhooks, `v1a`."),
         ])
         .body(json_body(&body, value!({ "request_id": "…", "gateway_request_id": "…", "status": "ERROR", "error": "…", "payload": {} })))
-        .answers(200, super::entry::described("Received."))
+        .answers(200, super::parts::described("Received."))
 }
 
 fn input_body(route: &Route<'_>) -> RequestBody {
@@ -179,7 +178,7 @@ fn terms() -> Vec<Parameter> {
         ),
         lifecycle(uploads::lifecycle::PREFERENCE, "How long the files of the output are to be kept."),
         header(
-            idempotency::HEADER,
+            IDEMPOTENCY_KEY,
             "The same key with the same input is the same request.",
             text().pattern(Some("^[!-~]{1,255}$")),
         ),

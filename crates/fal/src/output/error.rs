@@ -1,8 +1,8 @@
 //! Every error a client can see, and the one place that turns errors into answers.
 
-use crate::calls::idempotency;
-use crate::input;
 use crate::output::barred::Barred;
+use crate::output::initial_image;
+use crate::output::names::IDEMPOTENCY_KEY;
 use crate::output::problem::{Problem, Problems, Refusal};
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -75,7 +75,8 @@ pub(crate) enum ApiError {
     UnknownCancel,
     StillInProgress,
     Erased,
-    MethodNotAllowed(&'static str),
+    /// The methods that are.
+    MethodNotAllowed(String),
     BadRequest(String),
     Invalid(Vec<Problem>),
     BodyTooLarge(usize),
@@ -218,7 +219,7 @@ impl ApiError {
             }
             Self::IdempotencyKeyTaken => {
                 let words = "Input should be that which this key was sent with before: give every input a key of its own";
-                let problem = Problem::in_header(idempotency::HEADER, "idempotency_key_taken", words);
+                let problem = Problem::in_header(IDEMPOTENCY_KEY, "idempotency_key_taken", words);
                 (S::UNPROCESSABLE_ENTITY, None, json!(Problems { detail: vec![problem] }))
             }
             Self::KeyBusy(limit) => {
@@ -275,7 +276,8 @@ impl ApiError {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Key"));
             }
             Self::MethodNotAllowed(allowed) => {
-                headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+                let allowed = HeaderValue::try_from(allowed).expect("names of methods are a header value");
+                headers.insert(header::ALLOW, allowed);
             }
             Self::Closing
             | Self::Busy
@@ -373,7 +375,7 @@ pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
         }
         FailureKind::InitImage => {
             let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
-            let detail = vec![input::flawed_picture(flaw, &failure.message)];
+            let detail = vec![initial_image::problem(flaw, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
         // nginx's "client closed request", which fal uses too.

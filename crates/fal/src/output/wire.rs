@@ -1,7 +1,7 @@
 //! The shapes of fal's answers, and how they are made of what the queue knows.
 
 use crate::output::error::failure_words;
-use crate::routing::call::Links;
+use crate::output::links::Links;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use latentd_queue::queue::{Level, LogLine, Phase, Preview, RequestId, Status};

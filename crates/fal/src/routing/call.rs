@@ -2,14 +2,15 @@
 
 use crate::hosts;
 use crate::output::error::ApiError;
+use crate::output::links::Links;
 use crate::routing::client_origin::Outside;
-use crate::routing::target::{self, Mount, Target};
+use crate::routing::resolve::{Found, resolve, resolve_socket};
+use crate::routing::table::Access;
+use crate::routing::target::Target;
 use crate::state::Api;
-use crate::websocket::socket;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, header};
 use latentd_queue::keys::Caller;
-use latentd_queue::queue::RequestId;
 use latentd_queue::storage::FileKey;
 use std::borrow::Cow;
 use url::Url;
@@ -21,6 +22,8 @@ const TARGET_URL: &str = "x-fal-target-url";
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) target: Target,
+    /// Who may make it while the server has keys.
+    pub(crate) access: Access,
     pub(crate) method: Method,
     pub(crate) links: Links,
     /// Who calls; nobody known until the call was let in.
@@ -29,27 +32,19 @@ pub(crate) struct Call {
     query: String,
 }
 
-/// Renders the URLs of an answer below the scheme, host and prefix that the client used.
-#[derive(Debug, Clone)]
-pub(crate) struct Links {
-    origin: String,
-    mount: Mount,
-}
-
 impl Call {
     /// Understands a call: by its own URL, or on the proxy path by the URL in its header.
     pub(crate) fn resolve(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
         let outside = Outside::of(api, parts)?;
-        let (target, mount) = match socket::is_asked(parts) {
-            true => target::resolve_socket(&outside.host, parts.uri.path())?,
-            false => target::resolve(&parts.method, &outside.host, parts.uri.path())?,
+        let found = match asks_for_web_socket(parts) {
+            true => resolve_socket(&outside.host, parts.uri.path())?,
+            false => resolve(&parts.method, &outside.host, parts.uri.path())?,
         };
-        if target == Target::Proxy {
+        if found.target == Target::Proxy {
             return Self::proxied(parts, outside);
         }
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        let (method, links) = (parts.method.clone(), Links { origin: outside.origin.clone(), mount });
-        Ok(Self { target, method, links, caller: Caller::user(None), outside, query })
+        Ok(Self::of(found, parts, outside, query))
     }
 
     /// The header decides; it is read and never dialled.
@@ -69,15 +64,20 @@ impl Call {
                 )));
             }
         };
-        let (target, mount) = target::resolve(&parts.method, host, &format!("{prefix}{path}"))?;
-        if target == Target::Proxy
-            || (fal && matches!(target, Target::Live | Target::Ready | Target::Metrics))
+        let found = resolve(&parts.method, host, &format!("{prefix}{path}"))?;
+        if found.target == Target::Proxy
+            || (fal && matches!(found.target, Target::Live | Target::Ready | Target::Metrics))
         {
             return Err(ApiError::BadRequest(format!("{TARGET_URL} names the proxy itself")));
         }
         let query = url.query().unwrap_or_default().to_owned();
+        Ok(Self::of(found, parts, outside, query))
+    }
+
+    fn of(found: Found, parts: &Parts, outside: Outside, query: String) -> Self {
+        let Found { target, mount, route } = found;
         let (method, links) = (parts.method.clone(), Links { origin: outside.origin.clone(), mount });
-        Ok(Self { target, method, links, caller: Caller::user(None), outside, query })
+        Self { target, access: route.access, method, links, caller: Caller::user(None), outside, query }
     }
 
     /// The same call for a body that comes after the handshake, which was a GET.
@@ -112,44 +112,6 @@ impl Call {
     }
 }
 
-impl Links {
-    /// The URL of a request; its other URLs lie below it.
-    pub(crate) fn request(&self, application: &str, id: RequestId) -> String {
-        format!("{}{}/{application}/requests/{id}", self.origin, self.mount.prefix())
-    }
-
-    /// Links below an origin that was written down when a client submitted.
-    pub(crate) fn below(origin: String) -> Self {
-        Self { origin, mount: Mount::Bare }
-    }
-
-    /// Where the client reached the server, without a trailing slash: what a path is put after.
-    pub(crate) fn origin(&self) -> &str {
-        &self.origin
-    }
-
-    /// The path that the server's own paths lie below, for pages: without a trailing slash.
-    pub(crate) fn root(&self) -> &str {
-        let host = self.origin.find("://").map_or(0, |at| at + 3);
-        self.origin[host..].find('/').map_or("", |at| &self.origin[host + at..])
-    }
-
-    /// Where the bytes of a file are sent.
-    pub(crate) fn upload(&self, ticket: uuid::Uuid) -> String {
-        format!("{}/storage/upload/{}", self.origin, ticket.simple())
-    }
-
-    /// The URL of a stored file.
-    pub(crate) fn file(&self, key: &str) -> String {
-        format!("{}/files/{key}", self.file_origin())
-    }
-
-    /// What the path of a file is put after: on fal, files have a host of their own.
-    pub(crate) fn file_origin(&self) -> &str {
-        if hosts::is_fal_origin(&self.origin) { hosts::FILE_ORIGIN } else { &self.origin }
-    }
-}
-
 fn target_url(headers: &HeaderMap) -> Result<Url, ApiError> {
     let Some(value) = headers.get(TARGET_URL) else {
         return Err(ApiError::BadRequest(format!("the {TARGET_URL} header is missing")));
@@ -161,14 +123,8 @@ fn target_url(headers: &HeaderMap) -> Result<Url, ApiError> {
     }
 }
 
-/// `true` for calls that need no key.
-pub(crate) fn is_public(method: &Method, target: &Target) -> bool {
-    if let Target::Upload(upload) = target {
-        return upload.brings_its_own_right();
-    }
-    let reads = matches!(*method, Method::GET | Method::HEAD);
-    let told_to_all =
-        matches!(target, Target::Playground(_) | Target::Document | Target::Docs | Target::DocsAsset(_));
-    let open = matches!(target, Target::File(_) | Target::SigningKeys | Target::Live | Target::Ready);
-    reads && (told_to_all || open)
+/// `true` when the call is the handshake of a web socket.
+fn asks_for_web_socket(parts: &Parts) -> bool {
+    let upgrade = parts.headers.get(header::UPGRADE).map(|value| value.as_bytes());
+    parts.method == Method::GET && upgrade.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"))
 }

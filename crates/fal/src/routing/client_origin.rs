@@ -2,15 +2,11 @@
 
 use crate::hosts;
 use crate::output::error::ApiError;
+use crate::server::peer::Peer;
 use crate::state::Api;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use std::net::IpAddr;
 use url::Url;
-
-/// Who is at the other end of the connection.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// Marks the calls of connections that are encrypted: their URLs are `https`.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Which endpoint a call means, and what is asked for there.
 
+use crate::endpoint::Task;
 use crate::endpoint::{Endpoint, Served, join};
-use crate::input::Task;
 use crate::output::error::ApiError;
 use crate::routing::target::Application;
 use crate::state::Api;

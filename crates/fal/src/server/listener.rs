@@ -1,7 +1,7 @@
 //! The accept loop: hyper with the timeouts and limits that `axum::serve` leaves out.
 
-use crate::routing::client_origin::Peer;
 use crate::server::connections::{ClientStream, ConnectionPermit, Connections, PacedBody};
+use crate::server::peer::Peer;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};

@@ -1,10 +1,10 @@
 //! What every call may use: the queue, the storage, the keys and the settings of this server.
 
-use crate::calls::health::Probe;
-use crate::calls::metrics::Refusals;
 use crate::endpoint::Endpoint;
-use crate::openapi::template::Documents;
 use crate::server::memory::ConnectionMemory;
+use crate::state::documents::Documents;
+use crate::state::probe::Probe;
+use crate::state::refusals::Refusals;
 use crate::state::waiting_clients::WaitingClients;
 use crate::state::web_access::WebAccess;
 use ipnet::IpNet;

@@ -9,6 +9,7 @@ mod message;
 use crate::access::auth;
 use crate::calls::run;
 use crate::calls::submit;
+use crate::calls::wait::wait;
 use crate::output::error::{ApiError, failure_answer};
 use crate::output::wire::OutputBody;
 use crate::routing::call::Call;
@@ -145,7 +146,7 @@ impl Session {
         let line = run::open_with(&self.api, &self.call, &self.application, &self.headers, input).await;
         let line = line.inspect_err(refused)?;
         let request_id = name.get_or_insert_with(|| line.id.to_string()).clone();
-        let ended = run::wait(&self.api.queue, line.id).await.map_err(ApiError::from)?;
+        let ended = wait(&self.api.queue, line.id).await.map_err(ApiError::from)?;
         line.close();
         match ended.outcome {
             Outcome::Failed(failure) => Err(Refusal::of(failure_answer(failure))),

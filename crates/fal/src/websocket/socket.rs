@@ -10,7 +10,6 @@ use crate::server::memory::{ConnectionMemory, Held};
 use crate::state::Api;
 use axum::body::Bytes;
 use axum::http::request::Parts;
-use axum::http::{Method, header};
 use axum::response::Response;
 use hyper::upgrade::OnUpgrade;
 use link::{Link, reached};
@@ -123,12 +122,6 @@ impl Waiting {
         self.bytes -= frame.len();
         Some(frame)
     }
-}
-
-/// `true` when the call is the handshake of a web socket.
-pub(crate) fn is_asked(parts: &Parts) -> bool {
-    let upgrade = parts.headers.get(header::UPGRADE).map(|value| value.as_bytes());
-    parts.method == Method::GET && upgrade.is_some_and(|name| name.eq_ignore_ascii_case(b"websocket"))
 }
 
 /// What web sockets of one application are made of.

@@ -97,7 +97,7 @@ impl Queue {
     pub async fn observe(&self, seen: &Observation) -> Result<(), QueueError> {
         let mut tx = self.writer.begin().await?;
         count(&mut tx, seen).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// Everything that was counted so far.

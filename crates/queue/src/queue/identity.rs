@@ -103,7 +103,7 @@ impl Queue {
             .execute(&mut tx)
             .await?;
         query("DELETE FROM unowned_files").execute(&mut tx).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// May files be removed? Not in the first hour of the database with its folder.

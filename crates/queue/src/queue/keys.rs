@@ -130,7 +130,7 @@ impl Queue {
         for (id, at) in uses {
             query(USED).bind(id).bind(at.as_microsecond()).execute(&mut tx).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 }
 

@@ -121,7 +121,7 @@ impl Queue {
 /// The claims of a worker, or those whose lease is not valid, or all.
 async fn running(tx: &mut Tx, worker: Option<&str>, valid: Option<Span>) -> Result<Vec<Row>, QueueError> {
     let (from, to) = (valid.map(|span| span.from), valid.map(|span| span.to));
-    Ok(query(RUNNING).bind(worker).bind(from).bind(to).fetch_all(&mut *tx).await?)
+    query(RUNNING).bind(worker).bind(from).bind(to).fetch_all(&mut *tx).await
 }
 
 /// A claim whose worker is gone.

@@ -112,7 +112,7 @@ impl Queue {
         if query(due).bind(now.service).fetch_optional(&self.reader).await?.is_none() {
             return Ok(0);
         }
-        Ok(query(ERASE).bind(now.service).bind(now.date).execute(&self.writer).await?)
+        query(ERASE).bind(now.service).bind(now.date).execute(&self.writer).await
     }
 }
 

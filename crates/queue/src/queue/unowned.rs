@@ -78,7 +78,7 @@ impl Queue {
         if query(ANY_ABANDONED).bind(before).fetch_optional(&self.reader).await?.is_none() {
             return Ok(0);
         }
-        Ok(query(GIVE_UP_ABANDONED).bind(before).execute(&self.writer).await?)
+        query(GIVE_UP_ABANDONED).bind(before).execute(&self.writer).await
     }
 
     /// Some files that were given up: they may be removed.

@@ -113,7 +113,7 @@ impl Queue {
         let settled = query(SETTLE).bind(webhook.request.to_string()).bind(webhook.attempt).bind("delivered");
         settled.execute(&mut tx).await?;
         counters::count(&mut tx, &Observation::webhook_attempt("delivered")).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// Records that the receiver does not have it: to be tried again after `again`, or given up.
@@ -143,7 +143,7 @@ impl Queue {
             let line = format!("the webhook was given up after {} attempts: {why}", webhook.attempt);
             add_log(&mut tx, webhook.request, now, Level::Error, &line).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 }
 

@@ -107,7 +107,7 @@ impl Queue {
         let now = self.moment(&mut tx).await?;
         query(BEAT).bind(worker).bind(device).bind(state.word()).bind(now.lease).execute(&mut tx).await?;
         query(RENEW_ALL).bind(worker).bind(now.lease_end).execute(&mut tx).await?;
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     /// Says whether a worker of this process is silent: it does not count as alive then.

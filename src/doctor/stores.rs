@@ -1,22 +1,23 @@
-//! Where things are kept: the data directory, Hugging Face's cache, the safety checker; and the port.
+//! The data directory, Hugging Face's cache, the port, and the namespaces of `latentd run`.
 
 use super::Finding;
-use crate::config::{HubConfig, StoreConfig};
+use crate::config::{HubConfig, ServeConfig, StoreConfig};
 use crate::data_dir;
 use crate::hub_models::list::{self, ListedModel};
 use crate::isolate;
-use crate::machine::{disk, gigabytes};
 use crate::queue::Database;
+use crate::serve::{ServeError, preflight};
+use crate::system::{disk, gigabytes};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-/// Less free disk than this is told.
+/// Bytes of free disk below which a warning is given.
 const LITTLE: u64 = 1_000_000_000;
 
-/// How long whoever has the port gets to say who it is.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long the program that has the port gets to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The data directory, and the disk below it.
 pub(super) fn data(store: &StoreConfig) -> Vec<Finding> {
@@ -42,11 +43,11 @@ fn database(database: &Database) -> Option<Finding> {
 
 fn free_disk(about: &str, path: &Path) -> Finding {
     match disk(path) {
-        None => Finding::warning(about, "unknown", "this system does not tell how much is free"),
+        None => Finding::warning(about, "unknown", "this system does not report free space"),
         Some(disk) => {
             let found = format!("{} free, {}", gigabytes(disk.free), disk.file_system);
             match disk.free < LITTLE {
-                true => Finding::warning(about, found, "make room, or put --data-dir elsewhere"),
+                true => Finding::warning(about, found, "free some, or put --data-dir elsewhere"),
                 false => Finding::good(about, found),
             }
         }
@@ -84,19 +85,31 @@ fn listed_model(listed: ListedModel) -> Option<Finding> {
     }
 }
 
-/// Whether the port is free, or whose it is.
-pub(super) fn port(address: SocketAddr) -> Finding {
+/// Whether the address can be listened on, and whether the server may be reached there.
+pub(super) fn listen(config: &ServeConfig) -> Vec<Finding> {
+    let mut findings = vec![port(config.listen)];
+    // Keys of an existing database are not looked at: to open it could change it.
+    let has_keys = !config.access.keys.is_empty() || config.store.database.exists();
+    if let Err(error) = preflight::check_reach(config, !has_keys) {
+        findings.push(Finding::error("port", &error));
+    }
+    findings
+}
+
+/// Whether the port is free, or who has it.
+fn port(address: SocketAddr) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Finding::good("port", format!("{address} is free")),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => {
-            let who = if is_latentd(address) { "another `latentd serve`" } else { "another program" };
-            Finding::wrong(
-                "port",
-                format!("{address} is taken by {who}"),
-                "stop it, or give another --listen",
-            )
+        Err(error) => {
+            let advice = match error.kind() {
+                ErrorKind::AddrInUse if is_latentd(address) => {
+                    "another `latentd serve` has it: stop it, or give another --listen"
+                }
+                ErrorKind::AddrInUse => "another program has it: stop it, or give another --listen",
+                _ => "give another --listen",
+            };
+            Finding::wrong("port", ServeError::Listen(address, error).to_string(), advice)
         }
-        Err(error) => Finding::wrong("port", format!("{address}: {error}"), "give another --listen"),
     }
 }
 
@@ -105,17 +118,19 @@ pub(super) fn namespaces() -> Finding {
     let about = "latentd run";
     match isolate::works() {
         Ok(()) => Finding::good(about, "works here: the system gives namespaces"),
-        Err(why) => {
-            Finding::warning(about, why, "programs reach the server by `latentd env`, or as README.md says")
-        }
+        Err(why) => Finding::warning(
+            about,
+            why,
+            "programs reach the server by `latentd env`, or as README.md describes",
+        ),
     }
 }
 
-/// Asks whoever has the port as health checks do.
+/// Asks the program that has the port, as health checks do.
 fn is_latentd(address: SocketAddr) -> bool {
     let ask = || {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_TIMEOUT)?;
+        stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         stream.write_all(b"GET /health/live HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut answer = [0; 2048];
         let read = stream.read(&mut answer)?;

@@ -1,18 +1,19 @@
-//! What the server stands on, opened in the order in which a mistake of the operator is told best.
+//! The stores and listeners of the server, opened in the order that reports a wrong configuration first.
 
 use super::ServeError;
+use super::preflight::check_reach;
 use crate::allocator;
-use crate::config::{ConfigError, KeepConfig, ServeConfig, StoreConfig};
+use crate::config::{KeepConfig, ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
 use crate::disk::Disks;
 use crate::identity;
 use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
-use crate::machine;
 use crate::queue::{Keep, LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Queue};
 use crate::signing::SigningKey;
 use crate::storage::Storage;
 use crate::sweep;
+use crate::system;
 use axum::Router;
 use latentd_fal::endpoint::Endpoint;
 use latentd_fal::{
@@ -26,39 +27,39 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
-/// The data directory, and what is in it.
-pub(super) struct Ground {
+/// The data directory and the stores in it.
+pub(super) struct Services {
     pub(super) queue: Queue,
     pub(super) keys: KeyRing,
     pub(super) signing: Arc<SigningKey>,
     storage: Storage,
-    /// Held to the end: no other server uses the directory, or a database that is a file.
+    /// Held until the server ends, so that no other server uses the directory, or a database that is a file.
     _locks: (File, Option<File>),
 }
 
-/// Where clients come in.
-pub(super) struct Doors {
+/// The listening sockets.
+pub(super) struct Listeners {
     connections: Arc<Connections>,
     pub(super) listener: TcpListener,
     pub(super) interceptor: Option<Interceptor>,
 }
 
-impl Ground {
-    pub(super) async fn open(config: &ServeConfig) -> Result<(Self, Doors), ServeError> {
+impl Services {
+    pub(super) async fn open(config: &ServeConfig) -> Result<(Self, Listeners), ServeError> {
         if !config.store.database.exists() {
-            check_reach(config, &KeyRing::new(config.access.keys.clone()))?; // before anything is made
+            check_reach(config, KeyRing::new(config.access.keys.clone()).is_open())?; // before anything is created
         }
-        let locks = hold_private(&config.store)?;
+        let locks = lock_private(&config.store)?;
         let queue = Queue::open(&config.store.database, Arc::new(jiff::Timestamp::now)).await?;
         let keys = KeyRing::new(config.access.keys.clone());
         keys.refresh(&queue).await?;
-        check_reach(config, &keys)?;
+        check_reach(config, keys.is_open())?;
         let storage = Storage::local(&config.store.files)?;
         identity::join(&queue, &storage).await?;
-        take_back(config, &queue).await?;
+        reclaim_orphans(config, &queue).await?;
         let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
-        let doors = Doors::open(config).await?;
-        Ok((Self { queue, keys, signing, storage, _locks: locks }, doors))
+        let listeners = Listeners::open(config).await?;
+        Ok((Self { queue, keys, signing, storage, _locks: locks }, listeners))
     }
 
     pub(super) fn api(
@@ -94,8 +95,8 @@ impl Ground {
         }
     }
 
-    /// Starts what looks after all this, until it is dropped.
-    pub(super) fn tend(&self, config: &ServeConfig) -> JoinSet<()> {
+    /// Starts the background tasks, which run until the set is dropped.
+    pub(super) fn spawn_background(&self, config: &ServeConfig) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_times(self.queue.clone()));
         tasks.spawn(allocator::return_freed_memory());
@@ -114,7 +115,7 @@ impl Ground {
     }
 }
 
-impl Doors {
+impl Listeners {
     async fn open(config: &ServeConfig) -> Result<Self, ServeError> {
         let bound = TcpListener::bind(config.listen).await;
         let listener = bound.map_err(|error| ServeError::Listen(config.listen, error))?;
@@ -127,15 +128,15 @@ impl Doors {
         Ok(Self { connections, listener, interceptor: Some(interceptor) })
     }
 
-    /// Serves every client until the workers are gone.
-    pub(super) async fn answer(self, router: Router, workers_gone: watch::Receiver<bool>) {
+    /// Serves clients until the workers have stopped.
+    pub(super) async fn run(self, router: Router, workers_stopped: watch::Receiver<bool>) {
         let answer_for_fal = async {
             if let Some(interceptor) = self.interceptor {
-                let stop = super::turned_true(workers_gone.clone());
+                let stop = super::is_true(workers_stopped.clone());
                 interceptor.run(router.clone(), self.connections.clone(), stop).await;
             }
         };
-        let stop = super::turned_true(workers_gone.clone());
+        let stop = super::is_true(workers_stopped.clone());
         let plain = async |stream| Some(stream);
         let answer =
             latentd_fal::listen_through(self.listener, plain, router.clone(), self.connections.clone(), stop);
@@ -145,7 +146,7 @@ impl Doors {
 
 /// Files that may be open: as many as the system lets a process have.
 fn open_files() -> Option<u64> {
-    let files = machine::raise_open_files()?;
+    let files = system::raise_open_files()?;
     let connections = Connections::within(files);
     if connections < MAX_CONNECTIONS {
         tracing::warn!(
@@ -157,8 +158,8 @@ fn open_files() -> Option<u64> {
     Some(files)
 }
 
-/// Takes the data directory and the database, and makes what is there already private.
-fn hold_private(store: &StoreConfig) -> Result<(File, Option<File>), DataDirError> {
+/// Locks the data directory and a database that is a file, and makes existing files private.
+fn lock_private(store: &StoreConfig) -> Result<(File, Option<File>), DataDirError> {
     let is_ours = data_dir::is_ours(&store.data_dir);
     let database = store.database.path();
     let locks = (data_dir::hold(&store.data_dir)?, database.map(data_dir::hold_database).transpose()?);
@@ -188,15 +189,15 @@ fn hold_private(store: &StoreConfig) -> Result<(File, Option<File>), DataDirErro
     Ok(locks)
 }
 
-/// What is written while it serves.
+/// The disks that the server writes to.
 fn disks(config: &ServeConfig) -> Disks {
     let database = config.store.database.path().and_then(Path::parent).map(Path::to_owned);
     Disks::new(database.into_iter().chain([config.store.files.clone()]), config.min_free_disk)
 }
 
-/// What a stopped server left in hand is in hand no more. Of a database that others use, nobody knows what was: leases tell
-/// it, and the holds of webhooks.
-async fn take_back(config: &ServeConfig, queue: &Queue) -> Result<(), ServeError> {
+/// Puts requests and webhooks that an earlier server had claimed back into the queue. Where other servers share the
+/// database, leases and the holds of webhooks do that, for nobody else knows which are orphans.
+async fn reclaim_orphans(config: &ServeConfig, queue: &Queue) -> Result<(), ServeError> {
     if queue.is_shared() {
         return Ok(queue.forget_silent_workers().await?);
     }
@@ -210,18 +211,7 @@ async fn take_back(config: &ServeConfig, queue: &Queue) -> Result<(), ServeError
     Ok(queue.release_webhooks().await?)
 }
 
-/// Refuses to be open to other machines.
-fn check_reach(config: &ServeConfig, keys: &KeyRing) -> Result<(), ConfigError> {
-    if config.listen.ip().is_loopback() || !keys.is_open() {
-        return Ok(());
-    }
-    Err(ConfigError(format!(
-        "--listen {} is reachable from other machines: make a key with `latentd keys create`, set --api-key (or LATENTD_API_KEY), or listen on 127.0.0.1",
-        config.listen
-    )))
-}
-
-/// Ends what did not start in time, and puts back what workers without a supervisor left behind.
+/// Fails requests that did not start in time, and reclaims those of dead workers that have no supervisor.
 async fn watch_times(queue: Queue) {
     let mut clock = tokio::time::interval(LEASE_CHECK_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -15,7 +15,7 @@ pub(crate) struct HostMemory {
     pub(crate) limited: bool,
 }
 
-/// The host's memory, as far as the system tells.
+/// The host's memory, as far as the system reports it.
 pub(crate) fn host_memory() -> Option<HostMemory> {
     let mut system = System::new().ok()?;
     system.refresh_memory();

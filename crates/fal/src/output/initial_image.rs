@@ -1,0 +1,23 @@
+//! The error of an initial image that cannot be used, as fal words it.
+
+use crate::output::names::IMAGE_URL;
+use crate::output::problem::Problem;
+use latentd_request::{Flaw, PICTURE_FORMATS};
+use serde_json::{Value, json};
+
+/// What fal says of an initial image that cannot be used; `None` when the cause was erased.
+pub(crate) fn problem(flaw: Option<Flaw>, message: &str) -> Problem {
+    let problem = |kind| Problem::at(&[IMAGE_URL], kind, message, &Value::Null);
+    match flaw {
+        None | Some(Flaw::Unreachable) => problem("file_download_error"),
+        Some(Flaw::TooManyBytes(max)) => problem("file_too_large").with("max_size", max),
+        Some(Flaw::Unreadable) => problem("image_load_error"),
+        Some(Flaw::TooLarge(max)) => {
+            problem("image_too_large").with("max_height", max).with("max_width", max)
+        }
+        Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
+        Some(Flaw::Unsupported) => {
+            problem("unsupported_image_format").with("supported_formats", json!(PICTURE_FORMATS))
+        }
+    }
+}

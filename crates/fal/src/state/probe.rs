@@ -1,0 +1,45 @@
+//! Whether the database can be written.
+
+use latentd_queue::queue::Queue;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long the database is taken to be as it was found.
+const PROBE_AGE: Duration = Duration::from_secs(1);
+
+/// How long a refused write says more than a look.
+const REFUSAL_AGE: Duration = Duration::from_secs(5);
+
+/// What is known of whether the server can write. Whoever asks often gets the same answer for a while.
+#[derive(Default)]
+pub struct Probe {
+    looked: tokio::sync::Mutex<Option<(Instant, bool)>>,
+    refused: Mutex<Option<Instant>>,
+}
+
+impl Probe {
+    /// A call was refused because something could not be written. A look may find room for the little that it writes.
+    pub(crate) fn note_refusal(&self) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    pub(crate) async fn can_write(&self, queue: &Queue) -> bool {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.is_none_or(|at| at.elapsed() > REFUSAL_AGE) && self.look(queue).await
+    }
+
+    async fn look(&self, queue: &Queue) -> bool {
+        let mut last = self.looked.lock().await;
+        if let Some((at, can_write)) = *last
+            && at.elapsed() < PROBE_AGE
+        {
+            return can_write;
+        }
+        let written = queue.probe().await;
+        if let Err(error) = &written {
+            tracing::warn!(%error, "the database cannot be written");
+        }
+        *last = Some((Instant::now(), written.is_ok()));
+        written.is_ok()
+    }
+}

@@ -1,0 +1,110 @@
+//! The checks of a configuration that `serve` makes before it accepts requests, and that `doctor` reports.
+//!
+//! They come in two parts: what can be known before anything is downloaded, and what the files of a model say.
+
+use super::ServeError;
+use crate::checker;
+use crate::config::{ConfigError, Model, ModelsError, NamedModel, ServeConfig, model};
+use crate::hub_models;
+use crate::memory_budget;
+use crate::memory_check;
+use latentd_models::{Manifest, ModelSource, SafetyOptions, Work};
+
+/// A model with its files found in the cache, if they are complete there; otherwise it stays a hub id.
+///
+/// # Errors
+/// It is not in the cache and downloads are forbidden, or what is in the cache cannot be run.
+pub(crate) fn locate(config: &ServeConfig, named: &NamedModel) -> Result<NamedModel, ServeError> {
+    let source = hub_models::locate(&config.hub, &named.source)?;
+    Ok(NamedModel { published: named.published, source })
+}
+
+/// The published model that would be downloaded for a located model, if one would.
+pub(crate) fn to_download(located: &NamedModel) -> Option<&'static Manifest> {
+    match &located.source {
+        ModelSource::Hub { repository, .. } => Manifest::find(repository),
+        _ => None,
+    }
+}
+
+/// Checks a published model by its manifest: the budget, the memory, and the disk that the download needs.
+///
+/// # Errors
+/// It does not fit.
+pub(crate) fn check_download(config: &ServeConfig, manifest: &Manifest) -> Result<(), ServeError> {
+    for engine in &config.engines {
+        memory_budget::check_published(manifest, engine, config.memory_budget)?;
+    }
+    memory_check::check_published(manifest, &config.engines)?;
+    latentd_hub::check_free_space(&config.hub, &manifest.repository, manifest.files.values().sum())?;
+    Ok(())
+}
+
+/// Gives the models whose files are here their endpoints.
+///
+/// # Errors
+/// A model cannot be read, or two would answer for one endpoint.
+pub(crate) fn assign_local(located: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
+    model::assign_local(located)
+}
+
+/// Checks the files of a model against the memory budget.
+///
+/// # Errors
+/// It is larger.
+pub(crate) fn check_budget(config: &ServeConfig, model: &Model) -> Result<(), ServeError> {
+    for engine in &config.engines {
+        memory_budget::size(model, engine, config.memory_budget)?;
+    }
+    Ok(())
+}
+
+/// The safety checker of a model.
+///
+/// # Errors
+/// It is not in the cache, or does not fit the model.
+pub(crate) fn safety(config: &ServeConfig, model: &Model) -> Result<SafetyOptions, ServeError> {
+    Ok(checker::resolve(&config.safety, &config.hub, &model.source)?)
+}
+
+/// Checks the files of a model, with its safety checker, against the memory that is free.
+///
+/// # Errors
+/// It does not fit.
+pub(crate) fn check_memory(
+    config: &ServeConfig,
+    model: &Model,
+    safety: &SafetyOptions,
+) -> Result<(), ServeError> {
+    Ok(memory_check::check(&model.source, &config.engines, safety, &Work::default())?)
+}
+
+/// Refuses a configuration before anything is downloaded for it.
+pub(super) fn before_download(config: &ServeConfig) -> Result<(), ServeError> {
+    let located = config.models.iter().map(|named| locate(config, named)).collect::<Result<Vec<_>, _>>()?;
+    assign_local(&located)?.iter().try_for_each(|model| check_budget(config, model))?;
+    located.iter().filter_map(to_download).try_for_each(|manifest| check_download(config, manifest))
+}
+
+/// Refuses models that every worker here would fail on; workers elsewhere have checkers and memory of their own.
+pub(super) fn check_models(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError> {
+    for model in models.iter().filter(|_| !config.engines.is_empty()) {
+        check_budget(config, model)?;
+        check_memory(config, model, &safety(config, model)?)?;
+    }
+    Ok(())
+}
+
+/// The addresses that can reach a server which has no keys: this machine's alone.
+///
+/// # Errors
+/// Other machines could use it without a key.
+pub(crate) fn check_reach(config: &ServeConfig, is_open: bool) -> Result<(), ConfigError> {
+    if config.listen.ip().is_loopback() || !is_open {
+        return Ok(());
+    }
+    Err(ConfigError(format!(
+        "--listen {} is reachable from other machines: make a key with `latentd keys create`, set --api-key (or LATENTD_API_KEY), or listen on 127.0.0.1",
+        config.listen
+    )))
+}
