@@ -23,7 +23,7 @@ pub enum DownloadError {
         /// `owner/name`.
         repository: String,
         /// Why.
-        error: HubError,
+        error: Box<HubError>,
         /// How to do without it, if that is allowed.
         advice: &'static str,
     },
@@ -43,7 +43,7 @@ pub(crate) async fn ensure_downloaded(
         let Some(manifest) = published(config, source)?.filter(|_| may_download) else { continue };
         if let Err(error) = hub_models::ensure_classifier_downloaded(hub, manifest).await {
             let repository = manifest.repository.clone();
-            return Err(DownloadError::Checker { repository, error, advice: without(config) });
+            return Err(DownloadError::Checker { repository, error: error.into(), advice: without(config) });
         }
     }
     Ok(())

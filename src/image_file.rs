@@ -1,4 +1,4 @@
-//! 8-bit images to files and back: JPEG for size, PNG for exactness and with its own story inside.
+//! 8-bit images to files and back: JPEG, and PNG with the settings that made it.
 
 mod decode;
 mod scale;

@@ -100,11 +100,11 @@ pub struct Worker {
     pub queue: Queue,
     /// Where files go.
     pub storage: Storage,
-    /// Fetches what requests begin from.
+    /// Fetches initial images.
     pub outgoing: Client,
     /// The models that it generates with: requests for others are left alone.
     pub models: Vec<String>,
-    /// What generates.
+    /// The thread that runs the engine.
     pub engine: EngineThread,
     /// How long the engine may be silent.
     pub limits: StepLimits,
@@ -222,14 +222,14 @@ impl Worker {
             Some(from) => {
                 let Some(image) = self.fetch(&claim, &from).await? else { return Ok(None) };
                 begin::size(&mut request, &from, &image);
-                Some(InitImage { image: image, strength: from.strength })
+                Some(InitImage { image, strength: from.strength })
             }
         };
         let work = self.generate(&claim, &request, begin).await?;
         Ok(work.map(|work| Unfinished { claim, request, work }))
     }
 
-    /// Has the initial image of a request, unless it cannot be used or nobody wants it any more.
+    /// Fetches the initial image of a request, unless it cannot be used or nobody wants it any more.
     async fn fetch(&self, claim: &Claim, from: &BeginFrom) -> Result<Option<Image>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = self.report(claim, "fetching the initial image").await?;

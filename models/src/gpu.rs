@@ -94,8 +94,14 @@ pub fn device_kernels(ordinal: usize) -> Result<DeviceKernels> {
 
 #[cfg(feature = "cuda")]
 fn check_fp8(ordinal: usize, device: &Device) -> Result<()> {
-    latentd_kernels::cuda::check_fp8(device)
-        .map_err(|why| Error::Fp8(format!("CUDA device {ordinal} has no fp8 products ({why})")))
+    latentd_kernels::cuda::check_fp8(device).map_err(|why| {
+        // A message is one line, whatever RUST_BACKTRACE says.
+        let why = match why {
+            candle_core::Error::WithBacktrace { inner, .. } => *inner,
+            why => why,
+        };
+        Error::Fp8(format!("CUDA device {ordinal} has no fp8 products ({why})"))
+    })
 }
 
 /// Says that this program was built without CUDA.

@@ -52,15 +52,15 @@ async fn urls_are_rendered_below_what_the_client_used() {
 
 #[tokio::test]
 async fn a_public_url_replaces_what_the_client_used() {
-    let public = "https://pictures.example/fal/".parse().expect("a URL");
+    let public = "https://images.example/fal/".parse().expect("a URL");
     let server = Server::with(|api| api.public_url = Some(public)).await;
     let submit = format!("/queue/{ENDPOINT}");
-    assert_eq!(base(&server, "inside:1", &submit, None).await, "https://pictures.example/fal/queue");
+    assert_eq!(base(&server, "inside:1", &submit, None).await, "https://images.example/fal/queue");
     let request = server.submit(&small()).await;
     server.generate_all().await;
     let body = server.get(&request).await.json();
     let url = body["images"][0]["url"].as_str().expect("a URL");
-    assert!(url.starts_with("https://pictures.example/fal/files/"), "{url}");
+    assert!(url.starts_with("https://images.example/fal/files/"), "{url}");
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ impl TestClock {
 /// The names by which tests call a server that has no keys.
 fn hosts_of_tests() -> WebAccess {
     let mut web = WebAccess::default();
-    for name in ["10.0.0.5", "inside", "me", "pictures.example", "real", "test"] {
+    for name in ["10.0.0.5", "inside", "me", "images.example", "real", "test"] {
         web.allow_host(name).expect("a host name");
     }
     web

@@ -1,4 +1,4 @@
-//! The calls of fal's API, one a file.
+//! The handlers of fal's API, one call a file.
 
 pub(crate) mod early_response;
 pub(crate) mod files;

@@ -17,7 +17,7 @@ use crate::input::fields::Fields;
 use crate::output::names;
 use crate::output::problem::Problem;
 use crate::routing::call::Call;
-use crate::routing::routes::Route;
+use crate::routing::served_endpoint::ServedEndpoint;
 use latentd_request::{
     BeginFrom, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
     OutputFormat, STRENGTH as STRENGTH_RANGE, Seed,
@@ -30,7 +30,7 @@ use utoipa::openapi::{RefOr, Required};
 
 const PROMPT: Text = Text {
     name: "prompt",
-    about: "What to paint.",
+    about: "What to generate.",
     default: None,
     max_chars: MAX_PROMPT_CHARS,
     example: "a red house on the left of a lake at sunset, two boats",
@@ -46,7 +46,7 @@ const NEGATIVE_PROMPT: Text = Text {
 
 const SEED: OptionalSeed = OptionalSeed {
     name: "seed",
-    about: "The same seed, input and model give the same picture. Drawn at random where it is left out.",
+    about: "The same seed, input and model give the same image. Random where it is left out.",
 };
 
 /// The fields that every endpoint has with numbers of its own.
@@ -65,7 +65,7 @@ impl Numbers {
         };
         let guidance = Ranged {
             name: "guidance_scale",
-            about: "Scale of the classifier-free guidance: how closely the picture keeps to the prompt.",
+            about: "Scale of the classifier-free guidance: how closely the image keeps to the prompt.",
             default: endpoint.default_guidance,
             range: endpoint.guidance.clone(),
         };
@@ -76,42 +76,42 @@ impl Numbers {
 const SYNC_MODE: Switch = Switch {
     name: "sync_mode",
     alias: None,
-    about: "Put the pictures into the output as data URIs, and keep no file.",
+    about: "Put the images into the output as data URIs, and keep no file.",
     default: false,
 };
 
 const NUM_IMAGES: Ranged<i64> =
-    Ranged { name: "num_images", about: "Pictures to paint.", default: 1, range: NUM_IMAGES_RANGE };
+    Ranged { name: "num_images", about: "Images to generate.", default: 1, range: NUM_IMAGES_RANGE };
 
 const SAFETY: Switch = Switch {
     name: "enable_safety_checker",
     alias: Some("enable_safety_checks"),
-    about: "Make unsafe pictures black, where the server has a safety checker.",
+    about: "Make unsafe images black, where the server has a safety checker.",
     default: true,
 };
 
 const FORMAT: Choice<OutputFormat> = Choice {
     name: "output_format",
-    about: "File format of the pictures.",
+    about: "File format of the images.",
     words: &[("jpeg", OutputFormat::Jpeg), ("png", OutputFormat::Png)],
 };
 
-/// Where a picture to begin from is named, and where what is wrong with it is told.
+/// The initial image; errors about it have the name of this field.
 const IMAGE_URL: File = File {
     name: names::IMAGE_URL,
-    about: "The image to begin from, JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF: a URL that this server can reach, or a data URI of up to 10 MiB.",
+    about: "The image to start from, JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF: a URL that this server can reach, or a data URI of up to 10 MiB.",
     example: "https://example.com/house.jpg",
 };
 
 const STRENGTH: Ranged<f64> = Ranged {
     name: "strength",
-    about: "How little of the picture is kept: the share of the denoising steps that are taken.",
+    about: "How little of the image is kept: the share of the denoising steps that are taken.",
     default: 0.83,
     range: STRENGTH_RANGE,
 };
 
-/// What is asked besides where a picture is what a request begins from.
-const BEGIN_FIELDS: [&dyn Field; 2] = [&IMAGE_URL, &STRENGTH];
+/// The further fields of image-to-image.
+const INIT_IMAGE_FIELDS: [&dyn Field; 2] = [&IMAGE_URL, &STRENGTH];
 
 impl Task {
     /// Bytes of the largest valid input, as JSON.
@@ -126,14 +126,14 @@ impl Task {
 /// Two prompts of characters that JSON writes as two escapes (`\ud83e\udd8a`), and all other fields.
 const MAX_TEXTS: usize = 2 * MAX_PROMPT_CHARS * 12 + 64 * 1024;
 
-/// A picture in base64, with a tenth for what programs add: `\/` for `/`, `%2F` and `%2B`, or a line's end after every 76.
+/// An image in base64, with a tenth for what programs add: `\/` for `/`, `%2F` and `%2B`, or a line's end after every 76.
 const MAX_IMAGE: usize = (MAX_INLINE_BYTES as usize).div_ceil(3) * 4 / 10 * 11;
 
 /// Adapters that fal's endpoint knows and this server does not run.
 const UNSUPPORTED: [&str; 3] = ["loras", "controlnet", "ip_adapter"];
 
-/// What the document says of an input; `size_object` is the name of the schema of a size with sides.
-pub(crate) fn schema(route: &Route<'_>, size_object: &str) -> ObjectBuilder {
+/// The schema of an input; `size_object` is the name of the schema of a size with sides.
+pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBuilder {
     let title = match route.task {
         Task::TextToImage => "TextToImageInput",
         Task::ImageToImage => "ImageToImageInput",
@@ -149,13 +149,13 @@ fn fields(task: Task, numbers: &Numbers) -> Vec<&dyn Field> {
     let mut fields: Vec<&dyn Field> =
         vec![&PROMPT, &NEGATIVE_PROMPT, steps, &SEED, guidance, &SYNC_MODE, &NUM_IMAGES, &SAFETY, &FORMAT];
     if task == Task::ImageToImage {
-        fields.extend(BEGIN_FIELDS);
+        fields.extend(INIT_IMAGE_FIELDS);
     }
     fields
 }
 
 /// The fields as a query has them.
-pub(crate) fn in_query(route: &Route<'_>) -> Vec<Parameter> {
+pub(crate) fn in_query(route: &ServedEndpoint<'_>) -> Vec<Parameter> {
     let parameter = |name: &str, schema: RefOr<Schema>, required: bool| {
         let required = if required { Required::True } else { Required::False };
         let parameter =
@@ -172,8 +172,12 @@ pub(crate) fn in_query(route: &Route<'_>) -> Vec<Parameter> {
 }
 
 /// Reads the input that a call brought. Unknown fields do not matter.
-pub(crate) fn read(input: &Value, route: &Route<'_>, call: &Call) -> Result<ImageRequest, Vec<Problem>> {
-    let Route { endpoint, task, limits, stand_in } = *route;
+pub(crate) fn read(
+    input: &Value,
+    route: &ServedEndpoint<'_>,
+    call: &Call,
+) -> Result<ImageRequest, Vec<Problem>> {
+    let ServedEndpoint { endpoint, task, limits, stand_in } = *route;
     let Some(map) = input.as_object() else {
         let words = "Input should be a valid dictionary or object to extract fields from";
         return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);

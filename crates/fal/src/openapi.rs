@@ -1,5 +1,5 @@
-//! `GET /openapi.json`: what is served here, told by the types and tables that serve it. With an `endpoint_id`, what
-//! fal tells of one endpoint, in fal's form.
+//! `GET /openapi.json`: what is served here, made of the types and tables that serve it. With an `endpoint_id`,
+//! fal's document of one endpoint, in fal's form.
 
 mod endpoint;
 mod entry;
@@ -21,7 +21,7 @@ use crate::output::error::ApiError;
 use crate::output::problem;
 use crate::output::wire;
 use crate::routing::call::Call;
-use crate::routing::routes;
+use crate::routing::served_endpoint;
 use crate::state::Api;
 use crate::state::documents::ORIGIN;
 use axum::response::Response;
@@ -43,7 +43,7 @@ const ABOUT: &str = "Stable Diffusion 3.5 on your own machine, behind the model 
     A request is put into the queue and asked after, or run while its client waits. Paths below `/queue` are those of \
     `queue.fal.run`; paths below `/run`, and the same without it, are those of `fal.run`; the rest is what fal keeps on \
     other hosts. Of the endpoints that are served the first is shown whole; each of the others has the same calls. Ids \
-    that end in `/image-to-image` begin from a picture. \
+    that end in `/image-to-image` start from an image. \
     `/api/fal/proxy` takes the calls of \
     fal's clients that are set to use a proxy. Web sockets are not shown: realtime is at `/run/ENDPOINT/realtime`, and \
     run and stream over one at `/ws/ENDPOINT`.\n\n\
@@ -53,7 +53,7 @@ const ABOUT: &str = "Stable Diffusion 3.5 on your own machine, behind the model 
 const TAGS: [(&str, &str); 5] = [
     ("queue", "Put requests into the queue, and ask after them."),
     ("run", "Run a request while its client waits."),
-    ("files", "Pictures, and files that clients send."),
+    ("files", "Images, and files that clients send."),
     ("access", "Tokens for programs that must not see a key, and the keys that check webhooks."),
     ("server", "Health, and these documents."),
 ];
@@ -68,7 +68,7 @@ pub(crate) fn serve(api: &Api, call: &Call) -> Result<Response, ApiError> {
 }
 
 fn whole(endpoints: &[Endpoint], origin: &str) -> OpenApi {
-    let shown: Vec<Shown<'_>> = routes::all(endpoints)
+    let shown: Vec<Shown<'_>> = served_endpoint::all(endpoints)
         .enumerate()
         .map(|(index, route)| Shown {
             output: wire::OutputBody::name().into_owned(),
@@ -151,7 +151,7 @@ type Named = (String, RefOr<Schema>);
 /// A size with sides, where one schema is enough for all endpoints.
 const SIZE: &str = "ImageSize";
 
-/// The schemas of the inputs. Models that paint up to another size than the first have a schema of sizes of their own.
+/// The schemas of the inputs. Models that generate up to another size than the first have a schema of sizes of their own.
 fn inputs(shown: &[Shown<'_>]) -> Vec<Named> {
     let first = shown.first().map(|shown| shown.route.limits);
     let both = |Shown { route, .. }: &Shown<'_>| {

@@ -1,4 +1,4 @@
-//! `GET /` and what its page loads: a place to paint in a browser, built on the API alone.
+//! `GET /` and what its page loads: a page that generates images in a browser, by the API alone.
 //!
 //! The page is public, for it holds no secret: the calls it makes are checked like any client's.
 
@@ -26,7 +26,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 
 static PAGE: Asset = asset!("index.html", HTML);
 
-/// What the page loads, below `/playground/`.
+/// The files of the page below `/playground/`.
 static PARTS: [Asset; 19] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
@@ -41,8 +41,8 @@ static PARTS: [Asset; 19] = [
     asset!("limits.js", JS),
     asset!("main.js", JS),
     asset!("models.js", JS),
-    asset!("stage.css", CSS),
-    asset!("stage.js", JS),
+    asset!("result.css", CSS),
+    asset!("result.js", JS),
     asset!("store.js", JS),
     asset!("tabs.js", JS),
     asset!("watch.js", JS),

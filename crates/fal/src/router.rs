@@ -53,7 +53,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
     let (parts, body) = request.into_parts();
     let mut call = match Call::resolve(api, &parts) {
         Ok(call) => call,
-        // What is here and what is not is told to callers with a key only.
+        // Only callers with a key learn which paths there are.
         Err(error) => return auth::by_key(api, &parts.headers).and(Err(error)),
     };
     if !auth::is_open(api, &call) {

@@ -4,7 +4,7 @@ pub(crate) mod call;
 pub(crate) mod client_origin;
 pub(crate) mod parameters;
 pub(crate) mod resolve;
-pub(crate) mod routes;
+pub(crate) mod served_endpoint;
 pub(crate) mod table;
 pub(crate) mod target;
 pub(crate) mod upload_call;

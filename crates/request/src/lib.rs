@@ -1,4 +1,4 @@
-//! What an image request is once it is valid, and what came of it. Knows no wire and no tensor.
+//! A valid request for images and its output, without wire names and tensors.
 
 mod limits;
 mod seed;

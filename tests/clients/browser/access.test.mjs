@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import axe from "axe-core";
-import { BASE, PHONE, long, paint, phase, pictures, scene, small } from "./support.mjs";
+import { BASE, PHONE, long, generate, phase, images, scene, small } from "./support.mjs";
 
 /** What axe has against the page as it is. */
 async function complaints(page) {
@@ -12,24 +12,24 @@ async function complaints(page) {
 }
 
 for (const colorScheme of ["light", "dark"]) {
-  for (const [place, options] of [["a desk", {}], ["a phone", PHONE]]) {
+  for (const [place, options] of [["a desktop", {}], ["a phone", PHONE]]) {
     scene(`axe finds nothing on ${place}, ${colorScheme}`, { ...options, colorScheme, reducedMotion: "reduce" }, async (page) => {
       await page.goto(BASE);
       if (place === "a phone") await page.locator("#settings summary").click();
       assert.deepEqual(await complaints(page), []);
       await page.getByRole("textbox", { name: "Steps" }).fill("99");
-      await page.getByRole("button", { name: /^Paint/ }).click();
+      await page.getByRole("button", { name: /^Generate/ }).click();
       assert.deepEqual(await complaints(page), []);
       await long(page);
-      await paint(page);
-      await phase(page, "painting");
+      await generate(page);
+      await phase(page, "generating");
       assert.deepEqual(await complaints(page), []);
       await page.getByRole("button", { name: "Cancel", exact: true }).click();
       await phase(page, "failed");
       assert.deepEqual(await complaints(page), []);
       await small(page);
-      await paint(page);
-      await pictures(page);
+      await generate(page);
+      await images(page);
       assert.deepEqual(await complaints(page), []);
       for (const tab of ["Code", "Log"]) {
         await page.getByRole("tab", { name: tab }).click();
@@ -47,8 +47,8 @@ scene("a keyboard is enough", { reducedMotion: "reduce" }, async (page) => {
   assert.equal(await page.evaluate(() => document.activeElement.id), "prompt");
   await page.keyboard.type("a red house");
   await page.keyboard.press("Control+Enter");
-  await pictures(page);
-  await page.getByRole("tab", { name: "Picture" }).focus();
+  await images(page);
+  await page.getByRole("tab", { name: "Image" }).focus();
   await page.keyboard.press("ArrowRight");
   assert.equal(await page.evaluate(() => document.activeElement.id), "tab-code");
   assert.ok(await page.locator("#code").isVisible());

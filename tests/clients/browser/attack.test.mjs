@@ -9,7 +9,7 @@ const served = await servePage(await clientPage());
 const evil = `http://evil.example:${served.port}`;
 const app = `http://app.example:${served.port}`;
 
-// What a webhook to this machine, or a picture from it, would reach.
+// What a webhook to this machine, or an image from it, would reach.
 const heard = [];
 const victim = http.createServer((request, response) => (heard.push(`${request.method} ${request.url}`), response.end("hi")));
 await new Promise((resolve) => victim.listen(0, "127.0.0.1", resolve));
@@ -80,11 +80,11 @@ scene("@fal-ai/client works in a page of an allowed site", { origins: [app, serv
     fal.config({ credentials: "local:key", suppressLocalCredentialsWarning: true, proxyUrl: `${base}/api/fal/proxy` });
     const { data, requestId } = await fal.subscribe(endpoint, { input, logs: true });
     const url = await fal.storage.upload(new Blob(["words"], { type: "text/plain" }));
-    const picture = await (await fetch(data.images[0].url)).blob();
-    return { requestId, picture: picture.type, uploaded: await (await fetch(url)).text() };
+    const image = await (await fetch(data.images[0].url)).blob();
+    return { requestId, image: image.type, uploaded: await (await fetch(url)).text() };
   }, { base: server.url, endpoint: ENDPOINT, input });
   assert.match(seen.requestId, /^[0-9a-f-]{36}$/);
-  assert.deepEqual([seen.picture, seen.uploaded], ["image/jpeg", "words"]);
+  assert.deepEqual([seen.image, seen.uploaded], ["image/jpeg", "words"]);
 });
 
 /** Runs in the page: everything that a page can try; what it could read of each, or "nothing". */
@@ -103,7 +103,7 @@ async function attack({ base, endpoint, input, local }) {
     "run with a preflight": () => read(run, json),
     "run by GET": () => read(`${run}?prompt=x`),
     "webhook to this machine": () => read(`${queue}?fal_webhook=${local}/admin/delete`, { method: "POST", body }),
-    "picture from this machine": () => read(`${run}/image-to-image`, { method: "POST", body: begun(`${local}/secret`) }),
+    "image from this machine": () => read(`${run}/image-to-image`, { method: "POST", body: begun(`${local}/secret`) }),
     upload: () => read(`${base}/files/upload`, { method: "POST", body: new Uint8Array(5e6) }),
     token: () => read(`${base}/tokens/`, { method: "POST", body: JSON.stringify({ allowed_apps: [endpoint] }) }),
     proxy: () => read(`${base}/api/fal/proxy`, { ...json, headers: { ...json.headers, "x-fal-target-url": `https://fal.run/${endpoint}` } }),

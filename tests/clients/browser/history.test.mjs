@@ -1,27 +1,27 @@
-// Earlier pictures: found again with their settings, deleted, and told apart when the server lost them.
+// Earlier images: found again with their settings, deleted, and told apart when the server lost them.
 
 import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { BASE, paint, phase, pictures, scene, small, startServer } from "./support.mjs";
+import { BASE, generate, phase, images, scene, small, startServer } from "./support.mjs";
 
-scene("an earlier picture comes back with its settings", {}, async (page) => {
+scene("an earlier image comes back with its settings", {}, async (page) => {
   await page.goto(BASE);
   await small(page, "a red house");
   await page.getByLabel("Negative prompt").fill("trees");
   await page.getByLabel("Seed", { exact: true }).fill("11");
   await page.getByLabel("Safety checker").uncheck();
-  const first = await paint(page);
-  await pictures(page);
+  const first = await generate(page);
+  await images(page);
   await page.getByRole("button", { name: "Back to the defaults" }).click();
   await small(page, "a tall tower");
   await page.getByLabel("Seed", { exact: true }).fill("12");
-  await paint(page);
-  await pictures(page);
+  await generate(page);
+  await images(page);
 
   await page.reload();
   await page.getByRole("navigation").getByRole("button", { name: "a red house" }).click();
-  await pictures(page);
+  await images(page);
   assert.ok(page.url().endsWith(`#request=${first}`));
   assert.equal(await page.getByLabel("Prompt", { exact: true }).inputValue(), "a red house");
   assert.equal(await page.getByLabel("Negative prompt").inputValue(), "trees");
@@ -32,7 +32,7 @@ scene("an earlier picture comes back with its settings", {}, async (page) => {
 
   await page.getByRole("tab", { name: "Log" }).click();
   await page.locator("#log").getByText("step 4/4").waitFor();
-  await page.getByRole("tab", { name: "Picture" }).click();
+  await page.getByRole("tab", { name: "Image" }).click();
 
   await page.getByRole("button", { name: "Delete" }).click();
   await phase(page, "empty");
@@ -44,29 +44,29 @@ scene("an earlier picture comes back with its settings", {}, async (page) => {
 scene("two requests at once: one on show, one that is waited for", {}, async (page) => {
   await page.goto(BASE);
   await small(page, "first");
-  const first = await paint(page);
+  const first = await generate(page);
   await page.getByLabel("Prompt", { exact: true }).fill("second");
-  const second = await paint(page);
+  const second = await generate(page);
   assert.notEqual(first, second);
-  await pictures(page);
+  await images(page);
   await page.getByRole("button", { name: "first", exact: true }).click();
-  await pictures(page);
+  await images(page);
   assert.ok(page.url().endsWith(first));
 });
 
 const own = await startServer();
 const refusing = { refusals: true, origins: [own.origin] };
 
-scene("a picture that the server no longer has is shown as such", refusing, async (page) => {
+scene("an image that the server no longer has is shown as such", refusing, async (page) => {
   await page.goto(own.url);
-  await small(page, "a lost picture");
-  await paint(page);
-  await pictures(page);
+  await small(page, "a lost image");
+  await generate(page);
+  await images(page);
   await page.waitForFunction(() => document.querySelector("#history img").src.startsWith("data:"));
   rmSync(join(own.data, "files"), { recursive: true });
   await page.goto("about:blank");
   await page.goto(own.url);
-  await page.getByRole("button", { name: "a lost picture, no longer on the server" }).click();
-  await page.getByText("The server no longer has this picture").waitFor();
+  await page.getByRole("button", { name: "a lost image, no longer on the server" }).click();
+  await page.getByText("The server no longer has this image").waitFor();
   assert.equal(await page.getByRole("link", { name: /Download/ }).count(), 0);
 });

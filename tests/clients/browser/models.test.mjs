@@ -1,8 +1,8 @@
-// The playground with several models: a person picks one, and its own defaults are on the desk.
+// The playground with several models: a person picks one, and its own defaults are in the form.
 
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { BASE, paint, pictures, scene, size, startServer } from "./support.mjs";
+import { BASE, generate, images, scene, size, startServer } from "./support.mjs";
 
 const TINY_MEDIUM = fileURLToPath(new URL("../../parity/golden/dual/model", import.meta.url));
 
@@ -31,8 +31,8 @@ scene("each model has its own defaults, and what was set stays", {}, async (page
   await page.getByRole("tab", { name: "Code" }).click();
   assert.ok((await page.locator("#code").textContent()).includes("fal-ai/stable-diffusion-v35-large/turbo"));
   await size(page, 128, 96);
-  await paint(page);
-  assert.deepEqual(await pictures(page), [[128, 96]]);
+  await generate(page);
+  assert.deepEqual(await images(page), [[128, 96]]);
   await page.getByRole("tab", { name: "Log" }).click();
   const lines = await page.locator("#log li").allTextContents();
   assert.ok(lines.some((line) => line.includes("step 4/4")), `${lines}`);
@@ -45,17 +45,17 @@ scene("each model has its own defaults, and what was set stays", {}, async (page
   await page.waitForFunction(() => document.querySelector("#num_inference_steps").value === "28");
   await page.locator("#history button").first().click();
   await page.waitForFunction(() => document.querySelector("#num_inference_steps").value === "4");
-  assert.ok(await model(page, "Large Turbo").isChecked(), "an earlier picture brings its model back");
+  assert.ok(await model(page, "Large Turbo").isChecked(), "an earlier image brings its model back");
 });
 
 const one = await startServer({ args: ["--model", TINY_MEDIUM, "--safety-checker", "none"] });
 
-scene("one model needs no choice, and paints with its own numbers", { origins: [one.origin] }, async (page) => {
+scene("one model needs no choice, and generates with its own numbers", { origins: [one.origin] }, async (page) => {
   await page.goto(one.url);
   await page.waitForFunction(() => document.querySelector("#num_inference_steps").value === "40");
   assert.ok(!(await page.locator("#models").isVisible()));
   await page.getByLabel("Prompt", { exact: true }).fill("two whales");
   await size(page, 64, 64);
-  await paint(page);
-  assert.deepEqual(await pictures(page), [[64, 64]]);
+  await generate(page);
+  assert.deepEqual(await images(page), [[64, 64]]);
 });

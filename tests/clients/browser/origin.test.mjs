@@ -21,7 +21,7 @@ for (const way of ["proxyUrl", "requestMiddleware"]) {
     assert.equal(seen.last.status, "COMPLETED");
     assert.ok(seen.streamed.some(({ logs }) => logs.some(({ message }) => /step 4\/4/.test(message))));
     assert.deepEqual(seen.data.images.map(({ width, height }) => [width, height]), [[128, 96]]);
-    assert.deepEqual(seen.pixels, [128, 96], "a canvas may read the picture");
+    assert.deepEqual(seen.pixels, [128, 96], "a canvas may read the image");
     assert.equal(seen.uploaded, "words from a page");
     assert.deepEqual(seen.problems.map(({ loc }) => loc), [["body", "num_inference_steps"]]);
     assert.equal(seen.cancelled.error_type, "client_cancelled");

@@ -98,19 +98,19 @@ export async function servePage(page) {
   return server.address();
 }
 
-/** Sets the fields of a picture that is done in about a second. */
+/** Sets the fields of an image that is done in about a second. */
 export async function small(page, prompt = "a red house on the left of a lake") {
   await page.getByLabel("Prompt", { exact: true }).fill(prompt);
   await size(page, 128, 96);
   await page.getByRole("textbox", { name: "Steps" }).fill("4");
 }
 
-/** Sets the fields of pictures that take long enough to watch and to disturb. */
-export async function long(page, prompt = "three red boats on the sea at noon", pictures = 2) {
+/** Sets the fields of images that take long enough to watch and to disturb. */
+export async function long(page, prompt = "three red boats on the sea at noon", count = 2) {
   await page.getByLabel("Prompt", { exact: true }).fill(prompt);
   await size(page, 1024, 1024);
   await page.getByRole("textbox", { name: "Steps" }).fill("50");
-  await page.locator("#num_images").getByRole("radio", { name: String(pictures) }).check();
+  await page.locator("#num_images").getByRole("radio", { name: String(count) }).check();
 }
 
 export async function size(page, width, height) {
@@ -120,9 +120,9 @@ export async function size(page, width, height) {
 }
 
 /** Clicks, and returns the id of the request once the page has one. */
-export async function paint(page) {
+export async function generate(page) {
   const before = idOf(page);
-  await page.getByRole("button", { name: /^Paint/ }).click();
+  await page.getByRole("button", { name: /^Generate/ }).click();
   await page.waitForFunction((old) => location.hash.startsWith("#request=") && location.hash !== old, `#request=${before}`);
   return idOf(page);
 }
@@ -136,14 +136,14 @@ export async function phase(page, ...wanted) {
   await page.locator(frame).waitFor();
 }
 
-/** Waits for whole pictures in the frame; returns their sizes. */
-export async function pictures(page) {
+/** Waits for whole images in the frame; returns their sizes. */
+export async function images(page) {
   await phase(page, "done");
-  const images = page.locator("#pictures img");
+  const found = page.locator("#images img");
   await page.waitForFunction(() =>
-    [...document.querySelectorAll("#pictures img")].every((image) => image.complete && image.naturalWidth > 0),
+    [...document.querySelectorAll("#images img")].every((image) => image.complete && image.naturalWidth > 0),
   );
-  return images.evaluateAll((all) => all.map((image) => [image.naturalWidth, image.naturalHeight]));
+  return found.evaluateAll((all) => all.map((image) => [image.naturalWidth, image.naturalHeight]));
 }
 
 /** A server of a test file's own, stopped at its end; `data` and `port` start one again in its place. */

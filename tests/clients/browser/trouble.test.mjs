@@ -1,7 +1,7 @@
 // A server that wants a key, one that goes away, one whose queue is full: in words that a person can act on.
 
 import assert from "node:assert/strict";
-import { long, paint, phase, pictures, scene, small, startServer } from "./support.mjs";
+import { long, generate, phase, images, scene, small, startServer } from "./support.mjs";
 
 const KEY = "studio:0123456789abcdef0123456789abcdef";
 const locked = await startServer({ args: ["--api-key", KEY] });
@@ -12,7 +12,7 @@ scene("a key is asked for when the server wants one, and kept as long as told", 
   await page.goto(locked.url);
   await small(page);
   assert.equal(await page.getByRole("button", { name: "Key", exact: true }).count(), 0);
-  await page.getByRole("button", { name: /^Paint/ }).click();
+  await page.getByRole("button", { name: /^Generate/ }).click();
   const dialog = page.getByRole("dialog");
   await dialog.getByRole("heading", { name: "This server needs a key" }).waitFor();
   await dialog.getByLabel("Key", { exact: true }).fill("no:key");
@@ -20,14 +20,14 @@ scene("a key is asked for when the server wants one, and kept as long as told", 
   await dialog.getByRole("heading", { name: "The server does not know this key" }).waitFor();
   await dialog.getByLabel("Key", { exact: true }).fill(KEY);
   await dialog.getByRole("button", { name: "Use this key" }).click();
-  await pictures(page);
+  await images(page);
 
   await page.getByRole("tab", { name: "Code" }).click();
   const code = await page.locator("#code").textContent();
   assert.ok(!code.includes(KEY) && code.includes("process.env.FAL_KEY"), code);
   assert.deepEqual(await kept(page), { tab: KEY, browser: null });
   await page.reload();
-  await pictures(page);
+  await images(page);
   const fresh = await context.newPage();
   await fresh.goto(locked.url);
   assert.deepEqual(await kept(fresh), { tab: null, browser: null });
@@ -52,16 +52,16 @@ function kept(page) {
 scene("a server that dies and comes back finishes what it was asked", { refusals: true, origins: [mortal.origin] }, async (page) => {
   await page.goto(mortal.url);
   await long(page);
-  await paint(page);
-  await phase(page, "painting");
+  await generate(page);
+  await phase(page, "generating");
   await mortal.kill();
   await page.getByText("The server does not answer. Trying again…").waitFor();
   await page.locator('#server[data-state="gone"]').waitFor();
   const again = await startServer({ data: mortal.data, port: mortal.port });
-  assert.equal((await pictures(page)).length, 2);
+  assert.equal((await images(page)).length, 2);
 
   await again.kill();
-  await page.getByRole("button", { name: /^Paint/ }).click();
+  await page.getByRole("button", { name: /^Generate/ }).click();
   await page.locator("#words").getByText("The server does not answer").waitFor();
   await page.getByRole("button", { name: "Try again" }).waitFor();
 });
@@ -69,10 +69,10 @@ scene("a server that dies and comes back finishes what it was asked", { refusals
 scene("a full queue is said to be full", { refusals: true, origins: [narrow.origin] }, async (page) => {
   await page.goto(narrow.url);
   await long(page, "a tower", 4);
-  await paint(page);
-  await phase(page, "painting");
-  await paint(page);
-  await page.getByRole("button", { name: /^Paint/ }).click();
+  await generate(page);
+  await phase(page, "generating");
+  await generate(page);
+  await page.getByRole("button", { name: /^Generate/ }).click();
   await page.locator("#words .title").getByText("The queue is full").waitFor();
   await page.getByText("Try again in a moment: 1 requests wait.").waitFor();
 });

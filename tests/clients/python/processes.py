@@ -28,8 +28,9 @@ def workers_of(server_pid):
 
 
 @contextlib.contextmanager
-def own_server(data, *flags, ready=True, **variables):
-    """A server with flags of its own, ready if it shall have a worker; gives its URL, where calls are written down."""
+def own_server(data, *flags, ready=True, fronted=True, **variables):
+    """A server with flags of its own, ready if it shall have a worker; gives its URL, where calls are written down
+    unless it is not `fronted`."""
     program = os.environ["LATENTD_BIN"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTD_")}
     environment |= variables
@@ -39,7 +40,7 @@ def own_server(data, *flags, ready=True, **variables):
         url = re.search(r"http://\S+", process.stdout.readline())[0]
         while ready and not is_ready(url):
             time.sleep(0.05)
-        yield wire.front(url)
+        yield wire.front(url) if fronted else url
     finally:
         process.terminate()
         code = process.wait(30)

@@ -185,11 +185,11 @@ async fn through_a_proxy_fals_own_urls_work_and_come_back() {
 
 #[tokio::test]
 async fn a_public_url_is_for_those_who_did_not_call_fals_names() {
-    let public = "https://pictures.example".parse().expect("a URL");
+    let public = "https://images.example".parse().expect("a URL");
     let server = Server::with(|api| api.public_url = Some(public)).await;
     let port = Port::of(server, None).await;
     for (name, base) in
-        [("fal.run", "https://queue.fal.run/"), ("localhost", "https://pictures.example/queue/")]
+        [("fal.run", "https://queue.fal.run/"), ("localhost", "https://images.example/queue/")]
     {
         let stream = port.direct(name).await.expect("trusted");
         let (host, path) = match name {

@@ -1,4 +1,4 @@
-//! Who calls: the holder of a key, or of a token that a key's holder asked for.
+//! Authentication: the holder of a key, or of a token that a key's holder created.
 
 use crate::access::tokens;
 use crate::output::error::ApiError;
@@ -44,7 +44,7 @@ pub(crate) fn admin(call: &Call) -> Result<(), ApiError> {
     if call.caller.scope == Scope::Admin { Ok(()) } else { Err(ApiError::NotAdmin) }
 }
 
-/// `true` when the call brings a token, a good one or not.
+/// `true` when the call has a token, valid or not.
 pub(crate) fn brings_token(call: &Call) -> bool {
     call.parameter(TOKEN).is_some()
 }

@@ -1,5 +1,5 @@
-//! What is asked of every call before anything is answered, preflight requests included: does it name one host, and if
-//! the server has no keys, may whoever sent it use the server?
+//! The check of every call, preflight requests included: it must name one host, and while the server has no keys, its host
+//! and web page must be allowed.
 //!
 //! A browser sends requests to this machine for any page, and tells only the server where they come from. A call that is
 //! refused here gets no CORS headers, so that no page can read even the refusal.
@@ -8,7 +8,7 @@ use crate::hosts;
 use crate::output::barred::Barred;
 use crate::output::error::ApiError;
 use crate::output::request_id::name_answer;
-use crate::routing::client_origin::Outside;
+use crate::routing::client_origin::ClientOrigin;
 use crate::routing::resolve::resolve;
 use crate::routing::table::Access;
 use crate::state::Api;
@@ -21,7 +21,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
 
-/// Browsers say here how the page that calls stands to the server.
+/// The relation of the calling page to the server, as browsers send it.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// `navigate`: the answer becomes a page, and no other page can read it.
 const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -51,9 +51,9 @@ fn check(api: &Api, parts: &Parts) -> Result<(), ApiError> {
     if !api.keys.is_open() {
         return Ok(());
     }
-    let outside = Outside::of(api, parts)?;
-    let named = host.unwrap_or(&outside.host).to_ascii_lowercase();
-    let hosts = [named.as_str(), outside.host.as_str()];
+    let client = ClientOrigin::of(api, parts)?;
+    let named = host.unwrap_or(&client.host).to_ascii_lowercase();
+    let hosts = [named.as_str(), client.host.as_str()];
     decide(&api.web, hosts, &parts.method, parts.uri.path(), &parts.headers).map_err(ApiError::Barred)
 }
 
@@ -144,7 +144,7 @@ mod tests {
     const LINK: [(&str, &str); 3] =
         [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
 
-    /// What is decided on a call to `host`: "ok", or the reason of the refusal.
+    /// The decision on a call to `host`: "ok", or the reason of the refusal.
     fn decided(host: &str, method: Method, path: &str, headers: &[(&'static str, &str)]) -> &'static str {
         let mut map = HeaderMap::new();
         for (name, value) in headers {

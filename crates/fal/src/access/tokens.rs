@@ -41,10 +41,10 @@ const SECONDS: Ranged<i64> = Ranged {
 /// Bytes of the largest request for a token: a hundred names of applications.
 const MAX_BYTES: usize = 64 * 1024;
 
-/// What a token is for.
+/// The purpose of a token.
 const APPS: Apps = Apps { name: "allowed_apps", most: 100 };
 
-/// What a token says; every field under the name that JWTs or fal use.
+/// The claims of a token, under the names that JWTs or fal use.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
     /// Id of the key that asked for it, if it is one of the table.
@@ -112,7 +112,7 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// What the document says of the body.
+/// The schema of the body.
 pub(crate) fn schema() -> ObjectBuilder {
     object(&[&APPS, &SECONDS])
 }

@@ -1,9 +1,9 @@
-//! The answer to a run that takes long: it begins before anybody knows how it ends.
+//! The response to a run that takes long: its head is sent before the result is known.
 //!
 //! Clients that wait too long for the head of an answer send the request again. So it is sent in time, and white
 //! space, which JSON allows, until the result is there. The status cannot change any more: a request that fails
-//! has a body that is no JSON, on which clients raise, once. A connection that breaks they would take for bad
-//! luck, and repeat the request.
+//! has a body that is no JSON, on which clients raise, once. They would take a broken connection for a
+//! network failure, and repeat the request.
 
 use crate::calls::status::late_body;
 use crate::calls::wait::wait;
@@ -19,34 +19,35 @@ use latentd_queue::queue::{Outcome, Queue, QueueError};
 use std::io::Error;
 use std::time::Duration;
 
-/// Whoever stands between hears something this often.
-const BREATH: Duration = Duration::from_secs(15);
+/// A byte is sent this often, so that no proxy takes the connection for idle.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// What is still to be sent.
-struct Held {
+/// The rest of the response.
+struct EarlyResponse {
     queue: Queue,
     links: Links,
-    line: ClientGuard,
+    client: ClientGuard,
     begun: bool,
 }
 
 /// Answers now, and goes on until the request is over.
-pub(crate) fn answer(api: &Api, call: &Call, line: ClientGuard) -> Response {
-    let held = Held { queue: api.queue.clone(), links: call.links.clone(), line, begun: false };
-    let body = stream::unfold(Some(held), |held| async move { held?.next().await });
+pub(crate) fn answer(api: &Api, call: &Call, client: ClientGuard) -> Response {
+    let response =
+        EarlyResponse { queue: api.queue.clone(), links: call.links.clone(), client, begun: false };
+    let body = stream::unfold(Some(response), |response| async move { response?.next().await });
     ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response()
 }
 
-impl Held {
+impl EarlyResponse {
     async fn next(mut self) -> Option<(Result<String, Error>, Option<Self>)> {
-        // The first breath is at once: some pass the head on with the first byte only.
-        let patience = if self.begun { BREATH } else { Duration::ZERO };
+        // The first byte is sent at once: some proxies pass the head on only with it.
+        let interval = if self.begun { KEEPALIVE_INTERVAL } else { Duration::ZERO };
         self.begun = true;
-        let ended = tokio::time::timeout(patience, wait(&self.queue, self.line.id)).await;
+        let ended = tokio::time::timeout(interval, wait(&self.queue, self.client.id)).await;
         match ended {
             Err(_) => Some((Ok(" ".into()), Some(self))),
             Ok(Ok(ended)) => {
-                self.line.close();
+                self.client.close();
                 Some((Ok(last(&self.links, ended.outcome)), None))
             }
             Ok(Err(error)) => Some((Err(broken(&error)), None)),

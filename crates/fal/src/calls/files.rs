@@ -1,4 +1,4 @@
-//! `GET /files/{name}`: finished pictures and clients' files, public to whoever knows the name, unless their sender
+//! `GET /files/{name}`: finished images and clients' files, public to whoever knows the name, unless their sender
 //! wished otherwise.
 
 use crate::access::auth;
@@ -116,7 +116,7 @@ impl Shown {
     }
 }
 
-/// Known pictures, sound and film are shown; whatever else there is, a browser saves.
+/// Known images, sound and video are shown; whatever else there is, a browser saves.
 fn disposition(content_type: &str, file_name: Option<&str>) -> HeaderValue {
     let mut text = String::from(if content_type::is_shown(content_type) { "inline" } else { "attachment" });
     if let Some(name) = file_name {

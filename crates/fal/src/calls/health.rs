@@ -1,4 +1,4 @@
-//! Is the server alive, and can it generate pictures? Ready means that a worker said so lately, that the database was
+//! Is the server alive, and can it generate images? Ready means that a worker reported so lately, that the database was
 //! written a moment ago, that disks have room and that a bucket of files answers, not that a process exists.
 
 use crate::output::error::ApiError;
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 /// A worker beats every five seconds; after three missed beats it does not count.
 pub(crate) const BEAT_AGE: Duration = Duration::from_secs(17);
 
-/// Nothing is in the way.
+/// The status of a server that can generate images.
 const READY: &str = "ready";
 
 /// The server answers.
@@ -23,13 +23,13 @@ pub(crate) struct Liveness {
     status: &'static str,
 }
 
-/// Whether the server can paint.
+/// Whether the server can generate images.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Readiness {
-    /// `ready`, or what is in the way.
+    /// `ready`, or the reason why not.
     status: &'static str,
     workers: Workers,
-    /// What is served.
+    /// The models that are served.
     models: Vec<Served>,
 }
 
@@ -46,7 +46,7 @@ struct Served {
     loaded: u64,
 }
 
-/// The workers that were heard of lately.
+/// The workers that reported lately.
 #[derive(Serialize, ToSchema)]
 struct Workers {
     ready: u64,

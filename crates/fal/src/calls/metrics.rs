@@ -37,10 +37,10 @@ struct Kept {
 const KEPT: [Kept; 8] = [
     counter(REQUESTS, "Requests that ended", &["endpoint", "outcome"]),
     histogram("queue_wait", "queue_wait_seconds", "From acceptance to the start of the last attempt", &[]),
-    histogram("inference", "inference_seconds", "Spent in a stage of painting", &["stage"]),
+    histogram("inference", "inference_seconds", "Spent in a stage of generating", &["stage"]),
     histogram("e2e", "e2e_seconds", "From acceptance to the result, where there is one", &[]),
-    histogram("safety_score", "safety_score", "What the safety checker gave each picture", &["measure"]),
-    counter("safety_flagged", "Pictures that the safety checker found unsafe", &[]),
+    histogram("safety_score", "safety_score", "What the safety checker gave each image", &["measure"]),
+    counter("safety_flagged", "Images that the safety checker found unsafe", &[]),
     counter("worker_restarts", "Workers that died and were started again", &["device"]),
     counter("webhook_attempts", "Attempts to deliver a webhook", &["outcome"]),
 ];
@@ -112,7 +112,7 @@ impl Collector for Snapshot {
         gauge("requests_running", "Requests in the hands of workers", &[(&[], self.running)])?;
         let [(ready, first), (loading, second)] = self.workers;
         let workers = [(&[("state", ready)][..], first), (&[("state", loading)], second)];
-        gauge("workers", "Workers that were heard of lately", &workers)?;
+        gauge("workers", "Workers that reported lately", &workers)?;
         let build = [("version", env!("CARGO_PKG_VERSION")), ("commit", self.commit)];
         gauge("build_info", "The program that answers", &[(&build, 1)])
     }

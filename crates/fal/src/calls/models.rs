@@ -1,7 +1,7 @@
 //! `GET /v1/models`, which fal has at `api.fal.ai`: the endpoints that are served, and which model answers there.
 
 use crate::routing::call::Call;
-use crate::routing::routes::{self, Route};
+use crate::routing::served_endpoint::{self, ServedEndpoint};
 use crate::state::Api;
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -35,7 +35,7 @@ struct ModelEntry {
     metadata: Metadata,
 }
 
-/// What is told of an endpoint.
+/// The description of an endpoint.
 #[derive(Serialize, ToSchema)]
 struct Metadata {
     /// The model that answers, for people.
@@ -53,12 +53,13 @@ struct Metadata {
 
 /// Answers with those that the query picks.
 pub(crate) fn list(api: &Api, call: &Call) -> Response {
-    let models =
-        routes::all(&api.endpoints).map(|route| entry(&route, call)).filter(|entry| picks(call, entry));
+    let models = served_endpoint::all(&api.endpoints)
+        .map(|route| entry(&route, call))
+        .filter(|entry| picks(call, entry));
     Json(ModelList { models: models.collect(), next_cursor: None, has_more: false }).into_response()
 }
 
-fn entry(route: &Route<'_>, call: &Call) -> ModelEntry {
+fn entry(route: &ServedEndpoint<'_>, call: &Call) -> ModelEntry {
     let endpoint_id = route.id();
     let name = route.endpoint.answering();
     let metadata = Metadata {

@@ -1,4 +1,4 @@
-//! `DELETE /v1/models/requests/{id}/payloads`: what a request brought and made goes now. fal's platform API has
+//! `DELETE /v1/models/requests/{id}/payloads`: erases the input and output of a request. fal's platform API has
 //! it too, for keys of administrators.
 
 use crate::access::auth;
@@ -31,7 +31,7 @@ struct ErasedFile {
     exception: Option<String>,
 }
 
-/// Erases input, output and pictures; files that the client sent stay, for other requests may use them.
+/// Erases input, output and images; files that the client sent stay, for other requests may use them.
 pub(crate) async fn delete(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
     auth::admin(call)?;
     let files = match api.queue.erase(id).await? {

@@ -1,4 +1,4 @@
-//! The headers of a submit or run that say on what terms, apart from the input.
+//! The headers of a submit or run with options apart from the input.
 
 use crate::calls::uploads::lifecycle;
 use crate::output::error::ApiError;
@@ -23,7 +23,7 @@ pub(crate) const STORE_IO: &str = "x-fal-store-io";
 /// Time to fetch a result that is not kept; fal's own.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
-/// Reads the terms; what cannot be read is refused by the header's name.
+/// Reads the options; what cannot be read is refused by the header's name.
 pub(crate) fn read(headers: &HeaderMap) -> Result<Terms, ApiError> {
     let forget = forget(headers)?;
     let longest = if forget { FORGOTTEN_AFTER } else { Duration::MAX };

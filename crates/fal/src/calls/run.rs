@@ -1,4 +1,4 @@
-//! `POST fal.run/{application}`, or a GET with the input in its query: hold the line until the result is there.
+//! `POST fal.run/{application}`, or a GET with the input in its query: the response is the result.
 
 use crate::calls::early_response;
 use crate::calls::status;
@@ -10,7 +10,7 @@ use crate::output::error::ApiError;
 use crate::output::request_id::REQUEST_ID;
 use crate::output::request_id::id_header;
 use crate::routing::call::Call;
-use crate::routing::routes;
+use crate::routing::served_endpoint;
 use crate::routing::target::Application;
 use crate::state::Api;
 use crate::state::waiting_clients::ClientGuard;
@@ -27,15 +27,15 @@ pub(crate) async fn run(
     headers: &HeaderMap,
     sent: Sent,
 ) -> Result<Response, ApiError> {
-    let line = open(api, call, application, headers, sent).await?;
-    let id = line.id;
+    let client = open(api, call, application, headers, sent).await?;
+    let id = client.id;
     let mut response = match tokio::time::timeout(api.run_patience, wait(&api.queue, id)).await {
         Ok(ended) => {
             let ended = ended?;
-            line.close();
+            client.close();
             status::ended_response(call, ended)?
         }
-        Err(_) => early_response::answer(api, call, line),
+        Err(_) => early_response::answer(api, call, client),
     };
     response.headers_mut().insert(REQUEST_ID, id_header(id));
     Ok(response)
@@ -61,7 +61,7 @@ pub(crate) async fn open_with(
     headers: &HeaderMap,
     Input { value, memory }: Input,
 ) -> Result<ClientGuard, ApiError> {
-    let route = routes::find(api, application)?;
+    let route = served_endpoint::find(api, application)?;
     let request = input::read(&value, &route, call).map_err(ApiError::Invalid)?;
     let new = submit::new_request(api, call, application, headers, &value, Origin::Direct)?;
     drop(value);

@@ -1,4 +1,4 @@
-//! `POST fal.run/{application}/stream`: server-sent events of one request's way, the result last.
+//! `POST fal.run/{application}/stream`: server-sent events of a request's statuses, the result last.
 //!
 //! Clients take the last event for the result. A request that fails has its error as an event, and
 //! then the connection breaks: that is how clients learn that the last event is no result.
@@ -23,7 +23,7 @@ use latentd_queue::queue::{Outcome, QueueError};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Runs a request as [`crate::calls::run`] does, and tells how it goes.
+/// Runs a request as [`crate::calls::run`] does, and sends its statuses.
 pub(crate) async fn run(
     api: &Arc<Api>,
     call: &Call,
@@ -31,20 +31,20 @@ pub(crate) async fn run(
     headers: &HeaderMap,
     sent: Sent,
 ) -> Result<Response, ApiError> {
-    let line = open(api, call, application, headers, sent).await?;
-    let id = line.id;
+    let client = open(api, call, application, headers, sent).await?;
+    let id = client.id;
     // Of a request that was sent before the result may be gone. Once a stream has begun, it could only break.
     if let Some(Outcome::Erased) = api.queue.outcome(id).await? {
-        line.close();
+        client.close();
         return Err(ApiError::Erased);
     }
     let watcher = Watcher::new(api.clone(), call.clone(), id, Show { logs: true, previews: true });
-    let events = stream::unfold(Next::Status(watcher, line), Next::take);
+    let events = stream::unfold(Next::Status(watcher, client), Next::take);
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     Ok(([(REQUEST_ID, id_header(id))], sse).into_response())
 }
 
-/// What the stream says next.
+/// What the stream sends next.
 enum Next {
     Status(Watcher, ClientGuard),
     Outcome(Watcher, ClientGuard),
@@ -55,14 +55,14 @@ enum Next {
 impl Next {
     async fn take(self) -> Option<(std::io::Result<Event>, Self)> {
         match self {
-            Self::Status(mut watcher, line) => match watcher.next().await {
-                Ok(body) if body.is_final() => Some((event(&body), Self::Outcome(watcher, line))),
-                Ok(body) => Some((event(&body), Self::Status(watcher, line))),
+            Self::Status(mut watcher, client) => match watcher.next().await {
+                Ok(body) if body.is_final() => Some((event(&body), Self::Outcome(watcher, client))),
+                Ok(body) => Some((event(&body), Self::Status(watcher, client))),
                 Err(error) => broken(&error),
             },
-            Self::Outcome(watcher, line) => match watcher.outcome().await {
+            Self::Outcome(watcher, client) => match watcher.outcome().await {
                 Ok(outcome) => {
-                    line.close();
+                    client.close();
                     let (body, next) = last(watcher.links(), outcome);
                     Some((event(&body), next))
                 }

@@ -28,7 +28,7 @@ pub(crate) async fn status(api: &Api, call: &Call, id: RequestId) -> Result<Resp
     Ok((code, [(REQUEST_ID, id_header(id))], Json(body)).into_response())
 }
 
-/// `GET …/requests/{id}`: the output, or the error that took its place. One with pictures inside is read again once there
+/// `GET …/requests/{id}`: the output, or the error that took its place. One with images inside is read again once there
 /// is memory for it.
 pub(crate) async fn result(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
     let response = read_result(api, call, id).await?;
@@ -74,7 +74,7 @@ fn output_response(call: &Call, value: Value) -> Result<Response, ApiError> {
     Ok(([(BILLABLE_UNITS, units)], Json(OutputBody::new(&call.links, output))).into_response())
 }
 
-/// What is said of an end after a status was sent: the output, or the error in its place.
+/// The body for an end after a status was sent: the output, or the error in its place.
 pub(crate) fn late_body(links: &Links, outcome: Outcome) -> Result<Value, Value> {
     match outcome {
         Outcome::Output(value) => match serde_json::from_value(value) {

@@ -46,14 +46,14 @@ pub(crate) async fn status(api: &Arc<Api>, call: Call, id: RequestId) -> Result<
     Ok(([(REQUEST_ID, id_header(id))], sse).into_response())
 }
 
-/// What a stream shows besides the status.
+/// What a stream contains besides the status.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Show {
     pub(crate) logs: bool,
     pub(crate) previews: bool,
 }
 
-/// Knows what a stream has shown so far.
+/// Follows a request and keeps what its stream has sent so far.
 pub(crate) struct Watcher {
     api: Arc<Api>,
     call: Call,
@@ -62,15 +62,15 @@ pub(crate) struct Watcher {
     show: Show,
     last_line: i64,
     last_preview: i64,
-    /// When the queue was last told that somebody watches.
-    told: Option<Instant>,
+    /// When the queue last recorded that somebody watches.
+    noted: Option<Instant>,
     shown: Option<StatusBody>,
 }
 
 impl Watcher {
     pub(crate) fn new(api: Arc<Api>, call: Call, id: RequestId, show: Show) -> Self {
         let moved = api.queue.events().moved();
-        Self { api, call, id, moved, show, last_line: 0, last_preview: 0, told: None, shown: None }
+        Self { api, call, id, moved, show, last_line: 0, last_preview: 0, noted: None, shown: None }
     }
 
     /// How the client names files.
@@ -111,14 +111,14 @@ impl Watcher {
         Ok(Some(body.with_preview(preview)))
     }
 
-    /// The next preview of a running request. That somebody watches is said in time before it is forgotten.
+    /// The next preview of a running request. The watch is recorded again before it expires.
     async fn preview(&mut self) -> Result<Option<Preview>, QueueError> {
         if !self.show.previews {
             return Ok(None);
         }
-        if self.told.is_none_or(|told| told.elapsed() > WATCH / 2) {
+        if self.noted.is_none_or(|noted| noted.elapsed() > WATCH / 2) {
             self.api.queue.watch(self.id).await?;
-            self.told = Some(Instant::now());
+            self.noted = Some(Instant::now());
         }
         let preview = self.api.queue.preview(self.id, self.last_preview).await?;
         self.last_preview = preview.as_ref().map_or(self.last_preview, |preview| preview.number);

@@ -12,9 +12,9 @@ use crate::output::request_id::REQUEST_ID;
 use crate::output::request_id::id_header;
 use crate::output::wire::Submitted;
 use crate::routing::call::Call;
-use crate::routing::routes;
+use crate::routing::served_endpoint;
 use crate::routing::target::Application;
-use crate::server::memory::Held;
+use crate::server::memory::Reservation;
 use crate::state::Api;
 use axum::Json;
 use axum::body::Body;
@@ -43,7 +43,7 @@ pub(crate) async fn submit(
     let Input { value, memory: _held } = accept(api, call, application, Sent::Stream(body)).await?;
     let mut new = new_request(api, call, application, headers, &value, Origin::Queued)?;
     new.webhook = webhook::asked(api, call)?;
-    let route = routes::find(api, application)?;
+    let route = served_endpoint::find(api, application)?;
     new.model = Some(route.endpoint.model.clone());
     let read = input::read(&value, &route, call);
     drop(value);
@@ -68,14 +68,14 @@ pub(crate) async fn accept(
 ) -> Result<Input, ApiError> {
     let max = admit(api, application)?;
     if call.method == Method::GET {
-        return Ok(Input { value: query::input(call), memory: Held::default() });
+        return Ok(Input { value: query::input(call), memory: Reservation::default() });
     }
     body::json(&api.memory, sent, max).await
 }
 
 /// Is this application served here, and now? Returns the bytes of the largest input that it takes.
 pub(crate) fn admit(api: &Api, application: &Application) -> Result<usize, ApiError> {
-    let route = routes::find(api, application)?;
+    let route = served_endpoint::find(api, application)?;
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
@@ -121,7 +121,7 @@ async fn accepted(api: &Api, submission: Submission) -> Result<(RequestId, u64),
     }
 }
 
-/// What the call says of a request besides what the worker needs, which is yet to come.
+/// The row of a request, without the part for the worker, which is added later.
 pub(crate) fn new_request(
     api: &Api,
     call: &Call,

@@ -34,7 +34,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-/// What a client calls its file, on the CDN host.
+/// The client's name for its file, on the CDN host.
 pub(crate) const FILE_NAME: &str = "x-fal-file-name";
 
 /// Bytes of the largest description of a file: its name and its type.
@@ -171,7 +171,7 @@ async fn open(
     Ok(new)
 }
 
-/// The bytes are durable before the row says that they are there.
+/// The bytes are durable before the row counts them as received.
 async fn receive_whole(api: &Api, ticket: Uuid, headers: &HeaderMap, body: Body) -> Result<(), ApiError> {
     let object = receive::object();
     receive::receive(api, &object, headers, body, api.max_upload).await?;

@@ -85,7 +85,7 @@ pub(crate) fn asked(api: &Api, call: &Call) -> Result<Option<NewWebhook>, ApiErr
     Ok(Some(NewWebhook { url: url.into(), receiver, origin }))
 }
 
-/// What is posted to tell that a request ended, signed fal's way and the Standard Webhooks way.
+/// The message that a request ended, signed as fal's webhooks and as Standard Webhooks.
 ///
 /// # Errors
 /// When the URL that was kept is no URL.

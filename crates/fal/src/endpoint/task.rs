@@ -1,6 +1,6 @@
 //! What an endpoint generates images from.
 
-/// What a request generates images from.
+/// The input that a request generates images from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Task {
     TextToImage,

@@ -1,4 +1,4 @@
-//! `image_size`: a preset's name, an object with sides, or nothing; held to fal's limits and then to the model's.
+//! `image_size`: a preset's name, an object with sides, or nothing; checked against fal's limits and then the model's.
 
 use super::count;
 use crate::endpoint::Task;
@@ -26,14 +26,14 @@ const PRESETS: [(&str, usize, usize); 6] = [
 /// The size when none is asked for.
 const DEFAULT_SIZE: &str = "landscape_4_3";
 
-/// The sides of an object, with what they are when they are left out.
+/// The sides of an object, with their defaults.
 const SIDES: [(&str, i64, &str); 2] = [("width", 512, "In pixels."), ("height", 512, "In pixels.")];
 
-/// What the document says of the field; `object` is the name of the schema of an object with sides.
+/// The schema of the field; `object` is the name of the schema of an object with sides.
 pub(crate) fn field_schema(task: Task, limits: &Limits, object: &str) -> RefOr<Schema> {
     let default = match task {
         Task::TextToImage => DEFAULT_SIZE,
-        Task::ImageToImage => "that of the picture to begin from, or as much as the model can paint of it,",
+        Task::ImageToImage => "that of the image to start from, or as much as the model can generate of it,",
     };
     let fits = |&&(_, width, height): &&(&str, usize, usize)| limits.check(width, height).is_ok();
     let names: Vec<&str> = PRESETS.iter().filter(fits).map(|(name, ..)| *name).collect();
@@ -41,11 +41,11 @@ pub(crate) fn field_schema(task: Task, limits: &Limits, object: &str) -> RefOr<S
         .item(Ref::from_schema_name(object))
         .item(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)))
         .item(null())
-        .description(Some(format!("The size of the picture; {default} when it is left out.")))
+        .description(Some(format!("The size of the image; {default} when it is left out.")))
         .into()
 }
 
-/// What the document says of an object with sides.
+/// The schema of an object with sides.
 pub(crate) fn schema(limits: &Limits) -> ObjectBuilder {
     let most = i64::try_from(limits.max_side).map_or(MAX_SIDE, |side| side.min(MAX_SIDE));
     SIDES.iter().fold(ObjectBuilder::new().title(Some("ImageSize")), |object, (name, default, about)| {
@@ -54,7 +54,7 @@ pub(crate) fn schema(limits: &Limits) -> ObjectBuilder {
     })
 }
 
-/// Width and height when nothing says another.
+/// The default width and height.
 pub(crate) fn default(fields: &mut Fields<'_>, limits: &Limits) -> (usize, usize) {
     preset(fields, DEFAULT_SIZE, &Value::Null, limits)
 }

@@ -31,7 +31,7 @@ pub(crate) struct File {
     pub(crate) example: &'static str,
 }
 
-/// What is wrong with a value: the class, what to change, and the limit that was passed.
+/// The problem of a value: its class, the remedy, and the limit that was exceeded.
 type Refusal = (&'static str, String, Option<u64>);
 
 impl File {

@@ -1,9 +1,9 @@
-//! What fal's own document of an endpoint tells, in the same form: the queue's calls, the input and the output.
+//! The document of one endpoint, in the form of fal's: the queue's calls, the input and the output.
 
 use super::requests::{self, Shown};
 use crate::output::error::ApiError;
 use crate::output::wire::StatusBody;
-use crate::routing::routes;
+use crate::routing::served_endpoint;
 use crate::routing::target::Application;
 use crate::state::Api;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use utoipa::openapi::{Info, OpenApi, RefOr};
 /// The document of an endpoint that is served here.
 pub(crate) fn document(api: &Api, origin: &str, id: &str) -> Result<OpenApi, ApiError> {
     let application = Application::named(id).unwrap_or_default();
-    let route = routes::find(api, &application)?;
+    let route = served_endpoint::find(api, &application)?;
     let metadata = json!({
         "endpointId": id,
         "category": route.task.category(),

@@ -1,4 +1,4 @@
-//! One call in the document, put together in few words.
+//! A builder of one call in the document.
 
 use super::parts::request_id_header;
 use super::{KEY, NO_SCOPES, TOKEN, UPLOAD_TOKEN, refusals};
@@ -9,7 +9,7 @@ use utoipa::openapi::request_body::RequestBody;
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::{Ref, SecurityRequirement};
 
-/// A call: its path, its method, and what is told of it.
+/// A call: its path, its method, and its description.
 pub(crate) struct Entry {
     path: String,
     methods: Vec<HttpMethod>,

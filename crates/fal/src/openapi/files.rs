@@ -94,7 +94,7 @@ fn complete(operation: &str, upload: Parameter) -> Entry {
 /// A file for whoever knows its name.
 fn file() -> Entry {
     Entry::of("file")
-        .does("files", "Fetch a picture or another file")
+        .does("files", "Fetch an image or another file")
         .takes([
             segment("file", "From a URL of this server.", text()),
             header("range", "One range of bytes.", text()),

@@ -57,7 +57,7 @@ fn open(operation: &str, tag: &str, summary: &str) -> Entry {
 }
 
 fn ready(operation: &str) -> Entry {
-    open(operation, "server", "Can the server paint?")
+    open(operation, "server", "Can the server generate images?")
         .answers(200, json::<Readiness>("It can."))
         .answers(503, json::<Readiness>("It cannot, yet or any more."))
 }

@@ -1,4 +1,4 @@
-//! What calls answer instead of what they are for: one description a status.
+//! The error responses of calls, one for each status.
 
 use super::parts::{json, request_id_header, text};
 use crate::output::error;

@@ -11,7 +11,7 @@ use crate::endpoint::Task;
 use crate::input;
 use crate::output::names::IDEMPOTENCY_KEY;
 use crate::output::wire::{Cancelled, StatusBody, Submitted};
-use crate::routing::routes::Route;
+use crate::routing::served_endpoint::ServedEndpoint;
 use serde_json::json as value;
 use utoipa::ToSchema;
 use utoipa::openapi::path::Parameter;
@@ -20,10 +20,10 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 /// An endpoint as a document shows it.
 pub(crate) struct Shown<'a> {
-    pub(crate) route: Route<'a>,
+    pub(crate) route: ServedEndpoint<'a>,
     /// The name of its output's schema.
     pub(crate) output: String,
-    /// What its operations are called besides what they do.
+    /// The suffix of its operations' names.
     pub(crate) suffix: String,
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn queued(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
             .does("queue", "Ask where a request stands")
             .takes([request_id(), logs()])
             .answers(200, json::<StatusBody>("The request is over, whether it failed or not."))
-            .answers(202, json::<StatusBody>("The request waits, or is painted."))
+            .answers(202, json::<StatusBody>("The request waits, or is generated."))
             .refuses(&[400, 401, 404, 500, 503]),
         Entry::at("statusStream", &application)
             .does("queue", "Watch a request")
@@ -53,7 +53,7 @@ pub(crate) fn queued(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
             .does("queue", "Cancel a request")
             .takes([request_id()])
             .answers(200, json::<Cancelled>("It waited, and is gone."))
-            .answers(202, json::<Cancelled>("It is painted, and stops after the step at hand."))
+            .answers(202, json::<Cancelled>("It is being generated, and stops after the current step."))
             .answers(400, json::<Cancelled>("It is over already."))
             .refuses(&[401, 404, 500, 503]),
     ]
@@ -65,7 +65,7 @@ pub(crate) fn submit(below: &str, shown: &Shown<'_>) -> Entry {
         .named(&format!("submit{}", shown.suffix))
         .does("queue", "Put a request into the queue")
         .about("Invalid input is accepted too, as on fal: its refusal is the result.")
-        .takes(terms())
+        .takes(option_headers())
         .takes([query(webhook::PARAMETER, "Where to post the result.", text_in("uri")), max_queue_length()])
         .body(input_body(&shown.route))
         .answers(200, json::<Submitted>("The request waits."))
@@ -82,7 +82,7 @@ pub(crate) fn run(below: &str, shown: &Shown<'_>) -> [Entry; 2] {
         .named(&format!("run{}", shown.suffix))
         .does("run", "Run a request and wait for its output")
         .about("A client that goes away stops the work.")
-        .takes(terms())
+        .takes(option_headers())
         .takes([max_queue_length()])
         .body(input_body(&shown.route))
         .answers(200, json_of(&shown.output, "The output."))
@@ -91,7 +91,7 @@ pub(crate) fn run(below: &str, shown: &Shown<'_>) -> [Entry; 2] {
         .named(&format!("runByQuery{}", shown.suffix))
         .does("run", "Run a request whose input is in the query")
         .takes(input::in_query(&shown.route))
-        .takes(terms())
+        .takes(option_headers())
         .takes([max_queue_length()])
         .answers(200, json_of(&shown.output, "The output."))
         .refuses(&RUN_REFUSALS);
@@ -101,7 +101,7 @@ pub(crate) fn run(below: &str, shown: &Shown<'_>) -> [Entry; 2] {
 /// The calls whose client waits, below a path.
 pub(crate) fn waiting(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
     let path = format!("{below}/{}", shown.route.id());
-    let told =
+    let events_of_run =
         || events("Statuses, and the output last.", &[StatusBody::name(), shown.output.clone().into()]);
     let [run, run_by_query] = run(below, shown);
     vec![
@@ -110,22 +110,22 @@ pub(crate) fn waiting(below: &str, shown: &Shown<'_>) -> Vec<Entry> {
         Entry::at("runStreamByQuery", &path)
             .does("run", "Watch a request whose input is in the query")
             .takes(input::in_query(&shown.route))
-            .takes(terms())
+            .takes(option_headers())
             .takes([max_queue_length()])
-            .answers(200, told())
+            .answers(200, events_of_run())
             .refuses(&RUN_REFUSALS),
         Entry::at("runStream", &path)
             .does("run", "Run a request and watch it")
             .about("Where the request fails, its error is the last event, and the connection breaks.")
-            .takes(terms())
+            .takes(option_headers())
             .takes([max_queue_length()])
             .body(input_body(&shown.route))
-            .answers(200, told())
+            .answers(200, events_of_run())
             .refuses(&[400, 401, 404, 408, 413, 415, 422, 429, 500, 503]),
     ]
 }
 
-/// What a receiver is sent.
+/// The message to a webhook's receiver.
 pub(crate) fn webhook() -> Entry {
     let body = webhook::Body::name();
     let signature = |name, about| header(name, about, text());
@@ -145,7 +145,7 @@ pub(crate) fn webhook() -> Entry {
         .answers(200, super::parts::described("Received."))
 }
 
-fn input_body(route: &Route<'_>) -> RequestBody {
+fn input_body(route: &ServedEndpoint<'_>) -> RequestBody {
     let prompt = "a red house on the left of a lake at sunset, two boats";
     let example = match route.task {
         Task::TextToImage => value!({ "prompt": prompt, "image_size": "landscape_4_3" }),
@@ -154,8 +154,8 @@ fn input_body(route: &Route<'_>) -> RequestBody {
     json_body(&route.input_name(), example)
 }
 
-/// The headers that say on what terms a request is taken.
-fn terms() -> Vec<Parameter> {
+/// The headers with options of a request.
+fn option_headers() -> Vec<Parameter> {
     let seconds = || {
         let number = ObjectBuilder::new().schema_type(Type::Number);
         number
@@ -197,7 +197,7 @@ pub(crate) fn request_id() -> Parameter {
 }
 
 fn preview() -> Parameter {
-    let about = "`1`: with looks at the picture as it becomes. Not one of fal's.";
+    let about = "`1`: with previews of the image. Not one of fal's.";
     query("preview", about, ObjectBuilder::new().schema_type(Type::Number))
 }
 

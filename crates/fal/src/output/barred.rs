@@ -8,7 +8,7 @@ use std::fmt;
 pub(crate) enum Barred {
     /// The client calls the server by a name that is not its own.
     Host(String),
-    /// A page of this origin calls; `None`: the browser says only that it is another site's.
+    /// A page of this origin calls; `None`: the browser sends only that it is another site's.
     Origin(Option<String>),
     /// A browser could send this body for any page.
     ContentType,

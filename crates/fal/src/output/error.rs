@@ -1,4 +1,4 @@
-//! Every error a client can see, and the one place that turns errors into answers.
+//! Every error of the API, and its response.
 
 use crate::output::barred::Barred;
 use crate::output::initial_image;
@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 /// Machine-readable class of an error, in a header beside the body.
 pub(crate) const ERROR_TYPE: HeaderName = HeaderName::from_static("x-fal-error-type");
 
-/// Says who set the time that ran out.
+/// Who set the timeout that was reached.
 pub(crate) const TIMEOUT_TYPE: HeaderName = HeaderName::from_static("x-fal-request-timeout-type");
 
-/// What a request cost; here told, never asked for.
+/// What a request cost; only sent, never charged.
 pub(crate) const BILLABLE_UNITS: HeaderName = HeaderName::from_static("x-fal-billable-units");
 
 /// May the same request succeed another time? fal's newer name for it, and the older one.
@@ -36,7 +36,7 @@ const NO_RUNNER: &str = "runner_scheduling_failure";
 const UNAUTHORIZED: &str =
     "Authentication is required to access this application: send `Authorization: Key …`";
 
-/// Said of what is told to the log only.
+/// The message of errors whose cause is logged only.
 pub(crate) const INTERNAL: &str = "internal error: see the server's log";
 
 /// Said where a disk is full.
@@ -94,11 +94,11 @@ pub(crate) enum ApiError {
     IdempotencyKeyTaken,
     KeyBusy(u32),
     NoSuchRange(u64),
-    /// A disk has less room than is kept free; which one is told to the log only.
+    /// A disk has less room than is kept free; which one is logged only.
     NoRoom(String),
-    /// The machine cannot do it now; why is told to the log only.
+    /// The machine cannot do it now; why is logged only.
     Unavailable(String),
-    /// Told to the log only.
+    /// Logged only.
     Internal(String),
 }
 
@@ -134,7 +134,7 @@ impl IntoResponse for ApiError {
 }
 
 impl ApiError {
-    /// What is told of a failure below depends on whose it is.
+    /// The error for a failure below: of the machine, or of this program.
     fn of<E: Fault + std::fmt::Display>(error: &E) -> Self {
         match error.is_machines() {
             true => Self::Unavailable(error.to_string()),
@@ -320,7 +320,7 @@ impl ApiError {
     }
 }
 
-/// What is refused or fails costs nothing.
+/// Refused and failed requests cost nothing.
 const FREE: HeaderValue = HeaderValue::from_static("0");
 
 fn say_retryable(headers: &mut HeaderMap, yes: bool) {
@@ -343,7 +343,7 @@ pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, 
 /// What nginx calls a 499: the JavaScript client shows it as the error's message.
 const CLIENT_CLOSED_REQUEST: ReasonPhrase = ReasonPhrase::from_static(b"Client Closed Request");
 
-/// What the result of a failed request is.
+/// The response to a failed request's result.
 pub(crate) fn failure_response(failure: Failure) -> Response {
     let (class, _) = failure_words(failure.kind, &failure.message);
     let kind = failure.kind;

@@ -5,7 +5,7 @@ use crate::output::problem::Problem;
 use latentd_request::{Flaw, PICTURE_FORMATS};
 use serde_json::{Value, json};
 
-/// What fal says of an initial image that cannot be used; `None` when the cause was erased.
+/// fal's problem for an initial image that cannot be used; `None` when the cause was erased.
 pub(crate) fn problem(flaw: Option<Flaw>, message: &str) -> Problem {
     let problem = |kind| Problem::at(&[IMAGE_URL], kind, message, &Value::Null);
     match flaw {

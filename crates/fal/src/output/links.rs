@@ -39,7 +39,7 @@ impl Links {
         Self { origin, mount: Mount::Bare }
     }
 
-    /// Where the client reached the server, without a trailing slash: what a path is put after.
+    /// The URL at which the client reached the server, without a trailing slash.
     pub(crate) fn origin(&self) -> &str {
         &self.origin
     }
@@ -60,7 +60,7 @@ impl Links {
         format!("{}/files/{key}", self.file_origin())
     }
 
-    /// What the path of a file is put after: on fal, files have a host of their own.
+    /// The origin of files: on fal, they have a host of their own.
     pub(crate) fn file_origin(&self) -> &str {
         if hosts::is_fal_origin(&self.origin) { hosts::FILE_ORIGIN } else { &self.origin }
     }

@@ -1,4 +1,4 @@
-//! Wire names that responses share with what reads requests.
+//! Wire names that requests and responses share.
 
 /// The header of an idempotency key.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";

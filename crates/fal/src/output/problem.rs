@@ -20,7 +20,7 @@ pub(crate) struct Problem {
     #[serde(rename = "type")]
     #[schema(example = "less_than_equal")]
     kind: &'static str,
-    /// What fal says about this class.
+    /// fal's page about this class.
     url: String,
     /// The limit that was passed, under its name.
     #[serde(skip_serializing_if = "Option::is_none")]

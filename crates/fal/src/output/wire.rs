@@ -1,4 +1,4 @@
-//! The shapes of fal's answers, and how they are made of what the queue knows.
+//! The bodies of fal's responses, made of the queue's rows.
 
 use crate::output::error::failure_words;
 use crate::output::links::Links;
@@ -58,7 +58,7 @@ pub(crate) struct Submitted {
     /// Empty yet.
     #[schema(value_type = Object)]
     metrics: Value,
-    /// Requests that are painted before this one.
+    /// Requests that are generated before this one.
     queue_position: u64,
 }
 
@@ -98,7 +98,7 @@ pub(crate) struct StatusBody {
     /// Once completed, `inference_time` in seconds.
     #[schema(value_type = Object)]
     metrics: Value,
-    /// Requests that are painted before this one; while it waits.
+    /// Requests that are generated before this one; while it waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     queue_position: Option<u64>,
@@ -155,7 +155,7 @@ impl StatusBody {
         self.status == State::Completed
     }
 
-    /// The same with a look at what is being painted.
+    /// The same with a preview of what is being generated.
     pub(crate) fn with_preview(self, preview: Option<Preview>) -> Self {
         let jpeg = preview.map(|preview| STANDARD.encode(preview.image));
         Self { preview: jpeg.map(|base64| format!("data:image/jpeg;base64,{base64}")), ..self }
@@ -218,7 +218,7 @@ impl Log {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = StableDiffusionV35LargeOutput, title = "Output")]
 pub(crate) struct OutputBody {
-    /// The pictures, in order.
+    /// The images, in order.
     images: Vec<Image>,
     /// Seconds that each stage took, and what was left out where the operator asked for it.
     #[schema(value_type = std::collections::HashMap<String, f64>)]
@@ -226,13 +226,13 @@ pub(crate) struct OutputBody {
     /// The seed that was used: the request's own, or the one that was drawn for it.
     #[schema(value_type = i64)]
     seed: Seed,
-    /// For each picture: was it found unsafe, and so made black?
+    /// For each image: was it found unsafe, and so made black?
     has_nsfw_concepts: Vec<bool>,
     /// The prompt that was used.
     prompt: String,
 }
 
-/// A picture.
+/// An image.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(title = "Image")]
 struct Image {
@@ -252,7 +252,7 @@ struct Image {
     content_type: String,
 }
 
-/// The bytes of a picture, for formats that have bytes.
+/// The bytes of an image, for formats that have bytes.
 #[derive(Debug)]
 struct Raw(Vec<u8>);
 
@@ -319,7 +319,7 @@ impl Cancelled {
 pub(crate) enum CancelWord {
     /// It waited, and is gone.
     Ok,
-    /// It is painted, and stops after the step at hand.
+    /// It is being generated, and stops after the current step.
     CancellationRequested,
     /// There was nothing left to cancel.
     AlreadyCompleted,

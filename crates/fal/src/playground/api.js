@@ -1,13 +1,13 @@
 // The calls of the page: those that any client of fal makes, to the server that the page came from.
 
-/** The endpoint of which a server that does not tell is asked; a request is found below it, whichever it was sent to. */
+/** The endpoint that is used where a server does not list its endpoints; a request is found below it, whichever it was sent to. */
 export const ENDPOINT = "fal-ai/stable-diffusion-v35-large";
 
 /** Where the server is, with a slash at its end. */
 export const BASE = new URL(".", document.baseURI).href;
 
 const KEY = "latentd.key";
-/** The server says something every 15 seconds; after this long in silence the line is dead. */
+/** The server sends something every 15 seconds; after this long in silence the connection counts as lost. */
 const SILENCE_MS = 40_000;
 
 /** The server could not be reached, or went away while it spoke. */
@@ -61,10 +61,10 @@ export const status = (id) => json(call("GET", `${request(id)}/status?logs=1`));
 export const result = (id) => json(call("GET", request(id)));
 export const cancel = (id) => json(call("PUT", `${request(id)}/cancel`));
 
-/** What the server says of an endpoint, as OpenAPI; nothing where it does not answer. */
+/** The OpenAPI document of an endpoint; nothing where it does not answer. */
 export const description = (endpoint) => json(call("GET", `openapi.json?endpoint_id=${endpoint}`)).catch(() => null);
 
-/** What the server says of itself, ready or not. */
+/** The readiness of the server. */
 const readiness = async () => (await fetch(`${BASE}health/ready`, { cache: "no-store" })).json();
 
 /** The server's word on itself: `ready`, `loading`, `no worker`, `stopping`, or `gone`. */
@@ -123,15 +123,15 @@ async function* events(body, heard) {
   }
 }
 
-/** Where this page finds a picture of an output: below its own address, whatever the server is called elsewhere. */
-export function pictureUrl(url) {
+/** Where this page finds an image of an output: below its own address, whatever the server is called elsewhere. */
+export function imageUrl(url) {
   const name = /\/files\/([^/?#]+)$/.exec(url)?.[1];
   return name ? `${BASE}files/${name}` : url;
 }
 
-/** Does the server say that it has no such picture? One that does not answer says nothing. */
+/** Whether the server answers that it has no such image. No answer means no. */
 export async function isGone(url) {
   if (url.startsWith("data:")) return false;
-  const answer = await fetch(pictureUrl(url), { method: "HEAD", cache: "no-store" }).catch(() => null);
+  const answer = await fetch(imageUrl(url), { method: "HEAD", cache: "no-store" }).catch(() => null);
   return answer?.status === 404;
 }

@@ -1,4 +1,4 @@
-// Programs that ask for the picture of the present settings: JavaScript, Python and curl.
+// Programs that ask for the image of the present settings: JavaScript, Python and curl.
 
 const PROXY = "api/fal/proxy";
 /** Invisible characters that would change how a program reads, or how a reader sees it. */

@@ -1,4 +1,4 @@
-// Small words for the document.
+// Helpers for the DOM.
 
 export const $ = (id) => document.getElementById(id);
 

@@ -1,7 +1,7 @@
-// The desk: fields to an input and back, and what is wrong with them at the field itself.
+// The form: fields to an input and back, and what is wrong with them at the field itself.
 
 import { $, choice, make } from "./dom.js";
-import { DEFAULTS, LIMITS, MAX_PICTURES, SIZES, pixels } from "./limits.js";
+import { DEFAULTS, LIMITS, MAX_IMAGES, SIZES, pixels } from "./limits.js";
 
 const CUSTOM = "custom";
 const NUMBERS = ["num_inference_steps", "guidance_scale", "seed"];
@@ -11,11 +11,11 @@ const SWITCHES = ["enable_safety_checker", "sync_mode"];
 const form = $("form");
 let groups;
 
-/** Builds the desk; `changed` is told of every change. */
+/** Builds the form; `changed` is called at every change. */
 export function start(changed) {
   groups = {
     image_size: sizes(),
-    num_images: choice($("num_images"), "num_images", [...Array(MAX_PICTURES)].map((_, n) => [n + 1, n + 1])),
+    num_images: choice($("num_images"), "num_images", [...Array(MAX_IMAGES)].map((_, n) => [n + 1, n + 1])),
     output_format: choice($("output_format"), "output_format", [["jpeg", "JPEG"], ["png", "PNG"]]),
   };
   for (const slider of form.querySelectorAll("input[type=range]")) {
@@ -46,7 +46,7 @@ export function start(changed) {
   write(DEFAULTS);
 }
 
-/** Fits the desk to the limits. */
+/** Fits the form to the limits. */
 export function fit() {
   for (const slider of form.querySelectorAll("input[type=range]")) {
     const { min, max } = LIMITS[slider.dataset.for];
@@ -109,7 +109,7 @@ export function input() {
   return Object.fromEntries(Object.entries(read()).filter(differs));
 }
 
-/** Fills the desk with an input; what it leaves out is as by default. */
+/** Fills the form with an input; what it leaves out is as by default. */
 export function write(given) {
   const values = { ...DEFAULTS, ...given };
   for (const name of [...TEXTS, ...NUMBERS]) $(name).value = values[name] ?? "";
@@ -141,7 +141,7 @@ export function check() {
   const values = read();
   const problems = [];
   const say = (loc, msg) => problems.push({ loc: ["body", ...loc], msg });
-  if (values.prompt.trim() === "") say(["prompt"], "Say what to paint.");
+  if (values.prompt.trim() === "") say(["prompt"], "Describe the image.");
   for (const name of NUMBERS) {
     const words = wrong(values[name], LIMITS[name], name === "seed");
     if (words) say([name], words);

@@ -1,11 +1,11 @@
-// The strip of earlier pictures, the newest first.
+// The strip of earlier images, the newest first.
 
 import { $, make } from "./dom.js";
 import { phaseOf, progressOf } from "./words.js";
 
 const tiles = new Map();
 
-/** Draws the strip; `choose(entry)` is told which picture a person wants to see. */
+/** Draws the strip; `choose(entry)` is called with the one that is chosen. */
 export function draw(entries, shown, choose) {
   const list = $("history");
   const ids = new Set(entries.map(({ id }) => id));
@@ -47,7 +47,7 @@ function update(tile, entry, isShown) {
   button.title = prompt.length > 120 ? `${prompt.slice(0, 120)}…` : prompt;
 }
 
-/** A small picture of a picture, to keep. */
+/** A thumbnail of an image, to keep. */
 export function thumbnail(image, side = 176) {
   const scale = side / Math.min(image.naturalWidth, image.naturalHeight);
   const canvas = make("canvas", {

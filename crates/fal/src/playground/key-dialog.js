@@ -1,15 +1,15 @@
-// Asks for the key, but only a person whose server wants one.
+// The dialog that asks for a key where the server needs one.
 
 import { key } from "./api.js";
 import { $ } from "./dom.js";
 
 const dialog = $("key-dialog");
-let told = () => {};
+let notify = () => {};
 let answer = () => {};
 
-/** `changed` is told when there is another key. */
+/** `changed` is called when there is another key. */
 export function start(changed) {
-  told = changed;
+  notify = changed;
   $("key-button").addEventListener("click", () => ask(false));
   $("key-cancel").addEventListener("click", () => dialog.close());
   $("key-forget").addEventListener("click", () => {
@@ -41,5 +41,5 @@ export function ask(wasRefused) {
 
 function refresh() {
   $("key-button").hidden = key.get() === "";
-  told();
+  notify();
 }

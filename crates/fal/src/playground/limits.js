@@ -19,7 +19,7 @@ export const LIMITS = {
   height: { min: 1, max: 14_142, whole: true },
 };
 
-export const MAX_PICTURES = 4;
+export const MAX_IMAGES = 4;
 
 /** What an input that leaves a field out means. */
 export const DEFAULTS = {
@@ -42,7 +42,7 @@ export function pixels(size) {
   return [width, height];
 }
 
-/** Asks the server for the ranges and defaults of an endpoint; one that does not tell leaves those that were. */
+/** Asks the server for the ranges and defaults of an endpoint; where it does not answer, those that were stay. */
 export async function learn(endpoint) {
   const schemas = (await description(endpoint))?.components.schemas ?? {};
   const input = Object.values(schemas).find(({ title }) => title === "TextToImageInput");

@@ -1,4 +1,4 @@
-// Puts the page together: what is asked for, what is shown, and what happens in between.
+// The page: connects the form, the result view, the history and the server.
 
 import * as api from "./api.js";
 import * as codeView from "./code-view.js";
@@ -8,7 +8,7 @@ import * as history from "./history.js";
 import * as keyDialog from "./key-dialog.js";
 import { DEFAULTS, learn } from "./limits.js";
 import * as models from "./models.js";
-import * as stage from "./stage.js";
+import * as result from "./result.js";
 import * as store from "./store.js";
 import * as tabs from "./tabs.js";
 import { follow, settled } from "./watch.js";
@@ -26,11 +26,11 @@ let watch = new AbortController();
 const awaited = new Map();
 
 function render() {
-  stage.show(shown, form.input(), acts);
+  result.show(shown, form.input(), acts);
   history.draw(entries.filter(({ state }) => state !== "failed"), shown, choose);
 }
 
-/** What a person may do with the picture in the frame. */
+/** What a person may do with the image in the frame. */
 const acts = {
   example(prompt) {
     form.write({ ...form.read(), prompt });
@@ -50,7 +50,7 @@ const acts = {
   },
   async again() {
     await take(shown, shown.input);
-    paint();
+    generate();
   },
   async remove() {
     const entry = shown;
@@ -76,12 +76,12 @@ const acts = {
   },
 };
 
-/** Sends what is on the desk. */
-async function paint() {
+/** Sends the form. */
+async function generate() {
   form.clearProblems();
   if (form.showProblems(form.check()) > 0) return form.focusProblem();
   const input = form.input();
-  $("paint").disabled = true;
+  $("generate").disabled = true;
   try {
     const endpoint = models.current();
     const { request_id: id } = await api.submit(endpoint, input);
@@ -89,18 +89,18 @@ async function paint() {
     entries.unshift(entry);
     await keep(entry);
     show(entry);
-    tabs.open("picture");
+    tabs.open("image");
     if (matchMedia("(max-width: 60rem)").matches) $("frame").scrollIntoView({ block: "center" });
   } catch (error) {
     await refused(error, input);
   } finally {
-    $("paint").disabled = false;
+    $("generate").disabled = false;
   }
 }
 
 /** The server did not take the request, or nobody was there. */
 async function refused(error, input) {
-  if (error.status === 401 && (await keyDialog.ask(api.key.get() !== ""))) return paint();
+  if (error.status === 401 && (await keyDialog.ask(api.key.get() !== ""))) return generate();
   if (error.problems?.length > 0) {
     form.showProblems(error.problems);
     return form.focusProblem();
@@ -172,7 +172,7 @@ async function end(entry, { output, error }) {
   render();
 }
 
-/** What can be told of the input by its output, where another browser sent it. */
+/** The input as far as its output has it, where another browser sent it. */
 function inputOf({ prompt, seed, images }) {
   const [{ width, height }] = images;
   return { prompt, seed, image_size: { width, height }, num_images: images.length };
@@ -183,15 +183,15 @@ async function keep(entry) {
   entries = entries.filter(({ id }) => !dropped.includes(id));
 }
 
-/** An earlier picture, and its settings with the seed that made it. */
+/** An earlier image, and its settings with the seed that made it. */
 async function choose(entry) {
   const { input, output } = entry;
   if (input) await take(entry, output ? { ...input, seed: output.seed } : input);
   show(entry);
-  tabs.open("picture");
+  tabs.open("image");
 }
 
-/** Puts an input on the desk, and the model that an earlier request was sent to. */
+/** Puts an input into the form, and the model that an earlier request was sent to. */
 async function take({ endpoint }, input) {
   if (models.pick(endpoint)) await learn(endpoint);
   form.fit();
@@ -252,12 +252,12 @@ async function start() {
   $("shortcut").textContent = isMac ? "⌘ ↵" : "Ctrl ↵";
   $("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    paint();
+    generate();
   });
   addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || $("key-dialog").open) return;
     event.preventDefault();
-    if (!$("paint").disabled) paint();
+    if (!$("generate").disabled) generate();
   });
   if (matchMedia("(max-width: 60rem)").matches) $("settings").open = false;
   [entries] = await Promise.all([store.all(), models.start(swap).then(() => learn(models.current()))]);

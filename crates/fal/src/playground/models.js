@@ -1,4 +1,4 @@
-// Which model is asked: those that the server has, each at an endpoint of its own.
+// The choice of a model, each at an endpoint of its own.
 
 import { ENDPOINT, served } from "./api.js";
 import { $, choice } from "./dom.js";
@@ -16,7 +16,7 @@ const standIns = (models) => new Set(models.filter(({ title }) => title.indexOf(
 let endpoints = [ENDPOINT];
 let picker = null;
 
-/** Asks which models there are; `changed` is told when a person picks another. */
+/** Asks which models there are; `changed` is called when another is chosen. */
 export async function start(changed) {
   const models = await served();
   if (models.length === 0) return;

@@ -1,9 +1,9 @@
-// The earlier requests of this browser and their small pictures, in IndexedDB; the draft, in localStorage.
+// The earlier requests of this browser and their thumbnails, in IndexedDB; the draft, in localStorage.
 
 const DRAFT = "latentd.draft";
 /** As many requests are kept, the newest. */
 const MAX_ENTRIES = 60;
-/** Pictures that no server keeps are here whole; together they may take so much. */
+/** Images that no server keeps are here whole; together they may take so much. */
 const MAX_INLINE_BYTES = 64 << 20;
 
 let opened;
@@ -33,7 +33,7 @@ export async function all() {
   try {
     return (await run("readonly", (store) => store.getAll())).sort((a, b) => b.at - a.at);
   } catch (error) {
-    console.warn("latentd: earlier pictures cannot be read:", error);
+    console.warn("latentd: earlier images cannot be read:", error);
     return [];
   }
 }
@@ -52,7 +52,7 @@ export async function put(entry) {
     await run("readwrite", (store) => void excess.forEach(({ id }) => store.delete(id)));
     return excess.map(({ id }) => id);
   } catch (error) {
-    console.warn("latentd: the picture cannot be kept in this browser:", error);
+    console.warn("latentd: the image cannot be kept in this browser:", error);
     return [];
   }
 }

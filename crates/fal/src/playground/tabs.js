@@ -2,13 +2,13 @@
 
 import { $ } from "./dom.js";
 
-const names = ["picture", "code", "log"];
+const names = ["image", "code", "log"];
 
-let told;
+let notify;
 
-/** `opened` is told which view a person looks at. */
+/** `opened` is called with the view that is opened. */
 export function start(opened) {
-  told = opened;
+  notify = opened;
   for (const name of names) {
     $(`tab-${name}`).addEventListener("click", () => open(name));
     $(`tab-${name}`).addEventListener("keydown", (event) => {
@@ -29,5 +29,5 @@ export function open(wanted) {
     tab.tabIndex = name === wanted ? 0 : -1;
     $(`view-${name}`).hidden = name !== wanted;
   }
-  told(wanted);
+  notify(wanted);
 }

@@ -1,4 +1,4 @@
-// Follows requests until they are over: the one on show by its stream, others by asking now and then.
+// Follows requests until they are over: the shown one by its stream, others by polling.
 
 import { Refused, Unreachable, result, status, statusStream } from "./api.js";
 

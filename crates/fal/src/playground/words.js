@@ -1,11 +1,11 @@
-// What a request's state is called, and what its errors mean to the person who asked.
+// The words for states and errors of requests.
 
-/** `empty`, `sending`, `waiting`, `painting`, `done` or `failed`. */
+/** `empty`, `sending`, `waiting`, `generating`, `done` or `failed`. */
 export function phaseOf(entry) {
   if (!entry) return "empty";
   if (entry.state !== "running") return entry.state;
   if (!entry.live?.status) return "sending";
-  return entry.live.status === "IN_QUEUE" ? "waiting" : "painting";
+  return entry.live.status === "IN_QUEUE" ? "waiting" : "generating";
 }
 
 /** The line below the frame, and the part that is done where it is known. */
@@ -16,14 +16,14 @@ export function progressOf(entry, phase) {
   if (phase === "sending") return { text: "Sending…" };
   if (entry.live.cancelling) return { text: "Cancelling…" };
   if (phase === "waiting") return { text: waiting(entry.live.position ?? 0) };
-  return painting(entry.live.logs);
+  return generating(entry.live.logs);
 }
 
 function waiting(ahead) {
   return ahead === 0 ? "In the queue, next in line" : `In the queue, ${ahead} ahead`;
 }
 
-function painting(logs) {
+function generating(logs) {
   const steps = logs.map(step).filter(Boolean);
   const last = steps.at(-1);
   if (!last) return { text: "Reading the prompt…", part: 0 };
@@ -69,14 +69,14 @@ export function explain({ status, message, type, unreachable, unknown }) {
     return { title: "The server does not know this request", text, again: true };
   }
   if (status === 422) {
-    return { title: "These settings cannot be painted", text: "What is wrong is marked at its field.", again: false };
+    return { title: "These settings cannot be used", text: "What is wrong is marked at its field.", again: false };
   }
   if (status === 499) return { title: "Cancelled", text: "Nothing was kept.", again: true };
   if (status === 504) return { title: "It did not start in time", text: message, again: true };
   const [, full] = /^the queue is (?:full|longer[^:]*): (.*)$/.exec(message) ?? [];
   if (full) return { title: "The queue is full", text: `Try again in a moment: ${full}.`, again: true };
   if (status === 503) return { title: "The server takes no requests now", text: message, again: true };
-  if (type === "runner_server_error") return { title: "Painting failed", text: message, again: true };
+  if (type === "runner_server_error") return { title: "Generating failed", text: message, again: true };
   return { title: "The server refused the request", text: message, again: true };
 }
 

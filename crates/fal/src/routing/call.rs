@@ -1,9 +1,9 @@
-//! One call, understood: its target, its query, and how its answer names URLs.
+//! A call whose route was found: its target, its query and the URLs of its response.
 
 use crate::hosts;
 use crate::output::error::ApiError;
 use crate::output::links::Links;
-use crate::routing::client_origin::Outside;
+use crate::routing::client_origin::ClientOrigin;
 use crate::routing::resolve::{Found, resolve, resolve_socket};
 use crate::routing::table::Access;
 use crate::routing::target::Target;
@@ -26,38 +26,38 @@ pub(crate) struct Call {
     pub(crate) access: Access,
     pub(crate) method: Method,
     pub(crate) links: Links,
-    /// Who calls; nobody known until the call was let in.
+    /// Who calls; no user until the call was authenticated.
     pub(crate) caller: Caller,
-    outside: Outside,
+    client: ClientOrigin,
     query: String,
 }
 
 impl Call {
     /// Understands a call: by its own URL, or on the proxy path by the URL in its header.
     pub(crate) fn resolve(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
-        let outside = Outside::of(api, parts)?;
+        let client = ClientOrigin::of(api, parts)?;
         let found = match asks_for_web_socket(parts) {
-            true => resolve_socket(&outside.host, parts.uri.path())?,
-            false => resolve(&parts.method, &outside.host, parts.uri.path())?,
+            true => resolve_socket(&client.host, parts.uri.path())?,
+            false => resolve(&parts.method, &client.host, parts.uri.path())?,
         };
         if found.target == Target::Proxy {
-            return Self::proxied(parts, outside);
+            return Self::proxied(parts, client);
         }
         let query = parts.uri.query().unwrap_or_default().to_owned();
-        Ok(Self::of(found, parts, outside, query))
+        Ok(Self::of(found, parts, client, query))
     }
 
     /// The header decides; it is read and never dialled.
-    fn proxied(parts: &Parts, outside: Outside) -> Result<Self, ApiError> {
+    fn proxied(parts: &Parts, client: ClientOrigin) -> Result<Self, ApiError> {
         let url = target_url(&parts.headers)?;
         let named = url.host_str().unwrap_or_default();
-        let (prefix, host, path, fal) = match (named, outside.path_of(&url)) {
-            ("queue.fal.run", _) => ("/queue", outside.host.as_str(), url.path(), true),
-            ("fal.run", _) => ("/run", outside.host.as_str(), url.path(), true),
+        let (prefix, host, path, fal) = match (named, client.path_of(&url)) {
+            ("queue.fal.run", _) => ("/queue", client.host.as_str(), url.path(), true),
+            ("fal.run", _) => ("/run", client.host.as_str(), url.path(), true),
             ("rest.fal.ai" | "rest.alpha.fal.ai" | "v3.fal.media" | "api.fal.ai", _) => {
                 ("", named, url.path(), true)
             }
-            (_, Some(path)) => ("", outside.host.as_str(), path, false),
+            (_, Some(path)) => ("", client.host.as_str(), path, false),
             (other, None) => {
                 return Err(ApiError::BadRequest(format!(
                     "{TARGET_URL} names {other}, which is not served here"
@@ -71,13 +71,13 @@ impl Call {
             return Err(ApiError::BadRequest(format!("{TARGET_URL} names the proxy itself")));
         }
         let query = url.query().unwrap_or_default().to_owned();
-        Ok(Self::of(found, parts, outside, query))
+        Ok(Self::of(found, parts, client, query))
     }
 
-    fn of(found: Found, parts: &Parts, outside: Outside, query: String) -> Self {
+    fn of(found: Found, parts: &Parts, client: ClientOrigin, query: String) -> Self {
         let Found { target, mount, route } = found;
-        let (method, links) = (parts.method.clone(), Links { origin: outside.origin.clone(), mount });
-        Self { target, access: route.access, method, links, caller: Caller::user(None), outside, query }
+        let (method, links) = (parts.method.clone(), Links { origin: client.origin.clone(), mount });
+        Self { target, access: route.access, method, links, caller: Caller::user(None), client, query }
     }
 
     /// The same call for a body that comes after the handshake, which was a GET.
@@ -85,10 +85,10 @@ impl Call {
         Self { method: Method::POST, ..self }
     }
 
-    /// The file that a URL of this server names, or `None` inside where there can be none; outside, the URL is another's.
+    /// The file that a URL of this server names, `Some(None)` where it names none; `None` for a URL of another server.
     pub(crate) fn own_file(&self, url: &Url) -> Option<Option<FileKey>> {
         let is_fals = url.host_str().is_some_and(hosts::is_fal);
-        let path = if is_fals { url.path() } else { self.outside.path_of(url)? };
+        let path = if is_fals { url.path() } else { self.client.path_of(url)? };
         let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         Some(match segments.as_slice() {
             ["files", name] => FileKey::parse(name),

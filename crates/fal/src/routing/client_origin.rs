@@ -1,4 +1,4 @@
-//! How the client reached the server: as its request says, or as a proxy says that the operator trusts.
+//! How the client reached the server: by its request, or by the headers of a proxy that the operator trusts.
 
 use crate::hosts;
 use crate::output::error::ApiError;
@@ -14,24 +14,28 @@ pub(crate) struct Encrypted;
 
 /// The server as its client sees it.
 #[derive(Debug, Clone)]
-pub(crate) struct Outside {
+pub(crate) struct ClientOrigin {
     /// Host and port, in small letters.
     pub(crate) host: String,
-    /// What a path is put after: scheme, host and prefix, without a trailing slash.
+    /// Scheme, host and prefix, without a trailing slash.
     pub(crate) origin: String,
 }
 
-impl Outside {
+impl ClientOrigin {
     pub(crate) fn of(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
-        let said = if is_trusted(api, parts) { Said::read(&parts.headers)? } else { Said::default() };
+        let forwarded = if is_trusted(api, parts) {
+            ForwardedHeaders::read(&parts.headers)?
+        } else {
+            ForwardedHeaders::default()
+        };
         let is_encrypted = parts.extensions.get::<Encrypted>().is_some();
-        let scheme = said.scheme.unwrap_or(if is_encrypted { "https" } else { "http" });
-        let host = match said.host {
+        let scheme = forwarded.scheme.unwrap_or(if is_encrypted { "https" } else { "http" });
+        let host = match forwarded.host {
             Some(host) => host,
             None => own_host(parts)?,
         };
-        let host = said.port.map_or(host.clone(), |port| with_port(&host, port, scheme));
-        let used = format!("{scheme}://{host}{}", said.prefix);
+        let host = forwarded.port.map_or(host.clone(), |port| with_port(&host, port, scheme));
+        let used = format!("{scheme}://{host}{}", forwarded.prefix);
         let origin = match &api.public_url {
             // Whoever called fal's own names can follow no others.
             Some(url) if !hosts::is_fal_origin(&used) => url.as_str().trim_end_matches('/').to_owned(),
@@ -63,16 +67,17 @@ fn own_host(parts: &Parts) -> Result<String, ApiError> {
     host(header::HOST.as_str(), named.unwrap_or("localhost"))
 }
 
-/// What a proxy says. In a list the last word is its own; those before came with the request.
+/// What the headers of a proxy tell of the client. Of a list the last entry is that proxy's own; those before came with the
+/// request.
 #[derive(Default)]
-struct Said {
+struct ForwardedHeaders {
     scheme: Option<&'static str>,
     host: Option<String>,
     port: Option<u16>,
     prefix: String,
 }
 
-impl Said {
+impl ForwardedHeaders {
     fn read(headers: &HeaderMap) -> Result<Self, ApiError> {
         let [proto, host_, port, prefix] =
             ["x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix"]
@@ -94,17 +99,17 @@ impl Said {
     /// RFC 7239: `Forwarded: for=…;host=…;proto=…`.
     fn read_standard(headers: &HeaderMap) -> Result<Self, ApiError> {
         const NAME: &str = "forwarded";
-        let mut said = Self::default();
+        let mut forwarded = Self::default();
         for pair in last(headers, NAME).unwrap_or_default().split(';') {
             let Some((name, value)) = pair.split_once('=') else { continue };
             let value = value.trim().trim_matches('"');
             match name.trim().to_ascii_lowercase().as_str() {
-                "proto" => said.scheme = Some(scheme(NAME, value)?),
-                "host" => said.host = Some(host(NAME, value)?),
+                "proto" => forwarded.scheme = Some(scheme(NAME, value)?),
+                "host" => forwarded.host = Some(host(NAME, value)?),
                 _ => {}
             }
         }
-        Ok(said)
+        Ok(forwarded)
     }
 }
 
@@ -147,7 +152,7 @@ fn port_at(host: &str) -> Option<usize> {
     host[at + 1..].bytes().all(|byte| byte.is_ascii_digit()).then_some(at)
 }
 
-/// The host with another port, which is left out where the scheme says it.
+/// The host with another port, which is left out where it is the default of the scheme.
 fn with_port(host: &str, port: u16, scheme: &str) -> String {
     let bare = port_at(host).map_or(host, |at| &host[..at]);
     match (scheme, port) {
@@ -169,7 +174,9 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_static(value));
         }
-        Said::read(&map).map(|said| (said.scheme, said.host, said.port, said.prefix)).map_err(|_| ())
+        ForwardedHeaders::read(&map)
+            .map(|forwarded| (forwarded.scheme, forwarded.host, forwarded.port, forwarded.prefix))
+            .map_err(|_| ())
     }
 
     #[test]
@@ -190,8 +197,9 @@ mod tests {
 
     #[test]
     fn a_port_counts_unless_the_host_has_one() {
-        let port =
-            |host| read(&[("x-forwarded-host", host), ("x-forwarded-port", "8443")]).map(|said| said.2);
+        let port = |host| {
+            read(&[("x-forwarded-host", host), ("x-forwarded-port", "8443")]).map(|forwarded| forwarded.2)
+        };
         assert_eq!((port("a"), port("[::1]"), port("a:1")), (Ok(Some(8443)), Ok(Some(8443)), Ok(None)));
         assert_eq!(with_port("[::1]", 8443, "https"), "[::1]:8443");
         assert_eq!(with_port("a:80", 443, "https"), "a");

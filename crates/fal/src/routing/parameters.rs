@@ -1,4 +1,4 @@
-//! The values that a path has where the template of a route has names.
+//! The values of the named segments in the path of a call.
 
 use crate::docs;
 use crate::output::error::ApiError;

@@ -6,7 +6,7 @@ use crate::routing::upload_call::UploadCall;
 use latentd_queue::queue::RequestId;
 use latentd_queue::storage::FileKey;
 
-/// What a call is for.
+/// The purpose of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     Submit(Application),
@@ -73,7 +73,7 @@ impl Application {
         (named > 0).then(|| Self { id: segments[..named].join("/"), path: segments[named..].join("/") })
     }
 
-    /// What is to be streamed, if the path ends in `stream`.
+    /// The application to stream, if the path ends in `stream`.
     pub(crate) fn streamed(&self) -> Option<Self> {
         let path = self.path.strip_suffix("stream")?;
         let above = path.strip_suffix('/').or_else(|| path.is_empty().then_some(path))?;

@@ -37,7 +37,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A connection is asked to end when it had no call for so long, and closed after twice that.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The operator is told at most this often that clients are refused.
+/// Refused clients are logged at most this often.
 const WARNED: Duration = Duration::from_secs(60);
 
 /// All connections of a server.
@@ -125,7 +125,7 @@ impl Connections {
         }
     }
 
-    /// Is it time to say again that clients are refused?
+    /// Whether refused clients may be logged again.
     pub(crate) fn is_time_to_warn(&self) -> bool {
         let mut open = self.lock();
         let is_time = open.warned.is_none_or(|last| last.elapsed() >= WARNED);
@@ -163,7 +163,7 @@ impl Open {
     }
 }
 
-/// What a connection holds, and the web socket that it may become: the server waits until it is given back.
+/// The place of a connection, and of the web socket that it may become: the server waits until it is released.
 #[derive(Clone)]
 pub(crate) struct ConnectionPermit {
     held: Arc<Permit>,

@@ -37,7 +37,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often clients that do not read are looked for.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What a client hears for whom there is no connection.
+/// The response to a client for whom there is no connection.
 const NO_CONNECTION: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
 
@@ -163,7 +163,7 @@ fn without_body(response: Response<Body>) -> Response<PacedBody> {
     Response::from_parts(parts, PacedBody::none())
 }
 
-/// What a call hears for which there is no place.
+/// The response to a call beyond the limit of concurrent calls.
 fn too_many_calls() -> Response<PacedBody> {
     let mut response = Response::new(PacedBody::none());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
@@ -171,7 +171,7 @@ fn too_many_calls() -> Response<PacedBody> {
     response
 }
 
-/// HTTP/1.1 and HTTP/2, told by what the client says first. What one connection of HTTP/2 may hold is about as much as
+/// HTTP/1.1 and HTTP/2, told apart by the first bytes of the client. What one connection of HTTP/2 may hold is about as much as
 /// one of HTTP/1 for each of its calls.
 fn either_version() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -28,7 +28,7 @@ const QUEUED_MESSAGES: usize = 32 << 20;
 /// Files that are received at once, each through a buffer of its own.
 const UPLOADS: usize = 768;
 
-/// Bytes of large results, with pictures inside, whose clients are yet to read them.
+/// Bytes of large results, with images inside, whose clients are yet to read them.
 const ANSWERS: usize = 64 << 20;
 
 /// Large inputs that are parsed and put into the queue at once: each is copied several times on the way.
@@ -40,7 +40,7 @@ const UNIT: usize = 1024;
 /// An input waits this long for memory.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is free; clones share it.
+/// The free memory; clones share it.
 #[derive(Debug, Clone)]
 pub struct ConnectionMemory {
     small: Arc<Semaphore>,
@@ -67,7 +67,7 @@ impl Default for ConnectionMemory {
 
 /// Memory that one input holds until this is dropped.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct Reservation {
     arrived: Option<OwnedSemaphorePermit>,
     queued: Option<OwnedSemaphorePermit>,
     handled: Option<OwnedSemaphorePermit>,
@@ -75,15 +75,15 @@ pub(crate) struct Held {
 
 impl ConnectionMemory {
     /// Waits until so many bytes may be read.
-    pub(crate) async fn reserve(&self, bytes: usize) -> Held {
+    pub(crate) async fn reserve(&self, bytes: usize) -> Reservation {
         let (pool, most) =
             if bytes <= SMALL { (&self.small, SMALL_INPUTS) } else { (&self.large, LARGE_INPUTS) };
         let arrived = pool.clone().acquire_many_owned(units(bytes.min(most))).await.ok();
-        Held { arrived, ..Held::default() }
+        Reservation { arrived, ..Reservation::default() }
     }
 
     /// The same for a call, which is refused when that takes too long.
-    pub(crate) async fn reserve_for_call(&self, bytes: usize) -> Result<Held, ApiError> {
+    pub(crate) async fn reserve_for_call(&self, bytes: usize) -> Result<Reservation, ApiError> {
         tokio::time::timeout(PATIENCE, self.reserve(bytes)).await.map_err(|_| ApiError::Busy)
     }
 
@@ -107,24 +107,24 @@ impl ConnectionMemory {
     }
 
     /// Counts a message as one that waits behind work; refuses it where too much does.
-    pub(crate) fn queue(&self, held: &mut Held, bytes: usize) -> Result<(), ApiError> {
+    pub(crate) fn queue(&self, reservation: &mut Reservation, bytes: usize) -> Result<(), ApiError> {
         let permit = self.queued.clone().try_acquire_many_owned(units(bytes)).map_err(|_| ApiError::Busy)?;
-        held.queued = Some(permit);
+        reservation.queued = Some(permit);
         Ok(())
     }
 
     /// Waits until an input of this size may be parsed, which multiplies what it takes. Nothing that is waited for
     /// here waits for a client.
-    pub(crate) async fn handle(&self, held: &mut Held, bytes: usize) {
-        held.queued = None;
+    pub(crate) async fn handle(&self, reservation: &mut Reservation, bytes: usize) {
+        reservation.queued = None;
         if bytes > SMALL {
-            held.handled = self.handled.clone().acquire_owned().await.ok();
+            reservation.handled = self.handled.clone().acquire_owned().await.ok();
         }
     }
 }
 
-impl Held {
-    /// Gives back what was reserved beyond so many bytes.
+impl Reservation {
+    /// Releases what was reserved beyond so many bytes.
     pub(crate) fn shrink(&mut self, bytes: usize) {
         if let Some(permit) = &mut self.arrived {
             let excess = permit.num_permits().saturating_sub(units(bytes) as usize);
@@ -155,7 +155,7 @@ fn units(bytes: usize) -> u32 {
 
 /// How long an input of which so much has arrived may take: it holds memory that others wait for.
 pub(crate) fn time_for(arrived: usize) -> Duration {
-    /// Bytes a second that its sender must bring on the whole.
+    /// Bytes a second that its sender must send on average.
     const SLOWEST: usize = 128 * 1024;
     Duration::from_secs(20) + Duration::from_millis((arrived / (SLOWEST / 1000)) as u64)
 }
@@ -181,11 +181,11 @@ mod tests {
         let response = Response::new(Body::from(vec![0; SMALL + 1]));
         assert_eq!(large(&response), Some(SMALL + 1));
         assert_eq!(large(&Response::new(Body::from(vec![0; SMALL]))), None);
-        let held = memory.try_answer(ANSWERS).expect("room").hold(response);
+        let reservation = memory.try_answer(ANSWERS).expect("room").hold(response);
         assert!(memory.try_answer(SMALL + 1).is_none());
         let mut second = std::pin::pin!(memory.answer(SMALL + 1));
         assert!(second.as_mut().now_or_never().is_none());
-        drop(held);
+        drop(reservation);
         assert!(second.await.is_ok());
     }
 
@@ -194,13 +194,13 @@ mod tests {
         let memory = ConnectionMemory::default();
         let mut waiting = Vec::new();
         for _ in 0..QUEUED_MESSAGES / SMALL {
-            let mut held = Held::default();
-            memory.queue(&mut held, SMALL).expect("room");
-            waiting.push(held);
+            let mut reservation = Reservation::default();
+            memory.queue(&mut reservation, SMALL).expect("room");
+            waiting.push(reservation);
         }
-        assert!(memory.queue(&mut Held::default(), 1).is_err());
+        assert!(memory.queue(&mut Reservation::default(), 1).is_err());
         let mut last = waiting.pop().expect("one that waits");
         memory.handle(&mut last, SMALL).await;
-        assert!(memory.queue(&mut Held::default(), SMALL).is_ok());
+        assert!(memory.queue(&mut Reservation::default(), SMALL).is_ok());
     }
 }

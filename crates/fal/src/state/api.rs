@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use url::Url;
 
-/// What the API stands on.
+/// The services and settings of the API.
 pub struct Api {
     /// Where requests go.
     pub queue: Queue,
@@ -35,9 +35,9 @@ pub struct Api {
     pub web: WebAccess,
     /// Whether the metrics are read without a key.
     pub metrics_open: bool,
-    /// Where clients reach the server; `None`: where their request says they did.
+    /// Where clients reach the server; `None`: at the host of their request.
     pub public_url: Option<Url>,
-    /// Peers that are believed when they say how a client reached them.
+    /// Proxies whose `Forwarded` headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
@@ -51,13 +51,13 @@ pub struct Api {
     pub egress: Egress,
     /// Signs webhooks.
     pub signing: Arc<SigningKey>,
-    /// How long a run is held back until its status is known.
+    /// How long the response to a run waits for its status.
     pub run_patience: Duration,
     /// How many calls were refused, and why.
     pub refusals: Refusals,
-    /// What is told of this API.
+    /// The OpenAPI documents.
     pub documents: Documents,
-    /// What all calls and web sockets together may hold of what clients send.
+    /// The memory that calls and web sockets together may hold of clients' data.
     pub memory: ConnectionMemory,
     /// Who waits for what.
     pub waiting_clients: WaitingClients,

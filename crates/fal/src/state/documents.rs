@@ -1,4 +1,4 @@
-//! Documents as they are sent: written once, and shared by all who load them but for the URL of this server.
+//! OpenAPI documents, serialised once and cut where the URL of this server belongs.
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use utoipa::openapi::OpenApi;
 
-/// Stands for where a client reached the server.
+/// A placeholder for the URL at which a client reached the server.
 pub(crate) const ORIGIN: &str = "http://origin-of-this-server.invalid";
 
 /// Documents that are kept: there are fewer, but an id has more than one spelling.

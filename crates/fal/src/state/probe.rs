@@ -14,10 +14,10 @@ const STORAGE_AGE: Duration = Duration::from_secs(5);
 /// A bucket that takes longer to answer is unavailable.
 const STORAGE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a refused write says more than a look.
+/// How long a refused write counts more than a successful probe.
 const REFUSAL_AGE: Duration = Duration::from_secs(5);
 
-/// What is known of whether the server can write. Whoever asks often gets the same answer for a while.
+/// Whether the server can write, as of the last probe, which is repeated once a second at most.
 #[derive(Default)]
 pub struct Probe {
     looked: tokio::sync::Mutex<Option<(Instant, bool)>>,

@@ -16,7 +16,7 @@ const UNASKED: usize = 16 * 1024;
 /// Bytes of the longest head of a frame: two, eight of length, four of mask.
 const MAX_HEAD: usize = 14;
 
-/// Where reading asks for memory, and is told that it is there.
+/// Where reading asks for memory, and learns that it is there.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     /// Bytes of the message that is coming; 0: nothing is asked for.

@@ -14,7 +14,7 @@ use crate::output::request_id::id_header;
 use crate::routing::call::Call;
 use crate::routing::target::Application;
 use crate::state::Api;
-use crate::websocket::socket::{self, End, Frame, Terms, Waiting, Wire};
+use crate::websocket::socket::{self, End, Frame, SocketOptions, Waiting, Wire};
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -44,8 +44,8 @@ pub(crate) async fn open(
         is_streamed,
         headers: parts.headers.clone(),
     };
-    let terms = Terms { lasts, waiting: Waiting::all(), max_bytes };
-    socket::accept(api, parts, terms, |wire| session.serve(wire)).await
+    let options = SocketOptions { lasts, waiting: Waiting::all(), max_bytes };
+    socket::accept(api, parts, options, |wire| session.serve(wire)).await
 }
 
 /// One client's connection.
@@ -80,7 +80,7 @@ impl Session {
         let headers = headers(&parts.headers);
         let id = headers[REQUEST_ID.as_str()].clone();
         let start = json!({ "type": "start", "request_id": id, "status": status, "headers": headers });
-        wire.say(start.to_string()).await?;
+        wire.send_text(start.to_string()).await?;
         while let Some(piece) = wire.during(body.frame()).await? {
             match piece.map(|frame| frame.into_data()) {
                 Ok(Ok(data)) => wire.send(message(data)).await?,
@@ -95,7 +95,7 @@ impl Session {
         let end = json!({
             "type": "end", "request_id": id, "status": status, "time_to_first_byte_seconds": waited
         });
-        wire.say(end.to_string()).await
+        wire.send_text(end.to_string()).await
     }
 
     async fn respond(&self, frame: Frame) -> Response {
@@ -111,8 +111,8 @@ impl Session {
         let Self { api, call, application, headers, .. } = self;
         auth::check(api, call, headers)?;
         let sent = match frame {
-            Frame::Text(text, held) => Sent::Whole(text.into(), held),
-            Frame::Binary(bytes, held) => Sent::Whole(bytes, held),
+            Frame::Text(text, reservation) => Sent::Whole(text.into(), reservation),
+            Frame::Binary(bytes, reservation) => Sent::Whole(bytes, reservation),
             Frame::Refused(error) => return Err(error),
         };
         match self.is_streamed {

@@ -15,7 +15,7 @@ use crate::output::wire::OutputBody;
 use crate::routing::call::Call;
 use crate::routing::target::{Application, Target};
 use crate::state::Api;
-use crate::websocket::socket::{self, End, Frame, MAX_WAITING, Terms, Waiting, Wire};
+use crate::websocket::socket::{self, End, Frame, MAX_WAITING, SocketOptions, Waiting, Wire};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::Response;
@@ -26,8 +26,8 @@ use serde::Serialize;
 use std::sync::Arc;
 use tungstenite::Message;
 
-/// Inputs that wait when the client does not say how many, fal's recommendation: whoever sends faster than pictures
-/// are painted wants the newest.
+/// Inputs that wait when the client does not say how many, fal's recommendation: whoever sends faster than images
+/// are generated wants the newest.
 const BUFFERING: usize = 2;
 
 /// Field of an input that fal's programs set to be sent bytes in place of data URIs.
@@ -49,7 +49,7 @@ pub(crate) async fn open(
         application: application.clone(),
         headers: parts.headers.clone(),
     };
-    socket::accept(api, parts, Terms { lasts, waiting, max_bytes }, |wire| session.serve(wire)).await
+    socket::accept(api, parts, SocketOptions { lasts, waiting, max_bytes }, |wire| session.serve(wire)).await
 }
 
 /// Refuses a caller; on the connection itself where a token was brought, so that its client asks for a new one.
@@ -62,8 +62,8 @@ pub(crate) async fn refuse(
     if !matches!(call.target, Target::Realtime(_)) || !auth::brings_token(call) {
         return Err(error);
     }
-    let terms = Terms { lasts: None, waiting: Waiting::newest(1), max_bytes: 0 };
-    socket::accept(api, parts, terms, |wire| part(wire, End::Refused)).await
+    let options = SocketOptions { lasts: None, waiting: Waiting::newest(1), max_bytes: 0 };
+    socket::accept(api, parts, options, |wire| part(wire, End::Refused)).await
 }
 
 fn buffering(call: &Call) -> Result<usize, ApiError> {
@@ -74,7 +74,7 @@ fn buffering(call: &Call) -> Result<usize, ApiError> {
     })
 }
 
-/// Says why a connection ends, in words that clients know, and closes it.
+/// Sends why a connection ends, in messages that clients know, and closes it.
 async fn part(mut wire: Wire, end: End) {
     let word = match end {
         End::Idle => Some(control::timeout()),
@@ -83,7 +83,7 @@ async fn part(mut wire: Wire, end: End) {
         End::Stopping | End::Gone | End::Slow | End::Broken(_) => None,
     };
     if let Some(word) = word
-        && wire.say(word).await.is_err()
+        && wire.send_text(word).await.is_err()
     {
         return;
     }
@@ -143,11 +143,11 @@ impl Session {
         *name = input.value["request_id"].as_str().map(str::to_owned);
         submit::admit(&self.api, &self.application).inspect_err(refused)?;
         let wants_bytes = framing == Framing::Msgpack && input.value.get(WANTS_BYTES).is_some();
-        let line = run::open_with(&self.api, &self.call, &self.application, &self.headers, input).await;
-        let line = line.inspect_err(refused)?;
-        let request_id = name.get_or_insert_with(|| line.id.to_string()).clone();
-        let ended = wait(&self.api.queue, line.id).await.map_err(ApiError::from)?;
-        line.close();
+        let client = run::open_with(&self.api, &self.call, &self.application, &self.headers, input).await;
+        let client = client.inspect_err(refused)?;
+        let request_id = name.get_or_insert_with(|| client.id.to_string()).clone();
+        let ended = wait(&self.api.queue, client.id).await.map_err(ApiError::from)?;
+        client.close();
         match ended.outcome {
             Outcome::Failed(failure) => Err(Refusal::of(failure_answer(failure))),
             Outcome::Erased => Err(ApiError::Erased.into()),

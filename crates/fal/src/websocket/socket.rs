@@ -6,7 +6,7 @@ mod link;
 
 use crate::output::error::ApiError;
 use crate::server::connections::ConnectionPermit;
-use crate::server::memory::{ConnectionMemory, Held};
+use crate::server::memory::{ConnectionMemory, Reservation};
 use crate::state::Api;
 use axum::body::Bytes;
 use axum::http::request::Parts;
@@ -32,14 +32,14 @@ pub(crate) const MAX_WAITING: usize = 60;
 /// A connection on which nothing is asked for so long is closed.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// The other side has this long to say goodbye.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long the client has to answer a close frame.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A message of the client, and the memory that it holds.
 #[derive(Debug)]
 pub(crate) enum Frame {
-    Text(Utf8Bytes, Held),
-    Binary(Bytes, Held),
+    Text(Utf8Bytes, Reservation),
+    Binary(Bytes, Reservation),
     /// Thrown away, and why.
     Refused(ApiError),
 }
@@ -57,7 +57,7 @@ impl Frame {
     fn queued(mut self, memory: &ConnectionMemory) -> Self {
         let len = self.len();
         let counted = match &mut self {
-            Self::Text(_, held) | Self::Binary(_, held) => memory.queue(held, len),
+            Self::Text(_, reservation) | Self::Binary(_, reservation) => memory.queue(reservation, len),
             Self::Refused(_) => Ok(()),
         };
         counted.map_or_else(Self::Refused, |()| self)
@@ -67,7 +67,7 @@ impl Frame {
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Nobody is there.
+    /// The client is gone.
     Gone,
     /// Nothing was asked for a while.
     Idle,
@@ -81,7 +81,7 @@ pub(crate) enum End {
     CutOff,
     /// A message holds memory that others wait for, and does not come.
     Slow,
-    /// The client does not keep to the protocol; with the code that says how.
+    /// The client violates the protocol; with the close code.
     Broken(CloseCode),
 }
 
@@ -124,8 +124,8 @@ impl Waiting {
     }
 }
 
-/// What web sockets of one application are made of.
-pub(crate) struct Terms {
+/// How a web socket is served.
+pub(crate) struct SocketOptions {
     /// How long the right to be here lasts.
     pub(crate) lasts: Option<Duration>,
     pub(crate) waiting: Waiting,
@@ -137,7 +137,7 @@ pub(crate) struct Terms {
 pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
     api: &Api,
     mut parts: Parts,
-    terms: Terms,
+    options: SocketOptions,
     serve: impl FnOnce(Wire) -> F + Send + 'static,
 ) -> Result<Response, ApiError> {
     let key = handshake::answer(&parts.headers)?;
@@ -151,9 +151,9 @@ pub(crate) async fn accept<F: Future<Output = ()> + Send + 'static>(
     tokio::spawn(async move {
         let _call = call;
         let Ok(upgraded) = upgrade.await else { return };
-        let until = terms.lasts.map(|time| Instant::now() + time);
-        let link = Link::new(upgraded, memory, terms.max_bytes).await;
-        serve(Wire { link, permit, closing, until, waiting: terms.waiting }).await;
+        let until = options.lasts.map(|time| Instant::now() + time);
+        let link = Link::new(upgraded, memory, options.max_bytes).await;
+        serve(Wire { link, permit, closing, until, waiting: options.waiting }).await;
     });
     Ok(handshake::response(key))
 }
@@ -178,7 +178,7 @@ impl Wire {
         }
         tokio::select! {
             biased;
-            frame = self.link.hear() => frame,
+            frame = self.link.receive() => frame,
             _ = self.closing.wait_for(|closing| *closing) => Err(End::Stopping),
             () = self.permit.draining() => Err(End::Stopping),
             () = reached(self.until) => Err(End::Expired),
@@ -192,14 +192,14 @@ impl Wire {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                frame = self.link.hear(), if self.waiting.has_room() => self.waiting.push(frame?.queued(self.link.memory())),
+                frame = self.link.receive(), if self.waiting.has_room() => self.waiting.push(frame?.queued(self.link.memory())),
                 () = self.permit.draining() => return Err(End::CutOff),
             }
         }
     }
 
     /// Sends a text.
-    pub(crate) async fn say(&mut self, text: impl Into<Utf8Bytes>) -> Result<(), End> {
+    pub(crate) async fn send_text(&mut self, text: impl Into<Utf8Bytes>) -> Result<(), End> {
         self.send(Message::Text(text.into())).await
     }
 
@@ -210,7 +210,7 @@ impl Wire {
 
     /// Closes the connection: with 1000, which clients do not report, unless something is wrong.
     pub(crate) async fn close(mut self, end: End) {
-        let farewell = match end {
+        let close = match end {
             End::Gone => None,
             End::Idle => Some((CloseCode::Normal, "idle")),
             End::Expired => Some((CloseCode::Normal, "the token ended")),
@@ -220,14 +220,14 @@ impl Wire {
             End::Slow => Some((CloseCode::Policy, "the message came too slowly")),
             End::Broken(code) => Some((code, "the message cannot be read")),
         };
-        if let Some((code, reason)) = farewell {
+        if let Some((code, reason)) = close {
             let frame = CloseFrame { code, reason: reason.into() };
             // Whether it arrives or not, this is the end.
             let _ = self.send(Message::Close(Some(frame))).await;
         }
-        // Reading on is what answers the other side's goodbye.
-        let silence = async { while self.link.hear().await.is_ok() {} };
-        let _ = tokio::time::timeout(FAREWELL, silence).await;
+        // Reading on is what answers the client's close frame.
+        let silence = async { while self.link.receive().await.is_ok() {} };
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, silence).await;
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     fn binary(len: usize) -> Frame {
-        Frame::Binary(vec![0; len].into(), Held::default())
+        Frame::Binary(vec![0; len].into(), Reservation::default())
     }
 
     fn kept(waiting: &mut Waiting) -> Vec<usize> {

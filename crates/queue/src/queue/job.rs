@@ -78,7 +78,7 @@ stored_word! {
     FailureKind {
         /// The input cannot be served; the detail says why.
         Invalid = "invalid",
-        /// The image that it begins from cannot be used; the detail says why.
+        /// Its initial image cannot be used; the detail says why.
         InitImage = "picture",
         /// The client cancelled it.
         Cancelled = "cancelled",

@@ -107,7 +107,7 @@ impl Planes {
 /// The two samples of half the resolution that are nearest to a place, the nearer one first.
 fn neighbours(at: usize, count: usize) -> (usize, usize) {
     let near = at / 2;
-    (near, if at % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(count - 1) })
+    (near, if at.is_multiple_of(2) { near.saturating_sub(1) } else { (near + 1).min(count - 1) })
 }
 
 /// Weights of red and blue in luma.

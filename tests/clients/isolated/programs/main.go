@@ -23,6 +23,9 @@ func main() {
 	request.Header.Set("Content-Type", "application/json")
 	answer, err := http.DefaultClient.Do(request)
 	check(err)
+	if answer.ProtoMajor != 2 {
+		check(fmt.Errorf("not HTTP/2, which net/http takes where a server speaks it: %s", answer.Proto))
+	}
 	var output struct{ Images []struct{ Url string } }
 	check(json.NewDecoder(answer.Body).Decode(&output))
 	picture, err := http.Get(output.Images[0].Url)

@@ -1,4 +1,4 @@
-//! What clients are told about their files.
+//! The responses about clients' files.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use serde_json::Value;
 use std::time::Duration;
 
-/// Says how long a file is to be kept.
+/// How long a file is to be kept.
 pub(crate) const LIFECYCLE: &str = "x-fal-object-lifecycle";
 
 /// The same for the files of a result.
@@ -15,16 +15,16 @@ pub(crate) const PREFERENCE: &str = "x-fal-object-lifecycle-preference";
 /// Clients send the first with storage calls and the second with model calls, or both.
 const HEADERS: [&str; 2] = [LIFECYCLE, PREFERENCE];
 
-/// What a sender wishes for its file.
+/// The lifetime and access that a sender asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Wish {
     /// How long it is kept; `None`: for good.
     pub(crate) lifetime: Option<Duration>,
-    /// What those hear who have no key; `None`: everybody may fetch it.
+    /// How those without a key are answered; `None`: everybody may fetch it.
     pub(crate) access: Option<Access>,
 }
 
-/// What those hear who may not fetch a file.
+/// How those who may not fetch a file are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     /// That there is no such file.

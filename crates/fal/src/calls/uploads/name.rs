@@ -1,4 +1,4 @@
-//! Names that clients give their files: kept to be told again, never trusted.
+//! Names that clients give their files: kept to be shown again, never trusted.
 
 /// Longest name that is kept.
 const MAX_NAME: usize = 200;

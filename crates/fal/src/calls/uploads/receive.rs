@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// A sender may be silent this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Bytes a second that a sender must bring on the whole, once its first minute is over.
+/// Bytes a second that a sender must send on average, after its first minute.
 const SLOWEST: u64 = 1024;
 
 /// What is too much is read on for this long and thrown away: a client that is still sending
@@ -41,7 +41,7 @@ pub(crate) async fn receive(
     let mut body = body;
     let mut writer = create(api, object, announced(headers).unwrap_or_default()).await?;
     let begun = Instant::now();
-    let mut told = begun;
+    let mut noted = begun;
     while let Some(bytes) = next(&mut body).await? {
         if begun.elapsed() > PATIENCE + Duration::from_secs(writer.size() / SLOWEST) {
             return Err(ApiError::BodyTooSlow);
@@ -51,9 +51,9 @@ pub(crate) async fn receive(
             return Err(too_large(api, body).await);
         }
         writer.write(bytes).await?;
-        if told.elapsed() > ABANDONED / 6 {
+        if noted.elapsed() > ABANDONED / 6 {
             api.queue.still_expect_file(object.as_str()).await?;
-            told = Instant::now();
+            noted = Instant::now();
         }
     }
     let size = writer.size();

@@ -1,4 +1,4 @@
-//! A file that is sent again, because its sender did not hear that it had arrived.
+//! A file that is sent again, because the response to the first upload was lost.
 
 use super::receive::next;
 use crate::output::error::ApiError;

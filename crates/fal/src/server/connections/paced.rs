@@ -17,7 +17,7 @@ const PIECE: usize = 2048;
 /// An answer in work.
 pub(crate) struct PacedBody {
     body: Body,
-    /// Of what the body gave, what was not handed on yet.
+    /// The part of the body's last chunk that was not sent yet.
     rest: Bytes,
     /// `None` on a connection of its own.
     pace: Option<Pace>,

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// Answers that a connection of several calls may give up, beyond those that it took.
 const MAX_GIVEN_UP: usize = 100;
 
-/// What is known of a connection.
+/// The state of a connection.
 #[derive(Debug)]
 pub(crate) struct Activity {
     pub(crate) source: IpAddr,
@@ -35,7 +35,7 @@ pub(crate) struct Activity {
     began: Instant,
     /// When bytes moved.
     moved: Moment,
-    /// Since when the client takes nothing of what it is sent.
+    /// Since when the client has read nothing of what it is sent.
     unread: Moment,
     is_closed: AtomicBool,
     reader: AtomicWaker,
@@ -126,7 +126,7 @@ impl Activity {
         self.moved.set(self.now());
     }
 
-    /// Since when the client takes nothing of what it is sent, or of one of several answers.
+    /// Since when the client has read nothing of what it is sent, or of one of several responses.
     pub(crate) fn unread_since(&self) -> Option<u64> {
         let answers = self.answers().iter().filter_map(|moment| moment.get()).min();
         self.unread.get().into_iter().chain(answers).min()

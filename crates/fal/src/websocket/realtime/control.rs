@@ -1,4 +1,4 @@
-//! Messages that are no results, as fal's clients know them.
+//! Control messages, as fal's clients know them.
 
 use crate::output::error::ApiError;
 use axum::http::StatusCode;

@@ -23,15 +23,15 @@ pub(crate) async fn read(memory: &ConnectionMemory, frame: Frame) -> Result<(Fra
     };
     match frame {
         Frame::Refused(error) => Err(error),
-        Frame::Text(text, mut held) => {
-            memory.handle(&mut held, text.len()).await;
+        Frame::Text(text, mut reservation) => {
+            memory.handle(&mut reservation, text.len()).await;
             let value = value::from_json(text.as_bytes()).map_err(|error| not("JSON", &error))?;
-            Ok((Framing::Json, Input { value, memory: held }))
+            Ok((Framing::Json, Input { value, memory: reservation }))
         }
-        Frame::Binary(bytes, mut held) => {
-            memory.handle(&mut held, bytes.len()).await;
+        Frame::Binary(bytes, mut reservation) => {
+            memory.handle(&mut reservation, bytes.len()).await;
             let value = value::from_msgpack(&bytes).map_err(|error| not("msgpack", &error))?;
-            Ok((Framing::Msgpack, Input { value, memory: held }))
+            Ok((Framing::Msgpack, Input { value, memory: reservation }))
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{End, Frame};
 use crate::output::error::ApiError;
-use crate::server::memory::{ConnectionMemory, Held, SMALL, time_for};
+use crate::server::memory::{ConnectionMemory, Reservation, SMALL, time_for};
 use crate::websocket::frames::{Frames, Gate};
 use axum::body::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -27,7 +27,7 @@ const READ_BUFFER: usize = 16 * 1024;
 /// Between two pings: shorter than what proxies take for silence.
 const PING: Duration = Duration::from_secs(20);
 
-/// Pings without any answer after which nobody is there.
+/// Unanswered pings after which the client counts as gone.
 const MAX_UNANSWERED: u32 = 3;
 
 /// A message has this long to be taken by its client.
@@ -45,7 +45,7 @@ pub(crate) struct Link {
     gate: Arc<Gate>,
     memory: ConnectionMemory,
     /// Reserved for the message that is coming, and when.
-    held: Option<(Held, Instant)>,
+    reservation: Option<(Reservation, Instant)>,
     max_bytes: usize,
     pings: Interval,
     unanswered: u32,
@@ -57,7 +57,7 @@ impl Link {
         let mut pings = tokio::time::interval_at(Instant::now() + PING, PING);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let socket = Some(over(frames, max_bytes).await);
-        Self { socket, gate, memory, held: None, max_bytes, pings, unanswered: 0 }
+        Self { socket, gate, memory, reservation: None, max_bytes, pings, unanswered: 0 }
     }
 
     pub(crate) fn memory(&self) -> &ConnectionMemory {
@@ -65,11 +65,13 @@ impl Link {
     }
 
     /// Waits for a message; may be dropped and called again.
-    pub(crate) async fn hear(&mut self) -> Result<Frame, End> {
+    pub(crate) async fn receive(&mut self) -> Result<Frame, End> {
         loop {
             let socket = self.socket.as_mut().ok_or(End::Gone)?;
-            let deadline =
-                self.held.as_ref().map(|(_, since)| *since + ARRIVAL.min(time_for(self.gate.arrived())));
+            let deadline = self
+                .reservation
+                .as_ref()
+                .map(|(_, since)| *since + ARRIVAL.min(time_for(self.gate.arrived())));
             let (gate, memory) = (&self.gate, &self.memory);
             let wanted = async { memory.reserve(gate.wanted().await).await };
             tokio::select! {
@@ -78,22 +80,22 @@ impl Link {
                     self.unanswered = 0;
                     match message {
                         Message::Text(text) => {
-                            return Ok(self.arrived(text.len()).await.map_or_else(Frame::Refused, |held| Frame::Text(text, held)));
+                            return Ok(self.arrived(text.len()).await.map_or_else(Frame::Refused, |reservation| Frame::Text(text, reservation)));
                         }
                         Message::Binary(bytes) => {
-                            return Ok(self.arrived(bytes.len()).await.map_or_else(Frame::Refused, |held| Frame::Binary(bytes, held)));
+                            return Ok(self.arrived(bytes.len()).await.map_or_else(Frame::Refused, |reservation| Frame::Binary(bytes, reservation)));
                         }
                         Message::Close(_) => return Err(End::Gone),
                         Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
                     }
                 }
-                held = wanted, if self.held.is_none() => {
+                reservation = wanted, if self.reservation.is_none() => {
                     self.gate.grant();
-                    self.held = Some((held, Instant::now()));
+                    self.reservation = Some((reservation, Instant::now()));
                 }
                 () = reached(deadline) => {
-                    let late = |(_, since): &(Held, Instant)| since.elapsed() >= ARRIVAL.min(time_for(self.gate.arrived()));
-                    if self.held.as_ref().is_some_and(late) {
+                    let late = |(_, since): &(Reservation, Instant)| since.elapsed() >= ARRIVAL.min(time_for(self.gate.arrived()));
+                    if self.reservation.as_ref().is_some_and(late) {
                         return Err(End::Slow);
                     }
                 }
@@ -112,18 +114,18 @@ impl Link {
     }
 
     /// A message of so many bytes is whole: what it holds. Does not wait.
-    async fn arrived(&mut self, bytes: usize) -> Result<Held, ApiError> {
+    async fn arrived(&mut self, bytes: usize) -> Result<Reservation, ApiError> {
         self.gate.finish();
-        let held = self.held.take().map(|(held, _)| held);
-        if held.is_some() {
+        let reservation = self.reservation.take().map(|(reservation, _)| reservation);
+        if reservation.is_some() {
             self.renew().await;
         }
         if bytes > self.max_bytes {
             return Err(ApiError::BodyTooLarge(self.max_bytes));
         }
-        let mut held = held.unwrap_or_default();
-        held.shrink(bytes);
-        Ok(held)
+        let mut reservation = reservation.unwrap_or_default();
+        reservation.shrink(bytes);
+        Ok(reservation)
     }
 
     pub(crate) async fn send(&mut self, message: Message) -> Result<(), End> {
@@ -163,7 +165,7 @@ fn ending(error: &Broken) -> End {
     match error {
         Broken::Capacity(_) => End::Broken(CloseCode::Size),
         Broken::Utf8(_) => End::Broken(CloseCode::Invalid),
-        // An end without a goodbye, which is the usual one when a program ends.
+        // An end without a close frame, as usual when a program ends.
         Broken::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
         Broken::Protocol(_) => End::Broken(CloseCode::Protocol),
         _ => End::Gone,

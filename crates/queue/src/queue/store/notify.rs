@@ -63,7 +63,7 @@ async fn receive(pool: PgPool, events: Events, us: String) {
             Ok(listener) => {
                 wake(&events, ""); // what was signalled before this connection was not heard
                 let error = listen(listener, &events, &us).await;
-                tracing::debug!(%error, "signals of other processes are not heard for now");
+                tracing::debug!(%error, "cannot listen for signals of other processes; polling goes on");
             }
             Err(error) => tracing::debug!(%error, "signals of other processes are not heard yet"),
         }

@@ -1,7 +1,7 @@
-// A person paints: the way from a prompt to a picture, and what can come in between.
+// Generating an image: the way from a prompt to it, and what can come in between.
 
 import assert from "node:assert/strict";
-import { BASE, ENDPOINT, PHONE, idOf, long, paint, phase, pictures, scene, size, small } from "./support.mjs";
+import { BASE, ENDPOINT, PHONE, idOf, long, generate, phase, images, scene, size, small } from "./support.mjs";
 
 /** The step that the page says it is at. */
 async function stepShown(page) {
@@ -17,7 +17,7 @@ async function stepAfter(page, step) {
   return stepShown(page);
 }
 
-scene("a prompt becomes a picture, with progress on the way, and nothing jumps", {}, async (page) => {
+scene("a prompt becomes an image, with progress on the way, and nothing jumps", {}, async (page) => {
   await page.addInitScript(() => {
     globalThis.shifts = [];
     const keep = (list) => shifts.push(...list.getEntries().filter((entry) => !entry.hadRecentInput));
@@ -27,12 +27,12 @@ scene("a prompt becomes a picture, with progress on the way, and nothing jumps",
   await phase(page, "empty");
   await long(page, "a red house on the left of a lake at sunset, two boats", 1);
   await page.evaluate(() => (shifts.length = 0));
-  const id = await paint(page);
+  const id = await generate(page);
   const first = await stepAfter(page, 0);
   await stepAfter(page, first);
   const value = Number(await page.getByRole("progressbar").getAttribute("aria-valuenow"));
   assert.ok(value > 0 && value <= 100, String(value));
-  assert.deepEqual(await pictures(page), [[1024, 1024]]);
+  assert.deepEqual(await images(page), [[1024, 1024]]);
   assert.match(await page.locator("#progress").textContent(), /^1024 × 1024 · seed \d+ · [\d.]+ s$/);
   // The buttons below the frame are others now; nothing else has moved.
   const moved = await page.evaluate(() => shifts.flatMap(({ sources }) => sources.map(({ node }) => node?.id)));
@@ -44,21 +44,21 @@ scene("a prompt becomes a picture, with progress on the way, and nothing jumps",
   assert.equal(idOf(page), id);
 });
 
-scene("the picture is seen while it is painted, and does not flicker when it is done", {}, async (page) => {
+scene("the image is seen while it is generated, and does not flicker when it is done", {}, async (page) => {
   await page.goto(BASE);
   await long(page, "glowing mushrooms in a forest at night, a full moon", 2);
-  await paint(page);
-  await phase(page, "painting");
+  await generate(page);
+  await phase(page, "generating");
   // How many there are is up to the server, which lets them take little of the time.
   await page.locator("#preview").waitFor();
   const source = await page.locator("#preview").getAttribute("src");
   assert.ok(source.startsWith("data:image/jpeg;base64,"), source.slice(0, 40));
-  await pictures(page);
-  const behind = await page.locator("#pictures figure").first().evaluate((figure) => figure.style.backgroundImage);
+  await images(page);
+  const behind = await page.locator("#images figure").first().evaluate((figure) => figure.style.backgroundImage);
   assert.ok(behind.startsWith('url("data:image/jpeg;base64,'), behind.slice(0, 40));
 });
 
-scene("a seed, a size and a format are those of the picture", {}, async (page) => {
+scene("a seed, a size and a format are those of the image", {}, async (page) => {
   await page.goto(BASE);
   await small(page);
   await page.getByRole("button", { name: "Draw a seed" }).click();
@@ -66,39 +66,39 @@ scene("a seed, a size and a format are those of the picture", {}, async (page) =
   assert.match(seed, /^\d+$/);
   await page.getByRole("radio", { name: "PNG" }).check();
   await page.keyboard.press("Control+Enter");
-  assert.deepEqual(await pictures(page), [[128, 96]]);
+  assert.deepEqual(await images(page), [[128, 96]]);
   assert.ok((await page.locator("#progress").textContent()).includes(`seed ${seed}`));
   const [download] = await Promise.all([
     page.waitForEvent("download"),
-    page.getByRole("link", { name: "Download picture 1" }).click(),
+    page.getByRole("link", { name: "Download image 1" }).click(),
   ]);
   assert.equal(download.suggestedFilename(), `latentd-${seed}.png`);
 });
 
-scene("several pictures that the server does not keep", {}, async (page) => {
+scene("several images that the server does not keep", {}, async (page) => {
   await page.goto(BASE);
   await small(page);
   await page.locator("#num_images").getByRole("radio", { name: "3" }).check();
   await page.getByLabel("Keep no file on the server").check();
-  await paint(page);
-  assert.deepEqual(await pictures(page), [[128, 96], [128, 96], [128, 96]]);
-  const sources = await page.locator("#pictures img").evaluateAll((all) => all.map((image) => image.src));
+  await generate(page);
+  assert.deepEqual(await images(page), [[128, 96], [128, 96], [128, 96]]);
+  const sources = await page.locator("#images img").evaluateAll((all) => all.map((image) => image.src));
   assert.ok(sources.every((source) => source.startsWith("data:image/jpeg;base64,")));
   await page.reload();
-  assert.equal((await pictures(page)).length, 3, "this browser kept them");
+  assert.equal((await images(page)).length, 3, "this browser kept them");
 });
 
-scene("a reload during a run shows the same request, and it goes on to its picture", {}, async (page) => {
+scene("a reload during a run shows the same request, and it goes on to its image", {}, async (page) => {
   await page.goto(BASE);
   await long(page);
-  const id = await paint(page);
+  const id = await generate(page);
   const before = await stepAfter(page, 0);
   await page.reload();
-  await phase(page, "painting");
+  await phase(page, "generating");
   assert.equal(idOf(page), id);
   assert.ok((await stepAfter(page, before)) > before);
   assert.equal(await page.getByLabel("Prompt", { exact: true }).inputValue(), "three red boats on the sea at noon");
-  assert.deepEqual(await pictures(page), [[1024, 1024], [1024, 1024]]);
+  assert.deepEqual(await images(page), [[1024, 1024], [1024, 1024]]);
   const requests = await page.locator("#history li").count();
   assert.equal(requests, 1, "no second request was made");
 });
@@ -106,33 +106,33 @@ scene("a reload during a run shows the same request, and it goes on to its pictu
 scene("a run is found again without its address, and by another browser with it", {}, async (page, context) => {
   await page.goto(BASE);
   await long(page);
-  const id = await paint(page);
-  await phase(page, "painting");
+  const id = await generate(page);
+  await phase(page, "generating");
   await page.goto("about:blank");
   await page.goto(BASE);
-  await phase(page, "painting");
+  await phase(page, "generating");
   assert.equal(idOf(page), id);
 
   const other = await context.browser().newContext();
   const elsewhere = await other.newPage();
   await elsewhere.goto(`${BASE}/#request=${id}`);
-  await pictures(elsewhere);
+  await images(elsewhere);
   await elsewhere.getByRole("navigation").getByRole("button").click();
   assert.equal(await elsewhere.getByLabel("Prompt", { exact: true }).inputValue(), "three red boats on the sea at noon");
   assert.equal(await elsewhere.getByLabel("Width").inputValue(), "1024");
   await other.close();
-  await pictures(page);
+  await images(page);
 });
 
-scene("cancel: while it waits, and while it is painted", {}, async (page, context) => {
+scene("cancel: while it waits, and while it is generated", {}, async (page, context) => {
   await page.goto(BASE);
   await long(page, "mountains", 4);
-  await paint(page);
-  await phase(page, "painting");
+  await generate(page);
+  await phase(page, "generating");
   const second = await context.newPage();
   await second.goto(BASE);
   await long(second, "hills", 4);
-  await second.getByRole("button", { name: /^Paint/ }).click();
+  await second.getByRole("button", { name: /^Generate/ }).click();
   await second.getByText("In the queue, next in line").waitFor();
   await Promise.all([cancelled(second), second.getByRole("button", { name: "Cancel", exact: true }).click()]);
   await Promise.all([cancelled(page), page.getByRole("button", { name: "Cancel", exact: true }).click()]);
@@ -149,15 +149,15 @@ scene("what the server refuses is said at the field", { refusals: true }, async 
   await small(page);
   const negative = page.getByLabel("Negative prompt");
   await negative.fill("no ".repeat(20_000));
-  await page.getByRole("button", { name: /^Paint/ }).click();
+  await page.getByRole("button", { name: /^Generate/ }).click();
   await page.locator("#problem-negative_prompt").getByText("Input should have at most 50000 characters").waitFor();
   assert.equal(await negative.getAttribute("aria-invalid"), "true");
   assert.equal(await page.getByLabel("Prompt", { exact: true }).getAttribute("aria-invalid"), null);
   assert.equal(await page.evaluate(() => document.activeElement.id), "negative_prompt");
   await negative.fill("no");
   assert.equal(await page.locator("#problem-negative_prompt").textContent(), "");
-  await paint(page);
-  await pictures(page);
+  await generate(page);
+  await images(page);
 });
 
 scene("what can be seen to be wrong is not sent", {}, async (page) => {
@@ -166,8 +166,8 @@ scene("what can be seen to be wrong is not sent", {}, async (page) => {
   page.on("request", (request) => (sent += Number(request.method() === "POST")));
   await page.getByRole("textbox", { name: "Steps" }).fill("51");
   await page.getByRole("textbox", { name: "Guidance" }).fill("much");
-  await page.getByRole("button", { name: /^Paint/ }).click();
-  await page.locator("#problem-prompt").getByText("Say what to paint.").waitFor();
+  await page.getByRole("button", { name: /^Generate/ }).click();
+  await page.locator("#problem-prompt").getByText("Describe the image.").waitFor();
   assert.equal(await page.locator("#problem-num_inference_steps").textContent(), "A number from 1 to 50.");
   assert.equal(await page.locator("#problem-guidance_scale").textContent(), "A number, please.");
   await size(page, 14143, 1536);
@@ -189,8 +189,8 @@ scene("on a phone everything is there and nothing is wider than the screen", PHO
   await page.locator("#settings summary").tap();
   await small(page, `a tower ${"w".repeat(200)}`);
   assert.ok(await fits());
-  await page.getByRole("button", { name: /^Paint/ }).tap();
-  await pictures(page);
+  await page.getByRole("button", { name: /^Generate/ }).tap();
+  await images(page);
   assert.ok(await fits());
   await page.getByRole("tab", { name: "Code" }).tap();
   assert.ok(await fits());
@@ -203,8 +203,8 @@ scene("the page asks for the endpoint alone", {}, async (page) => {
   page.on("request", (request) => paths.add(new URL(request.url()).pathname.split("/")[1]));
   await page.goto(BASE);
   await small(page);
-  await paint(page);
-  await pictures(page);
+  await generate(page);
+  await images(page);
   assert.deepEqual([...paths].sort(), ["", "files", "health", "openapi.json", "playground", "queue"]);
   assert.equal(ENDPOINT, "fal-ai/stable-diffusion-v35-large");
 });

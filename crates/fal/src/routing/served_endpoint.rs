@@ -7,12 +7,12 @@ use crate::routing::target::Application;
 use crate::state::Api;
 use latentd_request::Limits;
 
-/// Below an endpoint, the one that begins from a picture.
+/// Below an endpoint, the one that starts from an image.
 const IMAGE_TO_IMAGE: &str = "image-to-image";
 
 /// A task of an endpoint that is served here.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Route<'a> {
+pub(crate) struct ServedEndpoint<'a> {
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) task: Task,
     /// What can be asked of the model that answers.
@@ -21,14 +21,14 @@ pub(crate) struct Route<'a> {
     pub(crate) stand_in: Option<&'a str>,
 }
 
-impl<'a> Route<'a> {
+impl<'a> ServedEndpoint<'a> {
     fn new(endpoint: &'a Endpoint, task: Task) -> Option<Self> {
         let Served { stand_in, limits } = endpoint.served.as_ref()?;
         Some(Self { endpoint, task, limits, stand_in: stand_in.as_deref() })
     }
 }
 
-impl Route<'_> {
+impl ServedEndpoint<'_> {
     /// The id by which programs call it.
     pub(crate) fn id(&self) -> String {
         match self.task {
@@ -54,7 +54,7 @@ impl Route<'_> {
 }
 
 /// What an application is for, if it is served here.
-pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<Route<'a>, ApiError> {
+pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<ServedEndpoint<'a>, ApiError> {
     let Application { id, path } = application;
     let served = || all(&api.endpoints).map(|route| route.id()).collect();
     let mut of_application = api.endpoints.iter().filter(|endpoint| endpoint.application == *id).peekable();
@@ -66,15 +66,15 @@ pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<Route<
     let Some((endpoint, task)) = found else {
         return Err(ApiError::UnknownEndpoint { what: format!("Path /{path}"), served: served() });
     };
-    Route::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))
+    ServedEndpoint::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))
 }
 
 /// Everything that is served here.
-pub(crate) fn all(endpoints: &[Endpoint]) -> impl Iterator<Item = Route<'_>> {
+pub(crate) fn all(endpoints: &[Endpoint]) -> impl Iterator<Item = ServedEndpoint<'_>> {
     endpoints.iter().flat_map(|endpoint| {
         let begins = endpoint.image_to_image.then_some(Task::ImageToImage);
         let tasks = [Some(Task::TextToImage), begins].into_iter().flatten();
-        tasks.filter_map(move |task| Route::new(endpoint, task))
+        tasks.filter_map(move |task| ServedEndpoint::new(endpoint, task))
     })
 }
 

@@ -1,6 +1,6 @@
-// The easel: one request from the first word to the picture, and what to do with it.
+// The result view: one request from submit to image, and the actions on it.
 
-import { pictureUrl } from "./api.js";
+import { imageUrl } from "./api.js";
 import { $, button, make } from "./dom.js";
 import { explain, phaseOf, progressOf } from "./words.js";
 import { pixels } from "./limits.js";
@@ -26,17 +26,17 @@ export function show(entry, draft, on) {
   const now = `${entry?.id} ${phase} ${entry?.gone} ${entry?.error?.status}`;
   if (now !== drawn) {
     drawn = now;
-    $("pictures").replaceChildren(...pictures(entry, phase, on));
+    $("images").replaceChildren(...imageFigures(entry, phase, on));
     $("words").replaceChildren(...words(entry, phase, on));
     $("actions").replaceChildren(...actions(entry, phase, on));
     announce(entry, phase);
   }
-  if (phase === "painting") preview(entry.live.preview);
+  if (phase === "generating") preview(entry.live.preview);
   progress(entry, phase);
   log(entry);
 }
 
-/** Gives the frame the shape of the pictures, so that nothing jumps when they come. */
+/** Gives the frame the shape of the images, so that nothing jumps when they come. */
 function shape(frame, entry, draft) {
   const input = entry?.input ?? draft;
   const [first] = entry?.output?.images ?? [];
@@ -50,19 +50,19 @@ function shape(frame, entry, draft) {
   frame.style.setProperty("--rows", rows);
 }
 
-function pictures(entry, phase, on) {
-  // The server shows how the first picture is coming along.
-  if (phase === "painting") return [make("figure", {}, make("img", { id: "preview", alt: "", hidden: true }))];
+function imageFigures(entry, phase, on) {
+  // The server shows how the first image is coming along.
+  if (phase === "generating") return [make("figure", {}, make("img", { id: "preview", alt: "", hidden: true }))];
   if (phase !== "done") return [];
-  return entry.output.images.map((image, index) => picture(entry, image, index, on));
+  return entry.output.images.map((image, index) => imageFigure(entry, image, index, on));
 }
 
-function picture(entry, image, index, on) {
+function imageFigure(entry, image, index, on) {
   const flagged = entry.output.has_nsfw_concepts?.[index];
   const element = make("img", { alt: entry.output.prompt, width: image.width, height: image.height });
   const figure = make("figure", {}, element);
   if (flagged) figure.append(make("figcaption", {}, "Blackened by the safety checker"));
-  // What was seen so far stays until the picture itself is there.
+  // What was seen so far stays until the image itself is there.
   const seen = index === 0 && (entry.thumb ?? entry.live?.preview);
   if (seen) figure.style.backgroundImage = `url("${seen}")`;
   figure.classList.toggle("is-gone", Boolean(entry.gone));
@@ -73,11 +73,11 @@ function picture(entry, image, index, on) {
     element.hidden = true;
     on.missing(entry);
   });
-  element.src = pictureUrl(image.url);
+  element.src = imageUrl(image.url);
   return figure;
 }
 
-/** The picture as far as it is; the first one fades in, later ones replace it. */
+/** The image as far as it is; the first one fades in, later ones replace it. */
 function preview(url) {
   const element = $("preview");
   if (!url || !element || element.src === url) return;
@@ -88,7 +88,7 @@ function preview(url) {
 function words(entry, phase, on) {
   if (phase === "empty") {
     const examples = EXAMPLES.map((prompt) => make("li", {}, button(prompt, () => on.example(prompt))));
-    const title = make("p", { className: "title" }, "Nothing painted yet");
+    const title = make("p", { className: "title" }, "Nothing generated yet");
     const text = make("p", {}, "Write a prompt, or begin with one of these.");
     return [title, text, make("ul", { className: "examples" }, ...examples)];
   }
@@ -97,12 +97,12 @@ function words(entry, phase, on) {
     const retry = again && entry.input ? [button("Try again", on.again)] : [];
     return [make("p", { className: "title" }, title), make("p", {}, text), ...retry];
   }
-  if (phase === "done" && entry.gone) return [make("p", { className: "gone" }, "The server no longer has this picture")];
+  if (phase === "done" && entry.gone) return [make("p", { className: "gone" }, "The server no longer has this image")];
   return [];
 }
 
 function actions(entry, phase, on) {
-  if (phase === "waiting" || phase === "painting") return [button("Cancel", on.cancel)];
+  if (phase === "waiting" || phase === "generating") return [button("Cancel", on.cancel)];
   if (phase !== "done") return [];
   const several = entry.output.images.length > 1;
   const downloads = entry.gone ? [] : entry.output.images.map((image, index) => {
@@ -117,15 +117,15 @@ function actions(entry, phase, on) {
 function download(entry, image, index, label) {
   const kind = image.content_type === "image/png" ? "png" : "jpg";
   const name = `latentd-${entry.output.seed}${index > 0 ? `-${index + 1}` : ""}.${kind}`;
-  const words = `Download picture ${index + 1}`;
-  return make("a", { className: "quiet", href: pictureUrl(image.url), download: name, "aria-label": words }, label);
+  const words = `Download image ${index + 1}`;
+  return make("a", { className: "quiet", href: imageUrl(image.url), download: name, "aria-label": words }, label);
 }
 
 function progress(entry, phase) {
   const { text, part } = progressOf(entry, phase);
   const bar = $("bar");
   $("progress").textContent = text;
-  bar.dataset.state = phase === "painting" ? "moving" : phase === "waiting" || phase === "sending" ? "unsure" : "still";
+  bar.dataset.state = phase === "generating" ? "moving" : phase === "waiting" || phase === "sending" ? "unsure" : "still";
   bar.style.setProperty("--part", part ?? 0);
   if (part === undefined) bar.removeAttribute("aria-valuenow");
   else bar.setAttribute("aria-valuenow", Math.round(part * 100));
@@ -134,18 +134,18 @@ function progress(entry, phase) {
 
 let quarters = 0;
 
-/** Tells those who listen what those who look see. */
+/** Announces the phase to screen readers. */
 function announce(entry, phase) {
   quarters = 0;
-  const said = {
+  const announcement = {
     empty: "",
     sending: "Sending",
     waiting: "Waiting in the queue",
-    painting: "Painting",
-    done: "The picture is done",
+    generating: "Generating",
+    done: "The image is done",
     failed: phase === "failed" ? explain(entry.error).title : "",
   };
-  $("announce").textContent = said[phase];
+  $("announce").textContent = announcement[phase];
 }
 
 /** Not every step: one word for each quarter. */
