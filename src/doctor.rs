@@ -80,7 +80,7 @@ fn examine(args: DoctorArgs, log: String) -> Vec<Finding> {
     match ServeConfig::resolve(args.serve, log) {
         Ok(config) => {
             findings.extend(stores::data(&config.store));
-            findings.extend(stores::bucket(&config.store.files));
+            findings.extend(stores::bucket(&config.store));
             findings.extend(stores::hugging_face(&config.hub));
             findings.push(devices::open_files());
             findings.extend(stores::listen(&config));

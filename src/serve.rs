@@ -78,6 +78,7 @@ impl From<ModelsError> for ServeError {
 /// A model cannot be had or does not fit, or the data directory, a store or an address cannot be opened.
 pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     preflight::before_download(&config)?;
+    preflight::check_storage(&config.store).await?;
     let sources = config.models.iter_mut().map(|model| &mut model.source);
     checker::ensure_downloaded(&config.hub, &config.safety, sources).await?;
     let models = model::assign(&config.models)?;

@@ -7,7 +7,6 @@ use crate::hub_models::list::{self, ListedModel};
 use crate::isolate;
 use crate::queue::Database;
 use crate::serve::{ServeError, preflight};
-use crate::storage::{Location, Storage};
 use crate::system::{disk, gigabytes};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -42,20 +41,15 @@ fn database(database: &Database) -> Option<Finding> {
     }
 }
 
-/// Whether the bucket of the files answers; `None` where they are in a directory.
-pub(super) fn bucket(files: &Location) -> Option<Finding> {
-    files.directory().is_none().then(|| {
-        let asked = ask(files);
-        match asked {
-            Ok(()) => Finding::good("storage", format!("{files} answers")),
-            Err(error) => Finding::error("storage", &*error),
-        }
+/// A bucket of files, and whether `serve` could use it; `None` where files are in a directory.
+pub(super) fn bucket(store: &StoreConfig) -> Option<Finding> {
+    let about = "storage";
+    let bucket = store.files.bucket()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    Some(match runtime.block_on(preflight::check_storage(store)) {
+        Ok(()) => Finding::good(about, format!("{bucket} can be listed, read and written")),
+        Err(error) => Finding::error(about, &error),
     })
-}
-
-fn ask(files: &Location) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(async { Storage::open(files)?.probe().await })?)
 }
 
 fn free_disk(about: &str, path: &Path) -> Finding {

@@ -4,10 +4,12 @@
 
 use super::ServeError;
 use crate::checker;
-use crate::config::{ConfigError, Model, ModelsError, NamedModel, ServeConfig, model};
+use crate::config::{ConfigError, Model, ModelsError, NamedModel, ServeConfig, StoreConfig, model};
 use crate::hub_models;
+use crate::identity;
 use crate::memory_budget;
 use crate::memory_check;
+use crate::storage::Storage;
 use latentd_models::{Manifest, ModelSource, SafetyOptions, Work};
 
 /// A model with its files found in the cache, if they are complete there; otherwise it stays a hub id.
@@ -84,6 +86,20 @@ pub(super) fn before_download(config: &ServeConfig) -> Result<(), ServeError> {
     let located = config.models.iter().map(|named| locate(config, named)).collect::<Result<Vec<_>, _>>()?;
     assign_local(&located)?.iter().try_for_each(|model| check_budget(config, model))?;
     located.iter().filter_map(to_download).try_for_each(|manifest| check_download(config, manifest))
+}
+
+/// Checks a bucket of files: whether it answers, what its key may do there, and that it is not another database's. What a
+/// directory permits shows when it is opened.
+///
+/// # Errors
+/// What to change.
+pub(crate) async fn check_storage(store: &StoreConfig) -> Result<(), ServeError> {
+    if store.files.directory().is_some() {
+        return Ok(());
+    }
+    let storage = Storage::open(&store.files)?;
+    storage.check().await?;
+    Ok(identity::check_mark(&store.database, &storage).await?)
 }
 
 /// Refuses models that every worker here would fail on; workers elsewhere have checkers and memory of their own.

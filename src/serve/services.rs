@@ -190,11 +190,11 @@ fn lock_private(store: &StoreConfig) -> Result<(File, Option<File>), DataDirErro
     Ok(locks)
 }
 
-/// The disks that the server writes to.
+/// The disks that the server writes to. What goes to a bucket is in the data directory until it is sent.
 fn disks(config: &ServeConfig) -> Disks {
     let database = config.store.database.path().and_then(Path::parent).map(Path::to_owned);
-    let files = config.store.files.directory().map(Path::to_owned);
-    Disks::new(database.into_iter().chain(files), config.min_free_disk)
+    let files = config.store.files.directory().unwrap_or(&config.store.data_dir).to_owned();
+    Disks::new(database.into_iter().chain([files]), config.min_free_disk)
 }
 
 /// Puts requests and webhooks that an earlier server had claimed back into the queue. Where other servers share the

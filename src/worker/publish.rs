@@ -15,9 +15,6 @@ use sha2::{Digest, Sha256};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// Log line of a request whose images wait for room.
-const NOT_STORED: &str = "the images cannot be stored now: waiting for the disk";
-
 /// Publishes the images of a claim; on anything but [`Finish::Recorded`] no file is left behind.
 pub(super) async fn publish(
     worker: &Worker,
@@ -142,7 +139,7 @@ async fn store_all(
     Ok(true)
 }
 
-/// Makes a file durable; `false`: nobody wants it any more. The request's log says once that the disk has no room.
+/// Makes a file durable; `false`: nobody wants it any more. The request's log says once what it waits for.
 async fn store_wanted(
     worker: &Worker,
     claim: &Claim,
@@ -155,7 +152,8 @@ async fn store_wanted(
     }
     let stored = worker.storage.put(key, bytes.clone()).await;
     if stored.is_err() && !was_told.load(Ordering::Relaxed) {
-        let told = worker.queue.progress(claim, Level::Warn, NOT_STORED).await;
+        let line = format!("the images cannot be stored now: waiting for the {}", worker.storage.medium());
+        let told = worker.queue.progress(claim, Level::Warn, &line).await;
         was_told.store(told.is_ok(), Ordering::Relaxed);
     }
     Ok(stored.map(|()| true)?)

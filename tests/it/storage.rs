@@ -1,12 +1,17 @@
 //! File storage, as a directory and as a bucket of S3: the same promises, and what a bucket does when its service fails.
 
+mod credentials;
+mod doctor;
 mod faults;
 mod identity;
+mod kills;
 mod outside;
 mod program;
+mod records;
 mod same;
 pub(crate) mod service;
 mod serving;
+mod shared;
 
 use axum::body::Bytes;
 use futures_util::TryStreamExt;

@@ -39,7 +39,6 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "memory_check",
             "queue",
             "serve",
-            "storage",
             "system",
             "worker",
         ],

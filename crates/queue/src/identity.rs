@@ -4,7 +4,7 @@
 //! know each other.
 
 use crate::fault::Fault;
-use crate::queue::{Identity, Queue, QueueError};
+use crate::queue::{Database, Identity, Queue, QueueError};
 use crate::storage::{Storage, StorageError};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -113,6 +113,17 @@ pub async fn check_folder(queue: &Queue, storage: &Storage) -> Result<(), Identi
         Some(mark) => check(storage, &id, &mark),
         None => check_strangers(queue, storage, &id).await,
     }
+}
+
+/// Refuses files that belong to another database, and changes nothing: for a check before anything is opened. Files without
+/// a mark are judged when they are opened.
+///
+/// # Errors
+/// When they do, or when either cannot be read.
+pub async fn check_mark(database: &Database, storage: &Storage) -> Result<(), IdentityError> {
+    let Some(mark) = read(storage).await? else { return Ok(()) };
+    let id = database.look_identity().await?;
+    check(storage, id.as_deref().unwrap_or("a new one"), &mark)
 }
 
 /// Marks a folder as that of a database.

@@ -1,6 +1,7 @@
 //! Where finished files live: bytes in, key out. Knows keys, never URLs. A local directory, or a bucket of S3.
 
 mod client;
+mod credentials;
 mod directory;
 mod error;
 mod key;
@@ -12,7 +13,7 @@ mod writer;
 
 pub use error::StorageError;
 pub use key::{FileKey, Span};
-pub use location::{Location, S3Location, SCHEME, VARIABLES};
+pub use location::{Location, S3Location, SCHEME};
 pub use writer::Writer;
 
 use bytes::Bytes;
@@ -131,6 +132,18 @@ impl Storage {
         }
     }
 
+    /// Finds out whether a bucket lets its key do what the server does, by doing it: list, read, write and delete. What a
+    /// directory permits shows when it is opened.
+    ///
+    /// # Errors
+    /// What it does not, and what to change.
+    pub async fn check(&self) -> Result<(), StorageError> {
+        match &self.0 {
+            Store::Directory(_) => Ok(()),
+            Store::Bucket(bucket) => bucket.check().await,
+        }
+    }
+
     /// What the mark of the files says, if there is one.
     ///
     /// # Errors
@@ -162,6 +175,14 @@ impl Storage {
             // A directory has one server, which holds a lock.
             Store::Directory(directory) => directory.write_mark(&mark).map(|()| true),
             Store::Bucket(bucket) => bucket.create_mark(mark.into()).await,
+        }
+    }
+
+    /// What files wait for while they cannot be stored, for messages.
+    pub fn medium(&self) -> &'static str {
+        match &self.0 {
+            Store::Directory(_) => "disk",
+            Store::Bucket(_) => "bucket",
         }
     }
 

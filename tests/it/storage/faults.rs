@@ -163,6 +163,66 @@ async fn a_service_that_does_not_answer_is_asked_again() {
     let (key, bytes) = stored(&storage, 1000).await;
     service.plan(Method::GET, Fault::Silent);
     assert_eq!(read_all(&storage, &key).await, bytes);
+    let (key, bytes) = stored(&storage, 3_000_000).await;
+    service.plan(Method::GET, Fault::StallAnswer(1_000_000));
+    assert!(read_all(&storage, &key).await == bytes, "a body that stops is asked for again");
+}
+
+#[tokio::test]
+async fn a_call_whose_answer_is_lost_is_done_once() {
+    let service = Service::start().await;
+    let storage = service.storage("p");
+    service.plan(Method::PUT, Fault::LoseAnswer);
+    let (small, bytes) = stored(&storage, 1000).await;
+    assert_eq!(read_all(&storage, &small).await, bytes);
+    // The service forgets an upload that is complete, and says so when the call is repeated.
+    let (large, bytes) = (FileKey::fresh("bin"), pattern(PART + 5));
+    let mut writer = storage.create(&large).await.expect("a store");
+    writer.write(bytes.clone()).await.expect("a store");
+    service.seen();
+    service.plan(Method::POST, Fault::LoseAnswer);
+    writer.finish().await.expect("the object is there");
+    let completions = service.seen().into_iter().filter(|seen| seen.path.contains("uploadId="));
+    assert_eq!(completions.filter(|seen| seen.method == Method::POST).count(), 2);
+    assert!(read_all(&storage, &large).await == bytes, "the bytes differ");
+    assert_eq!((service.objects("p").len(), service.unfinished()), (2, 0));
+    service.plan(Method::DELETE, Fault::LoseAnswer);
+    storage.delete(&small).await.expect("it is gone, by the first call or the second");
+    assert_eq!(service.objects("p"), [large.as_str()]);
+    service.plan(Method::PUT, Fault::LoseAnswer);
+    assert!(!storage.create_mark(b"ours".to_vec()).await.expect("a store"), "the second call finds it");
+    assert_eq!(storage.read_mark().await.expect("a store").as_deref(), Some(&b"ours"[..]));
+}
+
+#[tokio::test]
+async fn a_refusal_is_no_absence_and_is_named() {
+    let service = Service::start().await;
+    let storage = service.storage("p");
+    let (key, _) = stored(&storage, 1000).await;
+    for (fault, words) in [(Fault::Denied, "s3:GetObject"), (Fault::WrongRegion, "AWS_REGION")] {
+        service.always(None, fault);
+        for error in [
+            storage.get(&key, None).await.err().expect("of a read"),
+            storage.get(&FileKey::fresh("png"), None).await.err().expect("of a read of what is not there"),
+            storage.put(&key, b"x".to_vec()).await.expect_err("of a write"),
+            storage.delete(&key).await.expect_err("of a removal"),
+            storage.check().await.expect_err("of a check"),
+        ] {
+            assert!(error.is_machines() && error.to_string().contains(words), "{error}");
+        }
+        service.recover();
+    }
+    for (method, words) in
+        [(Method::GET, "cannot list: "), (Method::PUT, "cannot write: "), (Method::DELETE, "cannot delete: ")]
+    {
+        service.always(Some(method), Fault::Denied);
+        let error = storage.check().await.expect_err("of a check").to_string();
+        assert!(error.contains(words), "{error}");
+        service.recover();
+    }
+    storage.delete(&key).await.expect("a store");
+    storage.check().await.expect("all rights");
+    assert_eq!(service.objects("p"), ["probe"; 0], "a check leaves nothing");
 }
 
 #[tokio::test]

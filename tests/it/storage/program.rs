@@ -9,7 +9,13 @@ use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Output};
 
-fn environment<'a>(service: &'a Service, secret: &'a str) -> [(&'static str, &'a Path); 4] {
+/// A server with files below a prefix of the bucket.
+pub(super) fn serve(service: &Service, data: &Path, prefix: &str, flags: &[&str]) -> Program {
+    let storage = format!("s3://{BUCKET}/{prefix}");
+    Program::start_in(data, &[&["--storage", &storage], flags].concat(), &environment(service, SECRET))
+}
+
+pub(super) fn environment<'a>(service: &'a Service, secret: &'a str) -> [(&'static str, &'a Path); 4] {
     [
         ("AWS_ACCESS_KEY_ID", Path::new(KEY)),
         ("AWS_SECRET_ACCESS_KEY", Path::new(secret)),
@@ -42,7 +48,7 @@ async fn server_and_worker_keep_their_files_in_a_bucket() {
     assert!(!data.path().join("files").exists(), "nothing is kept in the data directory");
 }
 
-fn run(service: &Service, secret: &str, arguments: &[&str]) -> Output {
+pub(super) fn run(service: &Service, secret: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
     command.args(arguments).envs(environment(service, secret));
     command.output().expect("the program")
@@ -59,7 +65,7 @@ async fn a_wrong_key_is_named_by_serve_and_by_doctor() {
     let line = String::from_utf8_lossy(&serve.stderr).into_owned();
     assert_eq!(serve.status.code(), Some(1), "{line}");
     assert!(line.contains("AWS_SECRET_ACCESS_KEY") && !line.contains("a mistake"), "{line}");
-    for (secret, words) in [("a mistake", "AWS_SECRET_ACCESS_KEY"), (SECRET, "answers")] {
+    for (secret, words) in [("a mistake", "AWS_SECRET_ACCESS_KEY"), (SECRET, "can be listed")] {
         let doctor = run(&service, secret, &[&["doctor"], &flags[..]].concat());
         let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
         let line = text.lines().skip_while(|line| !line.contains(" storage "));

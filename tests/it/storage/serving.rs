@@ -4,11 +4,11 @@ use super::pattern;
 use super::service::{Fault, Service};
 use crate::support::{Answer, ENDPOINT, GreyEngine, Server, eventually, messages, small};
 use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
+use axum::http::{HeaderMap, Method, Request, StatusCode};
 use latentd::worker::Tick;
 use serde_json::Value;
 
-async fn server(service: &Service) -> Server {
+pub(super) async fn server(service: &Service) -> Server {
     let storage = service.storage("files");
     let bucket = storage.clone();
     let mut server = Server::with(|api| {
@@ -20,7 +20,7 @@ async fn server(service: &Service) -> Server {
     server
 }
 
-async fn upload(server: &Server, bytes: axum::body::Bytes) -> Answer {
+pub(super) async fn upload(server: &Server, bytes: axum::body::Bytes) -> Answer {
     let request = Request::post("/files/upload").header("content-type", "image/png");
     server.send(request.body(Body::from(bytes)).expect("a request")).await
 }
@@ -54,6 +54,64 @@ async fn a_file_goes_through_the_server_in_both_directions() {
     assert_eq!(got.status, StatusCode::PARTIAL_CONTENT);
     assert_eq!(got.header("content-range"), "bytes 10000000-10000099/20000000");
     assert_eq!(got.bytes, bytes.slice(10_000_000..10_000_100));
+}
+
+/// The path of a generated image, of an upload, and of one that a browser must save.
+async fn files(server: &Server) -> Vec<String> {
+    let request = server.submit(&small()).await;
+    server.generate_all().await;
+    let image = path(&server.get(&request).await.json()["images"][0]["url"]);
+    let mut paths = vec![image];
+    for kind in ["image/webp", "text/html"] {
+        let request = Request::post("/files/upload").header("content-type", kind);
+        let request = request.header("x-fal-file-name", "a name.html").body(Body::from(pattern(1000)));
+        let sent = server.send(request.expect("a request")).await;
+        paths.push(path(&sent.json()["access_url"]));
+    }
+    paths
+}
+
+/// What differs between two servers' answers about the same files.
+fn same_but_for_names(headers: &HeaderMap) -> Vec<(String, String)> {
+    let named = |name: &str| ["date", "etag", "x-fal-request-id"].contains(&name);
+    let shown = headers.iter().filter(|(name, _)| !named(name.as_str()));
+    let mut shown: Vec<_> =
+        shown.map(|(name, value)| (name.to_string(), value.to_str().expect("text").to_owned())).collect();
+    shown.sort();
+    shown
+}
+
+#[tokio::test]
+async fn files_of_a_bucket_are_served_as_those_of_a_directory() {
+    let service = Service::start().await;
+    let (bucket, directory) = (server(&service).await, Server::start().await);
+    let (of_bucket, of_directory) = (files(&bucket).await, files(&directory).await);
+    for (kind, (in_bucket, in_directory)) in of_bucket.iter().zip(&of_directory).enumerate() {
+        for (name, value) in [
+            ("accept", "*/*"),
+            ("range", "bytes=2-9"),
+            ("range", "bytes=5-"),
+            ("range", "bytes=-7"),
+            ("range", "bytes=0-999999"),
+            ("range", "bytes=999999-"),
+            ("range", "bytes=1-2,4-5"),
+            ("if-none-match", "\"another\""),
+        ] {
+            let get =
+                |path: &str| Request::get(path).header(name, value).body(Body::empty()).expect("a request");
+            let (ours, theirs) = (bucket.send(get(in_bucket)).await, directory.send(get(in_directory)).await);
+            let context = format!("file {kind}, {name}: {value}");
+            assert_eq!(ours.status, theirs.status, "{context}");
+            assert_eq!(same_but_for_names(&ours.headers), same_but_for_names(&theirs.headers), "{context}");
+            if ours.status.is_success() {
+                assert!(ours.bytes == theirs.bytes && !ours.bytes.is_empty(), "{context}: the bytes differ");
+            }
+        }
+    }
+    let types = async |at: usize| bucket.get(&of_bucket[at]).await.header("content-type").to_owned();
+    assert_eq!((types(0).await.as_str(), types(1).await.as_str()), ("image/jpeg", "image/webp"));
+    let page = bucket.get(&of_bucket[2]).await;
+    assert!(page.header("content-disposition").starts_with("attachment"), "{page:?}");
 }
 
 #[tokio::test]
@@ -100,7 +158,7 @@ async fn a_generated_image_waits_for_the_service() {
     let request = server.submit(&small()).await;
     work_through_an_outage(&service, &server, async || {
         let lines = messages(&server.status(&request).await);
-        lines.iter().any(|line| line.contains("cannot be stored now"))
+        lines.iter().any(|line| line.contains("cannot be stored now: waiting for the bucket"))
     })
     .await;
     assert_completed(&server, &request).await;

@@ -68,6 +68,17 @@ impl Database {
         }
     }
 
+    /// Reads the id of the database, and changes nothing; `None`: it has none yet.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn look_identity(&self) -> Result<Option<String>, QueueError> {
+        match self {
+            Self::Sqlite(path) => sqlite::look_identity(path).await,
+            Self::Postgres { options, .. } => postgres::look_identity(options).await,
+        }
+    }
+
     /// The same database for another process of ours. It holds the password, so it is not for command lines and logs.
     pub fn url(&self) -> String {
         match self {

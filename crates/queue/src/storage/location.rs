@@ -1,5 +1,7 @@
 //! `--storage`: a directory, or a bucket of S3 with a prefix and settings.
 
+use super::credentials;
+use object_store::ClientConfigKey;
 use object_store::aws::AmazonS3ConfigKey;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,8 +10,12 @@ use std::time::Duration;
 /// How a URL of a bucket begins.
 pub const SCHEME: &str = "s3://";
 
-/// Variables of the environment that a bucket is opened with, as other programs of S3 read them.
-pub const VARIABLES: &[&str] = &[
+/// Whether plain HTTP is permitted.
+const ALLOW_HTTP: AmazonS3ConfigKey = AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp);
+
+/// Variables of the environment that a bucket is opened with, as other programs of S3 read them. A file of credentials is
+/// named by two more.
+const VARIABLES: &[&str] = &[
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -32,7 +38,7 @@ pub const VARIABLES: &[&str] = &[
 const PARAMETERS: &[(&str, AmazonS3ConfigKey)] = &[
     ("region", AmazonS3ConfigKey::Region),
     ("endpoint", AmazonS3ConfigKey::S3Endpoint),
-    ("allow-http", AmazonS3ConfigKey::Client(object_store::ClientConfigKey::AllowHttp)),
+    ("allow-http", ALLOW_HTTP),
     ("virtual-hosted", AmazonS3ConfigKey::VirtualHostedStyleRequest),
     ("checksum", AmazonS3ConfigKey::Checksum),
 ];
@@ -52,6 +58,14 @@ impl Location {
         match self {
             Self::Directory(path) => Some(path),
             Self::S3(_) => None,
+        }
+    }
+
+    /// The bucket, if it is one, as in `s3://BUCKET/PREFIX`.
+    pub fn bucket(&self) -> Option<String> {
+        match self {
+            Self::Directory(_) => None,
+            Self::S3(bucket) => Some(bucket.name()),
         }
     }
 }
@@ -114,7 +128,8 @@ impl S3Location {
         let mut settings = Vec::new();
         for name in VARIABLES {
             if let Some(value) = variable(name) {
-                set(&mut settings, name.to_ascii_lowercase().parse().map_err(|_| *name)?, value);
+                let key = name.to_ascii_lowercase().parse().map_err(|_| *name)?;
+                set(&mut settings, key, value).map_err(|why| format!("{name}: {why}"))?;
             }
         }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -124,9 +139,9 @@ impl S3Location {
                 let names: Vec<_> = PARAMETERS.iter().map(|(name, _)| *name).collect();
                 format!("there is no parameter `{name}`: there are {}", names.join(", "))
             })?;
-            set(&mut settings, *key, value.to_owned());
+            set(&mut settings, *key, value.to_owned()).map_err(|why| format!("{name}: {why}"))?;
         }
-        let location = Self {
+        let mut location = Self {
             url: url.to_owned(),
             bucket: bucket.to_owned(),
             prefix,
@@ -136,6 +151,10 @@ impl S3Location {
             retry: Duration::from_secs(15),
         };
         location.check()?;
+        if let (false, Some(file)) = (location.has_credentials(), variable("AWS_SHARED_CREDENTIALS_FILE")) {
+            let profile = variable("AWS_PROFILE").unwrap_or_else(|| credentials::DEFAULT_PROFILE.into());
+            location.settings.extend(credentials::read(Path::new(&file), &profile)?);
+        }
         Ok(location)
     }
 
@@ -147,7 +166,7 @@ impl S3Location {
             _ => {}
         }
         let plain = self.endpoint().is_some_and(|endpoint| endpoint.starts_with("http:"));
-        if plain && !self.is_on(AmazonS3ConfigKey::Client(object_store::ClientConfigKey::AllowHttp)) {
+        if plain && !self.is_on(ALLOW_HTTP) {
             return Err("the endpoint is plain HTTP: set AWS_ALLOW_HTTP=true (or ?allow-http=true) if the network is trusted".into());
         }
         match self.endpoint().is_none_or(|endpoint| endpoint.starts_with("http")) {
@@ -170,7 +189,7 @@ impl S3Location {
     }
 
     pub(super) fn is_on(&self, key: AmazonS3ConfigKey) -> bool {
-        self.setting(key).is_some_and(|value| matches!(value, "1" | "true" | "yes" | "on"))
+        self.setting(key) == Some("true")
     }
 
     /// The bucket and the prefix as a URL, without parameters.
@@ -181,10 +200,28 @@ impl S3Location {
 }
 
 /// The later of two settings of one name counts. `AWS_REGION` and `AWS_DEFAULT_REGION` are one name.
-fn set(settings: &mut Vec<(AmazonS3ConfigKey, String)>, key: AmazonS3ConfigKey, value: String) {
+fn set(
+    settings: &mut Vec<(AmazonS3ConfigKey, String)>,
+    key: AmazonS3ConfigKey,
+    value: String,
+) -> Result<(), String> {
     let key = if key == AmazonS3ConfigKey::DefaultRegion { AmazonS3ConfigKey::Region } else { key };
+    let value = match key {
+        ALLOW_HTTP | AmazonS3ConfigKey::VirtualHostedStyleRequest => is_true(&value)?.to_string(),
+        _ => value,
+    };
     settings.retain(|(known, _)| *known != key);
     settings.push((key, value));
+    Ok(())
+}
+
+/// Reads a switch as other programs of S3 do.
+fn is_true(value: &str) -> Result<bool, String> {
+    match value.to_ascii_lowercase().as_str() {
+        "1" | "true" | "on" | "yes" => Ok(true),
+        "0" | "false" | "off" | "no" => Ok(false),
+        _ => Err(format!("`{value}` is neither true nor false")),
+    }
 }
 
 #[cfg(test)]
@@ -212,6 +249,29 @@ mod tests {
         assert_eq!(found.setting(AmazonS3ConfigKey::SecretAccessKey), Some("hidden"));
         let regions = parse("s3://a", &[("AWS_REGION", "x"), ("AWS_DEFAULT_REGION", "y")]);
         assert_eq!(regions.expect("a location").setting(AmazonS3ConfigKey::Region), Some("x"));
+        for on in ["1", "true", "Yes", "on"] {
+            let plain = parse("s3://a?endpoint=http://b", &[("AWS_ALLOW_HTTP", on)]).expect("a location");
+            assert_eq!(plain.setting(ALLOW_HTTP), Some("true"), "as the client of HTTP reads it");
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_environment_goes_before_one_of_a_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("credentials");
+        let profile = |name, key| format!("[{name}]\naws_access_key_id={key}\naws_secret_access_key=s\n");
+        std::fs::write(&path, profile("default", "of-file") + &profile("images", "of-profile"))
+            .expect("a file");
+        let file = ("AWS_SHARED_CREDENTIALS_FILE", path.to_str().expect("text"));
+        let environment = [("AWS_ACCESS_KEY_ID", "of-environment"), ("AWS_SECRET_ACCESS_KEY", "s")];
+        for (variables, key) in [
+            (vec![file], "of-file"),
+            (vec![file, ("AWS_PROFILE", "images")], "of-profile"),
+            ([&[file], &environment[..]].concat(), "of-environment"),
+        ] {
+            let found = parse("s3://bucket", &variables).expect("a location");
+            assert_eq!(found.setting(AmazonS3ConfigKey::AccessKeyId), Some(key));
+        }
     }
 
     #[test]
@@ -223,7 +283,10 @@ mod tests {
             ("s3://bucket/a/../b", &[], ".."),
             ("s3://bucket", &[("AWS_ACCESS_KEY_ID", "me")], "AWS_SECRET_ACCESS_KEY is not"),
             ("s3://bucket?endpoint=http:/x", &[], "AWS_ALLOW_HTTP"),
+            ("s3://bucket?endpoint=http:/x", &[("AWS_ALLOW_HTTP", "0")], "AWS_ALLOW_HTTP"),
+            ("s3://bucket?virtual-hosted=perhaps", &[], "virtual-hosted: `perhaps`"),
             ("s3://bucket?endpoint=host:9000", &[], "HTTP or HTTPS URL"),
+            ("s3://bucket", &[("AWS_SHARED_CREDENTIALS_FILE", "/no/such")], "AWS_SHARED_CREDENTIALS_FILE"),
         ] {
             let refused = parse(url, variables).expect_err(url);
             assert!(refused.contains(words), "{url}: {refused}");

@@ -6,7 +6,7 @@ use super::s3::Bucket;
 use crate::data_dir;
 use bytes::{Bytes, BytesMut};
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
+use object_store::{Error, MultipartUpload, ObjectStoreExt, PutPayload};
 use std::io::SeekFrom;
 use std::sync::Arc;
 use tokio::fs::File;
@@ -24,11 +24,13 @@ pub(super) struct Parts {
     spooled: usize,
     /// Begun with the first part: what is smaller goes in one piece.
     upload: Option<Box<dyn MultipartUpload>>,
+    /// Bytes of the parts that are sent.
+    sent: u64,
 }
 
 impl Parts {
     pub(super) fn new(bucket: Arc<Bucket>, path: Path) -> Self {
-        Self { bucket, path, spool: None, spooled: 0, upload: None }
+        Self { bucket, path, spool: None, spooled: 0, upload: None, sent: 0 }
     }
 
     /// Adds bytes to the end; returns when what makes a part is sent.
@@ -81,6 +83,7 @@ impl Parts {
         let bucket = self.bucket.clone();
         let _permit = bucket.sending.acquire().await;
         let part = PutPayload::from_bytes(self.take(&[]).await?);
+        self.sent += part.content_length() as u64;
         let upload = match &mut self.upload {
             Some(upload) => upload,
             None => {
@@ -105,7 +108,13 @@ impl Parts {
             return bucket.put(&self.path, whole).await;
         }
         if let Some(upload) = &mut self.upload {
-            upload.complete().await.map_err(|error| bucket.failed(&error))?;
+            match upload.complete().await {
+                // The call was repeated because its answer was lost, and the service no longer knows the upload.
+                Err(error)
+                    if !matches!(error, Error::Generic { .. }) && bucket.has(&self.path, self.sent).await => {
+                }
+                completed => completed.map(drop).map_err(|error| bucket.failed(&error))?,
+            }
         }
         self.upload = None;
         Ok(())

@@ -23,6 +23,12 @@ use tokio::sync::Semaphore;
 /// Parts of uploads that are in memory at a time, while they are sent. Others wait on the disk.
 const SENDING: usize = 8;
 
+/// Object that a check writes and deletes; no file has such a name.
+const PROBE: &str = "probe";
+
+/// Attempts to write the mark where there is none.
+const MARK_ATTEMPTS: u32 = 3;
+
 /// A bucket, and how its objects are read and written.
 pub(super) struct Bucket {
     store: Arc<dyn ObjectStore>,
@@ -99,6 +105,11 @@ impl Bucket {
         put.map(|_| ()).map_err(|error| self.failed(&error))
     }
 
+    /// Is there an object of this size?
+    pub(super) async fn has(&self, path: &Path, size: u64) -> bool {
+        self.store.head(path).await.is_ok_and(|meta| meta.size == size)
+    }
+
     pub(super) fn create(self: &Arc<Self>, key: &FileKey) -> Writer {
         Writer::in_parts(self.clone(), path_of(key))
     }
@@ -168,6 +179,23 @@ impl Bucket {
         keys.boxed()
     }
 
+    pub(super) async fn check(&self) -> Result<(), StorageError> {
+        let refused = |call: &str, error: &Error| {
+            let why = explain(error, &self.endpoint, self.has_credentials);
+            self.failed_with(&format!("cannot {call}: {why}"))
+        };
+        self.store.list(None).next().await.transpose().map_err(|error| refused("list", &error))?;
+        self.read_mark().await?;
+        let probe = Path::from(PROBE);
+        let written = self.store.put(&probe, PutPayload::from_static(b"latentd")).await;
+        written.map_err(|error| refused("write", &error))?;
+        match self.store.delete(&probe).await {
+            // Another server's check was first.
+            Err(Error::NotFound { .. }) => Ok(()),
+            deleted => deleted.map_err(|error| refused("delete", &error)),
+        }
+    }
+
     pub(super) async fn read_mark(&self) -> Result<Option<Bytes>, StorageError> {
         match self.store.get(&Path::from(MARK)).await {
             Err(error @ Error::NotFound { .. }) => self.missing(&error).map(|()| None),
@@ -180,16 +208,25 @@ impl Bucket {
         self.put(&Path::from(MARK), mark).await
     }
 
-    /// Writes the mark where there is none; `false`: there is one. A service that cannot do both at once writes.
+    /// Writes the mark where there is none; `false`: there is one, perhaps this one, whose answer was lost. A service that
+    /// cannot do both at once writes.
     pub(super) async fn create_mark(&self, mark: Bytes) -> Result<bool, StorageError> {
-        let payload = PutPayload::from_bytes(mark.clone());
-        match self.store.put_opts(&Path::from(MARK), payload, PutMode::Create.into()).await {
-            Ok(_) => Ok(true),
-            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
-            Err(error) if code(&error).as_deref() == Some("NotImplemented") => {
-                self.write_mark(mark).await.map(|()| true)
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let payload = PutPayload::from_bytes(mark.clone());
+            let put = self.store.put_opts(&Path::from(MARK), payload, PutMode::Create.into()).await;
+            let Err(error) = put else { return Ok(true) };
+            let is_there = matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. });
+            match code(&error).as_deref() {
+                _ if is_there && self.read_mark().await?.is_some() => return Ok(false),
+                Some("NotImplemented") => return self.write_mark(mark).await.map(|()| true),
+                // Two writes at once can both be refused, and object_store does not repeat a call of unknown outcome.
+                code if attempts < MARK_ATTEMPTS && (is_there || code.is_none()) => {
+                    tracing::info!(%error, "the mark of the files is written again");
+                }
+                _ => return Err(self.failed(&error)),
             }
-            Err(error) => Err(self.failed(&error)),
         }
     }
 }

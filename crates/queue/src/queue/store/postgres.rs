@@ -56,8 +56,7 @@ pub(in super::super) async fn open(options: &PgConnectOptions) -> Result<PgPool,
 
 /// Looks whether [`open`] would succeed, and changes nothing; the server's version.
 pub(super) async fn look(options: &PgConnectOptions) -> Result<String, QueueError> {
-    let connected = tokio::time::timeout(PATIENCE, PgConnection::connect_with(options)).await;
-    let mut connection = connected.map_err(|_| sqlx::Error::PoolTimedOut)??;
+    let mut connection = connect(options).await?;
     let made = "SELECT current_setting('server_version'), to_regclass('latentd_schema') IS NOT NULL";
     let row = sqlx::query(made).fetch_one(&mut connection).await?;
     if row.try_get(1)? {
@@ -66,6 +65,22 @@ pub(super) async fn look(options: &PgConnectOptions) -> Result<String, QueueErro
         check_version(version)?;
     }
     Ok(row.try_get(0)?)
+}
+
+/// Reads the id of the database, if its schema is there.
+pub(super) async fn look_identity(options: &PgConnectOptions) -> Result<Option<String>, QueueError> {
+    let mut connection = connect(options).await?;
+    let made = sqlx::query("SELECT to_regclass('identity') IS NOT NULL").fetch_one(&mut connection).await?;
+    if !made.try_get(0)? {
+        return Ok(None);
+    }
+    let row = sqlx::query("SELECT id FROM identity").fetch_optional(&mut connection).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, QueueError> {
+    let connected = tokio::time::timeout(PATIENCE, PgConnection::connect_with(options)).await;
+    Ok(connected.map_err(|_| sqlx::Error::PoolTimedOut)??)
 }
 
 fn check_version(version: i64) -> Result<(), QueueError> {

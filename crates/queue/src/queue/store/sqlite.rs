@@ -62,6 +62,27 @@ pub(in super::super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePoo
     Ok((writer, reader))
 }
 
+/// Reads the id of the database, if the file and its table are there.
+pub(super) async fn look_identity(path: &Path) -> Result<Option<String>, QueueError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    // Without a log nobody writes and the file is whole: it is read without the files that SQLite makes beside it.
+    let options =
+        SqliteConnectOptions::new().filename(path).read_only(true).immutable(!Path::new(&log).exists());
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    let made = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'identity')";
+    let id = match sqlx::query(made).fetch_one(&mut connection).await?.try_get(0)? {
+        false => None,
+        true => sqlx::query("SELECT id FROM identity").fetch_optional(&mut connection).await?,
+    };
+    let id = id.map(|row| row.try_get(0)).transpose()?;
+    connection.close().await?;
+    Ok(id)
+}
+
 /// Makes the file for this user alone, unless it is there. SQLite gives its other files the same permissions.
 fn make_private(path: &Path) -> std::io::Result<()> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(drop)
