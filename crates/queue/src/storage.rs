@@ -86,8 +86,11 @@ impl Storage {
     /// When the store refuses.
     pub async fn create(&self, key: &FileKey) -> Result<Writer, StorageError> {
         match &self.0 {
-            Store::Directory(directory) => directory.create(key).await,
-            Store::Bucket(bucket) => Ok(bucket.create(key)),
+            Store::Directory(directory) => {
+                let (upload, path) = directory.begin(key).await?;
+                Ok(Writer::in_pieces(upload, path))
+            }
+            Store::Bucket(bucket) => Ok(Writer::in_parts(bucket.clone(), path_of(key))),
         }
     }
 
@@ -98,7 +101,7 @@ impl Storage {
     pub async fn get(&self, key: &FileKey, span: Option<Span>) -> Result<Option<Fetched>, StorageError> {
         match &self.0 {
             Store::Directory(directory) => directory.get(key, span).await,
-            Store::Bucket(bucket) => bucket.get(key, span).await,
+            Store::Bucket(bucket) => resume::get(bucket, key, span).await,
         }
     }
 

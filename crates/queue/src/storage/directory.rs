@@ -1,13 +1,12 @@
 //! Files in a local directory, each synced to the disk.
 
-use super::writer::Writer;
 use super::{Fetched, FileKey, MARK, Span, StorageError, path_of};
 use crate::data_dir;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use object_store::local::LocalFileSystem;
-use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{Error, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt, PutPayload};
 use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
@@ -39,9 +38,12 @@ impl Directory {
         Ok(make_private(&self.path_of(key))?)
     }
 
-    pub(super) async fn create(&self, key: &FileKey) -> Result<Writer, StorageError> {
-        let upload = self.store.put_multipart(&path_of(key)).await?;
-        Ok(Writer::in_pieces(upload, self.path_of(key)))
+    /// What takes the pieces of a file, and where the file will be.
+    pub(super) async fn begin(
+        &self,
+        key: &FileKey,
+    ) -> Result<(Box<dyn MultipartUpload>, PathBuf), StorageError> {
+        Ok((self.store.put_multipart(&path_of(key)).await?, self.path_of(key)))
     }
 
     pub(super) async fn get(

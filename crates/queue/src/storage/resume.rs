@@ -1,12 +1,12 @@
-//! A read from a bucket that goes on where it broke off.
+//! Reading from a bucket: a file or a part of it, and on from where a read broke off.
 
 use super::s3::Bucket;
-use super::{ByteStream, StorageError};
+use super::{ByteStream, Fetched, FileKey, Span, StorageError, path_of};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange};
+use object_store::{Error, GetOptions, GetRange, ObjectStoreExt};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +18,56 @@ const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Bytes of an object that are still to be read.
-pub(super) struct Rest {
-    pub(super) bucket: Arc<Bucket>,
-    pub(super) path: Path,
+struct Rest {
+    bucket: Arc<Bucket>,
+    path: Path,
     /// What the object was when the read began: another object is not read on.
-    pub(super) etag: Option<String>,
-    pub(super) range: Range<u64>,
-    pub(super) stream: BoxStream<'static, object_store::Result<Bytes>>,
+    etag: Option<String>,
+    range: Range<u64>,
+    stream: BoxStream<'static, object_store::Result<Bytes>>,
+}
+
+/// Begins to read a file or a part of it; `None` when there is no such file.
+pub(super) async fn get(
+    bucket: &Arc<Bucket>,
+    key: &FileKey,
+    span: Option<Span>,
+) -> Result<Option<Fetched>, StorageError> {
+    let path = path_of(key);
+    let mut options = GetOptions::default();
+    if let Some(span) = span {
+        let size = match bucket.store().head(&path).await {
+            Ok(meta) => {
+                options.if_match = meta.e_tag;
+                meta.size
+            }
+            // An answer without a body does not tell whether it is the bucket that is missing.
+            Err(Error::NotFound { .. }) => return get_with(bucket, path, GetOptions::default()).await,
+            Err(error) => return Err(bucket.failed(&error)),
+        };
+        let Some(range) = span.of(size) else { return Ok(Some(Fetched { part: None, size })) };
+        options.range = Some(GetRange::Bounded(range));
+    }
+    get_with(bucket, path, options).await
+}
+
+async fn get_with(
+    bucket: &Arc<Bucket>,
+    path: Path,
+    options: GetOptions,
+) -> Result<Option<Fetched>, StorageError> {
+    let result = match bucket.store().get_opts(&path, options).await {
+        Err(error @ Error::NotFound { .. }) => return bucket.missing(&error).map(|()| None),
+        result => result.map_err(|error| bucket.failed(&error))?,
+    };
+    let (size, range, etag) = (result.meta.size, result.range.clone(), result.meta.e_tag.clone());
+    let stream = result.into_stream();
+    let rest = Rest { bucket: bucket.clone(), path, etag, range: range.clone(), stream };
+    Ok(Some(Fetched { part: Some((read(rest), range)), size }))
 }
 
 /// Reads all of it, however often the connection breaks, as long as something comes each time.
-pub(super) fn read(rest: Rest) -> ByteStream {
+fn read(rest: Rest) -> ByteStream {
     futures_util::stream::try_unfold((rest, 0), |(mut rest, mut failures)| async move {
         while !rest.range.is_empty() {
             let error = match rest.stream.next().await {
@@ -64,15 +103,13 @@ async fn reopen(
     match bucket.store().get_opts(path, options).await {
         Ok(result) if result.meta.e_tag == *etag => Ok(result.into_stream()),
         Ok(_) => Err(bucket.failed_with("an object changed while it was read")),
-        Err(error @ object_store::Error::Generic { .. }) => {
-            Ok(futures_util::stream::once(async { Err(error) }).boxed())
-        }
+        Err(error @ Error::Generic { .. }) => Ok(futures_util::stream::once(async { Err(error) }).boxed()),
         Err(error) => Err(bucket.failed(&error)),
     }
 }
 
 impl Rest {
-    fn failed(&self, error: Option<object_store::Error>) -> StorageError {
+    fn failed(&self, error: Option<Error>) -> StorageError {
         match error {
             Some(error) => self.bucket.failed(&error),
             None => self.bucket.failed_with("a read broke off"),

@@ -3,18 +3,14 @@
 use super::client::Connector;
 use super::error::{code, explain};
 use super::location::S3Location;
-use super::resume::{self, Rest};
-use super::writer::Writer;
-use super::{Fetched, FileKey, MARK, Span, StorageError, path_of};
+use super::{FileKey, MARK, StorageError, path_of};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{
-    BackoffConfig, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig,
-};
+use object_store::{BackoffConfig, Error, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,50 +106,8 @@ impl Bucket {
         self.store.head(path).await.is_ok_and(|meta| meta.size == size)
     }
 
-    pub(super) fn create(self: &Arc<Self>, key: &FileKey) -> Writer {
-        Writer::in_parts(self.clone(), path_of(key))
-    }
-
-    pub(super) async fn get(
-        self: &Arc<Self>,
-        key: &FileKey,
-        span: Option<Span>,
-    ) -> Result<Option<Fetched>, StorageError> {
-        let path = path_of(key);
-        let mut options = GetOptions::default();
-        if let Some(span) = span {
-            let size = match self.store.head(&path).await {
-                Ok(meta) => {
-                    options.if_match = meta.e_tag;
-                    meta.size
-                }
-                // An answer without a body does not tell whether it is the bucket that is missing.
-                Err(Error::NotFound { .. }) => return self.get_with(path, GetOptions::default()).await,
-                Err(error) => return Err(self.failed(&error)),
-            };
-            let Some(range) = span.of(size) else { return Ok(Some(Fetched { part: None, size })) };
-            options.range = Some(GetRange::Bounded(range));
-        }
-        self.get_with(path, options).await
-    }
-
-    async fn get_with(
-        self: &Arc<Self>,
-        path: Path,
-        options: GetOptions,
-    ) -> Result<Option<Fetched>, StorageError> {
-        let result = match self.store.get_opts(&path, options).await {
-            Err(error @ Error::NotFound { .. }) => return self.missing(&error).map(|()| None),
-            result => result.map_err(|error| self.failed(&error))?,
-        };
-        let (size, range, etag) = (result.meta.size, result.range.clone(), result.meta.e_tag.clone());
-        let stream = result.into_stream();
-        let rest = Rest { bucket: self.clone(), path, etag, range: range.clone(), stream };
-        Ok(Some(Fetched { part: Some((resume::read(rest), range)), size }))
-    }
-
     /// Passes if it is the object that was not found, and not the bucket.
-    fn missing(&self, error: &Error) -> Result<(), StorageError> {
+    pub(super) fn missing(&self, error: &Error) -> Result<(), StorageError> {
         match code(error).as_deref() {
             Some("NoSuchBucket") => Err(self.failed(error)),
             _ => Ok(()),
