@@ -1,7 +1,7 @@
 // Generating an image: the way from a prompt to it, and what can come in between.
 
 import assert from "node:assert/strict";
-import { BASE, ENDPOINT, PHONE, idOf, long, generate, phase, images, scene, size, small } from "./support.mjs";
+import { BASE, ENDPOINT, PHONE, generate, idOf, images, long, newProfile, phase, scene, size, small } from "./support.mjs";
 
 /** The step that the page says it is at. */
 async function stepShown(page) {
@@ -112,7 +112,7 @@ scene("a reload during a run shows the same request, and it goes on to its image
   assert.equal(requests, 1, "no second request was made");
 });
 
-scene("a run is found again without its address, and by another browser with it", {}, async (page, context) => {
+scene("a run is found again without its address, and by another browser with it", {}, async (page) => {
   await page.goto(BASE);
   await long(page);
   const id = await generate(page);
@@ -122,7 +122,7 @@ scene("a run is found again without its address, and by another browser with it"
   await phase(page, "generating");
   assert.equal(idOf(page), id);
 
-  const other = await context.browser().newContext();
+  const other = await newProfile();
   const elsewhere = await other.newPage();
   await elsewhere.goto(`${BASE}/#request=${id}`);
   await images(elsewhere);
