@@ -11,6 +11,9 @@ use std::time::Duration;
 
 const PART: usize = 8 * 1024 * 1024;
 
+/// The longest that anything takes on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
 /// A store whose calls object_store makes once, so that what is tried again is tried by this program.
 fn impatient(service: &Service) -> Storage {
     let mut location = service.location("once");
@@ -157,15 +160,17 @@ async fn a_write_that_breaks_off_or_meets_a_busy_service_is_made_again() {
 async fn a_service_that_does_not_answer_is_asked_again() {
     let service = Service::start().await;
     let mut location = service.location("slow");
-    location.stall = Duration::from_millis(300);
+    (location.stall, location.retry) = (Duration::from_secs(1), LIMIT);
     let storage = Storage::open(&Location::S3(location)).expect("a client");
-    service.plan(Method::PUT, Fault::Silent);
-    let (key, bytes) = stored(&storage, 1000).await;
-    service.plan(Method::GET, Fault::Silent);
-    assert_eq!(read_all(&storage, &key).await, bytes);
-    let (key, bytes) = stored(&storage, 3_000_000).await;
-    service.plan(Method::GET, Fault::StallAnswer(1_000_000));
-    assert!(read_all(&storage, &key).await == bytes, "a body that stops is asked for again");
+    let ask = async {
+        service.plan(Method::PUT, Fault::Silent);
+        let (key, bytes) = stored(&storage, 3_000_000).await;
+        for fault in [Fault::Silent, Fault::StallAnswer(1_000_000)] {
+            service.plan(Method::GET, fault);
+            assert!(read_all(&storage, &key).await == bytes, "{fault:?}: the bytes differ");
+        }
+    };
+    tokio::time::timeout(LIMIT, ask).await.expect("no call is waited for in vain");
 }
 
 #[tokio::test]

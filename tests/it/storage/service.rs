@@ -121,7 +121,7 @@ impl Service {
         };
         let location = S3Location::parse(&url, self.root.path().join("spool"), variable);
         let mut location = location.expect("a location");
-        location.retry = Duration::from_secs(2);
+        location.retry = Duration::from_secs(10);
         location
     }
 
