@@ -52,7 +52,7 @@ def timed(work):
 
 def measure(name, data, storage, environment):
     command = [BUILD / "latentd", "serve", "--workers", "0", "--listen", f"127.0.0.1:{PORT}", "--data-dir", data]
-    server = subprocess.Popen([*command, *storage], env=os.environ | environment, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen([*command, *storage], env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(600):
             try:
