@@ -1,4 +1,4 @@
-"""The names of the tests that failed, of the reports that suites leave in a folder: JUnit, TAP and cargo's output."""
+"""Names of failed tests, from the reports that the suites write into a folder: JUnit, TAP and cargo's output."""
 
 import pathlib
 import re
@@ -17,7 +17,7 @@ def of_junit(text: str) -> list[str]:
     try:
         cases = ElementTree.fromstring(text).iter("testcase")
     except ElementTree.ParseError:
-        return ["its report is not whole"]
+        return ["its report is incomplete"]
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     return [f"{case.get('classname', '')}::{case.get('name', '')}" for case in failed]
 
