@@ -1,4 +1,4 @@
-"""Names of failed tests, from the reports that the suites write into a folder: JUnit, TAP and cargo's output."""
+"""Names of failed tests with their reasons, from the reports that the suites write into a folder: JUnit, TAP and cargo."""
 
 import pathlib
 import re
@@ -18,18 +18,25 @@ def of_junit(text: str) -> list[str]:
         cases = ElementTree.fromstring(text).iter("testcase")
     except ElementTree.ParseError:
         return ["its report is incomplete"]
-    failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    return [f"{case.get('classname', '')}::{case.get('name', '')}" for case in failed]
+    failed = [(case, case.find(kind)) for case in cases for kind in ("failure", "error") if case.find(kind) is not None]
+    return [with_reason(f"{case.get('classname', '')}::{case.get('name', '')}", why.get("message", "")) for case, why in failed]
 
 
 def of_tap(text: str) -> list[str]:
     """The innermost tests alone: what contains a failed test fails as well, and comes after it."""
     names, deepest = [], -1
-    for indent, name in re.findall(r"^( *)not ok \d+ - (.*)$", text, re.MULTILINE):
+    for test in re.finditer(r"^( *)not ok \d+ - (.*)$", text, re.MULTILINE):
+        indent, name = test.groups()
         if len(indent) >= deepest and not re.search(r" # (SKIP|TODO)\b", name):
-            names.append(name)
+            why = re.compile(r"\n *error: (?:\|-\n *)?(.*)").search(text, test.end())
+            names.append(with_reason(name, why[1] if why else ""))
         deepest = len(indent)
     return names
+
+
+def with_reason(name: str, why: str) -> str:
+    """The name and the first line of the failure."""
+    return f"{name} ({why.splitlines()[0][:160]})" if why else name
 
 
 def of_cargo(text: str) -> list[str]:

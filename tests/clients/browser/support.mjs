@@ -52,8 +52,7 @@ after(() => browser.close());
  */
 export function pageTest(name, { refusals = false, blocked = false, origins = [new URL(BASE).origin], ...options }, body) {
   test(name, LIMIT, async () => {
-    const context = await browser.newContext({ ...DESKTOP, ...options });
-    context.setDefaultTimeout(WAIT_MS);
+    const context = await newProfile(options);
     const page = await context.newPage();
     const problems = [];
     page.on("pageerror", (error) => problems.push(String(error)));
@@ -79,6 +78,13 @@ export function pageTest(name, { refusals = false, blocked = false, origins = [n
       await context.close();
     }
   });
+}
+
+/** A browser profile of its own: its pages share no storage with those of another profile. */
+export async function newProfile(options = {}) {
+  const context = await browser.newContext({ ...DESKTOP, ...options });
+  context.setDefaultTimeout(WAIT_MS);
+  return context;
 }
 
 /** A page that has @fal-ai/client as `client`. */
