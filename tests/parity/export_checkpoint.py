@@ -128,7 +128,7 @@ def names_golden() -> None:
         rows = torch.arange(6.0)
         return {n: (i * 8 + rows).reshape(6, *[1] * (len(s) - 1)) for i, (n, s) in enumerate(shapes.items())}
 
-    def told(converted: dict, shapes: dict) -> dict:
+    def mapping(converted: dict, shapes: dict) -> dict:
         names, out = list(shapes), {}
         for name, tensor in sorted(converted.items()):
             values = [int(value) for value in tensor.flatten()]
@@ -138,9 +138,9 @@ def names_golden() -> None:
         return out
 
     shapes = transformer_shapes(Options(depth=3, dual=(0, 1)))
-    transformer = told(sfu.convert_sd3_transformer_checkpoint_to_diffusers(tagged(shapes)), shapes)
+    transformer = mapping(sfu.convert_sd3_transformer_checkpoint_to_diffusers(tagged(shapes)), shapes)
     shapes = vae_shapes((1, 2, 4, 4), 2, 16)
-    vae = told(convert_vae(tagged(shapes), 4), shapes)
+    vae = mapping(convert_vae(tagged(shapes), 4), shapes)
     lines = [f'"{part}": {{\n  ' + ",\n  ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in names.items()) + "\n}"
              for part, names in (("transformer", transformer), ("vae", vae))]  # fmt: skip
     (HERE / "names.json").write_text('{"blocks": 3, "levels": 4,\n' + ",\n".join(lines) + "\n}\n")

@@ -68,7 +68,7 @@ fn sizes_that_no_encoder_has_are_refused() {
         (t5, "num_heads", json!(u64::MAX)),
         (t5, "d_kv", json!(u64::MAX)),
         (t5, "d_ff", json!(BILLION)),
-        // Halves of it would be no bucket at all.
+        // Half of it would leave no bucket.
         (t5, "relative_attention_num_buckets", json!(1)),
         (t5, "relative_attention_max_distance", json!(0)),
     ] {
@@ -78,7 +78,7 @@ fn sizes_that_no_encoder_has_are_refused() {
     }
 }
 
-/// Every size is one that a model may have, and the files are of another model: stand-ins would take 3 TB.
+/// Every size is valid for some model, and the files are of another one: allocating those sizes would take 3 TB.
 #[test]
 fn a_config_of_a_giant_beside_small_weights_is_refused_at_once() {
     let dir = copy();
@@ -123,7 +123,7 @@ fn a_config_that_is_no_file_is_refused() {
 }
 
 #[test]
-fn json_that_is_deep_or_twice_is_refused() {
+fn deep_json_and_duplicate_keys_are_refused() {
     let dir = copy();
     swap(&dir.path().join("vae/config.json"), "{", "{\"scaling_factor\": 1, ");
     says(&refusal_of_card(dir.path()), &["vae/config.json", "duplicate field"]);
@@ -142,9 +142,9 @@ fn json_that_is_deep_or_twice_is_refused() {
     }
 }
 
-/// A config's own words do not make an error long, and cannot write more lines than one.
+/// Text of a config in an error is shortened, and cannot add lines.
 #[test]
-fn long_words_of_a_config_are_cut() {
+fn long_texts_of_a_config_are_cut() {
     let long = "x\n".repeat(1_000_000);
     for (file, key) in [
         ("model_index.json", "_class_name"),

@@ -1,4 +1,4 @@
-//! Weights.
+//! Damaged and hostile files of weights.
 
 use crate::copy::copy;
 use crate::support::edit;
@@ -10,12 +10,12 @@ use std::path::Path;
 
 const NAME: &str = "diffusion_pytorch_model.safetensors";
 
-/// A file of this header, and so many bytes behind it.
+/// A file with this header and this number of bytes of data.
 fn file(json: &str, data: usize) -> Vec<u8> {
     [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &vec![0; data]].concat()
 }
 
-/// What is said of this file in the transformer's place.
+/// The error of this file as the transformer's weights.
 fn refused(bytes: &[u8]) -> String {
     let dir = copy();
     std::fs::write(transformer(dir.path()), bytes).expect("written");
@@ -27,7 +27,7 @@ fn tensor(dtype: &str, shape: &str, from: u64, to: u64) -> String {
 }
 
 #[test]
-fn headers_that_lie_are_refused() {
+fn wrong_headers_are_refused() {
     let four = tensor("F32", "[1]", 0, 4);
     let cases: &[(&str, String, usize, &str)] = &[
         (
@@ -107,7 +107,7 @@ fn headers_that_lie_are_refused() {
 }
 
 #[test]
-fn header_lengths_that_lie_are_refused() {
+fn wrong_header_lengths_are_refused() {
     for (length, words) in [
         (17_000_000u64, "claims 17000000 bytes, and no model's has more than"),
         (u64::MAX, "claims 18446744073709551615 bytes"),
@@ -121,7 +121,7 @@ fn header_lengths_that_lie_are_refused() {
     says(&refused(&[1, 0, 0]), &[NAME, "too short to have a header"]);
 }
 
-/// The header really is that long: it is refused by its length.
+/// The header really is that long: it is rejected by its length.
 #[test]
 fn a_huge_header_is_not_read() {
     let dir = copy();
@@ -132,7 +132,7 @@ fn a_huge_header_is_not_read() {
     says(&refusal(dir.path()), &[NAME, "claims 10000000000 bytes"]);
 }
 
-/// Names and shapes in a file do not make an error long, and cannot write more lines than one.
+/// Names and shapes of a file in an error are shortened, and cannot add lines.
 #[test]
 fn a_long_name_is_cut_in_the_error() {
     let name = "é\\n".repeat(1_000_000);
@@ -140,7 +140,7 @@ fn a_long_name_is_cut_in_the_error() {
     let error = refused(&file(&format!(r#"{{"{name}":{one},"b":{one}}}"#), 4));
     says(&error, &[NAME, "overlap", "é\\né\\n"]);
     assert!(error.len() < 1000);
-    // So does what a parser quotes.
+    // So are quotations of the parser.
     let dtype = tensor(&"F\\n".repeat(1_000_000), "[1]", 0, 4);
     let error = refused(&file(&format!(r#"{{"a":{dtype}}}"#), 4));
     says(&error, &[NAME, "cannot be read", "F\\nF\\n", "download it again"]);
@@ -148,7 +148,7 @@ fn a_long_name_is_cut_in_the_error() {
 }
 
 #[test]
-fn a_file_that_was_cut_says_so() {
+fn a_truncated_file_is_reported() {
     let dir = copy();
     let path = transformer(dir.path());
     let bytes = std::fs::read(&path).expect("bytes");
@@ -178,7 +178,7 @@ fn tensors_that_do_not_fit_are_listed() {
 }
 
 #[test]
-fn pickles_are_refused_by_what_they_are() {
+fn pickles_are_named_in_the_error() {
     let zip = |name: &str| {
         [b"PK\x03\x04\x00\x00\x08\x08", &[0; 18][..], &[16, 0, 0, 0], name.as_bytes(), &[0; 64]].concat()
     };
@@ -194,7 +194,7 @@ fn pickles_are_refused_by_what_they_are() {
 }
 
 #[test]
-fn other_things_are_called_by_their_names() {
+fn other_kinds_of_files_are_named_in_the_error() {
     for (bytes, words) in [
         (&b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00"[..], "is a GGUF file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n", "git lfs pull"),
@@ -205,9 +205,9 @@ fn other_things_are_called_by_their_names() {
     }
 }
 
-/// Only a pickle is there.
+/// The directory has only a pickle.
 #[test]
-fn a_pickle_in_the_place_of_weights_is_named() {
+fn a_pickle_instead_of_weights_is_named() {
     let dir = copy();
     std::fs::remove_file(transformer(dir.path())).expect("removed");
     says(&refusal(dir.path()), &[NAME, "is missing"]);
@@ -217,7 +217,7 @@ fn a_pickle_in_the_place_of_weights_is_named() {
 }
 
 #[test]
-fn what_is_no_file_is_not_opened() {
+fn a_directory_device_pipe_or_broken_link_is_an_error() {
     let dir = copy();
     let path = transformer(dir.path());
     let put = |make: &dyn Fn(&Path)| {
@@ -230,7 +230,7 @@ fn what_is_no_file_is_not_opened() {
     says(&put(&link("/dev/zero")), &[NAME, "is a device"]);
     says(&put(&link(NAME)), &[NAME, "symbolic links"]);
     says(&put(&link("nowhere")), &[NAME, "there is no such file"]);
-    // Opening a pipe would wait for somebody to write.
+    // Opening a pipe would block until a writer opens it.
     let made = std::process::Command::new("mkfifo").arg(dir.path().join("pipe")).status();
     if made.is_ok_and(|status| status.success()) {
         says(&put(&link("../pipe")), &[NAME, "a pipe"]);

@@ -1,4 +1,4 @@
-//! Indexes of shards.
+//! Damaged and hostile shard indexes.
 
 use crate::copy::copy;
 use crate::{refusal, says, transformer};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 const NAME: &str = "diffusion_pytorch_model.safetensors.index.json";
 
-/// A model whose transformer has an index of this text, and no file of weights but `part.safetensors`.
+/// A model whose transformer has this index, and `part.safetensors` as its only file of weights.
 fn indexed(text: &str) -> tempfile::TempDir {
     let dir = copy();
     let folder = folder(dir.path());
@@ -25,7 +25,7 @@ fn map(files: impl Iterator<Item = String>) -> String {
 }
 
 #[test]
-fn an_index_that_names_what_cannot_be_is_refused() {
+fn an_index_with_invalid_names_is_refused() {
     for (text, words) in [
         (
             map(["part.safetensors", "other.safetensors"].map(str::to_owned).into_iter()),
@@ -50,7 +50,7 @@ fn an_index_that_names_what_cannot_be_is_refused() {
     }
 }
 
-/// Two shards with a tensor of the same name: which is the model's is anybody's guess.
+/// Two shards with a tensor of the same name are ambiguous.
 #[test]
 fn a_tensor_in_two_shards_is_refused() {
     let dir = indexed(&map(["part.safetensors", "again.safetensors"].map(str::to_owned).into_iter()));
@@ -59,7 +59,7 @@ fn a_tensor_in_two_shards_is_refused() {
     says(&refusal(dir.path()), &["part.safetensors", "again.safetensors", "both have the tensor"]);
 }
 
-/// What an index says of tensors does not matter, only which files it names.
+/// Only the index's file names are used, not its map of tensors.
 #[test]
 fn an_index_of_one_whole_shard_loads() {
     let dir = indexed(&map(["part.safetensors".to_owned()].into_iter()));

@@ -45,7 +45,7 @@ pageTest("each model has its own defaults, and changed fields stay", {}, async (
   await page.waitForFunction(() => document.querySelector("#num_inference_steps").value === "28");
   await page.locator("#history button").first().click();
   await page.waitForFunction(() => document.querySelector("#num_inference_steps").value === "4");
-  assert.ok(await model(page, "Large Turbo").isChecked(), "an earlier image brings its model back");
+  assert.ok(await model(page, "Large Turbo").isChecked(), "an earlier image restores its model");
 });
 
 const one = await startServer({ args: ["--model", TINY_MEDIUM, "--safety-checker", "none"] });
