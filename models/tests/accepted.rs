@@ -141,18 +141,18 @@ fn a_truncated_prompt_is_reported_with_the_words_that_are_cut() {
     for _ in 0..2 {
         let mut listener = Listener::default();
         pipeline.generate(&long, &mut listener).expect("an image");
-        let said = listener.0;
-        assert_eq!(said.len(), 4, "{said:?}");
+        let notes = listener.0;
+        assert_eq!(notes.len(), 4, "{notes:?}");
         assert!(
-            said[0].starts_with("the prompt is cut after 77 tokens for CLIP-L and CLIP-G: \""),
-            "{said:?}"
+            notes[0].starts_with("the prompt is cut after 77 tokens for CLIP-L and CLIP-G: \""),
+            "{notes:?}"
         );
-        assert!(said[1].starts_with("the prompt is cut after 24 tokens for T5: \""), "{said:?}");
+        assert!(notes[1].starts_with("the prompt is cut after 24 tokens for T5: \""), "{notes:?}");
         assert!(
-            said[..2].iter().all(|line| line.contains("is left out") && line.contains(" fox")),
-            "{said:?}"
+            notes[..2].iter().all(|line| line.contains("is left out") && line.contains(" fox")),
+            "{notes:?}"
         );
-        assert!(said[2].starts_with("the negative prompt is cut after 77"), "{said:?}");
+        assert!(notes[2].starts_with("the negative prompt is cut after 77"), "{notes:?}");
     }
     let mut listener = Listener::default();
     pipeline.generate(&GenerateRequest { guidance: 1.0, ..long }, &mut listener).expect("an image");

@@ -1,7 +1,7 @@
 //! Damaged and hostile shard indexes.
 
 use crate::copy::copy;
-use crate::{refusal, says, transformer};
+use crate::{assert_mentions, refusal, transformer};
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "diffusion_pytorch_model.safetensors.index.json";
@@ -46,7 +46,7 @@ fn an_index_with_invalid_names_is_refused() {
         (r#"{"weight_map": []}"#.to_owned(), "an object of tensors and their files"),
         ("{}".to_owned(), "weight_map"),
     ] {
-        says(&refusal(indexed(&text).path()), &[NAME, words]);
+        assert_mentions(&refusal(indexed(&text).path()), &[NAME, words]);
     }
 }
 
@@ -56,7 +56,7 @@ fn a_tensor_in_two_shards_is_refused() {
     let dir = indexed(&map(["part.safetensors", "again.safetensors"].map(str::to_owned).into_iter()));
     let folder = folder(dir.path());
     std::fs::copy(folder.join("part.safetensors"), folder.join("again.safetensors")).expect("a copy");
-    says(&refusal(dir.path()), &["part.safetensors", "again.safetensors", "both have the tensor"]);
+    assert_mentions(&refusal(dir.path()), &["part.safetensors", "again.safetensors", "both have the tensor"]);
 }
 
 /// Only the index's file names are used, not its map of tensors.
@@ -71,5 +71,5 @@ fn an_index_of_one_whole_shard_loads() {
 fn a_shard_that_is_a_pickle_is_refused() {
     let dir = indexed(&map(["model.bin".to_owned()].into_iter()));
     std::fs::write(folder(dir.path()).join("model.bin"), b"\x80\x02}.").expect("written");
-    says(&refusal(dir.path()), &["model.bin is a pickle"]);
+    assert_mentions(&refusal(dir.path()), &["model.bin is a pickle"]);
 }

@@ -51,8 +51,8 @@ fn short(result: latentd_models::Result<()>) -> String {
     error
 }
 
-/// Whether an error is one line that has all these words.
-fn says(error: &str, words: &[&str]) {
+/// Checks that an error is one line with all these words.
+fn assert_mentions(error: &str, words: &[&str]) {
     assert!(!error.contains('\n'), "more than a line: {error}");
     for word in words {
         assert!(error.contains(word), "no \"{word}\" in: {error}");
