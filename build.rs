@@ -1,9 +1,9 @@
-//! Sets LATENTD_COMMIT to the commit that the program is built from, which benchmark reports contain.
+//! Passes the commit to the program, so that a measurement can name it.
 
 use std::path::Path;
 use std::process::Command;
 
-/// Files and folders of the program's sources.
+/// What the program is made of.
 const SOURCES: &[&str] = &["Cargo.toml", "Cargo.lock", "src", "crates", "models", "kernels"];
 
 fn main() {
@@ -13,18 +13,18 @@ fn main() {
             println!("cargo::rerun-if-changed={path}");
         }
     }
-    // A container image is built without the repository's history, from a given commit.
+    // A container image is built without the repository's history; the commit is given in the environment.
     let given = std::env::var("LATENTD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(from_git).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=LATENTD_COMMIT={commit}");
 }
 
-/// The commit, with `-dirty` when the sources differ from it.
+/// The commit, with a mark when the sources differ from it.
 fn from_git() -> Option<String> {
-    // Not the commit of a repository that contains this directory.
+    // Not that of a repository that this directory happens to lie in.
     Path::new(".git").exists().then_some(())?;
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
-    // Without locks, since another process may be committing.
+    // Without locks: somebody may be committing.
     let status = ["--no-optional-locks", "status", "--porcelain", "--untracked-files=no", "--"];
     let changed = git(&[&status, SOURCES].concat())?;
     Some(if changed.is_empty() { commit } else { format!("{commit}-dirty") })
