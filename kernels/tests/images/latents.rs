@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// (images, patch): the model's cut down, ragged sizes, tokens that 16 bytes do not divide, one pixel.
+/// (images, patch): the model's cut down, ragged sizes, tokens that are not multiples of 16 bytes, one pixel.
 const CASES: [([usize; 4], usize); 7] = [
     ([1, 16, 16, 24], 2),
     ([2, 4, 6, 10], 2),
@@ -146,7 +146,7 @@ fn a_step_that_does_not_fit_is_refused() -> Result<()> {
 
 /// One f32 sum and one rounding on both sides. x lies in the middle of other rows and columns, which must not change.
 #[test]
-fn positions_are_added_to_every_picture_in_place() -> Result<()> {
+fn positions_are_added_to_every_image_in_place() -> Result<()> {
     let gpu = gpu();
     for ([batch, length, width], row, column) in [
         ([2, 24, 64], 0, 0),
