@@ -14,7 +14,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 
 /// State and text of doctor's finding about the storage.
-fn judged(service: &Service, data: &Path, extra: &[(&str, &Path)]) -> (String, String) {
+pub(super) fn judged(service: &Service, data: &Path, extra: &[(&str, &Path)]) -> (String, String) {
     let mut doctor = Command::new(env!("CARGO_BIN_EXE_latentd"));
     let storage = format!("s3://{BUCKET}/p");
     doctor

@@ -1,5 +1,6 @@
 //! Servers and a worker that share a PostgreSQL database and a bucket, and nothing else.
 
+use super::doctor::judged;
 use super::program::environment;
 use super::service::{BUCKET, SECRET, Service};
 use crate::crash::Program;
@@ -21,7 +22,7 @@ fn url(cluster: &Cluster) -> PathBuf {
 
 /// Where the files are.
 fn storage() -> String {
-    format!("s3://{BUCKET}/shared")
+    format!("s3://{BUCKET}/p")
 }
 
 /// A server without workers and with a data directory of its own.
@@ -95,4 +96,13 @@ async fn servers_on_one_database_and_one_bucket_serve_each_others_files() {
     for data in [&first, &second, &third, &host] {
         assert!(!data.path().join("files").exists(), "nothing is kept beside the bucket");
     }
+    // A fourth host, with the right database and with another one.
+    let fourth = tempfile::tempdir().expect("a directory");
+    let mut admin = cluster.options().connect().await.expect("the cluster");
+    sqlx::raw_sql("CREATE DATABASE other").execute(&mut admin).await.expect("a database");
+    let other = PathBuf::from(cluster.options().database("other").to_url_lossy().as_str());
+    let judged = |url: &Path| judged(&service, fourth.path(), &[("LATENTD_DATABASE_URL", url)]);
+    assert_eq!(judged(&url(&cluster)).0, "good");
+    let (state, found) = judged(&other);
+    assert!(state == "wrong" && found.contains("belong to another database"), "{found}");
 }
