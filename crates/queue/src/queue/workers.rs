@@ -1,5 +1,5 @@
 //! Which workers live: each writes a beat, readiness is computed from the last good one. Of its own workers a server
-//! knows more: it hears at once when one falls silent or dies.
+//! knows more: it learns at once when one falls silent or dies.
 
 use super::store::{Query, Sql, query};
 use super::{Queue, QueueError};
@@ -145,7 +145,7 @@ impl Queue {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn tell_loaded(&self, worker: &str, models: &[String]) -> Result<(), QueueError> {
+    pub async fn report_loaded_models(&self, worker: &str, models: &[String]) -> Result<(), QueueError> {
         query(LOADED).bind(worker).bind(json!(models).to_string()).execute(&self.writer).await?;
         Ok(())
     }

@@ -145,7 +145,7 @@ async fn workers_count_while_they_beat(rig: Rig) {
     let live = async || queue.live_workers(age).await.expect("a database");
     queue.beat("a", "cpu", WorkerState::Ready).await.expect("a database");
     queue.beat("b", "cpu", WorkerState::Loading).await.expect("a database");
-    queue.tell_loaded("a", &["m".into(), "n".into()]).await.expect("a database");
+    queue.report_loaded_models("a", &["m".into(), "n".into()]).await.expect("a database");
     assert_eq!(live().await, (1, 2));
     let loaded = queue.loaded_models(age).await.expect("a database");
     assert_eq!(loaded.into_iter().collect::<Vec<_>>(), [("m".into(), 1), ("n".into(), 1)]);
