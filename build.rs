@@ -1,4 +1,4 @@
-//! Tells the program which commit it was built from, so that a measurement can say so.
+//! Passes the commit to the program, so that a measurement can name it.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,9 +13,9 @@ fn main() {
             println!("cargo::rerun-if-changed={path}");
         }
     }
-    // An image is built without the repository's history, and is told.
-    let told = std::env::var("LATENTD_COMMIT").ok().filter(|commit| !commit.is_empty());
-    let commit = told.or_else(from_git).unwrap_or_else(|| "unknown".to_owned());
+    // A container image is built without the repository's history; the commit is given in the environment.
+    let given = std::env::var("LATENTD_COMMIT").ok().filter(|commit| !commit.is_empty());
+    let commit = given.or_else(from_git).unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=LATENTD_COMMIT={commit}");
 }
 

@@ -128,7 +128,8 @@ impl Interceptor {
     }
 }
 
-/// Brings a connection to where HTTP begins for one of fal's names. `None` is one that was dealt with, or broke.
+/// Ends TLS, after `CONNECT` where the program uses a proxy; what follows is HTTP for one of fal's names. `None`: the
+/// connection was answered by the proxy, or broke.
 async fn open(
     stream: ClientStream,
     tls: TlsAcceptor,

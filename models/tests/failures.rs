@@ -174,7 +174,7 @@ fn a_nan_stops_the_request_and_says_where() {
 }
 
 #[test]
-fn the_callback_hears_every_step_and_can_stop() {
+fn the_observer_gets_every_step_and_can_stop() {
     let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
     let mut steps = Vec::new();
     let mut record = |step: Step| {

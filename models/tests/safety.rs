@@ -209,7 +209,7 @@ fn a_model_brings_its_own() {
 }
 
 #[test]
-fn the_built_in_model_checks_its_images_unless_it_is_told_not_to() {
+fn the_built_in_model_checks_its_images_unless_the_request_turns_that_off() {
     let own = options(SafetySource::Own);
     assert!(own.verify(&ModelSource::Builtin).expect("a checker"));
     let load = LoadOptions::new(Device::Cpu, DType::F32);

@@ -28,7 +28,7 @@ pub(super) const LEAF_LIFE: Duration = DAY;
 /// Clocks may differ by this much, for containers and virtual machines.
 const CLOCK_SLACK: Duration = Duration::from_secs(3600);
 
-/// The names of this machine, for programs that are told a host instead of a proxy.
+/// The names of this machine, for programs that are configured with a host instead of a proxy.
 const LOCAL_NAME: &str = "localhost";
 const LOCAL_ADDRESSES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 

@@ -92,7 +92,7 @@ fn requiring(path: &str) -> String {
     format!("--require \"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What Node is told, and to load the file first. Said once, however often a shell evaluates it.
+/// `NODE_OPTIONS` with the preload added, once, however often a shell evaluates it.
 fn preloading(options: &str, path: &str) -> String {
     let flag = requiring(path);
     if options.contains(&flag) { options.to_owned() } else { format!("{options} {flag}").trim().to_owned() }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn node_and_python_are_told_once_and_keep_what_they_were_told() {
+    fn node_and_python_get_the_preload_once_and_keep_their_other_options() {
         let once = preloading("--max-old-space-size=64", "/a b/p.cjs");
         assert_eq!(once, r#"--max-old-space-size=64 --require "/a b/p.cjs""#);
         assert_eq!(preloading(&once, "/a b/p.cjs"), once);

@@ -78,7 +78,7 @@ impl Folder {
             .map_err(|error| InterceptError::File(path.display().to_string(), error))
     }
 
-    /// Writes the certificates that programs are told to trust.
+    /// Writes the certificates that programs are configured to trust.
     pub(super) fn write_trust(&self, authority: &Authority) -> Result<(), InterceptError> {
         let own = pem(authority.certificate());
         let known = rustls_native_certs::load_native_certs().certs;

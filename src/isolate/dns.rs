@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(super) async fn datagrams(socket: UdpSocket, upstream: Option<Arc<Upstream>>) {
     let socket = Arc::new(socket);
     let mut query = [0; MOST];
-    // The socket tells with an error that an earlier answer did not arrive; it goes on all the same.
+    // An error of the socket may mean only that an earlier answer did not arrive, so the loop goes on.
     loop {
         let Ok((length, from)) = socket.recv_from(&mut query).await else { continue };
         let (query, socket, upstream) = (query[..length].to_vec(), socket.clone(), upstream.clone());

@@ -24,7 +24,7 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Brings up the loopback interface of a new network namespace and listens there.
+    /// Sets the loopback interface of a new network namespace up and listens there.
     pub(super) fn open() -> anyhow::Result<Self> {
         bring_up().map_err(|error| refused("a loopback interface in a network namespace", error))?;
         let address = |ip: Ipv4Addr, port| SocketAddr::from((ip, port));

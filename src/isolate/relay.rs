@@ -80,9 +80,9 @@ impl Relay {
             bail!("the relay did not start: {status}");
         }
         let relay = Self(ours);
-        match relay.hear()? {
+        match relay.receive_report()? {
             Report::Ready(server) => Ok((relay, server)),
-            other => bail!("the relay said {other:?}"),
+            other => bail!("the relay reported {other:?}"),
         }
     }
 
@@ -91,13 +91,13 @@ impl Relay {
     pub(super) fn connect(self, sockets: &Sockets, lifetime: &OwnedFd) -> anyhow::Result<()> {
         let files = [sockets.https.as_fd(), sockets.dns.as_fd(), sockets.dns_tcp.as_fd(), lifetime.as_fd()];
         send(&self.0, &std::process::id(), &files).context("the relay")?;
-        match self.hear()? {
+        match self.receive_report()? {
             Report::Connected => Ok(()),
-            other => bail!("the relay said {other:?}"),
+            other => bail!("the relay reported {other:?}"),
         }
     }
 
-    fn hear(&self) -> anyhow::Result<Report> {
+    fn receive_report(&self) -> anyhow::Result<Report> {
         match receive(&self.0).context("the relay")? {
             Some((Report::Failed(why), _)) => bail!(why),
             Some((report, _)) => Ok(report),

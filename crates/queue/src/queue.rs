@@ -106,7 +106,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Opens the database, creating its tables as needed; a file of SQLite is created too. `clock` tells the date; on
+    /// Opens the database, creating its tables as needed; a file of SQLite is created too. `clock` gives the date; on
     /// PostgreSQL what is stored has the server's.
     ///
     /// # Errors

@@ -146,7 +146,7 @@ fn a_step_that_does_not_fit_is_refused() -> Result<()> {
 
 /// One f32 sum and one rounding on both sides. x lies in the middle of other rows and columns, which must not change.
 #[test]
-fn positions_are_added_to_every_picture_in_place() -> Result<()> {
+fn positions_are_added_to_every_image_in_place() -> Result<()> {
     let gpu = gpu();
     for ([batch, length, width], row, column) in [
         ([2, 24, 64], 0, 0),

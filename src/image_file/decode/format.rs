@@ -1,4 +1,4 @@
-//! Formats of files, told by how they begin.
+//! Detects the format of an image file by its first bytes.
 
 use image::ImageFormat;
 

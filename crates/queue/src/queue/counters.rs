@@ -50,7 +50,7 @@ impl Observation {
 pub struct Counter {
     /// What is counted.
     pub metric: String,
-    /// What the metric tells apart; empty where it does not.
+    /// The value of the metric's label; empty where it has none.
     pub labels: [String; 2],
     /// Upper end of each bucket with what is in it, in order; the last one is infinite.
     pub buckets: Vec<(f64, u64)>,

@@ -144,7 +144,7 @@ pub struct NewRequest {
     pub max_waiting: Option<u64>,
     /// What else the client asks.
     pub terms: Terms,
-    /// Whom to tell when it is over.
+    /// The webhook to call when it is over.
     pub webhook: Option<NewWebhook>,
     /// Id of the key that it came with: its limit counts.
     pub api_key: Option<String>,

@@ -33,7 +33,7 @@ pub struct LeaseClock {
 }
 
 impl LeaseClock {
-    /// A clock of one's own. `boot` tells one start of a machine from another.
+    /// A clock of one's own. `boot` identifies one start of the machine.
     pub fn new(boot: &str, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self { boot: boot.into(), uptime: Arc::new(uptime) }
     }
@@ -136,7 +136,7 @@ impl Queue {
     }
 }
 
-/// Linux tells hundredths of seconds.
+/// Linux reports hundredths of seconds.
 fn uptime() -> Option<Duration> {
     let text = std::fs::read_to_string("/proc/uptime").ok()?;
     let seconds = text.split_whitespace().next()?.parse().ok()?;

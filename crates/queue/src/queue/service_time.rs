@@ -55,7 +55,7 @@ impl Noted {
         })
     }
 
-    /// By how much service time is ahead of the uptime that `clock` tells; valid until the machine stops.
+    /// By how much service time is ahead of the uptime that `clock` gives; valid until the machine stops.
     pub(super) fn ahead_of_uptime(&self, clock: &LeaseClock, date: i64) -> i64 {
         if clock.boot() == self.boot {
             return self.service - self.uptime;

@@ -14,7 +14,7 @@ crate::on_both! {
     a_worker_gets_what_is_for_its_models_only,
     a_request_that_is_late_does_not_start_and_one_that_rests_starts_later,
     what_was_accepted_is_there_after_opening_again,
-    a_cancelled_request_never_starts_and_a_running_one_is_told,
+    a_cancelled_request_never_starts_and_a_running_one_is_stopped,
     positions_follow_what_other_processes_do,
     workers_count_while_they_beat,
 }
@@ -107,7 +107,7 @@ async fn what_was_accepted_is_there_after_opening_again(rig: Rig) {
     assert_eq!((claimed.id, claimed.attempt, claimed.body), (id, 1, request().body));
 }
 
-async fn a_cancelled_request_never_starts_and_a_running_one_is_told(rig: Rig) {
+async fn a_cancelled_request_never_starts_and_a_running_one_is_stopped(rig: Rig) {
     let queue = rig.open().await;
     let cancel = async |id, kind| queue.cancel(id, kind).await.expect("a database");
     let waiting = submit(&queue, &request()).await;

@@ -72,7 +72,7 @@ fn check_version(version: i64) -> Result<(), QueueError> {
     if version > KNOWN { Err(QueueError::NewerSchema(version)) } else { Ok(()) }
 }
 
-/// Brings the schema up to date. Several processes may do it at once: one does, the others wait and find it done.
+/// Migrates the schema. Several processes may do it at once: one does, the others wait and find it done.
 async fn migrate(pool: &PgPool) -> Result<(), QueueError> {
     let mut tx = pool.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(i64::from(LOCKS)).execute(&mut *tx).await?;

@@ -153,7 +153,7 @@ mod tests {
             sqlx::query("PRAGMA max_page_count = 1").execute(pool(&queue.writer)).await.expect("a pragma");
             let refused = queue.expect_files(&keys, None).await.expect_err("there is no room");
             assert!(refused.is_machines(), "{refused:?}");
-            // On a full disk SQLite rolls back by itself, and SQLx does not hear of it.
+            // On a full disk SQLite rolls back by itself, and SQLx does not notice.
             let mut tx = pool(&queue.writer).begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
             sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await.expect("a rollback");
             drop(tx);
