@@ -1,6 +1,6 @@
 //! Bodies and messages that are small on the wire and large in memory, or many at once.
 
-use crate::program::Program;
+use crate::attack::Attacked;
 use crate::support::{ENDPOINT, small};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -16,7 +16,7 @@ const LARGE: usize = 15_000_000;
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
-async fn socket(program: &Program, path: &str) -> Socket {
+async fn socket(program: &Attacked, path: &str) -> Socket {
     connect_async(format!("ws://{}{path}", program.address)).await.expect("a web socket").0
 }
 
@@ -34,7 +34,7 @@ fn bomb(unit: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_input_of_many_values_is_refused_before_it_takes_memory() {
-    let program = Program::start(&["--workers", "0"], None);
+    let program = Attacked::start(&["--workers", "0"], None);
     let rest = program.memory().rest("15 MB of values");
     for unit in [r#"{"":0}"#, "[]", r#""""#, "[[[[]]]]"] {
         for path in ["/queue", "/run"] {
@@ -55,7 +55,7 @@ async fn an_input_of_many_values_is_refused_before_it_takes_memory() {
 
 #[tokio::test]
 async fn a_message_of_many_values_is_refused_before_it_takes_memory() {
-    let program = Program::start(&["--workers", "0"], None);
+    let program = Attacked::start(&["--workers", "0"], None);
     let rest = program.memory().rest("15 MB of values on a web socket");
     let mut socket = socket(&program, &format!("/{ENDPOINT}/image-to-image/realtime")).await;
     // {"prompt": "x", "junk": [{"": 0}, …]}
@@ -76,7 +76,7 @@ async fn a_message_of_many_values_is_refused_before_it_takes_memory() {
 /// The largest valid inputs there are, from many clients at once: all are accepted, a few at a time.
 #[tokio::test]
 async fn large_inputs_are_taken_one_after_the_other() {
-    let program = Program::start(&["--workers", "0"], None);
+    let program = Attacked::start(&["--workers", "0"], None);
     let image = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(vec![7; 10 * 1024 * 1024]));
     let mut input = small();
     input["image_url"] = image.into();
@@ -93,7 +93,7 @@ async fn large_inputs_are_taken_one_after_the_other() {
 /// Messages that wait behind the work of their connections, and messages that never become whole.
 #[tokio::test]
 async fn what_many_web_sockets_send_is_bounded_together() {
-    let program = Program::start(&["--workers", "0"], None);
+    let program = Attacked::start(&["--workers", "0"], None);
     let rest = program.memory().rest("40 web sockets with 15 MB each");
     let path = format!("/{ENDPOINT}/image-to-image/realtime");
     let mut input = small();
@@ -134,7 +134,7 @@ async fn what_many_web_sockets_send_is_bounded_together() {
 /// A socket that once took a large message, and one that once sent one, keep no buffer of that size.
 #[tokio::test]
 async fn a_web_socket_keeps_no_buffer_for_its_largest_message() {
-    let program = Program::start(&["--workers", "0"], None);
+    let program = Attacked::start(&["--workers", "0"], None);
     let rest = program.memory().rest("20 web sockets after 15 MB each");
     let path = format!("/{ENDPOINT}/image-to-image/realtime");
     let refused = " ".repeat(LARGE);
