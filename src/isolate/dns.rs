@@ -1,6 +1,6 @@
-//! The name server inside: fal's names have one address, and no other name has any, unless others are asked for it.
+//! The name server inside: fal's names have one address. Other names have none, or are forwarded to the system's servers.
 
-use super::network::FAL;
+use super::network::{ACCEPT_RETRY_DELAY, FAL};
 use super::upstream::Upstream;
 use latentd_fal::is_fal;
 use std::io;
@@ -39,7 +39,7 @@ pub(super) async fn datagrams(socket: UdpSocket, upstream: Option<Arc<Upstream>>
 pub(super) async fn connections(listener: TcpListener, upstream: Option<Arc<Upstream>>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(super::relay::ACCEPT_AGAIN).await;
+            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             continue;
         };
         let upstream = upstream.clone();

@@ -23,6 +23,7 @@
 //! All SQL of the program is below this module.
 
 mod claim;
+mod clock;
 mod counters;
 mod deadline;
 mod error;
@@ -49,6 +50,7 @@ mod webhooks;
 mod workers;
 
 pub use claim::{Finish, StoredFile, Verdict};
+pub use clock::{LEASE, LeaseClock};
 pub use counters::{Counter, Depth, Observation};
 pub use error::QueueError;
 pub use events::Events;
@@ -59,7 +61,7 @@ pub use job::{
     RequestId, Status, Terms,
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
-pub use lease::{LEASE, LEASE_CHECK_INTERVAL, LEASE_CHECKS, LeaseCheck, LeaseClock};
+pub use lease::{LEASE_CHECK_INTERVAL, LEASE_CHECKS, LeaseCheck};
 pub use previews::{Preview, WATCH};
 pub use pruning::{Keep, Pruned};
 pub use recover::{Lost, Reclaimed};

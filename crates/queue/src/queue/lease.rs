@@ -7,14 +7,10 @@
 //! is set, every lease may look void at once. Claims are not given up for it: it takes [`LEASE_CHECKS`] checks in a row, and
 //! the beats that come in between renew by the new date.
 
-use super::service_time::micros;
+use super::clock::{LEASE, micros};
 use super::store::{Store, Target, query};
 use super::{Lost, Queue, QueueError, Reclaimed};
-use std::sync::Arc;
 use std::time::Duration;
-
-/// How long a claim holds without being renewed.
-pub const LEASE: Duration = Duration::from_secs(60);
 
 /// How often [`Queue::reclaim_expired`] is to be called.
 pub const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,37 +20,6 @@ pub const LEASE_CHECKS: u32 = 15;
 
 /// A check that comes or takes longer than this says that workers may have been held up just as well.
 const HELD_UP: Duration = Duration::from_secs(3);
-
-/// The time since the machine started, the same in all of its processes.
-#[derive(Clone)]
-pub struct LeaseClock {
-    boot: Arc<str>,
-    uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
-}
-
-impl LeaseClock {
-    /// A clock of one's own. `boot` identifies one start of the machine.
-    pub fn new(boot: &str, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Self { boot: boot.into(), uptime: Arc::new(uptime) }
-    }
-
-    /// The system's own. It goes on while the machine sleeps; [`Queue::reclaim_expired`] holds that against nobody.
-    pub fn of_system() -> Self {
-        Self::new(&boot_id(), || uptime().unwrap_or_else(of_other_systems))
-    }
-
-    pub(super) fn boot(&self) -> &str {
-        &self.boot
-    }
-
-    fn now(&self) -> Duration {
-        (self.uptime)()
-    }
-
-    pub(super) fn now_us(&self) -> i64 {
-        micros(self.now())
-    }
-}
 
 /// A span of lease time, in microseconds, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,23 +99,4 @@ impl Queue {
         query(FORGET_SILENT).bind(beats.from).bind(beats.to).execute(&self.writer).await?;
         Ok(())
     }
-}
-
-/// Linux reports hundredths of seconds.
-fn uptime() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/uptime").ok()?;
-    let seconds = text.split_whitespace().next()?.parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-fn of_other_systems() -> Duration {
-    Duration::from_secs(sysinfo::System::uptime().unwrap_or_default())
-}
-
-/// Differs after every start. Where the system has no such name it is the time of the start, which moves with the date.
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(
-        |_| sysinfo::System::boot_time().unwrap_or_default().to_string(),
-        |id| id.trim().to_owned(),
-    )
 }

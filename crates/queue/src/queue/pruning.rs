@@ -2,7 +2,7 @@
 //!
 //! A request's rows go with it. Those of its files put them among the files that are given up, by a trigger.
 
-use super::service_time::micros;
+use super::clock::micros;
 use super::store::query;
 use super::{Queue, QueueError};
 use std::time::Duration;

@@ -4,8 +4,9 @@
 //! that the mark is there even if the whole machine goes down with it.
 
 use super::claim::{add_log, end_failed};
+use super::clock::LEASE;
 use super::job::{Claim, FailureKind, Level, Origin};
-use super::lease::{LEASE, Span};
+use super::lease::Span;
 use super::service_time::Moment;
 use super::store::{Row, Sql, Tx, for_update, query};
 use super::{Failure, MAX_DEATHS, Queue, QueueError, Verdict};

@@ -1,6 +1,6 @@
 //! Requests that the machine cannot run now: they keep their place and are left alone for a while.
 
-use super::service_time::micros;
+use super::clock::micros;
 use super::store::query;
 use super::{Claim, Queue, QueueError};
 use std::time::Duration;

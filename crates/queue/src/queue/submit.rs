@@ -1,8 +1,9 @@
 //! Accepting and cancelling: the client's writes.
 
+use super::clock::micros;
 use super::job::{FailureKind, NewRequest, RequestId};
 use super::retention::stored;
-use super::service_time::{Moment, micros};
+use super::service_time::Moment;
 use super::store::{Lock, Query, Sql, Tx, for_update, query};
 use super::{Failure, Origin, Queue, QueueError, idempotency, keys, turns, webhooks};
 

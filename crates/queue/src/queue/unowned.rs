@@ -2,7 +2,7 @@
 //!
 //! The triggers of the schema move files between this table and their owners, in the transaction that changes the owner.
 
-use super::service_time::micros;
+use super::clock::micros;
 use super::store::{Sql, query};
 use super::{Claim, Queue, QueueError};
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //!
 //! A ticket is a secret. The tables know its digest.
 
+use super::clock::micros;
 use super::read::timestamp;
-use super::service_time::micros;
 use super::store::{Lock, Row, query};
 use super::{Queue, QueueError};
 use jiff::Timestamp;

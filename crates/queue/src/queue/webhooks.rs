@@ -5,8 +5,8 @@
 //! leaves it to be sent again, so a receiver is called at least once.
 
 use super::claim::add_log;
+use super::clock::micros;
 use super::job::{Level, RequestId};
-use super::service_time::micros;
 use super::store::{Lock, Row, Tx, query};
 use super::{Observation, Queue, QueueError, counters};
 use jiff::Timestamp;
