@@ -15,7 +15,7 @@ use std::time::Duration;
 /// A server on this machine accepts at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What needs no proxy on any machine. `::1` is left out: some clients take it for a host with a port.
+/// Hosts that need no proxy on any machine. `::1` is left out: some clients take it for a host with a port.
 const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
 
 /// Prints the variables for a POSIX shell to evaluate.
@@ -98,7 +98,7 @@ fn preloading(options: &str, path: &str) -> String {
     if options.contains(&flag) { options.to_owned() } else { format!("{options} {flag}").trim().to_owned() }
 }
 
-/// Where Python looks, the folder first. Said once, too.
+/// `PYTHONPATH` with the folder first, once.
 fn leading(paths: &str, path: &str) -> String {
     let others = paths.split(':').filter(|other| !other.is_empty() && *other != path);
     [path].into_iter().chain(others).collect::<Vec<_>>().join(":")

@@ -77,7 +77,7 @@ async fn a_message_that_is_too_large_is_refused_and_a_monstrous_one_ends_the_con
 }
 
 #[tokio::test]
-async fn a_goodbye_is_answered() {
+async fn a_close_frame_is_answered() {
     let listening = Listening::start().await;
     let mut socket = listening.connect("/realtime").await;
     let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
@@ -88,12 +88,12 @@ async fn a_goodbye_is_answered() {
 
 #[tokio::test]
 async fn a_client_that_goes_stops_its_work() {
-    for says_goodbye in [true, false] {
+    for sends_close in [true, false] {
         let (listening, control) = stepped().await;
         let mut socket = listening.connect("/realtime").await;
         socket.json(&long()).await;
         control.step().await;
-        if says_goodbye {
+        if sends_close {
             socket.0.close(None).await.expect("a connection");
         }
         drop(socket);

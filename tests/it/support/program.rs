@@ -59,8 +59,9 @@ impl Program {
         self.child.kill().expect("a process");
         self.child.wait().expect("its end");
         let mut log = String::new();
-        let stderr = self.child.stderr.take();
-        stderr.map(|mut stderr| stderr.read_to_string(&mut log).expect("text"));
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut log).expect("text");
+        }
         log
     }
 

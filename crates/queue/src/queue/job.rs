@@ -82,7 +82,7 @@ stored_word! {
         InitImage = "picture",
         /// The client cancelled it.
         Cancelled = "cancelled",
-        /// The client that waited on the line went away.
+        /// The client that waited for the result went away.
         ClientGone = "client_gone",
         /// The engine could not make an image of it.
         Engine = "engine",
