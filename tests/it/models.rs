@@ -51,12 +51,15 @@ impl Drop for Taken {
     }
 }
 
-/// Generates grey; as with a model on a GPU, decoding and prefetching use its memory too.
+/// Generates grey; as with a model on a GPU, decoding takes a while, and it and prefetching use the model's memory too.
 fn engine(taken: Arc<Taken>, prefetched: Log) -> Scripted {
     let decoding = taken.clone();
     let generate = Scripted::new(move |call| {
         let taken = decoding.clone();
-        call.grey_after(move || drop(taken))
+        call.grey_after(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(taken);
+        })
     });
     generate.with_prefetch(move |request| {
         let _taken = taken.clone();
