@@ -246,7 +246,6 @@ impl Pipeline {
             request,
             factor: self.configs.vae.factor(),
             pace: PreviewPacing::new(request.steps),
-            withheld: false,
         };
         let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
         let mut hooks = LoopHooks { observer, previews: Some(previews), probe };

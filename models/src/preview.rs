@@ -33,8 +33,6 @@ pub(crate) struct Previews<'a> {
     /// Pixels that a latent becomes, a side.
     pub(crate) factor: usize,
     pub(crate) pace: PreviewPacing,
-    /// One was unsafe: no later preview of the image is shown.
-    pub(crate) withheld: bool,
 }
 
 /// Decides when a preview is made.
@@ -69,7 +67,7 @@ impl PreviewPacing {
 impl Previews<'_> {
     /// Whether a preview of step `index` is wanted. Costs nothing where none is wanted.
     pub(crate) fn wanted(&self, index: usize, observer: &mut dyn Observer) -> bool {
-        !self.withheld && self.pace.allows(index) && observer.wants_preview()
+        self.pace.allows(index) && observer.wants_preview()
     }
 
     /// Makes the preview of a step that led from the latents `before` to `after`, `[N, C, h, w]` f32, over `sigmas`, and
@@ -94,11 +92,13 @@ impl Previews<'_> {
             made => made?,
         };
         // With a margin, for a small image's verdict is not exactly that of the large one.
-        self.withheld = match decode_stage.checker(self.request) {
-            Some(checker) => !checker.clears(&image)?,
-            None => false,
+        // Each preview is judged by itself: a checker's scores of the first steps' blurred images mean little, and one
+        // of them must not hide every later preview.
+        let is_clear = match decode_stage.checker(self.request) {
+            Some(checker) => checker.clears(&image)?,
+            None => true,
         };
-        if !self.withheld {
+        if is_clear {
             observer.preview(image);
         }
         self.pace.took(started.elapsed().as_secs_f64());

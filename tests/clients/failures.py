@@ -1,4 +1,4 @@
-"""The names of the tests that failed, of the reports that suites leave in a folder: JUnit, TAP and cargo's output."""
+"""The names of the tests that failed, and how, of the reports of suites in a folder: JUnit, TAP and cargo's output."""
 
 import pathlib
 import re
@@ -18,18 +18,25 @@ def of_junit(text: str) -> list[str]:
         cases = ElementTree.fromstring(text).iter("testcase")
     except ElementTree.ParseError:
         return ["its report is not whole"]
-    failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
-    return [f"{case.get('classname', '')}::{case.get('name', '')}" for case in failed]
+    failed = [(case, case.find(kind)) for case in cases for kind in ("failure", "error") if case.find(kind) is not None]
+    return [with_reason(f"{case.get('classname', '')}::{case.get('name', '')}", why.get("message", "")) for case, why in failed]
 
 
 def of_tap(text: str) -> list[str]:
     """The innermost tests alone: what contains a failed test fails as well, and comes after it."""
     names, deepest = [], -1
-    for indent, name in re.findall(r"^( *)not ok \d+ - (.*)$", text, re.MULTILINE):
+    for test in re.finditer(r"^( *)not ok \d+ - (.*)$", text, re.MULTILINE):
+        indent, name = test.groups()
         if len(indent) >= deepest and not re.search(r" # (SKIP|TODO)\b", name):
-            names.append(name)
+            why = re.compile(r"\n *error: (?:\|-\n *)?(.*)").search(text, test.end())
+            names.append(with_reason(name, why[1] if why else ""))
         deepest = len(indent)
     return names
+
+
+def with_reason(name: str, why: str) -> str:
+    """The name and the first line of what was wrong."""
+    return f"{name} ({why.splitlines()[0][:160]})" if why else name
 
 
 def of_cargo(text: str) -> list[str]:

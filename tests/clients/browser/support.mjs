@@ -52,8 +52,7 @@ after(() => browser.close());
  */
 export function scene(name, { refusals = false, blocked = false, origins = [new URL(BASE).origin], ...options }, body) {
   test(name, LIMIT, async () => {
-    const context = await browser.newContext({ ...DESKTOP, ...options });
-    context.setDefaultTimeout(WAIT_MS);
+    const context = await newProfile(options);
     const page = await context.newPage();
     const troubles = [];
     page.on("pageerror", (error) => troubles.push(String(error)));
@@ -79,6 +78,13 @@ export function scene(name, { refusals = false, blocked = false, origins = [new 
       await context.close();
     }
   });
+}
+
+/** What is another browser to the server: no page of it shares storage with a page of another profile. */
+export async function newProfile(options = {}) {
+  const context = await browser.newContext({ ...DESKTOP, ...options });
+  context.setDefaultTimeout(WAIT_MS);
+  return context;
 }
 
 /** A page that has @fal-ai/client as `client`. */
