@@ -325,7 +325,7 @@ impl Worker {
     async fn put_off(&self, claim: &Claim, why: &str) -> Result<(), WorkerError> {
         let line = format!("{why}: the request is tried again in {} s", LOAD_RETRY_DELAY.as_secs());
         with_retry(|| self.queue.progress(claim, Level::Warn, &line)).await?;
-        with_retry(|| self.queue.rest(claim, LOAD_RETRY_DELAY)).await?;
+        with_retry(|| self.queue.put_off(claim, LOAD_RETRY_DELAY)).await?;
         let finish: Finish = with_retry(|| self.queue.give_back(claim)).await?;
         tracing::warn!(request = %claim.id, ?finish, "{line}");
         Ok(())

@@ -136,7 +136,7 @@ async fn load_and_run(
     };
     let engine = engine.map_err(|error| failed(&error))?;
     state.send_replace(WorkerState::Ready);
-    with_retry(|| queue.beat(&id, &device, WorkerState::Ready)).await?;
+    with_retry(|| queue.heartbeat(&id, &device, WorkerState::Ready)).await?;
     with_retry(|| queue.report_loaded_models(&id, &engine.loaded)).await?;
     tracing::info!(worker = id, device, "the model is loaded");
     let outgoing = Client::new(config.fetch.clone(), FETCH_ALLOW);
@@ -222,7 +222,7 @@ async fn send_heartbeats(queue: Queue, id: String, device: String, state: watch:
     loop {
         clock.tick().await;
         let state = *state.borrow();
-        if let Err(error) = queue.beat(&id, &device, state).await {
+        if let Err(error) = queue.heartbeat(&id, &device, state).await {
             tracing::warn!(%error, "the heartbeat could not be written");
         }
     }

@@ -10,11 +10,11 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Megabytes of memory that an attack may take over what the program takes at rest.
+/// Megabytes of memory that an attack may take above the baseline.
 pub(crate) const MAX_RISE: u64 = 300;
 
-/// Megabytes over its rest within which the program counts as back.
-const BACK: u64 = 60;
+/// Megabytes above the baseline within which the memory counts as returned.
+const RETURNED: u64 = 60;
 
 /// A running `latentd serve`, on a data directory of its own.
 pub(crate) struct Attacked {
@@ -95,8 +95,8 @@ pub(crate) struct Memory {
     process: u32,
 }
 
-/// What it took at rest, in megabytes.
-pub(crate) struct Rest {
+/// The memory of a process before an attack, in megabytes.
+pub(crate) struct Baseline {
     memory: Memory,
     megabytes: u64,
     attack: String,
@@ -110,26 +110,27 @@ impl Memory {
         line.trim_matches([':', ' ', '\t', 'k', 'B']).parse::<u64>().expect("kilobytes") / 1024
     }
 
-    /// Notes what it takes now, and begins to watch for the most.
-    pub(crate) fn rest(self, attack: &str) -> Rest {
+    /// Measures the memory now, and has the kernel record the peak from now on.
+    pub(crate) fn baseline(self, attack: &str) -> Baseline {
         std::fs::write(Path::new("/proc").join(self.process.to_string()).join("clear_refs"), "5")
             .expect("Linux");
-        Rest { megabytes: self.megabytes("VmRSS"), memory: self, attack: attack.into() }
+        Baseline { megabytes: self.megabytes("VmRSS"), memory: self, attack: attack.into() }
     }
 }
 
-impl Rest {
-    /// Fails if more was taken since than may be.
-    pub(crate) fn is_held(&self) {
+impl Baseline {
+    /// Asserts that the peak since then is at most [`MAX_RISE`] above it.
+    pub(crate) fn assert_bounded(&self) {
         let (now, peak) = (self.memory.megabytes("VmRSS"), self.memory.megabytes("VmHWM"));
-        println!("{}: {} MB at rest, {peak} MB at most, {now} MB now", self.attack, self.megabytes);
+        println!("{}: {} MB before, {peak} MB at most, {now} MB now", self.attack, self.megabytes);
         assert!(peak <= self.megabytes + MAX_RISE, "{}: {peak} MB", self.attack);
     }
 
-    /// Waits until it takes again what it took at rest.
-    pub(crate) async fn is_back(&self) {
-        self.is_held();
-        eventually(async || (self.memory.megabytes("VmRSS") <= self.megabytes + BACK).then_some(())).await;
+    /// The same, and waits until the memory has returned to it.
+    pub(crate) async fn returns(&self) {
+        self.assert_bounded();
+        eventually(async || (self.memory.megabytes("VmRSS") <= self.megabytes + RETURNED).then_some(()))
+            .await;
         println!("{}: back at {} MB", self.attack, self.memory.megabytes("VmRSS"));
     }
 }

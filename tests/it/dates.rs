@@ -95,13 +95,13 @@ async fn setting_the_date_sends_no_webhook_early_and_none_late() {
 }
 
 #[tokio::test]
-async fn setting_the_date_ends_no_rest_of_a_request() {
+async fn setting_the_date_does_not_start_a_request_early_that_was_put_off() {
     let server = Server::start().await;
     for jump in JUMPS {
         server.submit(&small()).await;
         let claim = async || server.try_claim("w").await;
         let first = claim().await.expect("a request");
-        server.queue.rest(&first, Duration::from_secs(60)).await.expect("a database");
+        server.queue.put_off(&first, Duration::from_secs(60)).await.expect("a database");
         server.queue.give_back(&first).await.expect("a database");
         server.clock.set_date(jump);
         assert!(claim().await.is_none());

@@ -123,7 +123,7 @@ async fn a_heartbeat_renews_both_leases() {
     let most = i64::try_from(LEASE.as_secs()).expect("a minute") - 1;
     for _ in 0..2 {
         server.clock.advance(most);
-        server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database");
+        server.queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database");
         assert_eq!(server.reclaim_expired().await.waiting, 0);
     }
     server.clock.advance(most + 2);

@@ -5,7 +5,7 @@
 //!   [`Queue::logs`], [`Queue::watch`], [`Queue::preview`], [`Queue::live_workers`];
 //! - a worker: [`Queue::claim`], [`Queue::charge`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`],
 //!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::rest`], [`Queue::give_back`],
-//!   [`Queue::beat`];
+//!   [`Queue::heartbeat`];
 //! - whoever watches workers die: [`Queue::reclaim`], [`Queue::set_silent`]; whoever watches the time:
 //!   [`Queue::expire_late`], [`Queue::reclaim_expired`];
 //! - whoever removes what is not kept: [`Queue::prune`], [`Queue::erase_ended`], [`Queue::end_files`],
@@ -36,9 +36,9 @@ mod lease;
 mod positions;
 mod previews;
 mod pruning;
+mod put_off;
 mod read;
 mod recover;
-mod rest;
 mod retention;
 mod service_time;
 mod store;

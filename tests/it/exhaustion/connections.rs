@@ -72,22 +72,22 @@ async fn clients_that_do_not_read_do_not_stop_the_server() {
     // Nothing takes from the queue what the calls meanwhile put into it.
     let program = Attacked::start(&["--workers", "0", "--max-queue", "1000000"], None);
     let _ = program.is_live("127.0.0.1").await.expect("a server that lives");
-    let rest = program.memory().rest("8,300 connections that pipeline and do not read");
+    let baseline = program.memory().baseline("8,300 connections that pipeline and do not read");
     let pipelined = PAGE.repeat(24);
     let attack = hold(&program, "127.0.0.2", 8300, &pipelined);
     let held = serves(&program, "127.0.0.1", attack).await;
     // So is a client at the very address that they come from.
     eventually(async || program.is_live("127.0.0.2").await).await;
-    rest.is_held();
+    baseline.assert_bounded();
     drop(held);
-    rest.is_back().await;
+    baseline.returns().await;
 }
 
 #[tokio::test]
 async fn idle_clients_do_not_take_all_the_files_that_may_be_open() {
     many_files();
     let program = Attacked::start(&["--workers", "0", "--max-queue", "1000000"], Some(1024));
-    let rest = program.memory().rest("1,100 idle connections under `ulimit -n 1024`");
+    let baseline = program.memory().baseline("1,100 idle connections under `ulimit -n 1024`");
     let held = serves(&program, "127.0.0.1", hold(&program, "127.0.0.2", 1100, "")).await;
     eventually(async || program.is_live("127.0.0.2").await).await;
     let slow = serves(
@@ -97,20 +97,20 @@ async fn idle_clients_do_not_take_all_the_files_that_may_be_open() {
     )
     .await;
     drop((held, slow));
-    rest.is_back().await;
+    baseline.returns().await;
 }
 
 #[tokio::test]
 async fn everybody_who_loads_a_page_shares_its_bytes() {
     many_files();
     let program = Attacked::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("1,500 readers of the documents");
+    let baseline = program.memory().baseline("1,500 readers of the documents");
     for path in ["/docs/swagger-ui-bundle.js", "/openapi.json", "/playground/main.js"] {
         let ask = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let held = hold(&program, "127.0.0.2", 1500, &ask).await;
         assert!(program.is_live("127.0.0.1").await.is_some());
-        rest.is_held();
+        baseline.assert_bounded();
         drop(held);
     }
-    rest.is_back().await;
+    baseline.returns().await;
 }

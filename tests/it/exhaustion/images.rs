@@ -241,7 +241,7 @@ async fn a_file_takes_a_bounded_part_of_memory_whatever_it_unpacks_to() {
     let refused = refused.into_iter().map(|(name, file)| (name, file, &[422][..]));
     let either = either.into_iter().map(|(name, file)| (name, file, &[200, 422][..]));
     for (name, file, expected) in taken.chain(refused).chain(either) {
-        let rest = program.worker_memory().await.rest(name);
+        let baseline = program.worker_memory().await.baseline(name);
         let begun = Instant::now();
         let (status, answer) = run(&program, &file).await;
         assert!(expected.contains(&status), "{name}: {status} {answer}");
@@ -249,6 +249,6 @@ async fn a_file_takes_a_bounded_part_of_memory_whatever_it_unpacks_to() {
         if status == 422 && expected == [422] {
             assert_eq!(answer["detail"][0]["type"], "image_too_large", "{name}: {answer}");
         }
-        rest.is_back().await;
+        baseline.returns().await;
     }
 }

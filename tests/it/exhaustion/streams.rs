@@ -47,13 +47,13 @@ async fn attack(program: &Attacked) {
 async fn streams_that_nobody_reads_take_no_more_than_connections_do() {
     many_files();
     let program = Attacked::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("2,000 connections of 32 streams that take one byte of a page");
+    let baseline = program.memory().baseline("2,000 connections of 32 streams that take one byte of a page");
     attack(&program).await;
-    rest.is_held();
-    let again = program.memory().rest("the same once more");
+    baseline.assert_bounded();
+    let again = program.memory().baseline("the same once more");
     attack(&program).await;
-    rest.is_held();
-    again.is_back().await;
+    baseline.assert_bounded();
+    again.returns().await;
 }
 
 /// Uploads wait for each other; a body in frames of one byte must not take many times its size meanwhile.
@@ -61,7 +61,7 @@ async fn streams_that_nobody_reads_take_no_more_than_connections_do() {
 async fn a_body_in_the_smallest_frames_takes_little() {
     many_files();
     let program = Attacked::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("200 bodies in frames of one byte");
+    let baseline = program.memory().baseline("200 bodies in frames of one byte");
     let mut held = Vec::new();
     for _ in 0..200 {
         let Some((sender, connection)) = connect(&program, 65_535).await else { continue };
@@ -77,10 +77,10 @@ async fn a_body_in_the_smallest_frames_takes_little() {
         held.push((sender, answer, body, connection));
     }
     assert!(program.is_live("127.0.0.1").await.is_some(), "others are served");
-    rest.is_held();
+    baseline.assert_bounded();
     for (sender, answer, body, connection) in held {
         drop((sender, answer, body));
         connection.abort();
     }
-    rest.is_back().await;
+    baseline.returns().await;
 }

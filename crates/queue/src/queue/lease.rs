@@ -1,11 +1,11 @@
-//! Lease time: how long a claim or a worker's beat counts, by a clock that nobody sets.
+//! Lease time: how long a claim or a worker's heartbeat counts, by a clock that nobody sets.
 //!
 //! The time of day jumps when it is corrected. So a table of SQLite holds microseconds since the machine started, which all
 //! of its processes agree on. They start anew with the machine, which shows: no lease ends later than [`LEASE`] from now.
 //!
 //! A PostgreSQL server serves several machines, which agree on nothing but the server: lease time is its date. When that
 //! is set, every lease may look void at once. Claims are not given up for it: it takes [`LEASE_CHECKS`] checks in a row, and
-//! the beats that come in between renew by the new date.
+//! the heartbeats that come in between renew by the new date.
 
 use super::clock::{LEASE, micros};
 use super::store::{Store, Target, query};
@@ -15,7 +15,7 @@ use std::time::Duration;
 /// How often [`Queue::reclaim_expired`] is to be called.
 pub const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So many checks in a row must find a lease over before the claim is void. They are three beats of a worker.
+/// So many checks in a row must find a lease over before the claim is void. They are three heartbeats of a worker.
 pub const LEASE_CHECKS: u32 = 15;
 
 /// A check that comes or takes longer than this says that workers may have been held up just as well.
@@ -41,14 +41,14 @@ const ANY_EXPIRED: &str =
 const FORGET_SILENT: &str = "DELETE FROM workers WHERE beat_at NOT BETWEEN $1 AND $2";
 
 impl Queue {
-    /// Where the ends of good leases lie.
+    /// The span of ends of valid leases.
     pub(super) async fn valid_leases(&self, on: impl Into<Target<'_>>) -> Result<Span, QueueError> {
         let now = self.moment(on).await?;
         Ok(Span { from: now.lease, to: now.lease_end + self.lateness() })
     }
 
-    /// Where the beats of the last `age` lie.
-    pub(super) async fn beats_within(
+    /// The span of heartbeats of the last `age`.
+    pub(super) async fn heartbeats_within(
         &self,
         on: impl Into<Target<'_>>,
         age: Duration,
@@ -95,8 +95,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn forget_silent_workers(&self) -> Result<(), QueueError> {
-        let beats = self.beats_within(&self.reader, LEASE).await?;
-        query(FORGET_SILENT).bind(beats.from).bind(beats.to).execute(&self.writer).await?;
+        let heartbeats = self.heartbeats_within(&self.reader, LEASE).await?;
+        query(FORGET_SILENT).bind(heartbeats.from).bind(heartbeats.to).execute(&self.writer).await?;
         Ok(())
     }
 }

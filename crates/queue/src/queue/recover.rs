@@ -108,9 +108,9 @@ impl Queue {
         }
         if lost == Lost::Everything {
             done.ended += drop_direct(&mut tx, now).await?;
-            // Those that live after all beat again soon.
-            let beats = self.beats_within(&mut tx, LEASE).await?;
-            query(SILENCE_ALL).bind(beats.from).execute(&mut tx).await?;
+            // Those that are alive after all send a heartbeat soon.
+            let heartbeats = self.heartbeats_within(&mut tx, LEASE).await?;
+            query(SILENCE_ALL).bind(heartbeats.from).execute(&mut tx).await?;
         }
         tx.commit().await?;
         self.events.wake_workers();

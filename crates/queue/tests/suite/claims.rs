@@ -89,7 +89,7 @@ async fn a_request_that_is_late_does_not_start_and_one_that_rests_starts_later(r
 
     let rests = submit(&queue, &request()).await;
     let claimed = claim(&queue, "w").await.expect("a request");
-    queue.rest(&claimed, Duration::from_secs(60)).await.expect("a database");
+    queue.put_off(&claimed, Duration::from_secs(60)).await.expect("a database");
     queue.give_back(&claimed).await.expect("a database");
     assert!(claim(&queue, "w").await.is_none());
     rig.advance(Duration::from_secs(61)).await;
@@ -143,8 +143,8 @@ async fn workers_count_while_they_beat(rig: Rig) {
     let queue = rig.open().await;
     let age = Duration::from_secs(15);
     let live = async || queue.live_workers(age).await.expect("a database");
-    queue.beat("a", "cpu", WorkerState::Ready).await.expect("a database");
-    queue.beat("b", "cpu", WorkerState::Loading).await.expect("a database");
+    queue.heartbeat("a", "cpu", WorkerState::Ready).await.expect("a database");
+    queue.heartbeat("b", "cpu", WorkerState::Loading).await.expect("a database");
     queue.report_loaded_models("a", &["m".into(), "n".into()]).await.expect("a database");
     assert_eq!(live().await, (1, 2));
     let loaded = queue.loaded_models(age).await.expect("a database");
@@ -156,6 +156,6 @@ async fn workers_count_while_they_beat(rig: Rig) {
     assert_eq!(live().await, (0, 0));
     rig.advance(Duration::from_secs(120)).await;
     queue.forget_silent_workers().await.expect("a database");
-    queue.beat("a", "cpu", WorkerState::Ready).await.expect("a database");
+    queue.heartbeat("a", "cpu", WorkerState::Ready).await.expect("a database");
     assert_eq!(live().await, (1, 1));
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Advisory locks of ours are numbered from here.
 pub(super) const LOCKS: i32 = 0x6c61_7464;
 
-/// Connections of one process. A statement takes a millisecond or so; workers have a beat, a claim and a report each.
+/// Connections of one process. A statement takes a millisecond or so; workers have a heartbeat, a claim and a report each.
 const CONNECTIONS: u32 = 8;
 
 /// How long an operation waits for a connection before the database counts as away.
