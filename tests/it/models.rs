@@ -303,7 +303,7 @@ async fn a_request_from_before_there_was_a_choice_is_generated_by_the_first_mode
         body,
         model: None,
         max_waiting: None,
-        terms: latentd::queue::Terms::default(),
+        options: latentd::queue::RequestOptions::default(),
         webhook: None,
         api_key: None,
         idempotency: None,

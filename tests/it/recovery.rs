@@ -201,7 +201,7 @@ async fn after_a_restart_direct_requests_have_ended() {
         body: Value::Null,
         model: None,
         max_waiting: None,
-        terms: latentd::queue::Terms::default(),
+        options: latentd::queue::RequestOptions::default(),
         webhook: None,
         api_key: None,
         idempotency: None,

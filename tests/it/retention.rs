@@ -158,7 +158,7 @@ async fn the_shorter_time_counts() {
     assert_eq!(server.get(&request).await.status, StatusCode::NOT_FOUND);
 }
 
-/// Uploads a file on terms; returns its path.
+/// Uploads a file with a lifecycle header; returns its path.
 async fn upload(server: &Server, wish: &str, key: &str) -> Result<String, StatusCode> {
     let request = Request::post("/files/upload").header("content-type", "image/png");
     let request =

@@ -4,18 +4,18 @@
 //! - the HTTP side: [`Queue::submit`], [`Queue::cancel`], [`Queue::status`], [`Queue::outcome`],
 //!   [`Queue::logs`], [`Queue::watch`], [`Queue::preview`], [`Queue::live_workers`];
 //! - a worker: [`Queue::claim`], [`Queue::charge`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`],
-//!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::rest`], [`Queue::give_back`],
+//!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::put_off`], [`Queue::give_back`],
 //!   [`Queue::heartbeat`];
-//! - whoever watches workers die: [`Queue::reclaim`], [`Queue::set_silent`]; whoever watches the time:
+//! - the supervisor, when workers die: [`Queue::reclaim`], [`Queue::set_silent`]; the server's timers:
 //!   [`Queue::expire_late`], [`Queue::reclaim_expired`];
-//! - whoever removes what is not kept: [`Queue::prune`], [`Queue::erase_ended`], [`Queue::end_files`],
+//! - the sweep, which removes expired data: [`Queue::prune`], [`Queue::erase_ended`], [`Queue::end_files`],
 //!   [`Queue::given_up_files`];
-//! - whoever writes files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when it comes to nothing;
-//! - whoever puts a database and its folder together: [`Queue::identity`] and its neighbours;
-//! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
-//! - whoever keeps the keys of the API: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
-//! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours;
-//! - whoever measures the server: [`Queue::observe`], [`Queue::counters`], [`Queue::depth`].
+//! - writers of files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when the file gets no owner;
+//! - the check that a database and a folder belong together: [`Queue::identity`] and its neighbours;
+//! - the webhook deliverer: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
+//! - the key ring and `latentd keys`: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
+//! - the HTTP side, for uploads: [`Queue::open_upload`] and its neighbours;
+//! - metrics: [`Queue::observe`], [`Queue::counters`], [`Queue::depth`].
 //!
 //! It is kept in SQLite or in PostgreSQL; `store` has both engines, and every operation one body.
 //!
@@ -58,7 +58,7 @@ pub use idempotency::Idempotency;
 pub use identity::Identity;
 pub use job::{
     Claim, Ended, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority,
-    RequestId, Status, Terms,
+    RequestId, RequestOptions, Status,
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
 pub use lease::{LEASE_CHECK_INTERVAL, LEASE_CHECKS, LeaseCheck};

@@ -3,7 +3,7 @@
 use super::{Answer, ENDPOINT, Server, eventually, every_model};
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, StatusCode};
-use latentd::queue::{Claim, NewRequest, Origin, Priority, Submission, Terms};
+use latentd::queue::{Claim, NewRequest, Origin, Priority, RequestOptions, Submission};
 use serde_json::Value;
 use tower::ServiceExt;
 
@@ -82,7 +82,7 @@ impl Server {
             body: Value::Null,
             model: None,
             max_waiting: Some(0),
-            terms: Terms::default(),
+            options: RequestOptions::default(),
             webhook: None,
             api_key: None,
             idempotency: None,

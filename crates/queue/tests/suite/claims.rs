@@ -2,7 +2,7 @@
 
 use crate::rig::{Rig, claim, claim_all, request, submit};
 use latentd_queue::queue::{
-    CancelAnswer, FailureKind, Lost, NewRequest, Phase, Priority, Terms, WorkerState,
+    CancelAnswer, FailureKind, Lost, NewRequest, Phase, Priority, RequestOptions, WorkerState,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -75,8 +75,8 @@ async fn a_worker_gets_what_is_for_its_models_only(rig: Rig) {
 
 async fn a_request_that_is_late_does_not_start_and_one_that_rests_starts_later(rig: Rig) {
     let queue = rig.open().await;
-    let terms = Terms { start_within: Some(Duration::from_secs(30)), ..Terms::default() };
-    let late = submit(&queue, &NewRequest { terms, ..request() }).await;
+    let options = RequestOptions { start_within: Some(Duration::from_secs(30)), ..RequestOptions::default() };
+    let late = submit(&queue, &NewRequest { options, ..request() }).await;
     assert_eq!(queue.expire_late().await.expect("a database"), 0);
     rig.advance(Duration::from_secs(31)).await;
     assert!(claim(&queue, "w").await.is_none());

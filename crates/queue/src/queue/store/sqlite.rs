@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// released; of two branches that add one each, either may come first as long as neither was released.
 const MIGRATIONS: &[&str] = &[
     include_str!("../schema/sqlite/first.sql"),
-    include_str!("../schema/sqlite/terms.sql"),
+    include_str!("../schema/sqlite/request_options.sql"),
     include_str!("../schema/sqlite/webhooks.sql"),
     include_str!("../schema/sqlite/uploads.sql"),
     include_str!("../schema/sqlite/keys.sql"),

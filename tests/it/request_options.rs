@@ -1,4 +1,4 @@
-//! The headers that say on what terms a request is taken: its time to start, and no second try.
+//! Headers with options of a request: its time to start, and no retry.
 
 use crate::support::{ENDPOINT, Server, eventually, small};
 use axum::http::StatusCode;
