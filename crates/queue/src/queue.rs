@@ -143,7 +143,7 @@ impl Queue {
         Ok(queue.with_lease_clock(LeaseClock::of_system()).with_events(Events::default()))
     }
 
-    /// The same queue, whose leases and deadlines are measured by another clock. PostgreSQL goes by its own.
+    /// The same queue, whose leases and deadlines are measured by another clock. PostgreSQL uses its own.
     #[must_use]
     pub fn with_lease_clock(self, lease_clock: LeaseClock) -> Self {
         let date = self.now().as_microsecond();
@@ -162,8 +162,8 @@ impl Queue {
         Self { events, _signals: signals, ..self }
     }
 
-    /// Do several machines use the database? Then another server may live while this one starts, and what looks left
-    /// behind may be in its hands.
+    /// Whether several machines can use the database. Then requests that run when this server starts may be claimed by
+    /// workers of another server.
     pub fn is_shared(&self) -> bool {
         matches!(self.writer, Store::Postgres(_))
     }

@@ -70,7 +70,7 @@ impl Counter {
 pub struct Depth {
     /// Requests that wait, with their priority, where there are any.
     pub waiting: Vec<(i64, u64)>,
-    /// Requests in the hands of workers.
+    /// Requests that are claimed by workers.
     pub running: u64,
 }
 

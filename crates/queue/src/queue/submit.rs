@@ -22,8 +22,8 @@ pub enum Submission {
         /// How many wait.
         waiting: u64,
     },
-    /// A client would hold the line, and its key has this many requests at work already, which is its limit;
-    /// nothing was stored.
+    /// A client would wait for the result, and its key has as many active requests as its limit allows; nothing was
+    /// stored.
     KeyBusy {
         /// The limit.
         limit: u32,

@@ -1,8 +1,8 @@
 //! The webhook outbox: which receiver is called when a request ends, when next, and how often it was tried.
 //!
 //! A webhook becomes due in the transaction that ends its request (a trigger of the schema), so
-//! none is lost. One that is claimed is held for a while: a process that dies with it in hand
-//! leaves it to be sent again, so a receiver is called at least once.
+//! none is lost. A claim on one ends after a while: if the process that claimed it dies, it is sent
+//! again, so a receiver is called at least once.
 
 use super::claim::add_log;
 use super::clock::micros;
