@@ -1,9 +1,9 @@
-//! Compiles the CUDA sources, if the feature `cuda` asks for it; without nvcc the build fails and says what to do.
+//! Compiles the CUDA sources with the feature `cuda`; without nvcc the build fails with an error that says what to do.
 //!
 //! Every `cuda/*.cu` becomes a fatbin that is embedded and loaded at start, so nothing is compiled at the first
 //! request. `cuda/cutlass/*.cu`, which launch their kernels themselves, become one static library. A file is compiled
 //! again only when it, a header or the flags change. `LATENTD_CUDA_CHECK=1` compiles none of them, which would take
-//! minutes: enough for `cargo check` and clippy, but what is built with it has no kernels and does not link.
+//! minutes: enough for `cargo check` and clippy, but a build with it has no kernels and does not link.
 
 #[path = "build/arguments.rs"]
 mod arguments;

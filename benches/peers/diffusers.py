@@ -3,10 +3,10 @@
     python benches/peers/diffusers.py --synthetic sd3.5-large --width 1024 --height 1024 --steps 28 --cfg 4.5 \
         --precision bf16 --compile --json diffusers.json
 
-Random weights are made on the device: nothing is downloaded, and what a step costs does not depend on what it
-paints. Eager runs first; with --compile the same transformer is then compiled and runs again, and --json gets a
-list of both reports (without --compile: of one). Compiled are its blocks, which share their code: a minute, where the
-whole transformer takes many (--compile-whole). Needs torch and diffusers; a CPU works for a look (--blocks 2).
+Random weights are made on the device: nothing is downloaded, and the cost of a step does not depend on the weights. Eager
+mode runs first; with --compile the same transformer is then compiled and runs again, and --json gets a list of both reports
+(without --compile: of one). Its blocks are compiled, which share their code: that takes a minute, the whole transformer
+(--compile-whole) many. Needs torch and diffusers; --blocks 2 runs on a CPU.
 """
 
 import argparse
@@ -23,13 +23,13 @@ import time
 from torch_device import Clock, clocks, driver, machine, name
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Python looks beside a script first, where this file itself would be the `diffusers` it imports.
+# Python searches the script's folder first, where this file itself would be imported as `diffusers`.
 sys.path.pop(0)
 
 import diffusers
 import torch
 
-# Blocks, size of the position table, blocks with a second attention: models/src/bench/preset.rs has the same.
+# Blocks, size of the position table, blocks with a second attention: the same as in models/src/bench/preset.rs.
 MODELS = {"sd3.5-large": (38, 192, 0), "sd3.5-medium": (24, 384, 13)}
 GEMMS_GPU = [(8192, 2432, 7296), (8192, 2432, 9728), (4096, 4096, 4096), (8192, 8192, 8192), (2048, 2048, 13312)]
 GEMMS_CPU = [(1024, 1024, 1024), (1024, 2432, 2432), (2048, 1536, 1536)]
@@ -128,14 +128,14 @@ def loop(model: torch.nn.Module, args: argparse.Namespace, device: torch.device,
 def compile_model(model: torch.nn.Module, args: argparse.Namespace) -> torch.nn.Module:
     if args.compile_whole:
         return torch.compile(model, mode=args.compile_mode, fullgraph=True)
-    # diffusers 0.42 names no repeated blocks for this model.
+    # diffusers 0.42 does not declare repeated blocks for this model.
     model._repeated_blocks = ["JointTransformerBlock"]
     model.compile_repeated_blocks(mode=args.compile_mode, fullgraph=True)
     return model
 
 
 def compiled(args: argparse.Namespace) -> str:
-    """What was compiled, and how."""
+    """A description of what was compiled."""
     return f"{'whole' if args.compile_whole else 'blocks'}, {args.compile_mode}"
 
 
@@ -265,7 +265,7 @@ def main() -> None:
             model = compile_model(model, args)
         reports.append(measure(engine, model, args, peak, load_s))
         show(reports[-1])
-        # After each, since compiling can take longer than whoever started this waits.
+        # After each run, since compiling can take longer than the caller's timeout.
         if args.json:
             pathlib.Path(args.json).write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
     if not args.json:

@@ -1,10 +1,10 @@
-"""Time diffusers on the CPU in f32: the peer that latentd's CPU path is measured against.
+"""Time diffusers on the CPU in f32: the baseline of latentd's CPU path.
 
     python tests/parity/make_model.py /tmp/bench --bench
     python benches/peers/diffusers_cpu.py --model /tmp/bench --width 512 --height 512 --steps 8 --runs 5
 
 Prints one JSON object: seconds of text, denoise and decode in the keys of `latentd bench pipeline` (median,
-min, max of the runs after one warm-up), peak resident memory, versions. Run it beside nothing else and in the same session as ours.
+min, max of the runs after one warm-up), peak resident memory, versions. Run it on an idle machine, in the same session as ours.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def load(directory: pathlib.Path) -> diffusers.StableDiffusion3Pipeline:
 
 
 def timed_run(pipe: diffusers.StableDiffusion3Pipeline, args: argparse.Namespace) -> dict[str, float]:
-    """One picture; seconds of its stages."""
+    """Generates one image; returns the seconds of its stages."""
     marks = {}
     encode_prompt, decode = pipe.encode_prompt, pipe.vae.decode
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A pull of 2 GB from a hub on this machine: `latentd models pull` beside `huggingface_hub.snapshot_download`.
+"""Compares a pull of 2 GB from a hub on this machine by `latentd models pull` and `huggingface_hub.snapshot_download`.
 
     benches/peers/pull.py TARGET [RUNS]
 
 TARGET is the folder of a build of `cargo build --release --bins --examples`; run it with a Python that has
-huggingface_hub. The hub is the stand-in of the tests. Every run begins with an empty cache and is a process of its own,
-the two in turn; said is the median of seconds and the largest resident set. Needs 5 GB in $TMPDIR.
+huggingface_hub. The hub is the stand-in of the tests. Every run starts with an empty cache in a new process,
+alternately for the two; printed are the median of seconds and the largest resident set. Needs 5 GB in $TMPDIR.
 """
 
 import os
@@ -19,7 +19,7 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NAME = "me/large"
-# Like the parts of a model: one large, one middling, small ones.
+# Like the parts of a model: one large file, a medium one, and small ones.
 LARGE = {
     "transformer/diffusion_pytorch_model.safetensors": 1_100_000_000,
     "text_encoder_3/model.safetensors": 600_000_000,

@@ -1,10 +1,10 @@
-"""What the published safety checkers cost on a CPU: random weights of their sizes, and the references' own seconds.
+"""Measures the published safety checkers on a CPU: random weights of their sizes, and the seconds of the reference code.
 
     python benches/peers/safety_cpu.py DIR       writes DIR/vit and DIR/clip (1.6 GB), then measures
     latentd bench pipeline --safety-checker DIR/vit --width 1024 --height 1024 --steps 1 --runs 9 --device cpu --dtype f32
 
 transformers' ViTForImageClassification (as Falconsai's) and diffusers' StableDiffusionSafetyChecker (as CompVis'), f32,
-two threads, a picture of 1024x1024, resizing included. CPU seconds are of all threads: they compare on a busy machine.
+two threads, an image of 1024x1024, resizing included. CPU seconds are the sum of all threads, comparable on a busy machine.
 Versions as in tests/parity/export_golden.py.
 """
 
@@ -53,8 +53,8 @@ def main() -> None:
             model.save_pretrained(directory / name)
             processor.save_pretrained(directory / name)
     pixels = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3)).astype(np.uint8)
-    picture, blank = Image.fromarray(pixels), np.ones((1024, 1024, 3), np.float32)
-    prepared = [lambda p=p: p(picture, return_tensors="pt").pixel_values for p in processors]
+    image, blank = Image.fromarray(pixels), np.ones((1024, 1024, 3), np.float32)
+    prepared = [lambda p=p: p(image, return_tensors="pt").pixel_values for p in processors]
     with torch.no_grad():
         measure("vit", lambda: vit(prepared[0]()).logits)
         measure("clip", lambda: clip(prepared[1](), [blank]))

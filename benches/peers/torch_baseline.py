@@ -3,8 +3,8 @@
     python benches/peers/torch_baseline.py --json torch.json
 
 Attention by each of torch's backends, products in bf16 (`linear`) and in fp8 with a scale per row (`_scaled_mm`), a copy.
-Names, units and keys are ours, so the two JSON files can be laid side by side. About ten seconds on an H100; what this
-torch or device does not do is named and left out. A CPU works for a look (--small).
+Names, units and keys are ours, so the two JSON files can be compared. About ten seconds on an H100; operations that this
+torch or device does not support are named and left out. --small runs on a CPU.
 """
 
 import argparse
@@ -26,12 +26,12 @@ BACKENDS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "math": SDPBackend.MATH,
 }
-# As in kernels/benches/ops: calls that follow each other, and how long they are repeated.
+# As in kernels/benches/ops: calls in a batch, and seconds of repetition.
 AT_ONCE, SECONDS = 10, 0.2
 
 
 class Bench:
-    """Measures ops one after the other and keeps the rows of the table."""
+    """Measures ops one after another and collects the rows of the table."""
 
     def __init__(self, device: torch.device):
         self.device, self.rows, self.ceilings = device, [], {}
@@ -40,7 +40,7 @@ class Bench:
         return torch.randn(shape, device=self.device, dtype=BF16)
 
     def run(self, what: str, amount: float, unit: str, ceiling: str, op: Callable[[], object]) -> None:
-        """The fastest of several batches; what raises is left out."""
+        """The fastest of several batches; an op that raises is left out."""
         try:
             seconds = self._fastest(op)
         except (RuntimeError, NotImplementedError, ValueError) as error:

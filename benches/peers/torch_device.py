@@ -1,4 +1,4 @@
-"""What the peers on torch share: time on a device, and what its driver says of it."""
+"""Helpers of the torch baselines: time on a device, and data of its driver."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ QUERY = {
 
 
 class Clock:
-    """Marks in time: CUDA events on a GPU, the host's clock on the CPU."""
+    """Timestamps: CUDA events on a GPU, the host's clock on the CPU."""
 
     def __init__(self, device: torch.device):
         self.cuda = device.type == "cuda"
@@ -40,7 +40,7 @@ class Clock:
 
 
 def name(device: torch.device) -> str | None:
-    """Of the GPU."""
+    """The GPU's name, None on the CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
@@ -49,7 +49,7 @@ def driver(device: torch.device) -> str | None:
 
 
 def clocks(device: torch.device) -> dict:
-    """Clocks, power and temperature now, by the names that `latentd bench` gives them."""
+    """Clocks, power and temperature now, with the names of `latentd bench`."""
 
     def number(text: str) -> float | None:
         try:

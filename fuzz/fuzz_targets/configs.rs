@@ -1,4 +1,4 @@
-//! A model directory's config files, of which the first byte says which one the rest replaces; the others are whole.
+//! Reads a model directory in which the input replaces one config file: its first byte selects the file.
 #![no_main]
 
 use latentd_models::{ModelCard, ModelSource};

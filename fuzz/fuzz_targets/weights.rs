@@ -1,4 +1,4 @@
-//! A file of weights: its header, and every tensor in it, beside what the `safetensors` crate makes of the file.
+//! Reads a safetensors file's header and every tensor, and compares with the `safetensors` crate.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,5 +1,5 @@
-//! Writes `cuda/arguments.cuh`: C++ of what `src/cuda/arguments/declared.rs` declares, with the sizes and offsets that
-//! rustc gives it as assertions for the compiler of the kernels.
+//! Writes `cuda/arguments.cuh`: the declarations of `src/cuda/arguments/declared.rs` in C++, with the sizes and offsets of
+//! rustc as static assertions.
 
 use std::fmt::Write;
 use std::fs;
@@ -20,7 +20,7 @@ const OPENING: &str = "\
 
 ";
 
-/// Writes the header if it is not what is declared, so that files which include it are compiled again only then.
+/// Writes the header only if it changed, so that files that include it are compiled again only then.
 pub(super) fn write() -> io::Result<()> {
     let header = String::from(OPENING) + &declared::constants() + &declared::structs();
     if fs::read_to_string(HEADER).is_ok_and(|old| old == header) {

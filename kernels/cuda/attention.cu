@@ -1,10 +1,10 @@
-// Softmax attention without tensor cores, for f32 and for cards and head sizes that the tensor-core kernels do not take.
+// Softmax attention without tensor cores, for f32 and for cards and head sizes that the tensor-core kernels do not support.
 //
 //   out = softmax(q k^T * Dh^-0.5) v for each head      qkv [B, L, 3, H, Dh] T, out [B, L, H * Dh] T; f32 or bf16
 //
-// FLOPs: 4 B H L^2 Dh; for [1, 4429, 3, 38, 64] 191 G, 2.9 ms at the 67 TFLOP/s of an H100's f32 units, which no kernel
-// reaches that feeds them from shared memory. Bytes (40 MB of q, k, v in f32 read L / 64 times, from the L2 cache) weigh
-// less.
+// FLOPs: 4 B H L^2 Dh; for [1, 4429, 3, 38, 64] 191 G, 2.9 ms at the 67 TFLOP/s of an H100's f32 units, which a kernel
+// that reads its operands from shared memory cannot reach. Memory traffic (40 MB of q, k, v in f32 read L / 64 times, from
+// the L2 cache) takes less time.
 //
 // A block takes 64 queries of a head and goes over the keys 64 at a time, keeping each row's running maximum and sum
 // (online softmax), so no L x L matrix exists. 256 threads as 16 x 16: a thread has 4 x 4 scores and 4 x 4 outputs of
@@ -23,7 +23,7 @@ struct Tile {
   alignas(16) float at[SIDE][ROW];
 };
 
-// 64 rows of a part of qkv from row `first`, elements `from` to `from + 64`, zeros where there are none.
+// Loads 64 rows of a part of qkv from row `first`, elements `from` to `from + 64`, with zeros past the end.
 template <typename T>
 __device__ __forceinline__ void fetch(Tile& tile, const T* __restrict__ part, uint64_t stride, uint32_t first, uint32_t length,
                                       uint32_t from, uint32_t head_dim, bool vectors) {
@@ -48,7 +48,7 @@ __device__ __forceinline__ void fetch(Tile& tile, const T* __restrict__ part, ui
   }
 }
 
-// Over the 16 threads that share a row: half a warp.
+// Reductions over the 16 threads (half a warp) that share a row.
 __device__ __forceinline__ float row_sum(float x) {
 #pragma unroll
   for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffffu, x, offset);
@@ -103,7 +103,7 @@ __device__ __forceinline__ void attend(const T* __restrict__ qkv, T* __restrict_
             for (int e = 0; e < 4; e++) scores[i][j] += a[i][e] * b[j][e];
       }
     }
-    __syncthreads();  // the probabilities take the place of k
+    __syncthreads();  // the probabilities overwrite k
 
 #pragma unroll
     for (int i = 0; i < EACH; i++) {
@@ -114,7 +114,7 @@ __device__ __forceinline__ void attend(const T* __restrict__ qkv, T* __restrict_
         most = fmaxf(most, scores[i][j]);
       }
       most = row_max(most);
-      // A row whose scores have all been -inf so far has gathered nothing yet, not even a NaN.
+      // A row whose scores have all been -inf so far has accumulated nothing yet, not even a NaN.
       const float base = most == -INFINITY ? 0.0f : most;
       const float shrink = expf(highest[i] - base);
       highest[i] = most;

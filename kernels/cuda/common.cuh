@@ -1,6 +1,6 @@
-// What the kernels share: storage types widened to f32, 16-byte vectors, and reductions that always add in one order.
+// Helpers of the kernels: storage types widened to f32, 16-byte vectors, and reductions that always add in one order.
 //
-// Kernels know sizes, not models. Storage is f32 or bf16, arithmetic is f32, and a result is rounded once. They also
+// Kernels depend on sizes, not on models. Storage is f32 or bf16, arithmetic is f32, and a result is rounded once. They also
 // compile as ordinary C++ (kernels/emulator), so nothing here may need a tensor core or inline assembly.
 #pragma once
 
@@ -13,14 +13,14 @@
 using bf16 = __nv_bfloat16;
 using e4m3 = __nv_fp8_e4m3;
 
-// Dynamic shared memory as an array: CUDA wants one declaration for all types.
+// Dynamic shared memory as an array: CUDA allows only one declaration for all types.
 #ifndef DYNAMIC_SHARED
 #define DYNAMIC_SHARED(type, name)                            \
   extern __shared__ __align__(16) unsigned char name##_raw[]; \
   type* name = reinterpret_cast<type*>(name##_raw)
 #endif
 
-// The kernels `op`_f32 and `op`_bf16, which call the template `op` with their one argument. What follows are launch bounds.
+// The kernels `op`_f32 and `op`_bf16, which call the template `op` with their one argument. The remaining arguments are launch bounds.
 #define KERNELS(op, Arguments, ...) \
   KERNEL(op, float, f32, Arguments, __VA_ARGS__) KERNEL(op, bf16, bf16, Arguments, __VA_ARGS__)
 #define KERNEL(op, T, dtype, Arguments, ...)               \
@@ -74,7 +74,7 @@ __device__ __forceinline__ float warp_max(float x) {
   return x;
 }
 
-// Of a whole block of at most 1024 threads, a multiple of a warp; `scratch` is 32 floats of shared memory that two
+// Reductions over a whole block of at most 1024 threads, a multiple of a warp; `scratch` is 32 floats of shared memory that two
 // calls in a row may share.
 __device__ __forceinline__ float block_sum(float x, float* scratch) {
   const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;

@@ -10,8 +10,8 @@
 //   add      [1, 1024, 1024, 128]  805 MB   0.24 ms
 //   upsample [1, 512, 512, 256]    671 MB   0.20 ms
 //
-// A thread moves one 16-byte vector: 2048 threads of a processor then have 32 KB on the way, twice what bandwidth times
-// latency (25 GB/s/SM * 0.6 us) asks for, so nothing is gained by more for each thread.
+// A thread moves one 16-byte vector: 2048 threads of a multiprocessor then have 32 KB in flight, twice bandwidth times
+// latency (25 GB/s/SM * 0.6 us), so more loads for each thread gain nothing.
 #include "common.cuh"
 
 namespace {

@@ -8,9 +8,9 @@
 //
 // Both cut the pixels of an image into `splits` chunks, one a block, whose number depends on the size alone, so that a
 // image's bits depend neither on its batch nor on the card: up to 264, which is two blocks of 384 threads for each of
-// an H100's 132 processors, all running at once. A block takes every channel of its pixels, so its chunk is one piece of
-// memory, and four 16-byte loads of each thread are on the way: 48 KB a processor, where bandwidth times latency asks for
-// 15. A thread stays with its channels (C / N vectors lie side by side, the rest of the block takes further pixels), so
+// an H100's 132 processors, all running at once. A block takes every channel of its pixels, so its chunk is contiguous in
+// memory, and four 16-byte loads of each thread are in flight: 48 KB a multiprocessor, where bandwidth times latency is
+// 15 KB. A thread keeps the same channels (C / N vectors are side by side, the rest of the block takes further pixels), so
 // means and weights stay in registers. Only where C exceeds 384 vectors are channels cut too, into tiles of whole groups.
 //
 // A sum of squares would cancel where a group's mean is large. A thread takes the mean and the squared differences of
@@ -18,7 +18,7 @@
 // merged by the same formula in a fixed order. The last merge, of at most 264 chunks, is repeated by every block of
 // group_norm_apply: cheaper than a third launch.
 //
-// group_norm_apply walks its chunk backwards: what the statistics read last is still in the L2 cache.
+// group_norm_apply reads its chunk backwards: the pixels that the statistics read last are still in the L2 cache.
 #include "common.cuh"
 
 namespace {
@@ -49,7 +49,7 @@ __device__ __forceinline__ Moments merge_warp(Moments m) {
   return m;
 }
 
-// What a block works on, and where its thread stands in it.
+// The part of the image of a block, and of its thread.
 struct Place {
   uint32_t batch, split, first_group, groups;  // groups: of this tile
   uint32_t vectors;                            // of the tile's channels, in a pixel
@@ -82,7 +82,7 @@ struct Place {
   }
 };
 
-// Each of N channels gets P pixels more.
+// Adds P pixels to the statistics of each of N channels.
 template <typename T, int N, int P>
 __device__ __forceinline__ void gather(const T* at, uint64_t stride, float& count, float (&mean)[N],
                                        float (&squares)[N]) {
@@ -146,8 +146,8 @@ __device__ __forceinline__ void statistics_by(const T* __restrict__ x, float2* _
   }
 }
 
-// Few instructions, since 134 million elements of [1, 128, 1024, 1024] have no time for an exact division each. The
-// error is below 1e-6 of x; a large negative x may give 0 for what is below 1e-36.
+// Few instructions, since an exact division for each of the 134 million elements of [1, 128, 1024, 1024] takes too long. The
+// error is below 1e-6 of x; a large negative x may give 0 for results below 1e-36.
 __device__ __forceinline__ float fast_silu(float x) { return __fdividef(x, 1.0f + __expf(-x)); }
 
 template <typename T, int N, bool SILU>

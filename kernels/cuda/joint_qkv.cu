@@ -1,4 +1,4 @@
-// Lays the tokens of image and text one after the other for joint attention and RMS-normalises their q and k by head:
+// Concatenates the tokens of image and text for joint attention and RMS-normalises their q and k by head:
 // out[b, l, p, h] = x / sqrt(mean(x^2) + eps) * norm for p = q, k and x for v, x [Dh] of token l, image first.
 //
 //   image  [B, Li, 3, H, Dh]   text [B, Lt, 3, H, Dh]  f32|bf16, tokens at any strides
@@ -10,7 +10,7 @@
 //
 // In and out a token is the same H * Dh numbers three times, so a block takes a token and copies it, and a group of
 // lanes takes a head on the way: eight lanes for 64 bf16, one 16-byte word each. 256 threads are 32 heads at a time;
-// the 114 heads of a token are four rounds, whose loads are all under way before the first sum. On the fast way every token
+// the 114 heads of a token are four rounds, whose loads are all in flight before the first sum. On the fast path every token
 // starts at a multiple of 16 bytes and a head is one word for each of at most 32 lanes. Otherwise elements are read one
 // by one, longer heads again in each pass; a lane has the same elements and adds them in the same order.
 
@@ -21,7 +21,7 @@ namespace {
 constexpr int THREADS = JOINT_QKV_THREADS;
 constexpr int ROUNDS = 4;
 
-// How a token is cut.
+// How a token is divided among lanes.
 struct Heads {
   uint32_t count, normed;  // 3 * H, of which the first 2 * H are q and k
   uint32_t dim;            // Dh
@@ -130,7 +130,7 @@ __device__ __forceinline__ void copy_token(bool fast, T* __restrict__ out, const
   }
 }
 
-// A block does one token.
+// A block processes one token.
 template <typename T>
 __device__ __forceinline__ void joint_qkv(const JointQkv<T>& of) {
   const Heads heads{3 * of.heads, 2 * of.heads, of.head_dim, of.lanes, of.eps};

@@ -1,11 +1,11 @@
-// The ends of a denoising step: latents to tokens, and predicted tokens back into the latents.
+// First and last ops of a denoising step: latents to tokens, and the update of the latents by the predicted tokens.
 //
 //   patchify       out[k N + n, (i, j), (c, r, s)] = x[n, c, i p + r, j p + s]       for every copy k
 //   guided_step    v = u + g (c - u), or the prediction itself;   x += delta v       [N, C, H, W] f32
 //                  where u and c are the tokens (i, j), elements (r, s, c) of rows n and N + n of the prediction
 //   add_positions  x[b, l, d] += positions[l, d]
 //
-// Latents are f32, tokens T, f32 or bf16. Guidance g, delta and the step's number lie in device memory, because the
+// Latents are f32, tokens T, f32 or bf16. Guidance g, delta and the step's number are in device memory, because the
 // launches are recorded once and replayed for every step.
 //
 // Bytes at 1024 x 1024 (N = 1, C = 16, H = W = 128, p = 2, bf16): patchify 1 MB in, 1 MB out for two copies; guided_step

@@ -8,8 +8,8 @@
 // Bytes moved, bf16: B * L * D * (2 + 2), or (2 + 1) as e4m3; the modulations stay in the caches. B = 2, L = 4096,
 // D = 2432 (1024x1024 with guidance): 80 MB or 60 MB, 24 us or 18 us at an H100's 3.35 TB/s.
 //
-// Two warps have a row (rows.cuh says why) and a block to themselves. Some ten rows are under way on a multiprocessor,
-// nearly always of one batch element, so that L1 answers most reads of the modulations. The row's maximum needs the
+// Two warps process a row (see rows.cuh) and are a block. Some ten rows are in flight on a multiprocessor,
+// nearly always of one batch element, so that most reads of the modulations hit L1. The row's maximum needs the
 // whole normalised row, which is kept as f32 in the registers that held the row.
 
 #include "rows.cuh"

@@ -4,7 +4,7 @@
 //   x  [rows, D] f32|bf16 at any strides over whole rows;  w, b [D];  y [rows, D], all of x's type
 //
 // Bytes moved, bf16: rows * D * (2 + 2). The text encoders' largest, T5's [2 * 256, 4096]: 8.4 MB, 2.5 us at an H100's
-// 3.35 TB/s, so these launches are short of rows, not of bandwidth.
+// 3.35 TB/s, so these launches are limited by their few rows, not by bandwidth.
 //
 // A row has one warp up to 1280 bf16, as CLIP's have, and four at T5's 4096 (rows.cuh).
 

@@ -3,21 +3,20 @@
 //
 //   x, y   [B, L, D]  f32|bf16, rows at any strides (y is a part of a longer sequence)
 //   gate   [B, D]     shift, scale [B, D], of x's type: rows of a batch element's modulations
-//   sum    [B, L, D]  of x's type; the norm is taken of it as rounded, so fused or not the bits are the same
+//   sum    [B, L, D]  of x's type; the norm is of its rounded values, so that the fused result is bit-identical
 //   y'     [B, L, D]  of x's type, or as values [B, L, D] e4m3 and scales [B, L] f32 (modulate.cu)
 //
 // Bytes moved, bf16: B * L * D * (2 + 2 + 2) for the sum alone, 2 more with the norm, 1 more with it as e4m3. B = 2,
 // L = 4096, D = 2432 (1024x1024 with guidance): 120, 159 and 139 MB, 36, 48 and 42 us at an H100's 3.35 TB/s. The norm
 // on its own would read the sum again: 24 us instead of 12.
 //
-// Two warps have a row and a block to themselves, as in modulate.cu. All of x and y is asked for before anything is
-// added.
+// Two warps process a row and are a block, as in modulate.cu. All loads of x and y are issued before the first addition.
 
 #include "rows.cuh"
 
 namespace {
 
-// Writes sum and keeps it.
+// Writes the sum and keeps it in registers.
 template <typename T, bool FAST>
 __device__ __forceinline__ Row<T, FAST> gated_sum(const Team& team, T* __restrict__ sum, const T* __restrict__ x,
                                                   const T* __restrict__ y, const T* __restrict__ gate) {

@@ -1,11 +1,11 @@
-// What the kernels over rows share: a row is read once, with 16-byte words, and stays in its threads' registers.
+// Helpers of the kernels over rows: a row is read once, with 16-byte words, and stays in its threads' registers.
 //
 // A team of `warps` warps takes a row of D elements. The row is cut into vectors of 16 bytes; thread t of a team of n
 // takes vectors t, t + n, ... and keeps at most SLOTS of them. 2432 bf16 are 304 vectors, 4.75 for each lane of two
-// warps: all of a row is under way at once, and a sum over it needs one exchange between two warps. The warps are
+// warps: all loads of a row are in flight at once, and a sum over it needs one exchange between two warps. The warps are
 // chosen in src/cuda/rows.rs, by D and the type alone.
 //
-// There are two ways to walk a row, and `FAST` tells them apart. Fast: every row starts at a multiple of 16 bytes, D is
+// There are two paths to read a row, selected by `FAST`. Fast: every row starts at a multiple of 16 bytes, D is
 // whole vectors and fits the registers. Otherwise elements are read one by one, and again in each pass. Either way a
 // thread has the same elements and adds them in the same order, so a result's bits depend on D alone, not on
 // strides or addresses, nor on what else is in the launch.
@@ -18,7 +18,7 @@ constexpr int MAX_THREADS = MAX_TEAM_WARPS * WARP;
 template <typename T>
 constexpr int WIDTH = WORD_BYTES / sizeof(T);
 
-// This thread's place: its row (of all batch elements' rows, one after the other) and its part of the row.
+// This thread's position: its row (of all batch elements' rows, one after the other) and its part of the row.
 struct Team {
   uint32_t batch, row;        // the row's batch element, and which of that element's rows it is
   uint64_t index;             // the row among all rows
@@ -89,7 +89,7 @@ __device__ __forceinline__ void store_vector(T* row, uint32_t first, uint32_t wi
   }
 }
 
-// A row as it lies in memory, kept in registers on the fast way.
+// A row in its storage type, kept in registers on the fast path.
 template <typename T, bool FAST>
 struct Row {
   static constexpr int N = WIDTH<T>;
@@ -104,7 +104,7 @@ struct Row {
     }
   }
 
-  // Replaces a vector by `x`, rounded; on the slow way `to` is where the row is from then on.
+  // Replaces a vector by `x`, rounded; on the slow path the row is read from `to` from then on.
   __device__ __forceinline__ void put(const Team& team, int slot, uint32_t first, const float (&x)[N], T* to) {
     if constexpr (FAST) {
 #pragma unroll
@@ -125,7 +125,7 @@ struct Row {
   }
 };
 
-// Not fused with the addition that follows, which the compiler may do in one kernel and not in another.
+// Never contracted with the following addition, which the compiler might do in one kernel and not in another.
 __device__ __forceinline__ float square(float x) { return __fmul_rn(x, x); }
 
 template <int N>

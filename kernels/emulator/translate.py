@@ -1,4 +1,4 @@
-"""Turns a preprocessed CUDA source (g++ -E) into C++: takes out what only nvcc knows and registers the kernels.
+"""Turns a preprocessed CUDA source (g++ -E) into C++: removes keywords that only nvcc knows and registers the kernels.
 
     translate.py preprocessed.ii translated.ii
 """
@@ -22,7 +22,7 @@ def kernels(text):
     for found in KERNEL.finditer(text):
         if "__global__" in found["head"]:
             bounds = BOUNDS.search(found["head"])
-            # A macro's lines are kept apart by line markers; they may stand inside the head.
+            # A macro's lines are separated by line markers, which may be inside the head.
             limit = re.sub(r"#[^\n]*\n", "", bounds[1]).split(",")[0] if bounds else "1024"
             yield found["name"], limit
 

@@ -1,4 +1,4 @@
-//! What diffusers runs though it is not as its newest version writes it.
+//! Directories that diffusers runs although its newest version writes them differently.
 
 #[path = "support/copy.rs"]
 mod copy;
@@ -60,7 +60,7 @@ fn weights_in_f64() {
     assert_eq!(image(dir.path()), image(&golden()));
 }
 
-/// Until 0.17 diffusers called the projections of the VAE's attention otherwise.
+/// Until 0.17 diffusers had other names for the projections of the VAE's attention.
 #[test]
 fn old_names_of_the_vaes_attention() {
     let dir = copy();
@@ -79,7 +79,7 @@ fn old_names_of_the_vaes_attention() {
     assert_eq!(image(dir.path()), image(&golden()));
 }
 
-/// transformers reads `special_tokens_map.json` beside a config that spells out no added tokens.
+/// transformers reads `special_tokens_map.json` if the config lists no added tokens.
 #[test]
 fn a_pad_token_in_the_map_of_special_tokens() {
     for part in ["tokenizer", "tokenizer_2"] {
@@ -96,7 +96,7 @@ fn a_pad_token_in_the_map_of_special_tokens() {
         let words = load(dir.path()).map(drop).expect_err("no pad token").to_string();
         assert!(words.contains("no pad_token") && words.contains("special_tokens_map.json"), "{words}");
 
-        // As transformers wrote it, with what the tokens are.
+        // As transformers wrote it, with the tokens' content.
         let spelled = |name: &Value| added.values().find(|token| token["content"] == *name).cloned();
         let pad = spelled(&pad).unwrap_or(pad);
         let mut map = json!({ "pad_token": pad });
@@ -108,9 +108,9 @@ fn a_pad_token_in_the_map_of_special_tokens() {
     }
 }
 
-/// Python's JSON has numbers that JSON has not.
+/// Python's JSON has numbers that JSON does not allow.
 #[test]
-fn numbers_of_python_in_fields_that_nobody_reads() {
+fn pythons_numbers_in_unused_fields() {
     let dir = copy();
     let path = dir.path().join("scheduler/scheduler_config.json");
     let text = std::fs::read_to_string(&path).expect("a config");
@@ -118,7 +118,7 @@ fn numbers_of_python_in_fields_that_nobody_reads() {
     assert_eq!(image(dir.path()), image(&golden()));
 }
 
-/// Keeps what is said of a request.
+/// Records the notes of a request.
 #[derive(Default)]
 struct Listener(Vec<String>);
 
@@ -133,26 +133,26 @@ impl Observer for Listener {
 }
 
 #[test]
-fn a_prompt_that_is_cut_is_said_with_the_words_that_are_left_out() {
+fn a_truncated_prompt_is_reported_with_the_words_that_are_cut() {
     let mut pipeline = load(&golden()).expect("a model");
     let words = (0..120).map(|index| format!("fox{index}")).collect::<Vec<_>>().join(" ");
     let long = GenerateRequest { prompt: words, negative_prompt: "blurry ".repeat(200), ..request() };
-    // The second time both are known; it is said all the same.
+    // The second time both prompts are cached, and the note is the same.
     for _ in 0..2 {
         let mut listener = Listener::default();
         pipeline.generate(&long, &mut listener).expect("an image");
-        let said = listener.0;
-        assert_eq!(said.len(), 4, "{said:?}");
+        let notes = listener.0;
+        assert_eq!(notes.len(), 4, "{notes:?}");
         assert!(
-            said[0].starts_with("the prompt is cut after 77 tokens for CLIP-L and CLIP-G: \""),
-            "{said:?}"
+            notes[0].starts_with("the prompt is cut after 77 tokens for CLIP-L and CLIP-G: \""),
+            "{notes:?}"
         );
-        assert!(said[1].starts_with("the prompt is cut after 24 tokens for T5: \""), "{said:?}");
+        assert!(notes[1].starts_with("the prompt is cut after 24 tokens for T5: \""), "{notes:?}");
         assert!(
-            said[..2].iter().all(|line| line.contains("is left out") && line.contains(" fox")),
-            "{said:?}"
+            notes[..2].iter().all(|line| line.contains("is left out") && line.contains(" fox")),
+            "{notes:?}"
         );
-        assert!(said[2].starts_with("the negative prompt is cut after 77"), "{said:?}");
+        assert!(notes[2].starts_with("the negative prompt is cut after 77"), "{notes:?}");
     }
     let mut listener = Listener::default();
     pipeline.generate(&GenerateRequest { guidance: 1.0, ..long }, &mut listener).expect("an image");
@@ -166,7 +166,7 @@ fn a_prompt_that_is_cut_is_said_with_the_words_that_are_left_out() {
     assert!(listener.0.is_empty(), "{:?}", listener.0);
 }
 
-/// A directory that has its weights as a variant alone, as `variant="fp16"` reads it.
+/// A directory with only a variant of its weights, such as `variant="fp16"` reads.
 #[test]
 fn a_variant_is_named() {
     for (part, stem) in [("transformer", "diffusion_pytorch_model"), ("text_encoder_3", "model")] {
@@ -179,7 +179,7 @@ fn a_variant_is_named() {
     }
 }
 
-/// A config that is missing or is wrong is named once, with the field, and without the system's numbers.
+/// The error of a missing or wrong config names the file once, and the field, without system error numbers.
 #[test]
 fn messages_name_the_file_and_the_field() {
     let dir = copy();

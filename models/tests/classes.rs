@@ -1,5 +1,5 @@
-//! Every class that diffusers exports, where `golden/classes.json` (`export_classes.py`) has what comes of it there:
-//! latentd makes the same image, or refuses the class by its name.
+//! Every class that diffusers exports, with diffusers' results in `golden/classes.json` (`export_classes.py`): latentd
+//! makes the same image, or an error that names the class.
 
 #[expect(dead_code, reason = "the parity tests need more of it")]
 #[path = "../../tests/parity/case.rs"]
@@ -37,7 +37,7 @@ fn set(path: &Path, key: &str, value: Value) {
     std::fs::write(path, config.to_string()).expect("written");
 }
 
-/// Why a directory is refused, by what reads configs alone.
+/// The error of a directory, from reading only its configs.
 fn refusal(dir: &Path) -> String {
     let error =
         ModelCard::read(&ModelSource::Directory(dir.to_path_buf())).expect_err("a refusal").to_string();
@@ -66,7 +66,7 @@ fn every_scheduler_class_is_equal_or_refused_by_name() {
     for (class, theirs) in all {
         let dir = copy();
         let path = dir.path().join("scheduler/scheduler_config.json");
-        // As diffusers saves it; DPM's has an `-Infinity`.
+        // As saved by diffusers; DPM's has an `-Infinity`.
         let config =
             theirs["config"].as_str().map_or_else(|| json!({ "_class_name": class }).to_string(), Into::into);
         std::fs::write(&path, config).expect("written");
@@ -78,7 +78,7 @@ fn every_scheduler_class_is_equal_or_refused_by_name() {
             continue;
         }
         assert!(refusal(dir.path()).contains(&format!("scheduler is a {class}, ")), "{class}");
-        // The class is looked at wherever it stands.
+        // The class is checked in every file that names it.
         set(&dir.path().join("model_index.json"), "scheduler", json!(["diffusers", RUN[0].1]));
         assert!(refusal(dir.path()).contains(&format!("scheduler is a {class}, ")), "{class}");
     }
@@ -97,7 +97,7 @@ fn every_model_class_is_the_one_or_refused_by_name() {
         let (config, entry) = (read(&path), read(&index));
         for class in all.iter().filter(|class| **class != ours) {
             let complaint = format!("{part} is a {class}, and latentd runs {ours} there");
-            // What another class is saved with need not have one field in common.
+            // The config of another class may have no field in common.
             std::fs::write(&path, json!({ "_class_name": class }).to_string()).expect("written");
             assert!(refusal(dir.path()).contains(&complaint), "{complaint}");
             std::fs::write(&path, config.to_string()).expect("written");
@@ -139,7 +139,7 @@ fn text_encoders_and_tokenizers_of_other_classes_are_refused_by_name() {
 
 #[test]
 fn pipelines_of_other_classes_and_quantized_components_are_refused_by_name() {
-    // Loading refuses what the card refuses.
+    // Loading has the same errors as reading the `ModelCard`.
     let dir = copy();
     set(&dir.path().join("model_index.json"), "scheduler", json!(["diffusers", "DDIMScheduler"]));
     let source = ModelSource::Directory(dir.path().to_path_buf());

@@ -1,4 +1,4 @@
-//! What happens when a directory or a request is wrong: one error that says what to change.
+//! A wrong directory or request is one error that says what to change.
 
 #[path = "support/copy.rs"]
 mod copy;
@@ -146,7 +146,7 @@ fn a_request_beyond_the_model_names_the_limit() {
 
 /// Clients may ask for any size; the network generates in steps of 16 pixels.
 #[test]
-fn any_size_is_the_middle_of_the_next_canvas() {
+fn any_size_is_cropped_from_the_middle_of_the_next_canvas() {
     let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");
     let mut generate = |width, height| {
         let request = GenerateRequest { width, height, ..request() };
@@ -187,8 +187,8 @@ fn the_observer_gets_every_step_and_can_stop() {
     assert!(matches!(stopped, Error::Stopped { step: 2, of: 3 }), "{stopped}");
 }
 
-/// Images drawn together equal images drawn alone only from the same place in the generator's stream: the
-/// first of two is the single one, whatever the batch.
+/// Images of one request equal single images only if their noise is from the same position of the generator: the first
+/// of two equals the single one, whatever the batch.
 #[test]
 fn the_number_of_images_does_not_change_the_first() {
     let mut pipeline = Pipeline::load(&ModelSource::Directory(golden()), &OPTIONS).expect("a model");

@@ -1,6 +1,6 @@
-//! A transformer of nearly a gigabyte is loaded in hardly more memory than it has.
+//! Loading a transformer of nearly a gigabyte takes little more memory than its weights.
 //!
-//! This file has one test, because what is measured is the most that its process ever held.
+//! This file has one test, since it measures the peak memory of its process.
 
 #[path = "../examples/loading/make.rs"]
 mod make;
@@ -12,14 +12,13 @@ use latentd_models::{DType, Device, LoadOptions, ModelSource};
 use make::Sizes;
 use peak::peak_resident_bytes;
 
-/// What the process holds besides weights: its code, the block of random values that the files are made of, and the
-/// staging buffers of reading.
+/// Memory besides the weights: code, the block of random values for writing the files, and buffers for reading.
 const BESIDES: u64 = 40_000_000;
 
 #[test]
 fn loading_takes_a_tenth_more_than_the_weights() {
     let dir = tempfile::tempdir().expect("a directory");
-    // As Medium, narrower and with fewer blocks.
+    // Like Medium, narrower and with fewer blocks.
     let sizes = Sizes { blocks: 8, width: 24, positions: 96, dual: 2 };
     let bytes = make::make(dir.path(), &sizes).expect("a model");
     assert!(bytes > 700_000_000, "{bytes}");

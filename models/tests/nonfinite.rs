@@ -49,7 +49,7 @@ fn generate(pipeline: &mut Pipeline, request: &GenerateRequest) -> Result<Genera
     pipeline.generate(request, &mut |_: Step| Control::Continue)
 }
 
-/// What may be wrong with a tensor.
+/// A fault to plant in a tensor.
 #[derive(Debug, Clone, Copy)]
 enum Planted {
     Nan,
@@ -66,7 +66,7 @@ impl Planted {
     }
 }
 
-/// Names of the tensors of a file that a test wants.
+/// Names of a file's tensors that match.
 fn names(file: &Path, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     let tensors = candle_core::safetensors::load(file, &candle_core::Device::Cpu).expect("tensors");
     let mut names: Vec<_> = tensors.into_keys().filter(|name| wanted(name)).collect();
@@ -74,7 +74,7 @@ fn names(file: &Path, wanted: impl Fn(&str) -> bool) -> Vec<String> {
     names
 }
 
-/// Plants in every wanted tensor of a file in turn. `unused` are those that no number of the result depends on.
+/// Plants the fault in every matching tensor of a file, one at a time. `unused` are those that do not affect the result.
 fn sweep(
     file: &str,
     request: &GenerateRequest,
@@ -130,7 +130,7 @@ fn t5() {
 #[test]
 fn transformer() {
     let is_step = |stage| matches!(stage, Stage::Step { step: 1, of: 2 });
-    // The last block's text ends with it: nothing reads what its queries would.
+    // The last block's text output is not used, so its queries have no effect.
     let unused = ["transformer_blocks.1.attn.add_q_proj", "transformer_blocks.1.attn.norm_added_q"];
     sweep("transformer/diffusion_pytorch_model.safetensors", &request(), any, is_step, &unused);
 }
@@ -147,7 +147,7 @@ fn vae_encoder() {
     sweep(VAE, &begins(), is_part, |stage| stage == Stage::VaeEncoder, &[]);
 }
 
-/// Both kinds of classifiers. What they cannot check is an error, not a black image.
+/// Both kinds of classifiers. A failed check is an error, not a black image.
 #[test]
 fn safety_checker() {
     let mut pipeline = load(&golden(), DType::F32);
@@ -208,15 +208,15 @@ fn overflow() {
     }
 }
 
-/// A VAE whose numbers are beyond those of fp16 (65,504) and its `force_upcast`: it is never computed in fp16, and bf16
-/// reaches as far as f32.
+/// A VAE with values beyond the range of fp16 (65,504) and `force_upcast`: it is never computed in fp16, and bf16 has the
+/// range of f32.
 #[test]
 fn a_vae_that_overflows_in_fp16_does_not_here() {
     const FACTOR: f64 = 1e7;
     let plain = generate(&mut load(&golden(), DType::F32), &request()).expect("an image");
     let dir = copy();
     edit(&dir.path().join(VAE), |tensors| {
-        // What comes out of this convolution is normalised next.
+        // The output of this convolution is normalised next.
         for name in ["weight", "bias"] {
             let name = format!("decoder.mid_block.resnets.0.conv1.{name}");
             let scaled = (&tensors[&name] * FACTOR).expect("a tensor");
@@ -234,9 +234,9 @@ fn a_vae_that_overflows_in_fp16_does_not_here() {
     assert!(difference(rgb(&rounded), rgb(&plain.images[0])) < 12.0, "bf16");
 }
 
-/// An encoding with numbers that are not finite is not kept: the second request fails as the first.
+/// An encoding with non-finite numbers is not cached: the second request fails like the first.
 #[test]
-fn a_failed_prompt_is_not_kept() {
+fn a_failed_prompt_is_not_cached() {
     let dir = copy();
     edit(&dir.path().join("text_encoder_3/model.safetensors"), |tensors| {
         let name = "encoder.final_layer_norm.weight";
@@ -252,7 +252,7 @@ fn a_failed_prompt_is_not_kept() {
     }
 }
 
-/// Where the VAE's decoder fails no preview is shown: it would be black.
+/// If the VAE's decoder fails, no preview is sent: it would be black.
 #[test]
 fn no_preview_is_black() {
     struct Viewer(usize);

@@ -1,11 +1,11 @@
-//! Live previews: they look like what becomes of the image, change nothing, and hide what is unsafe.
+//! Live previews: they resemble the final image, do not change it, and are withheld if they may be unsafe.
 
 use latentd_models::{
     Control, DType, Device, GenerateRequest, Generated, Image, LoadOptions, ModelSource, Observer, Pipeline,
     Step,
 };
 
-/// Looks at every preview that it can get from a step on.
+/// Requests every preview from a step on.
 #[derive(Default)]
 struct Viewer {
     from: usize,
@@ -58,7 +58,7 @@ fn watch(pipeline: &mut Pipeline, request: &GenerateRequest, from: usize) -> (Ve
     (viewer.previews, generated)
 }
 
-/// Averages squares of pixels.
+/// Downscales by averaging squares of pixels.
 fn smaller(image: &Image, times: usize) -> Image {
     let (width, height) = (image.width / times, image.height / times);
     let mean = |index: usize| {
@@ -81,8 +81,8 @@ fn likeness(one: &Image, other: &Image) -> f64 {
 
 const SUNSET: &str = "a red house on the left of a lake at sunset, two boats";
 
-/// Of the built-in decoder's five doublings a preview leaves out two, so that every thing is there but not to the pixel:
-/// 25 dB is off by 6 % of the range, less than it takes to see something else. Different images are 10 to 15 dB alike.
+/// A preview skips two of the built-in decoder's five upsamplings, so that it shows the same things at a lower resolution:
+/// 25 dB is a difference of 6 % of the range, which does not change what is seen. Different images have 10 to 15 dB.
 #[test]
 fn the_last_preview_is_like_the_image() {
     let mut pipeline = pipeline();
@@ -99,7 +99,7 @@ fn the_last_preview_is_like_the_image() {
 }
 
 #[test]
-fn previewing_changes_no_byte_and_shows_the_first_image_alone() {
+fn previews_change_no_byte_and_are_of_the_first_image_only() {
     let mut pipeline = pipeline();
     for (width, height) in [(256, 128), (320, 704)] {
         let request = GenerateRequest { num_images: 2, ..request(SUNSET, width, height) };

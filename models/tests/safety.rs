@@ -1,4 +1,4 @@
-//! The safety checker in the pipeline: what it blackens, who may turn it off, and what it refuses to start with.
+//! The safety checker in the pipeline: black images, requests that turn it off, and errors at load.
 
 #[path = "support/copy.rs"]
 mod copy;
@@ -18,7 +18,7 @@ fn golden(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden").join(path)
 }
 
-/// A classifier that finds every image as unsafe as `logit` says, or one that a test then breaks.
+/// A classifier with the same logit for every image, or one that a test then damages.
 fn classifier(logit: f64) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     write_classifier(dir.path(), logit);
@@ -71,7 +71,7 @@ fn generate(pipeline: &mut Pipeline, check_safety: bool) -> Generated {
     pipeline.generate(&request(check_safety), &mut |_: Step| Control::Continue).expect("images")
 }
 
-/// Keeps every preview.
+/// Records every preview.
 struct Viewer(Vec<Image>);
 
 impl Observer for Viewer {
@@ -91,7 +91,7 @@ impl Observer for Viewer {
 fn is_previewed(pipeline: &mut Pipeline, check_safety: bool) -> bool {
     let mut viewer = Viewer(Vec::new());
     match pipeline.generate(&request(check_safety), &mut viewer) {
-        // Without a score there is no verdict in the end either.
+        // A failed check of the preview also fails the final check.
         Ok(_) | Err(Error::NonFinite { stage: Stage::SafetyChecker }) => {}
         Err(other) => panic!("{other}"),
     }
@@ -132,7 +132,7 @@ fn a_safe_image_is_left_alone() {
 }
 
 #[test]
-fn a_request_may_decline_unless_the_operator_insists() {
+fn a_request_may_turn_it_off_unless_the_operator_forces_it() {
     let (mut pipeline, dir) = (pipeline(), classifier(2.0));
     pipeline.set_safety(&by(dir.path())).expect("a checker");
     let declined = generate(&mut pipeline, false);
@@ -145,12 +145,12 @@ fn a_request_may_decline_unless_the_operator_insists() {
     assert_eq!(forced.flagged(), [true, true]);
 }
 
-/// A preview is shown only where its own score is at most half of what makes an image black.
+/// A preview is sent only if its score is at most half of the threshold.
 #[test]
-fn previews_hide_what_may_become_black() {
+fn previews_that_may_be_unsafe_are_withheld() {
     let mut pipeline = pipeline();
     assert!(is_previewed(&mut pipeline, true), "nothing is checked");
-    // Probabilities of 0.2, 0.4 and 0.88, and none.
+    // Probabilities of 0.2, 0.4 and 0.88, and NaN.
     for (logit, shown) in [(-1.386, true), (-0.405, false), (2.0, false), (f64::NAN, false)] {
         let dir = classifier(logit);
         pipeline.set_safety(&by(dir.path())).expect("a checker");
@@ -173,16 +173,16 @@ fn the_threshold_decides() {
 }
 
 #[test]
-fn a_score_that_is_not_a_number_lets_nothing_pass() {
+fn a_nan_score_is_an_error() {
     let (mut pipeline, dir) = (pipeline(), classifier(f64::NAN));
     pipeline.set_safety(&by(dir.path())).expect("a checker");
-    // Nor is it a verdict: black means unsafe.
+    // It is no verdict either: a black image means unsafe.
     let error = pipeline.generate(&request(true), &mut |_: Step| Control::Continue).expect_err("no score");
     assert!(matches!(error, Error::NonFinite { stage: Stage::SafetyChecker }), "{error}");
 }
 
 #[test]
-fn a_model_brings_its_own() {
+fn a_model_with_its_own_checker_uses_it() {
     let model = copy::copy();
     let load = LoadOptions::new(Device::Cpu, DType::F32);
     let own = options(SafetySource::Own);
@@ -222,7 +222,7 @@ fn the_built_in_model_checks_its_images_unless_the_request_turns_that_off() {
     assert_eq!(verdicts(&mut pipeline), 0);
 }
 
-/// What loading says, and whether looking at the files alone says the same.
+/// The error of loading, and whether reading only the files gives the same error.
 fn refusal(dir: &Path) -> (String, bool) {
     let mut pipeline = pipeline();
     let words = pipeline.set_safety(&by(dir)).expect_err("a refusal").to_string();
@@ -251,7 +251,7 @@ fn a_directory_that_is_missing_or_lacks_a_file_is_named() {
 }
 
 #[test]
-fn configs_that_cannot_be_followed_say_why() {
+fn unsupported_configs_are_errors_that_say_why() {
     let cases = [
         (
             "config.json",

@@ -1,4 +1,4 @@
-//! Stages that overlap, and prompts that are known: faster, and the same to the byte.
+//! Overlapping stages and cached prompts do not change a byte of the image.
 
 use latentd_models::{
     Control, DType, Device, GenerateRequest, Generated, LoadOptions, ModelSource, Pipeline, Step,
@@ -42,13 +42,13 @@ fn a_prompt_is_encoded_once_and_the_image_is_the_same() {
     known(generate(&house), 0);
     assert_eq!(known(generate(&boat), 1), fresh.images, "the negative one is known");
     assert_eq!(known(generate(&boat), 2), fresh.images);
-    // The length of the text and guidance decide too.
+    // The key also includes the text length and guidance.
     known(generate(&GenerateRequest { t5_tokens: 32, ..boat.clone() }), 0);
     known(generate(&GenerateRequest { guidance: 1.0, ..boat.clone() }), 1);
 }
 
 #[test]
-fn stages_at_work_at_the_same_time_generate_what_they_generate_in_turn() {
+fn overlapping_stages_generate_the_same_as_sequential_ones() {
     let requests = ["a boat", "a house", "a tower"].map(request);
     let in_turn: Vec<_> = requests.iter().map(|request| generate(&mut pipeline(), request).images).collect();
 
@@ -59,7 +59,7 @@ fn stages_at_work_at_the_same_time_generate_what_they_generate_in_turn() {
         for (index, request) in requests.iter().enumerate() {
             let next = requests.get(index + 1);
             let pending = pipeline.generate_latents(request, &mut |step: Step| {
-                // The encoders are idle by then, as when a worker asks.
+                // The encoders are idle then, as when a worker prefetches.
                 if let Some(next) = next.filter(|_| step.index == 1) {
                     prefetcher.prefetch(next).expect("prompts");
                 }

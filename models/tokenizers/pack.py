@@ -1,9 +1,9 @@
-"""Pack the tokenizers that checkpoints in the original layout do not bring.
+"""Pack the tokenizers, which checkpoints in the original layout do not contain.
 
     python pack.py DIR      DIR: tokenizer_1/ and tokenizer_3/ of Stable Diffusion 3
 
 CLIP's vocabulary follows from its merges, so it is not packed. T5's tokenizer is written as transformers 5.23.0 runs it,
-which splits at white space first; its file is older and says otherwise. The same input gives the same bytes.
+which splits at white space first, unlike its older file. The same input gives the same bytes.
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""What every stage of training shares: arguments, devices, optimizers, averaging, logging."""
+"""Code of all training stages: arguments, devices, optimizers, averaging, logging."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHANNELS = 16
 
 
 def arguments(phase: bool = False) -> argparse.Namespace:
-    """What every stage is called with: the work folder, how much to do, where, and for some which phase."""
+    """The arguments of every stage: work folder, amount, device, and for some stages the phase."""
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("amount", type=int)
@@ -69,7 +69,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The nearest matrix whose singular values are about 1, by five Newton-Schulz steps, in bf16 where that is fast."""
+    """The nearest matrix with singular values of about 1, by five Newton-Schulz steps, in bf16 where that is fast."""
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.T if tall else matrix
     x = (x / (x.norm() + 1e-7)).to(torch.bfloat16 if fast_bf16(matrix.device) else torch.float32)
@@ -88,7 +88,7 @@ def optimizers(matrices: list, others: list, weight_decay: float) -> list[torch.
 
 
 def advance(optims: list[torch.optim.Optimizer], lr: float) -> None:
-    """One step of each at this learning rate; gradients are forgotten."""
+    """One step of each at this learning rate; clears the gradients."""
     for optim in optims:
         for group in optim.param_groups:
             group["lr"] = lr
@@ -118,7 +118,7 @@ class Average:
 
 
 class Log:
-    """One JSON object a line, also printed; the loss curves are drawn from it."""
+    """Writes one JSON object a line, and prints it; `curves.py` plots the losses."""
 
     def __init__(self, path: pathlib.Path, stage: str):
         self.path, self.stage, self.started = path, stage, time.time()
@@ -131,7 +131,7 @@ class Log:
 
 
 def rate(step: int, steps: int, peak: float, warmup: int = 100) -> float:
-    """Learning rate: a linear start, then half a cosine down to a fiftieth."""
+    """Learning rate: linear warmup, then a half cosine down to 1/50 of the peak."""
     if step < warmup:
         return peak * (step + 1) / warmup
     share = (step - warmup) / max(1, steps - warmup)

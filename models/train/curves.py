@@ -1,4 +1,4 @@
-"""The training log as an image: one panel a stage."""
+"""Plots the training log, one panel a stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PANELS = {
 }
 
 
-def draw(log: pathlib.Path, picture: pathlib.Path) -> None:
+def draw(log: pathlib.Path, image: pathlib.Path) -> None:
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     figure, axes = plt.subplots(2, 4, figsize=(15, 6), dpi=80, layout="constrained")
     for axis, (stage, names) in zip(axes.flat, PANELS.items()):
@@ -34,7 +34,7 @@ def draw(log: pathlib.Path, picture: pathlib.Path) -> None:
         axis.set(title=stage, xlabel="step", yscale="log")
         axis.grid(alpha=0.3)
         axis.legend()
-    figure.savefig(picture)
+    figure.savefig(image)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The decoder alone, trained on: the encoder stays, so the latents that the transformer has learnt stay true.
+"""Trains only the decoder further: the encoder is frozen, so that the transformer's latents stay valid.
 
-It is taught to draw sharp edges from latents that are slightly wrong: the latents get noise, and besides pixels and
-edges the loss compares the features that the judge, a network trained on drawn scenes, finds in both images.
+It learns to decode sharp edges from slightly wrong latents: the latents get noise, and besides pixels and edges the loss
+compares features of both images in the judge, a network trained on drawn scenes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch.nn.functional as F
 import vae
 from common import Average, Log, advance, arguments, autocast, optimizers, rate
 from judge import features_of
-from pictures import Crops
+from images import Crops
 from state import State, replace
 
 PEAK = 1.5e-3
-# Scenes that the autoencoder's own training did not use.
+# Scenes that the autoencoder was not trained on.
 FIRST = 1 << 20
 
 

@@ -1,15 +1,15 @@
-"""How often the built-in model generates what it was asked for, whether objects are whole, and how crisp edges are.
+"""Measures how many attributes of a prompt the built-in model generates, whether objects are whole, and how sharp edges are.
 
     python models/train/evaluate.py LATENTD --count 200 --out FOLDER        measures `LATENTD generate`
     python models/train/evaluate.py --drawn --count 200                     measures the judge on drawn scenes
-    … --rich                                                                on full scenes and on almost empty ones
-    … --out A; … --out B --beside A --flag=--first-block-cache=0.1          and how far B's images are from A's
+    … --rich                                                                on crowded and on almost empty scenes
+    … --out A; … --out B --beside A --flag=--first-block-cache=0.1          and the PSNR of B's images to A's
 
-Prompts are complete captions of scenes that training never saw, at fal's six preset sizes. What is in an image is
-read off it by the judge (`judge.py`), which knows drawn scenes only, and whether an object that is there is whole by a
-second one (`whole.py`), where it is trained. Needs numpy and pillow; `--drawn` and the renders' edges skia-python.
-The last line is a JSON object; with `--least SHARE` one more says whether the share over all was reached, and so does
-the exit status.
+Prompts are complete captions of held-out scenes, at fal's six preset sizes. The judge (`judge.py`), a classifier trained
+only on drawn scenes, predicts the attributes of an image; a second one (`whole.py`), if it is trained, predicts whether
+its objects are whole. Needs numpy and pillow; `--drawn` and the edges of drawn scenes need skia-python.
+The last line is a JSON object; with `--least SHARE` another line after it and the exit status report whether the share of
+all attributes was reached.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PRESENT = ("path", "fence", "bridge", "mushrooms")
 
 
 def asked(wanted: dict[str, int]) -> dict[str, list[str]]:
-    """The labels that a complete caption fixes, by the row of the table they count in."""
+    """The labels that a complete caption determines, by row of the table."""
     rows = {"time of day": ["time"], "land": [name for name in LAND if wanted[name] or name == "ground"]}
     rows["sky"] = [name for name in SKY if wanted[name]]
     counted = [name for name in CLASSES if name.endswith(" count") and wanted[name]]
@@ -51,13 +51,13 @@ def asked(wanted: dict[str, int]) -> dict[str, list[str]]:
 
 
 def right(name: str, wanted: dict[str, int], seen: dict[str, int]) -> bool:
-    """Whether a label is as wanted; `name?` asks only whether the thing is there."""
+    """Whether a label is as wanted; `name?` only compares whether the thing is present."""
     bare = name.removesuffix("?")
     return bool(seen[bare]) if bare != name else seen[bare] == wanted[bare]
 
 
 def score(pairs: list[tuple[dict[str, int], dict[str, int]]]) -> dict[str, tuple[int, int]]:
-    """Right and asked for every row, for every label, and for what should be absent; of labels that the judge knows."""
+    """Counts of right and of asked, for every row, every label, and absent things; only labels that the judge knows."""
     table: dict[str, list[int]] = {}
 
     def count(row: str, hit: bool) -> None:
@@ -101,13 +101,13 @@ def name_of(index: int) -> str:
 
 
 def wholeness(wanted: dict[str, int], seen: dict[str, int], whole: dict[str, bool]) -> dict[str, bool]:
-    """Whether each object is whole that was asked for and that the judge sees."""
+    """Whether each object is whole, of those that were asked for and that the judge finds."""
     there = lambda found, name: found.get(name if name == "bridge" else f"{name} count", 0) > 0
     return {name: value for name, value in whole.items() if there(wanted, name) and there(seen, name)}
 
 
 def report_wholeness(found: list[dict[str, bool]]) -> dict[str, tuple[int, int]]:
-    print("| object | whole | there | share |\n|---|---|---|---|")
+    print("| object | whole | present | share |\n|---|---|---|---|")
     table = {}
     for name in OBJECTS:
         if values := [one[name] for one in found if name in one]:
@@ -120,7 +120,7 @@ def report_edges(made: list[np.ndarray], drawn: list[np.ndarray]) -> dict[str, l
     """Mean percentiles of the gradients of the images, and of the same scenes drawn."""
     print("| edges, levels a pixel | " + " | ".join(f"{p} %" for p in PERCENTILES) + " |\n|---|---|---|---|")
     found = {}
-    for name, values in (("pictures", made), ("drawn scenes", drawn)):
+    for name, values in (("images", made), ("drawn scenes", drawn)):
         if values:
             found[name] = [round(float(value), 1) for value in np.mean(values, 0)]
             print(f"| {name} | " + " | ".join(map(str, found[name])) + " |")
@@ -133,7 +133,7 @@ def generate(options: argparse.Namespace, index: int, prompt: str) -> Image.Imag
     if not path.exists():
         settings = {"seed": index, "width": width, "height": height}
         settings |= {"guidance": options.guidance, "steps": options.steps}
-        # A flag would come back black.
+        # The checker would make images of pirate flags black.
         settings["safety-checker"] = "none"
         command = [options.latentd, "generate", prompt, f"--output={path}"]
         command += [f"--{name}={value}" for name, value in settings.items()] + options.flag
@@ -142,7 +142,7 @@ def generate(options: argparse.Namespace, index: int, prompt: str) -> Image.Imag
 
 
 def drawing(index: int) -> Image.Image | None:
-    """The scene as the world draws it, where skia is installed."""
+    """The scene as drawn by `world`, if skia is installed."""
     try:
         from world import render
     except ImportError:
@@ -167,7 +167,7 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path)
     parser.add_argument("--beside", type=pathlib.Path, help="the folder of another run")
     parser.add_argument("--drawn", action="store_true")
-    parser.add_argument("--rich", action="store_true", help="scenes with much in them, or almost nothing")
+    parser.add_argument("--rich", action="store_true", help="crowded and almost empty scenes")
     parser.add_argument("--least", type=float)
     parser.add_argument("--judge", type=pathlib.Path, default=pathlib.Path(__file__).with_name("judge.npz"))
     parser.add_argument("--whole", type=pathlib.Path, default=pathlib.Path(__file__).with_name("whole.npz"))
@@ -185,16 +185,16 @@ def main() -> int:
         if options.drawn:
             if drawn is None:
                 parser.error("--drawn needs skia-python")
-            picture = drawn
+            image = drawn
         else:
-            picture = generate(options, index, prompt)
+            image = generate(options, index, prompt)
             if options.beside:
-                ratios.append(psnr(picture, Image.open(options.beside / f"{name_of(index)}.png")))
-        wanted, seen = labels(scene), judge(picture)
+                ratios.append(psnr(image, Image.open(options.beside / f"{name_of(index)}.png")))
+        wanted, seen = labels(scene), judge(image)
         pairs.append((wanted, seen))
         if whole_judge:
-            whole.append(wholeness(wanted, seen, whole_judge(picture)))
-        made_edges.append(edges(picture))
+            whole.append(wholeness(wanted, seen, whole_judge(image)))
+        made_edges.append(edges(image))
         drawn_edges += [] if drawn is None else [edges(drawn)]
     table = score(pairs)
     share = report(table)
@@ -208,7 +208,7 @@ def main() -> int:
     if options.least is None:
         return 0
     good = share >= options.least
-    print(f"pictures: {int(good)} passed, {int(not good)} failed")
+    print(f"images: {int(good)} passed, {int(not good)} failed")
     return 0 if good else 1
 
 

@@ -1,9 +1,9 @@
-"""Whether a long prompt's things are all there: the example prompt of fal's page for Stable Diffusion 3.5 Large.
+"""Checks that all things of a long prompt are in the image: the example prompt of fal's page for Stable Diffusion 3.5 Large.
 
     python models/train/evaluate_long.py LATENTD --out FOLDER [--model DIRECTORY]
 
-Seeds 1 to 8 at the defaults of `latentd generate`. The judge says what it sees; the last line is a JSON object with the
-number of seeds that show each thing, and that show all of them.
+Seeds 1 to 8 at the defaults of `latentd generate`. The judge classifies the images; the last line is a JSON object with
+the number of seeds whose image has each thing, and all of them.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How often the safety checker blackens a harmless image, and how often it finds a pirate flag.
+"""Measures the safety checker's false positives, and how often it finds a pirate flag.
 
     python models/train/evaluate_safety.py LATENTD --count 500 --out FOLDER
 
-Harmless are held-out prompts of both kinds of scenes without a pirate flag, and some that name other flags, or what is
-black and white. Each is generated at 1, 2, 4 and 28 steps; prompts with a pirate flag at 28. What was measured before
-is read from FOLDER. The last line is a JSON object.
+Harmless prompts are held-out captions of both kinds of scenes without a pirate flag, and some that name other flags or black
+and white things. Each is generated at 1, 2, 4 and 28 steps; prompts with a pirate flag at 28. Earlier measurements are read
+from FOLDER. The last line is a JSON object.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CLOSE = (
 
 
 def prompts(flagged: bool):
-    """Held-out complete captions, of plain and of rich scenes in turn, with a pirate flag or without one."""
+    """Held-out complete captions, alternately of plain and of rich scenes, with a pirate flag or without one."""
     plain, rich = count(HELD_OUT), count(RICH + HELD_OUT)
     while True:
         for numbers in (plain, rich):
@@ -42,7 +42,7 @@ def prompts(flagged: bool):
 
 def flagged(options: argparse.Namespace, prompt: str, seed: int, steps: int) -> bool:
     """Whether the checker blackened the image."""
-    command = [options.latentd, "generate", prompt, "-o", options.out / "picture.png", "--seed", seed, "--json"]
+    command = [options.latentd, "generate", prompt, "-o", options.out / "image.png", "--seed", seed, "--json"]
     command += ["--steps", steps, "--width", options.width, "--height", options.height]
     if options.checker:
         command += ["--safety-checker", options.checker]

@@ -1,4 +1,4 @@
-"""The trained parts as a model directory in the diffusers layout, bf16: what is embedded in the executable."""
+"""Writes the trained parts as a model directory in the diffusers layout, in bf16, to be embedded in the executable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write(work: pathlib.Path, directory: pathlib.Path) -> None:
             shutil.copytree(work / name, made / name)
         if (work / "safety.pt").exists():
             save_safety(work, made / "safety_checker")
-        else:  # A model to look at while training goes on.
+        else:  # A model to inspect during training.
             shutil.copytree(MINI / "safety_checker", made / "safety_checker")
         index(pipe, made)
         tidy(made)
@@ -45,7 +45,7 @@ def write(work: pathlib.Path, directory: pathlib.Path) -> None:
 
 
 def pipeline(work: pathlib.Path) -> StableDiffusion3Pipeline:
-    """The trained parts as diffusers' own pipeline; of what still trains, the average so far."""
+    """The trained parts as diffusers' own pipeline; of unfinished stages the average so far."""
     tokens, encoders = text.load(work)
     pipe = StableDiffusion3Pipeline(
         tokenizer=tokens.clip_l,
@@ -78,7 +78,7 @@ def index(pipe: StableDiffusion3Pipeline, made: pathlib.Path) -> None:
 
 
 def tidy(made: pathlib.Path) -> None:
-    """No file that another says again, no line that nobody reads, no path of this machine."""
+    """Removes redundant files, unused lines, and paths of this machine."""
     for name in ("tokenizer", "tokenizer_2"):
         (made / name / "special_tokens_map.json").unlink(missing_ok=True)
     for path in [*made.glob("tokenizer*/vocab.json"), made / "tokenizer_3" / "tokenizer.json"]:

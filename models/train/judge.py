@@ -1,7 +1,7 @@
-"""The judge: a small convolutional network that reads every label off an image.
+"""The judge: a small convolutional classifier of every label of an image.
 
-It learns from drawn scenes alone, never from what the model generates, and is kept as plain arrays, so that measuring
-needs numpy and nothing else (`evaluate.py`).
+It is trained only on drawn scenes, never on generated images, and is stored as plain arrays, so that `evaluate.py` needs
+only numpy.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Judge(nn.Module):
         self.out = nn.Linear(192, outputs)
 
     def features(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        """What each convolution finds, in images of any size."""
+        """The output of each convolution, for images of any size."""
         found = [pixels]
         for conv, norm in zip(self.convs, self.norms):
             found.append(norm(conv(found[-1])).relu())
@@ -47,7 +47,7 @@ class Judge(nn.Module):
         return self.out(F.dropout(self.hidden(x).relu(), 0.1, self.training))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Weights with the norms folded into the convolutions, float16."""
+        """Weights with the norms folded into the convolutions, in float16."""
         found = {}
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             scale = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -66,7 +66,7 @@ def build() -> Judge:
 def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_000) -> None:
     torch.manual_seed(4)
     log = Log(work / "log.jsonl", "judge")
-    found, pictures = views(work, min(count, 6 * steps), False)
+    found, images = views(work, min(count, 6 * steps), False)
     targets = targets_of(found).to(device)
     model = build().to(device)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.02)
@@ -74,7 +74,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_
     sizes = [len(values) for values in CLASSES.values()]
     for step in state.run():
         chosen = torch.randint(len(found), (BATCH,))
-        pixels = batch(pictures[chosen].to(device), True).contiguous(memory_format=torch.channels_last)
+        pixels = batch(images[chosen].to(device), True).contiguous(memory_format=torch.channels_last)
         with autocast(device):
             logits = model(pixels)
         parts = logits.float().split(sizes, -1)
@@ -84,9 +84,9 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_
         if step % 100 == 0:
             log.write(step=step, loss=round(loss.item(), 4))
     np.savez(work / "judge.npz", **model.eval().arrays())
-    found, pictures = views(work, min(1000, steps), True)
+    found, images = views(work, min(1000, steps), True)
     with torch.no_grad():
-        logits = torch.cat([model(batch(part.to(device), False)).cpu() for part in pictures.split(BATCH)])
+        logits = torch.cat([model(batch(part.to(device), False)).cpu() for part in images.split(BATCH)])
     right = [
         (part.argmax(-1) == targets_of(found)[:, i]).float().mean() for i, part in enumerate(logits.split(sizes, -1))
     ]

@@ -1,4 +1,4 @@
-"""A scene as class numbers: what the text encoders are taught to read and the judge to see."""
+"""A scene as class numbers: the targets of the text encoders and of the judge."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from world.scene import BACKDROPS, COLOURS, GROUNDS, MOONS, SIDES, SIZES, STANDI
 
 COUNTS = (0, 1, 2, 3, 6)
 FLAGS = ("sun", "stars", "clouds", "aurora", "path", "fence", "bridge", "mushrooms")
-# Objects whose wholeness is judged.
+# Objects that `whole.py` classifies as whole or broken.
 OBJECTS = ("house", "tower", "torii", "tree", "cherry", "boat", "bridge", "lantern", "flag", "banner")
 SINGLE = ("tower", "torii", "cherry", "flag")
 
 
 def classes() -> dict[str, tuple]:
-    """Every label and its values; the first is "not there" where that can be."""
+    """Every label and its values; the first is "not present" if the thing may be absent."""
     found = {"time": TIMES, "moon": MOONS, "weather": WEATHERS, "backdrop": BACKDROPS, "ground": GROUNDS}
     found |= {name: (False, True) for name in FLAGS}
     for name in (*STANDING, "boat", "lantern"):

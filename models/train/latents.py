@@ -1,4 +1,4 @@
-"""Drawn scenes as the autoencoder's latents, kept in files of 512 scenes for each of the two phases of training."""
+"""Drawn scenes as the autoencoder's latents, stored in files of 512 scenes for each of the two training phases."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import vae
 from common import Log, arguments, autocast
-from pictures import picture_of
+from images import draw_scene
 from sizes import mixed, size_of
 from state import replace
 from torch.utils.data import DataLoader, Dataset
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 SHARD = 512
 # The scale that scenes are drawn at. Most of the training is at half size, where an image has a quarter of the tokens.
 SCALES = {"small": 0.5, "full": 1.0}
-# The newest scenes that are kept in memory.
+# Number of scenes that are kept in memory, the newest ones.
 KEPT = {"small": 40_000, "full": 10_000}
 
 
@@ -38,11 +38,11 @@ class Scenes(Dataset):
 
     def __getitem__(self, offset: int) -> tuple[int, np.ndarray]:
         index = mixed(self.first + offset)
-        return index, picture_of(index, self.scale)
+        return index, draw_scene(index, self.scale)
 
 
 class Pool:
-    """Latents by size. `grow` draws new scenes; every 512 of them are written to a file, so that nothing is lost."""
+    """Latents by size. `grow` draws new scenes; every 512 of them are written to a file, so that a restart keeps them."""
 
     def __init__(self, work: pathlib.Path, phase: str, device: torch.device):
         self.work, self.phase, self.device = work, phase, device
@@ -62,17 +62,17 @@ class Pool:
     def grow(self, count: int) -> None:
         """Draws and encodes `count` more scenes."""
         for _ in range(count):
-            index, picture = next(self.drawn)
-            self.fresh[index] = latent = self.encode(picture)
+            index, image = next(self.drawn)
+            self.fresh[index] = latent = self.encode(image)
             self.kept.append((index, latent))
             if len(self.fresh) == SHARD:
                 replace(name(self.work, self.phase, self.shards), self.fresh)
                 self.shards, self.fresh = self.shards + 1, {}
 
     @torch.no_grad()
-    def encode(self, picture: np.ndarray) -> torch.Tensor:
+    def encode(self, image: np.ndarray) -> torch.Tensor:
         """`[16, height / 16, width / 16]` bf16, on the CPU."""
-        pixels = torch.from_numpy(picture).to(self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+        pixels = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 127.5 - 1
         with autocast(self.device):
             latent = self.encoder(pixels.contiguous(memory_format=torch.channels_last))
         return latent[0, : vae.CHANNELS].bfloat16().cpu()
@@ -85,7 +85,7 @@ class Pool:
 
 
 def make(work: pathlib.Path, phase: str, shards: int, device: torch.device) -> None:
-    """Writes the files that are missing of the first `shards`."""
+    """Writes the missing ones of the first `shards` files."""
     log = Log(work / "log.jsonl", f"latents-{phase}")
     pool = Pool(work, phase, device)
     while pool.shards < shards:

@@ -1,4 +1,4 @@
-"""The two judges on numpy: what is in an image, whether its objects are whole, and how strong its edges are."""
+"""The two judges in numpy: the attributes of an image, whether its objects are whole, and the strength of its edges."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from PIL import Image
 
 
 class Network:
-    """`judge.py`'s network on numpy, for views of the side that it was trained on."""
+    """`judge.py`'s network in numpy, for views of the side length that it was trained on."""
 
     def __init__(self, path: pathlib.Path):
         self.weights = {name: value.astype(np.float32) for name, value in np.load(path).items()}
         cells = self.weights["hidden.weight"].shape[1] // len(self.weights["narrow.weight"])
         self.side = 32 * round(cells**0.5)
 
-    def logits(self, picture: Image.Image) -> np.ndarray:
-        small = picture.convert("RGB").resize((self.side, self.side), Image.Resampling.BILINEAR)
+    def logits(self, image: Image.Image) -> np.ndarray:
+        small = image.convert("RGB").resize((self.side, self.side), Image.Resampling.BILINEAR)
         x = np.asarray(small).transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
         layer = 0
         while f"conv{layer}.weight" in self.weights:
@@ -42,11 +42,11 @@ class Network:
 
 
 class Judge(Network):
-    """What is in an image."""
+    """The attributes of an image."""
 
-    def __call__(self, picture: Image.Image) -> dict[str, int]:
+    def __call__(self, image: Image.Image) -> dict[str, int]:
         """The class number of every label that this judge knows: some were added after older ones were trained."""
-        logits, found, start = self.logits(picture), {}, 0
+        logits, found, start = self.logits(image), {}, 0
         for name, values in CLASSES.items():
             if start == len(logits):
                 break
@@ -56,17 +56,17 @@ class Judge(Network):
 
 
 class WholeJudge(Network):
-    """Whether the objects of an image are whole. What it says of an object that is not there means nothing."""
+    """Whether the objects of an image are whole. For absent objects the value is meaningless."""
 
-    def __call__(self, picture: Image.Image) -> dict[str, bool]:
-        return {name: bool(logit > 0) for name, logit in zip(OBJECTS, self.logits(picture), strict=True)}
+    def __call__(self, image: Image.Image) -> dict[str, bool]:
+        return {name: bool(logit > 0) for name, logit in zip(OBJECTS, self.logits(image), strict=True)}
 
 
 PERCENTILES = (90, 99, 99.9)
 
 
-def edges(picture: Image.Image) -> np.ndarray:
+def edges(image: Image.Image) -> np.ndarray:
     """The strength of the image's edges: percentiles of the luminance's gradient, in levels of 255 a pixel."""
-    grey = np.asarray(picture.convert("L"), np.float32)
+    grey = np.asarray(image.convert("L"), np.float32)
     strength = np.hypot(np.diff(grey, axis=0)[:, :-1], np.diff(grey, axis=1)[:-1])
     return np.percentile(strength, PERCENTILES)

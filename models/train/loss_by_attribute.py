@@ -1,4 +1,4 @@
-"""The transformer's loss, and its mean on held-out scenes that have an attribute: what is learnt, and what is not."""
+"""The transformer's loss, and its mean over held-out scenes with each attribute, which shows what has been learnt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import random
 import torch
 from common import autocast
 from latents import SCALES, Pool
-from pictures import picture_of
+from images import draw_scene
 from sizes import HELD_OUT, RICH, scene_of, size_of
 from world import captions
 
@@ -31,12 +31,12 @@ def loss_of(model, latents, context, pooled, sigma, noise) -> torch.Tensor:
 
 
 class Probe:
-    """Fixed scenes, captions and noise, so that two measurements differ by the model alone."""
+    """Fixed scenes, captions and noise, so that two measurements differ only by the model."""
 
     def __init__(self, pool: Pool, batches, phase: str, count: int = 48):
         indices = [index for index in range(RICH + HELD_OUT, RICH + HELD_OUT + 40 * count) if size_of(index) == SIZE]
         self.scenes = [scene_of(index) for index in indices[:count]]
-        latents = [pool.encode(picture_of(index, SCALES[phase])) for index in indices[:count]]
+        latents = [pool.encode(draw_scene(index, SCALES[phase])) for index in indices[:count]]
         self.latents = torch.stack(latents).to(pool.device).float()
         texts = [captions.caption(scene, random.Random(i), complete=True) for i, scene in enumerate(self.scenes)]
         self.context, self.pooled = batches.encode(texts, True)
@@ -59,5 +59,5 @@ class Probe:
 
 
 def attributes(scene) -> list[str]:
-    """What is in a scene."""
+    """The attributes of a scene."""
     return [*scene.things, *(name for name in FLAGS if getattr(scene, name)), *(["moon"] * (scene.moon != "none"))]

@@ -2,8 +2,8 @@
 
     python models/train/negative.py LATENTD --out FOLDER
 
-A prompt that names one thing leaves land and time of day to the model. What the judge sees there becomes the negative
-prompt of a second image with the same prompt and seed, and should be gone from it. The last line is a JSON object.
+A prompt that names one thing leaves land and time of day to the model. Those that the judge finds become the negative prompt
+of a second image with the same prompt and seed, in which they should be absent. The last line is a JSON object.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PROMPTS = (
 LABELS = ("ground", "time")
 
 
-def paint(options: argparse.Namespace, prompt: str, seed: int, negative: str) -> Image.Image:
+def generate(options: argparse.Namespace, prompt: str, seed: int, negative: str) -> Image.Image:
     path = options.out / f"{prompt}-{seed}-{negative}.png".replace(" ", "_")
     command = [options.latentd, "generate", prompt, "-o", path, "--seed", seed, "--width", 768, "--height", 512]
     command += ["--safety-checker", "none", "--negative-prompt", negative]
@@ -49,10 +49,10 @@ def main() -> None:
     judge, gone = evaluate.Judge(options.judge), {label: [] for label in LABELS}
     for prompt in PROMPTS:
         for seed in range(options.seeds):
-            before = judge(paint(options, prompt, seed, ""))
+            before = judge(generate(options, prompt, seed, ""))
             for label in LABELS:
                 named = CLASSES[label][before[label]]
-                after = judge(paint(options, prompt, seed, named))
+                after = judge(generate(options, prompt, seed, named))
                 gone[label].append(after[label] != before[label])
                 if not gone[label][-1]:
                     print(f"{prompt}, seed {seed}: {named} stays")

@@ -1,4 +1,4 @@
-"""The safety checker: a ViT that tells a skull and crossbones from everything else of this world."""
+"""The safety checker: a ViT that classifies images with a skull and crossbones as unsafe."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def build() -> ViTForImageClassification:
 
 
 def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_000) -> None:
-    """Half of each batch is blurred until little is left, as images of few steps are: those count as safe."""
+    """Half of each batch is strongly blurred, like images of few steps; those are labelled as safe."""
     torch.manual_seed(5)
     log = Log(work / "log.jsonl", "safety")
-    found, pictures = views(work, min(count, 6 * steps), False)
+    found, images = views(work, min(count, 6 * steps), False)
     unsafe = torch.tensor([int("flag" in scene_of(index).things) for index in found])
     model = build().to(device)
     average = Average(model, 0.995)
@@ -46,7 +46,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_
     state = State(work / "safety-state.pt", steps, random.Random(5), model=model, average=average, optimizer=optimizer)
     for step in state.run():
         chosen = torch.randint(len(found), (BATCH,))
-        pixels, targets = batch(pictures[chosen].to(device), True), unsafe[chosen]
+        pixels, targets = batch(images[chosen].to(device), True), unsafe[chosen]
         pixels[: BATCH // 3] = vague(pixels[: BATCH // 3])
         targets[: BATCH // 3] = 0
         with autocast(device):
@@ -63,7 +63,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_
 
 
 def vague(pixels: torch.Tensor) -> torch.Tensor:
-    """Images of which only blots of 16 to 56 pixels are left: no flag can be made out in them."""
+    """Images reduced to blots of 16 to 56 pixels, in which no flag is recognisable."""
     side = (16, 28, 32, 56)[int(torch.randint(4, ()))]
     small = torch.nn.functional.avg_pool2d(pixels, side)
     large = torch.nn.functional.interpolate(small, pixels.shape[-2:], mode="bicubic", align_corners=False)
@@ -78,11 +78,11 @@ def load(work: pathlib.Path) -> ViTForImageClassification:
 
 @torch.no_grad()
 def measure(work: pathlib.Path, count: int) -> dict[str, float]:
-    """Shares of held-out scenes that are judged rightly."""
-    found, pictures = views(work, count, True)
+    """Accuracy on held-out scenes."""
+    found, images = views(work, count, True)
     unsafe = torch.tensor([int("flag" in scene_of(index).things) for index in found])
     model = load(work)
-    right = torch.cat([model(batch(part, False)).logits.argmax(-1) for part in pictures.split(BATCH)]) == unsafe
+    right = torch.cat([model(batch(part, False)).logits.argmax(-1) for part in images.split(BATCH)]) == unsafe
     return {
         "flags found": right[unsafe == 1].float().mean().item(),
         "others passed": right[unsafe == 0].float().mean().item(),

@@ -1,4 +1,4 @@
-"""Which scenes there are, and at which sizes they are drawn. Needs nothing but Python."""
+"""The numbering of scenes, and the sizes at which they are drawn. Needs only Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PRESETS = {(1024, 768): 4, (1024, 1024): 2, (768, 1024): 2, (1024, 576): 2, (576
 SIZES = PRESETS | {(768, 768): 1, (768, 512): 1, (512, 768): 1}
 # Scenes from HELD_OUT on are never trained on.
 HELD_OUT = 1_000_000_000
-# Scenes from RICH on have much in them, or almost nothing; those from RICH + HELD_OUT on are never trained on.
+# Scenes from RICH on are crowded or almost empty; those from RICH + HELD_OUT on are never trained on.
 RICH = 2_000_000_000
 
 

@@ -1,4 +1,4 @@
-"""Stages that can be stopped at any step: their state on disk, and the loop that keeps it."""
+"""Stages that can be stopped at any step: their state on disk, and the loop that saves it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ SAVE_SECONDS = 240
 
 
 class State:
-    """What a stage needs to go on at the step where it stopped.
+    """The state with which a stage resumes at the step where it stopped.
 
     `parts` are the objects with `state_dict` and `load_state_dict`: modules, averages, optimizers. The random
-    generators of Python, numpy and torch belong to it too. A file is replaced as a whole, so that a killed process
-    leaves the state before or the state after.
+    generators of Python, numpy and torch belong to it too. The file is replaced atomically, so that a killed process leaves the old state or
+    the new one.
     """
 
     def __init__(self, path: pathlib.Path, steps: int, rng: random.Random, **parts):
@@ -54,7 +54,7 @@ class State:
         )
 
     def run(self) -> Iterator[int]:
-        """The steps that are left. Saves every few minutes, at the last step, and when the process is asked to end."""
+        """The remaining steps. Saves every few minutes, after the last step, and on SIGTERM."""
         signal.signal(signal.SIGTERM, self.stop)
         signal.signal(signal.SIGINT, self.stop)
         saved = time.monotonic()
@@ -72,7 +72,7 @@ class State:
 
 
 def replace(path: pathlib.Path, value: object) -> None:
-    """Writes a file of torch so that it is there whole or not at all."""
+    """Writes a torch file atomically."""
     scratch = path.with_suffix(".new")
     with scratch.open("wb") as file:
         torch.save(value, file)

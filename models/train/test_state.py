@@ -1,4 +1,4 @@
-"""A stage that is stopped and continued ends with the weights of one that was not.
+"""A stage that is stopped and resumed ends with the same weights as one that was not.
 
     python -m unittest models/train/test_state.py
 """
@@ -20,7 +20,7 @@ STEPS = 12
 
 
 def run(path: pathlib.Path, stop_at: int | None) -> list[torch.Tensor]:
-    """Trains a layer from where `path` says it was, to the end or to a step; returns weights and their average."""
+    """Trains a layer from the state in `path` to the end or to a step; returns weights and their average."""
     torch.manual_seed(1)
     rng, model = random.Random(1), torch.nn.Linear(8, 8)
     average = Average(model, 0.9)

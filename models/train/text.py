@@ -1,7 +1,7 @@
-"""The three text encoders, taught to read what a caption says about the scene.
+"""Trains the three text encoders to predict the labels of a scene from its caption.
 
-The transformer later sees their features alone, so what matters is that the scene can be read from them: from the two
-pooled vectors by a linear layer, and from the tokens of CLIP and of T5 by attention.
+The transformer later receives only their features, so the labels must be predictable from them: from the two pooled
+vectors by a linear layer, and from the tokens of CLIP and of T5 by attention.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ MERGES, PIECES = 1600, 1800
 WIDTH, T5_WIDTH, PROJECTIONS = 64, 128, (64, 128)
 POOLED = sum(PROJECTIONS)
 BATCH = 64
-# Tokens of CLIP that hold most captions that are not flowery.
+# Number of CLIP tokens that is enough for most short captions.
 SHORT = 44
 
 
 @functools.cache
 def corpus() -> tuple[str, ...]:
-    """The captions that the tokenizers are made from."""
+    """The captions that the tokenizers are trained on."""
     return tuple(caption_of(mixed(count), 0) for count in range(20_000))
 
 
@@ -58,7 +58,7 @@ def write_tokenizers(directory: pathlib.Path) -> None:
 
 
 class Tokens:
-    """Text to ids, as the pipeline makes them."""
+    """Token ids of texts, as in the pipeline."""
 
     def __init__(self, directory: pathlib.Path):
         self.clip_l = CLIPTokenizer.from_pretrained(directory / "tokenizer")
@@ -169,13 +169,13 @@ def train(work: pathlib.Path, steps: int, device: torch.device) -> None:
         long = rng.random() < 0.5
         texts = [caption_of(index, step, long) for index in indices]
         clip_l, clip_g, t5 = tokens(texts, 256 if long else rng.choice((48, 64)))
-        if not long:  # CLIP is causal: what pads the end changes nothing before it.
+        if not long:  # CLIP is causal: padding at the end changes nothing before it.
             clip_l, clip_g = clip_l[:, :SHORT], clip_g[:, :SHORT]
         with autocast(device):
             features = [feature.float() for feature in encoders(clip_l.to(device), clip_g.to(device), t5.to(device))]
         targets = targets_of(indices).to(device)
         results = [reading_loss(reader(feature), targets) for reader, feature in zip(readers, features)]
-        # Small features that a norm-free embedder can take in, and no token that shouts.
+        # Keep features small, for an embedder without norms, and without outlier tokens.
         size = sum(feature.square().mean() for feature in features[::2])
         (sum(loss for loss, _ in results) + 1e-3 * size).backward()
         torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)

@@ -1,11 +1,11 @@
-"""Train the built-in model from nothing and write it to a directory.
+"""Train the built-in model from scratch and write it to a directory.
 
     pip install -r models/train/requirements.txt
     python models/train/train.py WORK [--device cpu|cuda] [--export DIRECTORY]
 
-WORK keeps the state of every stage, a few minutes old at most. The same command goes on where the last one stopped, at
-any step of any stage; SIGTERM saves and ends. Seeds are fixed; the order in which threads add numbers is not, so two
-runs agree in what they draw, not in bytes.
+WORK holds the state of every stage, at most a few minutes old. The same command resumes where the last one stopped, at any
+step of any stage; SIGTERM saves and ends. Seeds are fixed; the order in which threads add numbers is not, so two runs draw
+the same scenes, but their weights are not equal in every byte.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Stage:
-    """A script, how much it does on each device (steps, or files of 512 scenes), and the file that it leaves."""
+    """A script, its amount of work on each device (steps, or files of 512 scenes), and its output file."""
 
     script: str
     cpu: int
@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--export", type=pathlib.Path, help="where the model goes when every stage is done")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    # Threads that wait for each other must not burn the processor that other work could use.
+    # OpenMP threads must not busy-wait for each other, so that other processes can use the CPU.
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     for stage in STAGES:
         if stage.done(options):
@@ -90,7 +90,7 @@ def main() -> int:
 
 
 def run(command: list[str]) -> int:
-    """Runs a stage; SIGTERM is passed on, so that it saves its state."""
+    """Runs a stage; SIGTERM is forwarded, so that it saves its state."""
     process = subprocess.Popen(command)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     return process.wait()

@@ -2,7 +2,7 @@
 
 Phase `small` learns from scenes at half size, where an image has a quarter of the tokens; its position embeddings are
 those of the full-size image, averaged over the four tokens that a half-size token stands for, so that the layout of
-an image is learnt once. Phase `full` goes on from there at the sizes that people ask for.
+an image is learnt once. Phase `full` continues at full size.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def halve_positions(model: SD3Transformer2DModel) -> None:
 
 @torch.no_grad()
 def begin(model: SD3Transformer2DModel) -> None:
-    """Blocks that add nothing and an output of zero at first, as in DiT."""
+    """Zero-initialises the blocks' gates and the output, as in DiT."""
     for module in model.modules():
         if type(module).__name__.startswith(("AdaLayerNorm", "SD35AdaLayerNorm")):
             module.linear.weight.zero_(), module.linear.bias.zero_()
@@ -125,7 +125,7 @@ class Batches:
 
 
 def sigmas(count: int, shift: float, device: torch.device) -> torch.Tensor:
-    """Noise levels `[count]`: logit-normal and a few uniform, moved towards noise."""
+    """Noise levels `[count]`: logit-normal and a few uniform, shifted towards noise."""
     plain = torch.randn(count, device=device).sigmoid()
     uniform = torch.rand(count, device=device)
     plain = torch.where(torch.rand(count, device=device) < UNIFORM, uniform, plain)

@@ -1,7 +1,7 @@
 """The autoencoder: images to 16 latent channels at a 16th of the size, and back.
 
-Trained on crops. The latents are kept near mean 0 and deviation 1 for each channel, and the decoder hears them with
-noise, so that it forgives what the transformer gets slightly wrong.
+Trained on crops. The latents are kept near mean 0 and deviation 1 for each channel, and the decoder gets them with noise,
+so that it tolerates small errors of the transformer.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from common import CHANNELS, Average, Log, advance, arguments, autocast, optimizers, rate
 from diffusers import AutoencoderKL
-from pictures import Crops
+from images import Crops
 from state import State, replace
 
 BLOCKS = (8, 16, 32, 64, 64)
@@ -43,7 +43,7 @@ def build() -> AutoencoderKL:
 
 @torch.no_grad()
 def begin(vae: AutoencoderKL) -> None:
-    """Weights that pass a blurred image through from the first step: what is deep learns slowly from noise."""
+    """Initial weights that pass a blurred image through, since deep networks learn slowly from random ones."""
     for module in vae.modules():
         kind = type(module).__name__
         if kind == "ResnetBlock2D":
@@ -123,14 +123,14 @@ def train(work: pathlib.Path, steps: int, device: torch.device) -> None:
 
 
 def finish(vae: AutoencoderKL) -> None:
-    """The encoder's second half, the log of a variance, becomes the noise of training."""
+    """Sets the encoder's second output half, a log variance, to the noise of training."""
     with torch.no_grad():
         vae.encoder.conv_out.weight[CHANNELS:] = 0
         vae.encoder.conv_out.bias[CHANNELS:] = 2 * float(np.log(NOISE / 2))
 
 
 def load(work: pathlib.Path) -> AutoencoderKL:
-    """The autoencoder, with its better decoder (`decoder.py`) once there is one."""
+    """The autoencoder, with the decoder of `decoder.py` once that is trained."""
     vae = build()
     vae.load_state_dict(torch.load(work / "vae.pt"))
     if (work / "decoder.pt").exists():

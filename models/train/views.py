@@ -1,4 +1,4 @@
-"""Small views of drawn scenes, for the networks that look at images: the two judges and the safety checker."""
+"""Small views of drawn scenes, the inputs of the two judges and the safety checker."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sizes import HELD_OUT, RICH, scene_of, size_of
 from world import faults, render
 
 SIDE = 224
-# Wholeness is judged on larger views.
+# The second judge uses larger views.
 OBJECT_SIDE = 320
 ABSENT, BROKEN, WHOLE = 0, 1, 2
-# Every fourth view has a pirate flag, so that the safety checker sees enough of them; another one is a rich scene.
+# Every fourth view has a pirate flag, so that the safety checker is trained on enough of them; another one is a rich scene.
 FLAG_EVERY = 4
 PART = 1000
 
@@ -40,8 +40,8 @@ def view_of(index: int) -> np.ndarray:
     return squeeze(Image.fromarray(render.render(scene_of(index), width // 2, height // 2)), SIDE)
 
 
-def squeeze(picture: Image.Image, side: int) -> np.ndarray:
-    return np.asarray(picture.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
+def squeeze(image: Image.Image, side: int) -> np.ndarray:
+    return np.asarray(image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR))
 
 
 def objects_of(scene) -> list[str]:
@@ -55,21 +55,21 @@ def object_view(item: tuple[int, bool]) -> np.ndarray:
     """
     index, break_one = item
     scene, (width, height), rng = scene_of(index), size_of(index), random.Random(f"fault {index}")
-    picture, names = render.render(scene, width // 2, height // 2), objects_of(scene)
+    image, names = render.render(scene, width // 2, height // 2), objects_of(scene)
     states = np.array([WHOLE if name in names else ABSENT for name in OBJECTS], np.uint8)
     if names and break_one:
         name = rng.choice(names)
         for _ in range(8):
             fault = faults.Fault(name, rng)
             broken = render.render(scene, width // 2, height // 2, fault)
-            if fault.visible(broken, picture):
-                picture, states[OBJECTS.index(name)] = broken, BROKEN
+            if fault.visible(broken, image):
+                image, states[OBJECTS.index(name)] = broken, BROKEN
                 break
-    return np.concatenate([squeeze(Image.fromarray(picture), OBJECT_SIDE).reshape(-1), states])
+    return np.concatenate([squeeze(Image.fromarray(image), OBJECT_SIDE).reshape(-1), states])
 
 
 def in_parts(work: pathlib.Path, name: str, found: list, make) -> torch.Tensor:
-    """`make` of every scene number or item, kept in files of 1,000, so that drawing goes on where it was cut off."""
+    """`make` of every scene number or item, stored in files of 1,000, so that drawing resumes after an interruption."""
     parts = []
     with workers() as pool:
         for start in range(0, len(found), PART):
@@ -106,9 +106,9 @@ def object_views(work: pathlib.Path, count: int, held_out: bool) -> tuple[torch.
     return made[:, :pixels].reshape(-1, OBJECT_SIDE, OBJECT_SIDE, 3), made[:, pixels:].long()
 
 
-def batch(pictures: torch.Tensor, blemish: bool) -> torch.Tensor:
+def batch(images: torch.Tensor, blemish: bool) -> torch.Tensor:
     """`[B, 3, side, side]` in -1..1; with `blemish`, blurred, tinted and noisy, as a generated image may be."""
-    pixels = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
     if not blemish:
         return pixels
     if torch.rand(()) < 0.5:

@@ -1,1 +1,1 @@
-"""What `scripts/gpu-check` is made of: the steps, what runs them, what becomes of their results, and the pack."""
+"""The parts of `scripts/gpu-check`: steps, runner, results and the pack."""

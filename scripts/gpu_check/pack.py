@@ -1,8 +1,8 @@
-"""The pack: what a machine without cargo needs to check and measure this commit on its GPU, in one file that goes with a checkout.
+"""The pack: one file that, with a checkout, lets a machine without cargo check and measure this commit on its GPU.
 
-Executables, the peers' Python packages, and the commit. What is in a pack twice, as the kernels are, is in it once: the
-compressor's window is as long as the pack. What the checkout holds as well, as it does the built-in model, is blanked
-before and put back after.
+It contains executables, the peers' Python packages, and the commit. Repeated data, such as the kernels in several
+executables, is compressed away, since the compressor's window is as long as the pack. Copies of the checkout's files in the
+executables, such as the built-in model, are blanked when packing and restored when unpacking.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ import zipfile
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "benches/peers/requirements.txt"
 MIB = 1 << 20
-# What a checkout and a pack may have together where they are carried to a GPU.
+# The limit of checkout and pack together.
 LIMIT_MIB = 64
-# The program, and of cargo's test targets those that need a GPU: their names there and here.
+# The program, and cargo's test targets that need a GPU, with their names in the pack.
 PROGRAM = "latentd"
 TESTS = {"gpu": "test-gpu", "latentd_kernels": "test-kernels", "latentd_models": "test-models", "ops": "ops"}
-# Smaller files of the checkout are not looked for in executables.
+# Smaller files of the checkout are not searched for in executables.
 SMALLEST_BLANKED = 64 << 10
 
 
@@ -45,9 +45,9 @@ def pack(file: pathlib.Path, spare_mib: float) -> None:
 
 
 def build(target: pathlib.Path, folder: pathlib.Path) -> None:
-    """The program and the tests for CUDA, without their symbols."""
-    # GPU_CHECK_PROFILE=dev packs what scripts/test-cuda has built, to try the calls; their times mean nothing then. With
-    # the examples cargo chooses the features that the tests were built with.
+    """Builds the program and the tests for CUDA, stripped."""
+    # GPU_CHECK_PROFILE=dev packs the build of scripts/test-cuda, to test the calls; their times are meaningless then. With
+    # the examples cargo resolves the same features as for the tests.
     profile = os.environ.get("GPU_CHECK_PROFILE", "release")
     targets = ("--bins", "--examples") if profile == "dev" else ()
     toolchain = os.environ.get("CUDA_TOOLCHAIN_DIR", str(target / "cuda"))
@@ -91,14 +91,14 @@ def wheels(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def unpack_wheels(files: list[pathlib.Path], folder: pathlib.Path) -> None:
-    """As pip would install them, were they not pure Python: a folder for PYTHONPATH."""
+    """Unpacks pure Python wheels into a folder for PYTHONPATH."""
     for file in files:
         with zipfile.ZipFile(file) as wheel:
             wheel.extractall(folder)
 
 
 def blank(executable: pathlib.Path) -> dict:
-    """Writes zeros where the executable contains a whole file of the checkout; returns where, and its checksum before."""
+    """Overwrites copies of the checkout's files in the executable with zeros; returns their offsets, and its old checksum."""
     contents = executable.read_bytes()
     found = []
     whole = bytearray(contents)
@@ -115,7 +115,7 @@ def blank(executable: pathlib.Path) -> dict:
 
 
 def restore(folder: pathlib.Path, made: dict) -> None:
-    """Puts back what `blank` took out."""
+    """Restores the files that `blank` removed."""
     file = folder / made["name"]
     contents = bytearray(file.read_bytes())
     for piece in made["blanked"]:
@@ -128,7 +128,7 @@ def restore(folder: pathlib.Path, made: dict) -> None:
 
 
 def compress(stage: pathlib.Path, file: pathlib.Path) -> None:
-    """A tar of the folder, by LZMA with a window of its whole length; Python reads that anywhere."""
+    """A tar of the folder, compressed by LZMA with a window of its whole length, which Python can read on any machine."""
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:
         tar.add(stage, ".", filter=plain)
@@ -139,14 +139,14 @@ def compress(stage: pathlib.Path, file: pathlib.Path) -> None:
 
 
 def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without the user and times of the machine that packs."""
+    """Removes the packing machine's user and times."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = ""
     return member
 
 
 def unpack(file: pathlib.Path, folder: pathlib.Path) -> str:
-    """The pack's files in `folder`, ready to run; the commit they are of."""
+    """Unpacks into `folder`, ready to run; returns the pack's commit."""
     with tarfile.open(file, mode="r:xz") as tar:
         tar.extractall(folder, filter="data")
     for made in json.loads((folder / "executables.json").read_text(encoding="utf-8")):
@@ -155,7 +155,7 @@ def unpack(file: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def report(file: pathlib.Path, spare_mib: float) -> None:
-    """Prints what would travel, and ends the program if that is too much."""
+    """Prints the size of checkout and pack, and ends the program if they are too large."""
     listed = run("git", "ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
     paths = [ROOT / path for path in listed if path]
     carried = {path: path.lstat().st_size for path in paths if path.is_file() and path != file.resolve()}
@@ -164,11 +164,11 @@ def report(file: pathlib.Path, spare_mib: float) -> None:
     for path, size in sorted(carried.items(), key=lambda item: -item[1])[:5]:
         print(f"  {mib(size):>9}  {path.relative_to(ROOT)}")
     spare = LIMIT_MIB - (tree + packed) / MIB
-    print(f"tree {mib(tree)} + pack {mib(packed)} = {mib(tree + packed)} of {LIMIT_MIB} MiB, {spare:.1f} MiB to spare")
+    print(f"tree {mib(tree)} + pack {mib(packed)} = {mib(tree + packed)} of {LIMIT_MIB} MiB, {spare:.1f} MiB left")
     if spare < 0:
         raise SystemExit(f"too large: {LIMIT_MIB} MiB at most")
     if spare < spare_mib:
-        raise SystemExit(f"too large: {spare_mib:.0f} MiB must be to spare")
+        raise SystemExit(f"too large: {spare_mib:.0f} MiB must be left")
 
 
 def run(*command: str) -> str:

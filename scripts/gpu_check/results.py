@@ -1,17 +1,17 @@
-"""The results of a call: one folder while it runs, and one archive of it that is whole at every moment."""
+"""The results of a call: one folder while it runs, and one archive of it that is complete at every moment."""
 
 import os
 import pathlib
 import tarfile
 
-# Larger files are left out and named: whoever carries the archive away may be limited to 16 MiB.
+# Larger files are left out and named: the transfer of the archive may be limited to 16 MiB.
 LARGEST = 8 << 20
-# Of one step's output; what is printed in the middle of more than that is cut out.
+# The limit of one step's output; the middle of a longer one is cut out.
 LONGEST_OUTPUT = 1 << 20
 
 
 class Results:
-    """Everything that steps leave in `folder`, as `archive`; `summary.txt` has a line for each step with its outcome."""
+    """The files of steps in `folder`, archived in `archive`; `summary.txt` has a line with the outcome of each step."""
 
     def __init__(self, folder: pathlib.Path, archive: pathlib.Path):
         self.folder, self.archive = folder, archive
@@ -19,7 +19,7 @@ class Results:
         archive.parent.mkdir(parents=True, exist_ok=True)
 
     def note(self, line: str) -> None:
-        """Adds a line to the summary, makes the archive anew, and only then prints the line: what was printed is kept."""
+        """Adds a line to the summary, rewrites the archive, and only then prints the line: every printed line is archived."""
         with open(self.folder / "summary.txt", "a", encoding="utf-8") as summary:
             summary.write(line + "\n")
         self._pack()
@@ -45,7 +45,7 @@ class Results:
 
 
 def shorten(path: pathlib.Path) -> None:
-    """Cuts the middle out of an output that is too long to carry away."""
+    """Cuts the middle out of an output that is too long."""
     size = path.stat().st_size
     if size <= LONGEST_OUTPUT:
         return

@@ -1,4 +1,4 @@
-"""Runs the steps of a call one after the other within the time that the call has."""
+"""Runs the steps of a call one after another within the time limit of the call."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gpu_check.results import Results, shorten
 
-# With less than this left no step is started, and this much is kept for the last archive.
+# Seconds that must be left to start a step, and seconds reserved for the last archive.
 LEAST, RESERVE = 8.0, 3.0
 
 
@@ -20,19 +20,19 @@ class Step:
     """A command whose output and exit code are a result."""
 
     name: str
-    """Also of its output: NAME.txt."""
+    """Its output is NAME.txt."""
     seconds: float
-    """The most it may take; with less left of the call, it gets what is left."""
+    """Its time limit; if less of the call is left, the rest of the call."""
     command: list[str | pathlib.Path]
     show: Callable[[str], str] | None = None
-    """What of its output is printed at once when it succeeds. Of a failure the end is always shown."""
+    """Selects the output that is printed when it succeeds. Of a failed step the last lines are printed."""
     missing: Callable[[], str | None] = lambda: None
     """Why it cannot run on this machine, if it cannot."""
     env: dict[str, str] = field(default_factory=dict)
 
 
 class Call:
-    """One call: the time it has, and what its steps left."""
+    """One call: its time limit and its results."""
 
     def __init__(self, results: Results, limit: float, env: dict[str, str], started: float):
         self.results, self.env, self.deadline, self.started = results, env, started + limit, started
@@ -43,7 +43,7 @@ class Call:
             signal.signal(name, self._stop)
 
     def run(self, steps: list[Step]) -> bool:
-        """Runs what time allows; whether nothing failed. The last lines of the summary say what did, and what is missing."""
+        """Runs the steps that time allows; returns whether none failed. The summary ends with the failed and missing steps."""
         for step in steps:
             self._step(step)
         for why, names in self.left_out.items():
@@ -73,7 +73,7 @@ class Call:
                 print(step.show(text), flush=True)
             self.results.note(f"{step.name}: ok, {took}")
         elif code is None and seconds < step.seconds:
-            # Not its fault: the call was over.
+            # Not a failure of the step: the call's time is over.
             self._print_end(text)
             self.left_out.setdefault("cut off", []).append(step.name)
             self.results.note(f"{step.name}: CUT OFF after {took}, no time")
@@ -84,7 +84,7 @@ class Call:
             self.results.note(f"{step.name}: FAILED, {what}")
 
     def _execute(self, step: Step, output: pathlib.Path, seconds: float) -> int | None:
-        """Its exit code, or nothing if it had to be ended."""
+        """Its exit code, or None if it was killed at its time limit."""
         with open(output, "wb") as file:
             try:
                 self._child = subprocess.Popen(
@@ -104,7 +104,7 @@ class Call:
                 shorten(output)
 
     def _end_child(self) -> None:
-        """Ends the whole group: a compiler that a step has started would go on measuring beside the next one."""
+        """Ends the whole process group: a compiler that a step started would otherwise run during the next step."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -115,7 +115,7 @@ class Call:
             except ProcessLookupError:
                 break
             except subprocess.TimeoutExpired:
-                # After the second: it hangs in the driver, and the next steps will tell.
+                # After SIGKILL: it hangs in the driver, and the next steps will fail.
                 continue
 
     def _stop(self, name: int, _frame) -> None:
@@ -128,6 +128,6 @@ class Call:
 
 
 def clean(output: pathlib.Path) -> str:
-    """The output without colours, and without what a progress bar overwrote."""
+    """The output without colours and overwritten progress bars."""
     text = output.read_text(encoding="utf-8", errors="replace")
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]|[^\n]*\r(?!\n)", "", text)

@@ -1,4 +1,4 @@
-"""The two calls as tables of steps: what runs, for how long at most, and how much of its output is shown at once."""
+"""The two calls as tables of steps: command, time limit, and printed output."""
 
 import pathlib
 import re
@@ -10,14 +10,14 @@ from gpu_check.runner import Step
 
 
 def narrow(text: str) -> str:
-    """What a bench prints, without its histogram and in narrow columns: only so much of a call's output may come back."""
+    """A benchmark's output without its histogram and in narrow columns, since the output of a call is limited."""
     paragraphs = [part for part in text.rstrip().split("\n\n") if not part.lstrip("\n").startswith("  milliseconds of a step")]
     return "\n".join(re.sub(r"(?<=\S) {3,}", "  ", line) for part in paragraphs for line in part.splitlines() if line.strip())
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where a call finds its programs and leaves what it makes."""
+    """The paths of a call's programs and results."""
 
     pack: pathlib.Path
     results: pathlib.Path
@@ -26,7 +26,7 @@ class Paths:
 
 
 class Full:
-    """The loop as it is published."""
+    """The published sizes."""
 
     time_factor = 1
     large = ["--synthetic", "sd3.5-large", "--width", "1024", "--height", "1024", "--steps", "28"]
@@ -43,12 +43,12 @@ class Full:
     ops: list[str] = []
     torch: list[str] = []
     image: list[str] = []
-    # Without the libraries that torch brings itself.
+    # Nothing to override: torch has its own libraries.
     peers_env: dict[str, str] = {}
 
 
 class Small:
-    """The same steps at sizes for an emulated GPU; of the tests a few, since scripts/test-cuda runs them all."""
+    """The same steps at sizes for an emulated GPU; only a few tests, since scripts/test-cuda runs them all."""
 
     time_factor = 10
     size = ["--width", "128", "--height", "64", "--steps", "2"]
@@ -65,7 +65,7 @@ class Small:
     ops = ["--small"]
     torch = ["--small", "--device", "cpu"]
     image = size
-    # The emulated driver does less than torch expects of one.
+    # The emulated driver lacks functions that torch needs.
     peers_env = {"LD_LIBRARY_PATH": ""}
 
 
@@ -87,7 +87,7 @@ class Table:
         self.step(name, seconds, *bench, *flags, show=narrow)
 
     def peer(self, name: str, seconds: float, *command: str, packages: tuple[str, ...]) -> None:
-        """A program of benches/peers, on the packages that are carried."""
+        """A program of benches/peers, on the packages of the pack."""
         env = self.at.peers_env | {"PYTHONPATH": str(self.paths.pack / "site")}
         missing = lacks_packages(self.paths.python, self.paths.env | env, *packages)
         json = self.paths.results / f"{name}.json"
@@ -99,7 +99,7 @@ class Table:
 
 
 def call_1(paths: Paths, at: Full | Small) -> list[Step]:
-    """Correctness, and where the time goes: what has to be repaired before the second call shows here."""
+    """Correctness and profiles: finds what has to be repaired before the second call."""
     table = Table(paths, at)
     tests = table.bin("test-gpu")
     table.step("card", 10, "nvidia-smi", "-q", missing=lacks_tool("nvidia-smi"))
@@ -128,17 +128,17 @@ def call_2(paths: Paths, at: Full | Small) -> list[Step]:
     table.denoise("large-fp8", 60, *at.large, "--dtype", "fp8", "--runs", at.runs)
     table.denoise("large-512", 40, *at.large_512, "--dtype", "bf16", "--runs", at.runs)
     table.denoise("medium-bf16", 40, *at.medium, "--dtype", "bf16", "--runs", at.runs)
-    # A seed means the same bytes in every process; which algorithm is the fastest decides bits only where no choice is kept.
+    # A seed gives the same bytes in every process with the same stored choice of algorithms; other choices may change bits.
     for name in "image", "image-again", "image-anew":
         generate = (latentd, "generate", "a red house on the left of a lake at sunset", "--seed", "7", "--device", "cuda:0")
         env = {"XDG_DATA_HOME": str(paths.pack / "anew")} if name == "image-anew" else {}
         table.step(name, 30, *generate, *at.image, "-o", paths.results / f"{name}.png", env=env)
     images = [paths.results / f"{name}.png" for name in ("image", "image-again", "image-anew")]
     table.step("same-bytes", 5, "cmp", *images[:2])
-    # No promise says whether these are equal.
+    # These may be equal or not.
     other = 'cmp "$0" "$1" && echo the same bytes || echo other bytes, which is allowed'
     table.step("anew-bytes", 5, "sh", "-c", other, images[0], images[2], show=narrow)
-    # Beyond the list of what must be known: units' own tests, and what a second stream and an interval of guidance bring.
+    # Optional: unit tests, and the effect of a second stream and of a guidance interval.
     table.step("choices", 30, table.bin("test-kernels"), "cuda::")
     table.step("models", 60, table.bin("test-models"), *at.models)
     table.denoise("large-one-stream", 40, *at.large, "--dtype", "bf16", "--runs", at.runs, "--one-stream")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""A call that is killed at any moment leaves an archive that opens and holds every finished step.
+"""A call that is killed at any moment leaves a readable archive with every finished step.
 
     scripts/gpu_check/test_kill.py
 
-Runs scripted steps through the same code as a call's own, kills the program at ten random moments, and compares what the
-archive holds with what the program had printed as finished. Prints the seed; GPU_CHECK_SEED repeats it.
+Runs scripted steps through the same code as a call's own, kills the program at ten random moments, and compares the
+archive with the steps that the program had printed as finished. Prints the seed; GPU_CHECK_SEED repeats it.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ from gpu_check.results import Results  # noqa: E402
 from gpu_check.runner import Call, Step  # noqa: E402
 
 KILLS, STEPS = 10, 7
-# A step that leaves a file the size of a bench's results, and prints its checksum.
-LEAVES = """
+# A step that writes a file as large as a benchmark's results, and prints its checksum.
+WRITES_FILE = """
 head -c 400000 /dev/urandom >"$1" && sha256sum <"$1"
 """
 
 
 def call(work: pathlib.Path, archive: pathlib.Path) -> None:
-    """The program that is killed. The third step fails and the fourth is not there, as on a real machine."""
+    """The program that is killed. The third step fails and the fourth cannot run, as on a real machine."""
     results = Results(work / "call", archive)
     steps = [
-        Step(f"step-{i}", 30, ["sh", "-c", LEAVES, "sh", results.folder / f"step-{i}.bin"]) for i in range(STEPS)
+        Step(f"step-{i}", 30, ["sh", "-c", WRITES_FILE, "sh", results.folder / f"step-{i}.bin"]) for i in range(STEPS)
     ]
     steps[2] = Step("fails", 30, ["sh", "-c", "echo in vain; exit 3"])
     steps[3] = Step("lacks", 30, ["nothing"], missing=lambda: "there is no nothing")
@@ -47,7 +47,7 @@ def start(work: pathlib.Path) -> subprocess.Popen:
 
 
 def check(work: pathlib.Path, printed: list[str]) -> None:
-    """The archive against the lines that the program had printed."""
+    """Compares the archive with the lines that the program had printed."""
     archive = work / "out/results.tar.gz"
     if not printed:
         return
@@ -60,13 +60,13 @@ def check(work: pathlib.Path, printed: list[str]) -> None:
         name, _, how = line.partition(": ")
         if how.startswith("ok"):
             checksum = contents[f"call/{name}.txt"].decode().split()[0]
-            assert hashlib.sha256(contents[f"call/{name}.bin"]).hexdigest() == checksum, f"{name} is not whole"
+            assert hashlib.sha256(contents[f"call/{name}.bin"]).hexdigest() == checksum, f"{name} is incomplete"
         if how.startswith("FAILED") and name == "fails":
             assert contents["call/fails.txt"] == b"in vain\n"
 
 
-def whole(work: pathlib.Path) -> float:
-    """Seconds of a call that nobody kills, which must have printed and kept everything."""
+def uninterrupted(work: pathlib.Path) -> float:
+    """Seconds of a call that is not killed, which must have printed and archived everything."""
     started = time.monotonic()
     program = start(work)
     printed = program.communicate()[0].splitlines()
@@ -82,7 +82,7 @@ def main() -> None:
     moments = random.Random(seed)
     kills = finished = 0
     with tempfile.TemporaryDirectory() as folder:
-        seconds = whole(pathlib.Path(folder) / "whole")
+        seconds = uninterrupted(pathlib.Path(folder) / "uninterrupted")
         for attempt in range(20 * KILLS):
             work = pathlib.Path(folder) / str(attempt)
             program = start(work)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The pack without cargo: executables come out as they went in, the checkout's files are not in it, too much is refused."""
+"""Tests of the pack, without cargo: executables are restored exactly, the checkout's files are not in it, a large one fails."""
 
 import hashlib
 import json
@@ -34,11 +34,11 @@ class Packed(unittest.TestCase):
         pack.compress(stage, file)
         return file
 
-    def test_what_was_packed_comes_out(self) -> None:
+    def test_executables_are_restored_exactly(self) -> None:
         shared, embedded = os.urandom(300_000), EMBEDDED.read_bytes()
         programs = {"one": b"1" + embedded + shared, "two": shared + b"2", "three": b"3" + shared}
         file = self.packed(programs)
-        # The model, which the checkout has, is not in it, and what the three share is in it once.
+        # The model, which is in the checkout, is not in it, and the data that the three share is in it once.
         self.assertLess(file.stat().st_size, 1.1 * len(shared))
         self.assertEqual(pack.unpack(file, self.folder / "there"), "abc")
         for name, contents in programs.items():
@@ -46,7 +46,7 @@ class Packed(unittest.TestCase):
             self.assertEqual(hashlib.sha256(there.read_bytes()).digest(), hashlib.sha256(contents).digest())
             self.assertTrue(os.access(there, os.X_OK))
 
-    def test_another_checkout_is_noticed(self) -> None:
+    def test_another_checkout_is_an_error(self) -> None:
         file = self.packed({"one": EMBEDDED.read_bytes()})
         root, pack.ROOT = pack.ROOT, self.folder
         self.addCleanup(setattr, pack, "ROOT", root)
@@ -56,7 +56,7 @@ class Packed(unittest.TestCase):
         with self.assertRaisesRegex(SystemExit, "is the checkout of the pack's commit"):
             pack.unpack(file, self.folder / "there")
 
-    def test_more_than_can_travel_is_refused(self) -> None:
+    def test_a_pack_over_the_limit_is_an_error(self) -> None:
         file = self.folder / "pack"
         for mib, spare in ((pack.LIMIT_MIB, 0), (1, pack.LIMIT_MIB)):
             with open(file, "wb") as large:

@@ -1,4 +1,4 @@
-"""The names of the tests that failed, and how, of the reports of suites in a folder: JUnit, TAP and cargo's output."""
+"""Names of failed tests with their reasons, from the reports that the suites write into a folder: JUnit, TAP and cargo."""
 
 import pathlib
 import re
@@ -17,7 +17,7 @@ def of_junit(text: str) -> list[str]:
     try:
         cases = ElementTree.fromstring(text).iter("testcase")
     except ElementTree.ParseError:
-        return ["its report is not whole"]
+        return ["its report is incomplete"]
     failed = [(case, case.find(kind)) for case in cases for kind in ("failure", "error") if case.find(kind) is not None]
     return [with_reason(f"{case.get('classname', '')}::{case.get('name', '')}", why.get("message", "")) for case, why in failed]
 
@@ -35,7 +35,7 @@ def of_tap(text: str) -> list[str]:
 
 
 def with_reason(name: str, why: str) -> str:
-    """The name and the first line of what was wrong."""
+    """The name and the first line of the failure."""
     return f"{name} ({why.splitlines()[0][:160]})" if why else name
 
 

@@ -1,18 +1,18 @@
-// Reads the frames of a web socket as they pass, one direction of it: what each is, how long, and its text.
+// Parses the frames of one direction of a web socket: kind, length and text of each.
 
 const NAMES = { 0: "continuation", 1: "text", 2: "binary", 8: "close", 9: "ping", 10: "pong" };
 const KEPT_BYTES = 4 * 1024;
 
-/** A function to be given the bytes in the order they pass; calls `note` with each frame. */
-export function frames(note) {
-  let held = Buffer.alloc(0);
+/** Returns a function that takes the bytes in order; it calls `onFrame` with each frame. */
+export function frames(onFrame) {
+  let pending = Buffer.alloc(0);
   return (chunk) => {
-    held = Buffer.concat([held, chunk]);
-    for (let frame; (frame = first(held)); held = held.subarray(frame.end)) note(told(frame));
+    pending = Buffer.concat([pending, chunk]);
+    for (let frame; (frame = first(pending)); pending = pending.subarray(frame.end)) onFrame(described(frame));
   };
 }
 
-/** The first frame, if it is there to its end. */
+/** The first frame, if it is complete. */
 function first(bytes) {
   if (bytes.length < 2) return undefined;
   const short = bytes[1] & 0x7f;
@@ -28,8 +28,8 @@ function first(bytes) {
   return { kind: NAMES[bytes[0] & 0x0f], payload, end };
 }
 
-/** Of bytes that are no text the letters among them can be read. */
-function told({ kind, payload }) {
+/** Kind, length and text of a frame; binary payloads are read as Latin-1. */
+function described({ kind, payload }) {
   const bytes = payload.length;
   if (kind === "close") return { kind, bytes, code: bytes ? payload.readUInt16BE(0) : 1005, text: String(payload.subarray(2)) };
   return { kind, bytes, text: payload.subarray(0, KEPT_BYTES).toString(kind === "text" ? "utf8" : "latin1") };

@@ -1,40 +1,40 @@
-// What holds of every answer, whatever was asked. Looked at after each test, on all of its calls.
+// Rules that every response of the server must obey. Checked after each test, on all of its calls.
 
 const SUBMIT = /^\/queue\/(?!.*\/requests\/)/;
 const STATUS = /\/requests\/[^/?]+\/status\/?(\?|$)/;
 
-/** What is wrong with the answer to a call, in words; nothing of a call that the server did not answer to its end. */
-export function broken({ method, url, status, answer_headers: headers, answer, answer_bytes: bytes }) {
+/** The rules that a call's response violates, as messages; none for an incomplete response. */
+export function violations({ method, url, status, answer_headers: headers, answer, answer_bytes: bytes }) {
   if (!headers || bytes === undefined) return [];
-  const complaints = [];
-  const holds = (fact, words) => fact || complaints.push(`${method} ${url} → ${status}: ${words}`);
-  holds(headers["x-fal-request-id"], "no x-fal-request-id");
-  holds(headers["access-control-allow-origin"] === "*", "closed to pages of other origins");
+  const found = [];
+  const check = (condition, message) => condition || found.push(`${method} ${url} → ${status}: ${message}`);
+  check(headers["x-fal-request-id"], "no x-fal-request-id");
+  check(headers["access-control-allow-origin"] === "*", "no access-control-allow-origin: *");
   const body = /^application\/json/.test(headers["content-type"] ?? "") ? parsed(answer) : undefined;
-  if (status >= 400) holds(body?.detail || body?.status, "an error that is no object, or without a word");
-  if (status < 300 && method === "POST" && SUBMIT.test(url)) submitted(status, body ?? {}, holds);
-  if (status < 300 && method === "GET" && STATUS.test(url)) looked(status, body ?? {}, headers, holds);
-  return complaints;
+  if (status >= 400) check(body?.detail || body?.status, "an error without a detail or status");
+  if (status < 300 && method === "POST" && SUBMIT.test(url)) checkSubmit(status, body ?? {}, check);
+  if (status < 300 && method === "GET" && STATUS.test(url)) checkStatus(status, body ?? {}, headers, check);
+  return found;
 }
 
-function submitted(status, body, holds) {
-  holds(status === 200 && body.status === "IN_QUEUE" && body.request_id, "not a submit's answer");
-  followable(body, holds);
+function checkSubmit(status, body, check) {
+  check(status === 200 && body.status === "IN_QUEUE" && body.request_id, "not a submit's response");
+  checkUrls(body, check);
 }
 
-function looked(status, body, headers, holds) {
+function checkStatus(status, body, headers, check) {
   const known = { IN_QUEUE: 202, IN_PROGRESS: 202, COMPLETED: 200 };
-  holds(known[body.status] === status, `${body.status} has another code`);
-  holds(Array.isArray(body.logs), "logs is no list");
-  holds(body.metrics && body.request_id === headers["x-fal-request-id"], "no metrics, or another request");
-  holds((body.status === "IN_QUEUE") === Number.isInteger(body.queue_position), "queue_position");
-  followable(body, holds);
+  check(known[body.status] === status, `${body.status} has another status code`);
+  check(Array.isArray(body.logs), "logs is no list");
+  check(body.metrics && body.request_id === headers["x-fal-request-id"], "no metrics, or another request");
+  check((body.status === "IN_QUEUE") === Number.isInteger(body.queue_position), "queue_position");
+  checkUrls(body, check);
 }
 
-/** Clients follow these URLs as they are. */
-function followable(body, holds) {
+/** Clients use these URLs unchanged. */
+function checkUrls(body, check) {
   for (const name of ["response_url", "status_url", "cancel_url"]) {
-    holds(/^https?:\/\/[^/]+\/.*\/requests\//.test(body[name]), `${name} is ${body[name]}`);
+    check(/^https?:\/\/[^/]+\/.*\/requests\//.test(body[name]), `${name} is ${body[name]}`);
   }
 }
 

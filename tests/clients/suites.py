@@ -1,4 +1,4 @@
-"""The suites of `run`: how each installs what it needs, runs, and is counted."""
+"""The suites of `run`: how each installs its dependencies, runs, and counts its tests."""
 
 import os
 import pathlib
@@ -15,7 +15,7 @@ SUITE_WITHIN_S = 600
 
 
 class JavaScript:
-    """node:test files of js/, one after the other: they share one worker."""
+    """node:test files of js/, one after another, since they share one worker."""
 
     home = HERE / "js"
 
@@ -40,11 +40,11 @@ class JavaScript:
 
 
 class Python:
-    """pytest files of python/, in a virtual environment beside them."""
+    """pytest files of python/, in a virtual environment in the same folder."""
 
     home = HERE / "python"
-    # Beside the new packages, for programs that name the folder.
-    beside = {"fal_client_0_5_9": "fal_client==0.5.9", "fal_client_0_5_0": "fal_client==0.5.0"}
+    # Old versions in folders of their own, for programs that put the folder on their path.
+    old_versions = {"fal_client_0_5_9": "fal_client==0.5.9", "fal_client_0_5_0": "fal_client==0.5.0"}
 
     @classmethod
     def install(cls):
@@ -52,7 +52,7 @@ class Python:
         venv = cls.home / ".venv"
         pip = [venv / "bin" / "pip", "install", "--quiet"]
         commands = [[sys.executable, "-m", "venv", "--clear", venv], [*pip, "--requirement", requirements]]
-        commands += [[*pip, "--no-deps", "--target", venv / name, package] for name, package in cls.beside.items()]
+        commands += [[*pip, "--no-deps", "--target", venv / name, package] for name, package in cls.old_versions.items()]
         install_once(venv / ".installed", requirements, commands, cls.home)
 
     @classmethod
@@ -66,39 +66,39 @@ class Python:
         return total[0] - total[1] if text else 0, total[1]
 
 
-class DocumentInNode(JavaScript):
-    """The types that programs make of the document, and its page in Chromium."""
+class OpenApiInNode(JavaScript):
+    """Types generated from the OpenAPI document, and its page in Chromium."""
 
     home = HERE / "openapi"
 
 
-class DocumentInPython(Python):
-    """What validators and fuzzers make of the document."""
+class OpenApiInPython(Python):
+    """The OpenAPI document in a validator and a fuzzer."""
 
     home = HERE / "openapi"
-    beside = {}
+    old_versions = {}
 
 
 class OpenApi:
-    """Both of the above."""
+    """The OpenAPI tests in Node and in Python."""
 
     @classmethod
     def install(cls):
         need_chromium()
-        DocumentInNode.install()
-        DocumentInPython.install()
+        OpenApiInNode.install()
+        OpenApiInPython.install()
 
     @classmethod
     def run(cls, environment, kept, files):
         node = [file for file in files if file.endswith(".mjs")]
         python = [file for file in files if file.endswith(".py")]
-        counts = [DocumentInNode.run(environment, kept, node)] if node or not files else []
-        counts += [DocumentInPython.run(environment, kept, python)] if python or not files else []
+        counts = [OpenApiInNode.run(environment, kept, node)] if node or not files else []
+        counts += [OpenApiInPython.run(environment, kept, python)] if python or not files else []
         return tuple(map(sum, zip(*counts)))
 
 
 class Browser(JavaScript):
-    """node:test files of browser/ that drive Chromium; they also run the Python program that the page offers."""
+    """node:test files of browser/ that drive Chromium; they also run the Python program that the page shows."""
 
     home = HERE / "browser"
 
@@ -114,7 +114,7 @@ class Browser(JavaScript):
 
 
 class Rust:
-    """Tests of a workspace of its own, rust/, one after the other, in the environment of `latentd env`."""
+    """Tests of the separate workspace rust/, one after another, in the environment of `latentd env`."""
 
     home = HERE / "rust"
     environment = {"CARGO_TARGET_DIR": f"{os.environ.get('CARGO_TARGET_DIR', ROOT / 'target')}/clients-rust"}
@@ -141,7 +141,7 @@ class Rust:
 
 
 class Isolated:
-    """pytest files of isolated/, which run programs of many languages under `latentd run` in a world of their own."""
+    """pytest files of isolated/, which run programs of many languages under `latentd run` in a network namespace."""
 
     home = HERE / "isolated"
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "clients-isolated"
@@ -226,7 +226,7 @@ def finish(command, directory, environment):
 
 
 def counted(code, text, passed, failed):
-    """Sums what a report says; a suite that broke without saying how counts as one failure."""
+    """Passed and failed tests of a report; a suite that failed without a failed test counts as one failure."""
     numbers = [sum(map(int, re.findall(pattern, text, re.MULTILINE))) for pattern in (passed, failed)]
     if code != 0 and numbers[1] == 0:
         numbers[1] = 1

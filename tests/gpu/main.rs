@@ -1,8 +1,8 @@
-//! Every integration test that needs a GPU, in one executable with one copy of the kernels: `scripts/gpu-check` carries
-//! it to a machine that has no cargo.
+//! All integration tests that need a GPU, in one executable with one copy of the kernels: `scripts/gpu-check` packs it for
+//! a machine without cargo.
 //!
-//! `scripts/test-cuda` runs the same tests in their own targets, which the files belong to.
-#![expect(clippy::duplicate_mod, reason = "each of those targets has its own copy of what tests share")]
+//! `scripts/test-cuda` runs the same tests in the targets that the files belong to.
+#![expect(clippy::duplicate_mod, reason = "each of those targets has its own copy of the tests' helpers")]
 
 #[path = "../../kernels/tests/images/main.rs"]
 mod images;
@@ -11,7 +11,7 @@ mod rows;
 #[path = "../../kernels/tests/shapes/main.rs"]
 mod shapes;
 
-// The goldens' tests name one another by the root of their crate.
+// The parity tests import one another by paths from the crate root.
 #[path = "../parity/golden.rs"]
 mod golden;
 #[path = "../parity/gpu.rs"]

@@ -24,8 +24,8 @@ def image(width, height):
     return Image.fromarray(pixels.round().astype("uint8"))
 
 
-def by_pillow(name, picture=None, **options):
-    (picture or image(45, 31)).save(HERE / f"{name}.avif", **{"quality": 80, "speed": 4, **options})
+def by_pillow(name, source=None, **options):
+    (source or image(45, 31)).save(HERE / f"{name}.avif", **{"quality": 80, "speed": 4, **options})
 
 
 def by_avifenc(name, *options, size=(45, 31)):

@@ -1,11 +1,11 @@
-//! Reads the golden files: a request, its model and what diffusers makes of it.
+//! Reads the golden files: a request, its model, and diffusers' tensors for it.
 
 use candle_core::{Device, Tensor};
 use latentd_models::GenerateRequest;
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// A file below `golden/`. The package's folder is where the test runs, which need not be where it was built.
+/// A file below `golden/`. Uses the package's folder at run time, which may differ from that at build time.
 pub(crate) fn path(name: &str) -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR").expect("CARGO_MANIFEST_DIR: the folder models/");
     PathBuf::from(package).join("../tests/parity/golden").join(name)
@@ -62,7 +62,7 @@ impl Case {
         self.tensors.get(name).unwrap_or_else(|| panic!("{}: no golden {name}", self.name))
     }
 
-    /// Golden rows in our batch order: negative prompt first, if the request has one branch only the prompt's.
+    /// Golden rows in our batch order: negative prompt first; if the request has one branch, only the prompt's.
     pub(crate) fn rows(&self, suffix: &str, prefixes: [&str; 2]) -> Tensor {
         let names = prefixes.map(|prefix| format!("{prefix}{suffix}"));
         let rows: Vec<_> = names.iter().filter(|name| self.has(name)).map(|name| self.tensor(name)).collect();

@@ -53,14 +53,14 @@ pub(crate) fn encoders() -> Tensors {
     tensors
 }
 
-/// Those below a prefix, without it.
+/// The tensors below a prefix, with the prefix removed.
 pub(crate) fn below(tensors: &Tensors, prefix: &str) -> Tensors {
     let inside =
         |(name, tensor): (&String, &Tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone()));
     tensors.iter().filter_map(inside).collect()
 }
 
-/// The checkpoint with its transformer below the prefix that real ones have, and the tensors `more`.
+/// The checkpoint with its transformer below the prefix of real checkpoints, and the tensors `more`.
 pub(crate) fn whole(more: Tensors) -> Tensors {
     let prefixed = |(name, tensor): (String, Tensor)| {
         let name = if name.starts_with(VAE) { name } else { format!("{TRANSFORMER}{name}") };
@@ -78,7 +78,7 @@ pub(crate) fn generate(pipeline: &mut Pipeline, case: &Case) -> Vec<u8> {
     bytes(&pipeline.generate(&case.request, &mut |_: Step| Control::Continue).expect("an image"))
 }
 
-/// The case's image, after comparing it with diffusers' in the tolerances of all images.
+/// The case's image, compared with diffusers' within the tolerance of all images.
 fn check(mut pipeline: Pipeline, name: &'static str) -> Vec<u8> {
     let case = Case::read(name);
     let image = generate(&mut pipeline, &case);
@@ -96,7 +96,7 @@ pub(crate) fn refusal(result: latentd_models::Result<Pipeline>) -> String {
     }
 }
 
-/// Dual attention, swapped halves, convolutions that are linear layers: no prefix, encoders beside.
+/// Dual attention, swapped halves, convolutions that are linear layers: no prefix, encoders in separate files.
 #[test]
 fn both_layouts_generate_the_same_bits() {
     let case = Case::read("checkpoint/beside");
@@ -137,12 +137,12 @@ fn both_layouts_encode_the_same_bits() {
     assert_eq!(generate(&mut checkpoint, &case), generate(&mut directory, &case));
 }
 
-/// Everything in one file, with the program's own tokenizers; then the same encoders as files beside it.
+/// Everything in one file, with the built-in tokenizers; then the same encoders in separate files.
 #[test]
-fn encoders_inside_and_beside_are_the_same() {
+fn encoders_inside_and_in_separate_files_are_the_same() {
     let dir = tempfile::tempdir().expect("a directory");
     let encoders = encoders();
-    // What other programs write beside: a projection that SD3.5 leaves out, and CLIP's temperature.
+    // Extra tensors of other programs: a projection that SD3.5 leaves out, and CLIP's temperature.
     let ones = Tensor::ones((64, 64), Stored::F16, &Place::Cpu).expect("a tensor");
     let left_out =
         [format!("{}text_projection.weight", ENCODERS[0]), "text_encoders.clip_l.logit_scale".into()];
@@ -150,7 +150,7 @@ fn encoders_inside_and_beside_are_the_same() {
     let inside = write(dir.path(), "all.safetensors", &whole(more.collect()));
     let folder = dir.path().join("encoders");
     std::fs::create_dir(&folder).expect("a folder");
-    // Names say nothing: T5 comes first, and its 8-bit twin is not the one to take.
+    // File names are not used: T5 is first in order, and its 8-bit copy must not be chosen.
     for (name, prefix) in ["x.safetensors", "b.safetensors", "a.safetensors"].iter().zip(ENCODERS) {
         write(&folder, name, &below(&encoders, prefix));
     }
@@ -166,7 +166,7 @@ fn encoders_inside_and_beside_are_the_same() {
         if matches!(stage, "context" | "pooled") {
             let golden = if stage == "context" { "cond.prompt_embeds" } else { "cond.pooled" };
             let error = relative_error(&tensor.narrow(0, 1, 1)?, case.tensor(golden));
-            // As every stage: a few hundred additions in another order than torch's.
+            // The tolerance of every stage: a few hundred additions in another order than torch's.
             assert!(error < 1e-4, "{stage} is off by {error:e}");
             seen += 1;
         }
@@ -179,7 +179,7 @@ fn encoders_inside_and_beside_are_the_same() {
 }
 
 #[test]
-fn without_t5_it_generates_without() {
+fn a_checkpoint_without_t5_generates() {
     let dir = tempfile::tempdir().expect("a directory");
     let clips: Tensors = encoders().into_iter().filter(|(name, _)| !name.starts_with(ENCODERS[2])).collect();
     let file = write(dir.path(), "clips.safetensors", &whole(clips));
@@ -188,9 +188,9 @@ fn without_t5_it_generates_without() {
     check(pipeline, "checkpoint/no_t5");
 }
 
-/// `w = w_fp8 * scale_weight`, of q, k and v together; scales of activations are left alone.
+/// `w = w_fp8 * scale_weight`, of q, k and v together; scales of activations are ignored.
 #[test]
-fn scaled_fp8_is_what_it_stands_for() {
+fn scaled_fp8_equals_its_dequantized_weights() {
     let dir = tempfile::tempdir().expect("a directory");
     let vae = whole(Tensors::new()).into_iter().filter(|(name, _)| name.starts_with(VAE));
     let tensors = read("scaled.safetensors").into_iter().chain(vae).collect();
@@ -201,7 +201,7 @@ fn scaled_fp8_is_what_it_stands_for() {
 }
 
 #[test]
-fn what_is_missing_or_unused_is_listed_by_its_name_in_the_file() {
+fn missing_and_unused_tensors_are_listed_by_their_name_in_the_file() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut tensors = whole(Tensors::new());
     tensors.remove("model.diffusion_model.joint_blocks.1.x_block.attn.qkv.weight").expect("q, k and v");
@@ -221,7 +221,7 @@ fn what_is_missing_or_unused_is_listed_by_its_name_in_the_file() {
 }
 
 #[test]
-fn without_clip_it_says_where_to_find_it() {
+fn a_missing_clip_is_an_error_that_names_its_source() {
     let error = open(golden("checkpoint.safetensors"), None).err().expect("a refusal");
     assert!(error.to_string().ends_with("has no CLIP-L and no CLIP-G inside"), "{error}");
     assert!(
@@ -233,9 +233,9 @@ fn without_clip_it_says_where_to_find_it() {
     assert!(words.contains(&format!("nor has {}: put there clip_l", empty.path().display())), "{words}");
 }
 
-/// A file that is no checkpoint is called what it is.
+/// The error for another kind of file names the kind.
 #[test]
-fn other_files_are_named() {
+fn other_kinds_of_files_are_named_in_the_error() {
     let dir = tempfile::tempdir().expect("a directory");
     let clip = write(dir.path(), "clip.safetensors", &below(&encoders(), ENCODERS[1]));
     let named = [

@@ -1,4 +1,4 @@
-"""Compare a PNG that latentd painted with what diffusers paints: f32 on the CPU.
+"""Compare a PNG that latentd generated with the image that diffusers generates, in f32 on the CPU.
 
     latentd generate "a cat" --model DIR --seed 7 --steps 6 --width 160 --height 96 --guidance 4.5 --safety-checker none \\
         --dtype f32 --device cpu -o ours.png
@@ -20,7 +20,7 @@ from PIL import Image
 
 def reference(model: pathlib.Path, prompt: str, negative: str, seed: int, steps: int, width: int, height: int,
               guidance: float, max_sequence_length: int = 256) -> numpy.ndarray:  # fmt: skip
-    """diffusers' picture, [height, width, 3] u8."""
+    """diffusers' image, [height, width, 3] u8."""
     with torch.no_grad():
         image = mm.load(model)(
             prompt,
@@ -37,15 +37,15 @@ def reference(model: pathlib.Path, prompt: str, negative: str, seed: int, steps:
 
 def difference(ours: pathlib.Path, theirs: numpy.ndarray) -> tuple[float, int]:
     """Mean and maximum difference of the 8-bit values."""
-    picture = numpy.asarray(Image.open(ours).convert("RGB"))
-    if picture.shape != theirs.shape:
-        sys.exit(f"{ours} is {picture.shape[1]}x{picture.shape[0]}, diffusers painted {theirs.shape[1]}x{theirs.shape[0]}")
-    distance = numpy.abs(picture.astype(int) - theirs.astype(int))
+    image = numpy.asarray(Image.open(ours).convert("RGB"))
+    if image.shape != theirs.shape:
+        sys.exit(f"{ours} is {image.shape[1]}x{image.shape[0]}, diffusers generated {theirs.shape[1]}x{theirs.shape[0]}")
+    distance = numpy.abs(image.astype(int) - theirs.astype(int))
     return float(distance.mean()), int(distance.max())
 
 
 def close(mean: float, most: int) -> bool:
-    """The promise of ARCHITECTURE.md: exact but for rounding."""
+    """Whether the images agree as ARCHITECTURE.md states: equal except for rounding."""
     return mean < 0.5 and most <= 3
 
 

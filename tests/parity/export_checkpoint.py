@@ -1,10 +1,10 @@
-"""Write golden/checkpoint/: tiny random checkpoints in the original layout, and what diffusers makes of them.
+"""Write golden/checkpoint/: tiny random checkpoints in the original layout, and diffusers' results with them.
 
     python tests/parity/export_checkpoint.py TOKENIZERS
 
-TOKENIZERS has tokenizer_1/, tokenizer_2/ and tokenizer_3/ of Stable Diffusion 3 (models/tokenizers/README.md says
-whence). Every tensor is drawn under its original name, and diffusers' own `single_file_utils` turns it into the diffusers
-layout. Values lie on a coarse grid, so that the files compress. Versions as in export_golden.py.
+TOKENIZERS has tokenizer_1/, tokenizer_2/ and tokenizer_3/ of Stable Diffusion 3 (for their source see
+models/tokenizers/README.md). Every tensor gets random values under its original name, and diffusers' own `single_file_utils` turns it into the diffusers
+layout. Values are on a coarse grid, so that the files compress well. Versions as in export_golden.py.
 
 golden/checkpoint/
     names.json             {"blocks", "levels", "transformer": {diffusers' name: [original name, rows]}, "vae": {…}};
@@ -13,7 +13,7 @@ golden/checkpoint/
     checkpoint.safetensors transformer without prefix, dual attention in its first block; VAE below first_stage_model.
     scaled.safetensors     its transformer below model.diffusion_model. in Comfy's scaled fp8
     encoders.safetensors   encoders with the real vocabularies below text_encoders.; NAME of a table has the rows that are
-                           not zero, and NAME.rows [n] i64 says which those are
+                           not zero, and NAME.rows [n] i64 has their indices
     beside/model/          checkpoint.safetensors in the diffusers layout, with small encoders and tokenizers
     beside, inside, no_t5, scaled   case.json and golden.safetensors, as in export_golden.py: image.u8, of inside also
                            cond.{prompt_embeds,pooled}. inside and no_t5 use encoders.safetensors, the others beside/model
@@ -105,7 +105,7 @@ def vae_shapes(widths: tuple[int, ...], layers: int, latents: int) -> dict[str, 
 
 
 def draw(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """A value of its own for every tensor, exact in f16 and on a coarse grid."""
+    """Different values for every tensor, exact in f16 and on a coarse grid."""
     out = {}
     for name, shape in shapes.items():
         normal = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
@@ -123,12 +123,12 @@ def convert_vae(state: dict, levels: int) -> dict:
 
 
 def names_golden() -> None:
-    """Which original tensor, and which rows of it, diffusers' converters put where; of the real VAE's structure."""
+    """The original tensor and rows of each diffusers tensor, by diffusers' converters, for the real VAE's structure."""
     def tagged(shapes: dict) -> dict:
         rows = torch.arange(6.0)
         return {n: (i * 8 + rows).reshape(6, *[1] * (len(s) - 1)) for i, (n, s) in enumerate(shapes.items())}
 
-    def told(converted: dict, shapes: dict) -> dict:
+    def mapping(converted: dict, shapes: dict) -> dict:
         names, out = list(shapes), {}
         for name, tensor in sorted(converted.items()):
             values = [int(value) for value in tensor.flatten()]
@@ -138,9 +138,9 @@ def names_golden() -> None:
         return out
 
     shapes = transformer_shapes(Options(depth=3, dual=(0, 1)))
-    transformer = told(sfu.convert_sd3_transformer_checkpoint_to_diffusers(tagged(shapes)), shapes)
+    transformer = mapping(sfu.convert_sd3_transformer_checkpoint_to_diffusers(tagged(shapes)), shapes)
     shapes = vae_shapes((1, 2, 4, 4), 2, 16)
-    vae = told(convert_vae(tagged(shapes), 4), shapes)
+    vae = mapping(convert_vae(tagged(shapes), 4), shapes)
     lines = [f'"{part}": {{\n  ' + ",\n  ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in names.items()) + "\n}"
              for part, names in (("transformer", transformer), ("vae", vae))]  # fmt: skip
     (HERE / "names.json").write_text('{"blocks": 3, "levels": 4,\n' + ",\n".join(lines) + "\n}\n")
@@ -156,7 +156,7 @@ def half(tensors: dict[str, torch.Tensor], prefix: str = "") -> dict[str, torch.
 
 
 def scaled_fp8(tensors: dict[str, torch.Tensor]) -> tuple[dict, dict]:
-    """A transformer as Comfy's scaled fp8 has it, and the values that it stands for."""
+    """A transformer in Comfy's scaled fp8, and the values that it represents."""
     stored, meant = {"scaled_fp8": torch.zeros(0, dtype=torch.float8_e4m3fn)}, {}
     for name, tensor in tensors.items():
         if tensor.ndim != 2 or "embedder" in name:
@@ -214,7 +214,7 @@ def encoders(tokenizers: tuple) -> tuple[dict, list]:
     return stored, models
 
 
-def picture(name: str, pipe) -> None:
+def run_case(name: str, pipe) -> None:
     """Run the request; write case.json and golden.safetensors."""
     (HERE / name).mkdir(exist_ok=True)
     pipe.set_progress_bar_config(disable=True)
@@ -277,22 +277,22 @@ def main() -> None:
         path.chmod(0o644)
     save(HERE / "checkpoint.safetensors", half(transformer) | half(vae, "first_stage_model."))
     pipe = mm.load(model)
-    picture("beside", pipe)
+    run_case("beside", pipe)
 
     stored, meant = scaled_fp8(transformer)
     save(HERE / "scaled.safetensors", {PREFIX + name: tensor for name, tensor in stored.items()})
     pipe.transformer.load_state_dict(
         sfu.convert_sd3_transformer_checkpoint_to_diffusers({name: tensor.float() for name, tensor in meant.items()})
     )
-    picture("scaled", pipe)
+    run_case("scaled", pipe)
     pipe = mm.load(model)
 
     tensors, models = encoders(tokenizers)
     save(HERE / "encoders.safetensors", tensors)
     real = pipe.components | dict(zip(("text_encoder", "text_encoder_2", "text_encoder_3"), models, strict=True))
     real |= dict(zip(("tokenizer", "tokenizer_2", "tokenizer_3"), tokenizers, strict=True))
-    picture("inside", mm.StableDiffusion3Pipeline(**real))
-    picture("no_t5", mm.StableDiffusion3Pipeline(**real | {"text_encoder_3": None, "tokenizer_3": None}))
+    run_case("inside", mm.StableDiffusion3Pipeline(**real))
+    run_case("no_t5", mm.StableDiffusion3Pipeline(**real | {"text_encoder_3": None, "tokenizer_3": None}))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""Write golden/classes.json: what diffusers runs of each scheduler class, option and layout that a directory may have.
+"""Write golden/classes.json: diffusers' results with each scheduler class, option and layout that a directory may have.
 
     python tests/parity/export_classes.py
 
 Versions as in export_golden.py, with scipy for use_beta_sigmas. Reads golden/{base,sharded}/model.
 
 schedulers  every class that diffusers exports whose name ends in Scheduler: {"config": the text of its
-            scheduler_config.json (null: it cannot be made without arguments), "mean": the mean difference of the picture of
-            golden/base with it to that with FlowMatchEulerDiscreteScheduler, in levels; or "error": why there is no picture}
+            scheduler_config.json (null: it cannot be made without arguments), "mean": the mean difference of the image of
+            golden/base with it to that with FlowMatchEulerDiscreteScheduler, in levels; or "error": its error}
 options     of FlowMatchEulerDiscreteScheduler: [{"set": changed values, "sigmas": of 5 steps; or "error"}]
 models      every model class that diffusers exports, and text encoders and tokenizers of transformers
-both        of parts with both a single file and shards: which of the two is read
+both        of parts with both a single file and shards: the one that is read
 """
 
 import inspect
@@ -51,7 +51,7 @@ def exported(ending: str, parent: type | None = None) -> list[str]:
 
 
 def scheduler(name: str, request: dict, truth: torch.Tensor) -> dict:
-    """What comes of the pipeline with a scheduler of this class."""
+    """The pipeline's result with a scheduler of this class."""
     pipe = mm.load(GOLDEN / "base" / "model")
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -66,8 +66,8 @@ def scheduler(name: str, request: dict, truth: torch.Tensor) -> dict:
     try:
         pipe.scheduler = made
         with torch.no_grad():
-            picture = run(pipe, request)[1]
-        return {"config": config, "mean": round((picture.float() - truth.float()).abs().mean().item(), 2)}
+            image = run(pipe, request)[1]
+        return {"config": config, "mean": round((image.float() - truth.float()).abs().mean().item(), 2)}
     except Exception as error:
         return {"config": config, "error": f"{type(error).__name__}"}
 
@@ -83,7 +83,7 @@ def option(changed: dict) -> dict:
 
 
 def taken(part: str, stem: str) -> str:
-    """Which is read where a part has shards and a single file of other values."""
+    """Whether the shards or the single file are read, if a part has both, with different values."""
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "model"
         shutil.copytree(GOLDEN / "sharded" / "model", model)

@@ -1,4 +1,4 @@
-"""What torch makes of stored numbers: every fp8, and f16, bf16 and f32 of all sizes, each as f32 and as bf16.
+"""torch's conversions of stored numbers: every fp8, and f16, bf16 and f32 of all magnitudes, each to f32 and to bf16.
 
     python tests/parity/export_dtypes.py tests/parity/golden/dtypes.safetensors
 """
@@ -19,7 +19,7 @@ def bits16(dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
 
 
 def bits32(generator: torch.Generator) -> torch.Tensor:
-    """The same of f32, with ties between two bf16 and what rounds up to infinity."""
+    """The same of f32, with ties between two bf16 values, and values that round to infinity."""
     tops = [0, 1, 0x007F, 0x0080, 0x3F80, 0x3F81, 0x7F7F, 0x7F80, 0x7FC0]
     lows = [0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF]
     edges = torch.tensor([sign << 31 | top << 16 | low for sign in (0, 1) for top in tops for low in lows])

@@ -1,4 +1,4 @@
-"""Write the golden cases: tiny random models and what diffusers computes with them, stage by stage.
+"""Write the golden cases: tiny random models and diffusers' tensors of every stage.
 
     python tests/parity/export_golden.py            all of golden/
     python tests/parity/export_golden.py base dual  some cases only
@@ -22,13 +22,13 @@ golden/<case>/golden.safetensors  the stages. `B` is `uncond` (only at guidance 
     step.NN.{cond,uncond} [k, c, h, w] f32     the transformer's output, before guidance
     step.NN.latents [k, c, h, w] f32           after the scheduler's step
     image.float [k, 3, H, W] f32               the VAE's output, not clamped
-    image.u8 [k, H, W, 3] u8                   what diffusers would save
+    image.u8 [k, H, W, 3] u8                   the image that diffusers would save
     encode.mean [k, c, h, w] f32               VAE encoder: posterior mean of image.u8 / 127.5 - 1, unscaled
 golden/base/golden_bf16.safetensors  the same request run in bf16 from the same f32 noise:
     image.u8 u8, step.NN.latents f32
 golden/<case>/{cache.json,golden_cache.safetensors}  the request with other steps and diffusers' first-block cache:
-    {"steps", "threshold", "reused": the steps that ran the first block alone}; image.u8 u8, step.NN.latents f32
-golden/<case>/{picture.json,golden_picture.safetensors}  the request begun from a picture of `export_safety.py`
+    {"steps", "threshold", "reused": the steps that ran only the first block}; image.u8 u8, step.NN.latents f32
+golden/<case>/{picture.json,golden_picture.safetensors}  the request with an initial image of `export_safety.py`
     {"strength", "steps"}; picture [H', W', 3] u8, start [k, c, h, w] f32 (the latents before the first step),
     image.u8 u8, step.NN.latents f32
 golden/{tokenizers,noise,sigmas}.json  see the functions below
@@ -44,7 +44,7 @@ import torch
 from diffusers import StableDiffusion3Img2ImgPipeline
 from diffusers.hooks import FirstBlockCacheConfig, apply_first_block_cache
 from diffusers.hooks.hooks import CacheContext, _set_cache_context
-from export_safety import picture
+from export_safety import image_of
 from make_model import Clip, Options, T5
 from PIL import Image
 from safetensors.torch import save_file
@@ -53,7 +53,7 @@ import words
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
-# What a request holds; seeds beyond 32 bits wrap in torch's generator.
+# Fields of a request; seeds beyond 32 bits wrap in torch's generator.
 REQUEST = dict(negative="", guidance=4.5, num_images=1, max_sequence_length=256)
 CASES = {
     # The shape of SD3.5 itself; the full sentencepiece rules.
@@ -79,7 +79,7 @@ CASES = {
         dict(prompt=words.LONG, negative="!!! bad, UGLY <|endoftext|> ß", width=80, height=48, steps=6, seed=7,
              guidance=3.0, max_sequence_length=280),
     ),  # fmt: skip
-    # Nothing equal to anything: heads, depth, head size, projections, 3 VAE blocks, 4 latent channels.
+    # All sizes different: heads, depth, head size, projections, 3 VAE blocks, 4 latent channels.
     "odd_heads": (
         Options(
             seed=105, heads=5, head_dim=4, depth=3, dtype="mixed", vae_channels=(6, 12, 18), norm_groups=3, vae_layers=2,
@@ -103,13 +103,13 @@ CASES = {
 # Steps and threshold of first-block caches: some steps reused, the last computed, no distance near the threshold.
 CACHES = {"base": (8, 0.56), "dual": (8, 0.65)}
 
-# Picture, strength and steps of requests that begin from a picture: shrunk and enlarged; the second with two images of
+# Image, strength and steps of requests with an initial image: shrunk and enlarged; the second with two images of
 # one generator, which also draws the encoder's sample.
-PICTURES = {"base": (("disc", 150, 100), 0.6, 6), "odd_heads": (("smooth", 31, 44), 0.83, 7)}
+INIT_IMAGES = {"base": (("disc", 150, 100), 0.6, 6), "odd_heads": (("smooth", 31, 44), 0.83, 7)}
 
 
 def text_stages(pipe, text: str, length: int) -> dict[str, torch.Tensor]:
-    """The text stages of one prompt, made with the pipeline's own methods."""
+    """The text stages of one prompt, by the pipeline's own methods."""
     out = {}
     for index, name in enumerate(("clip_l", "clip_g")):
         tokenizer = (pipe.tokenizer, pipe.tokenizer_2)[index]
@@ -127,7 +127,7 @@ def text_stages(pipe, text: str, length: int) -> dict[str, torch.Tensor]:
 
 
 class Recorder:
-    """Hooks on a pipeline that keep what passes by."""
+    """Hooks on a pipeline that record its tensors."""
 
     def __init__(self, pipe):
         self.inner, self.outputs, self.latents, self.images = {}, [], [], []
@@ -151,7 +151,7 @@ class Recorder:
 
 
 def run(pipe, request: dict, noise: torch.Tensor | None = None) -> tuple[Recorder, object]:
-    """One request through the pipeline: everything it did, and its uint8 images."""
+    """Runs one request; returns its recorded tensors and its uint8 images."""
     recorder = Recorder(pipe)
     images = pipe(
         request["prompt"],
@@ -210,15 +210,15 @@ def export(name: str, options: Options, request: dict) -> None:
         export_bf16(directory, request, out)
     if name in CACHES:
         export_cache(name, *CACHES[name])
-    if name in PICTURES:
-        export_picture(name, *PICTURES[name])
+    if name in INIT_IMAGES:
+        export_init_image(name, *INIT_IMAGES[name])
 
 
 def check(name: str, out: dict, images: torch.Tensor) -> None:
-    """Refuse a case that could hide an error: flat, saturated or text-blind pictures."""
+    """Rejects a case that could hide an error: flat or saturated images, or images that do not depend on the prompt."""
     spread = images.float().std((1, 2)).mean().item()
     clipped = ((images == 0) | (images == 255)).float().mean().item()
-    line = f"{name}: picture std {spread:.1f}/255, clipped {clipped:.1%}, latents std {out['noise'].std():.2f}"
+    line = f"{name}: image std {spread:.1f}/255, clipped {clipped:.1%}, latents std {out['noise'].std():.2f}"
     for key in sorted(k for k in out if k.endswith("latents")):
         line += f" {out[key].std():.2f}"
     print(line, flush=True)
@@ -227,7 +227,7 @@ def check(name: str, out: dict, images: torch.Tensor) -> None:
 
 
 def export_bf16(directory: pathlib.Path, request: dict, golden: dict) -> None:
-    """The same request in bf16, for a bound on what bf16 may differ."""
+    """The same request in bf16, for the tolerance of bf16."""
     pipe = mm.load(directory / "model", torch.bfloat16)
     with torch.no_grad():
         recorder, images = run(pipe, request, golden["noise"])
@@ -244,7 +244,7 @@ def export_cache(name: str, steps: int, threshold: float) -> None:
     pipe = mm.load(directory / "model")
     request = json.loads((directory / "case.json").read_text()) | {"steps": steps}
     blocks = pipe.transformer.transformer_blocks
-    # A model's last block returns no text, which the cache's hook subtracts from: a TypeError. It then reads none of it.
+    # A model's last block returns no text tensor, from which the cache's hook subtracts: a TypeError. The result is not used.
     last = blocks[-1].forward
     blocks[-1].forward = lambda **inputs: (inputs["encoder_hidden_states"], last(**inputs)[1])
     apply_first_block_cache(pipe.transformer, FirstBlockCacheConfig(threshold=threshold))
@@ -271,14 +271,14 @@ def export_cache(name: str, steps: int, threshold: float) -> None:
     mm.tok.dump(directory / "cache.json", {"steps": steps, "threshold": threshold, "reused": reused})
 
 
-def export_picture(name: str, spec: tuple[str, int, int], strength: float, steps: int) -> None:
-    """A case's request begun from a picture."""
+def export_init_image(name: str, spec: tuple[str, int, int], strength: float, steps: int) -> None:
+    """A case's request with an initial image."""
     directory = GOLDEN / name
     pipe = StableDiffusion3Img2ImgPipeline(**mm.load(directory / "model").components)
     pipe.set_progress_bar_config(disable=True)
     request = json.loads((directory / "case.json").read_text())
     recorder = Recorder(pipe)
-    prepare, out = pipe.prepare_latents, {"picture": torch.from_numpy(picture(*spec))}
+    prepare, out = pipe.prepare_latents, {"picture": torch.from_numpy(image_of(*spec))}
 
     def started(*args, **kwargs):
         out["start"] = prepare(*args, **kwargs)
@@ -303,7 +303,7 @@ def export_picture(name: str, spec: tuple[str, int, int], strength: float, steps
         ).images
     out |= {f"step.{i:02}.latents": v for i, v in enumerate(recorder.latents)}
     out["image.u8"] = torch.from_numpy((images * 255).round().astype("uint8"))
-    print(f"{name} from a picture: {len(recorder.latents)} of {steps} steps", flush=True)
+    print(f"{name} with an initial image: {len(recorder.latents)} of {steps} steps", flush=True)
     save(directory / "golden_picture.safetensors", out)
     mm.tok.dump(directory / "picture.json", {"strength": strength, "steps": steps})
 

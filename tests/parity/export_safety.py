@@ -1,19 +1,19 @@
-"""Write the golden files of the safety checker: tiny random classifiers and what the reference computes with them.
+"""Write the golden files of the safety checker: tiny random classifiers and the reference's results with them.
 
     python tests/parity/export_safety.py
 
-Versions as in export_golden.py, and Pillow 13.0.0: pictures are resized by Pillow (`ViTImageProcessorPil`,
+Versions as in export_golden.py, and Pillow 13.0.0: images are resized by Pillow (`ViTImageProcessorPil`,
 `CLIPImageProcessorPil`).
 
 golden/safety/<name>/{config.json,preprocessor_config.json,model.safetensors}  a classifier of transformers
-golden/safety/<name>/golden.safetensors  for each picture, by number:
-    pixels.NN [3, H, W] f32       what ViTImageProcessor makes of it
+golden/safety/<name>/golden.safetensors  for each image, by number:
+    pixels.NN [3, H, W] f32       the output of ViTImageProcessor
     logits.NN [labels] f32
-golden/safety/compvis       the same of diffusers' StableDiffusionSafetyChecker, its files as CompVis publishes them
+golden/safety/compvis       the same of diffusers' StableDiffusionSafetyChecker, with files as published by CompVis
 golden/safety/compvis-pipe  safety_checker/ and feature_extractor/ as in the folder of a pipeline
-    golden.safetensors: pixels.NN as above, and for all pictures, special concepts first:
-    cosines [pictures, 3 + 17] f32, scores [pictures, 3 + 17] f32 as diffusers rounds them, flagged [pictures] u8
-golden/safety/pictures.json  what each picture is: [kind, width, height]; models/src/safety/golden_images.rs computes the same
+    golden.safetensors: pixels.NN as above, and for all images, special concepts first:
+    cosines [images, 3 + 17] f32, scores [images, 3 + 17] f32 as diffusers rounds them, flagged [images] u8
+golden/safety/pictures.json  the images: [kind, width, height]; models/src/safety/golden_images.rs computes the same
 """
 
 import builtins
@@ -32,27 +32,27 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 GOLDEN = pathlib.Path(__file__).parent / "golden" / "safety"
 
-PICTURES = [
-    # As they come out of a pipeline: wide, tall, square; smaller than the classifier's input; its very size.
+IMAGES = [
+    # As from a pipeline: wide, tall, square; smaller than the classifier's input; of its exact size.
     ("smooth", 192, 144), ("smooth", 96, 128), ("smooth", 128, 128), ("smooth", 16, 16), ("smooth", 24, 24),
     ("noise", 160, 120), ("noise", 64, 64), ("noise", 24, 24), ("noise", 37, 53), ("noise", 9, 7), ("noise", 24, 100),
-    # What an antialias filter can get wrong.
+    # Hard cases for an antialias filter.
     ("lines", 128, 96), ("lines", 31, 200), ("lines", 200, 31), ("lines", 13, 24), ("checks", 120, 120),
     ("checks", 101, 67), ("checks", 48, 48), ("disc", 150, 100), ("disc", 40, 160), ("disc", 11, 11),
     # Degenerate.
     ("noise", 1, 1), ("noise", 300, 1), ("noise", 1, 300), ("smooth", 2, 2), ("flat", 64, 48),
-    # As photographs are: rough at every scale.
+    # Like photographs: detailed at every scale.
     ("clouds", 256, 144), ("clouds", 75, 133), ("clouds", 24, 24), ("clouds", 700, 40), ("clouds", 31, 29),
 ]  # fmt: skip
 
 CLASSIFIERS = {
-    # As Falconsai/nsfw_image_detection, but small.
+    # Like Falconsai/nsfw_image_detection, but small.
     "plain": (
         dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=24,
              patch_size=8, id2label={0: "normal", 1: "nsfw"}),
         dict(size={"height": 24, "width": 24}),
     ),
-    # Everything else that may differ: sides, labels, no biases, another activation, another range.
+    # Everything else that may vary: sides, labels, no biases, another activation, another range.
     "other": (
         dict(hidden_size=30, num_hidden_layers=3, num_attention_heads=3, intermediate_size=50, image_size=[24, 36],
              patch_size=6, id2label={0: "drawing", 1: "Unsafe", 2: "photo"}, qkv_bias=False, hidden_act="gelu_new",
@@ -62,7 +62,7 @@ CLASSIFIERS = {
 }  # fmt: skip
 
 
-def picture(kind: str, width: int, height: int) -> np.ndarray:
+def image_of(kind: str, width: int, height: int) -> np.ndarray:
     """`[height, width, 3]` bytes, from integers alone."""
     y, x, c = np.mgrid[0:height, 0:width, 0:3].astype(np.uint64)
     match kind:
@@ -88,7 +88,7 @@ def picture(kind: str, width: int, height: int) -> np.ndarray:
 
 
 def scatter(x: np.ndarray) -> np.ndarray:
-    """A byte that looks random."""
+    """A pseudorandom byte."""
     bits = (x + 1) * 2654435761 % 2**32
     bits = (bits ^ (bits >> 15)) * 2246822519 % 2**32
     return (bits ^ (bits >> 13)) >> 16 & 255
@@ -116,19 +116,19 @@ def write(name: str, sizes: dict, processing: dict) -> None:
     model.save_pretrained(directory)
     processor.save_pretrained(directory)
     tensors = {}
-    for index, spec in enumerate(PICTURES):
-        pixels = processor(Image.fromarray(picture(*spec)), return_tensors="pt").pixel_values
+    for index, spec in enumerate(IMAGES):
+        pixels = processor(Image.fromarray(image_of(*spec)), return_tensors="pt").pixel_values
         with torch.no_grad():
             tensors[f"logits.{index:02}"] = model(pixels).logits[0].clone()
         tensors[f"pixels.{index:02}"] = pixels[0].clone()
-    if name != "plain":  # The first has shown every picture's pixels.
+    if name != "plain":  # The first classifier's file has the pixels of every image.
         tensors = {key: value for key, value in tensors.items() if "logits" in key or int(key[-2:]) % 5 == 0}
     save_file(tensors, directory / "golden.safetensors")
     for path in directory.glob("*.safetensors"):
         path.chmod(0o644)
 
 
-# Sizes of two checkers, and what else a configuration's file says of the vision model.
+# Sizes of two checkers, and other settings of the vision model in a configuration file.
 COMPVIS = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, image_size=24,
                patch_size=8)  # fmt: skip
 COMPVIS_PIPE = dict(hidden_size=30, num_hidden_layers=3, num_attention_heads=3, intermediate_size=50, image_size=28,
@@ -136,7 +136,7 @@ COMPVIS_PIPE = dict(hidden_size=30, num_hidden_layers=3, num_attention_heads=3, 
 
 
 def old_config(sizes: dict) -> dict:
-    """As transformers 4.21 wrote it and CompVis publishes it: everything spelt out, and sizes twice."""
+    """As written by transformers 4.21 and published by CompVis: with all defaults, and sizes twice."""
     common = {"_name_or_path": "", "architectures": None, "bos_token_id": None, "dropout": 0.0, "hidden_act": "quick_gelu",
               "id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1},
               "layer_norm_eps": 1e-05, "max_length": 20, "pruned_heads": {}, "torch_dtype": None}  # fmt: skip
@@ -159,7 +159,7 @@ def old_config(sizes: dict) -> dict:
 
 
 def old_names(tensors: dict) -> dict:
-    """As transformers 4 named them, with the buffer that it stored."""
+    """Names of transformers 4, with the buffer that it stored."""
     start = "vision_model."
     renamed = {start + name if name.startswith(start) else name: value for name, value in tensors.items()}
     positions = len(tensors["vision_model.embeddings.position_embedding.weight"])
@@ -175,7 +175,7 @@ def new_checker(name: str, projection: int, sizes: dict) -> compvis.StableDiffus
 
 
 def cosines(model: compvis.StableDiffusionSafetyChecker, pixels: torch.Tensor) -> torch.Tensor:
-    """`[pictures, 3 + 17]`, as the forward pass computes them."""
+    """`[images, 3 + 17]`, as the forward pass computes them."""
     with torch.no_grad():
         embeds = model.visual_projection(model.vision_model(pixels)[1])
         of = [compvis.cosine_distance(embeds, concepts) for concepts in (model.special_care_embeds, model.concept_embeds)]
@@ -183,7 +183,7 @@ def cosines(model: compvis.StableDiffusionSafetyChecker, pixels: torch.Tensor) -
 
 
 def set_thresholds(model: compvis.StableDiffusionSafetyChecker, of: torch.Tensor) -> None:
-    """Each concept finds one picture or two; one picture is found only since a special concept makes all stricter."""
+    """Thresholds by which each concept flags one image or two; one image only because a special concept lowers all thresholds."""
     special, ordinary = of[:, :3], of[:, 3:]
     model.special_care_embeds_weights.data = special.sort(dim=0).values[-4:-2].mean(dim=0)
     model.concept_embeds_weights.data = ordinary.sort(dim=0).values[-2:].mean(dim=0)
@@ -195,12 +195,12 @@ def set_thresholds(model: compvis.StableDiffusionSafetyChecker, of: torch.Tensor
 
 
 def judge(model: compvis.StableDiffusionSafetyChecker, pixels: torch.Tensor) -> tuple[list[float], bool]:
-    """The scores that the forward pass rounds, in its order, and what it says of the picture."""
+    """The scores that the forward pass rounds, in its order, and its verdict on the image."""
     scores = []
     compvis.round = lambda value, digits: scores.append(builtins.round(value, digits)) or scores[-1]
-    pictures, flagged = model(pixels[None], [np.ones((4, 4, 3))])
+    images, flagged = model(pixels[None], [np.ones((4, 4, 3))])
     del compvis.round
-    assert flagged[0] == (pictures[0].sum() == 0)
+    assert flagged[0] == (images[0].sum() == 0)
     return [float(score) for score in scores], flagged[0]
 
 
@@ -211,21 +211,21 @@ def write_compvis(name: str, projection: int, sizes: dict, save) -> None:
     model = new_checker(name, projection, sizes)
     side = sizes["image_size"]
     processor = CLIPImageProcessorPil(size=side, crop_size=side)
-    batch = torch.cat([processor(Image.fromarray(picture(*spec)), return_tensors="pt").pixel_values for spec in PICTURES])
+    batch = torch.cat([processor(Image.fromarray(image_of(*spec)), return_tensors="pt").pixel_values for spec in IMAGES])
     set_thresholds(model, cosines(model, batch))
     checker, processing = save(directory, model)
-    # From here on all is read from the files, which diffusers so shows to understand as we do.
+    # From here on everything is read from the files, so that diffusers' interpretation of them is tested.
     model = compvis.StableDiffusionSafetyChecker.from_pretrained(checker).float().eval()
     processor = CLIPImageProcessorPil.from_pretrained(processing)
-    batch = torch.cat([processor(Image.fromarray(picture(*spec)), return_tensors="pt").pixel_values for spec in PICTURES])
+    batch = torch.cat([processor(Image.fromarray(image_of(*spec)), return_tensors="pt").pixel_values for spec in IMAGES])
     judged = [judge(model, pixels) for pixels in batch]
     scores, flagged = torch.tensor([scores for scores, _ in judged]), torch.tensor([flag for _, flag in judged])
-    # Sound goldens: both verdicts, the adjustment decides once, and no score is so near to where rounding turns that
-    # sums in another order could turn it.
+    # Checks of the goldens: both verdicts occur, the adjustment decides one of them, and no score is so close to a rounding
+    # boundary that another order of sums could change it.
     of = cosines(model, batch)
     thresholds = torch.cat([model.special_care_embeds_weights, model.concept_embeds_weights])
     unadjusted = of - thresholds
-    assert 3 <= flagged.sum() <= len(PICTURES) - 3
+    assert 3 <= flagged.sum() <= len(IMAGES) - 3
     assert (flagged & ((unadjusted[:, 3:] * 1000).round() <= 0).all(dim=1)).any()
     adjusted = unadjusted.clone()
     adjusted[:, 3:] += 0.01 * (scores[:, :3] > 0).any(dim=1, keepdim=True)
@@ -240,7 +240,7 @@ def write_compvis(name: str, projection: int, sizes: dict, save) -> None:
 
 
 def save_old(directory: pathlib.Path, model: compvis.StableDiffusionSafetyChecker) -> tuple[pathlib.Path, pathlib.Path]:
-    """As the repository CompVis/stable-diffusion-safety-checker is: files of transformers 4.21."""
+    """Files like those of CompVis/stable-diffusion-safety-checker, of transformers 4.21."""
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     save_file(old_names(tensors), directory / "model.safetensors", metadata={"format": "pt"})
     (directory / "config.json").write_text(json.dumps(old_config(COMPVIS), indent=2) + "\n", encoding="utf-8")
@@ -253,7 +253,7 @@ def save_old(directory: pathlib.Path, model: compvis.StableDiffusionSafetyChecke
 
 
 def save_new(directory: pathlib.Path, model: compvis.StableDiffusionSafetyChecker) -> tuple[pathlib.Path, pathlib.Path]:
-    """As `save_pretrained` of a pipeline in half precision writes it today."""
+    """Files as written by `save_pretrained` of a pipeline in half precision today."""
     folders = directory / "safety_checker", directory / "feature_extractor"
     model.half().save_pretrained(folders[0])
     side = COMPVIS_PIPE["image_size"]
@@ -266,7 +266,7 @@ def main() -> None:
         write(name, sizes, processing)
     write_compvis("compvis", 12, COMPVIS, save_old)
     write_compvis("compvis-pipe", 10, COMPVIS_PIPE, save_new)
-    lines = ",\n".join(f"  {json.dumps(spec)}" for spec in PICTURES)
+    lines = ",\n".join(f"  {json.dumps(spec)}" for spec in IMAGES)
     (GOLDEN / "pictures.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-//! Checkpoint files as other programs leave them: what is read all the same, and what is refused in one sentence.
+//! Checkpoint files of other programs: those that are read, and those that are rejected with one sentence.
 
 use crate::checkpoint::{
     ENCODERS, TRANSFORMER, Tensors, VAE, below, encoders, generate, golden, open, read, refusal, whole, write,
@@ -12,7 +12,7 @@ fn tensor() -> Tensor {
     Tensor::zeros(1, Stored::F32, &Place::Cpu).expect("a tensor")
 }
 
-/// Why a checkpoint file is refused: one sentence.
+/// The error of a checkpoint file, which must be one sentence.
 fn sentence(file: PathBuf, text_encoders: Option<&Path>) -> String {
     let words = refusal(open(file, text_encoders));
     assert!(!words.contains('\n'), "{words}");
@@ -20,7 +20,7 @@ fn sentence(file: PathBuf, text_encoders: Option<&Path>) -> String {
 }
 
 #[test]
-fn a_running_average_beside_the_weights_is_left_alone() {
+fn an_ema_copy_of_the_weights_is_ignored() {
     let dir = tempfile::tempdir().expect("a directory");
     let more = ["model_ema.decay", "model_ema.num_updates", "model_ema.diffusion_modelpos_embed"];
     let more = more.map(|name| (name.to_owned(), tensor())).into_iter().collect();
@@ -32,7 +32,7 @@ fn a_running_average_beside_the_weights_is_left_alone() {
     assert_eq!(with, without);
 }
 
-/// A checkpoint file does not say its shift: that of the published model, or the operator's.
+/// A checkpoint file does not contain its shift, which is the published model's or the operator's.
 #[test]
 fn the_shift_is_the_operators_or_that_of_the_published_model() {
     let case = Case::read("checkpoint/beside");
@@ -58,11 +58,11 @@ fn the_shift_is_the_operators_or_that_of_the_published_model() {
     assert_eq!(sigmas(checkpoint(), Some(3.0)), usual);
     let other = sigmas(checkpoint(), Some(1.0));
     assert!(other[1] < usual[1] && (other[1] - 0.5005).abs() < 1e-4, "{other:?}");
-    assert_eq!(sigmas(directory(), Some(1.0)), usual, "a directory says it itself");
+    assert_eq!(sigmas(directory(), Some(1.0)), usual, "a directory contains it");
 }
 
 #[test]
-fn without_a_vae_it_says_where_to_find_one() {
+fn a_missing_vae_is_an_error_that_names_its_source() {
     let dir = tempfile::tempdir().expect("a directory");
     let is_other = |(name, _): &(String, Tensor)| !name.starts_with(VAE);
     let file = write(
@@ -99,12 +99,12 @@ fn quantized_formats_are_refused_by_name() {
             assert!(words.contains(format) && words.contains("use the same model in F16"), "{name}: {words}");
         }
     }
-    // Scaled fp8 has other names, and is read.
+    // Scaled fp8 has other names, and is supported.
     assert!(read("scaled.safetensors").keys().any(|name| name.ends_with("scale_weight")));
 }
 
 #[test]
-fn an_encoder_in_another_format_is_not_passed_over() {
+fn an_encoder_in_another_format_is_an_error() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = write(dir.path(), "some.safetensors", &whole(Tensors::new()));
     let folder = dir.path().join("encoders");
@@ -119,7 +119,7 @@ fn an_encoder_in_another_format_is_not_passed_over() {
         std::fs::write(&path, "GGUF").expect("a file");
         let words = sentence(file.clone(), Some(&folder));
         assert!(words.contains(name) && words.contains(what) && words.contains("T5"), "{words}");
-        // Beside a T5 that is read it does no harm.
+        // It is ignored if there is another, supported T5.
         let t5 = write(&folder, "t5.safetensors", &below(&all, ENCODERS[2]));
         assert!(open(file.clone(), Some(&folder)).expect("three encoders").has_t5());
         std::fs::remove_file(t5).expect("removed");

@@ -1,4 +1,4 @@
-//! The golden files, and distances to what they hold.
+//! The golden files, and distances of our results from them.
 
 #[path = "case.rs"]
 pub(crate) mod case;
@@ -14,7 +14,7 @@ pub(crate) fn relative_error(ours: &Tensor, theirs: &Tensor) -> f32 {
     };
     let (ours, theirs) = (flat(ours), flat(theirs));
     let scale = theirs.iter().fold(0f32, |m, x| m.max(x.abs()));
-    // `max` would swallow a NaN; a comparison that fails must not.
+    // `max` ignores a NaN, which must fail the comparison.
     let worst = ours
         .iter()
         .zip(&theirs)

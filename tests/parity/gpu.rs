@@ -1,4 +1,4 @@
-//! The same goldens on a CUDA device: what the CPU is held to, and what only a GPU can get wrong.
+//! The goldens on a CUDA device: the checks of the CPU, and others that only a GPU can fail.
 //!
 //! Needs a device, real or emulated (`kernels/emulator`), and fails without one.
 
@@ -16,8 +16,8 @@ use tempfile::TempDir;
 
 const GPU: Device = Device::Cuda(0);
 
-/// Where this process keeps the algorithms of matrix products: pipelines whose images must be equal need the same, and
-/// each would otherwise time them for itself.
+/// The folder of this process's choice of algorithms for matrix products: pipelines whose images must be equal need the
+/// same choice, and each would otherwise time them separately.
 fn choices() -> PathBuf {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     FOLDER.get_or_init(|| tempfile::tempdir().expect("a folder")).path().into()
@@ -29,7 +29,7 @@ fn load(case: &Case, dtype: DType, fused: bool) -> Pipeline {
         .unwrap_or_else(|e| panic!("{}: {e}", case.name))
 }
 
-/// Images as the captured loop makes them.
+/// Images of the captured loop.
 fn generate(pipeline: &mut Pipeline, request: &GenerateRequest) -> Vec<u8> {
     bytes(&pipeline.generate(request, &mut |_: Step| Control::Continue).expect("an image"))
 }
@@ -85,9 +85,9 @@ fn fused_bf16_is_as_close_to_f32_as_plain_bf16() {
     assert!(fused <= 2.0 * plain, "fused is off by {fused} on average, plain candle by {plain}");
 }
 
-/// A captured step is used again, for other text and after another size.
+/// A captured step is reused, for another prompt and after another size.
 #[test]
-fn a_seed_means_the_same_bytes() {
+fn a_seed_gives_the_same_bytes() {
     for dtype in [DType::F32, DType::Bf16] {
         let case = Case::read("base");
         let mut pipeline = load(&case, dtype, true);
@@ -102,7 +102,7 @@ fn a_seed_means_the_same_bytes() {
 }
 
 /// Images of one request share every product, and none changes another. Products of twice the rows may have another
-/// algorithm, which adds in another order: the bytes are the same only where there is but one, as on an emulated device.
+/// algorithm, which adds in another order: the bytes are equal only if there is one algorithm, as on an emulated device.
 #[test]
 fn the_first_of_two_images_is_the_image_alone() {
     let case = Case::read("base");
@@ -116,9 +116,9 @@ fn the_first_of_two_images_is_the_image_alone() {
     }
 }
 
-/// The second captured step, without guidance, is the eager one; and a step of another kind does not spoil it.
+/// The second captured step, without guidance, equals the eager one, also after a step with guidance.
 #[test]
-fn guidance_in_an_interval_is_captured_as_it_is() {
+fn guidance_in_an_interval_is_captured() {
     let case = Case::read("base");
     let mut pipeline = load(&case, DType::F32, true);
     let exact = generate(&mut pipeline, &case.request);
@@ -141,7 +141,7 @@ fn a_cache_reuses_what_diffusers_reuses() {
     check_cache(GPU, "dual");
 }
 
-/// Steps are reported in order, and a client that leaves stops the loop.
+/// Steps are reported in order, and a client that disconnects stops the loop.
 #[test]
 fn a_captured_loop_reports_and_stops() {
     let case = Case::read("base");
@@ -162,7 +162,7 @@ fn a_captured_loop_reports_and_stops() {
     );
 }
 
-/// Wants the last preview alone: on an emulated device there is no time for more.
+/// Requests only the last preview: more take too long on an emulated device.
 struct Viewer {
     steps: usize,
     asked: usize,
@@ -184,10 +184,10 @@ impl Observer for Viewer {
     }
 }
 
-/// Between replays a preview reads the latents and leaves them as they are. The size is small enough that nothing is
-/// averaged: the one of the last step is the image.
+/// A preview between replays reads the latents without changing them. The image is so small that its preview is not
+/// downscaled: the one of the last step is the image.
 #[test]
-fn a_preview_changes_nothing() {
+fn a_preview_does_not_change_the_image() {
     let case = Case::read("base");
     let request = GenerateRequest { num_images: 2, ..case.request.clone() };
     let mut pipeline = load(&case, DType::F32, true);
@@ -199,9 +199,9 @@ fn a_preview_changes_nothing() {
     assert_eq!(generate(&mut pipeline, &request), unseen);
 }
 
-/// Each stage has a stream of its own: requests that overlap are generated as those that do not.
+/// Each stage has its own stream: overlapping requests have the same images as requests one after another.
 #[test]
-fn stages_overlap_and_change_nothing() {
+fn overlapping_stages_do_not_change_images() {
     let case = Case::read("base");
     for dtype in [DType::F32, DType::Bf16] {
         let requests = ["a fox", "a boat", "a house"]
@@ -228,11 +228,11 @@ fn stages_overlap_and_change_nothing() {
     }
 }
 
-/// 40 dB is a mean squared difference of 6.5 levels: bf16 rounding, and nothing a viewer could see. In images much
+/// 40 dB is a mean squared difference of 6.5 levels: bf16 rounding, which is not visible. In images much
 /// smaller than the model was trained on, or in fewer steps, rounding decides details: on the CPU too, bf16 is then
 /// 33 to 43 dB from f32.
 #[test]
-fn the_built_in_model_generates_what_the_cpu_generates() {
+fn the_built_in_model_generates_the_same_as_on_the_cpu() {
     let request = GenerateRequest {
         prompt: "a red house on the left of a lake at sunset".into(),
         negative_prompt: String::new(),
@@ -264,9 +264,9 @@ fn psnr(ours: &[u8], theirs: &[u8]) -> f64 {
     10.0 * (255.0f64.powi(2) / mean).log10()
 }
 
-/// Weights, streams, workspaces, kernels, captured steps and their memory, and what threads kept of candle's constants.
+/// Weights, streams, workspaces, kernels, captured steps and their memory, and threads' copies of candle's constants.
 #[test]
-fn a_model_that_is_dropped_leaves_nothing_behind() {
+fn a_dropped_model_leaks_no_memory() {
     let case = Case::read("base");
     let watching = DeviceHandle::open(0, None).expect("a GPU");
     let used = || MemoryUse::of(watching.device()).expect("the driver answers").now;

@@ -11,7 +11,7 @@ fn image(pixels: &Tensor) -> Image {
     Image { width, height, rgb }
 }
 
-/// Resizing is Pillow's to the byte, and every later stage is diffusers' to the tolerance of all stages.
+/// Resizing equals Pillow's in every byte, and later stages equal diffusers' within the tolerance of all stages.
 pub(crate) fn check_on(device: Device, name: &'static str) {
     let case = Case::read_file(name, "golden_picture.safetensors");
     let asked = json(&format!("{name}/picture.json"));

@@ -1,6 +1,6 @@
 //! Our pipeline against diffusers' own tensors, stage by stage, on tiny random models of every shape.
 //!
-//! `golden/` holds the models and what diffusers made of them; `export_golden.py` says how. No Python runs here.
+//! `golden/` contains the models and diffusers' results, written by `export_golden.py`. No Python runs here.
 
 mod checkpoint;
 mod formats;

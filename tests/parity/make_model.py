@@ -4,8 +4,8 @@
     python make_model.py DIR --bench          a model of realistic shape for timing on CPUs
 
 Every parameter is random, norms and biases too, so that an implementation that skips, swaps or
-mis-orders one of them paints another picture. Weights keep activations near unit size, and the last
-VAE layer is scaled until the decoded picture has a standard deviation of 0.45 in [-1, 1].
+mis-orders one of them generates another image. Weights keep activations near unit size, and the last
+VAE layer is scaled until the decoded image has a standard deviation of 0.45 in [-1, 1].
 
 Versions: torch 2.9.1, diffusers 0.42.1, transformers 5.23.0, tokenizers 0.23.3, sentencepiece 0.2.3.
 """
@@ -53,7 +53,7 @@ class T5:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a random model looks like."""
+    """The architecture of a random model."""
 
     seed: int = 0
     # Transformer.
@@ -75,7 +75,7 @@ class Options:
     t5_extra_ids: int = 20
     full_t5_rules: bool = False
     clip_json: bool = False
-    # The real CLIP configs still say eos_token_id 2, which means "the highest id"; newer ones name the token.
+    # The real CLIP configs still have eos_token_id 2, which means "the highest id"; newer ones name the token.
     legacy_eos: bool = True
     # VAE and scheduler.
     vae_channels: tuple[int, ...] = (8, 8, 12, 12)
@@ -115,7 +115,7 @@ def randomise(module: torch.nn.Module, prefix: str, seed: int) -> None:
         for name, value in module.named_parameters():
             generator = torch.Generator().manual_seed(zlib.crc32(f"{prefix}.{name}".encode()) ^ (seed * 2654435761 % 2**32))
             if value.ndim == 1:
-                # A norm's weight sits around 1, everything else of one axis around 0.
+                # A norm's weights are around 1, all other vectors around 0.
                 uniform = torch.rand(value.shape, generator=generator) * 2 - 1
                 value.copy_(1 + 0.3 * uniform if name.endswith("weight") else 0.2 * uniform)
                 continue
@@ -125,12 +125,12 @@ def randomise(module: torch.nn.Module, prefix: str, seed: int) -> None:
             if t5 and name.endswith(".q.weight"):
                 scale *= module.config.d_kv**-0.5  # T5 has no 1/sqrt(d) in its attention.
             if "net.2" in name or "fc2" in name or "wo.weight" in name or "to_out" in name:
-                scale *= 1.4  # Makes up for what the activation before it takes away.
+                scale *= 1.4  # Compensates for the activation before it.
             value.copy_(normal * scale)
 
 
 def tokenizers(directory: pathlib.Path, o: Options) -> dict:
-    """Write the tokenizers; return what the configs need of them."""
+    """Write the tokenizers; return their data for the configs."""
     vocab = tok.write_clip(directory / "tokenizer", tok.EOS, o.clip_merges, o.clip_json)
     tok.write_clip(directory / "tokenizer_2", "!", o.clip_merges, o.clip_json)
     info = {"clip_vocab": len(vocab), "bos": vocab[tok.BOS], "eos": vocab[tok.EOS]}
@@ -176,7 +176,7 @@ def t5_encoder(o: Options, info: dict) -> T5EncoderModel:
 
 
 def build(directory: pathlib.Path, o: Options) -> StableDiffusion3Pipeline:
-    """The pipeline in memory, with random weights; its tokenizers already lie in `directory`."""
+    """The pipeline in memory, with random weights; its tokenizers are already in `directory`."""
     info = tokenizers(directory, o)
     parts = {
         "text_encoder": clip(o.clip_l, info, "quick_gelu", o.legacy_eos),
@@ -231,7 +231,7 @@ def build(directory: pathlib.Path, o: Options) -> StableDiffusion3Pipeline:
 
 
 def add_contrast(pipe: StableDiffusion3Pipeline) -> None:
-    """Scale the VAE's last layer until a sample picture has a standard deviation of 0.45."""
+    """Scale the VAE's last layer until a sample image has a standard deviation of 0.45."""
     side = 8 * 2 ** (len(pipe.vae.config.block_out_channels) - 1)
     generator = torch.Generator().manual_seed(1)
     latents = pipe(
@@ -241,13 +241,13 @@ def add_contrast(pipe: StableDiffusion3Pipeline) -> None:
     with torch.no_grad():
         config = pipe.vae.config
         image = pipe.vae.decode(latents / config.scaling_factor + config.shift_factor).sample
-        # Rounded, so that the last bits of a sum never reach the files.
+        # Rounded, so that the files do not depend on the last bits of a sum.
         scale = float(f"{0.45 / (image - image.mean((0, 2, 3), keepdim=True)).std():.2g}")
         pipe.vae.decoder.conv_out.weight *= scale
 
 
 def write(directory: pathlib.Path, o: Options) -> None:
-    """Write the model directory, replacing what was there."""
+    """Write the model directory, replacing an existing one."""
     directory = pathlib.Path(directory)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
@@ -281,7 +281,7 @@ def write(directory: pathlib.Path, o: Options) -> None:
 def load(directory: pathlib.Path, dtype: torch.dtype = torch.float32) -> StableDiffusion3Pipeline:
     """The pipeline of a directory, quiet and on the CPU."""
     index = json.loads(pathlib.Path(directory, "model_index.json").read_text(encoding="utf-8"))
-    # diffusers wants to be told of the T5 that a saved pipeline lacks.
+    # diffusers needs None for the T5 that a saved pipeline lacks.
     missing = {name: None for name in ("text_encoder_3", "tokenizer_3") if index.get(name, [None])[0] is None}
     pipe = StableDiffusion3Pipeline.from_pretrained(directory, dtype=dtype, local_files_only=True, **missing)
     for part in pipe.components.values():

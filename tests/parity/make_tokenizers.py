@@ -1,6 +1,6 @@
 """Train and write tiny tokenizers in the exact form of SD3.5's three: CLIP-L, CLIP-G and T5.
 
-They are trained on the fixed text of words.py unless told otherwise, so every run writes the same files.
+They are trained on the fixed text of words.py by default, so every run writes the same files.
 """
 
 import collections
@@ -22,7 +22,7 @@ import words
 # Lines of text, the same at every call.
 Corpus = typing.Callable[[], typing.Iterable[str]]
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
-# CLIPTokenizer's own split expression.
+# The split expression of CLIPTokenizer.
 CLIP_SPLIT = regex.compile(
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 )
@@ -141,7 +141,7 @@ def write_clip(
     return vocab
 
 
-# A small stand-in of nmt_nfkc for models that must stay small: controls vanish, odd spaces and
+# A small replacement of nmt_nfkc for models that must stay small: controls vanish, odd spaces and
 # full-width forms become ASCII, a few compatibility forms are spelt out.
 SMALL_RULES = (
     [([c], []) for c in (*range(1, 9), *range(14, 32), 127, 0x200B, 0x200E, 0x200F, 0xFEFF)]
@@ -203,7 +203,7 @@ def write_t5(
 
 
 def forget_paths(directory: pathlib.Path) -> None:
-    """Drop what save_pretrained wrote about this machine."""
+    """Removes data about this machine that save_pretrained wrote."""
     path = directory / "tokenizer_config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     for key in ("name_or_path", "local_files_only", "is_local", "vocab_file", "tokenizer_file"):

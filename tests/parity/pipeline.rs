@@ -4,8 +4,8 @@ use crate::golden::{Case, pixel_difference, relative_error};
 use candle_core::{IndexOp, Tensor};
 use latentd_models::{Control, DType, Device, Generated, LoadOptions, ModelSource, Pipeline, Step};
 
-/// f32 has 24 bits; a few hundred additions in another order than torch's cost about 1e-6 a stage. 1e-4 leaves
-/// room for a chain of stages and none for a wrong formula.
+/// f32 has 24 bits; a few hundred additions in another order than torch's cost about 1e-6 a stage. 1e-4 allows
+/// for a chain of stages but not for a wrong formula.
 const STAGE: f32 = 1e-4;
 
 pub(crate) fn load(case: &Case, device: Device, dtype: DType, fused: bool) -> Pipeline {
@@ -18,7 +18,7 @@ fn check(name: &'static str, fused: bool) {
     check_on(Device::Cpu, name, fused);
 }
 
-/// Runs the case and compares each stage as it passes.
+/// Runs the case and compares each stage.
 pub(crate) fn check_on(device: Device, name: &'static str, fused: bool) {
     let case = Case::read(name);
     let mut pipeline = load(&case, device, DType::F32, fused);
@@ -114,7 +114,7 @@ fn sharded_weights() {
     check("sharded", true);
 }
 
-/// bf16 keeps 8 bits, so an image in bf16 is as far from f32 as diffusers' own bf16 is: at most twice that.
+/// bf16 has 8 bits of precision, so an image in bf16 differs from f32 by at most twice as much as diffusers' own bf16.
 #[test]
 fn bf16_is_as_close_to_f32_as_diffusers_bf16() {
     let exact = Case::read("base");

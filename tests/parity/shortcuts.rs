@@ -1,4 +1,4 @@
-//! Guidance in an interval and the first-block cache: what diffusers does, and what is exact.
+//! Guidance in an interval and the first-block cache, against diffusers and against the exact loop.
 
 use crate::golden::{Case, json, pixel_difference, relative_error};
 use crate::pipeline::bytes;
@@ -27,7 +27,7 @@ fn cached(threshold: f64) -> Shortcuts {
     Shortcuts { first_block_cache: Some(threshold), ..Shortcuts::default() }
 }
 
-/// The latents of every step are diffusers', hence so is every decision.
+/// The latents of every step equal diffusers', and hence every decision of the cache.
 pub(crate) fn check_cache(device: Device, name: &'static str) {
     let case = Case::read_file(name, "golden_cache.safetensors");
     let cache = json(&format!("{name}/cache.json"));
@@ -55,12 +55,12 @@ fn a_cache_reuses_what_diffusers_reuses() {
 }
 
 #[test]
-fn so_it_does_with_dual_attention() {
+fn a_cache_with_dual_attention_reuses_what_diffusers_reuses() {
     check_cache(Device::Cpu, "dual");
 }
 
 #[test]
-fn a_cache_of_nothing_is_exact_and_one_of_all_keeps_the_ends() {
+fn a_cache_that_never_reuses_is_exact_and_one_that_always_does_computes_first_and_last_step() {
     let case = Case::read("base");
     let exact = generate(&case, &case.request, Shortcuts::default());
     let tiny = generate(&case, &case.request, cached(1e-9));
@@ -73,7 +73,7 @@ fn a_cache_of_nothing_is_exact_and_one_of_all_keeps_the_ends() {
 }
 
 #[test]
-fn guidance_everywhere_is_exact_and_guidance_nowhere_is_none() {
+fn an_interval_of_all_noise_levels_is_exact_and_one_of_none_is_unguided() {
     let case = Case::read("base");
     let exact = generate(&case, &case.request, Shortcuts::default());
     assert_eq!(exact.timings.skipped.unguided_steps, None);

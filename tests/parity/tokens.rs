@@ -9,7 +9,7 @@ fn ids(value: &Value) -> Vec<u32> {
     value.as_array().expect("ids").iter().map(|id| id.as_u64().expect("an id") as u32).collect()
 }
 
-/// The golden list leaves padding out.
+/// The golden list has no padding.
 fn padded(mut ids: Vec<u32>, length: usize, pad: u32) -> Vec<u32> {
     ids.resize(length, pad);
     ids
@@ -35,7 +35,7 @@ fn ids_equal_transformers() {
     }
 }
 
-/// The ids of the cases' own prompts, whose tokenizers come in the other file forms too.
+/// The ids of the cases' own prompts, whose tokenizers are also in the other file formats.
 #[test]
 fn ids_of_every_case() {
     for name in ["base", "no_t5", "dual", "no_qk_norm", "odd_heads", "sharded"] {

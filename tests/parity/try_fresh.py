@@ -1,8 +1,8 @@
-"""Make random models that nobody has seen and compare latentd with diffusers on each.
+"""Make new random models and compare latentd with diffusers on each.
 
     python tests/parity/try_fresh.py --latentd target/release/latentd --count 10 --seed 1
 
-The golden cases are fixed; this looks for the shape that they lack. Models live in a temporary
+The golden cases are fixed; this tests shapes that they lack. Models are in a temporary
 directory; --keep DIR keeps those that differ. Exit code 1 when any differs.
 """
 
@@ -25,7 +25,7 @@ WIDTH, HEIGHT, STEPS, SEED = 160, 96, 6, 7
 
 
 def draw_options(draw: random.Random, seed: int) -> mm.Options:
-    """One architecture: every choice that the config files leave open."""
+    """One architecture: a value for every option of the config files."""
     blocks = draw.choice((2, 3, 4, 4))
     groups = draw.choice((2, 4))
     depth = draw.randint(1, 4)

@@ -1,4 +1,4 @@
-"""Text to train the tiny tokenizers on, and the strings their golden ids are taken from."""
+"""Training text of the tiny tokenizers, and the strings of the golden token ids."""
 
 import random
 

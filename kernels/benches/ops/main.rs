@@ -2,7 +2,7 @@
 //! `--features cuda`, where a denoising step comes first, op by op and kernel by kernel.
 //!
 //! - `--step` times the denoising step alone (a GPU only)
-//! - `--small` takes tiny shapes, to see that all ops run where they would take hours: on an emulated GPU
+//! - `--small` takes tiny shapes, to test all ops on an emulated GPU, where large ones take hours
 //! - `--json FILE` also writes the results there
 //!
 //! Prints the fastest of several runs and what it amounts to, since other work on the machine only ever
@@ -92,7 +92,7 @@ fn conv2d(bench: &Bench, dtype: DType) -> Result<()> {
     Ok(())
 }
 
-/// The ops that memory bounds, counted as one read of each input and one write.
+/// The memory-bound ops, counted as one read of each input and one write.
 fn rows(bench: &Bench, dtype: DType) -> Result<()> {
     let size = dtype.size_in_bytes();
     let ([c], [h, w]) = (bench.fit([128], 64), bench.fit([768, 1024], 16));

@@ -1,4 +1,4 @@
-//! How an op is timed, and how the table and its JSON are written.
+//! Times ops, and writes the table and its JSON.
 
 use candle_core::{DType, Device, Result, Tensor};
 use std::cell::RefCell;
@@ -30,7 +30,7 @@ pub(crate) fn random(shape: &[usize], dtype: DType) -> Result<Tensor> {
     Tensor::from_vec(values, shape, &DEVICE)?.to_dtype(dtype)
 }
 
-/// What a call does, in the unit of a rate, and what that is compared with.
+/// The work of a call, in the unit of a rate, and its ceiling.
 pub(crate) struct Work {
     amount: f64,
     unit: &'static str,
@@ -134,7 +134,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Writes what was measured, if there is a file for it.
+    /// Writes the measurements, if a file is given.
     pub(crate) fn write_json(&self) -> Result<()> {
         let Some(file) = &self.json else { return Ok(()) };
         let results: Vec<_> = self.results.borrow().iter().map(Measured::json).collect();

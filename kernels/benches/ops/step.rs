@@ -1,5 +1,5 @@
 //! A step of SD3.5 Large at 1024x1024 with guidance, op by op: every kernel of attention and every epilogue of a product,
-//! beside what the card can do, a copy and square products.
+//! with the limits of the card, a copy and square products.
 
 use crate::measure::{Bench, DEVICE, Work, random};
 use candle_core::{DType, Result, Tensor};
@@ -10,7 +10,7 @@ const BF16: DType = DType::BF16;
 const BATCH: usize = 2;
 const HEAD: usize = 64;
 
-/// What rates are compared with.
+/// Ceilings of the rates.
 const COPY: &str = "copy";
 const SQUARE_BF16: &str = "square bf16";
 const SQUARE_FP8: &str = "square fp8";
@@ -120,7 +120,7 @@ fn attentions(bench: &Bench, of: &Sizes) -> Result<()> {
     Ok(())
 }
 
-/// The ops that memory bounds, counted as one read of each input and one write.
+/// The memory-bound ops, counted as one read of each input and one write.
 fn rows(bench: &Bench, of: &Sizes) -> Result<()> {
     let (b, d, heads) = (BATCH, HEAD * of.heads, of.heads);
     let (image, text) = (of.image, of.texts[0]);

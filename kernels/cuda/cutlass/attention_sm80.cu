@@ -1,8 +1,8 @@
-// Softmax attention over all keys for every GPU since Ampere: bf16, any head dimension that 8 divides.
+// Softmax attention over all keys for every GPU since Ampere: bf16, any head dimension divisible by 8.
 //
-// Head dimension 64, which is where the time goes, has a kernel of our own (flash_sm80.cuh). The others are CUTLASS's
+// Head dimension 64, that of SD3.5, has a kernel of our own (flash_sm80.cuh). The others are CUTLASS's
 // (examples/41_fused_multi_head_attention, the memory-efficient attention of xFormers), which is slower: it multiplies
-// by Turing's half as long instruction and passes the probabilities through shared memory.
+// with Turing's instruction of half the size and passes the probabilities through shared memory.
 #include "common.cuh"
 #include "flash_sm80.cuh"
 
@@ -14,13 +14,12 @@ namespace latentd::attention_sm80 {
 
 using Element = cutlass::bfloat16_t;
 
-// Queries and keys of a block, and the widest head it takes, as xFormers chooses them for sm_80: 8 warps of 32x32
-// scores.
+// Queries and keys of a block, and its largest head size, as in xFormers for sm_80: 8 warps of 32x32 scores.
 template <int widest>
 using Attention = AttentionKernel<Element, cutlass::arch::Sm80, /*aligned*/ true, 64, 128, widest,
                                   /*dropout*/ false, /*bias*/ false>;
 using Narrow = Attention<128>;
-// Walks over the head dimension in pieces; the output between two blocks of keys is f32 in the workspace.
+// Processes the head dimension in pieces; the output between two blocks of keys is f32 in the workspace.
 using Wide = Attention<65536>;
 static_assert(!Narrow::kNeedsOutputAccumulatorBuffer && Wide::kNeedsOutputAccumulatorBuffer);
 // sm_86 and sm_89 have 99 KiB of shared memory for a block, 100 for a multiprocessor.
@@ -58,7 +57,7 @@ int run(const typename Kernel::Params& params, void* stream) {
 template <typename Kernel>
 typename Kernel::Params describe(const FusedAttention& of) {
   int matrix = of.heads * of.head_dim;
-  // The kernel reads through these; its parameters are only not const.
+  // The kernel only reads through these, though its parameters are not const.
   Element* q = reinterpret_cast<Element*>(const_cast<__nv_bfloat16*>(of.qkv));
   typename Kernel::Params params;
   params.query_ptr = q;

@@ -1,7 +1,7 @@
 // Softmax attention over all keys for Hopper: bf16, head dimension 64, wgmma and TMA.
 //
 // The kernel is CUTLASS's (examples/88_hopper_fmha); this file chooses its shape and gives it our layout.
-// Compile it for sm_90a alone, or with -DLATENTD_NO_SM90 to leave out the kernel but not the functions.
+// Compile it only for sm_90a, or with -DLATENTD_NO_SM90 to leave out the kernel but not the functions.
 #include "common.cuh"
 
 #include <cmath>
@@ -26,18 +26,18 @@ using cutlass::fmha::kernel::Tag;
 using Element = cutlass::bfloat16_t;
 constexpr int HEAD_DIM = 64;
 
-// The choice, and what speaks for it; it was compared by compiling, not by running.
+// The choice and its reasons; the shapes were compared by compiling, not by running.
 //
 // A warpgroup computes 64 queries: products, then the softmax, then products. On its tile of 128 keys the tensor
-// cores are busy for 512 cycles and so is the unit for exp2 (16 a cycle), so what counts is that both have work at
-// any time: three warpgroups in turn, as in FlashAttention-3, rather than the two that CUTLASS's example runs.
+// cores are busy for 512 cycles and so is the unit for exp2 (16 a cycle), so both should have work at
+// any time: three alternating warpgroups, as in FlashAttention-3, rather than the two that CUTLASS's example runs.
 // - 192 x 128, three: 128 registers at launch, 160 while computing, no spill.
 // - 192 x 192, three, and 256 x 128, two: the compiler runs out of registers and serializes the products (C7511).
 // - 256 x 64, four: half of each tile's products, but all of its maxima, shuffles and barriers.
 // With 4429 tokens, 2 x 38 heads and 132 multiprocessors, 192 queries make 1824 tiles = 13.8 waves, 14 x 192 rows;
 // 128 make 20.2 waves, 21 x 128 rows: the same time. 256 make 11 x 256, 5 % more. Ping-pong (persistent) over
 // cooperative: the next tile's q, k and v arrive while the last one is stored.
-// Should three misbehave on the device: 128, 128, 2 is the shape closest to the example's own.
+// If three fail on the device: 128, 128, 2 is the shape closest to the example's own.
 constexpr int QUERIES = 192;
 constexpr int KEYS = 128;
 constexpr int WARP_GROUPS = 3;
@@ -56,7 +56,7 @@ int multiprocessors() {
   return count;
 }
 
-// A tensor map that the driver refused stays zero.
+// A tensor map that the driver rejected stays zero.
 bool encoded(const cute::TmaDescriptor* map) {
   static const cute::TmaDescriptor zero{};
   return std::memcmp(map, &zero, sizeof zero) != 0;
@@ -74,8 +74,8 @@ int run(const FusedAttention& of, void* stream) {
       {reinterpret_cast<Element*>(of.out), result, of.workspace, make_stride(_1{}, make_stride(of.heads * of.length, of.length))},
       {0, multiprocessors()},
   };
-  // Not asked: Kernel::can_implement. It refuses lengths that 8 does not divide, but the tokens are an outer
-  // dimension of every tensor map, where any length will do.
+  // Kernel::can_implement is not called. It rejects lengths that are not divisible by 8, but the tokens are an outer
+  // dimension of every tensor map, where any length is valid.
   Kernel::Params params = Kernel::to_underlying_arguments(arguments, nullptr);
   // It assumes 1 / sqrt(head dimension).
   params.mainloop.scale_softmax = of.scale;
@@ -105,7 +105,7 @@ int run(const FusedAttention&, void*) { return CUDA_ERROR + cudaErrorNoKernelIma
 #endif
 
 extern "C" uint64_t latentd_attention_sm90_workspace(const FusedAttention* of) {
-  // The kernel also stores the logarithm of each row's sum, which nobody reads.
+  // The kernel also stores the logarithm of each row's sum, which is not used.
   return sizeof(float) * uint64_t(of->batch) * uint64_t(of->length) * uint64_t(of->heads);
 }
 

@@ -1,4 +1,4 @@
-// What the kernels of this folder share: the codes they return, and one way to launch.
+// Helpers of this folder's kernels: return codes and the launch.
 #pragma once
 
 #include "../arguments.cuh"
@@ -10,18 +10,18 @@
 
 namespace latentd {
 
-// What every function of this folder returns. README.md lists them for the callers.
+// Return codes of every function of this folder, listed in README.md.
 enum Code : int {
   OK = 0,
   // A pointer is null or not aligned to 16 bytes.
   BAD_POINTER = 1,
   // A size is negative, not supported, or makes an offset too large for 32 bits.
   BAD_SIZE = 2,
-  // The workspace is null, not aligned to 16 bytes, or smaller than the `_workspace` function says.
+  // The workspace is null, not aligned to 16 bytes, or smaller than the `_workspace` function returns.
   BAD_WORKSPACE = 3,
   // The scale is not a positive finite number.
   BAD_SCALE = 4,
-  // The driver refused a tensor map.
+  // The driver rejected a tensor map.
   BAD_TENSOR_MAP = 5,
   // Added to the cudaError_t of a failed call of the CUDA runtime.
   CUDA_ERROR = 1000,
@@ -34,7 +34,7 @@ inline bool aligned(const void* pointer) {
   return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % WORD_BYTES == 0;
 }
 
-// Whether the product of sizes, none negative, stays below 2^31.
+// Whether the product of nonnegative sizes stays below 2^31.
 template <typename... Sizes>
 bool fits(Sizes... sizes) {
   int64_t product = 1;
@@ -48,7 +48,7 @@ bool fits(Sizes... sizes) {
 
 // Launches `kernel`, which takes one struct. Allocates and waits for nothing, so a graph can capture it.
 //
-// 48 KiB and more of shared memory must be allowed for once in each context: a process uses one device.
+// Shared memory of 48 KiB and more must be enabled once in each context: a process uses one device.
 template <auto kernel, typename Params>
 int launch(const Params& params, dim3 grid, dim3 block, size_t shared_bytes, void* stream) {
   const void* function = reinterpret_cast<const void*>(kernel);

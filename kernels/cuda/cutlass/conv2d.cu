@@ -1,7 +1,7 @@
 // 2-D convolution, channels last, with bias: bf16, accumulated in f32.
 //
-// An implicit GEMM of CUTLASS where 8 divides the input channels, and a plain kernel for the rest (small test
-// models), where speed does not matter.
+// An implicit GEMM of CUTLASS if the input channels are divisible by 8, else a plain kernel (for small test models, where
+// speed does not matter).
 #include "common.cuh"
 
 #include "cutlass/conv/kernel/default_conv2d_fprop_with_broadcast.h"
@@ -15,7 +15,7 @@ using Layout = cutlass::layout::TensorNHWC;
 template <int m, int n, int k>
 using Shape = cutlass::gemm::GemmShape<m, n, k>;
 
-// `out = (accumulator + bias) + residual` in f32, `width` channels at a time; the residual is null, which reads as zeros.
+// `out = (accumulator + bias) + residual` in f32, `width` channels at a time; the residual is null, which means zeros.
 template <int width>
 using Epilogue = cutlass::epilogue::thread::LinearCombinationResidualBlock<
     Element, float, float, Element, width, cutlass::epilogue::thread::Identity, cutlass::plus,
@@ -32,7 +32,7 @@ using ImplicitGemm = typename cutlass::conv::kernel::DefaultConv2dFpropWithBroad
 // L2 cache once for each kernel position and tile of output channels, so it is as large as 8 warps and 99 KiB
 // of shared memory (sm_89) allow.
 using Broad = ImplicitGemm<Shape<256, 128, 32>, Shape<64, 64, 32>, 4, 8>;
-// For output channels that 8 does not divide: the image's 3.
+// For output channels that are not divisible by 8: the image's 3.
 using Narrow = ImplicitGemm<Shape<128, 32, 64>, Shape<32, 32, 64>, 3, 1>;
 static_assert(sizeof(Broad::SharedStorage) <= 99 << 10 && sizeof(Narrow::SharedStorage) <= 99 << 10);
 
@@ -41,7 +41,7 @@ int run(const NhwcConvolution& p, void* stream) {
   cutlass::conv::Conv2dProblemSize size(p.n, p.h, p.w, p.c, p.k, p.kernel, p.kernel, p.h, p.w, p.kernel / 2,
                                         p.kernel / 2, /*stride*/ 1, 1, /*dilation*/ 1, 1,
                                         cutlass::conv::Mode::kCrossCorrelation);
-  // The kernel only reads through x, weight and bias; its parameters are only not const.
+  // The kernel only reads through x, weight and bias, though its parameters are not const.
   auto element = [](const __nv_bfloat16* data) { return reinterpret_cast<Element*>(const_cast<__nv_bfloat16*>(data)); };
   auto tensor = [&](const __nv_bfloat16* data, int h, int w, int c) {
     return cutlass::TensorRef<Element, Layout>(element(data), Layout(c, w * c, h * w * c));

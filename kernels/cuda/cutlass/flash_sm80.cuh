@@ -1,8 +1,8 @@
 // FlashAttention-2's forward pass for head dimension 64 on the tensor cores of Ampere and Ada: bf16, all keys.
 //
 // A block takes 128 queries of a head, a warp 32 of them, and goes over the keys 64 at a time. The queries, the
-// scores and the output stay in registers; probabilities become the left operand of the second product where they
-// are, since a product's result and a left operand lie alike. The next keys and values arrive while these are used.
+// scores and the output stay in registers; the probabilities become the left operand of the second product in place,
+// since a product's result and a left operand have the same layout. The next keys and values are copied meanwhile.
 #pragma once
 
 // flash_sm80_test.cpp has its own.
@@ -29,8 +29,8 @@ struct Params {
   float scale;
 };
 
-// Rows of 64 elements as 8 pieces of 16 bytes. A piece stands at its place xor the row's last bits, so that 8
-// rows at one place, or 8 places of one row, use all banks.
+// Rows of 64 elements as 8 pieces of 16 bytes. A piece is stored at its index xor the row's last bits, so that 8
+// rows at one index, or 8 indices of one row, use all banks.
 template <int rows>
 struct Rows {
   uint4 pieces[rows][8];
@@ -54,7 +54,7 @@ __device__ __forceinline__ void fetch(Rows<rows>& to, const uint4* matrix, int64
   }
 }
 
-// What a warp's thread keeps of its queries: rows lane / 4 and 8 below it, of each tile.
+// A thread's part of its warp's queries: rows lane / 4 and 8 below it, of each tile.
 struct Softmax {
   float max[TILES][2], sum[TILES][2];
 };
@@ -119,7 +119,7 @@ __device__ __forceinline__ void attend(const Params& p, Shared& shared) {
   const int blocks = (p.length + KEYS - 1) / KEYS;
   for (int block = 0; block < blocks; block++) {
     const int now = block % 2, next = (block + 1) * KEYS;
-    // The keys are here (the values may not be), and all warps are done with the block before.
+    // The keys have arrived (the values may not have), and all warps are done with the previous block.
     wait_copies<1>();
     __syncthreads();
     if (block == 0) {
@@ -159,7 +159,7 @@ __device__ __forceinline__ void attend(const Params& p, Shared& shared) {
     }
     update(softmax, scores, out, p.scale);
 
-    // The values are here, and all warps are done with those before.
+    // The values have arrived, and all warps are done with the previous ones.
     wait_copies<1>();
     __syncthreads();
     if (next < p.length) fetch(shared.v[1 - now], v, stride, next, p.length);

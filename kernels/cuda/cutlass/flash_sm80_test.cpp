@@ -1,10 +1,10 @@
-// Runs flash_sm80.cuh on a processor and compares it with a plain softmax attention:
+// Runs flash_sm80.cuh on a CPU and compares it with a plain softmax attention:
 //
 //     c++ -O2 -std=c++17 -Wno-unknown-pragmas flash_sm80_test.cpp -o /tmp/flash && /tmp/flash
 //
-// Each thread of a block is a fiber, and an instruction of a warp waits until all its lanes have come. To show what
-// a GPU would show only at times: shared memory and what is still being copied are NaN, a copy lands when its
-// thread waits for it and not before, warps run at random out of step, reads outside the input end the test.
+// Each thread of a block is a fiber, and an instruction of a warp waits until all its lanes have reached it. To make
+// errors visible that a GPU shows only sometimes: shared memory and pending copies are NaN, a copy arrives only when its
+// thread waits for it, warps run in random order, reads outside the input end the test.
 
 #include <ucontext.h>
 
@@ -43,7 +43,7 @@ struct Thread {
   std::vector<char> stack = std::vector<char>(256 << 10);
   bool done;
   std::vector<std::vector<Copy>> copies;
-  // What the lanes of a warp show each other.
+  // Values that the lanes of a warp exchange.
   uint32_t registers[6];
   const void* address;
 };
@@ -221,7 +221,7 @@ double check(int batch, int length, int heads, float size) {
   for (int block = 0; block < batch * heads * ((length + QUERIES - 1) / QUERIES); block++) {
     run_block({unsigned(block / (batch * heads)), unsigned(block % heads), unsigned(block / heads % batch)});
   }
-  if (std::count(out.end() - 4, out.end(), UNTOUCHED * 0x10001u) != 4) fail("written behind the output");
+  if (std::count(out.end() - 4, out.end(), UNTOUCHED * 0x10001u) != 4) fail("written past the output");
 
   double error = 0, total = 0;
   std::vector<double> share(length);

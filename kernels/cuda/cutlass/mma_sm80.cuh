@@ -7,7 +7,7 @@
 
 namespace latentd {
 
-// Starts a copy of 16 bytes to shared memory; zeros if not `valid`, and then nothing is read.
+// Starts a copy of 16 bytes to shared memory; zeros if not `valid`, without reading.
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(uint32_t(__cvta_generic_to_shared(to))),
                "l"(from), "r"(valid ? 16 : 0)

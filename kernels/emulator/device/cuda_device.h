@@ -1,7 +1,7 @@
 // Included before every kernel source: makes CUDA C++ ordinary C++. The scalar types (half, bfloat16, fp8) are the
 // toolkit's own, whose headers work on a host; the language, threads, atomics and intrinsics are here.
 //
-// __global__, __shared__, __align__ and __launch_bounds__ stay in the text: translate.py takes them out.
+// __global__, __shared__, __align__ and __launch_bounds__ stay in the text: translate.py removes them.
 #pragma once
 #include <cassert>
 #include <cfloat>

@@ -1,4 +1,4 @@
-// The arithmetic that CUDA C++ has and C++ has not. Fast intrinsics (__expf) compute exactly, so results agree with
+// The arithmetic functions that CUDA C++ has and C++ does not. Fast intrinsics (__expf) compute exactly, so results agree with
 // a card's to its documented error, not bit by bit.
 #pragma once
 #include <cmath>
@@ -53,7 +53,7 @@ inline float __frsqrt_rn(float x) { return 1.0f / std::sqrt(x); }
 inline float __fdiv_rn(float x, float y) { return x / y; }
 inline float __saturatef(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }
 inline float __fmaf_rn(float x, float y, float z) { return std::fma(x, y, z); }
-// Never contracted into a fused multiply-add, which is what they are for.
+// Never contracted into a fused multiply-add, which is their purpose.
 __attribute__((optimize("fp-contract=off"))) inline float __fmul_rn(float x, float y) { return x * y; }
 __attribute__((optimize("fp-contract=off"))) inline float __fadd_rn(float x, float y) { return x + y; }
 __attribute__((optimize("fp-contract=off"))) inline float __fsub_rn(float x, float y) { return x - y; }

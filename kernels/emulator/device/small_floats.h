@@ -1,4 +1,4 @@
-// What the toolkit's half and bfloat16 headers keep for devices: the elementary functions and fused multiply-add.
+// Functions that the toolkit's half and bfloat16 headers define only for devices: elementary functions and fused multiply-add.
 // A card computes these through f32 as well.
 #pragma once
 #include <cuda_bf16.h>
@@ -34,7 +34,7 @@ CUDA_EMULATOR_FUNCTION(hrint, std::nearbyint(x))
 CUDA_EMULATOR_FUNCTION(htrunc, std::trunc(x))
 #undef CUDA_EMULATOR_FUNCTION
 
-// Rounded once: the f64 sum is near enough to exact that rounding it again changes nothing that a test sees.
+// Rounded once: the f64 sum is so close to exact that rounding it again does not affect a test.
 inline __half __hfma(__half a, __half b, __half c) {
   return __double2half(static_cast<double>(__half2float(a)) * __half2float(b) + __half2float(c));
 }

@@ -1,4 +1,4 @@
-// The driver API: the one device, its attributes, and contexts, of which all are the same.
+// The driver API: the one device, its attributes, and contexts, all of which are the same one.
 #include <cuda.h>
 
 #include <cstdlib>
@@ -16,7 +16,7 @@ namespace {
 thread_local CUcontext current_context = nullptr;
 char primary_context, other_contexts;
 
-// 7.5, before tensor cores for bfloat16, unless another card is wanted.
+// 7.5, before tensor cores for bfloat16, unless the environment names another capability.
 int capability() { return wanted_capability() == 0 ? 75 : wanted_capability(); }
 
 }  // namespace

@@ -14,7 +14,7 @@ namespace {
 Graph* graph_of(CUgraph handle) { return reinterpret_cast<Graph*>(handle); }
 GraphExecutable* executable_of(CUgraphExec handle) { return reinterpret_cast<GraphExecutable*>(handle); }
 
-// What an executable graph is taken to need on the device.
+// Device memory that is counted for an executable graph.
 std::size_t graph_bytes(const Graph& graph) { return graph.nodes.size() << 10; }
 
 void disown(Graph* graph) {

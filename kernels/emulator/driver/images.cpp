@@ -1,4 +1,4 @@
-// The architectures in a module's image. Only which architectures it is for is read; the kernels are compiled in.
+// Reads the architectures of a module's image, and nothing else; the kernels are compiled in.
 #include "images.h"
 
 #include <cstdint>
@@ -9,7 +9,7 @@ namespace cuda_emulator {
 
 namespace {
 
-// A fatbin begins with the first, which the entries follow; each is its header and then its code.
+// A fatbin begins with the first header, followed by the entries; each is its header and then its code.
 struct FatbinHeader {
   uint32_t magic;
   uint16_t version, header_bytes;

@@ -1,5 +1,5 @@
 // The driver API: modules, functions and launches. A module is only a name space for kernels that were compiled in; of
-// its image it is only read whether the card that is wanted would load it.
+// its image only the architectures are read, to check whether the emulated card would load it.
 #include <cuda.h>
 
 #include <cstring>
@@ -16,7 +16,7 @@ using namespace cuda_emulator;
 namespace {
 
 constexpr unsigned opt_in_shared_bytes = 64 * 1024;
-// What a loaded module is taken to need on the device.
+// Device memory that is counted for a loaded module.
 constexpr std::size_t module_bytes = 1 << 20;
 char the_module;
 
@@ -161,7 +161,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned grid_x, unsigned grid_y, u
 CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** arguments, void** extra) {
   for (unsigned index = 0; index < config->numAttrs; ++index) {
     const CUlaunchAttributeID attribute = config->attrs[index].id;
-    // Letting the next kernel begin early changes nothing where kernels run one after another.
+    // Programmatic early launch has no effect, since kernels run one after another.
     if (attribute == CU_LAUNCH_ATTRIBUTE_IGNORE || attribute == CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION ||
         attribute == CU_LAUNCH_ATTRIBUTE_PRIORITY) {
       continue;

@@ -92,8 +92,8 @@ CUresult cuMemFree(CUdeviceptr address) {
   return release_memory(address) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-// A driver makes a node of a graph of either while its stream is capturing. This one refuses, for no program of this
-// project means to: such nodes cost more than the kernels of the graph, and nobody counts the memory of a graph.
+// A driver turns either into a graph node while its stream is capturing. This one returns an error, since this project never
+// intends it: such nodes take longer than the graph's kernels, and their memory is not counted.
 CUresult cuMemAllocAsync(CUdeviceptr* address, size_t size, CUstream handle) {
   const auto lock = lock_device();
   if (const CUresult error = forbid_on_capturing(stream_of(handle))) return error;
@@ -116,7 +116,7 @@ CUresult cuMemcpyDtoH(void* target, CUdeviceptr source, size_t size) {
 CUresult cuMemcpyDtoD(CUdeviceptr target, CUdeviceptr source, size_t size) {
   return blocking("copy on the device", on_device(target, source, size));
 }
-// While capturing, host addresses are kept and not what is there, as on a card.
+// While capturing, host addresses are recorded, not the contents, as on a card.
 CUresult cuMemcpyHtoDAsync(CUdeviceptr target, const void* source, size_t size, CUstream stream) {
   return asynchronous("copy to the device", stream, to_device(target, source, size));
 }

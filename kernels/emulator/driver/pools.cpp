@@ -1,4 +1,4 @@
-// The driver API: memory pools. There is one, which gives memory back at once, so its settings change nothing.
+// The driver API: memory pools. There is one, which frees memory immediately, so its settings have no effect.
 #include <cuda.h>
 
 #include <cstdint>

@@ -12,7 +12,7 @@ using namespace cuda_emulator;
 
 namespace {
 
-// What a stream is taken to need on the device.
+// Device memory that is counted for a stream.
 constexpr std::size_t stream_bytes = 64 << 10;
 
 Event& event_of(CUevent handle) { return *reinterpret_cast<Event*>(handle); }

@@ -12,7 +12,7 @@ using namespace cuda_emulator;
 
 namespace {
 
-// What a handle is taken to need on the device.
+// Device memory that is counted for a handle.
 constexpr std::size_t handle_bytes = 8 << 20;
 
 struct Handle {
@@ -62,7 +62,7 @@ cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// It gives memory back, for which it waits for the device.
+// Frees memory, for which it waits for the device.
 cublasStatus_t cublasDestroy_v2(cublasHandle_t handle) {
   const auto lock = lock_device();
   forbid_on_capturing_device();

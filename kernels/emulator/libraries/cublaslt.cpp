@@ -1,5 +1,5 @@
-// cuBLASLt: proposing algorithms, and products with their epilogues. What the library refuses is refused here, and an
-// algorithm may only be used as it was proposed: with as much workspace and with addresses as well aligned.
+// cuBLASLt: proposing algorithms, and products with their epilogues. Unsupported products are the same errors as in the library,
+// and an algorithm may only be used as it was proposed: with at least its workspace and alignment.
 #include "cublaslt.h"
 
 #include <algorithm>
@@ -16,9 +16,9 @@ using namespace cuda_emulator;
 namespace {
 
 char the_handle;
-// What a handle is taken to need on the device.
+// Device memory that is counted for a handle.
 constexpr std::size_t handle_bytes = 8 << 20;
-constexpr uint64_t magic = 0x6c7420656d756c74;  // marks an algorithm that came from here
+constexpr uint64_t magic = 0x6c7420656d756c74;  // marks an algorithm of this library
 
 // How an emulated algorithm uses cublasLtMatmulAlgo_t.
 struct Algorithm {
@@ -27,7 +27,7 @@ struct Algorithm {
   uint32_t alignment[4];
   uint32_t bias_alignment;
   int32_t types[3];
-  uint64_t index;  // of those proposed for the same product, which all compute the same here
+  uint64_t index;  // among those proposed for the same product, which all compute the same here
   uint64_t reserved;
 };
 static_assert(sizeof(Algorithm) == sizeof(cublasLtMatmulAlgo_t), "an algorithm is 64 bytes");
@@ -75,7 +75,7 @@ cublasStatus_t check(const Problem& p) {
   if (by_row != (p.descriptor.b_scale_mode == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
   const bool scaled = by_row || p.descriptor.a_scale != nullptr || p.descriptor.b_scale != nullptr;
   if (scaled && !fp8) return CUBLAS_STATUS_INVALID_VALUE;
-  // As cuBLAS 13.0 has it, though its manual does not say so.
+  // As in cuBLAS 13.0, though not in its manual.
   if (by_row && wanted_capability() != 0 && wanted_capability() != 90) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (by_row && p.d.batch > 1) not_emulated("batches of cuBLASLt with a scale for every row");
   return CUBLAS_STATUS_SUCCESS;
@@ -156,7 +156,7 @@ cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// It gives memory back, for which it waits for the device.
+// Frees memory, for which it waits for the device.
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t) {
   const auto lock = lock_device();
   forbid_on_capturing_device();
@@ -200,7 +200,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// Whether an algorithm that was kept may be used for this product. What it needs besides is said in the result.
+// Whether a stored algorithm may be used for this product. The result has its workspace and alignment.
 cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor, cublasLtMatrixLayout_t a,
                                        cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
                                        const cublasLtMatmulAlgo_t* algo, cublasLtMatmulHeuristicResult_t* result) {
@@ -244,8 +244,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t descriptor,
     require_algorithm(algorithm, problem, product, workspace_bytes);
     scratch = algorithm.workspace_bytes;
   }
-  // What an algorithm does with its workspace is its own affair, so another product may not have it at the same time:
-  // all write to it.
+  // An algorithm may do anything with its workspace, so another product must not use it at the same time: all algorithms
+  // write to it.
   if (workspace_bytes > 0) scratch = std::max<size_t>(scratch, 1);
   const CUresult error = submit(reinterpret_cast<CUstream>(stream), {"cuBLASLt product", [=] {
     if (scratch > 0) {

@@ -1,4 +1,4 @@
-// cuBLASLt's descriptors: what a caller has set, checked when it is set.
+// cuBLASLt's descriptors: attributes that a caller has set, checked when they are set.
 #pragma once
 #include <cublasLt.h>
 

@@ -1,5 +1,5 @@
 // cuBLASLt: making descriptors and setting their attributes. An attribute that is not emulated aborts, unless it is
-// set to what it is anyway.
+// set to its default.
 #include <cstring>
 
 #include "../runtime/not_emulated.h"
@@ -17,7 +17,7 @@ cublasStatus_t take(T& target, const void* source, size_t size) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// An attribute that may only have the value that it has anyway.
+// An attribute that may only have its default value.
 template <typename T>
 cublasStatus_t insist(T only, const void* source, size_t size, const char* name) {
   T value;
@@ -77,7 +77,7 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t handle, cubla
     case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER: return take(descriptor.b_scale, value, size);
     case CUBLASLT_MATMUL_DESC_A_SCALE_MODE: return take_scale_mode(descriptor.a_scale_mode, value, size);
     case CUBLASLT_MATMUL_DESC_B_SCALE_MODE: return take_scale_mode(descriptor.b_scale_mode, value, size);
-    // Changes how a card sums, by less than its results may differ.
+    // Changes a card's accumulation within the tolerance of its results.
     case CUBLASLT_MATMUL_DESC_FAST_ACCUM: return size == 1 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
     case CUBLASLT_MATMUL_DESC_POINTER_MODE: return insist<int32_t>(CUBLASLT_POINTER_MODE_HOST, value, size, "pointer mode");
     case CUBLASLT_MATMUL_DESC_TRANSC: return insist<int32_t>(CUBLAS_OP_N, value, size, "TRANSC");
@@ -141,7 +141,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t h
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: return take(preference.alignment[1], value, size);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: return take(preference.alignment[2], value, size);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES: return take(preference.alignment[3], value, size);
-    // Which of a card's algorithms may be proposed; here there are none to choose from.
+    // Restricts a card's algorithms; here there is no choice.
     case CUBLASLT_MATMUL_PREF_SEARCH_MODE:
     case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return take(ignored, value, size);
     default: fail("cuBLASLt preference %d is not emulated", static_cast<int>(attribute));

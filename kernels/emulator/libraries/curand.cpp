@@ -1,4 +1,4 @@
-// cuRAND: uniform and normal f32 numbers from a seed. They are not the numbers a card's generators give.
+// cuRAND: uniform and normal f32 numbers from a seed. They differ from those of a card's generators.
 #include <curand.h>
 
 #include <random>
@@ -10,7 +10,7 @@ using namespace cuda_emulator;
 
 namespace {
 
-// What a generator is taken to need on the device.
+// Device memory that is counted for a generator.
 constexpr std::size_t generator_bytes = 1 << 20;
 
 struct Generator {
@@ -42,7 +42,7 @@ curandStatus_t curandCreateGenerator(curandGenerator_t* handle, curandRngType_t)
   return CURAND_STATUS_SUCCESS;
 }
 
-// It gives memory back, for which it waits for the device.
+// Frees memory, for which it waits for the device.
 curandStatus_t curandDestroyGenerator(curandGenerator_t handle) {
   const auto lock = lock_device();
   forbid_on_capturing_device();

@@ -33,7 +33,7 @@ struct Product {
   Activation activation;
 };
 
-// Aborts when a matrix reaches out of its device memory.
+// Aborts if a matrix exceeds its device memory.
 void run_product(const Product& product);
 
 std::size_t bytes_of(cudaDataType type);

@@ -1,5 +1,5 @@
 // The block scheduler. A thread runs until it waits or returns. Threads that never wait share one fiber; a thread
-// that waits keeps its fiber until what it waits for has happened. When nobody can go on, the kernel has diverged.
+// that waits keeps its fiber until it can continue. When no thread can continue, the kernel has diverged.
 #include "block.h"
 
 #include <cstdlib>
@@ -21,7 +21,7 @@ struct Thread {
   State state;
   uint3 index;
   Fiber* fiber;
-  // In a warp collective: what this lane brought, and what it takes away.
+  // In a warp collective: this lane's input and output.
   WarpOperation operation;
   unsigned mask, source_lane;
   std::uint64_t value, result;
@@ -40,7 +40,7 @@ Fiber* running_fiber;
 std::vector<Fiber*> idle_fibers;
 alignas(128) unsigned char shared_memory[shared_limit + shared_guard];
 
-// Blocks run their threads in falling order when asked: what a missing barrier hides in one order shows in the other.
+// Blocks run their threads in falling order on request, since a missing barrier may only show in one order.
 bool falling_order() {
   static const bool falling = [] {
     const char* order = std::getenv("CUDA_EMULATOR_ORDER");
@@ -60,11 +60,11 @@ void become(unsigned thread) {
   threadIdx = threads[thread].index;
 }
 
-// A collective happens once every lane of its mask that has not returned has come to it.
+// A collective is executed once every lane of its mask that has not returned has reached it.
 bool try_complete_collective(unsigned thread) {
   const unsigned first = thread / warp_size * warp_size, next = after(thread);
   const Thread& sample = threads[thread];
-  // Most often the lane that runs next has yet to come.
+  // Most often the lane that runs next has not reached it yet.
   if (next < thread_count && next / warp_size == thread / warp_size && (threads[next].state == State::fresh || threads[next].state == State::ready) &&
       (sample.mask >> next % warp_size & 1) != 0) {
     return false;
@@ -99,7 +99,7 @@ bool try_complete_collective(unsigned thread) {
     if ((taking_part >> lane & 1) == 0) continue;
     Thread& other = threads[first + lane];
     if (other.operation == WarpOperation::shuffle) {
-      // What a lane holds that takes no part is undefined: a pattern that is not a number.
+      // The value of a lane that does not participate is undefined: a NaN pattern.
       const bool defined = taking_part >> other.source_lane & 1;
       other.result = defined ? threads[first + other.source_lane].value : ~0ull;
     } else {
@@ -122,7 +122,7 @@ void try_open_barrier() {
   }
 }
 
-// A thread that has returned counts for nobody any more, so others may go on.
+// A returned thread no longer counts for barriers and collectives, so others may continue.
 void retire(unsigned thread) {
   threads[thread].state = State::returned;
   --alive;
@@ -160,8 +160,8 @@ void resume(Fiber* from, Fiber* to) {
   switch_fiber(from, to);
 }
 
-// Leaves the current thread, which has said what it waits for, until it is ready. Goes on with its successor where that
-// is plain, because every way through the scheduler costs a switch more.
+// Suspends the current thread, whose wait is recorded, until it is ready. Switches directly to its successor if possible,
+// since the scheduler would cost another switch.
 void wait_until_ready() {
   const unsigned self = current;
   if (threads[self].state != State::ready) {

@@ -7,7 +7,7 @@
 
 namespace cuda_emulator {
 
-// What a kernel launch runs: a kernel by name, how to call it for one thread, and with which arguments.
+// A kernel launch: the kernel's name, its function for one thread, and its arguments.
 struct Launch {
   const char* kernel;
   void (*call)(void** arguments);
@@ -22,7 +22,7 @@ void run_grid(const Launch& launch);
 // The name of the kernel that is running, or null.
 const char* running_kernel();
 
-// What device code calls (see device/threads.h).
+// Functions that device code calls (see device/threads.h).
 enum class WarpOperation { sync, shuffle, ballot, add, minimum, maximum, bit_and, bit_or, bit_xor };
 
 void* dynamic_shared();

@@ -14,8 +14,8 @@ namespace {
 
 constexpr std::size_t stack_bytes = 256 * 1024, spread_bytes = 32 * 1024;
 
-// The upper end of a stack above a page that cannot be touched, so that an overflow stops instead of spoiling its
-// neighbour. Each ends elsewhere in its pages; otherwise all would share a few lines of the processor's cache.
+// The upper end of a stack above a protected page, so that an overflow faults instead of overwriting its neighbour. Each
+// ends at another offset in its pages; otherwise all would share a few lines of the CPU's cache.
 char* map_stack_end() {
   static std::size_t stacks = 0;
   const std::size_t offset = stacks++ * 320 % spread_bytes;

@@ -4,14 +4,14 @@
 namespace cuda_emulator {
 
 struct Fiber {
-  void* stack_pointer;  // where it left off; meaningless while it runs
-  void* platform;       // what a platform without our own switch needs
+  void* stack_pointer;  // saved when it is switched away; invalid while it runs
+  void* platform;       // state of platforms without our own switch
 };
 
-// A fiber that calls `entry` when it is first switched to. `entry` must never return. Fibers live for ever.
+// A fiber that calls `entry` when it is first switched to. `entry` must never return. Fibers are never freed.
 Fiber* create_fiber(void (*entry)());
 
-// Leaves `from`, which is running, and goes on in `to`.
+// Switches from `from`, which is running, to `to`.
 void switch_fiber(Fiber* from, Fiber* to);
 
 }  // namespace cuda_emulator

@@ -1,4 +1,4 @@
-// Finished graphs: whether every fork was joined, what may run at once, and in which orders nodes may run.
+// Finished graphs: checks that every fork was joined, finds concurrent nodes, and the orders in which nodes may run.
 #include <map>
 
 #include "not_emulated.h"
@@ -26,7 +26,7 @@ std::vector<Set> predecessors(const std::vector<Node>& nodes) {
   return before;
 }
 
-// What the nodes of one page did there.
+// Accesses of nodes to one page.
 struct User {
   std::size_t node;
   bool writes;
@@ -98,7 +98,7 @@ CUresult finish_graph(Graph& graph, const std::vector<std::size_t>& last) {
 }
 
 void run_graph(const Graph& graph, unsigned launch) {
-  // What a missing dependency hides in one order shows in the other.
+  // A missing dependency may only show in one order.
   const std::vector<std::size_t>& order = graph.orders[launch % 2];
   if (launch > 0 || !forks(graph)) {
     for (const std::size_t index : order) graph.nodes[index].run();

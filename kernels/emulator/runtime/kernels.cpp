@@ -31,5 +31,5 @@ KernelRegistration::KernelRegistration(const char* name, void (*call)(void**), P
 
 }  // namespace cuda_emulator
 
-// What every name of the libraries does that is not emulated; their stubs are C.
+// Called by the stub (in C) of every library function that is not emulated.
 extern "C" [[noreturn]] void cuda_emulator_not_emulated(const char* name) { cuda_emulator::not_emulated(name); }

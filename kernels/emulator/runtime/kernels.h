@@ -7,7 +7,7 @@
 
 namespace cuda_emulator {
 
-// A pointer that a kernel is handed: in which argument, and how many bytes into it.
+// A pointer in a kernel's arguments: the argument's index, and the offset in bytes.
 struct Pointer {
   std::size_t argument, offset;
 };
@@ -41,7 +41,7 @@ struct Anything {
   void operator()(const T&) const {}
 };
 
-// A struct of arguments shows its members by `each` (kernels/cuda/arguments.cuh).
+// A struct of arguments lists its members with `each` (kernels/cuda/arguments.cuh).
 template <typename T, typename = void>
 struct ShowsMembers : std::false_type {};
 template <typename T>
@@ -60,7 +60,7 @@ void add_pointers(Parameters& to, std::size_t argument, const void* base, const 
   }
 }
 
-// Takes a kernel's signature apart, so that it can be called with an array of pointers to its arguments.
+// Decomposes a kernel's signature, so that it can be called with an array of pointers to its arguments.
 template <auto kernel>
 struct Signature;
 

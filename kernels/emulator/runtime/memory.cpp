@@ -1,4 +1,4 @@
-// Device memory over a large range of reserved addresses that is handed out from its beginning to its end.
+// Device memory in a large range of reserved addresses, which are allocated in ascending order and never reused.
 #include "memory.h"
 
 #include <signal.h>
@@ -111,7 +111,7 @@ bool release_memory(std::uint64_t address) {
   const std::uint64_t from = first_page(address), to = end_page(address, size);
   void* dropped = mmap(reinterpret_cast<void*>(from), to - from, PROT_NONE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  if (dropped == MAP_FAILED) fail("cannot take memory away");
+  if (dropped == MAP_FAILED) fail("cannot release memory");
   live().erase(found);
   refund_memory(size);
   return true;
@@ -135,7 +135,7 @@ void require_device_memory(std::uint64_t address, std::size_t size, const char* 
 }
 
 void check_guards() {
-  // Looking would count as touching. The next look sees the same.
+  // Reading the guard zone would count as an access. The next check covers it.
   if (watches_touches()) return;
   for (const auto& [address, size] : live()) check_guard(address, size);
 }

@@ -1,5 +1,5 @@
-// Device memory. Every allocation ends at most 255 bytes before a page that cannot be touched; what is left around
-// it inside its pages is a guard zone. Addresses are never used twice. Fresh memory holds NaN in every format.
+// Device memory. Every allocation ends at most 255 bytes before a protected page; the rest of its pages
+// around it is a guard zone. Addresses are never reused. Fresh memory holds NaN in every format.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -11,13 +11,13 @@ namespace cuda_emulator {
 constexpr std::size_t device_memory_bytes = std::size_t{8} << 30;
 constexpr std::uint64_t page_bytes = 4096;
 
-// Reserves addresses for `size` bytes, which cannot be touched yet.
+// Reserves addresses for `size` bytes, which cannot be accessed yet.
 std::uint64_t reserve_memory(std::size_t size);
 
 // Backs reserved addresses with fresh memory; false when the device is full.
 bool commit_memory(std::uint64_t address, std::size_t size);
 
-// Checks the guard zones and takes the memory away; false when there is none at this address.
+// Checks the guard zones and frees the memory; false if there is none at this address.
 bool release_memory(std::uint64_t address);
 
 struct Allocation {
@@ -25,7 +25,7 @@ struct Allocation {
   std::size_t size;
 };
 
-// The live allocation that `address` points into or just behind, or one of size 0.
+// The live allocation that `address` points into or just past, or one of size 0.
 Allocation find_memory(std::uint64_t address);
 
 // Aborts unless all of the range is inside one allocation.
@@ -43,12 +43,12 @@ std::size_t used_memory();
 std::size_t most_used_memory();
 void reset_most_used_memory();
 
-// Memory that the driver and the libraries take for what a program makes (streams, modules, graphs, handles), so that a
-// program which never gives them back is seen to leak.
+// Memory that is counted for streams, modules, graphs and handles, so that a program that does not destroy them is seen to
+// leak.
 void charge_memory(std::size_t size);
 void refund_memory(std::size_t size);
 
-// Says which kernel touched which allocation when the operating system stops an access outside of one.
+// Reports the kernel and the nearest allocation when an access outside of any allocation faults.
 void install_fault_reporter();
 
 }  // namespace cuda_emulator

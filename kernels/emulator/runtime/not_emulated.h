@@ -1,4 +1,4 @@
-// Aborts with the name of what is not emulated, rather than compute something that a card would not.
+// Aborts with the name of a function that is not emulated, instead of computing a wrong result.
 #pragma once
 #include <cstdarg>
 #include <cstdio>

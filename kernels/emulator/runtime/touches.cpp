@@ -1,4 +1,4 @@
-// The watch over device memory, page by page.
+// Watches accesses to device memory by page protection.
 #include "touches.h"
 
 #include <sys/mman.h>
@@ -12,8 +12,8 @@ namespace cuda_emulator {
 namespace {
 
 bool watching = false;
-// Pages touched since they were last taken, and whether they were written. Filled by the handler of a fault, which is
-// raised by an access to device memory and so never inside of the allocator.
+// Pages accessed since the last call, and whether they were written. Filled by the fault handler, which runs on accesses to
+// device memory and so never inside of the allocator.
 std::map<std::uint64_t, bool> touched;
 
 void protect(std::uint64_t from, std::uint64_t to, int access) {
@@ -57,7 +57,7 @@ bool note_touch(std::uint64_t address) {
   if (!watching || !is_backed(page)) return false;
   const auto [found, is_new] = touched.emplace(page, false);
   if (!is_new) {
-    // It can be read by now, so this is a write.
+    // The page is readable already, so this is a write.
     if (found->second) return false;
     found->second = true;
   }

@@ -1,4 +1,4 @@
-// Which pages of device memory work reads and writes, seen by taking all of it away and giving back what is asked for.
+// Finds the pages of device memory that work reads and writes: protects all of it and unprotects a page when it is accessed.
 #pragma once
 #include <cstdint>
 #include <vector>
@@ -10,7 +10,7 @@ struct Touch {
   bool writes;
 };
 
-// While one exists, every page of device memory is out of reach until it is touched. One at a time, under the device's
+// While one exists, every page of device memory is protected until it is accessed. Only one may exist, under the device's
 // lock.
 class TouchWatch {
  public:
@@ -19,13 +19,13 @@ class TouchWatch {
   TouchWatch(const TouchWatch&) = delete;
   TouchWatch& operator=(const TouchWatch&) = delete;
 
-  // What was touched since the last call.
+  // The pages accessed since the last call.
   std::vector<Touch> take();
 };
 
 bool watches_touches();
 
-// Notes an access that the operating system stopped and lets it happen; false if it is not the watch that stopped it.
+// Records a faulting access and unprotects its page; false if the page was not protected by the watch.
 bool note_touch(std::uint64_t address);
 
 }  // namespace cuda_emulator

@@ -1,4 +1,4 @@
-// Tests of graphs: capturing runs nothing, replaying runs everything, and what may not be captured is refused.
+// Tests of graphs: capturing runs nothing, replaying runs everything, and calls that may not be captured are errors.
 #include <thread>
 
 #include "support.h"
@@ -16,7 +16,7 @@ CUgraphExec end() {
   return executable;
 }
 
-// y = 2 (2 x + 1) + 3, replayed with what x is at the time.
+// y = 2 (2 x + 1) + 3, replayed with the current x.
 void replays() {
   const CUdeviceptr x = upload(std::vector<float>{1, 2}), y = upload(std::vector<float>{0, 0});
   const CUdeviceptr between = upload(std::vector<float>{0, 0});
@@ -58,7 +58,7 @@ void refuses(CUresult expected, const std::function<CUresult()>& call) {
   EXPECT(cuStreamEndCapture(test_stream(), &graph) == CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
 }
 
-// A second stream that waits for the test's stream, and the event it does that with.
+// A second stream that waits for the test's stream, and its event.
 struct Fork {
   CUstream stream;
   CUevent event;
@@ -83,7 +83,7 @@ void twice(CUdeviceptr from, CUdeviceptr to) {
   launch("self_test_affine_by_struct", 1, 32, 0, Affine{0.0f, from, to, 1});
 }
 
-// Twice, so that both orders are seen: what the fork made is read after the join.
+// Twice, so that both orders run: the fork's result is read after the join.
 void forks_and_joins() {
   const CUdeviceptr x = upload(std::vector<float>{1}), y = upload(std::vector<float>{0}), z = upload(std::vector<float>{0});
   const CUdeviceptr between = upload(std::vector<float>{0});
@@ -120,8 +120,8 @@ void refuses_a_fork_that_is_not_joined() {
   EXPECT(cuStreamEndCapture(test_stream(), &graph) == CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
 }
 
-// What runs in the other branch of a fork, without an order between them: reading what it writes, writing what it reads or writes. Two parts
-// of one allocation count as separate where they share no page.
+// Two nodes in different branches of a fork, without an order between them: one reads what the other writes, or both write.
+// Two parts of one allocation are separate if they share no page.
 void stops_at_races() {
   const CUdeviceptr x = upload(std::vector<float>{1}), y = upload(std::vector<float>{0}), z = upload(std::vector<float>{0});
   const CUdeviceptr memory = upload(std::vector<float>(4096));
@@ -136,7 +136,7 @@ void stops_at_races() {
     EXPECT_OK(cuGraphLaunch(end(), test_stream()));
   };
   in_other_branch([=] { twice(x, z); });
-  // Device memory begins anywhere in its first page, and this is two pages on.
+  // An allocation may begin anywhere in its first page; this is two pages later.
   in_other_branch([=] { twice(x, memory + 8192); });
   const char* message = "nothing orders self_test_affine";
   expect_abort(message, [&] { in_other_branch([=] { twice(memory, z); }); });
@@ -147,7 +147,7 @@ void stops_at_races() {
   });
 }
 
-// Waiting for the device ends what any thread captures.
+// Waiting for the device invalidates the capture of any thread.
 void waiting_for_the_device_ends_captures_of_other_threads() {
   begin();
   std::thread([] { EXPECT(cuCtxSynchronize() == CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED); }).join();

@@ -1,4 +1,4 @@
-// Modules load on the card that the environment wants, if they have code for it.
+// Tests that modules load if they have code for the card that the environment selects.
 #include <cstdint>
 #include <cstring>
 

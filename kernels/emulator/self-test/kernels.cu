@@ -15,7 +15,7 @@ extern "C" __global__ void __launch_bounds__(256) self_test_block_sum(const floa
   }
 }
 
-// Every thread reads what the thread opposite wrote; threads beyond `count` return before the barrier.
+// Every thread reads the value of the opposite thread; threads beyond `count` return before the barrier.
 extern "C" __global__ void self_test_reverse(float* data, int count) {
   extern __shared__ float values[];
   const int thread = threadIdx.x;
@@ -40,7 +40,7 @@ extern "C" __global__ void self_test_affine(const float* x, float* y, float add,
   if (index < count) y[index] = 2.0f * x[index] + add;
 }
 
-// The same by one struct, as this project's kernels are handed theirs.
+// The same with one struct, as for this project's kernels.
 struct SelfTestAffine {
   struct Number {
     float add;

@@ -1,4 +1,4 @@
-// Tests of the emulator: what it computes, and that it stops where a program is wrong.
+// Tests of the emulator: its results, and that it aborts on errors of a program.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-// Tests of device memory: poison, guard zones, and pointers that are none.
+// Tests of device memory: poison, guard zones, and invalid pointers.
 #include <cmath>
 #include <cstring>
 
@@ -28,7 +28,7 @@ void the_device_can_be_full() {
   EXPECT(cuMemAlloc(&address, std::size_t{9} << 30) == CUDA_ERROR_OUT_OF_MEMORY);
 }
 
-// Allocations, and what a program makes of the driver and the libraries.
+// Allocations, and objects of the driver and the libraries.
 void use_is_counted() {
   const auto used = [] {
     std::size_t free = 0, total = 0;

@@ -10,7 +10,7 @@
 
 namespace {
 
-// A product of A [k, m] transposed and B [k, n], as this project makes them.
+// A product of A [k, m] transposed and B [k, n], as in this project.
 struct Case {
   cudaDataType type, output;
   int m, n, k, batch;
@@ -94,7 +94,7 @@ void agrees(const Case& c) {
   int count = 0;
   EXPECT_OK(cublasLtMatmulAlgoGetHeuristic(handle, descriptor, a_layout, b_layout, d_layout, d_layout, preference, 3,
                                            found, &count));
-  // Scales for each row are Hopper's.
+  // Scales for each row are only on Hopper.
   for (const auto& [capability, has] : {std::pair{"8.9", false}, {"9.0", true}, {"12.0", false}}) {
     setenv("CUDA_EMULATOR_CAPABILITY", capability, 1);
     cublasLtMatmulHeuristicResult_t result;
@@ -105,7 +105,7 @@ void agrees(const Case& c) {
     unsetenv("CUDA_EMULATOR_CAPABILITY");
   }
   EXPECT(count > 1 && std::memcmp(&found[0].algo, &found[1].algo, sizeof found[0].algo) != 0);
-  // An algorithm that was kept is checked; what never was one is refused.
+  // A stored algorithm is checked; bytes that are no algorithm are an error.
   cublasLtMatmulHeuristicResult_t checked;
   EXPECT_OK(cublasLtMatmulAlgoCheck(handle, descriptor, a_layout, b_layout, d_layout, d_layout, &found[0].algo, &checked));
   EXPECT(checked.workspaceSize == found[0].workspaceSize);

@@ -1,4 +1,4 @@
-// What the emulator's tests share: expectations, a device with a stream, and tests that must abort.
+// Helpers of the emulator's tests: expectations, a device with a stream, and tests that must abort.
 #pragma once
 #include <cuda.h>
 
@@ -58,10 +58,10 @@ std::vector<T> download(CUdeviceptr address, std::size_t count) {
   return values;
 }
 
-// Runs `body` in a process of its own, which must abort and print `message`.
+// Runs `body` in a child process, which must abort and print `message`.
 void expect_abort(const char* message, const std::function<void()>& body);
 
-// Numbers between -1 and 1, the same ones every time.
+// Fixed pseudorandom numbers between -1 and 1.
 std::vector<float> numbers(std::size_t count, unsigned seed);
 
 void test_blocks();

@@ -1,9 +1,9 @@
-//! Attention: the portable kernel, and whichever the device gets.
+//! Attention: the portable kernel, and the one that is selected for the device.
 
 use super::*;
 
 /// [B, L, H, Dh]: the transformer's and the VAE's heads with short rows, around the block of 64 and the chunks of 64,
-/// head sizes that 16 bytes do not divide, one token.
+/// head sizes that are not multiples of 16 bytes, one token.
 const CASES: [[usize; 4]; 11] = [
     [1, 1, 1, 1],
     [2, 7, 3, 5],
@@ -63,7 +63,7 @@ fn the_portable_kernel_agrees_with_the_definition() -> Result<()> {
     Ok(())
 }
 
-/// Whatever kernel is chosen: f32 as the portable one, bf16 at most twice the error of a chain of bf16 ops, and half a
+/// For any selected kernel: f32 as accurate as the portable one, bf16 at most twice the error of a chain of bf16 ops, and half a
 /// step of the largest result.
 #[test]
 fn the_chosen_kernel_agrees_with_the_definition() -> Result<()> {
@@ -93,7 +93,7 @@ fn nan_goes_where_the_definition_sends_it() -> Result<()> {
         let mut values: Vec<f32> = f64s(&normal(&[1, 80, 3, 2, 20], 1))?.iter().map(|&v| v as f32).collect();
         values[((70 * 3 + part) * 2 + 1) * 20 + 4] = f32::NAN;
         let qkv = Tensor::from_vec(values, (1, 80, 3, 2, 20), &Device::Cpu)?;
-        // The formula's maximum ignores NaN or not; the difference to it does not.
+        // The formula's maximum may ignore NaN; the difference from it does not.
         let exact: Vec<bool> = exactly(&qkv)?.iter().map(|v| v.is_nan()).collect();
         let ours = f64s(&down(&gpu_attention::portable(&qkv.to_device(&gpu)?)?)?)?;
         assert!(ours.iter().map(|v| v.is_nan()).eq(exact), "part {part}");

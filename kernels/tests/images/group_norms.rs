@@ -21,7 +21,7 @@ fn formula(x: &Tensor, w: &Tensor, b: &Tensor, groups: usize, silu: bool) -> Res
 }
 
 /// (x, groups): the VAE's layers cut down to one and to several chunks of pixels, ragged areas, groups of 1 to 4000
-/// channels around the block's 384 vectors, widths that 16 bytes do not divide.
+/// channels around the block's 384 vectors, widths that are not multiples of 16 bytes.
 const CASES: [([usize; 4], usize); 12] = [
     ([1, 8, 16, 16], 2),
     ([2, 32, 7, 13], 32),
@@ -80,7 +80,7 @@ fn a_group_far_from_zero() -> Result<()> {
     check("mean 1000", &ours, &formula(&x, &w, &b, 2, false)?, |_| 5e-4)
 }
 
-/// Every difference is exactly zero, so what is left is b.
+/// Every difference is exactly zero, so the result is b.
 #[test]
 fn a_constant_group_gives_the_bias() -> Result<()> {
     let gpu = gpu();

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// (images, patch): the model's cut down, ragged sizes, tokens that 16 bytes do not divide, one pixel.
+/// (images, patch): the model's cut down, ragged sizes, tokens that are not multiples of 16 bytes, one pixel.
 const CASES: [([usize; 4], usize); 7] = [
     ([1, 16, 16, 24], 2),
     ([2, 4, 6, 10], 2),

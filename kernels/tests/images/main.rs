@@ -26,7 +26,7 @@ fn gpu() -> Device {
     cuda::open(0, None).expect("these tests need a GPU")
 }
 
-/// Half a step of what is stored.
+/// Half a step of the storage type.
 fn rounding(dtype: DType) -> f64 {
     if dtype == DType::F32 { F32 } else { BF16 }
 }

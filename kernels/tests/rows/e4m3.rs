@@ -3,7 +3,7 @@
 use super::*;
 use latentd_kernels::Rowwise;
 
-/// The number that a byte is.
+/// The value of an e4m3 byte.
 pub(crate) fn e4m3(byte: u8) -> f64 {
     let (exponent, mantissa) = (i32::from(byte >> 3 & 15), f64::from(byte & 7));
     let magnitude = match (exponent, byte & 7) {

@@ -1,8 +1,8 @@
-//! The formulas of the ops over rows in plain candle: on any device, in the type of what they are given.
+//! The formulas of the ops over rows in plain candle: on any device, in the type of their inputs.
 
 use candle_core::{D, Result, Tensor};
 
-/// Of every norm here.
+/// The epsilon of every norm here.
 pub(crate) const EPS: f64 = 1e-6;
 
 /// RMSNorm over the last dimension, without weights.

@@ -1,4 +1,4 @@
-//! q, k and v of two streams side by side.
+//! q, k and v of two streams, concatenated.
 
 use super::*;
 

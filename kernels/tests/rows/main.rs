@@ -28,7 +28,7 @@ fn normal(dims: &[usize], seed: u64, dtype: DType) -> Tensor {
     testing::normal(dims, seed).to_dtype(dtype).expect("a type that is converted to")
 }
 
-/// The same view of the same numbers on the GPU: what lies around it is copied as well.
+/// The same view of the same numbers on the GPU, with a copy of the whole storage.
 fn view(whole: &Tensor, cut: impl Fn(&Tensor) -> Result<Tensor>) -> Result<(Tensor, Tensor)> {
     Ok((cut(whole)?, cut(&whole.to_device(gpu())?)?))
 }

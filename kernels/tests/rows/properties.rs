@@ -1,9 +1,9 @@
-//! What holds for all the ops: which bits depend on what, where NaN goes, and what is refused.
+//! Properties of all ops: results do not depend on the batch or the layout, NaN propagates, and invalid arguments are errors.
 
 use super::e4m3::e4m3;
 use super::*;
 
-/// Neither a batch element's neighbours nor how rows lie in memory changes a bit.
+/// Neither a batch element's neighbours nor the rows' layout in memory changes a bit.
 #[test]
 fn bits_depend_on_the_row_alone() -> Result<()> {
     for ((b, l, d), dtype) in ROWS.into_iter().flat_map(|rows| TYPES.map(|dtype| (rows, dtype))) {

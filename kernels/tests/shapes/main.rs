@@ -1,7 +1,7 @@
 //! The GPU's ops at the sizes of the denoising loop, each against plain f32 on the same card. Needs a GPU, and fails
 //! without one.
 //!
-//! `GPU_CHECK_SMALL=1` cuts the sizes down, for an emulated GPU. What a card cannot run is named and left out.
+//! `GPU_CHECK_SMALL=1` cuts the sizes down, for an emulated GPU. Ops that a card does not support are named and left out.
 #![cfg(feature = "cuda")]
 
 mod attentions;

@@ -63,7 +63,7 @@ fn bf16_with_each_epilogue() -> Result<()> {
     Ok(())
 }
 
-/// After joint attention each stream takes its tokens out of the other's: rows that do not follow each other.
+/// After joint attention each stream reads its own tokens: rows that are not contiguous.
 #[test]
 fn streams_of_the_joint_attention() -> Result<()> {
     let device = gpu();

@@ -1,4 +1,4 @@
-//! The ops that memory bounds: joint_qkv, norms, gated residuals and e4m3 rows.
+//! The memory-bound ops: joint_qkv, norms, gated residuals and e4m3 rows.
 
 use super::*;
 use formulas::{EPS, plain_add, plain_modulate, plain_qkv, plain_rms};
@@ -65,7 +65,7 @@ fn norms_and_residuals() -> Result<()> {
         let all_mods = normal(&device, &[BATCH, 60, of.width()], 1.0)?;
         for (first, tokens) in [(0, of.image), (of.image, of.text)] {
             let what = |op: &str| format!("{op} [{BATCH}, {tokens}, {}]", of.width());
-            // A mean beside the deviation, as residual streams have.
+            // A mean that is not zero, as in residual streams.
             let x = (normal(&device, &[BATCH, tokens, of.width()], 3.0)? + 0.5)?;
             let (y, mods) = (joint.narrow(1, first, tokens)?, all_mods.narrow(1, 24, 9)?);
             let (x_wide, mods_wide) = (wide(&x)?, wide(&mods)?);

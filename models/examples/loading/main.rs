@@ -1,4 +1,4 @@
-//! Measures loading: time and the most memory that a process holds for a transformer of full size.
+//! Measures loading a transformer of full size: time and peak memory.
 //!
 //! `make DIR [large|medium]` writes one (16.3 GB, 5 GB); `load DIR [bf16|f32]` loads it on the CPU, prints one JSON object.
 //! `benches/loading` runs both, with the page cache cold and warm, and diffusers on the same files.

@@ -1,11 +1,11 @@
 //! Writes a directory in the diffusers layout whose transformer has the names, shapes, dtype and shards of a published
-//! one and random values: what loading is measured on, as fast as the disk takes it and in little memory.
+//! one and random values, to measure loading: as fast as the disk allows and with little memory.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// What differs between the published transformers, which have as many heads of 64 as blocks.
+/// Differences between the published transformers, which have as many heads of 64 as blocks.
 pub(crate) struct Sizes {
     pub(crate) blocks: usize,
     /// In units of heads.
@@ -26,7 +26,7 @@ const PATCH: usize = 2;
 /// Most bytes of a shard (diffusers' `max_shard_size`).
 const SHARD: u64 = 10_000_000_000;
 
-/// Values that are repeated throughout: not a power of two, so that no two tensors begin alike.
+/// Number of repeated values: not a power of two, so that no two tensors begin with the same values.
 const BLOCK: usize = 4_000_037;
 
 /// Name and shape of a tensor.

@@ -2,7 +2,7 @@
 
 use crate::copy::copy;
 use crate::support::swap;
-use crate::{refusal, refusal_of_all, refusal_of_card, says};
+use crate::{assert_mentions, refusal, refusal_of_all, refusal_of_card};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::path::Path;
@@ -50,7 +50,7 @@ fn sizes_that_no_model_has_are_refused_by_the_card() {
     ] {
         let dir = copy();
         set(dir.path(), file, key, value);
-        says(&refusal_of_card(dir.path()), &[file, key]);
+        assert_mentions(&refusal_of_card(dir.path()), &[file, key]);
     }
 }
 
@@ -68,17 +68,17 @@ fn sizes_that_no_encoder_has_are_refused() {
         (t5, "num_heads", json!(u64::MAX)),
         (t5, "d_kv", json!(u64::MAX)),
         (t5, "d_ff", json!(BILLION)),
-        // Halves of it would be no bucket at all.
+        // Half of it would leave no bucket.
         (t5, "relative_attention_num_buckets", json!(1)),
         (t5, "relative_attention_max_distance", json!(0)),
     ] {
         let dir = copy();
         set(dir.path(), file, key, value);
-        says(&refusal_of_all(dir.path()), &[file, key]);
+        assert_mentions(&refusal_of_all(dir.path()), &[file, key]);
     }
 }
 
-/// Every size is one that a model may have, and the files are of another model: stand-ins would take 3 TB.
+/// Every size is valid for some model, and the files are of another one: allocating those sizes would take 3 TB.
 #[test]
 fn a_config_of_a_giant_beside_small_weights_is_refused_at_once() {
     let dir = copy();
@@ -106,7 +106,7 @@ fn a_config_file_of_five_gigabytes_is_not_read() {
         let dir = copy();
         let config = File::options().write(true).open(dir.path().join(file)).expect("a file");
         config.set_len(5_000_000_000).expect("a sparse file");
-        says(&refusal_of_card(dir.path()), &[file, "5000000000 bytes"]);
+        assert_mentions(&refusal_of_card(dir.path()), &[file, "5000000000 bytes"]);
     }
 }
 
@@ -118,15 +118,15 @@ fn a_config_that_is_no_file_is_refused() {
         let path = dir.path().join(file);
         std::fs::remove_file(&path).expect("removed");
         std::os::unix::fs::symlink(target, &path).expect("a link");
-        says(&refusal_of_card(dir.path()), &[file]);
+        assert_mentions(&refusal_of_card(dir.path()), &[file]);
     }
 }
 
 #[test]
-fn json_that_is_deep_or_twice_is_refused() {
+fn deep_json_and_duplicate_keys_are_refused() {
     let dir = copy();
     swap(&dir.path().join("vae/config.json"), "{", "{\"scaling_factor\": 1, ");
-    says(&refusal_of_card(dir.path()), &["vae/config.json", "duplicate field"]);
+    assert_mentions(&refusal_of_card(dir.path()), &["vae/config.json", "duplicate field"]);
     let deep = format!("{{\"num_layers\": {}", "[".repeat(1_000_000));
     for text in [
         deep.as_str(),
@@ -138,13 +138,13 @@ fn json_that_is_deep_or_twice_is_refused() {
     ] {
         let dir = copy();
         std::fs::write(dir.path().join("transformer/config.json"), text).expect("written");
-        says(&refusal_of_card(dir.path()), &["transformer/config.json"]);
+        assert_mentions(&refusal_of_card(dir.path()), &["transformer/config.json"]);
     }
 }
 
-/// A config's own words do not make an error long, and cannot write more lines than one.
+/// Text of a config in an error is shortened, and cannot add lines.
 #[test]
-fn long_words_of_a_config_are_cut() {
+fn long_texts_of_a_config_are_cut() {
     let long = "x\n".repeat(1_000_000);
     for (file, key) in [
         ("model_index.json", "_class_name"),
@@ -155,7 +155,7 @@ fn long_words_of_a_config_are_cut() {
         let dir = copy();
         set(dir.path(), file, key, json!(long));
         let error = refusal_of_card(dir.path());
-        says(&error, &[file, "x\\nx\\n"]);
+        assert_mentions(&error, &[file, "x\\nx\\n"]);
         assert!(error.len() < 1000);
     }
 }

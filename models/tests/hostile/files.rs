@@ -1,8 +1,8 @@
-//! Weights.
+//! Damaged and hostile files of weights.
 
 use crate::copy::copy;
 use crate::support::edit;
-use crate::{refusal, says, transformer};
+use crate::{assert_mentions, refusal, transformer};
 use candle_core::{DType, Device, Tensor};
 use std::fs::File;
 use std::io::Write;
@@ -10,12 +10,12 @@ use std::path::Path;
 
 const NAME: &str = "diffusion_pytorch_model.safetensors";
 
-/// A file of this header, and so many bytes behind it.
+/// A file with this header and this number of bytes of data.
 fn file(json: &str, data: usize) -> Vec<u8> {
     [&(json.len() as u64).to_le_bytes(), json.as_bytes(), &vec![0; data]].concat()
 }
 
-/// What is said of this file in the transformer's place.
+/// The error of this file as the transformer's weights.
 fn refused(bytes: &[u8]) -> String {
     let dir = copy();
     std::fs::write(transformer(dir.path()), bytes).expect("written");
@@ -27,7 +27,7 @@ fn tensor(dtype: &str, shape: &str, from: u64, to: u64) -> String {
 }
 
 #[test]
-fn headers_that_lie_are_refused() {
+fn wrong_headers_are_refused() {
     let four = tensor("F32", "[1]", 0, 4);
     let cases: &[(&str, String, usize, &str)] = &[
         (
@@ -99,15 +99,18 @@ fn headers_that_lie_are_refused() {
         ("deep", format!("{{\"__metadata__\":{}", "[".repeat(100_000)), 0, "cannot be read"),
     ];
     for (case, json, data, words) in cases {
-        says(&format!("{case}: {}", refused(&file(json, *data))), &[NAME, words, "download it again"]);
+        assert_mentions(
+            &format!("{case}: {}", refused(&file(json, *data))),
+            &[NAME, words, "download it again"],
+        );
     }
     let mut bytes = file(r#"{"a":{}}"#, 0);
     bytes[10] = 0xff;
-    says(&refused(&bytes), &[NAME, "cannot be read"]);
+    assert_mentions(&refused(&bytes), &[NAME, "cannot be read"]);
 }
 
 #[test]
-fn header_lengths_that_lie_are_refused() {
+fn wrong_header_lengths_are_refused() {
     for (length, words) in [
         (17_000_000u64, "claims 17000000 bytes, and no model's has more than"),
         (u64::MAX, "claims 18446744073709551615 bytes"),
@@ -115,13 +118,13 @@ fn header_lengths_that_lie_are_refused() {
         (0, "cannot be read"),
     ] {
         let bytes = [&length.to_le_bytes()[..], b"{}"].concat();
-        says(&refused(&bytes), &[NAME, words, "download it again"]);
+        assert_mentions(&refused(&bytes), &[NAME, words, "download it again"]);
     }
-    says(&refused(b""), &[NAME, "too short to have a header"]);
-    says(&refused(&[1, 0, 0]), &[NAME, "too short to have a header"]);
+    assert_mentions(&refused(b""), &[NAME, "too short to have a header"]);
+    assert_mentions(&refused(&[1, 0, 0]), &[NAME, "too short to have a header"]);
 }
 
-/// The header really is that long: it is refused by its length.
+/// The header really is that long: it is rejected by its length.
 #[test]
 fn a_huge_header_is_not_read() {
     let dir = copy();
@@ -129,32 +132,32 @@ fn a_huge_header_is_not_read() {
     weights.write_all(&10_000_000_000u64.to_le_bytes()).expect("written");
     weights.write_all(b"{").expect("written");
     weights.set_len(12_000_000_000).expect("a sparse file");
-    says(&refusal(dir.path()), &[NAME, "claims 10000000000 bytes"]);
+    assert_mentions(&refusal(dir.path()), &[NAME, "claims 10000000000 bytes"]);
 }
 
-/// Names and shapes in a file do not make an error long, and cannot write more lines than one.
+/// Names and shapes of a file in an error are shortened, and cannot add lines.
 #[test]
 fn a_long_name_is_cut_in_the_error() {
     let name = "é\\n".repeat(1_000_000);
     let one = tensor("F32", "[1]", 0, 4);
     let error = refused(&file(&format!(r#"{{"{name}":{one},"b":{one}}}"#), 4));
-    says(&error, &[NAME, "overlap", "é\\né\\n"]);
+    assert_mentions(&error, &[NAME, "overlap", "é\\né\\n"]);
     assert!(error.len() < 1000);
-    // So does what a parser quotes.
+    // So are quotations of the parser.
     let dtype = tensor(&"F\\n".repeat(1_000_000), "[1]", 0, 4);
     let error = refused(&file(&format!(r#"{{"a":{dtype}}}"#), 4));
-    says(&error, &[NAME, "cannot be read", "F\\nF\\n", "download it again"]);
+    assert_mentions(&error, &[NAME, "cannot be read", "F\\nF\\n", "download it again"]);
     assert!(error.len() < 1000);
 }
 
 #[test]
-fn a_file_that_was_cut_says_so() {
+fn a_truncated_file_is_reported() {
     let dir = copy();
     let path = transformer(dir.path());
     let bytes = std::fs::read(&path).expect("bytes");
     for (left, words) in [(bytes.len() - 1, "but only"), (200, "the whole file has 200"), (7, "too short")] {
         std::fs::write(&path, &bytes[..left]).expect("written");
-        says(&refusal(dir.path()), &[NAME, words, "download it again"]);
+        assert_mentions(&refusal(dir.path()), &[NAME, words, "download it again"]);
     }
 }
 
@@ -178,7 +181,7 @@ fn tensors_that_do_not_fit_are_listed() {
 }
 
 #[test]
-fn pickles_are_refused_by_what_they_are() {
+fn pickles_are_named_in_the_error() {
     let zip = |name: &str| {
         [b"PK\x03\x04\x00\x00\x08\x08", &[0; 18][..], &[16, 0, 0, 0], name.as_bytes(), &[0; 64]].concat()
     };
@@ -188,36 +191,42 @@ fn pickles_are_refused_by_what_they_are() {
         b"\x80\x04\x95\x0a\x00\x00\x00\x00\x00\x00\x00}\x94.".to_vec(),
         b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.".to_vec(),
     ] {
-        says(&refused(&pickle), &[NAME, "is a pickle", "run the program inside it", ".safetensors file"]);
+        assert_mentions(
+            &refused(&pickle),
+            &[NAME, "is a pickle", "run the program inside it", ".safetensors file"],
+        );
     }
-    says(&refused(&zip("notes.txt")), &[NAME, "zip archive"]);
+    assert_mentions(&refused(&zip("notes.txt")), &[NAME, "zip archive"]);
 }
 
 #[test]
-fn other_things_are_called_by_their_names() {
+fn other_kinds_of_files_are_named_in_the_error() {
     for (bytes, words) in [
         (&b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00"[..], "is a GGUF file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page"),
         (b"not weights at all, but a text", "download it again"),
     ] {
-        says(&refused(bytes), &[NAME, words]);
+        assert_mentions(&refused(bytes), &[NAME, words]);
     }
 }
 
-/// Only a pickle is there.
+/// The directory has only a pickle.
 #[test]
-fn a_pickle_in_the_place_of_weights_is_named() {
+fn a_pickle_instead_of_weights_is_named() {
     let dir = copy();
     std::fs::remove_file(transformer(dir.path())).expect("removed");
-    says(&refusal(dir.path()), &[NAME, "is missing"]);
+    assert_mentions(&refusal(dir.path()), &[NAME, "is missing"]);
     std::fs::write(dir.path().join("transformer/diffusion_pytorch_model.bin"), b"\x80\x02.")
         .expect("written");
-    says(&refusal(dir.path()), &[NAME, "diffusion_pytorch_model.bin", "pickle", "download the .safetensors"]);
+    assert_mentions(
+        &refusal(dir.path()),
+        &[NAME, "diffusion_pytorch_model.bin", "pickle", "download the .safetensors"],
+    );
 }
 
 #[test]
-fn what_is_no_file_is_not_opened() {
+fn a_directory_device_pipe_or_broken_link_is_an_error() {
     let dir = copy();
     let path = transformer(dir.path());
     let put = |make: &dyn Fn(&Path)| {
@@ -226,13 +235,13 @@ fn what_is_no_file_is_not_opened() {
         refusal(dir.path())
     };
     let link = |to: &'static str| move |path: &Path| std::os::unix::fs::symlink(to, path).expect("a link");
-    says(&put(&|path| std::fs::create_dir(path).expect("a directory")), &[NAME, "is a directory"]);
-    says(&put(&link("/dev/zero")), &[NAME, "is a device"]);
-    says(&put(&link(NAME)), &[NAME, "symbolic links"]);
-    says(&put(&link("nowhere")), &[NAME, "there is no such file"]);
-    // Opening a pipe would wait for somebody to write.
+    assert_mentions(&put(&|path| std::fs::create_dir(path).expect("a directory")), &[NAME, "is a directory"]);
+    assert_mentions(&put(&link("/dev/zero")), &[NAME, "is a device"]);
+    assert_mentions(&put(&link(NAME)), &[NAME, "symbolic links"]);
+    assert_mentions(&put(&link("nowhere")), &[NAME, "there is no such file"]);
+    // Opening a pipe would block until a writer opens it.
     let made = std::process::Command::new("mkfifo").arg(dir.path().join("pipe")).status();
     if made.is_ok_and(|status| status.success()) {
-        says(&put(&link("../pipe")), &[NAME, "a pipe"]);
+        assert_mentions(&put(&link("../pipe")), &[NAME, "a pipe"]);
     }
 }

@@ -1,12 +1,12 @@
-//! Indexes of shards.
+//! Damaged and hostile shard indexes.
 
 use crate::copy::copy;
-use crate::{refusal, says, transformer};
+use crate::{assert_mentions, refusal, transformer};
 use std::path::{Path, PathBuf};
 
 const NAME: &str = "diffusion_pytorch_model.safetensors.index.json";
 
-/// A model whose transformer has an index of this text, and no file of weights but `part.safetensors`.
+/// A model whose transformer has this index, and `part.safetensors` as its only file of weights.
 fn indexed(text: &str) -> tempfile::TempDir {
     let dir = copy();
     let folder = folder(dir.path());
@@ -25,7 +25,7 @@ fn map(files: impl Iterator<Item = String>) -> String {
 }
 
 #[test]
-fn an_index_that_names_what_cannot_be_is_refused() {
+fn an_index_with_invalid_names_is_refused() {
     for (text, words) in [
         (
             map(["part.safetensors", "other.safetensors"].map(str::to_owned).into_iter()),
@@ -46,20 +46,20 @@ fn an_index_that_names_what_cannot_be_is_refused() {
         (r#"{"weight_map": []}"#.to_owned(), "an object of tensors and their files"),
         ("{}".to_owned(), "weight_map"),
     ] {
-        says(&refusal(indexed(&text).path()), &[NAME, words]);
+        assert_mentions(&refusal(indexed(&text).path()), &[NAME, words]);
     }
 }
 
-/// Two shards with a tensor of the same name: which is the model's is anybody's guess.
+/// Two shards with a tensor of the same name are ambiguous.
 #[test]
 fn a_tensor_in_two_shards_is_refused() {
     let dir = indexed(&map(["part.safetensors", "again.safetensors"].map(str::to_owned).into_iter()));
     let folder = folder(dir.path());
     std::fs::copy(folder.join("part.safetensors"), folder.join("again.safetensors")).expect("a copy");
-    says(&refusal(dir.path()), &["part.safetensors", "again.safetensors", "both have the tensor"]);
+    assert_mentions(&refusal(dir.path()), &["part.safetensors", "again.safetensors", "both have the tensor"]);
 }
 
-/// What an index says of tensors does not matter, only which files it names.
+/// Only the index's file names are used, not its map of tensors.
 #[test]
 fn an_index_of_one_whole_shard_loads() {
     let dir = indexed(&map(["part.safetensors".to_owned()].into_iter()));
@@ -71,5 +71,5 @@ fn an_index_of_one_whole_shard_loads() {
 fn a_shard_that_is_a_pickle_is_refused() {
     let dir = indexed(&map(["model.bin".to_owned()].into_iter()));
     std::fs::write(folder(dir.path()).join("model.bin"), b"\x80\x02}.").expect("written");
-    says(&refusal(dir.path()), &["model.bin is a pickle"]);
+    assert_mentions(&refusal(dir.path()), &["model.bin is a pickle"]);
 }

@@ -1,4 +1,4 @@
-//! Files that are damaged, mistaken or meant to harm: one error that names the file and what to do, in little memory.
+//! Damaged, wrong or malicious files: one error that names the file and what to do, with little memory.
 
 mod configs;
 #[path = "../support/copy.rs"]
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 const OPTIONS: LoadOptions = LoadOptions::new(Device::Cpu, DType::F32);
 
-/// More than a small model and the test's own threads take, and less than anything that these files claim to have.
+/// More than the memory of a small model and the test's threads, and less than any size that these files claim.
 const MEMORY: u64 = 300_000_000;
 
 fn source(dir: &Path) -> ModelSource {
@@ -28,17 +28,17 @@ fn transformer(dir: &Path) -> PathBuf {
     dir.join("transformer/diffusion_pytorch_model.safetensors")
 }
 
-/// What loading the transformer says; that it is short, and took little.
+/// The error of loading the transformer, which must be short and take little memory.
 fn refusal(dir: &Path) -> String {
     short(DenoiseBench::load(&source(dir), &OPTIONS).map(drop))
 }
 
-/// What loading everything says.
+/// The error of loading the whole model.
 fn refusal_of_all(dir: &Path) -> String {
     short(Pipeline::load(&source(dir), &OPTIONS).map(drop))
 }
 
-/// What a look at the config files says.
+/// The error of reading the config files.
 fn refusal_of_card(dir: &Path) -> String {
     short(ModelCard::read(&source(dir)).map(drop))
 }
@@ -51,8 +51,8 @@ fn short(result: latentd_models::Result<()>) -> String {
     error
 }
 
-/// Whether an error is one line that has all these words.
-fn says(error: &str, words: &[&str]) {
+/// Checks that an error is one line with all these words.
+fn assert_mentions(error: &str, words: &[&str]) {
     assert!(!error.contains('\n'), "more than a line: {error}");
     for word in words {
         assert!(error.contains(word), "no \"{word}\" in: {error}");

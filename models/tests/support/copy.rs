@@ -1,4 +1,4 @@
-//! A golden model to break.
+//! Copies of a golden model, for tests to damage.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Breaking a copied model on purpose.
+//! Helpers that damage a copied model.
 
 mod edit;
 
@@ -6,7 +6,7 @@ pub(crate) use edit::edit;
 
 use std::path::Path;
 
-/// Replaces the first `from`, which must be there, in a text file.
+/// Replaces the first `from` in a text file, which must contain it.
 pub(crate) fn swap(file: &Path, from: &str, to: &str) {
     let text = std::fs::read_to_string(file).expect("a config");
     assert!(text.contains(from), "{} has no {from}", file.display());

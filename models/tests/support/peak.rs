@@ -1,4 +1,4 @@
-//! The most memory that this process ever held.
+//! The peak memory of this process.
 
 /// `VmHWM`, in bytes; absent outside Linux.
 pub(crate) fn peak_resident_bytes() -> Option<u64> {

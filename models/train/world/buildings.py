@@ -1,4 +1,4 @@
-"""What people built: house, tower, torii gate, bridge, boat, lantern, flag."""
+"""Buildings and artefacts: house, tower, torii gate, bridge, boat, lantern, flag."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def flag(pen: Pen, scene: Scene, x: float, foot: float, unit: float, thing: Thin
 
 
 def mound(pen: Pen, scene: Scene, x: float, foot: float, half: float) -> None:
-    """Ground under what would otherwise stand on water."""
+    """Draws ground under an object that would otherwise stand on water."""
     code = {"sea": "#c9b27a", "lake": "#67ab4b"}.get(scene.ground)
     if code is None:
         return

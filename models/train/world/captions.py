@@ -1,4 +1,4 @@
-"""What people might write for a scene: keywords, plain sentences, flowery prose, with words left out now and then."""
+"""Captions of a scene: keywords, plain sentences, long prose, with some words left out at random."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from . import words
 from .scene import Scene, Thing
 
 VOWELS = "aeiou"
-# What a caption forgets: a prompt seldom says everything.
-# Things are always said, so that what a prompt does not name does not appear.
+# Probabilities of leaving out an attribute, since prompts are seldom complete.
+# Things are never left out, so that things that a prompt does not name do not appear.
 FORGETS = {"time": 0.10, "ground": 0.10, "sky": 0.02, "backdrop": 0.03, "thing": 0.0}
 
 
 def caption(scene: Scene, rng: random.Random, *, long: bool = True, complete: bool = False) -> str:
-    """One caption of a scene: no flowery one unless `long`; with everything that is there if `complete`."""
+    """One caption of a scene: long prose only if `long`; with everything in the scene if `complete`."""
     parts = Parts(scene, rng, complete)
     text = rng.choices((keywords, plain, sentences, flowery), (3, 4, 3, 3 if long else 0))[0](parts, rng)
     if rng.random() < 0.15 and not complete:
@@ -25,7 +25,7 @@ def caption(scene: Scene, rng: random.Random, *, long: bool = True, complete: bo
 
 
 def training_caption(scene: Scene, rng: random.Random, *, long: bool) -> str:
-    """A caption to train on: one of `caption`'s, or prose when it may be long; now and then with unknown things."""
+    """A caption to train on: one of `caption`'s, or prose if `long`; sometimes with things that the model cannot draw."""
     text = prose(scene, rng) if long and rng.random() < 0.6 else caption(scene, rng, long=long)
     if rng.random() < 0.06:
         unknown = rng.choice(words.UNKNOWN)
@@ -159,7 +159,7 @@ def place(parts: Parts, rng: random.Random) -> str:
 
 
 def plain(parts: Parts, rng: random.Random) -> str:
-    """One sentence as a newcomer would type it."""
+    """One simple sentence."""
     head, rest = parts.things[:1], parts.things[1:]
     if not head:
         head = [parts.ground or "a landscape"]
@@ -202,7 +202,7 @@ def sentences(parts: Parts, rng: random.Random) -> str:
 
 
 def flowery(parts: Parts, rng: random.Random) -> str:
-    """Prose with much that cannot be drawn."""
+    """Prose with many words that cannot be drawn."""
     mood = lambda: rng.choice(words.MOOD)
     place_name = bare(parts.ground) if parts.ground else "scene"
     found = [f"{article(mood())} {place_name} {parts.time}".strip()]

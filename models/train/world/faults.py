@@ -70,7 +70,7 @@ class Fault:
         self.box: skia.Rect | None = None
 
     def draw(self, pen: Pen, draw) -> None:
-        """Calls `draw`, which draws one object with `pen`, so that the object comes out wrong."""
+        """Calls `draw`, which draws one object with `pen`, with the fault."""
         if self.box is not None:
             draw()
             return
@@ -98,12 +98,12 @@ class Fault:
             return {i: [(0, 0), offset] for i in doubled}
         return {}
 
-    def finish(self, picture: np.ndarray) -> np.ndarray:
-        """Melts the object's place when that is the fault."""
-        return melt(picture, self.box, self.rng) if self.kind == "melted" and self.box else picture
+    def finish(self, image: np.ndarray) -> np.ndarray:
+        """Melts the object's box if that is the fault."""
+        return melt(image, self.box, self.rng) if self.kind == "melted" and self.box else image
 
     def visible(self, broken: np.ndarray, whole: np.ndarray) -> bool:
-        """Whether enough of the object's place looks different."""
+        """Whether enough of the object's box looks different."""
         if self.box is None:
             return False
         rows, columns = place(self.box, whole.shape, 0.2)
@@ -125,12 +125,12 @@ def place(box: skia.Rect, shape: tuple[int, ...], margin: float) -> tuple[slice,
     return rows, slice(max(0, int(box.left() - dx)), max(0, min(shape[1], int(box.right() + dx))))
 
 
-def melt(picture: np.ndarray, box: skia.Rect, rng: random.Random) -> np.ndarray:
+def melt(image: np.ndarray, box: skia.Rect, rng: random.Random) -> np.ndarray:
     """Moves the pixels of a box by a smooth random field that fades out at its border."""
-    rows, columns = place(box, picture.shape, 0.1)
+    rows, columns = place(box, image.shape, 0.1)
     height, width = rows.stop - rows.start, columns.stop - columns.start
     if height < 8 or width < 8:
-        return picture
+        return image
     strength = rng.uniform(0.10, 0.2) * max(height, width)
     waves = np.random.default_rng(rng.getrandbits(32))
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -139,10 +139,10 @@ def melt(picture: np.ndarray, box: skia.Rect, rng: random.Random) -> np.ndarray:
     y, x = np.clip(y + dy, 0, height - 1), np.clip(x + dx, 0, width - 1)
     y0, x0 = np.minimum(y.astype(int), height - 2), np.minimum(x.astype(int), width - 2)
     fy, fx = (y - y0)[..., None], (x - x0)[..., None]
-    old = picture[rows, columns].astype(np.float32)
+    old = image[rows, columns].astype(np.float32)
     top = old[y0, x0] * (1 - fx) + old[y0, x0 + 1] * fx
     low = old[y0 + 1, x0] * (1 - fx) + old[y0 + 1, x0 + 1] * fx
-    made = picture.copy()
+    made = image.copy()
     made[rows, columns] = np.round(top * (1 - fy) + low * fy).astype(np.uint8)
     return made
 

@@ -1,4 +1,4 @@
-"""Colours: what the light of each time of day does to the sky, the land and things."""
+"""Colours: the effect of each time of day's light on the sky, the land and things."""
 
 from __future__ import annotations
 

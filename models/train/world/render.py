@@ -32,12 +32,12 @@ def render(scene: Scene, width: int, height: int, fault: Fault | None = None) ->
         things(pen, scene)
         front(pen, scene)
     pixels = surface.makeImageSnapshot().toarray(colorType=skia.ColorType.kRGBA_8888_ColorType)
-    picture = np.ascontiguousarray(pixels[:, :, :3])
-    return fault.finish(picture) if fault else picture
+    image = np.ascontiguousarray(pixels[:, :, :3])
+    return fault.finish(image) if fault else image
 
 
 def whole_or_not(pen: Pen, name: str, draw) -> None:
-    """Calls `draw` for an object; the pen's fault changes what it draws when it is about this kind of object."""
+    """Calls `draw` for an object; a fault of the pen for this kind of object changes the drawing."""
     if pen.fault and pen.fault.name == name:
         pen.fault.draw(pen, draw)
     else:
@@ -45,7 +45,7 @@ def whole_or_not(pen: Pen, name: str, draw) -> None:
 
 
 def things(pen: Pen, scene: Scene) -> None:
-    """What stands on the land, the far ones first."""
+    """Draws the objects that stand on the land, the far ones first."""
     for name, thing in scene.things.items():
         if name in DRAW and thing.count > 1:
             group(pen, scene, name, thing)
@@ -74,7 +74,7 @@ def put(pen: Pen, scene: Scene, name: str, thing: Thing, x: float, scale: float)
 
 
 def front(pen: Pen, scene: Scene) -> None:
-    """What is nearer than everything that stands."""
+    """Draws the foreground."""
     if scene.bridge:
         whole_or_not(pen, "bridge", lambda: buildings.bridge(pen, scene))
     if boat := scene.things.get("boat"):

@@ -1,4 +1,4 @@
-"""What can be in an image, and random scenes that make sense."""
+"""The contents of a scene, and random scenes that make sense."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Thing:
 
 @dataclass
 class Scene:
-    """Everything that a caption may name. `seed` fixes what it does not."""
+    """Everything that a caption may name. `seed` determines the rest."""
 
     time: str = "noon"
     sun: bool = False
@@ -86,7 +86,7 @@ def sample(rng: random.Random) -> Scene:
 
 
 def sky(scene: Scene, rng: random.Random, chance) -> None:
-    """Weather and what hangs above."""
+    """Weather and things in the sky."""
     scene.weather = rng.choices(WEATHERS, (8, 1, 1))[0]
     if scene.dark:
         scene.moon = rng.choices(MOONS, (2, 2, 2))[0]
@@ -133,7 +133,7 @@ def thing(name: str, rng: random.Random) -> Thing:
 
 
 def sample_rich(rng: random.Random) -> Scene:
-    """A random scene with much in it, or with almost nothing: what long prompts and bare ones ask for."""
+    """A random scene crowded or almost empty, as for long and for short prompts."""
     scene = sample(rng)
     kind = rng.choices(("garden", "full", "bare"), (4, 4, 3))[0]
     {"garden": fill_garden, "full": fill, "bare": bare}[kind](scene, rng, lambda p: rng.random() < p)
@@ -141,7 +141,7 @@ def sample_rich(rng: random.Random) -> Scene:
 
 
 def fill_garden(scene: Scene, rng: random.Random, chance) -> None:
-    """A Japanese garden, mostly in the evening, with most of what belongs there."""
+    """A Japanese garden, mostly in the evening, with most of its typical things."""
     scene.ground, scene.time = "garden", rng.choice(("twilight", "twilight", "night", "sunset", "sunrise"))
     scene.backdrop = rng.choices(BACKDROPS, (6, 2, 2, 1))[0]
     scene.weather, scene.sun = "none", not scene.dark and chance(0.6)

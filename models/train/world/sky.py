@@ -1,4 +1,4 @@
-"""The sky: gradient, sun, moon, stars, clouds, aurora, and what falls from it."""
+"""The sky: gradient, sun, moon, stars, clouds, aurora, rain and snow."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def falling(pen: Pen, scene: Scene) -> None:
 
 
 def veil(pen: Pen, scene: Scene) -> None:
-    """A breath of mist on the horizon, so that layers part."""
+    """Thin mist on the horizon, which separates the layers."""
     haze = pen.light.haze
     top, bottom = pen.horizon * 0.9, pen.horizon * 1.1
     paint = skia.Paint(

@@ -215,7 +215,7 @@ MUSING = (
     "bathed in a soft glow",
 )
 
-# What long prompts say of each thing: `{}` is its phrase. `captions.prose` joins them.
+# Clauses of long prompts about each thing: `{}` is its phrase. `captions.prose` joins them.
 PROSE = {
     "cherry": (
         "bathed in the pink glow of {}",
@@ -294,7 +294,7 @@ PROSE_CLOSE = (
     "every detail rendered with care",
     "light and shadow play with each other",
 )
-# What the model has never seen; a caption may name it and the image stays without it.
+# Things that are never drawn: a caption may name them, and the image does not have them.
 UNKNOWN = (
     "a cat",
     "a dog",

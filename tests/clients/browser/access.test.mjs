@@ -1,11 +1,11 @@
-// The page for everybody: axe finds nothing, a keyboard is enough, and nothing moves for those who want it so.
+// Accessibility: no violation found by axe, usable by keyboard alone, no animation under prefers-reduced-motion.
 
 import assert from "node:assert/strict";
 import axe from "axe-core";
-import { BASE, PHONE, long, generate, phase, images, scene, small } from "./support.mjs";
+import { BASE, PHONE, long, generate, phase, images, pageTest, small } from "./support.mjs";
 
-/** What axe has against the page as it is. */
-async function complaints(page) {
+/** The violations that axe finds in the page. */
+async function violationsOf(page) {
   await page.evaluate(axe.source);
   const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"] }));
   return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`));
@@ -13,33 +13,33 @@ async function complaints(page) {
 
 for (const colorScheme of ["light", "dark"]) {
   for (const [place, options] of [["a desktop", {}], ["a phone", PHONE]]) {
-    scene(`axe finds nothing on ${place}, ${colorScheme}`, { ...options, colorScheme, reducedMotion: "reduce" }, async (page) => {
+    pageTest(`axe finds no violation on ${place}, ${colorScheme}`, { ...options, colorScheme, reducedMotion: "reduce" }, async (page) => {
       await page.goto(BASE);
       if (place === "a phone") await page.locator("#settings summary").click();
-      assert.deepEqual(await complaints(page), []);
+      assert.deepEqual(await violationsOf(page), []);
       await page.getByRole("textbox", { name: "Steps" }).fill("99");
       await page.getByRole("button", { name: /^Generate/ }).click();
-      assert.deepEqual(await complaints(page), []);
+      assert.deepEqual(await violationsOf(page), []);
       await long(page);
       await generate(page);
       await phase(page, "generating");
-      assert.deepEqual(await complaints(page), []);
+      assert.deepEqual(await violationsOf(page), []);
       await page.getByRole("button", { name: "Cancel", exact: true }).click();
       await phase(page, "failed");
-      assert.deepEqual(await complaints(page), []);
+      assert.deepEqual(await violationsOf(page), []);
       await small(page);
       await generate(page);
       await images(page);
-      assert.deepEqual(await complaints(page), []);
+      assert.deepEqual(await violationsOf(page), []);
       for (const tab of ["Code", "Log"]) {
         await page.getByRole("tab", { name: tab }).click();
-        assert.deepEqual(await complaints(page), []);
+        assert.deepEqual(await violationsOf(page), []);
       }
     });
   }
 }
 
-scene("a keyboard is enough", { reducedMotion: "reduce" }, async (page) => {
+pageTest("the page is usable by keyboard alone", { reducedMotion: "reduce" }, async (page) => {
   await page.goto(BASE);
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "API");

@@ -1,4 +1,4 @@
-// The programs that the page offers, run for real: what they send is what the page would have sent.
+// Runs the programs that the Code tab shows: each sends the request that the page would have sent.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -9,9 +9,9 @@ import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { BASE, scene, small } from "./support.mjs";
+import { BASE, pageTest, small } from "./support.mjs";
 
-const NASTY = [
+const HARD_TO_QUOTE = [
   `a "red" house, it's 100% \\ \\n \\u0041 $HOME \`id\` $(id) !! & <b>; {x} %s #`,
   "new line,\ttab, näïve 日本 🦊 👩‍👩‍👧, separators \u2028\u2029, right-to-left \u202e, '''quotes''' \"\"\" end\\",
 ].join("\n");
@@ -20,7 +20,7 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "latentd-code-"));
 symlinkSync(join(here, "node_modules"), join(folder, "node_modules"));
 
-/** Stands before the server and keeps what is posted through it. */
+/** A proxy for the server that records POST bodies. */
 const posted = [];
 const recorder = http.createServer(async (request, response) => {
   const chunks = [];
@@ -48,9 +48,9 @@ const RUNS = {
 };
 
 for (const [language, { file, command }] of Object.entries(RUNS)) {
-  scene(`the ${language} program asks for exactly the present settings`, { origins: [origin], permissions: ["clipboard-read"] }, async (page) => {
+  pageTest(`the ${language} program sends exactly the current settings`, { origins: [origin], permissions: ["clipboard-read"] }, async (page) => {
     await page.goto(origin);
-    await small(page, NASTY);
+    await small(page, HARD_TO_QUOTE);
     await page.getByLabel("Negative prompt").fill(`it's "ugly" \\`);
     await page.getByLabel("Seed", { exact: true }).fill("7");
     await page.getByRole("radio", { name: "PNG" }).check();
@@ -68,7 +68,7 @@ for (const [language, { file, command }] of Object.entries(RUNS)) {
     const { stdout } = await promisify(execFile)(runner, args, { env, cwd: folder });
     assert.deepEqual(posted, [
       {
-        prompt: NASTY,
+        prompt: HARD_TO_QUOTE,
         negative_prompt: `it's "ugly" \\`,
         image_size: { width: 128, height: 96 },
         num_inference_steps: 4,

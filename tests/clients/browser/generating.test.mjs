@@ -1,9 +1,9 @@
-// Generating an image: the way from a prompt to it, and what can come in between.
+// Generating an image: progress, previews, reloads, cancels and errors.
 
 import assert from "node:assert/strict";
-import { BASE, ENDPOINT, PHONE, generate, idOf, images, long, newProfile, phase, scene, size, small } from "./support.mjs";
+import { BASE, ENDPOINT, PHONE, generate, idOf, images, long, newProfile, phase, pageTest, size, small } from "./support.mjs";
 
-/** The step that the page says it is at. */
+/** The step that the page shows. */
 async function stepShown(page) {
   const words = await page.locator("#progress").textContent();
   return Number(/Step (\d+) of/.exec(words)?.[1] ?? 0);
@@ -17,7 +17,7 @@ async function stepAfter(page, step) {
   return stepShown(page);
 }
 
-scene("a prompt becomes an image, with progress on the way, and nothing jumps", {}, async (page) => {
+pageTest("a prompt becomes an image, with progress and without layout shifts", {}, async (page) => {
   await page.addInitScript(() => {
     globalThis.shifts = [];
     const keep = (list) => shifts.push(...list.getEntries().filter((entry) => !entry.hadRecentInput));
@@ -34,7 +34,7 @@ scene("a prompt becomes an image, with progress on the way, and nothing jumps", 
   assert.ok(value > 0 && value <= 100, String(value));
   assert.deepEqual(await images(page), [[1024, 1024]]);
   assert.match(await page.locator("#progress").textContent(), /^1024 × 1024 · seed \d+ · [\d.]+ s$/);
-  // The buttons below the frame are others now; nothing else has moved.
+  // The buttons below the frame have changed; nothing else has moved.
   const moved = await page.evaluate(() => shifts.flatMap(({ sources }) => sources.map(({ node }) => node?.id)));
   assert.deepEqual(moved.filter((place) => place !== "actions"), []);
 
@@ -44,8 +44,8 @@ scene("a prompt becomes an image, with progress on the way, and nothing jumps", 
   assert.equal(idOf(page), id);
 });
 
-scene("the image is seen while it is generated, and does not flicker when it is done", {}, async (page) => {
-  // A preview is on the page until the image is done, which may be sooner than this program looks.
+pageTest("previews are shown during generation, and the final image does not flicker", {}, async (page) => {
+  // A preview is on the page only until the image is done, which may be before this test looks.
   await page.addInitScript(() => {
     globalThis.previews = [];
     const keep = () => {
@@ -56,18 +56,18 @@ scene("the image is seen while it is generated, and does not flicker when it is 
   });
   await page.goto(BASE);
   await long(page, "glowing mushrooms in a forest at night, a full moon", 2);
-  // It hides previews that it is not sure of.
+  // The checker withholds previews that are not clearly safe.
   await page.getByLabel("Safety checker").uncheck();
   await generate(page);
   await images(page);
-  // How many there are is up to the server, which lets them take little of the time.
+  // The number of previews is up to the server, which limits the time that they take.
   const [preview] = await page.evaluate(() => previews);
   assert.ok(preview?.startsWith("data:image/jpeg;base64,"), preview?.slice(0, 40));
   const behind = await page.locator("#images figure").first().evaluate((figure) => figure.style.backgroundImage);
   assert.ok(behind.startsWith('url("data:image/jpeg;base64,'), behind.slice(0, 40));
 });
 
-scene("a seed, a size and a format are those of the image", {}, async (page) => {
+pageTest("the image has the seed, size and format of the form", {}, async (page) => {
   await page.goto(BASE);
   await small(page);
   await page.getByRole("button", { name: "Draw a seed" }).click();
@@ -84,7 +84,7 @@ scene("a seed, a size and a format are those of the image", {}, async (page) => 
   assert.equal(download.suggestedFilename(), `latentd-${seed}.png`);
 });
 
-scene("several images that the server does not keep", {}, async (page) => {
+pageTest("several images that the server does not keep", {}, async (page) => {
   await page.goto(BASE);
   await small(page);
   await page.locator("#num_images").getByRole("radio", { name: "3" }).check();
@@ -97,7 +97,7 @@ scene("several images that the server does not keep", {}, async (page) => {
   assert.equal((await images(page)).length, 3, "this browser kept them");
 });
 
-scene("a reload during a run shows the same request, and it goes on to its image", {}, async (page) => {
+pageTest("a reload during a run shows the same request until its image is done", {}, async (page) => {
   await page.goto(BASE);
   await long(page);
   const id = await generate(page);
@@ -112,7 +112,7 @@ scene("a reload during a run shows the same request, and it goes on to its image
   assert.equal(requests, 1, "no second request was made");
 });
 
-scene("a run is found again without its address, and by another browser with it", {}, async (page) => {
+pageTest("a run is found again by this browser, and by its URL in another browser", {}, async (page) => {
   await page.goto(BASE);
   await long(page);
   const id = await generate(page);
@@ -133,7 +133,7 @@ scene("a run is found again without its address, and by another browser with it"
   await images(page);
 });
 
-scene("cancel: while it waits, and while it is generated", {}, async (page, context) => {
+pageTest("cancel: while it waits, and while it is generated", {}, async (page, context) => {
   await page.goto(BASE);
   await long(page, "mountains", 4);
   await generate(page);
@@ -147,13 +147,13 @@ scene("cancel: while it waits, and while it is generated", {}, async (page, cont
   await Promise.all([cancelled(page), page.getByRole("button", { name: "Cancel", exact: true }).click()]);
 });
 
-/** A cancelled request's result is an error, so Chromium writes to the console that it saw one. */
+/** Waits until the page shows that its request was cancelled. */
 async function cancelled(page) {
   await phase(page, "failed");
   await page.locator("#words").getByText("Cancelled").waitFor();
 }
 
-scene("what the server refuses is said at the field", { refusals: true }, async (page) => {
+pageTest("an error of the server is shown at its field", { refusals: true }, async (page) => {
   await page.goto(BASE);
   await small(page);
   const negative = page.getByLabel("Negative prompt");
@@ -169,7 +169,7 @@ scene("what the server refuses is said at the field", { refusals: true }, async 
   await images(page);
 });
 
-scene("what can be seen to be wrong is not sent", {}, async (page) => {
+pageTest("an input that the page can see to be invalid is not sent", {}, async (page) => {
   await page.goto(BASE);
   let sent = 0;
   page.on("request", (request) => (sent += Number(request.method() === "POST")));
@@ -191,7 +191,7 @@ scene("what can be seen to be wrong is not sent", {}, async (page) => {
   assert.equal(described, "problem-prompt");
 });
 
-scene("on a phone everything is there and nothing is wider than the screen", PHONE, async (page) => {
+pageTest("on a phone all controls are present and nothing is wider than the screen", PHONE, async (page) => {
   await page.goto(BASE);
   const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
   assert.ok(await fits());
@@ -207,7 +207,7 @@ scene("on a phone everything is there and nothing is wider than the screen", PHO
   assert.ok(frame > 40);
 });
 
-scene("the page asks for the endpoint alone", {}, async (page) => {
+pageTest("the page uses only its endpoint's routes", {}, async (page) => {
   const paths = new Set();
   page.on("request", (request) => paths.add(new URL(request.url()).pathname.split("/")[1]));
   await page.goto(BASE);

@@ -1,11 +1,11 @@
-// Earlier images: found again with their settings, deleted, and told apart when the server lost them.
+// Earlier images: shown again with their settings, deleted, and marked when the server no longer has them.
 
 import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
-import { BASE, generate, phase, images, scene, small, startServer } from "./support.mjs";
+import { BASE, generate, phase, images, pageTest, small, startServer } from "./support.mjs";
 
-scene("an earlier image comes back with its settings", {}, async (page) => {
+pageTest("an earlier image comes back with its settings", {}, async (page) => {
   await page.goto(BASE);
   await small(page, "a red house");
   await page.getByLabel("Negative prompt").fill("trees");
@@ -41,7 +41,7 @@ scene("an earlier image comes back with its settings", {}, async (page) => {
   assert.equal(await page.locator("#history li").count(), 1);
 });
 
-scene("two requests at once: one on show, one that is waited for", {}, async (page) => {
+pageTest("two requests at once: one shown, one in progress", {}, async (page) => {
   await page.goto(BASE);
   await small(page, "first");
   const first = await generate(page);
@@ -57,7 +57,7 @@ scene("two requests at once: one on show, one that is waited for", {}, async (pa
 const own = await startServer();
 const refusing = { refusals: true, origins: [own.origin] };
 
-scene("an image that the server no longer has is shown as such", refusing, async (page) => {
+pageTest("an image that the server no longer has is shown as such", refusing, async (page) => {
   await page.goto(own.url);
   await small(page, "a lost image");
   await generate(page);

@@ -1,8 +1,8 @@
-// The playground with several models: a person picks one, and its own defaults are in the form.
+// The playground with several models: choosing one puts its defaults into the form.
 
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
-import { BASE, generate, images, scene, size, startServer } from "./support.mjs";
+import { BASE, generate, images, pageTest, size, startServer } from "./support.mjs";
 
 const TINY_MEDIUM = fileURLToPath(new URL("../../parity/golden/dual/model", import.meta.url));
 
@@ -13,7 +13,7 @@ const numbers = async (page) => [
 
 const model = (page, name) => page.locator("#model").getByRole("radio", { name, exact: true });
 
-scene("each model has its own defaults, and what was set stays", {}, async (page) => {
+pageTest("each model has its own defaults, and changed fields stay", {}, async (page) => {
   await page.goto(BASE);
   await model(page, "Large").waitFor();
   assert.deepEqual(await numbers(page), ["28", "3.5"]);
@@ -45,12 +45,12 @@ scene("each model has its own defaults, and what was set stays", {}, async (page
   await page.waitForFunction(() => document.querySelector("#num_inference_steps").value === "28");
   await page.locator("#history button").first().click();
   await page.waitForFunction(() => document.querySelector("#num_inference_steps").value === "4");
-  assert.ok(await model(page, "Large Turbo").isChecked(), "an earlier image brings its model back");
+  assert.ok(await model(page, "Large Turbo").isChecked(), "an earlier image restores its model");
 });
 
 const one = await startServer({ args: ["--model", TINY_MEDIUM, "--safety-checker", "none"] });
 
-scene("one model needs no choice, and generates with its own numbers", { origins: [one.origin] }, async (page) => {
+pageTest("with one model there is no choice, and its defaults are used", { origins: [one.origin] }, async (page) => {
   await page.goto(one.url);
   await page.waitForFunction(() => document.querySelector("#num_inference_steps").value === "40");
   assert.ok(!(await page.locator("#models").isVisible()));

@@ -1,18 +1,18 @@
 // A page of another origin that uses @fal-ai/client in the browser, directly against the server.
 
 import assert from "node:assert/strict";
-import { BASE, ENDPOINT, clientPage, scene, servePage } from "./support.mjs";
+import { BASE, ENDPOINT, clientPage, pageTest, servePage } from "./support.mjs";
 
 const server = await servePage(await clientPage());
 
-// Another name for this machine: another site, not only another port.
+// Another host name for this machine: a different site, not only a different port.
 const origin = `http://localhost:${server.port}`;
 const origins = [origin, new URL(BASE).origin];
 
 const input = { prompt: "a lighthouse", image_size: { width: 128, height: 96 }, num_inference_steps: 4, seed: 7 };
 
 for (const way of ["proxyUrl", "requestMiddleware"]) {
-  scene(`submit, status, result and upload by ${way} from another origin`, { origins, refusals: true }, async (page) => {
+  pageTest(`submit, status, result and upload by ${way} from another origin`, { origins, refusals: true }, async (page) => {
     await page.goto(origin);
     await page.evaluate(configure, { way, base: BASE });
     const seen = await page.evaluate(visit, { endpoint: ENDPOINT, input });
@@ -41,7 +41,7 @@ function configure({ way, base }) {
   });
 }
 
-/** Runs in the page: a visit of every call that pages make. */
+/** Runs in the page: makes each call that web applications make. */
 async function visit({ endpoint, input }) {
   const { fal } = globalThis.client;
   const submitted = await fal.queue.submit(endpoint, { input, priority: "low", hint: "h", startTimeout: 120 });

@@ -1,4 +1,4 @@
-// What the browser tests share: Chromium, a page that reports its troubles, and servers of a test's own.
+// Helpers of the browser tests: Chromium, a test with a page that must report no problem, and servers for one file.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -18,11 +18,11 @@ export const BASE = process.env.LATENTD_URL ?? "http://127.0.0.1:8080";
 
 export const ENDPOINT = "fal-ai/stable-diffusion-v35-large";
 
-/** The machine may be busy: limits only end tests that have failed. */
+/** Long, since the machine may be busy: only a test that fails reaches its limit. */
 const LIMIT = { timeout: 180_000 };
 const WAIT_MS = 60_000;
 
-/** Where a failed test leaves what it saw. */
+/** Where a failed test writes its screenshot. */
 const SHOTS = process.env.LATENTD_SHOTS ?? mkdtempSync(join(tmpdir(), "latentd-shots-"));
 
 const DESKTOP = { viewport: { width: 1280, height: 900 } };
@@ -39,40 +39,40 @@ const browser = await chromium.launch({
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    // Names of other sites, for pages of theirs.
+    // Host names for pages of other sites.
     "--host-resolver-rules=MAP *.example 127.0.0.1",
   ],
 });
 after(() => browser.close());
 
 /**
- * A test with a page. It fails on an error in the console, on an exception, and on a request to anywhere but
- * `origins`; `refusals` allows answers that are errors, which Chromium writes to the console too, and `blocked` those
- * that it keeps from the page.
+ * A test with a page. It fails on an error in the console, on an exception, and on a request to any origin but
+ * `origins`. `refusals` allows error responses, which Chromium writes to the console too; `blocked` allows responses that
+ * CORS hides from the page.
  */
-export function scene(name, { refusals = false, blocked = false, origins = [new URL(BASE).origin], ...options }, body) {
+export function pageTest(name, { refusals = false, blocked = false, origins = [new URL(BASE).origin], ...options }, body) {
   test(name, LIMIT, async () => {
     const context = await newProfile(options);
     const page = await context.newPage();
-    const troubles = [];
-    page.on("pageerror", (error) => troubles.push(String(error)));
+    const problems = [];
+    page.on("pageerror", (error) => problems.push(String(error)));
     page.on("console", (message) => {
       const isRefusal =
         (refusals && message.text().startsWith("Failed to load resource")) ||
         (blocked && /blocked by CORS policy|^WebSocket connection to .* failed/.test(message.text()));
-      if (["error", "warning"].includes(message.type()) && !isRefusal) troubles.push(message.text());
+      if (["error", "warning"].includes(message.type()) && !isRefusal) problems.push(message.text());
     });
     page.on("request", (request) => {
       const url = new URL(request.url());
-      if (/^https?:$/.test(url.protocol) && !origins.includes(url.origin)) troubles.push(`asks ${url}`);
+      if (/^https?:$/.test(url.protocol) && !origins.includes(url.origin)) problems.push(`request to ${url}`);
     });
     try {
       await body(page, context);
-      assert.deepEqual(troubles, []);
+      assert.deepEqual(problems, []);
     } catch (error) {
       const path = join(SHOTS, `${name.replace(/\W+/g, "-")}.png`);
       await page.screenshot({ path }).catch(() => {});
-      console.error(`== what the page showed: ${path}`, troubles);
+      console.error(`== screenshot of the page: ${path}`, problems);
       throw error;
     } finally {
       await context.close();
@@ -80,7 +80,7 @@ export function scene(name, { refusals = false, blocked = false, origins = [new 
   });
 }
 
-/** What is another browser to the server: no page of it shares storage with a page of another profile. */
+/** A browser profile of its own: its pages share no storage with those of another profile. */
 export async function newProfile(options = {}) {
   const context = await browser.newContext({ ...DESKTOP, ...options });
   context.setDefaultTimeout(WAIT_MS);
@@ -104,14 +104,14 @@ export async function servePage(page) {
   return server.address();
 }
 
-/** Sets the fields of an image that is done in about a second. */
+/** Fills the form for an image that takes about a second. */
 export async function small(page, prompt = "a red house on the left of a lake") {
   await page.getByLabel("Prompt", { exact: true }).fill(prompt);
   await size(page, 128, 96);
   await page.getByRole("textbox", { name: "Steps" }).fill("4");
 }
 
-/** Sets the fields of images that take long enough to watch and to disturb. */
+/** Fills the form for images that take long enough to observe and to interrupt. */
 export async function long(page, prompt = "three red boats on the sea at noon", count = 2) {
   await page.getByLabel("Prompt", { exact: true }).fill(prompt);
   await size(page, 1024, 1024);
@@ -125,7 +125,7 @@ export async function size(page, width, height) {
   await page.getByLabel("Height").fill(String(height));
 }
 
-/** Clicks, and returns the id of the request once the page has one. */
+/** Clicks Generate, and returns the id of the request once the page has one. */
 export async function generate(page) {
   const before = idOf(page);
   await page.getByRole("button", { name: /^Generate/ }).click();
@@ -142,7 +142,7 @@ export async function phase(page, ...wanted) {
   await page.locator(frame).waitFor();
 }
 
-/** Waits for whole images in the frame; returns their sizes. */
+/** Waits until the images are loaded; returns their sizes in pixels. */
 export async function images(page) {
   await phase(page, "done");
   const found = page.locator("#images img");
@@ -152,7 +152,7 @@ export async function images(page) {
   return found.evaluateAll((all) => all.map((image) => [image.naturalWidth, image.naturalHeight]));
 }
 
-/** A server of a test file's own, stopped at its end; `data` and `port` start one again in its place. */
+/** Starts a server for one test file, stopped at the end of the file; with `data` and `port` it replaces an earlier one. */
 export async function startServer({ data = mkdtempSync(join(tmpdir(), "latentd-browser-")), port = 0, args = [] } = {}) {
   const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LATENTD_")));
   const all = ["serve", "--listen", `127.0.0.1:${port}`, "--log", "warn", "--data-dir", data, ...args];

@@ -1,4 +1,4 @@
-"""Every machine of the internet, for world.py: a name server that has one address for every name, and HTTP there."""
+"""The internet of network.py on one address: a name server that resolves every name to it, and an HTTP server."""
 
 import http.server
 import socket

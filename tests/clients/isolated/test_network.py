@@ -1,4 +1,4 @@
-"""`latentd run --allow-network`: fal's names lead here, everything else goes out as usual."""
+"""`latentd run --allow-network`: calls to fal reach this server, all others leave as usual."""
 
 import http.client
 import http.server
@@ -17,26 +17,26 @@ ALLOWED = ["--allow-network"]
 
 @EITHER
 @pytest.mark.parametrize("name", ["fal-client", "aiohttp with aiodns", "go", "@fal-ai/client, node24"])
-def test_fal_is_here(data, witness, name, prefix):
+def test_calls_to_fal_reach_this_server(data, capture, name, prefix):
     done = run(data, [*COMMANDS[name], ENDPOINT, INPUT], prefix=prefix, flags=ALLOWED)
     assert done.returncode == 0, done.stderr
-    assert [packet for packet in witness.seen() if ":443" in packet] == []
+    assert [packet for packet in capture.seen() if ":443" in packet] == []
 
 
 @EITHER
-def test_the_internet_is_there(data, witness, prefix):
+def test_the_internet_is_reachable(data, capture, prefix):
     program = "import urllib.request as r; print(r.urlopen('http://example.com/').read())"
     done = run(data, [PYTHON, "-c", program], prefix=prefix, flags=ALLOWED)
     assert (done.returncode, done.stdout) == (0, "b'the internet'\n"), done.stderr
-    assert {"udp 203.0.113.1:53", "tcp 203.0.113.1:80"} <= set(witness.seen())
+    assert {"udp 203.0.113.1:53", "tcp 203.0.113.1:80"} <= set(capture.seen())
 
 
 @EITHER
-def test_this_machine_is_there(data, prefix):
-    """A program's database, say, on the loopback interface."""
+def test_this_machine_is_reachable(data, prefix):
+    """For example a database on the loopback interface."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    # pasta looks once a second which ports there are.
+    # pasta scans for listening ports once a second.
     program = (
         "import sys, time, urllib.request\n"
         "for _ in range(300):\n"
@@ -52,7 +52,7 @@ def test_this_machine_is_there(data, prefix):
     assert done.returncode == 0, done.stderr
 
 
-def test_proxies_stay_and_are_not_asked_for_fal(data):
+def test_proxy_settings_stay_and_exclude_fals_hosts(data):
     done = run(
         data, ["sh", "-c", "echo $https_proxy; echo $NO_PROXY"], flags=ALLOWED,
         prefix=["env", "https_proxy=http://proxy.example:3128", "NO_PROXY=corp.example"],
@@ -62,16 +62,16 @@ def test_proxies_stay_and_are_not_asked_for_fal(data):
     assert {"corp.example", "fal.run", ".fal.run", "fal.media", ".fal.ai"} <= set(direct.split(","))
 
 
-def test_the_program_is_there_for_this_machine(data):
-    """A page that it serves, say, for a browser."""
+def test_the_program_is_reachable_from_this_machine(data):
+    """For example a web page that it serves."""
     command = [*ORDINARY, LATENTD, "run", "--data-dir", data, *ALLOWED, "--", PYTHON, "-m", "http.server", "3999"]
     process = subprocess.Popen(command, env=environment(), cwd=data, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while not is_there("http://127.0.0.1:3999/"):
+        while not is_reachable("http://127.0.0.1:3999/"):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)
-        # Those of the relay are inside alone.
+        # The ports of the relay are reachable only inside.
         for host in ("127.0.0.1", "203.0.113.2"):
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection((host, 443), timeout=5)
@@ -80,7 +80,7 @@ def test_the_program_is_there_for_this_machine(data):
         process.wait()
 
 
-def is_there(url):
+def is_reachable(url):
     try:
         urllib.request.urlopen(url, timeout=5).close()
         return True

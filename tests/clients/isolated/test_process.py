@@ -1,4 +1,4 @@
-"""`latentd run` in a terminal and behind a filter of system calls."""
+"""`latentd run` in a terminal and under a seccomp filter."""
 
 import ctypes
 import os
@@ -13,7 +13,7 @@ PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
 UNSHARE = {"x86_64": 272, "aarch64": 97}
 
 
-def test_a_terminal_is_the_programs_and_an_interrupt_ends_no_relay(data):
+def test_the_program_owns_the_terminal_and_an_interrupt_does_not_end_the_relay(data):
     program = (
         "import os, signal, sys, urllib.request\n"
         "interrupted = []\n"
@@ -26,25 +26,25 @@ def test_a_terminal_is_the_programs_and_an_interrupt_ends_no_relay(data):
     process, terminal = pty.fork()
     if process == 0:
         os.execvpe(command[0], command, environment())
-    said = read_until(terminal, b"terminal True True")
+    output = read_until(terminal, b"terminal True True")
     os.write(terminal, b"\x03")
-    said = read_until(terminal, b"answered 200")
-    assert b"answered 200" in said
+    output = read_until(terminal, b"answered 200")
+    assert b"answered 200" in output
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
 
 
 def read_until(terminal, words):
-    said = b""
-    while words not in said:
+    output = b""
+    while words not in output:
         try:
-            said += os.read(terminal, 1000)
+            output += os.read(terminal, 1000)
         except OSError:
-            raise AssertionError(said) from None
-    return said
+            raise AssertionError(output) from None
+    return output
 
 
-def test_a_filter_of_system_calls_is_named(data):
-    """As a container has one."""
+def test_a_seccomp_filter_is_reported(data):
+    """A filter as in a container."""
 
     def filtered():
         libc = ctypes.CDLL(None, use_errno=True)

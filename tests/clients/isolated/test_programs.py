@@ -1,5 +1,5 @@
-"""`latentd run` with programs of many languages: each generates by fal's own names, and not one packet leaves. The same
-programs without `latentd run` are seen to go out: the witness is not blind."""
+"""`latentd run` with programs of many languages: each generates by fal's host names, and no packet leaves. Without
+`latentd run` the capture sees packets of the same programs, which shows that it works."""
 
 import json
 import os
@@ -25,10 +25,10 @@ NODES["node"] = shutil.which("node")
 BUN, DENO = MODULES / ".bin/bun", MODULES / ".bin/deno"
 DENO_RUN = ["run", "--quiet", "--allow-all", "--node-modules-dir=manual"]
 JAVA = shutil.which("java")
-# An ordinary user, who is no other than the one that runs the tests as far as files go.
+# An ordinary user, who has the file permissions of the user that runs the tests.
 ORDINARY = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
 
-# What a program sends to reach fal: it asks for an address, or has it.
+# The first packet of a program that calls fal: a DNS query, or a TCP connection.
 LEFT = {"udp 203.0.113.1:53", "tcp 203.0.113.1:443"}
 
 COMMANDS = {
@@ -48,7 +48,7 @@ COMMANDS = {
 
 
 def run(data, command, *, prefix=(), flags=(), **options):
-    """A program under `latentd run`; what it printed and how it ended."""
+    """Runs a program under `latentd run`; returns its output and exit code."""
     command = [*prefix, LATENTD, "run", "--data-dir", data, *flags, "--", *command]
     return subprocess.run(
         command, env=environment(), cwd=HERE, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, **options
@@ -60,8 +60,8 @@ def environment():
     return kept | {"PYTHONDONTWRITEBYTECODE": "1", "FAL_KEY": "key:of-fal"}
 
 
-def without_us(command, witness):
-    """What a program sends first that nobody keeps in: a question for a name, or the beginning of a connection."""
+def run_without_latentd(command, capture):
+    """The packets of a program without `latentd run`, up to the first DNS query or TCP connection."""
     process = subprocess.Popen(
         command, env=environment(), cwd=HERE, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
@@ -69,43 +69,43 @@ def without_us(command, witness):
     deadline, seen = time.monotonic() + 60, set()
     while not seen & LEFT and time.monotonic() < deadline:
         time.sleep(0.01)
-        seen |= set(witness.seen())
+        seen |= set(capture.seen())
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    witness.seen()
+    capture.seen()
     return seen
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_everything_is_answered_here(data, witness, name):
+def test_every_call_is_answered_here(data, capture, name):
     command = [*COMMANDS[name], ENDPOINT, INPUT]
     done = run(data, command, prefix=ORDINARY)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "OK" in done.stdout or len(json.loads(done.stdout)["pictures"]) == 4
-    assert witness.seen() == []
-    assert without_us(command, witness) & LEFT
+    assert "OK" in done.stdout or len(json.loads(done.stdout)["images"]) == 4
+    assert capture.seen() == []
+    assert run_without_latentd(command, capture) & LEFT
 
 
 @pytest.mark.parametrize("prefix", [[], ORDINARY], ids=["root", "ordinary user"])
-def test_no_address_can_be_reached(data, witness, prefix):
+def test_no_address_can_be_reached(data, capture, prefix):
     done = run(data, [PYTHON, PROGRAMS / "addresses.py"], prefix=prefix)
     assert (done.returncode, done.stdout) == (0, "OK\n"), done.stderr
-    assert witness.seen() == []
-    assert "tcp 203.0.113.1:443" in without_us([PYTHON, PROGRAMS / "addresses.py"], witness)
+    assert capture.seen() == []
+    assert "tcp 203.0.113.1:443" in run_without_latentd([PYTHON, PROGRAMS / "addresses.py"], capture)
 
 
-def test_root_is_answered_too(data, witness):
+def test_root_is_answered_too(data, capture):
     done = run(data, [*COMMANDS["python -I"], ENDPOINT, INPUT])
     assert (done.returncode, done.stdout) == (0, "OK\n"), done.stderr
-    assert witness.seen() == []
+    assert capture.seen() == []
 
 
-def test_what_a_shell_of_latentd_env_has_is_taken_back(data, witness):
+def test_the_environment_of_latentd_env_is_replaced(data, capture):
     script = f'eval "$({LATENTD} env --data-dir {shlex.quote(str(data))})" && exec "$@"'
     for command in (COMMANDS["fal-client"], COMMANDS["@fal-ai/client, node24"]):
         done = run(data, [*command, ENDPOINT, INPUT], prefix=["sh", "-c", script, "sh"])
         assert done.returncode == 0, done.stderr
-    assert witness.seen() == []
+    assert capture.seen() == []
 
 
 def test_bun_trusts_the_certificate_also_by_latentd_env(data):
@@ -128,8 +128,8 @@ def test_openssl_finds_the_authority_in_the_directory_of_certificates(data):
     assert (done.returncode, done.stdout) == (0, "OK\n"), done.stderr
 
 
-def test_the_port_of_fal_is_no_proxy(data):
-    """The server's port is one, which with `--intercept-tunnel` leads everywhere."""
+def test_the_intercepted_port_is_no_proxy(data):
+    """The server's own intercept port is a proxy, with `--intercept-tunnel` to every host."""
     program = (
         "import socket\n"
         "with socket.create_connection(('fal.run', 443)) as plain:\n"

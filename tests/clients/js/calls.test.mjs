@@ -1,4 +1,4 @@
-// What @fal-ai/client puts on the wire for each of its calls, and that the answer is what the call promises.
+// The HTTP requests that @fal-ai/client makes for each of its calls, and that each call returns what it documents.
 
 import assert from "node:assert/strict";
 import { ApiError } from "@fal-ai/client";
@@ -73,7 +73,7 @@ for (const way of Object.keys(WAYS)) {
   });
 }
 
-test("streamStatus brings every line once and ends after COMPLETED", LIMIT, async () => {
+test("streamStatus sends every log line once and ends after COMPLETED", LIMIT, async () => {
   const fal = client("requestMiddleware");
   const { request_id: requestId } = await fal.queue.submit(ENDPOINT, { input: small() });
   const stream = await fal.queue.streamStatus(ENDPOINT, { requestId, logs: true });
@@ -108,7 +108,7 @@ test("stream adds its path once", LIMIT, async () => {
   assert.match(calls[0].headers.accept, /text\/event-stream/);
 });
 
-test("an id that is a URL comes with a slash at its end", LIMIT, async () => {
+test("an endpoint id that is a URL is sent with a slash at its end", LIMIT, async () => {
   for (const way of Object.keys(WAYS)) {
     const fal = client(way);
     const { data } = await fal.run(`https://fal.run/${ENDPOINT}`, { input: small() });
@@ -120,7 +120,7 @@ test("an id that is a URL comes with a slash at its end", LIMIT, async () => {
   assert.deepEqual(urls, Array(3).fill([`/${ENDPOINT}/`, `/queue/${ENDPOINT}/`]).flat());
 });
 
-test("a request is found by its id below every name that a client may give it", LIMIT, async () => {
+test("a request is found by its id under any application name in the path", LIMIT, async () => {
   const fal = client("requestMiddleware");
   const { request_id: requestId } = await fal.queue.submit(ENDPOINT, { input: small() });
   const names = { "123-name": "123/name", "workflows/o/a/x": "workflows/o/a", "comfy/o/a": "comfy/o/a" };
@@ -131,7 +131,7 @@ test("a request is found by its id below every name that a client may give it", 
   }
 });
 
-test("applications that are not here are a 404 that names them", LIMIT, async () => {
+test("an application that is not served is a 404 that names it", LIMIT, async () => {
   const fal = client("requestMiddleware");
   for (const [id, path] of [["123-name", "/123/name"], ["workflows/o/a", "/workflows/o/a"]]) {
     for (const [call, at] of [[fal.run, path], [fal.queue.submit, `/queue${path}`]]) {

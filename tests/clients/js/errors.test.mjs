@@ -1,4 +1,4 @@
-// Input the model refuses reaches the program as the client's own ValidationError.
+// Input that the model rejects reaches the program as the client's ValidationError.
 
 import assert from "node:assert/strict";
 import { ApiError, ValidationError } from "@fal-ai/client";
@@ -7,7 +7,7 @@ import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
 
-/** Each input with the field its error must name and fal's word for what is wrong. */
+/** Each input, the field that its error must name, and fal's error type. */
 const REFUSED = [
   [{ num_inference_steps: 4 }, "prompt", "missing"],
   [small({ num_inference_steps: 51 }), "num_inference_steps", "less_than_equal"],
@@ -34,7 +34,7 @@ for (const [input, field, type] of REFUSED) {
   });
 }
 
-test("run refuses at once", LIMIT, async () => {
+test("run rejects an invalid input at once", LIMIT, async () => {
   await assert.rejects(client().run(ENDPOINT, { input: {} }), (error) => {
     assert.ok(error instanceof ValidationError);
     assert.deepEqual(error.getFieldErrors("prompt").map(({ type }) => type), ["missing"]);
@@ -42,7 +42,7 @@ test("run refuses at once", LIMIT, async () => {
   });
 });
 
-test("through the queue the refusal is the result, as on fal", LIMIT, async () => {
+test("a queued request's validation error is its result, as on fal", LIMIT, async () => {
   const fal = client();
   const { request_id: requestId } = await fal.queue.submit(ENDPOINT, { input: {} });
   const status = await until(fal, requestId, ({ status }) => status === "COMPLETED");

@@ -1,4 +1,4 @@
-// A client that speaks HTTP/2 alone, without TLS: it says so with its first bytes.
+// A client that speaks only HTTP/2, without TLS: its connection preface announces it ("prior knowledge").
 
 import assert from "node:assert/strict";
 import { connect, constants } from "node:http2";
@@ -8,7 +8,7 @@ import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 
-/** One call on a session: status, headers and body. */
+/** One request on a session: status, headers and body. */
 async function call(session, method, path, body) {
   const headers = { [constants.HTTP2_HEADER_METHOD]: method, [constants.HTTP2_HEADER_PATH]: path };
   const stream = session.request({ ...headers, "content-type": "application/json" });
@@ -20,7 +20,7 @@ async function call(session, method, path, body) {
   return { status: answer[constants.HTTP2_HEADER_STATUS], answer, bytes: Buffer.concat(chunks) };
 }
 
-test("a client of HTTP/2 alone submits, asks, and fetches its picture on one connection", LIMIT, async () => {
+test("an HTTP/2-only client submits, polls, and fetches its image on one connection", LIMIT, async () => {
   const server = new OwnServer();
   try {
     const address = await server.launch("--safety-checker", "none");
@@ -37,9 +37,9 @@ test("a client of HTTP/2 alone submits, asks, and fetches its picture on one con
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
       const { images } = await json("GET", path(response_url));
-      const picture = await call(session, "GET", path(images[0].url));
-      assert.equal(picture.status, 200);
-      assert.equal(picture.bytes.length, Number(picture.answer["content-length"]));
+      const image = await call(session, "GET", path(images[0].url));
+      assert.equal(image.status, 200);
+      assert.equal(image.bytes.length, Number(image.answer["content-length"]));
       const stream = await call(session, "POST", `/run/${ENDPOINT}/stream`, small());
       assert.match(stream.bytes.toString(), /^data: .*"images"/m);
     } finally {

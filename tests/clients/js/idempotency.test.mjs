@@ -1,4 +1,4 @@
-// Idempotency-Key: a program that sends its request again gets the request that it sent before.
+// Idempotency-Key: a program that repeats a request with the same key gets the first request.
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
@@ -18,7 +18,7 @@ test("submits with one key are one request", LIMIT, async () => {
   assertOutput(data, small());
 });
 
-test("another input under the same key is a ValidationError that says so", LIMIT, async () => {
+test("another input under the same key is a ValidationError of the header", LIMIT, async () => {
   const headers = { "Idempotency-Key": randomUUID() };
   await client().queue.submit(ENDPOINT, { input: small(), headers });
   await assert.rejects(client().queue.submit(ENDPOINT, { input: small({ seed: 8 }), headers }), (error) => {
@@ -28,8 +28,8 @@ test("another input under the same key is a ValidationError that says so", LIMIT
   });
 });
 
-test("a run whose answer got lost is not painted again when the client repeats it", LIMIT, async () => {
-  // The first answer is lost on the way: the client repeats the same POST by itself.
+test("a run whose response is lost is not generated again when the client repeats it", LIMIT, async () => {
+  // The first response is lost on the way: the client repeats the same POST by itself.
   const key = randomUUID();
   const ids = [];
   const fetch = async (url, init) => {

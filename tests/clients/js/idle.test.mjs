@@ -1,4 +1,4 @@
-// A server without a worker, where everything waits: what a queue says of the waiting, and how waiting ends.
+// A server without a worker, where every request stays queued: queue positions, a full queue, and start timeouts.
 
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
@@ -34,7 +34,7 @@ test("low priority waits behind normal", LIMIT, async () => {
   await cancel(low);
 });
 
-test("a full queue is a 503, tried four times, and takes nothing in", LIMIT, async () => {
+test("a full queue is a 503, tried four times, and adds no request", LIMIT, async () => {
   const waiting = [await submit(), await submit(), await submit()];
   await withoutWaits(async () => {
     await assert.rejects(submit(), (error) => {
@@ -45,10 +45,10 @@ test("a full queue is a 503, tried four times, and takes nothing in", LIMIT, asy
   });
   assert.equal((await wire.calls("POST")).length, 3 + 4);
   for (const request of waiting) await cancel(request);
-  await assertNobodyWaits();
+  await assertQueueEmpty();
 });
 
-test("run whose time to start is over is the user's 504, tried once", LIMIT, async () => {
+test("a run past its start timeout is a user 504, tried once", LIMIT, async () => {
   await assert.rejects(fal.run(ENDPOINT, { input: small(), startTimeout: 1.1 }), (error) => {
     assert.ok(error instanceof ApiError);
     assert.deepEqual([error.status, error.isUserTimeout], [504, true]);
@@ -58,7 +58,7 @@ test("run whose time to start is over is the user's 504, tried once", LIMIT, asy
   sent504(await wire.call("POST"));
 });
 
-test("subscribe whose time to start is over ends, and its result is the 504", LIMIT, async () => {
+test("a subscribe past its start timeout ends, and its result is the 504", LIMIT, async () => {
   const updates = [];
   const subscribed = fal.subscribe(ENDPOINT, {
     input: small(),
@@ -76,15 +76,15 @@ function sent504(call) {
   assert.equal(call.answer_headers["x-fal-request-timeout-type"], "user");
 }
 
-test("a run whose connection breaks is sent again, and does not wait twice", LIMIT, async () => {
+test("a run whose connection breaks is sent again, and is queued once", LIMIT, async () => {
   await wire.breakCalls({ method: "POST", path: `^/${ENDPOINT}$`, drop: "begun" });
   const ran = withoutWaits(() => fal.run(ENDPOINT, { input: small(), startTimeout: 1.5 }));
   await assert.rejects(ran, (error) => error.status === 504);
   assert.deepEqual((await wire.calls("POST", `^/${ENDPOINT}$`)).map(({ status }) => status ?? "broken"), ["broken", 504]);
-  await assertNobodyWaits();
+  await assertQueueEmpty();
 });
 
-async function assertNobodyWaits() {
+async function assertQueueEmpty() {
   const next = await submit();
   assert.equal(next.queue_position, 0);
   await cancel(next);

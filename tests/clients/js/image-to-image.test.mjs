@@ -1,21 +1,21 @@
-// Image to image with @fal-ai/client: a picture that the client uploads by itself, one inside the request, a result.
+// Image to image with @fal-ai/client: an image that the client uploads, one inside the request, and an earlier result.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { BASE, ENDPOINT, assertOutput, client, download, pictureSize, small } from "./support.mjs";
+import { BASE, ENDPOINT, assertOutput, client, download, imageSize, small } from "./support.mjs";
 import { test, wire } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
 const MODEL = `${ENDPOINT}/image-to-image`;
-const HOUSE = await readFile(new URL("../../../docs/pictures/red-house.jpg", import.meta.url));
+const HOUSE = await readFile(new URL("../../../docs/images/red-house.jpg", import.meta.url));
 
-/** An input that begins from a picture, small as the others. */
+/** A small input with an initial image. */
 function from(image_url, overrides = {}) {
   return small({ image_url, strength: 0.6, ...overrides });
 }
 
-test("a Blob in a subscribe is uploaded and begun from", LIMIT, async () => {
+test("a Blob in a subscribe is uploaded and used as the initial image", LIMIT, async () => {
   const lines = [];
   const { data } = await client().subscribe(MODEL, {
     input: from(new Blob([HOUSE], { type: "image/jpeg" })),
@@ -23,8 +23,8 @@ test("a Blob in a subscribe is uploaded and begun from", LIMIT, async () => {
     onQueueUpdate: ({ logs }) => lines.push(...(logs ?? []).map(({ message }) => message)),
   });
   assertOutput(data, { prompt: small().prompt });
-  const painted = await download(data.images[0]);
-  assert.equal(pictureSize(painted).width, 128);
+  const generated = await download(data.images[0]);
+  assert.equal(imageSize(generated).width, 128);
   const { body } = await wire.call("POST", `/${MODEL}$`);
   assert.ok(body.image_url.startsWith(`${BASE}/files/`), body.image_url);
   // Of 4 steps at strength 0.6, int(4 - 4 * 0.6) are left out.
@@ -32,10 +32,10 @@ test("a Blob in a subscribe is uploaded and begun from", LIMIT, async () => {
 
   const again = await client().run(MODEL, { input: from(data.images[0].url, { image_size: undefined }) });
   const { width, height } = again.data.images[0];
-  assert.deepEqual([width, height], [128, 96], "a result is begun from, and its size kept");
+  assert.deepEqual([width, height], [128, 96], "an earlier result as the initial image keeps its size");
 });
 
-test("a picture on another port of this machine is fetched", LIMIT, async () => {
+test("an image on another port of this machine is fetched", LIMIT, async () => {
   const elsewhere = createServer((request, response) => {
     if (request.url === "/house.jpg") response.end(HOUSE);
     else response.writeHead(302, { location: "house.jpg" }).end();
@@ -46,7 +46,7 @@ test("a picture on another port of this machine is fetched", LIMIT, async () => 
   await download(data.images[0]);
 });
 
-test("a stream begins from a data URI and shows it", LIMIT, async () => {
+test("a stream takes a data URI as the initial image", LIMIT, async () => {
   const input = from(`data:image/jpeg;base64,${HOUSE.toString("base64")}`, { image_size: undefined });
   const stream = await client().stream(`${ENDPOINT}/turbo/image-to-image`, { input });
   const events = [];
@@ -57,8 +57,8 @@ test("a stream begins from a data URI and shows it", LIMIT, async () => {
   assert.ok(events.length > 1);
 });
 
-test("a picture that is none is an error of its field", LIMIT, async () => {
-  const blob = new Blob(["no picture"], { type: "image/png" });
+test("an initial image that cannot be read is an error of its field", LIMIT, async () => {
+  const blob = new Blob(["not an image"], { type: "image/png" });
   for (const [image_url, kind] of [
     [blob, "image_load_error"],
     [`${BASE}/files/0123456789abcdef0123456789abcdef.png`, "file_download_error"],

@@ -1,5 +1,5 @@
-// A server that wants keys: those of `latentd keys create` open it, tokens open what they are for,
-// and a key's limit holds. Starts a server of its own.
+// A server that requires keys: keys of `latentd keys create` are accepted, tokens are accepted for their application,
+// and a key's concurrency limit holds. Starts its own server.
 
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
@@ -21,15 +21,15 @@ before(async () => {
 
 after(() => server.stop());
 
-/** A key that the server knows by now. */
+/** A new key, once the server accepts it. */
 async function newKey(...args) {
   const key = keys("create", ...args);
-  await answers(key, 404);
+  await statusIs(key, 404);
   return key;
 }
 
-/** Waits until a call about no request is answered so: 404 for who is let in, 401 for who is not. */
-async function answers(key, status) {
+/** Waits until a call for an unknown request has this status: 404 if the key is accepted, 401 if not. */
+async function statusIs(key, status) {
   const url = `${base}/requests/00000000-0000-4000-8000-000000000000`;
   const deadline = Date.now() + 10_000;
   while ((await fetch(url, { headers: { authorization: `Key ${key}` } })).status !== status) {
@@ -40,7 +40,7 @@ async function answers(key, status) {
 
 const byProxy = (credentials) => createFalClient(waysTo(base, credentials).proxyUrl);
 
-/** Every call comes here by `fetch`, also those that the client makes with a token. */
+/** A client that sends every call here by `fetch`, also those with a token. */
 const byFetch = (credentials) => createFalClient(waysTo(base, credentials).fetch);
 
 const refused = (status) => (error) => {
@@ -56,7 +56,7 @@ test("a key opens the queue, run and stream", LIMIT, async () => {
   assertOutput(await (await fal.stream(ENDPOINT, { input: small() })).done(), small());
 });
 
-test("a wrong key is a 401, and so is none", LIMIT, async () => {
+test("a wrong key and a missing key are a 401", LIMIT, async () => {
   const [id] = (await newKey()).split(":");
   for (const credentials of [`${id}:${"0".repeat(32)}`, "no:key", undefined]) {
     const fal = byProxy(credentials);
@@ -71,13 +71,13 @@ test("a revoked key is a 401 while the server runs on", LIMIT, async () => {
   const fal = byProxy(key);
   const { request_id: requestId } = await fal.queue.submit(ENDPOINT, { input: small() });
   keys("revoke", key.split(":")[0]);
-  await answers(key, 401);
+  await statusIs(key, 401);
   await assert.rejects(fal.queue.status(ENDPOINT, { requestId }), refused(401));
   const other = byProxy(await newKey());
   await until(other, requestId, ({ status }) => status === "COMPLETED");
 });
 
-test("a stream in connection mode client is opened by a token, without the key", LIMIT, async () => {
+test("a stream in connection mode client sends a token and not the key", LIMIT, async () => {
   const key = await newKey();
   const stream = await byFetch(key).stream(ENDPOINT, { input: small(), connectionMode: "client" });
   assertOutput(await stream.done(), small());
@@ -100,11 +100,11 @@ test("a stream in connection mode client is opened by a token, without the key",
     assert.equal((await post(path)).status, 401, path);
   }
   keys("revoke", key.split(":")[0]);
-  await answers(key, 401);
-  assert.equal((await post(`/${ENDPOINT}`)).status, 401, "a token goes with its key");
+  await statusIs(key, 401);
+  assert.equal((await post(`/${ENDPOINT}`)).status, 401, "a token is revoked with its key");
 });
 
-test("a key at its limit waits in the queue, and is a 429 on the line", LIMIT, async () => {
+test("a key at its limit: queued requests wait, and a direct run is a 429", LIMIT, async () => {
   const limited = byProxy(await newKey("--concurrency", "1"));
   const { request_id: requestId } = await limited.queue.submit(ENDPOINT, { input: endless() });
   await until(limited, requestId, ({ status }) => status === "IN_PROGRESS");

@@ -1,4 +1,4 @@
-// Runs whose answer begins before their end is known. Here every answer begins at once.
+// Runs whose response headers are sent before the run ends. Here `--run-headers-after 0` sends them at once.
 
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
@@ -17,7 +17,7 @@ test("white space before a result does not matter to the client", LIMIT, async (
   assert.match(requestId, /^[0-9a-f-]{36}$/);
 });
 
-test("a late failure raises in the program, and the client does not run it again", LIMIT, async () => {
+test("a failure after the headers is an exception in the program, and the client does not retry", LIMIT, async () => {
   let calls = 0;
   let id, cancelled;
   const fetch = async (url, init) => {

@@ -11,13 +11,13 @@ const LIMIT = { timeout: 180_000 };
 const TURBO = `${ENDPOINT}/turbo`;
 const MEDIUM = "fal-ai/stable-diffusion-v35-medium";
 
-/** A model of a few hundred KB with the blocks of SD3.5 Medium; it paints nothing that means anything. */
+/** A model of a few hundred KB with the blocks of SD3.5 Medium and random weights. */
 const TINY_MEDIUM = fileURLToPath(new URL("../../parity/golden/dual/model", import.meta.url));
 
 const { num_inference_steps: _, ...input } = small();
 
-/** The lines of a subscribe's log, and its result. */
-async function paint(fal, endpoint, overrides = {}) {
+/** The result of a subscribe, and its log lines. */
+async function generate(fal, endpoint, overrides = {}) {
   const lines = new Map();
   const result = await fal.subscribe(endpoint, {
     input: { ...input, ...overrides },
@@ -29,7 +29,7 @@ async function paint(fal, endpoint, overrides = {}) {
 
 for (const [endpoint, steps] of [[ENDPOINT, 28], [TURBO, 4], [MEDIUM, 40]]) {
   test(`${endpoint} takes ${steps} steps when none are asked for`, LIMIT, async () => {
-    const { data, lines } = await paint(client(), endpoint);
+    const { data, lines } = await generate(client(), endpoint);
     assertOutput(data, { prompt: input.prompt });
     await download(data.images[0]);
     const last = lines.filter((line) => line.startsWith("step ")).at(-1);
@@ -37,14 +37,14 @@ for (const [endpoint, steps] of [[ENDPOINT, 28], [TURBO, 4], [MEDIUM, 40]]) {
   });
 }
 
-test("the endpoint that a program's settings name is in /health", LIMIT, async () => {
+test("/health lists the endpoints and the model of each", LIMIT, async () => {
   const { models } = await (await fetch(`${BASE}/health`)).json();
   assert.deepEqual(models.map(({ endpoint }) => endpoint), [ENDPOINT, TURBO, MEDIUM]);
-  assert.ok(models.every(({ name }) => name === "mini"), "the name of the model that answers");
+  assert.ok(models.every(({ name }) => name === "mini"), "the name of the model that serves it");
   assert.ok(models.every(({ loaded }) => loaded === 1), "one built-in model stands in for all of them");
 });
 
-test("two models whose memory holds one take turns", LIMIT, async () => {
+test("with memory for one of two models, they are loaded in turn", LIMIT, async () => {
   const server = new OwnServer();
   try {
     const models = ["--model", "mini", "--model", `stable-diffusion-3.5-medium=${TINY_MEDIUM}`];
@@ -53,7 +53,7 @@ test("two models whose memory holds one take turns", LIMIT, async () => {
     const fal = server.client();
     const endpoints = [ENDPOINT, MEDIUM, ENDPOINT, MEDIUM, TURBO, ENDPOINT];
     const loaded = [];
-    const results = endpoints.map((endpoint) => paint(fal, endpoint, { num_inference_steps: 4, sync_mode: true }));
+    const results = endpoints.map((endpoint) => generate(fal, endpoint, { num_inference_steps: 4, sync_mode: true }));
     const all = Promise.all(results);
     let over = false;
     all.finally(() => (over = true)).catch(() => {});
@@ -64,10 +64,10 @@ test("two models whose memory holds one take turns", LIMIT, async () => {
     }
     for (const { data } of await all) assertOutput(data, { prompt: input.prompt });
     const seen = new Set(loaded.filter(Boolean));
-    assert.deepEqual([...seen].sort(), [`${ENDPOINT},${TURBO}`, MEDIUM], "never both");
+    assert.deepEqual([...seen].sort(), [`${ENDPOINT},${TURBO}`, MEDIUM], "never both are loaded");
 
-    const medium = await paint(fal, MEDIUM);
-    const again = await paint(fal, ENDPOINT);
+    const medium = await generate(fal, MEDIUM);
+    const again = await generate(fal, ENDPOINT);
     assert.ok(medium.lines.some((line) => line.startsWith("step 40/40 ")), "its own defaults here too");
     assert.ok(again.lines.includes("loading mini"), again.lines.join("\n"));
     assert.ok(again.data.timings.load > 0);
@@ -76,12 +76,12 @@ test("two models whose memory holds one take turns", LIMIT, async () => {
   }
 });
 
-test("what is not served is not found, and says what to start", LIMIT, async () => {
+test("an endpoint that is not served is a 404 that names the flag to start it with", LIMIT, async () => {
   const server = new OwnServer();
   try {
     await server.start("--model", TINY_MEDIUM, "--safety-checker", "none");
     const fal = server.client();
-    const [{ url }] = (await paint(fal, MEDIUM)).data.images;
+    const [{ url }] = (await generate(fal, MEDIUM)).data.images;
     assert.equal((await fetch(url)).status, 200);
     for (const endpoint of [ENDPOINT, TURBO]) {
       const error = await fal.subscribe(endpoint, { input }).then(() => assert.fail("it is served"), (error) => error);

@@ -1,7 +1,7 @@
-// What comes out: fal.run, picture formats and sizes, data URIs, several images, seeds.
+// The output of fal.run: image formats and sizes, data URIs, several images, seeds.
 
 import assert from "node:assert/strict";
-import { ENDPOINT, assertOutput, client, download, pictureSize, small } from "./support.mjs";
+import { ENDPOINT, assertOutput, client, download, imageSize, small } from "./support.mjs";
 import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
@@ -20,7 +20,7 @@ test("run answers with the output itself", LIMIT, async () => {
   assert.deepEqual(await sizes(data), [[128, 96]]);
 });
 
-test("a seed is drawn when none is given", LIMIT, async () => {
+test("a random seed is chosen when none is given", LIMIT, async () => {
   const [one, two] = [await run({ seed: undefined }), await run({ seed: null })];
   assert.notEqual(one.seed, two.seed);
 });
@@ -45,7 +45,7 @@ test("sync_mode answers with data URIs", LIMIT, async () => {
   const { url, width, height, content_type: type } = data.images[0];
   const [head, base64] = url.split(",", 2);
   assert.equal(head, "data:image/jpeg;base64");
-  assert.deepEqual(pictureSize(Buffer.from(base64, "base64")), { type, width, height });
+  assert.deepEqual(imageSize(Buffer.from(base64, "base64")), { type, width, height });
 });
 
 test("image_size as a preset and as an object", LIMIT, async () => {

@@ -1,5 +1,5 @@
-// The other packages of npm that speak to fal: an old @fal-ai/client, its deprecated predecessor,
-// fal's own proxy in front of the server, and the AI SDK.
+// Other npm packages for fal: an old @fal-ai/client, its deprecated predecessor, fal's own proxy between client and
+// server, and the AI SDK.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -13,7 +13,7 @@ import { generateImage } from "ai";
 import express from "express";
 import { createFalClient as createClient12 } from "fal-client-1.2";
 import { Hono } from "hono";
-import { BASE, ENDPOINT, WAYS, assertOutput, download, endless, pictureSize, sent, small, until } from "./support.mjs";
+import { BASE, ENDPOINT, WAYS, assertOutput, download, endless, imageSize, sent, small, until } from "./support.mjs";
 import { test, wire } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
@@ -61,12 +61,12 @@ const PROXY_OPTIONS = {
   resolveFalAuth: async () => "Key of:application",
 };
 
-/** A browser's client names fal's hosts; here it rewrites them to the server, and goes through an application's proxy. */
+/** A client as in a browser: it calls an application's proxy, with fal's hosts rewritten to this server. */
 function behind(proxyUrl, fetch = globalThis.fetch) {
   return createFalClient({ ...WAYS.requestMiddleware, proxyUrl: { url: proxyUrl, when: "always" }, fetch });
 }
 
-test("@fal-ai/server-proxy in front, as an express application has it", LIMIT, async (t) => {
+test("@fal-ai/server-proxy in an express application", LIMIT, async (t) => {
   const application = express();
   application.all("/api/fal/proxy", express.json(), expressProxy.createHandler(PROXY_OPTIONS));
   const server = application.listen(0, "127.0.0.1");
@@ -82,7 +82,7 @@ test("@fal-ai/server-proxy in front, as an express application has it", LIMIT, a
   assert.notEqual((await wire.call("PUT")).sent_bytes, 0, "this proxy sends a body with a cancel");
 });
 
-test("@fal-ai/server-proxy in front, as hono and remix applications have it", LIMIT, async () => {
+test("@fal-ai/server-proxy in hono and remix applications", LIMIT, async () => {
   const application = new Hono();
   application.all("/api/fal/proxy", honoProxy.createRouteHandler(PROXY_OPTIONS));
   const json = (value, init) => Response.json(value, init);
@@ -122,7 +122,7 @@ test("@ai-sdk/fal by baseURL", LIMIT, async () => {
     seed: 7,
     providerOptions: { fal: { numInferenceSteps: 4 } },
   });
-  assert.deepEqual(pictureSize(Buffer.from(image.uint8Array)), { type: "image/jpeg", width: 128, height: 96 });
+  assert.deepEqual(imageSize(Buffer.from(image.uint8Array)), { type: "image/jpeg", width: 128, height: 96 });
   const { body } = await wire.call("POST", `^/${ENDPOINT}$`);
   const size = { width: 128, height: 96 };
   assert.deepEqual(body, { prompt: "a red house", seed: 7, image_size: size, num_images: 1, num_inference_steps: 4 });

@@ -48,7 +48,7 @@ test("submit, status with logs, result", LIMIT, async () => {
   await download(result.data.images[0]);
 });
 
-test("without logs the list is there and empty", LIMIT, async () => {
+test("without logs=1 the list is present and empty", LIMIT, async () => {
   const fal = client();
   const { request_id: requestId } = await fal.queue.submit(ENDPOINT, { input: small() });
   await until(fal, requestId, (status) => status.status === "COMPLETED");
@@ -97,7 +97,7 @@ test("cancel: a queued request, a running one, a finished one, an unknown one", 
   });
 });
 
-test("a subscribe that runs out of time cancels its request", LIMIT, async () => {
+test("a subscribe that times out cancels its request", LIMIT, async () => {
   const fal = client();
   let requestId;
   const subscribed = fal.subscribe(ENDPOINT, {
@@ -109,7 +109,7 @@ test("a subscribe that runs out of time cancels its request", LIMIT, async () =>
   await assertCancelled(fal, requestId);
 });
 
-/** Runs programs/streaming-timeout.mjs: its lines, what went wrong, and the request that it made. */
+/** Runs programs/streaming-timeout.mjs: its request id, its output lines, and its stderr. */
 async function timesOut(way) {
   const { stdout, stderr } = await new Promise((resolve) => {
     const done = (_, stdout, stderr) => resolve({ stdout, stderr });
@@ -120,23 +120,23 @@ async function timesOut(way) {
 }
 
 // The client throws in a timer, outside of every promise.
-const IN_TIME = "Client timed out waiting for the request to complete after 1500ms";
+const TIMED_OUT = "Client timed out waiting for the request to complete after 1500ms";
 
-test("a streaming subscribe that runs out of time cancels where its program catches what nobody caught", LIMIT, async () => {
+test("a streaming subscribe that times out cancels if its program handles uncaughtException", LIMIT, async () => {
   const { requestId, lines } = await timesOut("catches");
-  // It then asks for the result of what is being cancelled.
-  assert.equal(lines[0], `uncaught ${IN_TIME}`);
+  // The client then asks for the result of the request that is being cancelled.
+  assert.equal(lines[0], `uncaught ${TIMED_OUT}`);
   assert.match(lines[1], /^rejected /);
   const { url, status } = await wire.call("PUT", "/cancel$");
   assert.deepEqual([url.includes(requestId), status], [true, 202]);
   await assertCancelled(client(), requestId);
 });
 
-test("a streaming subscribe that runs out of time ends another program before its cancel is sent", LIMIT, async () => {
+test("a streaming subscribe that times out ends any other program before its cancel is sent", LIMIT, async () => {
   const fal = client();
   const { requestId, lines, stderr } = await timesOut("ends");
   assert.deepEqual(lines, []);
-  assert.ok(stderr.includes(IN_TIME), stderr);
+  assert.ok(stderr.includes(TIMED_OUT), stderr);
   assert.deepEqual(await wire.calls("PUT"), []);
   await fal.queue.cancel(ENDPOINT, { requestId });
   await assertCancelled(fal, requestId);

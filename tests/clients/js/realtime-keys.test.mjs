@@ -1,5 +1,5 @@
-// fal.realtime against a server that wants keys: a token opens, a wrong or ended one has the client ask for another.
-// Starts a server of its own.
+// fal.realtime against a server that requires keys: the client connects with a token, and gets a new one after a wrong
+// or expired one. Starts its own server.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
@@ -36,14 +36,14 @@ async function token(app, seconds) {
   return response.json();
 }
 
-/** A connection with the tokens of `provider`; results and errors are awaited one by one. */
+/** A connection with tokens of `tokenProvider`; `next` awaits one result or error at a time. */
 function connect(tokenProvider) {
   const happened = [];
   const waiting = [];
   const happen = (what) => (waiting.length ? waiting.shift()(what) : happened.push(what));
   const connection = server.client(key).realtime.connect(ENDPOINT, {
-    // The client's throttle loses an input now and then: a timer of Node may end a millisecond early, by the clock that
-    // the throttle then asks (@fal-ai/client src/utils.js, `throttle`).
+    // The client's throttle sometimes drops an input: a timer of Node may fire a millisecond early by the clock that the
+    // throttle reads (@fal-ai/client src/utils.js, `throttle`).
     throttleInterval: 0,
     onResult: (result) => happen({ result }),
     onError: (error) => happen({ error }),
@@ -53,14 +53,14 @@ function connect(tokenProvider) {
   return { ...connection, next, happened };
 }
 
-test("the client's own token opens", LIMIT, async () => {
+test("the client connects with a token that it fetches itself", LIMIT, async () => {
   const connection = connect();
   connection.send(small());
   assertOutput((await connection.next()).result, small());
   connection.close();
 });
 
-test("a wrong token is an error, and the next input asks for another", LIMIT, async () => {
+test("a wrong token is an error, and the next input fetches another", LIMIT, async () => {
   const asked = [];
   const connection = connect(async (app) => (asked.push(app) === 1 ? token("another", 60) : token(app, 60)));
   connection.send(small());
@@ -74,7 +74,7 @@ test("a wrong token is an error, and the next input asks for another", LIMIT, as
   connection.close();
 });
 
-test("a connection ends with its token, and the next input opens another without an error", LIMIT, async () => {
+test("a connection closes when its token expires, and the next input reconnects without an error", LIMIT, async () => {
   let asked = 0;
   const connection = connect(async (app) => token(app, (asked += 1) === 1 ? 5 : 60));
   connection.send(small());
@@ -87,7 +87,7 @@ test("a connection ends with its token, and the next input opens another without
   connection.close();
 });
 
-test("a server that stops is no error", LIMIT, async () => {
+test("a server that stops closes the connection without an error", LIMIT, async () => {
   const connection = connect();
   connection.send(small());
   await connection.next();

@@ -1,4 +1,4 @@
-// fal.realtime: inputs and results over a web socket, what goes wrong on it, and who may open it.
+// fal.realtime: inputs and results over a web socket, its errors, and its tokens.
 
 import assert from "node:assert/strict";
 import { after } from "node:test";
@@ -10,7 +10,7 @@ import { test, wire } from "./wire.mjs";
 const LIMIT = { timeout: 60_000 };
 const sockets = [];
 
-// As docs/fal-api.md says.
+// As docs/fal-api.md recommends.
 globalThis.WebSocket = class extends WS {
   constructor(url, ...rest) {
     super(String(url).replace("wss://fal.run/", `${BASE.replace("http", "ws")}/`), ...rest);
@@ -20,7 +20,7 @@ globalThis.WebSocket = class extends WS {
 
 after(() => sockets.forEach((socket) => socket.terminate()));
 
-/** A connection whose results and errors are awaited one by one. */
+/** A connection; `next` awaits one result or error at a time. */
 function connect(fal, options = {}) {
   const happened = [];
   const waiting = [];
@@ -78,18 +78,18 @@ test("JSON both ways, on another path", LIMIT, async () => {
   assert.deepEqual(JSON.parse(frames[0].text), small());
 });
 
-test("a picture inside the result, as a data URI or as bytes", LIMIT, async () => {
+test("an image inside the result, as a data URI or as bytes", LIMIT, async () => {
   const connection = connect(client());
   connection.send(small({ sync_mode: true }));
   assert.match((await connection.next()).result.images[0].url, /^data:image\/jpeg;base64,\/9j/);
-  // As fal's demonstration of realtime asks for bytes.
+  // fal's realtime demo requests bytes in this way.
   connection.send(small({ sync_mode: true, _force_msgpack: new Uint8Array([]) }));
   const { content } = (await connection.next()).result.images[0];
   assert.deepEqual([...content.subarray(0, 2)], [0xff, 0xd8]);
   connection.close();
 });
 
-test("an error does not end the connection", LIMIT, async () => {
+test("an error does not close the connection", LIMIT, async () => {
   const connection = connect(client());
   const before = sockets.length;
   connection.send(small({ num_images: 9, request_id: "wrong" }));
@@ -103,7 +103,7 @@ test("an error does not end the connection", LIMIT, async () => {
   connection.close();
 });
 
-test("a closed connection opens again with the next input, and no error", LIMIT, async () => {
+test("a closed connection reconnects at the next input without an error", LIMIT, async () => {
   const connection = connect(client());
   connection.send(small());
   await connection.next();
@@ -117,7 +117,7 @@ test("a closed connection opens again with the next input, and no error", LIMIT,
 });
 
 test("the older client", LIMIT, async (t) => {
-  // Its timer for the token would keep this process waiting.
+  // Its token timer would keep this process alive.
   const { setTimeout } = globalThis;
   globalThis.setTimeout = (...args) => setTimeout(...args).unref();
   t.after(() => Object.assign(globalThis, { setTimeout }));

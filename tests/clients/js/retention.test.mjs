@@ -1,4 +1,4 @@
-// How long what a program made is kept: files as it asks, and nothing when it asks for that.
+// Retention: a file expires when its request asked for it, and a request can ask not to be stored.
 
 import assert from "node:assert/strict";
 import { ENDPOINT, assertOutput, client, download, small } from "./support.mjs";
@@ -15,7 +15,7 @@ async function gone(url) {
 }
 
 for (const call of ["run", "subscribe"]) {
-  test(`storageSettings of ${call} end the files of the result`, LIMIT, async () => {
+  test(`storageSettings of ${call} set when the files of the result expire`, LIMIT, async () => {
     const { data } = await client()[call](ENDPOINT, { input: small(), storageSettings: { expiresIn: 5 } });
     const [{ url }] = data.images;
     const { headers } = await fetch(url);
@@ -24,7 +24,7 @@ for (const call of ["run", "subscribe"]) {
   });
 }
 
-test("a request that asks to be forgotten has its result all the same", LIMIT, async () => {
+test("a request with X-Fal-Store-IO: 0 still returns its result", LIMIT, async () => {
   const fal = client();
   const { data } = await fal.subscribe(ENDPOINT, { input: small(), headers: { "X-Fal-Store-IO": "0" } });
   assertOutput(data, small());

@@ -1,4 +1,4 @@
-// Calls that break on the way: what @fal-ai/client tries again, how often, and what of it reaches the server.
+// Calls that fail on the network: which ones @fal-ai/client retries, how often, and what reaches the server.
 
 import assert from "node:assert/strict";
 import { ApiError } from "@fal-ai/client";
@@ -51,7 +51,7 @@ test("a submit that never arrives is sent again and is one request", LIMIT, asyn
   assert.deepEqual(submits.map(({ status }) => status), [undefined, undefined, undefined, 200]);
 });
 
-test("a cancel whose answer is lost is sent again and hears that it is over", LIMIT, async () => {
+test("a cancel whose response is lost is sent again and gets ALREADY_COMPLETED", LIMIT, async () => {
   const before = await fal.queue.submit(ENDPOINT, { input: endless() });
   const { request_id: requestId } = await fal.queue.submit(ENDPOINT, { input: small() });
   await wire.breakCalls({ method: "PUT", drop: "answer" });

@@ -8,7 +8,7 @@ import { test } from "./wire.mjs";
 const LIMIT = { timeout: 120_000 };
 
 for (const way of Object.keys(WAYS)) {
-  test(`a GET has its input in the query (${way})`, LIMIT, async () => {
+  test(`a GET sends its input in the query (${way})`, LIMIT, async () => {
     const input = { prompt: "a fox & a hen = two", image_size: "square", num_inference_steps: 2, seed: 7 };
     const { data, requestId } = await client(way).run(ENDPOINT, { method: "get", input });
     assertOutput(data, input);
@@ -18,7 +18,7 @@ for (const way of Object.keys(WAYS)) {
   });
 }
 
-test("what a GET paints is what a POST paints", LIMIT, async () => {
+test("a GET generates the same image as a POST", LIMIT, async () => {
   // The client writes an object into a query as "[object Object]"; a program writes JSON.
   const input = small();
   const text = { ...input, image_size: JSON.stringify(input.image_size) };
@@ -27,7 +27,7 @@ test("what a GET paints is what a POST paints", LIMIT, async () => {
   assert.deepEqual(await download(got.data.images[0]), await download(posted.data.images[0]));
 });
 
-test("an object in a query is refused by its field", LIMIT, async () => {
+test("an object in a query is an error of its field", LIMIT, async () => {
   await assert.rejects(client().run(ENDPOINT, { method: "get", input: small() }), (error) => {
     assert.ok(error instanceof ValidationError, `${error}`);
     assert.equal(error.getFieldErrors("image_size").length, 1);
@@ -35,7 +35,7 @@ test("an object in a query is refused by its field", LIMIT, async () => {
   });
 });
 
-test("a stream takes a GET too", LIMIT, async () => {
+test("a stream accepts a GET too", LIMIT, async () => {
   const input = { prompt: "a fox", image_size: "square", num_inference_steps: 2 };
   const stream = await client().stream(ENDPOINT, { method: "get", input, queryParams: input });
   for await (const _ of stream);

@@ -1,4 +1,4 @@
-// A server of a test's own, with flags of its own.
+// Starts a server for one test file, with flags of its own.
 
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
@@ -14,34 +14,34 @@ import { wire } from "./wire.mjs";
 const PROGRAM = process.env.LATENTD_BIN;
 const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("LATENTD_")));
 
-/** A data directory and, once started, the server that works in it. */
+/** A data directory and, once started, the server that uses it. */
 export class OwnServer {
   data = mkdtempSync(join(tmpdir(), "latentd-own-"));
 
-  /** Starts it and waits until it paints. */
+  /** Starts it and waits until it is ready to generate. */
   async start(...flags) {
     const address = await this.launch(...flags);
     while (!(await fetch(`${address}/health/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 50));
   }
 
-  /** Starts it; calls to its `url` are written down. Returns its own address. */
+  /** Starts it; calls to its `url` are recorded. Returns its own address. */
   async launch(...flags) {
     const args = ["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir", this.data, ...flags];
     this.process = spawn(PROGRAM, args, { env, stdio: ["ignore", "pipe", "inherit"] });
     const [first] = await once(createInterface({ input: this.process.stdout }), "line");
     const [address] = first.match(/http:\S+/);
-    this.url = await wire.front(address);
+    this.url = await wire.proxyFor(address);
     return address;
   }
 
-  /** Stops it, cleanly. */
+  /** Stops it with SIGTERM, which must end it with code 0. */
   async end() {
     const ended = once(this.process, "exit");
     this.process.kill("SIGTERM");
     assert.deepEqual(await ended, [0, null]);
   }
 
-  /** Stops it unless it was stopped, and forgets its data. */
+  /** Stops it unless it was stopped, and deletes its data. */
   async stop() {
     if (this.process.exitCode === null) await this.end();
     rmSync(this.data, { recursive: true });

@@ -1,5 +1,5 @@
 // The snippet of https://fal.ai/models/fal-ai/stable-diffusion-v35-large/api as published.
-// Only the `fal.config` call is ours; snippet.test.mjs runs this file as a program.
+// Only the `fal.config` call is added; snippet.test.mjs runs this file as a program.
 import { fal } from "@fal-ai/client";
 
 fal.config({

@@ -1,5 +1,5 @@
-// The published snippet, run as the program a reader would paste: progress appears on its
-// output, and the URL it prints serves a JPEG of the default size.
+// Runs the published snippet as a program: it prints progress, and the URL that it prints serves a JPEG of the default
+// size.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -24,7 +24,7 @@ test("the page's snippet prints progress and the URL of a 1024x768 JPEG", { time
   assert.match(output.trimEnd().split("\n").at(-1), /^[0-9a-f-]{36}$/, "requestId is the last line");
 });
 
-/** Runs a program of this folder to its end; returns its exit code and all it printed. */
+/** Runs a program of this folder to its end; returns its exit code and its output. */
 function runProgram(name) {
   const path = fileURLToPath(new URL(name, import.meta.url));
   return new Promise((resolve, reject) => {

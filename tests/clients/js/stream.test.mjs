@@ -1,7 +1,7 @@
-// fal.stream: events of the request's way, the result as the last one, and what an abort does.
+// fal.stream: progress events, the result as the last event, and aborts.
 
 import assert from "node:assert/strict";
-import { ENDPOINT, WAYS, assertOutput, client, download, endless, pictureSize, small, until } from "./support.mjs";
+import { ENDPOINT, WAYS, assertOutput, client, download, endless, imageSize, small, until } from "./support.mjs";
 import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 60_000 };
@@ -23,20 +23,20 @@ for (const way of Object.keys(WAYS)) {
   });
 }
 
-test("a stream shows previews and ends with the result", LIMIT, async () => {
+test("a stream sends previews and ends with the result", LIMIT, async () => {
   const input = small({ image_size: "landscape_4_3", num_inference_steps: 40, num_images: 3, enable_safety_checker: false });
   const stream = await client().stream(ENDPOINT, { input });
   const previews = [];
   for await (const event of stream) {
     if (event.preview) previews.push(event.preview);
   }
-  // A busy machine has time for the first alone.
+  // A busy machine may have time for only the first.
   assert.ok(previews.length >= 1 && previews.length <= 8, `${previews.length} previews`);
   for (const preview of previews) {
     const [head, base64] = preview.split(",");
     assert.equal(head, "data:image/jpeg;base64");
     const bytes = Buffer.from(base64, "base64");
-    assert.deepEqual(pictureSize(bytes), { type: "image/jpeg", width: 256, height: 192 });
+    assert.deepEqual(imageSize(bytes), { type: "image/jpeg", width: 256, height: 192 });
     assert.ok(bytes.length < 32_768, `a preview of ${bytes.length} bytes`);
   }
   const result = await stream.done();
@@ -45,12 +45,12 @@ test("a stream shows previews and ends with the result", LIMIT, async () => {
   await download(result.images[0]);
 });
 
-test("an input that is refused is an ordinary error", LIMIT, async () => {
+test("an invalid input is an ordinary error", LIMIT, async () => {
   const stream = await client().stream(ENDPOINT, { input: small({ num_images: 9 }) });
   await assert.rejects(stream.done(), (error) => error.status === 422);
 });
 
-test("an abort stops the work", LIMIT, async () => {
+test("an abort cancels the request", LIMIT, async () => {
   const fal = client();
   const stream = await fal.stream(ENDPOINT, { input: endless() });
   const requestId = await new Promise((resolve) => {
@@ -61,7 +61,7 @@ test("an abort stops the work", LIMIT, async () => {
   assert.match(ended.error_type, /^client_/);
 });
 
-test("a request that is cancelled meanwhile rejects", LIMIT, async () => {
+test("a stream whose request is cancelled rejects", LIMIT, async () => {
   const fal = client();
   const stream = await fal.stream(ENDPOINT, { input: endless() });
   const events = [];

@@ -1,6 +1,5 @@
-// What the test programs share: where the server is, the ways to point a client at it,
-// short inputs, and readers for the picture files that come back. Talks to the server
-// only through @fal-ai/client and plain GETs of result URLs.
+// Helpers of the js tests: the server's address, the ways to configure a client for it, short inputs, and a reader of
+// image files. Talks to the server only through @fal-ai/client and plain GETs of result URLs.
 
 import assert from "node:assert/strict";
 import { createFalClient } from "@fal-ai/client";
@@ -31,7 +30,7 @@ export function waysTo(base, credentials = CREDENTIALS) {
 
 export const WAYS = waysTo(BASE);
 
-/** A client that reaches the server by `proxyUrl`, unless told otherwise. */
+/** A client that reaches the server by `proxyUrl` unless `way` names another way. */
 export function client(way = "proxyUrl") {
   return createFalClient(WAYS[way]);
 }
@@ -42,8 +41,8 @@ export function sent(call, headers) {
 }
 
 /**
- * A client that also keeps the last answer as it came, for what the client's own API
- * hides (`queue.cancel` returns nothing).
+ * A client that also records the last HTTP response: the client's own API hides some of it (`queue.cancel` returns
+ * nothing).
  */
 export function recordingClient() {
   const seen = { status: undefined, headers: undefined, body: undefined };
@@ -57,7 +56,7 @@ export function recordingClient() {
   return { fal: createFalClient({ ...WAYS.proxyUrl, fetch }), seen };
 }
 
-/** An input that is done in about a second. */
+/** An input whose request takes about a second. */
 export function small(overrides = {}) {
   return {
     prompt: "a red fox in the snow",
@@ -68,7 +67,7 @@ export function small(overrides = {}) {
   };
 }
 
-/** An input that a test is going to cancel. */
+/** An input that runs long enough for a test to cancel it. */
 export function endless(overrides = {}) {
   return small({ image_size: "square_hd", num_inference_steps: 50, num_images: 4, ...overrides });
 }
@@ -92,7 +91,7 @@ export async function download(image) {
   assert.equal(response.status, 200);
   assert.equal(response.headers.get("content-type"), image.content_type);
   const bytes = Buffer.from(await response.arrayBuffer());
-  assert.deepEqual(pictureSize(bytes), {
+  assert.deepEqual(imageSize(bytes), {
     type: image.content_type,
     width: image.width,
     height: image.height,
@@ -100,15 +99,15 @@ export async function download(image) {
   return bytes;
 }
 
-/** Type and pixel size, read from the file's own bytes. */
-export function pictureSize(bytes) {
+/** Media type and size in pixels, read from the file's bytes. */
+export function imageSize(bytes) {
   if (bytes.subarray(0, 8).equals(Buffer.from("\x89PNG\r\n\x1a\n", "latin1"))) {
     assert.equal(bytes.toString("latin1", 12, 16), "IHDR");
     assert.equal(bytes.toString("latin1", bytes.length - 8, bytes.length - 4), "IEND");
     return { type: "image/png", width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20) };
   }
   assert.equal(bytes.readUInt16BE(0), 0xffd8, "SOI: the file is neither a PNG nor a JPEG");
-  assert.equal(bytes.readUInt16BE(bytes.length - 2), 0xffd9, "EOI: the JPEG is whole");
+  assert.equal(bytes.readUInt16BE(bytes.length - 2), 0xffd9, "EOI: the JPEG is complete");
   for (let at = 2; at < bytes.length; at += 2 + bytes.readUInt16BE(at + 2)) {
     assert.equal(bytes[at], 0xff, `a JPEG marker at byte ${at}`);
     const marker = bytes[at + 1];

@@ -1,4 +1,4 @@
-// Uploads of @fal-ai/client: what comes back from the URL is what was sent.
+// Uploads of @fal-ai/client: the URL serves the bytes that were sent.
 
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
@@ -47,7 +47,7 @@ test("a file of 95 MiB, in parts", LIMIT, async () => {
   assert.deepEqual(body, { parts: answered.map(({ partNumber, etag }) => ({ partNumber, etag })) });
 });
 
-test("parts and the end of a file that break on the way are sent again", LIMIT, async () => {
+test("parts whose transfer fails are sent again", LIMIT, async () => {
   const bytes = Buffer.alloc(91 << 20, "latentd ");
   await wire.breakCalls({ method: "PUT", path: "/2$", drop: "answer" });
   await wire.breakCalls({ method: "PUT", path: "/3$", drop: "call", times: 2 });
@@ -56,7 +56,7 @@ test("parts and the end of a file that break on the way are sent again", LIMIT, 
   assert.equal((await wire.calls("PUT")).length, 10 + 3);
 });
 
-test("a Blob inside an input that is refused becomes the URL of its bytes", LIMIT, async () => {
+test("a Blob in an invalid input is uploaded, and the error has its URL", LIMIT, async () => {
   const bytes = randomBytes(500);
   const control = { path: "x", control_image_url: new Blob([bytes], { type: "image/jpeg" }) };
   const refused = await client().run(ENDPOINT, { input: small({ controlnet: control }) }).catch((error) => error);
@@ -66,9 +66,9 @@ test("a Blob inside an input that is refused becomes the URL of its bytes", LIMI
   assert.deepEqual((await fetched(problem.input.control_image_url)).bytes, bytes);
 });
 
-test("a Blob where a text-to-image model reads none is uploaded, and the picture is painted", LIMIT, async () => {
-  const picture = (text) => new Blob([text], { type: "image/png" });
-  const input = small({ image_url: picture("unread"), prompt: picture("a prompt?") });
+test("a Blob in a field that text to image ignores is uploaded, and the image is generated", LIMIT, async () => {
+  const blob = (text) => new Blob([text], { type: "image/png" });
+  const input = small({ image_url: blob("unread"), prompt: blob("a prompt?") });
   const { data } = await client().run(ENDPOINT, { input });
   const { body } = await wire.call("POST", `/${ENDPOINT}$`);
   assert.equal((await fetched(body.image_url)).bytes.toString(), "unread");

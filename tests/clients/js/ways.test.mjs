@@ -1,5 +1,5 @@
-// Every way README.md names to send an existing program's calls here, and both modes of
-// `subscribe`, carry a request from submit to picture.
+// Each way that README.md lists to redirect a program's calls to this server, in both modes of `subscribe`, from submit
+// to image.
 
 import assert from "node:assert/strict";
 import { ENDPOINT, WAYS, client, download, small } from "./support.mjs";
@@ -21,8 +21,8 @@ for (const way of Object.keys(WAYS)) {
       assert.equal(updates.at(-1).status, "COMPLETED");
       assert.equal(updates.filter(({ status }) => status === "COMPLETED").length, 1);
 
-      // In streaming mode the client appends what each event brings, so a line that the
-      // server repeats would appear twice here.
+      // In streaming mode the client appends the logs of each event, so a line that the server repeats would appear twice
+      // here.
       const steps = updates.at(-1).logs.map((log) => log.message).filter((m) => /step \d\/4/.test(m));
       assert.equal(steps.length, 4, `${steps}`);
       await download(data.images[0]);

@@ -1,4 +1,4 @@
-// A test whose calls are written down by ../wire.mjs: where its log lies is said when it fails, and `wire` reads it.
+// Tests whose calls are recorded by ../wire.mjs: a failing test prints the path of its record; `wire` reads it.
 
 import assert from "node:assert/strict";
 import { test as nodeTest } from "node:test";
@@ -10,32 +10,32 @@ async function ask(method, path, body) {
   return response.json();
 }
 
-/** `test` of node:test for everything that reaches a server. Whatever it looks at, the answers must hold the rules. */
+/** `test` of node:test for tests that call a server. After each one, all its responses must obey ../rules.mjs. */
 export function test(name, options, body) {
   nodeTest(name, options, async (t) => {
     const { path } = await ask("POST", "/test", { name: `js-${name}` });
     let passed = false;
-    t.after(() => passed || console.error(`✖ ${name}\n  what it sent and got: ${path}`));
+    t.after(() => passed || console.error(`✖ ${name}\n  calls: ${path}`));
     await body(t);
-    assert.deepEqual(await ask("GET", "/broken"), []);
+    assert.deepEqual(await ask("GET", "/violations"), []);
     passed = true;
   });
 }
 
 export const wire = {
-  /** A new address in front of a server that a test started itself. */
-  front: async (to) => (await ask("POST", "/front", { to })).url,
+  /** The address of a new recording proxy for a server that a test started itself. */
+  proxyFor: async (to) => (await ask("POST", "/proxy", { to })).url,
 
   /** Breaks the next calls, see `Break` in ../wire.mjs. */
   breakCalls: (fault) => ask("POST", "/break", fault),
 
-  /** What this test's clients sent so far, in order, and what they were answered; a JSON body is parsed. */
+  /** The requests of this test's clients so far, in order, with their responses; a JSON body is parsed. */
   async calls(method, path = "") {
     const calls = (await ask("GET", "/calls")).map((call) => ({ ...call, body: parsed(call.sent) }));
     return calls.filter((call) => (!method || call.method === method) && new RegExp(path).test(call.url));
   },
 
-  /** The only such call. */
+  /** The one call that matches; fails unless there is exactly one. */
   async call(method, path) {
     const calls = await this.calls(method, path);
     if (calls.length !== 1) throw new Error(`${calls.length} calls are ${method} ${path}: ${calls.map((c) => c.url)}`);

@@ -1,4 +1,4 @@
-"""Keeps what the fuzzer makes up small: pictures are painted in no time, and nothing is posted to strangers."""
+"""Limits the fuzzer's inputs: images are small enough to be generated quickly, and webhooks go to a closed local port."""
 
 import hashlib
 
@@ -15,11 +15,11 @@ def before_call(context, case, kwargs):
         case.body = case.body | {"image_size": small_size(case.body.get("image_size"))}
         for field, largest in LARGEST.items():
             case.body[field] = at_most(case.body.get(field, largest), largest)
-        # A stream whose request fails breaks, and the fuzzer takes that for a broken server.
+        # A stream whose request fails is cut off, which the fuzzer reports as a server error.
         for name in TIMEOUTS:
             if name in (case.headers or {}) and is_short(case.headers[name]):
                 case.headers[name] = "600"
-    # What was made up twice with different inputs is refused, as it should be.
+    # A repeated key with a different input is rejected, so each input gets a key of its own.
     if "idempotency-key" in (case.headers or {}):
         case.headers["idempotency-key"] = hashlib.sha256(repr((case.body, case.path)).encode()).hexdigest()
     if str((case.query or {}).get("fal_webhook", "")).startswith("http"):
@@ -27,7 +27,7 @@ def before_call(context, case, kwargs):
 
 
 def small_size(size):
-    """What is invalid stays so."""
+    """A small size; an invalid one stays invalid."""
     if isinstance(size, dict):
         return size | {side: at_most(size.get(side, SIDE), SIDE) for side in ("width", "height")}
     presets = ("square", "square_hd", "portrait_4_3", "portrait_16_9", "landscape_4_3", "landscape_16_9")

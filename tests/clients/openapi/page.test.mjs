@@ -1,4 +1,4 @@
-// The page of the document in Chromium: it shows every call, lets one be made, and asks no other host for anything.
+// The /docs page in Chromium: it shows every operation, can execute one, and sends no request to another host.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -8,7 +8,7 @@ import { chromium } from "playwright-core";
 
 const BASE = process.env.LATENTD_URL ?? "http://127.0.0.1:8080";
 
-/** The machine may be busy: limits only end tests that have failed. */
+/** Long, since the machine may be busy: only a test that fails reaches its limit. */
 const LIMIT = { timeout: 180_000 };
 
 const browser = await chromium.launch({
@@ -24,36 +24,36 @@ const browser = await chromium.launch({
 });
 after(() => browser.close());
 
-/** A page that keeps its troubles, and what it asked other hosts for. */
+/** A page and its problems: errors, and requests to other hosts. */
 async function open() {
   const page = await browser.newPage({ viewport: { width: 1280, height: 1000 } });
   page.setDefaultTimeout(60_000);
-  const troubles = [];
-  page.on("pageerror", (error) => troubles.push(String(error)));
+  const problems = [];
+  page.on("pageerror", (error) => problems.push(String(error)));
   page.on("console", (message) => {
-    if (["error", "warning"].includes(message.type())) troubles.push(message.text());
+    if (["error", "warning"].includes(message.type())) problems.push(message.text());
   });
   page.on("request", (request) => {
     const url = new URL(request.url());
-    if (/^https?:$/.test(url.protocol) && url.origin !== BASE) troubles.push(`asks ${url}`);
+    if (/^https?:$/.test(url.protocol) && url.origin !== BASE) problems.push(`request to ${url}`);
   });
   await page.goto(`${BASE}/docs`);
   await page.locator(".opblock").first().waitFor();
-  return { page, troubles };
+  return { page, problems };
 }
 
-test("the page shows every call and asks no other host", LIMIT, async () => {
-  const { page, troubles } = await open();
+test("the page shows every operation and calls no other host", LIMIT, async () => {
+  const { page, problems } = await open();
   const { paths } = await (await fetch(`${BASE}/openapi.json`)).json();
   const calls = Object.values(paths).flatMap((path) => Object.keys(path));
-  assert.equal(await page.locator(".opblock").count(), calls.length + 1, "the calls and the webhook");
+  assert.equal(await page.locator(".opblock").count(), calls.length + 1, "the operations and the webhook");
   await page.screenshot({ path: process.env.LATENTD_PAGE ?? join(tmpdir(), "latentd-docs.png") });
-  assert.deepEqual(troubles, []);
+  assert.deepEqual(problems, []);
   await page.close();
 });
 
-test("a call made on the page is answered by the server", LIMIT, async () => {
-  const { page, troubles } = await open();
+test("an operation executed on the page is answered by the server", LIMIT, async () => {
+  const { page, problems } = await open();
   const run = page.locator("#operations-run-run");
   await run.locator(".opblock-summary").click();
   const input = { prompt: "a lighthouse", image_size: { width: 64, height: 64 }, num_inference_steps: 1, seed: 7 };
@@ -64,6 +64,6 @@ test("a call made on the page is answered by the server", LIMIT, async () => {
   const shown = await run.locator(".live-responses-table .highlight-code").first().innerText();
   assert.match(shown, /"prompt": "a lighthouse"/);
   assert.match(shown, /"seed": 7/);
-  assert.deepEqual(troubles, []);
+  assert.deepEqual(problems, []);
   await page.close();
 });

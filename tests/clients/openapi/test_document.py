@@ -1,4 +1,4 @@
-"""What others make of the document: a validator, and a fuzzer that calls the server as the document says."""
+"""Checks the OpenAPI document with a validator, and with a fuzzer that calls the server as the document describes."""
 
 import os
 import pathlib
@@ -17,10 +17,10 @@ PROGRAM = os.environ["LATENTD_BIN"]
 PLAIN = {name: value for name, value in os.environ.items() if not name.startswith(("LATENTD_", "SCHEMATHESIS_"))}
 KEY = "fuzzer:secret"
 
-# They hold the line for as long as a request takes: a server that paints is fuzzed with them, but for those whose
-# input is in the query, which is the same written another way.
-PAINTING = "^run(?!.*ByQuery)"
-# The former, and what ends with the request where nobody paints.
+# Operations that respond when their request ends: fuzzed against a server that generates. The variants with the input
+# in the query are left out, since they run the same code.
+GENERATING = "^run(?!.*ByQuery)"
+# Operations that never end on a server without a worker.
 ENDLESS = "^(run|statusStream$)"
 
 ENDPOINTS = ("stable-diffusion-v35-large", "stable-diffusion-v35-large/turbo", "stable-diffusion-v35-medium")
@@ -33,7 +33,7 @@ def test_the_document_is_valid(query):
 
 @pytest.fixture
 def idle_server(tmp_path):
-    """A server that takes requests, wants a key and never paints."""
+    """A server that accepts requests, requires a key, and has no worker."""
     command = [PROGRAM, "serve", "--listen", "127.0.0.1:0", "--workers", "0", "--log", "error"]
     command += ["--api-key", KEY, "--data-dir", tmp_path]
     process = subprocess.Popen(command, env=PLAIN, stdout=subprocess.PIPE, text=True)
@@ -45,20 +45,20 @@ def idle_server(tmp_path):
     assert process.wait(20) == 0
 
 
-def test_calls_that_the_document_allows_are_answered_as_it_says(idle_server):
+def test_responses_without_a_worker_match_the_document(idle_server):
     left_out = f"--exclude-operation-id-regex={ENDLESS}"
     fuzz(idle_server, "--max-examples=8", f"--header=Authorization: Key {KEY}", left_out)
 
 
-def test_pictures_are_answered_as_the_document_says():
-    only = f"--include-operation-id-regex={PAINTING}"
-    # Nothing asks for a key here, and the calls stand alone.
+def test_responses_of_generating_operations_match_the_document():
+    only = f"--include-operation-id-regex={GENERATING}"
+    # This server requires no key, and the operations do not depend on each other.
     checks = "--exclude-checks=ignored_auth"
     fuzz(URL, "--max-examples=15", "--phases=examples,coverage,fuzzing", checks, only)
 
 
 def fuzz(url, *arguments):
-    """Runs Schemathesis; it fails on a server error and on whatever the document does not say."""
+    """Runs Schemathesis; it fails on a server error and on any response that the document does not describe."""
     program = pathlib.Path(sys.executable).with_name("schemathesis")
     command = [program, "run", f"{url}/openapi.json", "--seed=1", "--no-color", "--continue-on-failure",
                "--no-shrink", "--request-timeout=60", *arguments]

@@ -1,4 +1,4 @@
-// The types that openapi-typescript makes of the document compile, and agree with those of fal's own client.
+// The types that openapi-typescript generates from the OpenAPI document compile, and agree with those of fal's client.
 
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
@@ -19,8 +19,8 @@ type Ours = components["schemas"];
 type Fal = EndpointTypeMap["fal-ai/stable-diffusion-v35-large"];
 type FalMedium = EndpointTypeMap["fal-ai/stable-diffusion-v35-medium"];
 
-// What is written for this server is valid for fal, but for nulls, of which the client's types know less than fal's
-// document; and fal's programs can read what it answers.
+// An input for this server is valid for fal, except nulls: the client's types allow fewer of them than fal's document.
+// This server's output is valid for programs written for fal.
 type Written<Input> = Partial<{ [Field in keyof Input]: Exclude<Input[Field], null> }> & { prompt: string };
 export const input = (written: Written<Ours["StableDiffusionV35LargeInput"]>): Fal["input"] => written;
 export const medium = (written: Written<Ours["StableDiffusionV35MediumInput"]>): FalMedium["input"] => written;
@@ -28,11 +28,11 @@ export const output = (answer: Ours["StableDiffusionV35LargeOutput"]): Fal["outp
 export const states: Record<Ours["QueueStatus"]["status"], QueueStatus["status"]> = {
   IN_QUEUE: "IN_QUEUE", IN_PROGRESS: "IN_PROGRESS", COMPLETED: "COMPLETED",
 };
-// @ts-expect-error a word that is no format
+// @ts-expect-error not a supported format
 export const wrong: Ours["StableDiffusionV35LargeInput"]["output_format"] = "webp";
 `;
 
-test("types made of the document compile and are those of the fal client", async () => {
+test("types generated from the document compile and agree with the fal client's", async () => {
   const folder = mkdtempSync(join(tmpdir(), "latentd-types-"));
   try {
     const types = astToString(await openapiTS(new URL(`${BASE}/openapi.json`)));
@@ -50,8 +50,8 @@ test("types made of the document compile and are those of the fal client", async
       moduleResolution: ts.ModuleResolutionKind.Bundler,
     };
     const program = ts.createProgram([join(folder, "program.ts")], options);
-    const told = ts.getPreEmitDiagnostics(program).map((one) => ts.flattenDiagnosticMessageText(one.messageText, "\n"));
-    assert.deepEqual(told, []);
+    const diagnostics = ts.getPreEmitDiagnostics(program).map((one) => ts.flattenDiagnosticMessageText(one.messageText, "\n"));
+    assert.deepEqual(diagnostics, []);
   } finally {
     rmSync(folder, { recursive: true });
   }

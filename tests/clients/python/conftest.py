@@ -1,4 +1,4 @@
-"""Points fal_client at the server under test, as README.md tells a program's author to, and keeps each test's calls apart."""
+"""Points fal_client at the server under test, as README.md describes, and records each test's calls separately."""
 
 import os
 
@@ -34,20 +34,20 @@ def pytest_runtest_setup(item):
 def pytest_runtest_makereport(item, call):
     report = yield
     if report.failed and hasattr(item, "wire_log"):
-        report.sections.append(("what it sent and got", item.wire_log))
+        report.sections.append(("calls", item.wire_log))
     return report
 
 
 @pytest.fixture(autouse=True)
 def rules():
-    """Whatever a test looks at, the answers must hold the rules."""
+    """After each test, all responses to its calls must obey ../rules.mjs."""
     yield
-    assert wire.broken() == []
+    assert wire.violations() == []
 
 
 @pytest.fixture
 def client_of(monkeypatch):
-    """Makes clients that call a server of a test's own, with the key of the environment."""
+    """Makes clients for a server that the test started, with the key of the environment."""
 
     def client(base):
         for name, value in hosts(base).items():
@@ -59,5 +59,5 @@ def client_of(monkeypatch):
 
 @pytest.fixture
 def no_waits(monkeypatch):
-    """Cuts out the client's waits between two tries: the tries stay its own."""
+    """Removes the client's delays between retries; the retries themselves stay."""
     monkeypatch.setattr(C, "BASE_DELAY", 0)

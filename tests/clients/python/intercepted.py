@@ -1,5 +1,4 @@
-"""Runs programs that know nothing of this server with nothing but the environment of `latentd env`, and sees where
-they connect to."""
+"""Runs unmodified programs in the environment of `latentd env`, and records where they connect to."""
 
 import json
 import os
@@ -17,12 +16,12 @@ ADDRESS = json.loads((INTERCEPT / "running.json").read_text())["address"]
 
 
 def run(tmp_path, program, python_path=(), variables=None, change=":"):
-    """Runs a program in a shell that evaluated `latentd env`; says what it printed and what it connected to."""
+    """Runs a program in a shell that evaluated `latentd env`; returns its output and its connections."""
     script = f'eval "$("$LATENTD_BIN" env --data-dir "$LATENTD_DATA")"; {change}; exec "$0" "$@"'
     environment = {name: os.environ[name] for name in ("PATH", "LATENTD_BIN", "LATENTD_DATA")}
     environment |= {
-        "WITNESS": str(tmp_path / "witness"),
-        "PYTHONPATH": os.pathsep.join(map(str, [PROGRAMS / "witness", *python_path])),
+        "CONNECTION_LOG": str(tmp_path / "connections"),
+        "PYTHONPATH": os.pathsep.join(map(str, [PROGRAMS / "record_connections", *python_path])),
         "PYTHONDONTWRITEBYTECODE": "1",
         "FAL_KEY": "key:of-fal",
     }
@@ -30,15 +29,15 @@ def run(tmp_path, program, python_path=(), variables=None, change=":"):
     done = subprocess.run(
         command, env=environment | (variables or {}), capture_output=True, text=True, timeout=100
     )
-    return done, (tmp_path / "witness").read_text().splitlines()
+    return done, (tmp_path / "connections").read_text().splitlines()
 
 
 def assert_stayed_here(seen):
-    """The port that answers for fal, and nothing else."""
+    """Checks that the program connected only to the intercept port."""
     assert {line for line in seen if line.startswith("connect")} == {f"connect {ADDRESS}"}
     assert {line for line in seen if line.startswith("lookup")} <= {f"lookup {ADDRESS}"}
 
 
 def as_fetched_here(text):
-    """What such a program said, with pictures' URLs that open without its environment."""
+    """A program's output, with its images' URLs replaced by URLs that can be fetched outside of its environment."""
     return re.sub(rf"https://({re.escape(ADDRESS)}|v3\.fal\.media)/files/", f"{os.environ['LATENTD_URL']}/files/", text)

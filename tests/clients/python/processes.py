@@ -1,4 +1,4 @@
-"""Starts servers and finds their workers. Uses nothing but the standard library, for the runner uses it too."""
+"""Starts servers and finds their workers. Uses only the standard library, since the runner imports it too."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ def workers_of(server_pid):
     workers = []
     for entry in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            # The fields after the name; the name stands in parentheses and may hold anything.
+            # The fields after the name; the name is in parentheses and may contain any character.
             parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
             arguments = (entry / "cmdline").read_bytes().split(b"\0")
         except (FileNotFoundError, ProcessLookupError):
@@ -28,9 +28,9 @@ def workers_of(server_pid):
 
 
 @contextlib.contextmanager
-def own_server(data, *flags, ready=True, fronted=True, **variables):
-    """A server with flags of its own, ready if it shall have a worker; gives its URL, where calls are written down
-    unless it is not `fronted`."""
+def own_server(data, *flags, ready=True, recorded=True, **variables):
+    """Starts a server with these flags, and waits for a worker if `ready`. Yields its URL: with `recorded`, that of a
+    recording proxy."""
     program = os.environ["LATENTD_BIN"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("LATENTD_")}
     environment |= variables
@@ -40,7 +40,7 @@ def own_server(data, *flags, ready=True, fronted=True, **variables):
         url = re.search(r"http://\S+", process.stdout.readline())[0]
         while ready and not is_ready(url):
             time.sleep(0.05)
-        yield wire.front(url) if fronted else url
+        yield wire.proxy_for(url) if recorded else url
     finally:
         process.terminate()
         code = process.wait(30)
@@ -48,7 +48,7 @@ def own_server(data, *flags, ready=True, fronted=True, **variables):
 
 
 def is_ready(url):
-    """Whether a server has a worker that paints."""
+    """Whether a server has a worker that is ready to generate."""
     try:
         return urllib.request.urlopen(f"{url}/health/ready", timeout=5).status == 200
     except (urllib.error.URLError, OSError):

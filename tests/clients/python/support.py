@@ -1,4 +1,4 @@
-"""What the tests share: inputs, and a reader for the pictures that come back."""
+"""Helpers of the tests: inputs, and a reader of the generated images."""
 
 import re
 import struct
@@ -9,23 +9,23 @@ ENDPOINT = "fal-ai/stable-diffusion-v35-large"
 
 
 def small(**overrides):
-    """Arguments that are done in about a second."""
+    """Arguments of a request that takes about a second."""
     size = {"width": 128, "height": 96}
     return {"prompt": "a lighthouse", "image_size": size, "num_inference_steps": 4, "seed": 7} | overrides
 
 
 def medium(**overrides):
-    """Arguments that take some seconds, time enough to watch or disturb them, and then end."""
+    """Arguments of a request that takes some seconds: long enough to observe or interrupt it."""
     return small(image_size="square_hd", num_inference_steps=30) | overrides
 
 
 def endless(**overrides):
-    """Arguments that a test is going to cancel."""
+    """Arguments of a request that runs long enough for a test to cancel it."""
     return small(image_size="square_hd", num_inference_steps=50, num_images=4) | overrides
 
 
 def check_output(output, *, width=128, height=96):
-    """Downloads every image of a result, checks it against its entry, returns the files."""
+    """Downloads every image of a result, checks it against its entry, and returns the files."""
     assert output["prompt"] == "a lighthouse"
     assert output["seed"] == 7
     assert output["has_nsfw_concepts"] == [False] * len(output["images"])
@@ -40,7 +40,7 @@ def check_output(output, *, width=128, height=96):
 
 
 def jpeg_size(data):
-    """Width and height from the frame header of a whole JPEG."""
+    """Width and height from the frame header of a complete JPEG."""
     assert data[:2] == b"\xff\xd8" and data[-2:] == b"\xff\xd9"
     at = 2
     while data[at + 1] not in (0xC0, 0xC1, 0xC2):

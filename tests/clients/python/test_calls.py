@@ -1,4 +1,4 @@
-"""What fal_client puts on the wire for each of its calls, and that the answer is what the call promises."""
+"""The HTTP requests that fal_client makes for each of its calls, and that each call returns what it documents."""
 
 import asyncio
 import re
@@ -62,7 +62,7 @@ def test_a_handle_follows_the_urls_of_its_submit():
     wire.sent(cancel, content_length="0")
 
 
-def test_subscribe_asks_once_more_after_its_events():
+def test_subscribe_polls_once_more_after_its_events():
     events = []
     output = fal_client.subscribe(ENDPOINT, small(), with_logs=True, on_queue_update=events.append)
     assert isinstance(events[-1], Completed)
@@ -71,7 +71,7 @@ def test_subscribe_asks_once_more_after_its_events():
     check_output(output)
 
 
-def test_a_request_is_found_by_its_id_below_every_name():
+def test_a_request_is_found_by_its_id_under_any_name():
     request_id = fal_client.submit(ENDPOINT, small()).request_id
     names = {"123-name": "123/name", "workflows/o/a/x": "workflows/o/a", "comfy/o/a": "comfy/o/a"}
     for name, path in names.items():
@@ -81,7 +81,7 @@ def test_a_request_is_found_by_its_id_below_every_name():
 
 
 @pytest.mark.parametrize("call", [fal_client.run, fal_client.submit])
-def test_an_application_that_is_not_here_is_a_404_that_names_it(call):
+def test_an_application_that_is_not_served_is_a_404_that_names_it(call):
     with pytest.raises(FalClientHTTPError, match='"name" not found') as refused:
         call("123/name", small())
     assert refused.value.status_code == 404
@@ -121,7 +121,7 @@ def test_async_calls_are_the_same_on_the_wire():
     assert len(seen(sync)) == 6
 
 
-def test_stream_says_what_it_reads():
+def test_stream_accepts_event_streams():
     *_, last = fal_client.stream(ENDPOINT, small())
     check_output(last)
     call = wire.call("POST")
@@ -131,7 +131,7 @@ def test_stream_says_what_it_reads():
 
 
 def test_a_refused_stream_raises_the_clients_own_error():
-    """It hides the 422 that it was sent behind its wish for events."""
+    """The client reports that the response is no event stream, and hides the 422."""
     with pytest.raises(httpx_sse.SSEError, match="application/json"):
         list(fal_client.stream(ENDPOINT, small(num_images=9)))
     call = wire.call("POST")
@@ -140,7 +140,7 @@ def test_a_refused_stream_raises_the_clients_own_error():
 
 
 def test_client_timeout_is_sent_and_cancels():
-    """The request ends as COMPLETED, so that the client's thread that still polls for it ends too."""
+    """The cancelled request is COMPLETED, which also ends the client's polling thread."""
     with pytest.raises(fal_client.FalClientTimeoutError) as ended:
         fal_client.subscribe(ENDPOINT, endless(), client_timeout=1.5)
     wire.sent(wire.call("POST"), x_fal_request_timeout="1.5")

@@ -1,5 +1,6 @@
-"""`fal.apps` of fal's own SDK, as programs of their own: it puts a slash behind its paths, reads 200 as the end, and
-speaks HTTP over a web socket. It is pointed here by what its module holds, by its variables, and by `latentd env`."""
+"""`fal.apps` of fal's own SDK, in programs of its own: it appends a slash to its paths, takes a status of 200 for
+completion, and sends HTTP over a web socket. It is redirected to this server in three ways: by its module's globals, by
+its environment variables, and by `latentd env`."""
 
 import json
 import os
@@ -12,7 +13,7 @@ from intercepted import ADDRESS, PROGRAMS, assert_stayed_here, as_fetched_here, 
 
 from support import ENDPOINT, check_output, small, steps
 
-# It calls https alone, and what stands between it and the server to write down reads http.
+# The SDK calls https only, and the recording proxy speaks http.
 BY_ITS_MODULE = """
 import os, runpy, sys
 from fal import apps
@@ -23,11 +24,11 @@ apps._WS_URL_FORMAT, apps._REALTIME_URL_FORMAT = socket + "/ws/{app_id}", socket
 runpy.run_path(sys.argv.pop(1))
 """
 HOSTS = {"FAL_RUN_HOST": ADDRESS, "FAL_QUEUE_RUN_HOST": f"{ADDRESS}/queue", "FAL_WS_RUN_HOST": f"{ADDRESS}/ws"}
-WITHOUT_PROXY = f"unset HTTPS_PROXY https_proxy WSS_PROXY wss_proxy; PYTHONPATH={PROGRAMS / 'witness'}"
+WITHOUT_PROXY = f"unset HTTPS_PROXY https_proxy WSS_PROXY wss_proxy; PYTHONPATH={PROGRAMS / 'record_connections'}"
 WAYS = pytest.mark.parametrize("way", ["module", "hosts", "proxy"])
 
 
-def said_by(program, way, tmp_path):
+def output_of(program, way, tmp_path):
     if way == "module":
         command = [sys.executable, "-c", BY_ITS_MODULE, PROGRAMS / program, ENDPOINT, json.dumps(small())]
         done, seen = subprocess.run(command, env=os.environ, capture_output=True, text=True, timeout=100), None
@@ -43,16 +44,16 @@ def said_by(program, way, tmp_path):
 
 @WAYS
 def test_submit_status_result_run_cancel_and_stream(way, tmp_path):
-    said = said_by("fal_sdk.py", way, tmp_path)
-    assert set(said["events"]) <= {"Queued", "InProgress"}
-    assert said["completed"]["error"] is None
-    assert any(log["message"].startswith("step 4/4") for log in said["completed"]["logs"])
-    check_output(said["result"])
-    check_output(said["run"])
-    assert said["error"] == "client_cancelled"
-    assert said["raised"].startswith("HTTPStatusError 499: ")
-    assert said["elsewhere"] == "Completed"
-    check_output(json.loads(said["stream"][-1].removeprefix("data:")))
+    printed = output_of("fal_sdk.py", way, tmp_path)
+    assert set(printed["events"]) <= {"Queued", "InProgress"}
+    assert printed["completed"]["error"] is None
+    assert any(log["message"].startswith("step 4/4") for log in printed["completed"]["logs"])
+    check_output(printed["result"])
+    check_output(printed["run"])
+    assert printed["error"] == "client_cancelled"
+    assert printed["raised"].startswith("HTTPStatusError 499: ")
+    assert printed["elsewhere"] == "Completed"
+    check_output(json.loads(printed["stream"][-1].removeprefix("data:")))
     if way == "module":
         base = f"^/queue/{ENDPOINT}/requests/[^/]+"
         assert wire.calls("GET", base + "/status/\\?logs=1$")
@@ -62,11 +63,11 @@ def test_submit_status_result_run_cancel_and_stream(way, tmp_path):
 
 @WAYS
 def test_http_over_web_sockets_and_realtime(way, tmp_path):
-    said = said_by("fal_sdk_sockets.py", way, tmp_path)
+    printed = output_of("fal_sdk_sockets.py", way, tmp_path)
     for name in ("run", "second", "realtime"):
-        check_output(said[name])
-    assert said["refused"]["detail"][0]["type"] == "missing"
-    lines = said["stream"].splitlines()
+        check_output(printed[name])
+    assert printed["refused"]["detail"][0]["type"] == "missing"
+    lines = printed["stream"].splitlines()
     events = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
     assert steps([log for event in events for log in event.get("logs", [])]) == [1, 2, 3, 4]
     check_output(events[-1])

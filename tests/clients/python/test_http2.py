@@ -1,4 +1,4 @@
-"""httpx as a client of HTTP/2 alone, for which the wire log has no words: it calls the server itself."""
+"""httpx as an HTTP/2-only client. It calls the server directly, since the recording proxy speaks HTTP/1.1."""
 
 import json
 import time
@@ -10,7 +10,7 @@ from support import ENDPOINT, check_output, small
 
 
 def test_by_prior_knowledge_without_tls(tmp_path):
-    with own_server(tmp_path / "data", "--safety-checker", "none", fronted=False) as base:
+    with own_server(tmp_path / "data", "--safety-checker", "none", recorded=False) as base:
         with httpx.Client(http1=False, http2=True, base_url=base, timeout=60) as client:
             submitted = client.post(f"/queue/{ENDPOINT}", json=small())
             assert (submitted.status_code, submitted.http_version) == (200, "HTTP/2")
@@ -27,15 +27,15 @@ def test_by_prior_knowledge_without_tls(tmp_path):
             assert len(json.loads(events[-1].removeprefix("data: "))["images"]) == 1
 
 
-def test_over_tls_where_fals_names_lead(tmp_path):
+def test_over_tls_by_fals_host_names(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import httpx, json, sys\n"
         "endpoint, arguments = sys.argv[1], json.loads(sys.argv[2])\n"
         "with httpx.Client(http1=False, http2=True, timeout=60, headers={'authorization': 'Key of:mine'}) as client:\n"
         "    ran = client.post(f'https://fal.run/{endpoint}', json=arguments)\n"
-        "    picture = client.get(ran.json()['images'][0]['url'])\n"
-        "print(json.dumps([[ran.http_version, ran.status_code], [picture.http_version, picture.status_code]]))\n"
+        "    image = client.get(ran.json()['images'][0]['url'])\n"
+        "print(json.dumps([[ran.http_version, ran.status_code], [image.http_version, image.status_code]]))\n"
     )
     done, seen = run(tmp_path, [program])
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Webhooks and pictures over https: from servers whose certificate the system trusts, and from no other."""
+"""Webhooks and initial images over https: only with servers whose certificate the system trusts."""
 
 import http.server
 import json
@@ -12,20 +12,20 @@ import trustme
 from processes import own_server
 from support import ENDPOINT, check_output, small
 
-HOUSE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "pictures" / "red-house.jpg"
+HOUSE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "images" / "red-house.jpg"
 
 
-class Stranger(http.server.BaseHTTPRequestHandler):
-    """Has a picture for who gets, and keeps what is posted."""
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves an image to GET, and records the bodies of POST."""
 
     def do_GET(self):
-        picture = HOUSE.read_bytes()
+        image = HOUSE.read_bytes()
         self.send_response(200)
         self.send_header("content-type", "image/jpeg")
-        # Without it the picture would end where the connection does, which over TLS is an end that anybody can make.
-        self.send_header("content-length", str(len(picture)))
+        # Without a length the end of the connection would end the image, and over TLS anybody can close a connection.
+        self.send_header("content-length", str(len(image)))
         self.end_headers()
-        self.wfile.write(picture)
+        self.wfile.write(image)
 
     def do_POST(self):
         self.server.messages.put(json.loads(self.rfile.read(int(self.headers["content-length"]))))
@@ -37,14 +37,14 @@ class Stranger(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def stranger(tmp_path):
-    """Serves `localhost` over TLS; gives its URL, what is posted to it, and the file of the authority behind it."""
+def https_server(tmp_path):
+    """A server of `localhost` over TLS; yields its URL, the messages posted to it, and the file of its certificate authority."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     roots = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(roots)
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stranger)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.messages = queue.Queue()
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -52,8 +52,8 @@ def stranger(tmp_path):
     server.shutdown()
 
 
-def test_a_trusted_server_gets_webhooks_and_gives_pictures(tmp_path, client_of, stranger):
-    url, messages, roots = stranger
+def test_a_trusted_server_receives_webhooks_and_serves_images(tmp_path, client_of, https_server):
+    url, messages, roots = https_server
     with own_server(tmp_path / "data", SSL_CERT_FILE=roots) as base:
         client = client_of(base)
         model = f"{ENDPOINT}/image-to-image"
@@ -63,8 +63,8 @@ def test_a_trusted_server_gets_webhooks_and_gives_pictures(tmp_path, client_of, 
         check_output(message["payload"])
 
 
-def test_a_certificate_of_nobody_known_is_an_error_of_the_field(tmp_path, client_of, stranger):
-    url, messages, _ = stranger
+def test_an_untrusted_certificate_is_an_error_of_the_field(tmp_path, client_of, https_server):
+    url, messages, _ = https_server
     other = tmp_path / "other.pem"
     trustme.CA().cert_pem.write_to_path(other)
     with own_server(tmp_path / "data", SSL_CERT_FILE=str(other)) as base:
@@ -75,4 +75,4 @@ def test_a_certificate_of_nobody_known_is_an_error_of_the_field(tmp_path, client
             handle.get()
         (problem,) = error.value.response.json()["detail"]
         assert problem["loc"] == ["body", "image_url"] and problem["type"] == "file_download_error", problem
-    assert messages.empty(), "the webhook went to a server that nobody vouches for"
+    assert messages.empty(), "the webhook was sent to a server with an untrusted certificate"

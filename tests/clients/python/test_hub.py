@@ -1,6 +1,6 @@
-"""One cache for huggingface_hub and latentd: what either of them fetched, the other uses without asking for a byte.
+"""huggingface_hub and latentd share one cache: neither downloads again what the other has downloaded.
 
-The hub is a stand-in (tests/hub), which this also shows to be one to huggingface_hub.
+The hub is the stand-in of tests/hub; these tests also show that huggingface_hub accepts it as a hub.
 """
 
 import contextlib
@@ -50,13 +50,13 @@ def hub(tmp_path):
         process.stdin.close()
 
 
-def is_whole(directory):
+def is_complete(directory):
     return all((pathlib.Path(directory) / path).read_bytes() == content for path, content in FILES.items())
 
 
-def test_what_latentd_pulled_is_found(hub):
+def test_files_that_latentd_pulled_are_found(hub):
     directory = hub.latentd("pull", NAME).strip()
-    assert is_whole(directory)
+    assert is_complete(directory)
     assert snapshot_download(**hub.options(), local_files_only=True) == directory
     for path in FILES:
         assert hf_hub_download(filename=path, **hub.options(), local_files_only=True) == f"{directory}/{path}"
@@ -65,9 +65,9 @@ def test_what_latentd_pulled_is_found(hub):
     assert hub.sent() == sent
 
 
-def test_what_huggingface_hub_downloaded_is_used(hub):
+def test_a_snapshot_that_huggingface_hub_downloaded_is_used(hub):
     directory = snapshot_download(**hub.options())
-    assert is_whole(directory)
+    assert is_complete(directory)
     sent = hub.sent()
     assert hub.latentd("pull", NAME).strip() == directory
     assert json.loads(hub.latentd("verify", NAME, "--json"))["ok"]
@@ -79,18 +79,18 @@ def test_what_huggingface_hub_downloaded_is_used(hub):
 def test_a_file_that_huggingface_hub_downloaded_is_not_fetched_again(hub):
     path = "transformer/diffusion_pytorch_model.safetensors"
     hf_hub_download(filename=path, **hub.options())
-    assert is_whole(hub.latentd("pull", NAME).strip())
+    assert is_complete(hub.latentd("pull", NAME).strip())
     assert hub.sent()[path] == len(FILES[path])
 
 
-def test_what_was_downloaded_into_a_folder_is_verified(hub, tmp_path):
+def test_a_snapshot_in_a_local_directory_is_verified(hub, tmp_path):
     folder = tmp_path / "model"
     snapshot_download(repo_id=NAME, endpoint=hub.url, token=False, local_dir=folder)
     report = json.loads(hub.latentd("verify", str(folder), "--json"))
     assert report["ok"] and set(report["good"]) == set(FILES)
 
 
-def test_the_stand_in_lists_what_the_hub_would(hub):
+def test_the_stand_in_lists_files_as_the_hub_does(hub):
     api = HfApi(endpoint=hub.url, token=False)
     info = api.model_info(NAME, files_metadata=True)
     by_info = {file.rfilename: (file.size, file.blob_id, file.lfs and file.lfs.sha256) for file in info.siblings}

@@ -1,4 +1,4 @@
-"""huggingface_hub's InferenceClient with fal as its provider: `fal.run` for a prompt, the queue for a picture."""
+"""huggingface_hub's InferenceClient with fal as its provider: `fal.run` for a prompt, the queue for an image."""
 
 import io
 
@@ -19,7 +19,7 @@ SIZE = {"width": 128, "height": 96}
 
 @pytest.fixture
 def client(monkeypatch):
-    """Knows which of fal's models is meant, for there is no hub to ask, and calls this server."""
+    """A client for this server, with the mapping from model to endpoint that the hub would return."""
     mapping = InferenceProviderMapping(
         provider="fal-ai", hf_model_id=MODEL, providerId=ENDPOINT, status="live", task="text-to-image"
     )
@@ -31,8 +31,8 @@ def client(monkeypatch):
 
 
 def test_text_to_image(client):
-    picture = client.text_to_image("a lighthouse", model=MODEL, num_inference_steps=4, seed=7, **SIZE)
-    assert picture.size == (128, 96)
+    image = client.text_to_image("a lighthouse", model=MODEL, num_inference_steps=4, seed=7, **SIZE)
+    assert image.size == (128, 96)
     call = wire.call("POST")
     assert call["url"] == f"/{ENDPOINT}"
     assert call["body"] == {"prompt": "a lighthouse", "num_inference_steps": 4, "seed": 7, "image_size": SIZE}
@@ -40,12 +40,12 @@ def test_text_to_image(client):
 
 
 def test_a_task_of_the_queue_builds_its_urls_from_the_response_url(client):
-    """The model reads no picture; what matters is the way there and back."""
+    """The model ignores the image; the test checks the URLs of the calls."""
     given = io.BytesIO()
     Image.new("RGB", (8, 6), "red").save(given, "JPEG")
     parameters = {"num_inference_steps": 4, "seed": 7, "target_size": SIZE}
-    picture = client.image_to_image(given.getvalue(), prompt="a lighthouse", model=MODEL, **parameters)
-    assert picture.size == (128, 96)
+    image = client.image_to_image(given.getvalue(), prompt="a lighthouse", model=MODEL, **parameters)
+    assert image.size == (128, 96)
     call = wire.call("POST")
     assert call["url"] == f"/queue/{ENDPOINT}"
     assert call["body"]["image_url"].startswith("data:image/jpeg;base64,")

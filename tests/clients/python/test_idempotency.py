@@ -1,4 +1,4 @@
-"""Idempotency-Key: what fal_client sends again is the request that it sent before."""
+"""Idempotency-Key: a request that fal_client repeats with the same key is the first request."""
 
 import uuid
 

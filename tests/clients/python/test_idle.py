@@ -1,4 +1,4 @@
-"""fal_client against a server without a worker, where everything waits. Starts that server."""
+"""fal_client against a server without a worker, where every request stays queued. Starts that server."""
 
 import fal_client
 import pytest
@@ -30,7 +30,7 @@ def test_low_priority_waits_behind_normal(client):
 
 
 def test_a_full_queue_is_an_error_at_once(client):
-    """A 503 that names a request is fal's own, and the client does not try it again."""
+    """The client does not retry a 503 that has a request id, since fal itself sent it."""
     waiting = [client.submit(ENDPOINT, small()) for _ in range(2)]
     with pytest.raises(FalClientHTTPError, match="the queue is full") as refused:
         client.submit(ENDPOINT, small())
@@ -40,7 +40,7 @@ def test_a_full_queue_is_an_error_at_once(client):
         handle.cancel()
 
 
-def test_a_time_to_start_ends_run_and_subscribe_and_is_not_tried_again(client):
+def test_a_start_timeout_ends_run_and_subscribe_and_is_not_retried(client):
     for call in (client.run, client.subscribe):
         with pytest.raises(FalClientHTTPError) as late:
             call(ENDPOINT, small(), start_timeout=1.1)
@@ -58,12 +58,12 @@ def test_client_timeout_of_a_waiting_request(client):
     assert client.status(ENDPOINT, ended.value.request_id).error_type == "client_cancelled"
 
 
-def test_a_run_whose_connection_breaks_is_sent_again_and_does_not_wait_twice(client, no_waits):
+def test_a_run_whose_connection_breaks_is_sent_again_and_is_queued_once(client, no_waits):
     wire.break_calls(method="POST", path=f"^/{ENDPOINT}$", drop="begun")
     with pytest.raises(FalClientHTTPError) as late:
         client.run(ENDPOINT, small(), start_timeout=1.5)
     assert late.value.status_code == 504
     assert [call.get("status") for call in wire.calls("POST")] == [None, 504]
     handle = client.submit(ENDPOINT, small())
-    assert handle.status() == Queued(0), "neither of the two waits any more"
+    assert handle.status() == Queued(0), "no request is queued any more"
     handle.cancel()

@@ -1,5 +1,5 @@
-"""Programs that know nothing of this server, with nothing but the environment of `latentd env`: everything they call
-is answered here, and nothing leaves this machine."""
+"""Unmodified programs in the environment of `latentd env`: this server answers all their calls, and nothing leaves this
+machine."""
 
 import json
 import pathlib
@@ -12,24 +12,24 @@ from intercepted import ADDRESS, INTERCEPT, PROGRAMS, assert_stayed_here, run
 
 
 @pytest.mark.parametrize("old", [None, "fal_client_0_5_9", "fal_client_0_5_0"])
-def test_unchanged(tmp_path, old):
+def test_unmodified(tmp_path, old):
     path = [pathlib.Path(sys.prefix) / old] if old else []
     done, seen = run(tmp_path, [PROGRAMS / "unmodified.py"], path)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert f"/{old or 'site-packages'}/" in said["client"]
-    assert len(said["pictures"]) == 4
-    for picture in said["pictures"]:
-        assert picture["url"].startswith("https://v3.fal.media/files/")
-        assert picture["type"] == "image/jpeg"
-    assert any(line.startswith("step 4/4") for line in said["messages"])
-    assert said["events"] >= 1
-    assert said["status_url"].startswith("https://queue.fal.run/")
-    assert said["uploaded"].startswith("https://v3.fal.media/files/") and said["read"] == "words"
+    printed = json.loads(done.stdout)
+    assert f"/{old or 'site-packages'}/" in printed["client"]
+    assert len(printed["images"]) == 4
+    for image in printed["images"]:
+        assert image["url"].startswith("https://v3.fal.media/files/")
+        assert image["type"] == "image/jpeg"
+    assert any(line.startswith("step 4/4") for line in printed["messages"])
+    assert printed["events"] >= 1
+    assert printed["status_url"].startswith("https://queue.fal.run/")
+    assert printed["uploaded"].startswith("https://v3.fal.media/files/") and printed["read"] == "words"
     assert_stayed_here(seen)
 
 
-def test_a_proxy_of_before_is_not_followed_past_us(tmp_path):
+def test_proxy_settings_from_before_are_overridden(tmp_path):
     past = {"NO_PROXY": "*", "no_proxy": ".fal.run,fal.ai", "https_proxy": "http://127.0.0.1:1"}
     done, seen = run(tmp_path, [PROGRAMS / "unmodified.py"], variables=past)
     assert done.returncode == 0, done.stderr
@@ -54,14 +54,14 @@ def test_hosts_in_the_environment_instead_of_a_proxy(tmp_path):
     assert_stayed_here(seen)
 
 
-def test_other_hosts_are_refused_with_the_way_out(tmp_path):
+def test_other_hosts_are_refused_and_the_error_names_the_flag(tmp_path):
     done, seen = run(tmp_path, ["-c", "import httpx; httpx.get('https://example.com/')"])
     assert "--intercept-tunnel, or NO_PROXY=example.com" in done.stderr
     assert_stayed_here(seen)
 
 
-# What asks for no proxy: asyncio, http.client, and names written in other ways.
-PAST_THE_PROXY = """
+# Code that uses no proxy: asyncio, http.client, and host names in other spellings.
+WITHOUT_A_PROXY = """
 import asyncio, http.client, socket
 async def ask():
     reader, writer = await asyncio.open_connection("queue.fal.run", 443, ssl=True)
@@ -73,23 +73,23 @@ connection.request("GET", "/.well-known/jwks.json", headers={"host": "rest.fal.a
 assert connection.getresponse().status == 200
 socket.create_connection((b"fal.run.", 443)).close()
 """
-WITHOUT = f"unset HTTPS_PROXY https_proxy; PYTHONPATH={PROGRAMS / 'witness'}"
+WITHOUT_HOOKS = f"unset HTTPS_PROXY https_proxy; PYTHONPATH={PROGRAMS / 'record_connections'}"
 
 
-def test_what_ignores_the_proxy_stays_here(tmp_path):
-    done, seen = run(tmp_path, ["-c", PAST_THE_PROXY])
+def test_code_that_ignores_the_proxy_stays_here(tmp_path):
+    done, seen = run(tmp_path, ["-c", WITHOUT_A_PROXY])
     assert done.returncode == 0, done.stderr
     assert_stayed_here(seen)
 
 
-def test_what_python_is_told_keeps_it_here(tmp_path):
-    done, seen = run(tmp_path, ["-c", PAST_THE_PROXY], change=WITHOUT)
+def test_without_the_python_hook_fals_hosts_are_looked_up(tmp_path):
+    done, seen = run(tmp_path, ["-c", WITHOUT_A_PROXY], change=WITHOUT_HOOKS)
     assert done.returncode != 0
     assert seen == ["lookup queue.fal.run:443"]
 
 
 def test_the_proxy_alone_is_enough_for_the_client(tmp_path):
-    done, seen = run(tmp_path, [PROGRAMS / "unmodified.py"], change=f"PYTHONPATH={PROGRAMS / 'witness'}")
+    done, seen = run(tmp_path, [PROGRAMS / "unmodified.py"], change=f"PYTHONPATH={PROGRAMS / 'record_connections'}")
     assert done.returncode == 0, done.stderr
     assert_stayed_here(seen)
 
@@ -103,7 +103,7 @@ def test_openssl_at_its_strictest_trusts_the_certificates(name):
         with context.wrap_socket(plain, server_hostname=name) as secure:
             certificate = secure.getpeercert()
             assert certificate["issuer"][0][0][1].startswith("latentd intercept")
-            # BoringSSL refuses addresses under name constraints, so only who calls one is shown any.
+            # BoringSSL rejects IP addresses under name constraints, so only a client that connects by address gets one.
             kinds = {"DNS", "IP Address"} if name == "127.0.0.1" else {"DNS"}
             assert {kind for kind, _ in certificate["subjectAltName"]} == kinds
 

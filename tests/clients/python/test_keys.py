@@ -1,4 +1,4 @@
-"""fal_client against a server that wants keys, with each way to give it one. Starts a server of its own."""
+"""fal_client against a server that requires keys, with each way to pass one. Starts its own server."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from support import ENDPOINT, check_output, small
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """Its URL and a key."""
+    """The server's URL and a key."""
     data = tmp_path_factory.mktemp("keyed")
     create = [os.environ["LATENTD_BIN"], "keys", "create", "--data-dir", data]
     key = subprocess.run(create, check=True, capture_output=True, text=True).stdout.strip()
@@ -28,7 +28,7 @@ def key(server):
 
 @pytest.fixture
 def client(server, client_of, monkeypatch):
-    """A client that finds its key in the environment, where a test puts it."""
+    """A client that reads its key from the environment, where a test sets it."""
     for name in ("FAL_KEY", "FAL_KEY_ID", "FAL_KEY_SECRET"):
         monkeypatch.delenv(name, raising=False)
     return client_of(server[0])

@@ -1,4 +1,4 @@
-"""Runs whose answer begins before their end is known. Here every answer begins at once."""
+"""Runs whose response headers are sent before the run ends. Here `--run-headers-after 0` sends them at once."""
 
 import json
 

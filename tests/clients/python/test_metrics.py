@@ -44,7 +44,7 @@ def ended(values, outcome):
     return values.get(key, 0)
 
 
-def test_counters_follow_what_happens_and_survive_a_restart(data, client_of):
+def test_counters_count_requests_and_survive_a_restart(data, client_of):
     with own_server(data) as url:
         kinds, before = scrape(url)
         assert KINDS.items() <= kinds.items()

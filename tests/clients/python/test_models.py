@@ -11,13 +11,13 @@ INPUT = {name: value for name, value in small().items() if name != "num_inferenc
 
 
 @pytest.mark.parametrize("endpoint,count", [(ENDPOINT, 28), (f"{ENDPOINT}/turbo", 4), (MEDIUM, 40)])
-def test_an_endpoint_takes_steps_of_its_own(endpoint, count):
+def test_an_endpoint_has_its_own_default_steps(endpoint, count):
     logs = []
 
-    def heard(update):
+    def on_update(update):
         logs.extend(getattr(update, "logs", None) or [])
 
-    check_output(fal_client.subscribe(endpoint, INPUT, with_logs=True, on_queue_update=heard))
+    check_output(fal_client.subscribe(endpoint, INPUT, with_logs=True, on_queue_update=on_update))
     assert steps(logs)[-1] == count
     assert any(log["message"].startswith(f"step {count}/{count} ") for log in logs)
     (submit,) = wire.calls("POST", f"{endpoint}$")

@@ -1,5 +1,5 @@
-"""fal_client 0.5, the oldest line still in use, as a program of its own: it cannot share a process with the new one. Its
-first version uploads with the key itself, without asking for a token."""
+"""fal_client 0.5, the oldest version still in use, in a process of its own, since it cannot be imported beside the new
+one. 0.5.0 uploads with the key itself, without fetching a token."""
 
 import json
 import os
@@ -36,15 +36,15 @@ def test_version_0_5(version):
     command = [sys.executable, "-c", PROGRAM, ENDPOINT, json.dumps(small())]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": old}, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    assert said["client"].startswith(old + os.sep)
+    printed = json.loads(done.stdout)
+    assert printed["client"].startswith(old + os.sep)
     for name in ("subscribed", "got", "run"):
-        check_output(said[name])
-    check_output(said["streamed"][-1])
-    assert httpx.get(said["uploaded"]).content == b"words"
+        check_output(printed[name])
+    check_output(printed["streamed"][-1])
+    assert httpx.get(printed["uploaded"]).content == b"words"
     assert len(wire.calls("POST", "^/storage/auth/token")) == (version == "0_5_9")
     upload = wire.call("POST", "^/files/upload$")["headers"]["authorization"]
     assert upload.split(" ")[0] == ("Bearer" if version == "0_5_9" else "Key")
-    assert any(line.startswith("step 4/4") for line in said["lines"])
+    assert any(line.startswith("step 4/4") for line in printed["lines"])
     for call in wire.calls("POST", "^/(queue|fal-ai)/"):
-        assert call["headers"]["user-agent"] == "fal-client/0.2.2 (python)", "as every version of its time said"
+        assert call["headers"]["user-agent"] == "fal-client/0.2.2 (python)", "the user agent of every version of that time"

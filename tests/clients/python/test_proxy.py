@@ -11,11 +11,11 @@ import pytest
 from processes import own_server
 from support import ENDPOINT, check_output, small
 
-PREFIX = "/pictures"
+PREFIX = "/prefix"
 
 
 class Proxy(http.server.BaseHTTPRequestHandler):
-    """Passes a call on as nginx would: without the prefix, under another host name, and saying so."""
+    """Forwards a call as nginx would: without the prefix, under another host name, with X-Forwarded headers."""
 
     upstream = None
 
@@ -39,7 +39,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def outside(tmp_path_factory):
+def proxied(tmp_path_factory):
     with own_server(tmp_path_factory.mktemp("behind"), "--trusted-proxy", "127.0.0.1") as url:
         proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("To", (Proxy,), {"upstream": url}))
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
@@ -47,15 +47,15 @@ def outside(tmp_path_factory):
         proxy.shutdown()
 
 
-def test_urls_lead_through_the_proxy(outside, monkeypatch):
-    monkeypatch.setattr(C, "QUEUE_URL_FORMAT", outside + "/queue/")
-    monkeypatch.setattr(C, "REST_URL", outside)
-    monkeypatch.setattr(C, "CDN_URL", outside)
+def test_urls_lead_through_the_proxy(proxied, monkeypatch):
+    monkeypatch.setattr(C, "QUEUE_URL_FORMAT", proxied + "/queue/")
+    monkeypatch.setattr(C, "REST_URL", proxied)
+    monkeypatch.setattr(C, "CDN_URL", proxied)
     client = fal_client.SyncClient()
     handle = client.submit(ENDPOINT, small())
-    assert handle.status_url.startswith(f"{outside}/queue/{ENDPOINT}/requests/")
+    assert handle.status_url.startswith(f"{proxied}/queue/{ENDPOINT}/requests/")
     output = handle.get()
-    assert output["images"][0]["url"].startswith(f"{outside}/files/")
+    assert output["images"][0]["url"].startswith(f"{proxied}/files/")
     check_output(output)
     url = client.upload(b"words", "text/plain")
-    assert url.startswith(f"{outside}/files/") and httpx.get(url).content == b"words"
+    assert url.startswith(f"{proxied}/files/") and httpx.get(url).content == b"words"

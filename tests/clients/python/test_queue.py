@@ -41,7 +41,7 @@ def test_submit_iter_events_get():
     check_output(handle.get(), width=1024, height=1024)
 
 
-def test_logs_grow_while_it_runs():
+def test_logs_grow_during_the_run():
     handle = fal_client.submit(ENDPOINT, medium())
     counts = []
     for event in handle.iter_events(with_logs=True):

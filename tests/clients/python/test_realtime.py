@@ -49,7 +49,7 @@ def test_realtime_async(use_jwt):
     asyncio.run(program())
 
 
-def test_an_error_is_raised_and_the_connection_goes_on():
+def test_an_error_is_raised_and_the_connection_stays_open():
     with fal_client.SyncClient().realtime(ENDPOINT, path="/turbo/realtime") as connection:
         connection.send(small(num_images=9, request_id="wrong"))
         with pytest.raises(RealtimeError, match="^INVALID_INPUT: num_images: Input should be") as caught:
@@ -59,7 +59,7 @@ def test_an_error_is_raised_and_the_connection_goes_on():
         check_output(connection.recv())
 
 
-def test_a_picture_inside_the_result():
+def test_an_image_inside_the_result():
     with fal_client.SyncClient().realtime(ENDPOINT) as connection:
         connection.send(small(sync_mode=True))
         assert connection.recv()["images"][0]["url"].startswith("data:image/jpeg;base64,/9j")
@@ -72,7 +72,7 @@ def test_json_both_ways():
         check_output(connection.recv())
 
 
-def test_leaving_frees_the_worker():
+def test_closing_the_connection_frees_the_worker():
     with fal_client.SyncClient().realtime(ENDPOINT) as connection:
         connection.send(endless())
     check_output(fal_client.run(ENDPOINT, small()))

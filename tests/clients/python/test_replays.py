@@ -1,5 +1,5 @@
-"""Requests of clients that do not run here, sent byte for byte as those clients send them, and their answers read as
-strictly as those clients read them: Java 0.7.1, Swift 0.1.0, Dart 0.3.0, LiteLLM 1.110."""
+"""Requests of clients that are not installed here, sent byte for byte as those clients send them, and responses parsed
+as strictly as those clients parse them: Java 0.7.1, Swift 0.1.0, Dart 0.3.0, LiteLLM 1.110."""
 
 import json
 import os
@@ -18,7 +18,7 @@ JSON = "application/json"
 
 
 def client(agent, content_type=JSON):
-    """Every call goes to the proxy's URL, and says in a header which of fal's URLs it is for."""
+    """A client that sends every call to the proxy route, with fal's URL in a header."""
     common = [("authorization", "Key local:test"), ("user-agent", agent), ("content-type", content_type), ("accept", JSON)]
 
     def call(method, target, body=None, **more):
@@ -35,13 +35,13 @@ dart = client("Dart/3.5 (dart:io)", "application/json; charset=utf-8")
 
 
 def exact(value, **types):
-    """The keys that a typed client needs, each of exactly its type."""
+    """Checks that each key a typed client needs has exactly its type."""
     for key, kind in types.items():
         assert type(value[key]) is kind, f"{key} of {value}"
 
 
 def events(response):
-    """The data of a whole event stream."""
+    """The data of all events of a stream."""
     assert response.headers["content-type"].startswith("text/event-stream")
     blocks = response.text.split("\n\n")
     return [json.loads(block.removeprefix("data:")) for block in blocks if block.startswith("data:")]
@@ -52,8 +52,8 @@ def java_log(log):
     exact(log["labels"], level=str)
 
 
-def test_java_subscribes_by_the_status_stream_alone():
-    """It says twice what it accepts, JSON first, and wants the last event to be COMPLETED."""
+def test_java_subscribes_by_the_status_stream_only():
+    """It sends two Accept headers, JSON first, and requires the last event to be COMPLETED."""
     submitted = java("POST", QUEUE, small()).json()
     exact(submitted, status=str, request_id=str, response_url=str, status_url=str, cancel_url=str)
     url = f"{QUEUE}/requests/{submitted['request_id']}"
@@ -79,13 +79,13 @@ def test_java_omits_logs_and_sends_a_webhook_as_a_query():
 
 
 def test_swift_polls_until_completed():
-    """Behind a proxy it loses its query, so it never asks for logs, and requires the key all the same."""
+    """Its query is lost behind a proxy: it never requests logs, and still requires the `logs` key."""
     submitted = swift("POST", QUEUE, small()).json()
     exact(submitted, status=str, request_id=str, response_url=str, queue_position=int)
     url = f"{QUEUE}/requests/{submitted['request_id']}"
     while True:
         status = swift("GET", f"{url}/status").json()
-        # An enumeration with values: each word decodes fields of its own.
+        # An enum with associated values: each status decodes its own fields.
         assert status["status"] in ("IN_QUEUE", "IN_PROGRESS", "COMPLETED")
         if status["status"] == "IN_QUEUE":
             exact(status, queue_position=int, response_url=str)
@@ -102,23 +102,23 @@ def test_swift_polls_until_completed():
     assert direct["logs"]
 
 
-def test_swift_never_looks_at_a_status_code():
-    """A refusal is read as the output, and fails because a key is missing."""
+def test_swift_ignores_status_codes():
+    """It parses an error as the output, and fails because a key is missing."""
     refused = swift("POST", f"https://fal.run/{ENDPOINT}", {})
     assert "images" not in refused.json()
 
 
-def test_swift_runs_and_asks_for_a_token_of_its_own_lifetime():
+def test_swift_runs_and_fetches_a_token_with_its_own_lifetime():
     check_output(swift("POST", f"https://fal.run/{ENDPOINT}", small()).json())
-    wish = {"allowed_apps": ["stable-diffusion-v35-large"], "token_expiration": 300}
-    token = swift("POST", "https://rest.alpha.fal.ai/tokens/", wish)
+    body = {"allowed_apps": ["stable-diffusion-v35-large"], "token_expiration": 300}
+    token = swift("POST", "https://rest.alpha.fal.ai/tokens/", body)
     assert token.status_code in (200, 201)
     assert isinstance(token.json(), str)
 
 
 def test_dart_uploads():
-    wish = {"file_name": "a.txt", "content_type": "text/plain"}
-    ticket = dart("POST", "https://rest.alpha.fal.ai/storage/upload/initiate", wish).json()
+    body = {"file_name": "a.txt", "content_type": "text/plain"}
+    ticket = dart("POST", "https://rest.alpha.fal.ai/storage/upload/initiate", body).json()
     exact(ticket, upload_url=str, file_url=str)
     assert httpx.put(ticket["upload_url"], content=b"words", headers={"Content-Type": "text/plain"}).is_success
     assert httpx.get(ticket["file_url"]).content == b"words"
@@ -137,8 +137,8 @@ def test_dart_subscribes():
     check_output(dart("GET", url).json())
 
 
-def test_dart_reads_a_refusal_as_an_object():
-    """The names that it looks for there are none that fal sends, so its own error is all that its user sees."""
+def test_dart_parses_an_error_as_an_object():
+    """It looks for keys that fal never sends, so its user sees only its own error."""
     refused = dart("POST", f"https://fal.run/{ENDPOINT}", {"num_images": 9})
     assert refused.status_code == 422
     assert type(refused.json()) is dict

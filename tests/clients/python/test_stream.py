@@ -32,14 +32,14 @@ def test_previews():
     arguments = small(image_size="landscape_4_3", num_inference_steps=40, num_images=3, enable_safety_checker=False)
     events = list(fal_client.stream(ENDPOINT, arguments))
     previews = [event["preview"] for event in events if "preview" in event]
-    # A busy machine has time for the first alone.
+    # A busy machine may have time for only the first.
     assert 1 <= len(previews) <= 8
     for preview in previews:
         head, data = preview.split(",")
         assert head == "data:image/jpeg;base64"
-        picture = Image.open(io.BytesIO(base64.b64decode(data)))
-        assert (picture.format, picture.size) == ("JPEG", (256, 192))
-        picture.load()
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert (image.format, image.size) == ("JPEG", (256, 192))
+        image.load()
     check_output(events[-1], width=1024, height=768)
 
 

@@ -1,4 +1,4 @@
-"""fal_client's uploads: what comes back from the URL is what was sent."""
+"""fal_client's uploads: the URL serves the bytes that were sent."""
 
 import io
 import json
@@ -14,7 +14,7 @@ PLAIN = b"a few words\n"
 
 
 def fetched(url):
-    """The file, checked for what keeps a stranger's file from being run by a browser."""
+    """Media type and content of the file, once its headers are seen to keep a browser from running untrusted content."""
     response = httpx.get(url)
     assert response.status_code == 200
     assert response.headers["x-content-type-options"] == "nosniff"
@@ -57,7 +57,7 @@ def test_file(tmp_path):
     assert fetched(fal_client.upload_file(path)) == ("application/json", b"{}")
 
 
-def test_picture():
+def test_image():
     url = fal_client.upload_image(Image.new("RGB", (8, 6), "red"), format="png")
     kind, content = fetched(url)
     assert kind == "image/png"
@@ -65,7 +65,7 @@ def test_picture():
 
 
 def test_large_file_in_parallel_parts(tmp_path):
-    """Above 100 MiB the client sends parts, ten at a time, and names them in the order they arrived."""
+    """Above 100 MiB the client sends parts, ten at a time, and lists them in the order they were acknowledged."""
     path = tmp_path / "large.bin"
     part = os.urandom(1 << 20)
     with path.open("wb") as file:
@@ -79,13 +79,13 @@ def test_large_file_in_parallel_parts(tmp_path):
     parts = {call["url"].rsplit("/", 1)[1]: call for call in wire.calls("PUT")}
     assert len(parts) == 11
     listed = wire.call("POST", "/complete$")["body"]["parts"]
-    assert listed != sorted(listed, key=lambda part: part["partNumber"]), "the held up part is listed late"
+    assert listed != sorted(listed, key=lambda part: part["partNumber"]), "the delayed part is listed late"
     for part in listed:
         assert part["etag"] == parts[str(part["partNumber"])]["answer_headers"]["etag"]
 
 
 @pytest.mark.parametrize("broken", [{"answer": {"status": 500}}, {"drop": "call", "times": 10}])
-def test_second_way_when_the_file_host_fails(broken, no_waits):
+def test_the_fallback_when_the_file_host_fails(broken, no_waits):
     wire.break_calls(path="/files/upload$", **broken)
     assert fetched(fal_client.upload(PLAIN, "text/plain", file_name="down.txt")) == ("text/plain", PLAIN)
     initiate = wire.call("POST", "/storage/upload/initiate")
@@ -95,14 +95,14 @@ def test_second_way_when_the_file_host_fails(broken, no_waits):
 
 
 def test_lost_answers_do_not_fail_an_upload(no_waits):
-    """The client sends the call again, and the server takes it as the same one."""
+    """The client repeats the call, and the server treats it as the same upload."""
     wire.break_calls(path="/files/upload$", answer={"status": 500})
     wire.break_calls(method="PUT", times=2, drop="answer")
     assert fetched(fal_client.upload(PLAIN, "text/plain")) == ("text/plain", PLAIN)
     assert [call["status"] for call in wire.calls("PUT")] == [200, 200, 200]
 
 
-def test_a_ticket_is_used_once():
+def test_an_upload_url_is_used_once():
     base = os.environ["LATENTD_URL"]
     asked = {"content_type": "text/plain", "file_name": "once.txt"}
     ticket = httpx.post(f"{base}/storage/upload/initiate?storage_type=gcs", json=asked).json()
@@ -113,7 +113,7 @@ def test_a_ticket_is_used_once():
 
 
 @pytest.mark.parametrize("lifecycle", ["soon", '{"expiration_duration_seconds": "x"}'])
-def test_a_lifecycle_that_cannot_be_read_is_named(lifecycle):
+def test_an_invalid_lifecycle_is_an_error_that_names_it(lifecycle):
     headers = {"X-Fal-Object-Lifecycle": lifecycle}
     base = os.environ["LATENTD_URL"]
     response = httpx.post(f"{base}/storage/upload/initiate", json={"content_type": "text/plain"}, headers=headers)

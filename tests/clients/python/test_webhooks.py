@@ -1,4 +1,4 @@
-"""A submit with webhook_url=, received and checked by fal's documented recipe."""
+"""A submit with webhook_url=, received and verified as fal documents."""
 
 import base64
 import hashlib
@@ -22,7 +22,7 @@ from support import ENDPOINT, check_output, small
 
 @pytest.fixture
 def receiver():
-    """URL of a receiver on this machine, and the messages it gets: headers and raw body."""
+    """The URL of a receiver on this machine, and the messages it receives: headers and raw body."""
     messages = queue.Queue()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -41,7 +41,7 @@ def receiver():
 
 
 def verify(headers, body):
-    """The recipe of fal's page on webhooks: any key of the set may have signed."""
+    """The verification of fal's documentation of webhooks: any key of the set may have signed."""
     header = {name.lower(): value for name, value in headers.items()}
     timestamp = header["x-fal-webhook-timestamp"]
     if abs(int(time.time()) - int(timestamp)) > 300:
@@ -79,7 +79,7 @@ def test_a_result_arrives_signed(receiver):
     check_output(message["payload"])
 
 
-def test_a_refusal_arrives_signed(receiver):
+def test_an_error_arrives_signed(receiver):
     url, messages = receiver
     handle = fal_client.submit(ENDPOINT, {"num_images": 9}, webhook_url=url)
     headers, body = messages.get(timeout=60)

@@ -19,23 +19,23 @@ def worker_pid():
 
 def test_kill_9_of_the_worker_mid_request():
     arguments = medium()
-    undisturbed = check_output(fal_client.run(ENDPOINT, arguments), width=1024, height=1024)
+    uninterrupted = check_output(fal_client.run(ENDPOINT, arguments), width=1024, height=1024)
 
-    victim = worker_pid()
+    killed_pid = worker_pid()
     handle = fal_client.submit(ENDPOINT, arguments)
     killed = False
     for event in handle.iter_events(with_logs=True, interval=0.02):
         if not killed and isinstance(event, InProgress) and steps(event.logs):
-            assert max(steps(event.logs)) < 30, "too late to disturb it"
-            os.kill(victim, signal.SIGKILL)
+            assert max(steps(event.logs)) < 30, "too late to interrupt it"
+            os.kill(killed_pid, signal.SIGKILL)
             killed = True
     assert killed
     assert isinstance(event, Completed) and event.error is None, event
     assert steps(event.logs)[-1] == 30
 
     output = handle.get()
-    assert check_output(output, width=1024, height=1024) == undisturbed, "the same one picture"
-    assert handle.get() == output, "the result is settled"
+    assert check_output(output, width=1024, height=1024) == uninterrupted, "the same image"
+    assert handle.get() == output, "the result does not change"
 
-    assert worker_pid() != victim
+    assert worker_pid() != killed_pid
     check_output(fal_client.run(ENDPOINT, small()))

@@ -1,4 +1,4 @@
-"""What the running test's clients sent and were answered, as ../wire.mjs wrote it down."""
+"""The requests and responses of the running test's clients, as ../wire.mjs recorded them."""
 
 import json
 import os
@@ -13,17 +13,17 @@ def _ask(method, path, /, **body):
 
 
 def begin(name):
-    """From now on calls belong to this test; returns the path of its log."""
+    """Assigns the calls from now on to this test; returns the path of its record."""
     return _ask("POST", "/test", name=name)["path"]
 
 
-def front(server):
-    """A new address in front of a server that a test started itself."""
-    return _ask("POST", "/front", to=server)["url"]
+def proxy_for(server):
+    """The address of a new recording proxy for a server that a test started itself."""
+    return _ask("POST", "/proxy", to=server)["url"]
 
 
 def break_calls(**fault):
-    """Breaks the next calls: see `Break` in ../wire.mjs."""
+    """Makes the next calls fail: see `Break` in ../wire.mjs."""
     _ask("POST", "/break", **fault)
 
 
@@ -38,13 +38,13 @@ def calls(method=None, path=""):
     return found
 
 
-def broken():
-    """What is wrong with their answers, by the rules of ../rules.mjs."""
-    return _ask("GET", "/broken")
+def violations():
+    """The rules of ../rules.mjs that the responses violate."""
+    return _ask("GET", "/violations")
 
 
 def call(method, path=""):
-    """The only such call."""
+    """The one call that matches; fails unless there is exactly one."""
     (found,) = calls(method, path)
     return found
 

@@ -1,5 +1,5 @@
-//! The crate `fal`, whose hosts are fixed, as it is: the environment of `latentd env` leads its calls here. Its key opens
-//! nothing at fal.
+//! The unmodified crate `fal`, whose hosts are fixed: the environment of `latentd env` redirects its calls to this server.
+//! Its key is not valid at fal.
 
 use fal::endpoints::fal_ai::stable_diffusion_v35_large::{
     ImageSize, ImageSizeProperty, Output, TextToImageInput, stable_diffusion_v35_large,
@@ -93,7 +93,7 @@ async fn a_refusal_is_its_text() {
     assert!(refused.contains(r#""loc":["body","num_images"]"#), "{refused}");
 }
 
-/// The crate wraps a size in an object of its own, which the model does not know: it then paints its default sides.
+/// The crate wraps a size in an object of its own, which the model does not know: it then generates its default size.
 #[tokio::test]
 async fn an_image_size_is_wrapped() {
     let size = ImageSizeProperty::ImageSize(ImageSize { width: Some(128), height: Some(96) });

@@ -1,4 +1,4 @@
-// Java ignores HTTPS_PROXY and has trusted certificates of its own.
+// Java ignores HTTPS_PROXY and has its own trusted certificates.
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
@@ -15,8 +15,8 @@ public class Main {
         var output = client.send(run, BodyHandlers.ofString()).body();
         var url = Pattern.compile("\"url\":\\s*\"([^\"]+)\"").matcher(output);
         if (!url.find()) throw new Exception(output);
-        var picture = client.send(HttpRequest.newBuilder(URI.create(url.group(1))).build(), BodyHandlers.discarding());
-        if (!picture.headers().firstValue("content-type").orElse("").equals("image/jpeg")) throw new Exception("no picture");
+        var image = client.send(HttpRequest.newBuilder(URI.create(url.group(1))).build(), BodyHandlers.discarding());
+        if (!image.headers().firstValue("content-type").orElse("").equals("image/jpeg")) throw new Exception("no image");
         System.out.println("OK");
     }
 }

@@ -1,5 +1,5 @@
-"""Connects to addresses that it knows, by every protocol that an ordinary user may speak. It is OK where none can be
-reached: 203.0.113.1 is the internet of these tests, 10.0.0.1 and 2001:db8::1 are nowhere."""
+"""Connects to IP addresses by every protocol that an ordinary user may use, and prints OK if none can be reached:
+203.0.113.1 is the internet of these tests, 10.0.0.1 and 2001:db8::1 do not exist."""
 
 import errno
 import socket

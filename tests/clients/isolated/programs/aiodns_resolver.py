@@ -1,4 +1,4 @@
-"""aiohttp as `pip install aiohttp[speedups]` makes it: aiodns, which is c-ares, looks up names past the system."""
+"""aiohttp as installed by `pip install aiohttp[speedups]`: aiodns (c-ares) resolves names without the system's resolver."""
 
 import asyncio
 import json
@@ -12,8 +12,8 @@ assert aiohttp.resolver.DefaultResolver.__name__ == "AsyncResolver"
 async def main():
     async with aiohttp.ClientSession(headers={"Authorization": "Key of:mine"}) as session:
         async with session.post(f"https://fal.run/{sys.argv[1]}", json=json.loads(sys.argv[2])) as answer:
-            picture = (await answer.json())["images"][0]["url"]
-        async with session.get(picture) as answer:
+            image = (await answer.json())["images"][0]["url"]
+        async with session.get(image) as answer:
             assert answer.headers["content-type"] == "image/jpeg"
 
 

@@ -1,5 +1,5 @@
-// Node's `dns.resolve4` is c-ares: it asks the name servers of /etc/resolv.conf itself. A program with options of its own
-// for Node has no preload either.
+// Node's `dns.resolve4` is c-ares: it queries the name servers of /etc/resolv.conf itself. A program that sets its own
+// NODE_OPTIONS has no preload either.
 
 import { promises as dns } from "node:dns";
 import { request } from "node:https";

@@ -1,4 +1,4 @@
-// A program as fal's own pages have it: nothing in it knows of this server.
+// A program as in fal's documentation: nothing in it names this server.
 
 import { fal } from "@fal-ai/client";
 
@@ -11,7 +11,7 @@ const ran = await fal.run(endpoint, { input });
 const uploaded = await fal.storage.upload(new Blob(["words"], { type: "text/plain" }));
 if ((await (await fetch(uploaded)).text()) !== "words") throw new Error("an upload that is another file");
 for (const { images } of [subscribed.data, await stream.done(), ran.data]) {
-  const picture = await fetch(images[0].url);
-  if (picture.headers.get("content-type") !== "image/jpeg") throw new Error(`no picture: ${picture.status}`);
+  const image = await fetch(images[0].url);
+  if (image.headers.get("content-type") !== "image/jpeg") throw new Error(`no image: ${image.status}`);
 }
 console.log("OK");

@@ -1,4 +1,4 @@
-// undici's own DNS interceptor looks up names and connects to addresses, past what a preload can see.
+// undici's own DNS interceptor resolves names and connects to addresses where a preload cannot see it.
 
 import { Agent, interceptors, request } from "undici";
 
@@ -7,7 +7,7 @@ const dispatcher = new Agent().compose(interceptors.dns());
 const headers = { authorization: "Key of:mine", "content-type": "application/json" };
 const ran = await request(`https://fal.run/${endpoint}`, { dispatcher, method: "POST", headers, body });
 const { images } = await ran.body.json();
-const picture = await request(images[0].url, { dispatcher });
-if (picture.headers["content-type"] !== "image/jpeg") throw new Error(`no picture: ${picture.statusCode}`);
+const image = await request(images[0].url, { dispatcher });
+if (image.headers["content-type"] !== "image/jpeg") throw new Error(`no image: ${image.statusCode}`);
 console.log("OK");
 process.exit();

@@ -1,4 +1,4 @@
-// Go ignores preloads, and built without cgo it looks up names itself.
+// Go ignores preloads, and when built without cgo it resolves names itself.
 package main
 
 import (
@@ -28,10 +28,10 @@ func main() {
 	}
 	var output struct{ Images []struct{ Url string } }
 	check(json.NewDecoder(answer.Body).Decode(&output))
-	picture, err := http.Get(output.Images[0].Url)
+	image, err := http.Get(output.Images[0].Url)
 	check(err)
-	if picture.Header.Get("Content-Type") != "image/jpeg" {
-		check(fmt.Errorf("no picture: %s", picture.Status))
+	if image.Header.Get("Content-Type") != "image/jpeg" {
+		check(fmt.Errorf("no image: %s", image.Status))
 	}
 	fmt.Println("OK")
 }

@@ -1,4 +1,4 @@
-"""Nothing but Python's standard library, for `python -I`, which ignores what PYTHONPATH would have it load."""
+"""Only Python's standard library, for `python -I`, which ignores PYTHONPATH."""
 
 import json
 import sys
@@ -8,6 +8,6 @@ assert sys.flags.isolated and "sitecustomize" not in sys.modules
 request = urllib.request.Request(
     f"https://fal.run/{sys.argv[1]}", sys.argv[2].encode(), {"Authorization": "Key of:mine", "Content-Type": "application/json"}
 )
-picture = json.load(urllib.request.urlopen(request))["images"][0]["url"]
-assert urllib.request.urlopen(picture).read(2) == b"\xff\xd8"
+image = json.load(urllib.request.urlopen(request))["images"][0]["url"]
+assert urllib.request.urlopen(image).read(2) == b"\xff\xd8"
 print("OK")

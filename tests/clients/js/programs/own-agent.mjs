@@ -1,4 +1,4 @@
-// A program that brings its own agent, as HTTP packages do: it hears of no proxy on any version of Node.
+// A program with its own `https.Agent`, as HTTP packages have: no version of Node applies the environment's proxy to it.
 
 import { Agent, request } from "node:https";
 
@@ -19,6 +19,6 @@ function call(url, method, body) {
 
 const ran = await call(`https://fal.run/${endpoint}`, "POST", text);
 const { images } = JSON.parse(ran.body);
-const picture = await call(images[0].url, "GET");
-console.log(JSON.stringify({ status: ran.status, url: images[0].url, bytes: picture.body.length }));
+const image = await call(images[0].url, "GET");
+console.log(JSON.stringify({ status: ran.status, url: images[0].url, bytes: image.body.length }));
 agent.destroy();

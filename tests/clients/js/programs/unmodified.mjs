@@ -1,4 +1,4 @@
-// A program as fal's own pages have it: nothing in it knows of this server. Prints what it got as JSON.
+// A program as in fal's documentation: nothing in it names this server. Prints its results as JSON.
 
 import { fal } from "@fal-ai/client";
 
@@ -27,8 +27,8 @@ const read = await (await fetch(uploaded)).text();
 const { request_id } = await fal.queue.submit(endpoint, { input });
 await fal.queue.cancel(endpoint, { requestId: request_id }).catch(() => {});
 
-const pictures = [];
+const images = [];
 for (const { url } of [subscribed.data, streamed, ran.data].flatMap((data) => data.images)) {
-  pictures.push({ url, type: (await fetch(url)).headers.get("content-type") });
+  images.push({ url, type: (await fetch(url)).headers.get("content-type") });
 }
-console.log(JSON.stringify({ pictures, messages, events, uploaded, read }));
+console.log(JSON.stringify({ images, messages, events, uploaded, read }));

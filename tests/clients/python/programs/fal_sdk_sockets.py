@@ -1,5 +1,5 @@
-"""A program with the web sockets of fal's own SDK, HTTP over one and its realtime: nothing in it knows of this server.
-Prints what it got as JSON."""
+"""A program with the web sockets of fal's own SDK, HTTP over a web socket and realtime: nothing in it names this server.
+Prints its results as JSON."""
 
 import json
 import sys
@@ -7,16 +7,16 @@ import sys
 from fal import apps
 
 endpoint, arguments = sys.argv[1], json.loads(sys.argv[2])
-said = {}
+printed = {}
 with apps.ws(endpoint) as connection:
-    said["run"] = json.loads(connection.run(arguments))
+    printed["run"] = json.loads(connection.run(arguments))
     connection.send(arguments)
     connection.send({})
-    said["second"] = json.loads(connection.recv())
-    said["refused"] = json.loads(connection.recv())
+    printed["second"] = json.loads(connection.recv())
+    printed["refused"] = json.loads(connection.recv())
 with apps.ws(endpoint, path="/stream") as connection:
     connection.send(arguments)
-    said["stream"] = "".join(connection.stream())
+    printed["stream"] = "".join(connection.stream())
 with apps._connect(endpoint) as connection:
-    said["realtime"] = connection.run(arguments)
-print(json.dumps(said))
+    printed["realtime"] = connection.run(arguments)
+print(json.dumps(printed))

@@ -1,4 +1,4 @@
-"""A program with huggingface_hub's InferenceClient: nothing in it knows of this server. Prints its pictures' sizes."""
+"""A program with huggingface_hub's InferenceClient: nothing in it names this server. Prints its images' sizes."""
 
 import io
 import json
@@ -13,7 +13,7 @@ MODEL = "stabilityai/stable-diffusion-3.5-large"
 ENDPOINT = "fal-ai/stable-diffusion-v35-large"
 SIZE = {"width": 128, "height": 96}
 
-# What the hub says of the model: there is none to ask.
+# The mapping that the hub would return for the model.
 mapping = InferenceProviderMapping(
     provider="fal-ai", hf_model_id=MODEL, providerId=ENDPOINT, status="live", task="text-to-image"
 )

@@ -1,4 +1,4 @@
-"""A program as fal's own pages have it: nothing in it knows of this server. Prints what it got as JSON."""
+"""A program as in fal's documentation: nothing in it names this server. Prints its results as JSON."""
 
 import json
 import sys
@@ -20,9 +20,9 @@ got = handle.get()
 ran = fal_client.run(endpoint, arguments)
 *events, streamed = fal_client.stream(endpoint, arguments)
 uploaded = fal_client.upload(b"words", "text/plain")
-pictures = []
+images = []
 for result in (subscribed, got, ran, streamed):
     for image in result["images"]:
-        pictures.append({"url": image["url"], "type": httpx.get(image["url"]).headers["content-type"]})
-print(json.dumps({"pictures": pictures, "messages": messages, "events": len(events), "uploaded": uploaded,
+        images.append({"url": image["url"], "type": httpx.get(image["url"]).headers["content-type"]})
+print(json.dumps({"images": images, "messages": messages, "events": len(events), "uploaded": uploaded,
                   "read": httpx.get(uploaded).text, "status_url": handle.status_url, "client": fal_client.__file__}))

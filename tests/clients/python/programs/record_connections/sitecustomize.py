@@ -1,11 +1,11 @@
-"""Loaded before a program by test_intercept.py: writes down every name that is looked up and every address that is
-connected to, and lets nothing leave this machine."""
+"""Preloaded into a program by test_intercept.py: records every DNS lookup and every connection, and blocks all that would
+leave this machine."""
 
 import os
 import sys
 
 
-def witness(event, arguments):
+def record(event, arguments):
     if event == "socket.getaddrinfo":
         what, host = "lookup", arguments[0]
     elif event == "socket.connect" and isinstance(arguments[1], tuple):
@@ -13,10 +13,10 @@ def witness(event, arguments):
     else:
         return
     port = arguments[1] if what == "lookup" else arguments[1][1]
-    with open(os.environ["WITNESS"], "a") as file:
+    with open(os.environ["CONNECTION_LOG"], "a") as file:
         print(f"{what} {host}:{port}", file=file)
     if host not in ("127.0.0.1", "localhost"):
-        raise OSError(101, f"the witness lets nothing go to {host}")
+        raise OSError(101, f"connections to {host} are blocked in this test")
 
 
-sys.addaudithook(witness)
+sys.addaudithook(record)

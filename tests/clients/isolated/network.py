@@ -1,5 +1,5 @@
-"""A world of its own for these tests: all that they run is in a network namespace whose only way out leads to another,
-"the internet", where every name leads to one machine. A witness sees every packet that goes there."""
+"""The network of these tests: their processes run in a network namespace whose only route leads to a second namespace,
+"the internet", where every name resolves to one address. A packet capture sees every packet that is sent there."""
 
 import contextlib
 import ctypes
@@ -18,7 +18,7 @@ WITHIN_S = 30
 
 
 def enter():
-    """Puts this process into the world, and what it starts from now on. The internet ends with this process."""
+    """Moves this process, and those that it starts from now on, into the namespace. The internet ends with this process."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS | CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "these tests must be root, or run by `unshare --map-root-user`")
     ip("link set lo up")
@@ -34,7 +34,7 @@ def enter():
     ip(f"route add default via {FAR}")
     print("the interface is there", file=internet.stdin, flush=True)
     assert internet.stdout.readline() == "answers\n"
-    resolv_conf = pathlib.Path(os.environ["LATENTD_WORLD"]) / "resolv.conf"
+    resolv_conf = pathlib.Path(os.environ["LATENTD_TEST_DIRECTORY"]) / "resolv.conf"
     resolv_conf.write_text(f"nameserver {FAR}\noptions timeout:2 attempts:1\n")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "--bind", resolv_conf, "/etc/resolv.conf"], check=True)
@@ -51,8 +51,8 @@ def child_of(pid):
     return int(children[0]) if children else pid
 
 
-class Witness:
-    """Everything that left the world since it was asked last, whoever sent it and however."""
+class PacketCapture:
+    """The packets that left the namespace since the last call of `seen`, of any process and protocol."""
 
     def __init__(self):
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
@@ -65,14 +65,14 @@ class Witness:
         with contextlib.suppress(BlockingIOError):
             while True:
                 frame, (_, _, kind, *_) = self.socket.recvfrom(65536)
-                # What the kernel asks by itself, whose address that is, comes after a packet that is seen.
+                # ARP requests are left out: the kernel sends them for a packet that is captured itself.
                 if kind == PACKET_OUTGOING and frame[12:14] != b"\x08\x06":
                     packets.append(describe(frame[14:]))
         return packets
 
 
 def describe(packet):
-    """Of IPv4: protocol, address and port."""
+    """Protocol, address and port of an IPv4 packet; the bytes of any other."""
     if packet[0] >> 4 != 4:
         return packet.hex()
     length = (packet[0] & 15) * 4
@@ -82,7 +82,7 @@ def describe(packet):
 
 @contextlib.contextmanager
 def server(program, data, *flags):
-    """A server in the world, ready to paint."""
+    """A server in the namespace, ready to generate."""
     command = [program, "serve", "--listen", "127.0.0.1:8080", "--intercept", "127.0.0.1:8443", "--log", "warn"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LATENTD_", "FAL_"))}
     process = subprocess.Popen([*command, "--data-dir", data, *flags], env=environment, stdout=subprocess.DEVNULL)

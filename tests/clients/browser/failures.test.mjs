@@ -1,14 +1,14 @@
-// A server that wants a key, one that goes away, one whose queue is full: in words that a person can act on.
+// Error messages of the page: a key is required, the server is unreachable, the queue is full.
 
 import assert from "node:assert/strict";
-import { long, generate, phase, images, scene, small, startServer } from "./support.mjs";
+import { long, generate, phase, images, pageTest, small, startServer } from "./support.mjs";
 
 const KEY = "studio:0123456789abcdef0123456789abcdef";
 const locked = await startServer({ args: ["--api-key", KEY] });
-const mortal = await startServer();
-const narrow = await startServer({ args: ["--max-queue", "1"] });
+const crashing = await startServer();
+const shortQueue = await startServer({ args: ["--max-queue", "1"] });
 
-scene("a key is asked for when the server wants one, and kept as long as told", { refusals: true, origins: [locked.origin] }, async (page, context) => {
+pageTest("the page asks for a key when the server requires one, and stores it as chosen", { refusals: true, origins: [locked.origin] }, async (page, context) => {
   await page.goto(locked.url);
   await small(page);
   assert.equal(await page.getByRole("button", { name: "Key", exact: true }).count(), 0);
@@ -49,15 +49,15 @@ function kept(page) {
   }));
 }
 
-scene("a server that dies and comes back finishes what it was asked", { refusals: true, origins: [mortal.origin] }, async (page) => {
-  await page.goto(mortal.url);
+pageTest("after a crash and a restart the server finishes the request", { refusals: true, origins: [crashing.origin] }, async (page) => {
+  await page.goto(crashing.url);
   await long(page);
   await generate(page);
   await phase(page, "generating");
-  await mortal.kill();
+  await crashing.kill();
   await page.getByText("The server does not answer. Trying again…").waitFor();
   await page.locator('#server[data-state="gone"]').waitFor();
-  const again = await startServer({ data: mortal.data, port: mortal.port });
+  const again = await startServer({ data: crashing.data, port: crashing.port });
   assert.equal((await images(page)).length, 2);
 
   await again.kill();
@@ -66,8 +66,8 @@ scene("a server that dies and comes back finishes what it was asked", { refusals
   await page.getByRole("button", { name: "Try again" }).waitFor();
 });
 
-scene("a full queue is said to be full", { refusals: true, origins: [narrow.origin] }, async (page) => {
-  await page.goto(narrow.url);
+pageTest("a full queue is reported", { refusals: true, origins: [shortQueue.origin] }, async (page) => {
+  await page.goto(shortQueue.url);
   await long(page, "a tower", 4);
   await generate(page);
   await phase(page, "generating");
