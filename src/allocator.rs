@@ -1,4 +1,4 @@
-//! What the program's allocator must be told: to give back to the system what was freed.
+//! Makes the allocator return freed memory to the system.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! `latentd backup` and `latentd restore`: everything that a server keeps, as of one moment, in one tar archive.
 //!
 //! In the archive are the database, copied by SQLite while others may write it, the files that the copy owns, the server's
-//! keys, and last a manifest with the size and digest of each. What has no manifest is not whole.
+//! keys, and last a manifest with the size and digest of each. An archive without a manifest is incomplete.
 
 mod read;
 mod write;
@@ -26,7 +26,7 @@ fn folder(store: &StoreConfig) -> anyhow::Result<&Path> {
     })
 }
 
-/// What this version writes, and all that it reads.
+/// Version of the format that is written and read.
 const FORMAT: u32 = 1;
 
 /// Name of the manifest, which is the last entry.
@@ -41,10 +41,10 @@ const FILES: &str = "files/";
 /// Folder of what lies in the data directory beside database and files.
 const DATA: &str = "data/";
 
-/// What lies there and is not made anew by the next start.
+/// Files there that a start would not make again.
 const KEYS: [&str; 2] = ["webhook-key.pk8", "intercept/ca-key.pk8"];
 
-/// What an archive holds.
+/// The manifest of an archive.
 #[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     format: u32,

@@ -313,7 +313,7 @@ fn trusted_proxies(given: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     given.map(net).collect()
 }
 
-/// Who can only be called from this machine may call this machine.
+/// A server that only this machine can call may itself call addresses of this machine.
 fn egress(flag: &str, loopback: bool, allowed: &[String]) -> Result<Egress, ConfigError> {
     let mut egress = Egress::new(loopback);
     for text in allowed.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {

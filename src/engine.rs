@@ -28,7 +28,7 @@ pub enum EngineError {
     /// The model that the request asks for cannot be loaded now; others can be used.
     #[error("{0}")]
     Load(String),
-    /// The numbers went wrong for this request; the engine itself is fine.
+    /// A value was not finite in this request; the engine itself is fine.
     #[error("{0}")]
     Numbers(String),
     /// The engine cannot be trusted any more: its process must end.
@@ -41,14 +41,14 @@ pub enum EngineError {
 pub enum Loading {
     /// It starts.
     Begins {
-        /// What log lines call it.
+        /// The model's name in log lines.
         model: String,
         /// The models that are loaded meanwhile, by the names that requests have.
         loaded: Vec<String>,
     },
     /// It is loaded.
     Done {
-        /// What that took.
+        /// Seconds that loading took.
         seconds: f64,
         /// The models that are loaded now.
         loaded: Vec<String>,
@@ -128,14 +128,14 @@ pub(crate) fn load_error(error: ModelError) -> EngineError {
     }
 }
 
-/// How a configuration wants its model loaded.
+/// The options by which a configuration's model is loaded.
 pub(crate) fn load_options(config: &EngineConfig) -> models::LoadOptions {
     let cache = Some(config.cache.clone());
     let EngineConfig { t5, shift, .. } = *config;
     models::LoadOptions { cache, t5, shift, ..models::LoadOptions::new(config.device, config.dtype) }
 }
 
-/// What a request took, with the seconds that its files took to make, and those that its model took to load.
+/// The stage timings of a request, with the seconds of encoding its files and, if it had to be, of loading its model.
 pub fn stage_seconds(timings: Timings, encode: f64, load: Option<f64>) -> StageSeconds {
     let Timings { text, denoise, decode, safety: _, known_prompts, skipped } = timings;
     let models::Skipped { unguided_steps, reused_steps } = skipped;
@@ -151,7 +151,7 @@ pub fn stage_seconds(timings: Timings, encode: f64, load: Option<f64>) -> StageS
     }
 }
 
-/// What the safety checker found in an image.
+/// The safety checker's score of an image, as the output stores it.
 pub fn score(verdict: &SafetyVerdict) -> Score {
     let measure = match verdict.measure {
         Measure::Probability => latentd_request::Measure::Probability,
@@ -180,8 +180,8 @@ impl Engine for Sd3Engine {
         init_image: Option<InitImage>,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        let asked = models::GenerateRequest { init_image, ..asked(request, self.t5_tokens) };
-        let pending = self.pipeline.generate_latents(&asked, observer)?;
+        let request = models::GenerateRequest { init_image, ..model_request(request, self.t5_tokens) };
+        let pending = self.pipeline.generate_latents(&request, observer)?;
         if self.pipeline.stages_overlap() {
             return Ok(Box::new(|| Ok(pending.decode()?)));
         }
@@ -191,12 +191,13 @@ impl Engine for Sd3Engine {
 
     fn prefetch(&self) -> Option<Prefetch> {
         let (prefetcher, t5_tokens) = (self.pipeline.prefetcher(), self.t5_tokens);
-        let prefetch = move |request: &ImageRequest| Ok(prefetcher.prefetch(&asked(request, t5_tokens))?);
+        let prefetch =
+            move |request: &ImageRequest| Ok(prefetcher.prefetch(&model_request(request, t5_tokens))?);
         self.pipeline.stages_overlap().then(|| Arc::new(prefetch) as Prefetch)
     }
 }
 
-fn asked(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
+fn model_request(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRequest {
     models::GenerateRequest {
         prompt: request.prompt.clone(),
         negative_prompt: request.negative_prompt.clone(),

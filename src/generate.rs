@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tokio::runtime::Runtime;
 
-/// Width and height when neither a flag nor an image says.
+/// Default width and height, without flags and an initial image.
 const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 
 /// Generates what `args` ask for and writes it.
@@ -188,7 +188,7 @@ fn progress_bar(steps: usize) -> ProgressBar {
     bar
 }
 
-/// Moves the bar, and says what the user should know on a line of its own.
+/// Advances the progress bar, and prints notes on lines of their own.
 struct ProgressObserver<'a> {
     bar: &'a ProgressBar,
 }

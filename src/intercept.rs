@@ -2,9 +2,10 @@
 //! `https://fal.run` and find the same service as on the main port.
 //!
 //! One loopback port takes TLS, and `CONNECT` of programs that use it as their proxy. Nothing is ever dialled for a name
-//! of fal's. The certificates come from an authority of this data directory, good for no other names.
+//! of fal's. The certificates are issued by an authority of this data directory, which is constrained to those names.
 
 mod authority;
+mod bundle;
 mod certificates;
 pub(crate) mod env;
 mod folder;
@@ -107,7 +108,7 @@ impl Interceptor {
         let failed = |error| InterceptError::Listen(config.listen, error);
         let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        folder.write_trust(&authority)?;
+        bundle::write_certificates(&folder, &authority)?;
         folder.write_preloads(address)?;
         folder.write_running(&Running { address, needs_key })?;
         let tls = Certificates::new(authority, Box::new(Timestamp::now))?.into_acceptor()?;
@@ -128,7 +129,8 @@ impl Interceptor {
     }
 }
 
-/// Brings a connection to where HTTP begins for one of fal's names. `None` is one that was dealt with, or broke.
+/// Ends TLS, after `CONNECT` where the program uses a proxy; what follows is HTTP for one of fal's names. `None`: the
+/// connection was answered by the proxy, or broke.
 async fn open(
     stream: ClientStream,
     tls: TlsAcceptor,

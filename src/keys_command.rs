@@ -64,7 +64,7 @@ async fn revoke(id: &str, store: KeyStoreArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A database that nobody made is a wrong directory, not an empty list.
+/// A missing database means a wrong directory, not an empty list.
 async fn existing(store: KeyStoreArgs) -> anyhow::Result<Queue> {
     let database = database(store)?;
     if !database.exists() {

@@ -15,8 +15,8 @@ macro_rules! println {
     ($($arg:tt)*) => { $crate::output::write(format_args!($($arg)*), "\n") };
 }
 
-/// Writes to standard output. Ends the process where nobody reads it any more, as programs do that the signal for that
-/// ends, and says once on standard error where it cannot be written for another reason.
+/// Writes to standard output. Ends the process quietly when the reader has closed the pipe, as SIGPIPE would; other errors
+/// are reported once on standard error.
 pub(crate) fn write(text: Arguments<'_>, end: &str) {
     let mut output = std::io::stdout().lock();
     let written = output.write_fmt(text).and_then(|()| output.write_all(end.as_bytes()));

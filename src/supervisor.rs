@@ -1,6 +1,6 @@
-//! Keeps one worker process per engine alive and reclaims the requests of a dead one.
+//! Keeps one worker process per engine running and reclaims the requests of one that died.
 //!
-//! A worker is dead when its process ends, and when it gives no sign of life: then it is killed.
+//! A worker that sends no sign of life is killed and counts as dead.
 
 mod backoff;
 mod link;
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-/// What the whole server is doing.
+/// The server's stage of life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
     /// Serving.
@@ -27,11 +27,11 @@ pub(crate) enum Stage {
     Now,
 }
 
-/// How long the end of a killed process is waited for: one that hangs in a driver may not end at all.
+/// How long the exit of a killed process is waited for: one that hangs in a driver may never exit.
 const KILL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Pauses between attempts to put back what a worker had in hand: the first, and the longest.
-const RETRY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
+/// First and longest pause between attempts to put a worker's claims back.
+const RETRY_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
 
 /// Starts the workers and keeps them running until the stage is [`Stage::Drain`]; returns when
 /// the last one is gone.
@@ -51,12 +51,12 @@ pub(crate) async fn supervise(
             drain_timeout: config.drain_timeout,
             worker_timeout: config.worker_timeout,
         };
-        slot.keep(stage.clone())
+        slot.keep_running(stage.clone())
     });
     futures_util::future::join_all(slots).await;
 }
 
-/// One engine's place; workers come and go in it.
+/// One engine of the configuration, and how its worker process is started.
 struct Slot<'a> {
     arguments: Vec<String>,
     database: String,
@@ -70,18 +70,19 @@ struct Slot<'a> {
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// It was stopped.
+    /// It exited with success, or the server stopped it.
     Stopped,
+    /// It crashed, failed or was killed because it was silent.
     Died,
 }
 
 impl Slot<'_> {
-    async fn keep(self, mut stage: watch::Receiver<Stage>) {
+    async fn keep_running(self, mut stage: watch::Receiver<Stage>) {
         let mut backoff = Backoff::default();
         while *stage.borrow() == Stage::Run {
             let id = uuid::Uuid::now_v7().to_string();
             match self.spawn(&id) {
-                Ok(child) => self.one_life(&id, child, &mut stage).await,
+                Ok(child) => self.wait_and_reclaim(&id, child, &mut stage).await,
                 Err(error) => tracing::error!(%error, "a worker could not be started"),
             }
             let pause = backoff.after_death(Instant::now());
@@ -92,8 +93,8 @@ impl Slot<'_> {
         }
     }
 
-    /// Waits for a worker's end, and puts back what it had in hand.
-    async fn one_life(&self, id: &str, mut child: Child, stage: &mut watch::Receiver<Stage>) {
+    /// Waits until a worker has ended, then puts its claims back.
+    async fn wait_and_reclaim(&self, id: &str, mut child: Child, stage: &mut watch::Receiver<Stage>) {
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (events, signs) = (self.queue.events().clone(), watch::Sender::new(0));
         let received = signs.subscribe();
@@ -114,13 +115,13 @@ impl Slot<'_> {
         self.queue.set_silent(id, false);
     }
 
-    /// Puts back what a worker had in hand, as often as it takes.
+    /// Puts a worker's claims back; retries until that succeeds or the server stops.
     async fn put_back(&self, id: &str, end: End, stage: &watch::Receiver<Stage>) {
         let lost = match end {
             End::Stopped => Lost::Stopped(id),
             End::Died => Lost::Died(id),
         };
-        let [mut pause, longest] = RETRY;
+        let [mut pause, longest] = RETRY_PAUSES;
         loop {
             match self.queue.reclaim(lost).await {
                 Ok(done) if done.waiting + done.ended > 0 => {
@@ -154,12 +155,12 @@ impl Slot<'_> {
             .env("LATENTD_DATABASE_URL", &self.database)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .process_group(0) // a Ctrl-C on the terminal is for the server, which drains the worker
+            .process_group(0) // Ctrl-C must reach the server alone, which drains the worker
             .kill_on_drop(true)
             .spawn()
     }
 
-    /// Waits for the worker's end, and kills it when it is silent too long or the server stops.
+    /// Waits until the worker has exited, and kills it when it is silent for too long or the server stops.
     async fn wait(
         &self,
         child: &mut Child,
@@ -167,7 +168,7 @@ impl Slot<'_> {
         stage: &mut watch::Receiver<Stage>,
     ) -> End {
         tokio::select! {
-            status = child.wait() => return said(status),
+            status = child.wait() => return end_of(status),
             () = silence => {
                 let limit = self.worker_timeout.as_secs();
                 tracing::error!("the worker gave no sign of life for {limit} s and is killed");
@@ -177,7 +178,7 @@ impl Slot<'_> {
             _ = stage.wait_for(|stage| *stage > Stage::Run) => {}
         }
         tokio::select! {
-            status = child.wait() => return said(status),
+            status = child.wait() => return end_of(status),
             () = tokio::time::sleep(self.drain_timeout) => {}
             _ = stage.wait_for(|stage| *stage > Stage::Drain) => {}
         }
@@ -195,7 +196,7 @@ async fn kill(child: &mut Child) {
     }
 }
 
-fn said(status: std::io::Result<ExitStatus>) -> End {
+fn end_of(status: std::io::Result<ExitStatus>) -> End {
     match status {
         Ok(status) if status.success() => End::Stopped,
         Ok(status) => {
@@ -203,7 +204,7 @@ fn said(status: std::io::Result<ExitStatus>) -> End {
             End::Died
         }
         Err(error) => {
-            tracing::error!(%error, "the worker's end cannot be seen");
+            tracing::error!(%error, "the worker's exit status cannot be read");
             End::Died
         }
     }
@@ -216,7 +217,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     let EngineConfig { device, dtype, shift, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } =
         engine;
     let shift = shift.map(|shift| ("--shift", shift.to_string()));
-    // The database has a password in its URL, perhaps: it goes by the environment.
+    // The database's URL may hold a password, so it is passed in the environment.
     let StoreConfig { data_dir, database: _, files } = &config.store;
     [
         ("--device", device_name(*device)),
@@ -241,11 +242,11 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     .collect()
 }
 
-/// What a worker's models may take. Those that share a device share its memory.
+/// The `--memory-budget` of a worker. Workers that share a device share its memory.
 fn memory_budget(engine: &EngineConfig, config: &ServeConfig) -> String {
     let sharers = config.engines.iter().filter(|other| other.device == engine.device).count();
     let bytes = memory_budget::bytes(config.memory_budget, engine.device, sharers);
-    bytes.map_or_else(|| "auto".into(), |bytes| bytes.to_string()) // the worker knows more of its device
+    bytes.map_or_else(|| "auto".into(), |bytes| bytes.to_string()) // the worker can ask its device
 }
 
 fn step_timeout(limit: Option<Duration>) -> String {

@@ -1,7 +1,7 @@
-//! Tells receivers that requests ended: takes what is due from the outbox, posts it, records what came of it.
+//! Delivers webhooks: claims those that are due from the outbox, posts them, records the outcome.
 //!
-//! Delivery is at least once: a message may arrive twice when the server dies between the
-//! receiver's answer and the note of it; its request id tells.
+//! Delivery is at least once: a message arrives twice when the server dies between the receiver's answer and the record of
+//! it. A receiver recognises the second by its request id.
 
 mod post;
 
@@ -33,7 +33,7 @@ const RETRIES: [Duration; 10] = [
 /// Messages on their way at once.
 const AT_ONCE: usize = 64;
 
-/// Bytes of a message from which on it is large: its result has pictures inside.
+/// Bytes above which a message is large: its result has images inline.
 const LARGE: usize = 64 * 1024;
 
 /// Large messages in memory at once: receivers may be slow to take them.
@@ -42,7 +42,7 @@ const LARGE_AT_ONCE: usize = 4;
 /// Makes the message of a webhook from how its request ended.
 type Render = dyn Fn(&Webhook, Outcome) -> Result<Request<Bytes>, String> + Send + Sync;
 
-/// Empties the outbox.
+/// Delivers the webhooks of the outbox.
 pub struct Deliverer(Arc<Parts>);
 
 /// What every delivery needs.
@@ -71,18 +71,18 @@ impl Deliverer {
         let mut stop = std::pin::pin!(stop);
         loop {
             moved.mark_unchanged();
-            self.take(&mut on_way).await;
+            self.claim_due(&mut on_way).await;
             tokio::select! {
                 () = &mut stop => break,
-                Some(_) = on_way.join_next() => {} // there is room again
+                Some(_) = on_way.join_next() => {} // another may be sent now
                 () = signal_or(&mut moved, POLL) => {}
             }
         }
         on_way.join_all().await;
     }
 
-    /// Sends off what is due, as far as there is room.
-    async fn take(&self, on_way: &mut JoinSet<()>) {
+    /// Claims what is due, up to [`AT_ONCE`], and starts its deliveries.
+    async fn claim_due(&self, on_way: &mut JoinSet<()>) {
         while on_way.try_join_next().is_some() {}
         match self.0.queue.claim_webhooks(AT_ONCE - on_way.len()).await {
             Ok(webhooks) => {
@@ -90,15 +90,15 @@ impl Deliverer {
                     on_way.spawn(deliver(self.0.clone(), webhook));
                 }
             }
-            Err(error) => tracing::warn!(%error, "webhooks not looked for"),
+            Err(error) => tracing::warn!(%error, "webhooks could not be claimed"),
         }
     }
 }
 
-/// One attempt, and the note of it. A note that cannot be made is an attempt that is made again.
+/// Makes one attempt and records it. An attempt that cannot be recorded is made again.
 async fn deliver(parts: Arc<Parts>, webhook: Webhook) {
     let (request, attempt) = (webhook.request, webhook.attempt);
-    let noted = match send(&parts, &webhook).await {
+    let recorded = match send(&parts, &webhook).await {
         Ok(()) => {
             tracing::debug!(%request, attempt, "webhook delivered");
             parts.queue.webhook_delivered(&webhook).await
@@ -108,8 +108,8 @@ async fn deliver(parts: Arc<Parts>, webhook: Webhook) {
             parts.queue.webhook_failed(&webhook, wait_after(attempt), &why).await
         }
     };
-    if let Err(error) = noted {
-        tracing::warn!(%request, %error, "the delivery of a webhook was not noted");
+    if let Err(error) = recorded {
+        tracing::warn!(%request, %error, "the delivery of a webhook was not recorded");
     }
 }
 
@@ -119,7 +119,7 @@ async fn send(parts: &Parts, webhook: &Webhook) -> Result<(), String> {
         return parts.poster.post(&webhook.url, message).await;
     }
     drop(message);
-    let _turn = parts.large.acquire().await;
+    let _permit = parts.large.acquire().await;
     let message = self::message(parts, webhook).await?;
     parts.poster.post(&webhook.url, message).await
 }

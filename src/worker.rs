@@ -1,27 +1,27 @@
-//! A worker: claims a request, has the engine generate it, stores the files, records the end.
+//! The worker loop: claims a request, runs the engine, stores the files, records the result.
 //!
-//! The engine runs on a thread of its own and never waits for the database: its steps come over
-//! a channel, the order to stop goes back through a flag. It does not wait for files either: while
-//! the images of one request are finished and published, the next one is generated.
+//! The engine runs on a thread of its own and never waits for the database: it sends its progress over a channel and
+//! reads a stop flag. It does not wait for files either: while the images of one request are decoded and published, the
+//! next request is generated.
 //!
 //! A request that is tried again has the worker to itself: if the worker dies once more, no other request is to blame,
 //! and none suffers.
 
-mod begin;
 mod engine_thread;
 mod generate;
+mod init_image;
 mod limits;
-mod patience;
 mod process;
 mod publish;
+mod retry;
 
 pub use engine_thread::EngineThread;
 use generate::Work;
 pub use limits::StepLimits;
 use limits::run_time;
-use patience::patiently;
 pub use process::run_process;
-pub(crate) use process::{MOVED, device_name};
+pub(crate) use process::{CHANGED, device_name};
+use retry::with_retry;
 
 use crate::engine::{EngineError, Image, InitImage};
 use crate::fault::Fault;
@@ -30,36 +30,36 @@ use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
 use crate::storage::{Storage, StorageError};
 use latentd_egress::Client;
-use latentd_request::{BeginFrom, ImageRequest};
+use latentd_request::{ImageRequest, InitImageRef};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-/// How long an idle worker trusts that nobody forgot to wake it.
+/// How long an idle worker waits for a wake-up before it looks for requests by itself.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 
-/// How often a request whose image is yet to come is seen to live, and looked after.
-const FETCH_BEAT: Duration = Duration::from_secs(5);
+/// How often the lease of a request is renewed while its initial image is fetched.
+const FETCH_HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// Requests that a worker has in hand at most: one is generated, one is finished.
-const IN_HAND: u32 = 2;
+/// Requests that a worker works on at most: one is generated, one is decoded and published.
+const MAX_IN_PROGRESS: u32 = 2;
 
-/// What is left to a request that is being finished when the engine fails with the next one.
-const LAST_FINISH: Duration = Duration::from_secs(60);
+/// How long publishing of a request may still take after the engine has failed with the next one.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long a request is left alone whose model cannot be loaded.
-const REST: Duration = Duration::from_secs(60);
+/// How long a request waits before the next attempt when its model cannot be loaded.
+const LOAD_RETRY_DELAY: Duration = Duration::from_secs(60);
 
-/// Why a worker had to end.
+/// Why a worker cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    /// The queue is gone.
+    /// The queue failed.
     #[error(transparent)]
     Queue(#[from] QueueError),
     /// The file storage cannot be opened.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// The file storage is that of another database.
+    /// The file storage belongs to another database.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The process cannot be set up.
@@ -68,12 +68,12 @@ pub enum WorkerError {
     /// The engine cannot be trusted any more.
     #[error("the engine failed: {0}")]
     Engine(String),
-    /// The engine is silent: the process cannot end in order, for it would wait for the engine.
+    /// The engine reports no progress: an orderly exit would wait for it, so the process is aborted.
     #[error("the engine is hung: no sign of life for {} s while {doing}", limit.as_secs_f64())]
     Hung {
-        /// How long it was silent.
+        /// How long it reported nothing.
         limit: Duration,
-        /// What it was to do.
+        /// What it was doing.
         doing: &'static str,
     },
     /// The model cannot be loaded.
@@ -84,9 +84,9 @@ pub enum WorkerError {
 /// What a tick did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tick {
-    /// Nothing waits.
+    /// No request waits.
     Idle,
-    /// One request was claimed and brought to an end, or lost to another attempt.
+    /// One request was claimed and completed, or lost to another attempt.
     Worked,
 }
 
@@ -94,55 +94,55 @@ pub enum Tick {
 pub struct Worker {
     /// Names this worker in the tables.
     pub id: String,
-    /// What it runs on, for people.
+    /// The device's name, for display.
     pub device: String,
-    /// Where requests come from.
+    /// Requests are claimed here.
     pub queue: Queue,
-    /// Where files go.
+    /// Image files are stored here.
     pub storage: Storage,
     /// Fetches initial images.
     pub outgoing: Client,
-    /// The models that it generates with: requests for others are left alone.
+    /// Names of the models that it serves; requests for other models are not claimed.
     pub models: Vec<String>,
     /// The thread that runs the engine.
     pub engine: EngineThread,
-    /// How long the engine may be silent.
+    /// How long the engine may go without reporting progress.
     pub limits: StepLimits,
 }
 
-/// A claim whose images are generated, but neither finished nor published.
+/// A claim whose latents are denoised, but whose images are neither decoded nor published.
 struct Unfinished {
     claim: Claim,
     request: ImageRequest,
     work: Work,
 }
 
-/// A request on its way from the engine to its end, and its share of what a worker may have in hand.
-type InHand = (Unfinished, OwnedSemaphorePermit);
+/// A request that is to be decoded and published, with its permit of [`MAX_IN_PROGRESS`].
+type InProgress = (Unfinished, OwnedSemaphorePermit);
 
 impl Worker {
-    /// Works until told to drain: the requests in hand are finished first.
+    /// Claims and generates requests until `drain`; those in progress are finished first.
     ///
     /// # Errors
     /// When the worker cannot go on; its claims stay for [`Queue::reclaim`].
     pub async fn run(&mut self, drain: watch::Receiver<bool>) -> Result<(), WorkerError> {
-        let (pending, unfinished) = mpsc::channel(IN_HAND as usize);
+        let (pending, unfinished) = mpsc::channel(MAX_IN_PROGRESS as usize);
         let mut finish = std::pin::pin!(self.finish_all(unfinished));
         let ended = tokio::select! {
             ended = self.generate_all(drain, pending) => ended,
             failed = &mut finish => return failed,
         };
-        // What fails while generating does not take the request before with it.
+        // An engine that fails with one request must not lose the one before it, which is being published.
         match ended {
             Ok(()) => finish.await,
-            Err(error) => match tokio::time::timeout(LAST_FINISH, finish).await {
+            Err(error) => match tokio::time::timeout(FINISH_TIMEOUT, finish).await {
                 Ok(Err(other)) => Err(other),
                 Ok(Ok(())) | Err(_) => Err(error),
             },
         }
     }
 
-    /// One turn without overlap: claims the next request, generates it, finishes it.
+    /// Claims the next request, generates and publishes it, without overlap.
     ///
     /// # Errors
     /// When the worker cannot go on; its claim stays for [`Queue::reclaim`].
@@ -157,13 +157,13 @@ impl Worker {
     async fn generate_all(
         &self,
         mut drain: watch::Receiver<bool>,
-        pending: mpsc::Sender<InHand>,
+        pending: mpsc::Sender<InProgress>,
     ) -> Result<(), WorkerError> {
-        let in_hand = Arc::new(Semaphore::new(IN_HAND as usize));
+        let in_progress = Arc::new(Semaphore::new(MAX_IN_PROGRESS as usize));
         let mut work = self.queue.events().work();
         loop {
-            // A place before a claim: no third request is held back here.
-            let Ok(mut place) = in_hand.clone().acquire_owned().await else { return Ok(()) };
+            // The permit comes before the claim, so that no third request is claimed while two are in progress.
+            let Ok(mut permit) = in_progress.clone().acquire_owned().await else { return Ok(()) };
             if *drain.borrow() {
                 return Ok(());
             }
@@ -176,35 +176,37 @@ impl Worker {
                 continue;
             };
             if is_second_try(&claim) {
-                let Ok(others) = in_hand.clone().acquire_many_owned(IN_HAND - 1).await else { return Ok(()) };
-                place.merge(others);
+                let Ok(others) = in_progress.clone().acquire_many_owned(MAX_IN_PROGRESS - 1).await else {
+                    return Ok(());
+                };
+                permit.merge(others);
             }
             if let Some(unfinished) = self.generate_claim(claim).await?
-                && pending.send((unfinished, place)).await.is_err()
+                && pending.send((unfinished, permit)).await.is_err()
             {
                 return Ok(());
             }
         }
     }
 
-    async fn finish_all(&self, mut unfinished: mpsc::Receiver<InHand>) -> Result<(), WorkerError> {
-        while let Some((next, _place)) = unfinished.recv().await {
+    async fn finish_all(&self, mut unfinished: mpsc::Receiver<InProgress>) -> Result<(), WorkerError> {
+        while let Some((next, _permit)) = unfinished.recv().await {
             self.finish(next).await?;
         }
         Ok(())
     }
 
     async fn claim(&self) -> Result<Option<Claim>, QueueError> {
-        let claim = patiently(|| self.queue.claim(&self.id, &self.models)).await?;
+        let claim = with_retry(|| self.queue.claim(&self.id, &self.models)).await?;
         if let Some(Claim { id, attempt, .. }) = &claim {
             tracing::info!(request = %id, attempt, "claimed");
         }
         Ok(claim)
     }
 
-    /// Generates a request, unless it cannot be used or nobody wants it any more.
+    /// Generates a claimed request; `None` when it has ended: failed, cancelled or lost to another attempt.
     async fn generate_claim(&self, mut claim: Claim) -> Result<Option<Unfinished>, WorkerError> {
-        let verdict = patiently(|| self.queue.charge(&claim)).await?;
+        let verdict = with_retry(|| self.queue.charge(&claim)).await?;
         if !matches!(verdict, Verdict::Continue { .. }) {
             return self.settle(&claim, verdict, Err(EngineError::Stopped)).await;
         }
@@ -216,25 +218,25 @@ impl Worker {
                 return Ok(None);
             }
         };
-        // What an image was made of is dropped here: it may be megabytes.
-        let begin = match request.begin.take() {
+        // The source of the initial image is dropped here: inline data may be megabytes.
+        let init_image = match request.init_image.take() {
             None => None,
-            Some(from) => {
-                let Some(image) = self.fetch(&claim, &from).await? else { return Ok(None) };
-                begin::size(&mut request, &from, &image);
-                Some(InitImage { image, strength: from.strength })
+            Some(reference) => {
+                let Some(image) = self.fetch(&claim, &reference).await? else { return Ok(None) };
+                init_image::adopt_size(&mut request, &reference, &image);
+                Some(InitImage { image, strength: reference.strength })
             }
         };
-        let work = self.generate(&claim, &request, begin).await?;
+        let work = self.generate(&claim, &request, init_image).await?;
         Ok(work.map(|work| Unfinished { claim, request, work }))
     }
 
-    /// Fetches the initial image of a request, unless it cannot be used or nobody wants it any more.
-    async fn fetch(&self, claim: &Claim, from: &BeginFrom) -> Result<Option<Image>, WorkerError> {
+    /// Fetches the initial image of a request; `None` when the request has ended.
+    async fn fetch(&self, claim: &Claim, reference: &InitImageRef) -> Result<Option<Image>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = self.report(claim, "fetching the initial image").await?;
-        let mut load = std::pin::pin!(patiently(|| begin::load(self, &from.source)));
-        let mut clock = tokio::time::interval(FETCH_BEAT);
+        let mut load = std::pin::pin!(with_retry(|| init_image::load(self, &reference.source)));
+        let mut clock = tokio::time::interval(FETCH_HEARTBEAT);
         clock.reset();
         while matches!(verdict, Verdict::Continue { .. }) {
             tokio::select! {
@@ -249,7 +251,7 @@ impl Worker {
         self.settle(claim, verdict, Err(EngineError::Stopped)).await
     }
 
-    /// Makes the images, stores the files and records the end.
+    /// Decodes the images, stores the files and records the result.
     async fn finish(&self, unfinished: Unfinished) -> Result<(), WorkerError> {
         let Unfinished { claim, request, work: Work { pending, load } } = unfinished;
         let limit = self.limits.first(&request);
@@ -267,7 +269,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Returns what a claim goes on with; ends it where there is nothing, or nobody who wants it.
+    /// Returns the result that a claim goes on with. Otherwise the claim is ended here: failed, cancelled, put off, or left
+    /// to the attempt that took it over.
     async fn settle<T>(
         &self,
         claim: &Claim,
@@ -299,37 +302,37 @@ impl Worker {
         Ok(None)
     }
 
-    /// The engine went silent with this request.
+    /// Records that the engine hangs with this request.
     async fn hung(&self, claim: &Claim, limit: Duration, doing: &'static str) -> WorkerError {
         let error = WorkerError::Hung { limit, doing };
         self.blame(claim, &error.to_string()).await;
         error
     }
 
-    /// Charges the worker's end to a request, as far as the queue answers: the worker ends all the same.
+    /// Charges the worker's end to a request. The worker ends all the same where the queue does not answer.
     async fn blame(&self, claim: &Claim, message: &str) {
-        let told = self.queue.progress(claim, Level::Error, message).await;
-        if let Err(error) = told.and(self.queue.charge(claim).await) {
+        let logged = self.queue.progress(claim, Level::Error, message).await;
+        if let Err(error) = logged.and(self.queue.charge(claim).await) {
             tracing::warn!(request = %claim.id, %error, "{message}");
         }
     }
 
     async fn verdict(&self, claim: &Claim) -> Result<Verdict, QueueError> {
-        patiently(|| self.queue.verdict(claim)).await
+        with_retry(|| self.queue.verdict(claim)).await
     }
 
-    /// The machine cannot run this request now: it keeps its place, and others go on meanwhile.
+    /// Gives back a request that this machine cannot run now; it keeps its place in the queue.
     async fn put_off(&self, claim: &Claim, why: &str) -> Result<(), WorkerError> {
-        let line = format!("{why}: the request is tried again in {} s", REST.as_secs());
-        patiently(|| self.queue.progress(claim, Level::Warn, &line)).await?;
-        patiently(|| self.queue.rest(claim, REST)).await?;
-        let finish: Finish = patiently(|| self.queue.give_back(claim)).await?;
+        let line = format!("{why}: the request is tried again in {} s", LOAD_RETRY_DELAY.as_secs());
+        with_retry(|| self.queue.progress(claim, Level::Warn, &line)).await?;
+        with_retry(|| self.queue.put_off(claim, LOAD_RETRY_DELAY)).await?;
+        let finish: Finish = with_retry(|| self.queue.give_back(claim)).await?;
         tracing::warn!(request = %claim.id, ?finish, "{line}");
         Ok(())
     }
 
     async fn end(&self, claim: &Claim, failure: &Failure) -> Result<(), WorkerError> {
-        let finish: Finish = patiently(|| self.queue.fail(claim, failure)).await?;
+        let finish: Finish = with_retry(|| self.queue.fail(claim, failure)).await?;
         tracing::info!(request = %claim.id, kind = failure.kind.word(), ?finish, "{}", failure.message);
         Ok(())
     }
@@ -356,7 +359,7 @@ impl Fault for PublishError {
     }
 }
 
-/// Whether a worker had the request before.
+/// Whether the request was claimed before.
 fn is_second_try(claim: &Claim) -> bool {
     claim.attempt > 1
 }

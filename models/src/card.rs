@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_size_beyond_training_is_told() {
+    fn a_size_beyond_training_is_named_in_the_warning() {
         let words = card().beyond_training(1408, 1408).expect("a note");
         assert!(words.contains("1408x1408") && words.contains("Stable Diffusion 3.5 Large"), "{words}");
         for (width, height) in [(1024, 1024), (1344, 768), (1536, 640), (64, 64)] {

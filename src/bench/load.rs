@@ -73,11 +73,11 @@ pub(super) fn run(args: LoadArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let client = Arc::new(FalClient::new(&args)?);
     let (submit_only, waiting) = (args.submit_only, args.waiting);
     let (outcomes, took, waiting) = runtime.block_on(async move {
-        let told = |failure| anyhow::anyhow!("{}: {failure}", client.base());
-        client.reach().await.map_err(told)?;
+        let with_base = |failure| anyhow::anyhow!("{}: {failure}", client.base());
+        client.reach().await.map_err(with_base)?;
         let crowd = match waiting {
             0 => None,
-            clients => Some(Crowd::gather(&client, clients).await.map_err(told)?),
+            clients => Some(Crowd::gather(&client, clients).await.map_err(with_base)?),
         };
         let started = Instant::now();
         let outcomes = follow(plan, move |due| {

@@ -19,7 +19,7 @@ const MAX_SHIFT: f64 = 100.0;
 /// A model that the command line names.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NamedModel {
-    /// The published model that it is, where that was said.
+    /// The published model that it is, where the flag names one.
     pub published: Option<&'static Manifest>,
     /// Where it is.
     pub source: ModelSource,
@@ -30,7 +30,7 @@ pub struct NamedModel {
 pub struct Model {
     /// Where it is.
     pub source: ModelSource,
-    /// What can be asked of it.
+    /// The limits of requests.
     pub card: ModelCard,
     /// The published models for which it answers: itself, or with `mini` whatever no other model answers for.
     pub answers_for: Vec<&'static Manifest>,
@@ -75,7 +75,7 @@ impl Model {
         stand_in(&self.source, &self.card)
     }
 
-    /// The sizes that may be asked of it.
+    /// The permitted image sizes.
     pub fn limits(&self) -> Limits {
         limits(&self.source, &self.card)
     }
@@ -86,7 +86,7 @@ pub(crate) fn stand_in<'a>(source: &ModelSource, card: &'a ModelCard) -> Option<
     matches!(source, ModelSource::Builtin).then_some(card.name.as_str())
 }
 
-/// The sizes that may be asked of a model. The built-in one is for trying programs, so it refuses none that fal takes.
+/// The permitted image sizes of a model. The built-in one is for trying programs, so it takes every size that fal takes.
 pub(crate) fn limits(source: &ModelSource, card: &ModelCard) -> Limits {
     match source {
         ModelSource::Builtin => Limits::scaled(card.max_side),

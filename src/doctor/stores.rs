@@ -107,7 +107,7 @@ pub(super) fn listen(config: &ServeConfig) -> Vec<Finding> {
     findings
 }
 
-/// Whether the port is free, or who has it.
+/// Whether the port is free, or which process has it.
 fn port(address: SocketAddr) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Finding::good("port", format!("{address} is free")),

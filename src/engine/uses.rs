@@ -1,4 +1,4 @@
-//! Who still uses a model on another thread: its memory is free when nobody does.
+//! Counts the uses of a model on other threads: its memory is free only when the last has ended.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 

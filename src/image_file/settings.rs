@@ -1,4 +1,4 @@
-//! What a PNG says of itself: the settings that make the same image again.
+//! The text chunks of a PNG: the settings that generate the same image again.
 
 use latentd_request::Seed;
 

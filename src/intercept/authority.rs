@@ -1,7 +1,7 @@
-//! The certificate authority of a data directory: it can vouch for fal's names on this machine, and for nothing else.
+//! The certificate authority of a data directory: it issues certificates for fal's names on this machine alone.
 //!
-//! Its key is its identity and is made once. Its certificate is made anew at every start, so that it never grows old and
-//! always says what this version answers for; who trusts an earlier one trusts what is signed now.
+//! Its key is made once. Its own certificate is made at every start, so that it does not expire and names what this version
+//! answers for. Programs that trust an earlier certificate of the same key trust the new ones too.
 
 use super::InterceptError;
 use super::folder::{Folder, KEY};
@@ -19,20 +19,20 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// From its last start on: programs may be set to trust it for long.
+/// Validity of the authority's certificate. Programs may be configured to trust it for long.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// Of a certificate of the server.
+/// Validity of a certificate of the server.
 pub(super) const LEAF_LIFE: Duration = DAY;
 
 /// Clocks may differ by this much, for containers and virtual machines.
 const CLOCK_SLACK: Duration = Duration::from_secs(3600);
 
-/// The names of this machine, for programs that are told a host instead of a proxy.
+/// The names of this machine, for programs that are configured with a host instead of a proxy.
 const LOCAL_NAME: &str = "localhost";
 const LOCAL_ADDRESSES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-/// Signs.
+/// The key and the certificate that sign the server's certificates.
 pub(super) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -56,12 +56,12 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate })
     }
 
-    /// What programs trust.
+    /// The certificate that programs are configured to trust.
     pub(super) fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
 
-    /// The key's public half: every certificate of this authority holds it.
+    /// The public key, which every certificate of this authority contains.
     pub(super) fn public_key(&self) -> &[u8] {
         self.issuer.key().public_key_raw()
     }

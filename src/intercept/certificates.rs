@@ -13,7 +13,7 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 
 type Clock = Box<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Hands out a certificate to who asks for a name that is answered here, or for none.
+/// Resolves the certificate of a TLS handshake: for a name that is answered here, or for none.
 pub(super) struct Certificates {
     authority: Authority,
     clock: Clock,

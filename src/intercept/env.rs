@@ -15,7 +15,7 @@ use std::time::Duration;
 /// A server on this machine accepts at once.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What needs no proxy on any machine. `::1` is left out: some clients take it for a host with a port.
+/// Hosts that need no proxy on any machine. `::1` is left out: some clients take it for a host with a port.
 const LOCAL: [&str; 2] = ["localhost", "127.0.0.1"];
 
 /// Prints the variables for a POSIX shell to evaluate.
@@ -92,13 +92,13 @@ fn requiring(path: &str) -> String {
     format!("--require \"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What Node is told, and to load the file first. Said once, however often a shell evaluates it.
+/// `NODE_OPTIONS` with the preload added, once, however often a shell evaluates it.
 fn preloading(options: &str, path: &str) -> String {
     let flag = requiring(path);
     if options.contains(&flag) { options.to_owned() } else { format!("{options} {flag}").trim().to_owned() }
 }
 
-/// Where Python looks, the folder first. Said once, too.
+/// `PYTHONPATH` with the folder first, once.
 fn leading(paths: &str, path: &str) -> String {
     let others = paths.split(':').filter(|other| !other.is_empty() && *other != path);
     [path].into_iter().chain(others).collect::<Vec<_>>().join(":")
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn node_and_python_are_told_once_and_keep_what_they_were_told() {
+    fn node_and_python_get_the_preload_once_and_keep_their_other_options() {
         let once = preloading("--max-old-space-size=64", "/a b/p.cjs");
         assert_eq!(once, r#"--max-old-space-size=64 --require "/a b/p.cjs""#);
         assert_eq!(preloading(&once, "/a b/p.cjs"), once);

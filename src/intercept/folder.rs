@@ -1,11 +1,7 @@
-//! The interception's folder in the data directory: the authority's key, and what programs are pointed at.
+//! The interception's folder in the data directory: the authority's key, and files that programs are configured with.
 
 use super::InterceptError;
-use super::authority::Authority;
-use super::trust_store::trust_store;
 use crate::data_dir;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use latentd_fal::FAL_DOMAINS;
 use serde::{Deserialize, Serialize};
 use std::fs::DirBuilder;
@@ -24,11 +20,11 @@ pub(super) const BUNDLE: &str = "bundle.pem";
 pub(super) const TRUST_STORE: &str = "truststore.jks";
 /// Where `latentd run` puts the files that its programs see in place of the system's; empty outside of them.
 pub(super) const INSIDE: &str = "inside";
-/// What Node programs load first.
+/// Script that Node programs load first.
 pub(super) const PRELOAD: &str = "preload.cjs";
 /// The folder from which Python programs load something first.
 pub(super) const PYTHON: &str = "python";
-/// What the server says about itself.
+/// The file with the server's address.
 const RUNNING: &str = "running.json";
 
 const PRELOAD_CODE: &str = include_str!("preload.cjs");
@@ -60,6 +56,11 @@ impl Folder {
         Ok(Self(path))
     }
 
+    /// A folder in this one, made in the same way.
+    pub(super) fn subfolder(&self, name: &str) -> Result<Self, InterceptError> {
+        Self::made(self.0.join(name))
+    }
+
     /// Reads a file that nobody else may read; `None` when there is none.
     pub(super) fn read_private(&self, name: &str) -> Result<Option<Vec<u8>>, InterceptError> {
         let path = self.0.join(name);
@@ -78,33 +79,12 @@ impl Folder {
             .map_err(|error| InterceptError::File(path.display().to_string(), error))
     }
 
-    /// Writes the certificates that programs are told to trust.
-    pub(super) fn write_trust(&self, authority: &Authority) -> Result<(), InterceptError> {
-        let own = pem(authority.certificate());
-        let known = rustls_native_certs::load_native_certs().certs;
-        // This very bundle may be the system's to a server that was started from a shell of its programs.
-        let is_ours =
-            |der: &[u8]| der.windows(authority.public_key().len()).any(|part| part == authority.public_key());
-        let foreign: Vec<_> = known.iter().filter(|der| !is_ours(der)).collect();
-        if foreign.is_empty() {
-            tracing::warn!(
-                "--intercept: this system has no root certificates: programs can verify fal's hosts alone; install ca-certificates"
-            );
-        }
-        let trusted: Vec<_> = foreign.into_iter().chain([authority.certificate()]).collect();
-        let bundle: String = trusted.iter().map(|der| pem(der)).collect();
-        self.write(CERTIFICATE, 0o644, own.as_bytes())?;
-        self.write(BUNDLE, 0o644, bundle.as_bytes())?;
-        self.write(TRUST_STORE, 0o644, &trust_store(&trusted))?;
-        Self::made(self.0.join(INSIDE)).map(drop)
-    }
-
-    /// Writes what leads the connections of Node and Python programs to an address.
+    /// Writes the scripts that redirect the connections of Node and Python programs to an address.
     pub(super) fn write_preloads(&self, address: SocketAddr) -> Result<(), InterceptError> {
         let server =
             serde_json::json!({ "domains": FAL_DOMAINS, "host": address.ip(), "port": address.port() });
         self.write(PRELOAD, 0o644, format!("const latentd = {server};\n{PRELOAD_CODE}").as_bytes())?;
-        let python = Self::made(self.0.join(PYTHON))?;
+        let python = self.subfolder(PYTHON)?;
         python.write(
             "sitecustomize.py",
             0o644,
@@ -122,7 +102,7 @@ pub(super) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("intercept")
 }
 
-/// What the last server said about itself; `None` when there never was one.
+/// The address of the server that ran last; `None` when there never was one.
 pub(crate) fn running(data_dir: &Path) -> std::io::Result<Option<Running>> {
     match std::fs::read(path(data_dir).join(RUNNING)) {
         Ok(content) => Ok(Some(serde_json::from_slice(&content)?)),
@@ -138,11 +118,4 @@ fn check_mode(path: &Path, forbidden: u32, right: &'static str) -> Result<(), In
         Ok(_) => Ok(()),
         Err(error) => Err(InterceptError::File(name, error)),
     }
-}
-
-/// A certificate as text.
-fn pem(der: &[u8]) -> String {
-    let base64 = STANDARD.encode(der);
-    let lines = base64.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line) + "\n");
-    format!("-----BEGIN CERTIFICATE-----\n{}-----END CERTIFICATE-----\n", lines.collect::<String>())
 }

@@ -1,6 +1,6 @@
 // What every Node program of a shell loads first that ran `eval "$(latentd env)"`; latentd writes it at each start.
 // Connections to fal's hosts go to the server on this machine. HTTPS_PROXY alone would not do: Node before 22.21 ignores
-// it, and so do agents that programs bring along; what they send must not leave this machine.
+// it, and so do agents that programs bundle; what they send must not leave this machine.
 "use strict";
 (() => {
   const net = require("net");

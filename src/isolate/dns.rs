@@ -1,6 +1,6 @@
-//! The name server inside: fal's names have one address, and no other name has any, unless others are asked for it.
+//! The name server inside: fal's names have one address. Other names have none, or are forwarded to the system's servers.
 
-use super::network::FAL;
+use super::network::{ACCEPT_RETRY_DELAY, FAL};
 use super::upstream::Upstream;
 use latentd_fal::is_fal;
 use std::io;
@@ -23,7 +23,7 @@ const IDLE: Duration = Duration::from_secs(30);
 pub(super) async fn datagrams(socket: UdpSocket, upstream: Option<Arc<Upstream>>) {
     let socket = Arc::new(socket);
     let mut query = [0; MOST];
-    // The socket tells with an error that an earlier answer did not arrive; it goes on all the same.
+    // An error of the socket may mean only that an earlier answer did not arrive, so the loop goes on.
     loop {
         let Ok((length, from)) = socket.recv_from(&mut query).await else { continue };
         let (query, socket, upstream) = (query[..length].to_vec(), socket.clone(), upstream.clone());
@@ -39,7 +39,7 @@ pub(super) async fn datagrams(socket: UdpSocket, upstream: Option<Arc<Upstream>>
 pub(super) async fn connections(listener: TcpListener, upstream: Option<Arc<Upstream>>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(super::relay::ACCEPT_AGAIN).await;
+            tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
             continue;
         };
         let upstream = upstream.clone();

@@ -1,4 +1,4 @@
-//! The environment of a program inside: whom it trusts, and nothing that would lead it to where nothing is.
+//! The environment variables of a program inside: the certificates to trust, without proxies that are unreachable there.
 
 use super::relay::Server;
 use crate::args::variable;
@@ -12,7 +12,7 @@ use std::process::Command;
 /// Proxies, which are outside.
 const PROXIES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY"];
 
-/// By which programs are told other hosts for fal's. They could mean the server's address, which is outside.
+/// Variables that replace fal's hosts. They could name the server's address, which is outside.
 const HOSTS: [&str; 2] = ["FAL_RUN_HOST", "FAL_QUEUE_RUN_HOST"];
 
 /// Sets the variables of a program.

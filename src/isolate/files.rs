@@ -1,4 +1,4 @@
-//! Files that a program sees in place of the system's: where names are looked up, and whom it trusts. They are mounted
+//! Files that a program sees in place of the system's: the resolver's configuration and trusted certificates. They are mounted
 //! over the system's in the program's mount namespace alone.
 
 use super::namespaces::refused;

@@ -1,4 +1,4 @@
-//! What the two processes of `latentd run` tell each other over a pair of sockets, open files included.
+//! Messages between the two processes of `latentd run` over a socket pair, with open file descriptors.
 
 use rustix::cmsg_space;
 use rustix::net::{
@@ -53,7 +53,7 @@ mod tests {
     use std::io::{Read, Seek, Write};
 
     #[test]
-    fn files_come_along_and_an_end_is_told_from_a_message() {
+    fn files_are_received_and_an_end_is_distinguished_from_a_message() {
         let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
         let (ours, theirs) = pair.expect("a pair of sockets");
         let mut file = tempfile::tempfile().expect("a file");

@@ -29,12 +29,12 @@ pub(super) fn enter(joined: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a step that the system refused comes to.
+/// The error for a step that the system refused, with what to change.
 pub(super) fn refused(what: &str, error: impl Display) -> anyhow::Error {
     anyhow::anyhow!("the system refuses {what}: {error}: {}", remedy(&System::look()))
 }
 
-/// What may be in the way, as the kernel tells it.
+/// Settings of the kernel that can forbid namespaces.
 struct System {
     apparmor_restricts: Option<String>,
     unprivileged_clone: Option<String>,

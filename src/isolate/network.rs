@@ -1,22 +1,26 @@
-//! The network inside: a loopback interface with one address more, and the sockets at which fal's names end.
+//! The network inside: a loopback interface with an additional address, and the sockets that answer for fal's names.
 
 use super::namespaces::refused;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send};
 use rustix::net::{bind, connect, socket_with};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::time::Duration;
 
 /// The address of fal's names inside. It is of a block for documentation (RFC 5737), so no other network has it; it is no
 /// loopback address, because resolvers that are asked for the families in use (`AI_ADDRCONFIG`) do not count those.
 pub(super) const FAL: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
-/// Where programs ask for names: also what resolvers take that find no `/etc/resolv.conf`.
+/// Address of the name server inside, which is also the default of resolvers without `/etc/resolv.conf`.
 pub(super) const NAME_SERVER: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 pub(super) const HTTPS: u16 = 443;
 const DOMAIN: u16 = 53;
 
-/// Sockets that were opened inside, and stay there whoever holds them.
+/// Pause after a connection could not be accepted, usually because too many files are open.
+pub(super) const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Sockets of the new network namespace. They belong to it whichever process holds them.
 pub(super) struct Sockets {
     pub(super) https: TcpListener,
     pub(super) dns: UdpSocket,
@@ -24,7 +28,7 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Brings up the loopback interface of a new network namespace and listens there.
+    /// Sets the loopback interface of a new network namespace up and listens there.
     pub(super) fn open() -> anyhow::Result<Self> {
         bring_up().map_err(|error| refused("a loopback interface in a network namespace", error))?;
         let address = |ip: Ipv4Addr, port| SocketAddr::from((ip, port));

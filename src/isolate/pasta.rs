@@ -51,7 +51,7 @@ impl Pasta {
             }
             tokio::time::sleep(POLL).await;
         }
-        // It must not wait for somebody who reads what it says.
+        // It must not block on a pipe that is not read.
         tokio::spawn(async move { tokio::io::copy(&mut said, &mut tokio::io::sink()).await });
         Ok(Self { _child: child })
     }

@@ -3,7 +3,7 @@
 
 use super::dns;
 use super::handover::{receive, send};
-use super::network::Sockets;
+use super::network::{ACCEPT_RETRY_DELAY, Sockets};
 use super::pasta::Pasta;
 use super::upstream::Upstream;
 use crate::args::RelayArgs;
@@ -39,9 +39,6 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first byte of TLS. The server's port is a proxy for what begins otherwise, which could lead elsewhere.
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// Until files can be opened again.
-pub(super) const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-
 /// The server that fal's names lead to.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct Server {
@@ -50,7 +47,7 @@ pub(super) struct Server {
     pub(super) needs_key: bool,
 }
 
-/// What the relay says.
+/// A message of the relay.
 #[derive(Debug, Serialize, Deserialize)]
 enum Report {
     Ready(Server),
@@ -69,7 +66,7 @@ impl Relay {
         let mut command = Command::new(OWN_EXECUTABLE);
         command.arg0("latentd").arg("relay");
         command.arg("--data-dir").arg(std::path::absolute(&store.data_dir)?);
-        // A password in it is not for the list of processes.
+        // Not an argument: it may hold a password, and arguments are visible to other users.
         command.env("LATENTD_DATABASE_URL", store.database.url());
         if allow_network {
             command.arg("--allow-network");
@@ -80,9 +77,9 @@ impl Relay {
             bail!("the relay did not start: {status}");
         }
         let relay = Self(ours);
-        match relay.hear()? {
+        match relay.receive_report()? {
             Report::Ready(server) => Ok((relay, server)),
-            other => bail!("the relay said {other:?}"),
+            other => bail!("the relay reported {other:?}"),
         }
     }
 
@@ -91,13 +88,13 @@ impl Relay {
     pub(super) fn connect(self, sockets: &Sockets, lifetime: &OwnedFd) -> anyhow::Result<()> {
         let files = [sockets.https.as_fd(), sockets.dns.as_fd(), sockets.dns_tcp.as_fd(), lifetime.as_fd()];
         send(&self.0, &std::process::id(), &files).context("the relay")?;
-        match self.hear()? {
+        match self.receive_report()? {
             Report::Connected => Ok(()),
-            other => bail!("the relay said {other:?}"),
+            other => bail!("the relay reported {other:?}"),
         }
     }
 
-    fn hear(&self) -> anyhow::Result<Report> {
+    fn receive_report(&self) -> anyhow::Result<Report> {
         match receive(&self.0).context("the relay")? {
             Some((Report::Failed(why), _)) => bail!(why),
             Some((report, _)) => Ok(report),
@@ -109,7 +106,7 @@ impl Relay {
 /// `latentd relay`, whose standard input is a socket to `latentd run`.
 ///
 /// # Errors
-/// When the first of the two processes cannot start the second. What goes wrong later, `latentd run` says.
+/// When the first of the two processes cannot start the second. Later failures are reported by `latentd run`.
 pub(crate) fn relay(args: RelayArgs, runtime: impl FnOnce() -> io::Result<Runtime>) -> anyhow::Result<()> {
     if !args.detached {
         let mut command = Command::new(OWN_EXECUTABLE);
@@ -153,7 +150,7 @@ fn carry(socket: &OwnedFd, args: RelayArgs, runtime: &Runtime) -> anyhow::Result
     })
 }
 
-/// A file that says something when the file system of a directory is gone, which is when the last process of its mount
+/// A descriptor that is readable when the file system of a directory is gone, which is when the last process of its mount
 /// namespace is.
 fn watch(directory: &OwnedFd) -> io::Result<OwnedFd> {
     let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
@@ -194,7 +191,7 @@ async fn connections(listener: tokio::net::TcpListener, data_dir: PathBuf) {
                 let data_dir = data_dir.clone();
                 tokio::spawn(async move { connection(stream, &data_dir).await });
             }
-            Err(_) => tokio::time::sleep(ACCEPT_AGAIN).await,
+            Err(_) => tokio::time::sleep(ACCEPT_RETRY_DELAY).await,
         }
     }
 }

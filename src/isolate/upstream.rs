@@ -31,7 +31,7 @@ impl Upstream {
         Self(resolv_conf.lines().filter_map(address).collect())
     }
 
-    /// What the first name server says that says anything.
+    /// The answer of the first name server that gives one.
     pub(super) async fn ask(&self, query: &[u8], by_tcp: bool) -> Option<Vec<u8>> {
         for server in &self.0 {
             let asked = async {

@@ -1,24 +1,25 @@
-//! The pipes between the server and a worker: orders go in, signs of life come back.
+//! The pipes between the server and a worker: commands go in, signs of life come back.
 
 use super::Stage;
 use crate::queue::Events;
-use crate::worker::MOVED;
+use crate::worker::CHANGED;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
-/// A worker that sent nothing for so long does not count as ready. It sends a sign of life twice a second.
+/// A worker that sent nothing for this long does not count as ready. It sends a sign of life twice a second.
 const UNREADY_AFTER: Duration = Duration::from_secs(2);
 
-/// The least that a worker gets before its first sign of life.
-const START: Duration = Duration::from_secs(120);
+/// How long a worker may take at least to its first sign of life.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// How often is looked.
-const TURN: Duration = Duration::from_millis(250);
+/// How often the signs of life are checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Wakes the worker when a request is submitted, tells it to drain, passes its changes on, and counts its signs of life.
+/// Wakes the worker when a request is submitted, sends it `drain`, wakes clients that wait for changes, and counts the
+/// worker's signs of life.
 pub(super) async fn carry_signals(
     events: Events,
     input: Option<ChildStdin>,
@@ -30,13 +31,13 @@ pub(super) async fn carry_signals(
     let mut work = events.work();
     let mut buffer = [0; 64];
     loop {
-        let order: &[u8] = tokio::select! {
+        let command: &[u8] = tokio::select! {
             Ok(()) = work.changed() => b"\n",
             Ok(()) = stage.changed() => b"drain\n",
             read = output.read(&mut buffer) => match read {
                 Ok(count @ 1..) => {
                     signs.send_modify(|count| *count += 1);
-                    if buffer[..count].contains(&MOVED) {
+                    if buffer[..count].contains(&CHANGED) {
                         events.wake_waiters();
                     }
                     continue;
@@ -45,18 +46,18 @@ pub(super) async fn carry_signals(
             },
             else => return,
         };
-        if input.write_all(order).await.is_err() {
+        if input.write_all(command).await.is_err() {
             return;
         }
     }
 }
 
-/// Resolves when a worker was silent for `limit`; `on_change` is called when it falls silent and when it sends again. What
-/// counts are turns of this loop: while the whole machine stands still, nobody grows silent.
+/// Resolves when a worker was silent for `limit`; `on_change` is called when it falls silent and when it sends again. The
+/// silence is counted in ticks of this loop, so that time in which the machine was suspended does not count.
 pub(super) async fn silence(mut signs: watch::Receiver<u64>, limit: Duration, on_change: impl Fn(bool)) {
-    let mut clock = tokio::time::interval(TURN);
+    let mut clock = tokio::time::interval(CHECK_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut silent, mut limit_now) = (Duration::ZERO, limit.max(START));
+    let (mut silent, mut limit_now) = (Duration::ZERO, limit.max(START_TIMEOUT));
     loop {
         clock.tick().await;
         let was_ready = silent < UNREADY_AFTER;
@@ -64,7 +65,7 @@ pub(super) async fn silence(mut signs: watch::Receiver<u64>, limit: Duration, on
             signs.mark_unchanged();
             (silent, limit_now) = (Duration::ZERO, limit);
         } else {
-            silent += TURN;
+            silent += CHECK_INTERVAL;
         }
         let is_ready = silent < UNREADY_AFTER;
         if is_ready != was_ready {
@@ -82,21 +83,21 @@ mod tests {
     use std::sync::Mutex;
 
     #[tokio::test(start_paused = true)]
-    async fn a_worker_counts_as_silent_after_two_seconds_and_is_given_up_at_its_limit() {
+    async fn a_worker_counts_as_silent_after_two_seconds_and_is_killed_at_its_limit() {
         let (signs, limit) = (watch::Sender::new(0), Duration::from_secs(20));
         let changes = Mutex::new(Vec::new());
         let on_change = |silent| changes.lock().expect("no test panicked").push(silent);
         let mut watches = std::pin::pin!(silence(signs.subscribe(), limit, on_change));
         for (pause, expected) in [
             (Duration::from_millis(500), vec![]),
-            (UNREADY_AFTER + TURN, vec![true]),
+            (UNREADY_AFTER + CHECK_INTERVAL, vec![true]),
             (Duration::from_secs(5), vec![true]),
         ] {
             tokio::select! { () = &mut watches => panic!("given up"), () = tokio::time::sleep(pause) => {} }
             assert_eq!(*changes.lock().expect("no test panicked"), expected, "{pause:?}");
         }
         signs.send_modify(|count| *count += 1);
-        tokio::select! { () = &mut watches => panic!("given up"), () = tokio::time::sleep(2 * TURN) => {} }
+        tokio::select! { () = &mut watches => panic!("given up"), () = tokio::time::sleep(2 * CHECK_INTERVAL) => {} }
         assert_eq!(*changes.lock().expect("no test panicked"), [true, false]);
         let began = tokio::time::Instant::now();
         watches.await;

@@ -1,4 +1,4 @@
-//! One POST to a stranger: within fifteen seconds, without following or reading.
+//! One POST to an untrusted URL: within fifteen seconds, without following redirects or reading the body.
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -7,10 +7,10 @@ use latentd_egress::{Client, Egress};
 use std::time::Duration;
 use url::Url;
 
-/// What a receiver gets for everything: name, connection, answer.
+/// Limit for name resolution, connection and response together.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Posts to what the policy permits.
+/// Posts to addresses that the egress policy permits.
 pub(super) struct Poster(Client);
 
 impl Poster {
@@ -18,7 +18,7 @@ impl Poster {
         Self(Client::new(egress, "--webhook-allow"))
     }
 
-    /// Delivered when the receiver answers with any 2xx in time; a redirect is an answer like others.
+    /// Succeeds when the receiver answers with any 2xx in time; a redirect is a failure.
     pub(super) async fn post(&self, url: &str, request: Request<Bytes>) -> Result<(), String> {
         let url = Url::parse(url).map_err(|error| format!("the URL cannot be called: {error}"))?;
         let answered = tokio::time::timeout(TIMEOUT, self.0.exchange(&url, request, status)).await;
@@ -30,7 +30,7 @@ impl Poster {
     }
 }
 
-/// The body is left unread: whatever its size, it says nothing to us.
+/// The body is not read: nothing depends on it, and it may be of any size.
 async fn status(answer: Response<Incoming>) -> Result<StatusCode, String> {
     Ok(answer.status())
 }

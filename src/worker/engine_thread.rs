@@ -1,4 +1,4 @@
-//! The one thread that runs the engine: loads it, then takes jobs one after the other.
+//! The thread that runs the engine: loads it, then generates one request after the other.
 
 use crate::engine::{
     Control, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer, PendingImages,
@@ -10,55 +10,55 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
-/// A handle on the thread; the thread ends when the handle is dropped and its job is done.
+/// A handle to the thread; the thread ends when the handle is dropped and its job is done.
 pub struct EngineThread {
-    jobs: std::sync::mpsc::Sender<Order>,
-    /// Encodes prompts ahead, where that is of use.
+    commands: std::sync::mpsc::Sender<Command>,
+    /// Encodes prompts of waiting requests, on engines that gain from it.
     pub prefetch: Option<Prefetch>,
-    /// The models that were loaded first.
+    /// The models that were loaded at the start.
     pub loaded: Vec<String>,
 }
 
-/// What the thread is told to do.
-struct Order {
+/// One request for the thread to generate.
+struct Command {
     request: ImageRequest,
-    begin: Option<InitImage>,
-    follower: Follower,
+    init_image: Option<InitImage>,
+    observer: ProgressObserver,
     result: oneshot::Sender<Result<PendingImages, EngineError>>,
 }
 
-/// Passes on what the engine says, and what it is to know meanwhile.
-struct Follower {
-    wishes: Arc<Wishes>,
+/// Sends the engine's progress to the worker, and reads the worker's flags.
+struct ProgressObserver {
+    flags: Arc<ControlFlags>,
     events: mpsc::UnboundedSender<Event>,
 }
 
-/// What is wanted of a request in the engine's hands.
+/// Flags by which the worker controls the engine while it generates.
 #[derive(Default)]
-struct Wishes {
+struct ControlFlags {
     stop: AtomicBool,
     previews: AtomicBool,
 }
 
-/// What the engine says while it generates.
+/// Progress of the engine with a request.
 pub enum Event {
-    /// A model is loaded, or has been.
+    /// Loading of the request's model has begun or ended.
     Loading(Loading),
-    /// The generation begins.
+    /// The model is loaded; generating begins.
     Prepared,
-    /// Something that the client should know of its request.
+    /// A note for the client, for the request's log.
     Note(String),
-    /// A step has ended.
+    /// A denoising step is done.
     Step(Step),
-    /// What becomes of the first image.
+    /// A preview of the first image.
     Preview(Image),
 }
 
 /// A request that the engine is generating.
 pub struct Job {
-    /// What the engine says; closed when it is done.
+    /// The engine's progress; closed when it is done.
     pub events: mpsc::UnboundedReceiver<Event>,
-    wishes: Arc<Wishes>,
+    flags: Arc<ControlFlags>,
     result: oneshot::Receiver<Result<PendingImages, EngineError>>,
 }
 
@@ -66,77 +66,77 @@ impl EngineThread {
     /// Starts the thread and waits until the engine is loaded.
     ///
     /// # Errors
-    /// What the loader said.
+    /// The loader's error.
     pub async fn load(loader: Loader) -> Result<Self, EngineError> {
-        let (jobs, orders) = std::sync::mpsc::channel();
+        let (commands, received) = std::sync::mpsc::channel();
         let (loaded, ready) = oneshot::channel();
         std::thread::Builder::new()
             .name("engine".into())
-            .spawn(move || run(loader, loaded, &orders))
+            .spawn(move || run(loader, loaded, &received))
             .map_err(|error| EngineError::Fault(format!("no thread for the engine: {error}")))?;
-        let First { prefetch, loaded } = ready.await.unwrap_or_else(|_| Err(gone()))?;
-        Ok(Self { jobs, prefetch, loaded })
+        let LoadedEngine { prefetch, loaded } = ready.await.unwrap_or_else(|_| Err(gone()))?;
+        Ok(Self { commands, prefetch, loaded })
     }
 
     /// Hands a request to the engine.
-    pub fn start(&self, request: ImageRequest, begin: Option<InitImage>) -> Job {
-        let wishes = Arc::new(Wishes::default());
-        let (events, heard) = mpsc::unbounded_channel();
-        let (result, end) = oneshot::channel();
-        let follower = Follower { wishes: wishes.clone(), events };
-        // If the thread is gone the order is dropped, and the job's result says so.
-        let _ = self.jobs.send(Order { request, begin, follower, result });
-        Job { events: heard, wishes, result: end }
+    pub fn start(&self, request: ImageRequest, init_image: Option<InitImage>) -> Job {
+        let flags = Arc::new(ControlFlags::default());
+        let (sender, events) = mpsc::unbounded_channel();
+        let (result, received) = oneshot::channel();
+        let observer = ProgressObserver { flags: flags.clone(), events: sender };
+        // If the thread is gone, the command is dropped and the job's result is an error.
+        let _ = self.commands.send(Command { request, init_image, observer, result });
+        Job { events, flags, result: received }
     }
 }
 
-impl Follower {
-    fn say(&self, event: Event) {
+impl ProgressObserver {
+    fn send(&self, event: Event) {
         let _ = self.events.send(event);
     }
 
     fn is_stopped(&self) -> bool {
-        self.wishes.stop.load(Ordering::Relaxed)
+        self.flags.stop.load(Ordering::Relaxed)
     }
 }
 
-impl Observer for Follower {
+impl Observer for ProgressObserver {
     fn step(&mut self, step: Step) -> Control {
-        self.say(Event::Step(step));
+        self.send(Event::Step(step));
         if self.is_stopped() { Control::Stop } else { Control::Continue }
     }
 
-    fn note(&mut self, words: &str) {
-        self.say(Event::Note(words.to_owned()));
+    fn note(&mut self, text: &str) {
+        self.send(Event::Note(text.to_owned()));
     }
 
     fn wants_preview(&mut self) -> bool {
-        self.wishes.previews.load(Ordering::Relaxed)
+        self.flags.previews.load(Ordering::Relaxed)
     }
 
     fn preview(&mut self, image: Image) {
-        self.say(Event::Preview(image));
+        self.send(Event::Preview(image));
     }
 }
 
 impl Job {
     /// Asks the engine to stop at its next step.
     pub fn stop(&self) {
-        self.wishes.stop.store(true, Ordering::Relaxed);
+        self.flags.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Asks the engine for previews, or for none.
+    /// Turns the engine's previews on or off.
     pub fn want_previews(&self, wanted: bool) {
-        self.wishes.previews.store(wanted, Ordering::Relaxed);
+        self.flags.previews.store(wanted, Ordering::Relaxed);
     }
 
-    /// How the generating ended.
+    /// The result, when the engine is done.
     pub async fn result(self) -> Result<PendingImages, EngineError> {
         self.result.await.unwrap_or_else(|_| Err(gone()))
     }
 }
 
-/// Does what is left of a generated request, on a thread of its own.
+/// Decodes and checks the images of a request, on a thread of its own.
 pub(super) async fn finish(pending: PendingImages) -> Result<Generated, EngineError> {
     let finished = tokio::task::spawn_blocking(|| guarded(pending));
     finished.await.unwrap_or_else(|error| Err(EngineError::Fault(error.to_string())))
@@ -146,20 +146,20 @@ fn gone() -> EngineError {
     EngineError::Fault("the engine's thread is gone".into())
 }
 
-/// What an engine says of itself when it is loaded.
-struct First {
+/// What the worker needs to know of a loaded engine.
+struct LoadedEngine {
     prefetch: Option<Prefetch>,
     loaded: Vec<String>,
 }
 
 fn run(
     loader: Loader,
-    loaded: oneshot::Sender<Result<First, EngineError>>,
-    orders: &std::sync::mpsc::Receiver<Order>,
+    loaded: oneshot::Sender<Result<LoadedEngine, EngineError>>,
+    commands: &std::sync::mpsc::Receiver<Command>,
 ) {
     let mut engine = match guarded(loader) {
         Ok(engine) => {
-            let _ = loaded.send(Ok(First { prefetch: engine.prefetch(), loaded: engine.loaded() }));
+            let _ = loaded.send(Ok(LoadedEngine { prefetch: engine.prefetch(), loaded: engine.loaded() }));
             engine
         }
         Err(error) => {
@@ -167,10 +167,10 @@ fn run(
             return;
         }
     };
-    while let Ok(Order { request, begin, mut follower, result }) = orders.recv() {
-        let pending = guarded(|| generate(&mut *engine, &request, begin, &mut follower));
+    while let Ok(Command { request, init_image, mut observer, result }) = commands.recv() {
+        let pending = guarded(|| generate(&mut *engine, &request, init_image, &mut observer));
         let fault = matches!(pending, Err(EngineError::Fault(_)));
-        drop(follower); // whoever listens hears the end
+        drop(observer); // closes the channel of events
         let _ = result.send(pending);
         if fault {
             return;
@@ -181,15 +181,15 @@ fn run(
 fn generate(
     engine: &mut dyn Engine,
     request: &ImageRequest,
-    begin: Option<InitImage>,
-    follower: &mut Follower,
+    init_image: Option<InitImage>,
+    observer: &mut ProgressObserver,
 ) -> Result<PendingImages, EngineError> {
-    engine.prepare(request, &mut |loading| follower.say(Event::Loading(loading)))?;
-    if follower.is_stopped() {
+    engine.prepare(request, &mut |loading| observer.send(Event::Loading(loading)))?;
+    if observer.is_stopped() {
         return Err(EngineError::Stopped);
     }
-    follower.say(Event::Prepared);
-    engine.generate(request, begin, follower)
+    observer.send(Event::Prepared);
+    engine.generate(request, init_image, observer)
 }
 
 /// Turns a panic into a fault. The engine is not used again after either.

@@ -1,32 +1,32 @@
-//! One request in the engine's hands: what it says becomes log lines, previews and a renewed lease.
+//! Runs the engine on one request: its progress becomes log lines, previews and renewed leases.
 
 use super::engine_thread::Event;
-use super::{Worker, WorkerError, is_second_try, patiently, run_time};
+use super::{Worker, WorkerError, is_second_try, run_time, with_retry};
 use crate::engine::{Image, InitImage, Loading, PendingImages, Step};
 use crate::image_file;
 use crate::queue::{Claim, Level, QueueError, Verdict};
 use latentd_request::ImageRequest;
 use std::time::Duration;
 
-/// What was done for a request.
+/// A request's denoised latents, ready to decode.
 pub(super) struct Work {
     pub(super) pending: PendingImages,
-    /// Seconds that its model took to load, where it was not.
+    /// Seconds that the model took to load; `None` if it was loaded already.
     pub(super) load: Option<f64>,
 }
 
 impl Worker {
-    /// Runs the engine and reports its steps, until it is done or must stop.
+    /// Runs the engine and reports its steps, until it is done or has been stopped.
     pub(super) async fn generate(
         &self,
         claim: &Claim,
         request: &ImageRequest,
-        begin: Option<InitImage>,
+        init_image: Option<InitImage>,
     ) -> Result<Option<Work>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = Verdict::Continue { watched: false };
         let mut load = None;
-        let mut job = self.engine.start(request.clone(), begin);
+        let mut job = self.engine.start(request.clone(), init_image);
         let (mut limit, mut doing) = self.limit(request, None);
         let mut hung = Box::pin(run_time(limit));
         loop {
@@ -35,24 +35,24 @@ impl Worker {
                 Verdict::Cancelled | Verdict::Fenced => job.stop(),
             }
             tokio::select! {
-                biased; // the engine is not hung when it has said something
+                biased; // an engine with an unread event is not hung
                 event = job.events.recv() => {
                     let Some(event) = event else { break };
                     (limit, doing) = self.limit(request, Some(&event));
                     match event {
                         Event::Loading(Loading::Begins { model, loaded }) => {
                             verdict = self.report(claim, &format!("loading {model}")).await?;
-                            self.tell_loaded(&loaded).await?;
+                            self.report_loaded_models(&loaded).await?;
                         }
                         Event::Loading(Loading::Done { seconds, loaded }) => {
                             load = Some(seconds);
-                            self.tell_loaded(&loaded).await?;
+                            self.report_loaded_models(&loaded).await?;
                         }
                         Event::Prepared => {
                             let line = format!("encoding prompt on {}", self.device);
                             verdict = self.report(claim, &line).await?;
                         }
-                        Event::Note(words) => verdict = self.warn(claim, &words).await?,
+                        Event::Note(text) => verdict = self.warn(claim, &text).await?,
                         Event::Step(step) => {
                             self.limits.learn(request, step.seconds);
                             verdict = self.report_step(claim, step).await?;
@@ -60,7 +60,7 @@ impl Worker {
                                 self.prefetch(claim).await;
                             }
                         }
-                        Event::Preview(image) => self.show(claim, &image).await,
+                        Event::Preview(image) => self.store_preview(claim, &image).await,
                     }
                     hung.set(run_time(limit));
                 },
@@ -75,9 +75,9 @@ impl Worker {
         self.settle(claim, verdict, result).await
     }
 
-    /// How long the engine may be silent after what it said last, and what it does meanwhile.
-    fn limit(&self, request: &ImageRequest, said: Option<&Event>) -> (Duration, &'static str) {
-        match said {
+    /// How long the engine may go without an event after its last one, and what it does in that time.
+    fn limit(&self, request: &ImageRequest, last_event: Option<&Event>) -> (Duration, &'static str) {
+        match last_event {
             None | Some(Event::Loading(Loading::Begins { .. })) => {
                 (self.limits.load(), "preparing the model")
             }
@@ -89,21 +89,21 @@ impl Worker {
         }
     }
 
-    async fn tell_loaded(&self, models: &[String]) -> Result<(), QueueError> {
-        patiently(|| self.queue.tell_loaded(&self.id, models)).await
+    async fn report_loaded_models(&self, models: &[String]) -> Result<(), QueueError> {
+        with_retry(|| self.queue.report_loaded_models(&self.id, models)).await
     }
 
-    /// Has the prompts of the request that comes next encoded meanwhile, where that is of use. Not beside a second try,
-    /// which has the worker to itself.
-    async fn prefetch(&self, beside: &Claim) {
-        let Some(prefetch) = self.engine.prefetch.clone().filter(|_| !is_second_try(beside)) else { return };
+    /// Encodes the prompts of the next request on another thread, on engines that gain from it. Not while a request is tried
+    /// again, which has the worker to itself.
+    async fn prefetch(&self, running: &Claim) {
+        let Some(prefetch) = self.engine.prefetch.clone().filter(|_| !is_second_try(running)) else { return };
         let body = match self.queue.peek(&self.models).await {
             Ok(Some(body)) => body,
             Ok(None) => return,
-            Err(error) => return tracing::debug!(%error, "the next request was not looked at"),
+            Err(error) => return tracing::debug!(%error, "the next request could not be read"),
         };
         tokio::task::spawn_blocking(move || {
-            // What is wrong with it is said when it is generated.
+            // An error is reported when the request itself is generated.
             let Ok(request) = serde_json::from_value(body) else { return };
             if let Err(error) = prefetch(&request) {
                 tracing::debug!(%error, "prompts were not encoded ahead");
@@ -111,26 +111,26 @@ impl Worker {
         });
     }
 
-    /// Lets those who watch see a preview. It is a few KB: encoding it takes no thread of its own.
-    async fn show(&self, claim: &Claim, preview: &Image) {
+    /// Encodes a preview and stores it for the clients that watch. It is a few KB, so it is encoded on this thread.
+    async fn store_preview(&self, claim: &Claim, preview: &Image) {
         let bytes = match image_file::encode_preview(preview) {
             Ok(bytes) => bytes,
             Err(error) => return tracing::warn!(request = %claim.id, %error, "a preview cannot be encoded"),
         };
         if let Err(error) = self.queue.store_preview(claim, &bytes).await {
-            tracing::warn!(request = %claim.id, %error, "a preview is not shown");
+            tracing::warn!(request = %claim.id, %error, "a preview cannot be stored");
         }
     }
 
     pub(super) async fn report(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
         tracing::debug!(request = %claim.id, "{message}");
-        patiently(|| self.queue.progress(claim, Level::Info, message)).await
+        with_retry(|| self.queue.progress(claim, Level::Info, message)).await
     }
 
-    /// A line of the request's log for what its client should know.
+    /// Writes a warning into the request's log, for its client.
     async fn warn(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
         tracing::info!(request = %claim.id, "{message}");
-        patiently(|| self.queue.progress(claim, Level::Warn, message)).await
+        with_retry(|| self.queue.progress(claim, Level::Warn, message)).await
     }
 
     async fn report_step(&self, claim: &Claim, step: Step) -> Result<Verdict, QueueError> {

@@ -1,7 +1,7 @@
-//! How long the engine may work without a sign of life before it counts as hung.
+//! How long the engine may go without an event before it counts as hung.
 //!
-//! Nobody knows beforehand how fast a device is. So the first wait is generous, by the size of the model, and later ones
-//! are multiples of the slowest step that the engine took.
+//! How fast a device is, is not known beforehand. So the first limit is generous, by the size of the model, and later ones
+//! are multiples of the slowest step so far.
 
 use latentd_models::{DType, Device};
 use latentd_request::ImageRequest;
@@ -10,17 +10,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
-/// The least that a step gets.
+/// Least limit for a step.
 const MIN_STEP: Duration = Duration::from_secs(30);
 
-/// The least for what is more than a step: encoding a prompt and the first step, which also finds out what a device does
-/// best, and decoding.
+/// Least limit for encoding a prompt and the first step, in which kernels are also selected by timing, and for decoding.
 const MIN_FIRST: Duration = Duration::from_secs(300);
 
-/// The least for loading a model.
+/// Least limit for loading a model.
 const MIN_LOAD: Duration = Duration::from_secs(600);
 
-/// A limit is so many times what was measured.
+/// A limit is this multiple of the measured time.
 const SLACK: f64 = 20.0;
 
 /// Bytes a second that the slowest disk reads.
@@ -36,18 +35,18 @@ const ATTENTION: f64 = 4096.0;
 /// The limits of one engine.
 #[derive(Debug, Default)]
 pub struct StepLimits {
-    /// What the operator said.
+    /// The operator's limit (`--step-timeout`).
     fixed: Option<Duration>,
-    /// Bytes of the largest model.
+    /// Size of the largest model in bytes.
     bytes: u64,
-    /// Most seconds that a unit of work should take, by the plan.
+    /// Upper bound of the seconds that a unit of work takes, from the model's size.
     planned: f64,
-    /// Most seconds that a unit of work took, by the name of the model.
+    /// Most seconds that a unit of work has taken, by model name.
     measured: Mutex<BTreeMap<String, f64>>,
 }
 
 impl StepLimits {
-    /// Limits for models of up to `bytes` on a device.
+    /// Limits for models of up to `bytes` on a device, before anything is measured.
     pub fn planned(bytes: u64, dtype: DType, device: Device) -> Self {
         let bytes_per_weight = match dtype {
             DType::F32 => 4.0,
@@ -86,7 +85,7 @@ impl StepLimits {
         self.fixed.or_else(|| self.measured(request).map(by_measure)).unwrap_or_else(|| self.first(request))
     }
 
-    /// Learns what a step took.
+    /// Records how long a step took.
     pub(super) fn learn(&self, request: &ImageRequest, seconds: f64) {
         let per_unit = seconds / work(request);
         if per_unit.is_finite() {
@@ -100,14 +99,13 @@ impl StepLimits {
         self.locked().get(&request.model).copied()
     }
 
-    /// Whoever panicked while it held the lock left the map whole.
+    /// A panic while the lock was held cannot leave the map inconsistent.
     fn locked(&self) -> MutexGuard<'_, BTreeMap<String, f64>> {
         self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How much there is to do in a step, in tokens: both halves of guidance, every image, and attention, which grows with
-/// the square.
+/// Units of work in a step: tokens of both guidance branches and all images, weighted by attention's quadratic cost.
 fn work(request: &ImageRequest) -> f64 {
     let tokens = (request.width * request.height) as f64 / 256.0 + 512.0;
     2.0 * request.num_images.max(1) as f64 * tokens * (1.0 + tokens / ATTENTION)
@@ -117,14 +115,14 @@ fn at_least(floor: Duration, seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).max(floor)
 }
 
-/// Resolves when this process has run for `limit`. Time in which it was stopped, or the machine was, does not count, for
-/// the engine did nothing then either.
+/// Resolves when this process has run for `limit`. Time in which the process or the machine was suspended does not count,
+/// for the engine did nothing then either.
 pub(super) async fn run_time(limit: Duration) {
-    let turn = (limit / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
-    let mut clock = tokio::time::interval(turn);
+    let interval = (limit / 10).clamp(Duration::from_millis(10), Duration::from_secs(1));
+    let mut clock = tokio::time::interval(interval);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let turns = limit.as_millis().div_ceil(turn.as_millis());
-    for _ in 0..=turns {
+    let ticks = limit.as_millis().div_ceil(interval.as_millis());
+    for _ in 0..=ticks {
         clock.tick().await;
     }
 }
@@ -143,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_model_gets_the_floor_and_a_large_one_on_a_processor_hours() {
+    fn a_small_model_gets_the_least_limit_and_a_large_one_on_a_cpu_hours() {
         let mini = StepLimits::planned(20_000_000, DType::F32, Device::Cpu);
         assert_eq!(mini.first(&request(1024)), MIN_FIRST);
         let large = StepLimits::planned(36_000_000_000, DType::F32, Device::Cpu);
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_replaces_the_plan_and_grows_with_the_image() {
+    fn measured_steps_replace_the_plan_and_scale_with_the_image_size() {
         let limits = StepLimits::planned(36_000_000_000, DType::F32, Device::Cpu);
         limits.learn(&request(1024), 10.0);
         limits.learn(&request(1024), 5.0);
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_limit_is_the_limit() {
+    fn the_operators_limit_replaces_all_others() {
         let fixed = Duration::from_secs(7);
         let limits = StepLimits::planned(36_000_000_000, DType::F32, Device::Cpu).or_fixed(Some(fixed));
         limits.learn(&request(1024), 10.0);
@@ -174,7 +172,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_in_which_the_process_stood_still_does_not_count() {
+    async fn time_in_which_the_process_was_suspended_does_not_count() {
         let began = tokio::time::Instant::now();
         let limit = Duration::from_secs(10);
         let mut waits = std::pin::pin!(run_time(limit));

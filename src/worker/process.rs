@@ -1,10 +1,10 @@
-//! `latentd worker` as a process: loads the model, beats, obeys its parent, ends cleanly.
+//! The process of `latentd worker`: loads the model, sends heartbeats, follows its parent's commands, exits in order.
 //!
-//! Under `serve` the parent writes a line to wake the worker, `drain` to end it after the request
-//! in hand. The worker writes a line whenever something moved, and a sign of life twice a second. The parent's death
-//! closes the input: the worker then puts its claims back, for none of them is to blame, and ends.
+//! Under `serve` the parent writes an empty line to wake the worker, and `drain` to end it after the requests in progress.
+//! The worker writes a newline whenever a request has changed, and a dot twice a second as a sign of life. The parent's
+//! death closes standard input: the worker then puts its claims back, uncharged, and exits.
 
-use super::{EngineThread, StepLimits, Worker, WorkerError, patiently, run_time};
+use super::{EngineThread, StepLimits, Worker, WorkerError, run_time, with_retry};
 use crate::allocator;
 use crate::checker;
 use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
@@ -26,23 +26,23 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
-/// How often a worker tells the database that it lives.
-const BEAT: Duration = Duration::from_secs(5);
+/// How often a worker writes its heartbeat to the database.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often a worker tells its parent that it lives.
-const SIGN_OF_LIFE: Duration = Duration::from_millis(500);
+/// How often a worker writes a sign of life to its parent.
+const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a worker writes to its parent: that something moved, and that nothing did.
-pub(crate) const MOVED: u8 = b'\n';
+/// What a worker writes to its parent: that a request has changed, or only that the worker is alive.
+pub(crate) const CHANGED: u8 = b'\n';
 const ALIVE: u8 = b'.';
 
 /// Exit code of a worker whose parent is gone.
 const ORPHANED: i32 = 3;
 
-/// What a worker gets to put its claims back when it ends; they are put back without it too, later.
-const LAST_WRITE: Duration = Duration::from_secs(3);
+/// How long a worker that exits tries to put its claims back. Claims that stay are reclaimed by the server.
+const PUT_BACK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Runs a worker until it is told to stop.
+/// Runs a worker until a signal or its parent ends it.
 ///
 /// # Errors
 /// When the stores cannot be opened, the model cannot be loaded, or the engine failed.
@@ -53,23 +53,23 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     let (drain, parent_gone) = (Arc::new(drain), Arc::new(Notify::new()));
     let events = Events::default();
     if config.supervised_as.is_some() {
-        obey_input(events.clone(), drain.clone(), parent_gone.clone())?;
-        tokio::spawn(tell_parent(events.clone()));
+        read_commands(events.clone(), drain.clone(), parent_gone.clone())?;
+        tokio::spawn(report_to_parent(events.clone()));
     }
     let database = &config.store.database;
-    let queue = patiently(|| Queue::open(database, Arc::new(jiff::Timestamp::now))).await?;
+    let queue = with_retry(|| Queue::open(database, Arc::new(jiff::Timestamp::now))).await?;
     let queue = queue.with_events(events);
     let storage = Storage::open(&config.store.files)?;
-    patiently(|| identity::check_folder(&queue, &storage)).await?;
+    with_retry(|| identity::check_folder(&queue, &storage)).await?;
     let device = device_name(config.engine.device);
     let (state, states) = watch::channel(WorkerState::Loading);
     tokio::spawn(allocator::return_freed_memory());
-    tokio::spawn(beat(queue.clone(), id.clone(), device.clone(), states));
+    tokio::spawn(send_heartbeats(queue.clone(), id.clone(), device.clone(), states));
 
     let ended = tokio::select! {
         ended = load_and_run(&config, id.clone(), device, queue.clone(), storage, state, drained) => ended,
-        () = stopped(&drain, config.drain_timeout) => {
-            tracing::warn!("the request in hand goes back to the queue");
+        () = must_stop(&drain, config.drain_timeout) => {
+            tracing::warn!("the requests in progress go back to the queue");
             put_back(&queue, Lost::Stopped(&id)).await;
             Ok(())
         }
@@ -82,20 +82,20 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
         put_back(&queue, Lost::Died(&id)).await;
         if matches!(error, WorkerError::Hung { .. }) {
             tracing::error!("{error}");
-            std::process::abort(); // an orderly end would wait for what is hung
+            std::process::abort(); // an orderly exit would wait for the hung engine
         }
     }
     if let Err(error) = queue.forget_worker(&id).await {
-        tracing::warn!(%error, "the worker is not forgotten yet");
+        tracing::warn!(%error, "the worker is still registered");
     }
     queue.close().await;
     ended
 }
 
-/// Puts back what the worker has in hand, if the database answers soon.
+/// Puts the worker's claims back, if the database answers soon.
 async fn put_back(queue: &Queue, lost: Lost<'_>) {
-    let reclaim = patiently(|| queue.reclaim(lost));
-    match tokio::time::timeout(LAST_WRITE, reclaim).await {
+    let reclaim = with_retry(|| queue.reclaim(lost));
+    match tokio::time::timeout(PUT_BACK_TIMEOUT, reclaim).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(%error, "requests of the worker not put back yet"),
         Err(_) => tracing::warn!("requests of the worker not put back yet: the database does not answer"),
@@ -113,16 +113,16 @@ async fn load_and_run(
 ) -> Result<(), WorkerError> {
     let failed = |error: &dyn std::fmt::Display| WorkerError::Load(error.to_string());
     let models = model::assign(&config.models).map_err(|error| failed(&error))?;
-    // `serve` has refused for its workers what is to be refused.
-    let asked = if config.supervised_as.is_some() { MemoryBudget::Auto } else { config.memory_budget };
-    let sizes = memory_budget::sizes(&models, &config.engine, asked).map_err(|error| failed(&error))?;
+    // `serve` has made this check for its workers.
+    let requested = if config.supervised_as.is_some() { MemoryBudget::Auto } else { config.memory_budget };
+    let sizes = memory_budget::sizes(&models, &config.engine, requested).map_err(|error| failed(&error))?;
     let largest = sizes.iter().copied().max().unwrap_or_default();
     let limits = StepLimits::planned(largest, config.engine.dtype, config.engine.device);
     let limits = limits.or_fixed(config.step_timeout);
     let budget = memory_budget::bytes(config.memory_budget, config.engine.device, 1).unwrap_or(u64::MAX);
     let names = models.iter().flat_map(|model| &model.answers_for).map(|manifest| manifest.name.clone());
     let names = names.collect();
-    // Now, not when a model is wanted for the first time.
+    // At the start, so that an error does not wait for the first request of a model.
     let safety = models.iter().map(|model| checker::resolve(&config.safety, &config.hub, &model.source));
     let safety = safety.collect::<model_error::Result<Vec<_>>>().map_err(|error| failed(&error))?;
     let sized = models.into_iter().zip(sizes).zip(safety);
@@ -136,19 +136,19 @@ async fn load_and_run(
     };
     let engine = engine.map_err(|error| failed(&error))?;
     state.send_replace(WorkerState::Ready);
-    patiently(|| queue.beat(&id, &device, WorkerState::Ready)).await?;
-    patiently(|| queue.tell_loaded(&id, &engine.loaded)).await?;
+    with_retry(|| queue.heartbeat(&id, &device, WorkerState::Ready)).await?;
+    with_retry(|| queue.report_loaded_models(&id, &engine.loaded)).await?;
     tracing::info!(worker = id, device, "the model is loaded");
     let outgoing = Client::new(config.fetch.clone(), FETCH_ALLOW);
     Worker { id, device, queue, storage, outgoing, models: names, engine, limits }.run(drained).await
 }
 
-/// What the engine's thread does first.
+/// Opens the pool of models, on the engine's thread.
 fn loader(slots: Vec<ModelSlot>, budget: u64) -> Loader {
     Box::new(move || Ok(Box::new(ModelPool::open(slots, budget)?) as Box<dyn Engine>))
 }
 
-/// A model that can be loaded.
+/// The pool's slot for a model.
 fn slot(model: Model, bytes: u64, safety: models::SafetyOptions, config: &WorkerConfig) -> ModelSlot {
     let name = model.name().to_owned();
     let answers_for = model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
@@ -169,7 +169,7 @@ fn load(
     Ok(Box::new(Sd3Engine::new(pipeline, config.t5_tokens)))
 }
 
-/// The device as flags and log lines spell it.
+/// The device's name in flags and log lines.
 pub(crate) fn device_name(device: models::Device) -> String {
     match device {
         models::Device::Cpu => "cpu".into(),
@@ -177,8 +177,8 @@ pub(crate) fn device_name(device: models::Device) -> String {
     }
 }
 
-/// Reads the parent's orders on a thread of its own. The input ends with the parent, and the process soon after.
-fn obey_input(
+/// Reads the parent's commands on a thread of its own. The input ends with the parent, and the process soon after.
+fn read_commands(
     events: Events,
     drain: Arc<watch::Sender<bool>>,
     parent_gone: Arc<Notify>,
@@ -192,47 +192,48 @@ fn obey_input(
             }
         }
         parent_gone.notify_one();
-        std::thread::sleep(LAST_WRITE + Duration::from_secs(1));
+        std::thread::sleep(PUT_BACK_TIMEOUT + Duration::from_secs(1));
         std::process::exit(ORPHANED);
     };
-    std::thread::Builder::new().name("orders".into()).spawn(read)?;
+    std::thread::Builder::new().name("commands".into()).spawn(read)?;
     Ok(())
 }
 
-/// Tells the parent what moves, and that this process lives.
-async fn tell_parent(events: Events) {
+/// Writes to the parent that requests have changed, and that this process is alive.
+async fn report_to_parent(events: Events) {
     let mut moved = events.moved();
     let mut output = tokio::io::stdout();
-    let mut clock = tokio::time::interval(SIGN_OF_LIFE);
+    let mut clock = tokio::time::interval(ALIVE_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let sign = tokio::select! {
-            Ok(()) = moved.changed() => MOVED,
+        let signal = tokio::select! {
+            Ok(()) = moved.changed() => CHANGED,
             _ = clock.tick() => ALIVE,
         };
-        if output.write_all(&[sign]).await.is_err() || output.flush().await.is_err() {
+        if output.write_all(&[signal]).await.is_err() || output.flush().await.is_err() {
             return; // the input ends with the parent too, and that ends the process
         }
     }
 }
 
-async fn beat(queue: Queue, id: String, device: String, state: watch::Receiver<WorkerState>) {
-    let mut clock = tokio::time::interval(BEAT);
+/// Writes the worker's heartbeat to the database for as long as the process runs.
+async fn send_heartbeats(queue: Queue, id: String, device: String, state: watch::Receiver<WorkerState>) {
+    let mut clock = tokio::time::interval(HEARTBEAT_INTERVAL);
     loop {
         clock.tick().await;
         let state = *state.borrow();
-        if let Err(error) = queue.beat(&id, &device, state).await {
-            tracing::warn!(%error, "no beat");
+        if let Err(error) = queue.heartbeat(&id, &device, state).await {
+            tracing::warn!(%error, "the heartbeat could not be written");
         }
     }
 }
 
-/// Resolves when the worker must end with a request in hand: some time after the first signal,
-/// at once after the second.
-async fn stopped(drain: &watch::Sender<bool>, patience: Duration) {
+/// Resolves when the worker must end although requests are in progress: `drain_timeout` after the first signal, at once
+/// after the second.
+async fn must_stop(drain: &watch::Sender<bool>, drain_timeout: Duration) {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        tracing::warn!("signals cannot be heard");
+        tracing::warn!("signals cannot be received");
         return std::future::pending().await;
     };
     tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
@@ -240,6 +241,6 @@ async fn stopped(drain: &watch::Sender<bool>, patience: Duration) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        () = tokio::time::sleep(patience) => {}
+        () = tokio::time::sleep(drain_timeout) => {}
     }
 }

@@ -1,6 +1,6 @@
-//! From pixels to a recorded result: encode, store, then one transaction.
+//! Publishes a request's images: encodes them, stores the files, records the result in one transaction.
 
-use super::patience::patiently;
+use super::retry::with_retry;
 use super::{PublishError, Worker};
 use crate::engine::{Generated, Image, Measure, SafetyVerdict, Timings, score, stage_seconds};
 use crate::image_file;
@@ -28,11 +28,11 @@ pub(super) async fn publish(
         OutputFormat::Png => image_file::Format::Png,
     };
     let (flagged, safety) = (generated.flagged(), generated.timings.safety);
-    tell_scores(worker, claim, &generated.verdicts, safety).await?;
+    log_scores(worker, claim, &generated.verdicts, safety).await?;
     let scores = generated.verdicts.iter().map(score).collect();
     let started = Instant::now();
     let scaled_to = request.scaled_to;
-    tell_scaling(worker, claim, scaled_to, &generated.images).await?;
+    log_scaling(worker, claim, scaled_to, &generated.images).await?;
     let text = if request.private { Vec::new() } else { settings(request) };
     let (images, encoded) = encode_all(generated.images, format, scaled_to, text).await?;
     let encode = started.elapsed().as_secs_f64();
@@ -51,8 +51,8 @@ pub(super) async fn publish(
             let output = Output { images, seconds, seed, flagged, scores, prompt };
             record(worker, claim, output, safety, &files, &seen).await
         }
-        // It is not wanted any more: this ends it, if it was cancelled.
-        Ok(false) => Ok(patiently(|| worker.queue.give_back(claim)).await?),
+        // Cancelled, or lost to another attempt: giving it back ends a cancelled request.
+        Ok(false) => Ok(with_retry(|| worker.queue.give_back(claim)).await?),
         Err(error) => Err(error),
     };
     if !matches!(finish, Ok(Finish::Recorded)) {
@@ -61,7 +61,7 @@ pub(super) async fn publish(
     finish
 }
 
-/// A file of its own for the bytes of an image.
+/// The file record of an encoded image, under a new key.
 fn describe(format: image_file::Format, bytes: &[u8]) -> StoredFile {
     StoredFile {
         key: FileKey::fresh(format.extension()).as_str().to_owned(),
@@ -91,7 +91,7 @@ async fn encode_all(
     joined.map_err(|error| PublishError::Encode(error.to_string()))?.map_err(PublishError::Encode)
 }
 
-/// What a PNG says of itself.
+/// The generation settings that are written into a PNG file.
 fn settings(request: &ImageRequest) -> Vec<(&'static str, String)> {
     let ImageRequest { prompt, negative_prompt, seed, steps, guidance, .. } = request;
     let model = request.stand_in.as_ref().unwrap_or(&request.model);
@@ -99,8 +99,8 @@ fn settings(request: &ImageRequest) -> Vec<(&'static str, String)> {
     image_file::Settings { prompt, negative_prompt, seed, steps, guidance, model }.text()
 }
 
-/// Says where an image is not as the model generated it.
-async fn tell_scaling(
+/// Notes in the request's log that its images were scaled up after generating.
+async fn log_scaling(
     worker: &Worker,
     claim: &Claim,
     scaled_to: Option<(usize, usize)>,
@@ -116,8 +116,8 @@ async fn tell_scaling(
     Ok(())
 }
 
-/// Writes the files down and makes them durable, however long the disk has no room for them. `false`: nobody wants them
-/// any more.
+/// Records the files as expected and stores them durably; retries while the disk is full. `false` if the request was
+/// cancelled or lost to another attempt.
 async fn store_all(
     worker: &Worker,
     claim: &Claim,
@@ -125,13 +125,13 @@ async fn store_all(
     encoded: &[Bytes],
 ) -> Result<bool, PublishError> {
     let keys: Vec<_> = files.iter().map(|file| file.key.as_str()).collect();
-    if !keys.is_empty() && !patiently(|| worker.queue.expect_files(&keys, Some(claim))).await? {
+    if !keys.is_empty() && !with_retry(|| worker.queue.expect_files(&keys, Some(claim))).await? {
         return Ok(false);
     }
     for (file, bytes) in files.iter().zip(encoded) {
         let Some(key) = FileKey::parse(&file.key) else { continue };
-        let was_told = AtomicBool::new(false);
-        let is_stored = patiently(|| store_wanted(worker, claim, &key, bytes, &was_told));
+        let was_logged = AtomicBool::new(false);
+        let is_stored = with_retry(|| store_wanted(worker, claim, &key, bytes, &was_logged));
         if !is_stored.await? {
             return Ok(false);
         }
@@ -139,27 +139,28 @@ async fn store_all(
     Ok(true)
 }
 
-/// Makes a file durable; `false`: nobody wants it any more. The request's log says once what it waits for.
+/// Stores a file durably; `false` if the request was cancelled or lost to another attempt. The first failure is noted in
+/// the request's log.
 async fn store_wanted(
     worker: &Worker,
     claim: &Claim,
     key: &FileKey,
     bytes: &Bytes,
-    was_told: &AtomicBool,
+    was_logged: &AtomicBool,
 ) -> Result<bool, PublishError> {
     if !matches!(worker.queue.verdict(claim).await?, queue::Verdict::Continue { .. }) {
         return Ok(false);
     }
     let stored = worker.storage.put(key, bytes.clone()).await;
-    if stored.is_err() && !was_told.load(Ordering::Relaxed) {
+    if stored.is_err() && !was_logged.load(Ordering::Relaxed) {
         let line = format!("the images cannot be stored now: waiting for the {}", worker.storage.medium());
-        let told = worker.queue.progress(claim, Level::Warn, &line).await;
-        was_told.store(told.is_ok(), Ordering::Relaxed);
+        let logged = worker.queue.progress(claim, Level::Warn, &line).await;
+        was_logged.store(logged.is_ok(), Ordering::Relaxed);
     }
     Ok(stored.map(|()| true)?)
 }
 
-/// What the output says of each image: where it lies, or its bytes.
+/// The output's entry for each image: the key of its file, or its bytes in base64.
 fn output_images(
     images: &[Image],
     encoded: &[Bytes],
@@ -179,8 +180,8 @@ fn output_images(
     images.iter().enumerate().map(image).collect()
 }
 
-/// What the safety checker thought of each image, if it looked.
-async fn tell_scores(
+/// Logs the safety checker's scores, if it ran.
+async fn log_scores(
     worker: &Worker,
     claim: &Claim,
     verdicts: &[SafetyVerdict],
@@ -202,7 +203,7 @@ async fn tell_scores(
     Ok(())
 }
 
-/// What is counted of a request beside its end.
+/// The metrics of a request that are recorded with its result.
 fn observations(timings: Timings, encode: f64, verdicts: &[SafetyVerdict]) -> Vec<Observation> {
     let Timings { text, denoise, decode, safety, .. } = timings;
     let checked = (!verdicts.is_empty()).then_some(("safety", safety));
@@ -236,10 +237,10 @@ async fn record(
         + seconds.encode;
     worker.report(claim, &format!("done in {total:.2} s")).await?;
     let value = serde_json::to_value(output).map_err(|error| PublishError::Encode(error.to_string()))?;
-    Ok(patiently(|| worker.queue.finish(claim, &value, files, seen)).await?)
+    Ok(with_retry(|| worker.queue.finish(claim, &value, files, seen)).await?)
 }
 
-/// Removes files that got no owner; what cannot be removed now is removed by a sweep.
+/// Removes files that no request owns; the sweep removes those that cannot be removed now.
 async fn discard(worker: &Worker, files: &[StoredFile]) {
     for key in files.iter().filter_map(|file| FileKey::parse(&file.key)) {
         if let Err(error) = sweep::discard(&worker.queue, &worker.storage, &key).await {

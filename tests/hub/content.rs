@@ -31,7 +31,7 @@ pub(crate) enum Act {
     Whole,
 }
 
-/// A file's bytes, or part of them, or what was told instead.
+/// A file's bytes, or part of them, or the scripted misbehaviour.
 pub(super) fn content(
     hub: &Arc<Hub>,
     path: &str,
@@ -89,7 +89,7 @@ fn body(hub: &Arc<Hub>, path: &str, bytes: Bytes, act: Option<Act>) -> Body {
                     Some(Act::Stall(_)) => std::future::pending().await,
                     Some(Act::Break(_)) => {
                         tokio::task::yield_now().await; // what was sent is flushed when there is no more for now
-                        Some((Err(std::io::Error::other("told to")), usize::MAX))
+                        Some((Err(std::io::Error::other("scripted")), usize::MAX))
                     }
                     _ => None,
                 };

@@ -1,5 +1,5 @@
 //! A stand-in for the Hugging Face hub, with a second host for large files as the hub has: it answers as the hub does,
-//! counts what it sends, and misbehaves as it is told to.
+//! counts what it sends, and misbehaves as a test scripts it.
 //!
 //! Shapes and headers are those that `huggingface_hub` reads; tests/clients/python/test_hub.py has it try them.
 
@@ -110,7 +110,7 @@ impl StandIn {
     }
 
     /// What to do with the next requests for a file.
-    pub(crate) fn tell(&self, path: &str, acts: impl IntoIterator<Item = Act>) {
+    pub(crate) fn script(&self, path: &str, acts: impl IntoIterator<Item = Act>) {
         self.hub.acts.lock().expect("acts").entry(path.into()).or_default().extend(acts);
     }
 
@@ -159,19 +159,19 @@ impl Hub {
     /// A file, for whom the licence lets have it.
     fn file(&self, name: &str, revision: &str, path: &str, headers: &HeaderMap) -> Result<&File, Refusal> {
         let repository = self.repository(name, revision, headers)?;
-        let told = |status, rest: &str| {
-            let said = format!("Access to model {name} is restricted{rest}");
-            Err(refusal(status, "GatedRepo", &said))
+        let refused = |status, rest: &str| {
+            let message = format!("Access to model {name} is restricted{rest}");
+            Err(refusal(status, "GatedRepo", &message))
         };
         match token(headers)? {
             None if repository.is_gated => {
-                return told(
+                return refused(
                     401,
                     ". You must have access to it and be authenticated to access it. Please log in.",
                 );
             }
             Some(OUTSIDER) if repository.is_gated => {
-                return told(
+                return refused(
                     403,
                     " and you are not in the authorized list. Visit the model's page to ask for access.",
                 );

@@ -1,4 +1,4 @@
-//! Keys, and what browsers are told.
+//! API keys, and the CORS headers that browsers get.
 
 use crate::support::{Answer, ENDPOINT, Server, small};
 use axum::body::Body;

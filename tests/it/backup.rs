@@ -1,7 +1,6 @@
 //! `latentd backup` while a server works, and `latentd restore` elsewhere.
 
-use crate::crash::Program;
-use crate::support::{ENDPOINT, files};
+use crate::support::{Program, files};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,10 +17,8 @@ fn words(output: &Output) -> String {
 
 fn submit(program: &Program, number: usize) -> String {
     let size = json!({ "width": 32, "height": 32 });
-    let input = json!({ "prompt": format!("number {number}"), "image_size": size, "num_inference_steps": 2 });
-    let (code, body) = program.call("POST", &format!("/queue/{ENDPOINT}"), &input);
-    assert_eq!(code, 200, "{body}");
-    format!("/queue/{ENDPOINT}/requests/{}", body["request_id"].as_str().expect("an id"))
+    let prompt = format!("number {number}");
+    program.submit_input(&json!({ "prompt": prompt, "image_size": size, "num_inference_steps": 2 }))
 }
 
 /// The path below the server and the bytes of a result's image.
@@ -121,17 +118,17 @@ fn nothing_is_overwritten_and_nothing_damaged_is_restored() {
     let at_words = whole.windows(7).position(|bytes| bytes == b"\"words\"").expect("the upload");
     flipped[at_words] ^= 1;
     let cut = |to: usize| whole[..to].to_vec();
-    let mut stranger = tar::Builder::new(Vec::new());
+    let mut foreign = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_gnu();
     header.set_size(1);
     header.as_gnu_mut().expect("a GNU header").name[..13].copy_from_slice(b"files/../evil");
     header.set_cksum();
-    stranger.append(&header, &b"x"[..]).expect("memory");
+    foreign.append(&header, &b"x"[..]).expect("memory");
     let cases = [
         (flipped, "damaged"),
         (cut(whole.len() / 2), ""),
         (cut(at_words / 512 * 512 + 512), "not whole"),
-        (stranger.into_inner().expect("memory"), "no backup does"),
+        (foreign.into_inner().expect("memory"), "no backup does"),
         (b"GIF89a".repeat(1000), "no backup"),
         (Vec::new(), "not whole"),
     ];

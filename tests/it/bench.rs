@@ -1,9 +1,8 @@
 //! `latentd bench` as a program: its JSON, its refusals, and a load on a real server.
 
+use crate::support::Program;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Output, Stdio};
-use tempfile::TempDir;
+use std::process::{Command, Output, Stdio};
 
 /// What every engine's report has, in this order, and what latentd adds.
 const SHARED: [&str; 18] = [
@@ -93,7 +92,7 @@ fn denoise_reports_what_it_promises() {
 
 #[test]
 fn denoise_prints_a_table_and_writes_a_file() {
-    let directory = TempDir::new().expect("a directory");
+    let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("run.json");
     let path = file.to_str().expect("text");
     let output = bench(&[&["denoise", "--json", path], &SMALL[..]].concat());
@@ -185,45 +184,14 @@ fn wrong_flags_are_refused_as_everywhere() {
     }
 }
 
-/// A running `latentd serve` on the built-in model.
-struct Server {
-    child: Child,
-    url: String,
-    _directory: TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let directory = TempDir::new().expect("a directory");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_latentd"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
-            .arg(directory.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let first = lines.next().expect("a line").expect("text");
-        let url = format!("http://{}", first.split("http://").nth(1).expect("a URL"));
-        // What it prints later goes nowhere, but must not find the pipe closed.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url, _directory: directory }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn load_runs_against_a_real_server() {
-    let server = Server::start();
+    let directory = tempfile::tempdir().expect("a directory");
+    let server = Program::start(directory.path());
+    let url = format!("http://{}", server.address);
     let input = r#"{"prompt":"a fox","image_size":{"width":32,"height":16},"num_inference_steps":1}"#;
     let load = |more: &[&str]| {
-        json_of(&[&["load", "--url", &server.url, "--input", input, "--poll-ms", "20"], more].concat())
+        json_of(&[&["load", "--url", &url, "--input", input, "--poll-ms", "20"], more].concat())
     };
 
     let closed = load(&["--clients", "3", "--requests", "12"]);
@@ -249,7 +217,7 @@ fn load_runs_against_a_real_server() {
     assert!(waiting["status_ms"]["n"].as_u64() >= Some(5), "{crowded}");
 
     // An input that the model refuses is accepted, as on fal, and fails.
-    let refused = bench(&["load", "--url", &server.url, "--input", "{}", "--requests", "2", "--json"]);
+    let refused = bench(&["load", "--url", &url, "--input", "{}", "--requests", "2", "--json"]);
     let report: Value = serde_json::from_slice(&refused.stdout).expect("JSON");
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(report["errors"].as_object().expect("an object").values().collect::<Vec<_>>(), [&json!(2)]);

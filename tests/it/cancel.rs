@@ -1,6 +1,6 @@
 //! The four answers of cancel, and that a cancelled request leaves nothing behind.
 
-use crate::support::{ENDPOINT, Order, Server, eventually, every_model, small, stepped_engine};
+use crate::support::{ENDPOINT, Scripted, Server, small};
 use crate::wire::{exchange, serve};
 use axum::http::StatusCode;
 use serde_json::json;
@@ -43,17 +43,15 @@ async fn the_status_line_of_a_cancelled_result_has_a_reason() {
 async fn a_running_request_stops_at_its_next_step() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let (engine, control) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
-    let work = tokio::spawn(async move { worker.tick().await });
-    control.step().await;
+    let run = server.run_stepped("w").await;
+    run.step().await;
     let answer = server.put(&format!("{request}/cancel")).await;
     assert_eq!(answer.status, StatusCode::ACCEPTED);
     assert_eq!(answer.json(), json!({ "status": "CANCELLATION_REQUESTED", "success": true }));
-    // Whether the order to stop arrives before the second step or the third is a matter of luck.
-    control.order(Order::Step);
-    control.order(Order::Step);
-    work.await.expect("no panic").expect("a worker that goes on");
+    // The engine sees the stop flag at the second step or at the third.
+    run.control.allow_step();
+    run.control.allow_step();
+    run.done().await;
     assert_cancelled(&server, &request).await;
 }
 
@@ -61,16 +59,13 @@ async fn a_running_request_stops_at_its_next_step() {
 async fn a_request_cancelled_after_its_last_step_is_cancelled_all_the_same() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let (engine, control) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
-    let claimed =
-        server.queue.claim("another", &every_model()).await.expect("a database").expect("a request");
+    let claimed = server.claim("another").await;
     server.put(&format!("{request}/cancel")).await;
     // The cancellation comes between the last look of a worker and its finish.
     let finish = server.queue.finish(&claimed, &json!({}), &[], &[]).await.expect("a database");
     assert_eq!(finish, latentd::queue::Finish::Cancelled);
     assert_cancelled(&server, &request).await;
-    control.order(Order::Run);
+    let mut worker = server.worker("w", Scripted::grey()).await;
     assert_eq!(worker.tick().await.expect("a worker that goes on"), latentd::worker::Tick::Idle);
 }
 
@@ -107,11 +102,7 @@ async fn cancellation_at_any_moment_ends_in_one_state() {
             },
             server.generate_all()
         );
-        let status = eventually(async || {
-            let status = server.status(&request).await;
-            (status["status"] == "COMPLETED").then_some(status)
-        })
-        .await;
+        let status = server.completed(&request).await;
         if answer.status == StatusCode::BAD_REQUEST {
             assert_eq!((status.get("error"), server.files().len()), (None, 1), "moment {moment}");
         } else {

@@ -1,153 +1,9 @@
 //! The real program: `latentd serve` with its worker, killed and stopped in the middle of things.
 
-use crate::support::{ENDPOINT, eventually};
+use crate::support::{ENDPOINT, Program, attempts, eventually, files, signal};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-
-/// A running `latentd serve`.
-pub(crate) struct Program {
-    child: Child,
-    pub(crate) address: String,
-}
-
-impl Program {
-    pub(crate) fn start(data: &Path) -> Self {
-        Self::start_with(data, &[])
-    }
-
-    /// The same with more flags.
-    pub(crate) fn start_with(data: &Path, flags: &[&str]) -> Self {
-        Self::start_in(data, flags, &[])
-    }
-
-    /// The same with more environment variables.
-    pub(crate) fn start_in(data: &Path, flags: &[&str], environment: &[(&str, &Path)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_latentd"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
-            .arg(data)
-            .args(flags)
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let first = lines.next().expect("a line").expect("text");
-        let address = first.split("http://").nth(1).expect("a URL").to_owned();
-        // What it prints later goes nowhere, but must not find the pipe closed.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
-    }
-
-    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
-        let (head, body) = self.exchange(method, path, body);
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a code");
-        (status, serde_json::from_str(&body).unwrap_or(Value::Null))
-    }
-
-    /// Head and body of an answer, as text.
-    pub(crate) fn exchange(&self, method: &str, path: &str, body: &Value) -> (String, String) {
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = TcpStream::connect(&self.address).expect("a connection");
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-            self.address,
-            body.len()
-        );
-        stream.write_all((head + &body).as_bytes()).expect("a request sent");
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).expect("an answer");
-        let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        (head.to_owned(), body.to_owned())
-    }
-
-    pub(crate) fn submit(&self, steps: u32) -> String {
-        let input =
-            json!({ "prompt": "a crash", "image_size": "square", "num_inference_steps": steps, "seed": 1 });
-        let (code, body) = self.call("POST", &format!("/queue/{ENDPOINT}"), &input);
-        assert_eq!(code, 200, "{body}");
-        body["response_url"]
-            .as_str()
-            .and_then(|url| url.split_once(&self.address))
-            .expect("our URL")
-            .1
-            .to_owned()
-    }
-
-    pub(crate) fn status(&self, request: &str) -> Value {
-        self.call("GET", &format!("{request}/status?logs=1"), &Value::Null).1
-    }
-
-    /// Waits until the request has taken a step.
-    pub(crate) async fn running(&self, request: &str) {
-        eventually(async || {
-            let status = self.status(request);
-            assert_ne!(status["status"], "COMPLETED", "too late to disturb it");
-            crate::support::messages(&status).iter().any(|line| line.starts_with("step 2/")).then_some(())
-        })
-        .await;
-    }
-
-    pub(crate) async fn completed(&self, request: &str) -> Value {
-        for _ in 0..3 {
-            let status = eventually(async || {
-                let status = self.status(request);
-                (status["status"] == "COMPLETED" || status["status"] == "IN_PROGRESS").then_some(status)
-            })
-            .await;
-            if status["status"] == "COMPLETED" {
-                return status;
-            }
-            tokio::time::sleep(std::time::Duration::from_secs(10)).await;
-        }
-        eventually(async || {
-            let status = self.status(request);
-            (status["status"] == "COMPLETED").then_some(status)
-        })
-        .await
-    }
-
-    /// Process ids of the workers.
-    pub(crate) fn workers(&self) -> Vec<u32> {
-        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
-        let of_main = std::fs::read_to_string(children).unwrap_or_default();
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("Linux");
-        let of_all = tasks
-            .flatten()
-            .map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
-        let mut ids: Vec<u32> = of_all
-            .chain([of_main])
-            .collect::<String>()
-            .split_whitespace()
-            .filter_map(|id| id.parse().ok())
-            .collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Sends a signal by its name.
-pub(crate) fn signal(name: &str, process: u32) {
-    let status = Command::new("kill").args([&format!("-{name}"), &process.to_string()]).status();
-    assert!(status.expect("kill").success());
-}
-
-/// Attempts that began, by the log.
-pub(crate) fn attempts(status: &Value) -> usize {
-    crate::support::messages(status).iter().filter(|line| line.starts_with("encoding prompt")).count()
-}
+use std::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kill_9_of_the_worker_costs_one_more_attempt_and_no_result() {
@@ -162,7 +18,7 @@ async fn kill_9_of_the_worker_costs_one_more_attempt_and_no_result() {
     assert_eq!((status.get("error"), attempts(&status)), (None, 2), "{status}");
     let (code, result) = server.call("GET", &request, &Value::Null);
     assert_eq!((code, result["images"].as_array().map(Vec::len)), (200, Some(1)));
-    assert_eq!(crate::support::files(&data.path().join("files")).len(), 1);
+    assert_eq!(files(&data.path().join("files")).len(), 1);
     assert_ne!(server.workers(), before);
 }
 

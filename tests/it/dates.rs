@@ -1,6 +1,6 @@
 //! Setting the date moves no deadline and makes nothing older: neither forward nor back.
 
-use crate::support::{ENDPOINT, GreyEngine, Server, every_model, small};
+use crate::support::{ENDPOINT, Server, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use latentd::queue::Keep;
@@ -23,14 +23,10 @@ async fn sweep_all(server: &Server) {
 
 /// Submits a request whose files live for an hour, and generates; its path.
 async fn done(server: &Server) -> String {
-    let request = Request::post(format!("/queue/{}", ENDPOINT))
-        .header("x-fal-object-lifecycle-preference", LIFECYCLE)
-        .body(Body::from(small().to_string()));
-    let answer = server.send(request.expect("a request")).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let headers = [("x-fal-object-lifecycle-preference", LIFECYCLE)];
+    let request = server.submit_with(&headers, &small()).await;
     server.generate_all().await;
-    let id = answer.json()["request_id"].as_str().expect("an id").to_owned();
-    format!("/queue/{}/requests/{id}", ENDPOINT)
+    request
 }
 
 /// Begins an upload of a file that lives for an hour: where to write it, and where it is then.
@@ -80,8 +76,8 @@ async fn setting_the_date_deletes_nothing() {
 async fn setting_the_date_sends_no_webhook_early_and_none_late() {
     let server = Server::start().await;
     for jump in JUMPS {
-        let told = format!("/queue/{ENDPOINT}?fal_webhook=https://receiver.example/hook");
-        assert_eq!(server.call(Method::POST, &told, &small()).await.status, StatusCode::OK);
+        let with_webhook = format!("/queue/{ENDPOINT}?fal_webhook=https://receiver.example/hook");
+        assert_eq!(server.call(Method::POST, &with_webhook, &small()).await.status, StatusCode::OK);
         server.generate_all().await;
         let due = async || server.queue.claim_webhooks(9).await.expect("a database");
         let first = due().await.pop().expect("a webhook");
@@ -99,13 +95,13 @@ async fn setting_the_date_sends_no_webhook_early_and_none_late() {
 }
 
 #[tokio::test]
-async fn setting_the_date_ends_no_rest_of_a_request() {
+async fn setting_the_date_does_not_start_a_request_early_that_was_put_off() {
     let server = Server::start().await;
     for jump in JUMPS {
         server.submit(&small()).await;
-        let claim = async || server.queue.claim("w", &every_model()).await.expect("a database");
+        let claim = async || server.try_claim("w").await;
         let first = claim().await.expect("a request");
-        server.queue.rest(&first, Duration::from_secs(60)).await.expect("a database");
+        server.queue.put_off(&first, Duration::from_secs(60)).await.expect("a database");
         server.queue.give_back(&first).await.expect("a database");
         server.clock.set_date(jump);
         assert!(claim().await.is_none());
@@ -122,7 +118,7 @@ async fn a_restart_after_the_date_was_set_deletes_nothing() {
     let request = done(&server).await;
     for jump in JUMPS {
         server.clock.set_date(jump);
-        let restarted = server.worker_apart("w", GreyEngine).await.queue;
+        let restarted = server.open_again().await;
         sweep::once(&restarted, &server.storage).await.expect("a sweep");
         let keep = Keep { requests: None, age: Some(Duration::from_secs(3600)), log_age: None };
         sweep::prune(&restarted, &keep).await.expect("a database");

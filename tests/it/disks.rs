@@ -2,8 +2,7 @@
 //!
 //! These tests mount file systems of a few megabytes and must run as root, as they do in CI.
 
-use crate::crash::{Program, attempts};
-use crate::support::{ENDPOINT, eventually, messages};
+use crate::support::{ENDPOINT, Program, attempts, eventually, messages};
 use serde_json::{Value, json};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};

@@ -1,10 +1,9 @@
-//! What a client was told is there survives a power cut: the entry of every file and of every directory above it is synced.
+//! What a client was answered survives a power cut: the entry of every file and of every directory above it is synced.
 //!
 //! `durable/trace.c` writes down what the program makes and syncs. An entry that was made and whose directory was not synced
 //! afterwards may be gone after a power cut.
 
-use crate::crash::Program;
-use crate::support::{ENDPOINT, eventually};
+use crate::support::{ENDPOINT, Program, eventually};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::Command;

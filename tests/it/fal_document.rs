@@ -26,7 +26,7 @@ const DIFFERENCES: Differences = &[
     ("components/schemas/Image/properties/width/minimum", "not negative"),
     ("components/schemas/Image/properties/content_type", "always there, so without a default and never null"),
     ("components/schemas/Image/required", "the type is always there"),
-    ("components/schemas/QueueStatus/properties/error", "why a request failed, which fal tells too"),
+    ("components/schemas/QueueStatus/properties/error", "why a request failed, which fal has too"),
     ("components/schemas/QueueStatus/properties/metrics/additionalProperties", "open where it says nothing"),
     ("components/schemas/QueueStatus/properties/preview", "our own, where it was asked for"),
     ("components/schemas/QueueStatus/properties/queue_position/minimum", "not negative"),
@@ -87,7 +87,7 @@ async fn compare(id: &str, name: &str, fals: &str, more: Differences) {
     let known: BTreeSet<&String> =
         fals["components"]["schemas"].as_object().expect("schemas").keys().collect();
     let (ours, fals) = (leaves(&ours), leaves(&fals));
-    // We tell more than fal of calls, and have schemas of our own; of fal's schemas we add nothing unsaid.
+    // Our calls are documented further than fal's, and we have schemas of our own; additions to fal's schemas are listed.
     let is_fals_schema = |place: &str| {
         let schema = place.strip_prefix("components/schemas/").and_then(|rest| rest.split('/').next());
         schema.is_some_and(|schema| known.contains(&schema.to_owned()))

@@ -1,7 +1,7 @@
 //! Images from other hosts: fetched from a real one on the loopback, and all the ways in which that is refused or fails.
 
-use crate::begin::{from, look, png, refusal, submit};
-use crate::support::{Answer, GreyEngine, Server, eventually, messages};
+use crate::init_image::{from, look, png, refusal, submit};
+use crate::support::{Answer, Scripted, Server, eventually, messages};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
@@ -16,14 +16,14 @@ use tokio::net::TcpListener;
 #[derive(Clone)]
 struct Host {
     origin: String,
-    heard: Arc<Mutex<Vec<(String, HeaderMap)>>>,
+    received: Arc<Mutex<Vec<(String, HeaderMap)>>>,
 }
 
 impl Host {
     async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let origin = format!("http://{}", listener.local_addr().expect("an address"));
-        let host = Self { origin, heard: Arc::default() };
+        let host = Self { origin, received: Arc::default() };
         let router = Router::new().fallback(answer).with_state(host.clone());
         tokio::spawn(latentd_fal::listen(listener, router, std::future::pending()));
         host
@@ -35,12 +35,12 @@ impl Host {
 
     /// Paths that were called.
     fn paths(&self) -> Vec<String> {
-        self.heard.lock().expect("no test panicked").iter().map(|(path, _)| path.clone()).collect()
+        self.received.lock().expect("no test panicked").iter().map(|(path, _)| path.clone()).collect()
     }
 }
 
 async fn answer(State(host): State<Host>, uri: Uri, headers: HeaderMap) -> Response {
-    host.heard.lock().expect("no test panicked").push((uri.path().to_owned(), headers));
+    host.received.lock().expect("no test panicked").push((uri.path().to_owned(), headers));
     let elsewhere = |place: String| (StatusCode::FOUND, [(header::LOCATION, place)]).into_response();
     let stream = |pieces: usize| {
         let piece = Bytes::from(vec![0; 1024 * 1024]);
@@ -58,11 +58,11 @@ async fn answer(State(host): State<Host>, uri: Uri, headers: HeaderMap) -> Respo
             ([(header::CONTENT_LENGTH, (1_u64 << 40).to_string())], body).into_response()
         }
         "/broken" => {
-            let pieces = [Ok(Bytes::from(png(20, 10, 90))), Err(std::io::Error::other("told to"))];
+            let pieces = [Ok(Bytes::from(png(20, 10, 90))), Err(std::io::Error::other("broken off"))];
             Body::from_stream(futures_util::stream::iter(pieces)).into_response()
         }
         "/silent" => std::future::pending().await,
-        "/to-picture" => elsewhere("a.png".into()),
+        "/to-image" => elsewhere("a.png".into()),
         "/to-private" => elsewhere("http://10.0.0.1/a.png".into()),
         "/to-metadata" => elsewhere("http://169.254.169.254/latest".into()),
         "/to-file" => elsewhere("file:///etc/passwd".into()),
@@ -77,7 +77,7 @@ async fn answer(State(host): State<Host>, uri: Uri, headers: HeaderMap) -> Respo
 /// The result of a request whose worker may reach what `egress` permits.
 async fn result_through(server: &Server, url: &str, egress: Egress) -> Answer {
     let request = submit(server, &from(url)).await;
-    let mut worker = server.worker("w", GreyEngine).await;
+    let mut worker = server.worker("w", Scripted::grey()).await;
     worker.outgoing = Client::new(egress, "--fetch-allow");
     worker.tick().await.expect("a worker that goes on");
     server.get(&request).await
@@ -96,8 +96,8 @@ async fn an_image_elsewhere_is_fetched() {
     let (server, host) = (Server::start().await, Host::start().await);
     let pending = result(&server, &host.url("/a.png?signature=1")).await;
     assert_eq!(look(&server, &pending).await, (20, 10, 90));
-    let heard = host.heard.lock().expect("no test panicked").clone();
-    let (_, headers) = &heard[0];
+    let received = host.received.lock().expect("no test panicked").clone();
+    let (_, headers) = &received[0];
     assert_eq!(headers["host"], host.origin.strip_prefix("http://").expect("a host"));
     assert!(headers["user-agent"].to_str().expect("text").starts_with("latentd/"));
     assert!(!headers.contains_key("authorization") && !headers.contains_key("referer"));
@@ -106,7 +106,7 @@ async fn an_image_elsewhere_is_fetched() {
 #[tokio::test]
 async fn redirects_are_followed_five_times() {
     let (server, host) = (Server::start().await, Host::start().await);
-    for path in ["/to-picture", "/hops/4"] {
+    for path in ["/to-image", "/hops/4"] {
         let pending = result(&server, &host.url(path)).await;
         assert_eq!(look(&server, &pending).await, (20, 10, 90), "{path}");
     }
@@ -166,7 +166,7 @@ async fn a_file_is_bounded_whatever_it_promises() {
 }
 
 #[tokio::test]
-async fn what_fails_is_told() {
+async fn a_failed_download_names_its_cause() {
     let (server, host) = (Server::start().await, Host::start().await);
     for (path, class, why) in [
         ("/missing", "file_download_error", "answered 404"),
@@ -186,7 +186,7 @@ async fn what_fails_is_told() {
 async fn a_cancel_stops_a_download() {
     let (server, host) = (Server::start().await, Host::start().await);
     let request = submit(&server, &from(&host.url("/silent"))).await;
-    let mut worker = server.worker("w", GreyEngine).await;
+    let mut worker = server.worker("w", Scripted::grey()).await;
     worker.outgoing = Client::new(Egress::new(true), "--fetch-allow");
     let working = tokio::spawn(async move { worker.tick().await });
     eventually(async || host.paths().first().cloned()).await;
@@ -201,7 +201,7 @@ async fn a_cancel_stops_a_download() {
 async fn a_lost_lease_stops_a_download() {
     let (server, host) = (Server::start().await, Host::start().await);
     let request = submit(&server, &from(&host.url("/silent"))).await;
-    let mut worker = server.worker("w", GreyEngine).await;
+    let mut worker = server.worker("w", Scripted::grey()).await;
     worker.outgoing = Client::new(Egress::new(true), "--fetch-allow");
     let working = tokio::spawn(async move { worker.tick().await });
     eventually(async || host.paths().first().cloned()).await;

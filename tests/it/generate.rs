@@ -1,14 +1,14 @@
-//! `latentd generate`: what it does where nothing was said.
+//! `latentd generate`: sizes and other values that are refused, defaults of a model, and what is written to standard error.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// What the file says of itself under this name.
-fn said(file: &Path, name: &str) -> String {
+fn text_chunk(file: &Path, name: &str) -> String {
     let bytes = std::io::BufReader::new(std::fs::File::open(file).expect("a file"));
     let reader = png::Decoder::new(bytes).read_info().expect("a PNG");
     let text = &reader.info().utf8_text;
-    let found = text.iter().find(|chunk| chunk.keyword == name).expect("it is said");
+    let found = text.iter().find(|chunk| chunk.keyword == name).expect("a text chunk");
     found.get_text().expect("text")
 }
 
@@ -36,9 +36,9 @@ fn a_size_that_cannot_be_is_refused_as_it_was_typed() {
         (&["--width", "14000", "--height", "14000"], "--width 14000 --height 14000: at most 16777216"),
         (&["--width", "0"], "--width 0: give 1 or more"),
     ] {
-        let (code, told) = generate(&folder.path().join("out.png"), flags);
-        assert_eq!(code, Some(2), "{told}");
-        assert!(told.contains(words), "{told}");
+        let (code, stderr) = generate(&folder.path().join("out.png"), flags);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 
@@ -47,16 +47,19 @@ fn the_built_in_model_scales_to_sizes_that_it_does_not_generate() {
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("out.png");
     let flags = ["--width", "1792", "--height", "64", "--seed", "18446744073709551615"];
-    let (code, told) = generate(&file, &flags);
-    assert_eq!(code, Some(0), "{told}");
+    let (code, stderr) = generate(&file, &flags);
+    assert_eq!(code, Some(0), "{stderr}");
     assert!(
-        told.contains("generated at 1536x55, the largest that this model generates, and scaled to 1792x64"),
-        "{told}"
+        stderr.contains("generated at 1536x55, the largest that this model generates, and scaled to 1792x64"),
+        "{stderr}"
     );
     let reader = png::Decoder::new(std::io::BufReader::new(std::fs::File::open(&file).expect("a file")));
     let reader = reader.read_info().expect("a PNG");
     assert_eq!((reader.info().width, reader.info().height), (1792, 64));
-    assert_eq!((said(&file, "seed"), said(&file, "model")), ("18446744073709551615".into(), "mini".into()));
+    assert_eq!(
+        (text_chunk(&file, "seed"), text_chunk(&file, "model")),
+        ("18446744073709551615".into(), "mini".into())
+    );
 }
 
 #[test]
@@ -81,13 +84,13 @@ fn steps_and_guidance_are_those_of_the_published_model() {
         command.args(["--safety-checker", "none"]).arg("--model").arg(&model).arg("-o").arg(&file);
         let output = command.stdin(Stdio::null()).output().expect("the program");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let found = (said(&file, "steps"), said(&file, "guidance"));
+        let found = (text_chunk(&file, "steps"), text_chunk(&file, "guidance"));
         assert_eq!(found, (steps.to_owned(), guidance.to_owned()), "{}", model.display());
     }
 }
 
 /// Exit code and standard error of the program.
-fn told(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
     command.args(arguments).envs(variables.iter().copied()).stdin(Stdio::null());
     let output = command.output().expect("the program");
@@ -107,8 +110,8 @@ fn values_that_cannot_be_are_refused_by_the_flags_name() {
         ("--shift", "-1", "--shift -1: give a number above 0 up to 100"),
         ("--shift", "3", "--shift 3: it belongs to a checkpoint file"),
     ] {
-        let (code, said) = told(&["generate", "a fox", "-o", "out.png", flag, value], &[]);
-        assert!(code == Some(2) && said.contains(words), "{flag} {value}: {code:?} {said}");
+        let (code, stderr) = run(&["generate", "a fox", "-o", "out.png", flag, value], &[]);
+        assert!(code == Some(2) && stderr.contains(words), "{flag} {value}: {code:?} {stderr}");
     }
 }
 
@@ -135,15 +138,18 @@ fn a_configuration_error_is_one_line() {
     let (model, file) = (model.to_str().expect("a path"), file.to_str().expect("a path"));
     let command = ["generate", "a fox", "-o", file, "--model", model, "--safety-checker", "none"];
     let command = [&command[..], &["--width", "32", "--height", "32"]].concat();
-    let (code, said) = told(&command, &[("RUST_BACKTRACE", "1")]);
-    assert_eq!(code, Some(1), "{said}");
-    let complaint: Vec<_> = said.lines().filter(|line| line.contains("mish")).collect();
-    assert!(complaint.len() == 1 && complaint[0].contains("text_encoder/config.json"), "{said}");
-    assert!(!said.contains("backtrace") && !said.contains("  0:") && said.lines().count() == 1, "{said}");
+    let (code, stderr) = run(&command, &[("RUST_BACKTRACE", "1")]);
+    assert_eq!(code, Some(1), "{stderr}");
+    let complaint: Vec<_> = stderr.lines().filter(|line| line.contains("mish")).collect();
+    assert!(complaint.len() == 1 && complaint[0].contains("text_encoder/config.json"), "{stderr}");
+    assert!(
+        !stderr.contains("backtrace") && !stderr.contains("  0:") && stderr.lines().count() == 1,
+        "{stderr}"
+    );
 }
 
 #[test]
-fn a_prompt_that_is_cut_is_told() {
+fn a_prompt_that_is_cut_is_warned_of() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden/base/model");
     let folder = tempfile::tempdir().expect("a directory");
     let file = folder.path().join("out.png");
@@ -151,13 +157,13 @@ fn a_prompt_that_is_cut_is_told() {
     let prompt = format!("{} the very last words", "fox ".repeat(90));
     let command = ["generate", &prompt, "-o", file, "--model", model, "--safety-checker", "none"];
     let small = ["--width", "32", "--height", "32", "--steps", "1", "--t5-tokens", "16"];
-    let (code, said) = told(&[&command[..], &small].concat(), &[]);
-    assert_eq!(code, Some(0), "{said}");
-    let line = said.lines().find(|line| line.contains("for CLIP-L and CLIP-G")).expect("it is told");
+    let (code, stderr) = run(&[&command[..], &small].concat(), &[]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let line = stderr.lines().find(|line| line.contains("for CLIP-L and CLIP-G")).expect("a warning");
     assert!(
         line.starts_with("latentd: the prompt is cut after 77 tokens")
             && line.contains("the very last words"),
-        "{said}"
+        "{stderr}"
     );
 }
 
@@ -176,8 +182,8 @@ fn a_reader_that_leaves_is_no_error() {
         let mut shell = Command::new("bash");
         shell.args(["-c", &script]).env("LATENTD_DATA_DIR", data).stdin(Stdio::null());
         let output = shell.output().expect("bash");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!said.contains("panicked") && !said.contains("Broken pipe"), "{command}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!stderr.contains("panicked") && !stderr.contains("Broken pipe"), "{command}: {stderr}");
         assert_ne!(String::from_utf8_lossy(&output.stdout).trim(), "101", "{command}");
     }
 }

@@ -68,7 +68,7 @@ async fn a_page_of_another_origin_gets_nothing() {
     let reply =
         exchange(address, format!("GET /{ENDPOINT}/realtime HTTP/1.1\r\n{socket}\r\n").as_bytes()).await;
     assert_eq!(reply.status, StatusCode::FORBIDDEN, "{reply:?}");
-    assert_eq!(crate::run::waiting(&server).await, 0);
+    assert_eq!(server.waiting().await, 0);
     assert_eq!(server.files(), Vec::<String>::new());
 }
 

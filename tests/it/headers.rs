@@ -1,6 +1,6 @@
 //! Headers of answers that clients read beside the body.
 
-use crate::support::{Answer, ENDPOINT, Order, Server, eventually, every_model, small, stepped_engine};
+use crate::support::{Answer, ENDPOINT, Scripted, Server, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use latentd::engine::EngineError;
@@ -26,7 +26,7 @@ async fn results_say_their_megapixels_and_their_worker() {
     assert_eq!(answer.header("x-fal-billable-units"), "0.001024");
     assert_eq!(answer.header("x-fal-served-from"), "worker");
     let generating = async {
-        eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
+        server.until_one_waits().await;
         server.generate_all().await;
     };
     let path = format!("/run/{ENDPOINT}");
@@ -52,9 +52,8 @@ async fn refusals_cost_nothing_and_are_not_worth_repeating() {
 async fn failures_say_whether_another_try_can_help() {
     let server = Server::start().await;
     let broken = server.submit(&small()).await;
-    let (engine, control) = stepped_engine();
+    let engine = Scripted::new(|_| Err(EngineError::Numbers("not finite".into())));
     let mut worker = server.worker("w", engine).await;
-    control.order(Order::Fail(EngineError::Numbers("not finite".into())));
     worker.tick().await.expect("a worker that goes on");
     let answer = server.get(&broken).await;
     assert_eq!((answer.status, retry(&answer)), (StatusCode::INTERNAL_SERVER_ERROR, NO));
@@ -62,7 +61,7 @@ async fn failures_say_whether_another_try_can_help() {
 
     let lost = server.submit(&small()).await;
     for _ in 0..3 {
-        let claim = server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+        let claim = server.claim("w").await;
         server.queue.charge(&claim).await.expect("a database");
         server.queue.reclaim(Lost::Died("w")).await.expect("a database");
     }
@@ -95,7 +94,7 @@ async fn a_full_queue_and_a_longer_one_than_asked_for_are_worth_another_try() {
         assert!(answer.json()["detail"].as_str().is_some_and(|text| text.contains("fal_max_queue_length")));
     }
     for server in [&full, &long] {
-        assert_eq!(crate::run::waiting(server).await, 1, "nothing was stored beside the first");
+        assert_eq!(server.waiting().await, 1, "nothing was stored beside the first");
     }
 }
 
@@ -122,8 +121,6 @@ async fn pages_of_other_origins_may_read_them() {
 #[tokio::test]
 async fn a_hint_is_accepted() {
     let server = Server::start().await;
-    let request =
-        Request::post(format!("/queue/{ENDPOINT}")).header("host", "me").header("x-fal-runner-hint", "h1");
-    let answer = server.send(request.body(Body::from(small().to_string())).expect("a request")).await;
+    let answer = server.post(&format!("/queue/{ENDPOINT}"), &[("x-fal-runner-hint", "h1")], &small()).await;
     assert_eq!(answer.status, StatusCode::OK);
 }

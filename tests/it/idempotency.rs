@@ -1,11 +1,12 @@
 //! `Idempotency-Key`: what is sent again is one request, whoever sends it and however often.
 
 use crate::keys::Keyed;
-use crate::support::{Answer, ENDPOINT, Server, eventually, every_model, messages, small};
+use crate::support::{Answer, ENDPOINT, Scripted, Server, eventually, id_of, messages, small, small_with};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use latentd::worker::Tick;
 use serde_json::{Value, json};
+use tower::ServiceExt;
 
 fn request(path: &str, key: &str, input: &Value) -> Request<Body> {
     let request = Request::post(path).header("host", "test:1").header("idempotency-key", key);
@@ -13,35 +14,29 @@ fn request(path: &str, key: &str, input: &Value) -> Request<Body> {
 }
 
 async fn post(server: &Server, path: &str, key: &str, input: &Value) -> Answer {
-    server.send(request(path, key, input)).await
+    server.post(path, &[("idempotency-key", key)], input).await
 }
 
 /// The id that a submit with a key gets.
 async fn submit(server: &Server, key: &str, input: &Value) -> String {
-    let answer = post(server, &format!("/queue/{ENDPOINT}"), key, input).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    answer.json()["request_id"].as_str().expect("an id").to_owned()
+    id_of(&server.submit_with(&[("idempotency-key", key)], input).await).to_owned()
 }
 
-/// A run or stream on its way; aborting it is hanging up.
-fn ring(server: &Server, path: &str, key: &str) -> tokio::task::JoinHandle<Answer> {
+/// A call in a task of its own; aborting that is hanging up.
+fn spawn_call(server: &Server, path: &str, key: &str) -> tokio::task::JoinHandle<Answer> {
     let (router, request) = (server.router.clone(), request(path, key, &small()));
-    tokio::spawn(async move {
-        let response = tower::ServiceExt::oneshot(router, request).await.expect("an answer");
-        let (parts, body) = response.into_parts();
-        let bytes = http_body_util::BodyExt::collect(body).await.expect("a whole body").to_bytes();
-        Answer { status: parts.status, headers: parts.headers, bytes }
-    })
+    tokio::spawn(async move { Answer::of(router.oneshot(request).await.expect("an answer")).await })
 }
 
+/// Waits for a request, and claims it.
 async fn claim(server: &Server) -> latentd::queue::Claim {
-    eventually(async || server.queue.claim("w", &every_model()).await.expect("a database")).await
+    eventually(async || server.try_claim("w").await).await
 }
 
 #[tokio::test]
 async fn the_same_key_and_input_is_the_same_request() {
     let server = Server::start().await;
-    // The seed is drawn and the order of the fields says nothing.
+    // The seed is random, and the order of the fields does not count.
     let id = submit(&server, "k", &json!({ "prompt": "a fox", "num_images": 2 })).await;
     assert_eq!(submit(&server, "k", &json!({ "num_images": 2, "prompt": "a fox" })).await, id);
     server.generate_all().await;
@@ -56,8 +51,7 @@ async fn the_same_key_and_input_is_the_same_request() {
 async fn another_input_under_the_same_key_is_refused() {
     let server = Server::start().await;
     submit(&server, "k", &small()).await;
-    let mut other = small();
-    other["seed"] = json!(8);
+    let other = small_with("seed", 8);
     for (path, input) in [
         (format!("/queue/{ENDPOINT}"), &other),
         (format!("/queue/{ENDPOINT}/turbo"), &small()),
@@ -77,7 +71,7 @@ async fn another_input_under_the_same_key_is_refused() {
 #[tokio::test]
 async fn a_hundred_at_once_make_one_request() {
     let server = Server::start().await;
-    let calls: Vec<_> = (0..100).map(|_| ring(&server, &format!("/queue/{ENDPOINT}"), "k")).collect();
+    let calls: Vec<_> = (0..100).map(|_| spawn_call(&server, &format!("/queue/{ENDPOINT}"), "k")).collect();
     let mut ids = Vec::new();
     for call in calls {
         ids.push(call.await.expect("no panic").json()["request_id"].clone());
@@ -85,7 +79,7 @@ async fn a_hundred_at_once_make_one_request() {
     ids.dedup();
     assert_eq!(ids.len(), 1, "{ids:?}");
     claim(&server).await;
-    assert!(server.queue.claim("w", &every_model()).await.expect("a database").is_none());
+    assert!(server.try_claim("w").await.is_none());
 }
 
 #[tokio::test]
@@ -116,9 +110,9 @@ async fn a_refused_input_keeps_its_id_too() {
 async fn run_and_stream_join_what_was_submitted() {
     let server = Server::start().await;
     let id = submit(&server, "k", &small()).await;
-    let run = ring(&server, &format!("/run/{ENDPOINT}"), "k");
-    let stream = ring(&server, &format!("/{ENDPOINT}/stream"), "k");
-    let mut worker = server.worker("w", crate::support::GreyEngine).await;
+    let run = spawn_call(&server, &format!("/run/{ENDPOINT}"), "k");
+    let stream = spawn_call(&server, &format!("/{ENDPOINT}/stream"), "k");
+    let mut worker = server.worker("w", Scripted::grey()).await;
     assert_eq!(worker.tick().await.expect("a worker that goes on"), Tick::Worked);
     let (run, stream) = (run.await.expect("no panic"), stream.await.expect("no panic"));
     assert_eq!((run.header("x-fal-request-id"), stream.header("x-fal-request-id")), (&*id, &*id));
@@ -131,17 +125,17 @@ async fn run_and_stream_join_what_was_submitted() {
 async fn work_goes_on_while_one_client_waits_and_stops_with_the_last() {
     for both_hang_up in [false, true] {
         let server = Server::start().await;
-        let first = ring(&server, &format!("/run/{ENDPOINT}"), "k");
-        eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
+        let first = spawn_call(&server, &format!("/run/{ENDPOINT}"), "k");
+        server.until_one_waits().await;
         // A stream has answered as soon as it waits.
         let second = request(&format!("/{ENDPOINT}/stream"), "k", &small());
-        let second = tower::ServiceExt::oneshot(server.router.clone(), second).await.expect("an answer");
+        let second = server.router.clone().oneshot(second).await.expect("an answer");
         let id = second.headers()["x-fal-request-id"].to_str().expect("text").to_owned();
         first.abort();
         let _ = first.await;
         if both_hang_up {
             drop(second);
-            eventually(async || (crate::run::waiting(&server).await == 0).then_some(())).await;
+            server.until_none_waits().await;
             let status = server.status(&format!("/requests/{id}")).await;
             assert_eq!(status["error_type"], "client_disconnected");
         } else {
@@ -159,11 +153,11 @@ async fn what_was_broken_off_is_done_when_its_client_comes_again() {
     let path = format!("/run/{ENDPOINT}");
     for is_running in [false, true] {
         let key = if is_running { "running" } else { "waiting" };
-        let call = ring(&server, &path, key);
+        let call = spawn_call(&server, &path, key);
         let claimed = match is_running {
             true => Some(claim(&server).await),
             false => {
-                eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
+                server.until_one_waits().await;
                 None
             }
         };
@@ -174,10 +168,10 @@ async fn what_was_broken_off_is_done_when_its_client_comes_again() {
             let cancelled = latentd::queue::Verdict::Cancelled;
             eventually(async || (stopped().await? == cancelled).then_some(())).await;
         } else {
-            eventually(async || (crate::run::waiting(&server).await == 0).then_some(())).await;
+            server.until_none_waits().await;
         }
-        let again = ring(&server, &path, key);
-        eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
+        let again = spawn_call(&server, &path, key);
+        server.until_one_waits().await;
         server.generate_all().await;
         assert_eq!(again.await.expect("no panic").status, StatusCode::OK, "{key}");
     }
@@ -186,8 +180,8 @@ async fn what_was_broken_off_is_done_when_its_client_comes_again() {
 #[tokio::test]
 async fn a_submit_keeps_what_a_run_began() {
     let server = Server::start().await;
-    let call = ring(&server, &format!("/run/{ENDPOINT}"), "k");
-    eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
+    let call = spawn_call(&server, &format!("/run/{ENDPOINT}"), "k");
+    server.until_one_waits().await;
     let id = submit(&server, "k", &small()).await;
     call.abort();
     let _ = call.await;

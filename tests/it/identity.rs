@@ -1,7 +1,6 @@
 //! Database and folder of files: together for ever, and never with a stranger.
 
-use crate::crash::{Program, attempts};
-use crate::support::{HOUR, TestClock, files};
+use crate::support::{HOUR, Program, TestClock, attempts, files};
 use latentd::identity::{self, IdentityError};
 use latentd::queue::Queue;
 use latentd::storage::{FileKey, Storage};

@@ -196,7 +196,7 @@ async fn what_pydantic_would_read_is_read() {
 }
 
 #[tokio::test]
-async fn the_queue_accepts_and_fails_unless_told_to_look_first() {
+async fn the_queue_accepts_and_fails_later_unless_it_validates_on_submit() {
     let server = Server::start().await;
     let request = server.submit(&json!({})).await;
     let status = server.get(&format!("{request}/status")).await;

@@ -1,6 +1,6 @@
 //! Keys of the database: what they open, when they were used, and how much they may run at once.
 
-use crate::support::{Answer, ENDPOINT, Server, eventually, every_model, small};
+use crate::support::{Answer, ENDPOINT, Server, eventually, id_of, small};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use latentd::keys::KeyHash;
@@ -44,21 +44,19 @@ impl Keyed {
 
     /// A POST of `body`, with the key `id:secret` if there is an id.
     pub(crate) async fn post(&self, path: &str, id: Option<&str>, body: &Value) -> Answer {
-        let mut request = Request::post(path).header("host", "test:1");
-        if let Some(id) = id {
-            request = request.header("authorization", format!("Key {id}:secret"));
-        }
-        self.server.send(request.body(Body::from(body.to_string())).expect("a request")).await
+        let key = id.map(|id| format!("Key {id}:secret"));
+        let header = key.as_deref().map(|key| ("authorization", key));
+        self.server.post(path, header.as_slice(), body).await
     }
 
+    /// Submits with a key; returns the request's id.
     async fn submit(&self, id: &str) -> String {
-        let answer = self.post(&format!("/queue/{ENDPOINT}"), Some(id), &small()).await;
-        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-        answer.json()["request_id"].as_str().expect("an id").to_owned()
+        let key = format!("Key {id}:secret");
+        id_of(&self.server.submit_with(&[("authorization", &key)], &small()).await).to_owned()
     }
 
     async fn claim(&self) -> Option<latentd::queue::Claim> {
-        self.server.queue.claim("w", &every_model()).await.expect("a database")
+        self.server.try_claim("w").await
     }
 
     async fn end(&self, claim: &latentd::queue::Claim) {
@@ -164,7 +162,7 @@ async fn requests_over_the_limit_of_their_key_wait_and_let_others_pass() {
 }
 
 #[tokio::test]
-async fn a_client_on_the_line_is_refused_while_its_key_is_at_its_limit() {
+async fn run_and_stream_are_refused_while_its_key_is_at_its_limit() {
     let keyed = Keyed::start().await;
     keyed.add("a", Some(1)).await;
     keyed.add("b", None).await;

@@ -1,6 +1,6 @@
 //! Submit, status and result of requests that end well and badly.
 
-use crate::support::{ENDPOINT, Order, Server, messages, small, stepped_engine};
+use crate::support::{ENDPOINT, Server, eventually, messages, small, small_with, stepped_engine};
 use axum::http::{Method, StatusCode};
 use latentd::engine::EngineError;
 use serde_json::{Value, json};
@@ -42,12 +42,10 @@ async fn a_request_waits_runs_and_completes() {
         (StatusCode::BAD_REQUEST, json!("Request is still in progress"))
     );
 
-    let (engine, control) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
-    let work = tokio::spawn(async move { worker.tick().await });
-    control.step().await;
-    control.step().await;
-    let running = crate::support::eventually(async || {
+    let run = server.run_stepped("w").await;
+    run.step().await;
+    run.step().await;
+    let running = eventually(async || {
         let status = server.status(&request).await;
         messages(&status).iter().any(|line| line.starts_with("step 2/3")).then_some(status)
     })
@@ -56,8 +54,7 @@ async fn a_request_waits_runs_and_completes() {
     assert_eq!(running.get("queue_position"), None);
     assert_eq!(running["metrics"], json!({}));
 
-    control.order(Order::Run);
-    work.await.expect("no panic").expect("a worker that goes on");
+    run.finish().await;
     let done = server.get(&format!("{request}/status")).await;
     assert_eq!(done.status, StatusCode::OK);
     let done = done.json();
@@ -250,13 +247,11 @@ async fn sync_mode_answers_with_the_bytes_and_keeps_no_file() {
 }
 
 #[tokio::test]
-async fn a_drawn_seed_is_told_and_not_repeated() {
+async fn a_random_seed_is_in_the_result_and_not_repeated() {
     let server = Server::start().await;
     let mut seeds = Vec::new();
     for seed in [Value::Null, Value::Null] {
-        let mut input = small();
-        input["seed"] = seed;
-        let request = server.submit(&input).await;
+        let request = server.submit(&small_with("seed", seed)).await;
         server.generate_all().await;
         seeds.push(server.get(&request).await.json()["seed"].as_u64().expect("a seed"));
     }
@@ -274,7 +269,7 @@ async fn what_the_engine_refuses_is_a_failed_request_and_not_a_dead_worker() {
         let request = server.submit(&small()).await;
         let (engine, control) = stepped_engine();
         let mut worker = server.worker("w", engine).await;
-        control.order(Order::Fail(error));
+        control.fail(error);
         worker.tick().await.expect("a worker that goes on");
         let status = server.status(&request).await;
         assert_eq!((&status["status"], &status["error_type"]), (&json!("COMPLETED"), &json!(class)));
@@ -287,7 +282,7 @@ async fn what_the_engine_refuses_is_a_failed_request_and_not_a_dead_worker() {
             assert_eq!(result.json(), json!({ "detail": "not finite", "error_type": class }));
             assert_eq!(result.header("x-fal-error-type"), class);
         }
-        control.order(Order::Run);
+        control.take_all_steps();
         let next = server.submit(&small()).await;
         worker.tick().await.expect("a worker that goes on");
         assert_eq!(server.get(&next).await.status, StatusCode::OK);

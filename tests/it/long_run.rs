@@ -1,6 +1,6 @@
 //! A run that takes longer than clients wait for the head of an answer.
 
-use crate::support::{ENDPOINT, Order, Server, StepControl, eventually, small, stepped_engine};
+use crate::support::{ENDPOINT, Server, StepControl, small, stepped_engine};
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
@@ -42,7 +42,7 @@ async fn the_head_comes_in_time_and_the_result_when_it_is_there() {
     let id = response.headers()["x-fal-request-id"].to_str().expect("text").to_owned();
     let mut body = response.into_body();
     assert_eq!(next(&mut body).await, " ");
-    control.order(Order::Run);
+    control.take_all_steps();
     worker.tick().await.expect("a worker that goes on");
     let result: Value = serde_json::from_str(&rest(body).await).expect("JSON after white space");
     assert_eq!(result, server.get(&format!("/requests/{id}")).await.json());
@@ -58,24 +58,24 @@ async fn silence_is_filled_with_white_space() {
         tokio::time::advance(Duration::from_secs(16)).await;
         tokio::time::resume();
     };
-    let (breath, ()) = tokio::join!(next(&mut body), sixteen_seconds);
-    assert_eq!(breath, " ");
+    let (keepalive, ()) = tokio::join!(next(&mut body), sixteen_seconds);
+    assert_eq!(keepalive, " ");
 }
 
 #[tokio::test]
 async fn a_late_failure_is_no_json_and_an_early_one_has_its_status() {
     let (server, mut worker, control) = start(Duration::from_millis(20)).await;
     let response = run(&server).await;
-    control.order(Order::Fail(EngineError::Numbers("not finite".into())));
+    control.fail(EngineError::Numbers("not finite".into()));
     worker.tick().await.expect("a worker that goes on");
     let text = rest(response.into_body()).await;
     assert!(serde_json::from_str::<Value>(&text).is_err(), "{text}");
     assert!(text.contains(r#""detail":"not finite""#) && text.contains("runner_server_error"), "{text}");
 
     let (server, mut worker, control) = start(Duration::from_secs(600)).await;
-    control.order(Order::Fail(EngineError::Numbers("not finite".into())));
+    control.fail(EngineError::Numbers("not finite".into()));
     let work = async {
-        eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
+        server.until_one_waits().await;
         worker.tick().await.expect("a worker that goes on");
     };
     let (response, ()) = tokio::join!(run(&server), work);
@@ -87,9 +87,9 @@ async fn a_client_that_hangs_up_meanwhile_stops_its_request() {
     let (server, _worker, _control) = start(Duration::from_millis(20)).await;
     let mut body = run(&server).await.into_body();
     next(&mut body).await;
-    assert_eq!(crate::run::waiting(&server).await, 1);
+    assert_eq!(server.waiting().await, 1);
     drop(body);
-    eventually(async || (crate::run::waiting(&server).await == 0).then_some(())).await;
+    server.until_none_waits().await;
     server.generate_all().await;
     assert_eq!(server.files(), Vec::<String>::new());
 }

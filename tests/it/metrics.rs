@@ -1,6 +1,6 @@
 //! `/metrics`: every end of a request is counted once, refusals and webhooks too, and the numbers outlive the server.
 
-use crate::support::{ENDPOINT, Order, Server, every_model, small, stepped_engine};
+use crate::support::{ENDPOINT, Server, small};
 use axum::http::{Method, StatusCode};
 use latentd::queue::{Lost, Observation};
 use serde_json::json;
@@ -89,9 +89,9 @@ async fn times_are_in_their_bucket_and_a_fenced_finish_is_not_counted() {
     let server = Server::start().await;
     server.submit(&small()).await;
     server.clock.advance(90);
-    let late = server.queue.claim("late", &every_model()).await.expect("a database").expect("a claim");
+    let late = server.try_claim("late").await.expect("a claim");
     server.queue.reclaim(Lost::Stopped("late")).await.expect("a database");
-    let current = server.queue.claim("current", &every_model()).await.expect("a database").expect("a claim");
+    let current = server.try_claim("current").await.expect("a claim");
     let seen = [Observation::stage("denoise", 2.5), Observation::safety_score("probability", f64::NAN)];
     for claim in [&late, &current, &late] {
         server.queue.finish(claim, &json!({}), &[], &seen).await.expect("a database");
@@ -113,18 +113,15 @@ async fn times_are_in_their_bucket_and_a_fenced_finish_is_not_counted() {
 #[tokio::test]
 async fn what_waits_and_runs_is_shown() {
     let server = Server::start().await;
-    let (engine, control) = stepped_engine();
-    let mut worker = server.worker("one", engine).await;
     for _ in 0..3 {
         server.submit(&small()).await;
     }
-    let generating = tokio::spawn(async move { worker.tick().await });
-    control.step().await;
+    let run = server.run_stepped("one").await;
+    run.step().await;
     let samples = scrape(&server).await;
     assert_eq!(samples["latentd_requests_running"], 1.0);
     assert_eq!(samples[r#"latentd_queue_depth{priority="normal"}"#], 2.0);
-    control.order(Order::Run);
-    generating.await.expect("no panic").expect("a worker that goes on");
+    run.finish().await;
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
-//! Several models behind one server: each endpoint with its own numbers, and models that make room for each other.
+//! Several models behind one server: each endpoint with its own defaults, and models that are evicted for each other.
 
-use crate::support::{ENDPOINT, GreyEngine, Server, endpoints, eventually, messages, small};
+use crate::support::{
+    ENDPOINT, RunningWorker, Scripted, Server, endpoints, eventually, messages, small_with, tick_until_idle,
+};
 use axum::http::{Method, StatusCode};
-use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages, Prefetch};
-use latentd::engine::{ModelPool, ModelSlot};
+use latentd::engine::{Engine, EngineError, ModelPool, ModelSlot};
 use latentd::queue::WorkerState;
-use latentd::worker::{Tick, Worker, WorkerError};
+use latentd::worker::{Tick, WorkerError};
 use latentd_fal::endpoint::{Endpoint, Published, Served};
-use latentd_request::{ImageRequest, Limits};
+use latentd_request::Limits;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -50,40 +51,25 @@ impl Drop for Taken {
     }
 }
 
-/// Generates grey; like a model on a GPU it lends its memory to what finishes the images and to what encodes ahead.
-struct Counted {
-    taken: Arc<Taken>,
-    prefetched: Log,
-}
-
-impl Engine for Counted {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        begin: Option<InitImage>,
-        observer: &mut dyn Observer,
-    ) -> Result<PendingImages, EngineError> {
-        let (pending, taken) = (GreyEngine.generate(request, begin, observer)?, self.taken.clone());
-        Ok(Box::new(move || {
-            let generated = pending();
+/// Generates grey; as with a model on a GPU, decoding takes a while, and it and prefetching use the model's memory too.
+fn engine(taken: Arc<Taken>, prefetched: Log) -> Scripted {
+    let decoding = taken.clone();
+    let generate = Scripted::new(move |call| {
+        let taken = decoding.clone();
+        call.grey_after(move || {
+            std::thread::sleep(Duration::from_millis(20));
             drop(taken);
-            generated
-        }))
-    }
-
-    fn prefetch(&self) -> Option<Prefetch> {
-        let (taken, prefetched) = (self.taken.clone(), self.prefetched.clone());
-        Some(Arc::new(move |request| {
-            let _taken = taken.clone();
-            prefetched.lock().expect("one at a time").push(request.model.clone());
-            Ok(())
-        }))
-    }
+        })
+    });
+    generate.with_prefetch(move |request| {
+        let _taken = taken.clone();
+        prefetched.lock().expect("one at a time").push(request.model.clone());
+    })
 }
 
 type Log = Arc<Mutex<Vec<String>>>;
 
-/// Models that can be loaded, and what became of that.
+/// Models that can be loaded, and a record of what was loaded and prefetched.
 #[derive(Clone, Default)]
 struct Library {
     memory: Memory,
@@ -98,7 +84,7 @@ impl Library {
         let library = self.clone();
         self.scripted(name, bytes, move || {
             let taken = Taken::new(&library.memory, bytes);
-            Ok(Box::new(Counted { taken, prefetched: library.prefetched.clone() }) as Box<dyn Engine>)
+            Ok(Box::new(engine(taken, library.prefetched.clone())) as Box<dyn Engine>)
         })
     }
 
@@ -126,23 +112,11 @@ fn tiny() -> Value {
     json!({ "prompt": "a fox", "image_size": { "width": 32, "height": 16 }, "seed": 7 })
 }
 
-/// Submits to an endpoint; returns the request's path below the server.
-async fn submit(server: &Server, endpoint: &str, input: &Value) -> String {
-    let answer = server.call(Method::POST, &format!("/queue/{endpoint}"), input).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    let id = answer.json()["request_id"].as_str().expect("an id").to_owned();
-    format!("/queue/{ENDPOINT}/requests/{id}")
-}
-
-async fn work(worker: &mut Worker) {
-    while worker.tick().await.expect("a worker that goes on") == Tick::Worked {}
-}
-
 #[tokio::test]
-async fn each_endpoint_has_numbers_of_its_own() {
+async fn each_endpoint_has_its_own_defaults() {
     let server = Server::start().await;
     for (endpoint, steps, guidance) in [(ENDPOINT, 28, 3.5), (TURBO, 4, 1.0), (MEDIUM, 40, 4.5)] {
-        let request = submit(&server, endpoint, &tiny()).await;
+        let request = server.submit_to(endpoint, &tiny()).await;
         let published = Published::all().iter().find(|known| known.id() == endpoint).expect("it is known");
         let peeked = server.queue.peek(&[published.model.to_owned()]).await.expect("a database");
         let body = peeked.expect("a request");
@@ -155,8 +129,8 @@ async fn each_endpoint_has_numbers_of_its_own() {
         let refused = server.call(Method::POST, &format!("/run/{endpoint}"), &input).await;
         assert_eq!(refused.json()["detail"][0]["ctx"], json!({ "le": 50 }), "{endpoint}");
     }
-    let begin = server.call(Method::POST, &format!("/queue/{MEDIUM}/image-to-image"), &tiny()).await;
-    assert_eq!(begin.status, StatusCode::NOT_FOUND, "fal has none");
+    let image_to_image = server.call(Method::POST, &format!("/queue/{MEDIUM}/image-to-image"), &tiny()).await;
+    assert_eq!(image_to_image.status, StatusCode::NOT_FOUND, "fal has none");
 }
 
 #[tokio::test]
@@ -197,21 +171,16 @@ async fn models_that_do_not_fit_together_take_turns_in_the_order_of_submission()
     let server = Server::start().await;
     let library = Library::default();
     let pool = ModelPool::open(vec![library.slot(MODELS[0], 60), library.slot(MODELS[2], 50)], 100);
-    let mut worker = server.worker("w", pool.expect("the first loads")).await;
+    let worker = server.worker("w", pool.expect("the first loads")).await;
     let mut requests = Vec::new();
     for _ in 0..3 {
-        requests.push((submit(&server, ENDPOINT, &tiny()).await, MODELS[0]));
-        requests.push((submit(&server, MEDIUM, &tiny()).await, MODELS[2]));
+        requests.push((server.submit_to(ENDPOINT, &tiny()).await, MODELS[0]));
+        requests.push((server.submit_to(MEDIUM, &tiny()).await, MODELS[2]));
     }
-    let (_drain, drained) = tokio::sync::watch::channel(false);
-    let running = tokio::spawn(async move { worker.run(drained).await });
+    let worker = RunningWorker::start(worker);
     let mut started = Vec::new();
     for (index, (request, model)) in requests.iter().enumerate() {
-        let done = async || {
-            let status = server.status(request).await;
-            (status["status"] == "COMPLETED").then_some(status)
-        };
-        let status = eventually(done).await;
+        let status = server.completed(request).await;
         assert_eq!(status["error"], Value::Null, "{status}");
         let lines = messages(&status);
         let is_loaded = index > 0;
@@ -221,7 +190,7 @@ async fn models_that_do_not_fit_together_take_turns_in_the_order_of_submission()
         let first = status["logs"][0]["timestamp"].as_str().expect("a time").to_owned();
         started.push(first);
     }
-    running.abort();
+    worker.kill().await;
     assert!(started.is_sorted(), "{started:?}");
     let alternating: Vec<_> = requests.iter().map(|(_, model)| (*model).to_owned()).collect();
     assert_eq!(library.loads(), alternating);
@@ -229,29 +198,29 @@ async fn models_that_do_not_fit_together_take_turns_in_the_order_of_submission()
 }
 
 #[tokio::test]
-async fn the_model_that_was_not_used_for_longest_makes_room() {
+async fn the_least_recently_used_model_is_evicted() {
     let server = Server::start().await;
     let library = Library::default();
     let slots = MODELS.map(|name| library.slot(name, 50));
     let mut worker = server.worker("w", ModelPool::open(slots.into(), 100).expect("the first loads")).await;
     for endpoint in [ENDPOINT, TURBO, ENDPOINT, MEDIUM, ENDPOINT, TURBO] {
-        submit(&server, endpoint, &tiny()).await;
+        server.submit_to(endpoint, &tiny()).await;
     }
-    work(&mut worker).await;
+    tick_until_idle(&mut worker).await;
     assert_eq!(library.loads(), [MODELS[0], MODELS[1], MODELS[2], MODELS[1]]);
     assert_eq!(library.memory.most(), 100);
 }
 
 #[tokio::test]
-async fn what_cannot_be_loaded_waits_in_its_place_and_others_go_on() {
+async fn a_request_whose_model_cannot_be_loaded_keeps_its_place_and_others_go_on() {
     let server = Server::start().await;
     let library = Library::default();
     let damaged = library.scripted(MODELS[2], 10, || Err(EngineError::Load("a file is damaged".into())));
     let pool = ModelPool::open(vec![library.slot(MODELS[0], 10), damaged], 100).expect("the first loads");
     let mut worker = server.worker("w", pool).await;
-    let waiting = [submit(&server, MEDIUM, &tiny()).await, submit(&server, MEDIUM, &tiny()).await];
-    let fine = submit(&server, ENDPOINT, &tiny()).await;
-    work(&mut worker).await;
+    let waiting = [server.submit_to(MEDIUM, &tiny()).await, server.submit_to(MEDIUM, &tiny()).await];
+    let fine = server.submit_to(ENDPOINT, &tiny()).await;
+    tick_until_idle(&mut worker).await;
     assert_eq!(server.get(&fine).await.status, StatusCode::OK);
     for request in &waiting {
         let status = server.status(request).await;
@@ -268,7 +237,7 @@ async fn what_cannot_be_loaded_waits_in_its_place_and_others_go_on() {
     server.clock.advance(58);
     assert_eq!(worker.tick().await.expect("a worker that goes on"), Tick::Idle);
     server.clock.advance(3);
-    let last = submit(&server, MEDIUM, &tiny()).await;
+    let last = server.submit_to(MEDIUM, &tiny()).await;
     for request in waiting.iter().chain([&last]) {
         assert_eq!(worker.tick().await.expect("a worker that goes on"), Tick::Worked);
         assert_eq!(server.get(request).await.status, StatusCode::OK);
@@ -282,9 +251,9 @@ async fn after_a_while_a_model_that_could_not_be_loaded_is_tried_again() {
     let damaged = library.scripted(MODELS[2], 10, || Err(EngineError::Load("a file is damaged".into())));
     let pool = ModelPool::open(vec![library.slot(MODELS[0], 10), damaged], 100).expect("the first loads");
     let mut worker = server.worker("w", pool.retry_after(Duration::ZERO)).await;
-    submit(&server, MEDIUM, &tiny()).await;
-    submit(&server, MEDIUM, &tiny()).await;
-    work(&mut worker).await;
+    server.submit_to(MEDIUM, &tiny()).await;
+    server.submit_to(MEDIUM, &tiny()).await;
+    tick_until_idle(&mut worker).await;
     assert_eq!(library.loads(), [MODELS[0], MODELS[2], MODELS[2]]);
 }
 
@@ -295,35 +264,35 @@ async fn a_fault_of_the_device_ends_the_worker_and_the_request_goes_back() {
     let faulty = library.scripted(MODELS[2], 10, || Err(EngineError::Fault("the bus fell off".into())));
     let pool = ModelPool::open(vec![library.slot(MODELS[0], 10), faulty], 100);
     let mut worker = server.worker("w", pool.expect("the first loads")).await;
-    let request = submit(&server, MEDIUM, &tiny()).await;
+    let request = server.submit_to(MEDIUM, &tiny()).await;
     let Err(WorkerError::Engine(words)) = worker.tick().await else { panic!("the worker must end") };
     assert_eq!(words, "stable-diffusion-3.5-medium cannot be loaded: the bus fell off");
     assert_eq!(server.status(&request).await["status"], "IN_PROGRESS", "until it is reclaimed");
 }
 
 #[tokio::test]
-async fn a_worker_leaves_alone_what_it_has_no_model_for() {
+async fn a_worker_claims_only_requests_for_its_models() {
     let server = Server::start().await;
     let only = |name: &str| vec![name.to_owned()];
-    let medium = submit(&server, MEDIUM, &tiny()).await;
-    let large = submit(&server, ENDPOINT, &tiny()).await;
-    let mut worker = server.worker("w", GreyEngine).await;
+    let medium = server.submit_to(MEDIUM, &tiny()).await;
+    let large = server.submit_to(ENDPOINT, &tiny()).await;
+    let mut worker = server.worker("w", Scripted::grey()).await;
     worker.models = only(MODELS[0]);
-    work(&mut worker).await;
+    tick_until_idle(&mut worker).await;
     assert_eq!(server.status(&large).await["status"], "COMPLETED");
     assert_eq!(server.status(&medium).await["status"], "IN_QUEUE");
     assert_eq!(server.queue.peek(&only(MODELS[0])).await.expect("a database"), None);
     let waiting = server.queue.waiting_for_others(&only(MODELS[0])).await.expect("a database");
     assert_eq!(waiting, [(MODELS[2].to_owned(), 1)].into());
     worker.models = only(MODELS[2]);
-    work(&mut worker).await;
+    tick_until_idle(&mut worker).await;
     assert_eq!(server.status(&medium).await["status"], "COMPLETED");
 }
 
 #[tokio::test]
 async fn a_request_from_before_there_was_a_choice_is_generated_by_the_first_model() {
     let server = Server::start().await;
-    submit(&server, ENDPOINT, &tiny()).await;
+    server.submit_to(ENDPOINT, &tiny()).await;
     let claim = server.queue.claim("w", &[MODELS[0].into()]).await.expect("a database").expect("a request");
     let mut body = claim.body;
     body.as_object_mut().expect("an object").remove("model").expect("it is there now");
@@ -334,7 +303,7 @@ async fn a_request_from_before_there_was_a_choice_is_generated_by_the_first_mode
         body,
         model: None,
         max_waiting: None,
-        terms: latentd::queue::Terms::default(),
+        options: latentd::queue::RequestOptions::default(),
         webhook: None,
         api_key: None,
         idempotency: None,
@@ -348,7 +317,7 @@ async fn a_request_from_before_there_was_a_choice_is_generated_by_the_first_mode
     let pool = ModelPool::open(vec![library.slot(MODELS[2], 10)], 10).expect("it loads");
     let mut worker = server.worker("w2", pool).await;
     worker.models = vec![MODELS[2].into()];
-    work(&mut worker).await;
+    tick_until_idle(&mut worker).await;
     let result = server.get(&format!("/queue/{ENDPOINT}/requests/{id}")).await;
     assert_eq!(result.json()["seed"], 7, "{result:?}");
 }
@@ -360,7 +329,7 @@ async fn prompts_are_encoded_ahead_by_the_model_of_the_request_if_it_is_loaded()
     let slots = vec![library.slot(MODELS[0], 60), library.slot(MODELS[2], 60)];
     let mut worker = server.worker("w", ModelPool::open(slots, 100).expect("the first loads")).await;
     for endpoint in [ENDPOINT, ENDPOINT, MEDIUM] {
-        submit(&server, endpoint, &tiny()).await;
+        server.submit_to(endpoint, &tiny()).await;
     }
     worker.tick().await.expect("a worker that goes on");
     let prefetched = || library.prefetched.lock().expect("one at a time").clone();
@@ -372,13 +341,13 @@ async fn prompts_are_encoded_ahead_by_the_model_of_the_request_if_it_is_loaded()
 }
 
 #[tokio::test]
-async fn health_tells_what_is_served_and_loaded() {
+async fn health_lists_what_is_served_and_loaded() {
     let server = Server::with(|api| api.endpoints = endpoints(64)).await;
     let library = Library::default();
     let slots = vec![library.slot(MODELS[0], 60), library.slot(MODELS[2], 60)];
     let mut worker = server.worker("w", ModelPool::open(slots, 100).expect("the first loads")).await;
-    server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database");
-    server.queue.tell_loaded("w", &worker.engine.loaded).await.expect("a database");
+    server.queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database");
+    server.queue.report_loaded_models("w", &worker.engine.loaded).await.expect("a database");
     let loaded = async || {
         let health = server.get("/health").await.json();
         assert_eq!(health["models"][1]["endpoint"], TURBO);
@@ -386,11 +355,9 @@ async fn health_tells_what_is_served_and_loaded() {
         models.iter().map(|model| model["loaded"].as_u64().expect("a number")).collect::<Vec<_>>()
     };
     assert_eq!(loaded().await, [1, 0, 0]);
-    let mut input = small();
-    input["image_size"] = json!({ "width": 32, "height": 32 });
-    submit(&server, MEDIUM, &input).await;
-    work(&mut worker).await;
+    server.submit_to(MEDIUM, &small_with("image_size", json!({ "width": 32, "height": 32 }))).await;
+    tick_until_idle(&mut worker).await;
     assert_eq!(loaded().await, [0, 0, 1]);
     server.clock.advance(60);
-    assert_eq!(loaded().await, [0, 0, 0], "nobody has heard of the worker");
+    assert_eq!(loaded().await, [0, 0, 0], "the worker is not registered");
 }

@@ -1,24 +1,21 @@
 //! Who goes first, and how many may wait.
 
-use crate::support::{ENDPOINT, Server, every_model, small};
-use axum::body::Body;
-use axum::http::{Method, Request, StatusCode};
+use crate::support::{ENDPOINT, Server, every_model, id_of, small};
+use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
 use latentd::queue::{Lost, Queue};
 use serde_json::Value;
 use std::sync::Arc;
 
+/// Submits; returns the request's id.
 async fn submit(server: &Server, priority: Option<&str>) -> String {
-    let mut request = Request::post(format!("/queue/{ENDPOINT}")).header("host", "me");
-    if let Some(priority) = priority {
-        request = request.header("x-fal-queue-priority", priority);
-    }
-    let answer = server.send(request.body(Body::from(small().to_string())).expect("a request")).await;
-    answer.json()["request_id"].as_str().expect("an id").to_owned()
+    let header = priority.map(|priority| ("x-fal-queue-priority", priority));
+    id_of(&server.submit_with(header.as_slice(), &small()).await).to_owned()
 }
 
+/// Claims the next request; returns its id.
 async fn claim(server: &Server) -> String {
-    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request").id.to_string()
+    server.claim("w").await.id.to_string()
 }
 
 #[tokio::test]
@@ -34,7 +31,7 @@ async fn requests_start_in_the_order_of_submission_low_priority_last() {
     for expected in [first, second, low] {
         assert_eq!(claim(&server).await, expected);
     }
-    assert!(server.queue.claim("w", &every_model()).await.expect("a database").is_none());
+    assert!(server.try_claim("w").await.is_none());
 }
 
 /// The order is read once for all who ask; what moved since, here or in another process, is seen all the same.

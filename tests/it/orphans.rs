@@ -1,7 +1,6 @@
 //! Files without an owner: what a process left that died while it wrote. Each is known by a row, and nothing else goes.
 
-use crate::crash::Program;
-use crate::support::{HOUR, Server, every_model, small};
+use crate::support::{HOUR, Program, Server, eventually, files, small};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use latentd::queue::{LeaseClock, Lost, Queue};
@@ -59,7 +58,7 @@ async fn a_file_goes_by_its_row_and_never_for_want_of_one() {
     std::fs::write(folder.join(format!("{}#1", half.as_str())), "ha").expect("a file");
     // What an attempt of a request writes that still runs.
     server.submit(&small()).await;
-    let claim = server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+    let claim = server.claim("w").await;
     let of_attempt = FileKey::fresh("png");
     assert!(server.queue.expect_files(&[of_attempt.as_str()], Some(&claim)).await.expect("a database"));
     server.storage.put(&of_attempt, b"soon owned".to_vec()).await.expect("a file");
@@ -121,8 +120,8 @@ async fn twenty_kills_in_the_middle_of_uploads_leave_no_file_for_good() {
         stream.write_all(&vec![7; 1_200_000]).expect("a part of the body");
         let half = |name: &String| name.contains('#');
         let before = left;
-        crate::support::eventually(async || {
-            left = crate::support::files(&folder).iter().filter(|name| half(name)).count();
+        eventually(async || {
+            left = files(&folder).iter().filter(|name| half(name)).count();
             (left > before).then_some(())
         })
         .await;
@@ -136,5 +135,5 @@ async fn twenty_kills_in_the_middle_of_uploads_leave_no_file_for_good() {
     let storage = Storage::local(&folder).expect("the folder");
     sweep::once(&queue, &storage).await.expect("a sweep");
     let owned = sorted(queue.owned_files().await.expect("a database"));
-    assert_eq!((owned.len(), sorted(crate::support::files(&folder))), (sent, owned.clone()));
+    assert_eq!((owned.len(), sorted(files(&folder))), (sent, owned.clone()));
 }

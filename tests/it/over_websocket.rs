@@ -1,7 +1,7 @@
 //! HTTP over a web socket: every call is begun and ended by a text, in order.
 
 use crate::sockets::{Listening, Socket, is_stopped, long};
-use crate::support::{ENDPOINT, Order, small, stepped_engine};
+use crate::support::{ENDPOINT, small, stepped_engine};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -81,7 +81,7 @@ async fn a_stream_that_fails_ends_with_a_500() {
     let mut socket = connect(&listening, "/stream").await;
     socket.json(&small()).await;
     control.step().await;
-    control.order(Order::Fail(latentd::engine::EngineError::Numbers("NaN".into())));
+    control.fail(latentd::engine::EngineError::Numbers("NaN".into()));
     let (start, body, end) = answer(&mut socket).await;
     assert_eq!((&start["status"], &end["status"]), (&json!(200), &json!(500)));
     assert!(body.contains("runner_server_error"), "{body}");
@@ -102,7 +102,7 @@ async fn a_client_that_goes_stops_its_work() {
 }
 
 #[tokio::test]
-async fn a_server_that_stops_says_goodbye() {
+async fn a_server_that_stops_closes_the_socket() {
     let listening = Listening::start().await;
     let mut socket = connect(&listening, "").await;
     listening.server.closing.send_replace(true);

@@ -1,131 +1,98 @@
-//! One request is generated while the one before is finished: what each of them is promised holds for both.
+//! One request is generated while the one before is decoded and published: what holds for one of them holds for both.
 
-use crate::support::{GreyEngine, Server, eventually, every_model, small};
+use crate::support::{RunningWorker, Scripted, Server, eventually, id_of, messages, small, small_with};
 use axum::http::StatusCode;
-use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages, Prefetch};
 use latentd::queue::{LEASE, Lost, WorkerState};
 use latentd::worker::WorkerError;
-use latentd_request::ImageRequest;
-use serde_json::{Value, json};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use serde_json::Value;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-/// Generates grey at once, unless it is told to fail, and finishes each request only when it is told to.
-struct Slow {
-    finishes: Arc<Mutex<Receiver<Finish>>>,
-    panics_at: i64,
-    prefetched: Option<Arc<Mutex<Vec<String>>>>,
+/// How decoding ends.
+enum Decoding {
+    Succeeds,
+    Panics,
 }
 
-enum Finish {
-    Well,
-    Panicking,
+/// Generates grey at once, but panics for one seed, and decodes only when it is commanded.
+fn engine(panics_at: i64) -> (Scripted, Sender<Decoding>) {
+    let (decode, commands) = channel();
+    let commands = Arc::new(Mutex::new(commands));
+    let engine = Scripted::new(move |call| {
+        assert_ne!(call.request.seed.bits(), panics_at, "as the test wants");
+        let commands = commands.clone();
+        call.grey_after(move || match commands.lock().expect("one at a time").recv() {
+            Ok(Decoding::Succeeds) => {}
+            Ok(Decoding::Panics) | Err(_) => panic!("as the test wants"),
+        })
+    });
+    (engine, decode)
 }
 
-impl Engine for Slow {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        begin: Option<InitImage>,
-        observer: &mut dyn Observer,
-    ) -> Result<PendingImages, EngineError> {
-        assert_ne!(request.seed.bits(), self.panics_at, "told to");
-        let (pending, finishes) = (GreyEngine.generate(request, begin, observer)?, self.finishes.clone());
-        Ok(Box::new(move || match finishes.lock().expect("one at a time").recv() {
-            Ok(Finish::Well) => pending(),
-            Ok(Finish::Panicking) | Err(_) => panic!("told to"),
-        }))
-    }
-
-    fn prefetch(&self) -> Option<Prefetch> {
-        let prefetched = self.prefetched.clone()?;
-        Some(Arc::new(move |request| {
-            prefetched.lock().expect("one at a time").push(request.prompt.clone());
-            Ok(())
-        }))
-    }
-}
-
-/// A worker at work, and what it is told.
+/// A running worker, and how its images are decoded.
 struct Work {
-    running: JoinHandle<Result<(), WorkerError>>,
-    finish: Sender<Finish>,
-    drain: watch::Sender<bool>,
+    worker: RunningWorker,
+    decode: Sender<Decoding>,
 }
 
 impl Work {
     async fn start(server: &Server, panics_at: i64) -> Self {
-        let (finish, finishes) = channel();
-        let engine = Slow { finishes: Arc::new(Mutex::new(finishes)), panics_at, prefetched: None };
-        let mut worker = server.worker("w", engine).await;
-        let (drain, drained) = watch::channel(false);
-        let running = tokio::spawn(async move { worker.run(drained).await });
-        Self { running, finish, drain }
+        let (engine, decode) = engine(panics_at);
+        Self { worker: RunningWorker::start(server.worker("w", engine).await), decode }
     }
 
-    async fn end(self) -> Result<(), WorkerError> {
-        self.running.await.expect("no panic")
+    fn decode(&self, decoding: Decoding) {
+        self.decode.send(decoding).expect("a worker");
+    }
+
+    /// Lets two requests be decoded, and the worker end.
+    async fn drained(self) {
+        self.worker.drain();
+        for _ in 0..2 {
+            self.decode(Decoding::Succeeds);
+        }
+        self.worker.drained().await;
     }
 }
 
 async fn submit(server: &Server, seed: i64) -> String {
-    let mut input = small();
-    input["seed"] = json!(seed);
-    server.submit(&input).await
+    server.submit(&small_with("seed", seed)).await
 }
 
-async fn word(server: &Server, request: &str) -> String {
-    server.status(request).await["status"].as_str().expect("a word").to_owned()
-}
-
-async fn until(server: &Server, request: &str, wanted: &str) {
-    eventually(async || (word(server, request).await == wanted).then_some(())).await;
-}
-
-/// Waits until a request has been generated.
-async fn pending(server: &Server, request: &str) {
-    let lines = async || crate::support::messages(&server.status(request).await);
+/// Waits until a request has been denoised.
+async fn denoised(server: &Server, request: &str) {
+    let lines = async || messages(&server.status(request).await);
     eventually(async || lines().await.contains(&"decoding".into()).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_is_generated_while_the_last_is_finished_and_no_third_is_taken() {
+async fn the_next_is_generated_while_the_last_is_decoded_and_no_third_is_claimed() {
     let server = Server::start().await;
     let requests = [submit(&server, 1).await, submit(&server, 2).await, submit(&server, 3).await];
     let work = Work::start(&server, 0).await;
-    pending(&server, &requests[0]).await;
-    pending(&server, &requests[1]).await;
-    assert_eq!(word(&server, &requests[0]).await, "IN_PROGRESS");
-    assert_eq!(word(&server, &requests[2]).await, "IN_QUEUE");
-    work.finish.send(Finish::Well).expect("a worker");
-    until(&server, &requests[0], "COMPLETED").await;
-    pending(&server, &requests[2]).await;
-    assert_eq!(word(&server, &requests[1]).await, "IN_PROGRESS");
-    work.drain.send_replace(true);
-    for _ in 0..2 {
-        work.finish.send(Finish::Well).expect("a worker");
-    }
-    work.end().await.expect("a clean end");
+    denoised(&server, &requests[0]).await;
+    denoised(&server, &requests[1]).await;
+    assert_eq!(server.state(&requests[0]).await, "IN_PROGRESS");
+    assert_eq!(server.state(&requests[2]).await, "IN_QUEUE");
+    work.decode(Decoding::Succeeds);
+    server.completed(&requests[0]).await;
+    denoised(&server, &requests[2]).await;
+    assert_eq!(server.state(&requests[1]).await, "IN_PROGRESS");
+    work.drained().await;
     for (request, seed) in requests.iter().zip(1..) {
         assert_eq!(server.get(request).await.json()["seed"], seed);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drained_worker_finishes_both_and_takes_nothing_new() {
+async fn a_drained_worker_finishes_both_and_claims_nothing_new() {
     let server = Server::start().await;
     let requests = [submit(&server, 1).await, submit(&server, 2).await, submit(&server, 3).await];
     let work = Work::start(&server, 0).await;
-    pending(&server, &requests[1]).await;
-    work.drain.send_replace(true);
-    for _ in 0..2 {
-        work.finish.send(Finish::Well).expect("a worker");
-    }
-    work.end().await.expect("a clean end");
+    denoised(&server, &requests[1]).await;
+    work.drained().await;
     for (request, wanted) in requests.iter().zip(["COMPLETED", "COMPLETED", "IN_QUEUE"]) {
-        assert_eq!(word(&server, request).await, wanted);
+        assert_eq!(server.state(request).await, wanted);
     }
 }
 
@@ -135,15 +102,11 @@ async fn either_can_be_cancelled() {
     for cancelled in [0, 1] {
         let requests = [submit(&server, 1).await, submit(&server, 2).await];
         let work = Work::start(&server, 0).await;
-        pending(&server, &requests[1]).await;
+        denoised(&server, &requests[1]).await;
         let files = server.files().len();
         let answer = server.put(&format!("{}/cancel", requests[cancelled])).await;
         assert_eq!(answer.status, StatusCode::ACCEPTED);
-        work.drain.send_replace(true);
-        for _ in 0..2 {
-            work.finish.send(Finish::Well).expect("a worker");
-        }
-        work.end().await.expect("a clean end");
+        work.drained().await;
         let kind = async |index: usize| server.status(&requests[index]).await["error_type"].clone();
         assert_eq!(kind(cancelled).await, "client_cancelled");
         assert_eq!(kind(1 - cancelled).await, Value::Null);
@@ -152,21 +115,21 @@ async fn either_can_be_cancelled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_beat_renews_both_leases() {
+async fn a_heartbeat_renews_both_leases() {
     let server = Server::start().await;
     let requests = [submit(&server, 1).await, submit(&server, 2).await];
     let work = Work::start(&server, 0).await;
-    pending(&server, &requests[1]).await;
+    denoised(&server, &requests[1]).await;
     let most = i64::try_from(LEASE.as_secs()).expect("a minute") - 1;
     for _ in 0..2 {
         server.clock.advance(most);
-        server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database");
+        server.queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database");
         assert_eq!(server.reclaim_expired().await.waiting, 0);
     }
     server.clock.advance(most + 2);
     assert_eq!(server.reclaim_expired().await.waiting, 2);
-    drop(work.finish);
-    assert!(matches!(work.running.await.expect("no panic"), Err(WorkerError::Engine(_))));
+    drop(work.decode);
+    assert!(matches!(work.worker.ended().await, Err(WorkerError::Engine(_))));
     server.generate_all().await;
     for request in requests {
         assert_eq!(server.status(&request).await["status"], "COMPLETED");
@@ -174,35 +137,35 @@ async fn a_beat_renews_both_leases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_while_generating_does_not_take_the_request_before_with_it() {
+async fn an_engine_fault_does_not_lose_the_request_that_is_decoded() {
     let server = Server::start().await;
     let requests = [submit(&server, 1).await, submit(&server, 2).await];
     let work = Work::start(&server, 2).await;
     let fault = async || {
-        let lines = crate::support::messages(&server.status(&requests[1]).await);
+        let lines = messages(&server.status(&requests[1]).await);
         lines.iter().any(|line| line.starts_with("engine fault")).then_some(())
     };
     eventually(fault).await;
-    work.finish.send(Finish::Well).expect("a worker");
-    assert!(matches!(work.end().await, Err(WorkerError::Engine(_))));
-    assert_eq!(word(&server, &requests[0]).await, "COMPLETED");
-    assert_eq!(word(&server, &requests[1]).await, "IN_PROGRESS");
+    work.decode(Decoding::Succeeds);
+    assert!(matches!(work.worker.ended().await, Err(WorkerError::Engine(_))));
+    assert_eq!(server.state(&requests[0]).await, "COMPLETED");
+    assert_eq!(server.state(&requests[1]).await, "IN_PROGRESS");
     assert_eq!(server.queue.reclaim(Lost::Died("w")).await.expect("a database").waiting, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_fails_while_finishing_puts_both_back_in_their_places() {
+async fn a_fault_while_decoding_puts_both_back_in_their_places() {
     let server = Server::start().await;
     let requests = [submit(&server, 1).await, submit(&server, 2).await];
     let later = submit(&server, 3).await;
     let work = Work::start(&server, 0).await;
-    pending(&server, &requests[1]).await;
-    work.finish.send(Finish::Panicking).expect("a worker");
-    assert!(matches!(work.end().await, Err(WorkerError::Engine(_))));
+    denoised(&server, &requests[1]).await;
+    work.decode(Decoding::Panics);
+    assert!(matches!(work.worker.ended().await, Err(WorkerError::Engine(_))));
     assert_eq!(server.queue.reclaim(Lost::Died("w")).await.expect("a database").waiting, 2);
     for request in requests.iter().chain([&later]) {
-        let claim = server.queue.claim("x", &every_model()).await.expect("a database").expect("a request");
-        assert!(request.ends_with(&claim.id.to_string()), "in the order of submission");
+        let claim = server.claim("x").await;
+        assert_eq!(id_of(request), claim.id.to_string(), "in the order of submission");
         assert_eq!(claim.attempt, if *request == later { 1 } else { 2 });
     }
 }
@@ -211,26 +174,22 @@ async fn what_fails_while_finishing_puts_both_back_in_their_places() {
 async fn prompts_are_encoded_ahead_and_the_queue_is_left_alone() {
     let server = Server::start().await;
     let prefetched = Arc::new(Mutex::new(Vec::new()));
-    let (finish, finishes) = channel();
-    let finishes = Arc::new(Mutex::new(finishes));
-    let engine = Slow { finishes, panics_at: 0, prefetched: Some(prefetched.clone()) };
+    let prompts = prefetched.clone();
+    let (engine, decode) = engine(0);
+    let engine = engine
+        .with_prefetch(move |request| prompts.lock().expect("one at a time").push(request.prompt.clone()));
     let mut worker = server.worker("w", engine).await;
     let first = server.submit(&small()).await;
-    let mut input = small();
-    input["prompt"] = json!("what comes next");
-    let next = server.submit(&input).await;
+    let next = server.submit(&small_with("prompt", "what comes next")).await;
     let tick = tokio::spawn(async move { worker.tick().await });
     let seen = async || {
         let seen = prefetched.lock().expect("one at a time").clone();
         (!seen.is_empty()).then_some(seen)
     };
     assert!(eventually(seen).await.iter().all(|prompt| prompt == "what comes next"));
-    finish.send(Finish::Well).expect("a worker");
+    decode.send(Decoding::Succeeds).expect("a worker");
     tick.await.expect("no panic").expect("a worker that goes on");
-    assert_eq!(word(&server, &first).await, "COMPLETED");
-    assert_eq!(word(&server, &next).await, "IN_QUEUE");
-    assert_eq!(
-        server.queue.claim("x", &every_model()).await.expect("a database").expect("a request").attempt,
-        1
-    );
+    assert_eq!(server.state(&first).await, "COMPLETED");
+    assert_eq!(server.state(&next).await, "IN_QUEUE");
+    assert_eq!(server.claim("x").await.attempt, 1);
 }

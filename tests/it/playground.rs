@@ -36,7 +36,7 @@ async fn the_page_runs_its_own_files_alone() {
 }
 
 #[tokio::test]
-async fn a_browser_that_has_a_file_is_told_whether_it_is_still_the_same() {
+async fn a_browser_with_a_cached_file_learns_whether_it_has_changed() {
     let server = Server::start().await;
     let first = ask(&server, Method::GET, "/", &[]).await;
     assert_eq!(first.header("cache-control"), "no-cache");

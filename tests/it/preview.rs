@@ -1,8 +1,6 @@
 //! Live previews: for those who watch, while they watch, of the attempt that runs, and gone with the request.
 
-use crate::support::{
-    ENDPOINT, Order, Server, StepControl, eventually, every_model, messages, small, stepped_engine,
-};
+use crate::support::{ENDPOINT, Server, StepControl, eventually, messages, small, small_with};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use base64::Engine as _;
@@ -83,27 +81,22 @@ fn level(event: &Value) -> u8 {
 }
 
 fn many_steps() -> Value {
-    let mut input = small();
-    input["num_inference_steps"] = json!(20);
-    input
+    small_with("num_inference_steps", 20)
 }
 
 #[tokio::test]
 async fn a_watcher_sees_the_image_become() {
     let server = Server::start().await;
     let request = server.submit(&many_steps()).await;
-    let (engine, control) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
-    let work = tokio::spawn(async move { worker.tick().await });
+    let run = server.run_stepped("w").await;
     let path = format!("{request}/status/stream?logs=1&preview=1");
     let mut events = Events::open(&server, Method::GET, &path, &Value::Null).await;
     events.until(|event| event["status"] == "IN_PROGRESS").await;
     for _ in 0..6 {
-        step(&server, &request, &control).await;
+        step(&server, &request, &run.control).await;
     }
     let first = level(&events.until(|event| event.get("preview").is_some()).await);
-    control.order(Order::Run);
-    work.await.expect("no panic").expect("a worker that goes on");
+    run.finish().await;
     let rest = events.rest().await;
     let later: Vec<u8> = rest.iter().filter(|event| event.get("preview").is_some()).map(level).collect();
     assert!(later.iter().all(|level| *level > first), "newer ones replace it: {first} {later:?}");
@@ -117,44 +110,35 @@ async fn a_watcher_sees_the_image_become() {
 async fn nothing_is_made_where_nobody_watches() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let (engine, control) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
-    let work = tokio::spawn(async move { worker.tick().await });
+    let run = server.run_stepped("w").await;
     let path = format!("{request}/status/stream?logs=1");
     let mut events = Events::open(&server, Method::GET, &path, &Value::Null).await;
     let event = events.until(|event| event["status"] == "IN_PROGRESS").await;
     let id = event["request_id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
-    step(&server, &request, &control).await;
-    step(&server, &request, &control).await;
+    step(&server, &request, &run.control).await;
+    step(&server, &request, &run.control).await;
     assert_eq!(server.queue.preview(id, 0).await.expect("a database"), None);
-    control.order(Order::Run);
-    work.await.expect("no panic").expect("a worker that goes on");
+    run.finish().await;
     assert!(events.rest().await.iter().all(|event| event.get("preview").is_none()));
 }
 
 #[tokio::test]
 async fn a_run_stream_shows_previews_and_ends_with_the_result() {
     let server = Server::start().await;
-    let (engine, control) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
     let path = format!("/{ENDPOINT}/stream");
     let mut events = Events::open(&server, Method::POST, &path, &many_steps()).await;
-    let work = tokio::spawn(async move { worker.tick().await });
+    let run = server.run_stepped("w").await;
     let event = events.until(|event| event["status"] == "IN_PROGRESS").await;
     let request = format!("/{ENDPOINT}/requests/{}", event["request_id"].as_str().expect("an id"));
     for _ in 0..6 {
-        step(&server, &request, &control).await;
+        step(&server, &request, &run.control).await;
     }
-    control.order(Order::Run);
+    run.control.take_all_steps();
     let rest = events.rest().await;
-    work.await.expect("no panic").expect("a worker that goes on");
+    run.done().await;
     assert!(rest.iter().any(|event| event.get("preview").is_some()), "{rest:?}");
     let result = rest.last().expect("an end");
     assert_eq!((&result["seed"], result.get("preview")), (&json!(7), None));
-}
-
-async fn claim(server: &Server) -> Claim {
-    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request")
 }
 
 async fn watched(server: &Server, claim: &Claim) -> Verdict {
@@ -167,7 +151,7 @@ async fn watched(server: &Server, claim: &Claim) -> Verdict {
 async fn a_watcher_that_falls_silent_is_forgotten() {
     let server = Server::start().await;
     server.submit(&small()).await;
-    let claim = claim(&server).await;
+    let claim = server.claim("w").await;
     let lasts = i64::try_from(WATCH.as_secs()).expect("seconds");
     assert_eq!(watched(&server, &claim).await, Verdict::Continue { watched: false });
     for _ in 0..2 {
@@ -183,7 +167,7 @@ async fn a_watcher_that_falls_silent_is_forgotten() {
 async fn an_image_ends_with_its_attempt() {
     let server = Server::start().await;
     server.submit(&small()).await;
-    let lost = claim(&server).await;
+    let lost = server.claim("w").await;
     let queue = &server.queue;
     queue.store_preview(&lost, b"nobody watches").await.expect("a database");
     assert_eq!(queue.preview(lost.id, 0).await.expect("a database"), None);
@@ -198,7 +182,7 @@ async fn an_image_ends_with_its_attempt() {
     queue.reclaim(Lost::Died("w")).await.expect("a database");
     assert_eq!(queue.preview(lost.id, 0).await.expect("a database"), None);
     queue.store_preview(&lost, b"late").await.expect("a database");
-    let current = claim(&server).await;
+    let current = server.claim("w").await;
     queue.store_preview(&lost, b"late").await.expect("a database");
     assert_eq!(queue.preview(lost.id, 0).await.expect("a database"), None);
 

@@ -1,49 +1,18 @@
-//! What the server keeps is for its own user, and shows no secret: file permissions, tickets, keys, error messages. The
-//! real program, but where the database alone is looked at.
+//! What the server keeps is readable for its own user alone and shows no secret: file permissions, tickets, keys, error
+//! messages.
 
-use crate::support::Server;
+use crate::support::{Program, Server, exchange};
 use axum::http::Method;
 use serde_json::json;
 use std::fs::Permissions;
-use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-/// A server that listens, and where.
-struct Program {
-    child: Child,
-    address: String,
-}
-
-impl Program {
-    fn start(data: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_latentd"))
-            .args(["serve", "--workers", "0", "--log", "warn", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data)
-            .args(arguments)
-            .env_remove("LATENTD_API_KEY")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program");
-        let mut first = String::new();
-        let mut output = BufReader::new(child.stdout.take().expect("its output"));
-        output.read_line(&mut first).expect("a line");
-        std::thread::spawn(move || output.lines().for_each(drop));
-        let address = first.trim().split("http://").nth(1).expect("a URL").to_owned();
-        Self { child, address }
-    }
-
-    /// Ends it; returns what it logged.
-    fn end(mut self) -> String {
-        self.child.kill().expect("a process");
-        self.child.wait().expect("its end");
-        let mut log = String::new();
-        self.child.stderr.take().expect("its log").read_to_string(&mut log).expect("text");
-        log
-    }
+/// A server without workers whose log a test reads when it kills it.
+fn start(data: &Path, flags: &[&str]) -> Program {
+    let mut command = Program::command(data, &[&["--workers", "0"], flags].concat());
+    Program::spawn(command.env_remove("LATENTD_API_KEY").stderr(Stdio::piped()))
 }
 
 /// Everything below a directory, and the directory itself.
@@ -65,30 +34,17 @@ fn open_to_others(data: &Path) -> Vec<(PathBuf, u32)> {
     below(data).into_iter().map(mode).filter(|(_, mode)| mode & 0o077 != 0).collect()
 }
 
-fn post(address: &str, path: &str, body: &str) {
-    use std::io::Write;
-    let mut stream = std::net::TcpStream::connect(address).expect("a connection");
-    let length = body.len();
-    let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
-    );
-    stream.write_all((head + body).as_bytes()).expect("a request sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-}
-
 #[test]
 fn other_users_cannot_look_into_what_is_kept() {
     let directory = tempfile::tempdir().expect("a directory");
     let data = directory.path().join("new/data");
-    let server = Program::start(&data, &[]);
-    post(&server.address, "/files/upload", "bytes");
+    let server = start(&data, &[]);
+    assert_eq!(server.call("POST", "/files/upload", &json!("bytes")).0, 200);
     let is_upload = |path: &PathBuf| path.extension().is_some_and(|end| end == "bin");
     assert_eq!(below(&data.join("files")).iter().filter(|path| is_upload(path)).count(), 1);
     assert!(data.join("latentd.sqlite-wal").exists());
     assert_eq!(open_to_others(&data), []);
-    let log = server.end();
+    let log = server.kill();
     assert!(!log.contains("look into"), "{log}");
 
     // What an early version left, or a restore.
@@ -96,11 +52,11 @@ fn other_users_cannot_look_into_what_is_kept() {
         let mode = if path.is_dir() { 0o755 } else { 0o644 };
         std::fs::set_permissions(&path, Permissions::from_mode(mode)).expect("its owner may");
     }
-    let log = Program::start(&data, &[]).end();
+    let log = start(&data, &[]).kill();
     assert_eq!(open_to_others(&data), []);
     assert!(log.contains("this user's alone now"), "{log}");
-    let log = Program::start(&data, &[]).end();
-    assert!(!log.contains("look into"), "it is said once: {log}");
+    let log = start(&data, &[]).kill();
+    assert!(!log.contains("look into"), "the warning comes once: {log}");
 }
 
 #[test]
@@ -108,7 +64,7 @@ fn a_directory_for_other_things_stays_as_it_is() {
     let directory = tempfile::tempdir().expect("a directory");
     std::fs::write(directory.path().join("notes.txt"), "mine").expect("a file");
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("its owner may");
-    Program::start(directory.path(), &[]).end();
+    start(directory.path(), &[]).kill();
     let mode = |path: &Path| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(directory.path()), 0o755);
     assert_eq!(mode(&directory.path().join("latentd.sqlite")), 0o600);
@@ -140,22 +96,18 @@ fn keys_come_from_a_file_and_one_on_the_command_line_is_warned_of() {
     let directory = tempfile::tempdir().expect("a directory");
     let (data, file) = (directory.path().join("data"), directory.path().join("keys"));
     std::fs::write(&file, "# two\nid:one\nid:two\n").expect("a file");
-    let server = Program::start(&data, &["--api-key-file", file.to_str().expect("a path")]);
+    let server = start(&data, &["--api-key-file", file.to_str().expect("a path")]);
     let shown = std::fs::read(format!("/proc/{}/cmdline", server.child.id())).expect("the command line");
     assert!(!String::from_utf8_lossy(&shown).contains("id:one"));
     for (key, status) in [("id:one", "404"), ("id:two", "404"), ("id:three", "401")] {
-        let path = "GET /requests/00000000-0000-4000-8000-000000000000";
-        let head =
-            format!("{path} HTTP/1.1\r\nhost: me\r\nconnection: close\r\nauthorization: Key {key}\r\n\r\n");
-        let mut stream = std::net::TcpStream::connect(&server.address).expect("a connection");
-        std::io::Write::write_all(&mut stream, head.as_bytes()).expect("a request sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{key}: {answer}");
+        let path = "/requests/00000000-0000-4000-8000-000000000000";
+        let authorization = format!("authorization: Key {key}\r\n");
+        let (head, _) = exchange(&server.address, "GET", path, &authorization, b"");
+        assert!(head.starts_with(&format!("HTTP/1.1 {status}")), "{key}: {head}");
     }
-    let log = server.end();
+    let log = server.kill();
     assert!(!log.contains("--api-key"), "{log}");
-    let log = Program::start(&data, &["--api-key", "id:four"]).end();
+    let log = start(&data, &["--api-key", "id:four"]).kill();
     assert!(log.contains("--api-key-file") && !log.contains("id:four"), "{log}");
 }
 
@@ -163,7 +115,7 @@ fn keys_come_from_a_file_and_one_on_the_command_line_is_warned_of() {
 #[test]
 fn a_damaged_database_is_reported_in_plain_text() {
     let data = tempfile::tempdir().expect("a directory");
-    Program::start(data.path(), &[]).end();
+    start(data.path(), &[]).kill();
     let path = data.path().join("latentd.sqlite");
     for end in ["-wal", "-shm"] {
         let _ = std::fs::remove_file(data.path().join(format!("latentd.sqlite{end}")));
@@ -187,9 +139,9 @@ fn a_damaged_database_is_reported_in_plain_text() {
     bytes[at - 25..at - 13].copy_from_slice(&noise[..12]);
     bytes[at + 7..at + 12].copy_from_slice(&noise[..5]);
     std::fs::write(&path, bytes).expect("written");
-    let (read, said) = keys(&[]);
+    let (read, message) = keys(&[]);
     assert!(!read, "a damaged schema is noticed");
-    let said = String::from_utf8(said).expect("the message is text");
-    assert!(said.contains("queue database: "), "{said:?}");
-    assert!(!said.trim_end().contains(char::is_control), "{said:?}");
+    let message = String::from_utf8(message).expect("the message is text");
+    assert!(message.contains("queue database: "), "{message:?}");
+    assert!(!message.trim_end().contains(char::is_control), "{message:?}");
 }

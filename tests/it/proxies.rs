@@ -60,7 +60,7 @@ async fn a_client_behind_a_proxy_names_its_targets_from_outside() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_says_nonsense_is_told() {
+async fn a_proxy_with_invalid_headers_gets_an_error() {
     let server = behind("127.0.0.1/32").await;
     let headers = "x-forwarded-proto: gopher\r\n";
     let reply =
@@ -85,7 +85,7 @@ fn configured(flag: &str) -> Result<ServeConfig, ConfigError> {
     let Cli { command, log } = Cli::parse_from(["latentd", "serve", "--trusted-proxy", flag]);
     match command {
         Command::Serve(args) => ServeConfig::resolve(*args, log),
-        _ => panic!("told to serve"),
+        _ => panic!("it serves"),
     }
 }
 

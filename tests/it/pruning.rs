@@ -67,13 +67,13 @@ async fn what_is_too_old_goes_and_its_log_goes_before() {
     assert_eq!(server.files().len(), 1);
 }
 
-/// Many at once take several batches; a receiver that was not told yet keeps its request.
+/// Many at once take several batches; an undelivered webhook keeps its request.
 #[tokio::test]
-async fn batches_go_on_to_the_end_and_leave_what_is_to_be_told() {
+async fn batches_go_on_to_the_end_and_keep_requests_with_an_undelivered_webhook() {
     let server = Server::with(|api| api.max_queue = 10_000).await;
     let wrong = json!({ "prompt": 3 });
-    let told = format!("/queue/{ENDPOINT}?fal_webhook=https://receiver.example/hook");
-    let kept = server.call(Method::POST, &told, &wrong).await.json();
+    let with_webhook = format!("/queue/{ENDPOINT}?fal_webhook=https://receiver.example/hook");
+    let kept = server.call(Method::POST, &with_webhook, &wrong).await.json();
     for _ in 0..450 {
         server.submit(&wrong).await;
     }

@@ -70,7 +70,7 @@ async fn lengths_that_cannot_be_are_refused() {
     serves_on(address).await;
 }
 
-/// The type of the first problem, wherever it is told.
+/// The type of the first problem, wherever the answer has it.
 async fn refusal_or_status(server: &Server, reply: &Reply) -> String {
     if reply.status == StatusCode::OK {
         return refusal(server, reply).await["type"].as_str().expect("a type").to_owned();
@@ -93,7 +93,7 @@ async fn a_body_that_ends_before_its_time_makes_no_request() {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{answer:?}");
         assert!(answer.text.contains("before its time"), "{answer:?}");
     }
-    assert_eq!(crate::run::waiting(&server).await, 0);
+    assert_eq!(server.waiting().await, 0);
     serves_on(address).await;
 }
 
@@ -181,7 +181,7 @@ async fn of_a_field_that_is_there_twice_the_last_counts() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_one() {
+async fn a_wrong_method_is_answered_with_the_right_one() {
     let server = Server::start().await;
     let id = server.submit(&small()).await.rsplit('/').next().expect("an id").to_owned();
     let cases = [

@@ -2,7 +2,7 @@
 
 use crate::keys::Keyed;
 use crate::sockets::{Listening, Socket};
-use crate::support::{ENDPOINT, small};
+use crate::support::{ENDPOINT, small, stepped_engine};
 use latentd::queue::{NewKey, Scope};
 use rmp_serde::from_slice;
 use serde_json::{Value, json};
@@ -150,7 +150,7 @@ async fn with_token(listening: &Listening, token: &str) -> Socket {
     listening.connect(&format!("/realtime?fal_jwt_token={token}")).await
 }
 
-async fn is_told_to_ask_for_a_token(socket: &mut Socket) {
+async fn is_refused_and_asked_for_a_token(socket: &mut Socket) {
     assert_eq!(socket.text().await, json!({ "status": "error", "error": "Unauthorized" }));
 }
 
@@ -171,13 +171,13 @@ async fn a_key_in_the_header_and_a_token_in_the_query_open() {
 }
 
 #[tokio::test]
-async fn a_token_for_something_else_or_of_the_past_is_refused_where_its_client_hears_it() {
+async fn a_token_for_something_else_or_of_the_past_is_refused_by_a_message_on_the_socket() {
     let (_, listening) = keyed().await;
     let past = token(&listening, ALIAS, 10).await;
     listening.server.clock.advance(11);
     for wrong in [token(&listening, "another", 120).await, past, "nonsense".into()] {
         let mut socket = with_token(&listening, &wrong).await;
-        is_told_to_ask_for_a_token(&mut socket).await;
+        is_refused_and_asked_for_a_token(&mut socket).await;
         assert_eq!(socket.code().await, 1008);
     }
 }
@@ -186,13 +186,13 @@ async fn a_token_for_something_else_or_of_the_past_is_refused_where_its_client_h
 async fn a_connection_ends_with_its_token() {
     let (_, listening) = keyed().await;
     let mut socket = with_token(&listening, &token(&listening, ALIAS, 1).await).await;
-    is_told_to_ask_for_a_token(&mut socket).await;
+    is_refused_and_asked_for_a_token(&mut socket).await;
     assert_eq!(socket.code().await, 1000);
 
     let mut socket = with_token(&listening, &token(&listening, ALIAS, 3000).await).await;
     listening.server.clock.advance(3001);
     socket.json(&small()).await;
-    is_told_to_ask_for_a_token(&mut socket).await;
+    is_refused_and_asked_for_a_token(&mut socket).await;
     assert_eq!(socket.code().await, 1000);
 }
 
@@ -205,7 +205,7 @@ async fn a_connection_ends_with_its_key() {
     revoke(&keyed, &listening, "a").await;
     for socket in [&mut by_key, &mut by_token] {
         socket.json(&small()).await;
-        is_told_to_ask_for_a_token(socket).await;
+        is_refused_and_asked_for_a_token(socket).await;
         assert_eq!(socket.code().await, 1000);
     }
 }
@@ -218,7 +218,7 @@ async fn the_limit_of_a_key_holds() {
     keyed.server.queue.add_key(&new).await.expect("a database");
     keyed.ring.refresh(&keyed.server.queue).await.expect("a database");
     let listening = Listening::over(keyed.server).await;
-    let (engine, control) = crate::support::stepped_engine();
+    let (engine, control) = stepped_engine();
     listening.work(engine).await;
     let header = [("authorization", "Key b:secret")];
     let path = format!("/{ENDPOINT}/realtime");
@@ -228,9 +228,9 @@ async fn the_limit_of_a_key_holds() {
     control.step().await;
     second.json(&small()).await;
     assert_eq!(second.text().await["error"], "CONCURRENT_REQUESTS_LIMIT");
-    control.order(crate::support::Order::Run);
+    control.take_all_steps();
     assert_eq!(first.text().await["seed"], 7);
-    control.order(crate::support::Order::Run);
+    control.take_all_steps();
     second.json(&small()).await;
     assert_eq!(second.text().await["seed"], 7);
 }

@@ -1,8 +1,7 @@
 //! Realtime at its edges: messages that are too many or too large, clients that go, a server that stops, silence.
 
-use crate::run::waiting;
 use crate::sockets::{Listening, is_stopped, long};
-use crate::support::{ENDPOINT, Order, StepControl, eventually, small, stepped_engine};
+use crate::support::{ENDPOINT, StepControl, small, small_with, stepped_engine};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -11,12 +10,11 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 fn numbered(seed: i64) -> Value {
-    let mut input = small();
-    input["seed"] = seed.into();
-    input
+    small_with("seed", seed)
 }
 
-async fn on_a_leash() -> (Listening, StepControl) {
+/// A server whose worker takes steps as the test commands.
+async fn stepped() -> (Listening, StepControl) {
     let listening = Listening::start().await;
     let (engine, control) = stepped_engine();
     listening.work(engine).await;
@@ -28,7 +26,7 @@ async fn messages_are_answered_in_order_and_the_oldest_make_room() {
     for (query, pending) in
         [("", vec![1, 4, 5]), ("?max_buffering=1", vec![1, 5]), ("?max_buffering=60", vec![1, 2, 3, 4, 5])]
     {
-        let (listening, control) = on_a_leash().await;
+        let (listening, control) = stepped().await;
         let mut socket = listening.connect(&format!("/realtime{query}")).await;
         socket.json(&numbered(1)).await;
         control.step().await;
@@ -37,7 +35,7 @@ async fn messages_are_answered_in_order_and_the_oldest_make_room() {
         }
         socket.read_by_server().await;
         for _ in &pending {
-            control.order(Order::Run);
+            control.take_all_steps();
         }
         for seed in pending {
             assert_eq!(socket.text().await["seed"], seed, "{query}");
@@ -79,23 +77,23 @@ async fn a_message_that_is_too_large_is_refused_and_a_monstrous_one_ends_the_con
 }
 
 #[tokio::test]
-async fn a_goodbye_is_answered() {
+async fn a_close_frame_is_answered() {
     let listening = Listening::start().await;
     let mut socket = listening.connect("/realtime").await;
-    let farewell = CloseFrame { code: CloseCode::Normal, reason: "".into() };
-    socket.0.close(Some(farewell)).await.expect("a connection");
+    let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+    socket.0.close(Some(close)).await.expect("a connection");
     assert_eq!(socket.code().await, 1000);
     assert!(socket.0.next().await.is_none());
 }
 
 #[tokio::test]
 async fn a_client_that_goes_stops_its_work() {
-    for says_goodbye in [true, false] {
-        let (listening, control) = on_a_leash().await;
+    for sends_close in [true, false] {
+        let (listening, control) = stepped().await;
         let mut socket = listening.connect("/realtime").await;
         socket.json(&long()).await;
         control.step().await;
-        if says_goodbye {
+        if sends_close {
             socket.0.close(None).await.expect("a connection");
         }
         drop(socket);
@@ -113,7 +111,7 @@ async fn a_client_that_goes_while_its_input_is_accepted_leaves_nothing_behind() 
         while let Some(Ok(_)) = socket.0.next().await {}
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    eventually(async || (waiting(&listening.server).await == 0).then_some(())).await;
+    listening.server.until_none_waits().await;
 }
 
 #[tokio::test]
@@ -128,14 +126,14 @@ async fn a_server_that_stops_closes_idle_connections_at_once() {
 
 #[tokio::test]
 async fn a_server_that_stops_ends_the_work_in_hand_first() {
-    let (listening, control) = on_a_leash().await;
+    let (listening, control) = stepped().await;
     let mut socket = listening.connect("/realtime").await;
     socket.json(&small()).await;
     control.step().await;
     listening.server.closing.send_replace(true);
     socket.json(&small()).await;
     socket.read_by_server().await;
-    control.order(Order::Run);
+    control.take_all_steps();
     assert_eq!(socket.text().await["seed"], 7);
     let error = socket.text().await;
     assert_eq!((&error["type"], &error["reason"]), (&json!("x-fal-error"), &json!("the server is stopping")));
@@ -145,7 +143,7 @@ async fn a_server_that_stops_ends_the_work_in_hand_first() {
 
 #[tokio::test]
 async fn work_that_the_stopping_server_cannot_end_is_given_up() {
-    let (listening, control) = on_a_leash().await;
+    let (listening, control) = stepped().await;
     let mut socket = listening.connect("/realtime").await;
     socket.json(&small()).await;
     control.step().await;
@@ -172,7 +170,7 @@ async fn silence_is_filled_with_pings_and_ends() {
     later(21).await;
     assert!(matches!(socket.0.next().await, Some(Ok(Message::Ping(_)))));
     later(300).await;
-    let farewell = socket.text().await;
-    assert_eq!((&farewell["type"], &farewell["error"]), (&json!("x-fal-error"), &json!("TIMEOUT")));
+    let message = socket.text().await;
+    assert_eq!((&message["type"], &message["error"]), (&json!("x-fal-error"), &json!("TIMEOUT")));
     assert_eq!(socket.code().await, 1000);
 }

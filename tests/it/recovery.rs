@@ -1,6 +1,8 @@
 //! Workers that die, fall silent or come back late: one result, in the right place.
 
-use crate::support::{ENDPOINT, Order, Server, eventually, every_model, messages, small, stepped_engine};
+use crate::support::{
+    ENDPOINT, RunningWorker, Scripted, Server, StepControl, messages, small, stepped_engine,
+};
 use axum::http::{Method, StatusCode};
 use latentd::engine::EngineError;
 use latentd::queue::{
@@ -15,15 +17,15 @@ async fn a_late_attempt_changes_nothing() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
     let queue = &server.queue;
-    let late = queue.claim("late", &every_model()).await.expect("a database").expect("a request");
+    let late = server.claim("late").await;
     queue.reclaim(Lost::Died("late")).await.expect("a database");
 
-    // Back in the queue, nobody's: the late worker may not touch it.
+    // Back in the queue: the late worker may not change it.
     assert_fenced(&server, &late).await;
     assert_eq!(server.status(&request).await["status"], "IN_QUEUE");
 
-    // In another's hands.
-    let current = queue.claim("current", &every_model()).await.expect("a database").expect("a request");
+    // Claimed by another worker.
+    let current = server.claim("current").await;
     assert_eq!((late.attempt, current.attempt), (1, 2));
     assert_fenced(&server, &late).await;
     assert_eq!(queue.verdict(&current).await.expect("a database"), Verdict::Continue { watched: false });
@@ -62,15 +64,12 @@ async fn assert_fenced(server: &Server, claim: &latentd::queue::Claim) {
 async fn a_worker_that_lost_its_request_stops_and_leaves_no_file() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let (engine, control) = stepped_engine();
-    let mut late = server.worker("late", engine).await;
-    let work = tokio::spawn(async move { late.tick().await });
-    control.step().await;
+    let late = server.run_stepped("late").await;
+    late.step().await;
     server.queue.reclaim(Lost::Died("late")).await.expect("a database");
     server.generate_all().await;
     let result = server.get(&request).await;
-    control.order(Order::Run);
-    work.await.expect("no panic").expect("a worker that goes on");
+    late.finish().await;
     assert_eq!(server.files().len(), 1, "the late worker's image is not kept");
     assert_eq!(server.get(&request).await.bytes, result.bytes);
     assert!(
@@ -81,12 +80,13 @@ async fn a_worker_that_lost_its_request_stops_and_leaves_no_file() {
 
 #[tokio::test]
 async fn a_panic_or_a_fault_ends_the_worker_and_the_request_is_tried_again() {
-    for order in [Order::Panic, Order::Fail(EngineError::Fault("gone".into()))] {
+    let fault = |control: &StepControl| control.fail(EngineError::Fault("gone".into()));
+    for disturb in [StepControl::panic, fault] {
         let server = Server::start().await;
         let request = server.submit(&small()).await;
         let (engine, control) = stepped_engine();
         let mut worker = server.worker("w", engine).await;
-        control.order(order);
+        disturb(&control);
         assert!(matches!(worker.tick().await, Err(WorkerError::Engine(_))));
         assert_eq!(server.status(&request).await["status"], "IN_PROGRESS");
         server.queue.reclaim(Lost::Died("w")).await.expect("a database");
@@ -101,15 +101,14 @@ async fn a_request_that_kills_three_workers_fails_for_good() {
     let request = server.submit(&small()).await;
     for death in 1..=3 {
         let worker = format!("w{death}");
-        let claim =
-            server.queue.claim(&worker, &every_model()).await.expect("a database").expect("a request");
+        let claim = server.claim(&worker).await;
         assert_eq!(claim.attempt, death);
         server.queue.charge(&claim).await.expect("a database");
         // Whether the worker dies, falls silent or goes down with the whole machine.
         let lost = [Lost::Died(&worker), Lost::Everything][usize::try_from(death % 2).expect("0 or 1")];
         server.queue.reclaim(lost).await.expect("a database");
     }
-    assert!(server.queue.claim("w4", &every_model()).await.expect("a database").is_none());
+    assert!(server.try_claim("w4").await.is_none());
     let status = server.status(&request).await;
     assert_eq!(
         (&status["status"], &status["error_type"]),
@@ -130,8 +129,7 @@ async fn only_the_request_in_the_engine_is_charged() {
     for death in 1..=3 {
         let mut claims = Vec::new();
         for _ in &requests {
-            claims
-                .push(server.queue.claim("w", &every_model()).await.expect("a database").expect("a request"));
+            claims.push(server.claim("w").await);
         }
         // The engine is done with the first and works on the second.
         for claim in &claims {
@@ -148,15 +146,15 @@ async fn only_the_request_in_the_engine_is_charged() {
 }
 
 #[tokio::test]
-async fn stopping_workers_on_purpose_counts_no_death() {
+async fn stopping_workers_charges_no_request() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
     for _ in 0..5 {
-        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+        server.claim("w").await;
         server.queue.reclaim(Lost::Stopped("w")).await.expect("a database");
-        let claim = server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+        let claim = server.claim("w").await;
         assert_eq!(server.queue.give_back(&claim).await.expect("a database"), Finish::Recorded);
-        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+        server.claim("w").await;
         server.queue.reclaim(Lost::Everything).await.expect("a database");
     }
     server.generate_all().await;
@@ -167,13 +165,13 @@ async fn stopping_workers_on_purpose_counts_no_death() {
 async fn a_lease_runs_out_unless_it_is_renewed() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let claim = server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+    let claim = server.claim("w").await;
     let most = i64::try_from(LEASE.as_secs()).expect("a minute") - 1;
     for renew_by_step in [true, false] {
         server.clock.advance(most);
         match renew_by_step {
             true => drop(server.queue.progress(&claim, Level::Info, "step").await.expect("a database")),
-            false => server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database"),
+            false => server.queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database"),
         }
         assert_eq!(server.reclaim_expired().await.waiting, 0);
     }
@@ -184,17 +182,17 @@ async fn a_lease_runs_out_unless_it_is_renewed() {
 }
 
 #[tokio::test]
-async fn a_cancelled_request_does_not_come_back_from_the_dead() {
+async fn a_cancelled_request_is_not_put_back_when_its_worker_dies() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+    server.claim("w").await;
     assert_eq!(server.put(&format!("{request}/cancel")).await.status, StatusCode::ACCEPTED);
     server.queue.reclaim(Lost::Died("w")).await.expect("a database");
     assert_eq!(server.status(&request).await["error_type"], "client_cancelled");
 }
 
 #[tokio::test]
-async fn after_a_restart_nobody_waits_on_the_line_any_more() {
+async fn after_a_restart_direct_requests_have_ended() {
     let server = Server::start().await;
     let direct = NewRequest {
         endpoint: ENDPOINT.into(),
@@ -203,7 +201,7 @@ async fn after_a_restart_nobody_waits_on_the_line_any_more() {
         body: Value::Null,
         model: None,
         max_waiting: None,
-        terms: latentd::queue::Terms::default(),
+        options: latentd::queue::RequestOptions::default(),
         webhook: None,
         api_key: None,
         idempotency: None,
@@ -215,7 +213,7 @@ async fn after_a_restart_nobody_waits_on_the_line_any_more() {
         };
         ids.push(id);
     }
-    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+    server.claim("w").await;
     let queued = server.submit(&small()).await;
     let reclaimed = server.queue.reclaim(Lost::Everything).await.expect("a database");
     assert_eq!(reclaimed.ended, 2);
@@ -234,9 +232,9 @@ async fn readiness_is_a_worker_that_said_so_lately() {
         (answer.status, answer.json()["status"].as_str().expect("a word").to_owned())
     };
     assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "no worker".into()));
-    server.queue.beat("w", "test", WorkerState::Loading).await.expect("a database");
+    server.queue.heartbeat("w", "test", WorkerState::Loading).await.expect("a database");
     assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "loading".into()));
-    server.queue.beat("w", "test", WorkerState::Ready).await.expect("a database");
+    server.queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database");
     assert_eq!(ready().await, (StatusCode::OK, "ready".into()));
     server.queue.set_silent("w", true);
     assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "no worker".into()));
@@ -251,18 +249,16 @@ async fn readiness_is_a_worker_that_said_so_lately() {
 }
 
 #[tokio::test]
-async fn a_drained_worker_finishes_what_it_has_and_takes_nothing_new() {
+async fn a_drained_worker_finishes_its_request_and_claims_nothing_new() {
     let server = Server::start().await;
     let first = server.submit(&small()).await;
     let second = server.submit(&small()).await;
     let (engine, control) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
-    let (drain, drained) = tokio::sync::watch::channel(false);
-    let work = tokio::spawn(async move { worker.run(drained).await });
+    let worker = RunningWorker::start(server.worker("w", engine).await);
     control.step().await;
-    drain.send_replace(true);
-    control.order(Order::Run);
-    work.await.expect("no panic").expect("a clean end");
+    worker.drain();
+    control.take_all_steps();
+    worker.drained().await;
     assert_eq!(server.status(&first).await["status"], "COMPLETED");
     assert_eq!(server.status(&second).await["status"], "IN_QUEUE");
 }
@@ -270,18 +266,15 @@ async fn a_drained_worker_finishes_what_it_has_and_takes_nothing_new() {
 #[tokio::test]
 async fn an_idle_worker_wakes_when_work_comes() {
     let server = Server::start().await;
-    let mut worker = server.worker("w", crate::support::GreyEngine).await;
-    let (drain, drained) = tokio::sync::watch::channel(false);
-    let work = tokio::spawn(async move { worker.run(drained).await });
+    let worker = RunningWorker::start(server.worker("w", Scripted::grey()).await);
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     let started = std::time::Instant::now();
     let request = server.submit(&small()).await;
-    eventually(async || (server.status(&request).await["status"] == "COMPLETED").then_some(())).await;
+    server.completed(&request).await;
     assert!(
         started.elapsed() < std::time::Duration::from_millis(900),
         "not by polling: {:?}",
         started.elapsed()
     );
-    drain.send_replace(true);
-    work.await.expect("no panic").expect("a clean end");
+    worker.drained().await;
 }

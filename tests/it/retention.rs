@@ -1,6 +1,6 @@
 //! What is not kept: files past their time, and the inputs and outputs of requests that ask to be forgotten.
 
-use crate::support::{Answer, ENDPOINT, Server, eventually, small};
+use crate::support::{ENDPOINT, Server, id_of, small};
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use latentd::queue::Queue;
@@ -12,18 +12,11 @@ const LIFECYCLE: &str = "x-fal-object-lifecycle-preference";
 const MINUTE: &str = r#"{"expiration_duration_seconds": 60}"#;
 const FORGET: (&str, &str) = ("x-fal-store-io", "0");
 
-async fn post(server: &Server, path: &str, headers: &[(&str, &str)], input: &Value) -> Answer {
-    let request = Request::post(path).header("host", "test:1");
-    let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    server.send(request.body(Body::from(input.to_string())).expect("a request")).await
-}
-
 /// Submits and generates; the path of the request.
 async fn done(server: &Server, headers: &[(&str, &str)], input: &Value) -> String {
-    let answer = post(server, &format!("/queue/{ENDPOINT}"), headers, input).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    let request = server.submit_with(headers, input).await;
     server.generate_all().await;
-    format!("/requests/{}", answer.json()["request_id"].as_str().expect("an id"))
+    format!("/requests/{}", id_of(&request))
 }
 
 /// The path of the image in an output.
@@ -71,11 +64,11 @@ async fn files_end_when_their_request_asked_it() {
 async fn files_of_a_run_end_too_and_others_stay() {
     let server = Server::start().await;
     let generating = async {
-        eventually(async || (crate::run::waiting(&server).await > 0).then_some(())).await;
+        server.until_one_waits().await;
         server.generate_all().await;
     };
     let (path, input) = (format!("/run/{ENDPOINT}"), small());
-    let (run, ()) = tokio::join!(post(&server, &path, &[(LIFECYCLE, MINUTE)], &input), generating);
+    let (run, ()) = tokio::join!(server.post(&path, &[(LIFECYCLE, MINUTE)], &input), generating);
     let forever = r#"{"expiration_duration_seconds": null}"#;
     let kept = done(&server, &[(LIFECYCLE, forever)], &small()).await;
     let kept = image(&server.get(&kept).await.json());
@@ -144,9 +137,8 @@ async fn a_forgotten_request_that_fails_or_is_cancelled_leaves_nothing_either() 
     wrong["num_images"] = json!("a secret number");
     let refused = done(&server, &[FORGET], &wrong).await;
     assert_eq!(server.get(&refused).await.json()["detail"][0]["input"], "a secret number");
-    let answer = post(&server, &format!("/queue/{ENDPOINT}"), &[FORGET], &secret()).await;
-    let id = answer.json()["request_id"].as_str().expect("an id").to_owned();
-    assert_eq!(server.put(&format!("/requests/{id}/cancel")).await.status, StatusCode::OK);
+    let waiting = server.submit_with(&[FORGET], &secret()).await;
+    assert_eq!(server.put(&format!("{waiting}/cancel")).await.status, StatusCode::OK);
     server.clock.advance(3601);
     sweep::once(&server.queue, &server.storage).await.expect("a sweep");
     assert_eq!(server.get(&refused).await.status, StatusCode::UNPROCESSABLE_ENTITY);
@@ -166,7 +158,7 @@ async fn the_shorter_time_counts() {
     assert_eq!(server.get(&request).await.status, StatusCode::NOT_FOUND);
 }
 
-/// Uploads a file on terms; returns its path.
+/// Uploads a file with a lifecycle header; returns its path.
 async fn upload(server: &Server, wish: &str, key: &str) -> Result<String, StatusCode> {
     let request = Request::post("/files/upload").header("content-type", "image/png");
     let request =
@@ -214,7 +206,7 @@ async fn a_wish_that_cannot_be_read_is_refused_by_its_header() {
         ("x-fal-store-io", "perhaps"),
     ] {
         for path in [format!("/queue/{ENDPOINT}"), format!("/run/{ENDPOINT}")] {
-            let answer = post(&server, &path, &[(name, value)], &small()).await;
+            let answer = server.post(&path, &[(name, value)], &small()).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}: {value}");
             assert!(answer.json()["detail"].as_str().is_some_and(|detail| detail.contains(name)));
         }
@@ -228,7 +220,7 @@ async fn a_request_sent_again_whose_result_is_gone_is_answered_so_before_a_strea
     done(&server, &headers, &small()).await;
     server.clock.advance(2 * 3600);
     for path in [format!("/{ENDPOINT}"), format!("/{ENDPOINT}/stream")] {
-        let answer = post(&server, &path, &headers, &small()).await;
+        let answer = server.post(&path, &headers, &small()).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path}: {answer:?}");
     }
 }

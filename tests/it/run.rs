@@ -1,6 +1,6 @@
-//! fal.run: the result on the line, and what happens when the line breaks.
+//! fal.run: the result in the answer, and what happens when the client hangs up.
 
-use crate::support::{ENDPOINT, Order, Server, eventually, small, stepped_engine};
+use crate::support::{Answer, ENDPOINT, Server, small};
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -11,7 +11,7 @@ async fn run_answers_with_the_output() {
     let input = small();
     for path in [format!("/run/{ENDPOINT}"), format!("/{ENDPOINT}"), format!("/{ENDPOINT}/turbo/")] {
         let answer = async {
-            eventually(async || (waiting(&server).await > 0).then_some(())).await;
+            server.until_one_waits().await;
             server.generate_all().await;
         };
         let (answer, ()) = tokio::join!(server.call(Method::POST, &path, &input), answer);
@@ -22,9 +22,9 @@ async fn run_answers_with_the_output() {
 }
 
 /// Answers a GET run while somebody generates.
-async fn get_generated(server: &Server, path: &str) -> crate::support::Answer {
+async fn get_generated(server: &Server, path: &str) -> Answer {
     let generating = async {
-        eventually(async || (waiting(server).await > 0).then_some(())).await;
+        server.until_one_waits().await;
         server.generate_all().await;
     };
     tokio::join!(server.get(path), generating).0
@@ -70,7 +70,7 @@ async fn a_get_is_refused_as_a_post_is_and_never_reaches_the_queue() {
     assert_eq!((queued.status, queued.header("allow")), (StatusCode::METHOD_NOT_ALLOWED, "POST"));
     let head = server.call(Method::HEAD, &format!("/{ENDPOINT}?prompt=x"), &Value::Null).await;
     assert_eq!(head.status, StatusCode::METHOD_NOT_ALLOWED);
-    assert_eq!(waiting(&server).await, 0);
+    assert_eq!(server.waiting().await, 0);
 }
 
 #[tokio::test]
@@ -79,28 +79,26 @@ async fn a_refused_input_is_answered_at_once() {
     let answer = server.call(Method::POST, &format!("/{ENDPOINT}"), &json!({})).await;
     assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!(answer.json()["detail"][0]["type"], "missing");
-    assert_eq!(waiting(&server).await, 0);
+    assert_eq!(server.waiting().await, 0);
 }
 
 #[tokio::test]
 async fn a_client_that_hangs_up_stops_its_request() {
     let server = Server::start().await;
-    let (engine, control) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
     let router = server.router.clone();
     let call = tokio::spawn(async move {
         let request = axum::http::Request::post(format!("/{ENDPOINT}")).header("host", "test");
         let body = axum::body::Body::from(small().to_string());
         tower::ServiceExt::oneshot(router, request.body(body).expect("a request")).await
     });
-    eventually(async || (waiting(&server).await > 0).then_some(())).await;
-    let work = tokio::spawn(async move { worker.tick().await });
-    control.step().await;
+    server.until_one_waits().await;
+    let run = server.run_stepped("w").await;
+    run.step().await;
     call.abort();
     tokio::time::sleep(Duration::from_millis(100)).await;
-    control.order(Order::Step);
-    control.order(Order::Step);
-    work.await.expect("no panic").expect("a worker that goes on");
+    run.control.allow_step();
+    run.control.allow_step();
+    run.done().await;
     assert_eq!(server.files(), Vec::<String>::new());
 }
 
@@ -119,24 +117,4 @@ async fn nothing_is_accepted_while_the_server_stops() {
         server.call(Method::PUT, &format!("{request}/cancel"), &Value::Null).await.status,
         StatusCode::OK
     );
-}
-
-/// Requests ahead of one that would come now.
-pub(crate) async fn waiting(server: &Server) -> u64 {
-    let new = latentd::queue::NewRequest {
-        endpoint: ENDPOINT.into(),
-        origin: latentd::queue::Origin::Queued,
-        priority: latentd::queue::Priority::Low,
-        body: Value::Null,
-        model: None,
-        max_waiting: Some(0),
-        terms: latentd::queue::Terms::default(),
-        webhook: None,
-        api_key: None,
-        idempotency: None,
-    };
-    match server.queue.submit(&new).await.expect("a database") {
-        latentd::queue::Submission::Full { waiting } => waiting,
-        other => panic!("{other:?} with room for none"),
-    }
 }

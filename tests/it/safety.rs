@@ -1,45 +1,34 @@
 //! The safety checker seen from outside: flags and the request's switch over HTTP, refusals of the program.
 
-use crate::support::{Server, messages, small};
-use latentd::engine::{
-    Engine, EngineError, Generated, Image, InitImage, Measure, Observer, PendingImages, SafetyVerdict,
-    Timings,
-};
+use crate::support::{Scripted, Server, id_of, messages, small_with};
+use latentd::engine::{Generated, Image, Measure, SafetyVerdict, Timings};
 use latentd::queue::Outcome;
-use latentd_request::{ImageRequest, Score};
+use latentd_request::Score;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Finds the second image of a request unsafe, if it may look.
-struct Checking;
-
-impl Engine for Checking {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        _: Option<InitImage>,
-        _: &mut dyn Observer,
-    ) -> Result<PendingImages, EngineError> {
-        let generate = |index| {
-            let rgb = vec![
-                if index == 1 && request.check_safety { 0 } else { 128 };
-                request.width * request.height * 3
-            ];
+/// An engine whose safety checker, where it runs, finds the second image of a request unsafe.
+fn checking_engine() -> Scripted {
+    Scripted::new(|call| {
+        let request = call.request;
+        let image = |index| {
+            let level = if index == 1 && request.check_safety { 0 } else { 128 };
+            let rgb = vec![level; request.width * request.height * 3];
             Image { width: request.width, height: request.height, rgb }
         };
-        let judge = |index| SafetyVerdict {
+        let verdict = |index| SafetyVerdict {
             score: [0.25, 0.75][index],
             measure: Measure::Probability,
             flagged: index == 1,
         };
         let generated = Generated {
-            images: (0..request.num_images).map(generate).collect(),
-            verdicts: (0..request.num_images).filter(|_| request.check_safety).map(judge).collect(),
+            images: (0..request.num_images).map(image).collect(),
+            verdicts: (0..request.num_images).filter(|_| request.check_safety).map(verdict).collect(),
             timings: Timings::default(),
         };
         Ok(Box::new(|| Ok(generated)))
-    }
+    })
 }
 
 /// The output and the log lines of two images, with `change` in the input.
@@ -49,20 +38,19 @@ async fn generate(change: Value) -> (Value, Vec<String>) {
 
 /// The same on one server, and the request's id.
 async fn generate_on(server: &Server, change: Value) -> (String, (Value, Vec<String>)) {
-    let mut input = small();
-    input["num_images"] = json!(2);
+    let mut input = small_with("num_images", 2);
     for (name, value) in change.as_object().expect("an object") {
         input[name] = value.clone();
     }
     let request = server.submit(&input).await;
-    server.worker("w", Checking).await.tick().await.expect("a worker that goes on");
+    server.worker("w", checking_engine()).await.tick().await.expect("a worker that goes on");
     let (output, lines) = (server.get(&request).await.json(), messages(&server.status(&request).await));
     (request, (output, lines))
 }
 
-/// What the worker stored of a request: for whoever counts scores.
+/// The output that the worker stored.
 async fn stored(server: &Server, request: &str) -> latentd_request::Output {
-    let id = request.rsplit('/').next().expect("an id").parse().expect("an id");
+    let id = id_of(request).parse().expect("an id");
     match server.queue.outcome(id).await.expect("a database") {
         Some(Outcome::Output(value)) => serde_json::from_value(value).expect("an output"),
         other => panic!("{other:?}"),
@@ -113,7 +101,7 @@ async fn flags_reach_the_client_and_scores_the_log() {
 }
 
 #[tokio::test]
-async fn a_request_that_declines_is_not_looked_at() {
+async fn a_request_that_declines_is_not_checked() {
     for change in [json!({ "enable_safety_checker": false }), json!({ "enable_safety_checks": false })] {
         let (output, lines) = generate(change).await;
         assert_eq!(output["has_nsfw_concepts"], json!([false, false]));
@@ -194,7 +182,7 @@ fn the_program_checks_what_it_generates() {
 }
 
 #[test]
-fn the_program_does_not_start_without_the_checker_it_was_told_to_use() {
+fn the_program_does_not_start_without_the_checker_of_its_flags() {
     let folder = tempfile::tempdir().expect("a directory");
     let (missing, broken) = (folder.path().join("nowhere"), folder.path().join("broken"));
     std::fs::create_dir(&broken).expect("a directory");

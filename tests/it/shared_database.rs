@@ -1,8 +1,7 @@
 //! Real servers that share a PostgreSQL database, and what they do while it is away.
 
-use crate::crash::Program;
 use crate::databases::cluster::Cluster;
-use crate::support::{ENDPOINT, small, within};
+use crate::support::{ENDPOINT, Program, small, within};
 use serde_json::Value;
 use sqlx::ConnectOptions;
 use std::path::{Path, PathBuf};
@@ -48,7 +47,7 @@ async fn what_one_server_accepts_another_runs_and_both_show() {
 }
 
 #[tokio::test]
-async fn while_the_database_is_away_clients_are_told_to_come_back_and_then_it_goes_on() {
+async fn while_the_database_is_away_clients_get_503_and_then_it_goes_on() {
     let directory = tempfile::tempdir().expect("a directory");
     let of_postgres = tempfile::tempdir().expect("a directory of another user");
     let mut cluster = Cluster::start(of_postgres.path(), true);

@@ -1,6 +1,6 @@
 //! Web sockets to a server that listens, and what tests ask of them.
 
-use crate::support::{ENDPOINT, GreyEngine, Order, Server, StepControl, small};
+use crate::support::{ENDPOINT, Scripted, Server, StepControl, small_with};
 use futures_util::{SinkExt, StreamExt};
 use latentd::engine::Engine;
 use serde_json::Value;
@@ -39,7 +39,7 @@ impl Listening {
 
     /// Has a worker generate whatever comes, for as long as the server lives.
     pub(crate) async fn generate(self) -> Self {
-        self.work(GreyEngine).await;
+        self.work(Scripted::grey()).await;
         self
     }
 
@@ -84,16 +84,14 @@ impl Listening {
 
 /// An input of many steps, for a test that ends it early.
 pub(crate) fn long() -> Value {
-    let mut input = small();
-    input["num_inference_steps"] = 50.into();
-    input
+    small_with("num_inference_steps", 50)
 }
 
 /// Takes steps until the work in hand is given up: the worker goes on with another request, and the first left no file.
 pub(crate) async fn is_stopped(server: &Server, control: &StepControl) {
     let next = server.submit(&long()).await;
     for _ in 0..49 {
-        control.order(Order::Step);
+        control.allow_step();
         tokio::time::sleep(Duration::from_millis(100)).await;
         if server.status(&next).await["status"] == "IN_PROGRESS" {
             assert_eq!(server.files(), Vec::<String>::new());

@@ -1,6 +1,6 @@
 //! The status stream: one event per change, each log line once, LF only, an end.
 
-use crate::support::{ENDPOINT, Order, Server, messages, small, stepped_engine};
+use crate::support::{ENDPOINT, Scripted, Server, messages, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -26,13 +26,10 @@ async fn events(server: &Server, path: &str, accept: &str) -> Vec<Value> {
 async fn every_line_comes_once_and_the_last_event_completes() {
     let server = Server::start().await;
     let request = server.submit(&small()).await;
-    let (engine, control) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
+    let mut worker = server.worker("w", Scripted::grey()).await;
     let path = format!("{request}/status/stream?logs=1");
     let work = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        control.order(Order::Step);
-        control.order(Order::Run);
         worker.tick().await.expect("a worker that goes on");
     };
     let (events, ()) = tokio::join!(events(&server, &path, "application/json"), work);

@@ -1,7 +1,7 @@
 //! Short-lived tokens: who gets one, what it opens, and what ends it.
 
 use crate::keys::Keyed;
-use crate::support::{Answer, ENDPOINT, eventually, small};
+use crate::support::{Answer, ENDPOINT, Scripted, eventually, small};
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use base64::Engine;
@@ -52,7 +52,7 @@ async fn a_token_is_had_by_every_path_of_the_clients_but_not_without_a_key() {
         assert!(opens(&keyed, answer.json().as_str().expect("text")).await);
     }
     let answer = keyed.server.call(Method::GET, "/tokens/", &Value::Null).await;
-    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "nothing is told without a key");
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "nothing is answered without a key");
 }
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn a_token_runs_its_application() {
     let path = format!("/{ENDPOINT}?fal_jwt_token={}", token(&keyed, ALIAS).await);
     let input = small();
     let (answer, ()) = tokio::join!(keyed.post(&path, None, &input), async {
-        let mut worker = keyed.server.worker("w", crate::support::GreyEngine).await;
+        let mut worker = keyed.server.worker("w", Scripted::grey()).await;
         eventually(async || (worker.tick().await.ok()? == latentd::worker::Tick::Worked).then_some(())).await;
     });
     assert_eq!((answer.status, &answer.json()["seed"]), (StatusCode::OK, &json!(7)));

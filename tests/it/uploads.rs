@@ -85,7 +85,7 @@ async fn an_upload_that_breaks_off_leaves_nothing_and_can_be_tried_again() {
     assert_eq!(&get().await.bytes[..], b"whole");
 }
 
-/// Clients send a file again when they did not hear that it had arrived.
+/// Clients send a file again when they got no answer to the first.
 #[tokio::test]
 async fn the_same_file_may_be_sent_again_and_another_may_not() {
     let server = Server::start().await;

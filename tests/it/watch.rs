@@ -1,9 +1,8 @@
 //! The real program's watch over its workers: what is stopped or killed is replaced, what it had in hand is put back
-//! whatever the database does, and clients are told the truth meanwhile.
+//! whatever the database does, and `/health/ready` and statuses stay true meanwhile.
 
-use crate::crash::{Program, attempts, signal};
 use crate::faults::Lock;
-use crate::support::{ENDPOINT, messages, within};
+use crate::support::{Program, attempts, messages, signal, within};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -14,13 +13,10 @@ const ROUNDS: usize = 4;
 /// Ends a test that has failed: five workers on a busy machine are slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A request that takes a while, and whose steps take no time.
+/// Submits a request of many fast steps.
 fn submit(server: &Program) -> String {
-    let input = json!({ "prompt": "a watch", "image_size": { "width": 256, "height": 256 },
-        "num_inference_steps": 50, "seed": 1 });
-    let (code, body) = server.call("POST", &format!("/queue/{ENDPOINT}"), &input);
-    assert_eq!(code, 200, "{body}");
-    format!("/queue/{ENDPOINT}/requests/{}", body["request_id"].as_str().expect("an id"))
+    server.submit_input(&json!({ "prompt": "a watch", "image_size": { "width": 256, "height": 256 },
+        "num_inference_steps": 50, "seed": 1 }))
 }
 
 fn ready(server: &Program) -> (u16, Value) {
@@ -46,20 +42,11 @@ async fn in_engines(server: &Program, requests: &[String], attempt: usize) {
     }
 }
 
-/// Waits for the end of a request.
-async fn over(server: &Program, request: &str) -> Value {
-    let over = async || {
-        let status = server.status(request);
-        (status["status"] == "COMPLETED").then_some(status)
-    };
-    within(PATIENCE, over).await
-}
-
 /// Waits until all are over; asserts that none failed, and how many attempts all of them took.
 async fn all_well(server: &Program, requests: &[String], most_attempts: usize) {
     let mut begun = 0;
     for request in requests {
-        let status = over(server, request).await;
+        let status = server.completed(request).await;
         assert_eq!(status.get("error"), None, "{status}");
         begun += attempts(&status);
     }
@@ -79,7 +66,7 @@ async fn stopped_workers_are_replaced_and_their_requests_end_well() {
         let stopped = server.workers();
         assert_eq!(stopped.len(), WORKERS);
         stopped.iter().for_each(|worker| signal("STOP", *worker));
-        // Nobody is told that a stopped worker is ready.
+        // A stopped worker does not count as ready.
         within(PATIENCE, async || (ready(&server) == (503, json!(0))).then_some(())).await;
         let replaced = async || {
             let now = server.workers();
@@ -126,8 +113,8 @@ async fn a_killed_worker_is_not_ready_from_the_moment_of_its_death() {
         all_ready(&server, 1).await;
         signal("KILL", server.workers()[0]);
         let killed = Instant::now();
-        let told = within(PATIENCE, async || (ready(&server).0 == 503).then(|| killed.elapsed()));
-        match tokio::time::timeout(Duration::from_secs(2), told).await {
+        let unready = within(PATIENCE, async || (ready(&server).0 == 503).then(|| killed.elapsed()));
+        match tokio::time::timeout(Duration::from_secs(2), unready).await {
             Ok(took) => assert!(took < Duration::from_secs(2), "{took:?}"),
             Err(_) => assert_eq!(ready(&server).0, 200, "replaced before anybody could ask"),
         }
@@ -150,7 +137,7 @@ async fn a_request_that_takes_the_machine_down_three_times_fails_and_the_others_
         server = Program::start(data.path());
     }
     for other in &others {
-        assert_eq!(over(&server, other).await.get("error"), None);
+        assert_eq!(server.completed(other).await.get("error"), None);
     }
     let (code, body) = server.call("GET", &poison, &Value::Null);
     assert_eq!(code, 500, "{body}");
@@ -169,5 +156,5 @@ async fn a_server_that_is_killed_again_and_again_costs_no_request() {
         within(PATIENCE, async || (!std::path::Path::new(&worker).exists()).then_some(())).await;
         server = Program::start(data.path());
     }
-    assert_eq!(over(&server, &request).await.get("error"), None);
+    assert_eq!(server.completed(&request).await.get("error"), None);
 }

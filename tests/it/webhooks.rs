@@ -25,38 +25,39 @@ use tokio::task::JoinHandle;
 struct Receiver {
     url: String,
     answers: Arc<AtomicU16>,
-    heard: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+    received: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
 }
 
 impl Receiver {
     async fn start(answers: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/hook?a=1", listener.local_addr().expect("an address"));
-        let receiver = Self { url, answers: Arc::new(AtomicU16::new(answers)), heard: Arc::default() };
-        let router = Router::new().fallback(hear).with_state(receiver.clone());
+        let receiver = Self { url, answers: Arc::new(AtomicU16::new(answers)), received: Arc::default() };
+        let router = Router::new().fallback(receive).with_state(receiver.clone());
         tokio::spawn(latentd_fal::listen(listener, router, std::future::pending()));
         receiver
     }
 
     fn count(&self) -> usize {
-        self.heard.lock().expect("no test panicked").len()
+        self.received.lock().expect("no test panicked").len()
     }
 
     /// Waits for the message with this number, from 1.
     async fn message(&self, number: usize) -> (HeaderMap, Value, Bytes) {
         let (headers, body) =
-            eventually(async || self.heard.lock().expect("no test panicked").get(number - 1).cloned()).await;
+            eventually(async || self.received.lock().expect("no test panicked").get(number - 1).cloned())
+                .await;
         let value = serde_json::from_slice(&body).expect("JSON");
         (headers, value, body)
     }
 }
 
-async fn hear(
+async fn receive(
     State(receiver): State<Receiver>,
     headers: HeaderMap,
     body: Bytes,
 ) -> (StatusCode, [(&'static str, String); 1]) {
-    receiver.heard.lock().expect("no test panicked").push((headers, body));
+    receiver.received.lock().expect("no test panicked").push((headers, body));
     let status = StatusCode::from_u16(receiver.answers.load(Ordering::Relaxed)).expect("a status");
     (status, [("location", receiver.url.clone())])
 }
@@ -90,7 +91,7 @@ fn deliver(server: &Server, egress: Egress) -> (watch::Sender<bool>, JoinHandle<
 }
 
 #[tokio::test]
-async fn a_result_is_told_and_signed() {
+async fn a_result_is_delivered_and_signed() {
     let (server, receiver) = (server().await, Receiver::start(204).await);
     let (request, id) = submitted(&server, &receiver.url, &small()).await;
     let _running = deliver(&server, Egress::new(true));
@@ -129,7 +130,7 @@ async fn check_signatures(server: &Server, headers: &HeaderMap, raw: &[u8], id: 
 }
 
 #[tokio::test]
-async fn every_bad_end_is_told() {
+async fn every_failure_is_delivered() {
     let (server, receiver) = (server().await, Receiver::start(200).await);
     let (invalid, _) = submitted(&server, &receiver.url, &json!({})).await;
     let (cancelled, _) = submitted(&server, &receiver.url, &small()).await;
@@ -138,10 +139,10 @@ async fn every_bad_end_is_told() {
     receiver.message(2).await;
     for (request, error) in [(invalid, "Invalid status code: 422"), (cancelled, "Invalid status code: 499")] {
         let result = server.get(&request).await.json();
-        let heard = receiver.heard.lock().expect("no test panicked").clone();
-        let bodies = heard.iter().map(|(_, body)| serde_json::from_slice::<Value>(body).expect("JSON"));
+        let received = receiver.received.lock().expect("no test panicked").clone();
+        let bodies = received.iter().map(|(_, body)| serde_json::from_slice::<Value>(body).expect("JSON"));
         let id = request.rsplit('/').next().expect("an id").to_owned();
-        let body = bodies.into_iter().find(|body| body["request_id"] == id).expect("told");
+        let body = bodies.into_iter().find(|body| body["request_id"] == id).expect("a delivery");
         assert_eq!((&body["status"], &body["error"]), (&json!("ERROR"), &json!(error)));
         assert_eq!(body["payload"], result);
     }

@@ -91,7 +91,7 @@ const BORDERS: &[Border] = &[
         except: &["crates/queue/tests/", "src/args.rs"],
     },
     Border {
-        why: "the queue is told the time, so that tests can tell it another",
+        why: "the queue is given the time, so that tests can set it",
         words: &["SystemTime::now", "Instant::now", "Timestamp::now"],
         within: &["crates/queue/src/queue"],
         except: &[],

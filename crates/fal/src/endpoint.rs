@@ -44,7 +44,7 @@ pub struct Served {
 }
 
 impl Endpoint {
-    /// Every endpoint that is known; `served` tells which model answers here for the published one of a name.
+    /// Every endpoint that is known; `served` returns the model that serves in place of the published one of a name.
     pub fn known(served: impl Fn(&str) -> Option<Served>) -> Vec<Self> {
         let integer = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let endpoint = |published: &Published| Self {

@@ -19,7 +19,7 @@ use crate::output::problem::Problem;
 use crate::routing::call::Call;
 use crate::routing::served_endpoint::ServedEndpoint;
 use latentd_request::{
-    BeginFrom, ImageRequest, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
+    ImageRequest, InitImageRef, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
     OutputFormat, STRENGTH as STRENGTH_RANGE, Seed,
 };
 use serde_json::Value;
@@ -184,12 +184,12 @@ pub(crate) fn read(
     };
     let mut fields = Fields::new(map);
     let size = size::read(&mut fields, limits);
-    let begin = match task {
+    let init_image = match task {
         Task::TextToImage => None,
         Task::ImageToImage => {
             let strength = STRENGTH.read(&mut fields);
             let source = IMAGE_URL.read(&mut fields, call);
-            source.map(|source| BeginFrom { source, strength, keeps_size: size.is_none() })
+            source.map(|source| InitImageRef { source, strength, keeps_size: size.is_none() })
         }
     };
     let asked = match task {
@@ -214,7 +214,7 @@ pub(crate) fn read(
         inline: SYNC_MODE.read(&mut fields),
         check_safety: SAFETY.read(&mut fields),
         private: false,
-        begin,
+        init_image,
     };
     for name in UNSUPPORTED {
         if map.get(name).is_some_and(|value| !is_empty(value)) {

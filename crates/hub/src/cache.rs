@@ -21,7 +21,7 @@ use std::time::Duration;
 /// Between two attempts to take a lock that another process holds.
 const LOCK_POLL: Duration = Duration::from_millis(200);
 
-/// Tells backup programs that a folder is a cache.
+/// Marks a folder as a cache for backup programs (CACHEDIR.TAG).
 const CACHEDIR_TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag.\n# https://bford.info/cachedir/\n";
 
 /// A repository's folder in the cache.

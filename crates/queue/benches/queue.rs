@@ -8,7 +8,9 @@ mod cluster;
 
 use cluster::Cluster;
 use jiff::Timestamp;
-use latentd_queue::queue::{Database, NewRequest, Origin, Priority, Queue, RequestId, Submission, Terms};
+use latentd_queue::queue::{
+    Database, NewRequest, Origin, Priority, Queue, RequestId, RequestOptions, Submission,
+};
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions};
@@ -72,7 +74,7 @@ fn request() -> NewRequest {
         body: json!({ "prompt": "a fox in the snow", "image_size": { "width": 1024, "height": 1024 } }),
         model: None,
         max_waiting: None,
-        terms: Terms::default(),
+        options: RequestOptions::default(),
         webhook: None,
         api_key: None,
         idempotency: None,

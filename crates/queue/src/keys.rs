@@ -98,7 +98,7 @@ impl KeyRing {
             self.note_use(id, now);
             return Some(Caller { key: Some(id.to_owned()), scope: *scope });
         }
-        // Each is compared in constant time, and all of them, so that time tells nothing.
+        // All are compared, each in constant time, so that the time taken reveals nothing.
         let fixed = &self.0.fixed;
         let found = fixed.iter().fold(Choice::from(0), |found, known| found | known.0.ct_eq(&sent.0));
         bool::from(found).then(Caller::operator)

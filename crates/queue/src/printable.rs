@@ -66,12 +66,12 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
-    struct Said(&'static str, #[source] Option<Box<Said>>);
+    struct Failed(&'static str, #[source] Option<Box<Failed>>);
 
     #[test]
     fn a_cause_that_the_message_quotes_is_not_said_again() {
-        let cause = Said("no\u{7}", None);
-        let quoted = Said("outer\n- list", Some(Box::new(Said("file: no\\u{7}", Some(Box::new(cause))))));
+        let cause = Failed("no\u{7}", None);
+        let quoted = Failed("outer\n- list", Some(Box::new(Failed("file: no\\u{7}", Some(Box::new(cause))))));
         assert_eq!(printable_chain(&quoted), "outer\n- list: file: no\\u{7}");
     }
 }

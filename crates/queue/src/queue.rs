@@ -4,18 +4,18 @@
 //! - the HTTP side: [`Queue::submit`], [`Queue::cancel`], [`Queue::status`], [`Queue::outcome`],
 //!   [`Queue::logs`], [`Queue::watch`], [`Queue::preview`], [`Queue::live_workers`];
 //! - a worker: [`Queue::claim`], [`Queue::charge`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`],
-//!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::rest`], [`Queue::give_back`],
-//!   [`Queue::beat`];
-//! - whoever watches workers die: [`Queue::reclaim`], [`Queue::set_silent`]; whoever watches the time:
+//!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::put_off`], [`Queue::give_back`],
+//!   [`Queue::heartbeat`];
+//! - the supervisor, when workers die: [`Queue::reclaim`], [`Queue::set_silent`]; the server's timers:
 //!   [`Queue::expire_late`], [`Queue::reclaim_expired`];
-//! - whoever removes what is not kept: [`Queue::prune`], [`Queue::erase_ended`], [`Queue::end_files`],
+//! - the sweep, which removes expired data: [`Queue::prune`], [`Queue::erase_ended`], [`Queue::end_files`],
 //!   [`Queue::given_up_files`];
-//! - whoever writes files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when it comes to nothing;
-//! - whoever puts a database and its folder together: [`Queue::identity`] and its neighbours;
-//! - whoever sends webhooks: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
-//! - whoever keeps the keys of the API: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
-//! - the HTTP side again, for files that clients send: [`Queue::open_upload`] and its neighbours;
-//! - whoever measures the server: [`Queue::observe`], [`Queue::counters`], [`Queue::depth`].
+//! - writers of files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when the file gets no owner;
+//! - the check that a database and a folder belong together: [`Queue::identity`] and its neighbours;
+//! - the webhook deliverer: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
+//! - the key ring and `latentd keys`: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
+//! - the HTTP side, for uploads: [`Queue::open_upload`] and its neighbours;
+//! - metrics: [`Queue::observe`], [`Queue::counters`], [`Queue::depth`].
 //!
 //! It is kept in SQLite or in PostgreSQL; `store` has both engines, and every operation one body.
 //!
@@ -23,6 +23,7 @@
 //! All SQL of the program is below this module.
 
 mod claim;
+mod clock;
 mod counters;
 mod deadline;
 mod error;
@@ -35,9 +36,9 @@ mod lease;
 mod positions;
 mod previews;
 mod pruning;
+mod put_off;
 mod read;
 mod recover;
-mod rest;
 mod retention;
 mod service_time;
 mod store;
@@ -49,6 +50,7 @@ mod webhooks;
 mod workers;
 
 pub use claim::{Finish, StoredFile, Verdict};
+pub use clock::{LEASE, LeaseClock};
 pub use counters::{Counter, Depth, Observation};
 pub use error::QueueError;
 pub use events::Events;
@@ -56,10 +58,10 @@ pub use idempotency::Idempotency;
 pub use identity::Identity;
 pub use job::{
     Claim, Ended, Failure, FailureKind, Level, LogLine, NewRequest, Origin, Outcome, Phase, Priority,
-    RequestId, Status, Terms,
+    RequestId, RequestOptions, Status,
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
-pub use lease::{LEASE, LEASE_CHECK_INTERVAL, LEASE_CHECKS, LeaseCheck, LeaseClock};
+pub use lease::{LEASE_CHECK_INTERVAL, LEASE_CHECKS, LeaseCheck};
 pub use previews::{Preview, WATCH};
 pub use pruning::{Keep, Pruned};
 pub use recover::{Lost, Reclaimed};
@@ -106,7 +108,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Opens the database, creating its tables as needed; a file of SQLite is created too. `clock` tells the date; on
+    /// Opens the database, creating its tables as needed; a file of SQLite is created too. `clock` gives the date; on
     /// PostgreSQL what is stored has the server's.
     ///
     /// # Errors
@@ -141,7 +143,7 @@ impl Queue {
         Ok(queue.with_lease_clock(LeaseClock::of_system()).with_events(Events::default()))
     }
 
-    /// The same queue, whose leases and deadlines are measured by another clock. PostgreSQL goes by its own.
+    /// The same queue, whose leases and deadlines are measured by another clock. PostgreSQL uses its own.
     #[must_use]
     pub fn with_lease_clock(self, lease_clock: LeaseClock) -> Self {
         let date = self.now().as_microsecond();
@@ -160,8 +162,8 @@ impl Queue {
         Self { events, _signals: signals, ..self }
     }
 
-    /// Do several machines use the database? Then another server may live while this one starts, and what looks left
-    /// behind may be in its hands.
+    /// Whether several machines can use the database. Then requests that run when this server starts may be claimed by
+    /// workers of another server.
     pub fn is_shared(&self) -> bool {
         matches!(self.writer, Store::Postgres(_))
     }

@@ -14,12 +14,12 @@ use std::ops::RangeInclusive;
 pub const NUM_IMAGES: RangeInclusive<i64> = 1..=4;
 /// Longest side any model may be asked for.
 pub const MAX_SIDE: i64 = 14_142;
-/// Shares of the steps that a request which begins from an image may ask for.
+/// Permitted strength of a request with an initial image: the share of the steps that are taken.
 pub const STRENGTH: RangeInclusive<f64> = 0.01..=1.0;
 /// Bytes of the largest file inside a request.
 pub const MAX_INLINE_BYTES: u64 = 10 * 1024 * 1024;
-/// Formats of files that a request may begin from.
-pub const PICTURE_FORMATS: [&str; 7] = ["jpeg", "png", "webp", "avif", "gif", "bmp", "tiff"];
+/// File formats of initial images that can be decoded.
+pub const IMAGE_FORMATS: [&str; 7] = ["jpeg", "png", "webp", "avif", "gif", "bmp", "tiff"];
 /// Longest prompt in characters: far beyond what the text encoders read.
 pub const MAX_PROMPT_CHARS: usize = 50_000;
 
@@ -36,19 +36,19 @@ pub enum OutputFormat {
 /// A valid request: every default filled in, the seed fixed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageRequest {
-    /// The published model that is to generate it; empty in requests from before there was a choice.
+    /// Name of the published model; empty in requests stored before there was a choice.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub model: String,
-    /// The model that answers for it, where that is another one.
+    /// The model that serves in its place, where that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stand_in: Option<String>,
     /// What to generate.
     pub prompt: String,
     /// What to avoid.
     pub negative_prompt: String,
-    /// Pixels; at most so many where [`BeginFrom::keeps_size`].
+    /// Pixels; at most so many where [`InitImageRef::keeps_size`].
     pub width: usize,
-    /// Pixels; at most so many where [`BeginFrom::keeps_size`].
+    /// Pixels; at most so many where [`InitImageRef::keeps_size`].
     pub height: usize,
     /// Width and height that the finished images are scaled to, where the model generates no such size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,24 +65,24 @@ pub struct ImageRequest {
     pub format: OutputFormat,
     /// Put the images into the output itself and keep no file.
     pub inline: bool,
-    /// Look for unsafe content, where a checker is loaded.
+    /// Run the safety checker, where one is loaded.
     pub check_safety: bool,
-    /// Its settings are not written into its images.
+    /// The settings are not written into the image files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub private: bool,
-    /// The initial image instead of noise alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub begin: Option<BeginFrom>,
+    /// The initial image (image-to-image); generated from noise alone where there is none.
+    #[serde(rename = "begin", default, skip_serializing_if = "Option::is_none")]
+    pub init_image: Option<InitImageRef>,
 }
 
-/// An image that a request begins from, yet to be fetched.
+/// Where a request's initial image is, and how it is used. The worker fetches it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct BeginFrom {
+pub struct InitImageRef {
     /// Where it is.
     pub source: Source,
     /// The share of the steps that are taken: how little of the image is kept.
     pub strength: f64,
-    /// What is generated is as large as the image, and only smaller where that is more than the request's sides.
+    /// The generated images get the size of the initial image, scaled down where it exceeds the request's size.
     pub keeps_size: bool,
 }
 
@@ -158,7 +158,7 @@ pub struct StageSeconds {
     pub denoise: f64,
     /// VAE.
     pub decode: f64,
-    /// Making files of the pixels.
+    /// Encoding the image files.
     pub encode: f64,
     /// Loading the model, where it had to be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,10 +174,10 @@ pub struct StageSeconds {
     pub first_block_cache_reused_steps: Option<usize>,
 }
 
-/// What the safety checker found in an image.
+/// The safety checker's score of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Score {
-    /// The larger, the less safe; none where it came out as no number.
+    /// The larger, the less safe; `None` where it is not finite.
     pub value: Option<f32>,
     /// What `value` is.
     pub measure: Measure,
@@ -202,9 +202,9 @@ pub struct Output {
     pub seconds: StageSeconds,
     /// The seed that was used.
     pub seed: Seed,
-    /// For each image: was it found unsafe?
+    /// For each image: whether the safety checker found it unsafe.
     pub flagged: Vec<bool>,
-    /// For each image, if the safety checker looked: what it found. Empty if it did not, or in an older row.
+    /// One score an image; empty if no checker ran, or in an older row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scores: Vec<Score>,
     /// The prompt that was used.

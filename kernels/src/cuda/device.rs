@@ -180,7 +180,7 @@ impl Gpu {
         &self.main
     }
 
-    /// The same stream by a handle of its own, which tells by its count whether it is still used.
+    /// Another handle to the same stream; its reference count shows whether the stream is still used.
     #[expect(unsafe_code, reason = "a stream that another handle owns")]
     pub(super) fn alias_of_main(&self) -> Arc<CudaStream> {
         // SAFETY: it is for memory of a tensor on this device, which keeps the stream's owner alive; all its work is in
@@ -207,7 +207,7 @@ impl Gpu {
         self.gemm.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A line that tells this card and driver from others that compute otherwise.
+    /// A line that identifies this card and driver, for results that depend on them.
     #[expect(unsafe_code, reason = "a C call")]
     pub(crate) fn describe(&self) -> Result<String> {
         let context = self.main.context();

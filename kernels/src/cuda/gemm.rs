@@ -87,7 +87,7 @@ impl Gemm {
         Ok(())
     }
 
-    /// Keeps choices in a folder from now on. `card`: a line that tells this device from others.
+    /// Keeps choices in a folder from now on. `card`: a line that identifies this device.
     pub(crate) fn keep_choices(&mut self, folder: &Path, card: &str) {
         let version = Handle::version();
         let card = format!("{card}, cuBLASLt {version}, workspace {WORKSPACE_BYTES}");

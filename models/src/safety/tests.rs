@@ -75,7 +75,7 @@ fn also_in_plain_candle() {
 }
 
 #[test]
-fn the_goldens_tell_images_apart() {
+fn the_goldens_have_safe_and_unsafe_images() {
     let checker = checker(&golden_dir().join("plain"), true).expect("a classifier");
     let scores: Vec<f32> =
         golden_images().iter().map(|image| checker.score(image).expect("a score").0).collect();
@@ -84,7 +84,7 @@ fn the_goldens_tell_images_apart() {
     assert!(spread > 0.1, "{scores:?}");
 }
 
-/// As the built-in model would bring one: bytes in the executable, beside the model's other parts.
+/// A checker as the built-in model has it: bytes in the executable, beside the model's other parts.
 #[test]
 fn a_checker_inside_the_executable_is_found_and_loaded() {
     macro_rules! plain {

@@ -1,4 +1,4 @@
-//! Formats of files, told by how they begin.
+//! Detects the format of an image file by its first bytes.
 
 use image::ImageFormat;
 
@@ -35,7 +35,7 @@ const OTHERS: [(&[u8], &str); 8] = [
     (b"\0\0\x01\0", "ICO"),
 ];
 
-/// The format of a file: one that is decoded, or the name of one that is not. `None` where nobody knows.
+/// The format of a file: one that is decoded, or the name of one that is not. `None` if it is not recognised.
 pub(super) fn of(bytes: &[u8]) -> Option<Result<ImageFormat, &'static str>> {
     if let Some(found) = by_brand(bytes).or_else(|| begins(bytes).map(Err)) {
         return Some(found);

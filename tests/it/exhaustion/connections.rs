@@ -1,6 +1,6 @@
 //! Clients that hold connections and do not read: they lose them to clients that do.
 
-use crate::program::{Program, many_files};
+use crate::attack::{Attacked, many_files};
 use crate::support::{ENDPOINT, eventually, small};
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const TINY: Option<u32> = Some(2048);
 const PAGE: &str = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// Opens connections, each of which asks for something and reads nothing.
-async fn hold(program: &Program, from: &str, count: usize, ask: &str) -> Vec<TcpStream> {
+async fn hold(program: &Attacked, from: &str, count: usize, ask: &str) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for _ in 0..count {
         let mut stream = program.connect(from, TINY).await.expect("a connection");
@@ -27,7 +27,7 @@ async fn hold(program: &Program, from: &str, count: usize, ask: &str) -> Vec<Tcp
 /// How long health checks and submits take one after the other, during an attack and when all of it is there; every one
 /// must be answered.
 async fn serves(
-    program: &Program,
+    program: &Attacked,
     from: &str,
     attack: impl Future<Output = Vec<TcpStream>>,
 ) -> Vec<TcpStream> {
@@ -70,24 +70,24 @@ async fn serves(
 async fn clients_that_do_not_read_do_not_stop_the_server() {
     many_files();
     // Nothing takes from the queue what the calls meanwhile put into it.
-    let program = Program::start(&["--workers", "0", "--max-queue", "1000000"], None);
+    let program = Attacked::start(&["--workers", "0", "--max-queue", "1000000"], None);
     let _ = program.is_live("127.0.0.1").await.expect("a server that lives");
-    let rest = program.memory().rest("8,300 connections that pipeline and do not read");
+    let baseline = program.memory().baseline("8,300 connections that pipeline and do not read");
     let pipelined = PAGE.repeat(24);
     let attack = hold(&program, "127.0.0.2", 8300, &pipelined);
     let held = serves(&program, "127.0.0.1", attack).await;
     // So is a client at the very address that they come from.
     eventually(async || program.is_live("127.0.0.2").await).await;
-    rest.is_held();
+    baseline.assert_bounded();
     drop(held);
-    rest.is_back().await;
+    baseline.returns().await;
 }
 
 #[tokio::test]
 async fn idle_clients_do_not_take_all_the_files_that_may_be_open() {
     many_files();
-    let program = Program::start(&["--workers", "0", "--max-queue", "1000000"], Some(1024));
-    let rest = program.memory().rest("1,100 idle connections under `ulimit -n 1024`");
+    let program = Attacked::start(&["--workers", "0", "--max-queue", "1000000"], Some(1024));
+    let baseline = program.memory().baseline("1,100 idle connections under `ulimit -n 1024`");
     let held = serves(&program, "127.0.0.1", hold(&program, "127.0.0.2", 1100, "")).await;
     eventually(async || program.is_live("127.0.0.2").await).await;
     let slow = serves(
@@ -97,20 +97,20 @@ async fn idle_clients_do_not_take_all_the_files_that_may_be_open() {
     )
     .await;
     drop((held, slow));
-    rest.is_back().await;
+    baseline.returns().await;
 }
 
 #[tokio::test]
 async fn everybody_who_loads_a_page_shares_its_bytes() {
     many_files();
-    let program = Program::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("1,500 readers of the documents");
+    let program = Attacked::start(&["--workers", "0"], None);
+    let baseline = program.memory().baseline("1,500 readers of the documents");
     for path in ["/docs/swagger-ui-bundle.js", "/openapi.json", "/playground/main.js"] {
         let ask = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let held = hold(&program, "127.0.0.2", 1500, &ask).await;
         assert!(program.is_live("127.0.0.1").await.is_some());
-        rest.is_held();
+        baseline.assert_bounded();
         drop(held);
     }
-    rest.is_back().await;
+    baseline.returns().await;
 }

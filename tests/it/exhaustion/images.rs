@@ -1,6 +1,6 @@
 //! Images whose files are small and whose pixels are not: a worker makes them smaller as it reads them, or refuses.
 
-use crate::program::Program;
+use crate::attack::Attacked;
 use crate::support::{ENDPOINT, eventually};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -185,14 +185,14 @@ fn tiff(side: u32, bits: u16) -> Vec<u8> {
     [&b"II*\0"[..], &directory, &strip, &bits, &count, &entries.concat(), &[0; 4]].concat()
 }
 
-async fn upload(program: &Program, file: &[u8]) -> String {
+async fn upload(program: &Attacked, file: &[u8]) -> String {
     let answer =
         program.call("127.0.0.1", "POST /files/upload HTTP/1.1\r\ncontent-type: image/png", file).await;
     answer.expect("an answer").1["access_url"].as_str().expect("a URL").to_owned()
 }
 
 /// Status and body of a run that begins from a file.
-async fn run(program: &Program, file: &[u8]) -> (u16, Value) {
+async fn run(program: &Attacked, file: &[u8]) -> (u16, Value) {
     let input = json!({
         "prompt": "x", "image_url": upload(program, file).await, "num_inference_steps": 1, "strength": 1.0,
         "image_size": { "width": 64, "height": 64 }
@@ -203,7 +203,7 @@ async fn run(program: &Program, file: &[u8]) -> (u16, Value) {
 
 #[tokio::test]
 async fn a_file_takes_a_bounded_part_of_memory_whatever_it_unpacks_to() {
-    let program = Program::start(&["--safety-checker", "none"], None);
+    let program = Attacked::start(&["--safety-checker", "none"], None);
     let normal = eventually(async || {
         let (status, answer) = run(&program, &zeros(64, 64, [8, 2], false, &[])).await;
         (status == 200).then_some(answer)
@@ -241,7 +241,7 @@ async fn a_file_takes_a_bounded_part_of_memory_whatever_it_unpacks_to() {
     let refused = refused.into_iter().map(|(name, file)| (name, file, &[422][..]));
     let either = either.into_iter().map(|(name, file)| (name, file, &[200, 422][..]));
     for (name, file, expected) in taken.chain(refused).chain(either) {
-        let rest = program.worker_memory().await.rest(name);
+        let baseline = program.worker_memory().await.baseline(name);
         let begun = Instant::now();
         let (status, answer) = run(&program, &file).await;
         assert!(expected.contains(&status), "{name}: {status} {answer}");
@@ -249,6 +249,6 @@ async fn a_file_takes_a_bounded_part_of_memory_whatever_it_unpacks_to() {
         if status == 422 && expected == [422] {
             assert_eq!(answer["detail"][0]["type"], "image_too_large", "{name}: {answer}");
         }
-        rest.is_back().await;
+        baseline.returns().await;
     }
 }

@@ -1,6 +1,6 @@
 //! Bodies and messages that are small on the wire and large in memory, or many at once.
 
-use crate::program::Program;
+use crate::attack::Attacked;
 use crate::support::{ENDPOINT, small};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -16,7 +16,7 @@ const LARGE: usize = 15_000_000;
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
-async fn socket(program: &Program, path: &str) -> Socket {
+async fn socket(program: &Attacked, path: &str) -> Socket {
     connect_async(format!("ws://{}{path}", program.address)).await.expect("a web socket").0
 }
 
@@ -34,8 +34,8 @@ fn bomb(unit: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn an_input_of_many_values_is_refused_before_it_takes_memory() {
-    let program = Program::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("15 MB of values");
+    let program = Attacked::start(&["--workers", "0"], None);
+    let baseline = program.memory().baseline("15 MB of values");
     for unit in [r#"{"":0}"#, "[]", r#""""#, "[[[[]]]]"] {
         for path in ["/queue", "/run"] {
             let head = format!("POST {path}/{ENDPOINT}/image-to-image HTTP/1.1");
@@ -50,13 +50,13 @@ async fn an_input_of_many_values_is_refused_before_it_takes_memory() {
         let answer = program.call("127.0.0.1", &format!("POST {path} HTTP/1.1"), &bomb("[]")).await;
         assert_eq!(answer.expect("an answer").0, status, "{path} needs no such body");
     }
-    rest.is_back().await;
+    baseline.returns().await;
 }
 
 #[tokio::test]
 async fn a_message_of_many_values_is_refused_before_it_takes_memory() {
-    let program = Program::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("15 MB of values on a web socket");
+    let program = Attacked::start(&["--workers", "0"], None);
+    let baseline = program.memory().baseline("15 MB of values on a web socket");
     let mut socket = socket(&program, &format!("/{ENDPOINT}/image-to-image/realtime")).await;
     // {"prompt": "x", "junk": [{"": 0}, …]}
     let count = (LARGE / 3) as u32;
@@ -70,31 +70,31 @@ async fn a_message_of_many_values_is_refused_before_it_takes_memory() {
         assert!(answer.contains("more than 1000 values"), "{answer}");
     }
     // The connection is still there, and holds nothing.
-    rest.is_back().await;
+    baseline.returns().await;
 }
 
 /// The largest valid inputs there are, from many clients at once: all are accepted, a few at a time.
 #[tokio::test]
 async fn large_inputs_are_taken_one_after_the_other() {
-    let program = Program::start(&["--workers", "0"], None);
+    let program = Attacked::start(&["--workers", "0"], None);
     let image = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(vec![7; 10 * 1024 * 1024]));
     let mut input = small();
     input["image_url"] = image.into();
     let body = input.to_string();
-    let rest = program.memory().rest("16 images of 10 MiB at once");
+    let baseline = program.memory().baseline("16 images of 10 MiB at once");
     let head = format!("POST /queue/{ENDPOINT}/image-to-image HTTP/1.1");
     let calls = (0..16).map(|_| program.call("127.0.0.1", &head, body.as_bytes()));
     for answer in futures_util::future::join_all(calls).await {
         assert_eq!(answer.expect("an answer").0, 200);
     }
-    rest.is_back().await;
+    baseline.returns().await;
 }
 
 /// Messages that wait behind the work of their connections, and messages that never become whole.
 #[tokio::test]
 async fn what_many_web_sockets_send_is_bounded_together() {
-    let program = Program::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("40 web sockets with 15 MB each");
+    let program = Attacked::start(&["--workers", "0"], None);
+    let baseline = program.memory().baseline("40 web sockets with 15 MB each");
     let path = format!("/{ENDPOINT}/image-to-image/realtime");
     let mut input = small();
     input["image_url"] = "data:image/png;base64,aGk=".into();
@@ -126,16 +126,16 @@ async fn what_many_web_sockets_send_is_bounded_together() {
     let head = format!("POST /queue/{ENDPOINT} HTTP/1.1");
     let normal = program.call("127.0.0.1", &head, small().to_string().as_bytes()).await;
     assert_eq!(normal.expect("an answer").0, 200, "small inputs have memory of their own");
-    rest.is_held();
+    baseline.assert_bounded();
     drop(sockets);
-    rest.is_back().await;
+    baseline.returns().await;
 }
 
 /// A socket that once took a large message, and one that once sent one, keep no buffer of that size.
 #[tokio::test]
 async fn a_web_socket_keeps_no_buffer_for_its_largest_message() {
-    let program = Program::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("20 web sockets after 15 MB each");
+    let program = Attacked::start(&["--workers", "0"], None);
+    let baseline = program.memory().baseline("20 web sockets after 15 MB each");
     let path = format!("/{ENDPOINT}/image-to-image/realtime");
     let refused = " ".repeat(LARGE);
     let mut sockets = Vec::new();
@@ -147,5 +147,5 @@ async fn a_web_socket_keeps_no_buffer_for_its_largest_message() {
         assert_eq!(answer["type"], json!("x-fal-error"));
         sockets.push(socket);
     }
-    rest.is_back().await;
+    baseline.returns().await;
 }

@@ -1,6 +1,6 @@
 //! Clients of HTTP/2 that open many streams and take nothing of the answers, or send bodies in the smallest pieces.
 
-use crate::program::{Program, many_files};
+use crate::attack::{Attacked, many_files};
 use crate::support::ENDPOINT;
 use axum::http::Request;
 use bytes::Bytes;
@@ -10,14 +10,14 @@ use tokio::task::JoinHandle;
 /// Connections of one address, about as many as it may hold.
 const CONNECTIONS: usize = 2000;
 
-async fn connect(program: &Program, window: u32) -> Option<(SendRequest<Bytes>, JoinHandle<()>)> {
+async fn connect(program: &Attacked, window: u32) -> Option<(SendRequest<Bytes>, JoinHandle<()>)> {
     let stream = program.connect("127.0.0.2", None).await.ok()?;
     let (sender, connection) = Builder::new().initial_window_size(window).handshake(stream).await.ok()?;
     Some((sender, tokio::spawn(async move { drop(connection.await) })))
 }
 
 /// Opens connections whose streams take one byte of an answer each, and lets them go.
-async fn attack(program: &Program) {
+async fn attack(program: &Attacked) {
     let mut held = Vec::new();
     for path in ["/docs/swagger-ui-bundle.js", "/docs"] {
         for _ in 0..CONNECTIONS / 2 {
@@ -46,22 +46,22 @@ async fn attack(program: &Program) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_nobody_reads_take_no_more_than_connections_do() {
     many_files();
-    let program = Program::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("2,000 connections of 32 streams that take one byte of a page");
+    let program = Attacked::start(&["--workers", "0"], None);
+    let baseline = program.memory().baseline("2,000 connections of 32 streams that take one byte of a page");
     attack(&program).await;
-    rest.is_held();
-    let again = program.memory().rest("the same once more");
+    baseline.assert_bounded();
+    let again = program.memory().baseline("the same once more");
     attack(&program).await;
-    rest.is_held();
-    again.is_back().await;
+    baseline.assert_bounded();
+    again.returns().await;
 }
 
 /// Uploads wait for each other; a body in frames of one byte must not take many times its size meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_in_the_smallest_frames_takes_little() {
     many_files();
-    let program = Program::start(&["--workers", "0"], None);
-    let rest = program.memory().rest("200 bodies in frames of one byte");
+    let program = Attacked::start(&["--workers", "0"], None);
+    let baseline = program.memory().baseline("200 bodies in frames of one byte");
     let mut held = Vec::new();
     for _ in 0..200 {
         let Some((sender, connection)) = connect(&program, 65_535).await else { continue };
@@ -77,10 +77,10 @@ async fn a_body_in_the_smallest_frames_takes_little() {
         held.push((sender, answer, body, connection));
     }
     assert!(program.is_live("127.0.0.1").await.is_some(), "others are served");
-    rest.is_held();
+    baseline.assert_bounded();
     for (sender, answer, body, connection) in held {
         drop((sender, answer, body));
         connection.abort();
     }
-    rest.is_back().await;
+    baseline.returns().await;
 }

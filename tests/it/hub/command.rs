@@ -19,7 +19,7 @@ fn json(text: &str) -> Value {
 #[tokio::test]
 async fn a_pull_tells_programs_what_happens() {
     let (hub, home) = hub().await;
-    hub.tell("vae/config.json", [stand_in::Act::Spoil]);
+    hub.script("vae/config.json", [stand_in::Act::Spoil]);
     let (code, out, err) = run(&hub, &home, &["pull", NAME, "--json"]).await;
     assert_eq!(code, Some(0), "{err}");
     let lines: Vec<Value> = out.lines().map(json).collect();

@@ -69,7 +69,7 @@ async fn a_token_in_a_file_is_named_by_its_file() {
 }
 
 #[tokio::test]
-async fn wrong_names_are_told_apart() {
+async fn wrong_names_have_different_errors() {
     let (hub, home) = hub().await;
     let settings = settings(&hub, &home);
     let other = repo("me/other", "main");
@@ -86,7 +86,7 @@ async fn wrong_names_are_told_apart() {
 }
 
 #[tokio::test]
-async fn no_network_and_no_name_are_told_apart() {
+async fn no_network_and_no_name_have_different_errors() {
     let (hub, home) = hub().await;
     let settings = settings(&hub, &home);
     let unused =

@@ -138,7 +138,7 @@ async fn a_classifier_is_pulled_by_its_name() {
 #[tokio::test]
 async fn two_pulls_at_once_share_the_work() {
     let (hub, home) = hub().await;
-    hub.tell(LARGE, [Act::Stall(1000)]); // so that both surely want it at once
+    hub.script(LARGE, [Act::Stall(1000)]); // so that both surely want it at once
     let pull = || {
         let mut command = program(&hub, &home);
         command.args(["models", "pull", NAME, "--stall-timeout", "1"]);

@@ -1,91 +1,54 @@
 //! From a hub to an image: `latentd serve --model owner/name` on a machine that has nothing yet.
 
 use super::*;
-use crate::support::ENDPOINT;
+use crate::support::{ENDPOINT, Program, exchange};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
 
-struct Server {
-    child: Child,
-    address: String,
+/// Starts a server in another thread, for the hub answers in this one.
+async fn serve(hub: &StandIn, home: &TempDir, flags: &[&str]) -> Program {
+    let mut command = program(hub, home);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--safety-checker", "none"])
+        .args(flags);
+    tokio::task::spawn_blocking(move || Program::spawn(&mut command)).await.expect("a server")
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Server {
-    /// In another thread, for the hub answers in this one.
-    async fn start(hub: &StandIn, home: &TempDir, flags: &[&str]) -> Self {
-        let mut command = program(hub, home);
-        command
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--safety-checker", "none"])
-            .args(flags);
-        let start = move || {
-            let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the program");
-            let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-            let first = lines.next().expect("a line").expect("text");
-            let address = first.split("http://").nth(1).expect("a URL").to_owned();
-            std::thread::spawn(move || lines.for_each(drop));
-            Self { child, address }
-        };
-        tokio::task::spawn_blocking(start).await.expect("a server")
-    }
-
-    /// An image's bytes.
-    async fn generate(&self) -> Vec<u8> {
-        let address = self.address.clone();
-        let generate = move || {
-            let input = json!({
-                "prompt": "a fox", "image_size": { "width": 64, "height": 64 }, "num_inference_steps": 2, "seed": 7,
-                "output_format": "png",
-            });
-            let answer = call(&address, "POST", &format!("/run/{ENDPOINT}"), &input);
-            let output: Value = serde_json::from_slice(&answer).expect("JSON");
-            let url = output["images"][0]["url"].as_str().unwrap_or_else(|| panic!("{output}")).to_owned();
-            let path = url.split_once(&address).expect("our URL").1;
-            call(&address, "GET", path, &Value::Null)
-        };
-        tokio::task::spawn_blocking(generate).await.expect("an image")
-    }
-}
-
-fn call(address: &str, method: &str, path: &str, body: &Value) -> Vec<u8> {
-    let body = if body.is_null() { String::new() } else { body.to_string() };
-    let mut stream = TcpStream::connect(address).expect("a connection");
-    let length = body.len();
-    let head = format!("{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {length}\r\n\r\n");
-    stream.write_all((head + &body).as_bytes()).expect("a request sent");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("an answer");
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
-    assert!(
-        answer.starts_with(b"HTTP/1.0 200") || answer.starts_with(b"HTTP/1.1 200"),
-        "{}",
-        String::from_utf8_lossy(&answer)
-    );
-    answer.split_off(end + 4)
+/// The bytes of a generated image.
+async fn generate(server: &Program) -> Vec<u8> {
+    let address = server.address.clone();
+    let call = move |method: &str, path: &str, body: &str| {
+        let (head, bytes) = exchange(&address, method, path, "", body.as_bytes());
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        bytes
+    };
+    let address = server.address.clone();
+    let generate = move || {
+        let input = json!({
+            "prompt": "a fox", "image_size": { "width": 64, "height": 64 }, "num_inference_steps": 2, "seed": 7,
+            "output_format": "png",
+        });
+        let answer = call("POST", &format!("/run/{ENDPOINT}"), &input.to_string());
+        let output: Value = serde_json::from_slice(&answer).expect("JSON");
+        let url = output["images"][0]["url"].as_str().unwrap_or_else(|| panic!("{output}")).to_owned();
+        call("GET", url.split_once(&address).expect("our URL").1, "")
+    };
+    tokio::task::spawn_blocking(generate).await.expect("an image")
 }
 
 #[tokio::test]
 async fn a_model_of_the_hub_is_pulled_served_and_generated_with() {
     let (hub, home) = hub().await;
-    let server = Server::start(&hub, &home, &["--model", NAME]).await;
-    let image = server.generate().await;
+    let server = serve(&hub, &home, &["--model", NAME]).await;
+    let image = generate(&server).await;
     drop(server);
 
     let asked = hub.calls().len();
-    let server = Server::start(&hub, &home, &["--model", NAME, "--offline"]).await;
-    assert_eq!(server.generate().await, image, "the same from the cache");
+    let server = serve(&hub, &home, &["--model", NAME, "--offline"]).await;
+    assert_eq!(generate(&server).await, image, "the same from the cache");
     drop(server);
     let by_path = golden();
-    let server = Server::start(&hub, &home, &["--model", by_path.to_str().expect("UTF-8")]).await;
-    assert_eq!(server.generate().await, image, "and from the directory that the hub has");
+    let server = serve(&hub, &home, &["--model", by_path.to_str().expect("UTF-8")]).await;
+    assert_eq!(generate(&server).await, image, "and from the directory that the hub has");
     assert_eq!(hub.calls().len(), asked);
 }
 

@@ -8,7 +8,7 @@ use std::process::{Child, Stdio};
 /// Pulls from a hub that does these things with the first requests for a large file.
 async fn despite(acts: &[Act]) -> (StandIn, TempDir, Result<PathBuf, HubError>) {
     let (hub, home) = hub().await;
-    hub.tell(LARGE, acts.iter().copied());
+    hub.script(LARGE, acts.iter().copied());
     let pulled = pull(&settings(&hub, &home), &tiny_repo()).await;
     (hub, home, pulled)
 }
@@ -44,7 +44,7 @@ async fn a_damaged_file_is_fetched_once_more() {
     assert_eq!(hub.sent()[LARGE], 2 * size(LARGE));
     let small = "vae/config.json";
     let (hub, home) = super::hub().await;
-    hub.tell(small, [Act::Spoil]);
+    hub.script(small, [Act::Spoil]);
     pull(&settings(&hub, &home), &tiny_repo()).await.expect("a model");
     assert_eq!(hub.sent()[small], 2 * size(small), "small files have checksums too");
 }
@@ -77,7 +77,7 @@ async fn a_hub_that_stays_down_ends_the_pull_and_keeps_what_came() {
 
 /// Starts a pull of the real program that hangs in the large file.
 async fn hanging(hub: &StandIn, home: &TempDir, bytes: usize) -> Child {
-    hub.tell(LARGE, [Act::Stall(bytes)]);
+    hub.script(LARGE, [Act::Stall(bytes)]);
     let mut command = program(hub, home);
     command.args(["models", "pull", NAME, "--json"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program");
@@ -116,11 +116,11 @@ async fn ctrl_c_says_that_the_next_pull_goes_on() {
     let output =
         tokio::task::spawn_blocking(|| child.wait_with_output()).await.expect("a thread").expect("its end");
     assert_eq!(output.status.code(), Some(1));
-    let told = String::from_utf8(output.stderr).expect("text");
-    let line = told.lines().last().expect("a line");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    let line = stderr.lines().last().expect("a line");
     assert!(
         line.starts_with("latentd: stopped: ") && line.ends_with("and the next pull goes on from there"),
-        "{told}"
+        "{stderr}"
     );
     pull(&settings(&hub, &home), &tiny_repo()).await.expect("the rest");
     assert_eq!(hub.sent()[LARGE], size(LARGE));

@@ -1,36 +1,25 @@
 //! `latentd serve --intercept` and `latentd env`, the real program.
 
-use std::io::{BufRead, BufReader};
+use crate::support::Program;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
-/// A running `latentd serve --intercept` without workers.
-pub(super) struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+/// Variables that change what `latentd env` prints.
+const ENVIRONMENT: [&str; 4] = ["NODE_OPTIONS", "PYTHONPATH", "NO_PROXY", "no_proxy"];
 
 fn latentd(arguments: &[&str], data: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
     command.args(arguments).arg("--data-dir").arg(data).stdin(Stdio::null());
-    for name in ["NODE_OPTIONS", "PYTHONPATH", "NO_PROXY", "no_proxy"] {
+    for name in ENVIRONMENT {
         command.env_remove(name);
     }
     command
 }
 
+/// A running `latentd serve --intercept` without workers.
 pub(super) fn serve(data: &Path, more: &[&str]) -> Program {
-    let arguments = ["serve", "--workers", "0", "--listen", "127.0.0.1:0", "--intercept", "127.0.0.1:0"];
-    let mut child =
-        latentd(&[&arguments, more].concat(), data).stdout(Stdio::piped()).spawn().expect("the program");
-    let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-    assert!(lines.any(|line| line.expect("text").contains("latentd env")), "it says how to go on");
-    std::thread::spawn(move || lines.for_each(drop));
-    Program(child)
+    let flags = ["--workers", "0", "--intercept", "127.0.0.1:0"];
+    Program::start_with(data, &[&flags, more].concat())
 }
 
 /// What a shell has under a name after it evaluated `latentd env`.
@@ -101,7 +90,7 @@ fn a_key_is_asked_for_and_never_made_up() {
 }
 
 #[test]
-fn what_cannot_be_is_said() {
+fn wrong_flags_are_refused() {
     let data = tempfile::tempdir().expect("a directory");
     let cases: [(&[&str], &str); 5] = [
         (&["--intercept", "0.0.0.0:8443"], "127.0.0.1:8443"),

@@ -2,13 +2,13 @@
 //! way. What programs reach is tested by tests/clients/isolated.
 
 use super::command::{error, serve};
-use crate::eventually::eventually;
+use crate::support::eventually;
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// `latentd run` with nothing in its environment of which a program could be told.
+/// `latentd run` without variables that would change how a program connects.
 fn run(data: &Path, program: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
     command.args(["run", "--data-dir"]).arg(data).arg("--").args(program);

@@ -2,8 +2,8 @@
 
 use super::program::serve;
 use super::service::{Fault, Service};
-use crate::crash::{Program, attempts, signal};
 use crate::support::{ENDPOINT, HOUR, eventually, small};
+use crate::support::{Program, attempts, signal};
 use axum::http::Method;
 use latentd::queue::{LeaseClock, Queue};
 use latentd::sweep;

@@ -1,7 +1,7 @@
 //! `--storage s3://…` of the real program: server, worker and doctor take the keys from the environment.
 
 use super::service::{BUCKET, KEY, SECRET, Service};
-use crate::crash::Program;
+use crate::support::Program;
 use crate::support::{ENDPOINT, eventually};
 use futures_util::TryStreamExt;
 use latentd::storage::FileKey;

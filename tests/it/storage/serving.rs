@@ -2,7 +2,7 @@
 
 use super::pattern;
 use super::service::{Fault, Service};
-use crate::support::{Answer, ENDPOINT, GreyEngine, Server, eventually, messages, small};
+use crate::support::{Answer, ENDPOINT, Scripted, Server, eventually, messages, small};
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use latentd::worker::Tick;
@@ -135,7 +135,7 @@ async fn while_the_service_is_away_calls_are_refused_for_now_and_health_says_so(
 /// Works on what waits while the service is away, until it was asked in vain; then the service is back.
 async fn work_through_an_outage(service: &Service, server: &Server, was_asked: impl AsyncFn() -> bool) {
     service.set_away(true);
-    let mut worker = server.worker("worker", GreyEngine).await;
+    let mut worker = server.worker("worker", Scripted::grey()).await;
     let work = tokio::spawn(async move { while worker.tick().await.expect("a worker") == Tick::Worked {} });
     eventually(async || was_asked().await.then_some(())).await;
     service.set_away(false);

@@ -3,8 +3,8 @@
 use super::doctor::judged;
 use super::program::environment;
 use super::service::{BUCKET, SECRET, Service};
-use crate::crash::Program;
 use crate::databases::cluster::Cluster;
+use crate::support::Program;
 use crate::support::within;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;

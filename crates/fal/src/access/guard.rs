@@ -1,7 +1,7 @@
 //! The check of every call, preflight requests included: it must name one host, and while the server has no keys, its host
 //! and web page must be allowed.
 //!
-//! A browser sends requests to this machine for any page, and tells only the server where they come from. A call that is
+//! A browser sends requests to this machine for any page, and names their origin to the server alone. A call that is
 //! refused here gets no CORS headers, so that no page can read even the refusal.
 
 use crate::hosts;
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_told_apart_by_their_origin() {
+    fn pages_are_distinguished_by_their_origin() {
         let own = ("origin", "http://gpu.lan:8080");
         let cases: [(&[(&'static str, &str)], &str); 12] = [
             (&[own, JSON], "ok"),

@@ -28,7 +28,7 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 /// The only header that is issued and accepted: who sends a token does not choose how it is checked.
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// Tells this secret from others of the server's.
+/// Separates this secret from others that are derived from the server's key.
 const PURPOSE: &str = "tokens";
 
 const SECONDS: Ranged<i64> = Ranged {

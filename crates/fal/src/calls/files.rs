@@ -43,10 +43,10 @@ pub(crate) async fn get(api: &Api, key: &FileKey, headers: &HeaderMap) -> Result
         }
         None => {
             let life = api.queue.file_life(key.as_str()).await?.unwrap_or(FileLife::Kept);
-            Shown::of_picture(key, life).ok_or_else(missing)?
+            Shown::of_image(key, life).ok_or_else(missing)?
         }
     };
-    // The name tells a file apart for ever, so it is the tag too.
+    // A key is never reused, so it serves as the entity tag too.
     let etag = HeaderValue::try_from(format!("\"{}\"", key.as_str())).expect("a key is a header value");
     let has_it = |name| headers.get(name).is_some_and(|sent| sent == etag);
     if has_it(header::IF_NONE_MATCH) {
@@ -73,7 +73,7 @@ pub(crate) async fn get(api: &Api, key: &FileKey, headers: &HeaderMap) -> Result
 }
 
 impl Shown {
-    fn of_picture(key: &FileKey, life: FileLife) -> Option<Self> {
+    fn of_image(key: &FileKey, life: FileLife) -> Option<Self> {
         let max_age = match life {
             FileLife::Kept => MAX_AGE,
             FileLife::Ends(left) => left.as_secs().min(MAX_AGE),

@@ -21,7 +21,7 @@ const PREFIX: &str = "latentd";
 /// Version 0.0.4 of the format, which every scraper reads.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The metric that tells endpoints apart.
+/// The metric that has a label for the endpoint.
 const REQUESTS: &str = "requests";
 
 /// One metric that is kept in the database.

@@ -3,7 +3,7 @@
 use crate::calls::uploads::lifecycle;
 use crate::output::error::ApiError;
 use axum::http::HeaderMap;
-use latentd_queue::queue::Terms;
+use latentd_queue::queue::RequestOptions;
 use std::time::Duration;
 
 /// Both mean the time until processing starts; the newer name is first.
@@ -24,11 +24,11 @@ pub(crate) const STORE_IO: &str = "x-fal-store-io";
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3600);
 
 /// Reads the options; what cannot be read is refused by the header's name.
-pub(crate) fn read(headers: &HeaderMap) -> Result<Terms, ApiError> {
+pub(crate) fn read(headers: &HeaderMap) -> Result<RequestOptions, ApiError> {
     let forget = forget(headers)?;
     let longest = if forget { FORGOTTEN_AFTER } else { Duration::MAX };
     let result_life = Some(lifecycle::lifetime_of_results(headers)?.unwrap_or(Duration::MAX).min(longest));
-    Ok(Terms {
+    Ok(RequestOptions {
         start_within: start_within(headers)?,
         no_retry: no_retry(headers),
         result_life: result_life.filter(|life| *life < Duration::MAX),

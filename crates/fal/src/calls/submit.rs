@@ -89,7 +89,7 @@ pub(crate) async fn enqueue(
     mut new: NewRequest,
     mut request: ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
-    request.private = new.terms.forget;
+    request.private = new.options.forget;
     new.body = json!(request);
     new.model = Some(request.model);
     let submission = api.queue.submit(&new).await?;
@@ -138,7 +138,7 @@ pub(crate) fn new_request(
         body: Value::Null,
         model: None,
         max_waiting: Some(max_waiting(api, call)?),
-        terms: request_options::read(headers)?,
+        options: request_options::read(headers)?,
         webhook: None,
         api_key: call.caller.key.clone(),
         idempotency: idempotency::read(headers, application, input)?,

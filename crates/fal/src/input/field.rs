@@ -11,7 +11,7 @@ use utoipa::Number;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
 
-/// A field as the document tells of it.
+/// A field as the OpenAPI document describes it.
 pub(crate) trait Field {
     fn name(&self) -> &'static str;
 
@@ -93,7 +93,7 @@ impl Ranged<f64> {
     }
 }
 
-/// Numbers that JSON Schema tells apart.
+/// Numbers that JSON Schema distinguishes.
 pub(crate) trait Numeric: Copy + Display + Into<Number> + Into<Value> {
     const TYPE: Type;
 }

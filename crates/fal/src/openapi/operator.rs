@@ -12,7 +12,7 @@ use serde_json::json as value;
 use utoipa::openapi::content::Content;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
-/// The name of the schema of a token's wishes.
+/// Name of the schema of a token request.
 pub(crate) const TOKEN_REQUEST: &str = "TokenRequest";
 
 pub(crate) fn entries() -> Vec<Entry> {
@@ -65,7 +65,7 @@ fn ready(operation: &str) -> Entry {
 fn document(operation: &str) -> Entry {
     let any = ObjectBuilder::new().schema_type(Type::Object);
     open(operation, "server", "This document")
-        .takes([query(ENDPOINT_ID, "Tell of this endpoint alone, in fal's form.", text())])
+        .takes([query(ENDPOINT_ID, "Describe this endpoint alone, in fal's form.", text())])
         .answers(200, described("A document.").content("application/json", Content::new(Some(any))))
         .refuses(&[404])
 }

@@ -39,13 +39,13 @@ const UNAUTHORIZED: &str =
 /// The message of errors whose cause is logged only.
 pub(crate) const INTERNAL: &str = "internal error: see the server's log";
 
-/// Said where a disk is full.
+/// The message where a disk is full.
 const NO_ROOM: &str = "the server's disk is full: nothing new is taken until there is room";
 
-/// Said where the database is locked or cannot be written.
+/// The message where the database is locked or cannot be written.
 const UNAVAILABLE: &str = "the server cannot write now: try again";
 
-/// Said of a result that is not to be kept.
+/// The message for a result that is not to be kept.
 pub(crate) const ERASED: &str = "The result of this request is not kept any longer";
 
 const NOT_ADMIN: &str =

@@ -2,7 +2,7 @@
 
 use crate::output::names::IMAGE_URL;
 use crate::output::problem::Problem;
-use latentd_request::{Flaw, PICTURE_FORMATS};
+use latentd_request::{Flaw, IMAGE_FORMATS};
 use serde_json::{Value, json};
 
 /// fal's problem for an initial image that cannot be used; `None` when the cause was erased.
@@ -17,7 +17,7 @@ pub(crate) fn problem(flaw: Option<Flaw>, message: &str) -> Problem {
         }
         Some(Flaw::TooManyPixels(max)) => problem("image_too_large").with("max_pixels", max),
         Some(Flaw::Unsupported) => {
-            problem("unsupported_image_format").with("supported_formats", json!(PICTURE_FORMATS))
+            problem("unsupported_image_format").with("supported_formats", json!(IMAGE_FORMATS))
         }
     }
 }

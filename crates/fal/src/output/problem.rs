@@ -131,12 +131,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_long_is_told_by_its_beginning() {
+    fn a_long_input_is_cut_to_its_beginning() {
         let short = json!({ "a": [1, 2] });
         assert_eq!(shortened(&short), short);
         for long in [json!(vec!["é"; 1000]), json!({ "a": "é".repeat(1000) }), json!("é".repeat(1000))] {
-            let told = shortened(&long);
-            let text = told.as_str().expect("a text");
+            let cut = shortened(&long);
+            let text = cut.as_str().expect("a text");
             assert_eq!((text.chars().count(), text.ends_with('…')), (ECHO_CHARS + 1, true), "{text}");
         }
         let between = json!(["x".repeat(300)]);

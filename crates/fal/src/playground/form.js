@@ -195,7 +195,7 @@ function clear(field) {
   field.querySelectorAll("[aria-invalid]").forEach((control) => control.removeAttribute("aria-invalid"));
 }
 
-/** Brings the first field that is wrong into view. */
+/** Scrolls the first invalid field into view. */
 export function focusProblem() {
   const control = form.querySelector("[aria-invalid]");
   if (!control) return;

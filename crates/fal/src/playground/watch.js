@@ -12,7 +12,7 @@ const pause = (ms, signal) =>
   });
 
 /**
- * Tells `on` how a request goes until it ends or `signal` aborts, over broken lines too:
+ * Reports a request's progress to `on` until it ends or `signal` aborts, across lost connections too:
  * `on.progress({ status, position, logs, preview })`, `on.lost()`, then `on.end(outcome)`, once.
  */
 export async function follow(id, signal, on) {

@@ -67,7 +67,7 @@ fn own_host(parts: &Parts) -> Result<String, ApiError> {
     host(header::HOST.as_str(), named.unwrap_or("localhost"))
 }
 
-/// What the headers of a proxy tell of the client. Of a list the last entry is that proxy's own; those before came with the
+/// The client's address and origin from a proxy's headers. Of a list the last entry is that proxy's own; those before came with the
 /// request.
 #[derive(Default)]
 struct ForwardedHeaders {

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn queue_and_run_are_told_apart_by_prefix_and_host() {
+    fn queue_and_run_are_distinguished_by_prefix_and_host() {
         let app = |path: &str| Application { id: "a/b".into(), path: path.into() };
         let cases = [
             ("localhost", "/queue/a/b", Target::Submit(app("")), Mount::Queue),
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn web_sockets_are_told_apart_by_prefix_and_host() {
+    fn web_sockets_are_distinguished_by_prefix_and_host() {
         let app = |path: &str| Application { id: "a/b".into(), path: path.into() };
         let cases = [
             ("localhost", "/a/b/realtime", Target::Realtime(app("")), Mount::Bare),

@@ -171,7 +171,7 @@ fn too_many_calls() -> Response<PacedBody> {
     response
 }
 
-/// HTTP/1.1 and HTTP/2, told apart by the first bytes of the client. What one connection of HTTP/2 may hold is about as much as
+/// HTTP/1.1 and HTTP/2, detected by the first bytes of the client. What one connection of HTTP/2 may hold is about as much as
 /// one of HTTP/1 for each of its calls.
 fn either_version() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -105,7 +105,7 @@ impl<S> Frames<S> {
         self.filled == 0 && self.left == 0 && !self.in_pieces
     }
 
-    /// Bytes of the head, as far as what is there of it tells.
+    /// Length of the frame's header in bytes, as far as the bytes received determine it.
     fn head_size(&self) -> usize {
         if self.filled < 2 {
             return 2;

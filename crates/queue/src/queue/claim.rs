@@ -84,7 +84,7 @@ macro_rules! claim {
     };
 }
 
-// Claims of PostgreSQL run at once: each takes a row that no other has its hands on. `$6` are keys that turned out to be at
+// Claims of PostgreSQL run at once: each takes a row that no other has locked. `$6` are keys that turned out to be at
 // their limits.
 const CLAIM: Sql = Sql {
     sqlite: claim!(next!("json_each($2)", "", "")),

@@ -50,7 +50,7 @@ impl Observation {
 pub struct Counter {
     /// What is counted.
     pub metric: String,
-    /// What the metric tells apart; empty where it does not.
+    /// The value of the metric's label; empty where it has none.
     pub labels: [String; 2],
     /// Upper end of each bucket with what is in it, in order; the last one is infinite.
     pub buckets: Vec<(f64, u64)>,
@@ -70,7 +70,7 @@ impl Counter {
 pub struct Depth {
     /// Requests that wait, with their priority, where there are any.
     pub waiting: Vec<(i64, u64)>,
-    /// Requests in the hands of workers.
+    /// Requests that are claimed by workers.
     pub running: u64,
 }
 

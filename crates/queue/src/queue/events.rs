@@ -63,12 +63,12 @@ impl Events {
         self.ours.subscribe()
     }
 
-    /// Hears [`Self::wake_workers`].
+    /// Receives a change at each [`Self::wake_workers`].
     pub fn work(&self) -> watch::Receiver<u64> {
         self.work.subscribe()
     }
 
-    /// Hears [`Self::wake_waiters`].
+    /// Receives a change at each [`Self::wake_waiters`].
     pub fn moved(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
     }

@@ -32,9 +32,9 @@ pub(super) async fn find(tx: &mut Tx, new: &NewRequest) -> Result<Option<Submiss
     let failure: Option<&str> = row.try_get("failure")?;
     let is_direct = row.try_get::<&str, _>("origin")? == Origin::Direct.word();
     let failure = failure.map(FailureKind::from_word).transpose()?;
-    // Who waited for it hung up and it was stopped: the client that comes again wants it done.
+    // It was stopped because its client hung up: a client that sends it again wants it done.
     let stopped = row.try_get::<bool, _>("cancel_requested")? || failure == Some(FailureKind::ClientGone);
-    // Its client was told to try again, and does.
+    // Its client got an answer that asks for a retry.
     let may_succeed = failure.is_some_and(FailureKind::is_retryable);
     if (is_direct && stopped) || may_succeed {
         query(FREE).bind(id).execute(&mut *tx).await?;

@@ -1,6 +1,6 @@
 //! Which database this is, what it knows of its folder, and whether it can be written.
 
-use super::service_time::micros;
+use super::clock::micros;
 use super::store::{Sql, Store, query};
 use super::{Queue, QueueError};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The nouns of the queue: a request on its way in, in a worker's hands, and done.
+//! The queue's types: a request when it is submitted, claimed by a worker, and completed.
 
 use super::{Idempotency, NewWebhook, QueueError};
 use jiff::Timestamp;
@@ -64,11 +64,11 @@ macro_rules! stored_word {
 pub(super) use stored_word;
 
 stored_word! {
-    /// Does anybody hold the line for this request?
+    /// How the client waits for the result.
     Origin {
-        /// Submitted to the queue: survives everything.
+        /// Submitted to the queue: it is completed whether or not the client asks for it.
         Queued = "queued",
-        /// A client waits for the answer: worthless once that client is gone.
+        /// The client waits for the answer: cancelled when that client is gone.
         Direct = "direct",
     }
 }
@@ -82,13 +82,13 @@ stored_word! {
         InitImage = "picture",
         /// The client cancelled it.
         Cancelled = "cancelled",
-        /// The client that waited on the line went away.
+        /// The client that waited for the result went away.
         ClientGone = "client_gone",
-        /// The engine could not make an image of it.
+        /// The engine could not generate its images.
         Engine = "engine",
         /// It did not start by the time that the client set.
         StartTimeout = "start_timeout",
-        /// Too many workers died with it in hand.
+        /// Too many workers died while they ran it.
         WorkerLost = "worker_lost",
     }
 }
@@ -105,7 +105,7 @@ stored_word! {
     }
 }
 
-/// Who goes first; within one priority the order of acceptance decides.
+/// Priority in the queue; within one, the keys' turns and then the order of acceptance decide.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Priority {
     /// The usual.
@@ -116,7 +116,7 @@ pub enum Priority {
 
 /// What a client asks of the queue beside its input; by default nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Terms {
+pub struct RequestOptions {
     /// Fail unless an attempt starts this soon after acceptance, retries included.
     pub start_within: Option<Duration>,
     /// Fail instead of starting again when the worker is lost.
@@ -132,28 +132,27 @@ pub struct Terms {
 pub struct NewRequest {
     /// The application it was sent to.
     pub endpoint: String,
-    /// Does anybody hold the line?
+    /// How the client waits for the result.
     pub origin: Origin,
-    /// Who goes first.
+    /// Its priority.
     pub priority: Priority,
-    /// What the worker needs.
+    /// The request for the worker, opaque to the queue.
     pub body: Value,
     /// The model that it is for; `None`: whichever a worker has.
     pub model: Option<String>,
     /// Refuse when at least this many requests wait already.
     pub max_waiting: Option<u64>,
-    /// What else the client asks.
-    pub terms: Terms,
-    /// Whom to tell when it is over.
+    /// Further options of the client.
+    pub options: RequestOptions,
+    /// The webhook to call when it is over.
     pub webhook: Option<NewWebhook>,
-    /// Id of the key that it came with: its limit counts.
+    /// Id of the API key that it was sent with, whose concurrency limit applies.
     pub api_key: Option<String>,
-    /// What finds it when the client sends it again.
+    /// The key by which it is found when the client sends it again.
     pub idempotency: Option<Idempotency>,
 }
 
-/// One attempt of one request in a worker's hands. Every write with it is refused once another
-/// attempt was made.
+/// One attempt of a request, claimed by a worker. Every write with it is refused once another attempt was made.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claim {
     /// The request.
@@ -201,13 +200,13 @@ impl FailureKind {
 }
 
 impl Failure {
-    /// A failure that its class says all about.
+    /// A failure with the usual message of its class.
     pub fn of(kind: FailureKind) -> Self {
         Self { kind, message: kind.message().to_owned(), detail: None }
     }
 }
 
-/// Where a request is in its life.
+/// The phase of a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Phase {
     /// In the queue, with this many requests before it.
@@ -215,7 +214,7 @@ pub enum Phase {
         /// Requests that start first.
         ahead: u64,
     },
-    /// In a worker's hands.
+    /// Claimed by a worker.
     Running,
     /// Over, with an output unless it failed.
     Done {
@@ -246,7 +245,7 @@ pub struct Status {
 /// How a finished request ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// What the worker made, opaque to the queue.
+    /// The worker's output, opaque to the queue.
     Output(Value),
     /// Why there is none.
     Failed(Failure),

@@ -134,7 +134,7 @@ impl Queue {
     }
 }
 
-/// The key's limit, when that many of its requests run or are waited for on the line.
+/// The key's limit, when that many of its requests run or have a client that waits for the result.
 pub(super) async fn limit_reached(tx: &mut Tx, key: &str) -> Result<Option<u32>, QueueError> {
     if query(LIMIT).bind(key).fetch_optional(&mut *tx).await?.is_none() {
         return Ok(None);

@@ -1,60 +1,25 @@
-//! Lease time: how long a claim or a worker's beat counts, by a clock that nobody sets.
+//! Lease time: how long a claim or a worker's heartbeat counts, by a clock that nobody sets.
 //!
 //! The time of day jumps when it is corrected. So a table of SQLite holds microseconds since the machine started, which all
 //! of its processes agree on. They start anew with the machine, which shows: no lease ends later than [`LEASE`] from now.
 //!
 //! A PostgreSQL server serves several machines, which agree on nothing but the server: lease time is its date. When that
 //! is set, every lease may look void at once. Claims are not given up for it: it takes [`LEASE_CHECKS`] checks in a row, and
-//! the beats that come in between renew by the new date.
+//! the heartbeats that come in between renew by the new date.
 
-use super::service_time::micros;
+use super::clock::{LEASE, micros};
 use super::store::{Store, Target, query};
 use super::{Lost, Queue, QueueError, Reclaimed};
-use std::sync::Arc;
 use std::time::Duration;
-
-/// How long a claim holds without being renewed.
-pub const LEASE: Duration = Duration::from_secs(60);
 
 /// How often [`Queue::reclaim_expired`] is to be called.
 pub const LEASE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So many checks in a row must find a lease over before the claim is void. They are three beats of a worker.
+/// So many checks in a row must find a lease over before the claim is void. They are three heartbeats of a worker.
 pub const LEASE_CHECKS: u32 = 15;
 
 /// A check that comes or takes longer than this says that workers may have been held up just as well.
 const HELD_UP: Duration = Duration::from_secs(3);
-
-/// The time since the machine started, the same in all of its processes.
-#[derive(Clone)]
-pub struct LeaseClock {
-    boot: Arc<str>,
-    uptime: Arc<dyn Fn() -> Duration + Send + Sync>,
-}
-
-impl LeaseClock {
-    /// A clock of one's own. `boot` tells one start of a machine from another.
-    pub fn new(boot: &str, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
-        Self { boot: boot.into(), uptime: Arc::new(uptime) }
-    }
-
-    /// The system's own. It goes on while the machine sleeps; [`Queue::reclaim_expired`] holds that against nobody.
-    pub fn of_system() -> Self {
-        Self::new(&boot_id(), || uptime().unwrap_or_else(of_other_systems))
-    }
-
-    pub(super) fn boot(&self) -> &str {
-        &self.boot
-    }
-
-    fn now(&self) -> Duration {
-        (self.uptime)()
-    }
-
-    pub(super) fn now_us(&self) -> i64 {
-        micros(self.now())
-    }
-}
 
 /// A span of lease time, in microseconds, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,14 +41,14 @@ const ANY_EXPIRED: &str =
 const FORGET_SILENT: &str = "DELETE FROM workers WHERE beat_at NOT BETWEEN $1 AND $2";
 
 impl Queue {
-    /// Where the ends of good leases lie.
+    /// The span of ends of valid leases.
     pub(super) async fn valid_leases(&self, on: impl Into<Target<'_>>) -> Result<Span, QueueError> {
         let now = self.moment(on).await?;
         Ok(Span { from: now.lease, to: now.lease_end + self.lateness() })
     }
 
-    /// Where the beats of the last `age` lie.
-    pub(super) async fn beats_within(
+    /// The span of heartbeats of the last `age`.
+    pub(super) async fn heartbeats_within(
         &self,
         on: impl Into<Target<'_>>,
         age: Duration,
@@ -130,27 +95,8 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn forget_silent_workers(&self) -> Result<(), QueueError> {
-        let beats = self.beats_within(&self.reader, LEASE).await?;
-        query(FORGET_SILENT).bind(beats.from).bind(beats.to).execute(&self.writer).await?;
+        let heartbeats = self.heartbeats_within(&self.reader, LEASE).await?;
+        query(FORGET_SILENT).bind(heartbeats.from).bind(heartbeats.to).execute(&self.writer).await?;
         Ok(())
     }
-}
-
-/// Linux tells hundredths of seconds.
-fn uptime() -> Option<Duration> {
-    let text = std::fs::read_to_string("/proc/uptime").ok()?;
-    let seconds = text.split_whitespace().next()?.parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-fn of_other_systems() -> Duration {
-    Duration::from_secs(sysinfo::System::uptime().unwrap_or_default())
-}
-
-/// Differs after every start. Where the system has no such name it is the time of the start, which moves with the date.
-fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(
-        |_| sysinfo::System::boot_time().unwrap_or_default().to_string(),
-        |id| id.trim().to_owned(),
-    )
 }

@@ -1,7 +1,7 @@
 //! Images of requests that are not done yet: made only while somebody watches, kept only while they run.
 
+use super::clock::micros;
 use super::job::{Claim, RequestId};
-use super::service_time::micros;
 use super::store::{Row, Sql, query};
 use super::{Queue, QueueError};
 use std::time::Duration;

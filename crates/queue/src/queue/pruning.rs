@@ -2,7 +2,7 @@
 //!
 //! A request's rows go with it. Those of its files put them among the files that are given up, by a trigger.
 
-use super::service_time::micros;
+use super::clock::micros;
 use super::store::query;
 use super::{Queue, QueueError};
 use std::time::Duration;
@@ -44,7 +44,7 @@ impl Pruned {
 const LAST_TOO_MANY: &str = "SELECT ended_at FROM requests WHERE state = 'done'
     ORDER BY ended_at DESC LIMIT 1 OFFSET $1";
 
-/// The oldest requests up to a time; those whose receiver was not told of their end yet stay.
+/// The oldest requests up to a time; those whose webhook is still to be delivered stay.
 const DELETE: &str = "DELETE FROM requests WHERE id IN (
     SELECT id FROM requests WHERE state = 'done' AND ended_at <= $1
         AND NOT EXISTS (SELECT 1 FROM webhooks WHERE request = requests.id AND state IN ('waiting', 'due'))

@@ -1,11 +1,12 @@
 //! Putting requests back after their worker was lost, and charging the death to the one that may have caused it.
 //!
-//! A worker has several requests in hand, but its engine works on one. That one is marked before the engine begins, so
+//! A worker works on several requests, but its engine on one. That one is marked before the engine begins, so
 //! that the mark is there even if the whole machine goes down with it.
 
 use super::claim::{add_log, end_failed};
+use super::clock::LEASE;
 use super::job::{Claim, FailureKind, Level, Origin};
-use super::lease::{LEASE, Span};
+use super::lease::Span;
 use super::service_time::Moment;
 use super::store::{Row, Sql, Tx, for_update, query};
 use super::{Failure, MAX_DEATHS, Queue, QueueError, Verdict};
@@ -59,8 +60,8 @@ const DROP_DIRECT: &str = "UPDATE requests SET state = 'done', finished_at = $1,
     WHERE state = 'waiting' AND origin = 'direct'";
 
 impl Queue {
-    /// Says that the worker's engine is about to work on the request: if the worker dies, this one is charged, and none
-    /// of the others that the worker has in hand. Durable when this returns.
+    /// Records that the worker's engine is about to work on the request: if the worker dies, this one is charged, and none
+    /// of the worker's other claims. Durable when this returns.
     ///
     /// # Errors
     /// When the database refuses.
@@ -107,9 +108,9 @@ impl Queue {
         }
         if lost == Lost::Everything {
             done.ended += drop_direct(&mut tx, now).await?;
-            // Those that live after all beat again soon.
-            let beats = self.beats_within(&mut tx, LEASE).await?;
-            query(SILENCE_ALL).bind(beats.from).execute(&mut tx).await?;
+            // Those that are alive after all send a heartbeat soon.
+            let heartbeats = self.heartbeats_within(&mut tx, LEASE).await?;
+            query(SILENCE_ALL).bind(heartbeats.from).execute(&mut tx).await?;
         }
         tx.commit().await?;
         self.events.wake_workers();

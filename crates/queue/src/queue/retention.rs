@@ -1,6 +1,6 @@
 //! The end of what requests brought and made: inputs, outputs and files that are not to be kept.
 
-use super::service_time::micros;
+use super::clock::micros;
 use super::store::query;
 use super::{Queue, QueueError, RequestId};
 use std::time::Duration;

@@ -9,7 +9,7 @@
 //! on is the server alone, its uptime cannot be asked, and a note of it would have to be kept by whoever comes first. The
 //! clock of a database server is one that an operator keeps right, and slews.
 
-use super::lease::{LEASE, LeaseClock};
+use super::clock::{LEASE, LeaseClock, micros};
 use super::store::{Store, Target, query};
 use super::{Queue, QueueError};
 use std::time::Duration;
@@ -55,7 +55,7 @@ impl Noted {
         })
     }
 
-    /// By how much service time is ahead of the uptime that `clock` tells; valid until the machine stops.
+    /// By how much service time is ahead of the uptime that `clock` gives; valid until the machine stops.
     pub(super) fn ahead_of_uptime(&self, clock: &LeaseClock, date: i64) -> i64 {
         if clock.boot() == self.boot {
             return self.service - self.uptime;
@@ -97,11 +97,6 @@ impl Queue {
         note.execute(&self.writer).await?;
         Ok(())
     }
-}
-
-/// A span in the unit of the tables. One that does not fit lasts for good.
-pub(super) fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
 }
 
 #[cfg(test)]

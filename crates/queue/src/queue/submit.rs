@@ -1,8 +1,9 @@
 //! Accepting and cancelling: the client's writes.
 
+use super::clock::micros;
 use super::job::{FailureKind, NewRequest, RequestId};
 use super::retention::stored;
-use super::service_time::{Moment, micros};
+use super::service_time::Moment;
 use super::store::{Lock, Query, Sql, Tx, for_update, query};
 use super::{Failure, Origin, Queue, QueueError, idempotency, keys, turns, webhooks};
 
@@ -21,8 +22,8 @@ pub enum Submission {
         /// How many wait.
         waiting: u64,
     },
-    /// A client would hold the line, and its key has this many requests at work already, which is its limit;
-    /// nothing was stored.
+    /// A client would wait for the result, and its key has as many active requests as its limit allows; nothing was
+    /// stored.
     KeyBusy {
         /// The limit.
         limit: u32,
@@ -102,13 +103,13 @@ impl Queue {
             .bind(new.priority as i64)
             .bind(new.body.to_string())
             .bind(now.date)
-            .bind(new.terms.start_within.map(|time| now.service + micros(time)))
-            .bind(new.terms.no_retry)
+            .bind(new.options.start_within.map(|time| now.service + micros(time)))
+            .bind(new.options.no_retry)
             .bind(&new.api_key)
             .bind(new.idempotency.as_ref().map(|given| &given.key))
             .bind(new.idempotency.as_ref().map(|given| &given.digest))
-            .bind(stored(new.terms.result_life))
-            .bind(new.terms.forget)
+            .bind(stored(new.options.result_life))
+            .bind(new.options.forget)
             .bind(&new.model)
             .bind(turn)
             .execute(&mut tx)
@@ -147,7 +148,7 @@ impl Queue {
             .bind(&new.api_key)
             .bind(new.idempotency.as_ref().map(|given| &given.key))
             .bind(new.idempotency.as_ref().map(|given| &given.digest))
-            .bind(stored(new.terms.result_life.filter(|_| new.terms.forget)))
+            .bind(stored(new.options.result_life.filter(|_| new.options.forget)))
             .bind(&new.model)
             .bind(now.service)
             .execute(&mut tx)

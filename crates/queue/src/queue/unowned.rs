@@ -2,12 +2,12 @@
 //!
 //! The triggers of the schema move files between this table and their owners, in the transaction that changes the owner.
 
-use super::service_time::micros;
+use super::clock::micros;
 use super::store::{Sql, query};
 use super::{Claim, Queue, QueueError};
 use std::time::Duration;
 
-/// A file whose writer was not heard of for this long is given up, unless its request still runs.
+/// A file that was recorded this long ago and got no owner is given up, unless its request still runs.
 pub const ABANDONED: Duration = Duration::from_secs(3600);
 
 const EXPECT: &str = "INSERT INTO unowned_files (key, since, request, attempt)

@@ -2,8 +2,8 @@
 //!
 //! A ticket is a secret. The tables know its digest.
 
+use super::clock::micros;
 use super::read::timestamp;
-use super::service_time::micros;
 use super::store::{Lock, Row, query};
 use super::{Queue, QueueError};
 use jiff::Timestamp;
@@ -71,7 +71,7 @@ pub struct NewUpload {
     pub file_name: Option<String>,
     /// How long it is kept once it is whole; `None`: for good.
     pub lifetime: Option<Duration>,
-    /// What those hear who may not fetch it, in a word that is not interpreted here; `None`: everybody may.
+    /// The answer for callers who may not fetch it, in a word that is not interpreted here; `None`: everybody may.
     pub access: Option<String>,
 }
 

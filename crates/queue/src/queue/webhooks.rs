@@ -1,12 +1,12 @@
-//! The outbox: who is told that a request ended, when next, and how often it was tried.
+//! The webhook outbox: which receiver is called when a request ends, when next, and how often it was tried.
 //!
 //! A webhook becomes due in the transaction that ends its request (a trigger of the schema), so
-//! none is lost. One that is claimed is held for a while: a process that dies with it in hand
-//! leaves it to be sent again, so a receiver may hear twice and never not at all.
+//! none is lost. A claim on one ends after a while: if the process that claimed it dies, it is sent
+//! again, so a receiver is called at least once.
 
 use super::claim::add_log;
+use super::clock::micros;
 use super::job::{Level, RequestId};
-use super::service_time::micros;
 use super::store::{Lock, Row, Tx, query};
 use super::{Observation, Queue, QueueError, counters};
 use jiff::Timestamp;
@@ -18,7 +18,7 @@ const HOLD: Duration = Duration::from_secs(30);
 /// Attempts that may be on their way to one receiver, so that a dead one does not block others.
 const PER_RECEIVER: i64 = 4;
 
-/// Whom to tell that a request ended.
+/// The webhook of a new request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewWebhook {
     /// Where to send the message.
@@ -117,7 +117,7 @@ impl Queue {
     }
 
     /// Records that the receiver does not have it: to be tried again after `again`, or given up.
-    /// Giving up is told in the request's log.
+    /// Giving up is noted in the request's log.
     ///
     /// # Errors
     /// When the database refuses.
@@ -147,7 +147,7 @@ impl Queue {
     }
 }
 
-/// Writes down whom to tell, in the transaction that stores the request.
+/// Stores the webhook, in the transaction that stores the request.
 pub(super) async fn add(tx: &mut Tx, id: RequestId, webhook: Option<&NewWebhook>) -> Result<(), QueueError> {
     let Some(NewWebhook { url, receiver, origin }) = webhook else { return Ok(()) };
     query(INSERT).bind(id.to_string()).bind(url).bind(receiver).bind(origin).execute(&mut *tx).await?;

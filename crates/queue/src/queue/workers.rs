@@ -1,5 +1,5 @@
-//! Which workers live: each writes a beat, readiness is computed from the last good one. Of its own workers a server
-//! knows more: it hears at once when one falls silent or dies.
+//! Which workers are alive: each writes heartbeats, and readiness is computed from the last. Of its own workers a server
+//! knows more: it learns at once when one falls silent or dies.
 
 use super::store::{Query, Sql, query};
 use super::{Queue, QueueError};
@@ -26,7 +26,7 @@ impl WorkerState {
     }
 }
 
-/// Workers that this process knows to be silent or dead, whatever their last beat says.
+/// Workers that this process knows to be silent or dead, whatever their last heartbeat says.
 #[derive(Clone, Default)]
 pub(super) struct SilentWorkers(Arc<Mutex<BTreeSet<String>>>);
 
@@ -40,7 +40,8 @@ impl SilentWorkers {
     }
 }
 
-const BEAT: &str = "INSERT INTO workers (id, device, state, started_at, beat_at) VALUES ($1, $2, $3, $4, $4)
+const HEARTBEAT: &str =
+    "INSERT INTO workers (id, device, state, started_at, beat_at) VALUES ($1, $2, $3, $4, $4)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, beat_at = excluded.beat_at";
 
 const RENEW_ALL: &str = "UPDATE requests SET lease_until = $2 WHERE worker = $1 AND state = 'running'";
@@ -98,14 +99,20 @@ const COUNT_OTHERS: Sql = Sql {
 };
 
 impl Queue {
-    /// Says that the worker lives, and renews its claims.
+    /// Records that the worker is alive, and renews its claims.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn beat(&self, worker: &str, device: &str, state: WorkerState) -> Result<(), QueueError> {
+    pub async fn heartbeat(&self, worker: &str, device: &str, state: WorkerState) -> Result<(), QueueError> {
         let mut tx = self.writer.begin().await?;
         let now = self.moment(&mut tx).await?;
-        query(BEAT).bind(worker).bind(device).bind(state.word()).bind(now.lease).execute(&mut tx).await?;
+        query(HEARTBEAT)
+            .bind(worker)
+            .bind(device)
+            .bind(state.word())
+            .bind(now.lease)
+            .execute(&mut tx)
+            .await?;
         query(RENEW_ALL).bind(worker).bind(now.lease_end).execute(&mut tx).await?;
         tx.commit().await
     }
@@ -130,13 +137,13 @@ impl Queue {
         Ok(())
     }
 
-    /// Workers whose last beat is at most `age` old: those ready, and all.
+    /// Workers whose last heartbeat is at most `age` old: those ready, and all.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn live_workers(&self, age: Duration) -> Result<(u64, u64), QueueError> {
-        let (beats, silent) = (self.beats_within(&self.reader, age).await?, self.silent.json());
-        let count = query(COUNT).bind(beats.from).bind(beats.to).bind(silent);
+        let (heartbeats, silent) = (self.heartbeats_within(&self.reader, age).await?, self.silent.json());
+        let count = query(COUNT).bind(heartbeats.from).bind(heartbeats.to).bind(silent);
         let row = count.fetch_one(&self.reader).await?;
         Ok((row.try_get::<i64, _>(0)?.unsigned_abs(), row.try_get::<i64, _>(1)?.unsigned_abs()))
     }
@@ -145,18 +152,18 @@ impl Queue {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn tell_loaded(&self, worker: &str, models: &[String]) -> Result<(), QueueError> {
+    pub async fn report_loaded_models(&self, worker: &str, models: &[String]) -> Result<(), QueueError> {
         query(LOADED).bind(worker).bind(json!(models).to_string()).execute(&self.writer).await?;
         Ok(())
     }
 
-    /// Models that are loaded, with the number of workers that have them and whose last beat is at most `age` old.
+    /// Models that are loaded, with the number of workers that have them and whose last heartbeat is at most `age` old.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn loaded_models(&self, age: Duration) -> Result<BTreeMap<String, u64>, QueueError> {
-        let (beats, silent) = (self.beats_within(&self.reader, age).await?, self.silent.json());
-        self.counts(query(COUNT_LOADED).bind(beats.from).bind(beats.to).bind(silent)).await
+        let (heartbeats, silent) = (self.heartbeats_within(&self.reader, age).await?, self.silent.json());
+        self.counts(query(COUNT_LOADED).bind(heartbeats.from).bind(heartbeats.to).bind(silent)).await
     }
 
     /// Models that requests wait for besides these, with the number of requests.

@@ -2,7 +2,7 @@
 
 use crate::rig::{Rig, claim, claim_all, request, submit};
 use latentd_queue::queue::{
-    CancelAnswer, FailureKind, Lost, NewRequest, Phase, Priority, Terms, WorkerState,
+    CancelAnswer, FailureKind, Lost, NewRequest, Phase, Priority, RequestOptions, WorkerState,
 };
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,7 +14,7 @@ crate::on_both! {
     a_worker_gets_what_is_for_its_models_only,
     a_request_that_is_late_does_not_start_and_one_that_rests_starts_later,
     what_was_accepted_is_there_after_opening_again,
-    a_cancelled_request_never_starts_and_a_running_one_is_told,
+    a_cancelled_request_never_starts_and_a_running_one_is_stopped,
     positions_follow_what_other_processes_do,
     workers_count_while_they_beat,
 }
@@ -75,8 +75,8 @@ async fn a_worker_gets_what_is_for_its_models_only(rig: Rig) {
 
 async fn a_request_that_is_late_does_not_start_and_one_that_rests_starts_later(rig: Rig) {
     let queue = rig.open().await;
-    let terms = Terms { start_within: Some(Duration::from_secs(30)), ..Terms::default() };
-    let late = submit(&queue, &NewRequest { terms, ..request() }).await;
+    let options = RequestOptions { start_within: Some(Duration::from_secs(30)), ..RequestOptions::default() };
+    let late = submit(&queue, &NewRequest { options, ..request() }).await;
     assert_eq!(queue.expire_late().await.expect("a database"), 0);
     rig.advance(Duration::from_secs(31)).await;
     assert!(claim(&queue, "w").await.is_none());
@@ -89,7 +89,7 @@ async fn a_request_that_is_late_does_not_start_and_one_that_rests_starts_later(r
 
     let rests = submit(&queue, &request()).await;
     let claimed = claim(&queue, "w").await.expect("a request");
-    queue.rest(&claimed, Duration::from_secs(60)).await.expect("a database");
+    queue.put_off(&claimed, Duration::from_secs(60)).await.expect("a database");
     queue.give_back(&claimed).await.expect("a database");
     assert!(claim(&queue, "w").await.is_none());
     rig.advance(Duration::from_secs(61)).await;
@@ -107,7 +107,7 @@ async fn what_was_accepted_is_there_after_opening_again(rig: Rig) {
     assert_eq!((claimed.id, claimed.attempt, claimed.body), (id, 1, request().body));
 }
 
-async fn a_cancelled_request_never_starts_and_a_running_one_is_told(rig: Rig) {
+async fn a_cancelled_request_never_starts_and_a_running_one_is_stopped(rig: Rig) {
     let queue = rig.open().await;
     let cancel = async |id, kind| queue.cancel(id, kind).await.expect("a database");
     let waiting = submit(&queue, &request()).await;
@@ -143,9 +143,9 @@ async fn workers_count_while_they_beat(rig: Rig) {
     let queue = rig.open().await;
     let age = Duration::from_secs(15);
     let live = async || queue.live_workers(age).await.expect("a database");
-    queue.beat("a", "cpu", WorkerState::Ready).await.expect("a database");
-    queue.beat("b", "cpu", WorkerState::Loading).await.expect("a database");
-    queue.tell_loaded("a", &["m".into(), "n".into()]).await.expect("a database");
+    queue.heartbeat("a", "cpu", WorkerState::Ready).await.expect("a database");
+    queue.heartbeat("b", "cpu", WorkerState::Loading).await.expect("a database");
+    queue.report_loaded_models("a", &["m".into(), "n".into()]).await.expect("a database");
     assert_eq!(live().await, (1, 2));
     let loaded = queue.loaded_models(age).await.expect("a database");
     assert_eq!(loaded.into_iter().collect::<Vec<_>>(), [("m".into(), 1), ("n".into(), 1)]);
@@ -156,6 +156,6 @@ async fn workers_count_while_they_beat(rig: Rig) {
     assert_eq!(live().await, (0, 0));
     rig.advance(Duration::from_secs(120)).await;
     queue.forget_silent_workers().await.expect("a database");
-    queue.beat("a", "cpu", WorkerState::Ready).await.expect("a database");
+    queue.heartbeat("a", "cpu", WorkerState::Ready).await.expect("a database");
     assert_eq!(live().await, (1, 1));
 }

@@ -61,7 +61,7 @@ async fn a_lease_runs_out_unless_it_is_renewed(rig: Rig) {
         rig.advance(most).await;
         match renew_by_step {
             true => drop(queue.progress(&claim, Level::Info, "step").await.expect("a database")),
-            false => queue.beat("w", "test", WorkerState::Ready).await.expect("a database"),
+            false => queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database"),
         }
         assert_eq!(reclaim_expired(&queue).await, Reclaimed::default());
     }

@@ -2,7 +2,8 @@
 
 use crate::rig::{Rig, claim, request, submit};
 use latentd_queue::queue::{
-    ABANDONED, FileLife, Identity, Lost, NewRequest, NewUpload, Part, StoredFile, TICKET_LIFE, Terms, Ticket,
+    ABANDONED, FileLife, Identity, Lost, NewRequest, NewUpload, Part, RequestOptions, StoredFile,
+    TICKET_LIFE, Ticket,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -62,8 +63,8 @@ async fn files_of_a_lost_attempt_are_given_up_later(rig: Rig) {
 
 async fn a_result_lives_as_long_as_it_was_asked_to(rig: Rig) {
     let queue = rig.open().await;
-    let terms = Terms { result_life: Some(HOUR), forget: true, ..Terms::default() };
-    let id = submit(&queue, &NewRequest { terms, ..request() }).await;
+    let options = RequestOptions { result_life: Some(HOUR), forget: true, ..RequestOptions::default() };
+    let id = submit(&queue, &NewRequest { options, ..request() }).await;
     let claim = claim(&queue, "w").await.expect("a request");
     queue.expect_files(&["image"], Some(&claim)).await.expect("a database");
     queue.finish(&claim, &json!({ "a": 1 }), &[file("image")], &[]).await.expect("a database");

@@ -1,4 +1,4 @@
-//! What only a server can do: be opened by several at once, be newer, tell others, go away and come back.
+//! What only a server can do: be opened by several processes at once, be newer, signal other processes, go away and come back.
 
 use crate::cluster::Cluster;
 use crate::rig::{Rig, claim, connect, request, run, submit};
@@ -54,7 +54,7 @@ async fn a_newer_schema_refuses_an_older_program() {
 
 /// Signals reach another process, and go on to once the connection that carries them was cut.
 #[tokio::test]
-async fn others_are_told_of_work_and_of_what_moved() {
+async fn other_processes_are_signalled_of_work_and_of_changes() {
     let rig = Rig::postgres().await;
     let (gateway, worker) = (rig.open().await, rig.open().await);
     let (mut work, mut moved) = (worker.events().work(), gateway.events().moved());
@@ -69,10 +69,13 @@ async fn others_are_told_of_work_and_of_what_moved() {
         eventually(both).await;
         work.borrow_and_update();
         submit(&gateway, &request()).await;
-        tokio::time::timeout(Duration::from_secs(30), work.changed()).await.expect("told").expect("open");
+        tokio::time::timeout(Duration::from_secs(30), work.changed()).await.expect("a signal").expect("open");
         moved.borrow_and_update();
         claim(&worker, "w").await.expect("a request");
-        tokio::time::timeout(Duration::from_secs(30), moved.changed()).await.expect("told").expect("open");
+        tokio::time::timeout(Duration::from_secs(30), moved.changed())
+            .await
+            .expect("a signal")
+            .expect("open");
         let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
         run(&mut admin, cut.into()).await;
         eventually(async || gateway.identity().await.is_ok() && worker.identity().await.is_ok()).await;

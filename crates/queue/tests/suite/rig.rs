@@ -4,7 +4,7 @@ use crate::cluster;
 use jiff::{SignedDuration, Timestamp};
 use latentd_queue::queue::{
     Claim, Database, LEASE_CHECKS, LeaseCheck, LeaseClock, NewRequest, Origin, Priority, Queue, Reclaimed,
-    RequestId, Submission, Terms,
+    RequestId, RequestOptions, Submission,
 };
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
@@ -96,7 +96,7 @@ pub(crate) fn request() -> NewRequest {
         body: json!({ "prompt": "a fox" }),
         model: None,
         max_waiting: None,
-        terms: Terms::default(),
+        options: RequestOptions::default(),
         webhook: None,
         api_key: None,
         idempotency: None,

@@ -14,7 +14,7 @@ pub(super) struct Signal {
 }
 
 impl Signal {
-    /// What the stream says.
+    /// The signal of the AV1 stream.
     pub(super) fn of(picture: &Picture) -> Self {
         let is_full_range = picture.color_range() == YUVRange::Full;
         Self { matrix: picture.matrix_coefficients() as u16, is_full_range }

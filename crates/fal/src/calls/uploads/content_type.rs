@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pictures_sound_and_film_are_shown() {
+    fn only_images_audio_and_video_are_shown_inline() {
         for kind in ["image/png", "IMAGE/JPEG; q=1", "video/mp4", "audio/mpeg"] {
             assert!(is_shown(kind), "{kind}");
         }

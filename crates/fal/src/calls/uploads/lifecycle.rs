@@ -1,4 +1,4 @@
-//! How long a file is to be kept and who may fetch it, as its sender wishes.
+//! An upload's lifecycle settings: how long it is kept and who may fetch it.
 
 use crate::input::value::from_json;
 use crate::output::error::ApiError;

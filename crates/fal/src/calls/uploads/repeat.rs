@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use futures_util::StreamExt;
 use latentd_queue::storage::{Fetched, FileKey};
 
-/// Does a body bring the very bytes of a stored file? Reads no further than it does.
+/// Whether a body equals a stored file. Reads the body only as far as they are equal.
 pub(crate) async fn is_same(api: &Api, object: &FileKey, body: &mut Body) -> Result<bool, ApiError> {
     let Some(Fetched { part: Some((mut kept, _)), .. }) = api.storage.get(object, None).await? else {
         return Ok(false);

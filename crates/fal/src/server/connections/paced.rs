@@ -80,7 +80,7 @@ impl HttpBody for PacedBody {
         Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(length)))))
     }
 
-    /// The end of a shared answer is told only when its last piece was passed on, unless there is none.
+    /// The end of a shared answer is reported only when its last piece was passed on, unless there is none.
     fn is_end_stream(&self) -> bool {
         match &self.pace {
             None => self.body.is_end_stream(),

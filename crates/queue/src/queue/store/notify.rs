@@ -61,11 +61,11 @@ async fn receive(pool: PgPool, events: Events, us: String) {
         };
         match listener.await {
             Ok(listener) => {
-                wake(&events, ""); // what was signalled before this connection was not heard
+                wake(&events, ""); // signals from before this connection were missed
                 let error = listen(listener, &events, &us).await;
                 tracing::debug!(%error, "cannot listen for signals of other processes; polling goes on");
             }
-            Err(error) => tracing::debug!(%error, "signals of other processes are not heard yet"),
+            Err(error) => tracing::debug!(%error, "signals of other processes cannot be received yet"),
         }
         tokio::time::sleep(AGAIN).await;
     }

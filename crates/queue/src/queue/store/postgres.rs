@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Advisory locks of ours are numbered from here.
 pub(super) const LOCKS: i32 = 0x6c61_7464;
 
-/// Connections of one process. A statement takes a millisecond or so; workers have a beat, a claim and a report each.
+/// Connections of one process. A statement takes a millisecond or so; workers have a heartbeat, a claim and a report each.
 const CONNECTIONS: u32 = 8;
 
 /// How long an operation waits for a connection before the database counts as away.
@@ -87,7 +87,7 @@ fn check_version(version: i64) -> Result<(), QueueError> {
     if version > KNOWN { Err(QueueError::NewerSchema(version)) } else { Ok(()) }
 }
 
-/// Brings the schema up to date. Several processes may do it at once: one does, the others wait and find it done.
+/// Migrates the schema. Several processes may do it at once: one does, the others wait and find it done.
 async fn migrate(pool: &PgPool) -> Result<(), QueueError> {
     let mut tx = pool.begin().await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(i64::from(LOCKS)).execute(&mut *tx).await?;

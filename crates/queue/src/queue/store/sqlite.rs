@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// released; of two branches that add one each, either may come first as long as neither was released.
 const MIGRATIONS: &[&str] = &[
     include_str!("../schema/sqlite/first.sql"),
-    include_str!("../schema/sqlite/terms.sql"),
+    include_str!("../schema/sqlite/request_options.sql"),
     include_str!("../schema/sqlite/webhooks.sql"),
     include_str!("../schema/sqlite/uploads.sql"),
     include_str!("../schema/sqlite/keys.sql"),
@@ -174,7 +174,7 @@ mod tests {
             sqlx::query("PRAGMA max_page_count = 1").execute(pool(&queue.writer)).await.expect("a pragma");
             let refused = queue.expect_files(&keys, None).await.expect_err("there is no room");
             assert!(refused.is_machines(), "{refused:?}");
-            // On a full disk SQLite rolls back by itself, and SQLx does not hear of it.
+            // On a full disk SQLite rolls back by itself, and SQLx does not notice.
             let mut tx = pool(&queue.writer).begin_with("BEGIN IMMEDIATE").await.expect("a transaction");
             sqlx::raw_sql("ROLLBACK").execute(&mut *tx).await.expect("a rollback");
             drop(tx);

@@ -2,7 +2,7 @@
 
 CREATE TABLE counters (
     metric TEXT    NOT NULL,
-    label  TEXT    NOT NULL,                            -- what the metric tells apart, '' if nothing
+    label  TEXT    NOT NULL,                            -- value of the metric's label, '' if it has none
     other  TEXT    NOT NULL,                            -- the same, once more
     bound  REAL    NOT NULL,                            -- the bucket of these values: its upper end
     count  INTEGER NOT NULL,

@@ -1,4 +1,4 @@
--- Which database this is. The folder of its files carries the same id, so that neither is used with a stranger.
+-- Which database this is. The folder of its files carries the same id, so that neither is used with another's.
 
 CREATE TABLE identity (
     id        TEXT    NOT NULL,

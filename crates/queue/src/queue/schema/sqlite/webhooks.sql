@@ -1,8 +1,8 @@
--- Who is told that a request ended. A row is written with its request and becomes due with its end.
+-- The webhooks of requests. A row is written with its request and becomes due with its end.
 
 CREATE TABLE webhooks (
     request         TEXT    PRIMARY KEY REFERENCES requests (id) ON DELETE CASCADE,
-    url             TEXT    NOT NULL,                   -- where the client wants to be told
+    url             TEXT    NOT NULL,                   -- where the client wants the result
     receiver        TEXT    NOT NULL,                   -- the URL's host and port: each gets its share
     origin          TEXT    NOT NULL,                   -- how the client reached the server, for files in the message
     state           TEXT    NOT NULL DEFAULT 'waiting', -- 'waiting' for the end, 'due', 'delivered' or 'given_up'

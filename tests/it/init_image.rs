@@ -2,15 +2,12 @@
 
 use crate::sockets::Listening;
 use crate::support::{
-    Answer, ENDPOINT, GreyEngine, Order, Server, SteppedEngine, eventually, every_model, messages, small,
-    stepped_engine,
+    Answer, ENDPOINT, Scripted, Server, eventually, every_model, messages, small, tick_until_idle,
 };
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use latentd::engine::{Engine, EngineError, InitImage, Observer, PendingImages};
-use latentd_request::ImageRequest;
 use serde_json::{Value, json};
 use std::io::Cursor;
 use std::sync::{Arc, Mutex};
@@ -27,21 +24,18 @@ pub(crate) fn data_uri(bytes: &[u8]) -> String {
     format!("data:image/png;base64,{}", BASE64_STANDARD.encode(bytes))
 }
 
-/// An input that begins from an image and keeps its size.
+/// An image-to-image input without a size of its own.
 pub(crate) fn from(url: &str) -> Value {
     json!({ "prompt": "a fox", "image_url": url, "num_inference_steps": 3, "output_format": "png" })
 }
 
-/// Submits; returns the request's path.
+/// Submits to the image-to-image endpoint; returns the request's path.
 pub(crate) async fn submit(server: &Server, input: &Value) -> String {
-    let answer = server.call(Method::POST, &format!("/queue/{ENDPOINT}/image-to-image"), input).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    let id = answer.json()["request_id"].as_str().expect("an id").to_owned();
-    format!("/queue/{ENDPOINT}/requests/{id}")
+    server.submit_to(&format!("{ENDPOINT}/image-to-image"), input).await
 }
 
-/// The result after a worker came by.
-pub(crate) async fn pending(server: &Server, input: &Value) -> Answer {
+/// Submits an image-to-image input and generates; the result.
+pub(crate) async fn generated(server: &Server, input: &Value) -> Answer {
     let request = submit(server, input).await;
     server.generate_all().await;
     server.get(&request).await
@@ -75,11 +69,11 @@ async fn upload(server: &Server, bytes: Vec<u8>, lifetime: Option<u32>) -> Strin
 }
 
 #[tokio::test]
-async fn an_image_inside_the_request_is_begun_from() {
+async fn an_inline_initial_image_is_used() {
     let server = Server::start().await;
-    let result = pending(&server, &from(&data_uri(&png(40, 24, 33)))).await;
+    let result = generated(&server, &from(&data_uri(&png(40, 24, 33)))).await;
     assert_eq!(look(&server, &result).await, (40, 24, 33), "as large as the image");
-    let log = pending(&server, &from(&data_uri(b"This is no image here"))).await;
+    let log = generated(&server, &from(&data_uri(b"This is no image here"))).await;
     assert_eq!(refusal(&log).0, "image_load_error");
 }
 
@@ -103,7 +97,7 @@ async fn a_data_uri_may_be_broken_into_lines_and_percent_encoded() {
         format!(" data:image/png;base64,\t{base64} \n"),
         format!("data:image/png,{raw}"),
     ] {
-        let result = pending(&server, &from(&uri)).await;
+        let result = generated(&server, &from(&uri)).await;
         assert_eq!(look(&server, &result).await, (40, 24, 33), "{uri:.60}");
     }
 }
@@ -119,12 +113,12 @@ fn written(format: image::ImageFormat) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn images_of_other_formats_are_begun_from() {
+async fn initial_images_of_other_formats_are_used() {
     let server = Server::start().await;
     for format in
         [image::ImageFormat::Gif, image::ImageFormat::Bmp, image::ImageFormat::Tiff, image::ImageFormat::WebP]
     {
-        let result = pending(&server, &from(&data_uri(&written(format)))).await;
+        let result = generated(&server, &from(&data_uri(&written(format)))).await;
         assert_eq!(look(&server, &result).await, (40, 24, 33), "{format:?}");
     }
 }
@@ -138,7 +132,7 @@ async fn a_format_that_is_not_read_is_refused_by_its_name() {
         (b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>", "SVG"),
         (b"%PDF-1.7", "PDF"),
     ] {
-        let answer = pending(&server, &from(&data_uri(bytes))).await;
+        let answer = generated(&server, &from(&data_uri(bytes))).await;
         let (class, context) = refusal(&answer);
         assert_eq!(class, "unsupported_image_format", "{name}");
         let formats = context["supported_formats"].as_array().expect("a list");
@@ -152,29 +146,29 @@ async fn a_format_that_is_not_read_is_refused_by_its_name() {
 async fn the_size_is_the_images_unless_another_is_asked_for() {
     let server = Server::start().await;
     let mut input = from(&data_uri(&png(3000, 1500, 7)));
-    assert_eq!(look(&server, &pending(&server, &input).await).await, (1536, 768, 7), "the model's limit");
+    assert_eq!(look(&server, &generated(&server, &input).await).await, (1536, 768, 7), "the model's limit");
     input["image_size"] = json!({ "width": 64, "height": 48 });
-    assert_eq!(look(&server, &pending(&server, &input).await).await, (64, 48, 7));
+    assert_eq!(look(&server, &generated(&server, &input).await).await, (64, 48, 7));
     input["image_size"] = Value::Null;
-    assert_eq!(look(&server, &pending(&server, &input).await).await, (1536, 768, 7));
+    assert_eq!(look(&server, &generated(&server, &input).await).await, (1536, 768, 7));
 }
 
 #[tokio::test]
 async fn a_file_of_this_server_is_read_and_not_called() {
     let server = Server::start().await;
     let url = upload(&server, png(20, 10, 90), None).await;
-    let result = pending(&server, &from(&url)).await;
+    let result = generated(&server, &from(&url)).await;
     assert_eq!(look(&server, &result).await, (20, 10, 90));
     let of_result = result.json()["images"][0]["url"].as_str().expect("a URL").to_owned();
-    let again = pending(&server, &from(&of_result)).await;
-    assert_eq!(look(&server, &again).await, (20, 10, 90), "a result is begun from");
+    let again = generated(&server, &from(&of_result)).await;
+    assert_eq!(look(&server, &again).await, (20, 10, 90), "a result as the initial image");
     let name = url.rsplit('/').next().expect("a name");
-    let fals = pending(&server, &from(&format!("https://v3.fal.media/files/{name}"))).await;
+    let fals = generated(&server, &from(&format!("https://v3.fal.media/files/{name}"))).await;
     assert_eq!(look(&server, &fals).await, (20, 10, 90), "as a program that is not changed names it");
 }
 
 #[tokio::test]
-async fn a_file_that_is_gone_is_told() {
+async fn a_file_that_is_gone_is_a_download_error() {
     let server = Server::start().await;
     let url = upload(&server, png(20, 10, 90), Some(60)).await;
     server.clock.advance(61);
@@ -186,7 +180,7 @@ async fn a_file_that_is_gone_is_told() {
         "https://v3.fal.media/files/zebra/abc.png",
     ];
     for url in gone {
-        assert_eq!(refusal(&pending(&server, &from(url)).await).0, "file_download_error", "{url}");
+        assert_eq!(refusal(&generated(&server, &from(url)).await).0, "file_download_error", "{url}");
     }
 }
 
@@ -235,56 +229,41 @@ async fn text_to_image_does_not_look_at_an_image() {
 }
 
 #[tokio::test]
-async fn damaged_and_huge_images_are_told_apart() {
+async fn damaged_and_huge_images_have_different_errors() {
     let server = Server::start().await;
     let whole = png(64, 64, 5);
-    let half = pending(&server, &from(&data_uri(&whole[..whole.len() / 2]))).await;
+    let half = generated(&server, &from(&data_uri(&whole[..whole.len() / 2]))).await;
     assert_eq!(refusal(&half).0, "image_load_error");
-    let empty = pending(&server, &from("data:image/png;base64,")).await;
+    let empty = generated(&server, &from("data:image/png;base64,")).await;
     assert_eq!(refusal(&empty).0, "image_load_error");
-    let long = pending(&server, &from(&data_uri(&png(14_143, 1, 5)))).await;
+    let long = generated(&server, &from(&data_uri(&png(14_143, 1, 5)))).await;
     let limits = json!({ "max_height": 14_142, "max_width": 14_142 });
     assert_eq!(refusal(&long), ("image_too_large".to_owned(), limits));
 }
 
-/// Width, height and strength.
-type Asked = (usize, usize, Option<f64>);
-
-/// Notes what it is asked.
-struct Witness(Arc<Mutex<Vec<Asked>>>);
-
-impl Engine for Witness {
-    fn generate(
-        &mut self,
-        request: &ImageRequest,
-        begin: Option<InitImage>,
-        observer: &mut dyn Observer,
-    ) -> Result<PendingImages, EngineError> {
-        let strength = begin.as_ref().map(|begin| begin.strength);
-        self.0.lock().expect("one engine").push((request.width, request.height, strength));
-        GreyEngine.generate(request, begin, observer)
-    }
-}
-
 #[tokio::test]
-async fn the_engine_is_told_the_strength() {
-    let (server, seen) = (Server::start().await, Arc::default());
+async fn the_engine_gets_the_strength() {
+    let server = Server::start().await;
     let mut input = from(&data_uri(&png(16, 8, 1)));
     submit(&server, &input).await;
     input["strength"] = json!("0.25");
     submit(&server, &input).await;
     server.submit(&small()).await;
-    let mut worker = server.worker("w", Witness(Arc::clone(&seen))).await;
-    for _ in 0..3 {
-        worker.tick().await.expect("a worker that goes on");
-    }
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = calls.clone();
+    let engine = Scripted::new(move |call| {
+        let strength = call.init_image.as_ref().map(|initial| initial.strength);
+        seen.lock().expect("one engine").push((call.request.width, call.request.height, strength));
+        call.grey()
+    });
+    tick_until_idle(&mut server.worker("w", engine).await).await;
     let expected = [(16, 8, Some(0.83)), (16, 8, Some(0.25)), (32, 16, None)];
-    assert_eq!(*seen.lock().expect("one engine"), expected);
+    assert_eq!(*calls.lock().expect("one engine"), expected);
 }
 
 #[tokio::test]
-async fn a_run_and_its_get_begin_from_images_too() {
-    let server = Arc::new(Server::start().await);
+async fn run_by_post_and_get_takes_an_initial_image() {
+    let server = Server::start().await;
     let url = upload(&server, png(20, 10, 90), None).await;
     let query: String = url::form_urlencoded::Serializer::new(String::new())
         .extend_pairs([
@@ -298,21 +277,17 @@ async fn a_run_and_its_get_begin_from_images_too() {
     for (method, path, body) in
         [(Method::POST, path.clone(), from(&url)), (Method::GET, format!("{path}?{query}"), Value::Null)]
     {
-        let (waiting, caller) = (
-            server.clone(),
-            tokio::spawn({
-                let server = server.clone();
-                async move { server.call(method, &path, &body).await }
-            }),
-        );
-        eventually(async || waiting.queue.peek(&every_model()).await.expect("a database")).await;
-        server.generate_all().await;
-        assert_eq!(look(&server, &caller.await.expect("an answer")).await, (20, 10, 90));
+        let generating = async {
+            eventually(async || server.queue.peek(&every_model()).await.expect("a database")).await;
+            server.generate_all().await;
+        };
+        let (answer, ()) = tokio::join!(server.call(method, &path, &body), generating);
+        assert_eq!(look(&server, &answer).await, (20, 10, 90));
     }
 }
 
 #[tokio::test]
-async fn web_sockets_begin_from_images_too() {
+async fn web_sockets_take_initial_images() {
     let listening = Listening::start().await.generate().await;
     let mut input = from(&data_uri(&png(40, 24, 33)));
     let mut realtime = listening.connect("/image-to-image/realtime").await;
@@ -362,16 +337,13 @@ async fn logs_name_no_url() {
 }
 
 #[tokio::test]
-async fn a_step_still_stops_what_began_from_an_image() {
+async fn a_request_with_an_initial_image_is_cancelled_at_a_step() {
     let server = Server::start().await;
     let request = submit(&server, &from(&data_uri(&png(40, 24, 33)))).await;
-    let (engine, control): (SteppedEngine, _) = stepped_engine();
-    let mut worker = server.worker("w", engine).await;
-    let working = tokio::spawn(async move { worker.tick().await });
-    control.step().await;
+    let run = server.run_stepped("w").await;
+    run.step().await;
     assert_eq!(server.put(&format!("{request}/cancel")).await.status, StatusCode::ACCEPTED);
-    control.order(Order::Run);
-    working.await.expect("no panic").expect("a worker that goes on");
+    run.finish().await;
     assert_eq!(server.get(&request).await.status.as_u16(), 499);
 }
 

@@ -1,63 +1,52 @@
-//! The real program as tests attack it: `latentd serve` in a process of its own, what it takes of memory, and clients
-//! that misbehave from addresses of their own.
+//! The real program under attack: its memory, and clients that misbehave from addresses of their own.
 
-use crate::support::eventually;
+use crate::support::{Program, eventually};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Megabytes of memory that an attack may take over what the program takes at rest.
+/// Megabytes of memory that an attack may take above the baseline.
 pub(crate) const MAX_RISE: u64 = 300;
 
-/// Megabytes over its rest within which the program counts as back.
-const BACK: u64 = 60;
+/// Megabytes above the baseline within which the memory counts as returned.
+const RETURNED: u64 = 60;
 
 /// A running `latentd serve`, on a data directory of its own.
-pub(crate) struct Program {
-    child: Child,
+pub(crate) struct Attacked {
+    program: Program,
     pub(crate) address: SocketAddr,
     _data: TempDir,
 }
 
-impl Program {
+impl Attacked {
     /// Starts it with more flags, under a limit of open files if there is one.
     pub(crate) fn start(flags: &[&str], open_files: Option<u32>) -> Self {
         let data = tempfile::tempdir().expect("a temporary directory");
         let limit = open_files.map_or(String::new(), |files| format!("ulimit -n {files}; "));
-        let mut child = Command::new("sh")
-            .args(["-c", &format!("{limit}exec \"$@\""), "sh", env!("CARGO_BIN_EXE_latentd")])
-            .args(["serve", "--listen", "127.0.0.1:0", "--log", "warn", "--data-dir"])
-            .arg(data.path())
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the program");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        let first = lines.next().expect("a line").expect("text");
-        let address = first.split("http://").nth(1).and_then(|text| text.trim().parse().ok()).expect("a URL");
-        // What it prints later goes nowhere, but must not find the pipe closed.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, address, _data: data }
+        let serve = Program::command(data.path(), flags);
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{limit}exec \"$@\""), "sh"])
+            .arg(serve.get_program())
+            .args(serve.get_args());
+        command.envs(serve.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let program = Program::spawn(&mut command);
+        let address = program.address.parse().expect("an address");
+        Self { program, address, _data: data }
     }
 
     pub(crate) fn memory(&self) -> Memory {
-        Memory { process: self.child.id() }
+        Memory { process: self.program.child.id() }
     }
 
     /// The memory of its one worker, once that is there.
     pub(crate) async fn worker_memory(&self) -> Memory {
-        let process = eventually(async || {
-            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
-            let children = tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("children")));
-            children.flatten().collect::<String>().split_whitespace().next()?.parse().ok()
-        });
+        let process = eventually(async || self.program.workers().first().copied());
         Memory { process: process.await }
     }
 
@@ -101,20 +90,13 @@ impl Program {
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// What a process takes.
+/// The memory of a process.
 pub(crate) struct Memory {
     process: u32,
 }
 
-/// What it took at rest, in megabytes.
-pub(crate) struct Rest {
+/// The memory of a process before an attack, in megabytes.
+pub(crate) struct Baseline {
     memory: Memory,
     megabytes: u64,
     attack: String,
@@ -128,26 +110,27 @@ impl Memory {
         line.trim_matches([':', ' ', '\t', 'k', 'B']).parse::<u64>().expect("kilobytes") / 1024
     }
 
-    /// Notes what it takes now, and begins to watch for the most.
-    pub(crate) fn rest(self, attack: &str) -> Rest {
+    /// Measures the memory now, and has the kernel record the peak from now on.
+    pub(crate) fn baseline(self, attack: &str) -> Baseline {
         std::fs::write(Path::new("/proc").join(self.process.to_string()).join("clear_refs"), "5")
             .expect("Linux");
-        Rest { megabytes: self.megabytes("VmRSS"), memory: self, attack: attack.into() }
+        Baseline { megabytes: self.megabytes("VmRSS"), memory: self, attack: attack.into() }
     }
 }
 
-impl Rest {
-    /// Fails if more was taken since than may be.
-    pub(crate) fn is_held(&self) {
+impl Baseline {
+    /// Asserts that the peak since then is at most [`MAX_RISE`] above it.
+    pub(crate) fn assert_bounded(&self) {
         let (now, peak) = (self.memory.megabytes("VmRSS"), self.memory.megabytes("VmHWM"));
-        println!("{}: {} MB at rest, {peak} MB at most, {now} MB now", self.attack, self.megabytes);
+        println!("{}: {} MB before, {peak} MB at most, {now} MB now", self.attack, self.megabytes);
         assert!(peak <= self.megabytes + MAX_RISE, "{}: {peak} MB", self.attack);
     }
 
-    /// Waits until it takes again what it took at rest.
-    pub(crate) async fn is_back(&self) {
-        self.is_held();
-        eventually(async || (self.memory.megabytes("VmRSS") <= self.megabytes + BACK).then_some(())).await;
+    /// The same, and waits until the memory has returned to it.
+    pub(crate) async fn returns(&self) {
+        self.assert_bounded();
+        eventually(async || (self.memory.megabytes("VmRSS") <= self.megabytes + RETURNED).then_some(()))
+            .await;
         println!("{}: back at {} MB", self.attack, self.memory.megabytes("VmRSS"));
     }
 }

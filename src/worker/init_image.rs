@@ -1,4 +1,4 @@
-//! The image that a request begins from: fetched, held to its limits, decoded.
+//! Loads a request's initial image: fetches the file, checks its limits, decodes it.
 
 use super::Worker;
 use crate::engine::Image;
@@ -10,13 +10,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
 use latentd_egress::{DownloadError, MAX_DOWNLOAD_BYTES};
-use latentd_request::{BeginFrom, Flaw, ImageRequest, Source};
+use latentd_request::{Flaw, ImageRequest, InitImageRef, Source};
 use tokio::sync::Semaphore;
 
-/// One image is decoded at a time: what that takes is bounded for one.
+/// One image is decoded at a time, so that the memory for decoding is bounded.
 static DECODER: Semaphore = Semaphore::const_new(1);
 
-/// Why there is no image.
+/// Why the initial image could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotLoaded {
     #[error("the initial image cannot be used: {1}")]
@@ -38,7 +38,7 @@ impl Fault for NotLoaded {
 }
 
 impl NotLoaded {
-    /// How the request fails. A URL and what is inside of the request are not told again.
+    /// The failure that the request ends with. Its message repeats neither the URL nor inline data.
     pub(super) fn failure(self) -> Failure {
         let message = self.to_string();
         match self {
@@ -50,20 +50,20 @@ impl NotLoaded {
     }
 }
 
-/// Fetches and decodes.
+/// Fetches and decodes the initial image.
 pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Image, NotLoaded> {
     let bytes = match source {
-        Source::Stored(key) => stored(worker, key).await?,
+        Source::Stored(key) => read_stored(worker, key).await?,
         Source::Inline(base64) => STANDARD.decode(base64).map_err(unreachable)?,
         Source::Remote(url) => worker.outgoing.download(url).await.map_err(|error| match error {
             DownloadError::TooLarge => too_large(),
             DownloadError::Failed(_) => unreachable(error),
         })?,
     };
-    let turn = DECODER.acquire().await;
+    let permit = DECODER.acquire().await;
     let decoded = tokio::task::spawn_blocking(move || {
-        // Kept until it is done, also where nobody waits for it any more.
-        let _turn = turn;
+        // Held until decoding is done, even if the request is cancelled meanwhile.
+        let _permit = permit;
         image_file::decode(&bytes)
     });
     let flawed = |flaw, why: &dyn std::fmt::Display| NotLoaded::Flawed(flaw, why.to_string());
@@ -75,8 +75,8 @@ pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Image, NotL
     })
 }
 
-/// A file that a client sent here, or a result.
-async fn stored(worker: &Worker, key: &str) -> Result<Vec<u8>, NotLoaded> {
+/// Reads a file of this server's storage: an upload, or an earlier result.
+async fn read_stored(worker: &Worker, key: &str) -> Result<Vec<u8>, NotLoaded> {
     let missing = || unreachable("this server has no such file, or not any longer");
     let object = match worker.queue.uploaded(key).await? {
         Some(file) => file.object,
@@ -104,9 +104,9 @@ fn too_large() -> NotLoaded {
     NotLoaded::Flawed(Flaw::TooManyBytes(MAX_DOWNLOAD_BYTES), DownloadError::TooLarge.to_string())
 }
 
-/// Gives the request the size of its image, if it is to have that.
-pub(super) fn size(request: &mut ImageRequest, begin: &BeginFrom, image: &Image) {
-    if !begin.keeps_size {
+/// Sets the request's size to that of its initial image, scaled down to fit, where the client asked for no size.
+pub(super) fn adopt_size(request: &mut ImageRequest, reference: &InitImageRef, image: &Image) {
+    if !reference.keeps_size {
         return;
     }
     let share = |most: usize, side: usize| most as f64 / side as f64;
@@ -121,7 +121,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_is_generated_is_as_large_as_the_image_where_that_can_be() {
+    fn the_generated_size_is_that_of_the_initial_image_scaled_down_to_the_limit() {
         let request = |keeps_size| {
             json!({
                 "prompt": "", "negative_prompt": "", "width": 1536, "height": 1536, "steps": 1, "guidance": 1.0,
@@ -131,8 +131,8 @@ mod tests {
         };
         let found = |keeps_size, width, height| {
             let mut request: ImageRequest = serde_json::from_value(request(keeps_size)).expect("a request");
-            let begin = request.begin.take().expect("an image");
-            size(&mut request, &begin, &Image { width, height, rgb: Vec::new() });
+            let reference = request.init_image.take().expect("an initial image");
+            adopt_size(&mut request, &reference, &Image { width, height, rgb: Vec::new() });
             (request.width, request.height)
         };
         assert_eq!(found(true, 640, 480), (640, 480));
@@ -143,13 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn a_row_from_before_there_were_images_is_read() {
+    fn a_stored_request_without_an_initial_image_is_read_and_written_unchanged() {
         let row = json!({
             "prompt": "", "negative_prompt": "", "width": 64, "height": 64, "steps": 1, "guidance": 1.0,
             "seed": 0, "num_images": 1, "format": "png", "inline": false, "check_safety": true
         });
         let request: ImageRequest = serde_json::from_value(row.clone()).expect("a request");
-        assert_eq!(request.begin, None);
+        assert_eq!(request.init_image, None);
         assert_eq!(json!(request), row, "and written as before");
     }
 }

@@ -1,20 +1,11 @@
-//! The headers that say on what terms a request is taken: its time to start, and no second try.
+//! Headers with options of a request: its time to start, and no retry.
 
-use crate::support::{Answer, ENDPOINT, Server, eventually, every_model, small};
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use crate::support::{ENDPOINT, Server, eventually, small};
+use axum::http::StatusCode;
 use latentd::queue::Lost;
 
-async fn post(server: &Server, path: &str, header: (&str, &str)) -> Answer {
-    let request = Request::post(path).header("host", "test:1").header(header.0, header.1);
-    server.send(request.body(Body::from(small().to_string())).expect("a request")).await
-}
-
 async fn submit(server: &Server, header: (&str, &str)) -> String {
-    let answer = post(server, &format!("/queue/{ENDPOINT}"), header).await;
-    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
-    let id = answer.json()["request_id"].as_str().expect("an id").to_owned();
-    format!("/queue/{ENDPOINT}/requests/{id}")
+    server.submit_with(&[header], &small()).await
 }
 
 #[tokio::test]
@@ -23,10 +14,7 @@ async fn a_request_that_does_not_start_in_time_fails_with_a_504_that_is_not_repe
         let server = Server::start().await;
         let request = submit(&server, (name, "30.0")).await;
         server.clock.advance(31);
-        assert!(
-            server.queue.claim("w", &every_model()).await.expect("a database").is_none(),
-            "claimed too late"
-        );
+        assert!(server.try_claim("w").await.is_none(), "claimed too late");
         assert_eq!(server.queue.expire_late().await.expect("a database"), 1);
         let status = server.status(&request).await;
         assert_eq!(
@@ -45,13 +33,13 @@ async fn a_request_that_does_not_start_in_time_fails_with_a_504_that_is_not_repe
 async fn a_request_that_started_in_time_may_take_longer() {
     let server = Server::start().await;
     let request = submit(&server, ("x-fal-request-timeout", "30")).await;
-    server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+    server.claim("w").await;
     server.clock.advance(31);
     assert_eq!(server.queue.expire_late().await.expect("a database"), 0);
     assert_eq!(server.status(&request).await["status"], "IN_PROGRESS");
     // The time is not counted anew for a second try.
     server.queue.reclaim(Lost::Died("w")).await.expect("a database");
-    assert!(server.queue.claim("w2", &every_model()).await.expect("a database").is_none());
+    assert!(server.try_claim("w2").await.is_none());
 }
 
 #[tokio::test]
@@ -62,7 +50,7 @@ async fn setting_the_date_makes_no_request_late_and_none_early() {
         server.clock.set_date(jump);
         assert_eq!(server.queue.expire_late().await.expect("a database"), 0);
         server.clock.advance(31);
-        assert!(server.queue.claim("w", &every_model()).await.expect("a database").is_none());
+        assert!(server.try_claim("w").await.is_none());
         assert_eq!(server.queue.expire_late().await.expect("a database"), 1);
         assert_eq!(server.status(&request).await["error_type"], "request_timeout");
     }
@@ -71,10 +59,10 @@ async fn setting_the_date_makes_no_request_late_and_none_early() {
 #[tokio::test]
 async fn run_stops_waiting_when_the_time_to_start_is_over() {
     let server = Server::start().await;
-    let path = format!("/run/{ENDPOINT}");
+    let (path, input) = (format!("/run/{ENDPOINT}"), small());
     let late =
         async { eventually(async || (server.queue.expire_late().await.ok()? > 0).then_some(())).await };
-    let (answer, ()) = tokio::join!(post(&server, &path, ("x-fal-request-timeout", "0.2")), late);
+    let (answer, ()) = tokio::join!(server.post(&path, &[("x-fal-request-timeout", "0.2")], &input), late);
     assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT, "{answer:?}");
     assert_eq!(answer.header("x-fal-request-timeout-type"), "user");
 }
@@ -84,7 +72,7 @@ async fn a_time_that_is_none_is_refused_by_its_header() {
     let server = Server::start().await;
     for nonsense in ["", "soon", "NaN", "inf", "1e300", "-1", "0", "0.1"] {
         for path in [format!("/queue/{ENDPOINT}"), format!("/run/{ENDPOINT}")] {
-            let answer = post(&server, &path, ("x-fal-request-timeout", nonsense)).await;
+            let answer = server.post(&path, &[("x-fal-request-timeout", nonsense)], &small()).await;
             assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{nonsense:?}");
             let detail = answer.json()["detail"].to_string();
             assert!(detail.contains("x-fal-request-timeout"), "{detail}");
@@ -97,10 +85,10 @@ async fn no_retry_fails_at_the_first_death_but_not_at_a_stop() {
     for yes in ["1", "true", "yes"] {
         let server = Server::start().await;
         let request = submit(&server, ("x-fal-no-retry", yes)).await;
-        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+        server.claim("w").await;
         server.queue.reclaim(Lost::Stopped("w")).await.expect("a database");
         assert_eq!(server.status(&request).await["status"], "IN_QUEUE");
-        server.queue.claim("w", &every_model()).await.expect("a database").expect("a request");
+        server.claim("w").await;
         server.queue.reclaim(Lost::Died("w")).await.expect("a database");
         assert_eq!(server.status(&request).await["error_type"], "runner_server_error");
     }
