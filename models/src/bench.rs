@@ -281,8 +281,15 @@ impl DenoiseBench {
         spec.check(&self.card)?;
         let (text, noise) = self.inputs(spec)?;
         let schedule = Schedule::new(&self.scheduler, spec.steps);
-        let (guidance, shortcuts) = (spec.guidance, self.shortcuts);
-        let input = DenoiseInput { noise, text: &text, schedule: &schedule, guidance, shortcuts };
+        let input = DenoiseInput {
+            start: noise,
+            steps_done: 0,
+            state_settings: None,
+            text: &text,
+            schedule: &schedule,
+            guidance: spec.guidance,
+            shortcuts: self.shortcuts,
+        };
         self.target.device.synchronize()?;
         let started = Instant::now();
         let denoised = self.denoiser.run(&input, &mut LoopHooks { observer, previews: None, probe })?;

@@ -6,6 +6,7 @@
 mod captured;
 
 use crate::generate::{Control, Observer, Step};
+use crate::loop_state::LoopState;
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
 use crate::preview::Previews;
 use crate::probe::{Probe, report_tensor};
@@ -34,6 +35,21 @@ impl LoopHooks<'_> {
         self.previews.as_ref().is_some_and(|previews| previews.wanted(index, self.observer))
     }
 
+    /// Gives the observer the state after step `index`, if it wants it; `latents` gets what the step made.
+    fn save_state(
+        &mut self,
+        input: &DenoiseInput,
+        index: usize,
+        latents: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<()> {
+        let Some(settings) = &input.state_settings else { return Ok(()) };
+        let done = index + 1;
+        if done < input.steps() && self.observer.wants_state() {
+            self.observer.state(LoopState::encode(done, &latents()?, settings)?);
+        }
+        Ok(())
+    }
+
     /// Makes and shows the preview of a step.
     fn show(&mut self, before: &Tensor, after: &Tensor, sigmas: [f32; 2]) -> Result<()> {
         match &mut self.previews {
@@ -54,8 +70,12 @@ pub(crate) struct Denoiser {
 
 /// What to denoise.
 pub(crate) struct DenoiseInput<'a> {
-    /// `[N, C, h, w]` f32.
-    pub(crate) noise: Tensor,
+    /// `[N, C, h, w]` f32: what the first step starts from, which is noise unless steps are done.
+    pub(crate) start: Tensor,
+    /// Steps that an interrupted attempt has done.
+    pub(crate) steps_done: usize,
+    /// What the steps depend on besides the request, as the saved state says it. `None`: no state can be saved.
+    pub(crate) state_settings: Option<String>,
     /// `2N` rows, the unconditional ones first, or `N` without guidance.
     pub(crate) text: &'a TextConditioning,
     pub(crate) schedule: &'a Schedule,
@@ -80,7 +100,7 @@ impl DenoiseInput<'_> {
 
     /// Rows of text for each image: 2 with guidance.
     fn branches(&self) -> Result<usize> {
-        Ok(self.text.pooled.dim(0)? / self.noise.dim(0)?)
+        Ok(self.text.pooled.dim(0)? / self.start.dim(0)?)
     }
 
     /// Rows of step `index` for each image: 2 where it is guided.
@@ -102,7 +122,7 @@ impl DenoiseInput<'_> {
     fn done(&self, latents: Tensor, cache: Option<&FirstBlockCache>) -> Result<Denoised> {
         let copies = (0..self.steps()).map(|index| self.copies(index)).collect::<Result<Vec<_>>>()?;
         let unguided = copies.iter().filter(|copies| **copies == 1).count();
-        let rows = copies.iter().sum::<usize>() * self.noise.dim(0)?;
+        let rows = copies.iter().sum::<usize>() * self.start.dim(0)?;
         let skipped = Skipped {
             unguided_steps: self.shortcuts.guidance_interval.map(|_| unguided),
             reused_steps: cache.map(FirstBlockCache::reused_steps),
@@ -154,8 +174,8 @@ impl Denoiser {
         cache: &mut Option<FirstBlockCache>,
         hooks: &mut LoopHooks,
     ) -> Result<Tensor> {
-        let mut latents = input.noise.clone();
-        for (index, sigmas) in input.schedule.sigmas.windows(2).enumerate() {
+        let mut latents = input.start.clone();
+        for (index, sigmas) in input.schedule.sigmas.windows(2).enumerate().skip(input.steps_done) {
             let started = Instant::now();
             let prediction = self.predict(input, &latents, prepared, cache, index)?;
             report_tensor(&mut hooks.probe, &format!("prediction.{index}"), &prediction)?;
@@ -166,7 +186,9 @@ impl Denoiser {
             if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
                 return Err(Error::NonFinite { stage: Stage::Step { step: index + 1, of: input.steps() } });
             }
-            input.report(index, started.elapsed().as_secs_f64(), hooks.observer)?;
+            let seconds = started.elapsed().as_secs_f64();
+            hooks.save_state(input, index, || Ok(latents.clone()))?;
+            input.report(index, seconds, hooks.observer)?;
             if hooks.wants_preview(index) {
                 hooks.show(&before, &latents, [sigmas[0], sigmas[1]])?;
             }
@@ -186,7 +208,7 @@ impl Denoiser {
         let (copies, latents) = (input.copies(step)?, latents.to_dtype(self.target.dtype)?);
         let batch = Tensor::cat(&vec![&latents; copies], 0)?;
         let prediction = if copies < input.branches()? {
-            let prompted = prepared.prompted(input.noise.dim(0)?)?;
+            let prompted = prepared.prompted(input.start.dim(0)?)?;
             self.mmdit.forward(&batch, &prompted, step, cache.as_mut())?
         } else {
             self.mmdit.forward(&batch, prepared, step, cache.as_mut())?
@@ -197,7 +219,7 @@ impl Denoiser {
 
 /// `u + g (c - u)` of the two halves of a guided batch.
 fn guide(prediction: &Tensor, input: &DenoiseInput) -> Result<Tensor> {
-    let count = input.noise.dim(0)?;
+    let count = input.start.dim(0)?;
     if prediction.dim(0)? == count {
         return Ok(prediction.clone());
     }

@@ -78,6 +78,21 @@ pub trait Observer {
     fn preview(&mut self, image: Image) {
         drop(image);
     }
+
+    /// The state that an interrupted attempt at the same request left, if any: asked for once, before the first step.
+    fn saved_state(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Whether the state of the loop is wanted now. Asked after every step but the last.
+    fn wants_state(&mut self) -> bool {
+        false
+    }
+
+    /// Gets the state of the loop, opaque: [`Self::saved_state`] gives it back to another attempt.
+    fn state(&mut self, bytes: Vec<u8>) {
+        drop(bytes);
+    }
 }
 
 impl<F: FnMut(Step) -> Control> Observer for F {

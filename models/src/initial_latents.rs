@@ -38,6 +38,11 @@ impl InitialLatents {
         })
     }
 
+    /// The shape of the latents of a request, `[N, C, h, w]`.
+    pub(crate) fn shape(&self, images: usize, canvas: (usize, usize)) -> [usize; 4] {
+        [images, self.channels, canvas.1 / self.factor, canvas.0 / self.factor]
+    }
+
     /// `[N, C, h, w]` f32 whatever the precision. Torch's CPU generator draws for the encoding of an image first, then
     /// once for all images to generate (diffusers `StableDiffusion3Img2ImgPipeline.prepare_latents`).
     pub(crate) fn sample(
@@ -48,7 +53,7 @@ impl InitialLatents {
     ) -> Result<Tensor> {
         let mut generator = Generator::new(request.seed);
         let mut draw = |images: usize| {
-            let shape = [images, self.channels, canvas.1 / self.factor, canvas.0 / self.factor];
+            let shape = self.shape(images, canvas);
             let values = generator.normal(shape.iter().product());
             Tensor::from_vec(values, &shape, &self.target.device)
         };

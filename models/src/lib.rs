@@ -25,6 +25,7 @@ mod initial_latents;
 mod inspect;
 mod layers;
 mod load_options;
+mod loop_state;
 mod manifest;
 mod mmdit;
 mod noise;

@@ -7,6 +7,7 @@ use crate::files::ModelFiles;
 use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
 use crate::initial_latents::InitialLatents;
 use crate::load_options::LoadOptions;
+use crate::loop_state::LoopState;
 use crate::mmdit::Mmdit;
 use crate::preview::{PreviewPacing, Previews};
 use crate::probe::{Probe, report_tensor};
@@ -233,13 +234,15 @@ impl Pipeline {
             Some(init_image) => schedule.last(init_image.strength),
             None => schedule,
         };
-        let noise = self.initial_latents.sample(
-            request,
-            self.card.canvas(request.width, request.height)?,
-            schedule.sigmas[0],
-        )?;
-        report_tensor(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), noise.device())?)?;
-        report_tensor(probe, "start", &noise)?;
+        let canvas = self.card.canvas(request.width, request.height)?;
+        let state_settings = self.state_settings(schedule);
+        let shape = self.initial_latents.shape(request.num_images, canvas);
+        let (start, steps_done) = match saved_state(state_settings.as_deref(), &shape, schedule, observer) {
+            Some(state) => (state.latents.to_device(&self.target.device)?, state.steps_done),
+            None => (self.initial_latents.sample(request, canvas, schedule.sigmas[0])?, 0),
+        };
+        report_tensor(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), start.device())?)?;
+        report_tensor(probe, "start", &start)?;
         let (guidance, shortcuts) = (request.guidance, self.shortcuts);
         let previews = Previews {
             decode_stage: &self.decode_stage,
@@ -249,7 +252,19 @@ impl Pipeline {
         };
         let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
         let mut hooks = LoopHooks { observer, previews: Some(previews), probe };
-        self.denoiser.run(&DenoiseInput { noise, text, schedule, guidance, shortcuts }, &mut hooks)
+        let input = DenoiseInput { start, steps_done, state_settings, text, schedule, guidance, shortcuts };
+        self.denoiser.run(&input, &mut hooks)
+    }
+
+    /// What a saved state is good for besides its request; `None` where a step depends on more than the latents.
+    fn state_settings(&self, schedule: &Schedule) -> Option<String> {
+        let Target { device, dtype, ops, .. } = &self.target;
+        let device = if device.is_cuda() { "cuda" } else { "cpu" };
+        let precision = if ops.fp8 { "fp8" } else { dtype.as_str() };
+        let (name, t5, shortcuts) = (&self.card.name, self.has_t5(), &self.shortcuts);
+        let settings =
+            format!("{name} {device} {precision} t5 {t5} {shortcuts:?} sigmas {:?}", schedule.sigmas);
+        self.shortcuts.first_block_cache.is_none().then_some(settings)
     }
 }
 
@@ -264,6 +279,23 @@ impl Prefetcher {
             Err(_) => Ok(()),
         }
     }
+}
+
+/// The state that an earlier attempt left, where the loop can go on from it; `observer` gets a note of which it is.
+fn saved_state(
+    settings: Option<&str>,
+    shape: &[usize],
+    schedule: &Schedule,
+    observer: &mut dyn Observer,
+) -> Option<LoopState> {
+    let bytes = observer.saved_state()?;
+    let steps = schedule.timesteps.len();
+    let state = settings.and_then(|settings| LoopState::decode(&bytes, shape, steps, settings));
+    match &state {
+        Some(state) => observer.note(&format!("continuing after step {}/{steps}", state.steps_done)),
+        None => observer.note("the saved state is of another model or other settings: starting at step 1"),
+    }
+    state
 }
 
 /// What a request has encoded: at guidance 1 or below the prompt alone.

@@ -68,8 +68,8 @@ impl Denoiser {
         let (buffers, device) = (&captured.buffers, &self.target.device);
         buffers.load(input, prepared)?;
         let settings = settings(input, device)?;
-        let mut events = Vec::with_capacity(input.steps());
-        for index in 0..input.steps() {
+        let mut events = Vec::with_capacity(input.steps() - input.steps_done);
+        for index in input.steps_done..input.steps() {
             let begin = Event::new(device)?;
             buffers.modulations.slice_set(&prepared.modulations.get(index)?, 0, 0)?;
             buffers.settings.slice_set(&settings.get(index)?, 0, 0)?;
@@ -77,7 +77,8 @@ impl Denoiser {
             let before = hooks.wants_preview(index).then(|| buffers.latents.copy()).transpose()?;
             captured.graph(input, index)?.launch()?;
             events.push([begin, Event::new(device)?]);
-            if index > 0 {
+            hooks.save_state(input, index, || Ok(buffers.latents.copy()?))?;
+            if index > input.steps_done {
                 report(input, &events, index - 1, hooks.observer)?;
             }
             if let Some(before) = before {
@@ -106,7 +107,7 @@ impl Captured {
         input: &DenoiseInput,
         prepared: &Prepared,
     ) -> Result<&CapturedStep> {
-        let key = Key { latents: input.noise.dims().to_vec(), context: prepared.context.dims().to_vec() };
+        let key = Key { latents: input.start.dims().to_vec(), context: prepared.context.dims().to_vec() };
         let mut step = match self.steps.iter().position(|step| step.key == key) {
             Some(known) => self.steps.remove(known),
             None => {
@@ -134,7 +135,7 @@ impl Captured {
         input: &DenoiseInput,
         branches: usize,
     ) -> Result<Graph> {
-        let (patch, rows) = (mmdit.config().patch_size, branches * input.noise.dim(0)?);
+        let (patch, rows) = (mmdit.config().patch_size, branches * input.start.dim(0)?);
         // The prompt's rows are the last.
         let of = |all: &Tensor| all.narrow(0, all.dim(0)? - rows, rows);
         let (context, modulations) = (of(&buffers.context)?, of(&buffers.modulations)?);
@@ -173,9 +174,9 @@ impl CapturedStep {
 
 impl StaticBuffers {
     fn new(mmdit: &Mmdit, target: &Target, input: &DenoiseInput, prepared: &Prepared) -> Result<Self> {
-        let (_, _, height, width) = input.noise.dims4()?;
+        let (_, _, height, width) = input.start.dims4()?;
         Ok(Self {
-            latents: input.noise.copy()?,
+            latents: input.start.copy()?,
             context: prepared.context.copy()?,
             modulations: prepared.modulations.get(0)?.copy()?,
             positions: mmdit.positions(height, width)?,
@@ -186,7 +187,7 @@ impl StaticBuffers {
 
     /// Copies a request's inputs in.
     fn load(&self, input: &DenoiseInput, prepared: &Prepared) -> Result<()> {
-        self.latents.slice_set(&input.noise, 0, 0)?;
+        self.latents.slice_set(&input.start, 0, 0)?;
         self.context.slice_set(&prepared.context, 0, 0)?;
         Ok(self.first_bad.slice_set(&Tensor::new(&[u32::MAX], self.first_bad.device())?, 0, 0)?)
     }
@@ -200,14 +201,14 @@ fn settings(input: &DenoiseInput, device: &Device) -> Result<Tensor> {
     Ok(Tensor::from_vec(rows, (input.steps(), 4), device)?)
 }
 
-/// Waits for step `index` and reports it.
+/// Waits for step `index` and reports it; `events` are those of the steps of this attempt.
 fn report(
     input: &DenoiseInput,
     events: &[[Event; 2]],
     index: usize,
     observer: &mut dyn Observer,
 ) -> Result<()> {
-    let [begin, end] = &events[index];
+    let [begin, end] = &events[index - input.steps_done];
     end.wait()?;
     input.report(index, end.seconds_since(begin)?, observer)
 }
