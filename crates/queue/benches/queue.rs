@@ -1,5 +1,5 @@
-//! Measures the queue on both engines, with commits that are on the disk: submissions a second, polls a second, and how
-//! long a claim takes with few and with many requests waiting. `cargo bench -p latentd-queue -- [WAITING]`; prints a table.
+//! Measures the queue on both engines, with commits that are on the disk: submissions a second, polls a second, how long it
+//! takes to save a request's state, and how long a claim takes with few and with many requests waiting. `cargo bench -p latentd-queue -- [WAITING]`; prints a table.
 #![forbid(unsafe_code)]
 
 #[expect(dead_code, reason = "the server that tests share is not for measuring")]
@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// How long each rate is measured.
 const SPAN: Duration = Duration::from_secs(5);
+
+/// Bytes of the latents of a 1024x1024 image, `[1, 16, 128, 128]` f32.
+const STATE: usize = 16 * 128 * 128 * 4;
 
 /// Claims that are timed.
 const CLAIMS: usize = 300;
@@ -51,6 +54,15 @@ async fn measure(name: &str, database: &Database, waiting: u32) {
         let times = poll(&queue, clients, id).await;
         report(name, &format!("poll, {clients} at once"), times, SPAN);
     }
+    let claim = queue.claim("w", &[]).await.expect("a database").expect("a request");
+    let began = Instant::now();
+    let mut times = Vec::new();
+    while began.elapsed() < SPAN {
+        let began = Instant::now();
+        queue.store_state(&claim, vec![0x5a; STATE]).await.expect("a database");
+        times.push(began.elapsed());
+    }
+    report(name, "save a state of 1 MiB", times, SPAN);
     while queue.claim("drain", &[]).await.expect("a database").is_some() {}
     for count in [CLAIMS as u32, waiting] {
         insert(database, count).await;

@@ -4,8 +4,8 @@
 //! - the HTTP side: [`Queue::submit`], [`Queue::cancel`], [`Queue::status`], [`Queue::outcome`],
 //!   [`Queue::logs`], [`Queue::watch`], [`Queue::preview`], [`Queue::live_workers`];
 //! - a worker: [`Queue::claim`], [`Queue::charge`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`],
-//!   [`Queue::store_preview`], [`Queue::finish`], [`Queue::fail`], [`Queue::put_off`], [`Queue::give_back`],
-//!   [`Queue::heartbeat`];
+//!   [`Queue::store_preview`], [`Queue::store_state`], [`Queue::use_state`], [`Queue::must_give_way`],
+//!   [`Queue::finish`], [`Queue::fail`], [`Queue::put_off`], [`Queue::give_back`], [`Queue::heartbeat`];
 //! - the supervisor, when workers die: [`Queue::reclaim`], [`Queue::set_silent`]; the server's timers:
 //!   [`Queue::expire_late`], [`Queue::reclaim_expired`];
 //! - the sweep, which removes expired data: [`Queue::prune`], [`Queue::erase_ended`], [`Queue::end_files`],
@@ -41,6 +41,7 @@ mod read;
 mod recover;
 mod retention;
 mod service_time;
+mod states;
 mod store;
 mod submit;
 mod turns;

@@ -103,6 +103,18 @@ const PEEK: Sql = Sql {
     ),
 };
 
+macro_rules! outranked {
+    ($names:literal) => {
+        concat!(
+            "SELECT 1 FROM requests WHERE seq = ",
+            next!($names, " AND priority < (SELECT priority FROM requests WHERE id = $3)", "")
+        )
+    };
+}
+
+const OUTRANKED: Sql =
+    Sql { sqlite: outranked!("json_each($2)"), postgres: outranked!("json_array_elements_text($2::json)") };
+
 const RENEW: &str = "UPDATE requests SET lease_until = $3
     WHERE id = $1 AND attempt = $2 AND state = 'running'
     RETURNING cancel_requested, EXISTS
@@ -186,6 +198,16 @@ impl Queue {
         let query = query(PEEK).bind(now).bind(json!(models).to_string());
         let row = query.fetch_optional(&self.reader).await?;
         row.map(|row| read::json(row.try_get("body")?)).transpose()
+    }
+
+    /// Whether a request of a higher priority waits that a claim for these models would take now.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn must_give_way(&self, claim: &Claim, models: &[String]) -> Result<bool, QueueError> {
+        let now = self.service_us(&self.reader).await?;
+        let query = query(OUTRANKED).bind(now).bind(json!(models).to_string()).bind(claim.id.to_string());
+        Ok(query.fetch_optional(&self.reader).await?.is_some())
     }
 
     /// Adds a log line and renews the lease.

@@ -193,9 +193,9 @@ async fn put_back(
 ) -> Result<(), QueueError> {
     query(BACK).bind(claim.id.to_string()).bind(claim.attempt).bind(deaths).execute(&mut *tx).await?;
     let line = match lost {
-        Lost::Died(_) => "the worker died; the request starts again",
-        Lost::Expired => "the worker fell silent; the request starts again",
-        Lost::Stopped(_) | Lost::Everything => "the server was stopped; the request starts again",
+        Lost::Died(_) => "the worker died; the request is tried again",
+        Lost::Expired => "the worker fell silent; the request is tried again",
+        Lost::Stopped(_) | Lost::Everything => "the server was stopped; the request is tried again",
     };
     add_log(tx, claim.id, now, Level::Warn, line).await
 }

@@ -10,6 +10,7 @@ mod files;
 mod limits;
 mod postgres;
 mod rig;
+mod states;
 mod webhooks;
 
 /// Runs tests that take a [`rig::Rig`] on both engines.

@@ -64,6 +64,7 @@ values! {
     Option<&String>, value => Self::Text(value.cloned());
     Option<&str>, value => Self::Text(value.map(str::to_owned));
     &[u8], value => Self::Blob(value.to_vec());
+    Vec<u8>, value => Self::Blob(value);
 }
 
 /// A statement and its values.

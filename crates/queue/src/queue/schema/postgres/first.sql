@@ -122,6 +122,12 @@ CREATE TABLE previews (
     picture       BYTEA
 );
 
+CREATE TABLE states (
+    request TEXT   PRIMARY KEY REFERENCES requests (id) ON DELETE CASCADE,
+    bytes   BYTEA  NOT NULL,
+    uses    BIGINT NOT NULL DEFAULT 0
+);
+
 CREATE TABLE uploads (
     ticket         TEXT   PRIMARY KEY,
     key            TEXT   NOT NULL UNIQUE,
@@ -209,6 +215,7 @@ $$;
 CREATE FUNCTION latentd_request_ended() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM previews WHERE request = NEW.id;
+    DELETE FROM states WHERE request = NEW.id;
     UPDATE webhooks SET state = 'due', next_attempt_at = NEW.ended_at WHERE request = NEW.id;
     IF NEW.forget THEN
         UPDATE requests SET body = 'null', erase_at = NEW.ended_at + NEW.result_life WHERE id = NEW.id;

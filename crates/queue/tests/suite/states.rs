@@ -1,0 +1,78 @@
+//! What an attempt saved of its work is there for the next one, and a request of low priority gives way.
+
+use crate::rig::{Rig, claim, request, submit};
+use latentd_queue::queue::{Claim, Lost, NewRequest, Priority, Queue};
+use serde_json::json;
+
+crate::on_both! {
+    the_next_attempt_gets_what_the_last_one_saved,
+    a_state_that_brings_no_attempt_further_is_given_up,
+    a_low_priority_gives_way_to_what_its_worker_could_take,
+}
+
+async fn used(queue: &Queue, claim: &Claim) -> Option<Vec<u8>> {
+    queue.use_state(claim).await.expect("a database")
+}
+
+async fn store(queue: &Queue, claim: &Claim, bytes: &[u8]) {
+    queue.store_state(claim, bytes.to_vec()).await.expect("a database");
+}
+
+/// The worker dies; another claims the request.
+async fn next_attempt(queue: &Queue) -> Claim {
+    queue.reclaim(Lost::Died("w")).await.expect("a database");
+    claim(queue, "w").await.expect("a request")
+}
+
+async fn the_next_attempt_gets_what_the_last_one_saved(rig: Rig) {
+    let queue = rig.open().await;
+    submit(&queue, &request()).await;
+    let first = claim(&queue, "w").await.expect("a request");
+    assert_eq!(used(&queue, &first).await, None);
+    store(&queue, &first, b"step 1").await;
+    store(&queue, &first, b"step 2").await;
+    let second = next_attempt(&queue).await;
+    store(&queue, &first, b"late").await;
+    assert_eq!(used(&queue, &first).await, None, "an attempt that lost its claim");
+    assert_eq!(used(&queue, &second).await.as_deref(), Some(&b"step 2"[..]));
+    queue.finish(&second, &json!({}), &[], &[]).await.expect("a database");
+    assert_eq!(used(&queue, &second).await, None);
+    store(&queue, &second, b"late").await;
+
+    let other = submit(&queue, &request()).await;
+    let claimed = claim(&queue, "w").await.expect("a request");
+    store(&queue, &claimed, b"of another").await;
+    queue.give_back(&claimed).await.expect("a database");
+    let again = claim(&queue, "w").await.expect("a request");
+    assert_eq!((again.id, used(&queue, &again).await.as_deref()), (other, Some(&b"of another"[..])));
+}
+
+async fn a_state_that_brings_no_attempt_further_is_given_up(rig: Rig) {
+    let queue = rig.open().await;
+    submit(&queue, &request()).await;
+    let mut attempt = claim(&queue, "w").await.expect("a request");
+    store(&queue, &attempt, b"a").await;
+    for expected in [Some(&b"a"[..]), Some(b"a"), None] {
+        attempt = next_attempt(&queue).await;
+        assert_eq!(used(&queue, &attempt).await.as_deref(), expected);
+    }
+    store(&queue, &attempt, b"b").await;
+    attempt = next_attempt(&queue).await;
+    assert_eq!(used(&queue, &attempt).await.as_deref(), Some(&b"b"[..]));
+}
+
+async fn a_low_priority_gives_way_to_what_its_worker_could_take(rig: Rig) {
+    let queue = rig.open().await;
+    let low = NewRequest { priority: Priority::Low, ..request() };
+    submit(&queue, &low).await;
+    let running = claim(&queue, "w").await.expect("a request");
+    let must = async |claim: &Claim| queue.must_give_way(claim, &["m".into()]).await.expect("a database");
+    submit(&queue, &low).await;
+    submit(&queue, &NewRequest { model: Some("other".into()), ..request() }).await;
+    assert!(!must(&running).await, "one of its own priority, and one of a model that the worker has not");
+    submit(&queue, &request()).await;
+    submit(&queue, &request()).await;
+    assert!(must(&running).await);
+    let normal = claim(&queue, "x").await.expect("a request");
+    assert!(!must(&normal).await, "one of its own priority waits");
+}
