@@ -8,7 +8,12 @@ use latentd_request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+
+/// How often the state of a request is saved: a worker that dies loses this much work and the step that it was in.
+/// Saving costs a copy of the latents, 1 MiB for an image of 1024x1024, and a write of them to the database.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A handle to the thread; the thread ends when the handle is dropped and its job is done.
 pub struct EngineThread {
@@ -31,6 +36,9 @@ struct Command {
 struct ProgressObserver {
     flags: Arc<ControlFlags>,
     events: mpsc::UnboundedSender<Event>,
+    saved_state: Option<Vec<u8>>,
+    /// When the state was saved last, or the work on the request began.
+    saved_at: Instant,
 }
 
 /// Flags by which the worker controls the engine while it generates.
@@ -38,6 +46,10 @@ struct ProgressObserver {
 struct ControlFlags {
     stop: AtomicBool,
     previews: AtomicBool,
+    /// The engine is to save its state after the step that it is in, and to stop.
+    suspend: AtomicBool,
+    /// A state is on its way to the queue: the next one waits, so that a slow database costs no memory.
+    storing_state: AtomicBool,
 }
 
 /// Progress of the engine with a request.
@@ -52,6 +64,8 @@ pub enum Event {
     Step(Step),
     /// A preview of the first image.
     Preview(Image),
+    /// The state of the denoising loop; [`Job::state_stored`] is to be called when it is stored.
+    State(Vec<u8>),
 }
 
 /// A request that the engine is generating.
@@ -78,12 +92,18 @@ impl EngineThread {
         Ok(Self { commands, prefetch, loaded })
     }
 
-    /// Hands a request to the engine.
-    pub fn start(&self, request: ImageRequest, init_image: Option<InitImage>) -> Job {
+    /// Hands a request to the engine, with the state that an interrupted attempt left.
+    pub fn start(
+        &self,
+        request: ImageRequest,
+        init_image: Option<InitImage>,
+        saved_state: Option<Vec<u8>>,
+    ) -> Job {
         let flags = Arc::new(ControlFlags::default());
         let (sender, events) = mpsc::unbounded_channel();
         let (result, received) = oneshot::channel();
-        let observer = ProgressObserver { flags: flags.clone(), events: sender };
+        let saved_at = Instant::now();
+        let observer = ProgressObserver { flags: flags.clone(), events: sender, saved_state, saved_at };
         // If the thread is gone, the command is dropped and the job's result is an error.
         let _ = self.commands.send(Command { request, init_image, observer, result });
         Job { events, flags, result: received }
@@ -98,12 +118,16 @@ impl ProgressObserver {
     fn is_stopped(&self) -> bool {
         self.flags.stop.load(Ordering::Relaxed)
     }
+
+    fn is_suspended(&self) -> bool {
+        self.flags.suspend.load(Ordering::Relaxed)
+    }
 }
 
 impl Observer for ProgressObserver {
     fn step(&mut self, step: Step) -> Control {
         self.send(Event::Step(step));
-        if self.is_stopped() { Control::Stop } else { Control::Continue }
+        if self.is_stopped() || self.is_suspended() { Control::Stop } else { Control::Continue }
     }
 
     fn note(&mut self, text: &str) {
@@ -117,6 +141,21 @@ impl Observer for ProgressObserver {
     fn preview(&mut self, image: Image) {
         self.send(Event::Preview(image));
     }
+
+    fn saved_state(&mut self) -> Option<Vec<u8>> {
+        self.saved_state.take()
+    }
+
+    fn wants_state(&mut self) -> bool {
+        let is_due = self.saved_at.elapsed() >= SAVE_INTERVAL;
+        self.is_suspended() || (is_due && !self.flags.storing_state.load(Ordering::Acquire))
+    }
+
+    fn state(&mut self, bytes: Vec<u8>) {
+        self.saved_at = Instant::now();
+        self.flags.storing_state.store(true, Ordering::Release);
+        self.send(Event::State(bytes));
+    }
 }
 
 impl Job {
@@ -128,6 +167,16 @@ impl Job {
     /// Turns the engine's previews on or off.
     pub fn want_previews(&self, wanted: bool) {
         self.flags.previews.store(wanted, Ordering::Relaxed);
+    }
+
+    /// Asks the engine to save its state after the step that it is in, and to stop there.
+    pub fn suspend(&self) {
+        self.flags.suspend.store(true, Ordering::Relaxed);
+    }
+
+    /// The state that came last is stored, or is not going to be.
+    pub fn state_stored(&self) {
+        self.flags.storing_state.store(false, Ordering::Release);
     }
 
     /// The result, when the engine is done.
@@ -189,6 +238,7 @@ fn generate(
         return Err(EngineError::Stopped);
     }
     observer.send(Event::Prepared);
+    observer.saved_at = Instant::now();
     engine.generate(request, init_image, observer)
 }
 

@@ -2,7 +2,7 @@
 
 use super::engine_thread::Event;
 use super::{Worker, WorkerError, is_second_try, run_time, with_retry};
-use crate::engine::{Image, InitImage, Loading, PendingImages, Step};
+use crate::engine::{EngineError, Image, InitImage, Loading, PendingImages, Step};
 use crate::image_file;
 use crate::queue::{Claim, Level, QueueError, Verdict};
 use latentd_request::ImageRequest;
@@ -26,7 +26,9 @@ impl Worker {
         let mut work = self.queue.events().work();
         let mut verdict = Verdict::Continue { watched: false };
         let mut load = None;
-        let mut job = self.engine.start(request.clone(), init_image);
+        let saved_state = with_retry(|| self.queue.use_state(claim)).await?;
+        let mut job = self.engine.start(request.clone(), init_image, saved_state);
+        let mut is_suspended = false;
         let (mut limit, mut doing) = self.limit(request, None);
         let mut hung = Box::pin(run_time(limit));
         loop {
@@ -61,17 +63,29 @@ impl Worker {
                             }
                         }
                         Event::Preview(image) => self.store_preview(claim, &image).await,
+                        Event::State(bytes) => {
+                            self.store_state(claim, bytes).await;
+                            job.state_stored();
+                        }
                     }
                     hung.set(run_time(limit));
                 },
                 Ok(()) = work.changed() => {
                     verdict = self.verdict(claim).await?;
+                    if !is_suspended && self.must_give_way(claim).await? {
+                        is_suspended = true;
+                        job.suspend();
+                    }
                     self.prefetch(claim).await;
                 }
                 () = &mut hung => return Err(self.hung(claim, limit, doing).await),
             }
         }
         let result = job.result().await.map(|pending| Work { pending, load });
+        let is_stopped = matches!(result, Err(EngineError::Stopped));
+        if is_suspended && is_stopped && matches!(verdict, Verdict::Continue { .. }) {
+            return self.give_way(claim).await.map(|()| None);
+        }
         self.settle(claim, verdict, result).await
     }
 
@@ -85,7 +99,9 @@ impl Worker {
                 (self.limits.first(request), "encoding the prompt or taking the first step")
             }
             Some(Event::Step(step)) if step.index == step.of => (self.limits.first(request), "decoding"),
-            Some(Event::Step(_) | Event::Preview(_)) => (self.limits.step(request), "taking a step"),
+            Some(Event::Step(_) | Event::Preview(_) | Event::State(_)) => {
+                (self.limits.step(request), "taking a step")
+            }
         }
     }
 
@@ -120,6 +136,26 @@ impl Worker {
         if let Err(error) = self.queue.store_preview(claim, &bytes).await {
             tracing::warn!(request = %claim.id, %error, "a preview cannot be stored");
         }
+    }
+
+    /// Stores the state for the case that this worker dies. Without it the request starts at its first step then.
+    async fn store_state(&self, claim: &Claim, bytes: Vec<u8>) {
+        if let Err(error) = self.queue.store_state(claim, bytes).await {
+            tracing::warn!(request = %claim.id, %error, "the state of the request is not stored");
+        }
+    }
+
+    /// Whether a request of a higher priority waits for this worker. A request of normal priority never gives way.
+    async fn must_give_way(&self, claim: &Claim) -> Result<bool, QueueError> {
+        with_retry(|| self.queue.must_give_way(claim, &self.models)).await
+    }
+
+    /// Puts a suspended request back in its place: whoever claims it next goes on from its state.
+    async fn give_way(&self, claim: &Claim) -> Result<(), WorkerError> {
+        self.report(claim, "suspended for a request of higher priority").await?;
+        let finish = with_retry(|| self.queue.give_back(claim)).await?;
+        tracing::info!(request = %claim.id, ?finish, "suspended for a request of higher priority");
+        Ok(())
     }
 
     pub(super) async fn report(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {

@@ -51,6 +51,7 @@ mod realtime;
 mod realtime_limits;
 mod recovery;
 mod request_options;
+mod resume;
 mod retention;
 mod routing;
 mod run;

@@ -74,7 +74,7 @@ async fn a_worker_that_lost_its_request_stops_and_leaves_no_file() {
     assert_eq!(server.get(&request).await.bytes, result.bytes);
     assert!(
         messages(&server.status(&request).await)
-            .contains(&"the worker died; the request starts again".into())
+            .contains(&"the worker died; the request is tried again".into())
     );
 }
 

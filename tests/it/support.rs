@@ -22,6 +22,6 @@ pub(crate) use http::exchange;
 pub(crate) use input::{ENDPOINT, endpoints, every_model, small, small_with};
 pub(crate) use program::{Program, signal};
 pub(crate) use server::{Server, files};
-pub(crate) use status::{attempts, messages};
+pub(crate) use status::{attempts, messages, steps_of_attempt};
 pub(crate) use stepped::{StepControl, SteppedRun, stepped_engine};
 pub(crate) use worker::{RunningWorker, tick_until_idle};

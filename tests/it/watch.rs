@@ -2,7 +2,7 @@
 //! whatever the database does, and `/health/ready` and statuses stay true meanwhile.
 
 use crate::faults::Lock;
-use crate::support::{Program, attempts, messages, signal, within};
+use crate::support::{Program, attempts, messages, signal, steps_of_attempt, within};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -34,9 +34,9 @@ async fn in_engines(server: &Program, requests: &[String], attempt: usize) {
     for request in requests {
         let begun = async || {
             let status = server.status(request);
-            let lines = messages(&status);
-            let steps = lines.iter().filter(|line| line.starts_with("step 1/")).count();
-            (steps >= attempt || status["status"] == "COMPLETED").then_some(())
+            let has_begun =
+                (attempt..=attempts(&status)).any(|one| !steps_of_attempt(&status, one).is_empty());
+            (has_begun || status["status"] == "COMPLETED").then_some(())
         };
         within(PATIENCE, begun).await;
     }

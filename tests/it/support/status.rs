@@ -12,3 +12,11 @@ pub(crate) fn messages(status: &Value) -> Vec<String> {
 pub(crate) fn attempts(status: &Value) -> usize {
     messages(status).iter().filter(|line| line.starts_with("encoding prompt")).count()
 }
+
+/// The steps that an attempt has reported, by the log; the first attempt is number 1.
+pub(crate) fn steps_of_attempt(status: &Value, attempt: usize) -> Vec<usize> {
+    let lines = messages(status);
+    let of_attempt = lines.split(|line| line.starts_with("encoding prompt")).nth(attempt);
+    let number = |line: &String| line.strip_prefix("step ")?.split_once('/')?.0.parse().ok();
+    of_attempt.unwrap_or_default().iter().filter_map(number).collect()
+}

@@ -22,13 +22,15 @@ pub(crate) struct StepControl {
     steps_taken: Arc<Mutex<Receiver<usize>>>,
 }
 
-/// An engine that generates grey images, and its control. A preview is the lighter the later its step is.
+/// An engine that generates grey images, and its control. A preview is the lighter the later its step is, and a saved
+/// state is the number of the step.
 pub(crate) fn stepped_engine() -> (Scripted, StepControl) {
     let (sender, commands) = channel();
     let (took, steps_taken) = channel();
     let engine = Scripted::new(move |call| {
         let mut is_free = false;
-        for index in 1..=call.request.steps {
+        let done = call.observer.saved_state().map_or(0, |state| usize::from(state[0]));
+        for index in done + 1..=call.request.steps {
             if !is_free {
                 match commands.recv() {
                     Ok(Command::Step) => {}
@@ -36,6 +38,9 @@ pub(crate) fn stepped_engine() -> (Scripted, StepControl) {
                     Ok(Command::Fail(error)) => return Err(error),
                     Ok(Command::Panic) => panic!("as the test commands"),
                 }
+            }
+            if index < call.request.steps && call.observer.wants_state() {
+                call.observer.state(vec![index as u8]);
             }
             let control = call.observer.step(step(index, call.request.steps));
             if call.observer.wants_preview() {

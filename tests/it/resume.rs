@@ -1,0 +1,127 @@
+//! Work goes on where it was interrupted: a worker that is lost costs the work since the last saved step, and a request of
+//! low priority gives its worker to one of normal priority between two steps.
+
+use crate::support::{
+    Program, RunningWorker, Server, attempts, eventually, messages, signal, small_with, stepped_engine,
+    steps_of_attempt, within,
+};
+use latentd::queue::Lost;
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How often a worker saves the state of a request is at most this long.
+const SAVE_INTERVAL: Duration = Duration::from_millis(1100);
+
+fn many_steps() -> Value {
+    small_with("num_inference_steps", 20)
+}
+
+/// The steps that each attempt has reported.
+fn steps(status: &Value) -> Vec<Vec<usize>> {
+    (1..=attempts(status)).map(|attempt| steps_of_attempt(status, attempt)).collect()
+}
+
+#[tokio::test]
+async fn the_next_attempt_goes_on_after_the_last_saved_step() {
+    let server = Server::start().await;
+    let request = server.submit(&many_steps()).await;
+    let lost = server.run_stepped("lost").await;
+    lost.step().await;
+    tokio::time::sleep(SAVE_INTERVAL).await;
+    // The state is saved after the second step, and with the third the worker is gone.
+    lost.step().await;
+    lost.step().await;
+    eventually(async || (steps(&server.status(&request).await) == [[1, 2, 3]]).then_some(())).await;
+    server.queue.reclaim(Lost::Died("lost")).await.expect("a database");
+
+    let current = server.run_stepped("current").await;
+    current.finish().await;
+    let status = server.status(&request).await;
+    assert_eq!(status["status"], "COMPLETED");
+    assert_eq!(steps(&status), [vec![1, 2, 3], (3..=20).collect()]);
+    lost.finish().await;
+}
+
+#[tokio::test]
+async fn a_low_priority_gives_way_between_two_steps() {
+    let server = Server::start().await;
+    let low = server.submit_with(&[("x-fal-queue-priority", "low")], &many_steps()).await;
+    let (engine, control) = stepped_engine();
+    let worker = RunningWorker::start(server.worker("w", engine).await);
+    control.step().await;
+    let normal = server.submit(&small_with("num_inference_steps", 3)).await;
+    // The worker looks at what waits soon after it has come, and the engine stops at its next step.
+    let mut taken = 1;
+    while server.status(&low).await["status"] == "IN_PROGRESS" {
+        assert!(taken < 20, "it did not give way");
+        control.step().await;
+        taken += 1;
+        let noticed = async || {
+            let status = server.status(&low).await;
+            (status["status"] == "IN_QUEUE" || steps(&status)[0].len() == taken).then_some(())
+        };
+        eventually(noticed).await;
+    }
+    let suspended = server.status(&low).await;
+    let words: String = "suspended for a request of higher priority".into();
+    assert!(messages(&suspended).contains(&words), "{suspended}");
+    assert_eq!(suspended["queue_position"], 0, "nothing waits before it: the other one runs");
+    drop(control);
+    for request in [&normal, &low] {
+        let done = async || (server.status(request).await["status"] == "COMPLETED").then_some(());
+        within(Duration::from_secs(60), done).await;
+    }
+    worker.drained().await;
+    let [first, second] = &steps(&server.status(&low).await)[..] else { panic!("two attempts") };
+    assert_eq!([&first[..], second].concat(), (1..=20).collect::<Vec<_>>(), "no step twice");
+    assert_eq!(steps(&server.status(&normal).await), [[1, 2, 3]]);
+}
+
+/// A request of the built-in model that takes some seconds.
+fn long() -> Value {
+    json!({ "prompt": "two boats on a lake", "image_size": { "width": 768, "height": 768 }, "seed": 3,
+        "num_inference_steps": 50, "num_images": 2, "sync_mode": true, "enable_safety_checker": false })
+}
+
+fn images(server: &Program, request: &str) -> Vec<Value> {
+    let (code, output) = server.call("GET", request, &Value::Null);
+    assert_eq!(code, 200, "{output}");
+    output["images"].as_array().expect("images").iter().map(|image| image["url"].clone()).collect()
+}
+
+/// Waits until a request has taken so many steps in this attempt and had the time to save one.
+async fn in_the_middle(server: &Program, request: &str, attempt: usize) {
+    let begun = std::time::Instant::now();
+    let is_there = async || {
+        let status = server.status(request);
+        assert_ne!(status["status"], "COMPLETED", "too late to disturb it");
+        let taken = steps_of_attempt(&status, attempt).len();
+        (taken >= 8 && begun.elapsed() > 2 * SAVE_INTERVAL).then_some(())
+    };
+    within(Duration::from_secs(120), is_there).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_image_of_a_killed_worker_and_a_killed_server_is_that_of_an_undisturbed_run() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut server = Program::start(data.path());
+    let undisturbed = server.submit_input(&long());
+    server.completed(&undisturbed).await;
+    let expected = images(&server, &undisturbed);
+
+    let request = server.submit_input(&long());
+    in_the_middle(&server, &request, 1).await;
+    signal("KILL", server.workers()[0]);
+    in_the_middle(&server, &request, 2).await;
+    drop(server);
+    server = Program::start(data.path());
+    let status = server.completed(&request).await;
+    assert_eq!(status.get("error"), None, "{status}");
+    assert!(images(&server, &request) == expected, "other pixels");
+
+    let lines = messages(&status);
+    let continued: Vec<_> = lines.iter().filter(|line| line.starts_with("continuing after step ")).collect();
+    assert_eq!(continued.len(), 2, "{lines:?}");
+    let taken = steps(&status).concat();
+    assert!(taken.ends_with(&[49, 50]) && taken.len() < 75, "{} steps for 50", taken.len());
+}
