@@ -1,4 +1,4 @@
-//! Database and folder of files: together for ever, and never with a stranger.
+//! A database and its storage belong together: neither is used with another's.
 
 use crate::support::{HOUR, Program, TestClock, attempts, files};
 use latentd::identity::{self, IdentityError};
@@ -41,7 +41,7 @@ fn unmark(folder: &Path) {
 }
 
 #[tokio::test]
-async fn strangers_are_told_apart_and_friends_are_not() {
+async fn a_folder_is_used_with_its_own_database_alone() {
     let place = tempfile::tempdir().expect("a directory");
     let at = |name: &str| place.path().join(name);
     let clock = TestClock::default();
@@ -53,10 +53,11 @@ async fn strangers_are_told_apart_and_friends_are_not() {
     let (other, _) = open(&at("typo.sqlite"), &at("files"), &clock).await;
     let refused = identity::join(&other, &storage).await.expect_err("another database");
     assert!(
-        matches!(refused, IdentityError::Stranger { .. }) && refused.to_string().contains("--database-url")
+        matches!(refused, IdentityError::OtherDatabase { .. })
+            && refused.to_string().contains("--database-url")
     );
     let refused = identity::check_folder(&other, &storage).await.expect_err("nor may a worker use it");
-    assert!(matches!(refused, IdentityError::Stranger { .. }));
+    assert!(matches!(refused, IdentityError::OtherDatabase { .. }));
 
     let (_, elsewhere) = open(&at("a.sqlite"), &at("unmounted"), &clock).await;
     let refused = identity::join(&queue, &elsewhere).await.expect_err("an empty folder").to_string();

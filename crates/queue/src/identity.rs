@@ -1,4 +1,4 @@
-//! Puts a database and the folder of its files together: both carry one id, and neither is used with a stranger.
+//! Checks that a database and its storage belong together: both carry one id, and neither is used with another's.
 //!
 //! The folder has it in a file beside the images. A folder and a database from before there were ids get one where they
 //! know each other.
@@ -19,7 +19,7 @@ pub enum IdentityError {
     #[error(
         "the files in {folder} belong to another database ({theirs}, not {ours}): start with the --database-url and --data-dir that they were made with, or give another --storage"
     )]
-    Stranger {
+    OtherDatabase {
         /// Of the files.
         folder: String,
         /// Id in the folder.
@@ -59,9 +59,9 @@ impl Fault for IdentityError {
     fn is_machines(&self) -> bool {
         match self {
             Self::Queue(error) => error.is_machines(),
-            // A directory that cannot be read is told at once: a worker is started again.
+            // A directory that cannot be read is reported at once: a worker is started again.
             Self::Storage(error) => matches!(error, StorageError::Bucket { .. }),
-            Self::Stranger { .. } | Self::UnknownFiles(_) | Self::NoFiles { .. } | Self::Io(..) => false,
+            Self::OtherDatabase { .. } | Self::UnknownFiles(_) | Self::NoFiles { .. } | Self::Io(..) => false,
         }
     }
 }
@@ -91,7 +91,7 @@ pub async fn join(queue: &Queue, storage: &Storage) -> Result<(), IdentityError>
             queue.rejoin(mark.starts).await?;
         }
     } else {
-        check_strangers(queue, storage, &id).await?;
+        check_unmarked(queue, storage, &id).await?;
         if !storage.create_mark(text(&id, starts)).await?
             && let Some(mark) = read(storage).await?
         {
@@ -111,7 +111,7 @@ pub async fn check_folder(queue: &Queue, storage: &Storage) -> Result<(), Identi
     let Identity { id, .. } = queue.identity().await?;
     match read(storage).await? {
         Some(mark) => check(storage, &id, &mark),
-        None => check_strangers(queue, storage, &id).await,
+        None => check_unmarked(queue, storage, &id).await,
     }
 }
 
@@ -153,11 +153,11 @@ fn check(storage: &Storage, id: &str, mark: &Mark) -> Result<(), IdentityError> 
         return Ok(());
     }
     let folder = storage.place();
-    Err(IdentityError::Stranger { folder, theirs: mark.database.clone(), ours: id.to_owned() })
+    Err(IdentityError::OtherDatabase { folder, theirs: mark.database.clone(), ours: id.to_owned() })
 }
 
 /// A folder without a mark is a new one, or one from before there were marks: then database and files know each other.
-async fn check_strangers(queue: &Queue, storage: &Storage, id: &str) -> Result<(), IdentityError> {
+async fn check_unmarked(queue: &Queue, storage: &Storage, id: &str) -> Result<(), IdentityError> {
     let folder = || storage.place();
     let mut is_empty = true;
     let mut keys = storage.list();

@@ -99,7 +99,7 @@ async fn small_files_go_in_one_call_and_large_ones_in_parts() {
         let seen = service.seen();
         let length = |call: &super::service::Seen| call.header("content-length").parse::<usize>();
         for call in &seen {
-            assert_eq!(call.header("x-amz-acl"), "", "an object is private unless it is said otherwise");
+            assert_eq!(call.header("x-amz-acl"), "", "an object is private by default");
         }
         let puts: Vec<_> = seen.iter().filter(|call| call.method == Method::PUT).collect();
         assert!(puts.iter().all(|call| !call.header("x-amz-checksum-sha256").is_empty()), "{puts:?}");

@@ -24,7 +24,7 @@ async fn a_prefix_is_refused_to_another_database() {
         identity::join(&other, &storage).await.expect_err("for a server"),
         identity::check_folder(&other, &storage).await.expect_err("for a worker"),
     ] {
-        assert!(matches!(refused, IdentityError::Stranger { .. }), "{refused}");
+        assert!(matches!(refused, IdentityError::OtherDatabase { .. }), "{refused}");
         assert!(refused.to_string().contains("s3://images/files"), "{refused}");
     }
     identity::join(&other, &service.storage("others")).await.expect("a prefix of its own");

@@ -13,7 +13,7 @@ const NAMES: &[(&str, AmazonS3ConfigKey)] = &[
     ("aws_session_token", AmazonS3ConfigKey::Token),
 ];
 
-/// Reads the key of a profile. What is wrong is said without any value of the file.
+/// Reads the key of a profile. Errors contain no value of the file.
 pub(super) fn read(path: &Path, profile: &str) -> Result<Vec<(AmazonS3ConfigKey, String)>, String> {
     let place = format!("AWS_SHARED_CREDENTIALS_FILE {}", path.display());
     let text = std::fs::read_to_string(path).map_err(|error| format!("{place}: {error}"))?;

@@ -30,7 +30,7 @@ impl Fault for StorageError {
     }
 }
 
-/// What a client of S3 is told when it fails, by the code in the answer.
+/// What the operator can do about an error of S3, by the code in the answer.
 const ADVICE: &[(&str, &str)] = &[
     ("InvalidAccessKeyId", "the service does not know the access key: check AWS_ACCESS_KEY_ID"),
     ("NotSignedUp", "the service does not know the access key: check AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL"),

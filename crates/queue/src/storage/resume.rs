@@ -41,7 +41,7 @@ pub(super) async fn get(
                 options.if_match = meta.e_tag;
                 meta.size
             }
-            // An answer without a body does not tell whether it is the bucket that is missing.
+            // An answer without a body does not show whether it is the bucket that is missing.
             Err(Error::NotFound { .. }) => return get_with(bucket, path, GetOptions::default()).await,
             Err(error) => return Err(bucket.failed(&error)),
         };
