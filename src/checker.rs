@@ -1,7 +1,7 @@
 //! The safety checker that a configuration names: its download and its directory.
 
-use crate::config::HubConfig;
 use crate::config::safety::{Checker, SafetyConfig};
+use crate::config::{HubConfig, ModelLocation, NamedModel};
 use crate::hub_models;
 use crate::model_error::{self, ModelError};
 use latentd_hub::HubError;
@@ -34,36 +34,46 @@ pub enum DownloadError {
 pub(crate) async fn ensure_downloaded(
     hub: &HubConfig,
     config: &SafetyConfig,
-    sources: impl IntoIterator<Item = &mut ModelSource>,
+    models: &mut [NamedModel],
 ) -> Result<(), DownloadError> {
-    for source in sources {
-        let needs_hub = needs_hub(config, source);
-        hub_models::ensure_downloaded(hub, [&mut *source]).await?;
-        let may_download = needs_hub && hub.offline.is_none();
-        let Some(manifest) = published(config, source)?.filter(|_| may_download) else { continue };
-        if let Err(error) = hub_models::ensure_classifier_downloaded(hub, manifest).await {
-            let repository = manifest.repository.clone();
-            return Err(DownloadError::Checker { repository, error: error.into(), advice: without(config) });
-        }
+    for model in models {
+        model.location = ModelLocation::Local(ensure_one(hub, config, &model.location).await?);
     }
     Ok(())
 }
 
-/// The same for a command that is not asynchronous.
+async fn ensure_one(
+    hub: &HubConfig,
+    config: &SafetyConfig,
+    location: &ModelLocation,
+) -> Result<ModelSource, DownloadError> {
+    let source = hub_models::ensure_downloaded(hub, location).await?;
+    let may_download = needs_hub(config, location) && hub.offline.is_none();
+    let Some(manifest) = published(config, &source)?.filter(|_| may_download) else { return Ok(source) };
+    match hub_models::ensure_classifier_downloaded(hub, manifest).await {
+        Ok(()) => Ok(source),
+        Err(error) => {
+            let repository = manifest.repository.clone();
+            Err(DownloadError::Checker { repository, error: error.into(), advice: without(config) })
+        }
+    }
+}
+
+/// The same for a command that runs one model and is not asynchronous; what the model is loaded from.
 pub(crate) fn ensure_downloaded_blocking(
     runtime: &Runtime,
     hub: &HubConfig,
     config: &SafetyConfig,
-    source: &mut ModelSource,
-) -> Result<(), DownloadError> {
-    if !needs_hub(config, source) {
-        return Ok(());
+    location: &ModelLocation,
+) -> Result<ModelSource, DownloadError> {
+    match location {
+        ModelLocation::Local(source) if !needs_hub(config, location) => Ok(source.clone()),
+        location => hub_models::block_on(runtime, ensure_one(hub, config, location)),
     }
-    hub_models::block_on(runtime, ensure_downloaded(hub, config, [source]))
 }
 
-fn needs_hub(config: &SafetyConfig, source: &ModelSource) -> bool {
-    matches!(source, ModelSource::Hub { .. }) || matches!(config.checker, Checker::Published(_))
+fn needs_hub(config: &SafetyConfig, location: &ModelLocation) -> bool {
+    location.local().is_none() || matches!(config.checker, Checker::Published(_))
 }
 
 /// The published classifier that [`ensure_downloaded`] would download for a model; `named` is the model as the command
@@ -74,7 +84,7 @@ fn needs_hub(config: &SafetyConfig, source: &ModelSource) -> bool {
 pub(crate) fn pending_download(
     hub: &HubConfig,
     config: &SafetyConfig,
-    named: &ModelSource,
+    named: &ModelLocation,
     local: &ModelSource,
 ) -> model_error::Result<Option<&'static ClassifierManifest>> {
     let may_download = needs_hub(config, named) && hub.offline.is_none();

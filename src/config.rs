@@ -5,6 +5,7 @@ mod device;
 mod files;
 pub(crate) mod hub;
 mod intercept;
+mod location;
 pub(crate) mod memory;
 pub(crate) mod model;
 mod retention;
@@ -16,6 +17,7 @@ mod timeout;
 pub use access::AccessConfig;
 pub use intercept::InterceptConfig;
 pub use latentd_hub::{HubConfig, HubToken};
+pub use location::ModelLocation;
 pub use memory::MemoryBudget;
 pub use model::{Model, ModelsError, NamedModel};
 pub use retention::KeepConfig;
@@ -25,7 +27,7 @@ pub use store::StoreConfig;
 use crate::args::{EngineArgs, ServeArgs, WorkerArgs, default_data_dir};
 use ipnet::IpNet;
 use latentd_egress::Egress;
-use latentd_models::{self as models, ModelSource};
+use latentd_models as models;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -64,7 +66,7 @@ pub struct EngineConfig {
 #[derive(Debug, Clone)]
 pub struct SingleModelConfig {
     /// The model.
-    pub model: ModelSource,
+    pub model: ModelLocation,
     /// How it is run.
     pub engine: EngineConfig,
     /// Where models are downloaded from.

@@ -120,7 +120,6 @@ pub(crate) fn load_error(error: ModelError) -> EngineError {
     match error.0 {
         models::Error::Model(_)
         | models::Error::MissingParts { .. }
-        | models::Error::NotDownloaded { .. }
         | models::Error::NoProbability { .. }
         | models::Error::Fp8(_)
         | models::Error::Io { .. } => EngineError::Load(error.to_string()),
@@ -223,7 +222,6 @@ impl From<models::Error> for EngineError {
             models::Error::NonFinite { .. } => Self::Numbers(text),
             models::Error::Model(_)
             | models::Error::MissingParts { .. }
-            | models::Error::NotDownloaded { .. }
             | models::Error::NoProbability { .. }
             | models::Error::Fp8(_)
             | models::Error::Device(_)

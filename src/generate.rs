@@ -25,12 +25,12 @@ const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 /// # Errors
 /// A [`ConfigError`] for a command line that cannot be carried out; otherwise one line that says what failed.
 pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
-    let SingleModelConfig { model: mut source, engine, hub } = SingleModelConfig::resolve(&args.engine)?;
+    let SingleModelConfig { model, engine, hub } = SingleModelConfig::resolve(&args.engine)?;
     let safety = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
     check(&args)?;
     let init_image = args.image.as_deref().map(|path| init_image(path, args.strength)).transpose()?;
-    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut source)?;
+    let source = checker::ensure_downloaded_blocking(runtime, &hub, &safety, &model)?;
     let started = Instant::now();
     let card = ModelCard::read(&source)?;
     let published = card.identify(&source);

@@ -3,7 +3,7 @@
 
 pub(crate) mod list;
 
-use crate::config::HubConfig;
+use crate::config::{HubConfig, ModelLocation};
 use latentd_hub::{CacheStatus, Files, HubError, ModelRepo, ProgressOutput, is_repository};
 use latentd_models::{ClassifierManifest, Manifest, ModelSource};
 use std::path::PathBuf;
@@ -35,22 +35,22 @@ pub(crate) fn model_repo(repository: &str, revision: &str) -> ModelRepo {
     ModelRepo { repository: repository.into(), revision: revision.into(), files }
 }
 
-/// Replaces every hub id by its directory in the cache, downloading what is not there.
+/// What a model is loaded from: of a hub id its directory in the cache, into which is downloaded what is not there.
 ///
 /// # Errors
-/// A model cannot be downloaded; the text says what the user can do.
-pub(crate) async fn ensure_downloaded<'a>(
+/// The model cannot be downloaded; the text says what the user can do.
+pub(crate) async fn ensure_downloaded(
     hub: &HubConfig,
-    sources: impl IntoIterator<Item = &'a mut ModelSource>,
-) -> Result<(), HubError> {
-    for source in sources {
-        if let ModelSource::Hub { repository, revision } = source {
+    location: &ModelLocation,
+) -> Result<ModelSource, HubError> {
+    match location {
+        ModelLocation::Local(source) => Ok(source.clone()),
+        ModelLocation::Hub { repository, revision } => {
             let repo = model_repo(repository, revision);
             let directory = latentd_hub::ensure_downloaded(hub, &repo, ProgressOutput::Terminal).await?;
-            *source = ModelSource::Directory(directory);
+            Ok(ModelSource::Directory(directory))
         }
     }
-    Ok(())
 }
 
 /// Downloads a published safety classifier, unless the cache has all of it.
@@ -74,10 +74,11 @@ pub(crate) fn cached_classifier(hub: &HubConfig, manifest: &ClassifierManifest) 
 ///
 /// # Errors
 /// It is not in the cache and downloads are forbidden, or what is in the cache cannot be run.
-pub(crate) fn locate(hub: &HubConfig, source: &ModelSource) -> Result<ModelSource, HubError> {
-    let ModelSource::Hub { repository, revision } = source else { return Ok(source.clone()) };
+pub(crate) fn locate(hub: &HubConfig, location: &ModelLocation) -> Result<ModelLocation, HubError> {
+    let ModelLocation::Hub { repository, revision } = location else { return Ok(location.clone()) };
     let directory = latentd_hub::cached_or_refused(hub, &model_repo(repository, revision))?;
-    Ok(directory.map_or_else(|| source.clone(), ModelSource::Directory))
+    let local = |directory| ModelLocation::Local(ModelSource::Directory(directory));
+    Ok(directory.map_or_else(|| location.clone(), local))
 }
 
 /// Downloads for a command that is not asynchronous. A download listens for Ctrl-C, and whoever did that once gets the

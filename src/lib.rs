@@ -86,8 +86,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Worker(args) => {
             let mut config = WorkerConfig::resolve(args)?;
             runtime()?.block_on(async {
-                let sources = config.models.iter_mut().map(|model| &mut model.source);
-                checker::ensure_downloaded(&config.hub, &config.safety, sources).await?;
+                checker::ensure_downloaded(&config.hub, &config.safety, &mut config.models).await?;
                 Ok(worker::run_process(config).await?)
             })
         }

@@ -36,9 +36,6 @@ fn advice(error: &Error) -> Option<String> {
         Error::NonFinite { .. } => {
             Some("check the model's files with `latentd models verify`, or run it in f32".into())
         }
-        Error::NotDownloaded { repository } => {
-            Some(format!("`latentd models pull {repository}` downloads it"))
-        }
         Error::MissingParts { files, .. } => Some(format!("give --text-encoders DIR with {files}")),
         Error::NoProbability { threshold, .. } => Some(format!("leave `--safety-threshold {threshold}` out")),
         Error::Fp8(_) => Some("give --dtype bf16".into()),

@@ -79,8 +79,7 @@ impl From<ModelsError> for ServeError {
 pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     preflight::before_download(&config)?;
     preflight::check_storage(&config.store).await?;
-    let sources = config.models.iter_mut().map(|model| &mut model.source);
-    checker::ensure_downloaded(&config.hub, &config.safety, sources).await?;
+    checker::ensure_downloaded(&config.hub, &config.safety, &mut config.models).await?;
     let models = model::assign(&config.models)?;
     preflight::check_models(&config, &models)?;
     let endpoints = Endpoint::known(|name| served(&models, name));

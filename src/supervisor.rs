@@ -211,7 +211,7 @@ fn end_of(status: std::io::Result<ExitStatus>) -> End {
 }
 
 fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
-    let encoders = config.models.iter().find_map(|model| model.source.text_encoders());
+    let encoders = config.models.iter().find_map(|model| model.location.local()?.text_encoders());
     let encoders = encoders.map(|dir| ("--text-encoders", dir.display().to_string()));
     // Workers find the cache where this process would: below the data directory.
     let EngineConfig { device, dtype, shift, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } =

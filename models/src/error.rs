@@ -38,12 +38,6 @@ pub enum Error {
         /// The files that have it, and where they are published.
         files: String,
     },
-    /// The model is a repository of the Hugging Face hub, not a directory.
-    #[error("{repository} is not downloaded")]
-    NotDownloaded {
-        /// `owner/name`.
-        repository: String,
-    },
     /// A threshold was set for a safety checker that gives no probabilities.
     #[error(
         "{threshold} is a probability, and the safety checker in {checker} gives none, for it has thresholds of its own"

@@ -1,7 +1,7 @@
 //! Where a model is.
 
 use crate::files::{ModelFiles, SAFETY_CHECKER};
-use crate::{Error, Result, builtin};
+use crate::{Result, builtin};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,13 +20,6 @@ pub enum ModelSource {
         /// Directory of text encoders: files in the original layout, or the folders of the diffusers layout.
         text_encoders: Option<PathBuf>,
     },
-    /// A repository of the Hugging Face hub. The caller downloads it, and loads the directory.
-    Hub {
-        /// `owner/name`.
-        repository: String,
-        /// Branch, tag or commit.
-        revision: String,
-    },
 }
 
 impl ModelSource {
@@ -41,7 +34,6 @@ impl ModelSource {
             Self::Checkpoint { file, text_encoders } => {
                 ModelFiles::checkpoint(file, text_encoders.as_deref())
             }
-            Self::Hub { repository, .. } => Err(Error::NotDownloaded { repository: repository.clone() }),
         }
     }
 
@@ -65,7 +57,6 @@ impl ModelSource {
             Self::Checkpoint { file, .. } => {
                 file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned()
             }
-            Self::Hub { repository, .. } => repository.clone(),
         }
     }
 }
@@ -92,7 +83,7 @@ impl ModelSource {
     pub fn text_encoders(&self) -> Option<&Path> {
         match self {
             Self::Checkpoint { text_encoders, .. } => text_encoders.as_deref(),
-            Self::Builtin | Self::Directory(_) | Self::Hub { .. } => None,
+            Self::Builtin | Self::Directory(_) => None,
         }
     }
 }
@@ -110,7 +101,6 @@ impl fmt::Display for ModelSource {
         match self {
             Self::Builtin => out.write_str("mini"),
             Self::Directory(path) | Self::Checkpoint { file: path, .. } => write!(out, "{}", path.display()),
-            Self::Hub { repository, .. } => out.write_str(repository),
         }
     }
 }

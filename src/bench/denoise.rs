@@ -6,7 +6,7 @@ use super::shortcuts::ShortcutsJson;
 use super::stats::{Bin, Percentiles, Samples, Summary, draw, short};
 use super::{at_least_one, publish, refusal, row};
 use crate::args::{DenoiseArgs, RivalEngine};
-use crate::config::{ConfigError, EngineConfig, SingleModelConfig};
+use crate::config::{ConfigError, EngineConfig, ModelLocation, SingleModelConfig};
 use crate::engine;
 use crate::hub_models;
 use crate::system::free_memory;
@@ -119,7 +119,7 @@ impl ProfileJson {
 
 /// Measures what `args` ask for.
 pub(super) fn run(args: DenoiseArgs, runtime: &Runtime) -> anyhow::Result<()> {
-    let SingleModelConfig { mut model, engine: config, hub } = SingleModelConfig::resolve(&args.engine)?;
+    let SingleModelConfig { model, engine: config, hub } = SingleModelConfig::resolve(&args.engine)?;
     let synthetic = args.synthetic.as_deref().map(synthetic).transpose()?;
     at_least_one("--runs", args.work.runs)?;
     let spec = DenoiseSpec {
@@ -130,12 +130,17 @@ pub(super) fn run(args: DenoiseArgs, runtime: &Runtime) -> anyhow::Result<()> {
         batch: args.work.batch,
         text_tokens: CLIP_TOKENS + config.t5_tokens,
     };
-    if synthetic.is_none() && matches!(model, ModelSource::Hub { .. }) {
-        hub_models::block_on(runtime, hub_models::ensure_downloaded(&hub, [&mut model]))?;
-    }
+    let download = || match &model {
+        ModelLocation::Local(source) => Ok(source.clone()),
+        location => hub_models::block_on(runtime, hub_models::ensure_downloaded(&hub, location)),
+    };
+    let weights = match synthetic {
+        Some(model) => BenchWeights::Synthetic(model, args.blocks),
+        None => BenchWeights::Model(download()?),
+    };
     let machine = Machine::look(config.device);
     let loading = Instant::now();
-    let mut bench = open(&model, &config, synthetic, &args).map_err(refusal)?;
+    let mut bench = open(&weights, &config, &args).map_err(refusal)?;
     bench.set_shortcuts(config.shortcuts);
     let load_s = loading.elapsed().as_secs_f64();
     if args.rival == Some(RivalEngine::Candle) {
@@ -180,19 +185,28 @@ fn synthetic(name: &str) -> Result<Synthetic, ConfigError> {
     found.ok_or_else(|| ConfigError(format!("--synthetic {name}: give `sd3.5-large` or `sd3.5-medium`")))
 }
 
+/// The weights that are measured.
+enum BenchWeights {
+    /// Random ones of a published shape; of so many blocks, if not of all.
+    Synthetic(Synthetic, Option<usize>),
+    /// Those of a model.
+    Model(ModelSource),
+}
+
 fn open(
-    model: &ModelSource,
+    weights: &BenchWeights,
     config: &EngineConfig,
-    synthetic: Option<Synthetic>,
     args: &DenoiseArgs,
 ) -> latentd_models::Result<DenoiseBench> {
     let mut options = engine::load_options(config);
     if args.one_stream {
         options.streams = Streams::One;
     }
-    match synthetic {
-        Some(model) => DenoiseBench::synthetic(model, args.blocks, &options, free_memory(config.device)),
-        None => DenoiseBench::load(model, &options),
+    match weights {
+        BenchWeights::Synthetic(model, blocks) => {
+            DenoiseBench::synthetic(*model, *blocks, &options, free_memory(config.device))
+        }
+        BenchWeights::Model(model) => DenoiseBench::load(model, &options),
     }
 }
 

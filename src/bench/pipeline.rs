@@ -64,11 +64,11 @@ impl Run {
 
 /// Measures what `args` ask for.
 pub(super) fn run(args: PipelineArgs, runtime: &Runtime) -> anyhow::Result<()> {
-    let SingleModelConfig { mut model, engine: config, hub } = SingleModelConfig::resolve(&args.engine)?;
+    let SingleModelConfig { model, engine: config, hub } = SingleModelConfig::resolve(&args.engine)?;
     let safety = safety(&args)?;
     at_least_one("--runs", args.work.runs)?;
     let request = request(&args, config.t5_tokens);
-    checker::ensure_downloaded_blocking(runtime, &hub, &safety, &mut model)?;
+    let model = checker::ensure_downloaded_blocking(runtime, &hub, &safety, &model)?;
     let checker = checker::resolve(&safety, &hub, &model)?;
     let mut machine = Machine::look(config.device);
     memory_check::check(&model, std::slice::from_ref(&config), &checker, &memory_check::work(&request))?;

@@ -1,6 +1,6 @@
 //! `--model`: which models are meant, and which of them answers for which endpoint of fal.
 
-use super::{ConfigError, refuse};
+use super::{ConfigError, ModelLocation, refuse};
 use crate::args::EngineArgs;
 use crate::model_error::ModelError;
 use latentd_fal::endpoint::Published;
@@ -22,7 +22,7 @@ pub struct NamedModel {
     /// The published model that it is, where the flag names one.
     pub published: Option<&'static Manifest>,
     /// Where it is.
-    pub source: ModelSource,
+    pub location: ModelLocation,
 }
 
 /// A model to serve.
@@ -57,8 +57,8 @@ impl From<latentd_models::Error> for ModelsError {
 impl fmt::Display for NamedModel {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.published {
-            Some(manifest) => write!(out, "{}={}", manifest.name, self.source),
-            None => write!(out, "{}", self.source),
+            Some(manifest) => write!(out, "{}={}", manifest.name, self.location),
+            None => write!(out, "{}", self.location),
         }
     }
 }
@@ -112,44 +112,32 @@ fn all(texts: &[String], revision: &str) -> Result<Vec<NamedModel>, ConfigError>
 }
 
 /// The one model that `--model` names.
-pub(super) fn one(args: &EngineArgs) -> Result<ModelSource, ConfigError> {
+pub(super) fn one(args: &EngineArgs) -> Result<ModelLocation, ConfigError> {
     sole(&several(args)?)
 }
 
-fn sole(models: &[NamedModel]) -> Result<ModelSource, ConfigError> {
+fn sole(models: &[NamedModel]) -> Result<ModelLocation, ConfigError> {
     match models {
-        [NamedModel { source, .. }] => Ok(source.clone()),
+        [NamedModel { location, .. }] => Ok(location.clone()),
         models => refuse(format!("--model: this command takes one model, and {} are named", models.len())),
     }
 }
 
-/// Gives every model its endpoints. Reads the models' descriptions, not their weights.
+/// The models whose files are here, each with its endpoints; those that are still to be downloaded count as far as they
+/// are known by their names. Reads the models' descriptions, not their weights.
 ///
 /// # Errors
 /// A model's description cannot be read, or two models would answer for one endpoint.
 pub(crate) fn assign(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
-    let assigned = assign_known(named)?.into_iter().map(|Assigned { source, card, answers_for }| {
-        let card = card.map_or_else(|| ModelCard::read(&source), Ok)?;
-        Ok(Model { source, card, answers_for })
-    });
-    assigned.collect()
-}
-
-/// The models whose files are here, as [`assign`] gives them their endpoints; those that are still to be downloaded
-/// count as far as they are known by their names.
-///
-/// # Errors
-/// A model's description cannot be read, or two models would answer for one endpoint.
-pub(crate) fn assign_local(named: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
-    let local = assign_known(named)?.into_iter().filter_map(|Assigned { source, card, answers_for }| {
-        Some(Model { source, card: card?, answers_for })
+    let local = assign_known(named)?.into_iter().filter_map(|Assigned { location, card, answers_for }| {
+        Some(Model { source: location.local()?.clone(), card: card?, answers_for })
     });
     Ok(local.collect())
 }
 
 /// A model, which may have to be downloaded, with its endpoints.
 struct Assigned {
-    source: ModelSource,
+    location: ModelLocation,
     /// `None`: it has to be downloaded.
     card: Option<ModelCard>,
     answers_for: Vec<&'static Manifest>,
@@ -158,22 +146,20 @@ struct Assigned {
 fn assign_known(named: &[NamedModel]) -> Result<Vec<Assigned>, ModelsError> {
     let mut models = Vec::new();
     let mut stand_in = None;
-    for NamedModel { published, source } in named {
-        let card = match source {
-            ModelSource::Hub { .. } => None,
-            source => Some(ModelCard::read(source)?),
-        };
-        let answers_for = match (published, source) {
+    for NamedModel { published, location } in named {
+        let card = location.local().map(ModelCard::read).transpose()?;
+        let answers_for = match (published, location) {
             (Some(manifest), _) => vec![*manifest],
-            (None, ModelSource::Builtin) => {
+            (None, ModelLocation::Local(ModelSource::Builtin)) => {
                 if stand_in.replace(models.len()).is_some() {
                     return Ok(refuse("--model mini is given twice".into())?);
                 }
                 Vec::new()
             }
-            (None, source) => card.iter().map(|card| card.identify(source)).collect(),
+            (None, ModelLocation::Local(source)) => card.iter().map(|card| card.identify(source)).collect(),
+            (None, ModelLocation::Hub { .. }) => Vec::new(),
         };
-        models.push(Assigned { source: source.clone(), card, answers_for });
+        models.push(Assigned { location: location.clone(), card, answers_for });
     }
     check_one_each(&models)?;
     if let Some(index) = stand_in {
@@ -194,11 +180,11 @@ fn check_one_each(models: &[Assigned]) -> Result<(), ConfigError> {
         if let [first, second, ..] = places.as_slice() {
             return refuse(format!(
                 "--model {} and --model {} would both answer for {}: leave one out, or say which published model it is, as in --model {}={}",
-                first.source,
-                second.source,
+                first.location,
+                second.location,
                 published_endpoint(manifest).id(),
                 another(manifest).name,
-                second.source
+                second.location
             ));
         }
     }
@@ -220,16 +206,16 @@ fn another(than: &Manifest) -> &'static Manifest {
 fn named(text: &str, revision: &str) -> Result<NamedModel, ConfigError> {
     let pair = text.split_once('=').filter(|_| !Path::new(text).exists());
     let Some((name, place)) = pair else {
-        let source = source(text, text, revision)?;
-        let published = Manifest::find(text).filter(|_| matches!(source, ModelSource::Hub { .. }));
-        return Ok(NamedModel { published, source });
+        let location = location(text, text, revision)?;
+        let published = Manifest::find(text).filter(|_| location.local().is_none());
+        return Ok(NamedModel { published, location });
     };
     let Some(manifest) = Manifest::find(name) else {
         let known: Vec<_> = Manifest::all().iter().map(|manifest| manifest.name.as_str()).collect();
         let known = known.join("`, `");
         return refuse(format!("--model {text}: {name} is no published model; there are `{known}`"));
     };
-    Ok(NamedModel { published: Some(manifest), source: source(text, place, revision)? })
+    Ok(NamedModel { published: Some(manifest), location: location(text, place, revision)? })
 }
 
 /// Does the whole text name something on disk?
@@ -239,20 +225,20 @@ fn is_there(text: &str) -> bool {
 }
 
 /// The model that a path or a name stands for; nothing is downloaded. `text` is the flag's value, for messages.
-fn source(text: &str, place: &str, revision: &str) -> Result<ModelSource, ConfigError> {
+fn location(text: &str, place: &str, revision: &str) -> Result<ModelLocation, ConfigError> {
     if place == "mini" {
-        return Ok(ModelSource::Builtin);
+        return Ok(ModelLocation::Local(ModelSource::Builtin));
     }
     let path = std::path::absolute(place).map_err(|error| ConfigError(format!("--model {text}: {error}")))?;
     if path.is_dir() {
-        return Ok(ModelSource::Directory(path));
+        return Ok(ModelLocation::Local(ModelSource::Directory(path)));
     }
     if path.is_file() {
-        return Ok(ModelSource::Checkpoint { file: path, text_encoders: None });
+        return Ok(ModelLocation::Local(ModelSource::Checkpoint { file: path, text_encoders: None }));
     }
     let of_manifest = Manifest::find(place).map(|manifest| manifest.repository.clone());
     if let Some(repository) = of_manifest.or_else(|| is_repository(place).then(|| place.to_owned())) {
-        return Ok(ModelSource::Hub { repository, revision: revision.into() });
+        return Ok(ModelLocation::Hub { repository, revision: revision.into() });
     }
     let names: Vec<_> = Manifest::all().iter().map(|manifest| manifest.name.as_str()).collect();
     refuse(format!(
@@ -271,13 +257,22 @@ fn with_text_encoders(models: Vec<NamedModel>, dir: Option<&Path>) -> Result<Vec
     if !dir.is_dir() {
         return refuse(format!("--text-encoders {shown}: give a directory, and there is no such directory"));
     }
-    if !models.iter().any(|model| matches!(model.source, ModelSource::Checkpoint { .. })) {
+    if !models.iter().any(is_checkpoint) {
         return refuse(format!(
             "--text-encoders {shown}: it belongs to a checkpoint file, and --model names none: leave it out"
         ));
     }
-    let given = |model: NamedModel| NamedModel { source: model.source.with_text_encoders(&dir), ..model };
+    let given = |model: NamedModel| match model.location {
+        ModelLocation::Local(source) => {
+            NamedModel { location: ModelLocation::Local(source.with_text_encoders(&dir)), ..model }
+        }
+        ModelLocation::Hub { .. } => model,
+    };
     Ok(models.into_iter().map(given).collect())
+}
+
+fn is_checkpoint(model: &NamedModel) -> bool {
+    matches!(model.location, ModelLocation::Local(ModelSource::Checkpoint { .. }))
 }
 
 /// The value of `--shift`; an empty value, which a variable may have, is none.
@@ -289,7 +284,6 @@ pub(super) fn shift(args: &EngineArgs) -> Result<Option<f64>, ConfigError> {
         Ok(shift) if shift > 0.0 && shift <= MAX_SHIFT => shift,
         _ => return refuse(format!("--shift {text}: give a number above 0 up to {MAX_SHIFT}, such as 3")),
     };
-    let is_checkpoint = |model: &NamedModel| matches!(model.source, ModelSource::Checkpoint { .. });
     if !all(&args.model, &args.hub.revision)?.iter().any(is_checkpoint) {
         return refuse(format!(
             "--shift {text}: it belongs to a checkpoint file, and --model names none: leave it out, and set it in \

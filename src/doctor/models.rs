@@ -2,12 +2,12 @@
 
 use super::Finding;
 use crate::checker;
-use crate::config::{EngineConfig, Model, NamedModel, ServeConfig};
+use crate::config::{EngineConfig, Model, ModelLocation, NamedModel, ServeConfig};
 use crate::memory_check::{self, published_weights};
 use crate::serve::preflight;
 use crate::system::{free_memory, gigabytes};
 use crate::worker::device_name;
-use latentd_models::{Activations, Manifest, ModelSource, Plan, SafetyOptions, SafetySource, Work};
+use latentd_models::{Activations, Manifest, Plan, SafetyOptions, SafetySource, Work};
 
 /// Every model that `serve` would run, judged as `serve` judges it.
 pub(super) fn all(config: &ServeConfig) -> Vec<Finding> {
@@ -20,21 +20,21 @@ pub(super) fn all(config: &ServeConfig) -> Vec<Finding> {
         }
     }
     let sources: Vec<NamedModel> = located.iter().map(|(_, model)| model.clone()).collect();
-    let models = preflight::assign_local(&sources);
+    let models = preflight::assign(&sources);
     let models = models.map_err(|error| findings.push(Finding::error("model", &error))).unwrap_or_default();
-    for (_, model) in located.iter().filter(|(_, model)| matches!(model.source, ModelSource::Hub { .. })) {
+    for (_, model) in located.iter().filter(|(_, model)| model.location.local().is_none()) {
         findings.extend(download(config, model));
     }
     for model in &models {
-        let named = located.iter().find(|(_, found)| found.source == model.source);
-        findings.extend(local(config, named.map_or(&model.source, |(named, _)| &named.source), model));
+        let named = located.iter().filter(|(_, found)| found.location.local() == Some(&model.source));
+        findings.extend(named.take(1).flat_map(|(named, _)| local(config, &named.location, model)));
     }
     findings
 }
 
 /// A model that `serve` downloads first, judged by its manifest if it is a published one.
 fn download(config: &ServeConfig, model: &NamedModel) -> Vec<Finding> {
-    let source = &model.source;
+    let source = &model.location;
     let advice = format!("`serve` pulls it, as `latentd models pull {source}` does");
     let mut findings = vec![Finding::warning("model", format!("{source} is not in the cache"), advice)];
     let Some(manifest) = preflight::to_download(model) else { return findings };
@@ -57,7 +57,7 @@ fn disk_plan(config: &ServeConfig, manifest: &Manifest) -> String {
 }
 
 /// A model whose files are here; `named` is how the command line names it.
-fn local(config: &ServeConfig, named: &ModelSource, model: &Model) -> Vec<Finding> {
+fn local(config: &ServeConfig, named: &ModelLocation, model: &Model) -> Vec<Finding> {
     let mut findings = Vec::new();
     if config.engines.is_empty() {
         let found = format!("{}: no worker runs here", model.source);

@@ -4,28 +4,30 @@
 
 use super::ServeError;
 use crate::checker;
-use crate::config::{ConfigError, Model, ModelsError, NamedModel, ServeConfig, StoreConfig, model};
+use crate::config::{
+    ConfigError, Model, ModelLocation, ModelsError, NamedModel, ServeConfig, StoreConfig, model,
+};
 use crate::hub_models;
 use crate::identity;
 use crate::memory_budget;
 use crate::memory_check;
 use crate::storage::Storage;
-use latentd_models::{Manifest, ModelSource, SafetyOptions, Work};
+use latentd_models::{Manifest, SafetyOptions, Work};
 
 /// A model with its files found in the cache, if they are complete there; otherwise it stays a hub id.
 ///
 /// # Errors
 /// It is not in the cache and downloads are forbidden, or what is in the cache cannot be run.
 pub(crate) fn locate(config: &ServeConfig, named: &NamedModel) -> Result<NamedModel, ServeError> {
-    let source = hub_models::locate(&config.hub, &named.source)?;
-    Ok(NamedModel { published: named.published, source })
+    let location = hub_models::locate(&config.hub, &named.location)?;
+    Ok(NamedModel { published: named.published, location })
 }
 
 /// The published model that would be downloaded for a located model, if one would.
 pub(crate) fn to_download(located: &NamedModel) -> Option<&'static Manifest> {
-    match &located.source {
-        ModelSource::Hub { repository, .. } => Manifest::find(repository),
-        _ => None,
+    match &located.location {
+        ModelLocation::Hub { repository, .. } => Manifest::find(repository),
+        ModelLocation::Local(_) => None,
     }
 }
 
@@ -46,8 +48,8 @@ pub(crate) fn check_download(config: &ServeConfig, manifest: &Manifest) -> Resul
 ///
 /// # Errors
 /// A model cannot be read, or two would answer for one endpoint.
-pub(crate) fn assign_local(located: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
-    model::assign_local(located)
+pub(crate) fn assign(located: &[NamedModel]) -> Result<Vec<Model>, ModelsError> {
+    model::assign(located)
 }
 
 /// Checks the files of a model against the memory budget.
@@ -84,7 +86,7 @@ pub(crate) fn check_memory(
 /// Refuses a configuration before anything is downloaded for it.
 pub(super) fn before_download(config: &ServeConfig) -> Result<(), ServeError> {
     let located = config.models.iter().map(|named| locate(config, named)).collect::<Result<Vec<_>, _>>()?;
-    assign_local(&located)?.iter().try_for_each(|model| check_budget(config, model))?;
+    assign(&located)?.iter().try_for_each(|model| check_budget(config, model))?;
     located.iter().filter_map(to_download).try_for_each(|manifest| check_download(config, manifest))
 }
 

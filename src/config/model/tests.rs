@@ -84,11 +84,11 @@ fn text_encoders_go_to_checkpoints_alone() {
     let dir = Some(folder.path());
     let models = with_text_encoders(named(&[text, "mini"]), dir).expect("a checkpoint and mini");
     assert_eq!(
-        models[0].source,
-        ModelSource::Checkpoint { file: file.clone(), text_encoders: dir.map(Path::to_owned) }
+        models[0].location.local(),
+        Some(&ModelSource::Checkpoint { file: file.clone(), text_encoders: dir.map(Path::to_owned) })
     );
-    assert_eq!((models[0].source.text_encoders(), models[0].to_string()), (dir, text.to_owned()));
-    assert_eq!(models[1].source, ModelSource::Builtin);
+    assert_eq!(models[0].to_string(), text);
+    assert_eq!(models[1].location, ModelLocation::Local(ModelSource::Builtin));
     let without = named(&[text]);
     assert_eq!(with_text_encoders(without.clone(), Some(Path::new(""))).expect("no directory"), without);
     let refused =
@@ -101,7 +101,7 @@ fn text_encoders_go_to_checkpoints_alone() {
 fn a_name_of_the_hub_is_a_model_that_is_to_be_fetched() {
     let hub = |text: &str| {
         let named = all(&[text.to_owned()], "v2").expect("a model").remove(0);
-        let ModelSource::Hub { repository, revision } = named.source else { panic!("{text} is here") };
+        let ModelLocation::Hub { repository, revision } = named.location else { panic!("{text} is here") };
         assert_eq!(revision, "v2");
         (named.published.map(|manifest| manifest.name.as_str()), repository)
     };
