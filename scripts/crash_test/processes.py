@@ -22,6 +22,38 @@ def free_port():
         return one.getsockname()[1]
 
 
+def children(pid):
+    """The process ids of a process' children."""
+    found = []
+    for one in pathlib.Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, one.read_text().split())
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # a thread that has ended
+    return found
+
+
+def is_running(pid):
+    """Whether the process is there and no zombie, which nobody may be there to reap."""
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def kill(pid):
+    """Sends SIGKILL, unless the process has ended by itself."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def last_lines(path):
+    return "\n".join(pathlib.Path(path).read_text(errors="replace").splitlines()[-10:])
+
+
 class Server:
     """A `latentd serve` with one worker, on a port that it keeps. Those of one folder share their files."""
 
@@ -47,15 +79,9 @@ class Server:
         self.process.wait()
 
     def kill_worker(self):
-        """Kills its worker; whether there was one."""
-        listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
-        workers = [int(pid) for pid in listed.stdout.split()]
-        for pid in workers:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        return bool(workers)
+        """Kills its worker, if it has one at the moment."""
+        for pid in children(self.process.pid):
+            kill(pid)
 
     def call(self, method, path, body=None, headers=None, timeout=30):
         """Status code and body of an answer; raises OSError where there is none."""
@@ -82,8 +108,7 @@ class Server:
             except OSError:
                 pass
             time.sleep(0.1)
-        with open(self.log.name) as log:
-            last = "".join(log.readlines()[-10:])
+        last = last_lines(self.log.name)
         sys.exit(f"the server on port {self.port} was not ready within {limit} s; its last lines:\n{last}")
 
     def count_requests(self):
@@ -128,20 +153,26 @@ class Postgres:
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True,
             **self.as_user(),
         )
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.server.poll() is None:
             try:
                 return self.psql("SELECT 1", database="postgres")
             except OSError:
                 time.sleep(0.1)
-        raise OSError("PostgreSQL did not start")
+        sys.exit("PostgreSQL did not start; its last lines:\n" + last_lines(self.folder / "log"))
 
     def kill(self):
         """As a crash of the server: all of its processes end at once and write nothing more."""
-        os.killpg(self.server.pid, signal.SIGKILL)
+        processes = [self.server.pid, *children(self.server.pid)]
+        for pid in processes:
+            kill(pid)
         self.server.wait()
-        # What a killed server leaves and a new one would take for a running one.
-        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+        # Its children have sessions of their own; a new server must not start beside one that is still there.
+        while any(is_running(pid) for pid in processes):
+            time.sleep(0.01)
+        # Their process ids may be in use again by then, and a new server would take the old one for running.
+        for left in (self.folder / "data" / "postmaster.pid", self.folder / ".s.PGSQL.5432.lock"):
+            left.unlink(missing_ok=True)
 
     def psql(self, statement, database="latentd"):
         return self.run("psql", "-h", self.folder, "-U", "latentd", "-d", database, "-AXtc", statement).strip()
