@@ -162,6 +162,50 @@ fn a_captured_loop_reports_and_stops() {
     );
 }
 
+/// Collects the state after every step, and goes on from the one that it was made with.
+#[derive(Default)]
+struct Resumed {
+    saved: Option<Vec<u8>>,
+    states: Vec<Vec<u8>>,
+    steps: Vec<usize>,
+}
+
+impl Observer for Resumed {
+    fn step(&mut self, step: Step) -> Control {
+        self.steps.push(step.index);
+        Control::Continue
+    }
+
+    fn saved_state(&mut self) -> Option<Vec<u8>> {
+        self.saved.take()
+    }
+
+    fn wants_state(&mut self) -> bool {
+        self.saved.is_none()
+    }
+
+    fn state(&mut self, bytes: Vec<u8>) {
+        self.states.push(bytes);
+    }
+}
+
+/// A state is read between two replays, and a loop that starts from it ends in the same image.
+#[test]
+fn a_captured_loop_goes_on_after_any_step() {
+    let case = Case::read("base");
+    let request = GenerateRequest { steps: 3, ..case.request.clone() };
+    let mut pipeline = load(&case, DType::F32, true);
+    let undisturbed = generate(&mut pipeline, &request);
+    let mut first = Resumed::default();
+    assert_eq!(bytes(&pipeline.generate(&request, &mut first).expect("an image")), undisturbed);
+    assert_eq!((first.states.len(), first.steps.len()), (2, 3), "none after the last step");
+    for (index, state) in first.states.into_iter().enumerate() {
+        let mut resumed = Resumed { saved: Some(state), ..Resumed::default() };
+        assert_eq!(bytes(&pipeline.generate(&request, &mut resumed).expect("an image")), undisturbed);
+        assert_eq!(resumed.steps, (index + 2..=3).collect::<Vec<_>>());
+    }
+}
+
 /// Requests only the last preview: more take too long on an emulated device.
 struct Viewer {
     steps: usize,
