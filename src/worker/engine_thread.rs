@@ -39,6 +39,10 @@ struct ProgressObserver {
     saved_state: Option<Vec<u8>>,
     /// When the state was saved last, or the work on the request began.
     saved_at: Instant,
+    /// The state was saved because the engine is to be suspended: it stops at the next step that it reports.
+    ///
+    /// A loop that can save no state, as with the first-block cache, is never suspended: it would lose its work.
+    is_suspended: bool,
 }
 
 /// Flags by which the worker controls the engine while it generates.
@@ -46,7 +50,7 @@ struct ProgressObserver {
 struct ControlFlags {
     stop: AtomicBool,
     previews: AtomicBool,
-    /// The engine is to save its state after the step that it is in, and to stop.
+    /// The engine is to save its state after its next step, and to stop then.
     suspend: AtomicBool,
     /// A state is on its way to the queue: the next one waits, so that a slow database costs no memory.
     storing_state: AtomicBool,
@@ -102,8 +106,13 @@ impl EngineThread {
         let flags = Arc::new(ControlFlags::default());
         let (sender, events) = mpsc::unbounded_channel();
         let (result, received) = oneshot::channel();
-        let saved_at = Instant::now();
-        let observer = ProgressObserver { flags: flags.clone(), events: sender, saved_state, saved_at };
+        let observer = ProgressObserver {
+            flags: flags.clone(),
+            events: sender,
+            saved_state,
+            saved_at: Instant::now(),
+            is_suspended: false,
+        };
         // If the thread is gone, the command is dropped and the job's result is an error.
         let _ = self.commands.send(Command { request, init_image, observer, result });
         Job { events, flags, result: received }
@@ -118,16 +127,12 @@ impl ProgressObserver {
     fn is_stopped(&self) -> bool {
         self.flags.stop.load(Ordering::Relaxed)
     }
-
-    fn is_suspended(&self) -> bool {
-        self.flags.suspend.load(Ordering::Relaxed)
-    }
 }
 
 impl Observer for ProgressObserver {
     fn step(&mut self, step: Step) -> Control {
         self.send(Event::Step(step));
-        if self.is_stopped() || self.is_suspended() { Control::Stop } else { Control::Continue }
+        if self.is_stopped() || self.is_suspended { Control::Stop } else { Control::Continue }
     }
 
     fn note(&mut self, text: &str) {
@@ -147,8 +152,9 @@ impl Observer for ProgressObserver {
     }
 
     fn wants_state(&mut self) -> bool {
+        self.is_suspended = self.flags.suspend.load(Ordering::Relaxed);
         let is_due = self.saved_at.elapsed() >= SAVE_INTERVAL;
-        self.is_suspended() || (is_due && !self.flags.storing_state.load(Ordering::Acquire))
+        self.is_suspended || (is_due && !self.flags.storing_state.load(Ordering::Acquire))
     }
 
     fn state(&mut self, bytes: Vec<u8>) {
@@ -169,7 +175,7 @@ impl Job {
         self.flags.previews.store(wanted, Ordering::Relaxed);
     }
 
-    /// Asks the engine to save its state after the step that it is in, and to stop there.
+    /// Asks the engine to save its state after its next step, and to stop then.
     pub fn suspend(&self) {
         self.flags.suspend.store(true, Ordering::Relaxed);
     }

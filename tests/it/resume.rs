@@ -1,12 +1,15 @@
 //! Work goes on where it was interrupted: a worker that is lost costs the work since the last saved step, and a request of
 //! low priority gives its worker to one of normal priority between two steps.
 
+use crate::support::engine::step;
 use crate::support::{
-    Program, RunningWorker, Server, attempts, eventually, messages, signal, small_with, stepped_engine,
-    steps_of_attempt, within,
+    Program, RunningWorker, Scripted, Server, attempts, eventually, messages, signal, small_with,
+    stepped_engine, steps_of_attempt, within,
 };
+use latentd::engine::{Control, EngineError};
 use latentd::queue::Lost;
 use serde_json::{Value, json};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// How often a worker saves the state of a request is at most this long.
@@ -58,14 +61,15 @@ async fn a_low_priority_gives_way_between_two_steps() {
         taken += 1;
         let noticed = async || {
             let status = server.status(&low).await;
-            (status["status"] == "IN_QUEUE" || steps(&status)[0].len() == taken).then_some(())
+            (status["status"] == "IN_QUEUE" || steps(&status).concat().len() == taken).then_some(())
         };
         eventually(noticed).await;
     }
     let suspended = server.status(&low).await;
     let words: String = "suspended for a request of higher priority".into();
     assert!(messages(&suspended).contains(&words), "{suspended}");
-    assert_eq!(suspended["queue_position"], 0, "nothing waits before it: the other one runs");
+    // Once the worker has claimed the other one.
+    eventually(async || (server.status(&low).await["queue_position"] == 0).then_some(())).await;
     drop(control);
     for request in [&normal, &low] {
         let done = async || (server.status(request).await["status"] == "COMPLETED").then_some(());
@@ -77,9 +81,44 @@ async fn a_low_priority_gives_way_between_two_steps() {
     assert_eq!(steps(&server.status(&normal).await), [[1, 2, 3]]);
 }
 
+/// The order to suspend comes after the engine has been asked for its state: it takes one more step, whose state it saves.
+#[tokio::test]
+async fn no_work_is_lost_where_the_state_was_not_saved_yet() {
+    let server = Server::start().await;
+    let low = server.submit_with(&[("x-fal-queue-priority", "low")], &many_steps()).await;
+    let (looked, looks) = channel();
+    let engine = Scripted::new(move |call| {
+        let done = call.observer.saved_state().map_or(0, |state| usize::from(state[0]));
+        for index in done + 1..=call.request.steps {
+            if call.observer.wants_state() {
+                call.observer.state(vec![index as u8]);
+            } else if index == 1 && call.request.steps == 20 {
+                looks.recv().expect("the worker has looked at what waits");
+            }
+            if call.observer.step(step(index, call.request.steps)) == Control::Stop {
+                return Err(EngineError::Stopped);
+            }
+        }
+        Ok(call.images_after(|| {}))
+    });
+    // The worker has a request prefetched right after it has decided whether to suspend.
+    let engine = engine.with_prefetch(move |_| {
+        let _ = looked.send(());
+    });
+    let worker = RunningWorker::start(server.worker("w", engine).await);
+    eventually(async || (attempts(&server.status(&low).await) == 1).then_some(())).await;
+    let normal = server.submit(&small_with("num_inference_steps", 3)).await;
+    for request in [&normal, &low] {
+        let done = async || (server.status(request).await["status"] == "COMPLETED").then_some(());
+        within(Duration::from_secs(60), done).await;
+    }
+    worker.drained().await;
+    assert_eq!(steps(&server.status(&low).await).concat(), (1..=20).collect::<Vec<_>>(), "no step twice");
+}
+
 /// A request of the built-in model that takes some seconds.
 fn long() -> Value {
-    json!({ "prompt": "two boats on a lake", "image_size": { "width": 768, "height": 768 }, "seed": 3,
+    json!({ "prompt": "two boats on a lake", "image_size": { "width": 1024, "height": 1024 }, "seed": 3,
         "num_inference_steps": 50, "num_images": 2, "sync_mode": true, "enable_safety_checker": false })
 }
 

@@ -3,7 +3,7 @@
 mod answer;
 mod calls;
 mod clock;
-mod engine;
+pub(crate) mod engine;
 mod eventually;
 mod http;
 mod input;

@@ -34,7 +34,7 @@ impl Call<'_> {
     }
 
     /// The images without the steps.
-    pub(super) fn images_after(self, decode: impl FnOnce() + Send + 'static) -> PendingImages {
+    pub(crate) fn images_after(self, decode: impl FnOnce() + Send + 'static) -> PendingImages {
         let level = self.init_image.map_or(128, |initial| initial.image.rgb[0]);
         let images = vec![grey_image(self.request, level); self.request.num_images];
         Box::new(move || {
@@ -50,7 +50,7 @@ pub(crate) fn grey_image(request: &ImageRequest, level: u8) -> Image {
     Image { width, height, rgb: vec![level; width * height * 3] }
 }
 
-pub(super) fn step(index: usize, of: usize) -> Step {
+pub(crate) fn step(index: usize, of: usize) -> Step {
     Step { index, of, sigma: 1.0 / index as f64, seconds: 0.0 }
 }
 
