@@ -10,12 +10,9 @@ use object_store::client::{
     ClientConfigKey, ClientOptions, HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest,
     HttpRequestBody, HttpResponse, HttpResponseBody, HttpService,
 };
-use rustls::crypto::ring::default_provider;
-use rustls::{ClientConfig, RootCertStore};
 use std::error::Error;
 use std::io::ErrorKind;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Sleep;
@@ -43,9 +40,16 @@ impl HttpConnector for Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT));
-        let tls = HttpsConnectorBuilder::new().with_tls_config(tls_config(plain).map_err(|why| {
-            object_store::Error::Generic { store: "S3", source: format!("TLS: {why}").into() }
-        })?);
+        // Where plain HTTP is permitted, this system may trust no certificate.
+        let config = latentd_egress::tls_config().or_else(|why| match plain {
+            true => latentd_egress::tls_config_without_roots(),
+            false => Err(why),
+        });
+        let config = config.map_err(|why| object_store::Error::Generic {
+            store: "S3",
+            source: format!("TLS: {why}").into(),
+        })?;
+        let tls = HttpsConnectorBuilder::new().with_tls_config(config);
         let schemes = if plain { tls.https_or_http() } else { tls.https_only() };
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -53,19 +57,6 @@ impl HttpConnector for Connector {
             .build(schemes.enable_http1().wrap_connector(tcp));
         Ok(HttpClient::new(Service { client, stall: self.stall }))
     }
-}
-
-/// How TLS is spoken, with services that this system trusts. Where plain HTTP is permitted, it may trust none.
-fn tls_config(plain: bool) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() && !plain {
-        return Err("this system has no root certificates; install ca-certificates".into());
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// Makes calls.
@@ -95,10 +86,9 @@ fn kind(error: &(dyn Error + 'static)) -> HttpErrorKind {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            if error.is_closed() || error.is_incomplete_message() || error.is_body_write_aborted() {
-                return HttpErrorKind::Request;
-            }
-            if error.is_canceled() {
+            let is_cut_off =
+                error.is_closed() || error.is_incomplete_message() || error.is_body_write_aborted();
+            if is_cut_off || error.is_canceled() {
                 return HttpErrorKind::Request;
             }
         }
