@@ -57,6 +57,7 @@ mod routing;
 mod run;
 mod safety;
 mod scopes;
+mod set_aside;
 mod shared_database;
 mod sockets;
 mod storage;

@@ -29,8 +29,19 @@ pub(crate) struct Readiness {
     /// `ready`, or the reason why not.
     status: &'static str,
     workers: Workers,
+    /// Devices of this server whose workers failed again and again, and are not started for a while.
+    devices_set_aside: Vec<SetAside>,
     /// The models that are served.
     models: Vec<Served>,
+}
+
+/// A device that is set aside.
+#[derive(Serialize, ToSchema)]
+struct SetAside {
+    /// `cpu`, or `cuda:N`.
+    device: String,
+    /// How its workers failed, for people.
+    reason: String,
 }
 
 /// A model that is served.
@@ -66,6 +77,8 @@ pub(crate) async fn live(api: &Api) -> Result<Response, ApiError> {
 pub(crate) async fn ready(api: &Api) -> Result<Response, ApiError> {
     let (ready, all) = api.queue.live_workers(BEAT_AGE).await?;
     let is_closing = *api.closing.borrow();
+    let devices = api.queue.devices();
+    let is_any_in_use = devices.is_empty() || devices.values().any(Option::is_none);
     let status = match (ready, all) {
         _ if is_closing => "stopping",
         _ if api.disks.check(0).is_err() => "disk full",
@@ -73,11 +86,14 @@ pub(crate) async fn ready(api: &Api) -> Result<Response, ApiError> {
         _ if !api.probe.can_store(&api.storage).await => "storage unavailable",
         (1.., _) => READY,
         (0, 1..) => "loading",
+        (0, 0) if !is_any_in_use => "every device is set aside",
         (0, 0) => "no worker",
     };
     let code = if status == READY { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let workers = Workers { ready, loading: all.saturating_sub(ready) };
-    let body = Readiness { status, workers, models: models(api).await? };
+    let set_aside = devices.into_iter().filter_map(|(device, why)| Some(SetAside { device, reason: why? }));
+    let devices_set_aside = set_aside.collect();
+    let body = Readiness { status, workers, devices_set_aside, models: models(api).await? };
     Ok((code, Json(body)).into_response())
 }
 
