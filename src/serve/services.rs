@@ -45,7 +45,7 @@ pub(super) struct Listeners {
 }
 
 impl Services {
-    pub(super) async fn open(config: &ServeConfig) -> Result<(Self, Listeners), ServeError> {
+    pub(super) async fn open(config: &ServeConfig) -> Result<Self, ServeError> {
         if !config.store.database.exists() {
             check_reach(config, KeyRing::new(config.access.keys.clone()).is_open())?; // before anything is created
         }
@@ -58,8 +58,7 @@ impl Services {
         identity::join(&queue, &storage).await?;
         reclaim_orphans(config, &queue).await?;
         let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
-        let listeners = Listeners::open(config).await?;
-        Ok((Self { queue, keys, signing, storage, _locks: locks }, listeners))
+        Ok(Self { queue, keys, signing, storage, _locks: locks })
     }
 
     pub(super) fn api(
@@ -116,9 +115,15 @@ impl Services {
 }
 
 impl Listeners {
-    async fn open(config: &ServeConfig) -> Result<Self, ServeError> {
-        let bound = TcpListener::bind(config.listen).await;
-        let listener = bound.map_err(|error| ServeError::Listen(config.listen, error))?;
+    /// Opens the second port too, if there is one. `listener` is the first one's, if it is open already.
+    pub(super) async fn open(
+        config: &ServeConfig,
+        listener: Option<TcpListener>,
+    ) -> Result<Self, ServeError> {
+        let listener = match listener {
+            Some(listener) => listener,
+            None => listen(config).await?,
+        };
         let connections = Arc::new(Connections::new(open_files(), config.trusted_proxies.clone()));
         let Some(settings) = config.intercept.clone() else {
             return Ok(Self { connections, listener, interceptor: None });
@@ -142,6 +147,11 @@ impl Listeners {
             latentd_fal::listen_through(self.listener, plain, router.clone(), self.connections.clone(), stop);
         tokio::join!(answer, answer_for_fal);
     }
+}
+
+/// Listens on the port of the API.
+pub(super) async fn listen(config: &ServeConfig) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(config.listen).await.map_err(|error| ServeError::Listen(config.listen, error))
 }
 
 /// Files that may be open: as many as the system lets a process have.

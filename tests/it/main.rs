@@ -60,6 +60,7 @@ mod scopes;
 mod set_aside;
 mod shared_database;
 mod sockets;
+mod startup;
 mod storage;
 mod stream;
 mod support;

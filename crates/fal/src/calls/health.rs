@@ -1,10 +1,11 @@
 //! Is the server alive, and can it generate images? Ready means that a worker reported so lately, that the database was
 //! written a moment ago, that disks have room and that a bucket of files answers, not that a process exists.
 
-use crate::output::error::ApiError;
+use crate::output::error::{ApiError, RETRY_AFTER_S};
 use crate::state::Api;
 use axum::Json;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use std::time::Duration;
@@ -70,7 +71,19 @@ pub(crate) async fn live(api: &Api) -> Result<Response, ApiError> {
     if !api.queue.is_shared() {
         api.queue.live_workers(BEAT_AGE).await?;
     }
-    Ok(Json(Liveness { status: "live" }).into_response())
+    Ok(alive())
+}
+
+/// The answer of a server that is alive.
+pub(crate) fn alive() -> Response {
+    Json(Liveness { status: "live" }).into_response()
+}
+
+/// The readiness of a server that has started and waits for what `status` says.
+pub(crate) fn starting(status: &'static str) -> Response {
+    let workers = Workers { ready: 0, loading: 0 };
+    let body = Readiness { status, workers, devices_set_aside: Vec::new(), models: Vec::new() };
+    (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, RETRY_AFTER_S)], Json(body)).into_response()
 }
 
 /// `GET /health/ready`: at least one worker has its model loaded and new work is accepted.

@@ -36,6 +36,8 @@ pub(in super::super) async fn open(options: &PgConnectOptions) -> Result<PgPool,
         // Whatever the server's default is: what is answered is on the disk.
         ("synchronous_commit", "on"),
     ]);
+    // The pool would say of a server that is away only that time is up.
+    connect(&options).await?.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(PATIENCE)
