@@ -1,6 +1,7 @@
 //! `latentd serve`: starts the parts of the server, and stops them in order.
 
 mod greeting;
+mod listeners;
 pub(crate) mod preflight;
 mod services;
 mod waiting;
@@ -18,7 +19,8 @@ use crate::supervisor::{self, Stage};
 use crate::webhooks::Deliverer;
 use latentd_fal::endpoint::{Endpoint, Served};
 use latentd_hub::HubError;
-use services::{Listeners, Services};
+use listeners::Listeners;
+use services::Services;
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -87,7 +89,7 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
         _ = stages.wait_for(|stage| *stage > Stage::Run) => return Ok(()),
     };
     let mut tasks = services.spawn_background(&config);
-    greeting::greet(&config, &endpoints, &models, listeners.listener.local_addr()?, services.keys.is_open());
+    greeting::greet(&config, &endpoints, &models, listeners.address()?, services.keys.is_open());
     if let Some(interceptor) = &listeners.interceptor {
         greeting::greet_unchanged(&config, interceptor.address());
     }
@@ -127,7 +129,7 @@ async fn start(config: &mut ServeConfig) -> Result<Started, ServeError> {
         Ok(services)
     };
     let services = wait.until(config, open).await?;
-    let listeners = Listeners::open(config, wait.end().await?).await?;
+    let listeners = Listeners::open(config, wait.end()).await?;
     Ok(Started { services, listeners, models, endpoints })
 }
 

@@ -1,16 +1,11 @@
 //! Waits for a PostgreSQL database or a bucket that is away when the server starts, and answers clients meanwhile.
 
 use super::ServeError;
-use super::services::listen;
-use crate::config::ServeConfig;
+use super::listeners::Answering;
+use crate::config::{ServeConfig, StoreConfig};
 use crate::fault::Fault;
 use crate::identity::IdentityError;
-use latentd_fal::Connections;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 /// First and longest pause between attempts.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
@@ -28,14 +23,6 @@ pub(super) struct StartupWait {
     answering: Option<Answering>,
 }
 
-/// The port, and the task that answers there.
-struct Answering {
-    listener: std::net::TcpListener,
-    status: watch::Sender<&'static str>,
-    stop: watch::Sender<bool>,
-    task: JoinHandle<()>,
-}
-
 impl StartupWait {
     /// Repeats `open` until it succeeds or fails for a reason that does not pass by itself.
     pub(super) async fn until<T>(
@@ -48,7 +35,7 @@ impl StartupWait {
             let mut opening = std::pin::pin!(open());
             let opened = tokio::select! {
                 opened = &mut opening => opened,
-                () = tokio::time::sleep(SILENCE) => {
+                () = tokio::time::sleep(SILENCE), if is_elsewhere(&config.store) => {
                     self.answer(config, STARTING).await?;
                     opening.await
                 }
@@ -73,30 +60,19 @@ impl StartupWait {
             }
             return Ok(());
         }
-        let listener = listen(config).await?.into_std()?;
-        // Of the two handles of one socket, this one is closed when the server is ready: no client is refused in between.
-        let shared = TcpListener::from_std(listener.try_clone()?)?;
-        let ((status, statuses), (stop, stopped)) = (watch::channel(status), watch::channel(false));
-        let router = latentd_fal::starting_router(statuses);
-        let connections = Arc::new(Connections::new(None, config.trusted_proxies.clone()));
-        let plain = async |stream| Some(stream);
-        let stop_signal = super::is_true(stopped);
-        let task = tokio::spawn(latentd_fal::listen_through(shared, plain, router, connections, stop_signal));
-        tracing::warn!(
-            "listening on {}, where calls get 503 until the server is ready",
-            listener.local_addr()?
-        );
-        self.answering = Some(Answering { listener, status, stop, task });
+        self.answering = Some(Answering::start(config, status).await?);
         Ok(())
     }
 
-    /// Ends the answers; the port is still listened on, if it was.
-    pub(super) async fn end(self) -> Result<Option<TcpListener>, ServeError> {
-        let Some(Answering { listener, stop, task, .. }) = self.answering else { return Ok(None) };
-        stop.send_replace(true);
-        let _ = task.await;
-        Ok(Some(TcpListener::from_std(listener)?))
+    /// Ends the wait. Where there was one, the port is answered already.
+    pub(super) fn end(self) -> Option<Answering> {
+        self.answering
     }
+}
+
+/// Whether another process, which may be away, keeps the database or the files.
+fn is_elsewhere(store: &StoreConfig) -> bool {
+    store.database.path().is_none() || store.files.bucket().is_some()
 }
 
 /// What `/health/ready` reports while it is waited for what an error is about; `None`: waiting would not help. A database
