@@ -85,7 +85,8 @@ use store::Store;
 use store::notify::Signals;
 use workers::SilentWorkers;
 
-/// A request to which this many deaths of workers are charged is failed instead of tried again.
+/// A request to which this many deaths of workers are charged, and which got no further in between, is failed instead of
+/// tried again.
 pub const MAX_DEATHS: i64 = 3;
 
 /// Where the queue reads the time of day.
