@@ -13,8 +13,8 @@ import httpx
 
 ENDPOINT = "fal-ai/stable-diffusion-v35-large"
 SMALL = {"prompt": "a lighthouse", "image_size": {"width": 128, "height": 96}, "num_inference_steps": 4}
-# Some seconds on two cores.
-LONG = {"prompt": "a lighthouse", "image_size": {"width": 768, "height": 768}, "num_inference_steps": 28}
+# A second or more on two cores.
+LONG = {"prompt": "a lighthouse", "image_size": {"width": 640, "height": 640}, "num_inference_steps": 28}
 UPLOAD_BYTES = 24 << 20
 
 
@@ -44,13 +44,18 @@ def stream(_):
     return f"{len(times)} events, the first after {times[0]:.2f} s, the last after {times[-1]:.2f} s"
 
 
-def failed_stream(_):
+def cancelled_stream(base):
+    """A request that fails while its events are sent: the connection breaks, and the client raises an exception."""
+    request = None
     try:
-        for _ in fal_client.stream(ENDPOINT, SMALL | {"num_images": -1}):
-            pass
+        for event in fal_client.stream(ENDPOINT, LONG):
+            if request is None:
+                request = event["request_id"]
+                httpx.put(f"{base}/queue/{ENDPOINT}/requests/{request}/cancel", headers=authorization())
     except Exception as error:
-        return f"{type(error).__name__}"
-    raise AssertionError("a stream whose request fails ended without an exception")
+        assert request, error
+        return f"{type(error).__name__} after the first event"
+    raise AssertionError("a stream whose request was cancelled ended without an exception")
 
 
 def late_run(base):
@@ -109,7 +114,7 @@ def authorization():
 def main():
     base = sys.argv[1]
     point_client_at(base)
-    checks = [submit, stream, failed_stream, late_run, realtime, upload, long_url, forged_headers]
+    checks = [submit, stream, cancelled_stream, late_run, realtime, upload, long_url, forged_headers]
     for check in [check for check in checks if not sys.argv[2:] or check.__name__ in sys.argv[2:]]:
         print(f"{check.__name__}: {check(base)}", flush=True)
 

@@ -77,7 +77,7 @@ class Nginx(Proxy):
             f"    include {self.folder}/site.conf;\n}}\n"
         )
 
-    def validate(self):
+    def validate(self, _):
         output = command(self.program, "-t", "-e", "stderr", "-c", self.path)
         require("[warn]" not in output, output)
         return "nginx -t"
@@ -99,19 +99,15 @@ class Caddy(Proxy):
         self.path.write_text("{\n\tadmin off\n\tauto_https disable_redirects\n}\n" + site)
         self.variables = environment(HOME=str(self.folder), XDG_DATA_HOME=str(self.folder))
 
-    def validate(self):
+    def validate(self, source):
         command(self.program, "validate", "--adapter", "caddyfile", "--config", self.path, env=self.variables)
-        return "caddy validate"
+        formatted = command(self.program, "fmt", source, env=self.variables)
+        require(formatted == source.read_text(), "run `caddy fmt --overwrite`")
+        return "caddy validate and fmt"
 
     def start(self):
         start = [self.program, "run", "--adapter", "caddyfile", "--config", self.path]
         return process(start, self.log, env=self.variables)
-
-
-def caddy_format(program, source):
-    """The file is as `caddy fmt` writes it."""
-    require(command(program, "fmt", source) == source.read_text(), "run `caddy fmt --overwrite`")
-    return "caddy fmt"
 
 
 def use(proxy, *only):
