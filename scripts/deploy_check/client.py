@@ -69,6 +69,21 @@ def late_run(base):
     return f"headers after {head:.2f} s, the result after {total:.2f} s"
 
 
+def lost_client(base):
+    """The request of a client that disconnects is cancelled."""
+    endless = LONG | {"num_inference_steps": 50, "num_images": 4}
+    with httpx.stream("POST", f"{base}/run/{ENDPOINT}", json=endless, headers=authorization(), timeout=300) as answer:
+        request = answer.headers["x-fal-request-id"]
+    status = f"{base}/queue/{ENDPOINT}/requests/{request}"
+    started = time.monotonic()
+    while httpx.get(f"{status}/status", headers=authorization()).json()["status"] != "COMPLETED":
+        assert time.monotonic() - started < 120, "it still runs"
+        time.sleep(0.1)
+    result = httpx.get(status, headers=authorization())
+    assert result.status_code == 499, f"it ran to its end: {result.status_code}"
+    return f"cancelled after {time.monotonic() - started:.2f} s"
+
+
 def realtime(_):
     with fal_client.SyncClient().realtime(ENDPOINT) as connection:
         for seed in (1, 2):
@@ -98,13 +113,16 @@ def forged_headers(base):
         "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http", "X-Forwarded-Port": "81",
         "X-Forwarded-Prefix": "/evil", "Forwarded": "host=evil.example;proto=http",
     }
+    hosts = {base: {}, "https://localhost": {"Host": "localhost"}}  # with a port, and without one
     for names in (list(forged), ["Forwarded"], ["X-Forwarded-Port"], ["X-Forwarded-Prefix"]):
-        sent = {name: forged[name] for name in names} | authorization()
-        answer = httpx.post(f"{base}/queue/{ENDPOINT}", json=SMALL, headers=sent)
-        assert answer.status_code == 200, answer
-        for name in ("response_url", "status_url", "cancel_url"):
-            assert answer.json()[name].startswith(base + "/"), f"with {names}: {answer.json()[name]}"
-    return "URLs have the proxy's scheme and host"
+        for origin, host in hosts.items():
+            sent = {name: forged[name] for name in names} | host | authorization()
+            answer = httpx.post(f"{base}/queue/{ENDPOINT}", json=SMALL, headers=sent)
+            assert answer.status_code == 200, answer
+            for name in ("response_url", "status_url", "cancel_url"):
+                url = answer.json()[name]
+                assert url.startswith(f"{origin}/queue/fal-ai/"), f"with {names}: {url}"
+    return "URLs have the proxy's scheme, host and port"
 
 
 def authorization():
@@ -114,7 +132,7 @@ def authorization():
 def main():
     base = sys.argv[1]
     point_client_at(base)
-    checks = [submit, stream, cancelled_stream, late_run, realtime, upload, long_url, forged_headers]
+    checks = [submit, stream, cancelled_stream, late_run, lost_client, realtime, upload, long_url, forged_headers]
     for check in [check for check in checks if not sys.argv[2:] or check.__name__ in sys.argv[2:]]:
         print(f"{check.__name__}: {check(base)}", flush=True)
 

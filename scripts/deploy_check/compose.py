@@ -69,6 +69,7 @@ def security(folder, work):
         require(service["restart"] == "unless-stopped", f"{name}: is not started again")
         require(service["healthcheck"].get("test") or name == "worker", f"{name}: no health check")
         build = service.get("build")
+        require(build or service.get("user"), f"{name}: its user is the image's")
         user = service.get("user") or image_user(root / build["dockerfile"])
         require(user.partition(":")[0] not in ("", "0", "root"), f"{name}: runs as root")
     return f"{len(whole['services'])} services"
