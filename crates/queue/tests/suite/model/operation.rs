@@ -1,0 +1,176 @@
+//! What may happen to a queue, and how a random sequence of it is made.
+//!
+//! An operation names what it works on by how recent it is, so that any sequence is possible, and any part of one: that is
+//! what lets proptest shrink a failure to the few operations that matter.
+
+use crate::rig::request;
+use latentd_queue::queue::{
+    FailureKind, Idempotency, NewRequest, NewWebhook, Origin, Priority, RequestOptions,
+};
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::json;
+use std::time::Duration;
+
+/// One of the two processes that have the database open.
+pub(super) type Gateway = usize;
+
+/// An attempt by how many were made since; the last, 0, is the simplest.
+pub(super) type Attempt = usize;
+
+/// A request by how many were accepted since.
+pub(super) type Accepted = usize;
+
+/// A worker by its number.
+pub(super) type Worker = usize;
+
+#[derive(Debug, Clone)]
+pub(super) enum Operation {
+    Submit(Gateway, Box<RequestSpec>),
+    SubmitFailed(Gateway, Box<RequestSpec>),
+    Claim(Gateway, Worker),
+    Charge(Gateway, Attempt),
+    Progress(Gateway, Attempt),
+    Heartbeat(Gateway, Worker),
+    StoreState(Gateway, Attempt),
+    UseState(Gateway, Attempt),
+    MustGiveWay(Gateway, Attempt),
+    ExpectFile(Gateway, Attempt),
+    Finish(Gateway, Attempt),
+    Fail(Gateway, Attempt, FailureKind),
+    GiveBack(Gateway, Attempt),
+    PutOff(Gateway, Attempt, u64),
+    Cancel(Gateway, Accepted, FailureKind),
+    Died(Gateway, Worker),
+    Stopped(Gateway, Worker),
+    VoidExpiredLeases(Gateway),
+    ServerDied(Gateway),
+    ExpireLate(Gateway),
+    Erase(Gateway, Accepted),
+    PruneOlder(Gateway, u64),
+    PruneAllBut(Gateway, u64),
+    ClaimWebhooks(Gateway),
+    WebhookDelivered(Gateway, usize),
+    WebhookFailed(Gateway, usize, Option<u64>),
+    /// The process is gone without closing anything, and another one takes its place.
+    Crash(Gateway),
+    /// Seconds.
+    Advance(u64),
+}
+
+/// What is not usual about a request.
+#[derive(Debug, Clone)]
+pub(super) struct RequestSpec {
+    pub(super) key: Option<&'static str>,
+    pub(super) is_low: bool,
+    pub(super) is_direct: bool,
+    /// Idempotency key and digest of the input.
+    pub(super) name: Option<(&'static str, &'static str)>,
+    pub(super) start_within: Option<u64>,
+    pub(super) no_retry: bool,
+    pub(super) receiver: Option<&'static str>,
+    pub(super) model: Option<&'static str>,
+    pub(super) max_waiting: Option<u64>,
+}
+
+impl RequestSpec {
+    pub(super) fn request(&self) -> NewRequest {
+        let webhook = self.receiver.map(|receiver| NewWebhook {
+            url: format!("http://{receiver}/"),
+            receiver: receiver.into(),
+            origin: "o".into(),
+        });
+        let options = RequestOptions {
+            start_within: self.start_within.map(Duration::from_secs),
+            no_retry: self.no_retry,
+            ..RequestOptions::default()
+        };
+        NewRequest {
+            origin: if self.is_direct { Origin::Direct } else { Origin::Queued },
+            priority: if self.is_low { Priority::Low } else { Priority::Normal },
+            body: json!({ "key": self.key, "digest": self.name.map(|(_, digest)| digest) }),
+            model: self.model.map(Into::into),
+            max_waiting: self.max_waiting,
+            options,
+            webhook,
+            api_key: self.key.map(Into::into),
+            idempotency: self
+                .name
+                .map(|(key, digest)| Idempotency { key: key.into(), digest: digest.into() }),
+            ..request()
+        }
+    }
+}
+
+/// `None` most of the time.
+fn seldom<T: Clone + std::fmt::Debug + 'static>(
+    values: &'static [T],
+) -> impl Strategy<Value = Option<T>> + Clone {
+    prop_oneof![4 => Just(None), 1 => select(values).prop_map(Some)]
+}
+
+pub(super) fn spec() -> impl Strategy<Value = RequestSpec> + Clone {
+    let of_client = (
+        prop_oneof![Just(None), select(&["limit 1", "limit 2", "unlimited"][..]).prop_map(Some)],
+        any::<bool>(),
+        prop::bool::weighted(0.25),
+        seldom(&[("x", "1"), ("x", "2"), ("y", "1")]),
+    );
+    let of_options = (
+        seldom(&[2, 40]),
+        prop::bool::weighted(0.1),
+        prop_oneof![Just(None), select(&["r", "s"][..]).prop_map(Some)],
+        seldom(&["m", "other"]),
+        seldom(&[1, 4]),
+    );
+    (of_client, of_options).prop_map(
+        |((key, is_low, is_direct, name), (start_within, no_retry, receiver, model, max_waiting))| {
+            RequestSpec { key, is_low, is_direct, name, start_within, no_retry, receiver, model, max_waiting }
+        },
+    )
+}
+
+pub(super) fn operation() -> impl Strategy<Value = Operation> {
+    use Operation::*;
+    let (gateway, worker, attempt, accepted) = (0..2_usize, 0..3_usize, 0..4_usize, 0..6_usize);
+    let on = (gateway.clone(), attempt);
+    let by = (gateway.clone(), worker);
+    let of = (gateway.clone(), accepted);
+    let kind = select(&[FailureKind::Engine, FailureKind::InitImage, FailureKind::WorkerLost][..]);
+    let cancelled = prop_oneof![3 => Just(FailureKind::Cancelled), 1 => Just(FailureKind::ClientGone)];
+    let work = prop_oneof![
+        10 => (gateway.clone(), spec()).prop_map(|(gateway, spec)| Submit(gateway, Box::new(spec))),
+        1 => (gateway.clone(), spec()).prop_map(|(gateway, spec)| SubmitFailed(gateway, Box::new(spec))),
+        12 => by.clone().prop_map(|(gateway, worker)| Claim(gateway, worker)),
+        3 => on.clone().prop_map(|(gateway, attempt)| Charge(gateway, attempt)),
+        1 => on.clone().prop_map(|(gateway, attempt)| Progress(gateway, attempt)),
+        1 => by.clone().prop_map(|(gateway, worker)| Heartbeat(gateway, worker)),
+        2 => on.clone().prop_map(|(gateway, attempt)| StoreState(gateway, attempt)),
+        2 => on.clone().prop_map(|(gateway, attempt)| UseState(gateway, attempt)),
+        1 => on.clone().prop_map(|(gateway, attempt)| MustGiveWay(gateway, attempt)),
+        1 => on.clone().prop_map(|(gateway, attempt)| ExpectFile(gateway, attempt)),
+        5 => on.clone().prop_map(|(gateway, attempt)| Finish(gateway, attempt)),
+        1 => (on.clone(), kind).prop_map(|((gateway, attempt), kind)| Fail(gateway, attempt, kind)),
+        2 => on.clone().prop_map(|(gateway, attempt)| GiveBack(gateway, attempt)),
+        1 => (on, select(&[5, 50][..]))
+            .prop_map(|((gateway, attempt), seconds)| PutOff(gateway, attempt, seconds)),
+    ];
+    let others = prop_oneof![
+        4 => (of.clone(), cancelled).prop_map(|((gateway, accepted), kind)| Cancel(gateway, accepted, kind)),
+        4 => by.clone().prop_map(|(gateway, worker)| Died(gateway, worker)),
+        1 => by.prop_map(|(gateway, worker)| Stopped(gateway, worker)),
+        2 => gateway.clone().prop_map(VoidExpiredLeases),
+        1 => gateway.clone().prop_map(ServerDied),
+        1 => gateway.clone().prop_map(ExpireLate),
+        1 => of.prop_map(|(gateway, accepted)| Erase(gateway, accepted)),
+        1 => (gateway.clone(), select(&[10, 100][..])).prop_map(|(gateway, age)| PruneOlder(gateway, age)),
+        1 => (gateway.clone(), 0..3_u64).prop_map(|(gateway, left)| PruneAllBut(gateway, left)),
+        3 => gateway.clone().prop_map(ClaimWebhooks),
+        1 => (gateway.clone(), 0..3_usize).prop_map(|(gateway, which)| WebhookDelivered(gateway, which)),
+        1 => (gateway.clone(), 0..3_usize, seldom(&[1, 20]))
+            .prop_map(|(gateway, which, again)| WebhookFailed(gateway, which, again)),
+        1 => gateway.prop_map(Crash),
+        3 => select(&[10, 35, 61, 3600][..]).prop_map(Advance),
+    ];
+    prop_oneof![3 => work, 2 => others]
+}
