@@ -23,8 +23,8 @@ use tokio::runtime::Runtime;
 /// Operations of one sequence, at most.
 const LENGTH: usize = 60;
 
-/// Of a failed sequence. Each is a run of its own.
-const MAX_SHRINK_ITERATIONS: u32 = 1000;
+/// How long to look for a smaller input that fails, in milliseconds, and how many to try at most.
+const SHRINK: (u32, u32) = (60_000, 1000);
 
 /// Runs a test with random input, each time on a database of its own, until one fails; `cases` times, unless the
 /// environment asks for another number.
@@ -40,7 +40,8 @@ fn check<I: std::fmt::Debug + Clone + Send + 'static, F>(
     let default = ProptestConfig::default();
     let config = ProptestConfig {
         cases: if asked_for { default.cases } else { cases },
-        max_shrink_iters: MAX_SHRINK_ITERATIONS,
+        max_shrink_time: SHRINK.0,
+        max_shrink_iters: SHRINK.1,
         failure_persistence: None,
         ..default
     };
@@ -62,7 +63,7 @@ fn check<I: std::fmt::Debug + Clone + Send + 'static, F>(
 }
 
 fn sequences() -> impl Strategy<Value = Vec<Operation>> {
-    vec(operation(), 1..LENGTH)
+    vec(operation(), 10..LENGTH)
 }
 
 fn at_once() -> impl Strategy<Value = [Vec<Operation>; at_once::TASKS]> {

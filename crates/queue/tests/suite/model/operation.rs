@@ -10,6 +10,7 @@ use latentd_queue::queue::{
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
+use std::fmt;
 use std::time::Duration;
 
 /// One of the two processes that have the database open.
@@ -59,7 +60,7 @@ pub(super) enum Operation {
 }
 
 /// What is not usual about a request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct RequestSpec {
     pub(super) key: Option<&'static str>,
     pub(super) is_low: bool,
@@ -71,6 +72,26 @@ pub(super) struct RequestSpec {
     pub(super) receiver: Option<&'static str>,
     pub(super) model: Option<&'static str>,
     pub(super) max_waiting: Option<u64>,
+}
+
+/// On one line, without what is as usual.
+impl fmt::Debug for RequestSpec {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, is_low, is_direct, name, start_within, no_retry, receiver, model, max_waiting } =
+            self;
+        let given = [
+            key.map(|key| format!("key {key:?}")),
+            is_low.then(|| "low".to_owned()),
+            is_direct.then(|| "direct".to_owned()),
+            name.map(|(key, digest)| format!("named {key:?} with input {digest:?}")),
+            start_within.map(|seconds| format!("start within {seconds} s")),
+            no_retry.then(|| "no retry".to_owned()),
+            receiver.map(|receiver| format!("webhook to {receiver:?}")),
+            model.map(|model| format!("model {model:?}")),
+            max_waiting.map(|most| format!("at most {most} waiting")),
+        ];
+        write!(out, "[{}]", given.into_iter().flatten().collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl RequestSpec {
@@ -109,7 +130,7 @@ fn seldom<T: Clone + std::fmt::Debug + 'static>(
     prop_oneof![4 => Just(None), 1 => select(values).prop_map(Some)]
 }
 
-pub(super) fn spec() -> impl Strategy<Value = RequestSpec> + Clone {
+fn any_spec() -> impl Strategy<Value = RequestSpec> + Clone {
     let of_client = (
         prop_oneof![Just(None), select(&["limit 1", "limit 2", "unlimited"][..]).prop_map(Some)],
         any::<bool>(),
@@ -130,6 +151,28 @@ pub(super) fn spec() -> impl Strategy<Value = RequestSpec> + Clone {
     )
 }
 
+/// A request that is sent again and again under one name, while its clients come and go.
+fn named_spec() -> impl Strategy<Value = RequestSpec> + Clone {
+    (any::<bool>(), prop_oneof![3 => Just("1"), 1 => Just("2")], any_spec()).prop_map(
+        |(is_direct, digest, other)| {
+            let name = Some(("x", digest));
+            RequestSpec {
+                key: None,
+                is_low: false,
+                is_direct,
+                name,
+                start_within: None,
+                max_waiting: None,
+                ..other
+            }
+        },
+    )
+}
+
+fn spec() -> impl Strategy<Value = RequestSpec> + Clone {
+    prop_oneof![2 => any_spec(), 1 => named_spec()]
+}
+
 pub(super) fn operation() -> impl Strategy<Value = Operation> {
     use Operation::*;
     let (gateway, worker, attempt, accepted) = (0..2_usize, 0..3_usize, 0..4_usize, 0..6_usize);
@@ -137,10 +180,10 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
     let by = (gateway.clone(), worker);
     let of = (gateway.clone(), accepted);
     let kind = select(&[FailureKind::Engine, FailureKind::InitImage, FailureKind::WorkerLost][..]);
-    let cancelled = prop_oneof![3 => Just(FailureKind::Cancelled), 1 => Just(FailureKind::ClientGone)];
+    let cancelled = prop_oneof![Just(FailureKind::Cancelled), Just(FailureKind::ClientGone)];
     let work = prop_oneof![
-        10 => (gateway.clone(), spec()).prop_map(|(gateway, spec)| Submit(gateway, Box::new(spec))),
-        1 => (gateway.clone(), spec()).prop_map(|(gateway, spec)| SubmitFailed(gateway, Box::new(spec))),
+        20 => (gateway.clone(), spec()).prop_map(|(gateway, spec)| Submit(gateway, Box::new(spec))),
+        2 => (gateway.clone(), spec()).prop_map(|(gateway, spec)| SubmitFailed(gateway, Box::new(spec))),
         12 => by.clone().prop_map(|(gateway, worker)| Claim(gateway, worker)),
         3 => on.clone().prop_map(|(gateway, attempt)| Charge(gateway, attempt)),
         1 => on.clone().prop_map(|(gateway, attempt)| Progress(gateway, attempt)),
