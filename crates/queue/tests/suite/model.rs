@@ -14,8 +14,7 @@ mod reference;
 mod run;
 
 use crate::rig::Rig;
-use operation::{Operation, operation};
-use proptest::collection::vec;
+use operation::sequence;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseError, TestError, TestRunner};
 use tokio::runtime::Runtime;
@@ -62,14 +61,6 @@ fn check<I: std::fmt::Debug + Clone + Send + 'static, F>(
     }
 }
 
-fn sequences() -> impl Strategy<Value = Vec<Operation>> {
-    vec(operation(), 10..LENGTH)
-}
-
-fn at_once() -> impl Strategy<Value = [Vec<Operation>; at_once::TASKS]> {
-    [(); at_once::TASKS].map(|()| vec(operation(), 10..LENGTH))
-}
-
 /// Runs a test with random input on both engines.
 macro_rules! on_both {
     ($($test:ident: $strategy:expr, $run:expr, $cases:expr;)+) => {
@@ -92,7 +83,7 @@ macro_rules! on_both {
 }
 
 on_both! {
-    the_queue_does_what_the_model_does: sequences(), run::run, [40, 8];
-    what_tasks_see_that_work_at_once_fits_together: at_once(), at_once::run, [10, 5];
+    the_queue_does_what_the_model_does: sequence(LENGTH), run::run, [60, 10];
+    what_tasks_see_that_work_at_once_fits_together: [(); at_once::TASKS].map(|()| sequence(LENGTH)), at_once::run, [10, 5];
     no_key_waits_for_more_than_a_few_of_another_and_positions_say_the_order: fair::steps(), fair::run, [10, 3];
 }

@@ -1,7 +1,7 @@
 //! Four tasks do random operations truly at once, by two processes. What each saw must fit together in the end.
 
 use super::history::{Ending, History};
-use super::operation::{Operation, RequestSpec};
+use super::operation::{Operation, RequestSpec, Shown};
 use super::reference::LIMITS;
 use super::run::{Checked, add_key};
 use crate::rig::Rig;
@@ -29,7 +29,7 @@ struct Task {
     history: History,
 }
 
-pub(super) async fn run(rig: Rig, operations: [Vec<Operation>; TASKS]) -> Checked {
+pub(super) async fn run(rig: Rig, operations: [Vec<Shown>; TASKS]) -> Checked {
     let rig = rig.stop_clock().await;
     let processes = [rig.open().await, rig.open().await];
     for (key, limit) in LIMITS {
@@ -97,8 +97,8 @@ fn output_of(claim: &Claim) -> Value {
 }
 
 impl Task {
-    async fn run(mut self, operations: Vec<Operation>) -> Checked<History> {
-        for operation in operations {
+    async fn run(mut self, operations: Vec<Shown>) -> Checked<History> {
+        for Shown(operation) in operations {
             self.apply(&operation).await?;
         }
         Ok(self.history)

@@ -2,7 +2,7 @@
 
 use super::run::Checked;
 use latentd_queue::queue::{
-    Claim, FailureKind, NewRequest, Origin, Outcome, Phase, Queue, RequestId, Submission, Webhook,
+    Claim, Failure, FailureKind, NewRequest, Origin, Outcome, Phase, Queue, RequestId, Submission, Webhook,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -103,14 +103,16 @@ impl History {
         for (name, requests) in &named {
             let mut keep = 0;
             for (id, new) in requests {
-                let is_freed = match queue.outcome(*id).await.expect("a database") {
-                    Some(Outcome::Failed(failure)) => {
-                        let is_stopped =
-                            matches!(failure.kind, FailureKind::Cancelled | FailureKind::ClientGone);
-                        failure.kind.is_retryable() || (is_stopped && new.origin == Origin::Direct)
-                    }
-                    _ => new.origin == Origin::Direct && self.cancelled.contains(id),
-                };
+                // A client that cancels what runs gives its name up, however that then ends.
+                let is_direct = new.origin == Origin::Direct;
+                let is_freed = (is_direct && self.cancelled.contains(id))
+                    || match queue.outcome(*id).await.expect("a database") {
+                        Some(Outcome::Failed(Failure { kind, .. })) => {
+                            let is_stopped = matches!(kind, FailureKind::Cancelled | FailureKind::ClientGone);
+                            kind.is_retryable() || (is_direct && is_stopped)
+                        }
+                        _ => false,
+                    };
                 keep += usize::from(!is_freed);
             }
             prop_assert!(keep <= 1, "{} requests are called {:?}", keep, name);

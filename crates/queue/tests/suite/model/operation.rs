@@ -7,6 +7,7 @@ use crate::rig::request;
 use latentd_queue::queue::{
     FailureKind, Idempotency, NewRequest, NewWebhook, Origin, Priority, RequestOptions,
 };
+use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::json;
@@ -40,6 +41,7 @@ pub(super) enum Operation {
     Finish(Gateway, Attempt),
     Fail(Gateway, Attempt, FailureKind),
     GiveBack(Gateway, Attempt),
+    /// It is put off for so many seconds, and given back.
     PutOff(Gateway, Attempt, u64),
     Cancel(Gateway, Accepted, FailureKind),
     Died(Gateway, Worker),
@@ -60,7 +62,7 @@ pub(super) enum Operation {
 }
 
 /// What is not usual about a request.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct RequestSpec {
     pub(super) key: Option<&'static str>,
     pub(super) is_low: bool,
@@ -173,7 +175,7 @@ fn spec() -> impl Strategy<Value = RequestSpec> + Clone {
     prop_oneof![2 => any_spec(), 1 => named_spec()]
 }
 
-pub(super) fn operation() -> impl Strategy<Value = Operation> {
+fn operation() -> impl Strategy<Value = Operation> {
     use Operation::*;
     let (gateway, worker, attempt, accepted) = (0..2_usize, 0..3_usize, 0..4_usize, 0..6_usize);
     let on = (gateway.clone(), attempt);
@@ -216,4 +218,59 @@ pub(super) fn operation() -> impl Strategy<Value = Operation> {
         3 => select(&[10, 35, 61, 3600][..]).prop_map(Advance),
     ];
     prop_oneof![3 => work, 2 => others]
+}
+
+/// What happens to few requests and two workers that die often: attempts that lost their claim, and what they left.
+fn attempts() -> impl Strategy<Value = Operation> {
+    use Operation::*;
+    let (gateway, on, by) = (0..2_usize, (0..2_usize, 0..4_usize), (0..2_usize, 0..2_usize));
+    prop_oneof![
+        2 => gateway.clone().prop_map(|gateway| Submit(gateway, Box::default())),
+        8 => by.clone().prop_map(|(gateway, worker)| Claim(gateway, worker)),
+        4 => on.clone().prop_map(|(gateway, attempt)| Charge(gateway, attempt)),
+        3 => on.clone().prop_map(|(gateway, attempt)| StoreState(gateway, attempt)),
+        3 => on.clone().prop_map(|(gateway, attempt)| UseState(gateway, attempt)),
+        2 => on.clone().prop_map(|(gateway, attempt)| ExpectFile(gateway, attempt)),
+        1 => on.clone().prop_map(|(gateway, attempt)| Finish(gateway, attempt)),
+        1 => on.clone().prop_map(|(gateway, attempt)| GiveBack(gateway, attempt)),
+        1 => on.prop_map(|(gateway, attempt)| PutOff(gateway, attempt, 5)),
+        5 => by.clone().prop_map(|(gateway, worker)| Died(gateway, worker)),
+        1 => by.prop_map(|(gateway, worker)| Heartbeat(gateway, worker)),
+        2 => gateway.prop_map(VoidExpiredLeases),
+        2 => select(&[35, 61][..]).prop_map(Advance),
+    ]
+}
+
+/// What happens to webhooks of requests that ended at once.
+fn deliveries() -> impl Strategy<Value = Operation> {
+    use Operation::*;
+    let (gateway, on) = (0..2_usize, (0..2_usize, 0..4_usize));
+    let receiver = Just(Box::new(RequestSpec { receiver: Some("r"), ..RequestSpec::default() }));
+    prop_oneof![
+        3 => (gateway.clone(), receiver).prop_map(|(gateway, spec)| SubmitFailed(gateway, spec)),
+        3 => gateway.clone().prop_map(ClaimWebhooks),
+        2 => on.clone().prop_map(|(gateway, which)| WebhookDelivered(gateway, which)),
+        1 => on.clone().prop_map(|(gateway, which)| WebhookFailed(gateway, which, None)),
+        1 => on.prop_map(|(gateway, which)| WebhookFailed(gateway, which, Some(20))),
+        1 => select(&[10, 35][..]).prop_map(Advance),
+        1 => gateway.clone().prop_map(ServerDied),
+        1 => gateway.prop_map(|gateway| PruneAllBut(gateway, 2)),
+    ]
+}
+
+/// So many operations at most.
+pub(super) fn sequence(most: usize) -> impl Strategy<Value = Vec<Shown>> {
+    let all = vec(operation().prop_map(Shown), 10..most);
+    let attempts = vec(attempts().prop_map(Shown), 10..most);
+    prop_oneof![6 => all, 3 => attempts, 1 => vec(deliveries().prop_map(Shown), 10..most)]
+}
+
+/// An operation that is printed on one line, however deep.
+#[derive(Clone)]
+pub(super) struct Shown(pub(super) Operation);
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{:?}", self.0)
+    }
 }

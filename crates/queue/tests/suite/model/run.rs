@@ -1,6 +1,6 @@
 //! Does each operation to the queue and to the model, and compares: the answers, and then all that can be asked of either.
 
-use super::operation::{Operation, RequestSpec};
+use super::operation::{Operation, RequestSpec, Shown};
 use super::reference::{End, LIMITS, Model};
 use crate::rig::{Rig, reclaim_expired};
 use latentd_queue::queue::{
@@ -33,7 +33,7 @@ pub(super) struct Run {
 }
 
 /// Does the operations to an empty queue; an error says where it and the model differ.
-pub(super) async fn run(rig: Rig, operations: Vec<Operation>) -> Checked {
+pub(super) async fn run(rig: Rig, operations: Vec<Shown>) -> Checked {
     let rig = rig.stop_clock().await;
     let gateways = [rig.open().await, rig.open().await];
     for (key, limit) in LIMITS {
@@ -49,7 +49,7 @@ pub(super) async fn run(rig: Rig, operations: Vec<Operation>) -> Checked {
         expected: BTreeSet::new(),
         ends: BTreeMap::new(),
     };
-    for (number, operation) in operations.iter().enumerate() {
+    for (number, Shown(operation)) in operations.iter().enumerate() {
         // Every operation has a second of its own, so that what ends first is known.
         run.advance(1).await;
         let checked = match run.apply(operation).await {
@@ -230,6 +230,7 @@ impl Run {
             PutOff(_, _, seconds) => {
                 queue.put_off(claim, Duration::from_secs(seconds)).await.expect("a database");
                 model.put_off(claim, seconds);
+                same!(queue.give_back(claim), model.give_back(claim));
             }
             _ if !self.expected.contains(&at) => {
                 let (may, file) = (self.model.verdict(claim), file_of(at));
