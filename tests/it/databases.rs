@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Tests that are about SQLite, by how their names begin, and why. They stay on it whatever the engine.
-const OF_SQLITE: [(&str, &str); 9] = [
+const OF_SQLITE: &[(&str, &str)] = &[
     ("backup::", "a database of a server is copied by its own tools, and `latentd backup` says so"),
     ("bench::", "it measures the file's data directory"),
     ("disks::", "the file is on the disk that is full"),
@@ -27,6 +27,15 @@ const OF_SQLITE: [(&str, &str); 9] = [
     (
         "orphans::twenty_kills_in_the_middle_of_uploads_leave_no_file_for_good",
         "it opens the file after a restart of the machine",
+    ),
+    (
+        "retention::what_ended_while_the_server_was_away_is_taken_away_after_its_start",
+        "it opens the file later",
+    ),
+    ("keys_command::what_cannot_be_done_is_refused", "without a file there are no keys to list or revoke"),
+    (
+        "keys_command::the_server_listens_for_other_machines_only_when_there_is_a_key",
+        "without a file there is no key, and nothing is made to look for one",
     ),
 ];
 
