@@ -89,6 +89,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "data_dir",
             "disk",
+            "fault",
             "hub_models",
             "identity",
             "intercept",

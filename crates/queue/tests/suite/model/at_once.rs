@@ -216,7 +216,7 @@ impl Task {
             }
             Operation::StoreState(..) => {
                 let bytes = claim.id.to_string().into_bytes();
-                queue.store_state(&claim, bytes).await.expect("a database");
+                queue.store_state(&claim, 0, bytes).await.expect("a database");
                 None
             }
             Operation::UseState(..) => {

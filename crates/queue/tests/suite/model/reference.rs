@@ -56,6 +56,8 @@ pub(super) struct Request {
     pub(super) rests_until: u64,
     /// What an attempt saved, and by how many it was used since.
     saved: Option<(Vec<u8>, i64)>,
+    /// Most steps that were saved, now and at the last death.
+    progress: [usize; 2],
 }
 
 impl Request {
@@ -77,6 +79,7 @@ impl Request {
             start_before: new.options.start_within.map(|time| now + time.as_secs()),
             rests_until: 0,
             saved: None,
+            progress: [0; 2],
         }
     }
 
@@ -163,9 +166,11 @@ impl Model {
         }
     }
 
-    pub(super) fn store_state(&mut self, claim: &Claim, bytes: Vec<u8>) {
+    pub(super) fn store_state(&mut self, claim: &Claim, steps: usize, bytes: Vec<u8>) {
         if let Some(at) = self.running(claim) {
-            self.requests[at].saved = Some((bytes, 0));
+            let request = &mut self.requests[at];
+            request.saved = Some((bytes, 0));
+            request.progress[0] = request.progress[0].max(steps);
         }
     }
 
@@ -255,7 +260,14 @@ impl Model {
             let request = &mut self.requests[at];
             let is_fault = !matches!(lost, Lost::Stopped(_));
             let killed = is_fault && request.is_charged;
+            let [progress, before] = request.progress;
+            if killed && progress > before {
+                request.deaths = 0;
+            }
             request.deaths += i64::from(killed);
+            if killed {
+                request.progress[1] = progress;
+            }
             let end = if request.is_cancelled {
                 Some(FailureKind::Cancelled)
             } else if (killed && request.deaths >= MAX_DEATHS) || (is_fault && request.new.options.no_retry) {

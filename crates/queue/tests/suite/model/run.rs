@@ -217,8 +217,10 @@ impl Run {
             Charge(..) => same!(queue.charge(claim), model.charge(claim)),
             Progress(..) => same!(queue.progress(claim, Level::Info, "a step"), model.progress(claim)),
             StoreState(..) => {
-                queue.store_state(claim, bytes.clone().into()).await.expect("a database");
-                model.store_state(claim, bytes.into());
+                // More steps than an earlier state, or not.
+                let steps = (model.now % 4) as usize;
+                queue.store_state(claim, steps, bytes.clone().into()).await.expect("a database");
+                model.store_state(claim, steps, bytes.into());
             }
             UseState(..) => same!(queue.use_state(claim), model.use_state(claim)),
             MustGiveWay(..) => {
