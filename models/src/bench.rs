@@ -17,6 +17,7 @@ use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::generate::{Control, Observer, Step};
 use crate::load_options::{DType, LoadOptions};
 use crate::mmdit::Mmdit;
+use crate::planted::Planted;
 use crate::probe::Probe;
 use crate::schedule::Schedule;
 use crate::target::Target;
@@ -292,7 +293,8 @@ impl DenoiseBench {
         };
         self.target.device.synchronize()?;
         let started = Instant::now();
-        let denoised = self.denoiser.run(&input, &mut LoopHooks { observer, previews: None, probe })?;
+        let mut hooks = LoopHooks { observer, previews: None, probe, planted: Planted::default() };
+        let denoised = self.denoiser.run(&input, &mut hooks)?;
         self.target.device.synchronize()?;
         Ok((denoised, started.elapsed().as_secs_f64()))
     }
