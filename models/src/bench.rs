@@ -1,4 +1,5 @@
-//! Measuring the denoising loop alone: a transformer without text encoders or VAE, on real or random weights.
+//! Measuring the denoising loop alone: a transformer without text encoders or VAE, on real or random weights. And the VAE's
+//! decoder alone.
 //!
 //! Plain data in and out, as everywhere at this crate's border. Inputs are random too: what a step costs does not
 //! depend on what it generates.
@@ -8,9 +9,11 @@ mod gemm;
 mod preset;
 mod shortcuts;
 mod stock;
+mod vae;
 
 pub use crate::ops::ProfileRow;
 pub use stock::STOCK_ENGINE;
+pub use vae::DecodeBench;
 
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
 use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
