@@ -63,8 +63,8 @@ pub trait Observer {
     /// Called after every step.
     fn step(&mut self, step: Step) -> Control;
 
-    /// Called before the first step with what the user should know of the request: that a prompt is cut, or that the size is
-    /// beyond what the model was trained for.
+    /// Called with what the user should know of the request: that a prompt is cut, that the size is beyond what the model was
+    /// trained for, or that the device ran out of memory and what was done about it.
     fn note(&mut self, words: &str) {
         let _ = words;
     }

@@ -164,7 +164,7 @@ impl Worker {
     }
 
     /// Writes a warning into the request's log, for its client.
-    async fn warn(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
+    pub(super) async fn warn(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
         tracing::info!(request = %claim.id, "{message}");
         with_retry(|| self.queue.progress(claim, Level::Warn, message)).await
     }

@@ -39,6 +39,7 @@ mod models;
 mod openapi;
 mod order;
 mod orphans;
+mod out_of_memory;
 mod over_websocket;
 mod overlap;
 mod playground;

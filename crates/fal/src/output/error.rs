@@ -342,7 +342,9 @@ pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, 
         FailureKind::Invalid | FailureKind::InitImage => ("bad_request", "Invalid status code: 422".into()),
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
-        FailureKind::Engine | FailureKind::WorkerLost => ("runner_server_error", message.into()),
+        FailureKind::Engine | FailureKind::OutOfMemory | FailureKind::WorkerLost => {
+            ("runner_server_error", message.into())
+        }
         FailureKind::StartTimeout => ("request_timeout", message.into()),
     }
 }
@@ -387,7 +389,9 @@ pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
         }
         // nginx's "client closed request", which fal uses too.
         FailureKind::Cancelled | FailureKind::ClientGone => StatusCode::from_u16(499),
-        FailureKind::Engine | FailureKind::WorkerLost => Ok(StatusCode::INTERNAL_SERVER_ERROR),
+        FailureKind::Engine | FailureKind::OutOfMemory | FailureKind::WorkerLost => {
+            Ok(StatusCode::INTERNAL_SERVER_ERROR)
+        }
         FailureKind::StartTimeout => Ok(StatusCode::GATEWAY_TIMEOUT),
     };
     let status = status.expect("499 is a status code");
