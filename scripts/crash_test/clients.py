@@ -154,10 +154,10 @@ class Clients:
             return False
         return accepted.is_over or code == 404
 
-    def may_be_disturbed(self):
-        """Whether no request that is not over would be ended by another death."""
+    def may_be_disturbed(self, most_deaths):
+        """Whether no request that is not over had so many attempts that died."""
         with self.lock:
-            return all(one.is_over or one.attempts_that_died() < 2 for one in self.accepted.values())
+            return all(one.is_over or one.attempts_that_died() < most_deaths for one in self.accepted.values())
 
     def wait_until_over(self, limit):
         """Waits until every request is over and its webhook has arrived, or until the limit."""

@@ -21,8 +21,9 @@ class Cable:
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
             reason = os.strerror(ctypes.get_errno())
             raise SystemExit(f"no network namespace: {reason}; be root, or run this by `unshare --map-root-user`")
-        ready = ["sh", "-c", "echo entered; exec sleep infinity"]
-        self.host = subprocess.Popen(["unshare", "--net", *ready], stdout=subprocess.PIPE, text=True)
+        # It lasts as long as this process.
+        host = ["unshare", "--net", "sh", "-c", "echo entered; exec cat"]
+        self.host = subprocess.Popen(host, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self.host.stdout.readline() != "entered\n":
             raise SystemExit("no second network namespace")
         # What a process is started with, to be on the far side.
@@ -30,7 +31,8 @@ class Cable:
         ip("link set lo up")
         ip("link add switch type bridge")
         # A second port: without one that is up the switch itself would be down.
-        ip("link add unused type dummy")
+        ip("link add unused type veth peer name nothing")
+        ip("link set nothing up")
         ip(f"link add cable type veth peer name cable netns {self.host.pid}")
         for port in ("unused", "cable"):
             ip(f"link set {port} master switch")

@@ -44,35 +44,43 @@ class Disk:
     """The files and directories that the events so far made durable, and what a power cut may take away."""
 
     def __init__(self, root):
-        # Contents by inode, durable and as they are; entries by path.
-        self.contents, self.unsynced = {}, {}
-        self.entries, self.unsynced_entries = {}, []
-        self.inodes = {}
+        # By number of a file: what is durable, and writes that are not. Inodes are used again, numbers are not.
+        self.contents, self.unsynced = [], []
+        self.number_of_inode = {}
+        # By path, the numbers of files: what is durable, what a program sees, and changes that are not durable.
+        self.entries, self.visible, self.unsynced_entries = {}, {}, []
         self.directories = {root}
 
     def apply(self, event):
         if event.kind in "cd":
-            self.contents[event.inode], self.unsynced[event.inode] = bytearray(), []
-            self.make_entry([(event.path, event.inode)])
+            self.number_of_inode[event.inode] = len(self.contents)
+            self.make_entry([(event.path, len(self.contents))])
+            self.contents.append(bytearray())
+            self.unsynced.append([])
             self.directories |= {event.path} if event.kind == "d" else set()
         elif event.kind == "r":
             to = event.data.decode()
-            self.make_entry([(to, self.inodes.get(event.path)), (event.path, None)])
+            self.make_entry([(to, self.visible.get(event.path)), (event.path, None)])
         elif event.kind == "l":
-            self.make_entry([(event.data.decode(), self.inodes.get(event.path))])
+            self.make_entry([(event.data.decode(), self.visible.get(event.path))])
         elif event.kind == "u":
             self.make_entry([(event.path, None)])
-        elif event.kind in "wt":
-            self.unsynced.setdefault(event.inode, []).append(event)
         elif event.kind == "s" and event.path in self.directories:
             self.sync_entries(event.path)
-        elif event.kind == "s":
-            for one in self.unsynced.pop(event.inode, []):
-                write(self.contents.setdefault(event.inode, bytearray()), one.kind, one.offset, one.data)
+        elif event.inode in self.number_of_inode:  # not the log of the program's messages, which was there before it
+            number = self.number_of_inode[event.inode]
+            self.unsynced[number].append(event)
+            if event.kind == "s":
+                self.sync(number)
+
+    def sync(self, number):
+        for one in self.unsynced[number][:-1]:
+            write(self.contents[number], one.kind, one.offset, one.data)
+        self.unsynced[number] = []
 
     def make_entry(self, changes):
         """Entries that are made or removed at once, all in one directory."""
-        self.inodes.update(changes)
+        self.visible.update(changes)
         self.unsynced_entries.append(changes)
 
     def sync_entries(self, directory):
@@ -84,16 +92,16 @@ class Disk:
 
     def cut(self, chance):
         """What is there after a cut now: nothing that is not synced, or any part of it, by sectors and in any order."""
-        entries, contents = dict(self.entries), {inode: bytearray(data) for inode, data in self.contents.items()}
+        entries, contents = dict(self.entries), [bytearray(data) for data in self.contents]
         if chance.random() < 0.5:
             return entries, contents
         for changes in self.unsynced_entries[:chance.randrange(len(self.unsynced_entries) + 1)]:
             entries.update(changes)
-        for inode, events in self.unsynced.items():
+        for content, events in zip(contents, self.unsynced):
             for event in events:
                 for offset, data in pieces(event):
                     if chance.random() < 0.5:
-                        write(contents.setdefault(inode, bytearray()), event.kind, offset, data)
+                        write(content, event.kind, offset, data)
         return entries, contents
 
 
@@ -120,9 +128,12 @@ class Recorded(Topology):
         library, self.log = folder / "recorder.so", folder / "record"
         source = pathlib.Path(__file__).with_name("recorder.c")
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
-        variables = {"LD_PRELOAD": str(library), "RECORD": str(self.log), "RECORD_BELOW": str(folder / "data-server")}
-        self.servers = [Server(binary, folder, "server", ["--workers", "1"], environment | variables)]
+        disk = self.disk = folder / "disk"
+        disk.mkdir()
+        variables = {"LD_PRELOAD": str(library), "RECORD": str(self.log), "RECORD_BELOW": str(disk)}
+        self.servers = [Server(binary, disk, "server", ["--workers", "1"], environment | variables)]
         self.targets = ["worker"]
+        self.most_deaths = 1  # the power cut is one more
 
     def disturb_worker(self, chance):
         return chance.choice(self.servers).kill_worker()
@@ -138,7 +149,7 @@ class Recorded(Topology):
 
     def after_cut(self, events, number, chance, name):
         """A server on what is there after a power cut before this event."""
-        root = str(self.folder)
+        root = str(self.disk)
         disk = Disk(root)
         for event in events[:number]:
             disk.apply(event)
@@ -146,13 +157,13 @@ class Recorded(Topology):
         entries, contents = disk.cut(chance)
         place = lambda path: folder / pathlib.Path(path).relative_to(root)  # noqa: E731
         folder.mkdir()
-        for path, inode in sorted(entries.items()):
-            if inode is None or path.endswith(NOT_KEPT) or not place(path).parent.is_dir():
+        for path, file in sorted(entries.items()):
+            if file is None or path.endswith(NOT_KEPT) or not place(path).parent.is_dir():
                 continue
             if path in disk.directories:
                 place(path).mkdir(mode=0o700)
             else:
-                place(path).write_bytes(contents.get(inode, b""))
+                place(path).write_bytes(contents[file])
                 place(path).chmod(0o600)
         server = Server(self.binary, folder, "server", ["--workers", "1"], {})
         server.wait_until_ready(LIMIT_S)

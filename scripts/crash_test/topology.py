@@ -18,6 +18,8 @@ class Topology:
         self.name = ""
         self.servers, self.workers, self.stores = [], [], []
         self.targets = []
+        # Of attempts at one request; the third death ends it.
+        self.most_deaths = 2
         # What ends a disturbance, with its time; and when each worker that was away returned.
         self.later, self.returned = [], []
 
