@@ -139,13 +139,15 @@ class Recorded(Topology):
         return chance.choice(self.servers).kill_worker()
 
     def cuts(self, chance, count, accepted):
-        """The moments of power cuts, as numbers of events: one while the server starts, the others at any sync later."""
+        """The moments of power cuts, as numbers of events: one while the server starts, the others alternately at any
+        event and beside any sync."""
         events = read_events(self.log)
         first = min(one.accepted_at for one in accepted)
         syncs = [number for number, event in enumerate(events) if event.kind == "s"]
         early = [number for number in syncs if events[number].at < first] or [0]
-        chosen = sorted([chance.choice(early)] + [chance.choice(syncs) + chance.randrange(2) for _ in range(count - 1)])
-        return events, chosen
+        any_event, beside_sync = lambda: chance.randrange(len(events)), lambda: chance.choice(syncs) + chance.randrange(2)
+        later = [any_event() if number % 2 else beside_sync() for number in range(1, count)]
+        return events, sorted([chance.choice(early), *later])
 
     def after_cut(self, events, number, chance, name):
         """A server on what is there after a power cut before this event."""
