@@ -97,7 +97,7 @@ class Clients:
         self.accepted = {}
         self.lock = threading.Lock()
         self.stopping = threading.Event()
-        self.threads = [threading.Thread(target=self.work, args=(number,)) for number in range(self.COUNT)]
+        self.threads = [threading.Thread(target=self.work, args=(number,), daemon=True) for number in range(self.COUNT)]
 
     def start(self):
         for thread in self.threads:
@@ -160,13 +160,18 @@ class Clients:
             return all(one.is_over or one.attempts_that_died() < most_deaths for one in self.accepted.values())
 
     def wait_until_over(self, limit):
-        """Waits until every request is over and its webhook has arrived, or until the limit."""
-        chance, deadline = random.Random(0), time.monotonic() + limit
-        for accepted in self.accepted.values():
-            while time.monotonic() < deadline:
-                if self.look(accepted, chance) and self.receiver.messages(accepted.request_id):
-                    break
-                time.sleep(LOOK_S / 2)
+        """Waits until every request is over and its webhook has arrived, or until nothing has changed for that long."""
+        chance, known, changed_at = random.Random(0), None, time.monotonic()
+        while time.monotonic() < changed_at + limit:
+            missing = [
+                (one.request_id, len(one.logs)) for one in self.accepted.values()
+                if not (one.is_over or self.look(one, chance)) or not self.receiver.messages(one.request_id)
+            ]
+            if not missing:
+                return
+            if missing != known:
+                known, changed_at = missing, time.monotonic()
+            time.sleep(LOOK_S)
 
     def judge(self):
         """Sets the outcome of every request, when nothing happens any more."""
@@ -178,8 +183,8 @@ class Clients:
     def outcome(self, key, accepted, chance):
         server = chance.choice(self.servers)
         code, body = server.call("GET", f"{QUEUE}/requests/{accepted.request_id}")
-        if code in (202, 404, 400):
-            return "lost"
+        if code in (404, 202, 400):  # the last two: it is waiting or running
+            return "lost" if code == 404 else "never over"
         if code != 200:
             return f"failed ({code}: {body[:120].decode(errors='replace')})"
         if accepted.result not in (None, without_host(body)):

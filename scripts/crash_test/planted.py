@@ -21,7 +21,7 @@ class Bug:
 BUGS = {
     "unfenced-writes": Bug({"result changed", "webhook differs"}, ["stop"], 2, "cluster", 120),
     "answer-before-commit": Bug({"lost"}, ["server"], 4),
-    "no-reclaim": Bug({"lost"}, ["worker"], 2),
+    "no-reclaim": Bug({"never over"}, ["worker"], 2),
     "key-forgotten": Bug({"duplicated"}, ["worker"], 1, limit_s=90),
     "file-not-awaited": Bug({"file missing"}, ["worker"], 5, limit_s=90),
     "no-sync": Bug({"lost", "file missing"}, ["worker"], 3, "power"),
