@@ -3,6 +3,7 @@
 use super::job::Claim;
 use super::store::query;
 use super::{Queue, QueueError};
+use crate::planted::{self, Bug};
 
 /// A state that so many attempts went on from without getting further is not used again: it may be what kills them.
 const MAX_USES: i64 = 2;
@@ -23,7 +24,16 @@ impl Queue {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn store_state(&self, claim: &Claim, steps: usize, bytes: Vec<u8>) -> Result<(), QueueError> {
+    pub async fn store_state(
+        &self,
+        claim: &Claim,
+        steps: usize,
+        mut bytes: Vec<u8>,
+    ) -> Result<(), QueueError> {
+        if planted::has(Bug::TornState) {
+            let half = bytes.len() / 2;
+            bytes[half..].fill(0);
+        }
         let steps = i64::try_from(steps).unwrap_or(i64::MAX);
         let store = query(STORE).bind(claim.id.to_string()).bind(claim.attempt).bind(bytes).bind(steps);
         store.execute(&self.writer).await?;
