@@ -29,6 +29,7 @@ mod identity;
 mod init_image;
 mod input;
 mod intercept;
+mod keeping;
 mod keys;
 mod keys_command;
 mod lifecycle;

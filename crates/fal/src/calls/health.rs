@@ -6,6 +6,7 @@ use crate::state::Api;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use latentd_queue::storage_limit::StorageLimitError;
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -69,6 +70,7 @@ pub(crate) async fn ready(api: &Api) -> Result<Response, ApiError> {
     let status = match (ready, all) {
         _ if is_closing => "stopping",
         _ if api.disks.check(0).is_err() => "disk full",
+        _ if is_storage_full(api).await => "storage full",
         _ if !api.probe.can_write(&api.queue).await => "cannot write",
         _ if !api.probe.can_store(&api.storage).await => "storage unavailable",
         (1.., _) => READY,
@@ -79,6 +81,10 @@ pub(crate) async fn ready(api: &Api) -> Result<Response, ApiError> {
     let workers = Workers { ready, loading: all.saturating_sub(ready) };
     let body = Readiness { status, workers, models: models(api).await? };
     Ok((code, Json(body)).into_response())
+}
+
+async fn is_storage_full(api: &Api) -> bool {
+    matches!(api.storage_limit.check(&api.queue, 0).await, Err(StorageLimitError::Reached { .. }))
 }
 
 async fn models(api: &Api) -> Result<Vec<Served>, ApiError> {

@@ -66,7 +66,7 @@ pub(crate) async fn accept(
     application: &Application,
     sent: Sent,
 ) -> Result<Input, ApiError> {
-    let max = admit(api, application)?;
+    let max = admit(api, application).await?;
     if call.method == Method::GET {
         return Ok(Input { value: query::input(call), memory: Reservation::default() });
     }
@@ -74,12 +74,12 @@ pub(crate) async fn accept(
 }
 
 /// Is this application served here, and now? Returns the bytes of the largest input that it takes.
-pub(crate) fn admit(api: &Api, application: &Application) -> Result<usize, ApiError> {
+pub(crate) async fn admit(api: &Api, application: &Application) -> Result<usize, ApiError> {
     let route = served_endpoint::find(api, application)?;
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
-    api.disks.check(0).map_err(|full| ApiError::NoRoom(full.to_string()))?;
+    api.check_space(0).await?;
     Ok(route.task.max_bytes())
 }
 

@@ -166,6 +166,7 @@ async fn open(
         file_name,
         lifetime,
         access: access.map(|access| access.word().to_owned()),
+        api_key: None,
     };
     api.queue.open_upload(&new, api.max_open_uploads).await?.map_err(ApiError::TooManyUploads)?;
     Ok(new)
@@ -174,13 +175,13 @@ async fn open(
 /// The bytes are durable before the row counts them as received.
 async fn receive_whole(api: &Api, ticket: Uuid, headers: &HeaderMap, body: Body) -> Result<(), ApiError> {
     let object = receive::object();
-    receive::receive(api, &object, headers, body, api.max_upload).await?;
-    close(api, ticket, &object).await
+    let bytes = receive::receive(api, &object, headers, body, api.max_upload).await?;
+    close(api, ticket, &object, bytes).await
 }
 
 /// Names the object of a whole file, unless somebody else was first.
-async fn close(api: &Api, ticket: Uuid, object: &FileKey) -> Result<(), ApiError> {
-    if api.queue.close_upload(ticket, object.as_str()).await? {
+async fn close(api: &Api, ticket: Uuid, object: &FileKey, bytes: u64) -> Result<(), ApiError> {
+    if api.queue.close_upload(ticket, object.as_str(), bytes).await? {
         return Ok(());
     }
     sweep::discard(&api.queue, &api.storage, object).await?;
