@@ -13,6 +13,7 @@ mod databases;
 mod dates;
 mod disks;
 mod durable;
+mod erasure;
 mod exhaustion;
 mod fal_document;
 mod faults;
