@@ -72,9 +72,13 @@ impl StorageLimit {
         if wanted > limit.most {
             let deletable = match now.deletable {
                 Some(known) => known,
-                None => queue.deletable_bytes().await?,
+                None => {
+                    let asked = Instant::now();
+                    let deletable = queue.deletable_bytes().await?;
+                    now.took += asked.elapsed();
+                    *now.deletable.insert(deletable)
+                }
             };
-            (now.deletable, now.took) = (Some(deletable), now.took.max(now.at.elapsed()));
             if is_new {
                 limit.reached.notify_one();
             }
