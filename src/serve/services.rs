@@ -79,6 +79,7 @@ impl Services {
             endpoints,
             keys: self.keys.clone(),
             web: config.access.web.clone(),
+            isolate_keys: config.access.isolate_keys,
             metrics_open: config.access.metrics_open,
             public_url: config.public_url.clone(),
             trusted_proxies: config.trusted_proxies.clone(),

@@ -30,6 +30,7 @@ mod identity;
 mod init_image;
 mod input;
 mod intercept;
+mod isolation;
 mod keeping;
 mod keys;
 mod keys_command;

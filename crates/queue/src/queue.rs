@@ -33,6 +33,7 @@ mod identity;
 mod job;
 mod keys;
 mod lease;
+mod owners;
 mod positions;
 mod previews;
 mod pruning;

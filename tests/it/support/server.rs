@@ -61,6 +61,7 @@ impl Server {
             endpoints: endpoints(1536),
             keys: KeyRing::default(),
             web: hosts_of_tests(),
+            isolate_keys: false,
             metrics_open: false,
             public_url: None,
             trusted_proxies: Vec::new(),

@@ -34,7 +34,10 @@ struct ErasedFile {
 /// Erases input, output, log and images; files that the client sent stay, for other requests may use them. Nothing of it is
 /// left in SQLite's files when this returns, unless another process was reading: then the next sweep sees to that.
 pub(crate) async fn delete(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
-    auth::admin(call)?;
+    // Of isolated keys each may erase its own, which the request is: that was checked.
+    if !api.isolate_keys {
+        auth::admin(call)?;
+    }
     let files = match api.queue.erase(id).await? {
         Erasure::Unknown => return Err(ApiError::UnknownRequest),
         Erasure::NotOver => return Err(ApiError::StillInProgress),

@@ -1,5 +1,7 @@
 //! Every error of the API, and its response.
 
+mod causes;
+
 use crate::output::barred::Barred;
 use crate::output::initial_image;
 use crate::output::names::IDEMPOTENCY_KEY;
@@ -9,10 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::ext::ReasonPhrase;
 use latentd_queue::fault::Fault;
-use latentd_queue::queue::{Failure, FailureKind, QueueError};
-use latentd_queue::storage::StorageError;
-use latentd_queue::storage_limit::StorageLimitError;
-use latentd_queue::sweep::SweepError;
+use latentd_queue::queue::{Failure, FailureKind};
 use serde_json::{Value, json};
 
 /// Machine-readable class of an error, in a header beside the body.
@@ -107,33 +106,6 @@ pub(crate) enum ApiError {
     Unavailable(String),
     /// Logged only.
     Internal(String),
-}
-
-impl From<QueueError> for ApiError {
-    fn from(error: QueueError) -> Self {
-        Self::of(&error)
-    }
-}
-
-impl From<StorageError> for ApiError {
-    fn from(error: StorageError) -> Self {
-        Self::of(&error)
-    }
-}
-
-impl From<StorageLimitError> for ApiError {
-    fn from(error: StorageLimitError) -> Self {
-        match error {
-            StorageLimitError::Queue(error) => error.into(),
-            reached => Self::StorageFull(reached.to_string()),
-        }
-    }
-}
-
-impl From<SweepError> for ApiError {
-    fn from(error: SweepError) -> Self {
-        Self::of(&error)
-    }
 }
 
 impl IntoResponse for ApiError {

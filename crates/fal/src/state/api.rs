@@ -37,6 +37,8 @@ pub struct Api {
     pub keys: KeyRing,
     /// Which host names and web pages may be used while there are no keys.
     pub web: WebAccess,
+    /// Whether each key sees its own requests and files alone.
+    pub isolate_keys: bool,
     /// Whether the metrics are read without a key.
     pub metrics_open: bool,
     /// Where clients reach the server; `None`: at the host of their request.

@@ -263,7 +263,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Lets a token, known by its digest, send files for `life`; returns when that ends. Tokens that have ended go.
+    /// Lets a token, known by its digest, send files for `life`, which belong to a key; returns when that ends. Tokens that have ended go.
     /// `Err` inside: so many live already, which is [`MAX_TOKENS`] or more.
     ///
     /// # Errors
@@ -271,6 +271,7 @@ impl Queue {
     pub async fn add_upload_token(
         &self,
         sha256: &str,
+        api_key: Option<&str>,
         life: Duration,
     ) -> Result<Result<Timestamp, u64>, QueueError> {
         let mut tx = self.writer.begin().await?;
@@ -284,24 +285,24 @@ impl Queue {
             tx.commit().await?;
             return Ok(Err(live.unsigned_abs()));
         }
-        let query = query("INSERT INTO upload_tokens (sha256, expires_at) VALUES ($1, $2)");
-        query.bind(sha256).bind(end).execute(&mut tx).await?;
+        let query = query("INSERT INTO upload_tokens (sha256, expires_at, api_key) VALUES ($1, $2, $3)");
+        query.bind(sha256).bind(end).bind(api_key).execute(&mut tx).await?;
         tx.commit().await?;
         timestamp(now.date + micros(life)).map(Ok)
     }
 
-    /// May a token, known by its digest, send files?
+    /// The id of the key, if it has one, whose files a token sends, known by its digest; `None` when it may not send any.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn knows_upload_token(&self, sha256: &str) -> Result<bool, QueueError> {
-        let query = query("SELECT 1 FROM upload_tokens WHERE sha256 = $1 AND expires_at > $2");
+    pub async fn upload_token_owner(&self, sha256: &str) -> Result<Option<Option<String>>, QueueError> {
+        let query = query("SELECT api_key FROM upload_tokens WHERE sha256 = $1 AND expires_at > $2");
         let row = query
             .bind(sha256)
             .bind(self.service_us(&self.reader).await?)
             .fetch_optional(&self.reader)
             .await?;
-        Ok(row.is_some())
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 }
 

@@ -138,11 +138,12 @@ async fn uploads_and_tokens_are_bounded(rig: Rig) {
     assert_eq!(queue.open_upload(&third, 2).await.expect("a database"), Err(2));
     rig.advance(TICKET_LIFE + Duration::from_secs(1)).await;
     assert_eq!(queue.open_upload(&third, 2).await.expect("a database"), Ok(()));
-    queue.add_upload_token("digest", HOUR).await.expect("a database").expect("a place");
-    assert!(queue.knows_upload_token("digest").await.expect("a database"));
-    assert!(!queue.knows_upload_token("another").await.expect("a database"));
+    queue.add_upload_token("digest", Some("k"), HOUR).await.expect("a database").expect("a place");
+    let owner = queue.upload_token_owner("digest").await.expect("a database");
+    assert_eq!(owner, Some(Some("k".into())));
+    assert_eq!(queue.upload_token_owner("another").await.expect("a database"), None);
     rig.advance(HOUR + Duration::from_secs(1)).await;
-    assert!(!queue.knows_upload_token("digest").await.expect("a database"));
+    assert_eq!(queue.upload_token_owner("digest").await.expect("a database"), None);
 }
 
 async fn a_database_knows_its_folder(rig: Rig) {
