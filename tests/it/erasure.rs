@@ -70,6 +70,19 @@ async fn nothing_of_a_deleted_request_is_left_in_the_data_directory() {
     assert_ne!(request, again, "its idempotency key can be used again");
 }
 
+#[tokio::test]
+async fn an_input_that_its_client_does_not_want_kept_is_gone_with_the_next_sweep() {
+    let server = Server::start().await;
+    server.submit_with(&[("x-fal-store-io", "0")], &secret(3)).await;
+    server.generate_all().await;
+    assert!(server.queue.clean_log().await.expect("a database"));
+    assert_eq!(found(&server, b"hidden wolves"), Vec::<PathBuf>::new());
+    assert!(
+        !found(&server, b"secret fox").is_empty(),
+        "the result, which has the prompt, can be fetched for an hour"
+    );
+}
+
 /// Pages of the database that are filled, split and emptied keep no copy of what moved.
 #[tokio::test]
 async fn nothing_is_left_of_many_requests_that_are_deleted_in_any_order() {

@@ -84,7 +84,6 @@ use jiff::Timestamp;
 use positions::Positions;
 use service_time::Noted;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use store::Store;
 use store::notify::Signals;
 use workers::SilentWorkers;
@@ -112,8 +111,6 @@ pub struct Queue {
     _signals: Option<Arc<Signals>>,
     positions: Positions,
     silent: SilentWorkers,
-    /// SQLite's log may hold what was deleted.
-    log_is_clean: Arc<AtomicBool>,
 }
 
 impl Queue {
@@ -148,7 +145,6 @@ impl Queue {
             _signals: None,
             positions: Positions::default(),
             silent: SilentWorkers::default(),
-            log_is_clean: Arc::default(),
         };
         Ok(queue.with_lease_clock(LeaseClock::of_system()).with_events(Events::default()))
     }

@@ -147,9 +147,6 @@ impl Queue {
             let delete = query(DELETE_LOGS).bind(until).bind(LOG_BATCH);
             pruned.log_lines = delete.execute(&self.writer).await?;
         }
-        if pruned.is_some() {
-            self.soil_log();
-        }
         Ok(pruned)
     }
 

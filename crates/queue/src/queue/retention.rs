@@ -116,7 +116,6 @@ impl Queue {
         let files = query(GIVE_UP_FILES).bind(&id).fetch_all(&mut tx).await?;
         let files = files.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         tx.commit().await?;
-        self.soil_log();
         Ok(Erasure::Done { files })
     }
 
@@ -131,9 +130,7 @@ impl Queue {
             return Ok(0);
         }
         let erase = query(ERASE_ENDED).bind(now.service).bind(now.date).bind(BATCH);
-        let erased = erase.execute(&self.writer).await?;
-        self.soil_log();
-        Ok(erased)
+        erase.execute(&self.writer).await
     }
 }
 

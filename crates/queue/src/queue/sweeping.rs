@@ -3,7 +3,6 @@
 use super::clock::micros;
 use super::store::{Store, query};
 use super::{Queue, QueueError};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a server has the sweep to itself after it last asked.
@@ -38,28 +37,17 @@ impl Queue {
         Ok(!query(IS_BUSY).fetch_one(&self.reader).await?.try_get::<bool, _>(0)?)
     }
 
-    /// Notes that something was deleted whose content the log still holds.
-    pub(super) fn soil_log(&self) {
-        self.log_is_clean.store(false, Ordering::Relaxed);
-    }
-
-    /// Empties SQLite's write-ahead log, where that was not done since something was deleted or the database was opened:
-    /// deleted content is overwritten in the database (`secure_delete`) and stays in the log's older copies of its pages.
-    /// `false`: another process was reading; to be tried again. PostgreSQL removes old row versions by itself (VACUUM).
+    /// Empties SQLite's write-ahead log: deleted content is overwritten in the database (`secure_delete`) and stays in the
+    /// log's older copies of its pages. `false`: another process was reading; to be tried again. PostgreSQL removes old row
+    /// versions by itself (VACUUM).
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn clean_log(&self) -> Result<bool, QueueError> {
-        if matches!(self.writer, Store::Postgres(_)) || self.log_is_clean.swap(true, Ordering::Relaxed) {
+        if matches!(self.writer, Store::Postgres(_)) {
             return Ok(true);
         }
-        let cleaned = match query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await {
-            Ok(row) => row.try_get::<i64, _>(0).map(|busy| busy == 0).map_err(QueueError::from),
-            Err(error) => Err(error),
-        };
-        if !matches!(cleaned, Ok(true)) {
-            self.soil_log();
-        }
-        cleaned
+        let row = query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await?;
+        Ok(row.try_get::<i64, _>(0)? == 0)
     }
 }
