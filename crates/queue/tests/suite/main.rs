@@ -9,6 +9,7 @@ mod fences;
 mod files;
 mod keeping;
 mod limits;
+mod model;
 mod postgres;
 mod rig;
 mod states;
