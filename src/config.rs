@@ -20,11 +20,11 @@ pub use latentd_hub::{HubConfig, HubToken};
 pub use location::ModelLocation;
 pub use memory::MemoryBudget;
 pub use model::{Model, ModelsError, NamedModel};
-pub use retention::KeepConfig;
 pub use safety::{Checker, SafetyConfig};
 pub use store::StoreConfig;
 
 use crate::args::{EngineArgs, ServeArgs, WorkerArgs, default_data_dir};
+use crate::queue::Keep;
 use ipnet::IpNet;
 use latentd_egress::Egress;
 use latentd_models as models;
@@ -104,8 +104,8 @@ pub struct ServeConfig {
     pub intercept: Option<InterceptConfig>,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
-    /// How long finished requests are kept.
-    pub keep: KeepConfig,
+    /// What is kept, and how long.
+    pub keep: Keep,
     /// Bytes of the largest file that a client may send.
     pub max_upload: u64,
     /// Uploads that were announced and not sent yet, above which new ones are refused.
@@ -198,7 +198,7 @@ impl ServeConfig {
             fetch: egress(FETCH_ALLOW, listen.ip().is_loopback(), &fetch.fetch_allow)?,
             intercept: intercept::parse(intercept)?,
             max_queue,
-            keep: KeepConfig::of(&retention),
+            keep: retention::parse(&retention)?,
             max_upload: max_upload.saturating_mul(1024 * 1024),
             max_open_uploads,
             min_free_disk: memory::size("--min-free-disk", &min_free_disk)?,

@@ -51,7 +51,9 @@ pub mod worker;
 
 pub use isolate::NotStarted;
 pub use latentd_hub as hub;
-pub use latentd_queue::{data_dir, disk, fault, identity, keys, printable, queue, signing, storage, sweep};
+pub use latentd_queue::{
+    data_dir, disk, fault, identity, keys, printable, queue, signing, storage, storage_limit, sweep,
+};
 
 use args::{Cli, Command};
 use config::{ConfigError, ServeConfig, WorkerConfig};

@@ -32,6 +32,10 @@ pub struct AccessArgs {
     /// those of servers on this machine; may be given several times. `*` is every page of the web.
     #[arg(long, env = "LATENTD_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
     pub allow_origin: Vec<String>,
+    /// Let each key of `latentd keys create` see its own requests and files alone; what is another's is as if it were not
+    /// there. Keys of administrators, and keys given here, see everything.
+    #[arg(long, env = "LATENTD_ISOLATE_KEYS", action = ArgAction::SetTrue)]
+    pub isolate_keys: bool,
     /// Let whoever can connect read `/metrics` without a key.
     #[arg(long, env = "LATENTD_METRICS_OPEN", action = ArgAction::SetTrue)]
     pub metrics_open: bool,

@@ -15,6 +15,8 @@ pub struct AccessConfig {
     pub keys: Vec<KeyHash>,
     /// Host names and web pages that count while there are no keys.
     pub web: WebAccess,
+    /// Whether each key sees its own requests and files alone.
+    pub isolate_keys: bool,
     /// Whether the metrics are read without a key.
     pub metrics_open: bool,
 }
@@ -24,7 +26,7 @@ pub(super) fn parse(
     listen: SocketAddr,
     public_url: Option<&Url>,
 ) -> Result<AccessConfig, ConfigError> {
-    let AccessArgs { api_keys, api_key_file, allow_host, allow_origin, metrics_open } = args;
+    let AccessArgs { api_keys, api_key_file, allow_host, allow_origin, isolate_keys, metrics_open } = args;
     let given = api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key));
     let mut keys: Vec<KeyHash> = given.collect();
     if let Some(path) = api_key_file.as_deref().filter(|path| !path.as_os_str().is_empty()) {
@@ -43,7 +45,7 @@ pub(super) fn parse(
     for origin in words(allow_origin) {
         web.allow_origin(origin).map_err(|why| ConfigError(format!("--allow-origin {origin}: {why}")))?;
     }
-    Ok(AccessConfig { keys, web, metrics_open: *metrics_open })
+    Ok(AccessConfig { keys, web, isolate_keys: *isolate_keys, metrics_open: *metrics_open })
 }
 
 /// Values that are there: a variable may be empty.

@@ -3,14 +3,15 @@
 use super::ServeError;
 use super::preflight::check_reach;
 use crate::allocator;
-use crate::config::{KeepConfig, ServeConfig, StoreConfig};
+use crate::config::{ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
 use crate::disk::Disks;
 use crate::identity;
 use crate::keys::KeyRing;
-use crate::queue::{Keep, LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Queue};
+use crate::queue::{LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Queue};
 use crate::signing::SigningKey;
 use crate::storage::Storage;
+use crate::storage_limit::StorageLimit;
 use crate::sweep;
 use latentd_fal::endpoint::Endpoint;
 use latentd_fal::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients};
@@ -27,6 +28,7 @@ pub(super) struct Services {
     pub(super) keys: KeyRing,
     pub(super) signing: Arc<SigningKey>,
     storage: Storage,
+    storage_limit: StorageLimit,
     /// Held until the server ends, so that no other server uses the directory, or a database that is a file.
     _locks: (File, Option<File>),
 }
@@ -45,7 +47,8 @@ impl Services {
         identity::join(&queue, &storage).await?;
         reclaim_orphans(config, &queue).await?;
         let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
-        Ok(Self { queue, keys, signing, storage, _locks: locks })
+        let storage_limit = StorageLimit::new(config.keep.bytes);
+        Ok(Self { queue, keys, signing, storage, storage_limit, _locks: locks })
     }
 
     pub(super) fn api(
@@ -58,9 +61,11 @@ impl Services {
             queue: self.queue.clone(),
             storage: self.storage.clone(),
             disks: disks(config),
+            storage_limit: self.storage_limit.clone(),
             endpoints,
             keys: self.keys.clone(),
             web: config.access.web.clone(),
+            isolate_keys: config.access.isolate_keys,
             metrics_open: config.access.metrics_open,
             public_url: config.public_url.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -86,9 +91,8 @@ impl Services {
         let mut tasks = JoinSet::new();
         tasks.spawn(watch_times(self.queue.clone()));
         tasks.spawn(allocator::return_freed_memory());
-        let KeepConfig { requests, age, log_age } = config.keep;
-        let keep = Keep { requests, age, log_age };
-        tasks.spawn(sweep::run(self.queue.clone(), self.storage.clone(), keep));
+        let (queue, storage) = (self.queue.clone(), self.storage.clone());
+        tasks.spawn(sweep::run(queue, storage, config.keep, self.storage_limit.clone()));
         tasks.spawn(self.keys.clone().follow(self.queue.clone()));
         tasks
     }

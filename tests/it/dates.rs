@@ -17,7 +17,9 @@ const LIFECYCLE: &str = r#"{"expiration_duration_seconds": 3600}"#;
 
 async fn sweep_all(server: &Server) {
     let [age, log_age] = [30, 7].map(|days| Some(Duration::from_secs(days * 86_400)));
-    sweep::prune(&server.queue, &Keep { requests: None, age, log_age }).await.expect("a database");
+    sweep::prune(&server.queue, &Keep { results: age, inputs: age, logs: log_age, ..Keep::default() })
+        .await
+        .expect("a database");
     sweep::once(&server.queue, &server.storage).await.expect("a sweep");
 }
 
@@ -120,7 +122,8 @@ async fn a_restart_after_the_date_was_set_deletes_nothing() {
         server.clock.set_date(jump);
         let restarted = server.open_again().await;
         sweep::once(&restarted, &server.storage).await.expect("a sweep");
-        let keep = Keep { requests: None, age: Some(Duration::from_secs(3600)), log_age: None };
+        let age = Some(Duration::from_secs(3600));
+        let keep = Keep { results: age, inputs: age, ..Keep::default() };
         sweep::prune(&restarted, &keep).await.expect("a database");
         assert_eq!(server.files().len(), 1);
         assert_eq!(server.get(&request).await.status, StatusCode::OK);

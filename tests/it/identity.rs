@@ -28,11 +28,12 @@ async fn upload(queue: &Queue, storage: &Storage) -> FileKey {
         file_name: None,
         lifetime: None,
         access: None,
+        api_key: None,
     };
     queue.open_upload(&new, 10).await.expect("a database").expect("few are open");
     queue.expect_files(&[object.as_str()], None).await.expect("a database");
     storage.put(&object, b"words".to_vec()).await.expect("a folder");
-    assert!(queue.close_upload(new.ticket, object.as_str()).await.expect("a database"));
+    assert!(queue.close_upload(new.ticket, object.as_str(), 1).await.expect("a database"));
     object
 }
 

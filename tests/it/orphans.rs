@@ -96,7 +96,7 @@ async fn what_was_given_up_gets_no_owner() {
     server.clock.advance(2 * HOUR);
     sweep::once(&server.queue, &server.storage).await.expect("a sweep");
     server.clock.advance(-2 * HOUR);
-    let refused = server.queue.close_upload(ticket, late.as_str()).await.expect_err("it may be gone");
+    let refused = server.queue.close_upload(ticket, late.as_str(), 1).await.expect_err("it may be gone");
     assert!(refused.to_string().contains("cannot have an owner"), "{refused}");
 }
 

@@ -56,7 +56,7 @@ async fn what_is_too_old_goes_and_its_log_goes_before() {
     let old = done(&server).await;
     server.clock.advance(20 * DAY);
     let new = done(&server).await;
-    let keep = Keep { requests: None, age: days(30), log_age: days(7) };
+    let keep = Keep { results: days(30), inputs: days(30), logs: days(7), ..Keep::default() };
     prune(&server, keep).await;
     let lines = async |request: &str| server.status(request).await["logs"].as_array().map(Vec::len);
     assert_eq!((lines(&old).await, lines(&new).await), (Some(0), Some(6)));
@@ -78,7 +78,7 @@ async fn batches_go_on_to_the_end_and_keep_requests_with_an_undelivered_webhook(
         server.submit(&wrong).await;
     }
     server.clock.advance(DAY);
-    prune(&server, Keep { requests: None, age: days(1), log_age: None }).await;
+    prune(&server, Keep { results: days(1), inputs: days(1), ..Keep::default() }).await;
     let id = kept["request_id"].as_str().expect("an id");
     assert!(exists(&server, &format!("/requests/{id}")).await);
     let keep = Keep { requests: Some(0), ..Keep::default() };

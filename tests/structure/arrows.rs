@@ -101,6 +101,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "queue",
             "signing",
             "storage",
+            "storage_limit",
             "supervisor",
             "sweep",
             "system",
@@ -110,7 +111,8 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("signing", &["data_dir"]),
     ("storage", &["data_dir", "fault", "planted", "printable"]),
     ("supervisor", &["config", "memory_budget", "queue", "worker"]),
-    ("sweep", &["fault", "queue", "storage"]),
+    ("storage_limit", &["queue"]),
+    ("sweep", &["fault", "queue", "storage", "storage_limit"]),
     ("system", &["device_report"]),
     ("webhooks", &["queue"]),
     (

@@ -2,4 +2,5 @@
 
 pub(crate) mod auth;
 pub(crate) mod guard;
+pub(crate) mod isolation;
 pub(crate) mod tokens;

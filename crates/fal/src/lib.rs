@@ -34,6 +34,7 @@ mod websocket;
 pub use calls::webhook::webhook_message;
 pub use hosts::{FAL_DOMAINS, is_fal};
 pub use router::{encrypted, router};
+pub use routing::table::routes;
 pub use server::connections::{ClientStream, Connections, MAX_CONNECTIONS};
 pub use server::listener::{builder, listen, listen_through};
 pub use server::memory::ConnectionMemory;

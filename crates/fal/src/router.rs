@@ -1,7 +1,7 @@
 //! What every call passes, and the handler of each target. The routes are in `routing/table.rs`.
 
 use crate::access::tokens;
-use crate::access::{auth, guard};
+use crate::access::{auth, guard, isolation};
 use crate::calls::{
     files, health, metrics, models, payloads, run, run_stream, status, stream, submit, uploads, webhook,
 };
@@ -56,12 +56,15 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         // Only callers with a key learn which paths there are.
         Err(error) => return auth::by_key(api, &parts.headers).and(Err(error)),
     };
-    if !auth::is_open(api, &call) {
+    if auth::is_open(api, &call) {
+        call.caller = auth::by_key(api, &parts.headers).unwrap_or(call.caller);
+    } else {
         call.caller = match auth::check(api, &call, &parts.headers) {
             Ok(caller) => caller,
             Err(error) => return realtime::refuse(api, &call, parts, error).await,
         };
     }
+    isolation::check(api, &call, &parts.headers).await?;
     body::check_encoding(&parts.headers)?;
     match &call.target {
         Target::Submit(application) => submit::submit(api, &call, application, &parts.headers, body).await,
@@ -86,7 +89,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Models => Ok(models::list(api, &call)),
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
-        Target::Metrics => metrics::get(api).await,
+        Target::Metrics => metrics::get(api, &call.caller).await,
         Target::Document => openapi::serve(api, &call),
         Target::Docs => Ok(docs::page(call.links.origin(), call.links.root())),
         Target::DocsAsset(asset) => docs::asset(asset, &parts.headers),

@@ -20,4 +20,5 @@ pub mod printable;
 pub mod queue;
 pub mod signing;
 pub mod storage;
+pub mod storage_limit;
 pub mod sweep;

@@ -8,8 +8,8 @@
 //!   [`Queue::finish`], [`Queue::fail`], [`Queue::put_off`], [`Queue::give_back`], [`Queue::heartbeat`];
 //! - the supervisor, when workers die: [`Queue::reclaim`], [`Queue::set_silent`], [`Queue::set_device`]; the server's
 //!   timers: [`Queue::expire_late`], [`Queue::reclaim_expired`];
-//! - the sweep, which removes expired data: [`Queue::prune`], [`Queue::erase_ended`], [`Queue::end_files`],
-//!   [`Queue::given_up_files`];
+//! - the sweep, which removes expired data: [`Queue::hold_sweep`], [`Queue::prune`], [`Queue::erase_ended`],
+//!   [`Queue::end_files`], [`Queue::given_up_files`], [`Queue::clean_log`];
 //! - writers of files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when the file gets no owner;
 //! - the check that a database and a folder belong together: [`Queue::identity`] and its neighbours;
 //! - the webhook deliverer: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
@@ -34,6 +34,7 @@ mod identity;
 mod job;
 mod keys;
 mod lease;
+mod owners;
 mod positions;
 mod previews;
 mod pruning;
@@ -44,7 +45,9 @@ mod retention;
 mod service_time;
 mod states;
 mod store;
+mod stored;
 mod submit;
+mod sweeping;
 mod turns;
 mod unowned;
 mod uploads;
@@ -70,7 +73,9 @@ pub use recover::{Lost, Reclaimed};
 pub use retention::{Erasure, FileLife};
 pub use store::sqlite::MIN_SQLITE;
 pub use store::{Database, DatabaseUrlError};
+pub use stored::TO_FETCH;
 pub use submit::{CancelAnswer, Submission};
+pub use sweeping::SWEEP_LEASE;
 pub use unowned::ABANDONED;
 pub use uploads::{MAX_TOKENS, NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
 pub use webhooks::{NewWebhook, Webhook};

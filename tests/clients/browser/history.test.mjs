@@ -34,8 +34,12 @@ pageTest("an earlier image comes back with its settings", {}, async (page) => {
   await page.locator("#log").getByText("step 4/4").waitFor();
   await page.getByRole("tab", { name: "Image" }).click();
 
+  const image = await page.locator("#images img").evaluate((image) => image.src);
+  assert.equal((await fetch(image)).status, 200);
   await page.getByRole("button", { name: "Delete" }).click();
   await phase(page, "empty");
+  assert.equal((await fetch(image)).status, 404);
+  assert.equal((await fetch(`${BASE}/requests/${first}`)).status, 404);
   await page.reload();
   await page.getByRole("navigation").getByRole("button", { name: "a tall tower" }).waitFor();
   assert.equal(await page.locator("#history li").count(), 1);

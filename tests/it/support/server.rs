@@ -9,6 +9,7 @@ use latentd::keys::{KeyHash, KeyRing};
 use latentd::queue::{LEASE_CHECKS, LeaseCheck, Queue, Reclaimed};
 use latentd::signing::SigningKey;
 use latentd::storage::Storage;
+use latentd::storage_limit::StorageLimit;
 use latentd_egress::Egress;
 use latentd_fal::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients, WebAccess, router};
 use std::path::Path;
@@ -57,9 +58,11 @@ impl Server {
             queue: queue.clone(),
             storage: storage.clone(),
             disks: Disks::default(),
+            storage_limit: StorageLimit::default(),
             endpoints: endpoints(1536),
             keys: KeyRing::default(),
             web: hosts_of_tests(),
+            isolate_keys: false,
             metrics_open: false,
             public_url: None,
             trusted_proxies: Vec::new(),

@@ -18,13 +18,20 @@ const MAX_AGE: u64 = 5_184_000;
 /// Nothing inside a file may run, should a browser ever take it for a page.
 const POLICY: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'");
 
+/// For whom copies of a file may be kept on the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    Everybody,
+    Client,
+    Nobody,
+}
+
 /// Where a file lies and how it is shown.
 struct Shown {
     object: FileKey,
     content_type: HeaderValue,
     max_age: u64,
-    /// May copies be kept for others?
-    is_public: bool,
+    copies: Copies,
     disposition: Option<HeaderValue>,
 }
 
@@ -46,6 +53,7 @@ pub(crate) async fn get(api: &Api, key: &FileKey, headers: &HeaderMap) -> Result
             Shown::of_image(key, life).ok_or_else(missing)?
         }
     };
+    let shown = shown.isolated(api.isolate_keys);
     // A key is never reused, so it serves as the entity tag too.
     let etag = HeaderValue::try_from(format!("\"{}\"", key.as_str())).expect("a key is a header value");
     let has_it = |name| headers.get(name).is_some_and(|sent| sent == etag);
@@ -80,7 +88,13 @@ impl Shown {
             FileLife::Over => return None,
         };
         let content_type = HeaderValue::from_static(key.image_type()?);
-        Some(Self { object: key.clone(), content_type, max_age, is_public: true, disposition: None })
+        Some(Self {
+            object: key.clone(),
+            content_type,
+            max_age,
+            copies: Copies::Everybody,
+            disposition: None,
+        })
     }
 
     fn of_upload(file: &Uploaded) -> Option<Self> {
@@ -92,14 +106,25 @@ impl Shown {
             disposition: Some(disposition(&content_type, file.file_name.as_deref())),
             content_type: HeaderValue::try_from(content_type).ok()?,
             max_age,
-            is_public: file.access.is_none(),
+            copies: if file.access.is_none() { Copies::Everybody } else { Copies::Nobody },
         })
     }
 
+    /// Where keys are isolated, a cache must not answer for another key.
+    fn isolated(self, is_isolated: bool) -> Self {
+        match self.copies {
+            Copies::Everybody if is_isolated => Self { copies: Copies::Client, ..self },
+            _ => self,
+        }
+    }
+
     fn describe(&self, out: &mut HeaderMap, etag: HeaderValue) {
-        let cache = match self.is_public {
-            true => HeaderValue::try_from(format!("public, max-age={}, immutable", self.max_age)),
-            false => HeaderValue::try_from("private, no-store"),
+        let cache = match self.copies {
+            Copies::Everybody => {
+                HeaderValue::try_from(format!("public, max-age={}, immutable", self.max_age))
+            }
+            Copies::Client => HeaderValue::try_from(format!("private, max-age={}, immutable", self.max_age)),
+            Copies::Nobody => HeaderValue::try_from("private, no-store"),
         };
         out.insert(header::CACHE_CONTROL, cache.expect("words and digits are a header value"));
         out.insert(header::ETAG, etag);

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
+use latentd_queue::storage_limit::StorageLimitError;
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -95,6 +96,7 @@ pub(crate) async fn ready(api: &Api) -> Result<Response, ApiError> {
     let status = match (ready, all) {
         _ if is_closing => "stopping",
         _ if api.disks.check(0).is_err() => "disk full",
+        _ if is_storage_full(api).await => "storage full",
         _ if !api.probe.can_write(&api.queue).await => "cannot write",
         _ if !api.probe.can_store(&api.storage).await => "storage unavailable",
         (1.., _) => READY,
@@ -108,6 +110,10 @@ pub(crate) async fn ready(api: &Api) -> Result<Response, ApiError> {
     let devices_set_aside = set_aside.collect();
     let body = Readiness { status, workers, devices_set_aside, models: models(api).await? };
     Ok((code, Json(body)).into_response())
+}
+
+async fn is_storage_full(api: &Api) -> bool {
+    matches!(api.storage_limit.check(&api.queue, 0).await, Err(StorageLimitError::Reached { .. }))
 }
 
 async fn models(api: &Api) -> Result<Vec<Served>, ApiError> {

@@ -3,11 +3,15 @@
 //! What happened to requests is counted in the queue's database, where every worker's numbers meet and stay; only
 //! refusals, which leave no trace there, are counted in this process.
 
+mod by_key;
+
 use crate::calls::health::BEAT_AGE;
 use crate::output::error::ApiError;
 use crate::state::Api;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
+use by_key::{KEY_REQUESTS, KeyGauges};
+use latentd_queue::keys::Caller;
 use latentd_queue::queue::{Counter, Depth, Priority};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
@@ -35,8 +39,9 @@ struct Kept {
     of: MetricType,
 }
 
-const KEPT: [Kept; 8] = [
+const KEPT: [Kept; 9] = [
     counter(REQUESTS, "Requests that ended", &["endpoint", "outcome"]),
+    counter(KEY_REQUESTS, "Requests that ended, by the key that they came with", &["key", "outcome"]),
     histogram("queue_wait", "queue_wait_seconds", "From acceptance to the start of the last attempt", &[]),
     histogram("inference", "inference_seconds", "Spent in a stage of generating", &["stage"]),
     histogram("e2e", "e2e_seconds", "From acceptance to the result, where there is one", &[]),
@@ -60,7 +65,7 @@ const fn histogram(
 }
 
 /// The metrics of now.
-pub(crate) async fn get(api: &Api) -> Result<Response, ApiError> {
+pub(crate) async fn get(api: &Api, caller: &Caller) -> Result<Response, ApiError> {
     let Depth { waiting, running } = api.queue.depth().await?;
     let waiting = [("normal", Priority::Normal), ("low", Priority::Low)].map(|(name, priority)| {
         (name, waiting.iter().filter(|(of, _)| *of == priority as i64).map(|(_, n)| n).sum())
@@ -70,7 +75,8 @@ pub(crate) async fn get(api: &Api) -> Result<Response, ApiError> {
     let mut counters = api.queue.counters().await?;
     counters.iter_mut().filter(|counter| counter.metric == REQUESTS).for_each(|counter| name(api, counter));
     let devices = api.queue.devices();
-    let snapshot = Snapshot { counters, waiting, running, workers, devices, commit: api.commit };
+    let keys = by_key::read(api, caller, &mut counters).await?;
+    let snapshot = Snapshot { counters, waiting, running, keys, workers, devices, commit: api.commit };
     let mut registry = Registry::with_prefix(PREFIX);
     let about = "Requests that were refused before they were accepted";
     registry.register("rejected", about, api.refusals.counted.clone());
@@ -94,6 +100,7 @@ struct Snapshot {
     counters: Vec<Counter>,
     waiting: [(&'static str, u64); 2],
     running: u64,
+    keys: KeyGauges,
     workers: [(&'static str, u64); 2],
     /// Of each device of this server, why it is set aside, if it is.
     devices: BTreeMap<String, Option<String>>,
@@ -106,6 +113,19 @@ impl Collector for Snapshot {
             let metric = encoder.encode_descriptor(kept.name, kept.help, None, kept.of)?;
             self.encode_kept(kept, metric)?;
         }
+        let KeyGauges { running, limits } = &self.keys;
+        encode_by_key(
+            &mut encoder,
+            "key_requests_running",
+            "Requests of a key in the hands of workers",
+            running,
+        )?;
+        encode_by_key(
+            &mut encoder,
+            "key_concurrency_limit",
+            "Requests of a key that may run at once",
+            limits,
+        )?;
         let mut gauge = |name, help, rows: &[(&[(&str, &str)], u64)]| {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             rows.iter().try_for_each(|(labels, value)| metric.encode_family(labels)?.encode_gauge(value))
@@ -121,6 +141,17 @@ impl Collector for Snapshot {
         gauge("build_info", "The program that answers", &[(&build, 1)])?;
         self.encode_devices(&mut encoder)
     }
+}
+
+fn encode_by_key(
+    encoder: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    rows: &[(String, u64)],
+) -> Result<(), fmt::Error> {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    rows.iter()
+        .try_for_each(|(key, value)| metric.encode_family(&[("key", key.as_str())])?.encode_gauge(value))
 }
 
 impl Snapshot {

@@ -65,10 +65,10 @@ pub(crate) async fn open_with(
     let request = input::read(&value, &route, call).map_err(ApiError::Invalid)?;
     let new = submit::new_request(api, call, application, headers, &value, Origin::Direct)?;
     drop(value);
-    let (api, has_idempotency_key) = (api.clone(), new.idempotency.is_some());
+    let (api, caller, has_idempotency_key) = (api.clone(), call.caller.clone(), new.idempotency.is_some());
     // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.
     let accepted = tokio::spawn(async move {
-        let submitted = async { submit::enqueue(&api, new, request).await.map(|(id, _)| id) };
+        let submitted = async { submit::enqueue(&api, &caller, new, request).await.map(|(id, _)| id) };
         let client = api.waiting_clients.admit(&api.queue, has_idempotency_key, submitted).await;
         drop(memory);
         client

@@ -1,5 +1,6 @@
 //! `POST queue.fal.run/{application}`: accept a request and say where to ask about it.
 
+use crate::access::isolation;
 use crate::calls::idempotency;
 use crate::calls::request_options;
 use crate::calls::webhook;
@@ -20,6 +21,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
+use latentd_queue::keys::Caller;
 use latentd_queue::queue::{
     Failure, FailureKind, NewRequest, Origin, Phase, Priority, RequestId, Submission,
 };
@@ -48,7 +50,7 @@ pub(crate) async fn submit(
     let read = input::read(&value, &route, call);
     drop(value);
     let (id, ahead) = match read {
-        Ok(request) => enqueue(api, new, request).await?,
+        Ok(request) => enqueue(api, &call.caller, new, request).await?,
         Err(problems) if api.validate_on_submit => return Err(ApiError::Invalid(problems)),
         Err(problems) => {
             let submission = api.queue.submit_failed(&new, &refusal(&problems)).await?;
@@ -66,7 +68,7 @@ pub(crate) async fn accept(
     application: &Application,
     sent: Sent,
 ) -> Result<Input, ApiError> {
-    let max = admit(api, application)?;
+    let max = admit(api, application).await?;
     if call.method == Method::GET {
         return Ok(Input { value: query::input(call), memory: Reservation::default() });
     }
@@ -74,21 +76,23 @@ pub(crate) async fn accept(
 }
 
 /// Is this application served here, and now? Returns the bytes of the largest input that it takes.
-pub(crate) fn admit(api: &Api, application: &Application) -> Result<usize, ApiError> {
+pub(crate) async fn admit(api: &Api, application: &Application) -> Result<usize, ApiError> {
     let route = served_endpoint::find(api, application)?;
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
-    api.disks.check(0).map_err(|full| ApiError::NoRoom(full.to_string()))?;
+    api.check_space(0).await?;
     Ok(route.task.max_bytes())
 }
 
 /// Puts a valid request into the queue, unless too many wait.
 pub(crate) async fn enqueue(
     api: &Api,
+    caller: &Caller,
     mut new: NewRequest,
     mut request: ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
+    isolation::restrict_source(api, caller, &mut request).await?;
     request.private = new.options.forget;
     new.body = json!(request);
     new.model = Some(request.model);

@@ -49,8 +49,8 @@ pub(crate) async fn serve(
     body: Body,
 ) -> Result<Response, ApiError> {
     match upload {
-        UploadCall::Token => token(api, &call.links).await,
-        UploadCall::Initiate => initiate(api, &call.links, headers, body).await,
+        UploadCall::Token => token(api, call).await,
+        UploadCall::Initiate => initiate(api, call, headers, body).await,
         UploadCall::Put(ticket) => put(api, *ticket, headers, body).await,
         UploadCall::Send => send(api, &call.links, headers, body).await,
         UploadCall::Begin => begin(api, &call.links, headers).await,
@@ -60,22 +60,25 @@ pub(crate) async fn serve(
 }
 
 /// A token opens the CDN host only, and not for long: programs may hand it on where no key must go.
-async fn token(api: &Api, links: &Links) -> Result<Response, ApiError> {
+async fn token(api: &Api, call: &Call) -> Result<Response, ApiError> {
     let token = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
-    let end = api.queue.add_upload_token(&digest(&token), TICKET_LIFE).await?;
+    let end = api.queue.add_upload_token(&digest(&token), call.caller.key.as_deref(), TICKET_LIFE).await?;
     let end = end.map_err(ApiError::TooManyUploads)?;
     // The offset is spelled out: older Pythons do not read `Z`.
     let expires_at = end.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string();
-    let base_url = links.file_origin().to_owned();
+    let base_url = call.links.file_origin().to_owned();
     Ok(Json(UploadToken { token, token_type: "Bearer", base_url, expires_at }).into_response())
 }
 
-/// Passes with a key of the API, or with a token.
-async fn check_token(api: &Api, headers: &HeaderMap) -> Result<(), ApiError> {
-    let Err(refused) = auth::by_key(api, headers) else { return Ok(()) };
+/// Passes with a key of the API, or with a token; returns the id of the key, which the file belongs to.
+async fn check_token(api: &Api, headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let refused = match auth::by_key(api, headers) {
+        Ok(caller) => return Ok(caller.key),
+        Err(refused) => refused,
+    };
     let sent = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let token = sent.split_once(' ').map_or("", |(_, token)| token.trim());
-    if api.queue.knows_upload_token(&digest(token)).await? { Ok(()) } else { Err(refused) }
+    api.queue.upload_token_owner(&digest(token)).await?.ok_or(refused)
 }
 
 fn digest(token: &str) -> String {
@@ -83,7 +86,7 @@ fn digest(token: &str) -> String {
 }
 
 /// Answers with a URL to write to and the URL that the file will have.
-async fn initiate(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
+async fn initiate(api: &Api, call: &Call, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
     let wish = body::json(&api.memory, Sent::Stream(body), MAX_DESCRIPTION).await?.value;
     if !wish.is_object() {
         return Err(ApiError::BadRequest(
@@ -95,8 +98,11 @@ async fn initiate(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> 
         Value::String(text) => Ok(Some(text.clone())),
         other => Err(ApiError::BadRequest(format!("{field} must be a string, not {other}"))),
     };
-    let new = open(api, headers, text("content_type")?.as_deref(), text("file_name")?.as_deref()).await?;
-    let answer = Destination { upload_url: links.upload(new.ticket), file_url: links.file(&new.key) };
+    let (content_type, file_name) = (text("content_type")?, text("file_name")?);
+    let owner = call.caller.key.clone();
+    let new = open(api, owner, headers, content_type.as_deref(), file_name.as_deref()).await?;
+    let answer =
+        Destination { upload_url: call.links.upload(new.ticket), file_url: call.links.file(&new.key) };
     Ok(Json(answer).into_response())
 }
 
@@ -122,8 +128,8 @@ async fn whole(api: &Api, ticket: Uuid) -> Result<Option<FileKey>, ApiError> {
 
 /// Takes the bytes of a file on the CDN host.
 async fn send(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Result<Response, ApiError> {
-    check_token(api, headers).await?;
-    let new = open_described(api, headers).await?;
+    let owner = check_token(api, headers).await?;
+    let new = open_described(api, owner, headers).await?;
     if let Err(error) = receive_whole(api, new.ticket, headers, body).await {
         api.queue.forget_upload(new.ticket).await?;
         return Err(error);
@@ -132,21 +138,26 @@ async fn send(api: &Api, links: &Links, headers: &HeaderMap, body: Body) -> Resu
 }
 
 async fn begin(api: &Api, links: &Links, headers: &HeaderMap) -> Result<Response, ApiError> {
-    check_token(api, headers).await?;
-    let new = open_described(api, headers).await?;
+    let owner = check_token(api, headers).await?;
+    let new = open_described(api, owner, headers).await?;
     let answer = Begun { access_url: links.file(&new.key), upload_id: new.ticket.simple().to_string() };
     Ok(Json(answer).into_response())
 }
 
 /// On the CDN host headers describe the file.
-async fn open_described(api: &Api, headers: &HeaderMap) -> Result<NewUpload, ApiError> {
+async fn open_described(
+    api: &Api,
+    owner: Option<String>,
+    headers: &HeaderMap,
+) -> Result<NewUpload, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let file_name = headers.get(FILE_NAME).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    open(api, headers, content_type, file_name.as_deref()).await
+    open(api, owner, headers, content_type, file_name.as_deref()).await
 }
 
 async fn open(
     api: &Api,
+    owner: Option<String>,
     headers: &HeaderMap,
     content_type: Option<&str>,
     file_name: Option<&str>,
@@ -166,6 +177,7 @@ async fn open(
         file_name,
         lifetime,
         access: access.map(|access| access.word().to_owned()),
+        api_key: owner,
     };
     api.queue.open_upload(&new, api.max_open_uploads).await?.map_err(ApiError::TooManyUploads)?;
     Ok(new)
@@ -174,13 +186,13 @@ async fn open(
 /// The bytes are durable before the row counts them as received.
 async fn receive_whole(api: &Api, ticket: Uuid, headers: &HeaderMap, body: Body) -> Result<(), ApiError> {
     let object = receive::object();
-    receive::receive(api, &object, headers, body, api.max_upload).await?;
-    close(api, ticket, &object).await
+    let bytes = receive::receive(api, &object, headers, body, api.max_upload).await?;
+    close(api, ticket, &object, bytes).await
 }
 
 /// Names the object of a whole file, unless somebody else was first.
-async fn close(api: &Api, ticket: Uuid, object: &FileKey) -> Result<(), ApiError> {
-    if api.queue.close_upload(ticket, object.as_str()).await? {
+async fn close(api: &Api, ticket: Uuid, object: &FileKey, bytes: u64) -> Result<(), ApiError> {
+    if api.queue.close_upload(ticket, object.as_str(), bytes).await? {
         return Ok(());
     }
     sweep::discard(&api.queue, &api.storage, object).await?;

@@ -26,7 +26,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         open("live", "server", "Does the server answer?").answers(200, json::<Liveness>("It does.")),
         Entry::of("erasePayloads")
             .does("access", "Erase what a request brought and made")
-            .about("For keys of administrators, while there are keys.")
+            .about("For keys of administrators, while there are keys; where keys are isolated, for the request's own key too.")
             .takes([request_id()])
             .answers(200, json::<Erased>("It is gone."))
             .refuses(&[400, 401, 403, 404, 500, 503]),

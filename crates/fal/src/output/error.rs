@@ -1,5 +1,7 @@
 //! Every error of the API, and its response.
 
+mod causes;
+
 use crate::output::barred::Barred;
 use crate::output::initial_image;
 use crate::output::names::IDEMPOTENCY_KEY;
@@ -9,9 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::ext::ReasonPhrase;
 use latentd_queue::fault::Fault;
-use latentd_queue::queue::{Failure, FailureKind, QueueError};
-use latentd_queue::storage::StorageError;
-use latentd_queue::sweep::SweepError;
+use latentd_queue::queue::{Failure, FailureKind};
 use serde_json::{Value, json};
 
 /// Machine-readable class of an error, in a header beside the body.
@@ -41,6 +41,10 @@ pub(crate) const INTERNAL: &str = "internal error: see the server's log";
 
 /// The message where a disk is full.
 const NO_ROOM: &str = "the server's disk is full: nothing new is taken until there is room";
+
+/// The message where the storage limit is reached.
+const STORAGE_FULL: &str =
+    "the server stores as many files as it may: nothing new is taken until some of them can be deleted";
 
 /// The message where the database is locked or cannot be written.
 const UNAVAILABLE: &str = "the server cannot write now: try again";
@@ -100,28 +104,12 @@ pub(crate) enum ApiError {
     NoSuchRange(u64),
     /// A disk has less room than is kept free; which one is logged only.
     NoRoom(String),
+    /// As many files are stored as may be; how many is logged only.
+    StorageFull(String),
     /// The machine cannot do it now; why is logged only.
     Unavailable(String),
     /// Logged only.
     Internal(String),
-}
-
-impl From<QueueError> for ApiError {
-    fn from(error: QueueError) -> Self {
-        Self::of(&error)
-    }
-}
-
-impl From<StorageError> for ApiError {
-    fn from(error: StorageError) -> Self {
-        Self::of(&error)
-    }
-}
-
-impl From<SweepError> for ApiError {
-    fn from(error: SweepError) -> Self {
-        Self::of(&error)
-    }
 }
 
 impl IntoResponse for ApiError {
@@ -151,7 +139,9 @@ impl ApiError {
         use StatusCode as S;
         match self {
             Self::Internal(message) => tracing::error!("{message}"),
-            Self::NoRoom(message) | Self::Unavailable(message) => tracing::warn!("refused: {message}"),
+            Self::NoRoom(message) | Self::StorageFull(message) | Self::Unavailable(message) => {
+                tracing::warn!("refused: {message}")
+            }
             _ => {}
         }
         let body = |status, class: Option<&'static str>, detail: String| {
@@ -237,6 +227,7 @@ impl ApiError {
                 plain(S::RANGE_NOT_SATISFIABLE, "bad_request", "the file has no such range".into())
             }
             Self::NoRoom(_) => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, NO_ROOM.into()),
+            Self::StorageFull(_) => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, STORAGE_FULL.into()),
             Self::Unavailable(_) => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, UNAVAILABLE.into()),
             Self::Internal(_) => plain(S::INTERNAL_SERVER_ERROR, "internal_error", INTERNAL.into()),
         }
@@ -261,6 +252,7 @@ impl ApiError {
             Self::IdempotencyKeyTaken => Some("idempotency_key_taken"),
             Self::KeyBusy(_) => Some("key_busy"),
             Self::NoRoom(_) => Some("disk_full"),
+            Self::StorageFull(_) => Some("storage_full"),
             Self::Unavailable(_) => Some("unavailable"),
             Self::NotAdmin
             | Self::FileForbidden
@@ -292,6 +284,7 @@ impl ApiError {
             | Self::LongerThanAsked(_)
             | Self::KeyBusy(_)
             | Self::NoRoom(_)
+            | Self::StorageFull(_)
             | Self::Unavailable(_)
             | Self::TooManyUploads(_) => {
                 say_retryable(headers, true);

@@ -60,6 +60,8 @@ export const submit = (endpoint, input) => json(call("POST", `queue/${endpoint}`
 export const status = (id) => json(call("GET", `${request(id)}/status?logs=1`));
 export const result = (id) => json(call("GET", request(id)));
 export const cancel = (id) => json(call("PUT", `${request(id)}/cancel`));
+/** Erases input, output and images on the server. */
+export const erase = (id) => json(call("DELETE", `v1/models/requests/${encodeURIComponent(id)}/payloads`));
 
 /** The OpenAPI document of an endpoint; nothing where it does not answer. */
 export const description = (endpoint) => json(call("GET", `openapi.json?endpoint_id=${endpoint}`)).catch(() => null);

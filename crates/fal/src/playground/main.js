@@ -14,6 +14,9 @@ import * as tabs from "./tabs.js";
 import { follow, settled } from "./watch.js";
 import { plain } from "./words.js";
 
+/** A key that may not erase on the server still clears this browser. */
+const NOT_ERASED = "Removed from this browser alone: on the server only the key of an administrator deletes.";
+
 const HASH = /^#request=([\w-]+)$/;
 
 /** Every request that this browser remembers, the newest first. */
@@ -54,6 +57,15 @@ const acts = {
   },
   async remove() {
     const entry = shown;
+    form.clearProblems();
+    try {
+      await api.erase(entry.id);
+    } catch (error) {
+      if (error.status === 401 && (await keyDialog.ask(api.key.get() !== ""))) return acts.remove();
+      // Without an answer, or with another refusal, the image stays here, so that it can be deleted later.
+      if (error.status !== 404) form.showProblems([{ msg: error.status === 403 ? NOT_ERASED : error.message }]);
+      if (error.status !== 404 && error.status !== 403) return;
+    }
     entries = entries.filter((other) => other !== entry);
     show(null);
     await store.remove(entry.id);

@@ -128,6 +128,11 @@ impl Route {
     }
 }
 
+/// The methods and the path of every route, for tests that walk them.
+pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ROUTES.iter().map(|route| (route.verb.words(), route.template))
+}
+
 use Access as A;
 use Place as P;
 use Target as T;

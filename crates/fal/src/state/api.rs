@@ -1,6 +1,7 @@
 //! What every call may use: the queue, the storage, the keys and the settings of this server.
 
 use crate::endpoint::Endpoint;
+use crate::output::error::ApiError;
 use crate::server::memory::ConnectionMemory;
 use crate::state::documents::Documents;
 use crate::state::probe::Probe;
@@ -14,6 +15,7 @@ use latentd_queue::keys::KeyRing;
 use latentd_queue::queue::Queue;
 use latentd_queue::signing::SigningKey;
 use latentd_queue::storage::Storage;
+use latentd_queue::storage_limit::StorageLimit;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -27,12 +29,16 @@ pub struct Api {
     pub storage: Storage,
     /// What both are written to.
     pub disks: Disks,
+    /// How many bytes of files may be stored.
+    pub storage_limit: StorageLimit,
     /// Every endpoint that is known, and what answers there.
     pub endpoints: Vec<Endpoint>,
     /// Keys that open the API.
     pub keys: KeyRing,
     /// Which host names and web pages may be used while there are no keys.
     pub web: WebAccess,
+    /// Whether each key sees its own requests and files alone.
+    pub isolate_keys: bool,
     /// Whether the metrics are read without a key.
     pub metrics_open: bool,
     /// Where clients reach the server; `None`: at the host of their request.
@@ -67,4 +73,12 @@ pub struct Api {
     pub closing: watch::Receiver<bool>,
     /// The commit that the program was built from.
     pub commit: &'static str,
+}
+
+impl Api {
+    /// Passes while disks have free space for `bytes` more and the storage limit permits them.
+    pub(crate) async fn check_space(&self, bytes: u64) -> Result<(), ApiError> {
+        self.disks.check(bytes).map_err(|full| ApiError::NoRoom(full.to_string()))?;
+        Ok(self.storage_limit.check(&self.queue, bytes).await?)
+    }
 }

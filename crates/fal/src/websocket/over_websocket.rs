@@ -35,7 +35,7 @@ pub(crate) async fn open(
     let streamed = application.streamed();
     let is_streamed = streamed.is_some();
     let application = streamed.unwrap_or_else(|| application.clone());
-    let max_bytes = submit::admit(api, &application)?;
+    let max_bytes = submit::admit(api, &application).await?;
     let lasts = auth::lasts(api, call, &parts.headers);
     let session = Session {
         api: api.clone(),

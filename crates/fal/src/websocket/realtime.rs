@@ -40,7 +40,7 @@ pub(crate) async fn open(
     application: &Application,
     parts: Parts,
 ) -> Result<Response, ApiError> {
-    let max_bytes = submit::admit(api, application)?;
+    let max_bytes = submit::admit(api, application).await?;
     let waiting = Waiting::newest(buffering(call)?);
     let lasts = auth::lasts(api, call, &parts.headers);
     let session = Session {
@@ -141,7 +141,7 @@ impl Session {
         let refused = |error: &ApiError| self.api.refusals.count(error);
         let (framing, input) = message::read(&self.api.memory, frame).await.inspect_err(refused)?;
         *name = input.value["request_id"].as_str().map(str::to_owned);
-        submit::admit(&self.api, &self.application).inspect_err(refused)?;
+        submit::admit(&self.api, &self.application).await.inspect_err(refused)?;
         let wants_bytes = framing == Framing::Msgpack && input.value.get(WANTS_BYTES).is_some();
         let client = run::open_with(&self.api, &self.call, &self.application, &self.headers, input).await;
         let client = client.inspect_err(refused)?;

@@ -78,6 +78,9 @@ const LIMIT: Sql = for_update!("SELECT concurrency FROM api_keys WHERE id = $1 A
 
 const RUNNING: &str = "SELECT count(*) FROM requests WHERE state = 'running' AND api_key = $1";
 
+const RUNNING_BY_KEY: &str =
+    "SELECT api_key, count(*) FROM requests WHERE state = 'running' AND api_key IS NOT NULL GROUP BY api_key";
+
 const BUSY: &str = "SELECT concurrency FROM api_keys WHERE id = $1 AND concurrency <=
         (SELECT count(*) FROM requests WHERE state = 'running' AND api_key = $1)
         + (SELECT count(*) FROM requests WHERE state = 'waiting' AND origin = 'direct' AND api_key = $1)";
@@ -119,6 +122,15 @@ impl Queue {
         }
         let known = self.keys().await?.iter().any(|key| key.id == id);
         Ok(if known { Revocation::AlreadyRevoked } else { Revocation::Unknown })
+    }
+
+    /// How many requests of each key run, where any do.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn running_by_key(&self) -> Result<Vec<(String, u64)>, QueueError> {
+        let rows = query(RUNNING_BY_KEY).fetch_all(&self.reader).await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get::<i64, _>(1)?.unsigned_abs()))).collect()
     }
 
     /// Writes down when keys were last used.

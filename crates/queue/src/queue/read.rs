@@ -84,8 +84,9 @@ fn status_of(id: RequestId, row: &Row) -> Result<Status, QueueError> {
 
 fn failure_of(row: &Row) -> Result<Option<(FailureKind, String)>, QueueError> {
     let Some(word) = row.try_get::<Option<&str>, _>("failure")? else { return Ok(None) };
-    let message = row.try_get::<Option<String>, _>("failure_message")?.unwrap_or_default();
-    Ok(Some((FailureKind::from_word(word)?, message)))
+    let kind = FailureKind::from_word(word)?;
+    let message = row.try_get::<Option<String>, _>("failure_message")?.filter(|message| !message.is_empty());
+    Ok(Some((kind, message.unwrap_or_else(|| kind.message().to_owned()))))
 }
 
 fn outcome_of(row: &Row) -> Result<Outcome, QueueError> {

@@ -36,15 +36,36 @@ const FILE: &str = "SELECT expires_at FROM files WHERE key = $1
 
 const ANY_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM files WHERE expires_at <= $1)";
 
+/// Rows that one call changes, so that the database is never busy for long.
+pub(super) const BATCH: i64 = 200;
+
 // Whatever owned a file gives it up when it goes.
-const DROP_FILES: &str = "DELETE FROM files WHERE expires_at <= $1";
+const DROP_FILES: &str =
+    "DELETE FROM files WHERE key IN (SELECT key FROM files WHERE expires_at <= $1 LIMIT $2)";
 
 const GIVE_UP_FILES: &str = "DELETE FROM files WHERE request = $1 RETURNING key";
 
-const ERASE: &str =
-    "UPDATE requests SET body = 'null', output = NULL, failure_detail = NULL, erase_at = NULL,
-        erased_at = $2
-    WHERE erase_at <= $1";
+macro_rules! erase {
+    ($more:literal, $which:literal) => {
+        concat!(
+            "UPDATE requests SET body = 'null', output = NULL, failure_detail = NULL, erase_at = NULL, erased_at = $2",
+            $more,
+            " WHERE ",
+            $which
+        )
+    };
+}
+
+const ERASE_ENDED: &str = erase!("", "id IN (SELECT id FROM requests WHERE erase_at <= $1 LIMIT $3)");
+
+// A digest of the input lets whoever guesses the input find out that it was this one, and a message may quote it.
+const ERASE: &str = erase!(
+    ", idempotency_key = NULL, input_digest = NULL,
+        failure_message = CASE WHEN failure_message IS NULL THEN NULL ELSE '' END",
+    "id = $1"
+);
+
+const DELETE_LOG: &str = "DELETE FROM request_logs WHERE request = $1";
 
 impl Queue {
     /// How long the file of a request is there; `None` when no request has such a file.
@@ -64,19 +85,19 @@ impl Queue {
         }))
     }
 
-    /// Gives up the files of requests whose time is over.
+    /// Gives up some files of requests whose time is over; returns how many.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn end_files(&self) -> Result<(), QueueError> {
+    pub async fn end_files(&self) -> Result<u64, QueueError> {
         let now = self.service_us(&self.reader).await?;
-        if query(ANY_ENDED).bind(now).fetch_one(&self.reader).await?.try_get(0)? {
-            query(DROP_FILES).bind(now).execute(&self.writer).await?;
+        if !query(ANY_ENDED).bind(now).fetch_one(&self.reader).await?.try_get(0)? {
+            return Ok(0);
         }
-        Ok(())
+        query(DROP_FILES).bind(now).bind(BATCH).execute(&self.writer).await
     }
 
-    /// Erases the input and the output of a request that is over.
+    /// Erases the input, the output and the log of a request that is over, and frees its idempotency key.
     ///
     /// # Errors
     /// When the database refuses; nothing changed then.
@@ -90,19 +111,15 @@ impl Queue {
             Some(false) => return Ok(Erasure::NotOver),
             Some(true) => {}
         }
-        query("UPDATE requests SET erase_at = $2 WHERE id = $1")
-            .bind(&id)
-            .bind(now.service)
-            .execute(&mut tx)
-            .await?;
-        query(ERASE).bind(now.service).bind(now.date).execute(&mut tx).await?;
+        query(ERASE).bind(&id).bind(now.date).execute(&mut tx).await?;
+        query(DELETE_LOG).bind(&id).execute(&mut tx).await?;
         let files = query(GIVE_UP_FILES).bind(&id).fetch_all(&mut tx).await?;
         let files = files.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         tx.commit().await?;
         Ok(Erasure::Done { files })
     }
 
-    /// Erases the outputs whose time is over; returns of how many requests.
+    /// Erases some outputs whose time is over; returns of how many requests.
     ///
     /// # Errors
     /// When the database refuses.
@@ -112,7 +129,8 @@ impl Queue {
         if query(due).bind(now.service).fetch_optional(&self.reader).await?.is_none() {
             return Ok(0);
         }
-        query(ERASE).bind(now.service).bind(now.date).execute(&self.writer).await
+        let erase = query(ERASE_ENDED).bind(now.service).bind(now.date).bind(BATCH);
+        erase.execute(&self.writer).await
     }
 }
 

@@ -62,8 +62,8 @@ const LAST_PLACES: u64 = 64;
 const STATE: Sql = for_update!("SELECT state, origin FROM requests WHERE id = $1");
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model, turn)
-    VALUES ($1, $2, $3, $4, $5, 'waiting', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model, turn, accepted_at)
+    VALUES ($1, $2, $3, $4, $5, 'waiting', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail, api_key,
@@ -113,6 +113,7 @@ impl Queue {
             .bind(new.options.forget)
             .bind(&new.model)
             .bind(turn)
+            .bind(now.service)
             .execute(&mut tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
@@ -174,23 +175,28 @@ impl Queue {
         let mut tx = self.writer.begin().await?;
         let state = query(STATE).bind(id.to_string()).fetch_optional(&mut tx).await?;
         let Some(state) = state else { return Ok(CancelAnswer::Unknown) };
-        let is_submitted = state.try_get::<&str, _>(1)? == Origin::Queued.word();
-        if kind == FailureKind::ClientGone && is_submitted {
-            return Ok(CancelAnswer::AlreadyDone);
-        }
+        let is_wanted =
+            kind == FailureKind::ClientGone && state.try_get::<&str, _>(1)? == Origin::Queued.word();
         let answer = match state.try_get::<&str, _>(0)? {
+            _ if is_wanted => CancelAnswer::AlreadyDone,
             "waiting" => CancelAnswer::Removed,
             "running" => CancelAnswer::Requested,
-            _ => return Ok(CancelAnswer::AlreadyDone),
+            _ => CancelAnswer::AlreadyDone,
         };
-        if answer == CancelAnswer::Removed {
-            let now = self.moment(&mut tx).await?;
-            cancel_waiting(&mut tx, id, kind, now).await?;
-        } else {
-            query("UPDATE requests SET cancel_requested = TRUE WHERE id = $1")
-                .bind(id.to_string())
-                .execute(&mut tx)
-                .await?;
+        match answer {
+            CancelAnswer::Removed => {
+                let now = self.moment(&mut tx).await?;
+                cancel_waiting(&mut tx, id, kind, now).await?;
+            }
+            CancelAnswer::Requested => {
+                let stop = query("UPDATE requests SET cancel_requested = TRUE WHERE id = $1");
+                stop.bind(id.to_string()).execute(&mut tx).await?;
+            }
+            // Its row is unlocked when this returns: rolled back, it would be so later, and a claim would pass it by.
+            CancelAnswer::AlreadyDone | CancelAnswer::Unknown => {
+                tx.commit().await?;
+                return Ok(answer);
+            }
         }
         tx.commit().await?;
         self.events.wake_workers();

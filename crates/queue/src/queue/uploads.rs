@@ -4,6 +4,7 @@
 
 use super::clock::micros;
 use super::read::timestamp;
+use super::retention::BATCH;
 use super::store::{Lock, Row, query};
 use super::{Queue, QueueError};
 use jiff::Timestamp;
@@ -21,8 +22,8 @@ pub const MAX_TOKENS: u64 = 10_000;
 const ABANDONED: Duration = Duration::from_secs(86_400);
 
 const OPEN: &str =
-    "INSERT INTO uploads (ticket, key, content_type, file_name, lifetime, writable_until, access)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    "INSERT INTO uploads (ticket, key, content_type, file_name, lifetime, writable_until, access, api_key)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 
 const OPEN_NOW: &str = "SELECT count(*) FROM uploads WHERE object IS NULL AND writable_until > $1";
 
@@ -31,7 +32,7 @@ const TOKENS_NOW: &str = "SELECT count(*) FROM upload_tokens";
 const TICKET: &str = "SELECT key, object IS NOT NULL AS whole, writable_until > $2 AS writable
     FROM uploads WHERE ticket = $1";
 
-const CLOSE: &str = "UPDATE uploads SET object = $2, expires_at = $3 + lifetime
+const CLOSE: &str = "UPDATE uploads SET object = $2, bytes = $4, whole_at = $3, expires_at = $3 + lifetime
     WHERE ticket = $1 AND object IS NULL";
 
 const RENEW: &str = "UPDATE uploads SET writable_until = $2 WHERE ticket = $1 AND object IS NULL";
@@ -46,8 +47,8 @@ const FILE: &str = "SELECT object, content_type, file_name, expires_at, access F
 const ANY_ENDED: &str = "SELECT EXISTS (SELECT 1 FROM uploads
     WHERE expires_at <= $1 OR (object IS NULL AND writable_until <= $2))";
 
-const DROP_ENDED: &str = "DELETE FROM uploads
-    WHERE expires_at <= $1 OR (object IS NULL AND writable_until <= $2)";
+const DROP_ENDED: &str = "DELETE FROM uploads WHERE ticket IN (SELECT ticket FROM uploads
+    WHERE expires_at <= $1 OR (object IS NULL AND writable_until <= $2) LIMIT $3)";
 
 const ANY_NEEDLESS_PART: &str = "SELECT EXISTS (SELECT 1 FROM upload_parts JOIN uploads USING (ticket)
     WHERE uploads.object IS NOT NULL)";
@@ -73,6 +74,8 @@ pub struct NewUpload {
     pub lifetime: Option<Duration>,
     /// The answer for callers who may not fetch it, in a word that is not interpreted here; `None`: everybody may.
     pub access: Option<String>,
+    /// Id of the API key that it is sent with.
+    pub api_key: Option<String>,
 }
 
 /// What a ticket stands for.
@@ -134,6 +137,7 @@ impl Queue {
             .bind(new.lifetime.map(micros))
             .bind(now + micros(TICKET_LIFE))
             .bind(&new.access)
+            .bind(&new.api_key)
             .execute(&mut tx)
             .await?;
         tx.commit().await?;
@@ -154,13 +158,14 @@ impl Queue {
         }))
     }
 
-    /// The file is whole and lies in `object`. `false`: somebody else was first, or it was given up.
+    /// The file is whole and lies in `object`, of so many bytes. `false`: somebody else was first, or it was given up.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn close_upload(&self, ticket: Uuid, object: &str) -> Result<bool, QueueError> {
+    pub async fn close_upload(&self, ticket: Uuid, object: &str, bytes: u64) -> Result<bool, QueueError> {
         let now = self.service_us(&self.reader).await?;
-        let query = query(CLOSE).bind(digest(ticket)).bind(object).bind(now);
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        let query = query(CLOSE).bind(digest(ticket)).bind(object).bind(now).bind(bytes);
         Ok(query.execute(&self.writer).await? == 1)
     }
 
@@ -221,29 +226,31 @@ impl Queue {
         }))
     }
 
-    /// Gives up the files that are past their time, those that never became whole, and parts that nobody needs.
+    /// Gives up some files that are past their time, some that never became whole, and parts that nobody needs; returns how
+    /// many.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn end_uploads(&self) -> Result<(), QueueError> {
+    pub async fn end_uploads(&self) -> Result<u64, QueueError> {
         let now = self.service_us(&self.reader).await?;
         let abandoned = now - micros(ABANDONED);
         let any = query(ANY_ENDED).bind(now).bind(abandoned).fetch_one(&self.reader).await?;
-        if any.try_get(0)? {
-            query(DROP_ENDED).bind(now).bind(abandoned).execute(&self.writer).await?;
-        }
-        self.end_needless_parts().await
+        let ended = match any.try_get(0)? {
+            true => query(DROP_ENDED).bind(now).bind(abandoned).bind(BATCH).execute(&self.writer).await?,
+            false => 0,
+        };
+        Ok(ended + self.end_needless_parts().await?)
     }
 
-    /// Gives up the parts of files that are whole.
+    /// Gives up the parts of files that are whole; returns how many.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn end_needless_parts(&self) -> Result<(), QueueError> {
-        if query(ANY_NEEDLESS_PART).fetch_one(&self.reader).await?.try_get(0)? {
-            query(DROP_NEEDLESS_PARTS).execute(&self.writer).await?;
+    pub async fn end_needless_parts(&self) -> Result<u64, QueueError> {
+        if !query(ANY_NEEDLESS_PART).fetch_one(&self.reader).await?.try_get(0)? {
+            return Ok(0);
         }
-        Ok(())
+        query(DROP_NEEDLESS_PARTS).execute(&self.writer).await
     }
 
     /// Forgets an upload; its file, if it is whole, is given up.
@@ -256,7 +263,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Lets a token, known by its digest, send files for `life`; returns when that ends. Tokens that have ended go.
+    /// Lets a token, known by its digest, send files for `life`, which belong to a key; returns when that ends. Tokens that have ended go.
     /// `Err` inside: so many live already, which is [`MAX_TOKENS`] or more.
     ///
     /// # Errors
@@ -264,6 +271,7 @@ impl Queue {
     pub async fn add_upload_token(
         &self,
         sha256: &str,
+        api_key: Option<&str>,
         life: Duration,
     ) -> Result<Result<Timestamp, u64>, QueueError> {
         let mut tx = self.writer.begin().await?;
@@ -277,24 +285,24 @@ impl Queue {
             tx.commit().await?;
             return Ok(Err(live.unsigned_abs()));
         }
-        let query = query("INSERT INTO upload_tokens (sha256, expires_at) VALUES ($1, $2)");
-        query.bind(sha256).bind(end).execute(&mut tx).await?;
+        let query = query("INSERT INTO upload_tokens (sha256, expires_at, api_key) VALUES ($1, $2, $3)");
+        query.bind(sha256).bind(end).bind(api_key).execute(&mut tx).await?;
         tx.commit().await?;
         timestamp(now.date + micros(life)).map(Ok)
     }
 
-    /// May a token, known by its digest, send files?
+    /// The id of the key, if it has one, whose files a token sends, known by its digest; `None` when it may not send any.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn knows_upload_token(&self, sha256: &str) -> Result<bool, QueueError> {
-        let query = query("SELECT 1 FROM upload_tokens WHERE sha256 = $1 AND expires_at > $2");
+    pub async fn upload_token_owner(&self, sha256: &str) -> Result<Option<Option<String>>, QueueError> {
+        let query = query("SELECT api_key FROM upload_tokens WHERE sha256 = $1 AND expires_at > $2");
         let row = query
             .bind(sha256)
             .bind(self.service_us(&self.reader).await?)
             .fetch_optional(&self.reader)
             .await?;
-        Ok(row.is_some())
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 }
 

@@ -72,10 +72,10 @@ async fn the_oldest_go_first_and_their_logs_before(rig: Rig) {
     let (middle, new) = (done(&queue).await, done(&queue).await);
     let waiting = submit(&queue, &request()).await;
     let exists = async |id| queue.status(id).await.expect("a database").is_some();
-    let keep = Keep { log_age: Some(5 * DAY), ..Keep::default() };
+    let keep = Keep { logs: Some(5 * DAY), ..Keep::default() };
     let pruned = queue.prune(&keep).await.expect("a database");
-    assert_eq!(pruned, Pruned { requests: 0, log_lines: 1 });
-    let keep = Keep { age: Some(5 * DAY), ..Keep::default() };
+    assert_eq!(pruned, Pruned { log_lines: 1, ..Pruned::default() });
+    let keep = Keep { results: Some(5 * DAY), inputs: Some(5 * DAY), ..Keep::default() };
     assert_eq!(queue.prune(&keep).await.expect("a database").requests, 1);
     assert!(!exists(old).await && exists(middle).await);
     let keep = Keep { requests: Some(1), ..Keep::default() };

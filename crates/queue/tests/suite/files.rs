@@ -83,7 +83,8 @@ async fn a_result_lives_as_long_as_it_was_asked_to(rig: Rig) {
 fn upload(ticket: Uuid, key: &str) -> NewUpload {
     let lifetime = Some(2 * HOUR);
     let (content_type, file_name) = ("image/png".into(), Some("a.png".into()));
-    NewUpload { ticket, key: key.into(), content_type, file_name, lifetime, access: Some("private".into()) }
+    let access = Some("private".into());
+    NewUpload { ticket, key: key.into(), content_type, file_name, lifetime, access, api_key: None }
 }
 
 async fn an_upload_is_written_once_and_ends(rig: Rig) {
@@ -94,8 +95,8 @@ async fn an_upload_is_written_once_and_ends(rig: Rig) {
     assert_eq!(known, Some(Ticket { key: "f".into(), is_whole: false, is_writable: true }));
     assert_eq!(queue.uploaded("f").await.expect("a database"), None);
     queue.expect_files(&["object", "second"], None).await.expect("a database");
-    assert!(queue.close_upload(ticket, "object").await.expect("a database"));
-    assert!(!queue.close_upload(ticket, "second").await.expect("a database"), "it is written");
+    assert!(queue.close_upload(ticket, "object", 3).await.expect("a database"));
+    assert!(!queue.close_upload(ticket, "second", 3).await.expect("a database"), "it is written");
     let whole = queue.uploaded("f").await.expect("a database").expect("a file");
     assert_eq!((whole.object.as_str(), whole.access.as_deref()), ("object", Some("private")));
     assert!(whole.remaining.is_some_and(|left| left <= 2 * HOUR));
@@ -117,7 +118,7 @@ async fn parts_replace_each_other_and_go_with_their_file(rig: Rig) {
     assert_eq!(put(part(2, "p2")).await, Ok(None));
     assert_eq!(put(part(1, "p1b")).await, Ok(Some("p1".into())));
     assert_eq!(queue.parts(ticket).await.expect("a database"), [part(1, "p1b"), part(2, "p2")]);
-    assert!(queue.close_upload(ticket, "object").await.expect("a database"));
+    assert!(queue.close_upload(ticket, "object", 3).await.expect("a database"));
     assert_eq!(put(part(3, "late")).await, Err(()));
     queue.end_needless_parts().await.expect("a database");
     let mut given_up = queue.given_up_files().await.expect("a database");
@@ -137,11 +138,12 @@ async fn uploads_and_tokens_are_bounded(rig: Rig) {
     assert_eq!(queue.open_upload(&third, 2).await.expect("a database"), Err(2));
     rig.advance(TICKET_LIFE + Duration::from_secs(1)).await;
     assert_eq!(queue.open_upload(&third, 2).await.expect("a database"), Ok(()));
-    queue.add_upload_token("digest", HOUR).await.expect("a database").expect("a place");
-    assert!(queue.knows_upload_token("digest").await.expect("a database"));
-    assert!(!queue.knows_upload_token("another").await.expect("a database"));
+    queue.add_upload_token("digest", Some("k"), HOUR).await.expect("a database").expect("a place");
+    let owner = queue.upload_token_owner("digest").await.expect("a database");
+    assert_eq!(owner, Some(Some("k".into())));
+    assert_eq!(queue.upload_token_owner("another").await.expect("a database"), None);
     rig.advance(HOUR + Duration::from_secs(1)).await;
-    assert!(!queue.knows_upload_token("digest").await.expect("a database"));
+    assert_eq!(queue.upload_token_owner("digest").await.expect("a database"), None);
 }
 
 async fn a_database_knows_its_folder(rig: Rig) {

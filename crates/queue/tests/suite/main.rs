@@ -7,6 +7,7 @@ mod ends;
 mod fairness;
 mod fences;
 mod files;
+mod keeping;
 mod limits;
 mod model;
 mod postgres;

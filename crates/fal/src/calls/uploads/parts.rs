@@ -87,12 +87,13 @@ pub(crate) async fn complete(api: &Api, ticket: Uuid, body: Body) -> Result<Resp
     }
     let parts = api.queue.parts(ticket).await?;
     check(listed, &parts)?;
-    if parts.iter().map(|part| part.bytes).sum::<u64>() > api.max_upload {
+    let bytes = parts.iter().map(|part| part.bytes).sum::<u64>();
+    if bytes > api.max_upload {
         return Err(ApiError::UploadTooLarge(api.max_upload));
     }
     let whole = object();
     let done = match join(api, &whole, &parts).await {
-        Ok(()) => close(api, ticket, &whole).await,
+        Ok(()) => close(api, ticket, &whole, bytes).await,
         Err(error) => Err(error),
     };
     // Somebody who completed the file at the same time may have been first.

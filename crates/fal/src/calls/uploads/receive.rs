@@ -67,7 +67,7 @@ pub(crate) async fn receive(
 /// Begins a file of so many bytes, as far as that is known. It is written down first, so that it is found again should
 /// this process die.
 pub(crate) async fn create(api: &Api, object: &FileKey, bytes: u64) -> Result<Writer, ApiError> {
-    api.disks.check(bytes).map_err(|full| ApiError::NoRoom(full.to_string()))?;
+    api.check_space(bytes).await?;
     api.queue.expect_files(&[object.as_str()], None).await?;
     Ok(api.storage.create(object).await?)
 }

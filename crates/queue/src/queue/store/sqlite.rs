@@ -42,6 +42,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/sqlite/turns.sql"),
     include_str!("../schema/sqlite/states.sql"),
     include_str!("../schema/sqlite/progress.sql"),
+    include_str!("../schema/sqlite/keeping.sql"),
+    include_str!("../schema/sqlite/key_counters.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.

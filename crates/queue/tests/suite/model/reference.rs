@@ -313,6 +313,7 @@ impl Model {
         if let Some(End::Output(_)) = request.end {
             request.end = Some(End::Erased);
         }
+        request.new.idempotency = None;
         Erasure::Done { files: std::mem::take(&mut request.files) }
     }
 

@@ -291,7 +291,8 @@ impl Run {
             }
             ExpireLate(gateway) => same!(self.gateways[gateway].expire_late(), model.expire_late()),
             PruneOlder(gateway, age) => {
-                let keep = Keep { age: Some(Duration::from_secs(age)), ..Keep::default() };
+                let whole = Some(Duration::from_secs(age));
+                let keep = Keep { results: whole, inputs: whole, ..Keep::default() };
                 let pruned = self.gateways[gateway].prune(&keep).await.expect("a database");
                 prop_assert_eq!(pruned.requests, model.prune(Some(age), None));
             }
