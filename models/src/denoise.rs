@@ -47,7 +47,7 @@ impl LoopHooks<'_> {
         let Some(settings) = &input.state_settings else { return Ok(()) };
         let done = index + 1;
         if done < input.steps() && self.observer.wants_state() {
-            self.observer.state(LoopState::encode(done, &latents()?, settings)?);
+            self.observer.state(done, LoopState::encode(done, &latents()?, settings)?);
         }
         Ok(())
     }

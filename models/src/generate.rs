@@ -89,9 +89,9 @@ pub trait Observer {
         false
     }
 
-    /// Gets the state of the loop, opaque: [`Self::saved_state`] gives it back to another attempt.
-    fn state(&mut self, bytes: Vec<u8>) {
-        drop(bytes);
+    /// Gets the state of the loop after so many steps, opaque: [`Self::saved_state`] gives it back to another attempt.
+    fn state(&mut self, steps: usize, bytes: Vec<u8>) {
+        drop((steps, bytes));
     }
 }
 

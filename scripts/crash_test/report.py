@@ -9,78 +9,83 @@ import statistics
 class Report:
     """Collects kills and requests, and prints the table."""
 
-    def __init__(self, arguments):
-        self.arguments = arguments
+    def __init__(self, setup):
+        self.setup = setup
         self.kills = []
         self.requests = []
-        self.rows = 0
+        # More in the database than accepted requests, and states that no request needs.
+        self.extra_rows = 0
+        self.extra_states = 0
+        # Suspended and cut workers, and those that worked again afterwards.
+        self.away = 0
+        self.returned = 0
 
-    def killed(self, target, at):
-        self.kills.append((target, at))
+    def killed(self, target, at, is_first):
+        """A kill; `is_first`: of a worker for which its server has no pause yet."""
+        self.kills.append((target, at, is_first))
 
-    def add_requests(self, requests):
-        self.requests = requests
+    def killed_power(self, count):
+        self.kills += [("power", 0, False)] * count
 
     def print(self):
         """Prints the table; whether nothing was lost, duplicated, failed or different."""
         outcomes = collections.Counter(request.outcome for request in self.requests)
-        accepted, completed = len(self.requests), outcomes["completed"]
-        lost, duplicated = outcomes["lost"], outcomes["duplicated"] + self.rows_beyond()
-        targets = collections.Counter(target for target, _ in self.kills)
+        duplicated = outcomes["duplicated"] + max(0, self.extra_rows)
+        targets = collections.Counter(target for target, _, _ in self.kills)
         steps = [self.steps(request) for request in self.requests]
-        taken, repeated = sum(map(len, steps)), sum(len(one) - len(set(one)) for one in steps)
-        continued = sum(self.says(request, "continuing after step") for request in self.requests)
-        tried_again = sum(request.attempts_that_died() for request in self.requests)
+        others = {name: count for name, count in outcomes.items() if name not in ("completed", "lost", "duplicated")}
         for name, value in [
-            ("engine", self.arguments.engine),
-            ("kills", f"{len(self.kills)} ({', '.join(f'{n} {name}' for name, n in sorted(targets.items()))})"),
-            ("accepted", accepted),
-            ("completed", completed),
-            ("lost", lost),
+            ("setup", self.setup),
+            ("disturbed", f"{len(self.kills)} times: {', '.join(f'{n} {name}' for name, n in sorted(targets.items()))}"),
+            ("accepted", len(self.requests)),
+            ("completed, with the right files and webhook", outcomes["completed"]),
+            ("lost", outcomes["lost"]),
             ("duplicated", duplicated),
-            ("attempts that died", tried_again),
-            ("attempts that continued", continued),
-            ("steps taken", taken),
-            ("steps repeated", repeated),
-            ("seconds to go on", self.recovery()),
+            ("otherwise wrong", ", ".join(f"{count} x {name}" for name, count in others.items()) or 0),
+            ("states left", self.extra_states),
+            ("attempts that died", sum(request.attempts_that_died() for request in self.requests)),
+            ("of them, of workers that fell silent", self.count("fell silent")),
+            ("attempts that continued", self.count("continuing after step")),
+            ("steps taken", sum(map(len, steps))),
+            ("steps repeated", sum(len(one) - len(set(one)) for one in steps)),
+            ("seconds to go on", self.recovery(True)),
+            ("seconds to go on, after a backoff or a lease", self.recovery(False)),
+            ("workers that were away and worked again", f"{self.returned} of {self.away}"),
         ]:
             print(f"| {name} | {value} |")
-        for outcome, count in outcomes.items():
-            if outcome not in ("completed", "lost", "duplicated"):
-                print(f"{count} x {outcome}")
-        return accepted > 0 and completed == accepted and not lost and not duplicated
+        is_right = len(self.requests) > 0 and outcomes["completed"] == len(self.requests)
+        return is_right and not duplicated and not self.extra_states and self.returned == self.away
 
-    def rows_beyond(self):
-        """Requests in the database that no accepted key has: each input also ran once before the kills."""
-        from .clients import INPUTS
-
-        return max(0, self.rows - len(self.requests) - len(INPUTS))
-
-    @staticmethod
-    def says(request, words):
-        return sum(words in line["message"] for line in request.logs)
+    def count(self, words):
+        return sum(words in line["message"] for request in self.requests for line in request.logs)
 
     @staticmethod
     def steps(request):
         found = (re.match(r"step (\d+)/", line["message"]) for line in request.logs)
         return [int(one[1]) for one in found if one]
 
-    def recovery(self):
+    def recovery(self, is_first):
         """From a worker's kill to the beginning of the next attempt at the request that it was working on."""
-        seconds = []
+        kills = sorted(at for _, at, _ in self.kills)
+        chosen = [at for target, at, first in self.kills if target == "worker" and first == is_first]
+        seconds = [self.gone_on(at, kills) for at in chosen]
+        seconds = [one for one in seconds if one is not None]
+        if not seconds:
+            return "-"
+        return f"median {statistics.median(seconds):.2f}, most {max(seconds):.2f} (of {len(seconds)} killed workers)"
+
+    def gone_on(self, at, kills):
+        """None where no request was interrupted, or the next kill came first."""
+        next_kill = min((other for other in kills if other > at), default=float("inf"))
         for request in self.requests:
             lines = [(when(line["timestamp"]), line["message"]) for line in request.logs]
-            begun = [at for at, message in lines if message.startswith("encoding prompt")]
-            for target, at in self.kills:
-                later = [one for one in begun if one > at]
-                before = [one for one in begun if one <= at]
-                is_cut = any("is tried again" in message and line_at >= at for line_at, message in lines)
-                next_kill = min((other for _, other in self.kills if other > at), default=float("inf"))
-                if target == "worker" and before and later and is_cut and later[0] < next_kill:
-                    seconds.append(later[0] - at)
-        if not seconds:
-            return "no attempt was interrupted by a worker's death"
-        return f"median {statistics.median(seconds):.2f}, most {max(seconds):.2f} (of {len(seconds)} killed workers)"
+            begun = [line_at for line_at, message in lines if message.startswith("encoding prompt")]
+            later = [one for one in begun if one > at]
+            # The line follows the kill before the next attempt begins.
+            is_cut = later and any("is tried again" in message and at <= line_at <= later[0] for line_at, message in lines)
+            if is_cut and begun[0] <= at and later[0] < next_kill:
+                return later[0] - at
+        return None
 
 
 def when(timestamp):

@@ -16,7 +16,7 @@ ENDPOINT = "fal-ai/stable-diffusion-v35-large"
 SMALL = {"prompt": "a lighthouse", "image_size": {"width": 128, "height": 96}, "num_inference_steps": 4}
 # A second or more on two cores.
 LONG = {"prompt": "a lighthouse", "image_size": {"width": 640, "height": 640}, "num_inference_steps": 28}
-UPLOAD_BYTES = 24 << 20
+UPLOAD_BYTES = 12 << 20
 
 
 def point_client_at(base):

@@ -82,7 +82,12 @@ pub enum Event {
     /// A preview of the first image.
     Preview(Image),
     /// The state of the denoising loop; [`Job::state_stored`] is to be called when it is stored.
-    State(Vec<u8>),
+    State {
+        /// Steps of the request that it contains.
+        steps: usize,
+        /// Opaque.
+        bytes: Vec<u8>,
+    },
 }
 
 /// A request that the engine is generating.
@@ -180,11 +185,11 @@ impl Observer for ProgressObserver {
         self.is_suspended || (is_due && !self.flags.storing_state.load(Ordering::Acquire))
     }
 
-    fn state(&mut self, bytes: Vec<u8>) {
+    fn state(&mut self, steps: usize, bytes: Vec<u8>) {
         self.saved_at = Instant::now();
         self.saved_state = Some(bytes.clone());
         self.flags.storing_state.store(true, Ordering::Release);
-        self.send(Event::State(bytes));
+        self.send(Event::State { steps, bytes });
     }
 }
 

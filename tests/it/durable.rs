@@ -44,6 +44,23 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
 }
 
 #[tokio::test]
+async fn what_is_not_synced_is_found_missing_after_a_power_cut() {
+    let place = tempfile::tempdir().expect("a directory");
+    let place = place.path().canonicalize().expect("a directory");
+    let (data, log) = (place.join("new/data"), place.join("trace"));
+    let library = built_trace(&place);
+    let planted = Path::new("no-sync");
+    let environment =
+        [("LD_PRELOAD", library.as_path()), ("TRACE", log.as_path()), ("LATENTD_PLANTED_BUG", planted)];
+    let program = Program::start_in(&data, &[], &environment);
+    assert_eq!(program.call("POST", "/files/upload", &json!("text")).0, 200);
+    let trace = std::fs::read_to_string(&log).expect("what the program did");
+    let lost = lost(&place.join("new"), &trace);
+    let file = crate::support::files(&data.join("files")).pop().expect("the upload");
+    assert!(lost.iter().any(|path| path.ends_with(&file)), "{lost:?}");
+}
+
+#[tokio::test]
 async fn the_first_start_and_what_it_accepts_survive_a_power_cut() {
     let place = tempfile::tempdir().expect("a directory");
     let place = place.path().canonicalize().expect("a directory");

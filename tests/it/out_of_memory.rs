@@ -209,7 +209,7 @@ async fn saved_steps_are_not_repeated() {
         for index in done + 1..=call.request.steps {
             if std::mem::take(&mut is_first) {
                 call.observer.step(step(1, call.request.steps));
-                call.observer.state(vec![1]);
+                call.observer.state(1, vec![1]);
                 return Err(full());
             }
             call.observer.step(step(index, call.request.steps));

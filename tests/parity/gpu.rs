@@ -184,7 +184,7 @@ impl Observer for Resumed {
         self.saved.is_none()
     }
 
-    fn state(&mut self, bytes: Vec<u8>) {
+    fn state(&mut self, _steps: usize, bytes: Vec<u8>) {
         self.states.push(bytes);
     }
 }

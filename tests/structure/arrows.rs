@@ -79,8 +79,9 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
     ("models_command", &["args", "config", "hub_models"]),
     ("output", &[]),
     ("image_file", &[]),
+    ("planted", &[]),
     ("printable", &[]),
-    ("queue", &["fault", "printable"]),
+    ("queue", &["fault", "planted", "printable"]),
     (
         "serve",
         &[
@@ -89,6 +90,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "data_dir",
             "disk",
+            "fault",
             "hub_models",
             "identity",
             "intercept",
@@ -106,7 +108,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("signing", &["data_dir"]),
-    ("storage", &["data_dir", "fault", "printable"]),
+    ("storage", &["data_dir", "fault", "planted", "printable"]),
     ("supervisor", &["config", "memory_budget", "queue", "worker"]),
     ("sweep", &["fault", "queue", "storage"]),
     ("system", &["device_report"]),

@@ -1,5 +1,7 @@
-//! Measures the queue on both engines, with commits that are on the disk: submissions a second, polls a second, how long it
-//! takes to save a request's state, and how long a claim takes with few and with many requests waiting. `cargo bench -p latentd-queue -- [WAITING]`; prints a table.
+//! Measures the queue on both engines, with commits that are on the disk: submissions a second, polls a second, both at once
+//! as with 1,000 waiting clients, how long it takes to save a request's state, how long a claim takes with few and with many
+//! requests waiting, and how many requests a second 1 to 8 workers complete whose engine sleeps.
+//! `cargo bench --workspace --bench queue -- [WAITING]`; prints a table.
 #![forbid(unsafe_code)]
 
 #[expect(dead_code, reason = "the server that tests share is not for measuring")]
@@ -9,7 +11,7 @@ mod cluster;
 use cluster::Cluster;
 use jiff::Timestamp;
 use latentd_queue::queue::{
-    Database, NewRequest, Origin, Priority, Queue, RequestId, RequestOptions, Submission,
+    Claim, Database, Level, NewRequest, Origin, Priority, Queue, RequestId, RequestOptions, Submission,
 };
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -26,6 +28,17 @@ const STATE: usize = 16 * 128 * 128 * 4;
 
 /// Claims that are timed.
 const CLAIMS: usize = 300;
+
+/// Clients that poll once in [`POLL_INTERVAL`] each: 10,000 polls a second.
+const WAITING_CLIENTS: usize = 1_000;
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Pause of a client that submits beside them.
+const SUBMIT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A request of the sleeping engine takes so many steps.
+const STEPS: u32 = 4;
+const STEP: Duration = Duration::from_micros(12_500);
 
 #[tokio::main]
 async fn main() {
@@ -54,6 +67,9 @@ async fn measure(name: &str, database: &Database, waiting: u32) {
         let times = poll(&queue, clients, id).await;
         report(name, &format!("poll, {clients} at once"), times, SPAN);
     }
+    let (polls, submits) = poll_and_submit(&queue, id).await;
+    report(name, "poll, 1,000 clients, 10/s each", polls, SPAN);
+    report(name, "submit beside these polls", submits, SPAN);
     let claim = queue.claim("w", &[]).await.expect("a database").expect("a request");
     let began = Instant::now();
     let mut times = Vec::new();
@@ -61,7 +77,7 @@ async fn measure(name: &str, database: &Database, waiting: u32) {
         // SQLite writes only the pages that differ.
         let state = vec![times.len() as u8; STATE];
         let began = Instant::now();
-        queue.store_state(&claim, state).await.expect("a database");
+        queue.store_state(&claim, 1, state).await.expect("a database");
         times.push(began.elapsed());
     }
     report(name, "save a state of 1 MiB", times, SPAN);
@@ -76,6 +92,11 @@ async fn measure(name: &str, database: &Database, waiting: u32) {
             times.push(began.elapsed());
         }
         report(name, &format!("claim, {count} waiting"), times, began.elapsed());
+    }
+    insert(database, 2_000).await;
+    for workers in [1, 2, 4, 8] {
+        let times = work(database, workers).await;
+        report(name, &format!("{workers} workers, 50 ms a request"), times, SPAN);
     }
     queue.close().await;
 }
@@ -134,6 +155,75 @@ async fn poll(queue: &Queue, clients: usize, id: RequestId) -> Vec<Duration> {
         all.extend(client.await.expect("no panic"));
     }
     all
+}
+
+/// Times of polls and of submits, at fixed rates at the same time.
+async fn poll_and_submit(queue: &Queue, id: RequestId) -> (Vec<Duration>, Vec<Duration>) {
+    let poll = |queue: Queue, number: usize| async move {
+        tokio::time::sleep(POLL_INTERVAL * number as u32 / WAITING_CLIENTS as u32).await;
+        at_intervals(POLL_INTERVAL, || {
+            let queue = queue.clone();
+            async move { queue.status(id).await.expect("a database").expect("a request") }
+        })
+        .await
+    };
+    let clients: Vec<_> =
+        (0..WAITING_CLIENTS).map(|number| tokio::spawn(poll(queue.clone(), number))).collect();
+    let submit = || async { queue.submit(&request()).await.expect("a database") };
+    let submits = at_intervals(SUBMIT_INTERVAL, submit).await;
+    let mut polls = Vec::new();
+    for client in clients {
+        polls.extend(client.await.expect("no panic"));
+    }
+    (polls, submits)
+}
+
+/// How long each call took, of one that is due every `interval`. A late one is due at once.
+async fn at_intervals<F: Future>(interval: Duration, call: impl Fn() -> F) -> Vec<Duration> {
+    let (began, mut clock, mut times) = (Instant::now(), tokio::time::interval(interval), Vec::new());
+    while began.elapsed() < SPAN {
+        let due = clock.tick().await.into_std();
+        call().await;
+        times.push(due.elapsed());
+    }
+    times
+}
+
+/// How long requests took that so many workers completed, each with connections of its own as a process has. Their engine
+/// only sleeps, so what is left is the queue.
+async fn work(database: &Database, workers: usize) -> Vec<Duration> {
+    let worker = |queue: Queue, name: String| async move {
+        let (began, mut times) = (Instant::now(), Vec::new());
+        while began.elapsed() < SPAN {
+            let began = Instant::now();
+            let claim = queue.claim(&name, &[]).await.expect("a database").expect("a request");
+            complete(&queue, &claim).await;
+            times.push(began.elapsed());
+        }
+        queue.close().await;
+        times
+    };
+    let mut running = Vec::new();
+    for number in 0..workers {
+        let queue = Queue::open(database, Arc::new(Timestamp::now)).await.expect("a database");
+        running.push(tokio::spawn(worker(queue, format!("worker {number} of {workers}"))));
+    }
+    let mut all = Vec::new();
+    for worker in running {
+        all.extend(worker.await.expect("no panic"));
+    }
+    all
+}
+
+/// What a worker writes for one request.
+async fn complete(queue: &Queue, claim: &Claim) {
+    queue.charge(claim).await.expect("a database");
+    for step in 1..=STEPS {
+        tokio::time::sleep(STEP).await;
+        let line = format!("step {step}/{STEPS}");
+        queue.progress(claim, Level::Info, &line).await.expect("a database");
+    }
+    queue.finish(claim, &json!({ "images": [] }), &[], &[]).await.expect("a database");
 }
 
 /// Requests that wait, in one statement: submitting so many would take longer than what is measured.

@@ -15,6 +15,7 @@ pub mod disk;
 pub mod fault;
 pub mod identity;
 pub mod keys;
+mod planted;
 pub mod printable;
 pub mod queue;
 pub mod signing;

@@ -3,6 +3,7 @@
 use super::job::{FailureKind, NewRequest, Origin, RequestId};
 use super::store::{Lock, Sql, Tx, for_update, query};
 use super::{QueueError, Submission};
+use crate::planted::{self, Bug};
 
 /// How a client names its request, so that sending it again makes no other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +37,7 @@ pub(super) async fn find(tx: &mut Tx, new: &NewRequest) -> Result<Option<Submiss
     let stopped = row.try_get::<bool, _>("cancel_requested")? || failure == Some(FailureKind::ClientGone);
     // Its client got an answer that asks for a retry.
     let may_succeed = failure.is_some_and(FailureKind::is_retryable);
-    if (is_direct && stopped) || may_succeed {
+    if (is_direct && stopped) || may_succeed || planted::has(Bug::KeyForgotten) {
         query(FREE).bind(id).execute(&mut *tx).await?;
         return Ok(None);
     }

@@ -6,6 +6,7 @@ use super::retention::stored;
 use super::service_time::Moment;
 use super::store::{Lock, Query, Sql, Tx, for_update, query};
 use super::{Failure, Origin, Queue, QueueError, idempotency, keys, turns, webhooks};
+use crate::planted::{self, Bug};
 
 /// What became of a submitted request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +116,11 @@ impl Queue {
             .execute(&mut tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
-        tx.commit().await?;
+        if planted::has(Bug::AnswerBeforeCommit) {
+            planted::later(tx.commit());
+        } else {
+            tx.commit().await?;
+        }
         self.events.wake_workers();
         Ok(Submission::Accepted { id, ahead })
     }
@@ -130,6 +135,7 @@ impl Queue {
         let mut tx = self.writer.begin().await?;
         let now = self.moment(&mut tx).await?;
         if let Some(known) = idempotency::find(&mut tx, new).await? {
+            tx.commit().await?;
             return Ok(known);
         }
         if let Some(full) = full(&mut tx, new).await? {

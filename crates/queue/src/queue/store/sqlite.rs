@@ -1,5 +1,6 @@
 //! Opening the SQLite file: pragmas, the version check and the schema.
 
+use crate::planted::{self, Bug};
 use crate::queue::QueueError;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, Row, SqliteConnection, SqlitePool};
@@ -40,6 +41,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/sqlite/access.sql"),
     include_str!("../schema/sqlite/turns.sql"),
     include_str!("../schema/sqlite/states.sql"),
+    include_str!("../schema/sqlite/progress.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.
@@ -49,7 +51,7 @@ pub(in super::super) async fn open(path: &Path) -> Result<(SqlitePool, SqlitePoo
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(if planted::has(Bug::NoSync) { SqliteSynchronous::Off } else { SqliteSynchronous::Full })
         .busy_timeout(Duration::from_secs(5))
         // What is erased is gone from the file too.
         .pragma("secure_delete", "ON")

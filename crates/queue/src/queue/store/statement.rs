@@ -1,6 +1,7 @@
 //! A statement with its values, sent to either engine, and the rows that come back.
 
 use super::{QueueError, Store, Tx};
+use crate::planted::{self, Bug};
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{ColumnIndex, Decode, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Type};
@@ -75,7 +76,11 @@ pub(in super::super) struct Query {
 }
 
 pub(in super::super) fn query(sql: impl Into<Sql>) -> Query {
-    Query { sql: sql.into(), values: Vec::new() }
+    let mut sql = sql.into();
+    if planted::has(Bug::UnfencedWrites) {
+        sql = Sql { sqlite: planted::unfenced(sql.sqlite), postgres: planted::unfenced(sql.postgres) };
+    }
+    Query { sql, values: Vec::new() }
 }
 
 /// Where a statement runs.
