@@ -1,5 +1,6 @@
 //! Everything that can go wrong between a directory and an image, in messages for users.
 
+use crate::gpu;
 use std::fmt;
 
 /// Result of this crate.
@@ -161,7 +162,7 @@ impl From<candle_core::Error> for Error {
             },
             // A stack trace that candle takes along when RUST_BACKTRACE is set; a message is one sentence.
             candle_core::Error::WithBacktrace { inner, .. } => (*inner).into(),
-            other if latentd_kernels::is_out_of_memory(&other) => Self::OutOfMemory,
+            other if gpu::is_out_of_memory(&other) => Self::OutOfMemory,
             other => Self::Tensor(other),
         }
     }
@@ -197,7 +198,7 @@ mod tests {
         assert!(matches!(&blamed, Error::Model(words) if words == "a file: words"), "{blamed:?}");
         let other = candle_core::Error::Io(std::io::ErrorKind::NotFound.into());
         assert!(matches!(Error::from(other), Error::Tensor(candle_core::Error::Io(_))));
-        let full = candle_core::Error::from(latentd_kernels::OutOfMemory).context("a step");
+        let full = candle_core::Error::from(gpu::OutOfMemory).context("a step");
         assert!(matches!(Error::from(full).blaming("a file".into()), Error::OutOfMemory));
         let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
         let inner = Box::new(candle_core::Error::Msg("words".into()));

@@ -1,8 +1,11 @@
-//! What the loop needs of a CUDA device beyond tensors and layers: opening it, capturing a step, events to wait for. And
-//! what a device's kernels are.
+//! What the loop needs of a CUDA device beyond tensors and layers: opening it, capturing a step, events to wait for, and
+//! whether it ran out of memory. And what a device's kernels are.
 
 use crate::{Error, Result};
 use candle_core::Device;
+#[cfg(any(test, feature = "planted-failures"))]
+pub(crate) use latentd_kernels::OutOfMemory;
+pub(crate) use latentd_kernels::is_out_of_memory;
 use std::path::Path;
 
 #[cfg(feature = "cuda")]

@@ -38,7 +38,7 @@ impl Planted {
             let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(at) = left.iter().position(|planted| *planted == allocation) {
                 left.remove(at);
-                return Err(latentd_kernels::OutOfMemory.into());
+                return Err(crate::gpu::OutOfMemory.into());
             }
         }
         let _ = allocation;
