@@ -3,6 +3,7 @@
 //! No tensor crosses this file: requests go in, 8-bit images come out.
 
 mod model_pool;
+pub mod recovery;
 mod uses;
 
 pub use model_pool::{ModelPool, ModelSlot};
@@ -11,7 +12,7 @@ use crate::config::EngineConfig;
 use crate::model_error::{self, ModelError};
 use latentd_models as models;
 pub use latentd_models::{
-    Control, Generated, Image, InitImage, Measure, Observer, SafetyVerdict, Step, Timings,
+    Control, Decoding, Generated, Image, InitImage, Measure, Observer, SafetyVerdict, Step, Timings,
 };
 use latentd_request::{ImageRequest, Score, StageSeconds};
 use std::sync::Arc;
@@ -31,6 +32,9 @@ pub enum EngineError {
     /// A value was not finite in this request; the engine itself is fine.
     #[error("{0}")]
     Numbers(String),
+    /// The device has no memory left for this request; the engine itself is fine, and memory can be freed.
+    #[error("{0}")]
+    OutOfMemory(String),
     /// The engine cannot be trusted any more: its process must end.
     #[error("{0}")]
     Fault(String),
@@ -81,6 +85,21 @@ pub trait Engine: Send {
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError>;
 
+    /// Whether the images of one request can be decoded on another thread while the engine runs the next, without slowing it
+    /// down.
+    fn stages_overlap(&self) -> bool {
+        true
+    }
+
+    /// Frees all memory of the device that `request` does not need: what is kept to make other requests faster, and models
+    /// that are not in use. Returns without waiting for a use to end.
+    ///
+    /// # Errors
+    /// See [`EngineError`].
+    fn free_memory(&mut self, _request: &ImageRequest) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Encodes prompts of waiting requests on another thread, if that does not slow down the request that runs.
     fn prefetch(&self) -> Option<Prefetch> {
         None
@@ -93,8 +112,8 @@ pub trait Engine: Send {
 }
 
 /// The rest of the work for a request's images: decoding, and the safety check. Any thread may do it while the engine
-/// runs the next request.
-pub type PendingImages = Box<dyn FnOnce() -> Result<Generated, EngineError> + Send>;
+/// runs the next request. It can be done once more when it ended with [`EngineError::OutOfMemory`].
+pub type PendingImages = Box<dyn FnMut(Decoding) -> Result<Generated, EngineError> + Send>;
 
 /// Encodes the prompts of a request.
 pub type Prefetch = Arc<dyn Fn(&ImageRequest) -> Result<(), EngineError> + Send + Sync>;
@@ -181,11 +200,15 @@ impl Engine for Sd3Engine {
     ) -> Result<PendingImages, EngineError> {
         let request = models::GenerateRequest { init_image, ..model_request(request, self.t5_tokens) };
         let pending = self.pipeline.generate_latents(&request, observer)?;
-        if self.pipeline.stages_overlap() {
-            return Ok(Box::new(|| Ok(pending.decode()?)));
-        }
-        let generated = pending.decode()?;
-        Ok(Box::new(|| Ok(generated)))
+        Ok(Box::new(move |decoding| Ok(pending.decode(decoding)?)))
+    }
+
+    fn stages_overlap(&self) -> bool {
+        self.pipeline.stages_overlap()
+    }
+
+    fn free_memory(&mut self, _request: &ImageRequest) -> Result<(), EngineError> {
+        Ok(self.pipeline.free_memory()?)
     }
 
     fn prefetch(&self) -> Option<Prefetch> {
@@ -220,6 +243,7 @@ impl From<models::Error> for EngineError {
             models::Error::Request(_) => Self::Request(text),
             models::Error::Stopped { .. } => Self::Stopped,
             models::Error::NonFinite { .. } => Self::Numbers(text),
+            models::Error::OutOfMemory => Self::OutOfMemory(text),
             models::Error::Model(_)
             | models::Error::MissingParts { .. }
             | models::Error::NoProbability { .. }

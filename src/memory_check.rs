@@ -42,11 +42,29 @@ pub(crate) fn work(request: &GenerateRequest) -> Work {
     }
 }
 
-/// Checks that a model fits into the memory of every engine; those on one device share its memory.
+/// Checks that a model fits into the memory of every engine; those on one device share its memory. On a GPU it is enough
+/// that it fits while images are decoded in tiles, since it decodes so when its memory runs out; on the processor the system
+/// would end the process first.
 ///
 /// # Errors
 /// It does not fit, with what would, or its files cannot be read.
 pub(crate) fn check(
+    model: &ModelSource,
+    engines: &[EngineConfig],
+    safety: &SafetyOptions,
+    work: &Work,
+) -> Result<()> {
+    check_engines(engines, |engine| {
+        let plan = plan(model, engine, safety, work)?;
+        Ok(if engine.device == Device::Cpu { plan.peak() } else { plan.in_tiles().peak() })
+    })
+}
+
+/// The same while images are decoded as a whole.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_whole(
     model: &ModelSource,
     engines: &[EngineConfig],
     safety: &SafetyOptions,

@@ -36,6 +36,7 @@ fn advice(error: &Error) -> Option<String> {
         Error::NonFinite { .. } => {
             Some("check the model's files with `latentd models verify`, or run it in f32".into())
         }
+        Error::OutOfMemory => Some("ask for fewer or smaller images, or free memory of the device".into()),
         Error::MissingParts { files, .. } => Some(format!("give --text-encoders DIR with {files}")),
         Error::NoProbability { threshold, .. } => Some(format!("leave `--safety-threshold {threshold}` out")),
         Error::Fp8(_) => Some("give --dtype bf16".into()),

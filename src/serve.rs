@@ -1,8 +1,10 @@
 //! `latentd serve`: starts the parts of the server, and stops them in order.
 
 mod greeting;
+mod listeners;
 pub(crate) mod preflight;
 mod services;
+mod waiting;
 
 use crate::checker::{self, DownloadError};
 use crate::config::{ConfigError, Model, ModelsError, ServeConfig, model};
@@ -17,10 +19,12 @@ use crate::supervisor::{self, Stage};
 use crate::webhooks::Deliverer;
 use latentd_fal::endpoint::{Endpoint, Served};
 use latentd_hub::HubError;
+use listeners::Listeners;
 use services::Services;
 use std::net::SocketAddr;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use waiting::StartupWait;
 
 /// Why the server could not run.
 #[derive(Debug, thiserror::Error)]
@@ -77,20 +81,15 @@ impl From<ModelsError> for ServeError {
 /// # Errors
 /// A model cannot be had or does not fit, or the data directory, a store or an address cannot be opened.
 pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
-    preflight::before_download(&config)?;
-    preflight::check_storage(&config.store).await?;
-    checker::ensure_downloaded(&config.hub, &config.safety, &mut config.models).await?;
-    let models = model::assign(&config.models)?;
-    preflight::check_models(&config, &models)?;
-    let endpoints = Endpoint::known(|name| served(&models, name));
-    let (services, listeners) = Services::open(&config).await?;
-    warn_of_unserved(&services.queue, &endpoints).await?;
-
     let (closing, is_closing) = watch::channel(false);
-    let (stage, stages) = watch::channel(Stage::Run);
+    let (stage, mut stages) = watch::channel(Stage::Run);
     tokio::spawn(forward_signals(stage, closing)?);
+    let Started { services, listeners, models, endpoints } = tokio::select! {
+        started = start(&mut config) => started?,
+        _ = stages.wait_for(|stage| *stage > Stage::Run) => return Ok(()),
+    };
     let mut tasks = services.spawn_background(&config);
-    greeting::greet(&config, &endpoints, &models, listeners.listener.local_addr()?, services.keys.is_open());
+    greeting::greet(&config, &endpoints, &models, listeners.address()?, services.keys.is_open());
     if let Some(interceptor) = &listeners.interceptor {
         greeting::greet_unchanged(&config, interceptor.address());
     }
@@ -105,6 +104,33 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     services.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What a server has once it has started.
+struct Started {
+    services: Services,
+    listeners: Listeners,
+    models: Vec<Model>,
+    endpoints: Vec<Endpoint>,
+}
+
+/// Makes every check, downloads what is missing and opens the stores, of which it waits for those that are away.
+async fn start(config: &mut ServeConfig) -> Result<Started, ServeError> {
+    preflight::before_download(config)?;
+    let mut wait = StartupWait::default();
+    wait.until(config, async || preflight::check_storage(&config.store).await).await?;
+    checker::ensure_downloaded(&config.hub, &config.safety, &mut config.models).await?;
+    let models = model::assign(&config.models)?;
+    preflight::check_models(config, &models)?;
+    let endpoints = Endpoint::known(|name| served(&models, name));
+    let open = async || {
+        let services = Services::open(config).await?;
+        warn_of_unserved(&services.queue, &endpoints).await?;
+        Ok(services)
+    };
+    let services = wait.until(config, open).await?;
+    let listeners = Listeners::open(config, wait.end()).await?;
+    Ok(Started { services, listeners, models, endpoints })
 }
 
 /// Runs the workers until they are to stop.

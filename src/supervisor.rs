@@ -1,15 +1,21 @@
 //! Keeps one worker process per engine running and reclaims the requests of one that died.
 //!
-//! A worker that sends no sign of life is killed and counts as dead.
+//! A worker that sends no sign of life is killed and counts as dead. A device on which workers fail again and again is set
+//! aside, while those of other devices go on.
 
 mod backoff;
+mod cause;
 mod link;
+mod set_aside;
 
 use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
 use crate::memory_budget;
 use crate::queue::{Lost, Observation, Queue};
 use crate::worker::device_name;
 use backoff::Backoff;
+use cause::Cause;
+use set_aside::Device;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -41,13 +47,15 @@ pub(crate) async fn supervise(
     queue: &Queue,
     stage: watch::Receiver<Stage>,
 ) {
+    let names = config.engines.iter().map(|engine| device_name(engine.device));
+    let devices: BTreeMap<_, _> = names.map(|name| (name.clone(), Device::new(name, queue))).collect();
     let slots = config.engines.iter().map(|engine| {
         let slot = Slot {
             arguments: arguments(engine, config),
             database: config.store.database.url(),
             program,
             queue,
-            device: device_name(engine.device),
+            device: &devices[&device_name(engine.device)],
             drain_timeout: config.drain_timeout,
             worker_timeout: config.worker_timeout,
         };
@@ -62,7 +70,8 @@ struct Slot<'a> {
     database: String,
     program: &'a Path,
     queue: &'a Queue,
-    device: String,
+    /// Shared with the other engines on it.
+    device: &'a Device<'a>,
     drain_timeout: Duration,
     worker_timeout: Duration,
 }
@@ -73,13 +82,20 @@ enum End {
     /// It exited with success, or the server stopped it.
     Stopped,
     /// It crashed, failed or was killed because it was silent.
-    Died,
+    Died(Cause),
 }
 
 impl Slot<'_> {
     async fn keep_running(self, mut stage: watch::Receiver<Stage>) {
         let mut backoff = Backoff::default();
         while *stage.borrow() == Stage::Run {
+            if let Some(rest) = self.device.rest() {
+                tokio::select! {
+                    () = tokio::time::sleep(rest) => {}
+                    _ = stage.changed() => {}
+                }
+                continue;
+            }
             let id = uuid::Uuid::now_v7().to_string();
             match self.spawn(&id) {
                 Ok(child) => self.wait_and_reclaim(&id, child, &mut stage).await,
@@ -111,6 +127,9 @@ impl Slot<'_> {
         let end = self.wait(&mut child, silence, stage).await;
         link.abort();
         self.queue.set_silent(id, true); // clients see at once that it is gone
+        if let End::Died(cause) = end {
+            self.device.record(cause);
+        }
         self.put_back(id, end, stage).await;
         self.queue.set_silent(id, false);
     }
@@ -119,7 +138,7 @@ impl Slot<'_> {
     async fn put_back(&self, id: &str, end: End, stage: &watch::Receiver<Stage>) {
         let lost = match end {
             End::Stopped => Lost::Stopped(id),
-            End::Died => Lost::Died(id),
+            End::Died(_) => Lost::Died(id),
         };
         let [mut pause, longest] = RETRY_PAUSES;
         loop {
@@ -140,8 +159,8 @@ impl Slot<'_> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
-        if end == End::Died
-            && let Err(error) = self.queue.observe(&Observation::worker_restart(&self.device)).await
+        if matches!(end, End::Died(_))
+            && let Err(error) = self.queue.observe(&Observation::worker_restart(self.device.name())).await
         {
             tracing::warn!(%error, "a worker's death was not counted");
         }
@@ -171,9 +190,10 @@ impl Slot<'_> {
             status = child.wait() => return end_of(status),
             () = silence => {
                 let limit = self.worker_timeout.as_secs();
+                let cause = Cause::of_silence(child.id());
                 tracing::error!("the worker gave no sign of life for {limit} s and is killed");
                 kill(child).await;
-                return End::Died;
+                return End::Died(cause);
             }
             _ = stage.wait_for(|stage| *stage > Stage::Run) => {}
         }
@@ -201,11 +221,11 @@ fn end_of(status: std::io::Result<ExitStatus>) -> End {
         Ok(status) if status.success() => End::Stopped,
         Ok(status) => {
             tracing::error!(%status, "the worker died");
-            End::Died
+            End::Died(Cause::of_exit(status))
         }
         Err(error) => {
             tracing::error!(%error, "the worker's exit status cannot be read");
-            End::Died
+            End::Died(Cause::Outside)
         }
     }
 }

@@ -7,6 +7,7 @@
 //! A request that is tried again has the worker to itself: if the worker dies once more, no other request is to blame,
 //! and none suffers.
 
+mod decode;
 mod engine_thread;
 mod generate;
 mod init_image;
@@ -20,7 +21,7 @@ use generate::Work;
 pub use limits::StepLimits;
 use limits::run_time;
 pub use process::run_process;
-pub(crate) use process::{CHANGED, device_name};
+pub(crate) use process::{CHANGED, ENGINE_FAILED, device_name};
 use retry::with_retry;
 
 use crate::engine::{EngineError, Image, InitImage};
@@ -38,8 +39,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 /// How long an idle worker waits for a wake-up before it looks for requests by itself.
 const IDLE_POLL: Duration = Duration::from_secs(1);
 
-/// How often the lease of a request is renewed while its initial image is fetched.
-const FETCH_HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often the lease of a request is renewed while it waits for something else than its next step: for its initial image,
+/// or for another request's steps.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// Requests that a worker works on at most: one is generated, one is decoded and published.
 const MAX_IN_PROGRESS: u32 = 2;
@@ -236,7 +238,7 @@ impl Worker {
         let mut work = self.queue.events().work();
         let mut verdict = self.report(claim, "fetching the initial image").await?;
         let mut load = std::pin::pin!(with_retry(|| init_image::load(self, &reference.source)));
-        let mut clock = tokio::time::interval(FETCH_HEARTBEAT);
+        let mut clock = tokio::time::interval(HEARTBEAT);
         clock.reset();
         while matches!(verdict, Verdict::Continue { .. }) {
             tokio::select! {
@@ -254,13 +256,7 @@ impl Worker {
     /// Decodes the images, stores the files and records the result.
     async fn finish(&self, unfinished: Unfinished) -> Result<(), WorkerError> {
         let Unfinished { claim, request, work: Work { pending, load } } = unfinished;
-        let limit = self.limits.first(&request);
-        let finished = tokio::select! {
-            finished = engine_thread::finish(pending) => finished,
-            () = run_time(limit) => return Err(self.hung(&claim, limit, "decoding").await),
-        };
-        let verdict = self.verdict(&claim).await?;
-        let Some(generated) = self.settle(&claim, verdict, finished).await? else { return Ok(()) };
+        let Some(generated) = self.decode(&claim, &request, pending).await? else { return Ok(()) };
         match publish::publish(self, &claim, &request, generated, load).await {
             Ok(finish) => tracing::info!(request = %claim.id, ?finish, "done"),
             Err(PublishError::Queue(error)) => return Err(error.into()),
@@ -293,6 +289,9 @@ impl Worker {
             }
             (Verdict::Continue { .. }, Err(EngineError::Numbers(message))) => {
                 failure(FailureKind::Engine, message)
+            }
+            (Verdict::Continue { .. }, Err(EngineError::OutOfMemory(message))) => {
+                failure(FailureKind::OutOfMemory, message)
             }
             (Verdict::Continue { .. }, Err(EngineError::Load(message))) => {
                 return self.put_off(claim, &message).await.map(|()| None);

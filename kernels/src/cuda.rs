@@ -39,7 +39,7 @@ pub use device::{DeviceHandle, between_captures};
 pub use fork_join::fork_join;
 pub use graph::{Event, Graph, warm_up};
 pub use linear::{check_fp8, linear_rowwise};
-pub use memory::MemoryUse;
+pub use memory::{MemoryUse, free_unused};
 pub use poison::poisoned;
 pub use quantize::{Rowwise, quantize_rowwise};
 

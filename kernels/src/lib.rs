@@ -17,6 +17,7 @@ mod linear;
 mod modulate;
 mod norm;
 mod options;
+mod out_of_memory;
 #[cfg(test)]
 mod testing;
 
@@ -35,3 +36,4 @@ pub use modulate::layer_norm_modulate;
 pub use modulate::layer_norm_modulate_rowwise;
 pub use norm::{layer_norm, rms_norm};
 pub use options::{Activation, Conv2dSpec};
+pub use out_of_memory::{OutOfMemory, is_out_of_memory};

@@ -1,4 +1,5 @@
-//! Measuring the denoising loop alone: a transformer without text encoders or VAE, on real or random weights.
+//! Measuring the denoising loop alone: a transformer without text encoders or VAE, on real or random weights. And the VAE's
+//! decoder alone.
 //!
 //! Plain data in and out, as everywhere at this crate's border. Inputs are random too: what a step costs does not
 //! depend on what it generates.
@@ -8,15 +9,18 @@ mod gemm;
 mod preset;
 mod shortcuts;
 mod stock;
+mod vae;
 
 pub use crate::ops::ProfileRow;
 pub use stock::STOCK_ENGINE;
+pub use vae::DecodeBench;
 
 use crate::config::{Configs, SchedulerConfig, TransformerConfig};
 use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::generate::{Control, Observer, Step};
 use crate::load_options::{DType, LoadOptions};
 use crate::mmdit::Mmdit;
+use crate::planted::Planted;
 use crate::probe::Probe;
 use crate::schedule::Schedule;
 use crate::target::Target;
@@ -292,7 +296,8 @@ impl DenoiseBench {
         };
         self.target.device.synchronize()?;
         let started = Instant::now();
-        let denoised = self.denoiser.run(&input, &mut LoopHooks { observer, previews: None, probe })?;
+        let mut hooks = LoopHooks { observer, previews: None, probe, planted: Planted::default() };
+        let denoised = self.denoiser.run(&input, &mut hooks)?;
         self.target.device.synchronize()?;
         Ok((denoised, started.elapsed().as_secs_f64()))
     }

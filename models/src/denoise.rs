@@ -8,6 +8,7 @@ mod captured;
 use crate::generate::{Control, Observer, Step};
 use crate::loop_state::LoopState;
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
+use crate::planted::{Allocation, Planted};
 use crate::preview::Previews;
 use crate::probe::{Probe, report_tensor};
 use crate::schedule::Schedule;
@@ -27,6 +28,7 @@ pub(crate) struct LoopHooks<'a> {
     /// How previews are made, if they can be.
     pub(crate) previews: Option<Previews<'a>>,
     pub(crate) probe: Probe<'a>,
+    pub(crate) planted: Planted,
 }
 
 impl LoopHooks<'_> {
@@ -45,7 +47,7 @@ impl LoopHooks<'_> {
         let Some(settings) = &input.state_settings else { return Ok(()) };
         let done = index + 1;
         if done < input.steps() && self.observer.wants_state() {
-            self.observer.state(LoopState::encode(done, &latents()?, settings)?);
+            self.observer.state(done, LoopState::encode(done, &latents()?, settings)?);
         }
         Ok(())
     }
@@ -154,6 +156,14 @@ impl Denoiser {
         }
     }
 
+    /// Drops what is kept for later requests on the device.
+    pub(crate) fn forget_captured(&mut self) {
+        #[cfg(feature = "cuda")]
+        {
+            self.captured = captured::Captured::default();
+        }
+    }
+
     /// Denoises. With a probe no step is captured, since it wants to see tensors in between, nor with a cache, which
     /// decides in every step what the next launches are.
     pub(crate) fn run(&mut self, input: &DenoiseInput, hooks: &mut LoopHooks) -> Result<Denoised> {
@@ -177,6 +187,7 @@ impl Denoiser {
         let mut latents = input.start.clone();
         for (index, sigmas) in input.schedule.sigmas.windows(2).enumerate().skip(input.steps_done) {
             let started = Instant::now();
+            hooks.planted.check(Allocation::Step(index))?;
             let prediction = self.predict(input, &latents, prepared, cache, index)?;
             report_tensor(&mut hooks.probe, &format!("prediction.{index}"), &prediction)?;
             let velocity = guide(&prediction, input)?;

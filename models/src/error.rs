@@ -28,6 +28,9 @@ pub enum Error {
         /// Which.
         stage: Stage,
     },
+    /// The device has no memory left for a tensor. It can be used on, and what is freed can be allocated again.
+    #[error("the device ran out of memory")]
+    OutOfMemory,
     /// A checkpoint file lacks parts that an image needs, and no directory of text encoders was named.
     #[error("{} has no {missing} inside", file.display())]
     MissingParts {
@@ -158,6 +161,7 @@ impl From<candle_core::Error> for Error {
             },
             // A stack trace that candle takes along when RUST_BACKTRACE is set; a message is one sentence.
             candle_core::Error::WithBacktrace { inner, .. } => (*inner).into(),
+            other if latentd_kernels::is_out_of_memory(&other) => Self::OutOfMemory,
             other => Self::Tensor(other),
         }
     }
@@ -193,6 +197,8 @@ mod tests {
         assert!(matches!(&blamed, Error::Model(words) if words == "a file: words"), "{blamed:?}");
         let other = candle_core::Error::Io(std::io::ErrorKind::NotFound.into());
         assert!(matches!(Error::from(other), Error::Tensor(candle_core::Error::Io(_))));
+        let full = candle_core::Error::from(latentd_kernels::OutOfMemory).context("a step");
+        assert!(matches!(Error::from(full).blaming("a file".into()), Error::OutOfMemory));
         let backtrace = Box::new(std::backtrace::Backtrace::force_capture());
         let inner = Box::new(candle_core::Error::Msg("words".into()));
         let traced = Error::from(candle_core::Error::WithBacktrace { inner, backtrace });

@@ -63,8 +63,8 @@ pub trait Observer {
     /// Called after every step.
     fn step(&mut self, step: Step) -> Control;
 
-    /// Called before the first step with what the user should know of the request: that a prompt is cut, or that the size is
-    /// beyond what the model was trained for.
+    /// Called with what the user should know of the request: that a prompt is cut, that the size is beyond what the model was
+    /// trained for, or that the device ran out of memory and what was done about it.
     fn note(&mut self, words: &str) {
         let _ = words;
     }
@@ -89,9 +89,9 @@ pub trait Observer {
         false
     }
 
-    /// Gets the state of the loop, opaque: [`Self::saved_state`] gives it back to another attempt.
-    fn state(&mut self, bytes: Vec<u8>) {
-        drop(bytes);
+    /// Gets the state of the loop after so many steps, opaque: [`Self::saved_state`] gives it back to another attempt.
+    fn state(&mut self, steps: usize, bytes: Vec<u8>) {
+        drop((steps, bytes));
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 #[cfg(feature = "cuda")]
 pub(crate) use latentd_kernels::cuda::{
-    Arena, DeviceHandle as Handle, Event, Graph, Layout, between_captures, latents, warm_up,
+    Arena, DeviceHandle as Handle, Event, Graph, Layout, between_captures, free_unused, latents, warm_up,
 };
 
 /// No GPU: this program was built without CUDA.
@@ -31,6 +31,12 @@ pub(crate) fn open(ordinal: usize, fp8: bool, cache: Option<&Path>) -> Result<Ha
         check_fp8(ordinal, handle.device())?;
     }
     Ok(handle)
+}
+
+/// Nothing: the processor's memory is given back when it is freed.
+#[cfg(not(feature = "cuda"))]
+pub(crate) fn free_unused(_device: &Device) -> candle_core::Result<()> {
+    Ok(())
 }
 
 /// The kernels that a CUDA device gets, in words.

@@ -32,6 +32,7 @@ mod noise;
 mod ops;
 mod pipeline;
 mod plan;
+mod planted;
 mod preview;
 mod probe;
 mod prompts;
@@ -52,7 +53,7 @@ pub use weights::fuzzing;
 
 pub use card::ModelCard;
 pub use checkpoint::Component;
-pub use decode::PendingImages;
+pub use decode::{Decoding, PendingImages};
 pub use error::{Error, Result, Stage};
 pub use generate::{Control, GenerateRequest, Generated, InitImage, Observer, Step, Timings};
 pub use gpu::{DeviceKernels, cuda_devices, device_kernels};
@@ -62,6 +63,8 @@ pub use load_options::{DType, Device, LoadOptions, Streams};
 pub use manifest::{ClassifierManifest, Manifest};
 pub use pipeline::{Pipeline, Prefetcher};
 pub use plan::{Activations, Plan, PlannedPart, Work};
+#[cfg(feature = "planted-failures")]
+pub use planted::Allocation;
 pub use safety::{Measure, SafetyOptions, SafetySource, SafetyVerdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
 pub use source::ModelSource;

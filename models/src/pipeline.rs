@@ -1,7 +1,7 @@
 //! The pipeline of a request: encode the prompts, sample noise, denoise, decode, check.
 
 use crate::config::Configs;
-use crate::decode::{DecodeStage, PendingImages, lock};
+use crate::decode::{DecodeStage, Decoding, PendingImages, lock};
 use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::files::ModelFiles;
 use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
@@ -9,6 +9,7 @@ use crate::initial_latents::InitialLatents;
 use crate::load_options::LoadOptions;
 use crate::loop_state::LoopState;
 use crate::mmdit::Mmdit;
+use crate::planted::Planted;
 use crate::preview::{PreviewPacing, Previews};
 use crate::probe::{Probe, report_tensor};
 use crate::prompts::{Encoded, Prompts};
@@ -18,7 +19,7 @@ use crate::target::Target;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
 use crate::weights::{self, Weights};
-use crate::{Error, ModelCard, ModelSource, Result, SafetyOptions, Shortcuts};
+use crate::{Error, ModelCard, ModelSource, Result, SafetyOptions, Shortcuts, gpu};
 use candle_core::{Device, Tensor};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -35,8 +36,11 @@ pub struct Pipeline {
     decode_stage: Arc<Mutex<DecodeStage>>,
     /// Of the denoiser.
     target: Target,
+    /// Of all stages.
+    devices: [Device; 3],
     shortcuts: Shortcuts,
     files: ModelFiles,
+    planted: Planted,
 }
 
 /// Encodes prompts of requests to come, on any thread.
@@ -70,16 +74,21 @@ impl Pipeline {
         let decoder = Decoder::load(&weights, &configs.vae)?;
         problems.extend(weights.problems());
         weights::check(&problems)?;
+        let planted = Planted::default();
+        let devices = [&first, &target, &last].map(|target| target.device.clone());
+        let decode_stage = DecodeStage { decoder, safety: None, target: last, planted: planted.clone() };
         Ok(Self {
             card,
             configs,
             prompts: Arc::new(Mutex::new(Prompts::new(encoders))),
             initial_latents,
             denoiser: Denoiser::new(mmdit, &target),
-            decode_stage: Arc::new(Mutex::new(DecodeStage { decoder, safety: None, target: last })),
+            decode_stage: Arc::new(Mutex::new(decode_stage)),
             target,
+            devices,
             shortcuts: Shortcuts::default(),
             files: files.clone(),
+            planted,
         })
     }
 
@@ -102,6 +111,25 @@ impl Pipeline {
     /// Encodes every later prompt anew, for benchmarks.
     pub fn forget_prompts(&mut self) {
         lock(&self.prompts).forget(0);
+    }
+
+    /// Frees what is kept to make later requests faster: captured steps and encoded prompts. On a GPU all memory that is not
+    /// in use goes back to the driver.
+    ///
+    /// # Errors
+    /// A device's fault.
+    pub fn free_memory(&mut self) -> Result<()> {
+        // A step that failed may have left work that uses what is dropped.
+        self.target.device.synchronize()?;
+        self.denoiser.forget_captured();
+        lock(&self.prompts).forget(0);
+        Ok(self.devices.iter().try_for_each(gpu::free_unused)?)
+    }
+
+    /// Has each of these allocations fail once, for tests.
+    #[cfg(feature = "planted-failures")]
+    pub fn plant(&self, failures: &[crate::Allocation]) {
+        self.planted.plant(failures);
     }
 
     /// Encodes prompts ahead, while this generates.
@@ -132,12 +160,22 @@ impl Pipeline {
         lock(&self.prompts).token_ids(text, t5_tokens)
     }
 
-    /// Generates. `observer` is called after every step and can stop the request; while it wants previews, it gets some.
+    /// Generates. `observer` is called after every step and can stop the request; while it wants previews, it gets some. What
+    /// the device has no memory to decode as a whole is decoded in tiles.
     ///
     /// # Errors
-    /// [`Error::Request`] for what the model cannot do, [`Error::Stopped`], [`Error::NonFinite`], or a device's fault.
+    /// [`Error::Request`] for what the model cannot do, [`Error::Stopped`], [`Error::NonFinite`], [`Error::OutOfMemory`], or
+    /// a device's fault.
     pub fn generate(&mut self, request: &GenerateRequest, observer: &mut dyn Observer) -> Result<Generated> {
-        self.generate_latents(request, observer)?.decode()
+        let pending = self.generate_latents(request, observer)?;
+        match pending.decode(Decoding::Whole) {
+            Err(Error::OutOfMemory) => {
+                observer.note("the device ran out of memory while decoding: decoding in tiles");
+                self.free_memory()?;
+                pending.decode(Decoding::Tiled)
+            }
+            decoded => decoded,
+        }
     }
 
     /// [`Self::generate`] without the last stage.
@@ -164,7 +202,7 @@ impl Pipeline {
     ) -> Result<Generated> {
         let mut probe: Probe = Some(probe);
         let pending = self.generate_latents_probed(request, &mut |_: Step| Control::Continue, &mut probe)?;
-        pending.decode_probed(&mut probe)
+        pending.decode_probed(Decoding::Whole, &mut probe)
     }
 
     fn generate_latents_probed(
@@ -251,7 +289,8 @@ impl Pipeline {
             pace: PreviewPacing::new(request.steps),
         };
         let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
-        let mut hooks = LoopHooks { observer, previews: Some(previews), probe };
+        let planted = self.planted.clone();
+        let mut hooks = LoopHooks { observer, previews: Some(previews), probe, planted };
         let input = DenoiseInput { start, steps_done, state_settings, text, schedule, guidance, shortcuts };
         self.denoiser.run(&input, &mut hooks)
     }

@@ -113,6 +113,7 @@ impl Plan {
                 init_image: if work.init_image { estimator.init_image(vae, work) } else { 0 },
                 denoise: estimator.denoise(&configs.transformer, factor, work),
                 decode: estimator.decode(vae, work),
+                decode_in_tiles: estimator.decode_in_tiles(vae, work),
             },
             process: if on_host { HOST_PROCESS } else { CUDA_PROCESS },
             overlapping: !on_host,
@@ -163,7 +164,7 @@ impl Plan {
     /// Bytes that generating takes in addition to the weights. On a GPU the stages of two requests overlap and its pools keep what
     /// is freed; on the processor one stage follows the other.
     pub fn generating(&self) -> u64 {
-        let Activations { text, init_image, denoise, decode } = self.activations;
+        let Activations { text, init_image, denoise, decode, decode_in_tiles: _ } = self.activations;
         if self.overlapping {
             text + init_image + denoise + decode
         } else {
@@ -174,6 +175,14 @@ impl Plan {
     /// The most bytes that are held at any time.
     pub fn peak(&self) -> u64 {
         self.process + self.weights() + self.loading.max(self.generating())
+    }
+
+    /// The same plan where images are decoded in tiles. Less can be generated in than that.
+    #[must_use]
+    pub fn in_tiles(&self) -> Self {
+        let Activations { decode, decode_in_tiles, .. } = self.activations;
+        let activations = Activations { decode: decode.min(decode_in_tiles), ..self.activations };
+        Self { activations, ..self.clone() }
     }
 
     /// Whether so many bytes are enough.

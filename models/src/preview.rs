@@ -89,13 +89,18 @@ impl Previews<'_> {
         let image = match self.image(&decode_stage, &clean) {
             // Of intermediate latents; the result of the loop and of the decoder are checked when they have ended.
             Err(Error::NonFinite { .. }) => return Ok(()),
+            // The request can do without a preview.
+            Err(Error::OutOfMemory) => return Ok(()),
             made => made?,
         };
         // With a margin, for a small image's verdict is not exactly that of the large one.
         // Each preview is judged by itself: a checker's scores of the first steps' blurred images mean little, and one
         // of them must not hide every later preview.
         let is_clear = match decode_stage.checker(self.request) {
-            Some(checker) => checker.clears(&image)?,
+            Some(checker) => match checker.clears(&image) {
+                Err(Error::OutOfMemory) => return Ok(()),
+                clears => clears?,
+            },
             None => true,
         };
         if is_clear {

@@ -3,6 +3,8 @@
 mod blocks;
 mod decoder;
 mod encoder;
+mod tiles;
 
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;
+pub(crate) use tiles::Tiles;

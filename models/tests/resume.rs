@@ -54,7 +54,7 @@ impl Observer for Interrupter {
         true
     }
 
-    fn state(&mut self, bytes: Vec<u8>) {
+    fn state(&mut self, _steps: usize, bytes: Vec<u8>) {
         self.states.push(bytes);
     }
 }

@@ -1,7 +1,7 @@
 //! Overlapping stages and cached prompts do not change a byte of the image.
 
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, Generated, LoadOptions, ModelSource, Pipeline, Step,
+    Control, DType, Decoding, Device, GenerateRequest, Generated, LoadOptions, ModelSource, Pipeline, Step,
 };
 
 fn pipeline() -> Pipeline {
@@ -66,7 +66,7 @@ fn overlapping_stages_generate_the_same_as_sequential_ones() {
                 Control::Continue
             });
             let pending = pending.expect("latents");
-            finishing.push(scope.spawn(|| pending.decode().expect("images")));
+            finishing.push(scope.spawn(move || pending.decode(Decoding::Whole).expect("images")));
         }
         finishing.into_iter().map(|one| one.join().expect("no panic")).collect()
     });

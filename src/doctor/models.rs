@@ -121,7 +121,7 @@ fn parts(plan: &Plan, work: &Work) -> String {
     let millions = |parameters: u64| format!("{:.1} million parameters", parameters as f64 / 1e6);
     let mut lines: Vec<_> =
         plan.parts.iter().map(|part| line(part.name, part.bytes, millions(part.parameters))).collect();
-    let Activations { text, init_image, denoise, decode } = plan.activations;
+    let Activations { text, init_image, denoise, decode, decode_in_tiles: _ } = plan.activations;
     let largest = [("text", text), ("initial image", init_image), ("denoise", denoise), ("decode", decode)];
     let largest = largest.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name);
     let note = format!("{}x{}, most in {largest}", work.width, work.height);
@@ -146,7 +146,12 @@ fn memory(config: &ServeConfig, model: &Model, safety: &SafetyOptions) -> Findin
     }
     let engines = config.engines.iter().cloned();
     let checked: Vec<_> = engines.map(|engine| EngineConfig { memory_check: true, ..engine }).collect();
-    match memory_check::check(&model.source, &checked, safety, &Work::default()) {
+    let work = &Work::default();
+    match memory_check::check(&model.source, &checked, safety, work) {
+        Ok(()) if memory_check::check_whole(&model.source, &checked, safety, work).is_err() => {
+            let found = format!("{} fits only with images that are decoded in tiles", model.source);
+            Finding::warning(about, found, "they are, whenever memory runs out, and look about the same")
+        }
         Ok(()) => Finding::good(about, format!("{} fits", model.source)),
         Err(error) => Finding::warning(about, error.to_string(), "it is not refused: --memory-check is off"),
     }

@@ -83,19 +83,28 @@ impl ModelPool {
         true
     }
 
+    /// Bytes that loaded models take.
+    fn taken(&self) -> u64 {
+        self.loaded.iter().map(|loaded| self.slots[loaded.slot].bytes).sum()
+    }
+
     /// Evicts the least recently used models until one more fits into the budget.
     fn evict(&mut self, slot: usize) {
         let needed = self.slots[slot].bytes;
-        let taken = |loaded: &[Loaded]| loaded.iter().map(|one| self.slots[one.slot].bytes).sum::<u64>();
-        while !self.loaded.is_empty() && taken(&self.loaded).saturating_add(needed) > self.budget {
-            let Loaded { slot, engine, uses } = self.loaded.remove(0);
-            let ModelSlot { name, answers_for, .. } = &self.slots[slot];
-            tracing::info!(model = name, "the model is evicted");
-            locked(&self.prefetchers).retain(|name, _| !answers_for.contains(name));
-            // Other threads finish with it soon, and only then its memory is free.
-            uses.wait();
-            drop(engine);
+        while !self.loaded.is_empty() && self.taken().saturating_add(needed) > self.budget {
+            self.unload(0);
         }
+    }
+
+    /// Evicts the loaded model at an index.
+    fn unload(&mut self, at: usize) {
+        let Loaded { slot, engine, uses } = self.loaded.remove(at);
+        let ModelSlot { name, answers_for, .. } = &self.slots[slot];
+        tracing::info!(model = name, "the model is evicted");
+        locked(&self.prefetchers).retain(|name, _| !answers_for.contains(name));
+        // Other threads finish with it soon, and only then its memory is free.
+        uses.wait();
+        drop(engine);
     }
 
     fn load(&mut self, slot: usize) -> Result<(), EngineError> {
@@ -110,10 +119,19 @@ impl ModelPool {
         Ok(())
     }
 
-    /// Loads a model, and remembers the failure if it cannot be loaded.
+    /// Loads a model, and remembers the failure if it cannot be loaded. If the device has no memory for it beside others,
+    /// which the budget allows, it is loaded alone.
     fn try_load(&mut self, slot: usize) -> Result<(), EngineError> {
         let name = self.slots[slot].name.clone();
-        let loaded = self.load(slot).map_err(|error| match error {
+        let mut loaded = self.load(slot);
+        if matches!(loaded, Err(EngineError::OutOfMemory(_))) && !self.loaded.is_empty() {
+            tracing::warn!(model = name, "the device has no memory for it beside the models that are loaded");
+            while !self.loaded.is_empty() {
+                self.unload(0);
+            }
+            loaded = self.load(slot);
+        }
+        let loaded = loaded.map_err(|error| match error {
             EngineError::Fault(words) => EngineError::Fault(format!("{name} cannot be loaded: {words}")),
             other => EngineError::Load(format!("{name} cannot be loaded: {other}")),
         });
@@ -166,12 +184,30 @@ impl Engine for ModelPool {
             return Err(EngineError::Fault(format!("{} was not made ready", request.model)));
         };
         let in_use = uses.begin();
-        let pending = engine.generate(request, init_image, observer)?;
-        Ok(Box::new(move || {
-            let generated = pending();
-            drop(in_use);
+        let mut pending = engine.generate(request, init_image, observer)?;
+        let mut in_use = Some(in_use);
+        Ok(Box::new(move |decoding| {
+            let generated = pending(decoding);
+            // Decoding once more waits for this thread, which must not wait for it to evict the model.
+            drop(in_use.take());
             generated
         }))
+    }
+
+    fn stages_overlap(&self) -> bool {
+        self.loaded.last().is_none_or(|loaded| loaded.engine.stages_overlap())
+    }
+
+    /// Evicts the other models, but for those that other threads use.
+    fn free_memory(&mut self, request: &ImageRequest) -> Result<(), EngineError> {
+        let slot = self.slot(request)?;
+        for at in (0..self.loaded.len()).rev() {
+            let Loaded { slot: other, uses, .. } = &self.loaded[at];
+            if *other != slot && !uses.is_any() {
+                self.unload(at);
+            }
+        }
+        self.loaded.iter_mut().try_for_each(|loaded| loaded.engine.free_memory(request))
     }
 
     /// Encodes prompts for models that are loaded; it loads none.

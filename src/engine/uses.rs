@@ -22,6 +22,11 @@ impl Uses {
         drop(ended.wait_while(count, |count| *count > 0).unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Whether there is one.
+    pub(super) fn is_any(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) > 0
+    }
+
     fn count(&self, change: impl FnOnce(&mut usize)) {
         let (count, ended) = &*self.0;
         change(&mut count.lock().unwrap_or_else(PoisonError::into_inner));

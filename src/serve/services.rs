@@ -1,4 +1,4 @@
-//! The stores and listeners of the server, opened in the order that reports a wrong configuration first.
+//! The stores of the server, opened in the order that reports a wrong configuration first.
 
 use super::ServeError;
 use super::preflight::check_reach;
@@ -7,22 +7,16 @@ use crate::config::{KeepConfig, ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
 use crate::disk::Disks;
 use crate::identity;
-use crate::intercept::Interceptor;
 use crate::keys::KeyRing;
 use crate::queue::{Keep, LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Queue};
 use crate::signing::SigningKey;
 use crate::storage::Storage;
 use crate::sweep;
-use crate::system;
-use axum::Router;
 use latentd_fal::endpoint::Endpoint;
-use latentd_fal::{
-    self, Api, ConnectionMemory, Connections, Documents, MAX_CONNECTIONS, Probe, Refusals, WaitingClients,
-};
+use latentd_fal::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClients};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -37,15 +31,8 @@ pub(super) struct Services {
     _locks: (File, Option<File>),
 }
 
-/// The listening sockets.
-pub(super) struct Listeners {
-    connections: Arc<Connections>,
-    pub(super) listener: TcpListener,
-    pub(super) interceptor: Option<Interceptor>,
-}
-
 impl Services {
-    pub(super) async fn open(config: &ServeConfig) -> Result<(Self, Listeners), ServeError> {
+    pub(super) async fn open(config: &ServeConfig) -> Result<Self, ServeError> {
         if !config.store.database.exists() {
             check_reach(config, KeyRing::new(config.access.keys.clone()).is_open())?; // before anything is created
         }
@@ -58,8 +45,7 @@ impl Services {
         identity::join(&queue, &storage).await?;
         reclaim_orphans(config, &queue).await?;
         let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
-        let listeners = Listeners::open(config).await?;
-        Ok((Self { queue, keys, signing, storage, _locks: locks }, listeners))
+        Ok(Self { queue, keys, signing, storage, _locks: locks })
     }
 
     pub(super) fn api(
@@ -113,49 +99,6 @@ impl Services {
         }
         self.queue.close().await;
     }
-}
-
-impl Listeners {
-    async fn open(config: &ServeConfig) -> Result<Self, ServeError> {
-        let bound = TcpListener::bind(config.listen).await;
-        let listener = bound.map_err(|error| ServeError::Listen(config.listen, error))?;
-        let connections = Arc::new(Connections::new(open_files(), config.trusted_proxies.clone()));
-        let Some(settings) = config.intercept.clone() else {
-            return Ok(Self { connections, listener, interceptor: None });
-        };
-        let needs_key = !config.access.keys.is_empty();
-        let interceptor = Interceptor::open(&config.store.data_dir, settings, needs_key).await?;
-        Ok(Self { connections, listener, interceptor: Some(interceptor) })
-    }
-
-    /// Serves clients until the workers have stopped.
-    pub(super) async fn run(self, router: Router, workers_stopped: watch::Receiver<bool>) {
-        let answer_for_fal = async {
-            if let Some(interceptor) = self.interceptor {
-                let stop = super::is_true(workers_stopped.clone());
-                interceptor.run(router.clone(), self.connections.clone(), stop).await;
-            }
-        };
-        let stop = super::is_true(workers_stopped.clone());
-        let plain = async |stream| Some(stream);
-        let answer =
-            latentd_fal::listen_through(self.listener, plain, router.clone(), self.connections.clone(), stop);
-        tokio::join!(answer, answer_for_fal);
-    }
-}
-
-/// Files that may be open: as many as the system lets a process have.
-fn open_files() -> Option<u64> {
-    let files = system::raise_open_files()?;
-    let connections = Connections::within(files);
-    if connections < MAX_CONNECTIONS {
-        tracing::warn!(
-            files,
-            connections,
-            "few files may be open, so few clients may be connected: raise the limit with `ulimit -n` or LimitNOFILE="
-        );
-    }
-    Some(files)
 }
 
 /// Locks the data directory and a database that is a file, and makes existing files private.

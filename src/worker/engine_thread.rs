@@ -1,8 +1,8 @@
 //! The thread that runs the engine: loads it, then generates one request after the other.
 
 use crate::engine::{
-    Control, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer, PendingImages,
-    Prefetch, Step,
+    Control, Decoding, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer,
+    PendingImages, Prefetch, Step, recovery,
 };
 use latentd_request::ImageRequest;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,18 +24,31 @@ pub struct EngineThread {
     pub loaded: Vec<String>,
 }
 
-/// One request for the thread to generate.
+/// One request for the thread.
 struct Command {
     request: ImageRequest,
-    init_image: Option<InitImage>,
+    work: Work,
     observer: ProgressObserver,
     result: oneshot::Sender<Result<PendingImages, EngineError>>,
+}
+
+/// What the thread does for a request.
+enum Work {
+    /// Generates its images.
+    Generate(Option<InitImage>),
+    /// Decodes its latents in tiles.
+    DecodeInTiles {
+        pending: PendingImages,
+        /// The error of decoding them as a whole.
+        why: String,
+    },
 }
 
 /// Sends the engine's progress to the worker, and reads the worker's flags.
 struct ProgressObserver {
     flags: Arc<ControlFlags>,
     events: mpsc::UnboundedSender<Event>,
+    /// What an interrupted attempt left, then what this one has saved last: if it runs out of memory, it goes on there.
     saved_state: Option<Vec<u8>>,
     /// When the state was saved last, or the work on the request began.
     saved_at: Instant,
@@ -60,7 +73,7 @@ struct ControlFlags {
 pub enum Event {
     /// Loading of the request's model has begun or ended.
     Loading(Loading),
-    /// The model is loaded; generating begins.
+    /// The model is loaded; generating begins, or decoding in tiles.
     Prepared,
     /// A note for the client, for the request's log.
     Note(String),
@@ -69,7 +82,12 @@ pub enum Event {
     /// A preview of the first image.
     Preview(Image),
     /// The state of the denoising loop; [`Job::state_stored`] is to be called when it is stored.
-    State(Vec<u8>),
+    State {
+        /// Steps of the request that it contains.
+        steps: usize,
+        /// Opaque.
+        bytes: Vec<u8>,
+    },
 }
 
 /// A request that the engine is generating.
@@ -103,6 +121,16 @@ impl EngineThread {
         init_image: Option<InitImage>,
         saved_state: Option<Vec<u8>>,
     ) -> Job {
+        self.send(request, Work::Generate(init_image), saved_state)
+    }
+
+    /// Hands latents back to the engine, which decodes them in tiles after the request that it is running; `why` decoding
+    /// them as a whole failed. [`Event::Prepared`] says when it begins.
+    pub fn decode_in_tiles(&self, request: ImageRequest, pending: PendingImages, why: String) -> Job {
+        self.send(request, Work::DecodeInTiles { pending, why }, None)
+    }
+
+    fn send(&self, request: ImageRequest, work: Work, saved_state: Option<Vec<u8>>) -> Job {
         let flags = Arc::new(ControlFlags::default());
         let (sender, events) = mpsc::unbounded_channel();
         let (result, received) = oneshot::channel();
@@ -114,7 +142,7 @@ impl EngineThread {
             is_suspended: false,
         };
         // If the thread is gone, the command is dropped and the job's result is an error.
-        let _ = self.commands.send(Command { request, init_image, observer, result });
+        let _ = self.commands.send(Command { request, work, observer, result });
         Job { events, flags, result: received }
     }
 }
@@ -148,7 +176,7 @@ impl Observer for ProgressObserver {
     }
 
     fn saved_state(&mut self) -> Option<Vec<u8>> {
-        self.saved_state.take()
+        self.saved_state.clone()
     }
 
     fn wants_state(&mut self) -> bool {
@@ -157,10 +185,11 @@ impl Observer for ProgressObserver {
         self.is_suspended || (is_due && !self.flags.storing_state.load(Ordering::Acquire))
     }
 
-    fn state(&mut self, bytes: Vec<u8>) {
+    fn state(&mut self, steps: usize, bytes: Vec<u8>) {
         self.saved_at = Instant::now();
+        self.saved_state = Some(bytes.clone());
         self.flags.storing_state.store(true, Ordering::Release);
-        self.send(Event::State(bytes));
+        self.send(Event::State { steps, bytes });
     }
 }
 
@@ -187,14 +216,33 @@ impl Job {
 
     /// The result, when the engine is done.
     pub async fn result(self) -> Result<PendingImages, EngineError> {
-        self.result.await.unwrap_or_else(|_| Err(gone()))
+        self.result_unless_gone().await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// The result, when the engine is done; `None` if its thread has ended before it began.
+    pub(super) async fn result_unless_gone(self) -> Option<Result<PendingImages, EngineError>> {
+        self.result.await.ok()
     }
 }
 
+/// How decoding the images of a request ended.
+pub(super) enum Decoded {
+    Done(Result<Generated, EngineError>),
+    /// The device has no memory to decode them as a whole.
+    OutOfMemory {
+        pending: PendingImages,
+        why: String,
+    },
+}
+
 /// Decodes and checks the images of a request, on a thread of its own.
-pub(super) async fn finish(pending: PendingImages) -> Result<Generated, EngineError> {
-    let finished = tokio::task::spawn_blocking(|| guarded(pending));
-    finished.await.unwrap_or_else(|error| Err(EngineError::Fault(error.to_string())))
+pub(super) async fn decode(mut pending: PendingImages) -> Decoded {
+    let decode = move || match guarded(|| pending(Decoding::Whole)) {
+        Err(EngineError::OutOfMemory(why)) => Decoded::OutOfMemory { pending, why },
+        done => Decoded::Done(done),
+    };
+    let decoded = tokio::task::spawn_blocking(decode).await;
+    decoded.unwrap_or_else(|error| Decoded::Done(Err(EngineError::Fault(error.to_string()))))
 }
 
 fn gone() -> EngineError {
@@ -222,8 +270,17 @@ fn run(
             return;
         }
     };
-    while let Ok(Command { request, init_image, mut observer, result }) = commands.recv() {
-        let pending = guarded(|| generate(&mut *engine, &request, init_image, &mut observer));
+    while let Ok(Command { request, work, mut observer, result }) = commands.recv() {
+        if result.is_closed() {
+            continue; // the request has ended while it waited
+        }
+        let pending = guarded(|| match work {
+            Work::Generate(init_image) => generate(&mut *engine, &request, init_image, &mut observer),
+            Work::DecodeInTiles { pending, why } => {
+                observer.send(Event::Prepared);
+                recovery::decode_in_tiles(&mut *engine, &request, pending, &why)
+            }
+        });
         let fault = matches!(pending, Err(EngineError::Fault(_)));
         drop(observer); // closes the channel of events
         let _ = result.send(pending);
@@ -245,7 +302,7 @@ fn generate(
     }
     observer.send(Event::Prepared);
     observer.saved_at = Instant::now();
-    engine.generate(request, init_image, observer)
+    recovery::generate(engine, request, init_image, observer)
 }
 
 /// Turns a panic into a fault. The engine is not used again after either.

@@ -63,8 +63,8 @@ impl Worker {
                             }
                         }
                         Event::Preview(image) => self.store_preview(claim, &image).await,
-                        Event::State(bytes) => {
-                            self.store_state(claim, bytes).await;
+                        Event::State { steps, bytes } => {
+                            self.store_state(claim, steps, bytes).await;
                             job.state_stored();
                         }
                     }
@@ -99,7 +99,7 @@ impl Worker {
                 (self.limits.first(request), "encoding the prompt or taking the first step")
             }
             Some(Event::Step(step)) if step.index == step.of => (self.limits.first(request), "decoding"),
-            Some(Event::Step(_) | Event::Preview(_) | Event::State(_)) => {
+            Some(Event::Step(_) | Event::Preview(_) | Event::State { .. }) => {
                 (self.limits.step(request), "taking a step")
             }
         }
@@ -139,8 +139,8 @@ impl Worker {
     }
 
     /// Stores the state for the case that this worker dies. Without it the request starts at its first step then.
-    async fn store_state(&self, claim: &Claim, bytes: Vec<u8>) {
-        if let Err(error) = self.queue.store_state(claim, bytes).await {
+    async fn store_state(&self, claim: &Claim, steps: usize, bytes: Vec<u8>) {
+        if let Err(error) = self.queue.store_state(claim, steps, bytes).await {
             tracing::warn!(request = %claim.id, %error, "the state of the request is not stored");
         }
     }
@@ -164,7 +164,7 @@ impl Worker {
     }
 
     /// Writes a warning into the request's log, for its client.
-    async fn warn(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
+    pub(super) async fn warn(&self, claim: &Claim, message: &str) -> Result<Verdict, QueueError> {
         tracing::info!(request = %claim.id, "{message}");
         with_retry(|| self.queue.progress(claim, Level::Warn, message)).await
     }

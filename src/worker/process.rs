@@ -9,7 +9,7 @@ use crate::allocator;
 use crate::checker;
 use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
 use crate::data_dir;
-use crate::engine::{self, Engine, Loader, ModelPool, ModelSlot, Sd3Engine};
+use crate::engine::{self, Engine, EngineError, Loader, ModelPool, ModelSlot, Sd3Engine};
 use crate::identity;
 use crate::memory_budget;
 use crate::memory_check;
@@ -38,6 +38,10 @@ const ALIVE: u8 = b'.';
 
 /// Exit code of a worker whose parent is gone.
 const ORPHANED: i32 = 3;
+
+/// Exit code of a worker under `serve` whose engine failed, by which `serve` knows that the device or its driver may be to
+/// blame.
+pub(crate) const ENGINE_FAILED: i32 = 4;
 
 /// How long a worker that exits tries to put its claims back. Claims that stay are reclaimed by the server.
 const PUT_BACK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -89,6 +93,10 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
         tracing::warn!(%error, "the worker is still registered");
     }
     queue.close().await;
+    if let (Err(error @ WorkerError::Engine(_)), Some(_)) = (&ended, &config.supervised_as) {
+        tracing::error!("{error}");
+        std::process::exit(ENGINE_FAILED);
+    }
     ended
 }
 
@@ -134,7 +142,10 @@ async fn load_and_run(
             return Err(WorkerError::Hung { limit: limits.load(), doing: "loading the model" });
         }
     };
-    let engine = engine.map_err(|error| failed(&error))?;
+    let engine = engine.map_err(|error| match error {
+        EngineError::Fault(message) => WorkerError::Engine(message),
+        other => failed(&other),
+    })?;
     state.send_replace(WorkerState::Ready);
     with_retry(|| queue.heartbeat(&id, &device, WorkerState::Ready)).await?;
     with_retry(|| queue.report_loaded_models(&id, &engine.loaded)).await?;

@@ -311,18 +311,10 @@ async fn an_image_is_erased_with_its_prompt() {
     let request = Request::post(format!("/queue/{ENDPOINT}/image-to-image")).header("host", "test:1");
     let request = request.header("x-fal-store-io", "0").body(Body::from(from(&uri).to_string()));
     server.send(request.expect("a request")).await;
-    let stored = || {
-        let read = |name: &str| std::fs::read(server.directory.path().join(name)).unwrap_or_default();
-        let all = [read("q.sqlite"), read("q.sqlite-wal")].concat();
-        all.windows(secret.len()).any(|window| window == secret.as_bytes())
-    };
-    assert!(stored(), "while it waits");
+    assert!(server.stored_text().await.contains(secret), "while it waits");
     server.generate_all().await;
-    let path = server.directory.path().join("q.sqlite");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-    let pool = sqlx::SqlitePool::connect_with(options).await.expect("the database");
-    let bodies = "SELECT 1 FROM requests WHERE body LIKE '%inline%'";
-    assert!(sqlx::query(bodies).fetch_optional(&pool).await.expect("a table").is_none(), "when it is over");
+    let kept = server.finds("SELECT 1 FROM requests WHERE body LIKE '%inline%'").await;
+    assert!(!kept, "when it is over");
 }
 
 #[tokio::test]

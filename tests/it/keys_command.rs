@@ -1,5 +1,6 @@
 //! `latentd keys` beside a running server, both the real program.
 
+use crate::databases::environment_of;
 use crate::support::{Program, eventually, exchange};
 use serde_json::Value;
 use std::path::Path;
@@ -29,6 +30,7 @@ fn keys(data: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .arg("--data-dir")
         .arg(data)
+        .envs(environment_of(data))
         .output()
         .expect("the program")
 }

@@ -2,10 +2,8 @@
 
 use crate::support::{ENDPOINT, Server, every_model, id_of, small};
 use axum::http::{Method, StatusCode};
-use jiff::Timestamp;
-use latentd::queue::{Lost, Queue};
+use latentd::queue::Lost;
 use serde_json::Value;
-use std::sync::Arc;
 
 /// Submits; returns the request's id.
 async fn submit(server: &Server, priority: Option<&str>) -> String {
@@ -54,8 +52,7 @@ async fn positions_follow_what_moves() {
     assert_eq!(cancelled.status, StatusCode::OK);
     assert_eq!([position(&third).await, position(&low).await], [Some(0), Some(1)]);
 
-    let file = server.directory.path().join("q.sqlite");
-    let elsewhere = Queue::open(&file, Arc::new(Timestamp::now)).await.expect("the same database");
+    let elsewhere = server.open_again().await;
     assert_eq!(
         elsewhere.claim("x", &every_model()).await.expect("a database").expect("a request").id.to_string(),
         third
@@ -123,10 +120,7 @@ async fn nothing_that_was_accepted_is_lost_when_the_database_is_opened_again() {
     let server = Server::start().await;
     let id = submit(&server, None).await;
     server.queue.close().await;
-    let path = server.directory.path().join("q.sqlite");
-    let queue = latentd::queue::Queue::open(&path, std::sync::Arc::new(jiff::Timestamp::now))
-        .await
-        .expect("a database");
+    let queue = server.open_again().await;
     let claim = queue.claim("w", &every_model()).await.expect("a database").expect("the request");
     assert_eq!((claim.id.to_string(), claim.attempt), (id, 1));
     assert_ne!(claim.body, Value::Null);

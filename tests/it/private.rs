@@ -80,8 +80,7 @@ async fn the_database_holds_no_ticket() {
     let url = answer["upload_url"].as_str().expect("a URL");
     let tickets = [url.rsplit('/').next().expect("a ticket"), begun["uploadId"].as_str().expect("an id")];
     server.queue.close().await;
-    let bytes = std::fs::read(server.directory.path().join("q.sqlite")).expect("the database");
-    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let text = server.stored_text().await;
     assert!(text.contains("a/b"), "the upload is there");
     for ticket in tickets {
         let ticket: uuid::Uuid = ticket.parse().expect("a ticket");

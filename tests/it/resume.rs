@@ -91,7 +91,7 @@ async fn no_work_is_lost_where_the_state_was_not_saved_yet() {
         let done = call.observer.saved_state().map_or(0, |state| usize::from(state[0]));
         for index in done + 1..=call.request.steps {
             if call.observer.wants_state() {
-                call.observer.state(vec![index as u8]);
+                call.observer.state(index, vec![index as u8]);
             } else if index == 1 && call.request.steps == 20 {
                 looks.recv().expect("the worker has looked at what waits");
             }

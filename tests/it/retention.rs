@@ -34,8 +34,7 @@ fn secret() -> Value {
 /// Everything that the database holds, as text.
 async fn database(server: &Server) -> String {
     server.queue.close().await;
-    let bytes = std::fs::read(server.directory.path().join("q.sqlite")).expect("the database");
-    String::from_utf8_lossy(&bytes).into_owned()
+    server.stored_text().await
 }
 
 #[tokio::test]

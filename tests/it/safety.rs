@@ -27,7 +27,7 @@ fn checking_engine() -> Scripted {
             verdicts: (0..request.num_images).filter(|_| request.check_safety).map(verdict).collect(),
             timings: Timings::default(),
         };
-        Ok(Box::new(|| Ok(generated)))
+        Ok(Box::new(move |_| Ok(generated.clone())))
     })
 }
 

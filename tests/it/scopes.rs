@@ -48,8 +48,7 @@ async fn an_admin_key_deletes_input_output_and_images() {
     let again = delete(server, &path, Some("boss")).await;
     assert_eq!((again.status, again.json()), (StatusCode::OK, json!({ "cdn_delete_results": [] })));
     server.queue.close().await;
-    let left = std::fs::read(server.directory.path().join("q.sqlite")).expect("the database");
-    assert!(!String::from_utf8_lossy(&left).contains("secret fox"));
+    assert!(!server.stored_text().await.contains("secret fox"));
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Real servers that share a PostgreSQL database, and what they do while it is away.
 
 use crate::databases::cluster::Cluster;
-use crate::support::{ENDPOINT, Program, small, within};
-use serde_json::Value;
+use crate::support::{ENDPOINT, Program, attempts, small, within};
+use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -66,4 +66,38 @@ async fn while_the_database_is_away_clients_get_503_and_then_it_goes_on() {
     cluster.start_again(true);
     within(LIMIT, async || submit().0.starts_with("HTTP/1.1 200").then_some(())).await;
     assert_eq!(server.status(&accepted)["status"], "IN_QUEUE", "nothing that was accepted is lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_and_who_waits_for_it_outlive_an_outage_of_the_database() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let of_postgres = tempfile::tempdir().expect("a directory of another user");
+    let mut cluster = Cluster::start(of_postgres.path(), true);
+    let server = serve(directory.path(), "server", &cluster, "1");
+    let input = json!({ "prompt": "an outage", "image_size": "square", "num_inference_steps": 50 });
+    let queued = server.submit_input(&input);
+    server.running(&queued).await;
+    std::thread::scope(|scope| {
+        // One client waits for its result, and one reads the statuses of the other request.
+        let run = scope.spawn(|| server.exchange("POST", &format!("/run/{ENDPOINT}"), &input));
+        let follow = scope.spawn(|| server.exchange("GET", &format!("{queued}/status/stream"), &Value::Null));
+        let begun = std::time::Instant::now();
+        while !server
+            .exchange("GET", "/metrics", &Value::Null)
+            .1
+            .contains("latentd_queue_depth{priority=\"normal\"} 1")
+        {
+            assert!(begun.elapsed() < LIMIT, "the run is not there");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        cluster.kill();
+        std::thread::sleep(Duration::from_secs(7)); // longer than a call waits for a connection
+        cluster.start_again(true);
+        let (head, body) = run.join().expect("no panic");
+        assert!(head.starts_with("HTTP/1.1 200") && body.contains("\"images\""), "{head}\n{body}");
+        let (_, events) = follow.join().expect("no panic");
+        assert!(events.contains("\"COMPLETED\""), "{events}");
+    });
+    let status = server.completed(&queued).await;
+    assert_eq!((status.get("error"), attempts(&status)), (None, 1), "{status}");
 }

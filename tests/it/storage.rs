@@ -6,7 +6,7 @@ mod faults;
 mod identity;
 mod kills;
 mod outside;
-mod program;
+pub(crate) mod program;
 mod records;
 mod same;
 pub(crate) mod service;

@@ -174,15 +174,8 @@ async fn ten_retries_and_no_more() {
 
 /// Waits until the outcome of the attempt is noted: nothing is due, nothing is held.
 async fn settled(server: &Server) {
-    let path = server.directory.path().join("q.sqlite");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).read_only(true);
-    let pool = sqlx::SqlitePool::connect_with(options).await.expect("the database");
-    eventually(async || {
-        let held = sqlx::query("SELECT 1 FROM webhooks WHERE held_until IS NOT NULL");
-        held.fetch_optional(&pool).await.expect("a table").is_none().then_some(())
-    })
-    .await;
-    pool.close().await;
+    let held = "SELECT 1 FROM webhooks WHERE held_until IS NOT NULL";
+    eventually(async || (!server.finds(held).await).then_some(())).await;
 }
 
 #[tokio::test]
@@ -248,10 +241,7 @@ async fn a_name_is_checked_when_it_is_called() {
     submitted(&server, &receiver.url.replace("127.0.0.1", "localhost"), &json!({})).await;
     let _running = deliver(&server, Egress::new(false));
     // Noted as failed: due again five seconds later.
-    let path = server.directory.path().join("q.sqlite");
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path).read_only(true);
-    let pool = sqlx::SqlitePool::connect_with(options).await.expect("the database");
     let failed = "SELECT 1 FROM webhooks WHERE attempts = 1 AND held_until IS NULL AND state = 'due'";
-    eventually(async || sqlx::query(failed).fetch_optional(&pool).await.expect("a table").map(drop)).await;
+    eventually(async || server.finds(failed).await.then_some(())).await;
     assert_eq!(receiver.count(), 0, "no connection was made");
 }

@@ -7,8 +7,8 @@ use crate::pipeline::{bytes, check_on};
 use crate::shortcuts::check_cache;
 use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
 use latentd_models::{
-    Control, DType, Device, GenerateRequest, GuidanceInterval, Image, LoadOptions, ModelSource, Observer,
-    Pipeline, Shortcuts, Step,
+    Control, DType, Decoding, Device, GenerateRequest, GuidanceInterval, Image, LoadOptions, ModelSource,
+    Observer, Pipeline, Shortcuts, Step,
 };
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -184,7 +184,7 @@ impl Observer for Resumed {
         self.saved.is_none()
     }
 
-    fn state(&mut self, bytes: Vec<u8>) {
+    fn state(&mut self, _steps: usize, bytes: Vec<u8>) {
         self.states.push(bytes);
     }
 }
@@ -261,7 +261,7 @@ fn overlapping_stages_do_not_change_images() {
                 let ahead = next.map(|next| scope.spawn(|| prefetcher.prefetch(next).expect("prompts")));
                 let pending =
                     pipeline.generate_latents(request, &mut |_: Step| Control::Continue).expect("latents");
-                finishing.push(scope.spawn(|| bytes(&pending.decode().expect("images"))));
+                finishing.push(scope.spawn(move || bytes(&pending.decode(Decoding::Whole).expect("images"))));
                 if let Some(ahead) = ahead {
                     ahead.join().expect("no panic");
                 }
@@ -270,6 +270,25 @@ fn overlapping_stages_do_not_change_images() {
         });
         assert_eq!(overlapped, in_turn, "{dtype:?}");
     }
+}
+
+/// What was captured is dropped and captured anew, and latents wait on the host until they are decoded in tiles.
+#[cfg(feature = "planted-failures")]
+#[test]
+fn a_device_that_ran_out_of_memory_generates_the_same_images_afterwards() {
+    use latentd_models::{Allocation, Error};
+    let case = Case::read("base");
+    let mut pipeline = load(&case, DType::F32, true);
+    let undisturbed = generate(&mut pipeline, &case.request);
+    pipeline.plant(&[Allocation::Step(1)]);
+    let full = pipeline.generate(&case.request, &mut |_: Step| Control::Continue).expect_err("no memory");
+    assert!(matches!(full, Error::OutOfMemory), "{full}");
+    pipeline.free_memory().expect("a device that can be used");
+    assert_eq!(generate(&mut pipeline, &case.request), undisturbed);
+
+    // So small an image is one tile, which is the whole image.
+    pipeline.plant(&[Allocation::Decode]);
+    assert_eq!(generate(&mut pipeline, &case.request), undisturbed);
 }
 
 /// 40 dB is a mean squared difference of 6.5 levels: bf16 rounding, which is not visible. In images much

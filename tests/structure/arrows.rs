@@ -90,6 +90,7 @@ pub(crate) const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "data_dir",
             "disk",
+            "fault",
             "hub_models",
             "identity",
             "intercept",

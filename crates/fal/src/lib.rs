@@ -2,6 +2,7 @@
 //! engines. It is the only package that knows fal's wire names.
 //!
 //! Folders, from the top; each names only those below it:
+//! - `starting`: the service of a server whose database or storage is away;
 //! - `router`: what every call passes, and the handler of each;
 //! - `openapi`, `docs`, `playground`: documents and pages;
 //! - `websocket`: realtime, and run and stream over a web socket;
@@ -26,6 +27,7 @@ mod playground;
 mod router;
 mod routing;
 mod server;
+mod starting;
 mod state;
 mod websocket;
 
@@ -35,6 +37,7 @@ pub use router::{encrypted, router};
 pub use server::connections::{ClientStream, Connections, MAX_CONNECTIONS};
 pub use server::listener::{builder, listen, listen_through};
 pub use server::memory::ConnectionMemory;
+pub use starting::starting_router;
 pub use state::Api;
 pub use state::documents::Documents;
 pub use state::probe::Probe;

@@ -95,7 +95,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
 }
 
 /// Pages of any origin that the guard let through may call: keys travel in a header that pages must know, not in cookies.
-fn cors() -> CorsLayer {
+pub(crate) fn cors() -> CorsLayer {
     let exposed = [
         "x-fal-request-id",
         "x-fal-request-timeout-type",

@@ -77,7 +77,7 @@ async fn measure(name: &str, database: &Database, waiting: u32) {
         // SQLite writes only the pages that differ.
         let state = vec![times.len() as u8; STATE];
         let began = Instant::now();
-        queue.store_state(&claim, state).await.expect("a database");
+        queue.store_state(&claim, 1, state).await.expect("a database");
         times.push(began.elapsed());
     }
     report(name, "save a state of 1 MiB", times, SPAN);

@@ -59,8 +59,8 @@ impl Fault for IdentityError {
     fn is_machines(&self) -> bool {
         match self {
             Self::Queue(error) => error.is_machines(),
-            // A directory that cannot be read is reported at once: a worker is started again.
-            Self::Storage(error) => matches!(error, StorageError::Bucket { .. }),
+            // What a directory or a bucket refuses is reported at once: a worker is started again.
+            Self::Storage(error) => error.is_away(),
             Self::OtherDatabase { .. } | Self::UnknownFiles(_) | Self::NoFiles { .. } | Self::Io(..) => false,
         }
     }

@@ -6,8 +6,8 @@
 //! - a worker: [`Queue::claim`], [`Queue::charge`], [`Queue::peek`], [`Queue::progress`], [`Queue::verdict`],
 //!   [`Queue::store_preview`], [`Queue::store_state`], [`Queue::use_state`], [`Queue::must_give_way`],
 //!   [`Queue::finish`], [`Queue::fail`], [`Queue::put_off`], [`Queue::give_back`], [`Queue::heartbeat`];
-//! - the supervisor, when workers die: [`Queue::reclaim`], [`Queue::set_silent`]; the server's timers:
-//!   [`Queue::expire_late`], [`Queue::reclaim_expired`];
+//! - the supervisor, when workers die: [`Queue::reclaim`], [`Queue::set_silent`], [`Queue::set_device`]; the server's
+//!   timers: [`Queue::expire_late`], [`Queue::reclaim_expired`];
 //! - the sweep, which removes expired data: [`Queue::prune`], [`Queue::erase_ended`], [`Queue::end_files`],
 //!   [`Queue::given_up_files`];
 //! - writers of files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when the file gets no owner;
@@ -26,6 +26,7 @@ mod claim;
 mod clock;
 mod counters;
 mod deadline;
+mod devices;
 mod error;
 pub mod events;
 mod idempotency;
@@ -75,6 +76,7 @@ pub use uploads::{MAX_TOKENS, NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
 pub use webhooks::{NewWebhook, Webhook};
 pub use workers::WorkerState;
 
+use devices::Devices;
 use jiff::Timestamp;
 use positions::Positions;
 use service_time::Noted;
@@ -83,7 +85,8 @@ use store::Store;
 use store::notify::Signals;
 use workers::SilentWorkers;
 
-/// A request to which this many deaths of workers are charged is failed instead of tried again.
+/// A request to which this many deaths of workers are charged, and which got no further in between, is failed instead of
+/// tried again.
 pub const MAX_DEATHS: i64 = 3;
 
 /// Where the queue reads the time of day.
@@ -106,6 +109,7 @@ pub struct Queue {
     _signals: Option<Arc<Signals>>,
     positions: Positions,
     silent: SilentWorkers,
+    devices: Devices,
 }
 
 impl Queue {
@@ -140,6 +144,7 @@ impl Queue {
             _signals: None,
             positions: Positions::default(),
             silent: SilentWorkers::default(),
+            devices: Devices::default(),
         };
         Ok(queue.with_lease_clock(LeaseClock::of_system()).with_events(Events::default()))
     }

@@ -48,3 +48,25 @@ pub(super) fn uninitialised(
     };
     Ok(Tensor::from_storage(Storage::Cuda(storage), shape, BackpropOp::none(), false))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::free_unused;
+    use super::super::operand::{Output, gpu};
+    use super::*;
+    use crate::is_out_of_memory;
+
+    /// Needs a GPU, real or emulated: it refuses 1 TiB, of candle's allocations and of ours, and works on.
+    #[test]
+    fn a_device_without_memory_says_so_and_works_on() -> Result<()> {
+        let device = crate::cuda::open(0, None)?;
+        let gpu = gpu("a test", &Tensor::zeros(1, DType::F32, &device)?)?;
+        let full = Tensor::zeros(1usize << 38, DType::F32, &device).expect_err("no memory");
+        assert!(is_out_of_memory(&full), "{full}");
+        let full = Output::new(&gpu, DType::F32, (1usize << 20, 1usize << 18)).err().expect("no memory");
+        assert!(is_out_of_memory(&full), "{full}");
+        free_unused(&device)?;
+        assert_eq!(Tensor::ones(1, DType::F32, &device)?.to_vec1::<f32>()?, [1.0]);
+        Ok(())
+    }
+}

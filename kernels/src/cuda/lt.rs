@@ -2,6 +2,7 @@
 
 use super::choices::Algorithm;
 use super::product::{Addresses, Epilogue, Shape};
+use crate::OutOfMemory;
 use candle_core::{DType, Error, Result, bail};
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
@@ -34,7 +35,10 @@ impl Problem {
 }
 
 fn failed(error: CublasError) -> Error {
-    Error::Msg(format!("cuBLASLt: {error}"))
+    match error {
+        CublasError(sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED) => OutOfMemory.into(),
+        CublasError(_) => Error::Msg(format!("cuBLASLt: {error}")),
+    }
 }
 
 /// What a product computes.

@@ -42,6 +42,17 @@ pub(super) fn keep_freed(device: sys::CUdevice) -> Result<()> {
     set(pool(device)?, Attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)
 }
 
+/// Waits for the work of a device, and gives the memory that this process has freed on its card back to the driver. Until
+/// then only streams that the driver knows to be in order can use it again.
+///
+/// # Errors
+/// Work on the device failed.
+pub fn free_unused(device: &Device) -> Result<()> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    stream.synchronize().w()?;
+    give_back_freed(stream.context())
+}
+
 /// Gives back to the driver what was freed, in the order of streams, before the last synchronisation.
 #[expect(unsafe_code, reason = "the driver's memory pools have no safe interface")]
 pub(super) fn give_back_freed(context: &CudaContext) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::Synthetic;
 use crate::ModelCard;
-use crate::config::{SchedulerConfig, TransformerConfig};
+use crate::config::{SchedulerConfig, TransformerConfig, VaeConfig};
 
 /// Pixels that a latent spans in each direction: the VAE of every SD3 model.
 const VAE_FACTOR: usize = 8;
@@ -34,6 +34,22 @@ pub(crate) fn transformer(model: Synthetic) -> TransformerConfig {
 /// Its `scheduler/scheduler_config.json`.
 pub(crate) fn scheduler() -> serde_json::Result<SchedulerConfig> {
     serde_json::from_value(serde_json::json!({ "num_train_timesteps": 1000, "shift": 3.0 }))
+}
+
+/// The `vae/config.json` of all of them, as far as the decoder needs it.
+pub(crate) fn vae() -> serde_json::Result<VaeConfig> {
+    serde_json::from_value(serde_json::json!({
+        "in_channels": 3,
+        "out_channels": 3,
+        "latent_channels": 16,
+        "block_out_channels": [128, 256, 512, 512],
+        "layers_per_block": 2,
+        "norm_num_groups": 32,
+        "scaling_factor": 1.5305,
+        "shift_factor": 0.0609,
+        "use_quant_conv": false,
+        "use_post_quant_conv": false,
+    }))
 }
 
 /// What it can generate.

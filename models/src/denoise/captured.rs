@@ -7,7 +7,7 @@
 //! What a step computes in is one arena for all sizes, as large as the largest needs: one step runs at a time, and keeps
 //! nothing there.
 
-use super::{CAPTURED_SIZES, DenoiseInput, Denoiser, LoopHooks};
+use super::{Allocation, CAPTURED_SIZES, DenoiseInput, Denoiser, LoopHooks};
 use crate::generate::Observer;
 use crate::gpu::{Arena, Event, Graph, Layout, latents as kernels, warm_up};
 use crate::mmdit::{Mmdit, Prepared};
@@ -70,6 +70,7 @@ impl Denoiser {
         let settings = settings(input, device)?;
         let mut events = Vec::with_capacity(input.steps() - input.steps_done);
         for index in input.steps_done..input.steps() {
+            hooks.planted.check(Allocation::Step(index))?;
             let begin = Event::new(device)?;
             buffers.modulations.slice_set(&prepared.modulations.get(index)?, 0, 0)?;
             buffers.settings.slice_set(&settings.get(index)?, 0, 0)?;

@@ -8,6 +8,7 @@ use super::weights::LoadedFormat;
 use crate::config::{TransformerConfig, VaeConfig};
 use crate::denoise::CAPTURED_SIZES;
 use crate::safetensors_file::TensorHeader;
+use crate::vae::Tiles;
 use crate::{DType, Device};
 
 /// Tokens of the two CLIP encoders, which share their places.
@@ -24,6 +25,8 @@ pub struct Activations {
     pub denoise: u64,
     /// The VAE's decoder, which makes one image at a time.
     pub decode: u64,
+    /// The same in tiles, which is how a device whose memory has run out decodes.
+    pub decode_in_tiles: u64,
 }
 
 /// Where and how values are computed.
@@ -89,10 +92,23 @@ impl Estimator {
         CAPTURED_SIZES as u64 * buffers + step + preparing.max(request + step)
     }
 
-    /// The VAE's decoder (`Decoder::decode`), one image.
+    /// The VAE's decoder, one image as a whole.
     pub(super) fn decode(self, config: &VaeConfig, work: &Work) -> u64 {
+        self.decode_latents(config, latent_pixels(config, work))
+    }
+
+    /// The VAE's decoder, one image in tiles, of which the pixels go to the host (`Tiles::decode`).
+    pub(super) fn decode_in_tiles(self, config: &VaeConfig, work: &Work) -> u64 {
+        let [height, width] = [work.height, work.width].map(|pixels| pixels.div_ceil(config.factor()));
+        let (rows, columns) = Tiles::of(height, width, config.factor()).latents(height, width);
+        // Three channels of the image, and of two rows of tiles at most, in f32.
+        let together = if self.cpu { 3 * 3 * 4 * (work.width * work.height) as u64 } else { 0 };
+        self.decode_latents(config, (rows * columns) as u64) + together
+    }
+
+    /// So many latents (`Decoder::decode`).
+    fn decode_latents(self, config: &VaeConfig, mut pixels: u64) -> u64 {
         let widths: Vec<u64> = config.block_out_channels.iter().rev().map(|width| *width as u64).collect();
-        let mut pixels = latent_pixels(config, work);
         let mut worst = self.middle(widths[0], pixels);
         for (level, output) in widths.iter().copied().enumerate() {
             let input = widths[level.saturating_sub(1)];

@@ -31,6 +31,24 @@ fn fp8_halves_the_products_of_the_blocks() {
     }
 }
 
+/// A tile is at most a quarter of the image, and takes the same memory for every larger one.
+#[test]
+fn decoding_in_tiles_takes_less() {
+    let options = LoadOptions::new(Device::Cuda(0), DType::Bf16);
+    let of = |side: usize| {
+        let work = Work { width: side, height: side, ..Work::default() };
+        Plan::of(&ModelSource::Builtin, &options, &work).expect("a plan").activations
+    };
+    for side in [512, 1024] {
+        let stages = of(side);
+        let share = stages.decode as f64 / stages.decode_in_tiles as f64;
+        assert!((3.9..4.1).contains(&share), "{side}: {stages:?}");
+    }
+    assert_eq!(of(1024).decode_in_tiles, of(2048).decode_in_tiles);
+    let plan = Plan::of(&ModelSource::Builtin, &options, &Work::default()).expect("a plan");
+    assert!(plan.in_tiles().peak() < plan.peak(), "{plan:?}");
+}
+
 /// What the emulated driver counts against what was planned.
 #[cfg(feature = "cuda")]
 mod gpu {

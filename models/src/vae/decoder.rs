@@ -48,6 +48,11 @@ impl Decoder {
         })
     }
 
+    /// Pixels that a latent becomes, a side.
+    pub(crate) fn factor(&self) -> usize {
+        self.config.factor()
+    }
+
     /// Denoised latents `[B, C, h, w]` to pixels `[B, 3, H, W]` in about -1..1. So many `halvings` leave out as many of the
     /// last doublings: about the same image, so much smaller.
     pub(crate) fn decode(&self, latents: &Tensor, halvings: usize) -> Result<Tensor> {

@@ -15,7 +15,7 @@ pub(super) fn serve(service: &Service, data: &Path, prefix: &str, flags: &[&str]
     Program::start_in(data, &[&["--storage", &storage], flags].concat(), &environment(service, SECRET))
 }
 
-pub(super) fn environment<'a>(service: &'a Service, secret: &'a str) -> [(&'static str, &'a Path); 4] {
+pub(crate) fn environment<'a>(service: &'a Service, secret: &'a str) -> [(&'static str, &'a Path); 4] {
     [
         ("AWS_ACCESS_KEY_ID", Path::new(KEY)),
         ("AWS_SECRET_ACCESS_KEY", Path::new(secret)),

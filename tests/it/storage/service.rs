@@ -22,8 +22,8 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 pub(super) const KEY: &str = "latentd-tests";
-pub(super) const SECRET: &str = "not-a-secret";
-pub(super) const BUCKET: &str = "images";
+pub(crate) const SECRET: &str = "not-a-secret";
+pub(crate) const BUCKET: &str = "images";
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq)]

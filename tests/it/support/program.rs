@@ -2,6 +2,7 @@
 
 use super::http::{code, exchange};
 use super::{ENDPOINT, messages, within};
+use crate::databases;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -23,6 +24,7 @@ impl Program {
     pub(crate) fn command(data: &Path, flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));
         command.env("LATENTD_LISTEN", "127.0.0.1:0").env("LATENTD_LOG", "warn");
+        command.envs(databases::environment_of(data));
         command.args(["serve", "--data-dir"]).arg(data).args(flags);
         command
     }

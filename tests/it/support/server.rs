@@ -1,6 +1,7 @@
 //! The server without a socket and a process: the real router over a real database and real files.
 
 use super::{HOUR, TestClock, endpoints};
+use crate::databases;
 use axum::Router;
 use latentd::disk::Disks;
 use latentd::identity;
@@ -88,6 +89,16 @@ impl Server {
     /// The database with connections of its own, as another process has them.
     pub(crate) async fn open_again(&self) -> Queue {
         open(self.directory.path(), &self.clock).await
+    }
+
+    /// Everything that the database holds, as text.
+    pub(crate) async fn stored_text(&self) -> String {
+        databases::stored_text(self.directory.path()).await
+    }
+
+    /// Whether a query finds a row.
+    pub(crate) async fn finds(&self, query: &'static str) -> bool {
+        databases::finds(self.directory.path(), query).await
     }
 
     /// Looks for expired leases as often as it takes to void one.

@@ -40,7 +40,7 @@ pub(crate) fn stepped_engine() -> (Scripted, StepControl) {
                 }
             }
             if index < call.request.steps && call.observer.wants_state() {
-                call.observer.state(vec![index as u8]);
+                call.observer.state(index, vec![index as u8]);
             }
             let control = call.observer.step(step(index, call.request.steps));
             if call.observer.wants_preview() {

@@ -13,6 +13,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What every name begins with.
@@ -68,7 +69,8 @@ pub(crate) async fn get(api: &Api) -> Result<Response, ApiError> {
     let workers = [("ready", ready), ("loading", all.saturating_sub(ready))];
     let mut counters = api.queue.counters().await?;
     counters.iter_mut().filter(|counter| counter.metric == REQUESTS).for_each(|counter| name(api, counter));
-    let snapshot = Snapshot { counters, waiting, running, workers, commit: api.commit };
+    let devices = api.queue.devices();
+    let snapshot = Snapshot { counters, waiting, running, workers, devices, commit: api.commit };
     let mut registry = Registry::with_prefix(PREFIX);
     let about = "Requests that were refused before they were accepted";
     registry.register("rejected", about, api.refusals.counted.clone());
@@ -93,6 +95,8 @@ struct Snapshot {
     waiting: [(&'static str, u64); 2],
     running: u64,
     workers: [(&'static str, u64); 2],
+    /// Of each device of this server, why it is set aside, if it is.
+    devices: BTreeMap<String, Option<String>>,
     commit: &'static str,
 }
 
@@ -114,11 +118,22 @@ impl Collector for Snapshot {
         let workers = [(&[("state", ready)][..], first), (&[("state", loading)], second)];
         gauge("workers", "Workers that reported lately", &workers)?;
         let build = [("version", env!("CARGO_PKG_VERSION")), ("commit", self.commit)];
-        gauge("build_info", "The program that answers", &[(&build, 1)])
+        gauge("build_info", "The program that answers", &[(&build, 1)])?;
+        self.encode_devices(&mut encoder)
     }
 }
 
 impl Snapshot {
+    fn encode_devices(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let help = "1: the workers of the device failed again and again and are not started for a while";
+        let mut metric = encoder.encode_descriptor("device_set_aside", help, None, MetricType::Gauge)?;
+        self.devices.iter().try_for_each(|(device, set_aside)| {
+            let reason = set_aside.as_deref().unwrap_or_default();
+            let labels = [("device", device.as_str()), ("reason", reason)];
+            metric.encode_family(&labels)?.encode_gauge(&u64::from(set_aside.is_some()))
+        })
+    }
+
     fn encode_kept(&self, kept: &Kept, mut metric: MetricEncoder) -> Result<(), fmt::Error> {
         let mut found = self.counters.iter().filter(|counter| counter.metric == kept.metric).peekable();
         if found.peek().is_none() && kept.labels.is_empty() && matches!(kept.of, MetricType::Counter) {

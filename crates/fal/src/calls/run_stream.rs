@@ -60,7 +60,7 @@ impl Next {
                 Ok(body) => Some((event(&body), Self::Status(watcher, client))),
                 Err(error) => broken(&error),
             },
-            Self::Outcome(watcher, client) => match watcher.outcome().await {
+            Self::Outcome(mut watcher, client) => match watcher.outcome().await {
                 Ok(outcome) => {
                     client.close();
                     let (body, next) = last(watcher.links(), outcome);

@@ -3,6 +3,7 @@
 //! Lines end in LF throughout, whatever `Accept` says; each event carries only new log lines,
 //! because clients append them, and a preview only when there is a new one.
 
+use crate::calls::wait::unless_away;
 use crate::output::error::ApiError;
 use crate::output::links::Links;
 use crate::output::request_id::REQUEST_ID;
@@ -79,15 +80,23 @@ impl Watcher {
     }
 
     /// How the request ended, once a status was final.
-    pub(crate) async fn outcome(&self) -> Result<Outcome, QueueError> {
-        self.api.queue.outcome(self.id).await?.ok_or_else(vanished)
+    pub(crate) async fn outcome(&mut self) -> Result<Outcome, QueueError> {
+        loop {
+            self.moved.mark_unchanged();
+            let outcome = self.api.queue.outcome(self.id).await;
+            let outcome = outcome.and_then(|outcome| outcome.ok_or_else(vanished));
+            if let Some(outcome) = unless_away(outcome.map(Some))? {
+                return Ok(outcome);
+            }
+            signal_or(&mut self.moved, POLL).await;
+        }
     }
 
-    /// Waits until there is something new.
+    /// Waits until there is something new, also while the database is away.
     pub(crate) async fn next(&mut self) -> Result<StatusBody, QueueError> {
         loop {
             self.moved.mark_unchanged();
-            if let Some(body) = self.look().await? {
+            if let Some(body) = unless_away(self.look().await)? {
                 return Ok(body);
             }
             signal_or(&mut self.moved, POLL).await;

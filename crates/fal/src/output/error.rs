@@ -28,7 +28,7 @@ const NEEDS_RETRY: HeaderName = HeaderName::from_static("x-fal-needs-retry");
 const RETRYABLE: HeaderName = HeaderName::from_static("x-fal-retryable");
 
 /// Seconds after which a refused client may try again.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+pub(crate) const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("5");
 
 /// The class of a refusal to take new work.
 const NO_RUNNER: &str = "runner_scheduling_failure";
@@ -44,6 +44,8 @@ const NO_ROOM: &str = "the server's disk is full: nothing new is taken until the
 
 /// The message where the database is locked or cannot be written.
 const UNAVAILABLE: &str = "the server cannot write now: try again";
+
+const STARTING: &str = "the server starts, and waits for its database or its storage of files: try again";
 
 /// The message for a result that is not to be kept.
 pub(crate) const ERASED: &str = "The result of this request is not kept any longer";
@@ -87,6 +89,8 @@ pub(crate) enum ApiError {
     BodyTooSlow,
     Encoded,
     Closing,
+    /// The server has started, and its database or its storage of files is away.
+    Starting,
     /// Others send so much that there is no memory for this.
     Busy,
     QueueFull(u64),
@@ -204,6 +208,7 @@ impl ApiError {
                 plain(S::REQUEST_TIMEOUT, "bad_request", "the body did not arrive in time".into())
             }
             Self::Closing => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, "the server is stopping".into()),
+            Self::Starting => plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, STARTING.into()),
             Self::Busy => {
                 let detail = "the server holds as much input as it may: send this again later";
                 plain(S::SERVICE_UNAVAILABLE, NO_RUNNER, detail.into())
@@ -249,6 +254,7 @@ impl ApiError {
             Self::BodyTooLarge(_) | Self::UploadTooLarge(_) => Some("too_large"),
             Self::BodyTooSlow => Some("too_slow"),
             Self::Closing => Some("stopping"),
+            Self::Starting => Some("starting"),
             Self::Busy => Some("busy"),
             Self::QueueFull(_) => Some("queue_full"),
             Self::LongerThanAsked(_) => Some("longer_than_asked"),
@@ -280,6 +286,7 @@ impl ApiError {
                 headers.insert(header::ALLOW, allowed);
             }
             Self::Closing
+            | Self::Starting
             | Self::Busy
             | Self::QueueFull(_)
             | Self::LongerThanAsked(_)
@@ -288,7 +295,7 @@ impl ApiError {
             | Self::Unavailable(_)
             | Self::TooManyUploads(_) => {
                 say_retryable(headers, true);
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+                headers.insert(header::RETRY_AFTER, RETRY_AFTER_S);
             }
             Self::Invalid(_) => {
                 say_retryable(headers, false);
@@ -335,7 +342,9 @@ pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, 
         FailureKind::Invalid | FailureKind::InitImage => ("bad_request", "Invalid status code: 422".into()),
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
-        FailureKind::Engine | FailureKind::WorkerLost => ("runner_server_error", message.into()),
+        FailureKind::Engine | FailureKind::OutOfMemory | FailureKind::WorkerLost => {
+            ("runner_server_error", message.into())
+        }
         FailureKind::StartTimeout => ("request_timeout", message.into()),
     }
 }
@@ -380,7 +389,9 @@ pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
         }
         // nginx's "client closed request", which fal uses too.
         FailureKind::Cancelled | FailureKind::ClientGone => StatusCode::from_u16(499),
-        FailureKind::Engine | FailureKind::WorkerLost => Ok(StatusCode::INTERNAL_SERVER_ERROR),
+        FailureKind::Engine | FailureKind::OutOfMemory | FailureKind::WorkerLost => {
+            Ok(StatusCode::INTERNAL_SERVER_ERROR)
+        }
         FailureKind::StartTimeout => Ok(StatusCode::GATEWAY_TIMEOUT),
     };
     let status = status.expect("499 is a status code");

@@ -67,7 +67,7 @@ export const description = (endpoint) => json(call("GET", `openapi.json?endpoint
 /** The readiness of the server. */
 const readiness = async () => (await fetch(`${BASE}health/ready`, { cache: "no-store" })).json();
 
-/** The server's word on itself: `ready`, `loading`, `no worker`, `stopping`, or `gone`. */
+/** The server's word on itself: `ready`, `loading`, `no worker`, `every device is set aside`, `stopping`, or `gone`. */
 export async function health() {
   try {
     return (await readiness()).status;

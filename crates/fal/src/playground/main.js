@@ -228,7 +228,14 @@ function openAddress() {
 
 /** Says how the server is, for as long as somebody looks. */
 async function beat() {
-  const words = { ready: "Ready", loading: "Loading the model", "no worker": "No worker runs", stopping: "Stopping", gone: "No answer" };
+  const words = {
+    ready: "Ready",
+    loading: "Loading the model",
+    "no worker": "No worker runs",
+    "every device is set aside": "Every device has failed",
+    stopping: "Stopping",
+    gone: "No answer",
+  };
   if (!document.hidden) {
     const word = await api.health();
     $("server").textContent = words[word] ?? "";

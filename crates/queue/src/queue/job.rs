@@ -86,6 +86,8 @@ stored_word! {
         ClientGone = "client_gone",
         /// The engine could not generate its images.
         Engine = "engine",
+        /// The device has no memory for it, also after everything else was freed.
+        OutOfMemory = "out_of_memory",
         /// It did not start by the time that the client set.
         StartTimeout = "start_timeout",
         /// Too many workers died while they ran it.
@@ -181,7 +183,12 @@ impl FailureKind {
     pub fn is_retryable(self) -> bool {
         match self {
             Self::StartTimeout | Self::WorkerLost => true,
-            Self::Invalid | Self::InitImage | Self::Cancelled | Self::ClientGone | Self::Engine => false,
+            Self::Invalid
+            | Self::InitImage
+            | Self::Cancelled
+            | Self::ClientGone
+            | Self::Engine
+            | Self::OutOfMemory => false,
         }
     }
 
@@ -193,6 +200,7 @@ impl FailureKind {
             Self::Cancelled => "the request was cancelled by the client",
             Self::ClientGone => "the client went away before the result was ready",
             Self::Engine => "the engine failed",
+            Self::OutOfMemory => "the device has too little memory for the request",
             Self::StartTimeout => "the request did not start within the time that the client allows",
             Self::WorkerLost => "the worker died every time it ran this request; it is not tried again",
         }

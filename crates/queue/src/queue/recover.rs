@@ -2,6 +2,10 @@
 //!
 //! A worker works on several requests, but its engine on one. That one is marked before the engine begins, so
 //! that the mark is there even if the whole machine goes down with it.
+//!
+//! Deaths count while the request gets no further: one after which a state of more steps is stored than at the death
+//! before is the first of a new series. That number only grows, and to the request's number of steps at most, so a request
+//! costs fewer than [`MAX_DEATHS`] workers for each of its steps, and each such step a second of work.
 
 use super::claim::{add_log, end_failed};
 use super::clock::LEASE;
@@ -37,7 +41,9 @@ pub struct Reclaimed {
 }
 
 const RUNNING: Sql = for_update!(
-    "SELECT id, attempt, deaths, charged, cancel_requested, origin, no_retry FROM requests
+    "SELECT id, attempt, deaths, charged, cancel_requested, origin, no_retry,
+        coalesce((SELECT progress > progress_at_death FROM states WHERE request = requests.id), FALSE) AS progressed
+    FROM requests
     WHERE state = 'running' AND ($1 IS NULL OR worker = $1)
         AND ($2 IS NULL OR lease_until NOT BETWEEN $2 AND $3) ORDER BY seq"
 );
@@ -55,6 +61,8 @@ const SILENCE_ALL: &str = "UPDATE workers SET beat_at = $1 WHERE beat_at > $1";
 
 const BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL, deaths = $3
     WHERE id = $1 AND attempt = $2";
+
+const NOTE_PROGRESS: &str = "UPDATE states SET progress_at_death = progress WHERE request = $1";
 
 const DROP_DIRECT: &str = "UPDATE requests SET state = 'done', finished_at = $1, ended_at = $4,
         failure = $2, failure_message = $3
@@ -98,7 +106,7 @@ impl Queue {
             let orphan = Orphan::of(row)?;
             match orphan.fate(lost) {
                 Fate::Back { deaths } => {
-                    put_back(&mut tx, &orphan.claim, deaths, lost, now).await?;
+                    put_back(&mut tx, &orphan, deaths, lost, now).await?;
                     done.waiting += 1;
                 }
                 Fate::End(failure) => {
@@ -135,6 +143,8 @@ struct Orphan {
     deaths: i64,
     /// The worker's engine was working on it.
     charged: bool,
+    /// It has got further than at the last death that was charged to it.
+    progressed: bool,
     cancelled: bool,
     origin: Origin,
     no_retry: bool,
@@ -159,18 +169,26 @@ impl Orphan {
             claim,
             deaths: row.try_get("deaths")?,
             charged: row.try_get("charged")?,
+            progressed: row.try_get("progressed")?,
             cancelled: row.try_get("cancel_requested")?,
             origin: Origin::from_word(row.try_get("origin")?)?,
             no_retry: row.try_get("no_retry")?,
         })
     }
 
+    /// Whether this loss of the worker is a death that counts against the request.
+    fn is_charged(&self, lost: Lost<'_>) -> bool {
+        self.charged && !matches!(lost, Lost::Stopped(_))
+    }
+
     fn fate(&self, lost: Lost<'_>) -> Fate {
         let is_stopped = matches!(lost, Lost::Stopped(_));
-        let deaths = self.deaths + i64::from(self.charged && !is_stopped);
+        let is_charged = self.is_charged(lost);
+        let before = if is_charged && self.progressed { 0 } else { self.deaths };
+        let deaths = before + i64::from(is_charged);
         if self.cancelled {
             Fate::End(Failure::of(FailureKind::Cancelled))
-        } else if deaths >= MAX_DEATHS && deaths > self.deaths {
+        } else if is_charged && deaths >= MAX_DEATHS {
             Fate::End(worker_lost(format!(
                 "the worker died {deaths} times while its engine worked on this request; it is not tried again"
             )))
@@ -190,12 +208,16 @@ fn worker_lost(message: String) -> Failure {
 
 async fn put_back(
     tx: &mut Tx,
-    claim: &Claim,
+    orphan: &Orphan,
     deaths: i64,
     lost: Lost<'_>,
     now: Moment,
 ) -> Result<(), QueueError> {
+    let claim = &orphan.claim;
     query(BACK).bind(claim.id.to_string()).bind(claim.attempt).bind(deaths).execute(&mut *tx).await?;
+    if orphan.is_charged(lost) {
+        query(NOTE_PROGRESS).bind(claim.id.to_string()).execute(&mut *tx).await?;
+    }
     let line = match lost {
         Lost::Died(_) => "the worker died; the request is tried again",
         Lost::Expired => "the worker fell silent; the request is tried again",

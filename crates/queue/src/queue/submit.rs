@@ -135,6 +135,7 @@ impl Queue {
         let mut tx = self.writer.begin().await?;
         let now = self.moment(&mut tx).await?;
         if let Some(known) = idempotency::find(&mut tx, new).await? {
+            tx.commit().await?;
             return Ok(known);
         }
         if let Some(full) = full(&mut tx, new).await? {

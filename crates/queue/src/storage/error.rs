@@ -20,7 +20,17 @@ pub enum StorageError {
         place: String,
         /// One line.
         why: String,
+        /// The service does not answer or is busy, rather than refuses.
+        is_away: bool,
     },
+}
+
+impl StorageError {
+    /// Whether it is about a service that does not answer or is busy. What a service or a directory refuses, only the
+    /// operator can change.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Bucket { is_away: true, .. })
+    }
 }
 
 impl Fault for StorageError {
@@ -49,6 +59,30 @@ const ADVICE: &[(&str, &str)] = &[
         "access denied: the key of AWS_ACCESS_KEY_ID needs s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket",
     ),
 ];
+
+/// Codes of a service that is busy or fails.
+const AWAY: [&str; 6] = [
+    "InternalError",
+    "RequestTimeout",
+    "ServerBusy",
+    "ServiceUnavailable",
+    "SlowDown",
+    "XMinioServerNotInitialized",
+];
+
+/// Whether the service does not answer or is busy: another time the same may succeed.
+pub(super) fn is_away(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    let text = error.to_string();
+    match element(&text, "Code") {
+        Some(code) => AWAY.contains(&code.as_str()),
+        // Refused, answered by another service, or without a certificate that is trusted.
+        None => {
+            matches!(error, E::Generic { .. })
+                && !["Received redirect", "169.254.169.254", "certificate"].iter().any(|of| text.contains(of))
+        }
+    }
+}
 
 /// The code of an answer of S3, if the failure is one that has a body.
 pub(super) fn code(error: &object_store::Error) -> Option<String> {

@@ -102,7 +102,7 @@ async fn reopen(
     let options = GetOptions { range, if_match: etag.clone(), ..GetOptions::default() };
     match bucket.store().get_opts(path, options).await {
         Ok(result) if result.meta.e_tag == *etag => Ok(result.into_stream()),
-        Ok(_) => Err(bucket.failed_with("an object changed while it was read")),
+        Ok(_) => Err(bucket.failed_with("an object changed while it was read", false)),
         Err(error @ Error::Generic { .. }) => Ok(futures_util::stream::once(async { Err(error) }).boxed()),
         Err(error) => Err(bucket.failed(&error)),
     }
@@ -112,7 +112,7 @@ impl Rest {
     fn failed(&self, error: Option<Error>) -> StorageError {
         match error {
             Some(error) => self.bucket.failed(&error),
-            None => self.bucket.failed_with("a read broke off"),
+            None => self.bucket.failed_with("a read broke off", true),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Files as objects of a bucket of S3, or of a service that speaks its protocol.
 
 use super::client::Connector;
-use super::error::{code, explain};
+use super::error::{code, explain, is_away};
 use super::location::S3Location;
 use super::{FileKey, MARK, StorageError, path_of};
 use bytes::Bytes;
@@ -66,9 +66,11 @@ impl Bucket {
             let with_bucket = endpoint.replacen("://", &format!("://{}.", location.bucket), 1);
             builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, with_bucket);
         }
-        let built = builder
-            .build()
-            .map_err(|error| StorageError::Bucket { place: name.clone(), why: error.to_string() })?;
+        let built = builder.build().map_err(|error| StorageError::Bucket {
+            place: name.clone(),
+            why: error.to_string(),
+            is_away: false,
+        })?;
         let prefix = Path::parse(&location.prefix).map_err(object_store::Error::from)?;
         Ok(Self {
             store: Arc::new(PrefixStore::new(built, prefix)),
@@ -89,11 +91,11 @@ impl Bucket {
     }
 
     pub(super) fn failed(&self, error: &Error) -> StorageError {
-        self.failed_with(&explain(error, &self.endpoint, self.has_credentials))
+        self.failed_with(&explain(error, &self.endpoint, self.has_credentials), is_away(error))
     }
 
-    pub(super) fn failed_with(&self, why: &str) -> StorageError {
-        StorageError::Bucket { place: self.name.clone(), why: why.to_owned() }
+    pub(super) fn failed_with(&self, why: &str, is_away: bool) -> StorageError {
+        StorageError::Bucket { place: self.name.clone(), why: why.to_owned(), is_away }
     }
 
     pub(super) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), StorageError> {
@@ -136,7 +138,7 @@ impl Bucket {
     pub(super) async fn check(&self) -> Result<(), StorageError> {
         let refused = |call: &str, error: &Error| {
             let why = explain(error, &self.endpoint, self.has_credentials);
-            self.failed_with(&format!("cannot {call}: {why}"))
+            self.failed_with(&format!("cannot {call}: {why}"), is_away(error))
         };
         self.store.list(None).next().await.transpose().map_err(|error| refused("list", &error))?;
         self.read_mark().await?;

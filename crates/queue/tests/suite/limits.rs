@@ -95,6 +95,13 @@ async fn a_name_whose_request_nobody_waited_for_is_free_again(rig: Rig) {
     assert_eq!(known, Submission::Known { id: again });
     queue.cancel(again, FailureKind::ClientGone).await.expect("a database");
     assert_eq!(claim(&queue, "w").await.expect("it is wanted").id, again);
+    // Also where the server would refuse the same input now.
+    let other = submit(&queue, &NewRequest { origin: Origin::Direct, ..named("other", "input") }).await;
+    let invalid = Failure::of(FailureKind::Invalid);
+    let known = queue.submit_failed(&named("other", "input"), &invalid).await.expect("a database");
+    assert_eq!(known, Submission::Known { id: other });
+    queue.cancel(other, FailureKind::ClientGone).await.expect("a database");
+    assert_eq!(claim(&queue, "w").await.expect("it is wanted").id, other);
 }
 
 async fn add_key(queue: &Queue, id: &str, concurrency: Option<u32>) {

@@ -8,6 +8,7 @@ mod fairness;
 mod fences;
 mod files;
 mod limits;
+mod model;
 mod postgres;
 mod rig;
 mod states;

@@ -13,21 +13,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 
 /// A test's database; clones share it.
 #[derive(Clone)]
 pub(crate) struct Rig {
     pub(crate) database: Database,
-    began: Instant,
+    /// When the test began, unless time passes in it by [`Rig::advance`] alone.
+    began: Option<Instant>,
     advanced: Arc<AtomicI64>,
+    /// To move PostgreSQL's time with, where it is stopped.
+    clock: Option<Arc<Mutex<PgConnection>>>,
     _folder: Arc<TempDir>,
 }
+
+/// PostgreSQL's time is what a row says.
+const STOPPED: &str = "CREATE TABLE stopped_clock (us BIGINT NOT NULL);
+    INSERT INTO stopped_clock VALUES (latentd_now());
+    CREATE OR REPLACE FUNCTION latentd_now() RETURNS BIGINT LANGUAGE sql VOLATILE AS
+        $$ SELECT us FROM stopped_clock $$";
 
 impl Rig {
     pub(crate) fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let database = Database::Sqlite(folder.path().join("q.sqlite"));
-        Self { database, began: Instant::now(), advanced: Arc::default(), _folder: Arc::new(folder) }
+        Self::of(database, folder)
     }
 
     pub(crate) async fn postgres() -> Self {
@@ -38,20 +48,40 @@ impl Rig {
     }
 
     pub(crate) fn of_postgres(options: PgConnectOptions) -> Self {
-        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         let database = options.to_url_lossy().as_str().parse().expect("a URL");
-        Self { database, began: Instant::now(), advanced: Arc::default(), _folder: folder }
+        Self::of(database, tempfile::tempdir().expect("a folder"))
+    }
+
+    fn of(database: Database, folder: TempDir) -> Self {
+        let _folder = Arc::new(folder);
+        Self { database, began: Some(Instant::now()), advanced: Arc::default(), clock: None, _folder }
+    }
+
+    /// From here on time passes by [`Rig::advance`] alone, so that a test knows it to the microsecond.
+    pub(crate) async fn stop_clock(self) -> Self {
+        let mut stopped = Self { began: None, ..self };
+        let queue = stopped.open().await;
+        queue.note_time().await.expect("a database");
+        if let Database::Postgres { options, .. } = &stopped.database {
+            let mut clock = connect(options).await;
+            run(&mut clock, STOPPED.into()).await;
+            stopped.clock = Some(Arc::new(Mutex::new(clock)));
+        }
+        queue.close().await;
+        stopped
     }
 
     /// The database as a process of its own sees it.
     pub(crate) async fn open(&self) -> Queue {
         let (advanced, began) = (self.advanced.clone(), self.began);
-        let now = move || Timestamp::now() + SignedDuration::from_secs(advanced.load(Ordering::Relaxed));
+        let date = move || if began.is_some() { Timestamp::now() } else { Timestamp::UNIX_EPOCH };
+        let now = move || date() + SignedDuration::from_secs(advanced.load(Ordering::Relaxed));
         let queue = Queue::open(&self.database, Arc::new(now)).await.expect("a database");
         let advanced = self.advanced.clone();
         let uptime = move || {
             let at_start = 86_400 + advanced.load(Ordering::Relaxed);
-            began.elapsed() + Duration::from_secs(at_start.unsigned_abs())
+            began.map(|began| began.elapsed()).unwrap_or_default()
+                + Duration::from_secs(at_start.unsigned_abs())
         };
         queue.with_lease_clock(LeaseClock::new("boot", uptime))
     }
@@ -60,7 +90,10 @@ impl Rig {
     pub(crate) async fn advance(&self, time: Duration) {
         let seconds = i64::try_from(time.as_secs()).expect("seconds");
         let by = self.advanced.fetch_add(seconds, Ordering::Relaxed) + seconds;
-        if let Database::Postgres { options, .. } = &self.database {
+        if let Some(clock) = &self.clock {
+            let later = format!("UPDATE stopped_clock SET us = us + {seconds}000000");
+            run(&mut *clock.lock().await, later).await;
+        } else if let Database::Postgres { options, .. } = &self.database {
             let later = format!(
                 "CREATE OR REPLACE FUNCTION latentd_now() RETURNS BIGINT LANGUAGE sql VOLATILE AS
                 $$ SELECT floor(extract(epoch FROM clock_timestamp()) * 1000000)::bigint + {by}000000 $$"

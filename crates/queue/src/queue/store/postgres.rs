@@ -21,7 +21,8 @@ const FRESH: Duration = Duration::from_secs(1);
 ///
 /// To change the schema, add a file to `schema/postgres/` and a line to the end of this list. Never edit or move one that
 /// was released.
-const MIGRATIONS: &[&str] = &[include_str!("../schema/postgres/first.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../schema/postgres/first.sql"), include_str!("../schema/postgres/progress.sql")];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;
 
@@ -36,6 +37,8 @@ pub(in super::super) async fn open(options: &PgConnectOptions) -> Result<PgPool,
         // Whatever the server's default is: what is answered is on the disk.
         ("synchronous_commit", "on"),
     ]);
+    // The pool would say of a server that is away only that time is up.
+    connect(&options).await?.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(PATIENCE)

@@ -41,6 +41,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/sqlite/access.sql"),
     include_str!("../schema/sqlite/turns.sql"),
     include_str!("../schema/sqlite/states.sql"),
+    include_str!("../schema/sqlite/progress.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.

@@ -1,0 +1,53 @@
+//! A device whose workers fail again and again by their own fault: it is set aside, and the server says so.
+
+use crate::support::{Program, signal, within};
+use serde_json::{Value, json};
+use std::process::Stdio;
+use std::time::Duration;
+
+/// The longest that a worker takes to be replaced on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Failures within ten minutes after which a device is set aside.
+const FAILURES: usize = 5;
+
+/// What the server says in its log when that happens.
+const LOG_LINE: &str = "the device is set aside";
+
+/// Waits until a worker runs, and ends it by a signal.
+async fn end_worker(server: &Program, name: &str) {
+    let worker = within(LIMIT, async || server.workers().first().copied()).await;
+    signal(name, worker);
+    within(LIMIT, async || (!server.workers().contains(&worker)).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_whose_worker_crashes_five_times_is_set_aside_until_the_server_is_started_again() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Program::spawn(Program::command(data.path(), &[]).stderr(Stdio::piped()));
+    let health = || server.call("GET", "/health/ready", &Value::Null);
+    end_worker(&server, "KILL").await; // from outside: does not count
+    for _ in 0..FAILURES {
+        assert_eq!(health().1["devices_set_aside"], json!([]), "not yet");
+        end_worker(&server, "ABRT").await;
+    }
+    let set_aside = async || (health().1["status"] == "every device is set aside").then(&health);
+    let (code, body) = within(LIMIT, set_aside).await;
+    assert_eq!((code, &body["workers"]["ready"]), (503, &json!(0)));
+    let reason = "5 failures within 10 minutes, the last by an abort, as when the engine hangs (SIGABRT)";
+    assert_eq!(body["devices_set_aside"], json!([{ "device": "cpu", "reason": reason }]));
+    assert_eq!(server.call("GET", "/health", &Value::Null).1["devices_set_aside"], body["devices_set_aside"]);
+    assert_eq!(server.call("GET", "/health/live", &Value::Null).0, 200);
+    let (_, metrics) = server.exchange("GET", "/metrics", &Value::Null);
+    let sample = format!("latentd_device_set_aside{{device=\"cpu\",reason=\"{reason}\"}} 1");
+    assert!(metrics.lines().any(|line| line == sample), "{metrics}");
+    let accepted = server.submit(1);
+    assert_eq!(server.status(&accepted)["status"], "IN_QUEUE", "requests are accepted and wait");
+    let log = server.kill();
+    assert_eq!(log.matches(LOG_LINE).count(), 1, "{log}");
+
+    let server = Program::start(data.path());
+    assert_eq!(server.completed(&accepted).await.get("error"), None);
+    let (_, metrics) = server.exchange("GET", "/metrics", &Value::Null);
+    assert!(metrics.contains("latentd_device_set_aside{device=\"cpu\",reason=\"\"} 0"), "{metrics}");
+}
