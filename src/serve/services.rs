@@ -172,6 +172,16 @@ async fn watch_times(queue: Queue) {
             Ok(late) => tracing::info!(late, "requests did not start in time"),
             Err(error) => tracing::warn!(%error, "times to start not checked"),
         }
+        match queue.reclaim_late().await {
+            Ok(reclaimed) if reclaimed.waiting + reclaimed.ended > 0 => {
+                tracing::warn!(
+                    ?reclaimed,
+                    "requests that were claimed for a worker that had died are put back"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "late claims not looked for"),
+        }
         match queue.reclaim_expired(&mut check).await {
             Ok(reclaimed) if reclaimed.waiting + reclaimed.ended > 0 => {
                 tracing::warn!(?reclaimed, "leases ran out");

@@ -7,7 +7,7 @@
 //!   [`Queue::store_preview`], [`Queue::store_state`], [`Queue::use_state`], [`Queue::must_give_way`],
 //!   [`Queue::finish`], [`Queue::fail`], [`Queue::put_off`], [`Queue::give_back`], [`Queue::heartbeat`];
 //! - the supervisor, when workers die: [`Queue::reclaim`], [`Queue::set_silent`], [`Queue::set_device`]; the server's
-//!   timers: [`Queue::expire_late`], [`Queue::reclaim_expired`];
+//!   timers: [`Queue::expire_late`], [`Queue::reclaim_late`], [`Queue::reclaim_expired`];
 //! - the sweep, which removes expired data: [`Queue::hold_sweep`], [`Queue::prune`], [`Queue::erase_ended`],
 //!   [`Queue::end_files`], [`Queue::given_up_files`], [`Queue::clean_log`];
 //! - writers of files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when the file gets no owner;
@@ -33,6 +33,7 @@ mod idempotency;
 mod identity;
 mod job;
 mod keys;
+mod late_claims;
 mod lease;
 mod owners;
 mod positions;
@@ -83,6 +84,7 @@ pub use workers::WorkerState;
 
 use devices::Devices;
 use jiff::Timestamp;
+use late_claims::LostWorkers;
 use positions::Positions;
 use service_time::Noted;
 use std::sync::Arc;
@@ -115,6 +117,7 @@ pub struct Queue {
     positions: Positions,
     silent: SilentWorkers,
     devices: Devices,
+    lost_workers: LostWorkers,
 }
 
 impl Queue {
@@ -150,6 +153,7 @@ impl Queue {
             positions: Positions::default(),
             silent: SilentWorkers::default(),
             devices: Devices::default(),
+            lost_workers: LostWorkers::default(),
         };
         Ok(queue.with_lease_clock(LeaseClock::of_system()).with_events(Events::default()))
     }

@@ -125,6 +125,7 @@ impl Queue {
             query(SILENCE_ALL).bind(heartbeats.from).execute(&mut tx).await?;
         }
         tx.commit().await?;
+        self.note_lost(lost);
         self.events.wake_workers();
         self.events.wake_waiters();
         Ok(done)

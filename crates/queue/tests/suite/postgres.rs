@@ -4,7 +4,7 @@ use crate::cluster::Cluster;
 use crate::rig::{Rig, claim, connect, request, run, submit};
 use jiff::Timestamp;
 use latentd_queue::fault::Fault;
-use latentd_queue::queue::{Database, Queue, QueueError};
+use latentd_queue::queue::{Database, Lost, Queue, QueueError, Reclaimed};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +49,29 @@ async fn a_newer_schema_refuses_an_older_program() {
     let refused = Queue::open(&rig.database, Arc::new(Timestamp::now)).await.err().expect("a refusal");
     assert!(matches!(refused, QueueError::NewerSchema(99)), "{refused}");
     assert!(refused.to_string().contains("upgrade latentd"), "{refused}");
+    rig.end().await;
+}
+
+/// The worker was killed while the server worked on its claim.
+#[tokio::test]
+async fn a_claim_that_is_committed_after_its_worker_died_is_put_back() {
+    let rig = Rig::postgres().await;
+    let queue = rig.open().await;
+    let id = submit(&queue, &request()).await;
+    let mut of_the_dead = connect(&options(&rig)).await;
+    let claimed = format!(
+        "BEGIN; UPDATE requests SET state = 'running', worker = 'dead', attempt = 1, lease_until = latentd_now() + 60000000
+            WHERE id = '{id}'"
+    );
+    run(&mut of_the_dead, claimed).await;
+    assert_eq!(queue.reclaim(Lost::Died("dead")).await.expect("a database"), Reclaimed::default());
+    assert_eq!(queue.reclaim_late().await.expect("a database"), Reclaimed::default());
+    run(&mut of_the_dead, "COMMIT".into()).await;
+    assert_eq!(claim(&queue, "alive").await, None);
+    assert_eq!(queue.reclaim_late().await.expect("a database").waiting, 1);
+    assert_eq!(claim(&queue, "alive").await.map(|claim| claim.id), Some(id));
+    assert_eq!(queue.reclaim_late().await.expect("a database"), Reclaimed::default());
+    drop(of_the_dead);
     rig.end().await;
 }
 
