@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 
-from crash_test.processes import Postgres, children, free_port, kill, last_lines
+from crash_test.processes import children, free_port, last_lines, send
+from crash_test.stores import Postgres
 
 from .checks import require
 
@@ -125,7 +126,7 @@ class Servers:
         wait_for("the webhook in the metrics", lambda: "latentd_webhook_attempts_total{" in self.metrics())
         # Not before, since its request would wait for a minute, until its lease expires.
         for pid in children(second.process.pid):
-            kill(pid)
+            send(signal.SIGKILL, pid)
         wait_for("the restart in the metrics", lambda: "latentd_worker_restarts_total{" in self.metrics())
         self.wait_until_ready()
 
