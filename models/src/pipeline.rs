@@ -28,6 +28,8 @@ use std::time::Instant;
 ///
 /// Each stage has its own weights and, on a GPU, its own stream, and hands on through host memory.
 pub struct Pipeline {
+    /// Of all stages. Dropped before the targets, whose handles close a device: one that is still in use then keeps its memory.
+    devices: [Device; 3],
     card: ModelCard,
     configs: Configs,
     prompts: Arc<Mutex<Prompts>>,
@@ -36,8 +38,6 @@ pub struct Pipeline {
     decode_stage: Arc<Mutex<DecodeStage>>,
     /// Of the denoiser.
     target: Target,
-    /// Of all stages.
-    devices: [Device; 3],
     shortcuts: Shortcuts,
     files: ModelFiles,
     planted: Planted,
