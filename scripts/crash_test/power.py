@@ -5,10 +5,11 @@ import dataclasses
 import pathlib
 import struct
 import subprocess
+import sys
 import time
 
-from .processes import Server
-from .topology import LIMIT_S, Topology
+from .processes import NotReady, Server
+from .topology import Topology
 
 HEADER = struct.Struct("<QQqIIII")
 # A write may be torn between these.
@@ -149,8 +150,8 @@ class Recorded(Topology):
         later = [any_event() if number % 2 else beside_sync() for number in range(1, count)]
         return events, sorted([chance.choice(early), *later])
 
-    def after_cut(self, events, number, chance, name):
-        """A server on what is there after a power cut before this event."""
+    def after_cut(self, events, number, chance, name, limit):
+        """A server on what is there after a power cut before this event; raises NotReady where none can use that."""
         root = str(self.disk)
         disk = Disk(root)
         for event in events[:number]:
@@ -168,7 +169,11 @@ class Recorded(Topology):
                 place(path).write_bytes(contents[file])
                 place(path).chmod(0o600)
         server = Server(self.binary, folder, "server", ["--workers", "1"], {})
-        server.wait_until_ready(LIMIT_S)
+        try:
+            server.wait_until_ready(limit)
+        except NotReady:
+            server.kill()
+            raise
         return server
 
 
@@ -183,7 +188,14 @@ def check_cuts(topology, clients, chance, count, limit):
         # What the client knew by then.
         clients.accepted = {key: one.as_of(at) for key, one in accepted.items() if one.accepted_at < at}
         clients.receiver.restore(messages, at)
-        server = topology.after_cut(events, number, chance, f"cut-{index}")
+        try:
+            server = topology.after_cut(events, number, chance, f"cut-{index}", limit)
+        except NotReady as error:
+            print(error, file=sys.stderr)
+            for one in clients.accepted.values():
+                one.outcome = "lost"
+            found += clients.accepted.values()
+            continue
         clients.servers = [server]
         try:
             clients.wait_until_over(limit)

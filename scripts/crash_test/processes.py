@@ -57,6 +57,10 @@ def clean_environment():
     return {k: v for k, v in os.environ.items() if not k.startswith(("LATENTD_", "FAL_", "AWS_"))}
 
 
+class NotReady(Exception):
+    """A server did not get ready."""
+
+
 class Process:
     """A process that is started again whenever it has ended, with its output in a file."""
 
@@ -164,7 +168,7 @@ class Server(Process):
         deadline = time.monotonic() + limit
         while not self.is_ready():
             if time.monotonic() > deadline:
-                sys.exit(f"a server was not ready within {limit} s; its last lines:\n{self.last_lines()}")
+                raise NotReady(f"a server was not ready within {limit} s; its last lines:\n{self.last_lines()}")
             self.restart_if_ended()
             time.sleep(0.1)
 
