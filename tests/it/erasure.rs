@@ -75,7 +75,7 @@ async fn an_input_that_its_client_does_not_want_kept_is_gone_with_the_next_sweep
     let server = Server::start().await;
     server.submit_with(&[("x-fal-store-io", "0")], &secret(3)).await;
     server.generate_all().await;
-    assert!(server.queue.clean_log().await.expect("a database"));
+    assert!(server.queue.truncate_wal().await.expect("a database"));
     assert_eq!(found(&server, b"hidden wolves"), Vec::<PathBuf>::new());
     assert!(
         !found(&server, b"secret fox").is_empty(),
@@ -118,7 +118,7 @@ async fn nothing_is_left_of_what_retention_deletes() {
     let keep = Keep { results: day, inputs: day, uploads: day, ..Keep::default() };
     sweep::prune(&server.queue, &keep).await.expect("a database");
     sweep::once(&server.queue, &server.storage).await.expect("a sweep");
-    assert!(server.queue.clean_log().await.expect("a database"));
+    assert!(server.queue.truncate_wal().await.expect("a database"));
     for bytes in [&b"secret fox"[..], b"in the snow", b"uploaded words", &image[image.len() / 2..]] {
         assert_eq!(found(&server, bytes), Vec::<PathBuf>::new());
     }

@@ -39,8 +39,7 @@ async fn a_device_whose_worker_crashes_five_times_is_set_aside_until_the_server_
     assert_eq!(server.call("GET", "/health", &Value::Null).1["devices_set_aside"], body["devices_set_aside"]);
     assert_eq!(server.call("GET", "/health/live", &Value::Null).0, 200);
     let (_, metrics) = server.exchange("GET", "/metrics", &Value::Null);
-    let sample = format!("latentd_device_set_aside{{device=\"cpu\",reason=\"{reason}\"}} 1");
-    assert!(metrics.lines().any(|line| line == sample), "{metrics}");
+    assert!(metrics.contains("latentd_device_set_aside{device=\"cpu\"} 1"), "{metrics}");
     let accepted = server.submit(1);
     assert_eq!(server.status(&accepted)["status"], "IN_QUEUE", "requests are accepted and wait");
     let log = server.kill();
@@ -49,5 +48,5 @@ async fn a_device_whose_worker_crashes_five_times_is_set_aside_until_the_server_
     let server = Program::start(data.path());
     assert_eq!(server.completed(&accepted).await.get("error"), None);
     let (_, metrics) = server.exchange("GET", "/metrics", &Value::Null);
-    assert!(metrics.contains("latentd_device_set_aside{device=\"cpu\",reason=\"\"} 0"), "{metrics}");
+    assert!(metrics.contains("latentd_device_set_aside{device=\"cpu\"} 0"), "{metrics}");
 }

@@ -37,7 +37,7 @@ async fn serve(mut command: Command) -> Program {
     program
 }
 
-/// Asserts what a server answers that waits: it is alive, it says what it waits for, and it refuses all else for now.
+/// Asserts that a server which waits says that it is alive and what it waits for, and answers every other call with a 503.
 async fn assert_waits(server: &Program, status: &str) {
     within(LIMIT, async || (ready(server) == (503, status.into())).then_some(())).await;
     assert_eq!(server.call("GET", "/health/live", &Value::Null), (200, json!({ "status": "live" })));

@@ -9,7 +9,7 @@
 //! - the supervisor, when workers die: [`Queue::reclaim`], [`Queue::set_silent`], [`Queue::set_device`]; the server's
 //!   timers: [`Queue::expire_late`], [`Queue::reclaim_late`], [`Queue::reclaim_expired`];
 //! - the sweep, which removes expired data: [`Queue::hold_sweep`], [`Queue::prune`], [`Queue::erase_ended`],
-//!   [`Queue::end_files`], [`Queue::given_up_files`], [`Queue::clean_log`];
+//!   [`Queue::end_files`], [`Queue::given_up_files`], [`Queue::truncate_wal`];
 //! - writers of files: [`Queue::expect_files`] before, [`Queue::give_up_file`] when the file gets no owner;
 //! - the check that a database and a folder belong together: [`Queue::identity`] and its neighbours;
 //! - the webhook deliverer: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];

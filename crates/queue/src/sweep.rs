@@ -79,7 +79,7 @@ async fn pass(
         }
         tokio::task::yield_now().await;
     }
-    queue.clean_log().await?;
+    queue.truncate_wal().await?;
     Ok(true)
 }
 

@@ -17,7 +17,6 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use std::collections::BTreeMap;
 use std::fmt;
 
 /// What every name begins with.
@@ -74,7 +73,8 @@ pub(crate) async fn get(api: &Api, caller: &Caller) -> Result<Response, ApiError
     let workers = [("ready", ready), ("loading", all.saturating_sub(ready))];
     let mut counters = api.queue.counters().await?;
     counters.iter_mut().filter(|counter| counter.metric == REQUESTS).for_each(|counter| name(api, counter));
-    let devices = api.queue.devices();
+    let devices =
+        api.queue.devices().into_iter().map(|(name, why)| (name, u64::from(why.is_some()))).collect();
     let keys = by_key::read(api, caller, &mut counters).await?;
     let snapshot = Snapshot { counters, waiting, running, keys, workers, devices, commit: api.commit };
     let mut registry = Registry::with_prefix(PREFIX);
@@ -102,8 +102,8 @@ struct Snapshot {
     running: u64,
     keys: KeyGauges,
     workers: [(&'static str, u64); 2],
-    /// Of each device of this server, why it is set aside, if it is.
-    devices: BTreeMap<String, Option<String>>,
+    /// Devices of this server, 1 for those that are set aside.
+    devices: Vec<(String, u64)>,
     commit: &'static str,
 }
 
@@ -114,18 +114,11 @@ impl Collector for Snapshot {
             self.encode_kept(kept, metric)?;
         }
         let KeyGauges { running, limits } = &self.keys;
-        encode_by_key(
-            &mut encoder,
-            "key_requests_running",
-            "Requests of a key in the hands of workers",
-            running,
-        )?;
-        encode_by_key(
-            &mut encoder,
-            "key_concurrency_limit",
-            "Requests of a key that may run at once",
-            limits,
-        )?;
+        labelled(&mut encoder, "key_requests_running", "Requests of a key that run", "key", running)?;
+        let help = "Requests of a key that may run at once";
+        labelled(&mut encoder, "key_concurrency_limit", help, "key", limits)?;
+        let help = "1: the workers of the device failed again and again and are not started for a while";
+        labelled(&mut encoder, "device_set_aside", help, "device", &self.devices)?;
         let mut gauge = |name, help, rows: &[(&[(&str, &str)], u64)]| {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             rows.iter().try_for_each(|(labels, value)| metric.encode_family(labels)?.encode_gauge(value))
@@ -133,38 +126,29 @@ impl Collector for Snapshot {
         let [(normal, first), (low, second)] = self.waiting;
         let waiting = [(&[("priority", normal)][..], first), (&[("priority", low)], second)];
         gauge("queue_depth", "Requests that wait", &waiting)?;
-        gauge("requests_running", "Requests in the hands of workers", &[(&[], self.running)])?;
+        gauge("requests_running", "Requests that run", &[(&[], self.running)])?;
         let [(ready, first), (loading, second)] = self.workers;
         let workers = [(&[("state", ready)][..], first), (&[("state", loading)], second)];
         gauge("workers", "Workers that reported lately", &workers)?;
         let build = [("version", env!("CARGO_PKG_VERSION")), ("commit", self.commit)];
-        gauge("build_info", "The program that answers", &[(&build, 1)])?;
-        self.encode_devices(&mut encoder)
+        gauge("build_info", "The program that answers", &[(&build, 1)])
     }
 }
 
-fn encode_by_key(
+/// A gauge with a value for each value of one label.
+fn labelled(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,
+    label: &str,
     rows: &[(String, u64)],
 ) -> Result<(), fmt::Error> {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     rows.iter()
-        .try_for_each(|(key, value)| metric.encode_family(&[("key", key.as_str())])?.encode_gauge(value))
+        .try_for_each(|(value, count)| metric.encode_family(&[(label, value.as_str())])?.encode_gauge(count))
 }
 
 impl Snapshot {
-    fn encode_devices(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
-        let help = "1: the workers of the device failed again and again and are not started for a while";
-        let mut metric = encoder.encode_descriptor("device_set_aside", help, None, MetricType::Gauge)?;
-        self.devices.iter().try_for_each(|(device, set_aside)| {
-            let reason = set_aside.as_deref().unwrap_or_default();
-            let labels = [("device", device.as_str()), ("reason", reason)];
-            metric.encode_family(&labels)?.encode_gauge(&u64::from(set_aside.is_some()))
-        })
-    }
-
     fn encode_kept(&self, kept: &Kept, mut metric: MetricEncoder) -> Result<(), fmt::Error> {
         let mut found = self.counters.iter().filter(|counter| counter.metric == kept.metric).peekable();
         if found.peek().is_none() && kept.labels.is_empty() && matches!(kept.of, MetricType::Counter) {

@@ -48,7 +48,7 @@ pub(crate) async fn delete(api: &Api, call: &Call, id: RequestId) -> Result<Resp
         let failed = remove(api, &key).await.err().map(|error| format!("{error:?}"));
         results.push(ErasedFile { link: call.links.file(&key), exception: failed });
     }
-    if let Err(error) = api.queue.clean_log().await {
+    if let Err(error) = api.queue.truncate_wal().await {
         tracing::warn!(%error, "the database's log is emptied later");
     }
     Ok(Json(Erased { cdn_delete_results: results }).into_response())

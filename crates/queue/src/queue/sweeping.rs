@@ -43,7 +43,7 @@ impl Queue {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn clean_log(&self) -> Result<bool, QueueError> {
+    pub async fn truncate_wal(&self) -> Result<bool, QueueError> {
         if matches!(self.writer, Store::Postgres(_)) {
             return Ok(true);
         }
