@@ -113,7 +113,8 @@ class Servers:
         wait_for("a worker", lambda: self.gateways[1].is_up("/health/ready"))
 
     def metrics(self):
-        return self.gateways[0].call("GET", "/metrics")[1].decode()
+        """Of both gateways: devices are counted where the worker is."""
+        return "".join(gateway.call("GET", "/metrics")[1].decode() for gateway in self.gateways)
 
     def make_every_metric(self):
         """Requests that succeed, fail and are rejected, a webhook that fails, a worker that dies."""
