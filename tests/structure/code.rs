@@ -1,5 +1,4 @@
-//! Reads Rust source as far as the rules need: what is comment or test, and which modules a
-//! path names.
+//! Reads Rust source as far as the rules need: what is a comment or a test, and which modules a path names.
 
 /// How the module of a file's tests begins.
 const TESTS: &str = "#[cfg(test)]\nmod tests";
@@ -40,13 +39,12 @@ fn module_length(code: &str) -> usize {
     code.len()
 }
 
-/// Whether a file is the `mod tests;` of another: it may use any size or name of the real world.
+/// Whether a file is the `mod tests;` of another: it may use sizes and names of real models.
 pub(crate) fn is_test_module(path: &str) -> bool {
     path.ends_with("/tests.rs")
 }
 
-/// `source` with every comment blanked out. Knows strings, raw strings and character
-/// literals, inside which nothing is a comment.
+/// `source` without its comments. Nothing inside a string, a raw string or a character literal is a comment.
 pub(crate) fn without_comments(source: &str) -> String {
     let mut code = String::with_capacity(source.len());
     let mut rest = source;

@@ -1,19 +1,20 @@
-//! The map of ARCHITECTURE.md, enforced: which module may name which, which words stay
-//! behind which border, that every file says what it is, and that none grows past reading.
-//! Each rule is a row of a table below; the last module shows that every rule can fail.
+//! Checks the rules of ARCHITECTURE.md on the source text: which module may name which, which words occur in which
+//! folders only, that every file begins with a line that describes it, and how long a file may be. Each rule is a row of a
+//! table; `rule_tests.rs` shows that every check can fail.
 
-mod arrows;
+mod allowed;
 mod code;
 mod cycles;
-mod models_alone;
-mod teeth;
+mod model_code;
+mod packages;
+mod rule_tests;
 
-use arrows::ARROWS;
+use allowed::ALLOWED;
 use code::{is_test_module, named, production_code};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A file is split before it needs scrolling to be understood.
+/// Lines of a file at most.
 const MAX_LINES: usize = 400;
 
 /// Folders whose Rust files are checked.
@@ -40,25 +41,25 @@ const CHECKED: &[&str] = &[
 /// Folders of pages, whose scripts and styles are checked too.
 const PAGES: &[&str] = &["crates/fal/src/playground"];
 
-/// Words that stay on one side of a border.
-struct Border {
+/// Words that may occur in some folders only.
+struct WordRule {
     why: &'static str,
     words: &'static [&'static str],
     /// Where the words are looked for: path prefixes.
     within: &'static [&'static str],
-    /// Where they belong all the same: path prefixes.
+    /// Where they may occur all the same: path prefixes.
     except: &'static [&'static str],
 }
 
-const BORDERS: &[Border] = &[
-    Border {
-        why: "tensors stay below the engine: plain data crosses",
+const WORD_RULES: &[WordRule] = &[
+    WordRule {
+        why: "no tensor above the engine, whose interface is plain data",
         words: &["candle", "cudarc", "latentd_kernels"],
         within: &["src/"],
         except: &[],
     },
-    Border {
-        why: "the wire names of fal die at the HTTP border",
+    WordRule {
+        why: "fal's wire names belong to crates/fal",
         words: &[
             "num_inference_steps",
             "guidance_scale",
@@ -69,53 +70,53 @@ const BORDERS: &[Border] = &[
             "x-fal-",
         ],
         within: &["src/", "crates/"],
-        // The load benchmark is a client: it stands on the far side of the border.
+        // The load benchmark is a client.
         except: &["crates/fal/", "src/bench/load/client.rs"],
     },
-    Border {
-        why: "what a message looks like on a web socket is HTTP's",
+    WordRule {
+        why: "web sockets and msgpack belong to crates/fal",
         words: &["tungstenite", "rmp_serde", "WebSocket"],
         within: &["src/", "crates/"],
         except: &["crates/fal/"],
     },
-    Border {
-        why: "URLs are rendered by HTTP when a client asks; rows and files hold keys",
+    WordRule {
+        why: "rows and files hold keys; crates/fal makes URLs of them for a response",
         words: &["http://", "https://"],
         within: &["crates/queue/src/", "src/worker"],
         except: &[],
     },
-    Border {
-        why: "the environment is read where the flags are",
+    WordRule {
+        why: "only the flags' parser reads the environment",
         words: &["env::var"],
         within: &["src/", "crates/"],
         except: &["crates/queue/src/planted.rs", "crates/queue/tests/", "src/args.rs"],
     },
-    Border {
-        why: "the queue is given the time, so that tests can set it",
+    WordRule {
+        why: "the queue's callers pass the time, so that tests can set it",
         words: &["SystemTime::now", "Instant::now", "Timestamp::now"],
         within: &["crates/queue/src/queue"],
         except: &[],
     },
-    Border {
-        why: "the model code knows no server, no environment and no wall clock",
+    WordRule {
+        why: "the model code has no server, environment or wall clock",
         words: &["axum", "tokio", "sqlx", "std::env", "SystemTime"],
         within: &["models/src/", "kernels/src/"],
         except: &[],
     },
-    Border {
-        why: "only the ops choose between a fused operation and plain candle",
+    WordRule {
+        why: "only ops and layers choose between a fused op and plain candle",
         words: &["latentd_kernels"],
         within: &["models/src/"],
         except: &["models/src/layers", "models/src/ops", "models/src/gpu.rs"],
     },
-    Border {
+    WordRule {
         why: "kernels know sizes, not SD3.5",
         words: &["mmdit", "Mmdit", "MMDiT", "joint_blocks", "sd3", "Sd3", "2432"],
         within: &["kernels/src/"],
         except: &[],
     },
-    Border {
-        why: "unsafe code is the kernels'",
+    WordRule {
+        why: "unsafe code belongs to the kernels",
         words: &["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern"],
         within: &[""],
         except: &["kernels/src/", "tests/structure/"],
@@ -123,9 +124,9 @@ const BORDERS: &[Border] = &[
 ];
 
 #[test]
-fn every_file_opens_by_saying_what_it_is() {
-    none(all(opens_with_a_doc));
-    none(pages().iter().flat_map(|(path, source)| opens_with_a_doc(path, source)).collect());
+fn every_file_begins_with_a_line_that_describes_it() {
+    none(all(begins_with_a_description));
+    none(pages().iter().flat_map(|(path, source)| begins_with_a_description(path, source)).collect());
 }
 
 #[test]
@@ -135,19 +136,19 @@ fn no_file_is_too_long() {
 }
 
 #[test]
-fn modules_name_only_what_the_map_allows() {
-    none(all(|path, source| arrows(path, source, ARROWS)));
+fn modules_name_only_allowed_modules() {
+    none(all(|path, source| forbidden_dependencies(path, source, ALLOWED)));
 }
 
 #[test]
-fn words_stay_behind_their_borders() {
-    none(all(|path, source| borders(path, source, BORDERS)));
+fn words_occur_only_where_they_may() {
+    none(all(|path, source| misplaced_words(path, source, WORD_RULES)));
 }
 
 #[test]
-fn the_map_has_no_row_without_a_module() {
+fn every_row_of_the_table_of_modules_has_a_module() {
     let modules: BTreeSet<String> = sources().iter().filter_map(|(path, _)| module_of(path)).collect();
-    let rows: BTreeSet<String> = ARROWS.iter().map(|(module, _)| (*module).to_owned()).collect();
+    let rows: BTreeSet<String> = ALLOWED.iter().map(|(module, _)| (*module).to_owned()).collect();
     assert_eq!(rows.difference(&modules).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
@@ -179,11 +180,11 @@ fn read(folders: &[&str], extensions: &[&str]) -> Vec<(String, String)> {
     files.sort();
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).expect("a source file is UTF-8");
-        let from_root = path.strip_prefix(root).expect("the walk began at the root");
+        let from_root = path.strip_prefix(root).expect("a path below the root");
         (from_root.to_str().expect("a path is UTF-8").replace('\\', "/"), text)
     };
     let sources: Vec<_> = files.into_iter().map(read).collect();
-    assert!(sources.len() > 2, "the walk found the tree");
+    assert!(sources.len() > 2, "no source files below {}", root.display());
     sources
 }
 
@@ -199,15 +200,15 @@ fn collect(folder: &Path, extensions: &[&str], files: &mut Vec<PathBuf>) {
     }
 }
 
-fn opens_with_a_doc(path: &str, source: &str) -> Vec<String> {
+fn begins_with_a_description(path: &str, source: &str) -> Vec<String> {
     let opening = match path.rsplit('.').next() {
         Some("js") => "// ",
         Some("css") => "/* ",
         _ => "//! ",
     };
     let first = source.lines().next().unwrap_or_default();
-    let says_something = first.strip_prefix(opening).is_some_and(|text| !text.trim().is_empty());
-    if says_something { vec![] } else { vec![format!("{path}:1: does not open with a `{opening}` line")] }
+    let describes = first.strip_prefix(opening).is_some_and(|text| !text.trim().is_empty());
+    if describes { vec![] } else { vec![format!("{path}:1: does not begin with a `{opening}` line")] }
 }
 
 fn fits(path: &str, source: &str) -> Vec<String> {
@@ -215,13 +216,13 @@ fn fits(path: &str, source: &str) -> Vec<String> {
     if lines <= MAX_LINES { vec![] } else { vec![format!("{path}: {lines} lines, at most {MAX_LINES}")] }
 }
 
-/// The arrows out of one file that the map does not have.
-fn arrows(path: &str, source: &str, map: &[(&str, &[&str])]) -> Vec<String> {
+/// The modules that a file names and the table does not allow.
+fn forbidden_dependencies(path: &str, source: &str, table: &[(&str, &[&str])]) -> Vec<String> {
     let Some(module) = module_of(path) else { return vec![] };
-    let Some((_, allowed)) = map.iter().find(|(from, _)| *from == module) else {
-        return vec![format!("{path}: module `{module}` is not on the map")];
+    let Some((_, allowed)) = table.iter().find(|(from, _)| *from == module) else {
+        return vec![format!("{path}: module `{module}` is not in the table `ALLOWED`")];
     };
-    let known: BTreeSet<&str> = map.iter().map(|(from, _)| *from).collect();
+    let known: BTreeSet<&str> = table.iter().map(|(from, _)| *from).collect();
     let inside = path.strip_prefix(QUEUE).unwrap_or(path);
     named(inside, &production_code(source))
         .into_iter()
@@ -230,22 +231,22 @@ fn arrows(path: &str, source: &str, map: &[(&str, &[&str])]) -> Vec<String> {
         .collect()
 }
 
-/// The package whose modules are on the map with those of `src/`.
+/// The package whose modules are in the table with those of `src/`.
 const QUEUE: &str = "crates/queue/";
 
-/// The top-level module on the map that a file belongs to.
+/// The top-level module of the table that a file belongs to.
 fn module_of(path: &str) -> Option<String> {
     let inside = path.strip_prefix(QUEUE).unwrap_or(path).strip_prefix("src/")?;
     inside.split(['/', '.']).next().map(str::to_owned)
 }
 
-/// The words of one file that belong behind a border.
-fn borders(path: &str, source: &str, rules: &[Border]) -> Vec<String> {
+/// The words of a file that may not occur there.
+fn misplaced_words(path: &str, source: &str, rules: &[WordRule]) -> Vec<String> {
     let under = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
-    let applies = |rule: &&Border| under(rule.within) && !under(rule.except) && !is_test_module(path);
+    let applies = |rule: &&WordRule| under(rule.within) && !under(rule.except) && !is_test_module(path);
     let rules = rules.iter().filter(applies);
     let code = production_code(source);
-    let crossing = |rule: &Border| {
+    let misplaced = |rule: &WordRule| {
         let words = rule.words.iter().flat_map(|word| code.match_indices(word));
         let at_start =
             words.filter(|(at, _)| !code[..*at].ends_with(|c: char| c.is_alphanumeric() || c == '_'));
@@ -253,5 +254,5 @@ fn borders(path: &str, source: &str, rules: &[Border]) -> Vec<String> {
             .map(|(at, word)| format!("{path}:{}: `{word}`: {}", code[..=at].lines().count(), rule.why))
             .collect::<Vec<_>>()
     };
-    rules.flat_map(crossing).collect()
+    rules.flat_map(misplaced).collect()
 }

@@ -1,9 +1,9 @@
-//! The model code knows no command line and no fal: it names no flag, no command, no endpoint, and starts no program.
+//! The model code names no flag, no command and no endpoint of fal, and starts no program.
 
 use super::code::{is_test_module, production_code};
 use super::{all, none};
 
-/// Where nothing of it may be named.
+/// Folders of the model code.
 const WITHIN: [&str; 2] = ["models/src/", "kernels/src/"];
 
 /// Endpoints of fal, and how a program is started.
@@ -17,7 +17,7 @@ fn the_model_code_names_no_flag_and_no_endpoint() {
     none(all(named));
 }
 
-/// What a file's code names of them.
+/// The flags, commands and endpoints that a file's code names.
 fn named(path: &str, source: &str) -> Vec<String> {
     if !WITHIN.iter().any(|folder| path.starts_with(folder)) || is_test_module(path) {
         return vec![];

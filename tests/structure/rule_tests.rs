@@ -1,9 +1,9 @@
-//! The checks can fail: each of them, shown on a few lines.
+//! Each check of `main.rs` and `code.rs`, on lines that it must accept and lines that it must reject.
 
 use super::code::without_comments;
 use super::*;
 
-const MAP: &[(&str, &[&str])] = &[
+const TABLE: &[(&str, &[&str])] = &[
     ("engine", &["request"]),
     ("http", &["queue"]),
     ("queue", &[]),
@@ -14,15 +14,15 @@ const MAP: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn a_file_without_a_doc_line() {
-    assert_eq!(opens_with_a_doc("a.rs", "//! Says it.\nfn f() {}"), [""; 0]);
-    for silent in ["", "fn f() {}", "// A comment.", "//!\n//! Late.", "\n//! Late."] {
-        assert_eq!(opens_with_a_doc("a.rs", silent).len(), 1, "{silent:?}");
+fn a_file_without_a_description() {
+    assert_eq!(begins_with_a_description("a.rs", "//! Describes it.\nfn f() {}"), [""; 0]);
+    for source in ["", "fn f() {}", "// A comment.", "//!\n//! Late.", "\n//! Late."] {
+        assert_eq!(begins_with_a_description("a.rs", source).len(), 1, "{source:?}");
     }
-    assert_eq!(opens_with_a_doc("a.js", "// Says it."), [""; 0]);
-    assert_eq!(opens_with_a_doc("a.css", "/* Says it. */"), [""; 0]);
-    assert_eq!(opens_with_a_doc("a.js", "import \"x\";").len(), 1);
-    assert_eq!(opens_with_a_doc("a.css", "body {}").len(), 1);
+    assert_eq!(begins_with_a_description("a.js", "// Describes it."), [""; 0]);
+    assert_eq!(begins_with_a_description("a.css", "/* Describes it. */"), [""; 0]);
+    assert_eq!(begins_with_a_description("a.js", "import \"x\";").len(), 1);
+    assert_eq!(begins_with_a_description("a.css", "body {}").len(), 1);
 }
 
 #[test]
@@ -32,13 +32,13 @@ fn a_file_that_is_too_long() {
 }
 
 #[test]
-fn an_arrow_that_is_not_on_the_map() {
-    let refused = |path, code| arrows(path, code, MAP);
-    assert_eq!(refused("src/http.rs", "use crate::queue::Queue;"), [""; 0]);
-    assert_eq!(refused("src/http/submit.rs", "use super::wire;\nuse crate::http::auth;"), [""; 0]);
-    assert_eq!(refused("src/queue.rs", "// crate::http is above\n"), [""; 0]);
-    assert_eq!(refused("src/queue.rs", "\n#[cfg(test)]\nmod tests {\n use crate::http;\n}"), [""; 0]);
-    assert_eq!(refused("kernels/src/a.rs", "use crate::http;"), [""; 0]);
+fn a_module_that_is_not_allowed() {
+    let rejected = |path, code| forbidden_dependencies(path, code, TABLE);
+    assert_eq!(rejected("src/http.rs", "use crate::queue::Queue;"), [""; 0]);
+    assert_eq!(rejected("src/http/submit.rs", "use super::wire;\nuse crate::http::auth;"), [""; 0]);
+    assert_eq!(rejected("src/queue.rs", "// crate::http is above\n"), [""; 0]);
+    assert_eq!(rejected("src/queue.rs", "\n#[cfg(test)]\nmod tests {\n use crate::http;\n}"), [""; 0]);
+    assert_eq!(rejected("kernels/src/a.rs", "use crate::http;"), [""; 0]);
     for (path, code) in [
         ("src/queue.rs", "use crate::http::wire;"),
         ("crates/queue/src/queue/store.rs", "\nfn f() { crate::http::g() }"),
@@ -47,24 +47,24 @@ fn an_arrow_that_is_not_on_the_map() {
         ("src/http/submit.rs", "use super::super::engine::Engine;"),
         ("src/http.rs", "use super::engine::Engine;"),
         ("src/main.rs", "latentd::engine::start()"),
-        ("src/surprise.rs", "fn f() {}"),
+        ("src/unlisted.rs", "fn f() {}"),
         ("crates/queue/src/queue/claim.rs", "use super::super::engine::Engine;"),
     ] {
-        assert_eq!(refused(path, code).len(), 1, "{path}: {code}");
+        assert_eq!(rejected(path, code).len(), 1, "{path}: {code}");
     }
     assert_eq!(
-        refused("src/queue.rs", "\n\nuse crate::http;"),
+        rejected("src/queue.rs", "\n\nuse crate::http;"),
         ["src/queue.rs:3: `queue` may not name `http`"]
     );
 }
 
 #[test]
-fn a_word_across_its_border() {
-    let refused = |path: &str, code: &str| borders(path, code, BORDERS).len();
-    assert_eq!(refused("crates/fal/src/output/wire.rs", "num_inference_steps: u32"), 0);
-    assert_eq!(refused("src/worker.rs", "// num_inference_steps on the wire"), 0);
-    assert_eq!(refused("src/worker.rs", "#![forbid(unsafe_code)]"), 0);
-    assert_eq!(refused("kernels/src/cuda.rs", "unsafe { launch(op) }"), 0);
+fn a_word_that_may_not_occur_there() {
+    let rejected = |path: &str, code: &str| misplaced_words(path, code, WORD_RULES).len();
+    assert_eq!(rejected("crates/fal/src/output/wire.rs", "num_inference_steps: u32"), 0);
+    assert_eq!(rejected("src/worker.rs", "// num_inference_steps on the wire"), 0);
+    assert_eq!(rejected("src/worker.rs", "#![forbid(unsafe_code)]"), 0);
+    assert_eq!(rejected("kernels/src/cuda.rs", "unsafe { launch(op) }"), 0);
     for (path, code) in [
         ("src/engine.rs", "use candle_core::Tensor;"),
         ("src/worker.rs", "json[\"num_inference_steps\"]"),
@@ -76,24 +76,24 @@ fn a_word_across_its_border() {
         ("kernels/src/attention.rs", "const WIDTH: usize = 2432;"),
         ("src/queue.rs", "let x = unsafe { y };"),
     ] {
-        assert_eq!(refused(path, code), 1, "{path}: {code}");
+        assert_eq!(rejected(path, code), 1, "{path}: {code}");
     }
     for (path, code) in [
         ("kernels/src/linear/tests.rs", "const WIDTH: usize = 2432;"),
         ("kernels/src/linear.rs", "#[cfg(test)]\nmod tests {\n const WIDTH: usize = 2432;\n}"),
     ] {
-        assert_eq!(refused(path, code), 0, "{path}: {code}");
+        assert_eq!(rejected(path, code), 0, "{path}: {code}");
     }
     for tests in ["mod tests;", "mod tests {\n const OPEN: &str = \"}\"; fn f() { g('}') }\n}"] {
         let early = format!("#[cfg(test)]\n{tests}\nconst WIDTH: usize = 2432;");
-        assert_eq!(refused("kernels/src/linear.rs", &early), 1, "code behind the tests: {early}");
+        assert_eq!(rejected("kernels/src/linear.rs", &early), 1, "code after the tests: {early}");
     }
     let late = "#[cfg(test)]\nmod testing;\nconst WIDTH: usize = 2432;";
-    assert_eq!(refused("kernels/src/lib.rs", late), 1, "only `mod tests` ends the production code");
+    assert_eq!(rejected("kernels/src/lib.rs", late), 1, "only `mod tests` ends the production code");
 }
 
 #[test]
-fn comments_go_and_strings_stay() {
+fn comments_are_removed_and_strings_are_kept() {
     for (source, code) in [
         ("a // b\nc", "a \nc"),
         ("a /* b\n */ c", "a \n c"),
