@@ -4,7 +4,7 @@ use super::clock::micros;
 use super::job::{FailureKind, NewRequest, RequestId};
 use super::retention::stored;
 use super::service_time::Moment;
-use super::store::{Lock, Query, Sql, Tx, for_update, query};
+use super::store::{Lock, Sql, Tx, for_update, query};
 use super::{Failure, Origin, Queue, QueueError, idempotency, keys, turns, webhooks};
 use crate::planted::{self, Bug};
 
@@ -51,10 +51,8 @@ pub enum CancelAnswer {
     Unknown,
 }
 
-const COUNT_AHEAD: &str =
-    "SELECT count(*) FROM requests WHERE state = 'waiting' AND (priority, turn) <= ($1, $2)";
-
-const COUNT_WAITING: &str = "SELECT count(*) FROM requests WHERE state = 'waiting'";
+const COUNT_WAITING: &str = "SELECT count(*), count(CASE WHEN (priority, turn) <= ($1, $2) THEN 1 END)
+    FROM requests WHERE state = 'waiting'";
 
 /// So few places are given away one at a time on PostgreSQL: submissions that count at once do not see each other.
 const LAST_PLACES: u64 = 64;
@@ -87,16 +85,16 @@ impl Queue {
             tx.commit().await?;
             return Ok(known);
         }
-        if let Some(full) = full(&mut tx, new).await? {
-            return Ok(full);
-        }
         if let (Origin::Direct, Some(key)) = (new.origin, &new.api_key)
             && let Some(limit) = keys::limit_reached(&mut tx, key).await?
         {
             return Ok(Submission::KeyBusy { limit });
         }
         let turn = turns::next(&mut tx, new.priority as i64, new.api_key.as_deref()).await?;
-        let ahead = count(&mut tx, query(COUNT_AHEAD).bind(new.priority as i64).bind(turn)).await?;
+        let waiting = count_waiting(&mut tx, new, turn).await?;
+        if let Some(full) = waiting.full(new) {
+            return Ok(full);
+        }
         query(INSERT)
             .bind(id.to_string())
             .bind(&new.endpoint)
@@ -123,7 +121,7 @@ impl Queue {
             tx.commit().await?;
         }
         self.events.wake_workers();
-        Ok(Submission::Accepted { id, ahead })
+        Ok(Submission::Accepted { id, ahead: waiting.ahead })
     }
 
     /// Records a request that failed before it could wait: accepted, and over at once. A full queue takes none of these
@@ -139,7 +137,7 @@ impl Queue {
             tx.commit().await?;
             return Ok(known);
         }
-        if let Some(full) = full(&mut tx, new).await? {
+        if let Some(full) = count_waiting(&mut tx, new, 0).await?.full(new) {
             return Ok(full);
         }
         query(INSERT_FAILED)
@@ -205,20 +203,37 @@ impl Queue {
     }
 }
 
-async fn count(tx: &mut Tx, query: Query) -> Result<u64, QueueError> {
-    let count: i64 = query.fetch_one(tx).await?.try_get(0)?;
-    Ok(count.unsigned_abs())
+/// Requests that wait.
+struct Waiting {
+    all: u64,
+    /// Those that start before the new one.
+    ahead: u64,
 }
 
-/// The refusal of a request when as many wait as it allows.
-async fn full(tx: &mut Tx, new: &NewRequest) -> Result<Option<Submission>, QueueError> {
-    let Some(most) = new.max_waiting else { return Ok(None) };
-    let mut waiting = count(tx, query(COUNT_WAITING)).await?;
-    if waiting < most && most - waiting <= LAST_PLACES {
-        tx.lock(Lock::LastPlaces).await?;
-        waiting = count(tx, query(COUNT_WAITING)).await?;
+impl Waiting {
+    /// The refusal of a request when as many wait as it allows.
+    fn full(&self, new: &NewRequest) -> Option<Submission> {
+        let is_full = new.max_waiting.is_some_and(|most| self.all >= most);
+        is_full.then_some(Submission::Full { waiting: self.all })
     }
-    Ok((waiting >= most).then_some(Submission::Full { waiting }))
+}
+
+/// Counts them for a request with this turn; where few places are left on PostgreSQL, in the order of the submissions.
+async fn count_waiting(tx: &mut Tx, new: &NewRequest, turn: i64) -> Result<Waiting, QueueError> {
+    let waiting = count(tx, new, turn).await?;
+    let is_nearly_full =
+        new.max_waiting.is_some_and(|most| waiting.all < most && most - waiting.all <= LAST_PLACES);
+    if !is_nearly_full {
+        return Ok(waiting);
+    }
+    tx.lock(Lock::LastPlaces).await?;
+    count(tx, new, turn).await
+}
+
+async fn count(tx: &mut Tx, new: &NewRequest, turn: i64) -> Result<Waiting, QueueError> {
+    let row = query(COUNT_WAITING).bind(new.priority as i64).bind(turn).fetch_one(tx).await?;
+    let (all, ahead): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(Waiting { all: all.unsigned_abs(), ahead: ahead.unsigned_abs() })
 }
 
 /// Ends a waiting request as cancelled.
