@@ -114,7 +114,14 @@ impl Slot<'_> {
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (events, signs) = (self.queue.events().clone(), watch::Sender::new(0));
         let received = signs.subscribe();
-        let link = tokio::spawn(link::carry_signals(events, input, output, stage.clone(), signs));
+        let link = tokio::spawn(link::carry_signals(
+            events,
+            input,
+            output,
+            stage.clone(),
+            signs,
+            self.device.on_finish(),
+        ));
         let pid = child.id().unwrap_or_default();
         tracing::info!(worker = id, pid, "worker started");
         let silence = link::silence(received, self.worker_timeout, |silent| {

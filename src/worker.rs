@@ -21,7 +21,7 @@ use generate::Work;
 pub use limits::StepLimits;
 use limits::run_time;
 pub use process::run_process;
-pub(crate) use process::{CHANGED, ENGINE_FAILED, device_name};
+pub(crate) use process::{CHANGED, ENGINE_FAILED, FINISHED, device_name};
 use retry::with_retry;
 
 use crate::engine::{EngineError, Image, InitImage};

@@ -1,8 +1,8 @@
 //! The process of `latentd worker`: loads the model, sends heartbeats, follows its parent's commands, exits in order.
 //!
 //! Under `serve` the parent writes an empty line to wake the worker, and `drain` to end it after the requests in progress.
-//! The worker writes a newline whenever a request has changed, and a dot twice a second as a sign of life. The parent's
-//! death closes standard input: the worker then puts its claims back, uncharged, and exits.
+//! The worker writes a newline whenever a request has changed, a plus when it has finished one, and a dot twice a second as a
+//! sign of life. The parent's death closes standard input: the worker then puts its claims back, uncharged, and exits.
 
 use super::{EngineThread, StepLimits, Worker, WorkerError, run_time, with_retry};
 use crate::allocator;
@@ -37,6 +37,9 @@ pub(crate) const CHANGED: u8 = b'\n';
 const ALIVE: u8 = b'.';
 
 /// Exit code of a worker whose parent is gone.
+/// What it writes when a request is finished: its device works.
+pub(crate) const FINISHED: u8 = b'+';
+
 const ORPHANED: i32 = 3;
 
 /// Exit code of a worker under `serve` whose engine failed, by which `serve` knows that the device or its driver may be to
@@ -210,9 +213,9 @@ fn read_commands(
     Ok(())
 }
 
-/// Writes to the parent that requests have changed, and that this process is alive.
+/// Writes to the parent that requests have changed or are finished, and that this process is alive.
 async fn report_to_parent(events: Events) {
-    let mut moved = events.moved();
+    let (mut moved, mut finished) = (events.moved(), events.finished());
     let mut output = tokio::io::stdout();
     let mut clock = tokio::time::interval(ALIVE_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -237,6 +240,7 @@ async fn send_heartbeats(queue: Queue, id: String, device: String, state: watch:
             tracing::warn!(%error, "the heartbeat could not be written");
         }
     }
+            Ok(()) = finished.changed() => FINISHED,
 }
 
 /// Resolves when the worker must end although requests are in progress: `drain_timeout` after the first signal, at once
