@@ -3,6 +3,7 @@
 //! - [`queue`]: the tables and every operation on them;
 //! - [`storage`]: files by key, durable when a write returns;
 //! - [`identity`]: which database and which folder of files belong together; [`sweep`]: what is removed when;
+//! - [`ended_workers`]: the requests of workers that nobody watched;
 //! - [`keys`]: the API keys in memory; [`signing`]: the server's own key;
 //! - [`data_dir`]: locks, permissions and durable writes; [`disk`]: how much is free;
 //! - [`fault`]: whether a failure is the machine's or the request's; [`printable`]: text of unknown origin made safe to print.
@@ -13,6 +14,7 @@
 pub mod data_dir;
 pub mod disk;
 pub mod fault;
+pub mod ended_workers;
 pub mod identity;
 pub mod keys;
 mod planted;
