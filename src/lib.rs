@@ -116,6 +116,12 @@ fn log_to_stderr(filter: &str) -> Result<(), ConfigError> {
         .parse(filter)
         .map_err(|error| ConfigError(format!("--log {filter}: {error}")))?;
     let color = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(color)
+        .with_writer(std::io::stderr)
+        // It would report a line that could not be written to standard error too, and panic.
+        .log_internal_errors(false)
+        .init();
     Ok(())
 }

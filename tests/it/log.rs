@@ -31,6 +31,18 @@ async fn a_worker_logs_what_the_server_logs() {
     );
 }
 
+/// Neither the server nor its worker ends because its log cannot be written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_on_a_full_disk_costs_no_request() {
+    let data = tempfile::tempdir().expect("a directory");
+    let full = File::options().write(true).open("/dev/full").expect("Linux");
+    let mut command = Program::command(data.path(), &["--log", "debug"]);
+    command.env_remove("LATENTD_LOG").stderr(full);
+    let server = Program::spawn(&mut command);
+    let request = server.submit(2);
+    assert_eq!(server.completed(&request).await.get("error"), None);
+}
+
 const NOTE: &str = "the prompt is cut after 77 tokens for CLIP-L and CLIP-G: \"by a lake\" is left out";
 
 #[tokio::test]
