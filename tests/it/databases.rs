@@ -19,6 +19,7 @@ const OF_SQLITE: &[(&str, &str)] = &[
     ("backup::", "a database of a server is copied by its own tools, and `latentd backup` says so"),
     ("bench::", "it measures the file's data directory"),
     ("disks::", "the file is on the disk that is full"),
+    ("erasure::", "it searches the files of the data directory"),
     ("durable::", "it is about what is synced in the data directory"),
     ("identity::", "it moves and exchanges files of databases"),
     ("private::", "it is about the permissions of files and about what a start does to them"),

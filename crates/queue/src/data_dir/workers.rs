@@ -1,7 +1,7 @@
 //! Which workers run on a data directory: each holds the lock of a file of its own, which the system releases when the
 //! process ends, however it ends.
 
-use super::{lock_file, make};
+use super::{lock_file, make, sync};
 use std::fs::File;
 use std::io::{ErrorKind, Result};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,7 @@ pub fn hold_worker(directory: &Path, id: &str) -> Result<File> {
     let unlocked = folder.join(format!("{id}{UNLOCKED}"));
     let lock = lock_file(&unlocked)?.ok_or(ErrorKind::WouldBlock)?;
     std::fs::rename(&unlocked, folder.join(id))?;
+    sync(&folder)?; // it is there after a power cut too
     Ok(lock)
 }
 
