@@ -52,7 +52,8 @@ pub mod worker;
 pub use isolate::NotStarted;
 pub use latentd_hub as hub;
 pub use latentd_queue::{
-    data_dir, disk, fault, identity, keys, printable, queue, signing, storage, storage_limit, sweep,
+    data_dir, disk, ended_workers, fault, identity, keys, printable, queue, signing, storage, storage_limit,
+    sweep,
 };
 
 use args::{Cli, Command};

@@ -31,6 +31,7 @@ mod init_image;
 mod input;
 mod intercept;
 mod isolation;
+mod isolation_sockets;
 mod keeping;
 mod keys;
 mod keys_command;

@@ -282,6 +282,9 @@ impl Queue {
             end_cancelled(&mut tx, claim, now).await?
         };
         tx.commit().await?;
+        if answer == Finish::Recorded {
+            self.events.note_finished();
+        }
         self.events.wake_waiters();
         Ok(answer)
     }

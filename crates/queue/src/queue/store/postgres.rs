@@ -55,6 +55,13 @@ pub(in super::super) async fn open(options: &PgConnectOptions) -> Result<PgPool,
                 Ok(true)
             })
         })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // After a statement that was given up the pool itself would wait for its end, with no limit.
+                let answer = tokio::time::timeout(PATIENCE, connection.ping()).await;
+                answer.map_err(|_| sqlx::Error::PoolTimedOut)?.map(|()| true)
+            })
+        })
         .connect_with(options)
         .await?;
     migrate(&pool).await?;
