@@ -1,27 +1,40 @@
-//! The command line: every flag, its environment variable and its help text.
+//! The command line: every flag, its environment variable and its help text, and the configuration file.
 //!
-//! The only file that reads the environment. Nothing is checked beyond its spelling:
-//! [`crate::config`] does that.
+//! Nothing else reads the environment. Nothing is checked beyond its spelling: [`crate::config`] does that.
 
 mod access;
 mod backup;
 mod bench;
+mod config;
 mod doctor;
+mod environment;
+mod file;
 mod hub;
 mod intercept;
 mod keys;
+mod kind;
+mod log;
+mod parse;
 mod retention;
+mod settings;
 
 pub use access::{AccessArgs, key_is_on_the_command_line};
 pub use backup::{BackupArgs, RestoreArgs};
 pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs, RivalEngine};
+pub use config::{ConfigCommand, ShowArgs};
 pub use doctor::DoctorArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
+pub use kind::Kind;
+pub use log::LogArgs;
+pub use parse::parse;
 pub use retention::RetentionArgs;
+pub use settings::{Setting, Source};
 
-use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+pub(crate) use environment::{default_data_dir, variable};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
 use latentd_request::Seed;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -33,9 +46,13 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// What to log: `error`, `warn`, `info`, `debug`, or directives such as `latentd=debug`.
-    #[arg(long, env = "LATENTD_LOG", default_value = "info", global = true, value_name = "FILTER")]
-    pub log: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub log: LogArgs,
+    /// Configuration file, TOML: flags of `serve` and `worker` by their long names, such as `max-queue = 1000`. A flag and
+    /// a variable go before it. Commands take the flags of the file that they have.
+    #[arg(long, env = "LATENTD_CONFIG", global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// What to do.
@@ -60,6 +77,9 @@ pub enum Command {
     Backup(BackupArgs),
     /// Read such an archive into a data directory that is empty.
     Restore(RestoreArgs),
+    /// Show the settings in force.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Look at this machine: devices, memory, disks, models, and whether `serve` would start.
     Doctor(Box<DoctorArgs>),
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
@@ -156,10 +176,22 @@ pub struct StoreArgs {
     /// Queue database, `sqlite:PATH` or `postgres://USER@HOST/NAME` [default: `latentd.sqlite` in the data directory].
     #[arg(long, env = "LATENTD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
+    /// File with that URL in it, for databases whose URL has a password.
+    #[arg(long, env = "LATENTD_DATABASE_URL_FILE", value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
     /// Directory of the files, or `s3://BUCKET/PREFIX` for a bucket, whose credentials are `AWS_ACCESS_KEY_ID` and
-    /// `AWS_SECRET_ACCESS_KEY` [default: `files` in the data directory].
+    /// `AWS_SECRET_ACCESS_KEY`, or the files that these names with `_FILE` name [default: `files` in the data directory].
     #[arg(long, env = "LATENTD_STORAGE", value_name = "DIR|s3://…")]
     pub storage: Option<String>,
+}
+
+/// The key of signatures.
+#[derive(Debug, Clone, Args)]
+pub struct SigningArgs {
+    /// File of the key that signs webhooks and tokens, Ed25519 in PKCS#8 DER; several servers of one database need the
+    /// same one [default: `webhook-key.pk8` in the data directory, which the first start makes].
+    #[arg(long, env = "LATENTD_SIGNING_KEY", value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
 }
 
 /// Where images that requests name may be fetched.
@@ -186,6 +218,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub store: StoreArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub signing: SigningArgs,
     /// Memory that the models of one worker may take: `auto`, or as in `40GB`. Of several models those are kept that were
     /// used last; `auto` is what is free when a worker starts, but for a reserve.
     #[arg(long, env = "LATENTD_MEMORY_BUDGET", default_value = "auto", value_name = "auto|SIZE")]
@@ -331,35 +366,4 @@ pub struct GenerateArgs {
     /// Print what was made as JSON.
     #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
     pub json: bool,
-}
-
-/// Reads the command line; ends the process where it cannot be read, or asks for help.
-///
-/// A negative number in place of a value is that value: a flag that takes none refuses it by name.
-pub fn parse() -> Cli {
-    let command = with_negative_numbers(Cli::command());
-    let matches = command.get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit())
-}
-
-fn with_negative_numbers(command: clap::Command) -> clap::Command {
-    let takes_value = |arg: &Arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
-    command
-        .mut_args(move |arg| if takes_value(&arg) { arg.allow_negative_numbers(true) } else { arg })
-        .mut_subcommands(with_negative_numbers)
-}
-
-/// The data directory where no flag names one.
-pub(crate) fn default_data_dir() -> PathBuf {
-    let absolute = |path: &PathBuf| path.is_absolute();
-    std::env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .filter(absolute)
-        .or_else(|| std::env::home_dir().filter(absolute).map(|home| home.join(".local/share")))
-        .map_or_else(|| PathBuf::from("latentd-data"), |data| data.join("latentd"))
-}
-
-/// A variable of other programs, if it is set and not empty.
-pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -30,6 +30,7 @@ mod backup;
 mod bench;
 mod checker;
 pub mod config;
+mod config_command;
 mod device_report;
 mod doctor;
 pub mod engine;
@@ -55,7 +56,7 @@ pub use latentd_queue::{
     data_dir, disk, fault, identity, keys, printable, queue, signing, storage, storage_limit, sweep,
 };
 
-use args::{Cli, Command};
+use args::{Cli, Command, ConfigCommand};
 use config::{ConfigError, ServeConfig, WorkerConfig};
 use serve::ServeError;
 use std::io::IsTerminal;
@@ -70,7 +71,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 fn carry_out(cli: Cli) -> anyhow::Result<()> {
-    log_to_stderr(&cli.log)?;
+    log_to_stderr(&cli.log.log)?;
     if args::key_is_on_the_command_line() {
         tracing::warn!(
             "--api-key shows in the list of processes to every user of this machine: set LATENTD_API_KEY, or put keys \
@@ -98,6 +99,7 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Backup(args) => runtime()?.block_on(backup::backup(args)),
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
         Command::Doctor(args) => doctor::run(*args, cli.log),
+        Command::Config(ConfigCommand::Show(args)) => Ok(config_command::show(*args, cli.log)?),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Run(args) => isolate::run(args),
         Command::Relay(args) => isolate::relay(args, runtime),

@@ -172,6 +172,9 @@ impl Slot<'_> {
             .args(&self.arguments)
             .args(["--supervised-as", id])
             .env("LATENTD_DATABASE_URL", &self.database)
+            .env_remove("LATENTD_DATABASE_URL_FILE")
+            // Its settings are those of this process, which has read the file; the file may have changed.
+            .env_remove("LATENTD_CONFIG")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0) // Ctrl-C must reach the server alone, which drains the worker
@@ -247,7 +250,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--memory-check", if *memory_check { "on" } else { "off" }.to_owned()),
         ("--data-dir", data_dir.display().to_string()),
         ("--storage", files.to_string()),
-        ("--log", config.log.clone()),
+        ("--log", config.log.log.clone()),
         ("--memory-budget", memory_budget(engine, config)),
         ("--step-timeout", step_timeout(config.step_timeout)),
     ]

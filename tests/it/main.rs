@@ -62,6 +62,7 @@ mod run;
 mod safety;
 mod scopes;
 mod set_aside;
+mod settings;
 mod shared_database;
 mod sockets;
 mod startup;
