@@ -45,6 +45,7 @@ mod memory_check;
 pub mod model_error;
 mod models_command;
 pub mod serve;
+mod service_manager;
 mod supervisor;
 mod system;
 pub mod webhooks;

@@ -13,6 +13,7 @@ use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
 use crate::model_error::ModelError;
 use crate::queue::{Queue, QueueError};
+use crate::service_manager;
 use crate::signing::SigningError;
 use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
@@ -84,6 +85,7 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     let (closing, is_closing) = watch::channel(false);
     let (stage, mut stages) = watch::channel(Stage::Run);
     tokio::spawn(forward_signals(stage, closing)?);
+    tokio::spawn(service_manager::keep_alive());
     let Started { services, listeners, models, endpoints } = tokio::select! {
         started = start(&mut config) => started?,
         _ = stages.wait_for(|stage| *stage > Stage::Run) => return Ok(()),
@@ -99,6 +101,7 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     let answer = listeners.run(router, all_stopped.clone());
     let webhooks = deliver(&services, &config, all_stopped, stages.clone());
     let work = run_workers(&config, &services.queue, stages, workers_stopped)?;
+    service_manager::ready("serving");
     tokio::join!(answer, webhooks, work);
     tasks.shutdown().await; // they use the stores, which are closed next
     services.close().await;
@@ -204,6 +207,9 @@ fn forward_signals(
         for next in [Stage::Drain, Stage::Now] {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::info!(?next, "stopping");
+            if next == Stage::Drain {
+                service_manager::stopping();
+            }
             closing.send_replace(true);
             stage.send_replace(next);
         }

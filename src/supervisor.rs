@@ -11,6 +11,7 @@ mod set_aside;
 use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
 use crate::memory_budget;
 use crate::queue::{Lost, Observation, Queue};
+use crate::service_manager;
 use crate::worker::device_name;
 use backoff::Backoff;
 use cause::Cause;
@@ -167,7 +168,9 @@ impl Slot<'_> {
     }
 
     fn spawn(&self, id: &str) -> std::io::Result<Child> {
-        Command::new(self.program)
+        let mut command = Command::new(self.program);
+        service_manager::conceal(command.as_std_mut());
+        command
             .arg("worker")
             .args(&self.arguments)
             .args(["--supervised-as", id])

@@ -61,6 +61,7 @@ mod routing;
 mod run;
 mod safety;
 mod scopes;
+mod service_manager;
 mod set_aside;
 mod settings;
 mod shared_database;
