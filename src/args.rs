@@ -27,7 +27,7 @@ pub use hub::{HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 pub use kind::Kind;
-pub use log::LogArgs;
+pub use log::{LogArgs, LogFormat};
 pub use parse::parse;
 pub use retention::RetentionArgs;
 pub use settings::{Setting, Source};

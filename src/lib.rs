@@ -57,7 +57,7 @@ pub use latentd_queue::{
     data_dir, disk, fault, identity, keys, printable, queue, signing, storage, storage_limit, sweep,
 };
 
-use args::{Cli, Command, ConfigCommand};
+use args::{Cli, Command, ConfigCommand, LogArgs, LogFormat};
 use config::{ConfigError, ServeConfig, WorkerConfig};
 use serve::ServeError;
 use std::io::IsTerminal;
@@ -72,7 +72,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
 }
 
 fn carry_out(cli: Cli) -> anyhow::Result<()> {
-    log_to_stderr(&cli.log.log)?;
+    log_to_stderr(&cli.log)?;
     if args::key_is_on_the_command_line() {
         tracing::warn!(
             "--api-key shows in the list of processes to every user of this machine: set LATENTD_API_KEY, or put keys \
@@ -113,11 +113,14 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
-fn log_to_stderr(filter: &str) -> Result<(), ConfigError> {
+fn log_to_stderr(LogArgs { log: filter, log_format }: &LogArgs) -> Result<(), ConfigError> {
     let filter = EnvFilter::builder()
         .parse(filter)
         .map_err(|error| ConfigError(format!("--log {filter}: {error}")))?;
-    let color = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr).init();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+    }
     Ok(())
 }

@@ -254,6 +254,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--data-dir", data_dir.display().to_string()),
         ("--storage", files.to_string()),
         ("--log", config.log.log.clone()),
+        ("--log-format", config.log.log_format.name().to_owned()),
         ("--memory-budget", memory_budget(engine, config)),
         ("--step-timeout", step_timeout(config.step_timeout)),
     ]
