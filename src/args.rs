@@ -17,6 +17,7 @@ mod log;
 mod parse;
 mod retention;
 mod settings;
+mod tls;
 
 pub use access::{AccessArgs, key_is_on_the_command_line};
 pub use backup::{BackupArgs, RestoreArgs};
@@ -31,6 +32,7 @@ pub use log::{LogArgs, LogFormat};
 pub use parse::parse;
 pub use retention::RetentionArgs;
 pub use settings::{Setting, Source};
+pub use tls::TlsArgs;
 
 pub(crate) use environment::{default_data_dir, variable};
 
@@ -209,6 +211,9 @@ pub struct ServeArgs {
     /// Address to listen on.
     #[arg(long, env = "LATENTD_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub tls: TlsArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub engine: EngineArgs,

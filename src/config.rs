@@ -14,6 +14,7 @@ mod secret;
 pub(crate) mod shortcuts;
 mod store;
 mod timeout;
+mod tls;
 
 pub use access::AccessConfig;
 pub use intercept::InterceptConfig;
@@ -23,6 +24,7 @@ pub use memory::MemoryBudget;
 pub use model::{Model, ModelsError, NamedModel};
 pub use safety::{Checker, SafetyConfig};
 pub use store::StoreConfig;
+pub use tls::TlsConfig;
 
 use crate::args::{EngineArgs, LogArgs, ServeArgs, SigningArgs, WorkerArgs, default_data_dir};
 use crate::queue::Keep;
@@ -79,6 +81,8 @@ pub struct SingleModelConfig {
 pub struct ServeConfig {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// The certificate there; `None`: plain HTTP.
+    pub tls: Option<TlsConfig>,
     /// One per worker process.
     pub engines: Vec<EngineConfig>,
     /// What the API describes, even when no worker runs here; the first is loaded first.
@@ -162,6 +166,7 @@ impl ServeConfig {
     pub fn resolve(args: ServeArgs, log: LogArgs) -> Result<Self, ConfigError> {
         let ServeArgs {
             listen,
+            tls,
             engine,
             safety,
             store,
@@ -189,6 +194,7 @@ impl ServeConfig {
         let store = StoreConfig::resolve(store)?;
         Ok(Self {
             listen,
+            tls: tls::parse(tls)?,
             engines: engines(&engine, &workers, &store.data_dir)?,
             models: model::several(&engine)?,
             memory_budget: memory::parse(&memory_budget)?,

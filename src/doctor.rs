@@ -84,6 +84,7 @@ fn examine(args: DoctorArgs, log: LogArgs) -> Vec<Finding> {
             findings.extend(stores::hugging_face(&config.hub));
             findings.push(devices::open_files());
             findings.extend(stores::listen(&config));
+            findings.extend(stores::certificate(&config));
             findings.push(stores::namespaces());
             findings.extend(models::all(&config));
         }

@@ -48,6 +48,7 @@ pub mod serve;
 mod service_manager;
 mod supervisor;
 mod system;
+mod tls;
 pub mod webhooks;
 pub mod worker;
 

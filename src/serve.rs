@@ -17,14 +17,17 @@ use crate::service_manager;
 use crate::signing::SigningError;
 use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
+use crate::tls::Certificate;
 use crate::webhooks::Deliverer;
 use latentd_fal::endpoint::{Endpoint, Served};
 use latentd_hub::HubError;
 use listeners::Listeners;
 use services::Services;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use waiting::StartupWait;
 
 /// Why the server could not run.
@@ -86,8 +89,13 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     let (stage, mut stages) = watch::channel(Stage::Run);
     tokio::spawn(forward_signals(stage, closing)?);
     tokio::spawn(service_manager::keep_alive());
+    let certificate = config.tls.clone().map(Certificate::open).transpose()?;
+    if let Some(certificate) = &certificate {
+        tokio::spawn(reload_at_hangup(certificate.clone())?);
+    }
+    let tls = certificate.map(|certificate| certificate.acceptor()).transpose()?;
     let Started { services, listeners, models, endpoints } = tokio::select! {
-        started = start(&mut config) => started?,
+        started = start(&mut config, tls) => started?,
         _ = stages.wait_for(|stage| *stage > Stage::Run) => return Ok(()),
     };
     let mut tasks = services.spawn_background(&config);
@@ -118,9 +126,9 @@ struct Started {
 }
 
 /// Makes every check, downloads what is missing and opens the stores, of which it waits for those that are away.
-async fn start(config: &mut ServeConfig) -> Result<Started, ServeError> {
+async fn start(config: &mut ServeConfig, tls: Option<TlsAcceptor>) -> Result<Started, ServeError> {
     preflight::before_download(config)?;
-    let mut wait = StartupWait::default();
+    let mut wait = StartupWait::new(tls.clone());
     wait.until(config, async || preflight::check_storage(&config.store).await).await?;
     checker::ensure_downloaded(&config.hub, &config.safety, &mut config.models).await?;
     let models = model::assign(&config.models)?;
@@ -132,7 +140,7 @@ async fn start(config: &mut ServeConfig) -> Result<Started, ServeError> {
         Ok(services)
     };
     let services = wait.until(config, open).await?;
-    let listeners = Listeners::open(config, wait.end()).await?;
+    let listeners = Listeners::open(config, tls, wait.end()).await?;
     Ok(Started { services, listeners, models, endpoints })
 }
 
@@ -214,5 +222,15 @@ fn forward_signals(
             stage.send_replace(next);
         }
         stage.closed().await;
+    })
+}
+
+/// Reads the certificate's files again at each SIGHUP. Without TLS that signal ends the server, as a terminal's end should.
+fn reload_at_hangup(certificate: Arc<Certificate>) -> std::io::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            certificate.reload();
+        }
     })
 }

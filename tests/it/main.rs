@@ -70,6 +70,7 @@ mod startup;
 mod storage;
 mod stream;
 mod support;
+mod tls;
 mod tokens;
 mod uploads;
 mod watch;
