@@ -5,6 +5,7 @@
 mod access;
 mod backup;
 mod bench;
+mod command_line;
 mod config;
 mod doctor;
 mod environment;
@@ -21,7 +22,10 @@ mod tls;
 
 pub use access::{AccessArgs, key_is_on_the_command_line};
 pub use backup::{BackupArgs, RestoreArgs};
-pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs, RivalEngine};
+pub use bench::{
+    BenchCommand, CompareArgs, DenoiseArgs, HtmlReportArgs, LoadArgs, PipelineArgs, ReportArgs, RivalEngine,
+};
+pub(crate) use command_line::command_line;
 pub use config::{ConfigCommand, ShowArgs};
 pub use doctor::DoctorArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};

@@ -46,6 +46,7 @@ mod source;
 mod target;
 mod text;
 mod vae;
+mod vocabulary;
 mod weights;
 
 #[cfg(any(test, fuzzing))]

@@ -63,7 +63,7 @@ fn fields_of_json(line: &str) -> Option<Value> {
         .map(|name| (name.to_owned(), line.remove(name).expect("what every event has")))
         .collect();
     let is_ours = taken["target"] == "latentd::request" && taken["message"] == "request finished";
-    is_ours.then(|| Value::Object(line))
+    is_ours.then_some(Value::Object(line))
 }
 
 /// The lines of three requests: one that succeeds, one with wrong input, and one that is cancelled.
