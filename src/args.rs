@@ -9,13 +9,16 @@ mod command_line;
 mod config;
 mod doctor;
 mod environment;
+mod examples;
 mod file;
+mod generate;
 mod hub;
 mod intercept;
 mod keys;
 mod kind;
 mod log;
 mod parse;
+mod reference;
 mod retention;
 mod settings;
 mod tls;
@@ -28,12 +31,14 @@ pub use bench::{
 pub(crate) use command_line::command_line;
 pub use config::{ConfigCommand, ShowArgs};
 pub use doctor::DoctorArgs;
+pub use generate::GenerateArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 pub use kind::Kind;
 pub use log::{LogArgs, LogFormat};
 pub use parse::parse;
+pub(crate) use reference::{completions, write_manual};
 pub use retention::RetentionArgs;
 pub use settings::{Setting, Source};
 pub use tls::TlsArgs;
@@ -41,7 +46,7 @@ pub use tls::TlsArgs;
 pub(crate) use environment::{default_data_dir, variable};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
-use latentd_request::Seed;
+use clap_complete::Shell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -57,7 +62,13 @@ pub struct Cli {
     pub log: LogArgs,
     /// Configuration file, TOML: flags of `serve` and `worker` by their long names, such as `max-queue = 1000`. A flag and
     /// a variable go before it. Commands take the flags of the file that they have.
-    #[arg(long, env = "LATENTD_CONFIG", global = true, value_name = "FILE")]
+    #[arg(
+        long,
+        env = "LATENTD_CONFIG",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Configuration and log"
+    )]
     pub config: Option<PathBuf>,
 }
 
@@ -65,10 +76,13 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the API and start one worker per device.
+    #[command(after_long_help = examples::SERVE)]
     Serve(Box<ServeArgs>),
     /// Run requests from the queue; `serve` starts these by itself.
+    #[command(after_long_help = examples::WORKER)]
     Worker(WorkerArgs),
     /// Generate images without a server.
+    #[command(after_long_help = examples::GENERATE)]
     Generate(GenerateArgs),
     /// Measure a device, a model or a running server.
     #[command(subcommand)]
@@ -80,6 +94,7 @@ pub enum Command {
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Write everything that a server keeps into one archive, also while it runs.
+    #[command(after_long_help = examples::BACKUP)]
     Backup(BackupArgs),
     /// Read such an archive into a data directory that is empty.
     Restore(RestoreArgs),
@@ -91,7 +106,21 @@ pub enum Command {
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
     Env(EnvArgs),
     /// Run a program for which `serve --intercept` is fal, and which reaches nothing else.
+    #[command(after_long_help = examples::RUN)]
     Run(RunArgs),
+    /// Print a script with which a shell completes commands and flags.
+    #[command(after_long_help = examples::COMPLETIONS)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages of all commands, for `man`, into a directory.
+    #[command(after_long_help = examples::MAN)]
+    Man {
+        /// The directory, which must be there.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Carry what a program of `run` sends.
     #[command(hide = true)]
     Relay(RelayArgs),
@@ -99,6 +128,7 @@ pub enum Command {
 
 /// Which model to run, where, and how.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model and device")]
 pub struct EngineArgs {
     /// `mini` (built in), a directory in the diffusers layout, a checkpoint file such as `sd3.5_large.safetensors`, or a
     /// model of the Hugging Face hub, OWNER/NAME or a name that `latentd models list` shows, which is pulled unless it is
@@ -153,6 +183,7 @@ pub struct EngineArgs {
 
 /// The safety checker.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Safety checker")]
 pub struct SafetyArgs {
     /// The checker that finds unsafe images, which become black. `falconsai` and `compvis` are the published classifiers of these
     /// names; DIR holds one of these kinds. `auto` is the model's own folder `safety_checker`, or else `falconsai`.
@@ -174,6 +205,7 @@ pub struct SafetyArgs {
 
 /// Where requests and files are kept.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
 pub struct StoreArgs {
     /// Directory of everything the server keeps [default: `$XDG_DATA_HOME/latentd`,
     /// `~/.local/share/latentd`, or `./latentd-data` without a home].
@@ -193,6 +225,7 @@ pub struct StoreArgs {
 
 /// The key of signatures.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
 pub struct SigningArgs {
     /// File of the key that signs webhooks and tokens, Ed25519 in PKCS#8 DER; several servers of one database need the
     /// same one [default: `webhook-key.pk8` in the data directory, which the first start makes].
@@ -202,6 +235,7 @@ pub struct SigningArgs {
 
 /// Where images that requests name may be fetched.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connections to others")]
 pub struct FetchArgs {
     /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose images requests may start
     /// from; may be given several times. `serve` allows this machine when it listens on a loopback address.
@@ -329,50 +363,4 @@ pub struct WorkerArgs {
     /// Set by `serve`: the worker's name; it then takes orders on its input and ends with it.
     #[arg(long, hide = true)]
     pub supervised_as: Option<String>,
-}
-
-/// Flags of `latentd generate`.
-#[derive(Debug, Clone, Args)]
-pub struct GenerateArgs {
-    /// Describes the image.
-    pub prompt: String,
-    /// Where to write the image: `.png`, `.jpg` or `.jpeg`.
-    #[arg(short, long, env = "LATENTD_OUTPUT", value_name = "FILE")]
-    pub output: PathBuf,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub engine: EngineArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub safety: SafetyArgs,
-    /// What to avoid.
-    #[arg(long, env = "LATENTD_NEGATIVE_PROMPT", default_value = "", value_name = "TEXT")]
-    pub negative_prompt: String,
-    /// Seed of the noise; drawn and reported when absent.
-    #[arg(long, env = "LATENTD_SEED", allow_negative_numbers = true)]
-    pub seed: Option<Seed>,
-    /// Denoising steps [default: 28, of Turbo 4, of Medium 40].
-    #[arg(long, env = "LATENTD_STEPS", value_name = "N")]
-    pub steps: Option<usize>,
-    /// Classifier-free guidance scale [default: 3.5, of Turbo 1, which is none, of Medium 4.5].
-    #[arg(long, env = "LATENTD_GUIDANCE", value_name = "F")]
-    pub guidance: Option<f64>,
-    /// Width in pixels; 1024, or that of `--image`.
-    #[arg(long, env = "LATENTD_WIDTH", value_name = "W")]
-    pub width: Option<usize>,
-    /// Height in pixels; 768, or that of `--image`.
-    #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
-    pub height: Option<usize>,
-    /// Image to start from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
-    #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
-    pub image: Option<PathBuf>,
-    /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.
-    #[arg(long, env = "LATENTD_STRENGTH", default_value_t = 0.83, value_name = "F")]
-    pub strength: f64,
-    /// Images to generate from one seed.
-    #[arg(long, env = "LATENTD_NUM_IMAGES", default_value_t = 1, value_name = "N")]
-    pub num_images: usize,
-    /// Print what was made as JSON.
-    #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
-    pub json: bool,
 }

@@ -102,6 +102,12 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
         Command::Doctor(args) => doctor::run(*args, cli.log),
         Command::Config(ConfigCommand::Show(args)) => Ok(config_command::show(*args, cli.log)?),
+        Command::Completions { shell } => {
+            print!("{}", args::completions(shell));
+            Ok(())
+        }
+        Command::Man { directory } => args::write_manual(&directory)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", directory.display())),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Run(args) => isolate::run(args),
         Command::Relay(args) => isolate::relay(args, runtime),

@@ -53,6 +53,7 @@ pub struct CreateKeyArgs {
 
 /// Where the server keeps its keys: the flags it was started with.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
 pub struct KeyStoreArgs {
     /// The server's data directory.
     #[arg(long, env = "LATENTD_DATA_DIR", value_name = "DIR")]

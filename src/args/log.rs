@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Configuration and log")]
 pub struct LogArgs {
     /// What to log: `error`, `warn`, `info`, `debug`, or directives such as `latentd=debug`.
     #[arg(long, env = "LATENTD_LOG", default_value = "info", global = true, value_name = "FILTER")]

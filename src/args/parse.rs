@@ -9,6 +9,7 @@ use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches};
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// Reads the command line; ends the process where it cannot be read, or asks for help.
@@ -19,7 +20,10 @@ pub fn parse() -> Cli {
 }
 
 fn read(words: &[OsString]) -> Result<Cli, clap::Error> {
+    // What other programs read is not wrapped.
+    let width = if std::io::stdout().is_terminal() { None } else { Some(0) };
     let complete = with_negative_numbers(Cli::command());
+    let complete = width.into_iter().fold(complete, clap::Command::term_width);
     let mut command = without_empty_variables(complete.clone());
     let matches = match command.clone().try_get_matches_from(words) {
         // Help names every variable.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 /// The certificate of the server.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "TLS")]
 pub struct TlsArgs {
     /// File of the server's certificate, PEM, with those between it and the root: the server answers by HTTPS alone. SIGHUP
     /// reads both files again, for connections from then on.
