@@ -16,7 +16,7 @@ from world import captions
 
 CAPTIONS = 60_000
 
-# What the model generates, for people. `{}` in latentd's note: "the built-in model knows only: {}."
+# What the model generates, for people: the end of latentd's note "… The built-in model knows only: {}".
 KNOWS = (
     "sunrise, noon, sunset, twilight, night; sun, moon, stars, clouds, aurora, rain, snow; mountains, hills, forest; "
     "meadow, sea, lake, Japanese garden, desert, snow field; houses, towers, torii gates, bridges, boats, trees, cherry "
