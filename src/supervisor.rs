@@ -12,6 +12,7 @@ use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety,
 use crate::data_dir;
 use crate::memory_budget;
 use crate::queue::{Lost, Observation, Queue};
+use crate::service_manager;
 use crate::worker::device_name;
 use backoff::Backoff;
 use cause::Cause;
@@ -177,11 +178,16 @@ impl Slot<'_> {
     }
 
     fn spawn(&self, id: &str) -> std::io::Result<Child> {
-        Command::new(self.program)
+        let mut command = Command::new(self.program);
+        service_manager::conceal(command.as_std_mut());
+        command
             .arg("worker")
             .args(&self.arguments)
             .args(["--supervised-as", id])
             .env("LATENTD_DATABASE_URL", &self.database)
+            .env_remove("LATENTD_DATABASE_URL_FILE")
+            // Its settings are those of this process, which has read the file; the file may have changed.
+            .env_remove("LATENTD_CONFIG")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0) // Ctrl-C must reach the server alone, which drains the worker
@@ -262,7 +268,8 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--memory-check", if *memory_check { "on" } else { "off" }.to_owned()),
         ("--data-dir", data_dir.display().to_string()),
         ("--storage", files.to_string()),
-        ("--log", config.log.clone()),
+        ("--log", config.log.log.clone()),
+        ("--log-format", config.log.log_format.name().to_owned()),
         ("--memory-budget", memory_budget(engine, config)),
         ("--step-timeout", step_timeout(config.step_timeout)),
     ]

@@ -47,7 +47,10 @@ impl Services {
         let storage = Storage::open(&config.store.files)?;
         identity::join(&queue, &storage).await?;
         reclaim_orphans(config, &queue).await?;
-        let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
+        let signing = Arc::new(match &config.signing_key {
+            Some(path) => SigningKey::read(path)?,
+            None => SigningKey::open(&config.store.data_dir)?,
+        });
         let storage_limit = StorageLimit::new(config.keep.bytes);
         Ok(Self { queue, keys, signing, storage, storage_limit, _locks: locks })
     }

@@ -227,8 +227,9 @@ case "$3" in cuda:0) kill -SEGV $$ ;; cuda:1) kill -KILL $$ ;; *) exec cat ;; es
         let queue = Queue::open(&folder.path().join("q.sqlite"), Arc::new(jiff::Timestamp::now)).await;
         let queue = queue.expect("a database");
         let flags = ["latentd", "serve", "--device", "cpu,cpu,cpu"];
-        let Command::Serve(flags) = args::Cli::parse_from(flags).command else { panic!("serve") };
-        let mut config = ServeConfig::resolve(*flags, "warn".into()).expect("flags");
+        let args::Cli { command, log, .. } = args::Cli::parse_from(flags);
+        let Command::Serve(flags) = command else { panic!("serve") };
+        let mut config = ServeConfig::resolve(*flags, log).expect("flags");
         for (number, engine) in config.engines.iter_mut().enumerate() {
             engine.device = models::Device::Cuda(number);
         }

@@ -16,6 +16,7 @@ use crate::memory_budget;
 use crate::memory_check;
 use crate::model_error;
 use crate::queue::{Events, Lost, Queue, WorkerState};
+use crate::service_manager;
 use crate::storage::Storage;
 use latentd_egress::Client;
 use latentd_models::{self as models, Work};
@@ -83,6 +84,7 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     let device = device_name(config.engine.device);
     let (state, states) = watch::channel(WorkerState::Loading);
     tokio::spawn(allocator::return_freed_memory());
+    tokio::spawn(service_manager::keep_alive());
     tokio::spawn(send_heartbeats(queue.clone(), id.clone(), device.clone(), states));
 
     let ended = tokio::select! {
@@ -170,6 +172,7 @@ async fn load_and_run(
     with_retry(|| queue.heartbeat(&id, &device, WorkerState::Ready)).await?;
     with_retry(|| queue.report_loaded_models(&id, &engine.loaded)).await?;
     tracing::info!(worker = id, device, "the model is loaded");
+    service_manager::ready("the model is loaded");
     let outgoing = Client::new(config.fetch.clone(), FETCH_ALLOW);
     let (models, idle_poll) = (names, IDLE_POLL);
     Worker { id, device, queue, storage, outgoing, models, engine, limits, idle_poll }.run(drained).await
@@ -270,6 +273,7 @@ async fn must_stop(drain: &watch::Sender<bool>, drain_timeout: Duration) {
         return std::future::pending().await;
     };
     tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    service_manager::stopping();
     drain.send_replace(true);
     tokio::select! {
         _ = terminate.recv() => {}

@@ -205,6 +205,7 @@ async fn after_a_restart_direct_requests_have_ended() {
         options: latentd::queue::RequestOptions::default(),
         webhook: None,
         api_key: None,
+        client: None,
         idempotency: None,
     };
     let mut ids = Vec::new();

@@ -26,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/postgres/progress.sql"),
     include_str!("../schema/postgres/keeping.sql"),
     include_str!("../schema/postgres/key_counters.sql"),
+    include_str!("../schema/postgres/client.sql"),
 ];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;
