@@ -6,6 +6,7 @@
 mod access;
 mod backup;
 mod bench;
+mod command_line;
 mod doctor;
 mod hub;
 mod intercept;
@@ -14,7 +15,10 @@ mod retention;
 
 pub use access::{AccessArgs, key_is_on_the_command_line};
 pub use backup::{BackupArgs, RestoreArgs};
-pub use bench::{BenchCommand, DenoiseArgs, LoadArgs, PipelineArgs, ReportArgs, RivalEngine};
+pub use bench::{
+    BenchCommand, CompareArgs, DenoiseArgs, HtmlReportArgs, LoadArgs, PipelineArgs, ReportArgs, RivalEngine,
+};
+pub(crate) use command_line::command_line;
 pub use doctor::DoctorArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};

@@ -1,11 +1,15 @@
-//! `latentd bench`: measures a device (`denoise`), a model (`pipeline`) or a running server (`load`).
+//! `latentd bench`: measures a device (`denoise`), a model (`pipeline`) or a running server (`load`), and shows what was
+//! measured (`compare`, `report`).
 //!
 //! Every measurement ends as a table for people or as JSON for machines, with what is needed to repeat it.
 
+mod chart;
+mod compare;
 mod denoise;
 mod load;
 mod machine;
 mod pipeline;
+mod results;
 mod rival;
 mod shortcuts;
 mod stats;
@@ -26,6 +30,8 @@ pub(crate) fn run(command: BenchCommand, runtime: &Runtime) -> anyhow::Result<()
         BenchCommand::Denoise(args) => denoise::run(args, runtime),
         BenchCommand::Pipeline(args) => pipeline::run(args, runtime),
         BenchCommand::Load(args) => load::run(args, runtime),
+        BenchCommand::Compare(args) => compare::run(&args),
+        BenchCommand::Report(args) => compare::report(&args),
     }
 }
 

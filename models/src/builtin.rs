@@ -36,6 +36,7 @@ static MINI: &[(&str, &[u8])] = embedded![
     "transformer/diffusion_pytorch_model.safetensors",
     "vae/config.json",
     "vae/diffusion_pytorch_model.safetensors",
+    "vocabulary.json",
 ];
 
 /// The files as a model directory.

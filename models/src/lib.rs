@@ -48,6 +48,7 @@ mod source;
 mod target;
 mod text;
 mod vae;
+mod vocabulary;
 mod weights;
 
 #[cfg(any(test, fuzzing))]

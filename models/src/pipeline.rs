@@ -20,6 +20,7 @@ use crate::schedule::Schedule;
 use crate::target::Target;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
+use crate::vocabulary::Vocabulary;
 use crate::weights::{self, Weights};
 use crate::{Error, ModelCard, ModelSource, Result, SafetyOptions, Shortcuts, gpu};
 use candle_core::{Device, Tensor};
@@ -43,6 +44,7 @@ pub struct Pipeline {
     target: Target,
     shortcuts: Shortcuts,
     files: ModelFiles,
+    vocabulary: Option<Vocabulary>,
     planted: Planted,
 }
 
@@ -102,6 +104,7 @@ impl Pipeline {
             devices,
             shortcuts: Shortcuts::default(),
             files: files.clone(),
+            vocabulary: Vocabulary::read(files)?,
             planted,
         })
     }
@@ -233,6 +236,9 @@ impl Pipeline {
         let started = Instant::now();
         if let Some(words) = self.card.beyond_training(request.width, request.height) {
             observer.note(&words);
+        }
+        if let Some(note) = self.vocabulary.as_ref().and_then(|known| known.note(&request.prompt)) {
+            observer.note(&note);
         }
         let set = lock(&self.adapters).set(&request.loras)?;
         self.denoiser.adapt(&set)?;

@@ -13,6 +13,7 @@ import text
 import torch
 import transformer
 import vae
+import vocabulary
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from transformers import ViTImageProcessor
 
@@ -35,6 +36,7 @@ def write(work: pathlib.Path, directory: pathlib.Path) -> None:
         else:  # A model to inspect during training.
             shutil.copytree(MINI / "safety_checker", made / "safety_checker")
         index(pipe, made)
+        vocabulary.write(made)
         tidy(made)
         for folder in filter(pathlib.Path.is_dir, made.iterdir()):
             shutil.rmtree(directory / folder.name, ignore_errors=True)

@@ -52,7 +52,7 @@ class Stage:
 
 STAGES = (
     Stage("vae", 6000, 2500, "vae.pt"),
-    Stage("text", 2500, 1000, "text.pt"),
+    Stage("text", 1500, 1000, "text.pt"),
     Stage("latents", 12, 12, "latents-small-{:04}.pt", "small"),
     Stage("transformer", 12000, 6000, "transformer-small.pt", "small"),
     Stage("latents", 4, 4, "latents-full-{:04}.pt", "full"),

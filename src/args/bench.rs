@@ -13,6 +13,10 @@ pub enum BenchCommand {
     Pipeline(PipelineArgs),
     /// A running server, called as a fal client calls it.
     Load(LoadArgs),
+    /// Measurements of the same work beside each other.
+    Compare(CompareArgs),
+    /// Measurements as one HTML page, those of the same work together.
+    Report(HtmlReportArgs),
 }
 
 /// Where the numbers go.
@@ -101,7 +105,7 @@ pub struct PipelineArgs {
     #[arg(
         long,
         env = "LATENTD_PROMPT",
-        default_value = "a lighthouse on a rocky island at golden hour, oil generating",
+        default_value = "a lighthouse on a rocky island at golden hour, oil painting",
         value_name = "TEXT"
     )]
     pub prompt: String,
@@ -169,4 +173,26 @@ pub struct LoadArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub report: ReportArgs,
+}
+
+/// Flags of `latentd bench compare`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// JSON of `latentd bench`, or of the scripts in benches/peers. The others are compared with the first.
+    #[arg(required = true, value_name = "JSON")]
+    pub files: Vec<PathBuf>,
+    /// Write a chart to this file too.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// Flags of `latentd bench report`.
+#[derive(Debug, Clone, Args)]
+pub struct HtmlReportArgs {
+    /// JSON of `latentd bench`, or of the scripts in benches/peers.
+    #[arg(required = true, value_name = "JSON")]
+    pub files: Vec<PathBuf>,
+    /// The page.
+    #[arg(short, long, default_value = "report.html", value_name = "FILE")]
+    pub output: PathBuf,
 }

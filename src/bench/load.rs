@@ -65,6 +65,7 @@ struct Report {
     errors: BTreeMap<String, u64>,
     client_commit: &'static str,
     date: String,
+    command: Vec<String>,
 }
 
 /// Measures what `args` ask for.
@@ -218,6 +219,7 @@ fn report(
         errors,
         client_commit: machine::commit(),
         date: machine::date(),
+        command: machine::command(),
     }
 }
 

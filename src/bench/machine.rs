@@ -1,5 +1,6 @@
 //! Where and by what a measurement was made: device, versions, commit, date.
 
+use crate::args;
 use crate::device_report::{Clocks, DeviceReport, device_report, memory_used};
 use jiff::Timestamp;
 use latentd_models::Device;
@@ -9,6 +10,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Machine {
     pub(super) device: String,
+    /// The processor, also beside a GPU.
+    pub(super) cpu: String,
     pub(super) memory_total_bytes: Option<u64>,
     /// Before the model was loaded: what is missing belongs to other programs.
     pub(super) memory_free_bytes: Option<u64>,
@@ -49,6 +52,7 @@ impl Machine {
         let clocks = ClocksJson::of(report.clocks);
         Self {
             device: report.name.clone(),
+            cpu: device_report(Device::Cpu).name,
             memory_total_bytes: report.memory_total_bytes,
             memory_free_bytes: report.memory_free_bytes,
             clocks_before: clocks,
@@ -113,6 +117,11 @@ impl ClocksJson {
 /// The commit that this program was built from, or `unknown`.
 pub(super) fn commit() -> &'static str {
     env!("LATENTD_COMMIT")
+}
+
+/// The command that measured, without secrets.
+pub(super) fn command() -> Vec<String> {
+    args::command_line()
 }
 
 /// Today, in UTC.

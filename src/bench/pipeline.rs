@@ -42,6 +42,7 @@ struct Report {
     peak_mem_bytes: Option<u64>,
     commit: &'static str,
     date: String,
+    command: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shortcuts: Option<ShortcutsJson>,
     machine: Machine,
@@ -110,6 +111,7 @@ pub(super) fn run(args: PipelineArgs, runtime: &Runtime) -> anyhow::Result<()> {
         peak_mem_bytes: machine.peak_memory(),
         commit: machine::commit(),
         date: machine::date(),
+        command: machine::command(),
         shortcuts: ShortcutsJson::new(&config.shortcuts, runs[0].stages.skipped, None),
         machine,
     };

@@ -25,7 +25,8 @@ const SHARED: [&str; 18] = [
     "commit",
     "date",
 ];
-const OURS: [&str; 11] = [
+const OURS: [&str; 12] = [
+    "command",
     "weights",
     "parameters",
     "text_tokens",
@@ -228,4 +229,36 @@ fn load_without_a_server_says_so() {
     let output = bench(&["load", "--url", "http://127.0.0.1:9", "--requests", "1"]);
     let (_, complaint) = text(&output);
     assert_eq!((output.status.code(), complaint.contains("no connection")), (Some(1), true), "{complaint}");
+}
+
+#[test]
+fn measurements_are_compared_and_shown_on_a_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (a, b, other) = (path("a.json"), path("b.json"), path("other.json"));
+    for (file, steps) in [(&a, "2"), (&b, "2"), (&other, "1")] {
+        let flags = ["--width", "64", "--height", "64", "--runs", "1", "--steps", steps, "--json", file];
+        let measured = bench(&[&["denoise"], &flags[..]].concat());
+        assert!(measured.status.success(), "{}", text(&measured).1);
+    }
+    let svg = path("chart.svg");
+    let (table, errors) = text(&bench(&["compare", &a, &b, "--svg", &svg]));
+    assert!(table.contains("denoise, mini, 64x64, steps 2") && table.contains("1.00x"), "{table}{errors}");
+    assert_eq!(table.lines().filter(|line| line.contains('#')).count(), 2, "a bar each: {table}");
+    assert!(std::fs::read_to_string(&svg).expect("a chart").starts_with("<svg"));
+
+    let unlike = bench(&["compare", &a, &other]);
+    assert_eq!(unlike.status.code(), Some(1));
+    let words = format!("steps is 2 in {a} and 1 in {other}");
+    assert!(text(&unlike).1.contains(&words), "{}", text(&unlike).1);
+
+    let page = path("page.html");
+    let report = bench(&["report", &a, &b, &other, "--output", &page]);
+    assert!(report.status.success(), "{}", text(&report).1);
+    let html = std::fs::read_to_string(&page).expect("a page");
+    assert_eq!(html.matches("<h2>").count(), 2, "two kinds of work");
+    assert!(html.contains("bench denoise --width 64"), "the command that measured");
+
+    let missing = bench(&["compare", &path("none.json")]);
+    assert!(!missing.status.success() && text(&missing).1.contains("none.json"), "{}", text(&missing).1);
 }

@@ -97,3 +97,32 @@ fn in_bf16() {
     let (alone, adapted) = (difference(&base.request), difference(&request(&base, "all")));
     assert!(adapted <= 3.0 * alone, "with adapters bf16 is off by {adapted}, without by {alone}");
 }
+
+/// Needs a device, real or emulated.
+#[cfg(feature = "cuda")]
+mod gpu {
+    use super::*;
+
+    /// Steps are captured for the base model and for adapters of each rank, and used again after others.
+    #[test]
+    fn captured_steps_follow_the_adapters() {
+        let base = Case::read("base");
+        let mut pipeline = load(&base, Device::Cuda(0), DType::F32, true);
+        let mut generate = |request: &GenerateRequest| {
+            bytes(&pipeline.generate(request, &mut |_: Step| Control::Continue).expect("an image"))
+        };
+        let alone = generate(&base.request);
+        for name in ["peft", "comfy", "peft", "all"] {
+            let golden = Case::read_file("base", &format!("../lora/golden_{name}.safetensors"));
+            let (mean, max) = pixel_difference(&generate(&request(&base, name)), &golden.images());
+            assert!(mean < 0.5 && max <= 3, "{name}: pixels differ by {mean} on average, {max} at most");
+        }
+        // The same tensors with other values.
+        let mut half = request(&base, "peft");
+        half.loras[0].scale /= 2.0;
+        let captured = generate(&half);
+        assert_ne!(captured, generate(&request(&base, "peft")));
+        assert_eq!(generate(&half), captured);
+        assert_eq!(generate(&base.request), alone);
+    }
+}

@@ -67,6 +67,23 @@ pageTest("previews are shown during generation, and the final image does not fli
   assert.ok(behind.startsWith('url("data:image/jpeg;base64,'), behind.slice(0, 40));
 });
 
+pageTest("words that the model does not know are named beside the image, also after a reload", {}, async (page) => {
+  await page.goto(BASE);
+  await small(page, "a red house by a lake");
+  await generate(page);
+  await images(page);
+  assert.deepEqual(await page.locator("#notes li").allTextContents(), []);
+  await small(page, "a red cat in Paris");
+  await generate(page);
+  await images(page);
+  const [note, ...others] = await page.locator("#notes li").allTextContents();
+  assert.match(note, /^ignored: cat, Paris\. The built-in model knows only: /);
+  assert.deepEqual(others, []);
+  await page.reload();
+  await page.locator("#notes li").first().waitFor();
+  assert.deepEqual(await page.locator("#notes li").allTextContents(), [note]);
+});
+
 pageTest("the image has the seed, size and format of the form", {}, async (page) => {
   await page.goto(BASE);
   await small(page);

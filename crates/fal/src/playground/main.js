@@ -164,12 +164,12 @@ function wait() {
 }
 
 /** A request is over. */
-async function end(entry, { output, error }) {
+async function end(entry, { output, error, notes }) {
   if (error?.status === 401 && entry === shown) {
     if (await keyDialog.ask(api.key.get() !== "")) return show(entry);
   }
   if (output) {
-    Object.assign(entry, { state: "done", output });
+    Object.assign(entry, { state: "done", output, notes });
     entry.input ??= inputOf(output);
     await keep(entry);
   } else {

@@ -2,7 +2,7 @@
 
 import { imageUrl } from "./api.js";
 import { $, button, make } from "./dom.js";
-import { explain, phaseOf, progressOf } from "./words.js";
+import { explain, notesOf, phaseOf, progressOf } from "./words.js";
 import { pixels } from "./limits.js";
 
 const EXAMPLES = [
@@ -33,6 +33,7 @@ export function show(entry, draft, on) {
   }
   if (phase === "generating") preview(entry.live.preview);
   progress(entry, phase);
+  notes(entry);
   log(entry);
 }
 
@@ -153,6 +154,14 @@ function announceProgress(part = 0) {
   const now = Math.floor(part * 4);
   if (now > quarters && now < 4) $("announce").textContent = `${now * 25} percent`;
   quarters = now;
+}
+
+/** What the server says about the request, such as words that the model does not know. */
+function notes(entry) {
+  const texts = notesOf(entry);
+  const list = $("notes");
+  const isShown = texts.length === list.children.length && texts.every((text, at) => list.children[at].textContent === text);
+  if (!isShown) list.replaceChildren(...texts.map((text) => make("li", {}, text)));
 }
 
 function log(entry) {

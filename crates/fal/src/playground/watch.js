@@ -1,6 +1,7 @@
 // Follows requests until they are over: the shown one by its stream, others by polling.
 
 import { Refused, Unreachable, result, status, statusStream } from "./api.js";
+import { warnings } from "./words.js";
 
 const POLL_MS = 2_000;
 const RETRY_MS = [500, 1_000, 2_000, 4_000];
@@ -26,7 +27,7 @@ export async function follow(id, signal, on) {
         on.progress({ status: event.status, position: event.queue_position, logs, preview: event.preview });
         if (event.status === "COMPLETED") {
           const ended = await outcome(id, event);
-          if (!signal.aborted) on.end(ended);
+          if (!signal.aborted) on.end({ ...ended, notes: warnings(logs) });
           return;
         }
       }
@@ -44,7 +45,7 @@ export async function settled(id, signal) {
   while (!signal.aborted) {
     try {
       const last = await status(id);
-      if (last.status === "COMPLETED") return await outcome(id, last);
+      if (last.status === "COMPLETED") return { ...(await outcome(id, last)), notes: warnings(last.logs) };
     } catch (error) {
       if (isFinal(error)) return { error };
     }

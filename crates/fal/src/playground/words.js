@@ -8,6 +8,15 @@ export function phaseOf(entry) {
   return entry.live.status === "IN_QUEUE" ? "waiting" : "generating";
 }
 
+/** The server's notes on a request: its warnings, once each. */
+export function notesOf(entry) {
+  return entry?.notes ?? warnings(entry?.live?.logs);
+}
+
+export function warnings(logs = []) {
+  return [...new Set(logs.filter(({ level }) => level === "WARN").map(({ message }) => message))];
+}
+
 /** The line below the frame, and the part that is done where it is known. */
 export function progressOf(entry, phase) {
   if (phase === "empty" || phase === "failed") return { text: "" };
