@@ -1,17 +1,27 @@
-//! The command line: every flag, its environment variable and its help text.
+//! The command line: every flag, its environment variable and its help text, and the configuration file.
 //!
-//! The only file that reads the environment. Nothing is checked beyond its spelling:
-//! [`crate::config`] does that.
+//! Nothing else reads the environment. Nothing is checked beyond its spelling: [`crate::config`] does that.
 
 mod access;
 mod backup;
 mod bench;
 mod command_line;
+mod config;
 mod doctor;
+mod environment;
+mod examples;
+mod file;
+mod generate;
 mod hub;
 mod intercept;
 mod keys;
+mod kind;
+mod log;
+mod parse;
+mod reference;
 mod retention;
+mod settings;
+mod tls;
 
 pub use access::{AccessArgs, key_is_on_the_command_line};
 pub use backup::{BackupArgs, RestoreArgs};
@@ -19,14 +29,24 @@ pub use bench::{
     BenchCommand, CompareArgs, DenoiseArgs, HtmlReportArgs, LoadArgs, PipelineArgs, ReportArgs, RivalEngine,
 };
 pub(crate) use command_line::command_line;
+pub use config::{ConfigCommand, ShowArgs};
 pub use doctor::DoctorArgs;
+pub use generate::GenerateArgs;
 pub use hub::{HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
+pub use kind::Kind;
+pub use log::{LogArgs, LogFormat};
+pub use parse::parse;
+pub(crate) use reference::{completions, write_manual};
 pub use retention::RetentionArgs;
+pub use settings::{Setting, Source};
+pub use tls::TlsArgs;
 
-use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use latentd_request::Seed;
+pub(crate) use environment::{default_data_dir, variable};
+
+use clap::{ArgAction, Args, Parser, Subcommand};
+use clap_complete::Shell;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -37,19 +57,32 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
-    /// What to log: `error`, `warn`, `info`, `debug`, or directives such as `latentd=debug`.
-    #[arg(long, env = "LATENTD_LOG", default_value = "info", global = true, value_name = "FILTER")]
-    pub log: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub log: LogArgs,
+    /// Configuration file, TOML: flags of `serve` and `worker` by their long names, such as `max-queue = 1000`. A flag and
+    /// a variable go before it. Commands take the flags of the file that they have.
+    #[arg(
+        long,
+        env = "LATENTD_CONFIG",
+        global = true,
+        value_name = "FILE",
+        help_heading = "Configuration and log"
+    )]
+    pub config: Option<PathBuf>,
 }
 
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the API and start one worker per device.
+    #[command(after_long_help = examples::SERVE)]
     Serve(Box<ServeArgs>),
     /// Run requests from the queue; `serve` starts these by itself.
+    #[command(after_long_help = examples::WORKER)]
     Worker(WorkerArgs),
     /// Generate images without a server.
+    #[command(after_long_help = examples::GENERATE)]
     Generate(GenerateArgs),
     /// Measure a device, a model or a running server.
     #[command(subcommand)]
@@ -61,15 +94,33 @@ pub enum Command {
     #[command(subcommand)]
     Keys(KeysCommand),
     /// Write everything that a server keeps into one archive, also while it runs.
+    #[command(after_long_help = examples::BACKUP)]
     Backup(BackupArgs),
     /// Read such an archive into a data directory that is empty.
     Restore(RestoreArgs),
+    /// Show the settings in force.
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Look at this machine: devices, memory, disks, models, and whether `serve` would start.
     Doctor(Box<DoctorArgs>),
     /// Print what a shell evaluates so that its programs reach `serve --intercept` in place of fal.
     Env(EnvArgs),
     /// Run a program for which `serve --intercept` is fal, and which reaches nothing else.
+    #[command(after_long_help = examples::RUN)]
     Run(RunArgs),
+    /// Print a script with which a shell completes commands and flags.
+    #[command(after_long_help = examples::COMPLETIONS)]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages of all commands, for `man`, into a directory.
+    #[command(after_long_help = examples::MAN)]
+    Man {
+        /// The directory, which must be there.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// Carry what a program of `run` sends.
     #[command(hide = true)]
     Relay(RelayArgs),
@@ -77,6 +128,7 @@ pub enum Command {
 
 /// Which model to run, where, and how.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model and device")]
 pub struct EngineArgs {
     /// `mini` (built in), a directory in the diffusers layout, a checkpoint file such as `sd3.5_large.safetensors`, or a
     /// model of the Hugging Face hub, OWNER/NAME or a name that `latentd models list` shows, which is pulled unless it is
@@ -131,6 +183,7 @@ pub struct EngineArgs {
 
 /// The safety checker.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Safety checker")]
 pub struct SafetyArgs {
     /// The checker that finds unsafe images, which become black. `falconsai` and `compvis` are the published classifiers of these
     /// names; DIR holds one of these kinds. `auto` is the model's own folder `safety_checker`, or else `falconsai`.
@@ -152,6 +205,7 @@ pub struct SafetyArgs {
 
 /// Where requests and files are kept.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
 pub struct StoreArgs {
     /// Directory of everything the server keeps [default: `$XDG_DATA_HOME/latentd`,
     /// `~/.local/share/latentd`, or `./latentd-data` without a home].
@@ -160,14 +214,28 @@ pub struct StoreArgs {
     /// Queue database, `sqlite:PATH` or `postgres://USER@HOST/NAME` [default: `latentd.sqlite` in the data directory].
     #[arg(long, env = "LATENTD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
+    /// File with that URL in it, for databases whose URL has a password.
+    #[arg(long, env = "LATENTD_DATABASE_URL_FILE", value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
     /// Directory of the files, or `s3://BUCKET/PREFIX` for a bucket, whose credentials are `AWS_ACCESS_KEY_ID` and
-    /// `AWS_SECRET_ACCESS_KEY` [default: `files` in the data directory].
+    /// `AWS_SECRET_ACCESS_KEY`, or the files that these names with `_FILE` name [default: `files` in the data directory].
     #[arg(long, env = "LATENTD_STORAGE", value_name = "DIR|s3://…")]
     pub storage: Option<String>,
 }
 
+/// The key of signatures.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
+pub struct SigningArgs {
+    /// File of the key that signs webhooks and tokens, Ed25519 in PKCS#8 DER; several servers of one database need the
+    /// same one [default: `webhook-key.pk8` in the data directory, which the first start makes].
+    #[arg(long, env = "LATENTD_SIGNING_KEY", value_name = "FILE")]
+    pub signing_key: Option<PathBuf>,
+}
+
 /// Where images that requests name may be fetched.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connections to others")]
 pub struct FetchArgs {
     /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose images requests may start
     /// from; may be given several times. `serve` allows this machine when it listens on a loopback address.
@@ -183,6 +251,9 @@ pub struct ServeArgs {
     pub listen: SocketAddr,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub tls: TlsArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub engine: EngineArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
@@ -190,6 +261,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub store: StoreArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub signing: SigningArgs,
     /// Memory that the models of one worker may take: `auto`, or as in `40GB`. Of several models those are kept that were
     /// used last; `auto` is what is free when a worker starts, but for a reserve.
     #[arg(long, env = "LATENTD_MEMORY_BUDGET", default_value = "auto", value_name = "auto|SIZE")]
@@ -289,85 +363,4 @@ pub struct WorkerArgs {
     /// Set by `serve`: the worker's name; it then takes orders on its input and ends with it.
     #[arg(long, hide = true)]
     pub supervised_as: Option<String>,
-}
-
-/// Flags of `latentd generate`.
-#[derive(Debug, Clone, Args)]
-pub struct GenerateArgs {
-    /// Describes the image.
-    pub prompt: String,
-    /// Where to write the image: `.png`, `.jpg` or `.jpeg`.
-    #[arg(short, long, env = "LATENTD_OUTPUT", value_name = "FILE")]
-    pub output: PathBuf,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub engine: EngineArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub safety: SafetyArgs,
-    /// What to avoid.
-    #[arg(long, env = "LATENTD_NEGATIVE_PROMPT", default_value = "", value_name = "TEXT")]
-    pub negative_prompt: String,
-    /// Seed of the noise; drawn and reported when absent.
-    #[arg(long, env = "LATENTD_SEED", allow_negative_numbers = true)]
-    pub seed: Option<Seed>,
-    /// Denoising steps [default: 28, of Turbo 4, of Medium 40].
-    #[arg(long, env = "LATENTD_STEPS", value_name = "N")]
-    pub steps: Option<usize>,
-    /// Classifier-free guidance scale [default: 3.5, of Turbo 1, which is none, of Medium 4.5].
-    #[arg(long, env = "LATENTD_GUIDANCE", value_name = "F")]
-    pub guidance: Option<f64>,
-    /// Width in pixels; 1024, or that of `--image`.
-    #[arg(long, env = "LATENTD_WIDTH", value_name = "W")]
-    pub width: Option<usize>,
-    /// Height in pixels; 768, or that of `--image`.
-    #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
-    pub height: Option<usize>,
-    /// Image to start from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
-    #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
-    pub image: Option<PathBuf>,
-    /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.
-    #[arg(long, env = "LATENTD_STRENGTH", default_value_t = 0.83, value_name = "F")]
-    pub strength: f64,
-    /// LoRA adapter, a `.safetensors` file with the keys of diffusers, kohya or Comfy, and its scale, 0 to 4 [default: 1];
-    /// here again or separated by commas for several, which are summed.
-    #[arg(long, env = "LATENTD_LORA", value_name = "PATH[@SCALE]", value_delimiter = ',')]
-    pub lora: Vec<String>,
-    /// Images to generate from one seed.
-    #[arg(long, env = "LATENTD_NUM_IMAGES", default_value_t = 1, value_name = "N")]
-    pub num_images: usize,
-    /// Print what was made as JSON.
-    #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
-    pub json: bool,
-}
-
-/// Reads the command line; ends the process where it cannot be read, or asks for help.
-///
-/// A negative number in place of a value is that value: a flag that takes none refuses it by name.
-pub fn parse() -> Cli {
-    let command = with_negative_numbers(Cli::command());
-    let matches = command.get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit())
-}
-
-fn with_negative_numbers(command: clap::Command) -> clap::Command {
-    let takes_value = |arg: &Arg| matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
-    command
-        .mut_args(move |arg| if takes_value(&arg) { arg.allow_negative_numbers(true) } else { arg })
-        .mut_subcommands(with_negative_numbers)
-}
-
-/// The data directory where no flag names one.
-pub(crate) fn default_data_dir() -> PathBuf {
-    let absolute = |path: &PathBuf| path.is_absolute();
-    std::env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .filter(absolute)
-        .or_else(|| std::env::home_dir().filter(absolute).map(|home| home.join(".local/share")))
-        .map_or_else(|| PathBuf::from("latentd-data"), |data| data.join("latentd"))
-}
-
-/// A variable of other programs, if it is set and not empty.
-pub(crate) fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -42,7 +42,10 @@ const FILES: &str = "files/";
 const DATA: &str = "data/";
 
 /// Files there that a start would not make again.
-const KEYS: [&str; 2] = ["webhook-key.pk8", "intercept/ca-key.pk8"];
+const KEYS: [&str; 2] = [SIGNING_KEY, "intercept/ca-key.pk8"];
+
+/// The key that signs webhooks and tokens, unless a flag names another file.
+const SIGNING_KEY: &str = "webhook-key.pk8";
 
 /// The manifest of an archive.
 #[derive(Debug, Serialize, Deserialize)]

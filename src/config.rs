@@ -10,9 +10,11 @@ pub(crate) mod memory;
 pub(crate) mod model;
 mod retention;
 pub(crate) mod safety;
+mod secret;
 pub(crate) mod shortcuts;
 mod store;
 mod timeout;
+mod tls;
 
 pub use access::AccessConfig;
 pub use intercept::InterceptConfig;
@@ -22,8 +24,9 @@ pub use memory::MemoryBudget;
 pub use model::{Model, ModelsError, NamedModel};
 pub use safety::{Checker, SafetyConfig};
 pub use store::StoreConfig;
+pub use tls::TlsConfig;
 
-use crate::args::{EngineArgs, ServeArgs, WorkerArgs, default_data_dir};
+use crate::args::{EngineArgs, LogArgs, ServeArgs, SigningArgs, WorkerArgs, default_data_dir};
 use crate::queue::Keep;
 use ipnet::IpNet;
 use latentd_egress::Egress;
@@ -78,6 +81,8 @@ pub struct SingleModelConfig {
 pub struct ServeConfig {
     /// Address to listen on.
     pub listen: SocketAddr,
+    /// The certificate there; `None`: plain HTTP.
+    pub tls: Option<TlsConfig>,
     /// One per worker process.
     pub engines: Vec<EngineConfig>,
     /// What the API describes, even when no worker runs here; the first is loaded first.
@@ -90,6 +95,8 @@ pub struct ServeConfig {
     pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
+    /// File of the key that signs webhooks and tokens; `None`: the one in the data directory.
+    pub signing_key: Option<PathBuf>,
     /// The URL under which clients reach the server; `None`: the one of each request.
     pub public_url: Option<Url>,
     /// Peers that are believed when they say how a client reached them.
@@ -122,8 +129,8 @@ pub struct ServeConfig {
     pub worker_timeout: Duration,
     /// What a running request gets at the end.
     pub drain_timeout: Duration,
-    /// What its workers log.
-    pub log: String,
+    /// What it and its workers log.
+    pub log: LogArgs,
 }
 
 /// Settings of `latentd worker`.
@@ -156,12 +163,14 @@ impl ServeConfig {
     ///
     /// # Errors
     /// What to change, in one line.
-    pub fn resolve(args: ServeArgs, log: String) -> Result<Self, ConfigError> {
+    pub fn resolve(args: ServeArgs, log: LogArgs) -> Result<Self, ConfigError> {
         let ServeArgs {
             listen,
+            tls,
             engine,
             safety,
             store,
+            signing,
             memory_budget,
             public_url,
             trusted_proxy,
@@ -185,12 +194,14 @@ impl ServeConfig {
         let store = StoreConfig::resolve(store)?;
         Ok(Self {
             listen,
+            tls: tls::parse(tls)?,
             engines: engines(&engine, &workers, &store.data_dir)?,
             models: model::several(&engine)?,
             memory_budget: memory::parse(&memory_budget)?,
             safety: safety::parse(&safety)?,
             hub: hub::resolve(&engine.hub)?,
             store,
+            signing_key: signing_key(signing)?,
             access: access::parse(&access, listen, public_url.as_ref())?,
             public_url,
             trusted_proxies: trusted_proxies(&trusted_proxy)?,
@@ -277,11 +288,20 @@ impl SingleModelConfig {
     }
 }
 
-/// The value of a flag with two words; an empty value, which a variable may have, is the first.
+/// The file that `--signing-key` names, which must be there: a new key would be another one.
+pub(crate) fn signing_key(args: SigningArgs) -> Result<Option<PathBuf>, ConfigError> {
+    if let Some(path) = &args.signing_key {
+        std::fs::File::open(path)
+            .map_err(|error| ConfigError(format!("--signing-key {}: {error}", path.display())))?;
+    }
+    Ok(args.signing_key)
+}
+
+/// The value of a flag with two words.
 fn switch(flag: &str, text: &str, on: &str) -> Result<bool, ConfigError> {
     match text.trim() {
         "off" => Ok(false),
-        text if text == on || text.is_empty() => Ok(true),
+        text if text == on => Ok(true),
         text => refuse(format!("{flag} {text}: give `{on}` or `off`")),
     }
 }

@@ -4,7 +4,7 @@ mod devices;
 mod models;
 mod stores;
 
-use crate::args::DoctorArgs;
+use crate::args::{DoctorArgs, LogArgs};
 use crate::config::ServeConfig;
 use serde::Serialize;
 use std::fmt::Write;
@@ -61,7 +61,7 @@ impl Finding {
 ///
 /// # Errors
 /// `serve` would not start.
-pub(crate) fn run(args: DoctorArgs, log: String) -> anyhow::Result<()> {
+pub(crate) fn run(args: DoctorArgs, log: LogArgs) -> anyhow::Result<()> {
     let json = args.json;
     let findings = examine(args, log);
     if json {
@@ -74,7 +74,7 @@ pub(crate) fn run(args: DoctorArgs, log: String) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn examine(args: DoctorArgs, log: String) -> Vec<Finding> {
+fn examine(args: DoctorArgs, log: LogArgs) -> Vec<Finding> {
     let mut findings = vec![devices::program(), devices::processor(), devices::host()];
     findings.extend(devices::gpus(args.serve.engine.dtype == "fp8"));
     match ServeConfig::resolve(args.serve, log) {
@@ -84,6 +84,7 @@ fn examine(args: DoctorArgs, log: String) -> Vec<Finding> {
             findings.extend(stores::hugging_face(&config.hub));
             findings.push(devices::open_files());
             findings.extend(stores::listen(&config));
+            findings.extend(stores::certificate(&config));
             findings.push(stores::namespaces());
             findings.extend(models::all(&config));
         }

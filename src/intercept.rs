@@ -16,6 +16,7 @@ mod tunnel;
 pub(crate) use folder::{Running, running};
 
 use crate::config::InterceptConfig;
+use crate::tls;
 use authority::Authority;
 use axum::Router;
 use certificates::Certificates;
@@ -27,17 +28,10 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-
-/// A connection has this long for its first byte, and for its TLS handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The first byte of TLS: a handshake record. No HTTP request begins so.
-const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Why the interception could not start.
 #[derive(Debug, thiserror::Error)]
@@ -133,24 +127,23 @@ impl Interceptor {
 /// connection was answered by the proxy, or broke.
 async fn open(
     stream: ClientStream,
-    tls: TlsAcceptor,
+    acceptor: TlsAcceptor,
     proxy: Arc<Proxy>,
 ) -> Option<TlsStream<Box<dyn Stream>>> {
     let mut first = [0];
-    let peeked = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await;
+    let peeked = tokio::time::timeout(tls::HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await;
     if !matches!(peeked, Ok(Ok(1))) {
         return None;
     }
     let stream: Box<dyn Stream> = match first {
-        [TLS_HANDSHAKE] => Box::new(stream),
+        [tls::FIRST_BYTE] => Box::new(stream),
         _ => Box::new(proxy.serve(stream).await?),
     };
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Some(stream),
-        Ok(Err(error)) => {
+    match tls::accept(&acceptor, stream).await {
+        Ok(opened) => opened,
+        Err(error) => {
             tracing::warn!(%error, "--intercept: a program broke off its TLS handshake; does it trust the certificates that `latentd env` names?");
             None
         }
-        Err(_) => None,
     }
 }

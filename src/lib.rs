@@ -30,6 +30,7 @@ mod backup;
 mod bench;
 mod checker;
 pub mod config;
+mod config_command;
 mod device_report;
 mod doctor;
 pub mod engine;
@@ -44,18 +45,21 @@ mod memory_check;
 pub mod model_error;
 mod models_command;
 pub mod serve;
+mod service_manager;
 mod supervisor;
 mod system;
+mod tls;
 pub mod webhooks;
 pub mod worker;
 
 pub use isolate::NotStarted;
 pub use latentd_hub as hub;
 pub use latentd_queue::{
-    data_dir, disk, fault, identity, keys, printable, queue, signing, storage, storage_limit, sweep,
+    data_dir, disk, ended_workers, fault, identity, keys, printable, queue, signing, storage, storage_limit,
+    sweep,
 };
 
-use args::{Cli, Command};
+use args::{Cli, Command, ConfigCommand, LogArgs, LogFormat};
 use config::{ConfigError, ServeConfig, WorkerConfig};
 use serve::ServeError;
 use std::io::IsTerminal;
@@ -98,6 +102,13 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Backup(args) => runtime()?.block_on(backup::backup(args)),
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
         Command::Doctor(args) => doctor::run(*args, cli.log),
+        Command::Config(ConfigCommand::Show(args)) => Ok(config_command::show(*args, cli.log)?),
+        Command::Completions { shell } => {
+            print!("{}", args::completions(shell));
+            Ok(())
+        }
+        Command::Man { directory } => args::write_manual(&directory)
+            .map_err(|error| anyhow::anyhow!("{}: {error}", directory.display())),
         Command::Env(args) => runtime()?.block_on(intercept::env::run(args)),
         Command::Run(args) => isolate::run(args),
         Command::Relay(args) => isolate::relay(args, runtime),
@@ -110,11 +121,14 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
-fn log_to_stderr(filter: &str) -> Result<(), ConfigError> {
+fn log_to_stderr(LogArgs { log: filter, log_format }: &LogArgs) -> Result<(), ConfigError> {
     let filter = EnvFilter::builder()
         .parse(filter)
         .map_err(|error| ConfigError(format!("--log {filter}: {error}")))?;
-    let color = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(color).with_writer(std::io::stderr).init();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).init(),
+    }
     Ok(())
 }

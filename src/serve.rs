@@ -13,17 +13,21 @@ use crate::identity::IdentityError;
 use crate::intercept::InterceptError;
 use crate::model_error::ModelError;
 use crate::queue::{Queue, QueueError};
+use crate::service_manager;
 use crate::signing::SigningError;
 use crate::storage::StorageError;
 use crate::supervisor::{self, Stage};
+use crate::tls::Certificate;
 use crate::webhooks::Deliverer;
 use latentd_fal::endpoint::{Endpoint, Served};
 use latentd_hub::HubError;
 use listeners::Listeners;
 use services::Services;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 use waiting::StartupWait;
 
 /// Why the server could not run.
@@ -84,8 +88,14 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     let (closing, is_closing) = watch::channel(false);
     let (stage, mut stages) = watch::channel(Stage::Run);
     tokio::spawn(forward_signals(stage, closing)?);
+    tokio::spawn(service_manager::keep_alive());
+    let certificate = config.tls.clone().map(Certificate::open).transpose()?;
+    if let Some(certificate) = &certificate {
+        tokio::spawn(reload_at_hangup(certificate.clone())?);
+    }
+    let tls = certificate.map(|certificate| certificate.acceptor()).transpose()?;
     let Started { services, listeners, models, endpoints } = tokio::select! {
-        started = start(&mut config) => started?,
+        started = start(&mut config, tls) => started?,
         _ = stages.wait_for(|stage| *stage > Stage::Run) => return Ok(()),
     };
     let mut tasks = services.spawn_background(&config);
@@ -99,6 +109,7 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     let answer = listeners.run(router, all_stopped.clone());
     let webhooks = deliver(&services, &config, all_stopped, stages.clone());
     let work = run_workers(&config, &services.queue, stages, workers_stopped)?;
+    service_manager::ready("serving");
     tokio::join!(answer, webhooks, work);
     tasks.shutdown().await; // they use the stores, which are closed next
     services.close().await;
@@ -115,9 +126,9 @@ struct Started {
 }
 
 /// Makes every check, downloads what is missing and opens the stores, of which it waits for those that are away.
-async fn start(config: &mut ServeConfig) -> Result<Started, ServeError> {
+async fn start(config: &mut ServeConfig, tls: Option<TlsAcceptor>) -> Result<Started, ServeError> {
     preflight::before_download(config)?;
-    let mut wait = StartupWait::default();
+    let mut wait = StartupWait::new(tls.clone());
     wait.until(config, async || preflight::check_storage(&config.store).await).await?;
     checker::ensure_downloaded(&config.hub, &config.safety, &mut config.models).await?;
     let models = model::assign(&config.models)?;
@@ -129,7 +140,7 @@ async fn start(config: &mut ServeConfig) -> Result<Started, ServeError> {
         Ok(services)
     };
     let services = wait.until(config, open).await?;
-    let listeners = Listeners::open(config, wait.end()).await?;
+    let listeners = Listeners::open(config, tls, wait.end()).await?;
     Ok(Started { services, listeners, models, endpoints })
 }
 
@@ -204,9 +215,22 @@ fn forward_signals(
         for next in [Stage::Drain, Stage::Now] {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             tracing::info!(?next, "stopping");
+            if next == Stage::Drain {
+                service_manager::stopping();
+            }
             closing.send_replace(true);
             stage.send_replace(next);
         }
         stage.closed().await;
+    })
+}
+
+/// Reads the certificate's files again at each SIGHUP. Without TLS that signal ends the server, as a terminal's end should.
+fn reload_at_hangup(certificate: Arc<Certificate>) -> std::io::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            certificate.reload();
+        }
     })
 }

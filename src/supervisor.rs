@@ -9,8 +9,10 @@ mod link;
 mod set_aside;
 
 use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
+use crate::data_dir;
 use crate::memory_budget;
 use crate::queue::{Lost, Observation, Queue};
+use crate::service_manager;
 use crate::worker::device_name;
 use backoff::Backoff;
 use cause::Cause;
@@ -53,6 +55,7 @@ pub(crate) async fn supervise(
         let slot = Slot {
             arguments: arguments(engine, config),
             database: config.store.database.url(),
+            data_dir: &config.store.data_dir,
             program,
             queue,
             device: &devices[&device_name(engine.device)],
@@ -68,6 +71,7 @@ pub(crate) async fn supervise(
 struct Slot<'a> {
     arguments: Vec<String>,
     database: String,
+    data_dir: &'a Path,
     program: &'a Path,
     queue: &'a Queue,
     /// Shared with the other engines on it.
@@ -114,7 +118,14 @@ impl Slot<'_> {
         let (input, output) = (child.stdin.take(), child.stdout.take());
         let (events, signs) = (self.queue.events().clone(), watch::Sender::new(0));
         let received = signs.subscribe();
-        let link = tokio::spawn(link::carry_signals(events, input, output, stage.clone(), signs));
+        let link = tokio::spawn(link::carry_signals(
+            events,
+            input,
+            output,
+            stage.clone(),
+            signs,
+            self.device.on_finish(),
+        ));
         let pid = child.id().unwrap_or_default();
         tracing::info!(worker = id, pid, "worker started");
         let silence = link::silence(received, self.worker_timeout, |silent| {
@@ -124,7 +135,7 @@ impl Slot<'_> {
             }
             self.queue.set_silent(id, silent);
         });
-        let end = self.wait(&mut child, silence, stage).await;
+        let end = self.wait(id, &mut child, silence, stage).await;
         link.abort();
         self.queue.set_silent(id, true); // clients see at once that it is gone
         if let End::Died(cause) = end {
@@ -167,11 +178,16 @@ impl Slot<'_> {
     }
 
     fn spawn(&self, id: &str) -> std::io::Result<Child> {
-        Command::new(self.program)
+        let mut command = Command::new(self.program);
+        service_manager::conceal(command.as_std_mut());
+        command
             .arg("worker")
             .args(&self.arguments)
             .args(["--supervised-as", id])
             .env("LATENTD_DATABASE_URL", &self.database)
+            .env_remove("LATENTD_DATABASE_URL_FILE")
+            // Its settings are those of this process, which has read the file; the file may have changed.
+            .env_remove("LATENTD_CONFIG")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0) // Ctrl-C must reach the server alone, which drains the worker
@@ -182,6 +198,7 @@ impl Slot<'_> {
     /// Waits until the worker has exited, and kills it when it is silent for too long or the server stops.
     async fn wait(
         &self,
+        id: &str,
         child: &mut Child,
         silence: impl Future<Output = ()>,
         stage: &mut watch::Receiver<Stage>,
@@ -203,6 +220,10 @@ impl Slot<'_> {
             _ = stage.wait_for(|stage| *stage > Stage::Drain) => {}
         }
         tracing::warn!("the worker is still busy and is stopped; its request goes back to the queue");
+        // So that this does not count as a death.
+        if let Err(error) = data_dir::forget_worker(self.data_dir, id) {
+            tracing::warn!(%error, "the lock of the worker is not removed");
+        }
         kill(child).await;
         End::Stopped
     }
@@ -247,7 +268,8 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--memory-check", if *memory_check { "on" } else { "off" }.to_owned()),
         ("--data-dir", data_dir.display().to_string()),
         ("--storage", files.to_string()),
-        ("--log", config.log.clone()),
+        ("--log", config.log.log.clone()),
+        ("--log-format", config.log.log_format.name().to_owned()),
         ("--memory-budget", memory_budget(engine, config)),
         ("--step-timeout", step_timeout(config.step_timeout)),
     ]

@@ -21,7 +21,7 @@ use generate::Work;
 pub use limits::StepLimits;
 use limits::run_time;
 pub use process::run_process;
-pub(crate) use process::{CHANGED, ENGINE_FAILED, device_name};
+pub(crate) use process::{CHANGED, ENGINE_FAILED, FINISHED, device_name};
 use retry::with_retry;
 
 use crate::engine::{EngineError, Image, InitImage, Inputs};
@@ -37,7 +37,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 /// How long an idle worker waits for a wake-up before it looks for requests by itself.
-const IDLE_POLL: Duration = Duration::from_secs(1);
+pub const IDLE_POLL: Duration = Duration::from_secs(1);
 
 /// How often the lease of a request is renewed while it waits for something else than its next step: for its initial image,
 /// or for another request's steps.
@@ -110,6 +110,8 @@ pub struct Worker {
     pub engine: EngineThread,
     /// How long the engine may go without reporting progress.
     pub limits: StepLimits,
+    /// How long it waits for a wake-up while it is idle, [`IDLE_POLL`] but in tests.
+    pub idle_poll: Duration,
 }
 
 /// A claim whose latents are denoised, but whose images are neither decoded nor published.
@@ -172,7 +174,7 @@ impl Worker {
             work.mark_unchanged();
             let Some(claim) = self.claim().await? else {
                 tokio::select! {
-                    () = signal_or(&mut work, IDLE_POLL) => {}
+                    () = signal_or(&mut work, self.idle_poll) => {}
                     _ = drain.changed() => {}
                 }
                 continue;

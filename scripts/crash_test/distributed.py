@@ -112,18 +112,25 @@ class TwoHosts(Distributed):
         self.cable = Cable()
         name = "two hosts: a gateway, two workers, PostgreSQL, S3"
         super().__init__(name, folder, s3, self.cable.NEAR, environment, expire_leases)
-        self.targets = ["cable"]
+        self.targets = ["cable", "address"]
         self.servers = [self.gateway(binary, "gateway")]
         self.far = self.worker(binary, "far-worker", self.database.remote_url(), self.cable.prefix)
         self.workers = [self.worker(binary, "near-worker", self.database.url), self.far]
 
     def disturb_cable(self, chance):
         """Pulls it while the far worker works, until the near one has its request, and plugs it in again."""
+        self.pull(chance, self.cable.plug_in)
+
+    def disturb_address(self, chance):
+        """The same, and the far host comes back with another address."""
+        self.pull(chance, self.cable.plug_in_elsewhere)
+
+    def pull(self, chance, plug_in):
         while self.later:
             self.sleep(0.1)
         self.wait_until_busy([self.far])
         self.cable.pull()
-        self.away(self.far, chance, self.cable.plug_in)
+        self.away(self.far, chance, plug_in)
 
     def end(self):
         super().end()

@@ -17,6 +17,11 @@ class Cable:
     NEAR, FAR = "10.77.0.1", "10.77.0.2"
 
     def __init__(self):
+        self.far = self.FAR
+        self.moves = 0
+        self.enter()
+
+    def enter(self):
         """Moves this process, and those that it starts from now on, into the near namespace."""
         if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
             reason = os.strerror(ctypes.get_errno())
@@ -47,6 +52,14 @@ class Cable:
 
     def plug_in(self):
         ip("link set cable up")
+
+    def plug_in_elsewhere(self):
+        """As after a change of networks: the far host has another address. Nobody tells the connections of the old one."""
+        self.moves += 1
+        old, self.far = self.far, f"10.77.0.{2 + self.moves}"
+        for words in (f"address del {old}/24 dev cable", f"address add {self.far}/24 dev cable"):
+            subprocess.run([*self.prefix, "ip", *words.split()], check=True)
+        self.plug_in()
 
     def end(self):
         self.host.kill()

@@ -8,6 +8,7 @@ const API_KEY: &str = "--api-key";
 
 /// Who may use the server.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Access")]
 pub struct AccessArgs {
     /// Key that clients must send; may be given several times, beside those of `latentd keys create`. One is needed
     /// unless only this machine can connect. Other users of this machine see a key on the command line: prefer

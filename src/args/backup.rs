@@ -1,6 +1,6 @@
 //! Flags of `latentd backup` and `latentd restore`.
 
-use super::StoreArgs;
+use super::{SigningArgs, StoreArgs};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -13,6 +13,9 @@ pub struct BackupArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub store: StoreArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub signing: SigningArgs,
 }
 
 /// Flags of `latentd restore`.

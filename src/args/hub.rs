@@ -12,6 +12,7 @@ const DEFAULT_STALL_TIMEOUT: u64 = 30;
 /// How models are found that are named by an id. Hugging Face's own variables are honoured too: `HF_TOKEN`,
 /// `HF_TOKEN_PATH`, `HF_HOME`, `HF_HUB_CACHE`, `HF_ENDPOINT` and `HF_HUB_OFFLINE`.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Hugging Face hub")]
 pub struct HubArgs {
     /// Branch, tag or commit of a model that is named by its hub id.
     #[arg(long, env = "LATENTD_REVISION", default_value = DEFAULT_REVISION, value_name = "REVISION")]

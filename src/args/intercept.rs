@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 /// What answers for fal's own host names.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "fal's host names")]
 pub struct InterceptArgs {
     /// Answer on this address for fal's own host names, to programs of this machine that have the environment of
     /// `latentd env`.

@@ -53,6 +53,7 @@ pub struct CreateKeyArgs {
 
 /// Where the server keeps its keys: the flags it was started with.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
 pub struct KeyStoreArgs {
     /// The server's data directory.
     #[arg(long, env = "LATENTD_DATA_DIR", value_name = "DIR")]
@@ -60,11 +61,14 @@ pub struct KeyStoreArgs {
     /// The server's database, `sqlite:PATH` or `postgres://USER@HOST/NAME` [default: `latentd.sqlite` in the data directory].
     #[arg(long, env = "LATENTD_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
+    /// File with that URL in it.
+    #[arg(long, env = "LATENTD_DATABASE_URL_FILE", value_name = "FILE")]
+    pub database_url_file: Option<PathBuf>,
 }
 
 impl From<KeyStoreArgs> for StoreArgs {
     fn from(args: KeyStoreArgs) -> Self {
-        let KeyStoreArgs { data_dir, database_url } = args;
-        Self { data_dir, database_url, storage: None }
+        let KeyStoreArgs { data_dir, database_url, database_url_file } = args;
+        Self { data_dir, database_url, database_url_file, storage: None }
     }
 }

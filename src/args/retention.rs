@@ -4,6 +4,7 @@ use clap::Args;
 
 /// What is kept of finished requests.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Retention")]
 pub struct RetentionArgs {
     /// Finished requests that are kept, with their results, logs and images; of more the oldest are deleted. 0 is no limit.
     #[arg(long, env = "LATENTD_KEEP_REQUESTS", default_value_t = 100_000, value_name = "N")]

@@ -1,8 +1,8 @@
 //! Making the archive.
 
-use super::{DATA, DATABASE, Digesting, Entry, FILES, FORMAT, KEYS, MANIFEST, Manifest, folder};
+use super::{DATA, DATABASE, Digesting, Entry, FILES, FORMAT, KEYS, MANIFEST, Manifest, SIGNING_KEY, folder};
 use crate::args::BackupArgs;
-use crate::config::StoreConfig;
+use crate::config::{StoreConfig, signing_key};
 use crate::data_dir;
 use crate::identity;
 use crate::queue::Queue;
@@ -19,6 +19,7 @@ use tar::{Builder, Header};
 /// Carries out `latentd backup`.
 pub(crate) async fn backup(args: BackupArgs) -> anyhow::Result<()> {
     let store = StoreConfig::resolve(args.store)?;
+    let signing_key = signing_key(args.signing)?;
     folder(&store)?;
     let target = std::path::absolute(&args.file)?;
     if target.exists() {
@@ -33,7 +34,7 @@ pub(crate) async fn backup(args: BackupArgs) -> anyhow::Result<()> {
     let storage = Storage::local(folder(&store)?)?;
     identity::check_folder(&queue, &storage).await?;
     let parts = Parts { archive: beside(&target, "part"), database: beside(&target, "database") };
-    let summary = write(&parts, &store, &queue).await?;
+    let summary = write(&parts, &store, signing_key.as_deref(), &queue).await?;
     queue.close().await;
     // Fails where a file has come meanwhile, unlike a renaming.
     std::fs::hard_link(&parts.archive, &target).with_context(|| target.display().to_string())?;
@@ -74,7 +75,12 @@ async fn open(database: &Path) -> anyhow::Result<Queue> {
 }
 
 /// Writes the archive; returns what is in it, for people.
-async fn write(parts: &Parts, store: &StoreConfig, queue: &Queue) -> anyhow::Result<String> {
+async fn write(
+    parts: &Parts,
+    store: &StoreConfig,
+    signing_key: Option<&Path>,
+    queue: &Queue,
+) -> anyhow::Result<String> {
     let created_at = Timestamp::now().to_string();
     drop(create(&parts.database)?);
     queue.copy_to(&parts.database).await?;
@@ -87,7 +93,9 @@ async fn write(parts: &Parts, store: &StoreConfig, queue: &Queue) -> anyhow::Res
     let mut archive = Archive { tar, entries: Vec::new() };
     archive.add(DATABASE, &parts.database)?;
     for name in KEYS {
-        archive.add(&format!("{DATA}{name}"), &store.data_dir.join(name))?;
+        let elsewhere = signing_key.filter(|_| name == SIGNING_KEY);
+        let path = elsewhere.map_or_else(|| store.data_dir.join(name), Path::to_owned);
+        archive.add(&format!("{DATA}{name}"), &path)?;
     }
     let folder = folder(store)?;
     let (mut files, mut missing) = (0, 0);

@@ -29,7 +29,7 @@ pub(super) fn parse(
     let AccessArgs { api_keys, api_key_file, allow_host, allow_origin, isolate_keys, metrics_open } = args;
     let given = api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key));
     let mut keys: Vec<KeyHash> = given.collect();
-    if let Some(path) = api_key_file.as_deref().filter(|path| !path.as_os_str().is_empty()) {
+    if let Some(path) = api_key_file.as_deref() {
         keys.extend(keys_in(path)?);
     }
     let mut web = WebAccess::default();
@@ -48,7 +48,7 @@ pub(super) fn parse(
     Ok(AccessConfig { keys, web, isolate_keys: *isolate_keys, metrics_open: *metrics_open })
 }
 
-/// Values that are there: a variable may be empty.
+/// The values of a list, which may end in a comma.
 fn words(given: &[String]) -> impl Iterator<Item = &str> {
     given.iter().map(|text| text.trim()).filter(|text| !text.is_empty())
 }

@@ -25,9 +25,9 @@ const UNITS: [(&str, f64); 10] = [
     ("M", 1e6),
 ];
 
-/// The budget that `text` names; an empty value, which a variable may have, is `auto`.
+/// The budget that `text` names.
 pub(crate) fn parse(text: &str) -> Result<MemoryBudget, ConfigError> {
-    let is_auto = text.trim().is_empty() || text.trim().eq_ignore_ascii_case("auto");
+    let is_auto = text.trim().eq_ignore_ascii_case("auto");
     match bytes(text) {
         _ if is_auto => Ok(MemoryBudget::Auto),
         Some(bytes @ 1..) => Ok(MemoryBudget::Bytes(bytes)),
@@ -73,7 +73,6 @@ mod tests {
             assert_eq!(parse(text).expect("a size"), MemoryBudget::Bytes(bytes), "{text}");
         }
         assert_eq!(parse("auto").expect("auto"), MemoryBudget::Auto);
-        assert_eq!(parse("").expect("auto"), MemoryBudget::Auto);
         for wrong in ["-1GB", "many", "0", "GB", "NaN", "infGB", "1e30GB"] {
             let refusal = parse(wrong).expect_err("no size").to_string();
             assert!(refusal.contains("such as 40GB"), "{refusal}");

@@ -247,10 +247,9 @@ fn location(text: &str, place: &str, revision: &str) -> Result<ModelLocation, Co
     ))
 }
 
-/// Gives the checkpoints among the models what `--text-encoders` names; an empty value, which a variable may have, names
-/// nothing.
+/// Gives the checkpoints among the models what `--text-encoders` names.
 fn with_text_encoders(models: Vec<NamedModel>, dir: Option<&Path>) -> Result<Vec<NamedModel>, ConfigError> {
-    let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) else { return Ok(models) };
+    let Some(dir) = dir else { return Ok(models) };
     let shown = dir.display();
     let dir =
         std::path::absolute(dir).map_err(|error| ConfigError(format!("--text-encoders {shown}: {error}")))?;
@@ -275,11 +274,9 @@ fn is_checkpoint(model: &NamedModel) -> bool {
     matches!(model.location, ModelLocation::Local(ModelSource::Checkpoint { .. }))
 }
 
-/// The value of `--shift`; an empty value, which a variable may have, is none.
+/// The value of `--shift`.
 pub(super) fn shift(args: &EngineArgs) -> Result<Option<f64>, ConfigError> {
-    let Some(text) = args.shift.as_deref().map(str::trim).filter(|text| !text.is_empty()) else {
-        return Ok(None);
-    };
+    let Some(text) = args.shift.as_deref().map(str::trim) else { return Ok(None) };
     let shift = match text.parse::<f64>() {
         Ok(shift) if shift > 0.0 && shift <= MAX_SHIFT => shift,
         _ => return refuse(format!("--shift {text}: give a number above 0 up to {MAX_SHIFT}, such as 3")),

@@ -61,9 +61,9 @@ fn exclude(
     }
 }
 
-/// The time of a flag, if it is given: an empty value, which a variable may have, does not count. `Some(None)`: no limit.
+/// The time of a flag, if it is given. `Some(None)`: no limit.
 fn time(flag: &str, text: &Option<String>) -> Result<Option<Option<Duration>>, ConfigError> {
-    let Some(text) = text.as_deref().map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = text.as_deref().map(str::trim) else { return Ok(None) };
     if text == "forever" {
         return Ok(Some(None));
     }
@@ -77,7 +77,7 @@ fn time(flag: &str, text: &Option<String>) -> Result<Option<Option<Duration>>, C
 
 fn bytes(text: &Option<String>) -> Result<Option<u64>, ConfigError> {
     const FLAG: &str = "--max-storage";
-    let Some(text) = text.as_deref().filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+    let Some(text) = text.as_deref() else { return Ok(None) };
     match memory::size(FLAG, text)? {
         0 => refuse(format!("{FLAG} {text}: give a size such as 200GiB")),
         bytes => Ok(Some(bytes)),
@@ -126,7 +126,6 @@ mod tests {
         assert_eq!((new.results, new.inputs, new.logs), (Some(days(1) / 2), Some(days(9)), None));
         assert_eq!((new.uploads, new.bytes), (Some(days(9)), Some(2 << 30)));
         assert_eq!(keep(&["--keep-inputs=forever"]).expect("flags").uploads, None);
-        assert_eq!(keep(&["--keep-inputs=", "--max-storage="]), keep(&[]), "an empty variable");
         for wrong in ["0s", "0", "-1d", "1mo", "soon", "30"] {
             let refusal = keep(&[&format!("--keep-results={wrong}")]).expect_err(wrong);
             assert!(refusal.contains("30d"), "{refusal}");

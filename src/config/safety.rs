@@ -29,14 +29,14 @@ pub enum Checker {
     Directory(PathBuf),
 }
 
-/// What the flags ask for; an empty value, which a variable may have, is `auto`.
+/// What the flags ask for.
 pub(crate) fn parse(args: &SafetyArgs) -> Result<SafetyConfig, ConfigError> {
     let SafetyArgs { safety_checker, safety_threshold, force_safety_checker: forced } = args;
     if let Some(threshold) = safety_threshold.filter(|threshold| !(0.0..=1.0).contains(threshold)) {
         return refuse(format!("--safety-threshold {threshold}: give a probability, 0 to 1"));
     }
     let checker = match safety_checker.as_str() {
-        "auto" | "" => Checker::Auto,
+        "auto" => Checker::Auto,
         "none" if *forced => {
             return refuse("--force-safety-checker needs a checker, and --safety-checker is none".into());
         }
@@ -110,7 +110,6 @@ mod tests {
         let folder = tempfile::tempdir().expect("a directory");
         let folder = folder.path().to_str().expect("UTF-8");
         let again = |args| flags(&parse(&args).expect("options"));
-        assert_eq!(again(args("", None, false)), ["--safety-checker", "auto"]);
         assert_eq!(
             again(args(folder, 0.25, true)),
             ["--safety-checker", folder, "--safety-threshold", "0.25", "--force-safety-checker"]

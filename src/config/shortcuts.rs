@@ -4,12 +4,11 @@ use super::{ConfigError, refuse};
 use crate::args::EngineArgs;
 use latentd_models::{GuidanceInterval, Shortcuts};
 
-/// What the flags ask for; an empty value, which a variable may have, asks for nothing.
+/// What the flags ask for.
 pub(super) fn parse(args: &EngineArgs) -> Result<Shortcuts, ConfigError> {
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
     Ok(Shortcuts {
-        guidance_interval: given(&args.guidance_interval).map(|text| interval(&text)).transpose()?,
-        first_block_cache: given(&args.first_block_cache).map(|text| threshold(&text)).transpose()?,
+        guidance_interval: args.guidance_interval.as_deref().map(interval).transpose()?,
+        first_block_cache: args.first_block_cache.as_deref().map(threshold).transpose()?,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Where requests and files are kept: the data directory, the database and the folder of files.
 
-use super::{ConfigError, files, refuse};
+use super::{ConfigError, files, refuse, secret};
 use crate::args::{StoreArgs, default_data_dir, variable};
 use crate::queue::Database;
 use crate::storage::Location;
@@ -36,11 +36,12 @@ impl StoreConfig {
     /// # Errors
     /// A line that says what to change.
     pub fn resolve(args: StoreArgs) -> Result<Self, ConfigError> {
-        let StoreArgs { data_dir, database_url, storage } = args;
+        let StoreArgs { data_dir, database_url, database_url_file, storage } = args;
         let data_dir = data_dir.unwrap_or_else(default_data_dir);
         let data_dir = std::path::absolute(&data_dir)
             .map_err(|error| ConfigError(format!("--data-dir {}: {error}", data_dir.display())))?;
-        let database = match database_url {
+        let names = ["--database-url", "--database-url-file"];
+        let database = match secret::either(names, database_url, database_url_file)? {
             None => Database::Sqlite(data_dir.join("latentd.sqlite")),
             Some(url) => database(&url)?,
         };

@@ -8,6 +8,7 @@ use crate::isolate;
 use crate::queue::Database;
 use crate::serve::{ServeError, preflight};
 use crate::system::{disk, gigabytes};
+use crate::tls::Certificate;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -105,6 +106,16 @@ pub(super) fn listen(config: &ServeConfig) -> Vec<Finding> {
         findings.push(Finding::error("port", &error));
     }
     findings
+}
+
+/// Whether the certificate can be used, if there is one.
+pub(super) fn certificate(config: &ServeConfig) -> Option<Finding> {
+    let files = config.tls.clone()?;
+    let found = files.certificate.display().to_string();
+    Some(match Certificate::open(files) {
+        Ok(_) => Finding::good("certificate", found),
+        Err(error) => Finding::error("certificate", &error),
+    })
 }
 
 /// Whether the port is free, or which process has it.

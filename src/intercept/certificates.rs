@@ -2,12 +2,11 @@
 
 use super::InterceptError;
 use super::authority::{Authority, LEAF_LIFE, vouches_for};
+use crate::tls;
 use jiff::{SignedDuration, Timestamp};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
@@ -42,15 +41,9 @@ impl Certificates {
         Ok(Self { authority, clock, leaf })
     }
 
-    /// TLS with these certificates, for HTTP/2 and HTTP/1.1.
+    /// TLS with these certificates.
     pub(super) fn into_acceptor(self) -> Result<TlsAcceptor, InterceptError> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| InterceptError::Certificate(error.to_string()))?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(self));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
+        tls::acceptor(Arc::new(self)).map_err(|error| InterceptError::Certificate(error.to_string()))
     }
 
     /// The certificate for a client that named a host, or named none. Made anew in the middle of its life, and when the
@@ -92,6 +85,7 @@ mod tests {
     use tokio_rustls::rustls::RootCertStore;
     use tokio_rustls::rustls::client::WebPkiServerVerifier;
     use tokio_rustls::rustls::client::danger::ServerCertVerifier;
+    use tokio_rustls::rustls::crypto::ring::default_provider;
     use tokio_rustls::rustls::pki_types::{ServerName, UnixTime};
 
     #[test]

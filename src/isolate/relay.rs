@@ -68,6 +68,7 @@ impl Relay {
         command.arg("--data-dir").arg(std::path::absolute(&store.data_dir)?);
         // Not an argument: it may hold a password, and arguments are visible to other users.
         command.env("LATENTD_DATABASE_URL", store.database.url());
+        command.env_remove("LATENTD_DATABASE_URL_FILE").env_remove("LATENTD_CONFIG");
         if allow_network {
             command.arg("--allow-network");
         }

@@ -13,10 +13,11 @@ pub(super) fn greet(
     address: SocketAddr,
     is_open: bool,
 ) {
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
     let url = match &config.public_url {
         Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-        None if address.ip().is_unspecified() => format!("http://localhost:{}", address.port()),
-        None => format!("http://{address}"),
+        None if address.ip().is_unspecified() => format!("{scheme}://localhost:{}", address.port()),
+        None => format!("{scheme}://{address}"),
     };
     let (key, header) = match is_open {
         true => ("local:key", ""),

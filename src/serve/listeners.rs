@@ -4,6 +4,7 @@ use super::ServeError;
 use crate::config::ServeConfig;
 use crate::intercept::Interceptor;
 use crate::system;
+use crate::tls;
 use axum::Router;
 use latentd_fal::{Connections, MAX_CONNECTIONS};
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 
 /// The ports.
 pub(super) struct Listeners {
@@ -22,7 +24,7 @@ pub(super) struct Listeners {
 /// The port of the API.
 enum Port {
     /// Nobody answers there yet.
-    Bound(TcpListener),
+    Bound(TcpListener, Option<TlsAcceptor>),
     /// Clients are answered there since before the server was ready.
     Answering(Answering),
 }
@@ -41,10 +43,14 @@ pub(super) struct Answering {
 
 impl Listeners {
     /// Opens the ports; that of the API may be answered already.
-    pub(super) async fn open(config: &ServeConfig, answering: Option<Answering>) -> Result<Self, ServeError> {
+    pub(super) async fn open(
+        config: &ServeConfig,
+        tls: Option<TlsAcceptor>,
+        answering: Option<Answering>,
+    ) -> Result<Self, ServeError> {
         let (connections, port) = match answering {
             Some(answering) => (answering.connections.clone(), Port::Answering(answering)),
-            None => (open_connections(config), Port::Bound(listen(config).await?)),
+            None => (open_connections(config), Port::Bound(listen(config).await?, tls)),
         };
         let Some(settings) = config.intercept.clone() else {
             return Ok(Self { connections, port, interceptor: None });
@@ -57,7 +63,7 @@ impl Listeners {
     /// Where the API is.
     pub(super) fn address(&self) -> std::io::Result<SocketAddr> {
         match &self.port {
-            Port::Bound(listener) => listener.local_addr(),
+            Port::Bound(listener, _) => listener.local_addr(),
             Port::Answering(answering) => Ok(answering.address),
         }
     }
@@ -74,8 +80,8 @@ impl Listeners {
         let stop = super::is_true(workers_stopped.clone());
         let answer = async {
             match port {
-                Port::Bound(listener) => {
-                    answer(listener, router.clone(), connections.clone(), stop).await;
+                Port::Bound(listener, tls) => {
+                    answer(listener, tls, router.clone(), connections.clone(), stop).await;
                 }
                 Port::Answering(answering) => answering.run(router.clone(), stop).await,
             }
@@ -86,14 +92,18 @@ impl Listeners {
 
 impl Answering {
     /// Answers clients with 503; `/health/ready` reports `status`.
-    pub(super) async fn start(config: &ServeConfig, status: &'static str) -> Result<Self, ServeError> {
+    pub(super) async fn start(
+        config: &ServeConfig,
+        tls: Option<TlsAcceptor>,
+        status: &'static str,
+    ) -> Result<Self, ServeError> {
         let listener = listen(config).await?;
         let address = listener.local_addr()?;
         let connections = open_connections(config);
         let ((status, statuses), (stop, stopped)) = (watch::channel(status), watch::channel(false));
         let ready = Arc::default();
         let router = latentd_fal::starting_router(statuses, Arc::clone(&ready));
-        let task = tokio::spawn(answer(listener, router, connections.clone(), super::is_true(stopped)));
+        let task = tokio::spawn(answer(listener, tls, router, connections.clone(), super::is_true(stopped)));
         tracing::warn!("listening on {address}, where calls get 503 until the server is ready");
         Ok(Self { address, connections, status, ready, stop, task })
     }
@@ -111,11 +121,18 @@ impl Answering {
 
 async fn answer(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     router: Router,
     connections: Arc<Connections>,
     stop: impl Future<Output = ()>,
 ) {
-    latentd_fal::listen_through(listener, async |stream| Some(stream), router, connections, stop).await;
+    let Some(tls) = tls else {
+        return latentd_fal::listen_through(listener, async |stream| Some(stream), router, connections, stop)
+            .await;
+    };
+    let router = latentd_fal::encrypted(router);
+    let open = move |stream| tls::open(tls.clone(), stream);
+    latentd_fal::listen_through(listener, open, router, connections, stop).await;
 }
 
 /// Listens on the port of the API.

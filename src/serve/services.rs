@@ -6,6 +6,7 @@ use crate::allocator;
 use crate::config::{ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
 use crate::disk::Disks;
+use crate::ended_workers;
 use crate::identity;
 use crate::keys::KeyRing;
 use crate::queue::{LEASE_CHECK_INTERVAL, LeaseCheck, Lost, Queue};
@@ -46,7 +47,10 @@ impl Services {
         let storage = Storage::open(&config.store.files)?;
         identity::join(&queue, &storage).await?;
         reclaim_orphans(config, &queue).await?;
-        let signing = Arc::new(SigningKey::open(&config.store.data_dir)?);
+        let signing = Arc::new(match &config.signing_key {
+            Some(path) => SigningKey::read(path)?,
+            None => SigningKey::open(&config.store.data_dir)?,
+        });
         let storage_limit = StorageLimit::new(config.keep.bytes);
         Ok(Self { queue, keys, signing, storage, storage_limit, _locks: locks })
     }
@@ -89,7 +93,7 @@ impl Services {
     /// Starts the background tasks, which run until the set is dropped.
     pub(super) fn spawn_background(&self, config: &ServeConfig) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch_times(self.queue.clone()));
+        tasks.spawn(watch_times(self.queue.clone(), config.store.data_dir.clone()));
         tasks.spawn(allocator::return_freed_memory());
         let (queue, storage) = (self.queue.clone(), self.storage.clone());
         tasks.spawn(sweep::run(queue, storage, config.keep, self.storage_limit.clone()));
@@ -161,7 +165,7 @@ async fn reclaim_orphans(config: &ServeConfig, queue: &Queue) -> Result<(), Serv
 }
 
 /// Fails requests that did not start in time, and reclaims those of dead workers that have no supervisor.
-async fn watch_times(queue: Queue) {
+async fn watch_times(queue: Queue, data_dir: PathBuf) {
     let mut clock = tokio::time::interval(LEASE_CHECK_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut check = LeaseCheck::default();
@@ -171,6 +175,13 @@ async fn watch_times(queue: Queue) {
             Ok(0) => {}
             Ok(late) => tracing::info!(late, "requests did not start in time"),
             Err(error) => tracing::warn!(%error, "times to start not checked"),
+        }
+        match ended_workers::put_back(&queue, &data_dir).await {
+            Ok(reclaimed) if reclaimed.waiting + reclaimed.ended > 0 => {
+                tracing::warn!(?reclaimed, "requests of workers that ended are put back");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "requests of workers that ended are not put back yet"),
         }
         match queue.reclaim_late().await {
             Ok(reclaimed) if reclaimed.waiting + reclaimed.ended > 0 => {

@@ -6,6 +6,7 @@ use crate::config::{ServeConfig, StoreConfig};
 use crate::fault::Fault;
 use crate::identity::IdentityError;
 use std::time::Duration;
+use tokio_rustls::TlsAcceptor;
 
 /// First and longest pause between attempts.
 const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(5)];
@@ -17,13 +18,17 @@ const SILENCE: Duration = Duration::from_secs(1);
 const STARTING: &str = "starting";
 
 /// A start that may have to wait.
-#[derive(Default)]
 pub(super) struct StartupWait {
     /// From when something was waited for first.
     answering: Option<Answering>,
+    tls: Option<TlsAcceptor>,
 }
 
 impl StartupWait {
+    pub(super) fn new(tls: Option<TlsAcceptor>) -> Self {
+        Self { answering: None, tls }
+    }
+
     /// Repeats `open` until it succeeds or fails for a reason that does not pass by itself.
     pub(super) async fn until<T>(
         &mut self,
@@ -60,7 +65,7 @@ impl StartupWait {
             }
             return Ok(());
         }
-        self.answering = Some(Answering::start(config, status).await?);
+        self.answering = Some(Answering::start(config, self.tls.clone(), status).await?);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use super::Stage;
 use crate::queue::Events;
-use crate::worker::CHANGED;
+use crate::worker::{CHANGED, FINISHED};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{ChildStdin, ChildStdout};
@@ -18,14 +18,15 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// How often the signs of life are checked.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Wakes the worker when a request is submitted, sends it `drain`, wakes clients that wait for changes, and counts the
-/// worker's signs of life.
+/// Wakes the worker when a request is submitted, sends it `drain`, wakes clients that wait for changes, counts the worker's
+/// signs of life, and calls `on_finish` when it has finished a request.
 pub(super) async fn carry_signals(
     events: Events,
     input: Option<ChildStdin>,
     output: Option<ChildStdout>,
     mut stage: watch::Receiver<Stage>,
     signs: watch::Sender<u64>,
+    on_finish: impl Fn(),
 ) {
     let (Some(mut input), Some(mut output)) = (input, output) else { return };
     let mut work = events.work();
@@ -39,6 +40,9 @@ pub(super) async fn carry_signals(
                     signs.send_modify(|count| *count += 1);
                     if buffer[..count].contains(&CHANGED) {
                         events.wake_waiters();
+                    }
+                    if buffer[..count].contains(&FINISHED) {
+                        on_finish();
                     }
                     continue;
                 }

@@ -1,20 +1,22 @@
 //! The process of `latentd worker`: loads the model, sends heartbeats, follows its parent's commands, exits in order.
 //!
 //! Under `serve` the parent writes an empty line to wake the worker, and `drain` to end it after the requests in progress.
-//! The worker writes a newline whenever a request has changed, and a dot twice a second as a sign of life. The parent's
-//! death closes standard input: the worker then puts its claims back, uncharged, and exits.
+//! The worker writes a newline whenever a request has changed, a plus when it has finished one, and a dot twice a second as a
+//! sign of life. The parent's death closes standard input: the worker then puts its claims back, uncharged, and exits.
 
-use super::{EngineThread, StepLimits, Worker, WorkerError, run_time, with_retry};
+use super::{EngineThread, IDLE_POLL, StepLimits, Worker, WorkerError, run_time, with_retry};
 use crate::allocator;
 use crate::checker;
 use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
 use crate::data_dir;
+use crate::ended_workers;
 use crate::engine::{self, Engine, EngineError, Loader, ModelPool, ModelSlot, Sd3Engine};
 use crate::identity;
 use crate::memory_budget;
 use crate::memory_check;
 use crate::model_error;
 use crate::queue::{Events, Lost, Queue, WorkerState};
+use crate::service_manager;
 use crate::storage::Storage;
 use latentd_egress::Client;
 use latentd_models::{self as models, Work};
@@ -36,6 +38,9 @@ const ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) const CHANGED: u8 = b'\n';
 const ALIVE: u8 = b'.';
 
+/// What it writes when a request is finished: its device works.
+pub(crate) const FINISHED: u8 = b'+';
+
 /// Exit code of a worker whose parent is gone.
 const ORPHANED: i32 = 3;
 
@@ -52,7 +57,13 @@ const PUT_BACK_TIMEOUT: Duration = Duration::from_secs(3);
 /// When the stores cannot be opened, the model cannot be loaded, or the engine failed.
 pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     let id = config.supervised_as.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-    data_dir::make(&config.store.data_dir)?;
+    let data_dir = &config.store.data_dir;
+    data_dir::make(data_dir)?;
+    // By it others know when this process has ended, however it ends.
+    let lock = data_dir::hold_worker(data_dir, &id);
+    if let Err(error) = &lock {
+        tracing::warn!(%error, "the worker has no lock: if it is killed, its request waits until its lease is over");
+    }
     let (drain, drained) = watch::channel(false);
     let (drain, parent_gone) = (Arc::new(drain), Arc::new(Notify::new()));
     let events = Events::default();
@@ -65,9 +76,15 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     let queue = queue.with_events(events);
     let storage = Storage::open(&config.store.files)?;
     with_retry(|| identity::check_folder(&queue, &storage)).await?;
+    if config.supervised_as.is_none()
+        && let Err(error) = ended_workers::put_back(&queue, data_dir).await
+    {
+        tracing::warn!(%error, "requests of workers that ended are not put back");
+    }
     let device = device_name(config.engine.device);
     let (state, states) = watch::channel(WorkerState::Loading);
     tokio::spawn(allocator::return_freed_memory());
+    tokio::spawn(service_manager::keep_alive());
     tokio::spawn(send_heartbeats(queue.clone(), id.clone(), device.clone(), states));
 
     let ended = tokio::select! {
@@ -91,6 +108,11 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     }
     if let Err(error) = queue.forget_worker(&id).await {
         tracing::warn!(%error, "the worker is still registered");
+    }
+    if ended.is_ok()
+        && let Err(error) = data_dir::forget_worker(data_dir, &id)
+    {
+        tracing::warn!(%error, "the worker's lock is not removed");
     }
     queue.close().await;
     if let (Err(error @ WorkerError::Engine(_)), Some(_)) = (&ended, &config.supervised_as) {
@@ -150,8 +172,10 @@ async fn load_and_run(
     with_retry(|| queue.heartbeat(&id, &device, WorkerState::Ready)).await?;
     with_retry(|| queue.report_loaded_models(&id, &engine.loaded)).await?;
     tracing::info!(worker = id, device, "the model is loaded");
+    service_manager::ready("the model is loaded");
     let outgoing = Client::new(config.fetch.clone(), FETCH_ALLOW);
-    Worker { id, device, queue, storage, outgoing, models: names, engine, limits }.run(drained).await
+    let (models, idle_poll) = (names, IDLE_POLL);
+    Worker { id, device, queue, storage, outgoing, models, engine, limits, idle_poll }.run(drained).await
 }
 
 /// Opens the pool of models, on the engine's thread.
@@ -210,15 +234,16 @@ fn read_commands(
     Ok(())
 }
 
-/// Writes to the parent that requests have changed, and that this process is alive.
+/// Writes to the parent that requests have changed or are finished, and that this process is alive.
 async fn report_to_parent(events: Events) {
-    let mut moved = events.moved();
+    let (mut moved, mut finished) = (events.moved(), events.finished());
     let mut output = tokio::io::stdout();
     let mut clock = tokio::time::interval(ALIVE_INTERVAL);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let signal = tokio::select! {
             Ok(()) = moved.changed() => CHANGED,
+            Ok(()) = finished.changed() => FINISHED,
             _ = clock.tick() => ALIVE,
         };
         if output.write_all(&[signal]).await.is_err() || output.flush().await.is_err() {
@@ -248,6 +273,7 @@ async fn must_stop(drain: &watch::Sender<bool>, drain_timeout: Duration) {
         return std::future::pending().await;
     };
     tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    service_manager::stopping();
     drain.send_replace(true);
     tokio::select! {
         _ = terminate.recv() => {}

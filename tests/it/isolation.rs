@@ -8,7 +8,7 @@ use latentd::keys::KeyRing;
 use latentd::queue::{Outcome, Scope};
 use serde_json::{Value, json};
 
-const IMAGE_TO_IMAGE: &str = "fal-ai/stable-diffusion-v35-large/image-to-image";
+pub(crate) const IMAGE_TO_IMAGE: &str = "fal-ai/stable-diffusion-v35-large/image-to-image";
 
 const UNKNOWN: &str = "00000000-0000-4000-8000-000000000000";
 
@@ -58,7 +58,7 @@ fn decision(methods: &str, template: &str) -> Decision {
 }
 
 /// A server with two keys and an administrator's.
-async fn start(is_isolated: bool) -> Keyed {
+pub(crate) async fn start(is_isolated: bool) -> Keyed {
     let mut ring = KeyRing::default();
     let server = Server::with(|api| {
         ring = api.keys.clone();
@@ -71,7 +71,13 @@ async fn start(is_isolated: bool) -> Keyed {
     keyed
 }
 
-async fn send(server: &Server, method: Method, path: &str, key: Option<&str>, body: &Value) -> Answer {
+pub(crate) async fn send(
+    server: &Server,
+    method: Method,
+    path: &str,
+    key: Option<&str>,
+    body: &Value,
+) -> Answer {
     let mut request = Request::builder().method(method).uri(path).header("host", "test:1");
     if let Some(key) = key {
         request = request.header("authorization", format!("Key {key}:secret"));
@@ -80,7 +86,7 @@ async fn send(server: &Server, method: Method, path: &str, key: Option<&str>, bo
     server.send(request.header("content-type", "application/json").body(body).expect("a request")).await
 }
 
-async fn ask(server: &Server, method: &str, path: &str, key: &str) -> Answer {
+pub(crate) async fn ask(server: &Server, method: &str, path: &str, key: &str) -> Answer {
     let method = Method::from_bytes(method.as_bytes()).expect("a method");
     send(server, method, path, Some(key), &Value::Null).await
 }
@@ -99,7 +105,7 @@ async fn image(server: &Server, id: &str, key: &str) -> String {
 }
 
 /// Uploads a file as a key, with a wish for who may fetch it; its path.
-async fn upload(server: &Server, key: &str, acl: &str) -> String {
+pub(crate) async fn upload(server: &Server, key: &str, acl: &str) -> String {
     let request = Request::post("/files/upload").header("host", "test:1").header("content-type", "image/png");
     let wish = format!(r#"{{"initial_acl": {{"default": "{acl}"}}}}"#);
     let request = request.header("x-fal-object-lifecycle", wish);
@@ -202,7 +208,7 @@ async fn an_input_cannot_name_a_file_of_another_key() {
     assert!(!source("b", &hidden).await);
 }
 
-fn path_name(path: &str) -> &str {
+pub(crate) fn path_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or_default()
 }
 

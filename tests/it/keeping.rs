@@ -31,8 +31,12 @@ async fn upload(server: &Server, bytes: usize) -> StatusCode {
 async fn a_result_that_is_not_kept_is_missing_while_its_request_is_known() {
     let server = Server::start().await;
     let (request, image) = done(&server).await;
+    let keep = Keep { results: Some(Duration::from_secs(3600)), ..Keep::default() };
+    prune(&server, keep).await;
+    assert_eq!(server.get(&request).await.status, StatusCode::OK, "it is kept for an hour");
+    assert_eq!(server.get(&image).await.status, StatusCode::OK);
     server.clock.advance(2 * HOUR);
-    prune(&server, Keep { results: Some(Duration::from_secs(3600)), ..Keep::default() }).await;
+    prune(&server, keep).await;
     assert_eq!(server.status(&request).await["status"], "COMPLETED");
     let result = server.get(&request).await;
     assert_eq!(result.status, StatusCode::NOT_FOUND, "{result:?}");
@@ -46,12 +50,19 @@ async fn an_input_that_is_not_kept_leaves_the_result() {
     let server = Server::start().await;
     let (request, image) = done(&server).await;
     assert_eq!(upload(&server, 10).await, StatusCode::OK);
+    assert!(has_input(&server).await);
     server.clock.advance(2 * HOUR);
     let hour = Some(Duration::from_secs(3600));
     prune(&server, Keep { inputs: hour, uploads: hour, ..Keep::default() }).await;
     assert_eq!(server.get(&request).await.status, StatusCode::OK);
     assert_eq!(server.get(&image).await.status, StatusCode::OK);
     assert_eq!(server.files().len(), 1, "the upload is gone");
+    assert!(!has_input(&server).await);
+}
+
+/// Whether the database has the input of a finished request.
+async fn has_input(server: &Server) -> bool {
+    server.finds("SELECT 1 FROM requests WHERE state = 'done' AND body <> 'null'").await
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ async fn a_public_url_is_stronger() {
 }
 
 fn configured(flag: &str) -> Result<ServeConfig, ConfigError> {
-    let Cli { command, log } = Cli::parse_from(["latentd", "serve", "--trusted-proxy", flag]);
+    let Cli { command, log, .. } = Cli::parse_from(["latentd", "serve", "--trusted-proxy", flag]);
     match command {
         Command::Serve(args) => ServeConfig::resolve(*args, log),
         _ => panic!("it serves"),

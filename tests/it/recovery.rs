@@ -1,7 +1,7 @@
 //! Workers that die, fall silent or come back late: one result, in the right place.
 
 use crate::support::{
-    ENDPOINT, RunningWorker, Scripted, Server, StepControl, messages, small, stepped_engine,
+    ENDPOINT, RunningWorker, Scripted, Server, StepControl, messages, small, stepped_engine, within,
 };
 use axum::http::{Method, StatusCode};
 use latentd::engine::EngineError;
@@ -9,8 +9,9 @@ use latentd::queue::{
     Failure, FailureKind, Finish, LEASE, Level, Lost, NewRequest, Origin, Priority, Submission, Verdict,
     WorkerState,
 };
-use latentd::worker::WorkerError;
+use latentd::worker::{Worker, WorkerError};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_late_attempt_changes_nothing() {
@@ -204,6 +205,7 @@ async fn after_a_restart_direct_requests_have_ended() {
         options: latentd::queue::RequestOptions::default(),
         webhook: None,
         api_key: None,
+        client: None,
         idempotency: None,
     };
     let mut ids = Vec::new();
@@ -266,15 +268,14 @@ async fn a_drained_worker_finishes_its_request_and_claims_nothing_new() {
 #[tokio::test]
 async fn an_idle_worker_wakes_when_work_comes() {
     let server = Server::start().await;
-    let worker = RunningWorker::start(server.worker("w", Scripted::grey()).await);
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    let started = std::time::Instant::now();
-    let request = server.submit(&small()).await;
-    server.completed(&request).await;
-    assert!(
-        started.elapsed() < std::time::Duration::from_millis(900),
-        "not by polling: {:?}",
-        started.elapsed()
-    );
+    // It does not poll within the test.
+    let idle_poll = Duration::from_secs(3600);
+    let worker = Worker { idle_poll, ..server.worker("w", Scripted::grey()).await };
+    let worker = RunningWorker::start(worker);
+    for _ in 0..5 {
+        let request = server.submit(&small()).await;
+        let done = async || (server.status(&request).await["status"] == "COMPLETED").then_some(());
+        within(Duration::from_secs(60), done).await;
+    }
     worker.drained().await;
 }

@@ -1,8 +1,11 @@
 //! A device whose workers fail again and again by their own fault: it is set aside, and the server says so.
 
+use crate::databases;
 use crate::support::{Program, signal, within};
 use serde_json::{Value, json};
-use std::process::Stdio;
+use std::io::{BufReader, Read};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// The longest that a worker takes to be replaced on a loaded machine.
@@ -49,4 +52,32 @@ async fn a_device_whose_worker_crashes_five_times_is_set_aside_until_the_server_
     assert_eq!(server.completed(&accepted).await.get("error"), None);
     let (_, metrics) = server.exchange("GET", "/metrics", &Value::Null);
     assert!(metrics.contains("latentd_device_set_aside{device=\"cpu\"} 0"), "{metrics}");
+}
+
+/// By which its server knows that the device works, however many failures there were.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_reports_a_finished_request_to_its_server() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Program::start_with(data.path(), &["--workers", "0"]);
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    worker.args(["worker", "--log", "warn", "--device", "cpu", "--supervised-as", "w", "--data-dir"]);
+    worker.arg(data.path()).envs(databases::environment_of(data.path()));
+    let mut worker = worker.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the program");
+    let output = worker.stdout.take().expect("its output");
+    let (send, reports) = mpsc::channel();
+    let read = move || {
+        for byte in BufReader::new(output).bytes().map_while(Result::ok).filter(|byte| *byte == b'+') {
+            let _ = send.send(byte);
+        }
+    };
+    let reader = std::thread::spawn(read);
+    for _ in 0..2 {
+        let request = server.submit(1);
+        assert_eq!(server.completed(&request).await.get("error"), None);
+        reports.recv_timeout(LIMIT).expect("a report");
+    }
+    drop(worker.stdin.take()); // ends it
+    worker.wait().expect("its end");
+    reader.join().expect("no panic");
+    assert_eq!(reports.iter().count(), 0, "one for each request");
 }

@@ -1,9 +1,12 @@
 //! The real program's watch over its workers: what is stopped or killed is replaced, what it had in hand is put back
 //! whatever the database does, and `/health/ready` and statuses stay true meanwhile.
 
+use crate::databases;
 use crate::faults::Lock;
 use crate::support::{Program, attempts, messages, signal, steps_of_attempt, within};
 use serde_json::{Value, json};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Workers that a test disturbs at once, and how often it does.
@@ -159,4 +162,32 @@ async fn a_server_that_is_killed_again_and_again_costs_no_request() {
         server = Program::start(data.path());
     }
     assert_eq!(server.completed(&request).await.get("error"), None);
+}
+
+/// `latentd worker` in the data directory of a server.
+fn lone_worker(data: &Path) -> Child {
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_latentd"));
+    worker.args(["worker", "--log", "warn", "--device", "cpu", "--data-dir"]).arg(data);
+    worker.envs(databases::environment_of(data)).stdin(Stdio::null()).stdout(Stdio::null());
+    worker.spawn().expect("the program")
+}
+
+/// Nobody waits for the end of its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_request_of_a_killed_worker_that_has_no_supervisor_goes_on_at_once() {
+    let data = tempfile::tempdir().expect("a directory");
+    let server = Program::start_with(data.path(), &["--workers", "0"]);
+    let mut first = lone_worker(data.path());
+    let request = server.submit(50);
+    in_engines(&server, std::slice::from_ref(&request), 1).await;
+    first.kill().expect("a process");
+    first.wait().expect("its end");
+    let mut second = lone_worker(data.path());
+    let status = server.completed(&request).await;
+    second.kill().expect("a process");
+    second.wait().expect("its end");
+    assert_eq!(status.get("error"), None, "{status}");
+    let lines = messages(&status);
+    assert!(lines.iter().any(|line| line.starts_with("the worker died;")), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.contains("fell silent")), "not by its lease: {lines:?}");
 }

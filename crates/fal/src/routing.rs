@@ -1,6 +1,7 @@
 //! The table of routes, what a call is for, and how its client reached the server.
 
 pub(crate) mod call;
+pub(crate) mod client_address;
 pub(crate) mod client_origin;
 pub(crate) mod parameters;
 pub(crate) mod resolve;

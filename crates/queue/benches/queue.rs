@@ -112,6 +112,7 @@ fn request() -> NewRequest {
         options: RequestOptions::default(),
         webhook: None,
         api_key: None,
+        client: None,
         idempotency: None,
     }
 }

@@ -1,8 +1,10 @@
 //! The data directory: made, held by one server at a time, and written to so that no file is ever half there.
 
 mod private;
+mod workers;
 
 pub use private::{close, close_alone};
+pub use workers::{EndedWorker, ended_workers, forget_worker, hold_worker};
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Write};

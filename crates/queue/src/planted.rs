@@ -1,5 +1,5 @@
-//! Bugs that a debug build has on demand, each of which breaks one promise of the queue or of the storage: they show that
-//! the tests with killed processes (`scripts/crash`, `tests/it/durable.rs`) fail when the promise is broken.
+//! Bugs that a debug build has on demand, each of which breaks one promise: they show that the tests which should fail when
+//! it is broken do fail. `scripts/crash --planted` plants each and runs its test.
 //!
 //! `LATENTD_PLANTED_BUG=NAME` plants one. A build without debug assertions has none of them and does not read the variable:
 //! [`has`] is the constant `false` there. No other code depends on how the program was built.
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bug {
+pub enum Bug {
     /// A worker's writes are not fenced by attempt: one that was given up still ends the request.
     UnfencedWrites,
     /// A submit is answered before it is committed.
@@ -26,6 +26,16 @@ pub(crate) enum Bug {
     WebhookNotRetried,
     /// Nothing is synced to the disk.
     NoSync,
+    /// A statement whose answer never comes is waited for without a limit.
+    NoStatementLimit,
+    /// Whose a request or file is makes no difference.
+    OwnerIgnored,
+    /// A result is removed before its time.
+    ResultsRemovedEarly,
+    /// An input is kept after its time.
+    InputsKept,
+    /// What was deleted stays in SQLite's write-ahead log.
+    WalKept,
 }
 
 /// How much later than it should something planted happens: long enough for a kill at a random time to come first.
@@ -33,7 +43,7 @@ const DELAY: Duration = Duration::from_secs(1);
 
 const VARIABLE: &str = "LATENTD_PLANTED_BUG";
 
-const NAMES: [(&str, Bug); 8] = [
+const NAMES: [(&str, Bug); 13] = [
     ("unfenced-writes", Bug::UnfencedWrites),
     ("answer-before-commit", Bug::AnswerBeforeCommit),
     ("no-reclaim", Bug::NoReclaim),
@@ -42,12 +52,17 @@ const NAMES: [(&str, Bug); 8] = [
     ("file-not-awaited", Bug::FileNotAwaited),
     ("webhook-not-retried", Bug::WebhookNotRetried),
     ("no-sync", Bug::NoSync),
+    ("no-statement-limit", Bug::NoStatementLimit),
+    ("owner-ignored", Bug::OwnerIgnored),
+    ("results-removed-early", Bug::ResultsRemovedEarly),
+    ("inputs-kept", Bug::InputsKept),
+    ("wal-kept", Bug::WalKept),
 ];
 
 static PLANTED: OnceLock<Option<Bug>> = OnceLock::new();
 
 /// Whether this bug is planted in this process.
-pub(crate) fn has(bug: Bug) -> bool {
+pub fn has(bug: Bug) -> bool {
     cfg!(debug_assertions) && *PLANTED.get_or_init(planted) == Some(bug)
 }
 

@@ -29,6 +29,7 @@ mod deadline;
 mod devices;
 mod error;
 pub mod events;
+mod finished;
 mod idempotency;
 mod identity;
 mod job;

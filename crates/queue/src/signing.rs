@@ -39,6 +39,15 @@ impl SigningKey {
         key.map(Self).map_err(|error| SigningError(path.display().to_string(), error))
     }
 
+    /// Reads the key of a file that must be there.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or holds no key.
+    pub fn read(path: &Path) -> Result<Self, SigningError> {
+        let key = std::fs::read(path).and_then(|document| read(&document));
+        key.map(Self).map_err(|error| SigningError(path.display().to_string(), error))
+    }
+
     /// The signature of a message, 64 bytes.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.0.sign(message).as_ref().to_vec()
@@ -56,8 +65,9 @@ impl SigningKey {
     }
 }
 
+/// A document may leave the public half out, as `openssl genpkey` does.
 fn read(document: &[u8]) -> Result<Ed25519KeyPair, Error> {
-    Ed25519KeyPair::from_pkcs8(document)
+    Ed25519KeyPair::from_pkcs8_maybe_unchecked(document)
         .map_err(|why| Error::other(format!("{why}: restore the file, or remove it to have a new key made")))
 }
 
@@ -86,6 +96,20 @@ mod tests {
         let verifier = UnparsedPublicKey::new(&ED25519, first.public());
         verifier.verify(b"text", &again.sign(b"text")).expect("a good signature");
         assert!(verifier.verify(b"other", &again.sign(b"text")).is_err());
+    }
+
+    /// The key of RFC 8410, as `openssl genpkey -algorithm ed25519 -outform DER` writes one: without its public half.
+    #[test]
+    fn a_named_key_is_read_and_never_made() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("key");
+        assert!(SigningKey::read(&path).is_err_and(|error| error.to_string().contains("key")));
+        assert!(!path.exists());
+        let seed = "d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842";
+        let document = hex::decode(format!("302e020100300506032b657004220420{seed}")).expect("hex");
+        std::fs::write(&path, document).expect("written");
+        let public = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
+        assert_eq!(hex::encode(SigningKey::read(&path).expect("a key").public()), public);
     }
 
     #[test]

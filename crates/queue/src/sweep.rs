@@ -217,6 +217,7 @@ mod tests {
             options: RequestOptions::default(),
             webhook: None,
             api_key: None,
+            client: None,
             idempotency: None,
         };
         let Submission::Accepted { id, .. } = queue.submit(&new).await.expect("a database") else {

@@ -89,8 +89,6 @@ fn text_encoders_go_to_checkpoints_alone() {
     );
     assert_eq!(models[0].to_string(), text);
     assert_eq!(models[1].location, ModelLocation::Local(ModelSource::Builtin));
-    let without = named(&[text]);
-    assert_eq!(with_text_encoders(without.clone(), Some(Path::new(""))).expect("no directory"), without);
     let refused =
         |dir| with_text_encoders(named(&["mini"]), Some(Path::new(dir))).expect_err("a refusal").to_string();
     assert!(refused("no/such/folder").contains("--text-encoders no/such/folder: give a directory"));

@@ -85,6 +85,7 @@ impl Server {
             options: RequestOptions::default(),
             webhook: None,
             api_key: None,
+            client: None,
             idempotency: None,
         };
         match self.queue.submit(&new).await.expect("a database") {

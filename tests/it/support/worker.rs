@@ -2,7 +2,7 @@
 
 use super::{Scripted, Server, every_model};
 use latentd::engine::Engine;
-use latentd::worker::{EngineThread, StepLimits, Tick, Worker, WorkerError};
+use latentd::worker::{EngineThread, IDLE_POLL, StepLimits, Tick, Worker, WorkerError};
 use latentd_egress::{Client, Egress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,6 +20,7 @@ impl Server {
             models: every_model(),
             engine,
             limits: StepLimits::default(),
+            idle_poll: IDLE_POLL,
         }
     }
 

@@ -145,6 +145,7 @@ pub(crate) fn new_request(
         options: request_options::read(headers)?,
         webhook: None,
         api_key: call.caller.key.clone(),
+        client: call.client_address().map(|address| address.to_string()),
         idempotency: idempotency::read(headers, application, input)?,
     })
 }

@@ -13,6 +13,7 @@ use axum::http::{HeaderMap, Method, header};
 use latentd_queue::keys::Caller;
 use latentd_queue::storage::FileKey;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use url::Url;
 
 /// Carries the URL that a client would have called, were it not set to call us.
@@ -83,6 +84,11 @@ impl Call {
     /// The same call for a body that comes after the handshake, which was a GET.
     pub(crate) fn posted(self) -> Self {
         Self { method: Method::POST, ..self }
+    }
+
+    /// Where the client is.
+    pub(crate) fn client_address(&self) -> Option<IpAddr> {
+        self.client.address
     }
 
     /// The file that a URL of this server names, `Some(None)` where it names none; `None` for a URL of another server.

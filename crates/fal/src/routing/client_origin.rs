@@ -2,10 +2,11 @@
 
 use crate::hosts;
 use crate::output::error::ApiError;
-use crate::server::peer::Peer;
+use crate::routing::client_address::{client_address, is_trusted, peer};
 use crate::state::Api;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use std::net::IpAddr;
 use url::Url;
 
 /// Marks the calls of connections that are encrypted: their URLs are `https`.
@@ -19,15 +20,15 @@ pub(crate) struct ClientOrigin {
     pub(crate) host: String,
     /// Scheme, host and prefix, without a trailing slash.
     pub(crate) origin: String,
+    /// Where the client is.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl ClientOrigin {
     pub(crate) fn of(api: &Api, parts: &Parts) -> Result<Self, ApiError> {
-        let forwarded = if is_trusted(api, parts) {
-            ForwardedHeaders::read(&parts.headers)?
-        } else {
-            ForwardedHeaders::default()
-        };
+        let is_trusted = peer(parts).is_some_and(|peer| is_trusted(&api.trusted_proxies, peer));
+        let forwarded =
+            if is_trusted { ForwardedHeaders::read(&parts.headers)? } else { ForwardedHeaders::default() };
         let is_encrypted = parts.extensions.get::<Encrypted>().is_some();
         let scheme = forwarded.scheme.unwrap_or(if is_encrypted { "https" } else { "http" });
         let host = match forwarded.host {
@@ -41,7 +42,7 @@ impl ClientOrigin {
             Some(url) if !hosts::is_fal_origin(&used) => url.as_str().trim_end_matches('/').to_owned(),
             _ => used,
         };
-        Ok(Self { host, origin })
+        Ok(Self { host, origin, address: client_address(&api.trusted_proxies, parts) })
     }
 
     /// The path below this server that a URL names, if it names this server.
@@ -53,11 +54,6 @@ impl ClientOrigin {
         let below = url.path().strip_prefix(base.path().trim_end_matches('/'));
         Some(below.filter(|rest| rest.starts_with('/')).unwrap_or(url.path()))
     }
-}
-
-fn is_trusted(api: &Api, parts: &Parts) -> bool {
-    let peer = parts.extensions.get::<Peer>().map(|peer| peer.0.to_canonical());
-    peer.is_some_and(|peer| api.trusted_proxies.iter().any(|net| net.contains(&peer)))
 }
 
 /// The host that the request itself names, with its port.

@@ -1,5 +1,6 @@
 //! A worker's side: take the next request, report, and end it. Every write is fenced by attempt.
 
+use super::finished::Finished;
 use super::job::{Claim, Failure, FailureKind, Level, RequestId};
 use super::service_time::Moment;
 use super::store::{Query, Row, Sql, Store, Tx, query};
@@ -153,9 +154,8 @@ impl Queue {
     pub async fn claim(&self, worker: &str, models: &[String]) -> Result<Option<Claim>, QueueError> {
         let Some(row) = self.claim_row(worker, &json!(models).to_string()).await? else { return Ok(None) };
         self.events.wake_waiters();
-        let id: &str = row.try_get("id")?;
         Ok(Some(Claim {
-            id: id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?,
+            id: RequestId::of_row(&row)?,
             attempt: row.try_get("attempt")?,
             endpoint: row.try_get("endpoint")?,
             body: read::json(row.try_get("body")?)?,
@@ -270,18 +270,22 @@ impl Queue {
             .bind(now.service)
             .execute(&mut tx)
             .await?;
-        let answer = if done == 1 {
+        let (answer, finished) = if done == 1 {
             for file in files {
                 add_file(&mut tx, claim.id, file, now).await?;
             }
             counters::count_all(&mut tx, seen).await?;
-            Finish::Recorded
+            (Finish::Recorded, Some(Finished::read(&mut tx, claim.id).await?))
         } else if is_recorded(&mut tx, claim, &output).await? {
-            Finish::Recorded
+            (Finish::Recorded, None)
         } else {
             end_cancelled(&mut tx, claim, now).await?
         };
         tx.commit().await?;
+        if answer == Finish::Recorded {
+            self.events.note_finished();
+        }
+        finished.iter().for_each(Finished::log);
         self.events.wake_waiters();
         Ok(answer)
     }
@@ -293,10 +297,11 @@ impl Queue {
     pub async fn fail(&self, claim: &Claim, failure: &Failure) -> Result<Finish, QueueError> {
         let mut tx = self.writer.begin().await?;
         let now = self.moment(&mut tx).await?;
-        let recorded = end_failed(&mut tx, claim, failure, now).await?;
+        let finished = end_failed(&mut tx, claim, failure, now).await?;
         tx.commit().await?;
+        finished.iter().for_each(Finished::log);
         self.events.wake_waiters();
-        Ok(if recorded { Finish::Recorded } else { Finish::Fenced })
+        Ok(if finished.is_some() { Finish::Recorded } else { Finish::Fenced })
     }
 
     /// Puts the request back in its place, as if it had not been tried.
@@ -307,11 +312,12 @@ impl Queue {
         let mut tx = self.writer.begin().await?;
         let now = self.moment(&mut tx).await?;
         let back = query(GIVE_BACK).bind(claim.id.to_string()).bind(claim.attempt).execute(&mut tx).await?;
-        let answer = match back {
-            1 => Finish::Recorded,
+        let (answer, finished) = match back {
+            1 => (Finish::Recorded, None),
             _ => end_cancelled(&mut tx, claim, now).await?,
         };
         tx.commit().await?;
+        finished.iter().for_each(Finished::log);
         self.events.wake_waiters();
         Ok(answer)
     }
@@ -324,17 +330,22 @@ async fn is_recorded(tx: &mut Tx, claim: &Claim, output: &str) -> Result<bool, Q
 }
 
 /// Ends a claim whose client cancelled it; [`Finish::Fenced`] when it is not ours any more.
-async fn end_cancelled(tx: &mut Tx, claim: &Claim, now: Moment) -> Result<Finish, QueueError> {
-    let ended = end_failed(tx, claim, &Failure::of(FailureKind::Cancelled), now).await?;
-    Ok(if ended { Finish::Cancelled } else { Finish::Fenced })
+async fn end_cancelled(
+    tx: &mut Tx,
+    claim: &Claim,
+    now: Moment,
+) -> Result<(Finish, Option<Finished>), QueueError> {
+    let finished = end_failed(tx, claim, &Failure::of(FailureKind::Cancelled), now).await?;
+    Ok((if finished.is_some() { Finish::Cancelled } else { Finish::Fenced }, finished))
 }
 
+/// Ends a claim without an output; `None` when it is not ours any more.
 pub(super) async fn end_failed(
     tx: &mut Tx,
     claim: &Claim,
     failure: &Failure,
     now: Moment,
-) -> Result<bool, QueueError> {
+) -> Result<Option<Finished>, QueueError> {
     let done = query(FAIL)
         .bind(claim.id.to_string())
         .bind(claim.attempt)
@@ -345,11 +356,12 @@ pub(super) async fn end_failed(
         .bind(now.service)
         .execute(&mut *tx)
         .await?;
-    if done == 1 {
-        let level = if failure.kind == FailureKind::Cancelled { Level::Info } else { Level::Error };
-        add_log(tx, claim.id, now, level, &failure.message).await?;
+    if done != 1 {
+        return Ok(None);
     }
-    Ok(done == 1)
+    let level = if failure.kind == FailureKind::Cancelled { Level::Info } else { Level::Error };
+    add_log(tx, claim.id, now, level, &failure.message).await?;
+    Finished::read(tx, claim.id).await.map(Some)
 }
 
 pub(super) async fn add_log(

@@ -1,7 +1,8 @@
 //! Ending requests that were to start by a time and did not.
 
 use super::claim::add_log;
-use super::job::{FailureKind, Level};
+use super::finished::Finished;
+use super::job::{FailureKind, Level, RequestId};
 use super::store::query;
 use super::{Queue, QueueError};
 
@@ -27,12 +28,14 @@ impl Queue {
         let mut tx = self.writer.begin().await?;
         let expire = query(EXPIRE).bind(now.service).bind(now.date).bind(kind.word()).bind(kind.message());
         let rows = expire.fetch_all(&mut tx).await?;
+        let mut finished = Vec::new();
         for row in &rows {
-            let id: &str = row.try_get(0)?;
-            let id = id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?;
+            let id = RequestId::of_row(row)?;
             add_log(&mut tx, id, now, Level::Error, kind.message()).await?;
+            finished.push(Finished::read(&mut tx, id).await?);
         }
         tx.commit().await?;
+        finished.iter().for_each(Finished::log);
         self.events.wake_waiters();
         Ok(rows.len() as u64)
     }

@@ -16,7 +16,9 @@ pub const POLL: Duration = Duration::from_millis(500);
 pub struct Events {
     work: Arc<watch::Sender<u64>>,
     moved: Arc<watch::Sender<u64>>,
-    /// Of both, those that this process caused.
+    /// Of this process alone.
+    finished: Arc<watch::Sender<u64>>,
+    /// Of the first two, those that this process caused.
     ours: Arc<watch::Sender<(u64, u64)>>,
 }
 
@@ -25,6 +27,7 @@ impl Default for Events {
         Self {
             work: Arc::new(watch::Sender::new(0)),
             moved: Arc::new(watch::Sender::new(0)),
+            finished: Arc::new(watch::Sender::new(0)),
             ours: Arc::new(watch::Sender::new((0, 0))),
         }
     }
@@ -41,6 +44,11 @@ impl Events {
     pub fn wake_waiters(&self) {
         self.ours.send_modify(|(_, moved)| *moved += 1);
         self.received_moved();
+    }
+
+    /// This process has recorded the result of a request.
+    pub(super) fn note_finished(&self) {
+        self.finished.send_modify(|count| *count += 1);
     }
 
     /// Another process says that there may be work.
@@ -71,6 +79,11 @@ impl Events {
     /// Receives a change at each [`Self::wake_waiters`].
     pub fn moved(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
+    }
+
+    /// Receives a change whenever this process has recorded the result of a request.
+    pub fn finished(&self) -> watch::Receiver<u64> {
+        self.finished.subscribe()
     }
 }
 

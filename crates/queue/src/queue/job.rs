@@ -1,5 +1,6 @@
 //! The queue's types: a request when it is submitted, claimed by a worker, and completed.
 
+use super::store::Row;
 use super::{Idempotency, NewWebhook, QueueError};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -16,6 +17,12 @@ impl RequestId {
     /// A fresh id.
     pub fn new() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// The column `id` of a row.
+    pub(super) fn of_row(row: &Row) -> Result<Self, QueueError> {
+        let id: &str = row.try_get("id")?;
+        id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))
     }
 }
 
@@ -150,6 +157,8 @@ pub struct NewRequest {
     pub webhook: Option<NewWebhook>,
     /// Id of the API key that it was sent with, whose concurrency limit applies.
     pub api_key: Option<String>,
+    /// Address of the client, which is stored until the request ends.
+    pub client: Option<String>,
     /// The key by which it is found when the client sends it again.
     pub idempotency: Option<Idempotency>,
 }

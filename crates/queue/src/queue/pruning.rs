@@ -7,6 +7,7 @@ use super::clock::micros;
 use super::store::{Query, query};
 use super::stored::{TO_FETCH, undelivered};
 use super::{Queue, QueueError};
+use crate::planted::{self, Bug};
 use std::time::Duration;
 
 /// Requests that one call looks at, so that the database is never busy for long.
@@ -124,7 +125,8 @@ impl Queue {
         if let Some(until) = before(keep.whole()).max(self.last_too_many(keep.requests).await?) {
             pruned.requests = query(DELETE).bind(until).bind(BATCH).execute(&self.writer).await?;
         }
-        if let Some(until) = before(keep.results) {
+        let is_early = planted::has(Bug::ResultsRemovedEarly);
+        if let Some(until) = before(keep.results.map(|age| if is_early { Duration::ZERO } else { age })) {
             pruned.results = self.erase_results(query(OLD_RESULTS).bind(until), u64::MAX).await?;
         }
         if let Some(most) = keep.bytes {
@@ -133,6 +135,7 @@ impl Queue {
             pruned.results += self.erase_results(query(OLD_FILES).bind(until), excess).await?;
         }
         if let Some(until) = before(keep.inputs)
+            && !planted::has(Bug::InputsKept)
             && self.is_any(query(ANY_OLD_INPUT).bind(until)).await?
         {
             pruned.inputs = query(ERASE_INPUTS).bind(until).bind(BATCH).execute(&self.writer).await?;

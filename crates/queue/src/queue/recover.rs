@@ -9,11 +9,12 @@
 
 use super::claim::{add_log, end_failed};
 use super::clock::LEASE;
+use super::finished::Finished;
 use super::job::{Claim, FailureKind, Level, Origin};
 use super::lease::Span;
 use super::service_time::Moment;
 use super::store::{Row, Sql, Tx, for_update, query};
-use super::{Failure, MAX_DEATHS, Queue, QueueError, Verdict};
+use super::{Failure, MAX_DEATHS, Queue, QueueError, RequestId, Verdict};
 use crate::planted::{self, Bug};
 use serde_json::Value;
 
@@ -66,7 +67,7 @@ const NOTE_PROGRESS: &str = "UPDATE states SET progress_at_death = progress WHER
 
 const DROP_DIRECT: &str = "UPDATE requests SET state = 'done', finished_at = $1, ended_at = $4,
         failure = $2, failure_message = $3
-    WHERE state = 'waiting' AND origin = 'direct'";
+    WHERE state = 'waiting' AND origin = 'direct' RETURNING id";
 
 impl Queue {
     /// Records that the worker's engine is about to work on the request: if the worker dies, this one is charged, and none
@@ -101,7 +102,7 @@ impl Queue {
             Lost::Everything => (None, None),
         };
         let rows = running(&mut tx, worker, valid).await?;
-        let mut done = Reclaimed::default();
+        let (mut done, mut finished) = (Reclaimed::default(), Vec::new());
         for row in &rows {
             let orphan = Orphan::of(row)?;
             match orphan.fate(lost) {
@@ -110,7 +111,7 @@ impl Queue {
                     done.waiting += 1;
                 }
                 Fate::End(failure) => {
-                    end_failed(&mut tx, &orphan.claim, &failure, now).await?;
+                    finished.extend(end_failed(&mut tx, &orphan.claim, &failure, now).await?);
                     done.ended += 1;
                 }
             }
@@ -119,12 +120,15 @@ impl Queue {
             query(FORGET).bind(worker).execute(&mut tx).await?;
         }
         if lost == Lost::Everything {
-            done.ended += drop_direct(&mut tx, now).await?;
+            let dropped = drop_direct(&mut tx, now).await?;
+            done.ended += dropped.len() as u64;
+            finished.extend(dropped);
             // Those that are alive after all send a heartbeat soon.
             let heartbeats = self.heartbeats_within(&mut tx, LEASE).await?;
             query(SILENCE_ALL).bind(heartbeats.from).execute(&mut tx).await?;
         }
         tx.commit().await?;
+        finished.iter().for_each(Finished::log);
         self.note_lost(lost);
         self.events.wake_workers();
         self.events.wake_waiters();
@@ -159,9 +163,8 @@ enum Fate {
 
 impl Orphan {
     fn of(row: &Row) -> Result<Self, QueueError> {
-        let id: &str = row.try_get("id")?;
         let claim = Claim {
-            id: id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?,
+            id: RequestId::of_row(row)?,
             attempt: row.try_get("attempt")?,
             endpoint: String::new(),
             body: Value::Null,
@@ -227,14 +230,18 @@ async fn put_back(
     add_log(tx, claim.id, now, Level::Warn, line).await
 }
 
-async fn drop_direct(tx: &mut Tx, now: Moment) -> Result<u64, QueueError> {
+async fn drop_direct(tx: &mut Tx, now: Moment) -> Result<Vec<Finished>, QueueError> {
     let gone = FailureKind::ClientGone;
-    let done = query(DROP_DIRECT)
+    let rows = query(DROP_DIRECT)
         .bind(now.date)
         .bind(gone.word())
         .bind(gone.message())
         .bind(now.service)
-        .execute(&mut *tx)
+        .fetch_all(&mut *tx)
         .await?;
-    Ok(done)
+    let mut finished = Vec::new();
+    for row in &rows {
+        finished.push(Finished::read(tx, RequestId::of_row(row)?).await?);
+    }
+    Ok(finished)
 }

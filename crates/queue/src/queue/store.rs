@@ -185,7 +185,7 @@ impl Store {
     pub(super) async fn begin(&self) -> Result<Tx, QueueError> {
         Ok(match self {
             Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres(pool) => Tx::Postgres(statement::in_time(pool.begin()).await?),
         })
     }
 
@@ -218,7 +218,7 @@ impl Tx {
     pub(super) async fn commit(self) -> Result<(), QueueError> {
         match self {
             Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
+            Self::Postgres(tx) => statement::in_time(tx.commit()).await?,
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Accepting and cancelling: the client's writes.
 
 use super::clock::micros;
+use super::finished::Finished;
 use super::job::{FailureKind, NewRequest, RequestId};
 use super::retention::stored;
 use super::service_time::Moment;
@@ -60,8 +61,9 @@ const LAST_PLACES: u64 = 64;
 const STATE: Sql = for_update!("SELECT state, origin FROM requests WHERE id = $1");
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
-        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model, turn, accepted_at)
-    VALUES ($1, $2, $3, $4, $5, 'waiting', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+        start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model, turn, accepted_at,
+        client)
+    VALUES ($1, $2, $3, $4, $5, 'waiting', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail, api_key,
@@ -112,6 +114,7 @@ impl Queue {
             .bind(&new.model)
             .bind(turn)
             .bind(now.service)
+            .bind(&new.client)
             .execute(&mut tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
@@ -159,7 +162,9 @@ impl Queue {
             .execute(&mut tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;
+        let finished = Finished::read(&mut tx, id).await?.of_client(new.client.as_deref());
         tx.commit().await?;
+        finished.log();
         self.events.wake_waiters();
         Ok(Submission::Accepted { id, ahead: 0 })
     }
@@ -181,10 +186,12 @@ impl Queue {
             "running" => CancelAnswer::Requested,
             _ => CancelAnswer::AlreadyDone,
         };
+        let mut finished = None;
         match answer {
             CancelAnswer::Removed => {
                 let now = self.moment(&mut tx).await?;
                 cancel_waiting(&mut tx, id, kind, now).await?;
+                finished = Some(Finished::read(&mut tx, id).await?);
             }
             CancelAnswer::Requested => {
                 let stop = query("UPDATE requests SET cancel_requested = TRUE WHERE id = $1");
@@ -197,6 +204,7 @@ impl Queue {
             }
         }
         tx.commit().await?;
+        finished.iter().for_each(Finished::log);
         self.events.wake_workers();
         self.events.wake_waiters();
         Ok(answer)

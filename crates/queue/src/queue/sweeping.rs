@@ -3,6 +3,7 @@
 use super::clock::micros;
 use super::store::{Store, query};
 use super::{Queue, QueueError};
+use crate::planted::{self, Bug};
 use std::time::Duration;
 
 /// How long a server has the sweep to itself after it last asked.
@@ -44,7 +45,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn truncate_wal(&self) -> Result<bool, QueueError> {
-        if matches!(self.writer, Store::Postgres(_)) {
+        if matches!(self.writer, Store::Postgres(_)) || planted::has(Bug::WalKept) {
             return Ok(true);
         }
         let row = query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&self.writer).await?;

@@ -2,8 +2,9 @@
 
 use crate::rig::{Rig, claim, claim_all, request, submit};
 use latentd_queue::queue::{
-    CancelAnswer, FailureKind, Lost, NewRequest, Phase, Priority, RequestOptions, WorkerState,
+    CancelAnswer, FailureKind, Lost, NewRequest, Phase, Priority, Reclaimed, RequestOptions, WorkerState,
 };
+use latentd_queue::{data_dir, ended_workers};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ crate::on_both! {
     a_cancelled_request_never_starts_and_a_running_one_is_stopped,
     positions_follow_what_other_processes_do,
     workers_count_while_they_beat,
+    what_a_worker_had_is_put_back_when_its_lock_is_free,
 }
 
 async fn requests_start_by_priority_and_then_in_the_order_of_acceptance(rig: Rig) {
@@ -158,4 +160,20 @@ async fn workers_count_while_they_beat(rig: Rig) {
     queue.forget_silent_workers().await.expect("a database");
     queue.heartbeat("a", "cpu", WorkerState::Ready).await.expect("a database");
     assert_eq!(live().await, (1, 1));
+}
+
+async fn what_a_worker_had_is_put_back_when_its_lock_is_free(rig: Rig) {
+    let (queue, other) = (rig.open().await, rig.open().await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let put_back = async |queue| ended_workers::put_back(queue, folder.path()).await.expect("a database");
+    submit(&queue, &request()).await;
+    let lock = data_dir::hold_worker(folder.path(), "w").expect("a folder");
+    let first = claim(&queue, "w").await.expect("a request");
+    assert_eq!(put_back(&queue).await, Reclaimed::default(), "it lives");
+    drop(lock);
+    let both = tokio::join!(put_back(&queue), put_back(&other));
+    assert_eq!(both.0.waiting + both.1.waiting, 1);
+    let second = claim(&queue, "v").await.expect("the same request");
+    assert_eq!((second.id, second.attempt), (first.id, first.attempt + 1));
+    assert_eq!(put_back(&queue).await, Reclaimed::default());
 }

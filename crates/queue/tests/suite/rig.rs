@@ -132,6 +132,7 @@ pub(crate) fn request() -> NewRequest {
         options: RequestOptions::default(),
         webhook: None,
         api_key: None,
+        client: None,
         idempotency: None,
     }
 }

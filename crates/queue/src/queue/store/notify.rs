@@ -4,9 +4,10 @@
 //! looks, because signals may have been missed. It needs a session of its own, so a pooler in front of the server must
 //! pool sessions, not transactions.
 
+use super::statement::in_time;
 use crate::queue::Events;
 use sqlx::PgPool;
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -18,6 +19,9 @@ const TOGETHER: Duration = Duration::from_millis(10);
 
 /// How long to wait before a connection is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// After so long without a signal the connection is made anew: one that was cut off silently would never bring another.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// The tasks that pass signals on, until this is dropped.
 pub(in super::super) struct Signals([JoinHandle<()>; 2]);
@@ -54,15 +58,11 @@ async fn send(pool: PgPool, events: Events, us: String) {
 
 async fn receive(pool: PgPool, events: Events, us: String) {
     while !pool.is_closed() {
-        let listener = async {
-            let mut listener = PgListener::connect_with(&pool).await?;
-            listener.listen(CHANNEL).await?;
-            Ok::<_, sqlx::Error>(listener)
-        };
-        match listener.await {
+        match in_time(connect(&pool)).await {
             Ok(listener) => {
                 wake(&events, ""); // signals from before this connection were missed
-                let error = listen(listener, &events, &us).await;
+                let error = pool.close_event().do_until(listen(listener, &events, &us)).await;
+                let error = error.unwrap_or_else(|closed| closed);
                 tracing::debug!(%error, "cannot listen for signals of other processes; polling goes on");
             }
             Err(error) => tracing::debug!(%error, "signals of other processes cannot be received yet"),
@@ -71,10 +71,21 @@ async fn receive(pool: PgPool, events: Events, us: String) {
     }
 }
 
+/// A connection that is none of the pool's: at its end a listener waits for the server without a limit, and closing the pool
+/// would wait for that.
+async fn connect(pool: &PgPool) -> Result<PgListener, sqlx::Error> {
+    let options = PgConnectOptions::clone(&pool.connect_options());
+    let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&own).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}
+
 /// Until the connection fails in a way that the listener does not repair.
 async fn listen(mut listener: PgListener, events: &Events, us: &str) -> sqlx::Error {
     loop {
-        match listener.try_recv().await {
+        let received = tokio::time::timeout(SILENCE, listener.try_recv()).await;
+        match received.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into())) {
             Ok(Some(signal)) => match signal.payload().split_once(' ') {
                 Some((_, sender)) if sender == us => {}
                 Some((word, _)) => wake(events, word),

@@ -26,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/postgres/progress.sql"),
     include_str!("../schema/postgres/keeping.sql"),
     include_str!("../schema/postgres/key_counters.sql"),
+    include_str!("../schema/postgres/client.sql"),
 ];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;
@@ -53,6 +54,13 @@ pub(in super::super) async fn open(options: &PgConnectOptions) -> Result<PgPool,
                     connection.ping().await?;
                 }
                 Ok(true)
+            })
+        })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // After a statement that was given up the pool itself would wait for its end, with no limit.
+                let answer = tokio::time::timeout(PATIENCE, connection.ping()).await;
+                answer.map_err(|_| sqlx::Error::PoolTimedOut)?.map(|()| true)
             })
         })
         .connect_with(options)

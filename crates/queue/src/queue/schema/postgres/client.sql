@@ -1,0 +1,3 @@
+-- See ../sqlite/client.sql.
+
+ALTER TABLE requests ADD COLUMN client TEXT;

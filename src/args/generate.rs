@@ -1,0 +1,56 @@
+//! Flags of `latentd generate`.
+
+use super::{EngineArgs, SafetyArgs};
+use clap::{ArgAction, Args};
+use latentd_request::Seed;
+use std::path::PathBuf;
+
+/// Flags of `latentd generate`.
+#[derive(Debug, Clone, Args)]
+pub struct GenerateArgs {
+    /// Describes the image.
+    pub prompt: String,
+    /// Where to write the image: `.png`, `.jpg` or `.jpeg`.
+    #[arg(short, long, env = "LATENTD_OUTPUT", value_name = "FILE")]
+    pub output: PathBuf,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub safety: SafetyArgs,
+    /// What to avoid.
+    #[arg(long, env = "LATENTD_NEGATIVE_PROMPT", default_value = "", value_name = "TEXT")]
+    pub negative_prompt: String,
+    /// Seed of the noise; drawn and reported when absent.
+    #[arg(long, env = "LATENTD_SEED", allow_negative_numbers = true)]
+    pub seed: Option<Seed>,
+    /// Denoising steps [default: 28, of Turbo 4, of Medium 40].
+    #[arg(long, env = "LATENTD_STEPS", value_name = "N")]
+    pub steps: Option<usize>,
+    /// Classifier-free guidance scale [default: 3.5, of Turbo 1, which is none, of Medium 4.5].
+    #[arg(long, env = "LATENTD_GUIDANCE", value_name = "F")]
+    pub guidance: Option<f64>,
+    /// Width in pixels; 1024, or that of `--image`.
+    #[arg(long, env = "LATENTD_WIDTH", value_name = "W")]
+    pub width: Option<usize>,
+    /// Height in pixels; 768, or that of `--image`.
+    #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
+    pub height: Option<usize>,
+    /// Image to start from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
+    #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
+    pub image: Option<PathBuf>,
+    /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.
+    #[arg(long, env = "LATENTD_STRENGTH", default_value_t = 0.83, value_name = "F")]
+    pub strength: f64,
+    /// LoRA adapter, a `.safetensors` file with the keys of diffusers, kohya or Comfy, and its scale, 0 to 4 [default: 1];
+    /// here again or separated by commas for several, which are summed.
+    #[arg(long, env = "LATENTD_LORA", value_name = "PATH[@SCALE]", value_delimiter = ',')]
+    pub lora: Vec<String>,
+    /// Images to generate from one seed.
+    #[arg(long, env = "LATENTD_NUM_IMAGES", default_value_t = 1, value_name = "N")]
+    pub num_images: usize,
+    /// Print what was made as JSON.
+    #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
+    pub json: bool,
+}
