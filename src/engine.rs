@@ -12,7 +12,7 @@ use crate::config::EngineConfig;
 use crate::model_error::{self, ModelError};
 use latentd_models as models;
 pub use latentd_models::{
-    Control, Decoding, Generated, Image, InitImage, Measure, Observer, SafetyVerdict, Step, Timings,
+    Control, Decoding, Generated, Image, InitImage, Lora, Measure, Observer, SafetyVerdict, Step, Timings,
 };
 use latentd_request::{ImageRequest, Score, StageSeconds};
 use std::sync::Arc;
@@ -20,7 +20,8 @@ use std::sync::Arc;
 /// Why an engine generated no image.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The model cannot do what the request asks; trying again will not help.
+    /// The model cannot do what the request asks, or a LoRA adapter of the request cannot be used; trying again will not
+    /// help.
     #[error("{0}")]
     Request(String),
     /// The observer asked to stop.
@@ -59,6 +60,15 @@ pub enum Loading {
     },
 }
 
+/// What a request brings in files, fetched.
+#[derive(Debug, Clone, Default)]
+pub struct Inputs {
+    /// What to start from; generated from noise alone where there is none.
+    pub init_image: Option<InitImage>,
+    /// LoRA adapters, summed.
+    pub loras: Vec<Lora>,
+}
+
 /// Generates images, one request at a time, on the thread that calls it.
 pub trait Engine: Send {
     /// Loads the model of a request, if it is not loaded; `on_loading` is called before and after.
@@ -81,7 +91,7 @@ pub trait Engine: Send {
     fn generate(
         &mut self,
         request: &ImageRequest,
-        init_image: Option<InitImage>,
+        inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError>;
 
@@ -195,10 +205,11 @@ impl Engine for Sd3Engine {
     fn generate(
         &mut self,
         request: &ImageRequest,
-        init_image: Option<InitImage>,
+        inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        let request = models::GenerateRequest { init_image, ..model_request(request, self.t5_tokens) };
+        let Inputs { init_image, loras } = inputs;
+        let request = models::GenerateRequest { init_image, loras, ..model_request(request, self.t5_tokens) };
         let pending = self.pipeline.generate_latents(&request, observer)?;
         Ok(Box::new(move |decoding| Ok(pending.decode(decoding)?)))
     }
@@ -232,6 +243,7 @@ fn model_request(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRe
         t5_tokens,
         check_safety: request.check_safety,
         init_image: None,
+        loras: Vec::new(),
     }
 }
 
@@ -240,7 +252,7 @@ impl From<models::Error> for EngineError {
         let error = ModelError(error);
         let text = error.to_string();
         match error.0 {
-            models::Error::Request(_) => Self::Request(text),
+            models::Error::Request(_) | models::Error::Adapter(_) => Self::Request(text),
             models::Error::Stopped { .. } => Self::Stopped,
             models::Error::NonFinite { .. } => Self::Numbers(text),
             models::Error::OutOfMemory => Self::OutOfMemory(text),

@@ -10,8 +10,10 @@ use crate::printable::printable;
 use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_fal::endpoint::Published;
-use latentd_models::{Control, GenerateRequest, Generated, Image, InitImage, ModelCard, Observer, Step};
-use latentd_request::{Beyond, Limits, Seed};
+use latentd_models::{
+    Control, GenerateRequest, Generated, Image, InitImage, Lora, ModelCard, Observer, Step,
+};
+use latentd_request::{Beyond, LORA_SCALE, Limits, Seed};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -30,6 +32,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let format = output_format(&args.output)?;
     check(&args)?;
     let init_image = args.image.as_deref().map(|path| init_image(path, args.strength)).transpose()?;
+    let loras = args.lora.iter().map(|lora| parse_lora(lora)).collect::<Result<_, _>>()?;
     let source = checker::ensure_downloaded_blocking(runtime, &hub, &safety, &model)?;
     let started = Instant::now();
     let card = ModelCard::read(&source)?;
@@ -37,6 +40,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(Seed::draw);
     let mut request =
         request(&args, init_image, seed, model::published_endpoint(published), engine.t5_tokens);
+    request.loras = loras;
     let asked = (request.width, request.height);
     (request.width, request.height) = generated_size(&model::limits(&source, &card), asked)?;
     let safety = checker::resolve(&safety, &hub, &source)?;
@@ -139,7 +143,22 @@ fn request(
         t5_tokens,
         check_safety: true,
         init_image,
+        loras: Vec::new(),
     }
+}
+
+/// A value of `--lora`: a path that may end with `@` and a number.
+fn parse_lora(value: &str) -> Result<Lora, ConfigError> {
+    let scaled = value.rsplit_once('@').and_then(|(path, scale)| Some((path, scale.parse::<f64>().ok()?)));
+    let (path, scale) = scaled.unwrap_or((value, 1.0));
+    if path.is_empty() {
+        return Err(ConfigError(format!("--lora {value}: give a file, and its scale after an @")));
+    }
+    if !LORA_SCALE.contains(&scale) {
+        let (least, most) = (LORA_SCALE.start(), LORA_SCALE.end());
+        return Err(ConfigError(format!("--lora {value}: give a scale from {least} to {most}")));
+    }
+    Ok(Lora { path: path.into(), scale })
 }
 
 /// The size that is generated for the one that was asked for.

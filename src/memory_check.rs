@@ -39,6 +39,7 @@ pub(crate) fn work(request: &GenerateRequest) -> Work {
         guided: request.guidance > 1.0,
         steps: request.steps,
         init_image: request.init_image.is_some(),
+        adapters: !request.loras.is_empty(),
     }
 }
 

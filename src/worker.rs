@@ -24,7 +24,7 @@ pub use process::run_process;
 pub(crate) use process::{CHANGED, ENGINE_FAILED, FINISHED, device_name};
 use retry::with_retry;
 
-use crate::engine::{EngineError, Image, InitImage};
+use crate::engine::{EngineError, Image, InitImage, Inputs};
 use crate::fault::Fault;
 use crate::identity::IdentityError;
 use crate::queue::events::signal_or;
@@ -231,7 +231,7 @@ impl Worker {
                 Some(InitImage { image, strength: reference.strength })
             }
         };
-        let work = self.generate(&claim, &request, init_image).await?;
+        let work = self.generate(&claim, &request, Inputs { init_image, loras: Vec::new() }).await?;
         Ok(work.map(|work| Unfinished { claim, request, work }))
     }
 

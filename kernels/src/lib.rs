@@ -5,6 +5,7 @@
 //! inside, sizes are trusted. Storage is f32 or bf16, arithmetic is f32, and a result is rounded once.
 //! No result depends on the number of threads, and a batch element's bits do not depend on the batch.
 
+mod add_activate;
 mod attention;
 mod conv2d;
 mod cpu;
@@ -21,6 +22,7 @@ mod out_of_memory;
 #[cfg(test)]
 mod testing;
 
+pub use add_activate::add_activate;
 pub use attention::attention;
 pub use conv2d::conv2d;
 #[cfg(feature = "cuda")]

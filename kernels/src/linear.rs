@@ -104,6 +104,11 @@ fn forward<T: Element>(
 /// Adds the bias to each row of `acc` `[rows, N]` and applies the activation.
 fn finish(acc: &mut [f32], bias: &[f32], act: Activation) {
     add_bias(acc, bias);
+    activate(acc, act);
+}
+
+/// Applies the activation to each value.
+pub(crate) fn activate(acc: &mut [f32], act: Activation) {
     match act {
         Activation::None => (),
         Activation::GeluTanh => gelu_tanh(acc),

@@ -19,6 +19,7 @@ use crate::config::{Configs, SchedulerConfig, TransformerConfig};
 use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::generate::{Control, Observer, Step};
 use crate::load_options::{DType, LoadOptions};
+use crate::lora::AdaptedLayers;
 use crate::mmdit::Mmdit;
 use crate::planted::Planted;
 use crate::probe::Probe;
@@ -182,7 +183,8 @@ impl DenoiseBench {
         card: ModelCard,
         target: Target,
     ) -> Self {
-        let (denoiser, shortcuts) = (Denoiser::new(mmdit, &target), Shortcuts::default());
+        let adapted = AdaptedLayers::new(Vec::new(), &target, 0);
+        let (denoiser, shortcuts) = (Denoiser::new(mmdit, adapted, &target), Shortcuts::default());
         Self { denoiser, config, scheduler, card, target, shortcuts, stock: None }
     }
 

@@ -7,6 +7,7 @@ mod captured;
 
 use crate::generate::{Control, Observer, Step};
 use crate::loop_state::LoopState;
+use crate::lora::{AdaptedLayers, AdapterSet};
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
 use crate::planted::{Allocation, Planted};
 use crate::preview::Previews;
@@ -67,6 +68,7 @@ pub(crate) struct Denoiser {
     #[cfg(feature = "cuda")]
     captured: captured::Captured,
     mmdit: Mmdit,
+    adapted: AdaptedLayers,
     target: Target,
 }
 
@@ -147,17 +149,31 @@ impl DenoiseInput<'_> {
 }
 
 impl Denoiser {
-    pub(crate) fn new(mmdit: Mmdit, target: &Target) -> Self {
+    /// `adapted` are the layers of the transformer.
+    pub(crate) fn new(mmdit: Mmdit, adapted: AdaptedLayers, target: &Target) -> Self {
         Self {
             #[cfg(feature = "cuda")]
             captured: captured::Captured::default(),
             mmdit,
+            adapted,
             target: target.clone(),
         }
     }
 
-    /// Drops what is kept for later requests on the device.
-    pub(crate) fn forget_captured(&mut self) {
+    /// Changes what the transformer computes, until the next call.
+    pub(crate) fn adapt(&mut self, set: &AdapterSet) -> Result<()> {
+        let layout = self.adapted.apply(set)?;
+        #[cfg(feature = "cuda")]
+        {
+            self.captured.adapters = layout;
+        }
+        let _ = layout;
+        Ok(())
+    }
+
+    /// Drops what is kept for later requests on the device, adapters too.
+    pub(crate) fn forget(&mut self) {
+        self.adapted.forget();
         #[cfg(feature = "cuda")]
         {
             self.captured = captured::Captured::default();

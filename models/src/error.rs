@@ -15,6 +15,9 @@ pub enum Error {
     /// The request asks for something this model cannot do; the text names the limit.
     #[error("{0}")]
     Request(String),
+    /// A LoRA adapter of the request cannot be used; the text names it, and lists what does not fit.
+    #[error("{0}")]
+    Adapter(String),
     /// The step callback asked to stop.
     #[error("stopped before step {step} of {of}")]
     Stopped {

@@ -1,6 +1,7 @@
 //! What goes into a pipeline and what comes out: plain data, no tensors.
 
 use crate::{Image, SafetyVerdict, Skipped};
+use std::path::PathBuf;
 
 /// One request: `num_images` images of one prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,17 @@ pub struct GenerateRequest {
     pub check_safety: bool,
     /// What to start from instead of noise alone.
     pub init_image: Option<InitImage>,
+    /// LoRA adapters that change the model for this request, summed.
+    pub loras: Vec<Lora>,
+}
+
+/// A LoRA adapter: low-rank products that are added to linear layers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lora {
+    /// A safetensors file with the keys of diffusers, kohya or Comfy. It is untrusted.
+    pub path: PathBuf,
+    /// What its products are multiplied by, in addition to its own alpha / rank; 0 leaves it out.
+    pub scale: f64,
 }
 
 /// The image that a request starts from (diffusers `StableDiffusion3Img2ImgPipeline`).

@@ -70,6 +70,12 @@ impl Ops {
         timed(x, || product_name(x, w), || op(x, w, b, act))
     }
 
+    /// `act(a + b)`, both `[.., D]`.
+    pub(crate) fn add_activate(self, a: &Tensor, b: &Tensor, act: Activation) -> Result<Tensor> {
+        let op = if self.fused { fused::add_activate } else { plain::add_activate };
+        timed(a, || "add a low-rank product".into(), || op(a, b, act))
+    }
+
     /// LayerNorm of `[.., D]` over the last dimension.
     pub(crate) fn layer_norm(self, x: &Tensor, w: &Tensor, b: &Tensor, eps: f64) -> Result<Tensor> {
         let op = if self.fused { fused::layer_norm } else { plain::layer_norm };

@@ -8,6 +8,8 @@ use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timin
 use crate::initial_latents::InitialLatents;
 use crate::load_options::LoadOptions;
 use crate::loop_state::LoopState;
+use crate::lora::{self, AdaptedLayers, AdapterSet, AdapterStore, LayerMap};
+use crate::low_rank::Network;
 use crate::mmdit::Mmdit;
 use crate::planted::Planted;
 use crate::preview::{PreviewPacing, Previews};
@@ -34,6 +36,7 @@ pub struct Pipeline {
     card: ModelCard,
     configs: Configs,
     prompts: Arc<Mutex<Prompts>>,
+    adapters: Arc<Mutex<AdapterStore>>,
     initial_latents: InitialLatents,
     denoiser: Denoiser,
     decode_stage: Arc<Mutex<DecodeStage>>,
@@ -46,7 +49,10 @@ pub struct Pipeline {
 }
 
 /// Encodes prompts of requests to come, on any thread.
-pub struct Prefetcher(Arc<Mutex<Prompts>>);
+pub struct Prefetcher {
+    prompts: Arc<Mutex<Prompts>>,
+    adapters: Arc<Mutex<AdapterStore>>,
+}
 
 /// T5 lengths the encoder is used with (diffusers refuses more than 512).
 const T5_TOKENS: std::ops::RangeInclusive<usize> = 1..=512;
@@ -66,25 +72,33 @@ impl Pipeline {
         }
         let mut problems = Vec::new();
         let has_t5 = options.t5 && configs.index.has_t5();
-        let encoders = TextEncoders::load(files, &first, &configs.transformer, has_t5, &mut problems)?;
+        let mut encoders = TextEncoders::load(files, &first, &configs.transformer, has_t5, &mut problems)?;
         let stem = "diffusion_pytorch_model";
         let weights = Weights::open(files, "transformer", stem, &target)?;
         let mmdit = Mmdit::load(&weights, &configs.transformer)?;
+        let layers = vec![(Network::Transformer, weights.take_sites())];
+        let limit = lora::limit(weights.parameters(), target.dtype.size_in_bytes() as u64);
         problems.extend(weights.problems());
         let initial_latents = InitialLatents::load(files, &configs.vae, &target, &mut problems)?;
         let weights = Weights::open(files, "vae", stem, &last)?;
         let decoder = Decoder::load(&weights, &configs.vae)?;
         problems.extend(weights.problems());
         weights::check(&problems)?;
+        let adapted = AdaptedLayers::new(layers, &target, limit);
+        let adapted_text = AdaptedLayers::new(encoders.take_sites(), &first, limit);
+        let networks = adapted.networks().chain(adapted_text.networks());
+        let map = LayerMap::new(networks, configs.transformer.num_layers);
+        let adapters = Arc::new(Mutex::new(AdapterStore::new(map, target.dtype, limit)));
         let planted = Planted::default();
         let devices = [&first, &target, &last].map(|target| target.device.clone());
         let decode_stage = DecodeStage { decoder, safety: None, target: last, planted: planted.clone() };
         Ok(Self {
             card,
             configs,
-            prompts: Arc::new(Mutex::new(Prompts::new(encoders))),
+            prompts: Arc::new(Mutex::new(Prompts::new(encoders, adapted_text))),
+            adapters,
             initial_latents,
-            denoiser: Denoiser::new(mmdit, &target),
+            denoiser: Denoiser::new(mmdit, adapted, &target),
             decode_stage: Arc::new(Mutex::new(decode_stage)),
             target,
             devices,
@@ -116,7 +130,7 @@ impl Pipeline {
         lock(&self.prompts).forget(0);
     }
 
-    /// Frees what is kept to make later requests faster: captured steps and encoded prompts. On a GPU all memory that is not
+    /// Frees what is kept to make later requests faster: captured steps, adapters and encoded prompts. On a GPU all memory that is not
     /// in use goes back to the driver.
     ///
     /// # Errors
@@ -124,8 +138,12 @@ impl Pipeline {
     pub fn free_memory(&mut self) -> Result<()> {
         // A step that failed may have left work that uses what is dropped.
         self.target.device.synchronize()?;
-        self.denoiser.forget_captured();
-        lock(&self.prompts).forget(0);
+        self.denoiser.forget();
+        lock(&self.adapters).forget();
+        let mut prompts = lock(&self.prompts);
+        prompts.forget_adapters();
+        prompts.forget(0);
+        drop(prompts);
         Ok(self.devices.iter().try_for_each(gpu::free_unused)?)
     }
 
@@ -137,7 +155,7 @@ impl Pipeline {
 
     /// Encodes prompts ahead, while this generates.
     pub fn prefetcher(&self) -> Prefetcher {
-        Prefetcher(self.prompts.clone())
+        Prefetcher { prompts: self.prompts.clone(), adapters: self.adapters.clone() }
     }
 
     /// Whether stages can run at the same time without slowing each other down.
@@ -167,7 +185,7 @@ impl Pipeline {
     /// the device has no memory to decode as a whole is decoded in tiles.
     ///
     /// # Errors
-    /// [`Error::Request`] for what the model cannot do, [`Error::Stopped`], [`Error::NonFinite`], [`Error::OutOfMemory`], or
+    /// [`Error::Request`] for what the model cannot do, [`Error::Adapter`], [`Error::Stopped`], [`Error::NonFinite`], [`Error::OutOfMemory`], or
     /// a device's fault.
     pub fn generate(&mut self, request: &GenerateRequest, observer: &mut dyn Observer) -> Result<Generated> {
         let pending = self.generate_latents(request, observer)?;
@@ -222,11 +240,13 @@ impl Pipeline {
         if let Some(note) = self.vocabulary.as_ref().and_then(|known| known.note(&request.prompt)) {
             observer.note(&note);
         }
-        let (text, known_prompts) = self.encode(request, observer)?;
+        let set = lock(&self.adapters).set(&request.loras)?;
+        self.denoiser.adapt(&set)?;
+        let (text, known_prompts) = self.encode(request, &set, observer)?;
         report_tensor(probe, "context", &text.context)?;
         report_tensor(probe, "pooled", &text.pooled)?;
         let encoded = Instant::now();
-        let Denoised { latents, skipped, .. } = self.denoise(request, &text, observer, probe)?;
+        let Denoised { latents, skipped, .. } = self.denoise(request, &set, &text, observer, probe)?;
         let latents = latents.to_device(&Device::Cpu)?;
         let timings = Timings {
             text: (encoded - started).as_secs_f64(),
@@ -248,10 +268,11 @@ impl Pipeline {
     fn encode(
         &self,
         request: &GenerateRequest,
+        set: &AdapterSet,
         observer: &mut dyn Observer,
     ) -> Result<(TextConditioning, usize)> {
         let Encoded { texts, cuts, known } =
-            lock(&self.prompts).encode(&texts(request), request.t5_tokens)?;
+            lock(&self.prompts).encode(&texts(request), request.t5_tokens, set)?;
         // The prompt is the last.
         for (cuts, name) in cuts.iter().rev().zip(["prompt", "negative prompt"]) {
             cuts.iter().for_each(|cut| observer.note(&cut.words(name)));
@@ -269,6 +290,7 @@ impl Pipeline {
     fn denoise(
         &mut self,
         request: &GenerateRequest,
+        set: &AdapterSet,
         text: &TextConditioning,
         observer: &mut dyn Observer,
         probe: &mut Probe,
@@ -279,7 +301,7 @@ impl Pipeline {
             None => schedule,
         };
         let canvas = self.card.canvas(request.width, request.height)?;
-        let state_settings = self.state_settings(schedule);
+        let state_settings = self.state_settings(schedule, set);
         let shape = self.initial_latents.shape(request.num_images, canvas);
         let (start, steps_done) = match saved_state(state_settings.as_deref(), &shape, schedule, observer) {
             Some(state) => (state.latents.to_device(&self.target.device)?, state.steps_done),
@@ -302,13 +324,16 @@ impl Pipeline {
     }
 
     /// What a saved state is good for besides its request; `None` where a step depends on more than the latents.
-    fn state_settings(&self, schedule: &Schedule) -> Option<String> {
+    fn state_settings(&self, schedule: &Schedule, set: &AdapterSet) -> Option<String> {
         let Target { device, dtype, ops, .. } = &self.target;
         let device = if device.is_cuda() { "cuda" } else { "cpu" };
         let precision = if ops.fp8 { "fp8" } else { dtype.as_str() };
         let (name, t5, shortcuts) = (&self.card.name, self.has_t5(), &self.shortcuts);
-        let settings =
-            format!("{name} {device} {precision} t5 {t5} {shortcuts:?} sigmas {:?}", schedule.sigmas);
+        let settings = format!(
+            "{name} {device} {precision} t5 {t5} {shortcuts:?} sigmas {:?}{}",
+            schedule.sigmas,
+            set.settings()
+        );
         self.shortcuts.first_block_cache.is_none().then_some(settings)
     }
 }
@@ -319,10 +344,9 @@ impl Prefetcher {
     /// # Errors
     /// As [`Pipeline::generate`].
     pub fn prefetch(&self, request: &GenerateRequest) -> Result<()> {
-        match self.0.try_lock() {
-            Ok(mut prompts) => prompts.encode(&texts(request), request.t5_tokens).map(drop),
-            Err(_) => Ok(()),
-        }
+        let Ok(mut prompts) = self.prompts.try_lock() else { return Ok(()) };
+        let set = lock(&self.adapters).set(&request.loras)?;
+        prompts.encode(&texts(request), request.t5_tokens, &set).map(drop)
     }
 }
 

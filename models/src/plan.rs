@@ -4,13 +4,14 @@ mod activations;
 mod weights;
 
 use crate::config::Configs;
+use crate::lora;
 use crate::safetensors_file::TensorHeader;
 use crate::target::Target;
 use crate::weights::Weights;
 use crate::{Device, LoadOptions, ModelSource, Result, SafetyOptions};
 pub use activations::Activations;
 use activations::Estimator;
-use weights::{LoadedFormat, elements};
+use weights::LoadedFormat;
 
 /// What is going to be generated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +30,12 @@ pub struct Work {
     pub steps: usize,
     /// Whether requests may start from an image.
     pub init_image: bool,
+    /// Whether requests may bring LoRA adapters.
+    pub adapters: bool,
 }
 
 impl Default for Work {
-    /// One guided image of 1024x1024 in 28 steps, which may start from another.
+    /// One guided image of 1024x1024 in 28 steps, which may start from another, without adapters.
     fn default() -> Self {
         Self {
             width: 1024,
@@ -42,6 +45,7 @@ impl Default for Work {
             guided: true,
             steps: 28,
             init_image: true,
+            adapters: false,
         }
     }
 }
@@ -66,6 +70,8 @@ pub struct Plan {
     pub loading: u64,
     /// Memory that generating takes in addition to the weights, stage by stage.
     pub activations: Activations,
+    /// The most that the LoRA adapters of requests take; 0 without them.
+    pub adapters: u64,
     /// What a process takes on the device before it does anything, and what it keeps from request to request.
     pub process: u64,
     /// Whether stages work at the same time.
@@ -77,11 +83,13 @@ const PARTS: [(&str, &str); 5] = [
     ("text_encoder", "model"),
     ("text_encoder_2", "model"),
     (T5, "model"),
-    ("transformer", "diffusion_pytorch_model"),
+    (TRANSFORMER, "diffusion_pytorch_model"),
     ("vae", "diffusion_pytorch_model"),
 ];
 
 const T5: &str = "text_encoder_3";
+
+const TRANSFORMER: &str = "transformer";
 
 /// What lies in host memory on its way from a file to a tensor (`weights/read.rs`).
 const STAGED: u64 = 64 << 20;
@@ -115,6 +123,7 @@ impl Plan {
                 decode: estimator.decode(vae, work),
                 decode_in_tiles: estimator.decode_in_tiles(vae, work),
             },
+            adapters: 0,
             process: if on_host { HOST_PROCESS } else { CUDA_PROCESS },
             overlapping: !on_host,
         };
@@ -123,7 +132,13 @@ impl Plan {
                 continue;
             }
             let tensors = needed(Weights::open(&files, name, stem, &Target::host())?.stored());
-            plan.add(name, &tensors, LoadedFormat::new(options.dtype, options.device));
+            let format = LoadedFormat::new(options.dtype, options.device);
+            plan.add(name, &tensors, format);
+            if work.adapters && name == TRANSFORMER {
+                let limit = lora::limit(tensors.iter().map(TensorHeader::elements).sum(), format.element);
+                // Those that layers read: of the transformer and of the encoders. On the processor those that are kept too.
+                plan.adapters = if on_host { 3 * limit } else { 2 * limit };
+            }
             if name.starts_with("text_encoder") {
                 let tokens = if name == T5 { work.t5_tokens as u64 } else { activations::CLIP_TOKENS };
                 plan.activations.text = plan.activations.text.max(estimator.text(&tensors, tokens));
@@ -144,7 +159,7 @@ impl Plan {
     }
 
     fn add(&mut self, name: &'static str, tensors: &[TensorHeader], format: LoadedFormat) {
-        let parameters = tensors.iter().map(elements).sum();
+        let parameters = tensors.iter().map(TensorHeader::elements).sum();
         let bytes = tensors.iter().map(|tensor| format.bytes(tensor)).sum();
         self.parts.push(PlannedPart { name, parameters, bytes });
         let loading = tensors.iter().map(|tensor| STAGED + format.loading(tensor)).max();
@@ -165,11 +180,12 @@ impl Plan {
     /// is freed; on the processor one stage follows the other.
     pub fn generating(&self) -> u64 {
         let Activations { text, init_image, denoise, decode, decode_in_tiles: _ } = self.activations;
-        if self.overlapping {
-            text + init_image + denoise + decode
-        } else {
-            text.max(init_image).max(denoise).max(decode)
-        }
+        self.adapters
+            + if self.overlapping {
+                text + init_image + denoise + decode
+            } else {
+                text.max(init_image).max(denoise).max(decode)
+            }
     }
 
     /// The most bytes that are held at any time.

@@ -6,6 +6,7 @@ mod header;
 use crate::content::Content;
 use crate::{Error, Result};
 use safetensors::tensor::TensorInfo;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A tensor's name from a file, short enough for a message.
@@ -20,6 +21,13 @@ pub(crate) struct TensorHeader {
     pub(crate) dtype: String,
     /// In the file.
     pub(crate) bytes: u64,
+}
+
+impl TensorHeader {
+    /// Values.
+    pub(crate) fn elements(&self) -> u64 {
+        self.shape.iter().map(|side| *side as u64).product()
+    }
 }
 
 /// Every tensor of a safetensors file, from its header alone.
@@ -80,6 +88,18 @@ impl SafetensorsFile {
             )),
             _ => Error::Io { path: self.shown.clone().into(), reason },
         })
+    }
+
+    /// What the file's author wrote about it; what is not text is left out.
+    ///
+    /// # Errors
+    /// The file cannot be read any more.
+    pub(crate) fn metadata(&self) -> Result<BTreeMap<String, String>> {
+        let length = (self.start as usize).saturating_sub(header::PREFIX);
+        let mut json = vec![0; length];
+        let read = self.content.read_at(header::PREFIX as u64, &mut json);
+        read.map_err(|reason| Error::Io { path: self.shown.clone().into(), reason })?;
+        Ok(header::metadata(&json))
     }
 
     /// As users know it.

@@ -7,6 +7,7 @@ mod tokenize;
 use crate::config::{self, ClipConfig, T5Config, TransformerConfig};
 use crate::error::one_line;
 use crate::files::ModelFiles;
+use crate::low_rank::{Network, Site};
 use crate::target::Target;
 use crate::weights::Weights;
 use crate::{Error, Result, Stage, finite};
@@ -60,6 +61,8 @@ pub(crate) struct TextEncoders {
     clip_tokens: usize,
     t5: Option<(Tokenizer, T5)>,
     width: usize,
+    /// The layers of each encoder that adapters can change.
+    sites: Vec<(Network, Vec<Site>)>,
     target: Target,
 }
 
@@ -72,9 +75,14 @@ impl TextEncoders {
         has_t5: bool,
         problems: &mut Vec<String>,
     ) -> Result<Self> {
-        let first = load_clip(files, target, "", problems)?;
-        let second = load_clip(files, target, "_2", problems)?;
+        let (first, first_sites) = load_clip(files, target, "", problems)?;
+        let (second, second_sites) = load_clip(files, target, "_2", problems)?;
+        let mut sites = vec![(Network::ClipL, first_sites), (Network::ClipG, second_sites)];
         let t5 = if has_t5 { Some(load_t5(files, target, problems)?) } else { None };
+        let t5 = t5.map(|(t5, t5_sites)| {
+            sites.push((Network::T5, t5_sites));
+            t5
+        });
         let clips = [first, second];
         check_widths(&clips, t5.as_ref().map(|(_, t5)| t5.width()), transformer)
             .map_err(|why| Error::Model(format!("{}: {why}", files.display("transformer/config.json"))))?;
@@ -86,7 +94,13 @@ impl TextEncoders {
                 "{path}: model_max_length is {clip_tokens}, but the encoders have {positions} positions"
             )));
         }
-        Ok(Self { clips, clip_tokens, t5, width: transformer.joint_attention_dim, target: target.clone() })
+        let (width, target) = (transformer.joint_attention_dim, target.clone());
+        Ok(Self { clips, clip_tokens, t5, width, sites, target })
+    }
+
+    /// The layers of each encoder that adapters can change; once.
+    pub(crate) fn take_sites(&mut self) -> Vec<(Network, Vec<Site>)> {
+        std::mem::take(&mut self.sites)
     }
 
     /// Ids of one text for each encoder.
@@ -158,7 +172,7 @@ fn load_clip(
     target: &Target,
     suffix: &str,
     problems: &mut Vec<String>,
-) -> Result<(Tokenizer, Clip)> {
+) -> Result<((Tokenizer, Clip), Vec<Site>)> {
     let part = format!("text_encoder{suffix}");
     let path = format!("{part}/config.json");
     let config: ClipConfig = config::read_component(files, &part, "config.json")?;
@@ -167,18 +181,24 @@ fn load_clip(
     weights.ignore(|name| name.ends_with("position_ids"));
     let clip =
         Clip::load(&weights, &config).map_err(|error| Error::from(error).blaming(files.display(&path)))?;
+    let sites = weights.take_sites();
     problems.extend(weights.problems());
-    Ok((Tokenizer::clip(files, &format!("tokenizer{suffix}"))?.fit(config.vocab_size)?, clip))
+    Ok(((Tokenizer::clip(files, &format!("tokenizer{suffix}"))?.fit(config.vocab_size)?, clip), sites))
 }
 
-fn load_t5(files: &ModelFiles, target: &Target, problems: &mut Vec<String>) -> Result<(Tokenizer, T5)> {
+fn load_t5(
+    files: &ModelFiles,
+    target: &Target,
+    problems: &mut Vec<String>,
+) -> Result<((Tokenizer, T5), Vec<Site>)> {
     let path = "text_encoder_3/config.json";
     let config: T5Config = config::read_component(files, "text_encoder_3", "config.json")?;
     config.check().map_err(|why| Error::Model(format!("{}: {why}", files.display(path))))?;
     let weights = Weights::open(files, "text_encoder_3", "model", target)?;
     let t5 = T5::load(&weights, &config).map_err(|error| Error::from(error).blaming(files.display(path)))?;
+    let sites = weights.take_sites();
     problems.extend(weights.problems());
-    Ok((Tokenizer::json(files, "tokenizer_3")?.fit(config.vocab_size)?, t5))
+    Ok(((Tokenizer::json(files, "tokenizer_3")?.fit(config.vocab_size)?, t5), sites))
 }
 
 /// The encoders' widths must add up to what the transformer reads.

@@ -12,11 +12,13 @@ mod readers;
 mod resolved;
 mod rows;
 mod source;
+mod tensor_file;
 #[cfg(test)]
 mod tests;
 
 use crate::checkpoint::{RowOrder, StoredPart, TensorLocation};
 use crate::files::ModelFiles;
+use crate::low_rank::{Site, Slot};
 use crate::safetensors_file::{TensorHeader, shown};
 use crate::target::Target;
 use crate::{Error, Result, random};
@@ -27,6 +29,7 @@ use rows::StoredTensor;
 use source::{PartFiles, WeightSource};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+pub(crate) use tensor_file::TensorFile;
 
 /// One error that lists what did not fit, if anything.
 pub(crate) fn check(problems: &[String]) -> Result<()> {
@@ -44,6 +47,8 @@ pub(crate) struct Weights {
     part: String,
     unclaimed: RefCell<BTreeSet<String>>,
     problems: RefCell<Problems>,
+    /// The linear layers that were loaded.
+    sites: RefCell<Vec<Site>>,
     target: Target,
 }
 
@@ -60,16 +65,17 @@ impl Weights {
             Some(stored) => stored.names().map(str::to_owned).collect(),
             None => source.names().cloned().collect(),
         };
-        let (unclaimed, problems) = (RefCell::new(unclaimed), RefCell::default());
-        Ok(Self { source, layout, part: files.display(part), unclaimed, problems, target: target.clone() })
+        let (part, unclaimed) = (files.display(part), RefCell::new(unclaimed));
+        let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
+        Ok(Self { source, layout, part, unclaimed, problems, sites, target })
     }
 
     /// Weights that are made as they are asked for, whatever their names and shapes.
     pub(crate) fn random(part: &str, target: &Target) -> Result<Self> {
         random::seed(&target.device, 0)?;
         let (unclaimed, problems) = (RefCell::default(), RefCell::default());
-        let (source, target) = (WeightSource::Random, target.clone());
-        Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, target })
+        let (source, sites, target) = (WeightSource::Random, RefCell::default(), target.clone());
+        Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, sites, target })
     }
 
     /// The top of the name tree.
@@ -103,6 +109,16 @@ impl Weights {
             Some(TensorHeader { name, shape, dtype, bytes: tensor.bytes() as u64 })
         };
         self.source.names().filter_map(stored).collect()
+    }
+
+    /// Values of all tensors in the files.
+    pub(crate) fn parameters(&self) -> u64 {
+        self.stored().iter().map(TensorHeader::elements).sum()
+    }
+
+    /// The linear layers that were loaded since the last call.
+    pub(crate) fn take_sites(&self) -> Vec<Site> {
+        self.sites.take()
     }
 
     /// Ends loading: the list of everything that did not fit, or nothing.
@@ -238,5 +254,13 @@ impl Scope<'_> {
 
     pub(crate) fn target(&self) -> &Target {
         &self.weights.target
+    }
+
+    /// Where adapters change the layer that stacks these scopes' weights, each `[output, input]`.
+    pub(crate) fn slot(scopes: &[Self], input: usize, output: usize) -> Slot {
+        let names = scopes.iter().map(|scope| scope.prefix.trim_end_matches('.').to_owned()).collect();
+        let slot = Slot::default();
+        scopes[0].weights.sites.borrow_mut().push(Site { names, input, output, slot: slot.clone() });
+        slot
     }
 }

@@ -29,6 +29,7 @@ fn request() -> GenerateRequest {
         t5_tokens: 24,
         check_safety: true,
         init_image: Some(InitImage { image, strength: 0.8 }),
+        loras: Vec::new(),
     }
 }
 

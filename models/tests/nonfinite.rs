@@ -32,6 +32,7 @@ fn request() -> GenerateRequest {
         t5_tokens: 16,
         check_safety: true,
         init_image: None,
+        loras: Vec::new(),
     }
 }
 

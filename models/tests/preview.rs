@@ -48,6 +48,7 @@ fn request(prompt: &str, width: usize, height: usize) -> GenerateRequest {
         t5_tokens: 256,
         check_safety: true,
         init_image: None,
+        loras: Vec::new(),
     }
 }
 

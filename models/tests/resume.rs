@@ -23,6 +23,7 @@ fn request() -> GenerateRequest {
         t5_tokens: 64,
         check_safety: true,
         init_image: None,
+        loras: Vec::new(),
     }
 }
 

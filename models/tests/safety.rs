@@ -64,6 +64,7 @@ fn request(check_safety: bool) -> GenerateRequest {
         t5_tokens: 16,
         check_safety,
         init_image: None,
+        loras: Vec::new(),
     }
 }
 

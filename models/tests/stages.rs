@@ -22,6 +22,7 @@ fn request(prompt: &str) -> GenerateRequest {
         t5_tokens: 64,
         check_safety: true,
         init_image: None,
+        loras: Vec::new(),
     }
 }
 

@@ -43,6 +43,10 @@ pub struct GenerateArgs {
     /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.
     #[arg(long, env = "LATENTD_STRENGTH", default_value_t = 0.83, value_name = "F")]
     pub strength: f64,
+    /// LoRA adapter, a `.safetensors` file with the keys of diffusers, kohya or Comfy, and its scale, 0 to 4 [default: 1];
+    /// here again or separated by commas for several, which are summed.
+    #[arg(long, env = "LATENTD_LORA", value_name = "PATH[@SCALE]", value_delimiter = ',')]
+    pub lora: Vec<String>,
     /// Images to generate from one seed.
     #[arg(long, env = "LATENTD_NUM_IMAGES", default_value_t = 1, value_name = "N")]
     pub num_images: usize,

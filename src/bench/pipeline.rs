@@ -136,6 +136,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
         t5_tokens,
         check_safety: true,
         init_image: None,
+        loras: Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Several models behind one engine: each is loaded when a request asks for it, and they share a memory budget.
 
 use super::uses::Uses;
-use super::{Engine, EngineError, InitImage, Loading, Observer, PendingImages, Prefetch};
+use super::{Engine, EngineError, Inputs, Loading, Observer, PendingImages, Prefetch};
 use latentd_request::ImageRequest;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -175,7 +175,7 @@ impl Engine for ModelPool {
     fn generate(
         &mut self,
         request: &ImageRequest,
-        init_image: Option<InitImage>,
+        inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
         let slot = self.slot(request)?;
@@ -184,7 +184,7 @@ impl Engine for ModelPool {
             return Err(EngineError::Fault(format!("{} was not made ready", request.model)));
         };
         let in_use = uses.begin();
-        let mut pending = engine.generate(request, init_image, observer)?;
+        let mut pending = engine.generate(request, inputs, observer)?;
         let mut in_use = Some(in_use);
         Ok(Box::new(move |decoding| {
             let generated = pending(decoding);

@@ -2,7 +2,7 @@
 //! tried once more. What was done by then is not repeated: steps go on from the last saved state, and latents are decoded
 //! in tiles.
 
-use super::{Decoding, Engine, EngineError, Generated, InitImage, Observer, PendingImages};
+use super::{Decoding, Engine, EngineError, Generated, Inputs, Observer, PendingImages};
 use latentd_request::ImageRequest;
 
 /// Generates, on engines that decode one request beside the steps of the next up to the latents, and to the images on
@@ -13,14 +13,14 @@ use latentd_request::ImageRequest;
 pub fn generate(
     engine: &mut dyn Engine,
     request: &ImageRequest,
-    init_image: Option<InitImage>,
+    inputs: Inputs,
     observer: &mut dyn Observer,
 ) -> Result<PendingImages, EngineError> {
-    let mut pending = match engine.generate(request, init_image.clone(), observer) {
+    let mut pending = match engine.generate(request, inputs.clone(), observer) {
         Err(EngineError::OutOfMemory(why)) => {
             observer.note("the device ran out of memory: trying once more, with everything else freed");
             free(engine, request, &why)?;
-            engine.generate(request, init_image, observer).map_err(second)?
+            engine.generate(request, inputs, observer).map_err(second)?
         }
         generated => generated?,
     };

@@ -1,7 +1,7 @@
 //! The thread that runs the engine: loads it, then generates one request after the other.
 
 use crate::engine::{
-    Control, Decoding, Engine, EngineError, Generated, Image, InitImage, Loader, Loading, Observer,
+    Control, Decoding, Engine, EngineError, Generated, Image, Inputs, Loader, Loading, Observer,
     PendingImages, Prefetch, Step, recovery,
 };
 use latentd_request::ImageRequest;
@@ -35,7 +35,7 @@ struct Command {
 /// What the thread does for a request.
 enum Work {
     /// Generates its images.
-    Generate(Option<InitImage>),
+    Generate(Inputs),
     /// Decodes its latents in tiles.
     DecodeInTiles {
         pending: PendingImages,
@@ -115,13 +115,8 @@ impl EngineThread {
     }
 
     /// Hands a request to the engine, with the state that an interrupted attempt left.
-    pub fn start(
-        &self,
-        request: ImageRequest,
-        init_image: Option<InitImage>,
-        saved_state: Option<Vec<u8>>,
-    ) -> Job {
-        self.send(request, Work::Generate(init_image), saved_state)
+    pub fn start(&self, request: ImageRequest, inputs: Inputs, saved_state: Option<Vec<u8>>) -> Job {
+        self.send(request, Work::Generate(inputs), saved_state)
     }
 
     /// Hands latents back to the engine, which decodes them in tiles after the request that it is running; `why` decoding
@@ -275,7 +270,7 @@ fn run(
             continue; // the request has ended while it waited
         }
         let pending = guarded(|| match work {
-            Work::Generate(init_image) => generate(&mut *engine, &request, init_image, &mut observer),
+            Work::Generate(inputs) => generate(&mut *engine, &request, inputs, &mut observer),
             Work::DecodeInTiles { pending, why } => {
                 observer.send(Event::Prepared);
                 recovery::decode_in_tiles(&mut *engine, &request, pending, &why)
@@ -293,7 +288,7 @@ fn run(
 fn generate(
     engine: &mut dyn Engine,
     request: &ImageRequest,
-    init_image: Option<InitImage>,
+    inputs: Inputs,
     observer: &mut ProgressObserver,
 ) -> Result<PendingImages, EngineError> {
     engine.prepare(request, &mut |loading| observer.send(Event::Loading(loading)))?;
@@ -302,7 +297,7 @@ fn generate(
     }
     observer.send(Event::Prepared);
     observer.saved_at = Instant::now();
-    recovery::generate(engine, request, init_image, observer)
+    recovery::generate(engine, request, inputs, observer)
 }
 
 /// Turns a panic into a fault. The engine is not used again after either.

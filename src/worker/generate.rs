@@ -2,7 +2,7 @@
 
 use super::engine_thread::Event;
 use super::{Worker, WorkerError, is_second_try, run_time, with_retry};
-use crate::engine::{EngineError, Image, InitImage, Loading, PendingImages, Step};
+use crate::engine::{EngineError, Image, Inputs, Loading, PendingImages, Step};
 use crate::image_file;
 use crate::queue::{Claim, Level, QueueError, Verdict};
 use latentd_request::ImageRequest;
@@ -21,13 +21,13 @@ impl Worker {
         &self,
         claim: &Claim,
         request: &ImageRequest,
-        init_image: Option<InitImage>,
+        inputs: Inputs,
     ) -> Result<Option<Work>, WorkerError> {
         let mut work = self.queue.events().work();
         let mut verdict = Verdict::Continue { watched: false };
         let mut load = None;
         let saved_state = with_retry(|| self.queue.use_state(claim)).await?;
-        let mut job = self.engine.start(request.clone(), init_image, saved_state);
+        let mut job = self.engine.start(request.clone(), inputs, saved_state);
         let mut is_suspended = false;
         let (mut limit, mut doing) = self.limit(request, None);
         let mut hung = Box::pin(run_time(limit));

@@ -89,6 +89,66 @@ fn steps_and_guidance_are_those_of_the_published_model() {
     }
 }
 
+/// A file of the goldens.
+fn golden(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden").join(name);
+    path.to_str().expect("a path").to_owned()
+}
+
+#[test]
+fn adapters_change_the_image_by_their_scale() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (model, peft, comfy) =
+        (golden("base/model"), golden("lora/peft.safetensors"), golden("lora/comfy.safetensors"));
+    let generate = |loras: &[String]| {
+        let file = folder.path().join("out.png");
+        let mut flags =
+            vec!["--model", &model, "--width", "64", "--height", "64", "--t5-tokens", "16", "--seed", "1"];
+        flags.extend(loras.iter().flat_map(|lora| ["--lora", lora.as_str()]));
+        let (code, stderr) = generate(&file, &flags);
+        assert_eq!(code, Some(0), "{stderr}");
+        std::fs::read(&file).expect("an image")
+    };
+    let alone = generate(&[]);
+    let one = generate(std::slice::from_ref(&peft));
+    assert_ne!(one, alone);
+    assert_eq!(generate(&[format!("{peft}@1")]), one);
+    assert_eq!(generate(&[format!("{peft}@0")]), alone);
+    let two = generate(&[format!("{peft}@0.5"), comfy.clone()]);
+    assert!(two != one && two != alone);
+    assert_eq!(generate(&[format!("{peft}@0.5,{comfy}")]), two, "separated by a comma");
+}
+
+#[test]
+fn an_adapter_that_cannot_be_used_is_one_error() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (model, dual) = (golden("base/model"), golden("dual/model"));
+    let peft = golden("lora/peft.safetensors");
+    let pickle = folder.path().join("a.bin");
+    std::fs::write(&pickle, [0x80, 2, 0x7d]).expect("a file");
+    let pickle = pickle.to_str().expect("a path");
+    let vae = golden("base/model/vae/diffusion_pytorch_model.safetensors");
+    let huge = folder.path().join("huge.safetensors");
+    std::fs::write(&huge, [&(50u64 << 30).to_le_bytes()[..], b"{\"a\":"].concat()).expect("a file");
+    let huge = huge.to_str().expect("a path");
+    let over = format!("{peft}@4.5");
+    for (model, lora, code, words) in [
+        (&model, over.as_str(), 2, "give a scale from 0 to 4"),
+        (&model, "@1", 2, "--lora @1: give a file"),
+        (&model, "/nowhere/a.safetensors", 1, "the LoRA /nowhere/a.safetensors: there is no such file"),
+        (&model, pickle, 1, "it is a pickle"),
+        (&model, huge, 1, "its header claims 53687091200 bytes"),
+        (&model, &vae, 1, "it does not fit this model"),
+        (&dual, &peft, 1, "it does not fit this model\n  wrong shape: transformer.transformer_blocks.0."),
+    ] {
+        let flags =
+            ["--model", model, "--lora", lora, "--width", "64", "--height", "64", "--t5-tokens", "16"];
+        let (found, stderr) = generate(&folder.path().join("out.png"), &flags);
+        assert_eq!(found, Some(code), "{lora}: {stderr}");
+        assert!(stderr.contains(words), "{lora}: {stderr}");
+    }
+}
+
 /// Exit code and standard error of the program.
 fn run(arguments: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latentd"));

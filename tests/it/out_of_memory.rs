@@ -11,8 +11,7 @@ use axum::http::StatusCode;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use latentd::engine::{
-    Control, Engine, EngineError, Generated, InitImage, ModelPool, ModelSlot, Observer, PendingImages,
-    Sd3Engine,
+    Control, Engine, EngineError, Generated, Inputs, ModelPool, ModelSlot, Observer, PendingImages, Sd3Engine,
 };
 use latentd_models::{Allocation, DType, Decoding, Device, LoadOptions, ModelSource, Pipeline};
 use latentd_request::ImageRequest;
@@ -57,10 +56,10 @@ impl Engine for OnDevice {
     fn generate(
         &mut self,
         request: &ImageRequest,
-        init_image: Option<InitImage>,
+        inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        self.engine.generate(request, init_image, observer)
+        self.engine.generate(request, inputs, observer)
     }
 
     fn stages_overlap(&self) -> bool {
@@ -180,6 +179,7 @@ fn the_command_line_decodes_in_tiles_too() {
         t5_tokens: 64,
         check_safety: false,
         init_image: None,
+        loras: Vec::new(),
     };
     let generate = |failures: &[Allocation]| {
         pipeline(failures).generate(&request, &mut |_: latentd_models::Step| Control::Continue)
@@ -253,10 +253,10 @@ impl Engine for Resident {
     fn generate(
         &mut self,
         request: &ImageRequest,
-        init_image: Option<InitImage>,
+        inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        self.engine.generate(request, init_image, observer)
+        self.engine.generate(request, inputs, observer)
     }
 }
 

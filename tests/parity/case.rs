@@ -45,6 +45,7 @@ impl Case {
             t5_tokens: count("max_sequence_length"),
             check_safety: false,
             init_image: None,
+            loras: Vec::new(),
         };
         let tensors = candle_core::safetensors::load(path(&format!("{name}/{file}")), &Device::Cpu);
         Self { name, request, tensors: tensors.expect("golden tensors") }

@@ -308,6 +308,7 @@ fn the_built_in_model_generates_the_same_as_on_the_cpu() {
         t5_tokens: 256,
         check_safety: false,
         init_image: None,
+        loras: Vec::new(),
     };
     let on = |device, dtype| {
         let options = LoadOptions::new(device, dtype);

@@ -8,6 +8,7 @@ mod golden;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod init_image;
+mod lora;
 mod pipeline;
 mod shortcuts;
 mod tokens;

@@ -16,6 +16,8 @@ pub const NUM_IMAGES: RangeInclusive<i64> = 1..=4;
 pub const MAX_SIDE: i64 = 14_142;
 /// Permitted strength of a request with an initial image: the share of the steps that are taken.
 pub const STRENGTH: RangeInclusive<f64> = 0.01..=1.0;
+/// Permitted scale of a LoRA adapter.
+pub const LORA_SCALE: RangeInclusive<f64> = 0.0..=4.0;
 /// Bytes of the largest file inside a request.
 pub const MAX_INLINE_BYTES: u64 = 10 * 1024 * 1024;
 /// File formats of initial images that can be decoded.

@@ -22,6 +22,8 @@ pub(super) struct Captured {
     steps: Vec<CapturedStep>,
     /// What all of them compute in.
     arena: Option<Arena>,
+    /// Which adapters' tensors the transformer reads now.
+    pub(super) adapters: u64,
 }
 
 /// Steps for latents and text of one size.
@@ -39,6 +41,8 @@ struct CapturedStep {
 struct Key {
     latents: Vec<usize>,
     context: Vec<usize>,
+    /// Which adapters' tensors it reads ([`crate::lora::AdaptedLayers::apply`]). Their values may change.
+    adapters: u64,
 }
 
 /// What a captured step reads and writes.
@@ -108,7 +112,8 @@ impl Captured {
         input: &DenoiseInput,
         prepared: &Prepared,
     ) -> Result<&CapturedStep> {
-        let key = Key { latents: input.start.dims().to_vec(), context: prepared.context.dims().to_vec() };
+        let (latents, context) = (input.start.dims().to_vec(), prepared.context.dims().to_vec());
+        let key = Key { latents, context, adapters: self.adapters };
         let mut step = match self.steps.iter().position(|step| step.key == key) {
             Some(known) => self.steps.remove(known),
             None => {

@@ -1,5 +1,6 @@
 //! Linear layers in the storage's precision, or in fp8 inside the transformer's blocks.
 
+use crate::low_rank::Slot;
 use crate::ops::{Activation, Hidden, Ops};
 #[cfg(feature = "cuda")]
 use crate::ops::{product_name, timed};
@@ -8,10 +9,11 @@ use candle_core::{Result, Tensor};
 #[cfg(feature = "cuda")]
 use latentd_kernels as fused;
 
-/// `y = act(x w^T + b)`.
+/// `y = act(x w^T + b)`, and what adapters add before the activation.
 pub(crate) struct Linear {
     weight: Weight,
     bias: Option<Tensor>,
+    adapter: Slot,
     ops: Ops,
 }
 
@@ -42,8 +44,9 @@ impl Linear {
 
     /// [`Self::stacked`] without bias.
     pub(crate) fn stacked_no_bias(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
-        let weight = Scope::stacked(scopes, "weight", &[output, input])?.contiguous()?;
-        Ok(Self { weight: Weight::Plain(weight), bias: None, ops: scopes[0].target().ops })
+        let weight = Weight::Plain(Scope::stacked(scopes, "weight", &[output, input])?.contiguous()?);
+        let adapter = Scope::slot(scopes, input, output);
+        Ok(Self { weight, bias: None, adapter, ops: scopes[0].target().ops })
     }
 
     /// A convolution that tiles its input (`weight [output, channels, patch, patch]`) as a projection of
@@ -62,7 +65,8 @@ impl Linear {
     ) -> Result<Self> {
         let weight =
             scope.tensor("weight", &[output, channels, patch, patch])?.flatten_from(1)?.contiguous()?;
-        Ok(Self { weight: Weight::Plain(weight), bias: None, ops: scope.target().ops })
+        let adapter = Scope::slot(std::slice::from_ref(scope), channels * patch * patch, output);
+        Ok(Self { weight: Weight::Plain(weight), bias: None, adapter, ops: scope.target().ops })
     }
 
     /// The weight in fp8, if the model runs in fp8.
@@ -83,7 +87,13 @@ impl Linear {
     /// With an activation after the bias.
     pub(crate) fn forward_act(&self, x: &Tensor, act: Activation) -> Result<Tensor> {
         match &self.weight {
-            Weight::Plain(weight) => self.ops.linear(x, weight, self.bias.as_ref(), act),
+            Weight::Plain(weight) => match self.adapter.get() {
+                None => self.ops.linear(x, weight, self.bias.as_ref(), act),
+                Some(low_rank) => {
+                    let y = self.ops.linear(x, weight, self.bias.as_ref(), Activation::None)?;
+                    self.ops.add_activate(&y, &low_rank.forward(self.ops, x)?, act)
+                }
+            },
             #[cfg(feature = "cuda")]
             Weight::Rowwise(_) if act == Activation::None => {
                 self.forward_hidden(&Hidden::Rowwise(quantise(x, false)?))
@@ -99,13 +109,23 @@ impl Linear {
             (Hidden::Plain(x), _) => self.forward(x),
             #[cfg(feature = "cuda")]
             (Hidden::Rowwise(x), Weight::Rowwise(weight)) => {
-                let name = || product_name(&x.values, &weight.values);
-                timed(&x.values, name, || fused::cuda::linear_rowwise(x, weight, self.bias.as_ref()))
+                let y = product(x, weight, self.bias.as_ref())?;
+                let Some(low_rank) = self.adapter.get() else { return Ok(y) };
+                // The input is there in fp8 alone, so the narrow product is in fp8 too; what it makes is not.
+                let inner = product(x, &quantise(&low_rank.down, false)?, None)?;
+                self.ops.add_activate(&y, &low_rank.expand(self.ops, &inner)?, Activation::None)
             }
             #[cfg(feature = "cuda")]
             (Hidden::Rowwise(_), Weight::Plain(_)) => candle_core::bail!("fp8 rows for a layer that is not"),
         }
     }
+}
+
+/// `x w^T + b` in fp8.
+#[cfg(feature = "cuda")]
+fn product(x: &fused::Rowwise, weight: &fused::Rowwise, bias: Option<&Tensor>) -> Result<Tensor> {
+    let name = || product_name(&x.values, &weight.values);
+    timed(&x.values, name, || fused::cuda::linear_rowwise(x, weight, bias))
 }
 
 /// To fp8, after GELU if asked.

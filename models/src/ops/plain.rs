@@ -25,6 +25,10 @@ pub(super) fn linear(x: &Tensor, w: &Tensor, b: Option<&Tensor>, act: Activation
     activate(&y, act)?.to_dtype(dtype)?.reshape(shape)
 }
 
+pub(super) fn add_activate(a: &Tensor, b: &Tensor, act: Activation) -> Result<Tensor> {
+    activate(&(a + b)?, act)
+}
+
 fn activate(x: &Tensor, act: Activation) -> Result<Tensor> {
     match act {
         Activation::None => Ok(x.clone()),

@@ -56,8 +56,16 @@ mod gpu {
     use crate::{Control, GenerateRequest, Pipeline, Step};
     use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
 
-    const WORK: Work =
-        Work { width: 256, height: 192, images: 1, t5_tokens: 64, guided: true, steps: 2, init_image: false };
+    const WORK: Work = Work {
+        width: 256,
+        height: 192,
+        images: 1,
+        t5_tokens: 64,
+        guided: true,
+        steps: 2,
+        init_image: false,
+        adapters: false,
+    };
 
     fn generate(pipeline: &mut Pipeline, width: usize, height: usize) {
         let request = GenerateRequest {
@@ -72,6 +80,7 @@ mod gpu {
             t5_tokens: WORK.t5_tokens,
             check_safety: false,
             init_image: None,
+            loras: Vec::new(),
         };
         pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("an image");
     }

@@ -25,18 +25,14 @@ impl LoadedFormat {
             [outputs, inputs] if self.fp8 && is_block_product(&tensor.name) => {
                 outputs as u64 * (inputs as u64 + 4)
             }
-            _ => elements(tensor) * self.element,
+            _ => tensor.elements() * self.element,
         }
     }
 
     /// Bytes that a loaded tensor is made of and that are given back after: fp8 is made of bf16.
     pub(super) fn loading(self, tensor: &TensorHeader) -> u64 {
-        if self.fp8 && is_block_product(&tensor.name) { elements(tensor) * self.element } else { 0 }
+        if self.fp8 && is_block_product(&tensor.name) { tensor.elements() * self.element } else { 0 }
     }
-}
-
-pub(super) fn elements(tensor: &TensorHeader) -> u64 {
-    tensor.shape.iter().map(|side| *side as u64).product()
 }
 
 /// Whether a weight of the transformer is one that `Linear::quantised` turns into fp8: attention and MLP of a block, not

@@ -16,11 +16,12 @@ fn prompts() -> Prompts {
         configs.index.has_t5(),
         &mut problems,
     );
-    Prompts::new(encoders.expect("encoders"))
+    let adapted = AdaptedLayers::new(Vec::new(), &Target::host(), 0);
+    Prompts::new(encoders.expect("encoders"), adapted)
 }
 
 fn known(prompts: &mut Prompts, text: &str) -> bool {
-    prompts.encode(&[text], 16).expect("a prompt").known == 1
+    prompts.encode(&[text], 16, &AdapterSet::default()).expect("a prompt").known == 1
 }
 
 #[test]
@@ -50,6 +51,6 @@ fn no_more_is_kept_than_may_be() {
     }
     assert_eq!(prompts.kept.len(), 2);
     prompts.bytes = 0;
-    let encoded = prompts.encode(&["d", "e"], 16).expect("prompts");
+    let encoded = prompts.encode(&["d", "e"], 16, &AdapterSet::default()).expect("prompts");
     assert_eq!((encoded.texts.len(), encoded.known, prompts.kept.len()), (2, 1, 0), "encoded all the same");
 }

@@ -86,6 +86,20 @@ pub(super) fn parse(json: &[u8], data: u64) -> Result<Vec<(String, TensorInfo)>,
     }
 }
 
+/// The texts of `__metadata__` in a header that [`parse`] has accepted.
+pub(super) fn metadata(json: &[u8]) -> BTreeMap<String, String> {
+    #[derive(serde::Deserialize)]
+    struct Header {
+        #[serde(rename = "__metadata__", default)]
+        metadata: serde_json::Value,
+    }
+    let header: Option<Header> = serde_json::from_slice(json).ok();
+    let Some(serde_json::Value::Object(fields)) = header.map(|header| header.metadata) else {
+        return BTreeMap::new();
+    };
+    fields.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
+}
+
 /// Bytes that dtype and shape make; `None` if they are no whole number that can be counted.
 fn bytes(info: &TensorInfo) -> Option<usize> {
     let elements = info.shape.iter().try_fold(1usize, |product, size| product.checked_mul(*size))?;

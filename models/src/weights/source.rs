@@ -94,6 +94,11 @@ impl PartFiles {
         self.tensors.get(name)
     }
 
+    /// All tensors by name.
+    pub(super) fn tensors(&self) -> impl Iterator<Item = (&String, &StoredTensor)> {
+        self.tensors.iter()
+    }
+
     /// Puts opened files together.
     pub(super) fn of(
         opened: Vec<(SafetensorsFile, Vec<(String, safetensors::tensor::TensorInfo)>)>,

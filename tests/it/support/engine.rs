@@ -1,8 +1,8 @@
 //! An engine whose work is a closure of the test.
 
 use latentd::engine::{
-    Control, Engine, EngineError, Generated, Image, InitImage, Observer, PendingImages, Prefetch, Step,
-    Timings,
+    Control, Engine, EngineError, Generated, Image, InitImage, Inputs, Observer, PendingImages, Prefetch,
+    Step, Timings,
 };
 use latentd_request::ImageRequest;
 use std::sync::Arc;
@@ -93,10 +93,10 @@ impl Engine for Scripted {
     fn generate(
         &mut self,
         request: &ImageRequest,
-        init_image: Option<InitImage>,
+        inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        (self.generate)(Call { request, init_image, observer })
+        (self.generate)(Call { request, init_image: inputs.init_image, observer })
     }
 
     fn prefetch(&self) -> Option<Prefetch> {

@@ -1,0 +1,141 @@
+//! The adapters of a request, of which the last that were read stay in host memory.
+
+use super::adapter::{Adapter, Pair, named, too_large};
+use super::layer_map::LayerMap;
+use crate::low_rank::Network;
+use crate::{Error, Lora, Result};
+use candle_core::DType;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Most adapters of a request.
+const MOST: usize = 32;
+
+/// Reads adapters and keeps the last ones.
+pub(crate) struct AdapterStore {
+    layers: LayerMap,
+    dtype: DType,
+    /// Bytes of the adapters of a request, and of those that are kept.
+    limit: u64,
+    /// The last used at the end.
+    kept: Vec<(Stamp, Arc<Adapter>)>,
+}
+
+/// A file in a state: one that was written anew is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    bytes: u64,
+    inode: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+}
+
+/// The adapters of a request, each with its scale.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AdapterSet {
+    adapters: Vec<Scaled>,
+}
+
+#[derive(Debug, Clone)]
+struct Scaled {
+    adapter: Arc<Adapter>,
+    stamp: Stamp,
+    scale: f64,
+}
+
+impl AdapterStore {
+    pub(crate) fn new(layers: LayerMap, dtype: DType, limit: u64) -> Self {
+        Self { layers, dtype, limit, kept: Vec::new() }
+    }
+
+    /// Reads the adapters of a request, but for those that are kept and those of scale 0, which are only checked.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] for the first that cannot be used.
+    pub(crate) fn set(&mut self, loras: &[Lora]) -> Result<AdapterSet> {
+        if loras.len() > MOST {
+            return Err(Error::Adapter(format!(
+                "{} LoRAs are more than {MOST}, the most of a request",
+                loras.len()
+            )));
+        }
+        let mut set = AdapterSet::default();
+        for Lora { path, scale } in loras {
+            if !scale.is_finite() {
+                return Err(Error::Adapter(format!(
+                    "the LoRA {}: its scale is no finite number",
+                    named(path)
+                )));
+            }
+            let (stamp, adapter) = self.get(path)?;
+            set.adapters.push(Scaled { adapter, stamp, scale: *scale });
+        }
+        let bytes = set.adapters.iter().map(|scaled| scaled.adapter.bytes).sum();
+        if bytes > self.limit { Err(Error::Adapter(too_large(bytes, self.limit))) } else { Ok(set) }
+    }
+
+    /// Drops what is kept.
+    pub(crate) fn forget(&mut self) {
+        self.kept.clear();
+    }
+
+    fn get(&mut self, path: &Path) -> Result<(Stamp, Arc<Adapter>)> {
+        let stamp = Stamp::of(path);
+        let known = self.kept.iter().position(|(kept, _)| Some(kept) == stamp.as_ref());
+        let (stamp, adapter) = match (known, stamp) {
+            (Some(known), _) => self.kept.remove(known),
+            (None, stamp) => {
+                let adapter = Arc::new(Adapter::read(path, &self.layers, self.dtype, self.limit)?);
+                let gone = || Error::Adapter(format!("the LoRA {}: there is no such file", named(path)));
+                (stamp.ok_or_else(gone)?, adapter)
+            }
+        };
+        self.kept.push((stamp.clone(), adapter.clone()));
+        while self.kept_bytes() > self.limit && self.kept.len() > 1 {
+            self.kept.remove(0);
+        }
+        Ok((stamp, adapter))
+    }
+
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.kept.iter().map(|(_, adapter)| adapter.bytes).sum()
+    }
+}
+
+impl Stamp {
+    /// `None` if there is no such file.
+    fn of(path: &Path) -> Option<Self> {
+        let found = path.metadata().ok()?;
+        let modified = (found.mtime(), found.mtime_nsec());
+        Some(Self { path: path.to_owned(), bytes: found.len(), inode: found.ino(), modified })
+    }
+}
+
+impl AdapterSet {
+    /// Each product that is added to one of these networks, with its scale.
+    pub(super) fn pairs<'a>(&'a self, networks: &'a [Network]) -> impl Iterator<Item = (&'a Pair, f64)> {
+        let scaled = self.adapters.iter().filter(|scaled| scaled.scale != 0.0);
+        let pairs = scaled.flat_map(|scaled| scaled.adapter.pairs.iter().map(|pair| (pair, scaled.scale)));
+        pairs.filter(|(pair, _)| pair.targets.iter().any(|target| networks.contains(&target.network)))
+    }
+
+    /// What these networks compute depends on; empty where no adapter changes them.
+    pub(crate) fn identity(&self, networks: &[Network]) -> String {
+        if self.pairs(networks).next().is_none() {
+            return String::new();
+        }
+        let scaled = self.adapters.iter().map(|scaled| format!("{:?} * {:?}", scaled.stamp, scaled.scale));
+        scaled.collect::<Vec<_>>().join(" + ")
+    }
+
+    /// The same on every machine that has the files under their names; empty without adapters.
+    pub(crate) fn settings(&self) -> String {
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let scaled = self.adapters.iter().map(|Scaled { stamp, scale, .. }| {
+            format!("{} of {} bytes * {scale:?}", name(&stamp.path), stamp.bytes)
+        });
+        scaled.collect::<Vec<_>>().join(" + ")
+    }
+}
