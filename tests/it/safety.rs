@@ -165,7 +165,7 @@ fn the_program_checks_what_it_generates() {
     let (file, dir) = (file.to_str().expect("UTF-8"), classifier());
     let generate = |flags: &[&str]| {
         let work =
-            ["generate", "a fox", "-o", file, "--width", "64", "--height", "64", "--steps", "1", "--json"];
+            ["generate", "a lake", "-o", file, "--width", "64", "--height", "64", "--steps", "1", "--json"];
         let output = latentd(&[&work[..], flags].concat());
         assert!(output.status.success(), "{}", complaint(&output));
         let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
