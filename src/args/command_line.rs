@@ -7,7 +7,8 @@ use clap::CommandFactory;
 pub(crate) fn command_line() -> Vec<String> {
     let mut secret = Vec::new();
     secret_flags(&Cli::command(), &mut secret);
-    without_secrets(std::env::args(), &secret)
+    // Paths need not be UTF-8.
+    without_secrets(std::env::args_os().map(|word| word.to_string_lossy().into_owned()), &secret)
 }
 
 /// Flags whose variables are not shown in the help: a value of theirs is a secret.

@@ -80,8 +80,9 @@ fn read_one(file: &Path) -> anyhow::Result<Vec<Measurement>> {
             if reports.len() > 1 { format!("{name}: {}", text_of(report, "engine")?) } else { name.clone() };
         let measurement =
             parse(report, source).with_context(|| format!("{name} is no measurement of latentd"))?;
-        found.extend(rival(report, &measurement)?);
+        let rival = rival(report, &measurement)?;
         found.push(measurement);
+        found.extend(rival);
     }
     Ok(found)
 }
@@ -303,5 +304,17 @@ pub(super) mod tests {
         let rival = rival(&report, &ours).expect("a rival").expect("a rival");
         assert_eq!((rival.engine.as_str(), rival.tflops, rival.memory_bytes), ("other", Some(250.0), None));
         assert_eq!(rival.unlike(&ours), None);
+    }
+
+    #[test]
+    fn ours_comes_before_the_second_engine_which_is_relative_to_it() {
+        let mut report = denoise("latentd", 4.0);
+        report["rival"] =
+            json!({"engine": "other", "denoise_s": {"median": 8.0, "min": 7.9, "max": 8.1, "n": 3}});
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a.json");
+        std::fs::write(&file, report.to_string()).expect("a file");
+        let engines: Vec<_> = read(&[file]).expect("two").into_iter().map(|found| found.engine).collect();
+        assert_eq!(engines, ["latentd", "other"]);
     }
 }

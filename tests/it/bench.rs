@@ -258,6 +258,8 @@ fn measurements_are_compared_and_shown_on_a_page() {
     let html = std::fs::read_to_string(&page).expect("a page");
     assert_eq!(html.matches("<h2>").count(), 2, "two kinds of work");
     assert!(html.contains("bench denoise --width 64"), "the command that measured");
+    let measured: Value = serde_json::from_slice(&std::fs::read(&a).expect("a file")).expect("JSON");
+    assert!(measured["machine"]["cpu"].is_string(), "the processor: {measured}");
 
     let missing = bench(&["compare", &path("none.json")]);
     assert!(!missing.status.success() && text(&missing).1.contains("none.json"), "{}", text(&missing).1);

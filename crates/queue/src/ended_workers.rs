@@ -23,7 +23,9 @@ pub enum EndedWorkersError {
 /// When the queue or the directory refuses.
 pub async fn put_back(queue: &Queue, directory: &Path) -> Result<Reclaimed, EndedWorkersError> {
     let mut all = Reclaimed::default();
-    for worker in data_dir::ended_workers(directory)? {
+    let directory = directory.to_owned();
+    let ended = tokio::task::spawn_blocking(move || data_dir::ended_workers(&directory)).await;
+    for worker in ended.map_err(std::io::Error::other)?? {
         let done = queue.reclaim(Lost::Died(&worker.id)).await?;
         worker.forget()?;
         all.waiting += done.waiting;
