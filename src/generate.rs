@@ -31,7 +31,9 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let safety = safety::parse(&args.safety)?;
     let format = output_format(&args.output)?;
     check(&args)?;
-    let init_image = args.image.as_deref().map(|path| init_image(path, args.strength)).transpose()?;
+    let mask = args.mask.as_deref().map(|path| read_image("--mask", path)).transpose()?;
+    let image = args.image.as_deref().map(|path| read_image("--image", path)).transpose()?;
+    let init_image = image.map(|image| InitImage { image, strength: args.strength, mask });
     let loras = args.lora.iter().map(|lora| parse_lora(lora)).collect::<Result<_, _>>()?;
     let source = checker::ensure_downloaded_blocking(runtime, &hub, &safety, &model)?;
     let started = Instant::now();
@@ -186,14 +188,14 @@ fn generated_size(limits: &Limits, (width, height): (usize, usize)) -> Result<(u
     Ok(limits.generated(width, height))
 }
 
-fn init_image(path: &Path, strength: f64) -> anyhow::Result<InitImage> {
-    let named = || format!("--image {}", path.display());
+/// Reads the image that a flag names.
+fn read_image(flag: &str, path: &Path) -> anyhow::Result<Image> {
+    let named = || format!("{flag} {}", path.display());
     let bytes = std::fs::read(path).map_err(|error| match error.kind() {
         ErrorKind::NotFound => anyhow!("{}: there is no such file", named()),
         _ => Error::new(error).context(named()),
     })?;
-    let image = image_file::decode(&bytes).with_context(named)?;
-    Ok(InitImage { image, strength, mask: None })
+    image_file::decode(&bytes).with_context(named)
 }
 
 /// On a terminal; silent in a pipe.

@@ -40,6 +40,9 @@ pub struct GenerateArgs {
     /// Image to start from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
     #[arg(long, env = "LATENTD_IMAGE", value_name = "FILE")]
     pub image: Option<PathBuf>,
+    /// Mask of what to generate anew: white there, black where `--image` is kept; of any size.
+    #[arg(long, env = "LATENTD_MASK", value_name = "FILE", requires = "image")]
+    pub mask: Option<PathBuf>,
     /// How little of `--image` is kept, above 0 up to 1: the share of the steps that are taken.
     #[arg(long, env = "LATENTD_STRENGTH", default_value_t = 0.83, value_name = "F")]
     pub strength: f64,

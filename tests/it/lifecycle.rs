@@ -166,9 +166,10 @@ async fn the_list_of_models_has_the_endpoints_that_are_served() {
             .map(|model| model["endpoint_id"].as_str().expect("an id").to_owned())
             .collect::<Vec<_>>()
     };
-    assert_eq!(ids("").await.len(), 5);
+    assert_eq!(ids("").await.len(), 7);
     assert_eq!(ids(&format!("?endpoint_id={ENDPOINT}")).await, [ENDPOINT]);
-    assert_eq!(ids("?category=image-to-image&q=turbo").await, [format!("{ENDPOINT}/turbo/image-to-image")]);
+    let turbo = ["image-to-image", "inpaint"].map(|task| format!("{ENDPOINT}/turbo/{task}"));
+    assert_eq!(ids("?category=image-to-image&q=turbo").await, turbo);
     assert_eq!(ids("?endpoint_id=fal-ai/flux/dev").await, Vec::<String>::new());
     let first = server.get("/v1/models").await.json()["models"][0]["metadata"].clone();
     assert_eq!(first["display_name"], "mini, in place of Stable Diffusion 3.5 Large");

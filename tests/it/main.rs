@@ -28,6 +28,7 @@ mod hub;
 mod idempotency;
 mod identity;
 mod init_image;
+mod inpaint;
 mod input;
 mod intercept;
 mod isolation;

@@ -115,14 +115,15 @@ async fn the_proxy_header_decides_and_is_never_dialled() {
 async fn what_is_not_there_is_said_in_fals_words() {
     let server = Server::start().await;
     let served = "fal-ai/stable-diffusion-v35-large, fal-ai/stable-diffusion-v35-large/image-to-image, \
-        fal-ai/stable-diffusion-v35-large/turbo, fal-ai/stable-diffusion-v35-large/turbo/image-to-image, \
+        fal-ai/stable-diffusion-v35-large/inpaint, fal-ai/stable-diffusion-v35-large/turbo, \
+        fal-ai/stable-diffusion-v35-large/turbo/image-to-image, fal-ai/stable-diffusion-v35-large/turbo/inpaint, \
         fal-ai/stable-diffusion-v35-medium";
     let cases = [
         ("/queue/fal-ai/no-such", format!("Application \"no-such\" not found: this server has {served}")),
         ("/schnell", format!("Application \"schnell\" not found: this server has {served}")),
         (
-            "/fal-ai/stable-diffusion-v35-large/inpaint",
-            format!("Path /inpaint not found: this server has {served}"),
+            "/fal-ai/stable-diffusion-v35-large/upscale",
+            format!("Path /upscale not found: this server has {served}"),
         ),
         ("/", "Path / not found".to_owned()),
     ];

@@ -20,7 +20,7 @@ pub struct Endpoint {
     pub application: String,
     /// What follows them: nothing, or `turbo`.
     pub path: String,
-    /// Is there an endpoint below this one that starts from an image?
+    /// Are there endpoints below this one that start from an image?
     pub image_to_image: bool,
     /// Denoising steps that a request may ask for.
     pub steps: RangeInclusive<i64>,

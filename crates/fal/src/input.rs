@@ -103,6 +103,13 @@ const IMAGE_URL: File = File {
     example: "https://example.com/house.jpg",
 };
 
+/// What is generated anew; errors about it have the name of this field.
+const MASK_URL: File = File {
+    name: names::MASK_URL,
+    about: "White where the image is generated anew, black where it is kept: an image as for `image_url`, of any size.",
+    example: "https://example.com/mask.png",
+};
+
 const STRENGTH: Ranged<f64> = Ranged {
     name: "strength",
     about: "How little of the image is kept: the share of the denoising steps that are taken.",
@@ -110,15 +117,13 @@ const STRENGTH: Ranged<f64> = Ranged {
     range: STRENGTH_RANGE,
 };
 
-/// The further fields of image-to-image.
-const INIT_IMAGE_FIELDS: [&dyn Field; 2] = [&IMAGE_URL, &STRENGTH];
-
 impl Task {
     /// Bytes of the largest valid input, as JSON.
     pub(crate) fn max_bytes(self) -> usize {
         match self {
             Self::TextToImage => MAX_TEXTS,
             Self::ImageToImage => MAX_TEXTS + MAX_IMAGE,
+            Self::Inpaint => MAX_TEXTS + 2 * MAX_IMAGE,
         }
     }
 }
@@ -137,6 +142,7 @@ pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBui
     let title = match route.task {
         Task::TextToImage => "TextToImageInput",
         Task::ImageToImage => "ImageToImageInput",
+        Task::Inpaint => "InpaintInput",
     };
     let numbers = Numbers::of(route.endpoint);
     let size = size::field_schema(route.task, route.limits, size_object);
@@ -148,8 +154,10 @@ fn fields(task: Task, numbers: &Numbers) -> Vec<&dyn Field> {
     let Numbers { steps, guidance } = numbers;
     let mut fields: Vec<&dyn Field> =
         vec![&PROMPT, &NEGATIVE_PROMPT, steps, &SEED, guidance, &SYNC_MODE, &NUM_IMAGES, &SAFETY, &FORMAT];
-    if task == Task::ImageToImage {
-        fields.extend(INIT_IMAGE_FIELDS);
+    match task {
+        Task::TextToImage => {}
+        Task::ImageToImage => fields.extend([&IMAGE_URL as &dyn Field, &STRENGTH]),
+        Task::Inpaint => fields.extend([&IMAGE_URL as &dyn Field, &MASK_URL, &STRENGTH]),
     }
     fields
 }
@@ -186,15 +194,16 @@ pub(crate) fn read(
     let size = size::read(&mut fields, limits);
     let init_image = match task {
         Task::TextToImage => None,
-        Task::ImageToImage => {
+        Task::ImageToImage | Task::Inpaint => {
             let strength = STRENGTH.read(&mut fields);
             let source = IMAGE_URL.read(&mut fields, call);
-            source.map(|source| InitImageRef { source, strength, keeps_size: size.is_none() })
+            let mask = (task == Task::Inpaint).then(|| MASK_URL.read(&mut fields, call)).flatten();
+            source.map(|source| InitImageRef { source, mask, strength, keeps_size: size.is_none() })
         }
     };
     let asked = match task {
         Task::TextToImage => size.unwrap_or_else(|| size::default(&mut fields, limits)),
-        Task::ImageToImage => size.unwrap_or((limits.generated_side, limits.generated_side)),
+        Task::ImageToImage | Task::Inpaint => size.unwrap_or((limits.generated_side, limits.generated_side)),
     };
     let (width, height) = limits.generated(asked.0, asked.1);
     let Numbers { steps, guidance } = Numbers::of(endpoint);

@@ -43,7 +43,7 @@ const ABOUT: &str = "Stable Diffusion 3.5 on your own machine, behind the model 
     A request is put into the queue and asked after, or run while its client waits. Paths below `/queue` are those of \
     `queue.fal.run`; paths below `/run`, and the same without it, are those of `fal.run`; the rest is what fal keeps on \
     other hosts. Of the endpoints that are served the first is shown whole; each of the others has the same calls. Ids \
-    that end in `/image-to-image` start from an image. \
+    that end in `/image-to-image` start from an image, those in `/inpaint` also take a mask of what to generate anew. \
     `/api/fal/proxy` takes the calls of \
     fal's clients that are set to use a proxy. Web sockets are not shown: realtime is at `/run/ENDPOINT/realtime`, and \
     run and stream over one at `/ws/ENDPOINT`.\n\n\

@@ -82,6 +82,9 @@ pub struct ImageRequest {
 pub struct InitImageRef {
     /// Where it is.
     pub source: Source,
+    /// Where the mask is that says what is generated anew, if the rest is to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Source>,
     /// The share of the steps that are taken: how little of the image is kept.
     pub strength: f64,
     /// The generated images get the size of the initial image, scaled down where it exceeds the request's size.
@@ -110,7 +113,7 @@ impl fmt::Debug for Source {
     }
 }
 
-/// What is wrong with the initial image of a request.
+/// What is wrong with the initial image of a request, or with its mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flaw {

@@ -54,3 +54,32 @@ def test_an_unreadable_image_is_an_error_of_its_field():
     (problem,) = error.value.response.json()["detail"]
     assert problem["loc"] == ["body", "image_url"]
     assert problem["type"] == "image_load_error"
+
+
+def test_a_mask_keeps_a_part_of_the_image():
+    house = Image.open(HOUSE).convert("RGB")
+    mask = Image.new("L", (64, 48), 0)
+    mask.paste(255, (32, 0, 64, 48))
+    output = fal_client.subscribe(
+        f"{ENDPOINT}/inpaint",
+        {
+            "prompt": "a snow field at night, stars",
+            "image_url": fal_client.upload_image(house),
+            "mask_image_url": fal_client.encode_image(mask, format="png"),
+            "strength": 1,
+            "seed": 7,
+        },
+    )
+    content = httpx.get(output["images"][0]["url"]).content
+    generated = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(float)
+    difference = np.abs(generated - np.asarray(house).astype(float)).mean(axis=(0, 2))
+    half = len(difference) // 2
+    kept, anew = difference[: half - 64].mean(), difference[half + 64 :].mean()
+    assert kept < 12 and anew > 30, f"off by {kept:.1f} where it is kept and {anew:.1f} where it is generated"
+
+
+def test_a_missing_mask_is_an_error_of_its_field():
+    with pytest.raises(fal_client.FalClientHTTPError) as error:
+        fal_client.subscribe(f"{ENDPOINT}/inpaint", small(image_url=url_of("inside")))
+    assert error.value.status_code == 422
+    assert error.value.response.json()["detail"][0]["loc"] == ["body", "mask_image_url"]

@@ -15,7 +15,7 @@ pub(crate) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// Takes every step, and generates images of one grey: 128, or the first value of the initial image.
+    /// Takes every step, and generates images of one grey: 128, or the first value of the initial image, if a mask keeps it.
     pub(crate) fn grey(self) -> Result<PendingImages, EngineError> {
         self.grey_after(|| {})
     }
@@ -35,7 +35,8 @@ impl Call<'_> {
 
     /// The images without the steps.
     pub(crate) fn images_after(self, decode: impl FnOnce() + Send + 'static) -> PendingImages {
-        let level = self.init_image.map_or(128, |initial| initial.image.rgb[0]);
+        let kept = self.init_image.filter(|image| image.mask.as_ref().is_none_or(|mask| mask.rgb[0] < 128));
+        let level = kept.map_or(128, |image| image.image.rgb[0]);
         let images = vec![grey_image(self.request, level); self.request.num_images];
         let mut decode = Some(decode);
         Box::new(move |_| {

@@ -16,6 +16,7 @@ use latentd_queue::planted::{self, Bug};
 use latentd_queue::queue::{RequestId, Scope};
 use latentd_queue::storage::FileKey;
 use latentd_request::{ImageRequest, Source};
+use std::iter;
 
 /// Refuses a call about something of another key. Every target is decided here.
 pub(crate) async fn check(api: &Api, call: &Call, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -81,11 +82,13 @@ pub(crate) async fn restrict_source(
     if !api.isolate_keys {
         return Ok(());
     }
-    if let Some(image) = &mut request.init_image
-        && let Source::Stored(file) = &mut image.source
-        && !owns(api, caller, file).await?
-    {
-        *file = FileKey::fresh("bin").as_str().to_owned();
+    let images = request.init_image.iter_mut().flat_map(|image| iter::once(&mut image.source).chain(&mut image.mask));
+    for source in images {
+        if let Source::Stored(file) = source
+            && !owns(api, caller, file).await?
+        {
+            *file = FileKey::fresh("bin").as_str().to_owned();
+        }
     }
     Ok(())
 }

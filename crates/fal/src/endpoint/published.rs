@@ -11,7 +11,7 @@ pub struct Published {
     pub application: &'static str,
     /// Below the application: empty, or `turbo`.
     pub path: &'static str,
-    /// Is there an endpoint below it that starts from an image?
+    /// Are there endpoints below it that start from an image?
     pub image_to_image: bool,
     /// Denoising steps where none are asked for.
     pub steps: usize,

@@ -150,6 +150,11 @@ fn input_body(route: &ServedEndpoint<'_>) -> RequestBody {
     let example = match route.task {
         Task::TextToImage => value!({ "prompt": prompt, "image_size": "landscape_4_3" }),
         Task::ImageToImage => value!({ "prompt": prompt, "image_url": "https://example.com/house.jpg" }),
+        Task::Inpaint => value!({
+            "prompt": prompt,
+            "image_url": "https://example.com/house.jpg",
+            "mask_image_url": "https://example.com/mask.png",
+        }),
     };
     json_body(&route.input_name(), example)
 }

@@ -4,7 +4,7 @@ mod causes;
 
 use crate::output::barred::Barred;
 use crate::output::initial_image;
-use crate::output::names::IDEMPOTENCY_KEY;
+use crate::output::names::{self, IDEMPOTENCY_KEY};
 use crate::output::problem::{Problem, Problems, Refusal};
 use axum::Json;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -332,7 +332,7 @@ fn say_retryable(headers: &mut HeaderMap, yes: bool) {
 /// The class of a failed request, and the line that its status shows.
 pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, String) {
     match kind {
-        FailureKind::Invalid | FailureKind::InitImage => ("bad_request", "Invalid status code: 422".into()),
+        FailureKind::Invalid | FailureKind::InitImage | FailureKind::Mask => ("bad_request", "Invalid status code: 422".into()),
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
         FailureKind::Engine | FailureKind::OutOfMemory | FailureKind::WorkerLost => {
@@ -357,7 +357,7 @@ pub(crate) fn failure_response(failure: Failure) -> Response {
     let headers = response.headers_mut();
     headers.insert(BILLABLE_UNITS, FREE);
     say_retryable(headers, kind.is_retryable());
-    if !matches!(kind, FailureKind::Invalid | FailureKind::InitImage) {
+    if class != "bad_request" {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
     }
     if kind == FailureKind::StartTimeout {
@@ -375,9 +375,11 @@ pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
             let detail = failure.detail.unwrap_or_else(|| json!([Problem::of_request(&failure.message)]));
             return (StatusCode::UNPROCESSABLE_ENTITY, json!({ "detail": detail }));
         }
-        FailureKind::InitImage => {
+        FailureKind::InitImage | FailureKind::Mask => {
+            let is_mask = failure.kind == FailureKind::Mask;
+            let field = if is_mask { names::MASK_URL } else { names::IMAGE_URL };
             let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
-            let detail = vec![initial_image::problem(flaw, &failure.message)];
+            let detail = vec![initial_image::problem(field, flaw, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
         // nginx's "client closed request", which fal uses too.

@@ -7,9 +7,6 @@ use crate::routing::target::Application;
 use crate::state::Api;
 use latentd_request::Limits;
 
-/// Below an endpoint, the one that starts from an image.
-const IMAGE_TO_IMAGE: &str = "image-to-image";
-
 /// A task of an endpoint that is served here.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ServedEndpoint<'a> {
@@ -31,10 +28,7 @@ impl<'a> ServedEndpoint<'a> {
 impl ServedEndpoint<'_> {
     /// The id by which programs call it.
     pub(crate) fn id(&self) -> String {
-        match self.task {
-            Task::TextToImage => self.endpoint.id(),
-            Task::ImageToImage => join(&self.endpoint.id(), IMAGE_TO_IMAGE),
-        }
+        join(&self.endpoint.id(), self.task.path())
     }
 
     /// What fal calls its input in documents: `StableDiffusionV35LargeInput`.
@@ -72,17 +66,16 @@ pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<Served
 /// Everything that is served here.
 pub(crate) fn all(endpoints: &[Endpoint]) -> impl Iterator<Item = ServedEndpoint<'_>> {
     endpoints.iter().flat_map(|endpoint| {
-        let begins = endpoint.image_to_image.then_some(Task::ImageToImage);
-        let tasks = [Some(Task::TextToImage), begins].into_iter().flatten();
-        tasks.filter_map(move |task| ServedEndpoint::new(endpoint, task))
+        tasks(endpoint).filter_map(move |task| ServedEndpoint::new(endpoint, task))
     })
 }
 
+fn tasks(endpoint: &Endpoint) -> impl Iterator<Item = Task> {
+    Task::ALL.into_iter().filter(|task| endpoint.image_to_image || !task.has_image())
+}
+
 fn task(endpoint: &Endpoint, path: &str) -> Option<Task> {
-    if path == endpoint.path {
-        return Some(Task::TextToImage);
-    }
-    (endpoint.image_to_image && path == join(&endpoint.path, IMAGE_TO_IMAGE)).then_some(Task::ImageToImage)
+    tasks(endpoint).find(|task| path == join(&endpoint.path, task.path()))
 }
 
 /// As for an application or a path that is not there, and what to do about it.
