@@ -33,6 +33,7 @@ fn request() -> GenerateRequest {
         check_safety: true,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 
