@@ -72,8 +72,8 @@ async fn owns(api: &Api, caller: &Caller, file: &str) -> Result<bool, ApiError> 
     Ok(owner.is_some_and(|owner| may_see(caller, owner.as_deref())))
 }
 
-/// Keeps a request from reading a file of another key: it reads one that is not there, and ends as with any such file.
-pub(crate) async fn restrict_source(
+/// Keeps a request from reading files of another key: it reads some that are not there, and ends as with any such file.
+pub(crate) async fn restrict_sources(
     api: &Api,
     caller: &Caller,
     request: &mut ImageRequest,
@@ -81,11 +81,12 @@ pub(crate) async fn restrict_source(
     if !api.isolate_keys {
         return Ok(());
     }
-    if let Some(image) = &mut request.init_image
-        && let Source::Stored(file) = &mut image.source
-        && !owns(api, caller, file).await?
-    {
-        *file = FileKey::fresh("bin").as_str().to_owned();
+    for source in request.files_mut() {
+        if let Source::Stored(file) = source
+            && !owns(api, caller, file).await?
+        {
+            *file = FileKey::fresh("bin").as_str().to_owned();
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod causes;
 
 use crate::output::barred::Barred;
 use crate::output::initial_image;
+use crate::output::lora;
 use crate::output::names::IDEMPOTENCY_KEY;
 use crate::output::problem::{Problem, Problems, Refusal};
 use axum::Json;
@@ -332,7 +333,9 @@ fn say_retryable(headers: &mut HeaderMap, yes: bool) {
 /// The class of a failed request, and the line that its status shows.
 pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, String) {
     match kind {
-        FailureKind::Invalid | FailureKind::InitImage => ("bad_request", "Invalid status code: 422".into()),
+        FailureKind::Invalid | FailureKind::InitImage | FailureKind::Lora => {
+            ("bad_request", "Invalid status code: 422".into())
+        }
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
         FailureKind::Engine | FailureKind::OutOfMemory | FailureKind::WorkerLost => {
@@ -357,7 +360,7 @@ pub(crate) fn failure_response(failure: Failure) -> Response {
     let headers = response.headers_mut();
     headers.insert(BILLABLE_UNITS, FREE);
     say_retryable(headers, kind.is_retryable());
-    if !matches!(kind, FailureKind::Invalid | FailureKind::InitImage) {
+    if !matches!(kind, FailureKind::Invalid | FailureKind::InitImage | FailureKind::Lora) {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
     }
     if kind == FailureKind::StartTimeout {
@@ -378,6 +381,11 @@ pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
         FailureKind::InitImage => {
             let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
             let detail = vec![initial_image::problem(flaw, &failure.message)];
+            return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
+        }
+        FailureKind::Lora => {
+            let found = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
+            let detail = vec![lora::problem(found, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
         // nginx's "client closed request", which fal uses too.

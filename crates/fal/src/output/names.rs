@@ -5,3 +5,7 @@ pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The field of the initial image.
 pub(crate) const IMAGE_URL: &str = "image_url";
+
+/// The field of LoRA adapters, and in an item of its list the field of the file.
+pub(crate) const LORAS: &str = "loras";
+pub(crate) const LORA_PATH: &str = "path";

@@ -87,6 +87,8 @@ stored_word! {
         Invalid = "invalid",
         /// Its initial image cannot be used; the detail says why.
         InitImage = "picture",
+        /// A LoRA adapter of it cannot be used; the detail says why.
+        Lora = "lora",
         /// The client cancelled it.
         Cancelled = "cancelled",
         /// The client that waited for the result went away.
@@ -194,6 +196,7 @@ impl FailureKind {
             Self::StartTimeout | Self::WorkerLost => true,
             Self::Invalid
             | Self::InitImage
+            | Self::Lora
             | Self::Cancelled
             | Self::ClientGone
             | Self::Engine
@@ -206,6 +209,7 @@ impl FailureKind {
         match self {
             Self::Invalid => "the input cannot be served",
             Self::InitImage => "the initial image cannot be used",
+            Self::Lora => "a LoRA adapter cannot be used",
             Self::Cancelled => "the request was cancelled by the client",
             Self::ClientGone => "the client went away before the result was ready",
             Self::Engine => "the engine failed",
