@@ -3,6 +3,7 @@
 //! Nothing else reads the environment. Nothing is checked beyond its spelling: [`crate::config`] does that.
 
 mod access;
+mod adapters;
 mod backup;
 mod bench;
 mod command_line;
@@ -24,6 +25,7 @@ mod settings;
 mod tls;
 
 pub use access::{AccessArgs, key_is_on_the_command_line};
+pub use adapters::AdapterArgs;
 pub use backup::{BackupArgs, RestoreArgs};
 pub use bench::{
     BenchCommand, CompareArgs, DenoiseArgs, HtmlReportArgs, LoadArgs, PipelineArgs, ReportArgs, RivalEngine,
@@ -233,12 +235,12 @@ pub struct SigningArgs {
     pub signing_key: Option<PathBuf>,
 }
 
-/// Where images that requests name may be fetched.
+/// Where images and adapters that requests name may be fetched.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connections to others")]
 pub struct FetchArgs {
-    /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose images requests may start
-    /// from; may be given several times. `serve` allows this machine when it listens on a loopback address.
+    /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose images and LoRA adapters
+    /// requests may name; may be given several times. `serve` allows this machine when it listens on a loopback address.
     #[arg(long, env = "LATENTD_FETCH_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
     pub fetch_allow: Vec<String>,
 }
@@ -288,6 +290,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub fetch: FetchArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub adapters: AdapterArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub intercept: InterceptArgs,
@@ -348,6 +353,9 @@ pub struct WorkerArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub fetch: FetchArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub adapters: AdapterArgs,
     /// Memory that the models of one worker may take: `auto`, or as in `40GB`. Of several models those are kept that were
     /// used last; `auto` is what is free when a worker starts, but for a reserve.
     #[arg(long, env = "LATENTD_MEMORY_BUDGET", default_value = "auto", value_name = "auto|SIZE")]

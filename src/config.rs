@@ -1,6 +1,7 @@
 //! From flags to settings that hold together: every check of the command line is here.
 
 mod access;
+pub(crate) mod adapters;
 mod device;
 mod files;
 pub(crate) mod hub;
@@ -17,6 +18,7 @@ mod timeout;
 mod tls;
 
 pub use access::AccessConfig;
+pub use adapters::AdapterConfig;
 pub use intercept::InterceptConfig;
 pub use latentd_hub::{HubConfig, HubToken};
 pub use location::ModelLocation;
@@ -36,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
 
-/// The flag of hosts that images may be fetched from.
+/// The flag of hosts that images and adapters may be fetched from.
 pub(crate) const FETCH_ALLOW: &str = "--fetch-allow";
 
 /// A command line that cannot be carried out; the text is what to change.
@@ -105,8 +107,10 @@ pub struct ServeConfig {
     pub access: AccessConfig,
     /// Where webhooks may go.
     pub egress: Egress,
-    /// Where the initial images of requests may be fetched from.
+    /// Where the initial images and adapters of requests may be fetched from.
     pub fetch: Egress,
+    /// LoRA adapters of requests.
+    pub adapters: AdapterConfig,
     /// Where it answers for fal's own host names, if it does.
     pub intercept: Option<InterceptConfig>,
     /// Waiting requests above which new ones are refused.
@@ -148,8 +152,10 @@ pub struct WorkerConfig {
     pub hub: HubConfig,
     /// Where requests and files are kept.
     pub store: StoreConfig,
-    /// Where the initial images of requests may be fetched from.
+    /// Where the initial images and adapters of requests may be fetched from.
     pub fetch: Egress,
+    /// LoRA adapters of requests.
+    pub adapters: AdapterConfig,
     /// How long an engine may be silent; `None`: by what it does.
     pub step_timeout: Option<Duration>,
     /// What a running request gets at the end.
@@ -178,6 +184,7 @@ impl ServeConfig {
             access,
             webhook_allow,
             fetch,
+            adapters,
             intercept,
             max_queue,
             retention,
@@ -207,6 +214,7 @@ impl ServeConfig {
             trusted_proxies: trusted_proxies(&trusted_proxy)?,
             egress: egress("--webhook-allow", listen.ip().is_loopback(), &webhook_allow)?,
             fetch: egress(FETCH_ALLOW, listen.ip().is_loopback(), &fetch.fetch_allow)?,
+            adapters: adapters::parse(&adapters)?,
             intercept: intercept::parse(intercept)?,
             max_queue,
             keep: retention::parse(&retention)?,
@@ -234,6 +242,7 @@ impl WorkerConfig {
             safety,
             store,
             fetch,
+            adapters,
             memory_budget,
             step_timeout,
             drain_timeout,
@@ -249,6 +258,7 @@ impl WorkerConfig {
             hub: hub::resolve(&engine.hub)?,
             store,
             fetch: egress(FETCH_ALLOW, false, &fetch.fetch_allow)?,
+            adapters: adapters::parse(&adapters)?,
             step_timeout: timeout::step(&step_timeout)?,
             drain_timeout: Duration::from_secs(drain_timeout),
             supervised_as,

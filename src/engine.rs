@@ -20,10 +20,17 @@ use std::sync::Arc;
 /// Why an engine generated no image.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The model cannot do what the request asks, or a LoRA adapter of the request cannot be used; trying again will not
-    /// help.
+    /// The model cannot do what the request asks; trying again will not help.
     #[error("{0}")]
     Request(String),
+    /// A LoRA adapter of the request cannot be used.
+    #[error("{message}")]
+    Adapter {
+        /// Number of the adapter in the request, from 0; `None` where it is all of them together.
+        index: Option<usize>,
+        /// What does not fit.
+        message: String,
+    },
     /// The observer asked to stop.
     #[error("stopped")]
     Stopped,
@@ -253,7 +260,8 @@ impl From<models::Error> for EngineError {
         let error = ModelError(error);
         let text = error.to_string();
         match error.0 {
-            models::Error::Request(_) | models::Error::Adapter(_) => Self::Request(text),
+            models::Error::Request(_) => Self::Request(text),
+            models::Error::Adapter { index, .. } => Self::Adapter { index, message: text },
             models::Error::Stopped { .. } => Self::Stopped,
             models::Error::NonFinite { .. } => Self::Numbers(text),
             models::Error::OutOfMemory => Self::OutOfMemory(text),

@@ -2,7 +2,7 @@
 
 use crate::args::GenerateArgs;
 use crate::checker;
-use crate::config::{ConfigError, SingleModelConfig, model, safety};
+use crate::config::{ConfigError, SingleModelConfig, adapters, model, safety};
 use crate::engine;
 use crate::image_file::{self, Format};
 use crate::memory_check;
@@ -34,7 +34,8 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let mask = args.mask.as_deref().map(|path| read_image("--mask", path)).transpose()?;
     let image = args.image.as_deref().map(|path| read_image("--image", path)).transpose()?;
     let init_image = image.map(|image| InitImage { image, strength: args.strength, mask });
-    let loras = args.lora.iter().map(|lora| parse_lora(lora)).collect::<Result<_, _>>()?;
+    let loras = args.lora.iter().filter(|lora| !is_definition(lora));
+    let loras = loras.map(|lora| parse_lora(lora)).collect::<Result<_, _>>()?;
     let source = checker::ensure_downloaded_blocking(runtime, &hub, &safety, &model)?;
     let started = Instant::now();
     let card = ModelCard::read(&source)?;
@@ -161,6 +162,11 @@ fn skip_layers(args: &GenerateArgs) -> Option<SkipLayerGuidance> {
     })
 }
 
+/// Whether a value of `--lora` gives a file a name, as `serve` takes it from the same variable or file: it applies nothing.
+fn is_definition(value: &str) -> bool {
+    !Path::new(value).exists() && adapters::definition(value).is_some()
+}
+
 /// A value of `--lora`: a path that may end with `@` and a number.
 fn parse_lora(value: &str) -> Result<Lora, ConfigError> {
     let scaled = value.rsplit_once('@').and_then(|(path, scale)| Some((path, scale.parse::<f64>().ok()?)));
@@ -172,7 +178,7 @@ fn parse_lora(value: &str) -> Result<Lora, ConfigError> {
         let (least, most) = (LORA_SCALE.start(), LORA_SCALE.end());
         return Err(ConfigError(format!("--lora {value}: give a scale from {least} to {most}")));
     }
-    Ok(Lora { path: path.into(), scale })
+    Ok(Lora { name: path.into(), path: path.into(), scale })
 }
 
 /// The size that is generated for the one that was asked for.

@@ -24,6 +24,7 @@
 #[macro_use]
 mod output;
 
+pub mod adapters;
 mod allocator;
 pub mod args;
 mod backup;

@@ -29,6 +29,11 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
+/// The work of a server, whose requests may bring an initial image and LoRA adapters.
+pub(crate) fn served() -> Work {
+    Work { adapters: true, ..Work::default() }
+}
+
 /// The work of a request, as a plan takes it.
 pub(crate) fn work(request: &GenerateRequest) -> Work {
     Work {

@@ -42,7 +42,7 @@ fn advice(error: &Error) -> Option<String> {
         Error::Fp8(_) => Some("give --dtype bf16".into()),
         Error::Model(_)
         | Error::Request(_)
-        | Error::Adapter(_)
+        | Error::Adapter { .. }
         | Error::Stopped { .. }
         | Error::Device(_)
         | Error::Tensor(_)

@@ -133,6 +133,7 @@ async fn start(config: &mut ServeConfig, tls: Option<TlsAcceptor>) -> Result<Sta
     checker::ensure_downloaded(&config.hub, &config.safety, &mut config.models).await?;
     let models = model::assign(&config.models)?;
     preflight::check_models(config, &models)?;
+    preflight::check_adapters(config, &models)?;
     let endpoints = Endpoint::known(|name| served(&models, name));
     let open = async || {
         let services = Services::open(config).await?;

@@ -280,6 +280,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     .chain(shortcuts::flags(left_out))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .chain(safety::flags(&config.safety))
+    .chain(config.adapters.flags())
     .chain(config.fetch.exceptions().into_iter().flat_map(|allowed| [FETCH_ALLOW.to_owned(), allowed]))
     .collect()
 }

@@ -7,6 +7,7 @@
 //! A request that is tried again has the worker to itself: if the worker dies once more, no other request is to blame,
 //! and none suffers.
 
+mod adapters;
 mod decode;
 mod engine_thread;
 mod generate;
@@ -15,7 +16,11 @@ mod limits;
 mod process;
 mod publish;
 mod retry;
+mod stored;
+mod while_claimed;
 
+use adapters::Fetched;
+pub use adapters::forget_ended_uploads;
 pub use engine_thread::EngineThread;
 use generate::Work;
 pub use limits::StepLimits;
@@ -24,14 +29,16 @@ pub use process::run_process;
 pub(crate) use process::{CHANGED, ENGINE_FAILED, FINISHED, device_name};
 use retry::with_retry;
 
-use crate::engine::{EngineError, Image, InitImage, Inputs};
+use crate::adapters::AdapterFiles;
+use crate::engine::{EngineError, Inputs};
 use crate::fault::Fault;
 use crate::identity::IdentityError;
 use crate::queue::events::signal_or;
 use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError, Verdict};
 use crate::storage::{Storage, StorageError};
 use latentd_egress::Client;
-use latentd_request::{ImageRequest, InitImageRef};
+use latentd_hub::HubConfig;
+use latentd_request::{ImageRequest, LoraFlaw, LoraProblem};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -102,8 +109,12 @@ pub struct Worker {
     pub queue: Queue,
     /// Image files are stored here.
     pub storage: Storage,
-    /// Fetches initial images.
+    /// Fetches initial images and LoRA adapters.
     pub outgoing: Client,
+    /// LoRA adapters on this machine.
+    pub adapters: AdapterFiles,
+    /// Where others may be fetched from.
+    pub hub: HubConfig,
     /// Names of the models that it serves; requests for other models are not claimed.
     pub models: Vec<String>,
     /// The thread that runs the engine.
@@ -226,33 +237,17 @@ impl Worker {
         let init_image = match request.init_image.take() {
             None => None,
             Some(reference) => {
-                let Some(image) = self.fetch(&claim, &reference).await? else { return Ok(None) };
-                init_image::adopt_size(&mut request, &reference, &image);
-                Some(InitImage { image, strength: reference.strength, mask: None })
+                let Some(init_image) = self.fetch_image(&claim, &reference).await? else { return Ok(None) };
+                init_image::adopt_size(&mut request, &reference, &init_image.image);
+                Some(init_image)
             }
         };
-        let work = self.generate(&claim, &request, Inputs { init_image, loras: Vec::new() }).await?;
+        let Some(Fetched { loras, held }) = self.fetch_adapters(&claim, &mut request).await? else {
+            return Ok(None);
+        };
+        let work = self.generate(&claim, &request, Inputs { init_image, loras }).await?;
+        drop(held); // the engine has read them
         Ok(work.map(|work| Unfinished { claim, request, work }))
-    }
-
-    /// Fetches the initial image of a request; `None` when the request has ended.
-    async fn fetch(&self, claim: &Claim, reference: &InitImageRef) -> Result<Option<Image>, WorkerError> {
-        let mut work = self.queue.events().work();
-        let mut verdict = self.report(claim, "fetching the initial image").await?;
-        let mut load = std::pin::pin!(with_retry(|| init_image::load(self, &reference.source)));
-        let mut clock = tokio::time::interval(HEARTBEAT);
-        clock.reset();
-        while matches!(verdict, Verdict::Continue { .. }) {
-            tokio::select! {
-                loaded = &mut load => return match loaded {
-                    Ok(image) => Ok(Some(image)),
-                    Err(why) => self.end(claim, &why.failure()).await.map(|()| None),
-                },
-                Ok(()) = work.changed() => verdict = self.verdict(claim).await?,
-                _ = clock.tick() => verdict = self.report(claim, "still fetching the image").await?,
-            }
-        }
-        self.settle(claim, verdict, Err(EngineError::Stopped)).await
     }
 
     /// Decodes the images, stores the files and records the result.
@@ -288,6 +283,9 @@ impl Worker {
             (Verdict::Continue { .. }, Ok(value)) => return Ok(Some(value)),
             (Verdict::Continue { .. }, Err(EngineError::Request(message))) => {
                 failure(FailureKind::Invalid, message)
+            }
+            (Verdict::Continue { .. }, Err(EngineError::Adapter { index, message })) => {
+                adapters::failure(&LoraProblem { index, flaw: LoraFlaw::Unusable, message })
             }
             (Verdict::Continue { .. }, Err(EngineError::Numbers(message))) => {
                 failure(FailureKind::Engine, message)

@@ -20,7 +20,7 @@ pub use components::Component;
 pub(crate) use components::{ComponentInFile, kind};
 pub(crate) use encoders::weights_in;
 pub(crate) use header::Header;
-pub(crate) use names::{NamingScheme, RowOrder, TensorLocation, diffusers_parts};
+pub(crate) use names::{NamingScheme, RowOrder, TensorLocation, diffusers_parts, transformer_layers};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::BTreeMap;

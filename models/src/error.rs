@@ -16,8 +16,13 @@ pub enum Error {
     #[error("{0}")]
     Request(String),
     /// A LoRA adapter of the request cannot be used; the text names it, and lists what does not fit.
-    #[error("{0}")]
-    Adapter(String),
+    #[error("{why}")]
+    Adapter {
+        /// Number of the adapter in the request, from 0; `None` where it is all of them together.
+        index: Option<usize>,
+        /// The text.
+        why: String,
+    },
     /// The step callback asked to stop.
     #[error("stopped before step {step} of {of}")]
     Stopped {

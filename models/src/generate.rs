@@ -59,6 +59,8 @@ impl SkipLayerGuidance {
 /// A LoRA adapter: low-rank products that are added to linear layers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lora {
+    /// What messages call it.
+    pub name: String,
     /// A safetensors file with the keys of diffusers, kohya or Comfy. It is untrusted.
     pub path: PathBuf,
     /// What its products are multiplied by, in addition to its own alpha / rank; 0 leaves it out.

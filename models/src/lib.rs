@@ -66,11 +66,13 @@ pub use gpu::{DeviceKernels, cuda_devices, device_kernels};
 pub use image::Image;
 pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};
 pub use load_options::{DType, Device, LoadOptions, Streams};
+pub use lora::{MAX_LORAS, check_lora};
 pub use manifest::{ClassifierManifest, Manifest};
 pub use pipeline::{Pipeline, Prefetcher};
 pub use plan::{Activations, Plan, PlannedPart, Work};
 #[cfg(feature = "planted-failures")]
 pub use planted::Allocation;
+pub use safetensors_file::{FILE_START, check_start};
 pub use safety::{Measure, SafetyOptions, SafetySource, SafetyVerdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
 pub use source::ModelSource;

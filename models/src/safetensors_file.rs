@@ -6,11 +6,15 @@ mod header;
 use crate::content::Content;
 use crate::{Error, Result};
 use safetensors::tensor::TensorInfo;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A tensor's name from a file, short enough for a message.
 pub(crate) use header::shown;
+
+/// Bytes that are read at a time for a digest.
+const DIGEST_PIECE: usize = 1 << 20;
 
 /// What a header says of a tensor.
 #[derive(Debug, Clone)]
@@ -41,6 +45,24 @@ pub(crate) fn tensors(path: &Path) -> Result<Vec<TensorHeader>> {
         TensorHeader { name, shape: info.shape, dtype: info.dtype.to_string(), bytes }
     };
     Ok(tensors.into_iter().map(header).collect())
+}
+
+/// First bytes of a file that [`check_start`] needs.
+pub const FILE_START: usize = file_kind::START;
+
+/// Checks the first bytes of a file, [`FILE_START`] or all of it, of which the rest need not be here yet; `bytes` is its
+/// size, if that is known.
+///
+/// # Errors
+/// Says why it cannot be a safetensors file.
+pub fn check_start(start: &[u8], bytes: Option<u64>) -> Result<(), String> {
+    if !header::plausible(start)
+        && let Some(what) = file_kind::describe(start)
+    {
+        return Err(format!("it {what}"));
+    }
+    let checked = header::checked_length(start, bytes.unwrap_or(u64::MAX));
+    checked.map(drop).map_err(|why| format!("it is no whole safetensors file, {why}: download it again"))
 }
 
 /// A file that stays open, so that what was checked is what is read.
@@ -100,6 +122,23 @@ impl SafetensorsFile {
         let read = self.content.read_at(header::PREFIX as u64, &mut json);
         read.map_err(|reason| Error::Io { path: self.shown.clone().into(), reason })?;
         Ok(header::metadata(&json))
+    }
+
+    /// SHA-256 of the whole file in hexadecimal digits.
+    ///
+    /// # Errors
+    /// The file cannot be read any more.
+    pub(crate) fn digest(&self) -> Result<String> {
+        let unreadable = |reason| Error::Io { path: self.shown.clone().into(), reason };
+        let (mut hash, mut piece) = (Sha256::new(), vec![0; DIGEST_PIECE]);
+        let mut at = 0;
+        while at < self.content.len() {
+            let bytes = (self.content.len() - at).min(DIGEST_PIECE as u64) as usize;
+            self.content.read_at(at, &mut piece[..bytes]).map_err(unreadable)?;
+            hash.update(&piece[..bytes]);
+            at += bytes as u64;
+        }
+        Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// As users know it.

@@ -98,6 +98,14 @@ impl Weights {
         matches!(self.source, WeightSource::Random) || is_stored(self.find(name))
     }
 
+    /// Rows and columns of a matrix in the files, and of a convolution that tiles its input.
+    pub(crate) fn matrix(&self, name: &str) -> Option<(usize, usize)> {
+        let TensorLocation::Stored(name, order) = self.find(name) else { return None };
+        let [rows, columns @ ..] = self.source.get(&name)?.shape.as_slice() else { return None };
+        let rows = if matches!(order, RowOrder::Third(_)) { rows / 3 } else { *rows };
+        (!columns.is_empty()).then(|| (rows, columns.iter().product()))
+    }
+
     /// Every tensor as its file has it, by name; of a checkpoint without the part's prefix.
     pub(crate) fn stored(&self) -> Vec<TensorHeader> {
         if let Some(layout) = &self.layout {

@@ -8,6 +8,7 @@ use crate::serve::preflight;
 use crate::system::{free_memory, gigabytes};
 use crate::worker::device_name;
 use latentd_models::{Activations, Manifest, Plan, SafetyOptions, SafetySource, Work};
+use std::path::Path;
 
 /// Every model that `serve` would run, judged as `serve` judges it.
 pub(super) fn all(config: &ServeConfig) -> Vec<Finding> {
@@ -29,6 +30,7 @@ pub(super) fn all(config: &ServeConfig) -> Vec<Finding> {
         let named = located.iter().filter(|(_, found)| found.location.local() == Some(&model.source));
         findings.extend(named.take(1).flat_map(|(named, _)| local(config, &named.location, model)));
     }
+    findings.extend(config.adapters.named.iter().map(|(name, path)| adapter(config, &models, name, path)));
     findings
 }
 
@@ -101,8 +103,22 @@ fn devices(config: &ServeConfig) -> impl Iterator<Item = &EngineConfig> {
     first.map(|(_, engine)| engine)
 }
 
+/// An adapter that the operator names.
+fn adapter(config: &ServeConfig, models: &[Model], name: &str, path: &Path) -> Finding {
+    let about = "LoRA adapter";
+    match preflight::check_adapter(config, models, name, path) {
+        Ok(()) if models.is_empty() => Finding::warning(
+            about,
+            format!("{name} is not checked"),
+            "no model is here yet, `serve` checks it",
+        ),
+        Ok(()) => Finding::good(about, format!("{name} is {}", path.display())),
+        Err(error) => Finding::error(about, &error),
+    }
+}
+
 fn plan(model: &Model, engine: &EngineConfig, safety: &SafetyOptions) -> Finding {
-    let work = Work::default();
+    let work = memory_check::served();
     match memory_check::plan(&model.source, engine, safety, &work) {
         Ok(plan) => {
             let place =
@@ -125,7 +141,8 @@ fn parts(plan: &Plan, work: &Work) -> String {
     let largest = [("text", text), ("initial image", init_image), ("denoise", denoise), ("decode", decode)];
     let largest = largest.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name);
     let note = format!("{}x{}, most in {largest}", work.width, work.height);
-    lines.push(line("activations", plan.generating(), note));
+    lines.push(line("activations", plan.generating() - plan.adapters, note));
+    lines.push(line("LoRA adapters", plan.adapters, "of requests, at most".into()));
     lines.push(line("process", plan.process, String::new()));
     lines.push(line("together", plan.peak(), String::new()));
     lines.join("\n")
@@ -146,7 +163,7 @@ fn memory(config: &ServeConfig, model: &Model, safety: &SafetyOptions) -> Findin
     }
     let engines = config.engines.iter().cloned();
     let checked: Vec<_> = engines.map(|engine| EngineConfig { memory_check: true, ..engine }).collect();
-    let work = &Work::default();
+    let work = &memory_check::served();
     match memory_check::check(&model.source, &checked, safety, work) {
         Ok(()) if memory_check::check_whole(&model.source, &checked, safety, work).is_err() => {
             let found = format!("{} fits only with images that are decoded in tiles", model.source);

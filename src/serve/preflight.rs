@@ -11,8 +11,10 @@ use crate::hub_models;
 use crate::identity;
 use crate::memory_budget;
 use crate::memory_check;
+use crate::model_error::ModelError;
 use crate::storage::Storage;
-use latentd_models::{Manifest, SafetyOptions, Work};
+use latentd_models::{Lora, Manifest, SafetyOptions, check_lora};
+use std::path::Path;
 
 /// A model with its files found in the cache, if they are complete there; otherwise it stays a hub id.
 ///
@@ -80,7 +82,41 @@ pub(crate) fn check_memory(
     model: &Model,
     safety: &SafetyOptions,
 ) -> Result<(), ServeError> {
-    Ok(memory_check::check(&model.source, &config.engines, safety, &Work::default())?)
+    Ok(memory_check::check(&model.source, &config.engines, safety, &memory_check::served())?)
+}
+
+/// Checks the LoRA adapters that the operator names against the models whose files are here.
+///
+/// # Errors
+/// One fits none of them; the text is about the first.
+pub(crate) fn check_adapters(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError> {
+    config.adapters.named.iter().try_for_each(|(name, path)| check_adapter(config, models, name, path))
+}
+
+/// The same of one adapter.
+///
+/// # Errors
+/// It fits none of the models.
+pub(crate) fn check_adapter(
+    config: &ServeConfig,
+    models: &[Model],
+    name: &str,
+    path: &Path,
+) -> Result<(), ServeError> {
+    let t5 = config.engines.first().is_none_or(|engine| engine.t5);
+    let lora = Lora {
+        name: format!("{name} (--lora {name}={})", path.display()),
+        path: path.to_owned(),
+        scale: 1.0,
+    };
+    let mut refused = None;
+    for model in models {
+        match check_lora(&model.source, t5, &lora) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    refused.map_or(Ok(()), |error| Err(ModelError::from(error).into()))
 }
 
 /// Refuses a configuration before anything is downloaded for it.

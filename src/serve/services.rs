@@ -2,6 +2,7 @@
 
 use super::ServeError;
 use super::preflight::check_reach;
+use crate::adapters;
 use crate::allocator;
 use crate::config::{ServeConfig, StoreConfig};
 use crate::data_dir::{self, DataDirError};
@@ -76,6 +77,11 @@ impl Services {
             max_queue: config.max_queue,
             max_upload: config.max_upload,
             max_open_uploads: config.max_open_uploads,
+            lora_names: config.adapters.named.keys().cloned().collect(),
+            adapter_cache_bytes: {
+                let folder = adapters::folder(&config.store.data_dir);
+                Box::new(move || adapters::cached_bytes(&folder))
+            },
             validate_on_submit: config.validate_on_submit,
             egress: config.egress.clone(),
             signing: self.signing.clone(),

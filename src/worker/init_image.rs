@@ -1,11 +1,11 @@
-//! Loads a request's initial image: fetches the file, checks its limits, decodes it.
+//! Loads a request's initial image or its mask: fetches the file, checks its limits, decodes it.
 
-use super::Worker;
+use super::{Worker, stored};
 use crate::engine::Image;
 use crate::fault::Fault;
 use crate::image_file::{self, DecodeError, MAX_SIDE};
-use crate::queue::{Failure, FailureKind, FileLife, QueueError};
-use crate::storage::{FileKey, StorageError};
+use crate::queue::{Failure, FailureKind, QueueError};
+use crate::storage::StorageError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
@@ -16,10 +16,10 @@ use tokio::sync::Semaphore;
 /// One image is decoded at a time, so that the memory for decoding is bounded.
 static DECODER: Semaphore = Semaphore::const_new(1);
 
-/// Why the initial image could not be loaded.
+/// Why an image could not be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotLoaded {
-    #[error("the initial image cannot be used: {1}")]
+    #[error("{1}")]
     Flawed(Flaw, String),
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -38,25 +38,28 @@ impl Fault for NotLoaded {
 }
 
 impl NotLoaded {
-    /// The failure that the request ends with. Its message repeats neither the URL nor inline data.
-    pub(super) fn failure(self) -> Failure {
-        let message = self.to_string();
-        match self {
+    /// The failure that the request ends with; `kind` is that of an image that cannot be used. The message repeats neither the
+    /// URL nor inline data.
+    pub(super) fn failure(self, kind: FailureKind) -> Failure {
+        match &self {
             Self::Flawed(flaw, _) => {
-                Failure { kind: FailureKind::InitImage, message, detail: serde_json::to_value(flaw).ok() }
+                let message = format!("{}: {self}", kind.message());
+                Failure { kind, message, detail: serde_json::to_value(flaw).ok() }
             }
-            Self::Storage(_) | Self::Queue(_) => Failure { kind: FailureKind::Engine, message, detail: None },
+            Self::Storage(_) | Self::Queue(_) => {
+                Failure { kind: FailureKind::Engine, message: self.to_string(), detail: None }
+            }
         }
     }
 }
 
-/// Fetches and decodes the initial image.
+/// Fetches and decodes an image.
 pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Image, NotLoaded> {
     let bytes = match source {
         Source::Stored(key) => read_stored(worker, key).await?,
         Source::Inline(base64) => STANDARD.decode(base64).map_err(unreachable)?,
         Source::Remote(url) => worker.outgoing.download(url).await.map_err(|error| match error {
-            DownloadError::TooLarge => too_large(),
+            DownloadError::TooLarge(_) => too_large(),
             DownloadError::Failed(_) => unreachable(error),
         })?,
     };
@@ -77,14 +80,8 @@ pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Image, NotL
 
 /// Reads a file of this server's storage: an upload, or an earlier result.
 async fn read_stored(worker: &Worker, key: &str) -> Result<Vec<u8>, NotLoaded> {
-    let missing = || unreachable("this server has no such file, or not any longer");
-    let object = match worker.queue.uploaded(key).await? {
-        Some(file) => file.object,
-        None if worker.queue.file_life(key).await? == Some(FileLife::Over) => return Err(missing()),
-        None => key.to_owned(),
-    };
-    let object = FileKey::parse(&object).ok_or_else(missing)?;
-    let file = worker.storage.get(&object, None).await?.ok_or_else(missing)?;
+    let missing = || unreachable(stored::MISSING);
+    let file = stored::open::<NotLoaded>(worker, key).await?.ok_or_else(missing)?;
     if file.size > MAX_DOWNLOAD_BYTES {
         return Err(too_large());
     }
@@ -101,7 +98,10 @@ fn unreachable(why: impl std::fmt::Display) -> NotLoaded {
 }
 
 fn too_large() -> NotLoaded {
-    NotLoaded::Flawed(Flaw::TooManyBytes(MAX_DOWNLOAD_BYTES), DownloadError::TooLarge.to_string())
+    NotLoaded::Flawed(
+        Flaw::TooManyBytes(MAX_DOWNLOAD_BYTES),
+        DownloadError::TooLarge(MAX_DOWNLOAD_BYTES).to_string(),
+    )
 }
 
 /// Sets the request's size to that of its initial image, scaled down to fit, where the client asked for no size.

@@ -5,9 +5,10 @@
 //! sign of life. The parent's death closes standard input: the worker then puts its claims back, uncharged, and exits.
 
 use super::{EngineThread, IDLE_POLL, StepLimits, Worker, WorkerError, run_time, with_retry};
+use crate::adapters::{self, AdapterCache, AdapterFiles};
 use crate::allocator;
 use crate::checker;
-use crate::config::{EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
+use crate::config::{AdapterConfig, EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
 use crate::data_dir;
 use crate::ended_workers;
 use crate::engine::{self, Engine, EngineError, Loader, ModelPool, ModelSlot, Sd3Engine};
@@ -19,7 +20,7 @@ use crate::queue::{Events, Lost, Queue, WorkerState};
 use crate::service_manager;
 use crate::storage::Storage;
 use latentd_egress::Client;
-use latentd_models::{self as models, Work};
+use latentd_models as models;
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,8 +175,19 @@ async fn load_and_run(
     tracing::info!(worker = id, device, "the model is loaded");
     service_manager::ready("the model is loaded");
     let outgoing = Client::new(config.fetch.clone(), FETCH_ALLOW);
-    let (models, idle_poll) = (names, IDLE_POLL);
-    Worker { id, device, queue, storage, outgoing, models, engine, limits, idle_poll }.run(drained).await
+    let (models, idle_poll, hub) = (names, IDLE_POLL, config.hub.clone());
+    let adapters = open_adapters(config)?;
+    tokio::spawn(super::adapters::forget_uploads(queue.clone(), adapters.cache.clone()));
+    Worker { id, device, queue, storage, outgoing, adapters, hub, models, engine, limits, idle_poll }
+        .run(drained)
+        .await
+}
+
+/// The adapters that requests may name.
+fn open_adapters(config: &WorkerConfig) -> std::io::Result<AdapterFiles> {
+    let AdapterConfig { named, max_bytes, cache_bytes } = config.adapters.clone();
+    let cache = AdapterCache::open(&adapters::folder(&config.store.data_dir), cache_bytes)?;
+    Ok(AdapterFiles { named, cache, max_bytes })
 }
 
 /// Opens the pool of models, on the engine's thread.
@@ -197,7 +209,7 @@ fn load(
     config: &EngineConfig,
     safety: &models::SafetyOptions,
 ) -> model_error::Result<Box<dyn Engine>> {
-    memory_check::check(model, std::slice::from_ref(config), safety, &Work::default())?;
+    memory_check::check(model, std::slice::from_ref(config), safety, &memory_check::served())?;
     let mut pipeline = engine::open(model, config)?;
     pipeline.set_safety(safety)?;
     tracing::info!(%model, "safety checker: {}", checker::describe(safety));

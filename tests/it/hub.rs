@@ -6,7 +6,7 @@ mod gates;
 mod pull;
 mod serve;
 #[path = "../hub/stand_in.rs"]
-mod stand_in;
+pub(crate) mod stand_in;
 mod trouble;
 
 use latentd::config::HubConfig;

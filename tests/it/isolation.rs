@@ -191,21 +191,25 @@ async fn an_input_cannot_name_a_file_of_another_key() {
     let keyed = start(true).await;
     let server = &keyed.server;
     let hidden = upload(server, "a", "hide").await;
-    let source = async |key: &str, path: &str| {
+    let source = async |key: &str, path: &str, [endpoint, field, stored]: [&str; 3]| {
         let mut input = small();
         input.as_object_mut().expect("an object").remove("image_size");
-        input["image_url"] = json!(format!("http://test:1{path}"));
-        let path = format!("/queue/{IMAGE_TO_IMAGE}");
+        input["image_url"] = json!("http://example.com/a.png");
+        input[field] = json!(format!("http://test:1{path}"));
+        let path = format!("/queue/{ENDPOINT}/{endpoint}");
         let answer = send(server, Method::POST, &path, Some(key), &input).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         let claim = server.claim("w").await;
-        let named = claim.body["begin"]["source"]["stored"].as_str().expect("a name").to_owned();
+        let named = claim.body["begin"][stored]["stored"].as_str().expect("a name").to_owned();
         server.queue.give_back(&claim).await.expect("a database");
         server.queue.cancel(claim.id, latentd::queue::FailureKind::Cancelled).await.expect("a database");
         named == path_name(&hidden)
     };
-    assert!(source("a", &hidden).await && source("boss", &hidden).await);
-    assert!(!source("b", &hidden).await);
+    let fields = [["image-to-image", "image_url", "source"], ["inpaint", "mask_image_url", "mask"]];
+    for field in fields {
+        assert!(source("a", &hidden, field).await && source("boss", &hidden, field).await, "{field:?}");
+        assert!(!source("b", &hidden, field).await, "{field:?}");
+    }
 }
 
 pub(crate) fn path_name(path: &str) -> &str {

@@ -24,4 +24,4 @@ pub(crate) use program::{Program, signal};
 pub(crate) use server::{Server, files};
 pub(crate) use status::{attempts, messages, steps_of_attempt};
 pub(crate) use stepped::{StepControl, SteppedRun, stepped_engine};
-pub(crate) use worker::{RunningWorker, tick_until_idle};
+pub(crate) use worker::{RunningWorker, hub_of, tick_until_idle};

@@ -7,9 +7,9 @@ use latentd_models::{Control, DType, Device, GenerateRequest, Lora, Pipeline, St
 /// The request of a case of `export_lora.py`.
 fn request(base: &Case, name: &str) -> GenerateRequest {
     let files = json("lora/cases.json")[name]["files"].clone();
-    let loras = files.as_array().expect("files").iter().map(|file| Lora {
-        path: case::path(&format!("lora/{}.safetensors", file[0].as_str().expect("a name"))),
-        scale: file[1].as_f64().expect("a scale"),
+    let loras = files.as_array().expect("files").iter().map(|file| {
+        let name = format!("lora/{}.safetensors", file[0].as_str().expect("a name"));
+        Lora { path: case::path(&name), name, scale: file[1].as_f64().expect("a scale") }
     });
     GenerateRequest { steps: 2, loras: loras.collect(), ..base.request.clone() }
 }

@@ -4,6 +4,7 @@
 /// name. A module without a row fails the test. The other packages need no table: Cargo enforces what they may
 /// name, and `cycles.rs` that their modules have one direction.
 pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
+    ("adapters", &["data_dir"]),
     ("allocator", &[]),
     ("args", &[]),
     ("backup", &["args", "config", "data_dir", "identity", "queue", "storage"]),
@@ -89,6 +90,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     (
         "serve",
         &[
+            "adapters",
             "allocator",
             "checker",
             "config",
@@ -127,6 +129,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     (
         "worker",
         &[
+            "adapters",
             "allocator",
             "checker",
             "config",

@@ -2,8 +2,10 @@
 //! TLS.
 
 mod download;
+mod stream;
 
 pub use download::{DownloadError, MAX_DOWNLOAD_BYTES};
+pub use stream::{Sink, Streamed, Validators};
 
 use crate::policy::Egress;
 use crate::tls::tls_config;
@@ -17,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use std::sync::{Arc, OnceLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Position, Url};
@@ -50,6 +53,12 @@ impl Client {
         request: Request<Bytes>,
         read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, E>,
     ) -> Result<T, E> {
+        let Opened { response, connection: _connection } = self.open(url, request).await?;
+        read(response).await
+    }
+
+    /// Sends `request` to the server of `url`.
+    async fn open(&self, url: &Url, request: Request<Bytes>) -> Result<Opened, String> {
         let addresses = self.egress.resolve(url).await;
         let addresses =
             addresses.map_err(|why| format!("{why}; the operator can allow it with {}", self.flag))?;
@@ -58,12 +67,12 @@ impl Client {
         let stream = stream.map_err(|error| format!("no connection: {error}"))?;
         let request = origin_form(url, request)?;
         if url.scheme() != "https" {
-            return send(stream, request, read).await;
+            return send(stream, request).await;
         }
         let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(name).map_err(|error| format!("TLS: {error}"))?;
         let stream = self.tls()?.connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?;
-        send(stream, request, read).await
+        send(stream, request).await
     }
 
     fn tls(&self) -> Result<&TlsConnector, String> {
@@ -88,21 +97,30 @@ fn origin_form(url: &Url, request: Request<Bytes>) -> Result<Request<Full<Bytes>
     Ok(request)
 }
 
-async fn send<T, E: From<String>>(
+/// A response, which is read while its connection lasts.
+struct Opened {
+    response: Response<Incoming>,
+    connection: Connection,
+}
+
+/// The task of a connection, which ends with this.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn send(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     request: Request<Full<Bytes>>,
-    read: impl AsyncFnOnce(Response<Incoming>) -> Result<T, E>,
-) -> Result<T, E> {
+) -> Result<Opened, String> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let mut connection = std::pin::pin!(connection);
-    let mut answered =
-        std::pin::pin!(async { read(sender.send_request(request).await.map_err(broken)?).await });
-    tokio::select! {
-        biased;
-        answered = &mut answered => answered,
-        // A connection that ends still delivers the response that it received.
-        _ = &mut connection => answered.await,
-    }
+    // How it ends, the response shows.
+    let connection = Connection(tokio::spawn(async move { drop(connection.await) }));
+    let response = sender.send_request(request).await.map_err(broken)?;
+    Ok(Opened { response, connection })
 }
 
 fn broken(error: hyper::Error) -> String {

@@ -9,6 +9,6 @@ mod client;
 mod policy;
 mod tls;
 
-pub use client::{Client, DownloadError, MAX_DOWNLOAD_BYTES};
+pub use client::{Client, DownloadError, MAX_DOWNLOAD_BYTES, Sink, Streamed, Validators};
 pub use policy::Egress;
 pub use tls::{tls_config, tls_config_without_roots};

@@ -4,11 +4,13 @@
 pub(crate) mod body;
 pub(crate) mod field;
 pub(crate) mod fields;
+mod loras;
 pub(crate) mod query;
 mod size;
 mod source;
 pub(crate) mod value;
 
+pub(crate) use loras::{ITEM as LORA, item_schema as lora_schema};
 pub(crate) use size::schema as size_schema;
 
 use crate::endpoint::{Endpoint, Task};
@@ -117,25 +119,17 @@ const STRENGTH: Ranged<f64> = Ranged {
     range: STRENGTH_RANGE,
 };
 
-impl Task {
-    /// Bytes of the largest valid input, as JSON.
-    pub(crate) fn max_bytes(self) -> usize {
-        match self {
-            Self::TextToImage => MAX_TEXTS,
-            Self::ImageToImage => MAX_TEXTS + MAX_IMAGE,
-            Self::Inpaint => MAX_TEXTS + 2 * MAX_IMAGE,
-        }
-    }
-}
+/// Bytes of the largest input that is taken, as JSON: with one large file inside.
+pub(crate) const MAX_BYTES: usize = MAX_TEXTS + MAX_FILE;
 
 /// Two prompts of characters that JSON writes as two escapes (`\ud83e\udd8a`), and all other fields.
 const MAX_TEXTS: usize = 2 * MAX_PROMPT_CHARS * 12 + 64 * 1024;
 
-/// An image in base64, with a tenth for what programs add: `\/` for `/`, `%2F` and `%2B`, or a line's end after every 76.
-const MAX_IMAGE: usize = (MAX_INLINE_BYTES as usize).div_ceil(3) * 4 / 10 * 11;
+/// A file in base64, with a tenth for what programs add: `\/` for `/`, `%2F` and `%2B`, or a line's end after every 76.
+const MAX_FILE: usize = (MAX_INLINE_BYTES as usize).div_ceil(3) * 4 / 10 * 11;
 
 /// Adapters that fal's endpoint knows and this server does not run.
-const UNSUPPORTED: [&str; 3] = ["loras", "controlnet", "ip_adapter"];
+const UNSUPPORTED: [&str; 2] = ["controlnet", "ip_adapter"];
 
 /// The schema of an input; `size_object` is the name of the schema of a size with sides.
 pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBuilder {
@@ -146,7 +140,8 @@ pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBui
     };
     let numbers = Numbers::of(route.endpoint);
     let size = size::field_schema(route.task, route.limits, size_object);
-    object(&fields(route.task, &numbers)).title(Some(title)).property(size::NAME, size)
+    let input = object(&fields(route.task, &numbers)).title(Some(title)).property(size::NAME, size);
+    input.property(loras::NAME, loras::field_schema())
 }
 
 /// The fields of a task in the order of fal's document, but for the size.
@@ -174,9 +169,14 @@ pub(crate) fn in_query(route: &ServedEndpoint<'_>) -> Vec<Parameter> {
         .schema_type(Type::String)
         .description(Some("A preset's name, or `{\"width\": …, \"height\": …}` as a text."));
     let size = parameter(size::NAME, size.into(), false);
+    let loras = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("LoRA adapters: `[{\"path\": …, \"scale\": …}]` as a text."));
+    let loras = parameter(loras::NAME, loras.into(), false);
     let numbers = Numbers::of(route.endpoint);
     let fields = fields(route.task, &numbers).into_iter();
-    fields.map(|field| parameter(field.name(), field.schema(), field.is_required())).chain([size]).collect()
+    let fields = fields.map(|field| parameter(field.name(), field.schema(), field.is_required()));
+    fields.chain([size, loras]).collect()
 }
 
 /// Reads the input that a call brought. Unknown fields do not matter.
@@ -185,7 +185,7 @@ pub(crate) fn read(
     route: &ServedEndpoint<'_>,
     call: &Call,
 ) -> Result<ImageRequest, Vec<Problem>> {
-    let ServedEndpoint { endpoint, task, limits, stand_in } = *route;
+    let ServedEndpoint { endpoint, task, limits, stand_in, lora_names } = *route;
     let Some(map) = input.as_object() else {
         let words = "Input should be a valid dictionary or object to extract fields from";
         return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);
@@ -224,6 +224,7 @@ pub(crate) fn read(
         check_safety: SAFETY.read(&mut fields),
         private: false,
         init_image,
+        loras: loras::read(&mut fields, call, lora_names),
     };
     for name in UNSUPPORTED {
         if map.get(name).is_some_and(|value| !is_empty(value)) {

@@ -151,7 +151,7 @@ type Named = (String, RefOr<Schema>);
 /// A size with sides, where one schema is enough for all endpoints.
 const SIZE: &str = "ImageSize";
 
-/// The schemas of the inputs. Models that generate up to another size than the first have a schema of sizes of their own.
+/// The schemas of the inputs and of their adapters. Models that generate up to another size than the first have a schema of sizes of their own.
 fn inputs(shown: &[Shown<'_>]) -> Vec<Named> {
     let first = shown.first().map(|shown| shown.route.limits);
     let both = |Shown { route, .. }: &Shown<'_>| {
@@ -162,7 +162,8 @@ fn inputs(shown: &[Shown<'_>]) -> Vec<Named> {
         let input = input::schema(route, &size);
         [(size, input::size_schema(route.limits).into()), (route.input_name(), input.into())]
     };
-    shown.iter().flat_map(both).collect()
+    let lora = (input::LORA.to_owned(), input::lora_schema().into());
+    shown.iter().flat_map(both).chain([lora]).collect()
 }
 
 /// The schemas of the outputs, which differ in their names alone.

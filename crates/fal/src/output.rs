@@ -4,6 +4,7 @@ pub(crate) mod barred;
 pub(crate) mod error;
 pub(crate) mod initial_image;
 pub(crate) mod links;
+pub(crate) mod lora;
 pub(crate) mod names;
 pub(crate) mod problem;
 pub(crate) mod request_id;

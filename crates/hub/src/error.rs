@@ -107,6 +107,24 @@ pub enum HubError {
         /// What it is instead.
         why: String,
     },
+    /// No adapter, or none that was named.
+    #[error("{repository} has no adapter that can be used: {why}")]
+    NoAdapter {
+        /// `owner/name`.
+        repository: String,
+        /// What to name.
+        why: String,
+    },
+    /// A file that may not be downloaded.
+    #[error("{repository} has {bytes} bytes to download, and at most {max} are allowed")]
+    TooLarge {
+        /// `owner/name`.
+        repository: String,
+        /// Of what would be downloaded.
+        bytes: u64,
+        /// Most bytes.
+        max: u64,
+    },
     /// The name cannot be resolved.
     #[error("the address of {host} cannot be found: this machine has no network, or no name service ({why})")]
     NoName {

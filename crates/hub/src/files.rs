@@ -10,6 +10,9 @@ const PIPELINE: &str = "StableDiffusion3Pipeline";
 /// Names the pipeline of a repository, and its folders.
 pub(crate) const INDEX: &str = "model_index.json";
 
+/// diffusers' name of an adapter.
+const DIFFUSERS_ADAPTER: &str = "pytorch_lora_weights.safetensors";
+
 /// Small files that configure a part, each where it is there.
 const CONFIG_FILES: &[&str] = &[
     "added_tokens.json",
@@ -34,6 +37,13 @@ pub enum Files {
     },
     /// These paths.
     Listed(Vec<String>),
+    /// One LoRA adapter.
+    Adapter {
+        /// Its path; `None`: diffusers' name of one, or the only `.safetensors` file at the top.
+        file: Option<String>,
+        /// Most bytes that it may have to be downloaded.
+        max_bytes: u64,
+    },
 }
 
 /// The files of a repository or directory that are needed.
@@ -60,6 +70,14 @@ impl Files {
     ) -> Result<Selection, HubError> {
         let published = match self {
             Self::Listed(files) => return Ok(all_of(files.iter().cloned(), paths)),
+            Self::Adapter { file, .. } => {
+                let file = match file {
+                    Some(file) => file.clone(),
+                    None => adapter(paths)
+                        .map_err(|why| HubError::NoAdapter { repository: repository.into(), why })?,
+                };
+                return Ok(all_of([file].into_iter(), paths));
+            }
             Self::Pipeline { published } => published,
         };
         let Some(index) = index else {
@@ -71,6 +89,25 @@ impl Files {
         match all_of(published.iter().cloned(), paths) {
             selection if !published.is_empty() && selection.missing.is_empty() => Ok(selection),
             _ => Ok(of_pipeline(&parts, paths)),
+        }
+    }
+}
+
+/// The adapter of a repository that is named without a file.
+fn adapter(paths: &BTreeSet<String>) -> Result<String, String> {
+    if paths.contains(DIFFUSERS_ADAPTER) {
+        return Ok(DIFFUSERS_ADAPTER.into());
+    }
+    let top: Vec<&String> =
+        paths.iter().filter(|path| path.ends_with(".safetensors") && !path.contains('/')).collect();
+    match top.as_slice() {
+        [only] => Ok((*only).clone()),
+        [] => Err(
+            "it has no .safetensors file at its top: name the file, as in owner/name/folder/file.safetensors"
+                .into(),
+        ),
+        [first, ..] => {
+            Err(format!("it has {} .safetensors files: name one, as in owner/name/{first}", top.len()))
         }
     }
 }

@@ -27,7 +27,7 @@ pub use pull::{Recheck, check_free_space, pull};
 pub use verify::{VerifyReport, verify};
 
 use cache::RepoCache;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A repository of the hub, at a revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,6 +113,15 @@ pub fn cached_or_refused(hub: &HubConfig, repo: &ModelRepo) -> Result<Option<Pat
         }
         (_, None) => Ok(None),
     }
+}
+
+/// The file of an adapter in a directory of its repository.
+///
+/// # Errors
+/// There is none, or several.
+pub fn adapter_file(directory: &Path, repo: &ModelRepo) -> Result<Option<PathBuf>, HubError> {
+    let selection = verify::select(directory, &repo.repository, &repo.files)?;
+    Ok(selection.paths.first().map(|path| directory.join(path)))
 }
 
 /// Every repository of models in the cache, by name.

@@ -7,7 +7,7 @@ use crate::error::{self, HubError};
 use crate::files::{INDEX, Selection};
 use crate::listing::{self, Entry, Listing};
 use crate::progress::{Progress, ProgressOutput};
-use crate::{HubConfig, ModelRepo, transfer};
+use crate::{Files, HubConfig, ModelRepo, transfer};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -66,6 +66,12 @@ pub async fn pull(
     // The largest file starts first, so that all end at about the same time.
     contents.sort_by_key(|content| std::cmp::Reverse(content.size));
     let missing = contents.iter().map(|content| content.size - bytes_present(&cache, content)).sum();
+    if let Files::Adapter { max_bytes, .. } = repo.files
+        && missing > max_bytes
+    {
+        let repository = repo.repository.clone();
+        return Err(HubError::TooLarge { repository, bytes: missing, max: max_bytes });
+    }
     check_space_for(hub, missing)?;
     pull.download_all(&contents, output).await?;
     cache.set_ref(&repo.revision, &listing.commit)?;
@@ -75,7 +81,8 @@ pub async fn pull(
 impl Pull<'_> {
     /// The files that are needed; which ones, the index says, which is downloaded first.
     async fn select(&self, repo: &ModelRepo, listing: &Listing) -> Result<Selection, HubError> {
-        let index = match listing.files.get(INDEX) {
+        let needs_index = matches!(repo.files, Files::Pipeline { .. });
+        let index = match listing.files.get(INDEX).filter(|_| needs_index) {
             Some(entry) => {
                 let progress = Progress::new(ProgressOutput::None, [(INDEX.to_owned(), entry.size, 0)]);
                 transfer::download(self.client, self.cache, self.commit, INDEX, entry, progress.item(0))
@@ -91,6 +98,10 @@ impl Pull<'_> {
             return Ok(selection);
         }
         let files = error::named(&selection.missing);
+        if let Files::Adapter { .. } = repo.files {
+            let why = format!("it has no file {files}");
+            return Err(HubError::NoAdapter { repository: repo.repository.clone(), why });
+        }
         let why = format!("it is not in the diffusers layout in full precision, it has no {files}");
         Err(HubError::NotRunnable { repository: repo.repository.clone(), why })
     }

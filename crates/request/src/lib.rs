@@ -1,13 +1,16 @@
 //! A valid request for images and its output, without wire names and tensors.
 
 mod limits;
+mod lora;
 mod seed;
 
 pub use limits::{Beyond, Limits, MAX_SCALED_PIXELS};
+pub use lora::{LORA_SCALE, LoraFlaw, LoraProblem, LoraRef, LoraSource, MAX_LORAS, is_lora_name};
 pub use seed::Seed;
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::iter;
 use std::ops::RangeInclusive;
 
 /// Images a request may ask for.
@@ -16,8 +19,6 @@ pub const NUM_IMAGES: RangeInclusive<i64> = 1..=4;
 pub const MAX_SIDE: i64 = 14_142;
 /// Permitted strength of a request with an initial image: the share of the steps that are taken.
 pub const STRENGTH: RangeInclusive<f64> = 0.01..=1.0;
-/// Permitted scale of a LoRA adapter.
-pub const LORA_SCALE: RangeInclusive<f64> = 0.0..=4.0;
 /// Bytes of the largest file inside a request.
 pub const MAX_INLINE_BYTES: u64 = 10 * 1024 * 1024;
 /// File formats of initial images that can be decoded.
@@ -75,6 +76,21 @@ pub struct ImageRequest {
     /// The initial image (image-to-image); generated from noise alone where there is none.
     #[serde(rename = "begin", default, skip_serializing_if = "Option::is_none")]
     pub init_image: Option<InitImageRef>,
+    /// LoRA adapters, summed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loras: Vec<LoraRef>,
+}
+
+impl ImageRequest {
+    /// Where the files are that the request names.
+    pub fn files_mut(&mut self) -> impl Iterator<Item = &mut Source> {
+        let of_loras = self.loras.iter_mut().filter_map(|lora| match &mut lora.source {
+            LoraSource::File(source) => Some(source),
+            LoraSource::Hub { .. } | LoraSource::Named(_) => None,
+        });
+        let images = self.init_image.iter_mut();
+        images.flat_map(|image| iter::once(&mut image.source).chain(&mut image.mask)).chain(of_loras)
+    }
 }
 
 /// Where a request's initial image is, and how it is used. The worker fetches it.

@@ -121,6 +121,14 @@ const BLOCK: &[(&str, &str, RowOrder)] = &[
     ("ff_context.net.2", "context_block.mlp.fc2", RowOrder::All),
 ];
 
+/// diffusers' names of the layers of a transformer of so many blocks, as far as such a transformer may have them.
+pub(crate) fn transformer_layers(blocks: usize) -> impl Iterator<Item = String> {
+    let outside = MMDIT.iter().map(|(name, ..)| (*name).to_owned()).chain(["context_embedder".to_owned()]);
+    let inside =
+        move |index| BLOCK.iter().map(move |(name, ..)| format!("transformer_blocks.{index}.{name}"));
+    outside.chain((0..blocks).flat_map(inside))
+}
+
 fn mmdit(name: &str, blocks: usize) -> Option<(String, RowOrder)> {
     if name == "pos_embed.pos_embed" {
         return Some(("pos_embed".into(), RowOrder::All));

@@ -4,7 +4,6 @@ use super::keys::{Keys, ModuleKeys};
 use super::layer_map::{LayerMap, Target};
 use super::peft::PeftConfig;
 use crate::checkpoint::RowOrder;
-use crate::error::one_line;
 use crate::safetensors_file::shown;
 use crate::weights::TensorFile;
 use crate::{Error, Result};
@@ -20,6 +19,8 @@ const LISTED: usize = 20;
 pub(crate) struct Adapter {
     pub(super) pairs: Vec<Pair>,
     pub(super) bytes: u64,
+    /// SHA-256 of the file in hexadecimal digits.
+    pub(super) digest: String,
 }
 
 /// One product.
@@ -60,18 +61,17 @@ impl Adapter {
     /// Reads a file as tensors of `dtype`, of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`Error::Adapter`]: it is no whole safetensors file, or it lists every key that does not fit the model.
+    /// [`Error::Adapter`], which does not name it: it is no whole safetensors file, or it lists every key that does not fit
+    /// the model.
     pub(super) fn read(path: &Path, layers: &LayerMap, dtype: DType, limit: u64) -> Result<Self> {
-        let refused = |why: String| Error::Adapter(format!("the LoRA {}: {why}", named(path)));
         Self::read_file(path, layers, dtype, limit).map_err(|error| match error {
-            Error::Adapter(why) => refused(why),
             // The message begins with the path.
             Error::Model(why) => {
                 let path = path.display().to_string();
                 refused(why.strip_prefix(&path).map_or(why.clone(), |rest| format!("it{rest}")))
             }
             Error::Io { reason, .. } if reason.kind() == std::io::ErrorKind::NotFound => {
-                refused("there is no such file".into())
+                refused("there is no such file")
             }
             Error::Io { reason, .. } => refused(format!("it cannot be read: {reason}")),
             other => other,
@@ -82,12 +82,12 @@ impl Adapter {
         let file = TensorFile::open(path)?;
         let shapes: HashMap<_, _> =
             file.tensors().map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect();
-        let config = PeftConfig::read(&file.metadata()?).map_err(Error::Adapter)?;
+        let config = PeftConfig::read(&file.metadata()?).map_err(refused)?;
         let keys = Keys::of(file.tensors().map(|(name, _)| name));
         if keys.is_dora || config.is_dora() {
             let why =
                 "it is DoRA, which latentd does not read: use a LoRA without magnitudes (use_dora=False)";
-            return Err(Error::Adapter(why.into()));
+            return Err(refused(why));
         }
         let problems = keys.unknown.iter().chain(&keys.twice).map(|name| format!("unknown: {}", shown(name)));
         let problems = problems.collect();
@@ -95,16 +95,17 @@ impl Adapter {
         let found: Vec<_> =
             keys.modules.iter().filter_map(|(module, keys)| reader.find(module, keys)).collect();
         if !reader.problems.is_empty() || found.is_empty() {
-            return Err(Error::Adapter(listed(&reader.problems, keys.kind())));
+            return Err(refused(listed(&reader.problems, keys.kind())));
         }
         let values: u64 =
             found.iter().map(|found| found.rank as u64 * (found.input + found.output) as u64).sum();
         let bytes = values * dtype.size_in_bytes() as u64;
         if bytes > limit {
-            return Err(Error::Adapter(too_large(bytes, limit)));
+            return Err(refused(too_large(bytes, limit)));
         }
         let pairs = found.iter().map(|found| reader.read(found)).collect::<Result<_>>()?;
-        Ok(Self { pairs, bytes })
+        let digest = reader.file.digest()?;
+        Ok(Self { pairs, bytes, digest })
     }
 }
 
@@ -163,9 +164,7 @@ impl Reader<'_> {
             let sum = tensor.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
             if !sum.is_finite() {
                 let name = shown(name);
-                return Err(Error::Adapter(format!(
-                    "{name} has numbers that are not finite (NaN or infinite)"
-                )));
+                return Err(refused(format!("{name} has numbers that are not finite (NaN or infinite)")));
             }
             Ok(tensor)
         };
@@ -173,7 +172,7 @@ impl Reader<'_> {
         let targets = self.layers.find(module).map_err(|_| missing(module))?.to_vec();
         let scale = match found.alpha {
             Some(name) => self.alpha(name)? / scaled_rank(&targets, &up, rank)? as f64,
-            None => self.config.scale(module, rank).map_err(Error::Adapter)?.unwrap_or(1.0),
+            None => self.config.scale(module, rank).map_err(refused)?.unwrap_or(1.0),
         };
         Ok(Pair { targets, down, up, scale })
     }
@@ -187,7 +186,7 @@ impl Reader<'_> {
             .to_vec1::<f32>()?;
         match alpha[..] {
             [alpha] if alpha.is_finite() => Ok(f64::from(alpha)),
-            _ => Err(Error::Adapter(format!("{} is no finite number", shown(name)))),
+            _ => Err(refused(format!("{} is no finite number", shown(name)))),
         }
     }
 }
@@ -211,7 +210,12 @@ fn scaled_rank(targets: &[Target], up: &Tensor, rank: usize) -> Result<usize> {
 }
 
 fn missing(name: &str) -> Error {
-    Error::Adapter(format!("{} is missing", shown(name)))
+    refused(format!("{} is missing", shown(name)))
+}
+
+/// The error of one adapter, or of all of a request.
+pub(super) fn refused(why: impl Into<String>) -> Error {
+    Error::Adapter { index: None, why: why.into() }
 }
 
 pub(super) fn too_large(bytes: u64, limit: u64) -> String {
@@ -233,9 +237,4 @@ fn listed(problems: &[String], kind: Option<&str>) -> String {
     let more = (more > 0).then(|| format!("… and {more} more"));
     let lines = problems.iter().take(LISTED).cloned().chain(more);
     std::iter::once(head).chain(lines).collect::<Vec<_>>().join("\n  ")
-}
-
-/// A path for a message.
-pub(super) fn named(path: &Path) -> String {
-    one_line(&path.display().to_string(), 300)
 }

@@ -1,16 +1,14 @@
 //! The adapters of a request, of which the last that were read stay in host memory.
 
-use super::adapter::{Adapter, Pair, named, too_large};
+use super::adapter::{Adapter, Pair, refused, too_large};
 use super::layer_map::LayerMap;
+use super::{MAX_LORAS, named};
 use crate::low_rank::Network;
-use crate::{Error, Lora, Result};
+use crate::{Lora, Result};
 use candle_core::DType;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Most adapters of a request.
-const MOST: usize = 32;
 
 /// Reads adapters and keeps the last ones.
 pub(crate) struct AdapterStore {
@@ -41,7 +39,6 @@ pub(crate) struct AdapterSet {
 #[derive(Debug, Clone)]
 struct Scaled {
     adapter: Arc<Adapter>,
-    stamp: Stamp,
     scale: f64,
 }
 
@@ -55,25 +52,23 @@ impl AdapterStore {
     /// # Errors
     /// [`Error::Adapter`] for the first that cannot be used.
     pub(crate) fn set(&mut self, loras: &[Lora]) -> Result<AdapterSet> {
-        if loras.len() > MOST {
-            return Err(Error::Adapter(format!(
-                "{} LoRAs are more than {MOST}, the most of a request",
-                loras.len()
-            )));
+        if loras.len() > MAX_LORAS {
+            let given = loras.len();
+            return Err(refused(format!("{given} LoRAs are more than {MAX_LORAS}, the most of a request")));
         }
         let mut set = AdapterSet::default();
-        for Lora { path, scale } in loras {
-            if !scale.is_finite() {
-                return Err(Error::Adapter(format!(
-                    "the LoRA {}: its scale is no finite number",
-                    named(path)
-                )));
-            }
-            let (stamp, adapter) = self.get(path)?;
-            set.adapters.push(Scaled { adapter, stamp, scale: *scale });
+        for (index, lora) in loras.iter().enumerate() {
+            set.adapters.push(self.scaled(lora).map_err(|error| named(error, Some(index), lora))?);
         }
         let bytes = set.adapters.iter().map(|scaled| scaled.adapter.bytes).sum();
-        if bytes > self.limit { Err(Error::Adapter(too_large(bytes, self.limit))) } else { Ok(set) }
+        if bytes > self.limit { Err(refused(too_large(bytes, self.limit))) } else { Ok(set) }
+    }
+
+    fn scaled(&mut self, Lora { path, scale, .. }: &Lora) -> Result<Scaled> {
+        if !scale.is_finite() {
+            return Err(refused("its scale is no finite number"));
+        }
+        Ok(Scaled { adapter: self.get(path)?, scale: *scale })
     }
 
     /// Drops what is kept.
@@ -81,22 +76,21 @@ impl AdapterStore {
         self.kept.clear();
     }
 
-    fn get(&mut self, path: &Path) -> Result<(Stamp, Arc<Adapter>)> {
+    fn get(&mut self, path: &Path) -> Result<Arc<Adapter>> {
         let stamp = Stamp::of(path);
         let known = self.kept.iter().position(|(kept, _)| Some(kept) == stamp.as_ref());
         let (stamp, adapter) = match (known, stamp) {
             (Some(known), _) => self.kept.remove(known),
             (None, stamp) => {
                 let adapter = Arc::new(Adapter::read(path, &self.layers, self.dtype, self.limit)?);
-                let gone = || Error::Adapter(format!("the LoRA {}: there is no such file", named(path)));
-                (stamp.ok_or_else(gone)?, adapter)
+                (stamp.ok_or_else(|| refused("there is no such file"))?, adapter)
             }
         };
-        self.kept.push((stamp.clone(), adapter.clone()));
+        self.kept.push((stamp, adapter.clone()));
         while self.kept_bytes() > self.limit && self.kept.len() > 1 {
             self.kept.remove(0);
         }
-        Ok((stamp, adapter))
+        Ok(adapter)
     }
 
     pub(super) fn kept_bytes(&self) -> u64 {
@@ -126,16 +120,13 @@ impl AdapterSet {
         if self.pairs(networks).next().is_none() {
             return String::new();
         }
-        let scaled = self.adapters.iter().map(|scaled| format!("{:?} * {:?}", scaled.stamp, scaled.scale));
-        scaled.collect::<Vec<_>>().join(" + ")
+        self.settings()
     }
 
-    /// The same on every machine that has the files under their names; empty without adapters.
+    /// The adapters by their contents, which are the same on every machine and under every path; empty without adapters.
     pub(crate) fn settings(&self) -> String {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let scaled = self.adapters.iter().map(|Scaled { stamp, scale, .. }| {
-            format!("{} of {} bytes * {scale:?}", name(&stamp.path), stamp.bytes)
-        });
+        let scaled =
+            self.adapters.iter().map(|Scaled { adapter, scale }| format!("{} * {scale:?}", adapter.digest));
         scaled.collect::<Vec<_>>().join(" + ")
     }
 }

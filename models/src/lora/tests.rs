@@ -54,12 +54,12 @@ fn refusal(tensors: &[(&str, Tensor)]) -> String {
 
 fn refused(path: &Path) -> String {
     let error = store(&layers(), LEAST).set(&[lora(path, 1.0)]).expect_err("it is refused");
-    assert!(matches!(error, Error::Adapter(_)), "{error:?}");
+    assert!(matches!(error, Error::Adapter { index: Some(0), .. }), "{error:?}");
     error.to_string()
 }
 
 fn lora(path: &Path, scale: f64) -> Lora {
-    Lora { path: path.to_owned(), scale }
+    Lora { name: path.display().to_string(), path: path.to_owned(), scale }
 }
 
 fn matrix(tensor: &Tensor) -> Vec<Vec<f32>> {
@@ -256,14 +256,22 @@ fn a_file_that_changed_is_another() -> Result<()> {
     let path = dir.path().join("a");
     let mut layers = layers();
     let mut store = store(&layers, LEAST);
+    let mut settings = Vec::new();
     for rank in [1, 2] {
         write(
             &path,
             &[("proj_out.lora_A.weight", counted(rank, 3)), ("proj_out.lora_B.weight", counted(5, rank))],
         );
-        layers.apply(&store.set(&[lora(&path, 1.0)])?)?;
+        let set = store.set(&[lora(&path, 1.0)])?;
+        layers.apply(&set)?;
+        settings.push(set.settings());
         let expected = matrix(&counted(5, rank).matmul(&counted(rank, 3))?);
         assert_eq!(delta(&layers, 1).expect("a product"), expected);
     }
+    assert_ne!(settings[0], settings[1], "no request goes on with other adapters");
+    let copy = dir.path().join("b");
+    std::fs::copy(&path, &copy).expect("a copy");
+    assert_eq!(store.set(&[lora(&copy, 1.0)])?.settings(), settings[1], "its content, not its path");
+    assert_ne!(store.set(&[lora(&copy, 2.0)])?.settings(), settings[1]);
     Ok(())
 }

@@ -36,6 +36,14 @@ impl TensorFile {
         (!convert::is_readable(dtype)).then(|| format!("{dtype:?}"))
     }
 
+    /// SHA-256 of the whole file in hexadecimal digits.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn digest(&self) -> Result<String> {
+        self.0.files.first().map_or_else(|| Ok(String::new()), |file| file.digest())
+    }
+
     /// A tensor in host memory, as f32 or bf16; `None` if there is none of this name.
     ///
     /// # Errors

@@ -44,11 +44,9 @@ async fn an_input_of_many_values_is_refused_before_it_takes_memory() {
             assert_eq!((status, error.starts_with("more than 1000 values")), (422, true), "{unit} {answer}");
         }
     }
-    for (path, status) in
-        [("/tokens/", 413), ("/storage/upload/initiate", 413), (&format!("/run/{ENDPOINT}"), 413)]
-    {
+    for path in ["/tokens/", "/storage/upload/initiate"] {
         let answer = program.call("127.0.0.1", &format!("POST {path} HTTP/1.1"), &bomb("[]")).await;
-        assert_eq!(answer.expect("an answer").0, status, "{path} needs no such body");
+        assert_eq!(answer.expect("an answer").0, 413, "{path} needs no such body");
     }
     baseline.returns().await;
 }

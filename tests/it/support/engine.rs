@@ -1,8 +1,8 @@
 //! An engine whose work is a closure of the test.
 
 use latentd::engine::{
-    Control, Engine, EngineError, Generated, Image, InitImage, Inputs, Observer, PendingImages, Prefetch,
-    Step, Timings,
+    Control, Engine, EngineError, Generated, Image, InitImage, Inputs, Lora, Observer, PendingImages,
+    Prefetch, Step, Timings,
 };
 use latentd_request::ImageRequest;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 pub(crate) struct Call<'a> {
     pub(crate) request: &'a ImageRequest,
     pub(crate) init_image: Option<InitImage>,
+    pub(crate) loras: Vec<Lora>,
     pub(crate) observer: &'a mut dyn Observer,
 }
 
@@ -97,7 +98,8 @@ impl Engine for Scripted {
         inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        (self.generate)(Call { request, init_image: inputs.init_image, observer })
+        let Inputs { init_image, loras } = inputs;
+        (self.generate)(Call { request, init_image, loras, observer })
     }
 
     fn prefetch(&self) -> Option<Prefetch> {

@@ -69,6 +69,8 @@ impl Server {
             max_queue: 100,
             max_upload: 64 * 1024,
             max_open_uploads: 100,
+            lora_names: Vec::new(),
+            adapter_cache_bytes: Box::new(|| 0),
             validate_on_submit: false,
             egress: Egress::default(),
             signing: Arc::new(SigningKey::open(directory.path()).expect("a new key")),

@@ -1,9 +1,14 @@
 //! Workers over the server's queue.
 
 use super::{Scripted, Server, every_model};
+use latentd::adapters::{self, AdapterCache, AdapterFiles};
+use latentd::config::HubConfig;
 use latentd::engine::Engine;
 use latentd::worker::{EngineThread, IDLE_POLL, StepLimits, Tick, Worker, WorkerError};
 use latentd_egress::{Client, Egress};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -16,12 +21,21 @@ impl Server {
             device: "test".into(),
             queue: self.queue.clone(),
             storage: self.storage.clone(),
+            adapters: self.adapters(),
+            hub: hub_of(self.directory.path()),
             outgoing: Client::new(Egress::default(), "--fetch-allow"),
             models: every_model(),
             engine,
             limits: StepLimits::default(),
             idle_poll: IDLE_POLL,
         }
+    }
+
+    /// The LoRA adapters of a worker: fetched ones of at most 1 MB, of which 4 MB are kept.
+    pub(crate) fn adapters(&self) -> AdapterFiles {
+        let folder = adapters::folder(self.directory.path());
+        let cache = AdapterCache::open(&folder, 4_000_000).expect("a folder");
+        AdapterFiles { named: BTreeMap::new(), cache, max_bytes: 1_000_000 }
     }
 
     /// A worker with connections of its own to the database, as in a process of its own.
@@ -33,6 +47,20 @@ impl Server {
     /// Generates whatever waits.
     pub(crate) async fn generate_all(&self) {
         tick_until_idle(&mut self.worker("worker", Scripted::grey()).await).await;
+    }
+}
+
+/// A hub that is not called, with its cache in a folder.
+pub(crate) fn hub_of(folder: &Path) -> HubConfig {
+    HubConfig {
+        endpoint: "http://hub.invalid".parse().expect("a URL"),
+        cache: folder.join("hub"),
+        token: None,
+        token_path: folder.join("token"),
+        revision: "main".into(),
+        offline: Some("--offline"),
+        stall: Duration::from_secs(5),
+        backoff: Duration::from_millis(10),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Downloads of the file at an untrusted URL: bounded in size and time; redirects are followed where the policy permits.
 
-use super::{Client, broken};
+use super::{Client, Opened, broken};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderValue, LOCATION};
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
 use hyper::{Request, Response, StatusCode};
 use std::time::Duration;
 use url::Url;
@@ -21,9 +21,9 @@ const MAX_REDIRECTS: usize = 5;
 /// Why a file cannot be downloaded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadError {
-    /// It is larger than [`MAX_DOWNLOAD_BYTES`].
-    #[error("the file is larger than {MAX_DOWNLOAD_BYTES} bytes")]
-    TooLarge,
+    /// It is larger than this.
+    #[error("the file is larger than {0} bytes")]
+    TooLarge(u64),
     /// Anything else, for people.
     #[error("{0}")]
     Failed(String),
@@ -35,12 +35,6 @@ impl From<String> for DownloadError {
     }
 }
 
-/// A server's response.
-enum Answer {
-    File(Vec<u8>),
-    Redirect(HeaderValue),
-}
-
 impl Client {
     /// Downloads a file.
     ///
@@ -48,27 +42,37 @@ impl Client {
     /// When it is too large, comes too slowly, or lies where the policy permits nothing.
     pub async fn download(&self, url: &str) -> Result<Vec<u8>, DownloadError> {
         let late = |_| DownloadError::Failed(format!("it did not come within {} seconds", TIMEOUT.as_secs()));
-        tokio::time::timeout(TIMEOUT, self.follow(url)).await.map_err(late)?
+        tokio::time::timeout(TIMEOUT, self.download_all(url)).await.map_err(late)?
     }
 
-    async fn follow(&self, url: &str) -> Result<Vec<u8>, DownloadError> {
+    async fn download_all(&self, url: &str) -> Result<Vec<u8>, DownloadError> {
+        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static("image/*, */*;q=0.1"))]);
+        let Opened { response, connection: _connection } = self.follow(url, &headers).await?;
+        read(response).await
+    }
+
+    /// Sends a GET with these headers and follows redirects to the last response.
+    pub(super) async fn follow(&self, url: &str, headers: &HeaderMap) -> Result<Opened, String> {
         let mut url = http_url(Url::parse(url))?;
         for _ in 0..=MAX_REDIRECTS {
-            let request = Request::get("/")
-                .header(ACCEPT, "image/*, */*;q=0.1")
-                // A compressed file could not be bounded in size.
-                .header(ACCEPT_ENCODING, "identity")
-                .body(Bytes::new())
-                .map_err(|error| error.to_string())?;
-            match self.exchange(&url, request, read).await? {
-                Answer::File(bytes) => return Ok(bytes),
-                Answer::Redirect(location) => {
-                    url = http_url(url.join(&String::from_utf8_lossy(location.as_bytes())))?
-                }
+            let request = Request::get("/").body(Bytes::new());
+            let mut request = request.map_err(|error| error.to_string())?;
+            request.headers_mut().clone_from(headers);
+            // A compressed file could not be bounded in size.
+            request.headers_mut().insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            let opened = self.open(&url, request).await?;
+            match redirect(&opened.response) {
+                None => return Ok(opened),
+                Some(location) => url = http_url(url.join(&String::from_utf8_lossy(location.as_bytes())))?,
             }
         }
-        Err(format!("it is redirected more than {MAX_REDIRECTS} times").into())
+        Err(format!("it is redirected more than {MAX_REDIRECTS} times"))
     }
+}
+
+/// Where a response redirects to, if it does.
+fn redirect(answer: &Response<Incoming>) -> Option<HeaderValue> {
+    answer.headers().get(LOCATION).filter(|_| is_redirect(answer.status())).cloned()
 }
 
 /// The URL, if it is one of HTTP.
@@ -80,27 +84,28 @@ fn http_url(url: Result<Url, url::ParseError>) -> Result<Url, String> {
     }
 }
 
-async fn read(answer: Response<Incoming>) -> Result<Answer, DownloadError> {
+/// # Errors
+/// The server answered that there is no file.
+pub(super) fn check_status(answer: &Response<Incoming>) -> Result<(), String> {
     let status = answer.status();
-    if let Some(location) = answer.headers().get(LOCATION).filter(|_| is_redirect(status)) {
-        return Ok(Answer::Redirect(location.clone()));
-    }
-    if !status.is_success() {
-        return Err(format!("the server answered {}", status.as_u16()).into());
-    }
+    if status.is_success() { Ok(()) } else { Err(format!("the server answered {}", status.as_u16())) }
+}
+
+async fn read(answer: Response<Incoming>) -> Result<Vec<u8>, DownloadError> {
+    check_status(&answer)?;
     let mut body = answer.into_body();
     let announced = body.size_hint().lower();
     if announced > MAX_DOWNLOAD_BYTES {
-        return Err(DownloadError::TooLarge);
+        return Err(DownloadError::TooLarge(MAX_DOWNLOAD_BYTES));
     }
     let (mut bytes, mut left) = (Vec::with_capacity(announced as usize), MAX_DOWNLOAD_BYTES);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(broken)?;
         let data = frame.data_ref().map_or(&[][..], |data| data);
-        left = left.checked_sub(data.len() as u64).ok_or(DownloadError::TooLarge)?;
+        left = left.checked_sub(data.len() as u64).ok_or(DownloadError::TooLarge(MAX_DOWNLOAD_BYTES))?;
         bytes.extend_from_slice(data);
     }
-    Ok(Answer::File(bytes))
+    Ok(bytes)
 }
 
 fn is_redirect(status: StatusCode) -> bool {

@@ -16,7 +16,6 @@ use latentd_queue::planted::{self, Bug};
 use latentd_queue::queue::{RequestId, Scope};
 use latentd_queue::storage::FileKey;
 use latentd_request::{ImageRequest, Source};
-use std::iter;
 
 /// Refuses a call about something of another key. Every target is decided here.
 pub(crate) async fn check(api: &Api, call: &Call, headers: &HeaderMap) -> Result<(), ApiError> {
@@ -73,8 +72,8 @@ async fn owns(api: &Api, caller: &Caller, file: &str) -> Result<bool, ApiError> 
     Ok(owner.is_some_and(|owner| may_see(caller, owner.as_deref())))
 }
 
-/// Keeps a request from reading a file of another key: it reads one that is not there, and ends as with any such file.
-pub(crate) async fn restrict_source(
+/// Keeps a request from reading files of another key: it reads some that are not there, and ends as with any such file.
+pub(crate) async fn restrict_sources(
     api: &Api,
     caller: &Caller,
     request: &mut ImageRequest,
@@ -82,8 +81,7 @@ pub(crate) async fn restrict_source(
     if !api.isolate_keys {
         return Ok(());
     }
-    let images = request.init_image.iter_mut().flat_map(|image| iter::once(&mut image.source).chain(&mut image.mask));
-    for source in images {
+    for source in request.files_mut() {
         if let Source::Stored(file) = source
             && !owns(api, caller, file).await?
         {

@@ -38,7 +38,7 @@ struct Kept {
     of: MetricType,
 }
 
-const KEPT: [Kept; 9] = [
+const KEPT: [Kept; 10] = [
     counter(REQUESTS, "Requests that ended", &["endpoint", "outcome"]),
     counter(KEY_REQUESTS, "Requests that ended, by the key that they came with", &["key", "outcome"]),
     histogram("queue_wait", "queue_wait_seconds", "From acceptance to the start of the last attempt", &[]),
@@ -46,6 +46,11 @@ const KEPT: [Kept; 9] = [
     histogram("e2e", "e2e_seconds", "From acceptance to the result, where there is one", &[]),
     histogram("safety_score", "safety_score", "What the safety checker gave each image", &["measure"]),
     counter("safety_flagged", "Images that the safety checker found unsafe", &[]),
+    counter(
+        "adapters",
+        "LoRA adapters that requests were generated with, by where their files came from",
+        &["from"],
+    ),
     counter("worker_restarts", "Workers that died and were started again", &["device"]),
     counter("webhook_attempts", "Attempts to deliver a webhook", &["outcome"]),
 ];
@@ -76,7 +81,9 @@ pub(crate) async fn get(api: &Api, caller: &Caller) -> Result<Response, ApiError
     let devices =
         api.queue.devices().into_iter().map(|(name, why)| (name, u64::from(why.is_some()))).collect();
     let keys = by_key::read(api, caller, &mut counters).await?;
-    let snapshot = Snapshot { counters, waiting, running, keys, workers, devices, commit: api.commit };
+    let adapter_cache = (api.adapter_cache_bytes)();
+    let snapshot =
+        Snapshot { adapter_cache, counters, waiting, running, keys, workers, devices, commit: api.commit };
     let mut registry = Registry::with_prefix(PREFIX);
     let about = "Requests that were refused before they were accepted";
     registry.register("rejected", about, api.refusals.counted.clone());
@@ -97,6 +104,8 @@ fn name(api: &Api, counter: &mut Counter) {
 /// What one scrape reads.
 #[derive(Debug)]
 struct Snapshot {
+    /// Bytes of the adapters that workers of this machine keep.
+    adapter_cache: u64,
     counters: Vec<Counter>,
     waiting: [(&'static str, u64); 2],
     running: u64,
@@ -126,6 +135,11 @@ impl Collector for Snapshot {
         let [(normal, first), (low, second)] = self.waiting;
         let waiting = [(&[("priority", normal)][..], first), (&[("priority", low)], second)];
         gauge("queue_depth", "Requests that wait", &waiting)?;
+        gauge(
+            "adapter_cache_bytes",
+            "LoRA adapters that are kept on this machine",
+            &[(&[], self.adapter_cache)],
+        )?;
         gauge("requests_running", "Requests that run", &[(&[], self.running)])?;
         let [(ready, first), (loading, second)] = self.workers;
         let workers = [(&[("state", ready)][..], first), (&[("state", loading)], second)];

@@ -77,12 +77,12 @@ pub(crate) async fn accept(
 
 /// Is this application served here, and now? Returns the bytes of the largest input that it takes.
 pub(crate) async fn admit(api: &Api, application: &Application) -> Result<usize, ApiError> {
-    let route = served_endpoint::find(api, application)?;
+    served_endpoint::find(api, application)?;
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
     api.check_space(0).await?;
-    Ok(route.task.max_bytes())
+    Ok(input::MAX_BYTES)
 }
 
 /// Puts a valid request into the queue, unless too many wait.
@@ -92,7 +92,7 @@ pub(crate) async fn enqueue(
     mut new: NewRequest,
     mut request: ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
-    isolation::restrict_source(api, caller, &mut request).await?;
+    isolation::restrict_sources(api, caller, &mut request).await?;
     request.private = new.options.forget;
     new.body = json!(request);
     new.model = Some(request.model);

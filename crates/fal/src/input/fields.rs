@@ -1,6 +1,6 @@
 //! Reads the fields of a JSON object as pydantic's lax mode does, and collects what is wrong.
 
-use crate::output::problem::Problem;
+use crate::output::problem::{Problem, Step};
 use serde_json::{Map, Number, Value};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -9,19 +9,24 @@ use std::ops::RangeInclusive;
 /// finds every problem.
 pub(crate) struct Fields<'a> {
     map: &'a Map<String, Value>,
-    parent: Option<&'static str>,
+    parents: Vec<Step>,
     problems: Vec<Problem>,
 }
 
 impl<'a> Fields<'a> {
     /// The body's own fields.
     pub(crate) fn new(map: &'a Map<String, Value>) -> Self {
-        Self { map, parent: None, problems: Vec::new() }
+        Self { map, parents: Vec::new(), problems: Vec::new() }
     }
 
     /// The fields of an object inside the body.
     pub(crate) fn below(parent: &'static str, map: &'a Map<String, Value>) -> Self {
-        Self { map, parent: Some(parent), problems: Vec::new() }
+        Self { map, parents: vec![parent.into()], problems: Vec::new() }
+    }
+
+    /// The fields of an object in a list inside the body.
+    pub(crate) fn of_item(parent: &'static str, index: usize, map: &'a Map<String, Value>) -> Self {
+        Self { map, parents: vec![parent.into(), Step::Item(index)], problems: Vec::new() }
     }
 
     /// Adds a problem.
@@ -51,8 +56,8 @@ impl<'a> Fields<'a> {
 
     /// A problem with a field of this object.
     pub(crate) fn problem(&self, name: &str, kind: &'static str, msg: impl Into<String>) -> Problem {
-        let path: Vec<&str> = self.parent.into_iter().chain([name]).collect();
-        Problem::at(&path, kind, msg, self.map.get(name).unwrap_or(&Value::Null))
+        let value = self.map.get(name).unwrap_or(&Value::Null);
+        Problem::at(&[name], kind, msg, value).within(&self.parents)
     }
 
     fn refuse_as(&mut self, name: &str, (kind, msg): (&'static str, &str)) {
@@ -64,7 +69,7 @@ impl<'a> Fields<'a> {
         match (self.value(name), default) {
             (Some(Value::String(text)), _) => return text,
             (None, Some(default)) => return default,
-            (None, None) => self.refuse(Problem::missing(name, self.map)),
+            (None, None) => self.refuse(Problem::missing(name, self.map).within(&self.parents)),
             (Some(_), _) => self.refuse_as(name, ("string_type", "Input should be a valid string")),
         }
         ""

@@ -32,7 +32,7 @@ pub(crate) struct File {
 }
 
 /// The problem of a value: its class, the remedy, and the limit that was exceeded.
-type Refusal = (&'static str, String, Option<u64>);
+pub(super) type Refusal = (&'static str, String, Option<u64>);
 
 impl File {
     /// Where the file is, in a call that came to this server under the names that it knows.
@@ -42,13 +42,18 @@ impl File {
         if fields.problem_count() > before {
             return None;
         }
-        match source(text, call) {
-            Ok(source) => Some(source),
-            Err((kind, words, max)) => {
-                let problem = fields.problem(self.name, kind, words);
-                fields.refuse(max.into_iter().fold(problem, |problem, max| problem.with("max_size", max)));
-                None
-            }
+        of_field(fields, self.name, source(text, call))
+    }
+}
+
+/// The file that the text of a field means; a text that means none is a problem of the field.
+pub(super) fn of_field(fields: &mut Fields<'_>, name: &str, read: Result<Source, Refusal>) -> Option<Source> {
+    match read {
+        Ok(source) => Some(source),
+        Err((kind, words, max)) => {
+            let problem = fields.problem(name, kind, words);
+            fields.refuse(max.into_iter().fold(problem, |problem, max| problem.with("max_size", max)));
+            None
         }
     }
 }
@@ -67,7 +72,8 @@ impl Field for File {
     }
 }
 
-fn source(text: &str, call: &Call) -> Result<Source, Refusal> {
+/// The file that a text means.
+pub(super) fn source(text: &str, call: &Call) -> Result<Source, Refusal> {
     let text = text.trim();
     if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
         return inline(&text[5..]);

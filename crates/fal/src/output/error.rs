@@ -4,6 +4,7 @@ mod causes;
 
 use crate::output::barred::Barred;
 use crate::output::initial_image;
+use crate::output::lora;
 use crate::output::names::{self, IDEMPOTENCY_KEY};
 use crate::output::problem::{Problem, Problems, Refusal};
 use axum::Json;
@@ -329,10 +330,15 @@ fn say_retryable(headers: &mut HeaderMap, yes: bool) {
     headers.insert(RETRYABLE, HeaderValue::from_static(word));
 }
 
+/// The class of a request whose input is at fault.
+const BAD_REQUEST: &str = "bad_request";
+
 /// The class of a failed request, and the line that its status shows.
 pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, String) {
     match kind {
-        FailureKind::Invalid | FailureKind::InitImage | FailureKind::Mask => ("bad_request", "Invalid status code: 422".into()),
+        FailureKind::Invalid | FailureKind::InitImage | FailureKind::Mask | FailureKind::Lora => {
+            (BAD_REQUEST, "Invalid status code: 422".into())
+        }
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
         FailureKind::Engine | FailureKind::OutOfMemory | FailureKind::WorkerLost => {
@@ -357,7 +363,7 @@ pub(crate) fn failure_response(failure: Failure) -> Response {
     let headers = response.headers_mut();
     headers.insert(BILLABLE_UNITS, FREE);
     say_retryable(headers, kind.is_retryable());
-    if class != "bad_request" {
+    if class != BAD_REQUEST {
         headers.insert(ERROR_TYPE, HeaderValue::from_static(class));
     }
     if kind == FailureKind::StartTimeout {
@@ -380,6 +386,11 @@ pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
             let field = if is_mask { names::MASK_URL } else { names::IMAGE_URL };
             let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
             let detail = vec![initial_image::problem(field, flaw, &failure.message)];
+            return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
+        }
+        FailureKind::Lora => {
+            let found = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
+            let detail = vec![lora::problem(found, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
         // nginx's "client closed request", which fal uses too.

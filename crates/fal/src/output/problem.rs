@@ -5,6 +5,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::io;
 use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AnyOfBuilder, Array, ArrayBuilder, ObjectBuilder, Type};
 
 /// Longest piece of input that an error repeats.
 const ECHO_CHARS: usize = 200;
@@ -12,8 +14,9 @@ const ECHO_CHARS: usize = 200;
 /// What is wrong with one field.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// Where: `body`, then the way to the field.
-    loc: Vec<String>,
+    /// Where: `body`, then the way to the field. Items of lists are numbers, from 0.
+    #[schema(schema_with = loc_schema)]
+    loc: Vec<Step>,
     /// What to change.
     msg: String,
     /// The class of the problem.
@@ -28,6 +31,28 @@ pub(crate) struct Problem {
     ctx: Option<Value>,
     /// What was sent; the beginning, if it is long.
     input: Value,
+}
+
+/// A step on the way to a field.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Step {
+    /// Into a field.
+    Field(String),
+    /// To an item of a list.
+    Item(usize),
+}
+
+impl From<&str> for Step {
+    fn from(name: &str) -> Self {
+        Self::Field(name.to_owned())
+    }
+}
+
+fn loc_schema() -> Array {
+    let of_type = |kind| ObjectBuilder::new().schema_type(kind);
+    let step = AnyOfBuilder::new().item(of_type(Type::String)).item(of_type(Type::Integer).minimum(Some(0)));
+    ArrayBuilder::new().items(RefOr::T(step.build().into())).build()
 }
 
 /// The body of a 422.
@@ -58,13 +83,13 @@ impl Problem {
     /// A problem with a header.
     pub(crate) fn in_header(name: &str, kind: &'static str, msg: impl Into<String>) -> Self {
         let problem = Self::at(&[], kind, msg, &Value::Null);
-        Self { loc: vec!["header".to_owned(), name.to_owned()], ..problem }
+        Self { loc: vec!["header".into(), name.into()], ..problem }
     }
 
     /// A problem at a path below the body.
     pub(crate) fn at(path: &[&str], kind: &'static str, msg: impl Into<String>, input: &Value) -> Self {
         Self {
-            loc: std::iter::once("body").chain(path.iter().copied()).map(str::to_owned).collect(),
+            loc: std::iter::once("body").chain(path.iter().copied()).map(Step::from).collect(),
             msg: msg.into(),
             kind,
             url: format!("https://docs.fal.ai/errors/#{kind}"),
@@ -77,6 +102,12 @@ impl Problem {
     pub(crate) fn missing(name: &str, object: &Map<String, Value>) -> Self {
         let problem = Self::at(&[name], "missing", "Field required", &Value::Null);
         Self { input: beginning(object), ..problem }
+    }
+
+    /// The same problem, at the same path below these steps.
+    pub(crate) fn within(mut self, steps: &[Step]) -> Self {
+        self.loc.splice(1..1, steps.iter().cloned());
+        self
     }
 
     /// A problem that only the model saw.

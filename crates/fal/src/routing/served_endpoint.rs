@@ -16,12 +16,14 @@ pub(crate) struct ServedEndpoint<'a> {
     pub(crate) limits: &'a Limits,
     /// The name of that model, where it stands in for the published one.
     pub(crate) stand_in: Option<&'a str>,
+    /// Names of the operator's LoRA adapters.
+    pub(crate) lora_names: &'a [String],
 }
 
 impl<'a> ServedEndpoint<'a> {
     fn new(endpoint: &'a Endpoint, task: Task) -> Option<Self> {
         let Served { stand_in, limits } = endpoint.served.as_ref()?;
-        Some(Self { endpoint, task, limits, stand_in: stand_in.as_deref() })
+        Some(Self { endpoint, task, limits, stand_in: stand_in.as_deref(), lora_names: &[] })
     }
 }
 
@@ -60,7 +62,8 @@ pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<Served
     let Some((endpoint, task)) = found else {
         return Err(ApiError::UnknownEndpoint { what: format!("Path /{path}"), served: served() });
     };
-    ServedEndpoint::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))
+    let found = ServedEndpoint::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))?;
+    Ok(ServedEndpoint { lora_names: &api.lora_names, ..found })
 }
 
 /// Everything that is served here.

@@ -51,6 +51,10 @@ pub struct Api {
     pub max_upload: u64,
     /// Uploads that were announced and not sent yet, above which new ones are refused.
     pub max_open_uploads: u64,
+    /// Names of the LoRA adapters that every worker has.
+    pub lora_names: Vec<String>,
+    /// Bytes of the LoRA adapters that are kept on this machine.
+    pub adapter_cache_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// Where webhooks may go.

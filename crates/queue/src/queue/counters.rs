@@ -35,6 +35,11 @@ impl Observation {
         Self::plain("worker_restarts", device)
     }
 
+    /// A worker has a LoRA adapter ready for a request, from this kind of place.
+    pub fn adapter(from: &str) -> Self {
+        Self::plain("adapters", from)
+    }
+
     pub(super) fn webhook_attempt(outcome: &str) -> Self {
         Self::plain("webhook_attempts", outcome)
     }

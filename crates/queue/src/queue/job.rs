@@ -89,6 +89,8 @@ stored_word! {
         InitImage = "picture",
         /// Its mask cannot be used; the detail says why.
         Mask = "mask",
+        /// A LoRA adapter of it cannot be used; the detail says why.
+        Lora = "lora",
         /// The client cancelled it.
         Cancelled = "cancelled",
         /// The client that waited for the result went away.
@@ -197,6 +199,7 @@ impl FailureKind {
             Self::Invalid
             | Self::InitImage
             | Self::Mask
+            | Self::Lora
             | Self::Cancelled
             | Self::ClientGone
             | Self::Engine
@@ -210,6 +213,7 @@ impl FailureKind {
             Self::Invalid => "the input cannot be served",
             Self::InitImage => "the initial image cannot be used",
             Self::Mask => "the mask cannot be used",
+            Self::Lora => "a LoRA adapter cannot be used",
             Self::Cancelled => "the request was cancelled by the client",
             Self::ClientGone => "the client went away before the result was ready",
             Self::Engine => "the engine failed",

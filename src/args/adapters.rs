@@ -1,0 +1,20 @@
+//! Flags of LoRA adapters that requests may name.
+
+use clap::Args;
+
+/// LoRA adapters of requests.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "LoRA adapters")]
+pub struct AdapterArgs {
+    /// LoRA adapter that requests may name: `{"path": "NAME"}` in `loras` is the `.safetensors` file at PATH; may be given
+    /// several times. Workers elsewhere need the same.
+    #[arg(long, env = "LATENTD_LORA", value_delimiter = ',', value_name = "NAME=PATH")]
+    pub lora: Vec<String>,
+    /// Largest adapter that is fetched for a request, as in `2GB`.
+    #[arg(long, env = "LATENTD_MAX_ADAPTER", default_value = "2GB", value_name = "SIZE")]
+    pub max_adapter: String,
+    /// Disk space for fetched adapters, in the data directory; those that were not used for longest are removed. With `0`
+    /// none is kept.
+    #[arg(long, env = "LATENTD_ADAPTER_CACHE", default_value = "20GB", value_name = "SIZE")]
+    pub adapter_cache: String,
+}

@@ -1,0 +1,251 @@
+//! Fetches the LoRA adapters of a request, before its model is loaded: each becomes a file on this machine.
+
+mod hub;
+
+use super::stored::Found;
+use super::{Worker, stored};
+use crate::adapters::{AdapterCache, AdapterFiles, HeldFile, Incoming, Origin, Refused};
+use crate::engine::Lora;
+use crate::fault::Fault;
+use crate::queue::{Failure, FailureKind, Observation, Queue, QueueError};
+use crate::storage::{ByteStream, StorageError};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use latentd_egress::{DownloadError, Sink, Streamed, Validators};
+use latentd_request::{ImageRequest, LoraFlaw, LoraProblem, LoraRef, LoraSource, Source};
+use std::io;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+/// How often copies of uploads are looked for that are gone.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why the adapters of a request could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum NotLoaded {
+    #[error("{}", .0.message)]
+    Problem(LoraProblem),
+    /// A cause that is yet to be said of an adapter.
+    #[error("{1}")]
+    Flawed(LoraFlaw, String),
+    /// The operator has not given every worker the same names.
+    #[error("this worker has no LoRA {0}: its operator must start it with --lora {0}=PATH, as the server")]
+    Unnamed(String),
+    #[error("an adapter cannot be stored: {0}")]
+    Io(#[from] io::Error),
+    #[error("an adapter cannot be stored: {0}")]
+    Hub(String),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl Fault for NotLoaded {
+    fn is_machines(&self) -> bool {
+        match self {
+            Self::Problem(_) | Self::Flawed(..) | Self::Unnamed(_) => false,
+            Self::Io(_) | Self::Hub(_) => true,
+            Self::Storage(error) => error.is_machines(),
+            Self::Queue(error) => error.is_machines(),
+        }
+    }
+}
+
+impl NotLoaded {
+    /// The failure that the request ends with.
+    pub(super) fn failure(self) -> Failure {
+        match self {
+            Self::Problem(problem) => failure(&problem),
+            other => Failure { kind: FailureKind::Engine, message: other.to_string(), detail: None },
+        }
+    }
+
+    /// Says it of the adapter of this number.
+    fn of(self, index: usize, name: &str) -> Self {
+        match self {
+            Self::Flawed(flaw, why) => {
+                let message = format!("the LoRA {name}: {why}");
+                Self::Problem(LoraProblem { index: Some(index), flaw, message })
+            }
+            other => other,
+        }
+    }
+}
+
+impl From<DownloadError> for NotLoaded {
+    fn from(error: DownloadError) -> Self {
+        match error {
+            DownloadError::TooLarge(max) => Refused::TooLarge(max).into(),
+            DownloadError::Failed(why) => Self::Flawed(LoraFlaw::Unreachable, why),
+        }
+    }
+}
+
+impl From<String> for NotLoaded {
+    fn from(why: String) -> Self {
+        Self::Flawed(LoraFlaw::Unreachable, why)
+    }
+}
+
+impl From<Refused> for NotLoaded {
+    fn from(error: Refused) -> Self {
+        let words = error.to_string();
+        match error {
+            Refused::TooLarge(max) => Self::Flawed(
+                LoraFlaw::TooManyBytes(max),
+                format!("{words}, the most that this server fetches (--max-adapter): use a lower rank"),
+            ),
+            Refused::Unusable(why) => Self::Flawed(LoraFlaw::Unusable, why),
+            Refused::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+/// The failure of a request with an adapter that cannot be used. What names the adapter is in the detail, which is erased
+/// with the input.
+pub(super) fn failure(problem: &LoraProblem) -> Failure {
+    Failure { detail: serde_json::to_value(problem).ok(), ..Failure::of(FailureKind::Lora) }
+}
+
+/// The files of a request's adapters, which stay while they are held.
+#[derive(Default)]
+pub(super) struct Fetched {
+    pub(super) loras: Vec<Lora>,
+    pub(super) held: Vec<HeldFile>,
+}
+
+/// Fetches every adapter of a request.
+pub(super) async fn fetch(worker: &Worker, request: &ImageRequest) -> Result<Fetched, NotLoaded> {
+    let mut fetched = Fetched::default();
+    for (index, lora) in request.loras.iter().enumerate() {
+        let LoraRef { name, source, scale } = lora;
+        let (file, from) = file(worker, source, request.private).await.map_err(|why| why.of(index, name))?;
+        tracing::info!(lora = name, scale, from, "an adapter is ready");
+        if let Err(error) = worker.queue.observe(&Observation::adapter(from)).await {
+            tracing::warn!(%error, "an adapter was not counted");
+        }
+        let path = file.path().to_owned();
+        fetched.loras.push(Lora { name: name.clone(), path, scale: *scale });
+        fetched.held.push(file);
+    }
+    Ok(fetched)
+}
+
+/// The file of an adapter, and in a word where it is from. What a private request brings is kept for it alone.
+async fn file(
+    worker: &Worker,
+    source: &LoraSource,
+    is_private: bool,
+) -> Result<(HeldFile, &'static str), NotLoaded> {
+    match source {
+        LoraSource::Named(name) => match worker.adapters.named.get(name) {
+            Some(path) => Ok((HeldFile::outside(path.clone()), "name")),
+            None => Err(NotLoaded::Unnamed(name.clone())),
+        },
+        LoraSource::Hub { repository, file } => hub::fetch(worker, repository, file.as_deref()).await,
+        LoraSource::File(Source::Stored(key)) => stored(worker, key, is_private).await,
+        LoraSource::File(Source::Remote(url)) => remote(worker, url, is_private).await,
+        LoraSource::File(Source::Inline(base64)) => {
+            let wrong = |error| NotLoaded::Flawed(LoraFlaw::Unreachable, format!("{error}"));
+            let bytes = STANDARD.decode(base64).map_err(wrong)?;
+            let mut incoming = receive(&worker.adapters)?;
+            incoming.append(&bytes).await?;
+            Ok((worker.adapters.cache.own(incoming).await?, "inline"))
+        }
+    }
+}
+
+/// A file that is received from a URL.
+struct Download(Incoming);
+
+impl Sink for Download {
+    type Error = NotLoaded;
+
+    fn begin(&mut self, size: Option<u64>) -> Result<(), NotLoaded> {
+        Ok(self.0.announce(size)?)
+    }
+
+    async fn take(&mut self, bytes: Bytes) -> Result<(), NotLoaded> {
+        Ok(self.0.append(&bytes).await?)
+    }
+}
+
+fn receive(adapters: &AdapterFiles) -> io::Result<Incoming> {
+    adapters.cache.receive(adapters.max_bytes)
+}
+
+/// Keeps what was received, or holds it for one request.
+async fn keep(
+    worker: &Worker,
+    incoming: Incoming,
+    origin: Origin<'_>,
+    validators: Validators,
+    is_private: bool,
+) -> Result<HeldFile, NotLoaded> {
+    let cache = &worker.adapters.cache;
+    Ok(match is_private {
+        true => cache.own(incoming).await?,
+        false => cache.keep(incoming, origin, validators).await?,
+    })
+}
+
+/// A file of this server's storage. Its copy is used as long as the file itself is there.
+async fn stored(worker: &Worker, key: &str, is_private: bool) -> Result<(HeldFile, &'static str), NotLoaded> {
+    let missing = || NotLoaded::Flawed(LoraFlaw::Unreachable, stored::MISSING.to_owned());
+    let copy = worker.adapters.cache.find(Origin::Upload(key));
+    if let (Found::Known(_), Some((_, file))) = (stored::find(&worker.queue, key).await?, copy) {
+        return Ok((file, "cache"));
+    }
+    let found = stored::open::<NotLoaded>(worker, key).await?.ok_or_else(missing)?;
+    let mut incoming = receive(&worker.adapters)?;
+    incoming.announce(Some(found.size))?;
+    let (mut pieces, _): (ByteStream, _) = found.part.ok_or_else(missing)?;
+    while let Some(piece) = pieces.try_next().await? {
+        incoming.append(&piece).await?;
+    }
+    let file = keep(worker, incoming, Origin::Upload(key), Validators::default(), is_private).await?;
+    Ok((file, "upload"))
+}
+
+/// The file at a URL. A copy of it is used if its server says that it has not changed.
+async fn remote(worker: &Worker, url: &str, is_private: bool) -> Result<(HeldFile, &'static str), NotLoaded> {
+    let found = worker.adapters.cache.find(Origin::Url(url));
+    let known = found.as_ref().map(|(entry, _)| entry.validators()).unwrap_or_default();
+    let mut download = Download(receive(&worker.adapters)?);
+    let streamed = worker.outgoing.stream(url, &known, worker.adapters.max_bytes, &mut download);
+    match (streamed.await?, found) {
+        (Streamed::NotModified, Some((_, file))) => Ok((file, "cache")),
+        (Streamed::NotModified, None) => Err("its server answered 304".to_owned().into()),
+        (Streamed::File(validators), _) => {
+            Ok((keep(worker, download.0, Origin::Url(url), validators, is_private).await?, "url"))
+        }
+    }
+}
+
+/// Removes the copies of uploads that are gone, now and whenever [`FORGET_INTERVAL`] is over.
+pub(super) async fn forget_uploads(queue: Queue, cache: AdapterCache) {
+    let mut clock = tokio::time::interval(FORGET_INTERVAL);
+    clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        if let Err(error) = forget_ended_uploads(&queue, &cache).await {
+            tracing::warn!(%error, "copies of uploads that are gone are not removed yet");
+        }
+    }
+}
+
+/// Removes the copies of uploads that are gone.
+///
+/// # Errors
+/// The database or the folder of copies does not answer.
+pub async fn forget_ended_uploads(queue: &Queue, cache: &AdapterCache) -> Result<(), NotLoaded> {
+    for key in cache.uploads() {
+        if !matches!(stored::find(queue, &key).await?, Found::Known(_)) {
+            cache.forget_upload(&key)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! Fetches what a request names, while its claim is renewed and a cancellation is noticed.
+
+use super::adapters::{self, Fetched};
+use super::{HEARTBEAT, Worker, WorkerError, init_image, with_retry};
+use crate::engine::{EngineError, InitImage};
+use crate::queue::{Claim, Failure, FailureKind, Verdict};
+use futures_util::future::BoxFuture;
+use latentd_request::{ImageRequest, InitImageRef, Source};
+
+impl Worker {
+    /// Fetches the initial image of a request and its mask; `None` when the request has ended.
+    pub(super) async fn fetch_image(
+        &self,
+        claim: &Claim,
+        reference: &InitImageRef,
+    ) -> Result<Option<InitImage>, WorkerError> {
+        let load = Box::pin(async {
+            let load = async |source: &Source, kind| {
+                let loaded = with_retry(|| init_image::load(self, source)).await;
+                loaded.map_err(|why| why.failure(kind))
+            };
+            let image = load(&reference.source, FailureKind::InitImage).await?;
+            let mask = match &reference.mask {
+                Some(source) => Some(load(source, FailureKind::Mask).await?),
+                None => None,
+            };
+            Ok(InitImage { image, strength: reference.strength, mask })
+        });
+        let lines = ["fetching the initial image", "still fetching the image"];
+        self.while_claimed(claim, lines, load).await
+    }
+
+    /// Fetches the adapters of a request, and takes them out of it; `None` when the request has ended.
+    pub(super) async fn fetch_adapters(
+        &self,
+        claim: &Claim,
+        request: &mut ImageRequest,
+    ) -> Result<Option<Fetched>, WorkerError> {
+        if request.loras.is_empty() {
+            return Ok(Some(Fetched::default()));
+        }
+        let asked: &ImageRequest = request;
+        let load = Box::pin(async {
+            let fetched = with_retry(|| adapters::fetch(self, asked)).await;
+            fetched.map_err(adapters::NotLoaded::failure)
+        });
+        let lines = ["fetching the LoRA adapters", "still fetching the LoRA adapters"];
+        let fetched = self.while_claimed(claim, lines, load).await?;
+        request.loras.clear(); // inline data may be megabytes
+        Ok(fetched)
+    }
+
+    /// Waits for `load`; `None` when the request has ended, by its failure too. The first line goes into the request's log
+    /// at once, the second whenever the lease is renewed.
+    async fn while_claimed<T>(
+        &self,
+        claim: &Claim,
+        [first, later]: [&str; 2],
+        mut load: BoxFuture<'_, Result<T, Failure>>,
+    ) -> Result<Option<T>, WorkerError> {
+        let mut work = self.queue.events().work();
+        let mut verdict = self.report(claim, first).await?;
+        let mut clock = tokio::time::interval(HEARTBEAT);
+        clock.reset();
+        while matches!(verdict, Verdict::Continue { .. }) {
+            tokio::select! {
+                loaded = &mut load => return match loaded {
+                    Ok(loaded) => Ok(Some(loaded)),
+                    Err(failure) => self.end(claim, &failure).await.map(|()| None),
+                },
+                Ok(()) = work.changed() => verdict = self.verdict(claim).await?,
+                _ = clock.tick() => verdict = self.report(claim, later).await?,
+            }
+        }
+        self.settle(claim, verdict, Err(EngineError::Stopped)).await
+    }
+}
