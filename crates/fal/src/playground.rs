@@ -27,9 +27,10 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// The files of the page below `/playground/`.
-static PARTS: [Asset; 19] = [
+static PARTS: [Asset; 22] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
+    asset!("acts.js", JS),
     asset!("api.js", JS),
     asset!("code-view.js", JS),
     asset!("code.js", JS),
@@ -43,8 +44,10 @@ static PARTS: [Asset; 19] = [
     asset!("models.js", JS),
     asset!("result.css", CSS),
     asset!("result.js", JS),
+    asset!("session.js", JS),
     asset!("store.js", JS),
     asset!("tabs.js", JS),
+    asset!("thumbnail.js", JS),
     asset!("watch.js", JS),
     asset!("words.js", JS),
 ];

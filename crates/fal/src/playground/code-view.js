@@ -11,12 +11,12 @@ let present = { prompt: "" };
 export function start() {
   language = choice($("language"), "language", Object.entries(LANGUAGES));
   language.set("javascript");
-  $("language").addEventListener("change", () => draw(present));
+  $("language").addEventListener("change", () => render(present));
   $("copy").addEventListener("click", copy);
 }
 
 /** Writes the program for an input. */
-export function draw(input) {
+export function render(input) {
   present = input;
   const needsKey = api.key.get() !== "";
   const settings = { base: api.BASE, endpoint: models.current(), input, needsKey };
@@ -31,12 +31,12 @@ async function copy() {
   } catch {
     // Pages that come over plain HTTP from another machine have no clipboard: select the text instead.
     getSelection().selectAllChildren($("code"));
-    if (!document.execCommand("copy")) return say("Press Ctrl C");
+    if (!document.execCommand("copy")) return announce("Press Ctrl C");
   }
-  say("Copied");
+  announce("Copied");
 }
 
-function say(word) {
+function announce(word) {
   $("copy").textContent = word;
   $("announce").textContent = word;
   setTimeout(() => ($("copy").textContent = "Copy"), 2_000);

@@ -10,9 +10,11 @@ const SWITCHES = ["enable_safety_checker", "sync_mode"];
 
 const form = $("form");
 let groups;
+let notify = () => {};
 
 /** Builds the form; `changed` is called at every change. */
 export function start(changed) {
+  notify = changed;
   groups = {
     image_size: sizes(),
     num_images: choice($("num_images"), "num_images", [...Array(MAX_IMAGES)].map((_, n) => [n + 1, n + 1])),
@@ -27,16 +29,13 @@ export function start(changed) {
     $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0];
     $("seed").dispatchEvent(new Event("input", { bubbles: true }));
   });
-  $("reset").addEventListener("click", () => {
-    write({ ...read(), ...DEFAULTS, prompt: $("prompt").value });
-    form.dispatchEvent(new Event("input"));
-  });
+  $("reset").addEventListener("click", () => fill({ prompt: $("prompt").value }));
   for (const name of TEXTS) $(name).addEventListener("input", () => grow($(name)));
   form.addEventListener("input", (event) => {
     const field = event.target.closest?.("[data-field]");
     if (field) clear(field);
     refresh();
-    changed();
+    notify();
   });
   form.addEventListener("change", (event) => {
     const name = event.target.closest?.("[data-field]")?.dataset.field;
@@ -58,7 +57,7 @@ export function fit() {
   }
 }
 
-/** The size picker: a tile for each preset, drawn in its shape. */
+/** The size picker: a tile for each preset, in its shape. */
 function sizes() {
   const tiles = $("sizes");
   for (const [name, label, width, height] of [...SIZES, [CUSTOM, "Custom", 1, 1]]) {
@@ -122,6 +121,15 @@ export function write(given) {
   refresh();
 }
 
+/** Fills the form for somebody who looks at it, as `write` does. */
+export function fill(given) {
+  write(given);
+  notify();
+}
+
+/** Width and height of the images, as far as the fields say it. */
+export const size = () => pixels(groups.image_size.get());
+
 /** Shows what follows from the fields. */
 function refresh() {
   const size = groups.image_size.get();
@@ -181,6 +189,14 @@ export function showProblems(problems) {
   }
   $("problem-form").textContent = lost.join(" ");
   return problems.length;
+}
+
+/** Shows a refusal at the fields that it names; false if it names none. */
+export function showRefusal({ problems = [] }) {
+  if (problems.length === 0) return false;
+  showProblems(problems);
+  focusProblem();
+  return true;
 }
 
 /** Takes away what was said of all fields. */

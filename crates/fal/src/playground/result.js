@@ -11,24 +11,24 @@ const EXAMPLES = [
   "a cherry blossom tree beside a koi pond, a wooden bridge, paper lanterns",
 ];
 
-/** What is in the frame: the request and how far it is, so that it is drawn anew only when that changes. */
-let drawn = "";
+/** What is in the frame: the request and how far it is, so that it is rendered anew only when that changes. */
+let rendered = "";
 
 /**
- * Shows a request, or nothing yet. `on` has what a person may do:
- * `example(prompt)`, `cancel`, `again`, `remove`, `seed(number)`, `missing(entry)`, `seen(entry, image)`.
+ * Renders a request, or nothing yet. `draft` has the `size` and `count` of the images that the form asks for, and whether
+ * they would be the first, `isFirst`; `acts` what a person may do.
  */
-export function show(entry, draft, on) {
+export function render(entry, draft, acts) {
   const phase = phaseOf(entry);
   const frame = $("frame");
   frame.dataset.phase = phase;
   shape(frame, entry, draft);
-  const now = `${entry?.id} ${phase} ${entry?.gone} ${entry?.error?.status}`;
-  if (now !== drawn) {
-    drawn = now;
-    $("images").replaceChildren(...imageFigures(entry, phase, on));
-    $("words").replaceChildren(...words(entry, phase, on));
-    $("actions").replaceChildren(...actions(entry, phase, on));
+  const now = `${entry?.id} ${phase} ${entry?.gone} ${entry?.error?.status} ${!entry && draft.isFirst}`;
+  if (now !== rendered) {
+    rendered = now;
+    $("images").replaceChildren(...imageFigures(entry, phase, acts));
+    $("words").replaceChildren(...words(entry, phase, draft, acts));
+    $("actions").replaceChildren(...actions(entry, phase, acts));
     announce(entry, phase);
   }
   if (phase === "generating") preview(entry.live.preview);
@@ -39,10 +39,10 @@ export function show(entry, draft, on) {
 
 /** Gives the frame the shape of the images, so that nothing jumps when they come. */
 function shape(frame, entry, draft) {
-  const input = entry?.input ?? draft;
   const [first] = entry?.output?.images ?? [];
-  const [width, height] = first ? [first.width, first.height] : pixels(input.image_size ?? "landscape_4_3");
-  const count = entry?.output?.images.length ?? input.num_images ?? 1;
+  const asked = entry ? (entry.size ?? pixels(entry.input?.image_size ?? "landscape_4_3")) : draft.size;
+  const [width, height] = first ? [first.width, first.height] : asked;
+  const count = entry?.output?.images.length ?? (entry ? entry.input?.num_images : draft.count) ?? 1;
   const columns = count === 1 || (count === 2 && width > height) ? 1 : 2;
   const rows = Math.ceil(count / columns);
   const ratio = (columns * width) / (rows * height);
@@ -51,14 +51,14 @@ function shape(frame, entry, draft) {
   frame.style.setProperty("--rows", rows);
 }
 
-function imageFigures(entry, phase, on) {
+function imageFigures(entry, phase, acts) {
   // The server shows how the first image is coming along.
   if (phase === "generating") return [make("figure", {}, make("img", { id: "preview", alt: "", hidden: true }))];
   if (phase !== "done") return [];
-  return entry.output.images.map((image, index) => imageFigure(entry, image, index, on));
+  return entry.output.images.map((image, index) => imageFigure(entry, image, index, acts));
 }
 
-function imageFigure(entry, image, index, on) {
+function imageFigure(entry, image, index, acts) {
   const flagged = entry.output.has_nsfw_concepts?.[index];
   const element = make("img", { alt: entry.output.prompt, width: image.width, height: image.height });
   const figure = make("figure", {}, element);
@@ -69,10 +69,9 @@ function imageFigure(entry, image, index, on) {
   figure.classList.toggle("is-gone", Boolean(entry.gone));
   element.hidden = Boolean(entry.gone);
   if (entry.gone) return figure;
-  element.addEventListener("load", () => index === 0 && on.seen(entry, element));
   element.addEventListener("error", () => {
     element.hidden = true;
-    on.missing(entry);
+    acts.checkFiles(entry);
   });
   element.src = imageUrl(image.url);
   return figure;
@@ -86,24 +85,26 @@ function preview(url) {
   element.hidden = false;
 }
 
-function words(entry, phase, on) {
+function words(entry, phase, draft, acts) {
   if (phase === "empty") {
-    const examples = EXAMPLES.map((prompt) => make("li", {}, button(prompt, () => on.example(prompt))));
-    const title = make("p", { className: "title" }, "Nothing generated yet");
-    const text = make("p", {}, "Write a prompt, or begin with one of these.");
-    return [title, text, make("ul", { className: "examples" }, ...examples)];
+    const examples = EXAMPLES.map((prompt) => make("li", {}, button(prompt, () => acts.usePrompt(prompt))));
+    const title = draft.isFirst ? "Nothing generated yet" : "No image chosen";
+    const text = draft.isFirst
+      ? "Write a prompt, or start with one of these."
+      : "Choose one of your images below, write a prompt, or start with one of these.";
+    return [make("p", { className: "title" }, title), make("p", {}, text), make("ul", { className: "examples" }, ...examples)];
   }
   if (phase === "failed") {
     const { title, text, again } = explain(entry.error);
-    const retry = again && entry.input ? [button("Try again", on.again)] : [];
+    const retry = again && entry.input ? [button("Try again", () => acts.again(entry))] : [];
     return [make("p", { className: "title" }, title), make("p", {}, text), ...retry];
   }
   if (phase === "done" && entry.gone) return [make("p", { className: "gone" }, "The server no longer has this image")];
   return [];
 }
 
-function actions(entry, phase, on) {
-  if (phase === "waiting" || phase === "generating") return [button("Cancel", on.cancel)];
+function actions(entry, phase, acts) {
+  if (phase === "waiting" || phase === "generating") return [button("Cancel", acts.cancel)];
   if (phase !== "done") return [];
   const several = entry.output.images.length > 1;
   const downloads = entry.gone ? [] : entry.output.images.map((image, index) => {
@@ -111,8 +112,8 @@ function actions(entry, phase, on) {
     return download(entry, image, index, label);
   });
   if (several && downloads.length > 0) downloads.unshift(make("span", {}, "Download"));
-  const seed = button(`Use seed ${entry.output.seed}`, () => on.seed(entry.output.seed));
-  return [...downloads, seed, button("Delete", on.remove)];
+  const seed = button(`Use seed ${entry.output.seed}`, () => acts.useSeed(entry.output.seed));
+  return [...downloads, seed, button("Delete", () => acts.remove(entry))];
 }
 
 function download(entry, image, index, label) {
