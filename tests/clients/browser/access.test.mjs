@@ -1,15 +1,7 @@
 // Accessibility: no violation found by axe, usable by keyboard alone, no animation under prefers-reduced-motion.
 
 import assert from "node:assert/strict";
-import axe from "axe-core";
-import { BASE, PHONE, long, generate, phase, images, pageTest, small } from "./support.mjs";
-
-/** The violations that axe finds in the page. */
-async function violationsOf(page) {
-  await page.evaluate(axe.source);
-  const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"] }));
-  return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`));
-}
+import { BASE, PHONE, long, generate, phase, images, pageTest, small, violationsOf } from "./support.mjs";
 
 for (const colorScheme of ["light", "dark"]) {
   for (const [place, options] of [["a desktop", {}], ["a phone", PHONE]]) {

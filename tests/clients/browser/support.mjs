@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import axe from "axe-core";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 
@@ -87,6 +88,13 @@ export async function newProfile(options = {}) {
   const context = await browser.newContext({ ...DESKTOP, ...options });
   context.setDefaultTimeout(WAIT_MS);
   return context;
+}
+
+/** The violations that axe finds in the page. */
+export async function violationsOf(page) {
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"] }));
+  return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`));
 }
 
 /** A page that has @fal-ai/client as `client`. */

@@ -8,6 +8,7 @@ import { learn } from "./limits.js";
 import * as models from "./models.js";
 import * as session from "./session.js";
 import * as tabs from "./tabs.js";
+import * as viewer from "./viewer.js";
 
 /** A key that may not erase on the server still clears this browser. */
 const NOT_ERASED = "Removed from this browser alone: on the server only the key of an administrator deletes.";
@@ -54,6 +55,11 @@ export async function choose(entry) {
   if (input) await take(entry, output ? { ...input, seed: output.seed } : input);
   session.show(entry);
   tabs.open("image");
+}
+
+/** Shows an image over the whole window. */
+export function view(entry, index) {
+  viewer.open(entry, index, session.listed());
 }
 
 /** Puts an input into the form, and chooses the model that it was sent to. */

@@ -6,6 +6,7 @@ import * as codeView from "./code-view.js";
 import { $ } from "./dom.js";
 import * as form from "./form.js";
 import * as history from "./history.js";
+import { imageActions } from "./image-actions.js";
 import * as keyDialog from "./key-dialog.js";
 import { DEFAULTS, learn } from "./limits.js";
 import * as models from "./models.js";
@@ -13,6 +14,7 @@ import * as result from "./result.js";
 import * as session from "./session.js";
 import * as store from "./store.js";
 import * as tabs from "./tabs.js";
+import * as viewer from "./viewer.js";
 
 const HASH = /^#request=([\w-]+)$/;
 
@@ -84,6 +86,7 @@ async function start() {
   codeView.start();
   tabs.start(tabOpened);
   keyDialog.start(() => codeView.render(form.input()));
+  viewer.start((entry, index) => imageActions(entry, index, acts));
   startKeys();
   if (matchMedia("(max-width: 60rem)").matches) $("settings").open = false;
   await Promise.all([session.start(render), models.start(acts.swapModel).then(() => learn(models.current()))]);

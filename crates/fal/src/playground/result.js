@@ -2,6 +2,7 @@
 
 import { imageUrl } from "./api.js";
 import { $, button, make } from "./dom.js";
+import { imageActions } from "./image-actions.js";
 import { explain, notesOf, phaseOf, progressOf } from "./words.js";
 import { pixels } from "./limits.js";
 
@@ -61,16 +62,20 @@ function imageFigures(entry, phase, acts) {
 function imageFigure(entry, image, index, acts) {
   const flagged = entry.output.has_nsfw_concepts?.[index];
   const element = make("img", { alt: entry.output.prompt, width: image.width, height: image.height });
-  const figure = make("figure", {}, element);
+  const several = entry.output.images.length > 1;
+  const label = several ? `Full size: image ${index + 1}` : "Full size";
+  const opener = make("button", { type: "button", className: "opener", "aria-label": label, onclick: () => acts.view(entry, index) }, element);
+  const figure = make("figure", {}, opener);
   if (flagged) figure.append(make("figcaption", {}, "Blackened by the safety checker"));
   // What was seen so far stays until the image itself is there.
   const seen = index === 0 && (entry.thumb ?? entry.live?.preview);
   if (seen) figure.style.backgroundImage = `url("${seen}")`;
   figure.classList.toggle("is-gone", Boolean(entry.gone));
-  element.hidden = Boolean(entry.gone);
+  opener.hidden = Boolean(entry.gone);
   if (entry.gone) return figure;
+  if (several) figure.append(make("div", { className: "image-actions" }, ...imageActions(entry, index, acts)));
   element.addEventListener("error", () => {
-    element.hidden = true;
+    opener.hidden = true;
     acts.checkFiles(entry);
   });
   element.src = imageUrl(image.url);
@@ -106,21 +111,9 @@ function words(entry, phase, draft, acts) {
 function actions(entry, phase, acts) {
   if (phase === "waiting" || phase === "generating") return [button("Cancel", acts.cancel)];
   if (phase !== "done") return [];
-  const several = entry.output.images.length > 1;
-  const downloads = entry.gone ? [] : entry.output.images.map((image, index) => {
-    const label = several ? String(index + 1) : "Download";
-    return download(entry, image, index, label);
-  });
-  if (several && downloads.length > 0) downloads.unshift(make("span", {}, "Download"));
+  const single = entry.output.images.length === 1 && !entry.gone ? imageActions(entry, 0, acts) : [];
   const seed = button(`Use seed ${entry.output.seed}`, () => acts.useSeed(entry.output.seed));
-  return [...downloads, seed, button("Delete", () => acts.remove(entry))];
-}
-
-function download(entry, image, index, label) {
-  const kind = image.content_type === "image/png" ? "png" : "jpg";
-  const name = `latentd-${entry.output.seed}${index > 0 ? `-${index + 1}` : ""}.${kind}`;
-  const words = `Download image ${index + 1}`;
-  return make("a", { className: "quiet", href: imageUrl(image.url), download: name, "aria-label": words }, label);
+  return [...single, seed, button("Delete", () => acts.remove(entry))];
 }
 
 function progress(entry, phase) {
