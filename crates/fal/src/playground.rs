@@ -27,7 +27,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// The files of the page below `/playground/`.
-static PARTS: [Asset; 27] = [
+static PARTS: [Asset; 29] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("acts.js", JS),
@@ -36,10 +36,12 @@ static PARTS: [Asset; 27] = [
     asset!("code.js", JS),
     asset!("compare.js", JS),
     asset!("dom.js", JS),
+    asset!("drop.js", JS),
     asset!("form.js", JS),
     asset!("history.js", JS),
     asset!("icon.svg", "image/svg+xml"),
     asset!("image-actions.js", JS),
+    asset!("initial-image.js", JS),
     asset!("key-dialog.js", JS),
     asset!("limits.js", JS),
     asset!("main.js", JS),

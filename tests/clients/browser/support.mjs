@@ -3,10 +3,10 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import http from "node:http";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -141,6 +141,25 @@ export async function generate(page) {
   await page.getByRole("button", { name: /^Generate/ }).click();
   await page.waitForFunction((old) => location.hash.startsWith("#request=") && location.hash !== old, `#request=${before}`);
   return idOf(page);
+}
+
+/** Gives the page a file by `drop` on a zone or by `paste`; `meanwhile` is called while the file is over the page. */
+export async function giveFile(page, path, kind, zone, meanwhile = async () => {}) {
+  const file = { name: basename(path), type: path.endsWith(".png") ? "image/png" : "image/jpeg", data: readFileSync(path, "base64") };
+  const dataTransfer = await page.evaluateHandle(({ name, type, data }) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], name, { type }));
+    return transfer;
+  }, file);
+  if (kind === "paste") {
+    const paste = (clipboardData) => document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+    return page.evaluate(paste, dataTransfer);
+  }
+  await page.dispatchEvent("body", "dragenter", { dataTransfer });
+  await page.locator(zone).waitFor();
+  await meanwhile();
+  await page.locator(zone).dispatchEvent("dragover", { dataTransfer });
+  await page.locator(zone).dispatchEvent("drop", { dataTransfer });
 }
 
 export function idOf(page) {

@@ -4,11 +4,13 @@ import * as api from "./api.js";
 import { $ } from "./dom.js";
 import * as form from "./form.js";
 import * as keyDialog from "./key-dialog.js";
+import * as initialImage from "./initial-image.js";
 import { learn } from "./limits.js";
 import * as models from "./models.js";
 import * as session from "./session.js";
 import * as tabs from "./tabs.js";
 import * as viewer from "./viewer.js";
+import { promptOf } from "./words.js";
 
 /** A key that may not erase on the server still clears this browser. */
 const NOT_ERASED = "Removed from this browser alone: on the server only the key of an administrator deletes.";
@@ -16,8 +18,12 @@ const NOT_ERASED = "Removed from this browser alone: on the server only the key 
 /** Sends the form. */
 export async function generate() {
   form.clearProblems();
+  const initial = initialImage.get();
+  await initialImage.ready();
+  if (initial && !initialImage.get()) return;
   if (form.showProblems(form.check()) > 0) return form.focusProblem();
-  await send(models.current(), form.input(), form.size());
+  const input = form.input();
+  await send(models.endpointFor(input), input, form.size());
 }
 
 async function send(endpoint, input, size) {
@@ -44,15 +50,15 @@ export async function cancel() {
 }
 
 /** Sends a failed request again. */
-export async function again(entry) {
-  await take(entry, entry.input);
-  generate();
+export function again(entry) {
+  take(entry, entry.input);
+  return generate();
 }
 
 /** Shows an earlier request, and puts its settings with the seed that made it into the form. */
-export async function choose(entry) {
+export function choose(entry) {
   const { input, output } = entry;
-  if (input) await take(entry, output ? { ...input, seed: output.seed } : input);
+  if (input) take(entry, output ? { ...input, seed: output.seed } : input);
   session.show(entry);
   tabs.open("image");
 }
@@ -63,17 +69,17 @@ export function view(entry, index) {
 }
 
 /** Puts an input into the form, and chooses the model that it was sent to. */
-async function take({ endpoint }, input) {
-  if (models.pick(endpoint)) await learn(endpoint);
+function take({ endpoint }, input) {
+  if (models.pick(endpoint)) learn(models.current());
   form.fit();
   form.fill(input);
 }
 
 /** Another model was chosen: fields that had its predecessor's defaults get those of the new one. */
-export async function swapModel() {
+export function swapModel() {
   const input = form.input();
-  await learn(models.current());
-  await take({}, input);
+  learn(models.current());
+  take({}, input);
 }
 
 /** Puts a prompt into the form. */
@@ -84,6 +90,17 @@ export function usePrompt(prompt) {
 
 export function useSeed(seed) {
   form.fill({ ...form.input(), seed });
+}
+
+/** Makes an image of a result the initial image of the form. */
+export function startFrom(entry, index) {
+  viewer.close();
+  const { url } = entry.output.images[index];
+  const name = promptOf(entry);
+  if (url.startsWith("data:")) initialImage.useFile(api.blobOf(url), name);
+  else initialImage.useUrl(url, name);
+  $("initial").scrollIntoView({ block: "nearest" });
+  $("initial-file").focus();
 }
 
 /** Deletes a request on the server and in this browser. */

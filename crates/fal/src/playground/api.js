@@ -38,13 +38,14 @@ export const key = {
   },
 };
 
-async function call(method, path, { body, signal } = {}) {
+async function call(method, path, { body, blob, signal } = {}) {
   const headers = {};
   if (key.get()) headers.Authorization = `Key ${key.get()}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (blob?.type) headers["Content-Type"] = blob.type;
   let response;
   try {
-    response = await fetch(BASE + path, { method, headers, signal, body: body && JSON.stringify(body) });
+    response = await fetch(BASE + path, { method, headers, signal, body: blob ?? (body && JSON.stringify(body)) });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Unreachable("The server does not answer.");
@@ -63,8 +64,24 @@ export const cancel = (id) => json(call("PUT", `${request(id)}/cancel`));
 /** Erases input, output and images on the server. */
 export const erase = (id) => json(call("DELETE", `v1/models/requests/${encodeURIComponent(id)}/payloads`));
 
-/** The OpenAPI document of an endpoint; nothing where it does not answer. */
-export const description = (endpoint) => json(call("GET", `openapi.json?endpoint_id=${endpoint}`)).catch(() => null);
+/** The server's OpenAPI document; nothing where it does not answer. */
+export const description = () => json(call("GET", "openapi.json")).catch(() => null);
+
+/** Puts a file into the server's storage, as fal's clients do; returns its URL. */
+export async function upload(blob) {
+  const description = { content_type: blob.type || "application/octet-stream", file_name: blob.name ?? "image" };
+  const initiated = call("POST", "storage/upload/initiate?storage_type=fal-cdn-v3", { body: description });
+  const { upload_url: to, file_url: url } = await json(initiated);
+  // Below this page's own address, whatever the server is called elsewhere.
+  await call("PUT", to.slice(to.indexOf("/storage/upload/") + 1), { blob });
+  return url;
+}
+
+/** The bytes of a data URI in base64. */
+export function blobOf(uri) {
+  const [, type, data] = /^data:([^;,]*);base64,(.*)$/s.exec(uri);
+  return new Blob([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], { type });
+}
 
 /** The readiness of the server. */
 const readiness = async () => (await fetch(`${BASE}health/ready`, { cache: "no-store" })).json();

@@ -19,7 +19,7 @@ export function start() {
 export function render(input) {
   present = input;
   const needsKey = api.key.get() !== "";
-  const settings = { base: api.BASE, endpoint: models.current(), input, needsKey };
+  const settings = { base: api.BASE, endpoint: models.endpointFor(input), input, needsKey };
   $("code").textContent = program(language.get(), settings);
   $("code-hint").textContent = HINTS[language.get()] + (needsKey ? ", and the key in FAL_KEY" : "");
 }

@@ -1,10 +1,12 @@
 // The form: fields to an input and back, and what is wrong with them at the field itself.
 
 import { $, choice, make } from "./dom.js";
-import { DEFAULTS, LIMITS, MAX_IMAGES, SIZES, pixels } from "./limits.js";
+import * as initialImage from "./initial-image.js";
+import { DEFAULTS, LIMITS, MAX_IMAGES, SAME_SIZE, SIZES, imageEndpoint, pixels } from "./limits.js";
+import * as models from "./models.js";
 
 const CUSTOM = "custom";
-const NUMBERS = ["num_inference_steps", "guidance_scale", "seed"];
+const NUMBERS = ["num_inference_steps", "guidance_scale", "strength", "seed"];
 const TEXTS = ["prompt", "negative_prompt"];
 const SWITCHES = ["enable_safety_checker", "sync_mode"];
 
@@ -30,6 +32,7 @@ export function start(changed) {
     $("seed").dispatchEvent(new Event("input", { bubbles: true }));
   });
   $("reset").addEventListener("click", () => fill({ prompt: $("prompt").value }));
+  initialImage.start(imageChanged, (msg) => showProblems([{ loc: ["body", "image_url"], msg }]));
   for (const name of TEXTS) $(name).addEventListener("input", () => grow($(name)));
   form.addEventListener("input", (event) => {
     const field = event.target.closest?.("[data-field]");
@@ -51,6 +54,7 @@ export function fit() {
     const { min, max } = LIMITS[slider.dataset.for];
     Object.assign(slider, { min, max, value: $(slider.dataset.for).value });
   }
+  $("initial").hidden = !imageEndpoint(models.current()) && !initialImage.get();
   for (const [name, , width, height] of SIZES) {
     const tile = $("sizes").querySelector(`input[value="${name}"]`);
     tile.disabled = width > LIMITS.width.max || height > LIMITS.height.max;
@@ -60,10 +64,10 @@ export function fit() {
 /** The size picker: a tile for each preset, in its shape. */
 function sizes() {
   const tiles = $("sizes");
-  for (const [name, label, width, height] of [...SIZES, [CUSTOM, "Custom", 1, 1]]) {
+  for (const [name, label, width, height] of [[SAME_SIZE, "Same"], ...SIZES, [CUSTOM, "Custom"]]) {
     const shape = make("i", { className: "shape", "data-size": name, "aria-hidden": "true" });
-    const input = make("input", { type: "radio", name: "image_size", value: name });
-    const title = name === CUSTOM ? "" : `${width} × ${height}`;
+    const input = make("input", { type: "radio", name: "image_size", value: name, disabled: name === SAME_SIZE });
+    const title = width ? `${width} × ${height}` : "";
     tiles.append(make("label", { title }, input, shape, make("span", {}, label)));
   }
   return {
@@ -73,6 +77,7 @@ function sizes() {
     },
     set(size) {
       const name = typeof size === "string" ? size : CUSTOM;
+      if (name === SAME_SIZE && !initialImage.get()) return this.set(DEFAULTS.image_size);
       tiles.querySelector(`input[value="${CSS.escape(name)}"]`).checked = true;
       if (name === CUSTOM) [$("width").value, $("height").value] = pixels(size);
     },
@@ -95,6 +100,8 @@ export function read() {
     num_inference_steps: number("num_inference_steps"),
     guidance_scale: number("guidance_scale"),
     seed: number("seed"),
+    image_url: initialImage.get()?.url ?? null,
+    strength: number("strength"),
     num_images: Number(groups.num_images.get()),
     output_format: groups.output_format.get(),
     enable_safety_checker: $("enable_safety_checker").checked,
@@ -104,13 +111,17 @@ export function read() {
 
 /** The input to send: the prompt, and whatever is not as by default. */
 export function input() {
-  const differs = ([name, value]) => name === "prompt" || (value !== null && value !== DEFAULTS[name]);
-  return Object.fromEntries(Object.entries(read()).filter(differs));
+  const values = read();
+  const defaults = { ...DEFAULTS, prompt: null };
+  if (values.image_url) defaults.image_size = SAME_SIZE;
+  else delete values.strength;
+  return Object.fromEntries(Object.entries(values).filter(([name, value]) => value !== null && value !== defaults[name]));
 }
 
 /** Fills the form with an input; what it leaves out is as by default. */
 export function write(given) {
-  const values = { ...DEFAULTS, ...given };
+  const values = { ...DEFAULTS, ...(given.image_url ? { image_size: SAME_SIZE } : {}), ...given };
+  initialImage.useUrl(values.image_url);
   for (const name of [...TEXTS, ...NUMBERS]) $(name).value = values[name] ?? "";
   for (const name of SWITCHES) $(name).checked = values[name];
   for (const [name, group] of Object.entries(groups)) group.set(values[name]);
@@ -128,14 +139,31 @@ export function fill(given) {
 }
 
 /** Width and height of the images, as far as the fields say it. */
-export const size = () => pixels(groups.image_size.get());
+export function size() {
+  const { width, height } = initialImage.get() ?? {};
+  const asked = groups.image_size.get();
+  return asked === SAME_SIZE && width ? [width, height] : pixels(asked);
+}
+
+/** There is another initial image, or none: the images get its size. */
+function imageChanged() {
+  const isSet = initialImage.get() !== null;
+  const tile = $("sizes").querySelector(`[value="${SAME_SIZE}"]`);
+  if (isSet === tile.disabled) {
+    tile.disabled = !isSet;
+    groups.image_size.set(isSet ? SAME_SIZE : DEFAULTS.image_size);
+  }
+  clear($("initial").querySelector("[data-field=image_url]"));
+  fit();
+  refresh();
+  notify();
+}
 
 /** Shows what follows from the fields. */
 function refresh() {
-  const size = groups.image_size.get();
-  $("custom").hidden = typeof size === "string";
-  const [width, height] = pixels(size);
-  $("pixels").textContent = typeof size === "string" ? `${width} × ${height}` : "";
+  const isCustom = typeof groups.image_size.get() !== "string";
+  $("custom").hidden = !isCustom;
+  $("pixels").textContent = isCustom ? "" : size().join(" × ");
 }
 
 function grow(area) {
@@ -148,15 +176,18 @@ function grow(area) {
 export function check() {
   const values = read();
   const problems = [];
-  const say = (loc, msg) => problems.push({ loc: ["body", ...loc], msg });
-  if (values.prompt.trim() === "") say(["prompt"], "Describe the image.");
+  const add = (loc, msg) => problems.push({ loc: ["body", ...loc], msg });
+  if (initialImage.get() && !imageEndpoint(models.current())) {
+    add(["image_url"], "This model does not start from an image: clear it, or choose another model.");
+  }
+  if (values.prompt.trim() === "") add(["prompt"], "Describe the image.");
   for (const name of NUMBERS) {
     const words = wrong(values[name], LIMITS[name], name === "seed");
-    if (words) say([name], words);
+    if (words) add([name], words);
   }
   for (const side of typeof values.image_size === "object" ? ["width", "height"] : []) {
     const words = wrong(values.image_size[side], LIMITS[side]);
-    if (words) say(["image_size", side], words);
+    if (words) add(["image_size", side], words);
   }
   return problems;
 }

@@ -1,11 +1,11 @@
 // The buttons of one image of a request.
 
 import { imageUrl } from "./api.js";
-import { make } from "./dom.js";
+import { button, make } from "./dom.js";
 
 /** Buttons for the image at `index`, and a link that downloads it. */
-export function imageActions(entry, index) {
-  return [download(entry, index)];
+export function imageActions(entry, index, acts) {
+  return [button("Use as initial image", () => acts.startFrom(entry, index)), download(entry, index)];
 }
 
 function download({ output }, index) {

@@ -14,6 +14,7 @@ export const SIZES = [
 export const LIMITS = {
   num_inference_steps: { min: 1, max: 50, whole: true },
   guidance_scale: { min: 0, max: 20 },
+  strength: { min: 0.01, max: 1 },
   seed: { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER, whole: true },
   width: { min: 1, max: 14_142, whole: true },
   height: { min: 1, max: 14_142, whole: true },
@@ -29,11 +30,16 @@ export const DEFAULTS = {
   num_inference_steps: 28,
   guidance_scale: 3.5,
   seed: null,
+  image_url: null,
+  strength: 0.83,
   num_images: 1,
   output_format: "jpeg",
   enable_safety_checker: true,
   sync_mode: false,
 };
+
+/** The size of an input that leaves `image_size` out and has an initial image: that of the image. */
+export const SAME_SIZE = "initial";
 
 /** The pixels of an `image_size`. */
 export function pixels(size) {
@@ -42,15 +48,39 @@ export function pixels(size) {
   return [width, height];
 }
 
-/** Asks the server for the ranges and defaults of an endpoint; where it does not answer, those that were stay. */
-export async function learn(endpoint) {
-  const schemas = (await description(endpoint))?.components.schemas ?? {};
-  const input = Object.values(schemas).find(({ title }) => title === "TextToImageInput");
-  const fields = { ...input?.properties, ...schemas.ImageSize?.properties };
+/** The server's OpenAPI document, once it has answered. */
+let document = null;
+
+/** Asks the server for its document; where it does not answer, what was known stays. */
+export async function load() {
+  document = (await description()) ?? document;
+}
+
+/** Takes the ranges and defaults of an endpoint from the document. */
+export function learn(endpoint) {
+  const fields = { ...inputOf(imageEndpoint(endpoint)), ...inputOf(endpoint) };
+  const size = fields.image_size?.anyOf.map(resolved).find(({ properties }) => properties)?.properties;
   for (const [name, limit] of Object.entries(LIMITS)) {
-    if (name === "seed" || !fields[name]) continue;
-    limit.min = fields[name].minimum ?? limit.min;
-    limit.max = fields[name].maximum ?? limit.max;
-    if (name in DEFAULTS) DEFAULTS[name] = fields[name].default ?? DEFAULTS[name];
+    const field = fields[name] ?? size?.[name];
+    if (name === "seed" || !field) continue;
+    limit.min = field.minimum ?? limit.min;
+    limit.max = field.maximum ?? limit.max;
+    if (name in DEFAULTS) DEFAULTS[name] = field.default ?? DEFAULTS[name];
   }
+}
+
+/** The endpoint that starts from an image with the same model; `null` where the server has none. */
+export function imageEndpoint(endpoint) {
+  const id = `${endpoint}/image-to-image`;
+  return inputOf(id) ? id : null;
+}
+
+/** The fields of an endpoint's input. */
+function inputOf(endpoint) {
+  const body = document?.paths[`/queue/${endpoint}`]?.post.requestBody;
+  return body && resolved(body.content["application/json"].schema).properties;
+}
+
+function resolved(schema) {
+  return schema.$ref ? document.components.schemas[schema.$ref.split("/").at(-1)] : schema;
 }

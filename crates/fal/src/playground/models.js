@@ -2,6 +2,7 @@
 
 import { ENDPOINT, served } from "./api.js";
 import { $, choice } from "./dom.js";
+import { imageEndpoint } from "./limits.js";
 
 const KEPT = "latentd.endpoint";
 /** What all titles have says nothing in a row of them. */
@@ -33,11 +34,15 @@ export async function start(changed) {
   });
 }
 
-/** The endpoint that is asked. */
+/** The chosen model's endpoint. */
 export const current = () => picker?.get() ?? endpoints[0];
 
-/** Picks an endpoint; one that is not served, or not named, leaves all as it is. Says whether that is another. */
-export function pick(endpoint) {
+/** The endpoint of the chosen model that takes an input: another one where it has an initial image. */
+export const endpointFor = (input) => (input.image_url ? imageEndpoint(current()) : null) ?? current();
+
+/** Picks the model of an endpoint; one that is not served, or not named, leaves all as it is. Says whether that is another. */
+export function pick(sentTo) {
+  const endpoint = sentTo?.replace(/\/image-to-image$/, "");
   if (!endpoints.includes(endpoint) || endpoint === current()) return false;
   picker.set(endpoint);
   keep.set(endpoint);
