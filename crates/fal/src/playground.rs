@@ -27,7 +27,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// The files of the page below `/playground/`.
-static PARTS: [Asset; 29] = [
+static PARTS: [Asset; 32] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("acts.js", JS),
@@ -37,6 +37,7 @@ static PARTS: [Asset; 29] = [
     asset!("compare.js", JS),
     asset!("dom.js", JS),
     asset!("drop.js", JS),
+    asset!("file-settings.js", JS),
     asset!("form.js", JS),
     asset!("history.js", JS),
     asset!("icon.svg", "image/svg+xml"),
@@ -46,6 +47,8 @@ static PARTS: [Asset; 29] = [
     asset!("limits.js", JS),
     asset!("main.js", JS),
     asset!("models.js", JS),
+    asset!("notice.js", JS),
+    asset!("restore.js", JS),
     asset!("result.css", CSS),
     asset!("result.js", JS),
     asset!("session.js", JS),

@@ -1,7 +1,7 @@
 // The initial image of the form: a file that is uploaded to the server's storage, or an image that is there already.
 
 import * as api from "./api.js";
-import { $ } from "./dom.js";
+import { $, onFile } from "./dom.js";
 import * as keyDialog from "./key-dialog.js";
 
 /** `{ url, name, width, height }`, without a URL while it is uploaded; `null` where there is none. */
@@ -14,11 +14,7 @@ let refuse = () => {};
 /** `changed` is called when there is another image, `refused(text)` when one cannot be used. */
 export function start(changed, refused) {
   [notify, refuse] = [changed, refused];
-  $("initial-file").addEventListener("change", () => {
-    const [file] = $("initial-file").files;
-    $("initial-file").value = "";
-    if (file) useFile(file);
-  });
+  onFile($("initial-file"), (file) => useFile(file));
   $("initial-clear").addEventListener("click", () => {
     replace(null);
     $("initial-file").focus();

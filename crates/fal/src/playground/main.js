@@ -3,7 +3,7 @@
 import * as acts from "./acts.js";
 import * as api from "./api.js";
 import * as codeView from "./code-view.js";
-import { $ } from "./dom.js";
+import { $, onFile } from "./dom.js";
 import * as drop from "./drop.js";
 import * as form from "./form.js";
 import * as history from "./history.js";
@@ -12,6 +12,7 @@ import * as keyDialog from "./key-dialog.js";
 import * as initialImage from "./initial-image.js";
 import { DEFAULTS, learn, load } from "./limits.js";
 import * as models from "./models.js";
+import { restore } from "./restore.js";
 import * as result from "./result.js";
 import * as session from "./session.js";
 import * as store from "./store.js";
@@ -89,7 +90,8 @@ async function start() {
   tabs.start(tabOpened);
   keyDialog.start(() => codeView.render(form.input()));
   viewer.start((entry, index) => imageActions(entry, index, acts));
-  drop.start({ initial: (file) => initialImage.useFile(file) });
+  drop.start({ initial: (file) => initialImage.useFile(file), settings: restore });
+  onFile($("settings-file"), restore);
   startKeys();
   if (matchMedia("(max-width: 60rem)").matches) $("settings").open = false;
   await Promise.all([session.start(render), models.start(acts.swapModel), load()]);

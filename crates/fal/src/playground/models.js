@@ -1,6 +1,6 @@
 // The choice of a model, each at an endpoint of its own.
 
-import { ENDPOINT, served } from "./api.js";
+import * as api from "./api.js";
 import { $, choice } from "./dom.js";
 import { imageEndpoint } from "./limits.js";
 
@@ -14,20 +14,22 @@ const shortened = (title) => title.split(FAMILY).at(-1);
 /** The models that answer in place of those that are listed. */
 const standIns = (models) => new Set(models.filter(({ title }) => title.indexOf(FAMILY) > 0).map(({ name }) => name));
 
-let endpoints = [ENDPOINT];
+/** Those that the server has. */
+let served = [];
+let endpoints = [api.ENDPOINT];
 let picker = null;
 
 /** Asks which models there are; `changed` is called when another is chosen. */
 export async function start(changed) {
-  const models = await served();
-  if (models.length === 0) return;
-  endpoints = models.map(({ endpoint }) => endpoint);
-  picker = choice($("model"), "model", models.map(({ endpoint, title }) => [endpoint, shortened(title)]));
-  const answering = [...standIns(models)].join(", ");
+  served = await api.served();
+  if (served.length === 0) return;
+  endpoints = served.map(({ endpoint }) => endpoint);
+  picker = choice($("model"), "model", served.map(({ endpoint, title }) => [endpoint, shortened(title)]));
+  const answering = [...standIns(served)].join(", ");
   if (answering) $("models").querySelector("legend").textContent = `Model, answered by ${answering}`;
   const kept = keep.get();
   picker.set(endpoints.includes(kept) ? kept : endpoints[0]);
-  $("models").hidden = models.length < 2;
+  $("models").hidden = served.length < 2;
   $("model").addEventListener("change", () => {
     keep.set(current());
     changed();
@@ -39,6 +41,12 @@ export const current = () => picker?.get() ?? endpoints[0];
 
 /** The endpoint of the chosen model that takes an input: another one where it has an initial image. */
 export const endpointFor = (input) => (input.image_url ? imageEndpoint(current()) : null) ?? current();
+
+/** The endpoint of the model that answers by a name: the chosen one if it is that, `undefined` if there is none. */
+export function endpointOf(name) {
+  const answering = served.filter((model) => model.name === name).map(({ endpoint }) => endpoint);
+  return answering.includes(current()) ? current() : answering[0];
+}
 
 /** Picks the model of an endpoint; one that is not served, or not named, leaves all as it is. Says whether that is another. */
 export function pick(sentTo) {
