@@ -57,9 +57,11 @@ impl InitialLatents {
             let values = generator.normal(shape.iter().product());
             Tensor::from_vec(values, &shape, &self.target.device)
         };
-        let Some(init_image) = &request.init_image else { return Ok(draw(request.num_images)?) };
+        let (skipped, count) = (request.skipped_images, request.num_images);
+        let generated = |noise: Tensor| noise.narrow(0, skipped, count)?.contiguous();
+        let Some(init_image) = &request.init_image else { return Ok(generated(draw(skipped + count)?)?) };
         let image = self.encode(request, init_image, canvas, &draw(1)?)?;
-        let (noise, sigma) = (draw(request.num_images)?, f64::from(sigma));
+        let (noise, sigma) = (generated(draw(skipped + count)?)?, f64::from(sigma));
         Ok((noise * sigma)?.broadcast_add(&(image * (1.0 - sigma))?)?)
     }
 

@@ -12,6 +12,8 @@ use std::ops::RangeInclusive;
 
 /// Images a request may ask for.
 pub const NUM_IMAGES: RangeInclusive<i64> = 1..=4;
+/// Range of [`ImageRequest::image_offset`]: every image of the largest request can be generated alone.
+pub const IMAGE_OFFSET: RangeInclusive<i64> = 0..=*NUM_IMAGES.end() - 1;
 /// Longest side any model may be asked for.
 pub const MAX_SIDE: i64 = 14_142;
 /// Permitted strength of a request with an initial image: the share of the steps that are taken.
@@ -63,6 +65,9 @@ pub struct ImageRequest {
     pub seed: Seed,
     /// Images to generate.
     pub num_images: usize,
+    /// Images of the seed that come before them and are not generated: 2 and one image is the third of three.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub image_offset: usize,
     /// File format.
     pub format: OutputFormat,
     /// Put the images into the output itself and keep no file.
@@ -75,6 +80,10 @@ pub struct ImageRequest {
     /// The initial image (image-to-image); generated from noise alone where there is none.
     #[serde(rename = "begin", default, skip_serializing_if = "Option::is_none")]
     pub init_image: Option<InitImageRef>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Where a request's initial image is, and how it is used. The worker fetches it.
