@@ -194,7 +194,7 @@ fn init_image(path: &Path, strength: f64) -> anyhow::Result<InitImage> {
         _ => Error::new(error).context(named()),
     })?;
     let image = image_file::decode(&bytes).with_context(named)?;
-    Ok(InitImage { image, strength })
+    Ok(InitImage { image, strength, mask: None })
 }
 
 /// On a terminal; silent in a pipe.

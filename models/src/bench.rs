@@ -289,6 +289,7 @@ impl DenoiseBench {
         let schedule = Schedule::new(&self.scheduler, spec.steps);
         let input = DenoiseInput {
             start: noise,
+            kept: None,
             steps_done: 0,
             state_settings: None,
             text: &text,

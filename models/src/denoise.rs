@@ -6,6 +6,7 @@
 mod captured;
 
 use crate::generate::{Control, Observer, Step};
+use crate::inpaint::KeptRegion;
 use crate::loop_state::LoopState;
 use crate::lora::{AdaptedLayers, AdapterSet};
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
@@ -76,6 +77,8 @@ pub(crate) struct Denoiser {
 pub(crate) struct DenoiseInput<'a> {
     /// `[N, C, h, w]` f32: what the first step starts from, which is noise unless steps are done.
     pub(crate) start: Tensor,
+    /// What every step puts back.
+    pub(crate) kept: Option<KeptRegion>,
     /// Steps that an interrupted attempt has done.
     pub(crate) steps_done: usize,
     /// What the steps depend on besides the request, as the saved state says it. `None`: no state can be saved.
@@ -136,6 +139,12 @@ impl DenoiseInput<'_> {
 
     fn step(&self, index: usize, seconds: f64) -> Step {
         Step { index: index + 1, of: self.steps(), sigma: f64::from(self.schedule.sigmas[index]), seconds }
+    }
+
+    /// The latents after step `index` with what a mask keeps; `None` without a mask.
+    fn restored(&self, latents: &Tensor, index: usize) -> Result<Option<Tensor>> {
+        let sigma = self.schedule.sigmas[index + 1];
+        self.kept.as_ref().map(|kept| kept.restore(latents, sigma)).transpose()
     }
 
     /// Reports that step `index` has ended; stops unless it was the last.
@@ -209,6 +218,9 @@ impl Denoiser {
             let velocity = guide(&prediction, input)?;
             let before = latents;
             latents = (&before + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
+            if let Some(restored) = input.restored(&latents, index)? {
+                latents = restored;
+            }
             report_tensor(&mut hooks.probe, &format!("latents.{index}"), &latents)?;
             if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
                 return Err(Error::NonFinite { stage: Stage::Step { step: index + 1, of: input.steps() } });

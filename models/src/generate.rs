@@ -50,6 +50,9 @@ pub struct InitImage {
     pub image: Image,
     /// The share of the steps that are taken, above 0 up to 1: how little of the image is kept.
     pub strength: f64,
+    /// White, from the middle grey up, where the image is generated anew; the rest is kept (diffusers
+    /// `StableDiffusion3InpaintPipeline`). Resized to the request's size. Without one no place is kept.
+    pub mask: Option<Image>,
 }
 
 impl GenerateRequest {

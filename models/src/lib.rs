@@ -22,6 +22,7 @@ mod golden;
 mod gpu;
 mod image;
 mod initial_latents;
+mod inpaint;
 mod inspect;
 mod layers;
 mod load_options;

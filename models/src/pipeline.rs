@@ -5,7 +5,7 @@ use crate::decode::{DecodeStage, Decoding, PendingImages, lock};
 use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::files::ModelFiles;
 use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
-use crate::initial_latents::InitialLatents;
+use crate::initial_latents::{InitialLatents, Start};
 use crate::load_options::LoadOptions;
 use crate::loop_state::LoopState;
 use crate::lora::{self, AdaptedLayers, AdapterSet, AdapterStore, LayerMap};
@@ -303,10 +303,16 @@ impl Pipeline {
         let canvas = self.card.canvas(request.width, request.height)?;
         let state_settings = self.state_settings(schedule, set);
         let shape = self.initial_latents.shape(request.num_images, canvas);
+        let sample = || self.initial_latents.sample(request, canvas, schedule.sigmas[0]);
         let (start, steps_done) = match saved_state(state_settings.as_deref(), &shape, schedule, observer) {
-            Some(state) => (state.latents.to_device(&self.target.device)?, state.steps_done),
-            None => (self.initial_latents.sample(request, canvas, schedule.sigmas[0])?, 0),
+            Some(LoopState { latents, steps_done }) => {
+                let has_mask = request.init_image.as_ref().is_some_and(|image| image.mask.is_some());
+                let kept = if has_mask { sample()?.kept } else { None };
+                (Start { latents: latents.to_device(&self.target.device)?, kept }, steps_done)
+            }
+            None => (sample()?, 0),
         };
+        let Start { latents: start, kept } = start;
         report_tensor(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), start.device())?)?;
         report_tensor(probe, "start", &start)?;
         let (guidance, shortcuts) = (request.guidance, self.shortcuts);
@@ -319,7 +325,7 @@ impl Pipeline {
         let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
         let planted = self.planted.clone();
         let mut hooks = LoopHooks { observer, previews: Some(previews), probe, planted };
-        let input = DenoiseInput { start, steps_done, state_settings, text, schedule, guidance, shortcuts };
+        let input = DenoiseInput { start, kept, steps_done, state_settings, text, schedule, guidance, shortcuts };
         self.denoiser.run(&input, &mut hooks)
     }
 

@@ -29,7 +29,7 @@ fn request() -> GenerateRequest {
         skipped_images: 0,
         t5_tokens: 24,
         check_safety: true,
-        init_image: Some(InitImage { image, strength: 0.8 }),
+        init_image: Some(InitImage { image, strength: 0.8, mask: None }),
         loras: Vec::new(),
     }
 }

@@ -53,7 +53,7 @@ fn a_prompt_is_encoded_once_and_the_image_is_the_same() {
 #[test]
 fn each_image_of_several_can_be_generated_alone() {
     let rgb = (0..3 * 128 * 128).map(|at| (at % 251) as u8).collect();
-    let init_image = InitImage { image: Image { width: 128, height: 128, rgb }, strength: 0.8 };
+    let init_image = InitImage { image: Image { width: 128, height: 128, rgb }, strength: 0.8, mask: None };
     let mut pipeline = pipeline();
     for init_image in [None, Some(init_image)] {
         let three = GenerateRequest { num_images: 3, init_image, ..request("a boat") };

@@ -3,6 +3,7 @@
 //! Needs a device, real or emulated (`kernels/emulator`), and fails without one.
 
 use crate::golden::{Case, pixel_difference};
+use crate::init_image;
 use crate::pipeline::{bytes, check_on};
 use crate::shortcuts::check_cache;
 use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
@@ -56,6 +57,18 @@ fn base_in_plain_candle() {
 #[test]
 fn without_t5() {
     check("no_t5");
+}
+
+/// What a mask keeps is put back between the replays of a captured step.
+#[test]
+fn from_an_image_with_and_without_a_mask() {
+    for kind in ["picture", "inpaint"] {
+        init_image::check_on(GPU, "base", kind);
+        let (case, request) = init_image::read("base", kind);
+        let generated = generate(&mut load(&case, DType::F32, true), &request);
+        let (mean, max) = pixel_difference(&generated, &case.images());
+        assert!(mean < 0.5 && max <= 3, "{kind}: captured, off by {mean} on average, {max} at most");
+    }
 }
 
 #[test]

@@ -81,6 +81,9 @@ impl Denoiser {
             // A replay overwrites the latents. Looking at them is asked for between replays, or costs nothing.
             let before = hooks.wants_preview(index).then(|| buffers.latents.copy()).transpose()?;
             captured.graph(input, index)?.launch()?;
+            if let Some(restored) = input.restored(&buffers.latents, index)? {
+                buffers.latents.slice_set(&restored, 0, 0)?;
+            }
             events.push([begin, Event::new(device)?]);
             hooks.save_state(input, index, || Ok(buffers.latents.copy()?))?;
             if index > input.steps_done {
