@@ -8,19 +8,13 @@ import { basename, join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { BASE, generate, giveFile, images, pageTest, small, violationsOf } from "./support.mjs";
+import { BASE, generate, giveFile, images, pageTest, shownFiles, small, violationsOf } from "./support.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "latentd-restore-"));
 after(() => rmSync(folder, { recursive: true }));
 const run = promisify(execFile);
 
 const PROMPT = `a "red" house & <boats>, näïve 庭 🦊`;
-
-/** The bytes of the first image of the shown request. */
-async function shownBytes(page) {
-  const url = await page.locator("#images img").first().evaluate((image) => image.src);
-  return Buffer.from(await (await fetch(url)).arrayBuffer());
-}
 
 async function fields(page) {
   const text = (name) => page.getByRole("textbox", { name, exact: true }).inputValue();
@@ -57,7 +51,7 @@ for (const colorScheme of ["light", "dark"]) {
     assert.ok(await page.getByRole("radio", { name: "PNG" }).isChecked());
     await generate(page);
     await images(page);
-    assert.deepEqual(await shownBytes(page), readFileSync(path), "the same file, byte for byte");
+    assert.deepEqual(await shownFiles(page), [readFileSync(path)], "the same file, byte for byte");
 
     await notice.getByRole("button", { name: "Undo" }).click();
     assert.deepEqual(await fields(page), before);

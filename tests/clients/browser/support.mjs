@@ -1,15 +1,16 @@
 // Helpers of the browser tests: Chromium, a test with a page that must report no problem, and servers for one file.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import axe from "axe-core";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
@@ -179,6 +180,35 @@ export async function images(page) {
     [...document.querySelectorAll("#images img")].every((image) => image.complete && image.naturalWidth > 0),
   );
   return found.evaluateAll((all) => all.map((image) => [image.naturalWidth, image.naturalHeight]));
+}
+
+/** The files of the images that are shown. */
+export async function shownFiles(page) {
+  const urls = await page.locator("#images img").evaluateAll((all) => all.map((image) => image.src));
+  return Promise.all(urls.map(async (url) => Buffer.from(await (await fetch(url)).arrayBuffer())));
+}
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+/** How the programs of the Code tab are run. */
+const RUNS = {
+  JavaScript: { file: "program.mjs", command: [process.execPath] },
+  Python: { file: "program.py", command: [join(here, "../python/.venv/bin/python")] },
+  curl: { file: "program.sh", command: ["sh"] },
+};
+
+/** Runs a program of the Code tab as somebody would who pasted it into a file; returns what it printed. */
+export async function runProgram(language, program) {
+  const folder = mkdtempSync(join(tmpdir(), "latentd-code-"));
+  try {
+    symlinkSync(join(here, "node_modules"), join(folder, "node_modules"));
+    const { file, command } = RUNS[language];
+    const [runner, ...args] = [...command, join(folder, file)];
+    writeFileSync(join(folder, file), program);
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(LATENTD_|FAL_)/.test(name)));
+    return (await promisify(execFile)(runner, args, { env, cwd: folder })).stdout;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** Starts a server for one test file, stopped at the end of the file; with `data` and `port` it replaces an earlier one. */

@@ -10,7 +10,7 @@ import * as models from "./models.js";
 import * as session from "./session.js";
 import * as tabs from "./tabs.js";
 import * as viewer from "./viewer.js";
-import { promptOf } from "./words.js";
+import { promptOf, reproduction } from "./words.js";
 
 /** A key that may not erase on the server still clears this browser. */
 const NOT_ERASED = "Removed from this browser alone: on the server only the key of an administrator deletes.";
@@ -57,8 +57,7 @@ export function again(entry) {
 
 /** Shows an earlier request, and puts its settings with the seed that made it into the form. */
 export function choose(entry) {
-  const { input, output } = entry;
-  if (input) take(entry, output ? { ...input, seed: output.seed } : input);
+  if (entry.input) take(entry, reproduction(entry));
   session.show(entry);
   tabs.open("image");
 }
@@ -90,6 +89,17 @@ export function usePrompt(prompt) {
 
 export function useSeed(seed) {
   form.fill({ ...form.input(), seed });
+}
+
+/** Generates one image of a batch alone: the same image. */
+export function repeat(entry, index) {
+  viewer.close();
+  const { num_images, ...input } = reproduction(entry);
+  const alone = { ...input, image_offset: (input.image_offset ?? 0) + index };
+  if (alone.image_offset === 0) delete alone.image_offset;
+  take(entry, alone);
+  const { width, height } = entry.output.images[index];
+  return send(entry.endpoint ?? models.endpointFor(alone), alone, [width, height]);
 }
 
 /** Makes an image of a result the initial image of the form. */

@@ -12,6 +12,8 @@ const SWITCHES = ["enable_safety_checker", "sync_mode"];
 
 const form = $("form");
 let groups;
+/** Images of the seed that are left out, so that one of a batch is generated alone. */
+let offset = 0;
 let notify = () => {};
 
 /** Builds the form; `changed` is called at every change. */
@@ -33,10 +35,13 @@ export function start(changed) {
   });
   $("reset").addEventListener("click", () => fill({ prompt: $("prompt").value }));
   initialImage.start(imageChanged, (msg) => showProblems([{ loc: ["body", "image_url"], msg }]));
+  $("offset-clear").addEventListener("click", () => fill({ ...input(), image_offset: 0 }));
   for (const name of TEXTS) $(name).addEventListener("input", () => grow($(name)));
   form.addEventListener("input", (event) => {
     const field = event.target.closest?.("[data-field]");
     if (field) clear(field);
+    // Another seed or a batch begins with the first image.
+    if (["seed", "num_images"].includes(field?.dataset.field)) offset = 0;
     refresh();
     notify();
   });
@@ -103,6 +108,7 @@ export function read() {
     image_url: initialImage.get()?.url ?? null,
     strength: number("strength"),
     num_images: Number(groups.num_images.get()),
+    image_offset: offset,
     output_format: groups.output_format.get(),
     enable_safety_checker: $("enable_safety_checker").checked,
     sync_mode: $("sync_mode").checked,
@@ -122,6 +128,7 @@ export function input() {
 export function write(given) {
   const values = { ...DEFAULTS, ...(given.image_url ? { image_size: SAME_SIZE } : {}), ...given };
   initialImage.useUrl(values.image_url);
+  offset = values.image_offset;
   for (const name of [...TEXTS, ...NUMBERS]) $(name).value = values[name] ?? "";
   for (const name of SWITCHES) $(name).checked = values[name];
   for (const [name, group] of Object.entries(groups)) group.set(values[name]);
@@ -163,6 +170,8 @@ function imageChanged() {
 function refresh() {
   const isCustom = typeof groups.image_size.get() !== "string";
   $("custom").hidden = !isCustom;
+  $("offset").hidden = offset === 0;
+  $("offset-words").textContent = `Image ${offset + 1} of this seed alone`;
   $("pixels").textContent = isCustom ? "" : size().join(" × ");
 }
 

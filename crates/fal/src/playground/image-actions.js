@@ -5,7 +5,8 @@ import { button, make } from "./dom.js";
 
 /** Buttons for the image at `index`, and a link that downloads it. */
 export function imageActions(entry, index, acts) {
-  return [button("Use as initial image", () => acts.startFrom(entry, index)), download(entry, index)];
+  const repeat = entry.output.images.length > 1 ? [button("Repeat alone", () => acts.repeat(entry, index))] : [];
+  return [...repeat, button("Use as initial image", () => acts.startFrom(entry, index)), download(entry, index)];
 }
 
 function download({ output }, index) {

@@ -33,6 +33,7 @@ export const DEFAULTS = {
   image_url: null,
   strength: 0.83,
   num_images: 1,
+  image_offset: 0,
   output_format: "jpeg",
   enable_safety_checker: true,
   sync_mode: false,

@@ -27,12 +27,13 @@ function render() {
   const listed = session.listed();
   result.render(entry, { size: form.size(), count: form.read().num_images, isFirst: listed.length === 0 }, acts);
   history.render(listed, entry, acts.choose);
+  codeView.render({ shown: entry });
 }
 
 /** The settings in the form are others now. */
 function formChanged() {
   store.draft.set(form.input());
-  codeView.render(form.input());
+  codeView.render({ input: form.input() });
   if (!session.shown()) render();
 }
 
@@ -88,7 +89,7 @@ async function start() {
   form.start(formChanged);
   codeView.start();
   tabs.start(tabOpened);
-  keyDialog.start(() => codeView.render(form.input()));
+  keyDialog.start(() => codeView.render());
   viewer.start((entry, index) => imageActions(entry, index, acts));
   drop.start({ initial: (file) => initialImage.useFile(file), settings: restore });
   onFile($("settings-file"), restore);

@@ -24,8 +24,8 @@ function take(endpoint, input) {
   form.fill(input);
 }
 
-function inputOf({ prompt, negative_prompt, seed, steps, guidance }, { type }) {
-  const numbers = { seed: exact(seed), num_inference_steps: steps, guidance_scale: guidance };
+function inputOf({ prompt, negative_prompt, seed, steps, guidance, image_offset }, { type }) {
+  const numbers = { seed: exact(seed), num_inference_steps: steps, guidance_scale: guidance, image_offset };
   const known = Object.entries(numbers).filter(([, value]) => value !== undefined && Number.isFinite(Number(value)));
   const format = type.replace("image/", "");
   return { prompt, negative_prompt, output_format: format, ...Object.fromEntries(known.map(([name, value]) => [name, Number(value)])) };

@@ -33,6 +33,11 @@ export function promptOf(entry) {
   return entry.output?.prompt ?? entry.input?.prompt ?? "A request";
 }
 
+/** The input that makes the same images again: with the seed that was used, where the server chose it. */
+export function reproduction({ input, output }) {
+  return output ? { ...input, seed: output.seed } : input;
+}
+
 /** Size, seed, place in its batch and model of one image. */
 export function factsOf(entry, index) {
   const { images, seed } = entry.output;
