@@ -27,7 +27,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// The files of the page below `/playground/`.
-static PARTS: [Asset; 32] = [
+static PARTS: [Asset; 35] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("acts.js", JS),
@@ -35,10 +35,13 @@ static PARTS: [Asset; 32] = [
     asset!("code-view.js", JS),
     asset!("code.js", JS),
     asset!("compare.js", JS),
+    asset!("deletions.js", JS),
     asset!("dom.js", JS),
     asset!("drop.js", JS),
     asset!("file-settings.js", JS),
     asset!("form.js", JS),
+    asset!("gallery.css", CSS),
+    asset!("gallery.js", JS),
     asset!("history.js", JS),
     asset!("icon.svg", "image/svg+xml"),
     asset!("image-actions.js", JS),

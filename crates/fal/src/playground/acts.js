@@ -3,7 +3,6 @@
 import * as api from "./api.js";
 import { $ } from "./dom.js";
 import * as form from "./form.js";
-import * as keyDialog from "./key-dialog.js";
 import * as initialImage from "./initial-image.js";
 import { learn } from "./limits.js";
 import * as models from "./models.js";
@@ -11,9 +10,6 @@ import * as session from "./session.js";
 import * as tabs from "./tabs.js";
 import * as viewer from "./viewer.js";
 import { promptOf, reproduction } from "./words.js";
-
-/** A key that may not erase on the server still clears this browser. */
-const NOT_ERASED = "Removed from this browser alone: on the server only the key of an administrator deletes.";
 
 /** Sends the form. */
 export async function generate() {
@@ -113,19 +109,12 @@ export function startFrom(entry, index) {
   $("initial-file").focus();
 }
 
-/** Deletes a request on the server and in this browser. */
-export async function remove(entry) {
-  form.clearProblems();
-  try {
-    await api.erase(entry.id);
-  } catch (error) {
-    if (error.status === 401 && (await keyDialog.ask(api.key.get() !== ""))) return remove(entry);
-    // Without an answer, or with another refusal, the image stays here, so that it can be deleted later.
-    if (error.status !== 404) form.showProblems([{ msg: error.status === 403 ? NOT_ERASED : error.message }]);
-    if (error.status !== 404 && error.status !== 403) return;
-  }
-  await session.forget([entry]);
-  session.show(null);
+/** Makes a request one of the favourites, or takes it out. */
+export async function favour(entry) {
+  entry.favourite = !entry.favourite;
+  session.changed();
+  await session.keep(entry);
 }
 
+export { remove } from "./deletions.js";
 export { checkFiles } from "./session.js";

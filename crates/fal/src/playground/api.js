@@ -38,14 +38,14 @@ export const key = {
   },
 };
 
-async function call(method, path, { body, blob, signal } = {}) {
+async function call(method, path, { body, blob, signal, keepalive } = {}) {
   const headers = {};
   if (key.get()) headers.Authorization = `Key ${key.get()}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   if (blob?.type) headers["Content-Type"] = blob.type;
   let response;
   try {
-    response = await fetch(BASE + path, { method, headers, signal, body: blob ?? (body && JSON.stringify(body)) });
+    response = await fetch(BASE + path, { method, headers, signal, keepalive, body: blob ?? (body && JSON.stringify(body)) });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new Unreachable("The server does not answer.");
@@ -62,7 +62,8 @@ export const status = (id) => json(call("GET", `${request(id)}/status?logs=1`));
 export const result = (id) => json(call("GET", request(id)));
 export const cancel = (id) => json(call("PUT", `${request(id)}/cancel`));
 /** Erases input, output and images on the server. */
-export const erase = (id) => json(call("DELETE", `v1/models/requests/${encodeURIComponent(id)}/payloads`));
+export const erase = (id, { keepalive } = {}) =>
+  json(call("DELETE", `v1/models/requests/${encodeURIComponent(id)}/payloads`, { keepalive }));
 
 /** The server's OpenAPI document; nothing where it does not answer. */
 export const description = () => json(call("GET", "openapi.json")).catch(() => null);

@@ -5,7 +5,9 @@ import * as api from "./api.js";
 import * as codeView from "./code-view.js";
 import { $, onFile } from "./dom.js";
 import * as drop from "./drop.js";
+import * as deletions from "./deletions.js";
 import * as form from "./form.js";
+import * as gallery from "./gallery.js";
 import * as history from "./history.js";
 import { imageActions } from "./image-actions.js";
 import * as keyDialog from "./key-dialog.js";
@@ -27,6 +29,7 @@ function render() {
   const listed = session.listed();
   result.render(entry, { size: form.size(), count: form.read().num_images, isFirst: listed.length === 0 }, acts);
   history.render(listed, entry, acts.choose);
+  gallery.render(listed);
   codeView.render({ shown: entry });
 }
 
@@ -47,6 +50,7 @@ function openAddress() {
 /** The log of an earlier request is fetched when somebody opens it. */
 async function tabOpened(view) {
   const entry = session.shown();
+  gallery.render(session.listed());
   if (view !== "log" || entry?.state !== "done" || entry.live) return;
   const { logs } = await api.status(entry.id).catch(() => ({ logs: [] }));
   entry.live = { logs };
@@ -93,6 +97,7 @@ async function start() {
   viewer.start((entry, index) => imageActions(entry, index, acts));
   drop.start({ initial: (file) => initialImage.useFile(file), settings: restore });
   onFile($("settings-file"), restore);
+  gallery.start(acts);
   startKeys();
   if (matchMedia("(max-width: 60rem)").matches) $("settings").open = false;
   await Promise.all([session.start(render), models.start(acts.swapModel), load()]);
@@ -103,6 +108,7 @@ async function start() {
   addEventListener("hashchange", openAddress);
   formChanged();
   beat();
+  await deletions.start();
   await session.checkEarlier();
 }
 

@@ -24,7 +24,7 @@ export function render(entry, draft, acts) {
   const frame = $("frame");
   frame.dataset.phase = phase;
   shape(frame, entry, draft);
-  const now = `${entry?.id} ${phase} ${entry?.gone} ${entry?.error?.status} ${!entry && draft.isFirst}`;
+  const now = `${entry?.id} ${phase} ${entry?.gone} ${entry?.error?.status} ${entry?.favourite} ${!entry && draft.isFirst}`;
   if (now !== rendered) {
     rendered = now;
     $("images").replaceChildren(...imageFigures(entry, phase, acts));
@@ -112,8 +112,9 @@ function actions(entry, phase, acts) {
   if (phase === "waiting" || phase === "generating") return [button("Cancel", acts.cancel)];
   if (phase !== "done") return [];
   const single = entry.output.images.length === 1 && !entry.gone ? imageActions(entry, 0, acts) : [];
-  const seed = button(`Use seed ${entry.output.seed}`, () => acts.useSeed(entry.output.seed));
-  return [...single, seed, button("Delete", () => acts.remove(entry))];
+  const seed = button("Use seed", () => acts.useSeed(entry.output.seed));
+  const favourite = button("Favourite", () => acts.favour(entry), { "aria-pressed": String(Boolean(entry.favourite)) });
+  return [...single, seed, favourite, button("Delete", () => acts.remove([entry]))];
 }
 
 function progress(entry, phase) {

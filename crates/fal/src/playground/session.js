@@ -29,7 +29,7 @@ export const changed = () => notify();
 export const shown = () => current;
 export const all = () => entries;
 /** Those that a person may look at. */
-export const listed = () => entries.filter(({ state }) => state !== "failed");
+export const listed = () => entries.filter(({ state, deleted }) => state !== "failed" && !deleted);
 export const find = (id) => entries.find((entry) => entry.id === id);
 
 /** Sends an input and shows the request; `size` is that of its images, `[width, height]`. */
@@ -160,7 +160,7 @@ export async function checkFiles(entry) {
 
 /** Checks requests of earlier visits: are their files still there, and is there a thumbnail of each? */
 export async function checkEarlier() {
-  for (const entry of entries.filter(({ state }) => state === "done").slice(0, CHECKED)) {
+  for (const entry of listed().filter(({ state }) => state === "done").slice(0, CHECKED)) {
     await checkFiles(entry);
     if (!entry.thumb && !entry.gone) await addThumbnail(entry);
   }
