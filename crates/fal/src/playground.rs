@@ -27,11 +27,12 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// The files of the page below `/playground/`.
-static PARTS: [Asset; 35] = [
+static PARTS: [Asset; 37] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("acts.js", JS),
     asset!("api.js", JS),
+    asset!("builtin.js", JS),
     asset!("code-view.js", JS),
     asset!("code.js", JS),
     asset!("compare.js", JS),
@@ -54,6 +55,7 @@ static PARTS: [Asset; 35] = [
     asset!("restore.js", JS),
     asset!("result.css", CSS),
     asset!("result.js", JS),
+    asset!("server-status.js", JS),
     asset!("session.js", JS),
     asset!("store.js", JS),
     asset!("tabs.js", JS),

@@ -45,7 +45,7 @@ pageTest("each image of a batch is repeated alone, byte for byte", {}, async (pa
 
 pageTest("an image of a batch is repeated from the full-size view of a phone", PHONE, async (page) => {
   await page.goto(BASE);
-  await page.locator("#settings summary").tap();
+  await page.locator("#settings > summary").tap();
   const files = await batch(page);
   const before = page.url();
   await page.getByRole("button", { name: "Full size: image 2" }).tap();

@@ -74,7 +74,7 @@ for (const kind of ["drop", "paste"]) {
 pageTest("a result is used as the initial image, of a file and of a data URI, also on a phone", PHONE, async (page) => {
   const sent = submissions(page);
   await page.goto(BASE);
-  await page.locator("#settings summary").tap();
+  await page.locator("#settings > summary").tap();
   await small(page, "a tall tower");
   await generate(page);
   await images(page);

@@ -98,7 +98,7 @@ for (const colorScheme of ["light", "dark"]) {
 
 pageTest("the full-size view fits a phone", PHONE, async (page) => {
   await page.goto(BASE);
-  await page.locator("#settings summary").tap();
+  await page.locator("#settings > summary").tap();
   await small(page);
   await generate(page);
   await images(page);

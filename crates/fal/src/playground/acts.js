@@ -25,7 +25,7 @@ export async function generate() {
 async function send(endpoint, input, size) {
   $("generate").disabled = true;
   try {
-    if (!(await session.send(endpoint, input, size))) return;
+    if (!(await session.send(endpoint, input, { size, model: models.answering() }))) return;
     tabs.open("image");
     if (matchMedia("(max-width: 60rem)").matches) $("frame").scrollIntoView({ block: "center" });
   } finally {

@@ -38,6 +38,13 @@ export const key = {
   },
 };
 
+let reportUnreachable = () => {};
+
+/** `report` is called when a call gets no answer. */
+export function whenUnreachable(report) {
+  reportUnreachable = report;
+}
+
 async function call(method, path, { body, blob, signal, keepalive } = {}) {
   const headers = {};
   if (key.get()) headers.Authorization = `Key ${key.get()}`;
@@ -48,10 +55,15 @@ async function call(method, path, { body, blob, signal, keepalive } = {}) {
     response = await fetch(BASE + path, { method, headers, signal, keepalive, body: blob ?? (body && JSON.stringify(body)) });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Unreachable("The server does not answer.");
+    throw unreachable();
   }
   if (response.ok) return response;
   throw new Refused(response.status, await response.json().catch(() => null));
+}
+
+function unreachable() {
+  reportUnreachable();
+  return new Unreachable("The server does not answer.");
 }
 
 const json = async (response) => (await response).json();
@@ -84,8 +96,12 @@ export function blobOf(uri) {
   return new Blob([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], { type });
 }
 
+/** A server that does not say how it is for so long counts as gone. */
+const HEALTH_MS = 10_000;
+
 /** The readiness of the server. */
-const readiness = async () => (await fetch(`${BASE}health/ready`, { cache: "no-store" })).json();
+const readiness = async () =>
+  (await fetch(`${BASE}health/ready`, { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) })).json();
 
 /** The server's word on itself: `ready`, `loading`, `no worker`, `every device is set aside`, `stopping`, or `gone`. */
 export async function health() {
@@ -119,8 +135,8 @@ export async function* statusStream(id, signal) {
     const response = await call("GET", `${request(id)}/status/stream?logs=1&preview=1`, { signal: either });
     yield* events(response.body, heard);
   } catch (error) {
-    if (signal.aborted || error instanceof Refused) throw error;
-    throw new Unreachable("The server does not answer.");
+    if (signal.aborted || error instanceof Refused || error instanceof Unreachable) throw error;
+    throw unreachable();
   } finally {
     clearTimeout(timer);
   }

@@ -16,6 +16,7 @@ import { DEFAULTS, learn, load } from "./limits.js";
 import * as models from "./models.js";
 import { restore } from "./restore.js";
 import * as result from "./result.js";
+import * as serverStatus from "./server-status.js";
 import * as session from "./session.js";
 import * as store from "./store.js";
 import * as tabs from "./tabs.js";
@@ -57,22 +58,11 @@ async function tabOpened(view) {
   render();
 }
 
-/** Says how the server is, for as long as somebody looks. */
-async function beat() {
-  const words = {
-    ready: "Ready",
-    loading: "Loading the model",
-    "no worker": "No worker runs",
-    "every device is set aside": "Every device has failed",
-    stopping: "Stopping",
-    gone: "No answer",
-  };
-  if (!document.hidden) {
-    const word = await api.health();
-    $("server").textContent = words[word] ?? "";
-    $("server").dataset.state = word;
-  }
-  setTimeout(beat, $("server").dataset.state === "ready" ? 15_000 : 3_000);
+/** A server that is back may be another one: its models and limits are asked for again. */
+async function serverReturned() {
+  await Promise.all([load(), models.refresh()]);
+  learn(models.current());
+  form.fit();
 }
 
 function startKeys() {
@@ -83,10 +73,18 @@ function startKeys() {
     acts.generate();
   });
   addEventListener("keydown", (event) => {
+    if (event.key === "Escape") return escaped(event);
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || document.querySelector("dialog[open]")) return;
     event.preventDefault();
     if (!$("generate").disabled) acts.generate();
   });
+}
+
+/** Escape cancels what is being generated, unless it closes something. */
+function escaped(event) {
+  const entry = session.shown();
+  const isBusy = entry?.state === "running" && entry.live?.status && !entry.live.cancelling;
+  if (isBusy && !event.target.matches("[type=search]") && !document.querySelector("dialog[open]")) acts.cancel();
 }
 
 async function start() {
@@ -100,14 +98,14 @@ async function start() {
   gallery.start(acts);
   startKeys();
   if (matchMedia("(max-width: 60rem)").matches) $("settings").open = false;
-  await Promise.all([session.start(render), models.start(acts.swapModel), load()]);
+  await Promise.all([session.start(render), models.start(acts.swapModel, acts.usePrompt), load()]);
   learn(models.current());
   form.fit();
   form.write(store.draft.get() ?? DEFAULTS);
   openAddress();
   addEventListener("hashchange", openAddress);
   formChanged();
-  beat();
+  serverStatus.start(serverReturned);
   await deletions.start();
   await session.checkEarlier();
 }

@@ -1,16 +1,11 @@
 // The result view: one request from submit to image, and the actions on it.
 
 import { imageUrl } from "./api.js";
+import { PROMPTS } from "./builtin.js";
 import { $, button, make } from "./dom.js";
 import { imageActions } from "./image-actions.js";
 import { explain, notesOf, phaseOf, progressOf } from "./words.js";
 import { pixels } from "./limits.js";
-
-const EXAMPLES = [
-  "a red house on the left of a lake at sunset, two boats",
-  "glowing mushrooms in a forest at night, a full moon",
-  "a cherry blossom tree beside a koi pond, a wooden bridge, paper lanterns",
-];
 
 /** What is in the frame: the request and how far it is, so that it is rendered anew only when that changes. */
 let rendered = "";
@@ -92,7 +87,7 @@ function preview(url) {
 
 function words(entry, phase, draft, acts) {
   if (phase === "empty") {
-    const examples = EXAMPLES.map((prompt) => make("li", {}, button(prompt, () => acts.usePrompt(prompt))));
+    const examples = PROMPTS.slice(0, 3).map((prompt) => make("li", {}, button(prompt, () => acts.usePrompt(prompt))));
     const title = draft.isFirst ? "Nothing generated yet" : "No image chosen";
     const text = draft.isFirst
       ? "Write a prompt, or start with one of these."
@@ -109,7 +104,7 @@ function words(entry, phase, draft, acts) {
 }
 
 function actions(entry, phase, acts) {
-  if (phase === "waiting" || phase === "generating") return [button("Cancel", acts.cancel)];
+  if (phase === "waiting" || phase === "generating") return [button("Cancel", acts.cancel, { title: "Escape", "aria-keyshortcuts": "Escape" })];
   if (phase !== "done") return [];
   const single = entry.output.images.length === 1 && !entry.gone ? imageActions(entry, 0, acts) : [];
   const seed = button("Use seed", () => acts.useSeed(entry.output.seed));

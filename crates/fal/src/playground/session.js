@@ -32,14 +32,14 @@ export const all = () => entries;
 export const listed = () => entries.filter(({ state, deleted }) => state !== "failed" && !deleted);
 export const find = (id) => entries.find((entry) => entry.id === id);
 
-/** Sends an input and shows the request; `size` is that of its images, `[width, height]`. */
-export async function send(endpoint, input, size) {
+/** Sends an input and shows the request; `size` is that of its images, `[width, height]`, `model` the one that answers. */
+export async function send(endpoint, input, { size, model }) {
   try {
     const { request_id: id } = await api.submit(endpoint, input);
-    await add({ id, at: Date.now(), endpoint, input, size, state: "running" });
+    await add({ id, at: Date.now(), endpoint, input, size, model, state: "running" });
     return true;
   } catch (error) {
-    if (error.status === 401 && (await keyDialog.ask(api.key.get() !== ""))) return send(endpoint, input, size);
+    if (error.status === 401 && (await keyDialog.ask(api.key.get() !== ""))) return send(endpoint, input, { size, model });
     if (!form.showRefusal(error)) show({ id: "", at: Date.now(), endpoint, input, size, state: "failed", error: plain(error) });
     return false;
   }
