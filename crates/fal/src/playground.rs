@@ -27,7 +27,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// The files of the page below `/playground/`.
-static PARTS: [Asset; 37] = [
+static PARTS: [Asset; 38] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("acts.js", JS),
@@ -49,6 +49,7 @@ static PARTS: [Asset; 37] = [
     asset!("initial-image.js", JS),
     asset!("key-dialog.js", JS),
     asset!("limits.js", JS),
+    asset!("loras.js", JS),
     asset!("main.js", JS),
     asset!("models.js", JS),
     asset!("notice.js", JS),

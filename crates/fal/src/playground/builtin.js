@@ -12,5 +12,5 @@ export const PROMPTS = [
   "a cherry blossom tree beside a koi pond, a wooden bridge, paper lanterns",
   "three red boats on the sea at noon, white clouds",
   "aurora and stars over a snow field at night, a torii gate in the middle",
-  "rain over green hills, a tall tower on the left, a fence",
+  "rain over green hills, a tower on the left, a fence",
 ];

@@ -3,6 +3,7 @@
 import { $, choice, make } from "./dom.js";
 import * as initialImage from "./initial-image.js";
 import { DEFAULTS, LIMITS, MAX_IMAGES, SAME_SIZE, SIZES, imageEndpoint, pixels } from "./limits.js";
+import * as loras from "./loras.js";
 import * as models from "./models.js";
 
 const CUSTOM = "custom";
@@ -36,6 +37,7 @@ export function start(changed) {
   $("reset").addEventListener("click", () => fill({ prompt: $("prompt").value }));
   initialImage.start(imageChanged, (msg) => showProblems([{ loc: ["body", "image_url"], msg }]));
   $("offset-clear").addEventListener("click", () => fill({ ...input(), image_offset: 0 }));
+  loras.start(lorasChanged, (msg) => showProblems([{ loc: ["body", "loras"], msg }]));
   for (const name of TEXTS) $(name).addEventListener("input", () => grow($(name)));
   form.addEventListener("input", (event) => {
     const field = event.target.closest?.("[data-field]");
@@ -60,6 +62,7 @@ export function fit() {
     Object.assign(slider, { min, max, value: $(slider.dataset.for).value });
   }
   $("initial").hidden = !imageEndpoint(models.current()) && !initialImage.get();
+  loras.fit();
   for (const [name, , width, height] of SIZES) {
     const tile = $("sizes").querySelector(`input[value="${name}"]`);
     tile.disabled = width > LIMITS.width.max || height > LIMITS.height.max;
@@ -107,6 +110,7 @@ export function read() {
     seed: number("seed"),
     image_url: initialImage.get()?.url ?? null,
     strength: number("strength"),
+    loras: loras.get(),
     num_images: Number(groups.num_images.get()),
     image_offset: offset,
     output_format: groups.output_format.get(),
@@ -128,6 +132,7 @@ export function input() {
 export function write(given) {
   const values = { ...DEFAULTS, ...(given.image_url ? { image_size: SAME_SIZE } : {}), ...given };
   initialImage.useUrl(values.image_url);
+  loras.set(values.loras);
   offset = values.image_offset;
   for (const name of [...TEXTS, ...NUMBERS]) $(name).value = values[name] ?? "";
   for (const name of SWITCHES) $(name).checked = values[name];
@@ -150,6 +155,11 @@ export function size() {
   const { width, height } = initialImage.get() ?? {};
   const asked = groups.image_size.get();
   return asked === SAME_SIZE && width ? [width, height] : pixels(asked);
+}
+
+function lorasChanged() {
+  clear($("loras-field"));
+  notify();
 }
 
 /** There is another initial image, or none: the images get its size. */
@@ -198,7 +208,7 @@ export function check() {
     const words = wrong(values.image_size[side], LIMITS[side]);
     if (words) add(["image_size", side], words);
   }
-  return problems;
+  return [...problems, ...loras.problems()];
 }
 
 function wrong(value, { min, max, whole }, mayBeEmpty = false) {
@@ -213,22 +223,31 @@ function wrong(value, { min, max, whole }, mayBeEmpty = false) {
 export function showProblems(problems) {
   const lost = [];
   for (const { loc = [], msg } of problems) {
-    const [, name, part] = loc;
+    const [, name, ...place] = loc;
     const field = name && form.querySelector(`[data-field="${CSS.escape(name)}"]`);
     if (!field) {
       lost.push(name ? `${name}: ${msg}` : msg);
       continue;
     }
-    const place = $(`problem-${name}`);
-    const sentence = part ? `${part === "width" ? "Width" : "Height"}: ${msg}` : msg;
-    place.textContent = place.textContent ? `${place.textContent} ${sentence}` : sentence;
-    for (const control of part ? [$(part)] : field.querySelectorAll("input:not([type=range]), textarea")) {
-      control.setAttribute("aria-invalid", "true");
-    }
+    const output = $(`problem-${name}`);
+    const sentence = place.length > 0 ? `${labelOf(place)}: ${msg}` : msg;
+    output.textContent = output.textContent ? `${output.textContent} ${sentence}` : sentence;
+    controlsOf(field, name, place).forEach((control) => control.setAttribute("aria-invalid", "true"));
     field.classList.add("is-wrong");
   }
   $("problem-form").textContent = lost.join(" ");
   return problems.length;
+}
+
+/** A place within a field, for people: a side of the size, or an item of a list. */
+function labelOf([first]) {
+  return { width: "Width", height: "Height" }[first] ?? Number(first) + 1;
+}
+
+function controlsOf(field, name, place) {
+  if (name === "loras" && place.length > 0) return loras.controlsOf(place);
+  if (name === "image_size" && place.length > 0) return [$(place[0])];
+  return [...field.querySelectorAll("input:not([type=range]), textarea")];
 }
 
 /** Shows a refusal at the fields that it names; false if it names none. */

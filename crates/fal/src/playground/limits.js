@@ -32,6 +32,7 @@ export const DEFAULTS = {
   seed: null,
   image_url: null,
   strength: 0.83,
+  loras: null,
   num_images: 1,
   image_offset: 0,
   output_format: "jpeg",
@@ -48,6 +49,9 @@ export function pixels(size) {
   const [, , width, height] = SIZES.find(([name]) => name === size) ?? SIZES[0];
   return [width, height];
 }
+
+/** What an endpoint says of its LoRA adapters. */
+export const LORAS = { isServed: false, max: 0, scale: { min: 0, max: 4, default: 1 } };
 
 /** The server's OpenAPI document, once it has answered. */
 let document = null;
@@ -68,6 +72,15 @@ export function learn(endpoint) {
     limit.max = field.maximum ?? limit.max;
     if (name in DEFAULTS) DEFAULTS[name] = field.default ?? DEFAULTS[name];
   }
+  learnLoras(fields.loras);
+}
+
+function learnLoras(field) {
+  LORAS.isServed = Boolean(field);
+  if (!field) return;
+  const { scale } = resolved(field.items).properties;
+  LORAS.max = field.maxItems ?? Infinity;
+  LORAS.scale = { min: scale.minimum ?? 0, max: scale.maximum ?? 4, default: scale.default ?? 1 };
 }
 
 /** The endpoint that starts from an image with the same model; `null` where the server has none. */
