@@ -31,6 +31,7 @@ fn request() -> GenerateRequest {
         check_safety: true,
         init_image: Some(InitImage { image, strength: 0.8, mask: None }),
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 

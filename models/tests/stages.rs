@@ -25,6 +25,7 @@ fn request(prompt: &str) -> GenerateRequest {
         check_safety: true,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 

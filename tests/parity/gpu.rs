@@ -6,6 +6,7 @@ use crate::golden::{Case, pixel_difference};
 use crate::init_image;
 use crate::pipeline::{bytes, check_on};
 use crate::shortcuts::check_cache;
+use crate::skip_layers;
 use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
 use latentd_models::{
     Control, DType, Decoding, Device, GenerateRequest, GuidanceInterval, Image, LoadOptions, ModelSource,
@@ -52,6 +53,16 @@ fn base() {
 #[test]
 fn base_in_plain_candle() {
     check_on(GPU, "base", false);
+}
+
+/// Between the replays of a captured step some steps are launched op by op.
+#[test]
+fn with_skip_layer_guidance() {
+    skip_layers::check_on(GPU, "base");
+    let (case, request) = skip_layers::read("base");
+    let generated = generate(&mut load(&case, DType::F32, true), &request);
+    let (mean, max) = pixel_difference(&generated, &case.images());
+    assert!(mean < 0.5 && max <= 3, "captured, off by {mean} on average, {max} at most");
 }
 
 #[test]
@@ -323,6 +334,7 @@ fn the_built_in_model_generates_the_same_as_on_the_cpu() {
         check_safety: false,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     };
     let on = |device, dtype| {
         let options = LoadOptions::new(device, dtype);
