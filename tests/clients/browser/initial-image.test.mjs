@@ -18,44 +18,46 @@ function submissions(page) {
   return sent;
 }
 
-pageTest("a chosen file is uploaded, and the image has its size and keeps something of it", {}, async (page) => {
-  const sent = submissions(page);
-  await page.goto(BASE);
-  await small(page, "a red house");
-  await page.locator("#initial-file").setInputFiles(HOUSE);
-  await field(page).getByText("red-house.jpg · 1024 × 768").waitFor();
-  assert.ok(await page.getByRole("radio", { name: "Same" }).isChecked());
-  assert.equal(await page.locator("#pixels").textContent(), "1024 × 768");
-  await page.getByRole("textbox", { name: "Strength" }).fill("0.3");
-  assert.deepEqual(await violationsOf(page), []);
-  await generate(page);
-  assert.deepEqual(await images(page), [[1024, 768]]);
-  const [{ endpoint, input }] = sent;
-  assert.equal(endpoint, `${ENDPOINT}/image-to-image`);
-  assert.ok(input.image_url.startsWith(`${BASE}/files/`), input.image_url);
-  assert.deepEqual({ ...input, image_url: "" }, { prompt: "a red house", num_inference_steps: 4, image_url: "", strength: 0.3 });
-  assert.deepEqual(Buffer.from(await (await fetch(input.image_url)).arrayBuffer()), readFileSync(HOUSE));
+for (const colorScheme of ["light", "dark"]) {
+  pageTest(`a chosen file is uploaded, and the image has its size, ${colorScheme}`, { colorScheme }, async (page) => {
+    const sent = submissions(page);
+    await page.goto(BASE);
+    await small(page, "a red house");
+    await page.locator("#initial-file").setInputFiles(HOUSE);
+    await field(page).getByText("red-house.jpg · 1024 × 768").waitFor();
+    assert.ok(await page.getByRole("radio", { name: "Same" }).isChecked());
+    assert.equal(await page.locator("#pixels").textContent(), "1024 × 768");
+    await page.getByRole("textbox", { name: "Strength" }).fill("0.3");
+    assert.deepEqual(await violationsOf(page), []);
+    await generate(page);
+    assert.deepEqual(await images(page), [[1024, 768]]);
+    const [{ endpoint, input }] = sent;
+    assert.equal(endpoint, `${ENDPOINT}/image-to-image`);
+    assert.ok(input.image_url.startsWith(`${BASE}/files/`), input.image_url);
+    assert.deepEqual({ ...input, image_url: "" }, { prompt: "a red house", num_inference_steps: 4, image_url: "", strength: 0.3 });
+    assert.deepEqual(Buffer.from(await (await fetch(input.image_url)).arrayBuffer()), readFileSync(HOUSE));
 
-  // A size of its own, and a strength that cannot be.
-  await page.getByRole("textbox", { name: "Strength" }).fill("2");
-  await page.getByRole("button", { name: /^Generate/ }).click();
-  assert.equal(await page.locator("#problem-strength").textContent(), "A number from 0.01 to 1.");
-  await page.getByRole("textbox", { name: "Strength" }).fill("0.5");
-  await page.getByRole("radio", { name: "Small" }).check();
-  await generate(page);
-  assert.deepEqual(await images(page), [[512, 512]]);
+    // A size of its own, and a strength that cannot be.
+    await page.getByRole("textbox", { name: "Strength" }).fill("2");
+    await page.getByRole("button", { name: /^Generate/ }).click();
+    assert.equal(await page.locator("#problem-strength").textContent(), "A number from 0.01 to 1.");
+    await page.getByRole("textbox", { name: "Strength" }).fill("0.5");
+    await page.getByRole("radio", { name: "Small" }).check();
+    await generate(page);
+    assert.deepEqual(await images(page), [[512, 512]]);
 
-  await page.reload();
-  await field(page).getByText("1024 × 768").waitFor();
-  await page.getByRole("button", { name: "Clear the initial image" }).click();
-  assert.ok(!(await page.getByRole("textbox", { name: "Strength" }).isVisible()));
-  assert.ok(!(await page.getByRole("radio", { name: "Same" }).isVisible()));
-  await small(page);
-  await generate(page);
-  await images(page);
-  assert.equal(sent.at(-1).endpoint, ENDPOINT);
-  assert.equal(sent.at(-1).input.strength, undefined);
-});
+    await page.reload();
+    await field(page).getByText("1024 × 768").waitFor();
+    await page.getByRole("button", { name: "Clear the initial image" }).click();
+    assert.ok(!(await page.getByRole("textbox", { name: "Strength" }).isVisible()));
+    assert.ok(!(await page.getByRole("radio", { name: "Same" }).isVisible()));
+    await small(page);
+    await generate(page);
+    await images(page);
+    assert.equal(sent.at(-1).endpoint, ENDPOINT);
+    assert.equal(sent.at(-1).input.strength, undefined);
+  });
+}
 
 for (const kind of ["drop", "paste"]) {
   pageTest(`an image is used by ${kind}`, {}, async (page) => {

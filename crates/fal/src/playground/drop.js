@@ -5,13 +5,14 @@ import { $ } from "./dom.js";
 /** `uses` has for each zone of the page, by its `data-drop`, what is done with a file that is dropped there. */
 export function start(uses) {
   const overlay = $("drop");
-  const hasFile = (event) => event.dataTransfer?.types.includes("Files") && !document.querySelector("dialog[open]");
+  const hasFile = (event) => event.dataTransfer?.types.includes("Files");
   const zoneOf = (event) => event.target.closest?.("[data-drop]");
   addEventListener("dragenter", (event) => {
-    if (hasFile(event)) overlay.hidden = false;
+    if (hasFile(event)) overlay.hidden = isCovered();
   });
   addEventListener("dragover", (event) => {
     if (!hasFile(event)) return;
+    // Without this the browser would leave the page for the file.
     event.preventDefault();
     for (const zone of overlay.children) zone.classList.toggle("is-over", zone === zoneOf(event));
   });
@@ -28,8 +29,11 @@ export function start(uses) {
   });
   addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
-    if (!file || document.querySelector("dialog[open]")) return;
+    if (!file || isCovered()) return;
     event.preventDefault();
     uses.initial(file);
   });
 }
+
+/** Is a dialog above the page? */
+const isCovered = () => document.querySelector("dialog[open]") !== null;

@@ -2,7 +2,7 @@
 
 import { $, choice, make } from "./dom.js";
 import * as initialImage from "./initial-image.js";
-import { DEFAULTS, LIMITS, MAX_IMAGES, SAME_SIZE, SIZES, imageEndpoint, pixels } from "./limits.js";
+import { DEFAULTS, FORMATS, LIMITS, MAX_IMAGES, SAME_SIZE, SIZES, imageEndpoint, pixels } from "./limits.js";
 import * as loras from "./loras.js";
 import * as models from "./models.js";
 
@@ -23,7 +23,7 @@ export function start(changed) {
   groups = {
     image_size: sizes(),
     num_images: choice($("num_images"), "num_images", [...Array(MAX_IMAGES)].map((_, n) => [n + 1, n + 1])),
-    output_format: choice($("output_format"), "output_format", [["jpeg", "JPEG"], ["png", "PNG"]]),
+    output_format: formats(),
   };
   for (const slider of form.querySelectorAll("input[type=range]")) {
     const number = $(slider.dataset.for);
@@ -63,10 +63,21 @@ export function fit() {
   }
   $("initial").hidden = !imageEndpoint(models.current()) && !initialImage.get();
   loras.fit();
+  if ($("output_format").children.length !== FORMATS.length) {
+    const chosen = groups.output_format.get();
+    groups.output_format = formats();
+    groups.output_format.set(chosen);
+  }
   for (const [name, , width, height] of SIZES) {
     const tile = $("sizes").querySelector(`input[value="${name}"]`);
     tile.disabled = width > LIMITS.width.max || height > LIMITS.height.max;
   }
+}
+
+/** The choice of a file format. */
+function formats() {
+  $("output_format").replaceChildren();
+  return choice($("output_format"), "output_format", FORMATS.map((name) => [name, name === "webp" ? "WebP" : name.toUpperCase()]));
 }
 
 /** The size picker: a tile for each preset, in its shape. */

@@ -22,6 +22,9 @@ export const LIMITS = {
 
 export const MAX_IMAGES = 4;
 
+/** The file formats that the endpoint writes. */
+export const FORMATS = ["jpeg", "png"];
+
 /** What an input that leaves a field out means. */
 export const DEFAULTS = {
   prompt: "",
@@ -72,6 +75,7 @@ export function learn(endpoint) {
     limit.max = field.maximum ?? limit.max;
     if (name in DEFAULTS) DEFAULTS[name] = field.default ?? DEFAULTS[name];
   }
+  if (fields.output_format) FORMATS.splice(0, FORMATS.length, ...fields.output_format.enum);
   learnLoras(fields.loras);
 }
 

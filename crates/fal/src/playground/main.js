@@ -84,7 +84,7 @@ function startKeys() {
 function escaped(event) {
   const entry = session.shown();
   const isBusy = entry?.state === "running" && entry.live?.status && !entry.live.cancelling;
-  if (isBusy && !event.target.matches("[type=search]") && !document.querySelector("dialog[open]")) acts.cancel();
+  if (isBusy && !event.isComposing && !event.target.matches("[type=search]") && !document.querySelector("dialog[open]")) acts.cancel();
 }
 
 async function start() {
