@@ -41,6 +41,10 @@ pageTest("each image of a batch is repeated alone, byte for byte", {}, async (pa
   await generate(page);
   await images(page);
   assert.deepEqual(await shownFiles(page), [files[0]]);
+
+  // The file of the batch says which image it is.
+  await page.locator("#settings-file").setInputFiles({ name: "third.png", mimeType: "image/png", buffer: files[2] });
+  await page.getByText("Image 3 of this seed alone").waitFor();
 });
 
 pageTest("an image of a batch is repeated from the full-size view of a phone", PHONE, async (page) => {

@@ -21,8 +21,8 @@ export const BASE = process.env.LATENTD_URL ?? "http://127.0.0.1:8080";
 export const ENDPOINT = "fal-ai/stable-diffusion-v35-large";
 
 /** Long, since the machine may be busy: only a test that fails reaches its limit. */
-const LIMIT = { timeout: 180_000 };
-const WAIT_MS = 60_000;
+const LIMIT = { timeout: 300_000 };
+const WAIT_MS = 120_000;
 
 /** Where a failed test writes its screenshot. */
 const SHOTS = process.env.LATENTD_SHOTS ?? mkdtempSync(join(tmpdir(), "latentd-shots-"));
