@@ -247,6 +247,7 @@ fn model_request(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRe
         guidance: request.guidance,
         seed: request.seed.bits(),
         num_images: request.num_images,
+        skipped_images: request.image_offset,
         t5_tokens,
         check_safety: request.check_safety,
         init_image: None,

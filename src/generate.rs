@@ -78,7 +78,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
         guidance: request.guidance,
         model,
     };
-    let paths = write_all(&args.output, format, &generated.images, &settings.text())?;
+    let paths = write_all(&args.output, format, &generated.images, &settings)?;
     let encode_seconds = encoding.elapsed().as_secs_f64();
     if args.json {
         println!("{}", report(seed, &generated, &paths, load_seconds, encode_seconds));
@@ -143,6 +143,7 @@ fn request(
         guidance: args.guidance.unwrap_or(usual.guidance),
         seed: seed.bits(),
         num_images: args.num_images,
+        skipped_images: 0,
         t5_tokens,
         check_safety: true,
         init_image,
@@ -248,7 +249,7 @@ fn write_all(
     output: &Path,
     format: Format,
     images: &[Image],
-    text: &[(&str, String)],
+    settings: &image_file::Settings<'_>,
 ) -> anyhow::Result<Vec<PathBuf>> {
     let numbered = |index: usize| {
         let (stem, extension) =
@@ -259,7 +260,7 @@ fn write_all(
     let mut paths = Vec::new();
     for (index, image) in images.iter().enumerate() {
         let path = if images.len() == 1 { output.to_path_buf() } else { numbered(index) };
-        let bytes = image_file::encode(image, format, text)?;
+        let bytes = image_file::encode(image, format, &settings.text(index))?;
         std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
         paths.push(path);
     }

@@ -22,6 +22,8 @@ pub struct GenerateRequest {
     pub seed: i64,
     /// Images from one generator, one after the other.
     pub num_images: usize,
+    /// Images of the generator that come before them and are left out: 2 and one image is the third of three.
+    pub skipped_images: usize,
     /// T5 tokens the prompt is padded or cut to (diffusers' `max_sequence_length`): 1..=512.
     pub t5_tokens: usize,
     /// Whether a safety checker, if one is loaded, checks the images.

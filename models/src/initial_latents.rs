@@ -67,11 +67,13 @@ impl InitialLatents {
             let values = generator.normal(shape.iter().product());
             Tensor::from_vec(values, &shape, &self.target.device)
         };
+        let (skipped, count) = (request.skipped_images, request.num_images);
+        let generated = |noise: Tensor| noise.narrow(0, skipped, count)?.contiguous();
         let Some(init_image) = &request.init_image else {
-            return Ok(Start { latents: draw(request.num_images)?, kept: None });
+            return Ok(Start { latents: generated(draw(skipped + count)?)?, kept: None });
         };
         let image = self.encode(request, init_image, canvas, &draw(1)?)?;
-        let (noise, sigma) = (draw(request.num_images)?, f64::from(sigma));
+        let (noise, sigma) = (generated(draw(skipped + count)?)?, f64::from(sigma));
         let latents = (&noise * sigma)?.broadcast_add(&(&image * (1.0 - sigma))?)?;
         let size = (request.width, request.height);
         let mask = |mask| mask_latents(mask, size, canvas, self.factor, &self.target.device);

@@ -26,6 +26,7 @@ fn request() -> GenerateRequest {
         guidance: 4.0,
         seed: 1,
         num_images: 1,
+        skipped_images: 0,
         t5_tokens: 24,
         check_safety: true,
         init_image: Some(InitImage { image, strength: 0.8, mask: None }),

@@ -36,6 +36,7 @@ fn request() -> GenerateRequest {
         guidance: 4.0,
         seed: 1,
         num_images: 1,
+        skipped_images: 0,
         t5_tokens: 16,
         check_safety: true,
         init_image: None,

@@ -45,6 +45,7 @@ fn request(prompt: &str, width: usize, height: usize) -> GenerateRequest {
         guidance: 3.5,
         seed: 2,
         num_images: 1,
+        skipped_images: 0,
         t5_tokens: 256,
         check_safety: true,
         init_image: None,

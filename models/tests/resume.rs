@@ -20,6 +20,7 @@ fn request() -> GenerateRequest {
         guidance: 3.5,
         seed: 5,
         num_images: 2,
+        skipped_images: 0,
         t5_tokens: 64,
         check_safety: true,
         init_image: None,

@@ -61,6 +61,7 @@ fn request(check_safety: bool) -> GenerateRequest {
         guidance: 4.0,
         seed: 1,
         num_images: 2,
+        skipped_images: 0,
         t5_tokens: 16,
         check_safety,
         init_image: None,

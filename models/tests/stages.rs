@@ -1,7 +1,8 @@
-//! Overlapping stages and cached prompts do not change a byte of the image.
+//! Overlapping stages, cached prompts and the number of images do not change a byte of an image.
 
 use latentd_models::{
-    Control, DType, Decoding, Device, GenerateRequest, Generated, LoadOptions, ModelSource, Pipeline, Step,
+    Control, DType, Decoding, Device, GenerateRequest, Generated, Image, InitImage, LoadOptions, ModelSource,
+    Pipeline, Step,
 };
 
 fn pipeline() -> Pipeline {
@@ -19,6 +20,7 @@ fn request(prompt: &str) -> GenerateRequest {
         guidance: 3.5,
         seed: 2,
         num_images: 2,
+        skipped_images: 0,
         t5_tokens: 64,
         check_safety: true,
         init_image: None,
@@ -47,6 +49,22 @@ fn a_prompt_is_encoded_once_and_the_image_is_the_same() {
     // The key also includes the text length and guidance.
     known(generate(&GenerateRequest { t5_tokens: 32, ..boat.clone() }), 0);
     known(generate(&GenerateRequest { guidance: 1.0, ..boat.clone() }), 1);
+}
+
+#[test]
+fn each_image_of_several_can_be_generated_alone() {
+    let rgb = (0..3 * 128 * 128).map(|at| (at % 251) as u8).collect();
+    let init_image = InitImage { image: Image { width: 128, height: 128, rgb }, strength: 0.8, mask: None };
+    let mut pipeline = pipeline();
+    for init_image in [None, Some(init_image)] {
+        let three = GenerateRequest { num_images: 3, init_image, ..request("a boat") };
+        let together = generate(&mut pipeline, &three).images;
+        assert_ne!(together[1], together[2]);
+        for (skipped_images, image) in together.into_iter().enumerate() {
+            let one = GenerateRequest { num_images: 1, skipped_images, ..three.clone() };
+            assert_eq!(generate(&mut pipeline, &one).images, [image], "image {skipped_images}");
+        }
+    }
 }
 
 #[test]

@@ -133,6 +133,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
         guidance: args.work.cfg,
         seed: 0,
         num_images: args.work.batch,
+        skipped_images: 0,
         t5_tokens,
         check_safety: true,
         init_image: None,

@@ -14,9 +14,10 @@ pub(crate) struct Settings<'a> {
 }
 
 impl Settings<'_> {
-    /// Keywords and values, for [`super::encode`].
-    pub(crate) fn text(&self) -> Vec<(&'static str, String)> {
-        vec![
+    /// Keywords and values for [`super::encode`], of the image that so many others of its seed come before.
+    pub(crate) fn text(&self, image_offset: usize) -> Vec<(&'static str, String)> {
+        let offset = (image_offset > 0).then(|| ("image_offset", image_offset.to_string()));
+        let text = [
             ("prompt", self.prompt.to_owned()),
             ("negative_prompt", self.negative_prompt.to_owned()),
             ("seed", self.seed.to_string()),
@@ -24,6 +25,7 @@ impl Settings<'_> {
             ("guidance", self.guidance.to_string()),
             ("model", self.model.to_owned()),
             ("Software", concat!("latentd ", env!("CARGO_PKG_VERSION")).to_owned()),
-        ]
+        ];
+        text.into_iter().chain(offset).collect()
     }
 }

@@ -33,8 +33,9 @@ pub(super) async fn publish(
     let started = Instant::now();
     let scaled_to = request.scaled_to;
     log_scaling(worker, claim, scaled_to, &generated.images).await?;
-    let text = if request.private { Vec::new() } else { settings(request) };
-    let (images, encoded) = encode_all(generated.images, format, scaled_to, text).await?;
+    let text = |image| if request.private { Vec::new() } else { settings(request, image) };
+    let texts = (0..generated.images.len()).map(text).collect();
+    let (images, encoded) = encode_all(generated.images, format, scaled_to, texts).await?;
     let encode = started.elapsed().as_secs_f64();
     let seconds = stage_seconds(generated.timings, encode, load);
     let seen = observations(generated.timings, encode, &generated.verdicts);
@@ -75,7 +76,7 @@ async fn encode_all(
     images: Vec<Image>,
     format: image_file::Format,
     scaled_to: Option<(usize, usize)>,
-    text: Vec<(&'static str, String)>,
+    texts: Vec<Vec<(&'static str, String)>>,
 ) -> Result<(Vec<Image>, Vec<Vec<u8>>), PublishError> {
     let scale = move |one| match scaled_to {
         Some(size) => image_file::scaled(one, size),
@@ -83,20 +84,23 @@ async fn encode_all(
     };
     let encode = move || {
         let images: Vec<Image> = images.into_iter().map(scale).collect();
-        let encode = |one| image_file::encode(one, format, &text).map_err(|error| error.to_string());
-        let encoded: Result<Vec<_>, _> = images.iter().map(encode).collect();
+        let encode = |(one, text): (_, &Vec<_>)| {
+            image_file::encode(one, format, text).map_err(|error| error.to_string())
+        };
+        let encoded: Result<Vec<_>, _> = images.iter().zip(&texts).map(encode).collect();
         encoded.map(|encoded| (images, encoded))
     };
     let joined = tokio::task::spawn_blocking(encode).await;
     joined.map_err(|error| PublishError::Encode(error.to_string()))?.map_err(PublishError::Encode)
 }
 
-/// The generation settings that are written into a PNG file.
-fn settings(request: &ImageRequest) -> Vec<(&'static str, String)> {
+/// The generation settings that are written into the PNG file of one image.
+fn settings(request: &ImageRequest, image: usize) -> Vec<(&'static str, String)> {
     let ImageRequest { prompt, negative_prompt, seed, steps, guidance, .. } = request;
     let model = request.stand_in.as_ref().unwrap_or(&request.model);
     let (seed, steps, guidance) = (*seed, *steps, *guidance);
-    image_file::Settings { prompt, negative_prompt, seed, steps, guidance, model }.text()
+    image_file::Settings { prompt, negative_prompt, seed, steps, guidance, model }
+        .text(request.image_offset + image)
 }
 
 /// Notes in the request's log that its images were scaled up after generating.

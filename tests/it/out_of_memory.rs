@@ -176,6 +176,7 @@ fn the_command_line_decodes_in_tiles_too() {
         guidance: 3.5,
         seed: 1,
         num_images: 2,
+        skipped_images: 0,
         t5_tokens: 64,
         check_safety: false,
         init_image: None,

@@ -42,6 +42,7 @@ impl Case {
             guidance: case["guidance"].as_f64().expect("a number"),
             seed: case["seed"].as_i64().expect("a seed"),
             num_images: count("num_images"),
+            skipped_images: 0,
             t5_tokens: count("max_sequence_length"),
             check_safety: false,
             init_image: None,

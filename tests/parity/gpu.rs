@@ -329,6 +329,7 @@ fn the_built_in_model_generates_the_same_as_on_the_cpu() {
         guidance: 3.5,
         seed: 7,
         num_images: 1,
+        skipped_images: 0,
         t5_tokens: 256,
         check_safety: false,
         init_image: None,

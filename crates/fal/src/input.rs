@@ -21,8 +21,8 @@ use crate::output::problem::Problem;
 use crate::routing::call::Call;
 use crate::routing::served_endpoint::ServedEndpoint;
 use latentd_request::{
-    ImageRequest, InitImageRef, MAX_INLINE_BYTES, MAX_PROMPT_CHARS, NUM_IMAGES as NUM_IMAGES_RANGE,
-    OutputFormat, STRENGTH as STRENGTH_RANGE, Seed,
+    IMAGE_OFFSET as IMAGE_OFFSET_RANGE, ImageRequest, InitImageRef, MAX_INLINE_BYTES, MAX_PROMPT_CHARS,
+    NUM_IMAGES as NUM_IMAGES_RANGE, OutputFormat, STRENGTH as STRENGTH_RANGE, Seed,
 };
 use serde_json::Value;
 use source::File;
@@ -84,6 +84,14 @@ const SYNC_MODE: Switch = Switch {
 
 const NUM_IMAGES: Ranged<i64> =
     Ranged { name: "num_images", about: "Images to generate.", default: 1, range: NUM_IMAGES_RANGE };
+
+/// Not a field of fal's, which ignores it.
+const IMAGE_OFFSET: Ranged<i64> = Ranged {
+    name: "image_offset",
+    about: "Images of the seed to leave out: with 2 and `num_images` 1, only the third image of `num_images` 3 is generated.",
+    default: 0,
+    range: IMAGE_OFFSET_RANGE,
+};
 
 const SAFETY: Switch = Switch {
     name: "enable_safety_checker",
@@ -147,8 +155,18 @@ pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBui
 /// The fields of a task in the order of fal's document, but for the size.
 fn fields(task: Task, numbers: &Numbers) -> Vec<&dyn Field> {
     let Numbers { steps, guidance } = numbers;
-    let mut fields: Vec<&dyn Field> =
-        vec![&PROMPT, &NEGATIVE_PROMPT, steps, &SEED, guidance, &SYNC_MODE, &NUM_IMAGES, &SAFETY, &FORMAT];
+    let mut fields: Vec<&dyn Field> = vec![
+        &PROMPT,
+        &NEGATIVE_PROMPT,
+        steps,
+        &SEED,
+        guidance,
+        &SYNC_MODE,
+        &NUM_IMAGES,
+        &IMAGE_OFFSET,
+        &SAFETY,
+        &FORMAT,
+    ];
     match task {
         Task::TextToImage => {}
         Task::ImageToImage => fields.extend([&IMAGE_URL as &dyn Field, &STRENGTH]),
@@ -219,6 +237,7 @@ pub(crate) fn read(
         guidance: guidance.read(&mut fields),
         seed: SEED.read(&mut fields).unwrap_or_else(Seed::draw),
         num_images: count(NUM_IMAGES.read(&mut fields)),
+        image_offset: count(IMAGE_OFFSET.read(&mut fields)),
         format: FORMAT.read(&mut fields),
         inline: SYNC_MODE.read(&mut fields),
         check_safety: SAFETY.read(&mut fields),
@@ -244,7 +263,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// A value that a range has kept between 1 and a small number.
+/// A value that a range has kept between 0 and a small number.
 fn count(value: i64) -> usize {
     usize::try_from(value).unwrap_or(1)
 }

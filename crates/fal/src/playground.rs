@@ -27,26 +27,45 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// The files of the page below `/playground/`.
-static PARTS: [Asset; 19] = [
+static PARTS: [Asset; 38] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
+    asset!("acts.js", JS),
     asset!("api.js", JS),
+    asset!("builtin.js", JS),
     asset!("code-view.js", JS),
     asset!("code.js", JS),
+    asset!("compare.js", JS),
+    asset!("deletions.js", JS),
     asset!("dom.js", JS),
+    asset!("drop.js", JS),
+    asset!("file-settings.js", JS),
     asset!("form.js", JS),
+    asset!("gallery.css", CSS),
+    asset!("gallery.js", JS),
     asset!("history.js", JS),
     asset!("icon.svg", "image/svg+xml"),
+    asset!("image-actions.js", JS),
+    asset!("initial-image.js", JS),
     asset!("key-dialog.js", JS),
     asset!("limits.js", JS),
+    asset!("loras.js", JS),
     asset!("main.js", JS),
     asset!("models.js", JS),
+    asset!("notice.js", JS),
+    asset!("restore.js", JS),
     asset!("result.css", CSS),
     asset!("result.js", JS),
+    asset!("server-status.js", JS),
+    asset!("session.js", JS),
     asset!("store.js", JS),
     asset!("tabs.js", JS),
+    asset!("thumbnail.js", JS),
+    asset!("viewer.css", CSS),
+    asset!("viewer.js", JS),
     asset!("watch.js", JS),
     asset!("words.js", JS),
+    asset!("zoom.js", JS),
 ];
 
 /// The page runs its own files and talks to this server alone; it cannot be framed, and no text becomes markup.

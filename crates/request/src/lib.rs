@@ -15,6 +15,8 @@ use std::ops::RangeInclusive;
 
 /// Images a request may ask for.
 pub const NUM_IMAGES: RangeInclusive<i64> = 1..=4;
+/// Range of [`ImageRequest::image_offset`]: every image of the largest request can be generated alone.
+pub const IMAGE_OFFSET: RangeInclusive<i64> = 0..=*NUM_IMAGES.end() - 1;
 /// Longest side any model may be asked for.
 pub const MAX_SIDE: i64 = 14_142;
 /// Permitted strength of a request with an initial image: the share of the steps that are taken.
@@ -64,6 +66,9 @@ pub struct ImageRequest {
     pub seed: Seed,
     /// Images to generate.
     pub num_images: usize,
+    /// Images of the seed that come before them and are not generated: 2 and one image is the third of three.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub image_offset: usize,
     /// File format.
     pub format: OutputFormat,
     /// Put the images into the output itself and keep no file.
@@ -91,6 +96,10 @@ impl ImageRequest {
         let images = self.init_image.iter_mut();
         images.flat_map(|image| iter::once(&mut image.source).chain(&mut image.mask)).chain(of_loras)
     }
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Where a request's initial image is, and how it is used. The worker fetches it.

@@ -78,6 +78,7 @@ mod gpu {
             guidance: 3.5,
             seed: 1,
             num_images: WORK.images,
+            skipped_images: 0,
             t5_tokens: WORK.t5_tokens,
             check_safety: false,
             init_image: None,

@@ -1,24 +1,14 @@
 // Runs the programs that the Code tab shows: each sends the request that the page would have sent.
 
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import http from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after } from "node:test";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
-import { BASE, pageTest, small } from "./support.mjs";
+import { BASE, pageTest, runProgram, small } from "./support.mjs";
 
 const HARD_TO_QUOTE = [
   `a "red" house, it's 100% \\ \\n \\u0041 $HOME \`id\` $(id) !! & <b>; {x} %s #`,
   "new line,\ttab, näïve 日本 🦊 👩‍👩‍👧, separators \u2028\u2029, right-to-left \u202e, '''quotes''' \"\"\" end\\",
 ].join("\n");
-
-const here = fileURLToPath(new URL(".", import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), "latentd-code-"));
-symlinkSync(join(here, "node_modules"), join(folder, "node_modules"));
 
 /** A proxy for the server that records POST bodies. */
 const posted = [];
@@ -38,16 +28,9 @@ const origin = `http://127.0.0.1:${recorder.address().port}`;
 after(() => {
   recorder.close();
   recorder.closeAllConnections();
-  rmSync(folder, { recursive: true });
 });
 
-const RUNS = {
-  JavaScript: { file: "program.mjs", command: [process.execPath] },
-  Python: { file: "program.py", command: [join(here, "../python/.venv/bin/python")] },
-  curl: { file: "program.sh", command: ["sh"] },
-};
-
-for (const [language, { file, command }] of Object.entries(RUNS)) {
+for (const language of ["JavaScript", "Python", "curl"]) {
   pageTest(`the ${language} program sends exactly the current settings`, { origins: [origin], permissions: ["clipboard-read"] }, async (page) => {
     await page.goto(origin);
     await small(page, HARD_TO_QUOTE);
@@ -62,10 +45,7 @@ for (const [language, { file, command }] of Object.entries(RUNS)) {
     const program = await page.evaluate(() => navigator.clipboard.readText());
 
     posted.length = 0;
-    writeFileSync(join(folder, file), program);
-    const [runner, ...args] = [...command, join(folder, file)];
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(LATENTD_|FAL_)/.test(name)));
-    const { stdout } = await promisify(execFile)(runner, args, { env, cwd: folder });
+    const stdout = await runProgram(language, program);
     assert.deepEqual(posted, [
       {
         prompt: HARD_TO_QUOTE,

@@ -212,7 +212,7 @@ pageTest("on a phone all controls are present and nothing is wider than the scre
   await page.goto(BASE);
   const fits = () => page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
   assert.ok(await fits());
-  await page.locator("#settings summary").tap();
+  await page.locator("#settings > summary").tap();
   await small(page, `a tower ${"w".repeat(200)}`);
   assert.ok(await fits());
   await page.getByRole("button", { name: /^Generate/ }).tap();

@@ -53,7 +53,9 @@ const one = await startServer({ args: ["--model", TINY_MEDIUM, "--safety-checker
 pageTest("with one model there is no choice, and its defaults are used", { origins: [one.origin] }, async (page) => {
   await page.goto(one.url);
   await page.waitForFunction(() => document.querySelector("#num_inference_steps").value === "40");
-  assert.ok(!(await page.locator("#models").isVisible()));
+  assert.ok(!(await page.locator("#model").isVisible()));
+  await page.getByText("Stable Diffusion 3.5 Medium", { exact: true }).waitFor();
+  assert.ok(!(await page.getByText("What it knows").isVisible()));
   await page.getByLabel("Prompt", { exact: true }).fill("two whales");
   await size(page, 64, 64);
   await generate(page);

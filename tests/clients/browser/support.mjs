@@ -1,15 +1,17 @@
 // Helpers of the browser tests: Chromium, a test with a page that must report no problem, and servers for one file.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import http from "node:http";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import axe from "axe-core";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 
@@ -19,8 +21,8 @@ export const BASE = process.env.LATENTD_URL ?? "http://127.0.0.1:8080";
 export const ENDPOINT = "fal-ai/stable-diffusion-v35-large";
 
 /** Long, since the machine may be busy: only a test that fails reaches its limit. */
-const LIMIT = { timeout: 180_000 };
-const WAIT_MS = 60_000;
+const LIMIT = { timeout: 300_000 };
+const WAIT_MS = 120_000;
 
 /** Where a failed test writes its screenshot. */
 const SHOTS = process.env.LATENTD_SHOTS ?? mkdtempSync(join(tmpdir(), "latentd-shots-"));
@@ -89,6 +91,13 @@ export async function newProfile(options = {}) {
   return context;
 }
 
+/** The violations that axe finds in the page. */
+export async function violationsOf(page) {
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"] }));
+  return violations.flatMap(({ id, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${html} ${failureSummary}`));
+}
+
 /** A page that has @fal-ai/client as `client`. */
 export async function clientPage() {
   const contents = `import * as client from "@fal-ai/client"; globalThis.client = client;`;
@@ -135,6 +144,25 @@ export async function generate(page) {
   return idOf(page);
 }
 
+/** Gives the page a file by `drop` on a zone or by `paste`; `meanwhile` is called while the file is over the page. */
+export async function giveFile(page, path, kind, zone, meanwhile = async () => {}) {
+  const file = { name: basename(path), type: path.endsWith(".png") ? "image/png" : "image/jpeg", data: readFileSync(path, "base64") };
+  const dataTransfer = await page.evaluateHandle(({ name, type, data }) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], name, { type }));
+    return transfer;
+  }, file);
+  if (kind === "paste") {
+    const paste = (clipboardData) => document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+    return page.evaluate(paste, dataTransfer);
+  }
+  await page.dispatchEvent("body", "dragenter", { dataTransfer });
+  await page.locator(zone).waitFor();
+  await meanwhile();
+  await page.locator(zone).dispatchEvent("dragover", { dataTransfer });
+  await page.locator(zone).dispatchEvent("drop", { dataTransfer });
+}
+
 export function idOf(page) {
   return new URL(page.url()).hash.replace("#request=", "");
 }
@@ -152,6 +180,35 @@ export async function images(page) {
     [...document.querySelectorAll("#images img")].every((image) => image.complete && image.naturalWidth > 0),
   );
   return found.evaluateAll((all) => all.map((image) => [image.naturalWidth, image.naturalHeight]));
+}
+
+/** The files of the images that are shown. */
+export async function shownFiles(page) {
+  const urls = await page.locator("#images img").evaluateAll((all) => all.map((image) => image.src));
+  return Promise.all(urls.map(async (url) => Buffer.from(await (await fetch(url)).arrayBuffer())));
+}
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+/** How the programs of the Code tab are run. */
+const RUNS = {
+  JavaScript: { file: "program.mjs", command: [process.execPath] },
+  Python: { file: "program.py", command: [join(here, "../python/.venv/bin/python")] },
+  curl: { file: "program.sh", command: ["sh"] },
+};
+
+/** Runs a program of the Code tab as somebody would who pasted it into a file; returns what it printed. */
+export async function runProgram(language, program) {
+  const folder = mkdtempSync(join(tmpdir(), "latentd-code-"));
+  try {
+    symlinkSync(join(here, "node_modules"), join(folder, "node_modules"));
+    const { file, command } = RUNS[language];
+    const [runner, ...args] = [...command, join(folder, file)];
+    writeFileSync(join(folder, file), program);
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(LATENTD_|FAL_)/.test(name)));
+    return (await promisify(execFile)(runner, args, { env, cwd: folder })).stdout;
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 }
 
 /** Starts a server for one test file, stopped at the end of the file; with `data` and `port` it replaces an earlier one. */

@@ -38,19 +38,32 @@ export const key = {
   },
 };
 
-async function call(method, path, { body, signal } = {}) {
+let reportUnreachable = () => {};
+
+/** `report` is called when a call gets no answer. */
+export function whenUnreachable(report) {
+  reportUnreachable = report;
+}
+
+async function call(method, path, { body, blob, signal, keepalive } = {}) {
   const headers = {};
   if (key.get()) headers.Authorization = `Key ${key.get()}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (blob?.type) headers["Content-Type"] = blob.type;
   let response;
   try {
-    response = await fetch(BASE + path, { method, headers, signal, body: body && JSON.stringify(body) });
+    response = await fetch(BASE + path, { method, headers, signal, keepalive, body: blob ?? (body && JSON.stringify(body)) });
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new Unreachable("The server does not answer.");
+    throw unreachable();
   }
   if (response.ok) return response;
   throw new Refused(response.status, await response.json().catch(() => null));
+}
+
+function unreachable() {
+  reportUnreachable();
+  return new Unreachable("The server does not answer.");
 }
 
 const json = async (response) => (await response).json();
@@ -61,13 +74,34 @@ export const status = (id) => json(call("GET", `${request(id)}/status?logs=1`));
 export const result = (id) => json(call("GET", request(id)));
 export const cancel = (id) => json(call("PUT", `${request(id)}/cancel`));
 /** Erases input, output and images on the server. */
-export const erase = (id) => json(call("DELETE", `v1/models/requests/${encodeURIComponent(id)}/payloads`));
+export const erase = (id, { keepalive } = {}) =>
+  json(call("DELETE", `v1/models/requests/${encodeURIComponent(id)}/payloads`, { keepalive }));
 
-/** The OpenAPI document of an endpoint; nothing where it does not answer. */
-export const description = (endpoint) => json(call("GET", `openapi.json?endpoint_id=${endpoint}`)).catch(() => null);
+/** The server's OpenAPI document; nothing where it does not answer. */
+export const description = () => json(call("GET", "openapi.json")).catch(() => null);
+
+/** Puts a file into the server's storage, as fal's clients do; returns its URL. */
+export async function upload(blob) {
+  const description = { content_type: blob.type || "application/octet-stream", file_name: blob.name ?? "image" };
+  const initiated = call("POST", "storage/upload/initiate?storage_type=fal-cdn-v3", { body: description });
+  const { upload_url: to, file_url: url } = await json(initiated);
+  // Below this page's own address, whatever the server is called elsewhere.
+  await call("PUT", to.slice(to.indexOf("/storage/upload/") + 1), { blob });
+  return url;
+}
+
+/** The bytes of a data URI in base64. */
+export function blobOf(uri) {
+  const [, type, data] = /^data:([^;,]*);base64,(.*)$/s.exec(uri);
+  return new Blob([Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0))], { type });
+}
+
+/** A server that does not say how it is for so long counts as gone. */
+const HEALTH_MS = 10_000;
 
 /** The readiness of the server. */
-const readiness = async () => (await fetch(`${BASE}health/ready`, { cache: "no-store" })).json();
+const readiness = async () =>
+  (await fetch(`${BASE}health/ready`, { cache: "no-store", signal: AbortSignal.timeout(HEALTH_MS) })).json();
 
 /** The server's word on itself: `ready`, `loading`, `no worker`, `every device is set aside`, `stopping`, or `gone`. */
 export async function health() {
@@ -101,8 +135,8 @@ export async function* statusStream(id, signal) {
     const response = await call("GET", `${request(id)}/status/stream?logs=1&preview=1`, { signal: either });
     yield* events(response.body, heard);
   } catch (error) {
-    if (signal.aborted || error instanceof Refused) throw error;
-    throw new Unreachable("The server does not answer.");
+    if (signal.aborted || error instanceof Refused || error instanceof Unreachable) throw error;
+    throw unreachable();
   } finally {
     clearTimeout(timer);
   }

@@ -70,12 +70,17 @@ function literal(value, words, name, step = 2) {
   if (typeof value === "boolean") return words[value];
   if (typeof value === "number") return String(value);
   if (typeof value === "string") return text(value);
+  if (Array.isArray(value)) return list(value, words, name, step);
   const fields = Object.entries(value).map(([field, inner]) => `${name(field)}: ${literal(inner, words, name, step)}`);
   const line = `{ ${fields.join(", ")} }`;
   if (line.length <= 60 && Object.values(value).every((inner) => typeof inner === "number")) return line;
   const pad = " ".repeat(step);
   const comma = words === JSON_WORDS && name === text ? "" : ",";
   return `{\n${fields.map((field) => pad + indent(field, step)).join(",\n")}${comma}\n}`;
+}
+
+function list(values, words, name, step) {
+  return `[${values.map((value) => literal(value, words, name, step)).join(", ")}]`;
 }
 
 /** A string literal that JavaScript, Python and JSON read alike. */

@@ -32,3 +32,12 @@ export function choice(container, name, options) {
 export function button(label, onclick, properties = {}) {
   return make("button", { type: "button", className: "quiet", onclick, ...properties }, label);
 }
+
+/** Calls `use` with each file that is chosen in a file field, the same one again too. */
+export function onFile(field, use) {
+  field.addEventListener("change", () => {
+    const [file] = field.files;
+    field.value = "";
+    if (file) use(file);
+  });
+}

@@ -1,22 +1,29 @@
 // The form: fields to an input and back, and what is wrong with them at the field itself.
 
 import { $, choice, make } from "./dom.js";
-import { DEFAULTS, LIMITS, MAX_IMAGES, SIZES, pixels } from "./limits.js";
+import * as initialImage from "./initial-image.js";
+import { DEFAULTS, FORMATS, LIMITS, MAX_IMAGES, SAME_SIZE, SIZES, imageEndpoint, pixels } from "./limits.js";
+import * as loras from "./loras.js";
+import * as models from "./models.js";
 
 const CUSTOM = "custom";
-const NUMBERS = ["num_inference_steps", "guidance_scale", "seed"];
+const NUMBERS = ["num_inference_steps", "guidance_scale", "strength", "seed"];
 const TEXTS = ["prompt", "negative_prompt"];
 const SWITCHES = ["enable_safety_checker", "sync_mode"];
 
 const form = $("form");
 let groups;
+/** Images of the seed that are left out, so that one of a batch is generated alone. */
+let offset = 0;
+let notify = () => {};
 
 /** Builds the form; `changed` is called at every change. */
 export function start(changed) {
+  notify = changed;
   groups = {
     image_size: sizes(),
     num_images: choice($("num_images"), "num_images", [...Array(MAX_IMAGES)].map((_, n) => [n + 1, n + 1])),
-    output_format: choice($("output_format"), "output_format", [["jpeg", "JPEG"], ["png", "PNG"]]),
+    output_format: formats(),
   };
   for (const slider of form.querySelectorAll("input[type=range]")) {
     const number = $(slider.dataset.for);
@@ -27,16 +34,18 @@ export function start(changed) {
     $("seed").value = crypto.getRandomValues(new Uint32Array(1))[0];
     $("seed").dispatchEvent(new Event("input", { bubbles: true }));
   });
-  $("reset").addEventListener("click", () => {
-    write({ ...read(), ...DEFAULTS, prompt: $("prompt").value });
-    form.dispatchEvent(new Event("input"));
-  });
+  $("reset").addEventListener("click", () => fill({ prompt: $("prompt").value }));
+  initialImage.start(imageChanged, (msg) => showProblems([{ loc: ["body", "image_url"], msg }]));
+  $("offset-clear").addEventListener("click", () => fill({ ...input(), image_offset: 0 }));
+  loras.start(lorasChanged, (msg) => showProblems([{ loc: ["body", "loras"], msg }]));
   for (const name of TEXTS) $(name).addEventListener("input", () => grow($(name)));
   form.addEventListener("input", (event) => {
     const field = event.target.closest?.("[data-field]");
     if (field) clear(field);
+    // Another seed or a batch begins with the first image.
+    if (["seed", "num_images"].includes(field?.dataset.field)) offset = 0;
     refresh();
-    changed();
+    notify();
   });
   form.addEventListener("change", (event) => {
     const name = event.target.closest?.("[data-field]")?.dataset.field;
@@ -52,19 +61,32 @@ export function fit() {
     const { min, max } = LIMITS[slider.dataset.for];
     Object.assign(slider, { min, max, value: $(slider.dataset.for).value });
   }
+  $("initial").hidden = !imageEndpoint(models.current()) && !initialImage.get();
+  loras.fit();
+  if ($("output_format").children.length !== FORMATS.length) {
+    const chosen = groups.output_format.get();
+    groups.output_format = formats();
+    groups.output_format.set(chosen);
+  }
   for (const [name, , width, height] of SIZES) {
     const tile = $("sizes").querySelector(`input[value="${name}"]`);
     tile.disabled = width > LIMITS.width.max || height > LIMITS.height.max;
   }
 }
 
-/** The size picker: a tile for each preset, drawn in its shape. */
+/** The choice of a file format. */
+function formats() {
+  $("output_format").replaceChildren();
+  return choice($("output_format"), "output_format", FORMATS.map((name) => [name, name === "webp" ? "WebP" : name.toUpperCase()]));
+}
+
+/** The size picker: a tile for each preset, in its shape. */
 function sizes() {
   const tiles = $("sizes");
-  for (const [name, label, width, height] of [...SIZES, [CUSTOM, "Custom", 1, 1]]) {
+  for (const [name, label, width, height] of [[SAME_SIZE, "Same"], ...SIZES, [CUSTOM, "Custom"]]) {
     const shape = make("i", { className: "shape", "data-size": name, "aria-hidden": "true" });
-    const input = make("input", { type: "radio", name: "image_size", value: name });
-    const title = name === CUSTOM ? "" : `${width} × ${height}`;
+    const input = make("input", { type: "radio", name: "image_size", value: name, disabled: name === SAME_SIZE });
+    const title = width ? `${width} × ${height}` : "";
     tiles.append(make("label", { title }, input, shape, make("span", {}, label)));
   }
   return {
@@ -74,6 +96,7 @@ function sizes() {
     },
     set(size) {
       const name = typeof size === "string" ? size : CUSTOM;
+      if (name === SAME_SIZE && !initialImage.get()) return this.set(DEFAULTS.image_size);
       tiles.querySelector(`input[value="${CSS.escape(name)}"]`).checked = true;
       if (name === CUSTOM) [$("width").value, $("height").value] = pixels(size);
     },
@@ -96,7 +119,11 @@ export function read() {
     num_inference_steps: number("num_inference_steps"),
     guidance_scale: number("guidance_scale"),
     seed: number("seed"),
+    image_url: initialImage.get()?.url ?? null,
+    strength: number("strength"),
+    loras: loras.get(),
     num_images: Number(groups.num_images.get()),
+    image_offset: offset,
     output_format: groups.output_format.get(),
     enable_safety_checker: $("enable_safety_checker").checked,
     sync_mode: $("sync_mode").checked,
@@ -105,13 +132,19 @@ export function read() {
 
 /** The input to send: the prompt, and whatever is not as by default. */
 export function input() {
-  const differs = ([name, value]) => name === "prompt" || (value !== null && value !== DEFAULTS[name]);
-  return Object.fromEntries(Object.entries(read()).filter(differs));
+  const values = read();
+  const defaults = { ...DEFAULTS, prompt: null };
+  if (values.image_url) defaults.image_size = SAME_SIZE;
+  else delete values.strength;
+  return Object.fromEntries(Object.entries(values).filter(([name, value]) => value !== null && value !== defaults[name]));
 }
 
 /** Fills the form with an input; what it leaves out is as by default. */
 export function write(given) {
-  const values = { ...DEFAULTS, ...given };
+  const values = { ...DEFAULTS, ...(given.image_url ? { image_size: SAME_SIZE } : {}), ...given };
+  initialImage.useUrl(values.image_url);
+  loras.set(values.loras);
+  offset = values.image_offset;
   for (const name of [...TEXTS, ...NUMBERS]) $(name).value = values[name] ?? "";
   for (const name of SWITCHES) $(name).checked = values[name];
   for (const [name, group] of Object.entries(groups)) group.set(values[name]);
@@ -122,12 +155,45 @@ export function write(given) {
   refresh();
 }
 
+/** Fills the form for somebody who looks at it, as `write` does. */
+export function fill(given) {
+  write(given);
+  notify();
+}
+
+/** Width and height of the images, as far as the fields say it. */
+export function size() {
+  const { width, height } = initialImage.get() ?? {};
+  const asked = groups.image_size.get();
+  return asked === SAME_SIZE && width ? [width, height] : pixels(asked);
+}
+
+function lorasChanged() {
+  clear($("loras-field"));
+  notify();
+}
+
+/** There is another initial image, or none: the images get its size. */
+function imageChanged() {
+  const isSet = initialImage.get() !== null;
+  const tile = $("sizes").querySelector(`[value="${SAME_SIZE}"]`);
+  if (isSet === tile.disabled) {
+    tile.disabled = !isSet;
+    groups.image_size.set(isSet ? SAME_SIZE : DEFAULTS.image_size);
+  }
+  clear($("initial").querySelector("[data-field=image_url]"));
+  fit();
+  refresh();
+  notify();
+}
+
 /** Shows what follows from the fields. */
 function refresh() {
-  const size = groups.image_size.get();
-  $("custom").hidden = typeof size === "string";
-  const [width, height] = pixels(size);
-  $("pixels").textContent = typeof size === "string" ? `${width} × ${height}` : "";
+  const isCustom = typeof groups.image_size.get() !== "string";
+  $("custom").hidden = !isCustom;
+  $("offset").hidden = offset === 0;
+  $("offset-words").textContent = `Image ${offset + 1} of this seed alone`;
+  $("pixels").textContent = isCustom ? "" : size().join(" × ");
 }
 
 function grow(area) {
@@ -140,17 +206,20 @@ function grow(area) {
 export function check() {
   const values = read();
   const problems = [];
-  const say = (loc, msg) => problems.push({ loc: ["body", ...loc], msg });
-  if (values.prompt.trim() === "") say(["prompt"], "Describe the image.");
+  const add = (loc, msg) => problems.push({ loc: ["body", ...loc], msg });
+  if (initialImage.get() && !imageEndpoint(models.current())) {
+    add(["image_url"], "This model does not start from an image: clear it, or choose another model.");
+  }
+  if (values.prompt.trim() === "") add(["prompt"], "Describe the image.");
   for (const name of NUMBERS) {
     const words = wrong(values[name], LIMITS[name], name === "seed");
-    if (words) say([name], words);
+    if (words) add([name], words);
   }
   for (const side of typeof values.image_size === "object" ? ["width", "height"] : []) {
     const words = wrong(values.image_size[side], LIMITS[side]);
-    if (words) say(["image_size", side], words);
+    if (words) add(["image_size", side], words);
   }
-  return problems;
+  return [...problems, ...loras.problems()];
 }
 
 function wrong(value, { min, max, whole }, mayBeEmpty = false) {
@@ -165,22 +234,39 @@ function wrong(value, { min, max, whole }, mayBeEmpty = false) {
 export function showProblems(problems) {
   const lost = [];
   for (const { loc = [], msg } of problems) {
-    const [, name, part] = loc;
+    const [, name, ...place] = loc;
     const field = name && form.querySelector(`[data-field="${CSS.escape(name)}"]`);
     if (!field) {
       lost.push(name ? `${name}: ${msg}` : msg);
       continue;
     }
-    const place = $(`problem-${name}`);
-    const sentence = part ? `${part === "width" ? "Width" : "Height"}: ${msg}` : msg;
-    place.textContent = place.textContent ? `${place.textContent} ${sentence}` : sentence;
-    for (const control of part ? [$(part)] : field.querySelectorAll("input:not([type=range]), textarea")) {
-      control.setAttribute("aria-invalid", "true");
-    }
+    const output = $(`problem-${name}`);
+    const sentence = place.length > 0 ? `${labelOf(place)}: ${msg}` : msg;
+    output.textContent = output.textContent ? `${output.textContent} ${sentence}` : sentence;
+    controlsOf(field, name, place).forEach((control) => control.setAttribute("aria-invalid", "true"));
     field.classList.add("is-wrong");
   }
   $("problem-form").textContent = lost.join(" ");
   return problems.length;
+}
+
+/** A place within a field, for people: a side of the size, or an item of a list. */
+function labelOf([first]) {
+  return { width: "Width", height: "Height" }[first] ?? Number(first) + 1;
+}
+
+function controlsOf(field, name, place) {
+  if (name === "loras" && place.length > 0) return loras.controlsOf(place);
+  if (name === "image_size" && place.length > 0) return [$(place[0])];
+  return [...field.querySelectorAll("input:not([type=range]), textarea")];
+}
+
+/** Shows a refusal at the fields that it names; false if it names none. */
+export function showRefusal({ problems = [] }) {
+  if (problems.length === 0) return false;
+  showProblems(problems);
+  focusProblem();
+  return true;
 }
 
 /** Takes away what was said of all fields. */

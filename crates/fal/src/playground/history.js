@@ -1,20 +1,24 @@
-// The strip of earlier images, the newest first.
+// The strip of the newest requests, with a tile for each.
 
 import { $, make } from "./dom.js";
-import { phaseOf, progressOf } from "./words.js";
+import { phaseOf, progressOf, promptOf, shortState } from "./words.js";
+
+/** Tiles of the strip at most; the gallery has all. */
+const TILES = 60;
 
 const tiles = new Map();
 
-/** Draws the strip; `choose(entry)` is called with the one that is chosen. */
-export function draw(entries, shown, choose) {
+/** Renders the strip; `choose(entry)` is called with the one that is chosen. */
+export function render(entries, shown, choose) {
   const list = $("history");
-  const ids = new Set(entries.map(({ id }) => id));
+  const newest = entries.slice(0, TILES);
+  const ids = new Set(newest.map(({ id }) => id));
   for (const [id, tile] of tiles) {
     if (ids.has(id)) continue;
     tile.remove();
     tiles.delete(id);
   }
-  entries.forEach((entry, index) => {
+  newest.forEach((entry, index) => {
     const tile = tiles.get(entry.id) ?? create(entry.id);
     tile.firstChild.onclick = () => choose(entry);
     update(tile, entry, entry === shown);
@@ -25,37 +29,29 @@ export function draw(entries, shown, choose) {
 }
 
 function create(id) {
-  const tile = make("li", {}, make("button", { type: "button" }, make("img", { alt: "", hidden: true }), make("i")));
+  const words = make("span", { className: "tile-words" }, make("b"), make("span"));
+  const tile = make("li", {}, make("button", { type: "button" }, make("img", { alt: "", hidden: true }), words, make("i")));
   tiles.set(id, tile);
   return tile;
 }
 
 function update(tile, entry, isShown) {
   const [button] = tile.children;
-  const [image] = button.children;
+  const [image, words] = button.children;
   const phase = phaseOf(entry);
   tile.dataset.phase = phase;
   tile.classList.toggle("is-gone", Boolean(entry.gone));
   const source = entry.thumb ?? entry.live?.preview;
   if (source && image.getAttribute("src") !== source) image.src = source;
   image.hidden = !source;
+  // Without an image yet, a tile says which request it is and how far.
+  const prompt = promptOf(entry);
+  words.hidden = Boolean(source);
+  words.firstChild.textContent = shortState(entry);
+  words.lastChild.textContent = prompt;
   button.style.setProperty("--part", progressOf(entry, phase).part ?? 0);
   button.setAttribute("aria-current", String(isShown));
-  const prompt = entry.output?.prompt ?? entry.input?.prompt ?? "A request";
   const state = { done: entry.gone ? ", no longer on the server" : "", failed: ", failed" }[phase] ?? ", not done yet";
   button.setAttribute("aria-label", `${prompt}${state}`);
   button.title = prompt.length > 120 ? `${prompt.slice(0, 120)}…` : prompt;
-}
-
-/** A thumbnail of an image, to keep. */
-export function thumbnail(image, side = 176) {
-  const scale = side / Math.min(image.naturalWidth, image.naturalHeight);
-  const canvas = make("canvas", {
-    width: Math.round(image.naturalWidth * scale),
-    height: Math.round(image.naturalHeight * scale),
-  });
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  return canvas.toDataURL("image/jpeg", 0.8);
 }

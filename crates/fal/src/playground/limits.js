@@ -14,12 +14,16 @@ export const SIZES = [
 export const LIMITS = {
   num_inference_steps: { min: 1, max: 50, whole: true },
   guidance_scale: { min: 0, max: 20 },
+  strength: { min: 0.01, max: 1 },
   seed: { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER, whole: true },
   width: { min: 1, max: 14_142, whole: true },
   height: { min: 1, max: 14_142, whole: true },
 };
 
 export const MAX_IMAGES = 4;
+
+/** The file formats that the endpoint writes. */
+export const FORMATS = ["jpeg", "png"];
 
 /** What an input that leaves a field out means. */
 export const DEFAULTS = {
@@ -29,11 +33,18 @@ export const DEFAULTS = {
   num_inference_steps: 28,
   guidance_scale: 3.5,
   seed: null,
+  image_url: null,
+  strength: 0.83,
+  loras: null,
   num_images: 1,
+  image_offset: 0,
   output_format: "jpeg",
   enable_safety_checker: true,
   sync_mode: false,
 };
+
+/** The size of an input that leaves `image_size` out and has an initial image: that of the image. */
+export const SAME_SIZE = "initial";
 
 /** The pixels of an `image_size`. */
 export function pixels(size) {
@@ -42,15 +53,52 @@ export function pixels(size) {
   return [width, height];
 }
 
-/** Asks the server for the ranges and defaults of an endpoint; where it does not answer, those that were stay. */
-export async function learn(endpoint) {
-  const schemas = (await description(endpoint))?.components.schemas ?? {};
-  const input = Object.values(schemas).find(({ title }) => title === "TextToImageInput");
-  const fields = { ...input?.properties, ...schemas.ImageSize?.properties };
+/** What an endpoint says of its LoRA adapters. */
+export const LORAS = { isServed: false, max: 0, scale: { min: 0, max: 4, default: 1 } };
+
+/** The server's OpenAPI document, once it has answered. */
+let document = null;
+
+/** Asks the server for its document; where it does not answer, what was known stays. */
+export async function load() {
+  document = (await description()) ?? document;
+}
+
+/** Takes the ranges and defaults of an endpoint from the document. */
+export function learn(endpoint) {
+  const fields = { ...inputOf(imageEndpoint(endpoint)), ...inputOf(endpoint) };
+  const size = fields.image_size?.anyOf.map(resolved).find(({ properties }) => properties)?.properties;
   for (const [name, limit] of Object.entries(LIMITS)) {
-    if (name === "seed" || !fields[name]) continue;
-    limit.min = fields[name].minimum ?? limit.min;
-    limit.max = fields[name].maximum ?? limit.max;
-    if (name in DEFAULTS) DEFAULTS[name] = fields[name].default ?? DEFAULTS[name];
+    const field = fields[name] ?? size?.[name];
+    if (name === "seed" || !field) continue;
+    limit.min = field.minimum ?? limit.min;
+    limit.max = field.maximum ?? limit.max;
+    if (name in DEFAULTS) DEFAULTS[name] = field.default ?? DEFAULTS[name];
   }
+  if (fields.output_format) FORMATS.splice(0, FORMATS.length, ...fields.output_format.enum);
+  learnLoras(fields.loras);
+}
+
+function learnLoras(field) {
+  LORAS.isServed = Boolean(field);
+  if (!field) return;
+  const { scale } = resolved(field.items).properties;
+  LORAS.max = field.maxItems ?? Infinity;
+  LORAS.scale = { min: scale.minimum ?? 0, max: scale.maximum ?? 4, default: scale.default ?? 1 };
+}
+
+/** The endpoint that starts from an image with the same model; `null` where the server has none. */
+export function imageEndpoint(endpoint) {
+  const id = `${endpoint}/image-to-image`;
+  return inputOf(id) ? id : null;
+}
+
+/** The fields of an endpoint's input. */
+function inputOf(endpoint) {
+  const body = document?.paths[`/queue/${endpoint}`]?.post.requestBody;
+  return body && resolved(body.content["application/json"].schema).properties;
+}
+
+function resolved(schema) {
+  return schema.$ref ? document.components.schemas[schema.$ref.split("/").at(-1)] : schema;
 }

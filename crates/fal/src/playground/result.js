@@ -1,34 +1,30 @@
 // The result view: one request from submit to image, and the actions on it.
 
 import { imageUrl } from "./api.js";
+import { PROMPTS } from "./builtin.js";
 import { $, button, make } from "./dom.js";
+import { imageActions } from "./image-actions.js";
 import { explain, notesOf, phaseOf, progressOf } from "./words.js";
 import { pixels } from "./limits.js";
 
-const EXAMPLES = [
-  "a red house on the left of a lake at sunset, two boats",
-  "glowing mushrooms in a forest at night, a full moon",
-  "a cherry blossom tree beside a koi pond, a wooden bridge, paper lanterns",
-];
-
-/** What is in the frame: the request and how far it is, so that it is drawn anew only when that changes. */
-let drawn = "";
+/** What is in the frame: the request and how far it is, so that it is rendered anew only when that changes. */
+let rendered = "";
 
 /**
- * Shows a request, or nothing yet. `on` has what a person may do:
- * `example(prompt)`, `cancel`, `again`, `remove`, `seed(number)`, `missing(entry)`, `seen(entry, image)`.
+ * Renders a request, or nothing yet. `draft` has the `size` and `count` of the images that the form asks for, and whether
+ * they would be the first, `isFirst`; `acts` what a person may do.
  */
-export function show(entry, draft, on) {
+export function render(entry, draft, acts) {
   const phase = phaseOf(entry);
   const frame = $("frame");
   frame.dataset.phase = phase;
   shape(frame, entry, draft);
-  const now = `${entry?.id} ${phase} ${entry?.gone} ${entry?.error?.status}`;
-  if (now !== drawn) {
-    drawn = now;
-    $("images").replaceChildren(...imageFigures(entry, phase, on));
-    $("words").replaceChildren(...words(entry, phase, on));
-    $("actions").replaceChildren(...actions(entry, phase, on));
+  const now = `${entry?.id} ${phase} ${entry?.gone} ${entry?.error?.status} ${entry?.favourite} ${!entry && draft.isFirst}`;
+  if (now !== rendered) {
+    rendered = now;
+    $("images").replaceChildren(...imageFigures(entry, phase, acts));
+    $("words").replaceChildren(...words(entry, phase, draft, acts));
+    $("actions").replaceChildren(...actions(entry, phase, acts));
     announce(entry, phase);
   }
   if (phase === "generating") preview(entry.live.preview);
@@ -39,10 +35,10 @@ export function show(entry, draft, on) {
 
 /** Gives the frame the shape of the images, so that nothing jumps when they come. */
 function shape(frame, entry, draft) {
-  const input = entry?.input ?? draft;
   const [first] = entry?.output?.images ?? [];
-  const [width, height] = first ? [first.width, first.height] : pixels(input.image_size ?? "landscape_4_3");
-  const count = entry?.output?.images.length ?? input.num_images ?? 1;
+  const asked = entry ? (entry.size ?? pixels(entry.input?.image_size ?? "landscape_4_3")) : draft.size;
+  const [width, height] = first ? [first.width, first.height] : asked;
+  const count = entry?.output?.images.length ?? (entry ? entry.input?.num_images : draft.count) ?? 1;
   const columns = count === 1 || (count === 2 && width > height) ? 1 : 2;
   const rows = Math.ceil(count / columns);
   const ratio = (columns * width) / (rows * height);
@@ -51,28 +47,31 @@ function shape(frame, entry, draft) {
   frame.style.setProperty("--rows", rows);
 }
 
-function imageFigures(entry, phase, on) {
+function imageFigures(entry, phase, acts) {
   // The server shows how the first image is coming along.
   if (phase === "generating") return [make("figure", {}, make("img", { id: "preview", alt: "", hidden: true }))];
   if (phase !== "done") return [];
-  return entry.output.images.map((image, index) => imageFigure(entry, image, index, on));
+  return entry.output.images.map((image, index) => imageFigure(entry, image, index, acts));
 }
 
-function imageFigure(entry, image, index, on) {
+function imageFigure(entry, image, index, acts) {
   const flagged = entry.output.has_nsfw_concepts?.[index];
   const element = make("img", { alt: entry.output.prompt, width: image.width, height: image.height });
-  const figure = make("figure", {}, element);
+  const several = entry.output.images.length > 1;
+  const label = several ? `Full size: image ${index + 1}` : "Full size";
+  const opener = make("button", { type: "button", className: "opener", "aria-label": label, onclick: () => acts.view(entry, index) }, element);
+  const figure = make("figure", {}, opener);
   if (flagged) figure.append(make("figcaption", {}, "Blackened by the safety checker"));
   // What was seen so far stays until the image itself is there.
   const seen = index === 0 && (entry.thumb ?? entry.live?.preview);
   if (seen) figure.style.backgroundImage = `url("${seen}")`;
   figure.classList.toggle("is-gone", Boolean(entry.gone));
-  element.hidden = Boolean(entry.gone);
+  opener.hidden = Boolean(entry.gone);
   if (entry.gone) return figure;
-  element.addEventListener("load", () => index === 0 && on.seen(entry, element));
+  if (several) figure.append(make("div", { className: "image-actions" }, ...imageActions(entry, index, acts)));
   element.addEventListener("error", () => {
-    element.hidden = true;
-    on.missing(entry);
+    opener.hidden = true;
+    acts.checkFiles(entry);
   });
   element.src = imageUrl(image.url);
   return figure;
@@ -86,40 +85,31 @@ function preview(url) {
   element.hidden = false;
 }
 
-function words(entry, phase, on) {
+function words(entry, phase, draft, acts) {
   if (phase === "empty") {
-    const examples = EXAMPLES.map((prompt) => make("li", {}, button(prompt, () => on.example(prompt))));
-    const title = make("p", { className: "title" }, "Nothing generated yet");
-    const text = make("p", {}, "Write a prompt, or begin with one of these.");
-    return [title, text, make("ul", { className: "examples" }, ...examples)];
+    const examples = PROMPTS.slice(0, 3).map((prompt) => make("li", {}, button(prompt, () => acts.usePrompt(prompt))));
+    const title = draft.isFirst ? "Nothing generated yet" : "No image chosen";
+    const text = draft.isFirst
+      ? "Write a prompt, or start with one of these."
+      : "Choose one of your images below, write a prompt, or start with one of these.";
+    return [make("p", { className: "title" }, title), make("p", {}, text), make("ul", { className: "examples" }, ...examples)];
   }
   if (phase === "failed") {
     const { title, text, again } = explain(entry.error);
-    const retry = again && entry.input ? [button("Try again", on.again)] : [];
+    const retry = again && entry.input ? [button("Try again", () => acts.again(entry))] : [];
     return [make("p", { className: "title" }, title), make("p", {}, text), ...retry];
   }
   if (phase === "done" && entry.gone) return [make("p", { className: "gone" }, "The server no longer has this image")];
   return [];
 }
 
-function actions(entry, phase, on) {
-  if (phase === "waiting" || phase === "generating") return [button("Cancel", on.cancel)];
+function actions(entry, phase, acts) {
+  if (phase === "waiting" || phase === "generating") return [button("Cancel", acts.cancel, { title: "Escape", "aria-keyshortcuts": "Escape" })];
   if (phase !== "done") return [];
-  const several = entry.output.images.length > 1;
-  const downloads = entry.gone ? [] : entry.output.images.map((image, index) => {
-    const label = several ? String(index + 1) : "Download";
-    return download(entry, image, index, label);
-  });
-  if (several && downloads.length > 0) downloads.unshift(make("span", {}, "Download"));
-  const seed = button(`Use seed ${entry.output.seed}`, () => on.seed(entry.output.seed));
-  return [...downloads, seed, button("Delete", on.remove)];
-}
-
-function download(entry, image, index, label) {
-  const kind = image.content_type === "image/png" ? "png" : "jpg";
-  const name = `latentd-${entry.output.seed}${index > 0 ? `-${index + 1}` : ""}.${kind}`;
-  const words = `Download image ${index + 1}`;
-  return make("a", { className: "quiet", href: imageUrl(image.url), download: name, "aria-label": words }, label);
+  const single = entry.output.images.length === 1 && !entry.gone ? imageActions(entry, 0, acts) : [];
+  const seed = button("Use seed", () => acts.useSeed(entry.output.seed));
+  const favourite = button("Favourite", () => acts.favour(entry), { "aria-pressed": String(Boolean(entry.favourite)) });
+  return [...single, seed, favourite, button("Delete", () => acts.remove([entry]))];
 }
 
 function progress(entry, phase) {

@@ -1,8 +1,8 @@
 // The earlier requests of this browser and their thumbnails, in IndexedDB; the draft, in localStorage.
 
 const DRAFT = "latentd.draft";
-/** As many requests are kept, the newest. */
-const MAX_ENTRIES = 60;
+/** As many requests are kept, the newest, besides favourites. */
+const MAX_ENTRIES = 500;
 /** Images that no server keeps are here whole; together they may take so much. */
 const MAX_INLINE_BYTES = 64 << 20;
 
@@ -47,7 +47,7 @@ export async function put(entry) {
     let bytes = 0;
     const excess = entries.filter((each, index) => {
       bytes += inlineBytes(each);
-      return index >= MAX_ENTRIES || (bytes > MAX_INLINE_BYTES && index > 0);
+      return !each.favourite && (index >= MAX_ENTRIES || (bytes > MAX_INLINE_BYTES && index > 0));
     });
     await run("readwrite", (store) => void excess.forEach(({ id }) => store.delete(id)));
     return excess.map(({ id }) => id);

@@ -2,7 +2,7 @@
 
 import { $ } from "./dom.js";
 
-const names = ["image", "code", "log"];
+const names = ["image", "gallery", "code", "log"];
 
 let notify;
 

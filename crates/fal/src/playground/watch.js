@@ -40,12 +40,13 @@ export async function follow(id, signal, on) {
   }
 }
 
-/** Waits for the end of a request that nobody looks at. */
-export async function settled(id, signal) {
+/** Waits for the end of a request that nobody looks at; `progress({ status, position, logs })` is called on the way. */
+export async function settled(id, signal, progress) {
   while (!signal.aborted) {
     try {
       const last = await status(id);
       if (last.status === "COMPLETED") return { ...(await outcome(id, last)), notes: warnings(last.logs) };
+      if (!signal.aborted) progress({ status: last.status, position: last.queue_position, logs: last.logs ?? [] });
     } catch (error) {
       if (isFinal(error)) return { error };
     }

@@ -28,6 +28,34 @@ export function progressOf(entry, phase) {
   return generating(entry.live.logs);
 }
 
+/** The prompt of a request, for labels. */
+export function promptOf(entry) {
+  return entry.output?.prompt ?? entry.input?.prompt ?? "A request";
+}
+
+/** The input that makes the same images again: with the seed that was used, where the server chose it. */
+export function reproduction({ input, output }) {
+  return output ? { ...input, seed: output.seed } : input;
+}
+
+/** Size, seed, place in its batch and model of one image. */
+export function factsOf(entry, index) {
+  const { images, seed } = entry.output;
+  const { width, height } = images[index];
+  const place = (entry.input?.image_offset ?? 0) + index;
+  const batch = images.length > 1 || place > 0 ? `image ${place + 1}` : "";
+  return [`${width} × ${height}`, `seed ${seed}`, batch, entry.model].filter(Boolean).join(" · ");
+}
+
+/** How far a request is, in a word or two. */
+export function shortState(entry) {
+  const phase = phaseOf(entry);
+  if (phase === "waiting") return entry.live.position > 0 ? `${entry.live.position} ahead` : "Next";
+  if (phase !== "generating") return phase === "sending" ? "Waiting" : "";
+  const { part = 0 } = progressOf(entry, phase);
+  return part > 0 ? `${Math.round(part * 100)} %` : "Started";
+}
+
 function waiting(ahead) {
   return ahead === 0 ? "In the queue, next in line" : `In the queue, ${ahead} ahead`;
 }

@@ -1,0 +1,47 @@
+// Puts the settings that a file carries into the form, with a way back.
+
+import { settingsOf } from "./file-settings.js";
+import * as form from "./form.js";
+import * as initialImage from "./initial-image.js";
+import { SIZES, learn } from "./limits.js";
+import * as models from "./models.js";
+import * as notice from "./notice.js";
+
+/** Restores the settings of a file, or says that it has none. */
+export async function restore(file) {
+  const instead = ["Use as initial image", () => initialImage.useFile(file)];
+  const values = await settingsOf(file);
+  if (values.prompt === undefined) return notice.show(`${file.name} carries no settings of latentd.`, [instead]);
+  const before = { input: form.input(), endpoint: models.current() };
+  take(models.endpointOf(values.model), { ...inputOf(values, file), ...(await sizeOf(file)) });
+  const undo = ["Undo", () => take(before.endpoint, before.input)];
+  notice.show(`The settings of ${file.name} are in the form.`, [undo, instead]);
+}
+
+function take(endpoint, input) {
+  if (models.pick(endpoint)) learn(models.current());
+  form.fit();
+  form.fill(input);
+}
+
+function inputOf({ prompt, negative_prompt, seed, steps, guidance, image_offset }, { type }) {
+  const numbers = { seed: exact(seed), num_inference_steps: steps, guidance_scale: guidance, image_offset };
+  const known = Object.entries(numbers).filter(([, value]) => value !== undefined && Number.isFinite(Number(value)));
+  const format = type.replace("image/", "");
+  return { prompt, negative_prompt, output_format: format, ...Object.fromEntries(known.map(([name, value]) => [name, Number(value)])) };
+}
+
+/** The seed; of one with more digits than a number has, its low 32 bits, which alone count. */
+function exact(seed) {
+  if (!/^-?\d+$/.test(seed) || Number.isSafeInteger(Number(seed))) return seed;
+  return BigInt.asUintN(32, BigInt(seed));
+}
+
+/** The size of the image, if it can be decoded: a preset by its name, another in pixels. */
+async function sizeOf(file) {
+  const image = await createImageBitmap(file).catch(() => null);
+  if (!image) return {};
+  const { width, height } = image;
+  const [preset] = SIZES.find(([, , wide, high]) => wide === width && high === height) ?? [];
+  return { image_size: preset ?? { width, height } };
+}
