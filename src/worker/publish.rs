@@ -23,9 +23,11 @@ pub(super) async fn publish(
     generated: Generated,
     load: Option<f64>,
 ) -> Result<Finish, PublishError> {
+    let quality = request.quality.unwrap_or(image_file::DEFAULT_QUALITY);
     let format = match request.format {
-        OutputFormat::Jpeg => image_file::Format::Jpeg,
+        OutputFormat::Jpeg => image_file::Format::Jpeg(quality),
         OutputFormat::Png => image_file::Format::Png,
+        OutputFormat::WebP => image_file::Format::WebP(quality),
     };
     let (flagged, safety) = (generated.flagged(), generated.timings.safety);
     log_scores(worker, claim, &generated.verdicts, safety).await?;

@@ -211,6 +211,7 @@ pub(crate) fn read(
         seed: SEED.read(&mut fields).unwrap_or_else(Seed::draw),
         num_images: count(NUM_IMAGES.read(&mut fields)),
         format: FORMAT.read(&mut fields),
+        quality: None,
         inline: SYNC_MODE.read(&mut fields),
         check_safety: SAFETY.read(&mut fields),
         private: false,
