@@ -147,9 +147,10 @@ mod tests {
     #[test]
     fn lossy_files_stay_close() {
         let image = gradient();
-        for (format, low) in
-            [(Format::Jpeg(DEFAULT_QUALITY), Format::Jpeg(0)), (Format::WebP(DEFAULT_QUALITY), Format::WebP(0))]
-        {
+        for (format, low) in [
+            (Format::Jpeg(DEFAULT_QUALITY), Format::Jpeg(0)),
+            (Format::WebP(DEFAULT_QUALITY), Format::WebP(0)),
+        ] {
             let bytes = encode(&image, format, &[]).expect("a file");
             let decoded = decode(&bytes).expect("pixels");
             assert_eq!((decoded.width, decoded.height), (37, 21));

@@ -40,6 +40,7 @@ mod log;
 mod long_run;
 mod metrics;
 mod models;
+mod openai;
 mod openapi;
 mod order;
 mod orphans;

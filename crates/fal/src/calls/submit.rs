@@ -78,11 +78,16 @@ pub(crate) async fn accept(
 /// Is this application served here, and now? Returns the bytes of the largest input that it takes.
 pub(crate) async fn admit(api: &Api, application: &Application) -> Result<usize, ApiError> {
     let route = served_endpoint::find(api, application)?;
+    check_open(api).await?;
+    Ok(route.task.max_bytes())
+}
+
+/// Passes while the server takes new work, and has space for it.
+pub(crate) async fn check_open(api: &Api) -> Result<(), ApiError> {
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
-    api.check_space(0).await?;
-    Ok(route.task.max_bytes())
+    api.check_space(0).await
 }
 
 /// Puts a valid request into the queue, unless too many wait.
