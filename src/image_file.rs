@@ -1,8 +1,9 @@
-//! 8-bit images to files and back: JPEG, PNG and WebP.
+//! 8-bit images to files and back: JPEG, PNG and WebP, with the settings that generated them.
 
 mod decode;
 mod scale;
 mod settings;
+mod xmp;
 
 pub(crate) use decode::{DecodeError, MAX_SIDE, decode};
 pub(crate) use scale::scaled;
@@ -65,16 +66,23 @@ impl Format {
     }
 }
 
-/// The bytes of a file. `text` (keyword, value) goes into a PNG.
+/// The bytes of a file. `text` (keyword, value) goes into text chunks of a PNG, and as XMP into the other formats.
 pub(crate) fn encode(
     image: &Image,
     format: Format,
     text: &[(&str, String)],
 ) -> Result<Vec<u8>, ImageFileError> {
     match format {
-        Format::Jpeg(quality) => encode_jpeg(image, quality),
+        Format::Jpeg(quality) => {
+            let file = encode_jpeg(image, quality)?;
+            Ok(if text.is_empty() { file } else { xmp::into_jpeg(file, &xmp::packet(text)) })
+        }
         Format::Png => encode_png(image, text),
-        Format::WebP(quality) => encode_webp(image, quality),
+        Format::WebP(quality) => {
+            let file = encode_webp(image, quality)?;
+            let size = (image.width, image.height);
+            Ok(if text.is_empty() { file } else { xmp::into_webp(&file, size, &xmp::packet(text)) })
+        }
     }
 }
 
@@ -140,6 +148,30 @@ mod tests {
         assert_eq!(read.len(), text.len());
         for ((keyword, value), read) in text.iter().zip(read) {
             assert_eq!((*keyword, value), (read.keyword.as_str(), &read.get_text().expect("text")));
+        }
+    }
+
+    /// An odd length of the packet and an even one: RIFF's chunks are padded.
+    #[test]
+    fn jpeg_and_webp_have_the_text_as_xmp_and_the_same_pixels() {
+        let image = gradient();
+        for (format, prompt) in [Format::Jpeg(95), Format::WebP(95)]
+            .into_iter()
+            .flat_map(|format| ["a <fox> & 庭", "a <fox> & 庭!"].map(|prompt| (format, prompt.to_owned())))
+        {
+            let text = [("prompt", prompt.clone()), ("seed", "7".to_owned())];
+            let (plain, bytes) =
+                (encode(&image, format, &[]).expect("a file"), encode(&image, format, &text));
+            let bytes = bytes.expect("a file");
+            assert_eq!(decode(&bytes).expect("pixels").rgb, decode(&plain).expect("pixels").rgb);
+            let mut decoder = image::ImageReader::new(std::io::Cursor::new(&bytes))
+                .with_guessed_format()
+                .and_then(|reader| reader.into_decoder().map_err(std::io::Error::other))
+                .expect("a header");
+            let packet = image::ImageDecoder::xmp_metadata(&mut decoder).expect("a header").expect("XMP");
+            let packet = String::from_utf8(packet).expect("UTF-8");
+            let xml = prompt.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            assert!(packet.contains(&format!("<latentd:prompt>{xml}</latentd:prompt>")), "{packet}");
         }
     }
 

@@ -77,6 +77,7 @@ impl Services {
             max_upload: config.max_upload,
             max_open_uploads: config.max_open_uploads,
             validate_on_submit: config.validate_on_submit,
+            no_metadata: config.no_metadata,
             egress: config.egress.clone(),
             signing: self.signing.clone(),
             run_patience: config.run_patience,

@@ -93,7 +93,7 @@ async fn encode_all(
     joined.map_err(|error| PublishError::Encode(error.to_string()))?.map_err(PublishError::Encode)
 }
 
-/// The generation settings that are written into a PNG file.
+/// The generation settings that are written into the image files.
 fn settings(request: &ImageRequest) -> Vec<(&'static str, String)> {
     let ImageRequest { prompt, negative_prompt, seed, steps, guidance, .. } = request;
     let model = request.stand_in.as_ref().unwrap_or(&request.model);

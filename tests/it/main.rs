@@ -38,6 +38,7 @@ mod keys_command;
 mod lifecycle;
 mod log;
 mod long_run;
+mod metadata;
 mod metrics;
 mod models;
 mod openai;

@@ -20,7 +20,7 @@ async fn an_image_is_edited_in_its_size_or_another() {
     let server = Server::start().await;
     for (fields, size) in [
         (&[][..], (48, 32)),
-        (&[("size", "auto")], (48, 32)),
+        (&[("size", "auto"), ("n", ""), ("user", "")], (48, 32)),
         (&[("size", "64x16"), ("n", "2"), ("strength", "0.5"), ("stream", "false")], (64, 16)),
     ] {
         let answer = answered(&server, small_form(fields, &png(48, 32, 200)), Scripted::grey()).await;

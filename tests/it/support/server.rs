@@ -70,6 +70,7 @@ impl Server {
             max_upload: 64 * 1024,
             max_open_uploads: 100,
             validate_on_submit: false,
+            no_metadata: false,
             egress: Egress::default(),
             signing: Arc::new(SigningKey::open(directory.path()).expect("a new key")),
             run_patience: Duration::from_secs(240),

@@ -78,7 +78,8 @@ impl Form {
     }
 }
 
-/// The text fields and the images. Of a field that is there twice, the last counts.
+/// The text fields and the images. Of a field that is there twice, the last counts; an empty one is as good as none, since a
+/// form has no null.
 async fn parts(bytes: Bytes, boundary: String) -> Result<(Map<String, Value>, Vec<Bytes>), ApiError> {
     let mut form = Multipart::new(stream::iter([Ok::<_, Infallible>(bytes)]), boundary);
     let (mut fields, mut images) = (Map::new(), Vec::new());
@@ -99,7 +100,9 @@ async fn parts(bytes: Bytes, boundary: String) -> Result<(Map<String, Value>, Ve
         } else {
             let text = String::from_utf8(content.into())
                 .map_err(|_| ApiError::BadRequest(format!("the field {name:?} of the form is not UTF-8")))?;
-            fields.insert(name, text.into());
+            if !text.is_empty() {
+                fields.insert(name, text.into());
+            }
         }
     }
     Ok((fields, images))

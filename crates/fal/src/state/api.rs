@@ -53,6 +53,8 @@ pub struct Api {
     pub max_open_uploads: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
+    /// Leave the settings of requests out of their image files.
+    pub no_metadata: bool,
     /// Where webhooks may go.
     pub egress: Egress,
     /// Signs webhooks.
