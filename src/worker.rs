@@ -228,7 +228,7 @@ impl Worker {
             Some(reference) => {
                 let Some(image) = self.fetch(&claim, &reference).await? else { return Ok(None) };
                 init_image::adopt_size(&mut request, &reference, &image);
-                Some(InitImage { image, strength: reference.strength })
+                Some(InitImage { image, strength: reference.strength, mask: None })
             }
         };
         let work = self.generate(&claim, &request, Inputs { init_image, loras: Vec::new() }).await?;

@@ -22,6 +22,7 @@ mod golden;
 mod gpu;
 mod image;
 mod initial_latents;
+mod inpaint;
 mod inspect;
 mod layers;
 mod load_options;
@@ -58,7 +59,9 @@ pub use card::ModelCard;
 pub use checkpoint::Component;
 pub use decode::{Decoding, PendingImages};
 pub use error::{Error, Result, Stage};
-pub use generate::{Control, GenerateRequest, Generated, InitImage, Lora, Observer, Step, Timings};
+pub use generate::{
+    Control, GenerateRequest, Generated, InitImage, Lora, Observer, SkipLayerGuidance, Step, Timings,
+};
 pub use gpu::{DeviceKernels, cuda_devices, device_kernels};
 pub use image::Image;
 pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};

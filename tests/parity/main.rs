@@ -11,4 +11,5 @@ mod init_image;
 mod lora;
 mod pipeline;
 mod shortcuts;
+mod skip_layers;
 mod tokens;
