@@ -315,6 +315,10 @@ pub struct ServeArgs {
     /// Refuse invalid input when it is submitted; fal accepts it and fails the request.
     #[arg(long, env = "LATENTD_VALIDATE_ON_SUBMIT", action = ArgAction::SetTrue)]
     pub validate_on_submit: bool,
+    /// Leave prompt, negative prompt, seed, steps, guidance and model out of image files, which otherwise have them as text
+    /// (PNG) or XMP (JPEG, WebP). It counts when a request is accepted.
+    #[arg(long, env = "LATENTD_NO_METADATA", action = ArgAction::SetTrue)]
+    pub no_metadata: bool,
     /// Seconds after which the answer to a run begins before its result is there: Node sends a run again that has
     /// no answer after 300, and proxies may wait less. What fails later has status 200 and a body that is no JSON.
     #[arg(long, env = "LATENTD_RUN_HEADERS_AFTER", default_value_t = 240, value_name = "SECONDS")]

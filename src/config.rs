@@ -125,6 +125,8 @@ pub struct ServeConfig {
     pub min_free_disk: u64,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
+    /// Leave the settings of requests out of their image files.
+    pub no_metadata: bool,
     /// How long a run is held back until its status is known.
     pub run_patience: Duration,
     /// How long an engine may be silent; `None`: by what it does.
@@ -192,6 +194,7 @@ impl ServeConfig {
             max_open_uploads,
             min_free_disk,
             validate_on_submit,
+            no_metadata,
             run_headers_after,
             step_timeout,
             worker_timeout,
@@ -222,6 +225,7 @@ impl ServeConfig {
             max_open_uploads,
             min_free_disk: memory::size("--min-free-disk", &min_free_disk)?,
             validate_on_submit,
+            no_metadata,
             run_patience: Duration::from_secs(run_headers_after),
             step_timeout: timeout::step(&step_timeout)?,
             worker_timeout: Duration::from_secs(worker_timeout),

@@ -110,7 +110,7 @@ fn output_format(output: &Path) -> Result<Format, ConfigError> {
     let extension = output.extension().unwrap_or_default().to_string_lossy();
     let Some(format) = Format::from_extension(&extension) else {
         return Err(ConfigError(format!(
-            "--output {}: end the name in .png, .jpg or .jpeg",
+            "--output {}: end the name in .png, .jpg, .jpeg or .webp",
             output.display()
         )));
     };

@@ -1,8 +1,9 @@
-//! 8-bit images to files and back: JPEG, and PNG with the settings that made it.
+//! 8-bit images to files and back: JPEG, PNG and WebP, with the settings that generated them.
 
 mod decode;
 mod scale;
 mod settings;
+mod xmp;
 
 pub(crate) use decode::{DecodeError, MAX_SIDE, decode};
 pub(crate) use scale::scaled;
@@ -12,17 +13,18 @@ use image::ExtendedColorType;
 use image::codecs::jpeg::JpegEncoder;
 use latentd_models::Image;
 
-/// The quality fal's toolkit writes.
-const JPEG_QUALITY: u8 = 95;
+/// The quality of lossy files whose request names none: that of fal's toolkit.
+pub(crate) const DEFAULT_QUALITY: u8 = 95;
 
 /// Of a preview: a few KB for a glance.
 const PREVIEW_QUALITY: u8 = 75;
 
-/// A file format.
+/// A file format, with the quality of a lossy one, 0 to 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    Jpeg,
+    Jpeg(u8),
     Png,
+    WebP(u8),
 }
 
 /// Why an image could not be written.
@@ -32,42 +34,55 @@ pub(crate) enum ImageFileError {
     Jpeg(#[from] image::ImageError),
     #[error("PNG: {0}")]
     Png(#[from] png::EncodingError),
+    #[error("WebP: {0:?}")]
+    WebP(webp::WebPEncodingError),
 }
 
 impl Format {
     /// Judges by a file name's extension.
     pub(crate) fn from_extension(extension: &str) -> Option<Self> {
         match extension.to_ascii_lowercase().as_str() {
-            "jpg" | "jpeg" => Some(Self::Jpeg),
+            "jpg" | "jpeg" => Some(Self::Jpeg(DEFAULT_QUALITY)),
             "png" => Some(Self::Png),
+            "webp" => Some(Self::WebP(DEFAULT_QUALITY)),
             _ => None,
         }
     }
 
     pub(crate) fn content_type(self) -> &'static str {
         match self {
-            Self::Jpeg => "image/jpeg",
+            Self::Jpeg(_) => "image/jpeg",
             Self::Png => "image/png",
+            Self::WebP(_) => "image/webp",
         }
     }
 
     pub(crate) fn extension(self) -> &'static str {
         match self {
-            Self::Jpeg => "jpeg",
+            Self::Jpeg(_) => "jpeg",
             Self::Png => "png",
+            Self::WebP(_) => "webp",
         }
     }
 }
 
-/// The bytes of a file. `text` (keyword, value) goes into a PNG; a JPEG has no place for it.
+/// The bytes of a file. `text` (keyword, value) goes into text chunks of a PNG, and as XMP into the other formats.
 pub(crate) fn encode(
     image: &Image,
     format: Format,
     text: &[(&str, String)],
 ) -> Result<Vec<u8>, ImageFileError> {
     match format {
-        Format::Jpeg => encode_jpeg(image, JPEG_QUALITY),
+        Format::Jpeg(quality) => {
+            let file = encode_jpeg(image, quality)?;
+            Ok(if text.is_empty() { file } else { xmp::into_jpeg(file, &xmp::packet(text)) })
+        }
         Format::Png => encode_png(image, text),
+        Format::WebP(quality) => {
+            let file = encode_webp(image, quality)?;
+            let size = (image.width, image.height);
+            Ok(if text.is_empty() { file } else { xmp::into_webp(&file, size, &xmp::packet(text)) })
+        }
     }
 }
 
@@ -79,7 +94,8 @@ pub(crate) fn encode_preview(image: &Image) -> Result<Vec<u8>, ImageFileError> {
 fn encode_jpeg(image: &Image, quality: u8) -> Result<Vec<u8>, ImageFileError> {
     let mut bytes = Vec::new();
     let (width, height) = (image.width as u32, image.height as u32);
-    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
+    // The encoder knows qualities from 1.
+    let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality.max(1));
     encoder.encode(&image.rgb, width, height, ExtendedColorType::Rgb8)?;
     Ok(bytes)
 }
@@ -98,6 +114,14 @@ fn encode_png(image: &Image, text: &[(&str, String)]) -> Result<Vec<u8>, ImageFi
     writer.write_image_data(&image.rgb)?;
     writer.finish()?;
     Ok(bytes)
+}
+
+/// Lossy, by Google's libwebp.
+fn encode_webp(image: &Image, quality: u8) -> Result<Vec<u8>, ImageFileError> {
+    let (width, height) = (image.width as u32, image.height as u32);
+    let encoder = webp::Encoder::from_rgb(&image.rgb, width, height);
+    let file = encoder.encode_simple(false, quality.into()).map_err(ImageFileError::WebP)?;
+    Ok(file.to_vec())
 }
 
 #[cfg(test)]
@@ -127,14 +151,45 @@ mod tests {
         }
     }
 
-    /// Quality 95 keeps a smooth image within a few levels.
+    /// An odd length of the packet and an even one: RIFF's chunks are padded.
     #[test]
-    fn jpeg_stays_close() {
+    fn jpeg_and_webp_have_the_text_as_xmp_and_the_same_pixels() {
         let image = gradient();
-        let bytes = encode(&image, Format::Jpeg, &[]).expect("a JPEG");
-        let decoded = decode(&bytes).expect("pixels");
-        assert_eq!((decoded.width, decoded.height), (37, 21));
-        let worst = decoded.rgb.iter().zip(&image.rgb).map(|(a, b)| a.abs_diff(*b)).max();
-        assert!(worst < Some(12), "off by {worst:?}");
+        for (format, prompt) in [Format::Jpeg(95), Format::WebP(95)]
+            .into_iter()
+            .flat_map(|format| ["a <fox> & 庭", "a <fox> & 庭!"].map(|prompt| (format, prompt.to_owned())))
+        {
+            let text = [("prompt", prompt.clone()), ("seed", "7".to_owned())];
+            let (plain, bytes) =
+                (encode(&image, format, &[]).expect("a file"), encode(&image, format, &text));
+            let bytes = bytes.expect("a file");
+            assert_eq!(decode(&bytes).expect("pixels").rgb, decode(&plain).expect("pixels").rgb);
+            let mut decoder = image::ImageReader::new(std::io::Cursor::new(&bytes))
+                .with_guessed_format()
+                .and_then(|reader| reader.into_decoder().map_err(std::io::Error::other))
+                .expect("a header");
+            let packet = image::ImageDecoder::xmp_metadata(&mut decoder).expect("a header").expect("XMP");
+            let packet = String::from_utf8(packet).expect("UTF-8");
+            let xml = prompt.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            assert!(packet.contains(&format!("<latentd:prompt>{xml}</latentd:prompt>")), "{packet}");
+        }
+    }
+
+    /// Quality 95 keeps a smooth image within a few levels, and less of it makes a smaller file.
+    #[test]
+    fn lossy_files_stay_close() {
+        let image = gradient();
+        for (format, low) in [
+            (Format::Jpeg(DEFAULT_QUALITY), Format::Jpeg(0)),
+            (Format::WebP(DEFAULT_QUALITY), Format::WebP(0)),
+        ] {
+            let bytes = encode(&image, format, &[]).expect("a file");
+            let decoded = decode(&bytes).expect("pixels");
+            assert_eq!((decoded.width, decoded.height), (37, 21));
+            let off: Vec<u8> = decoded.rgb.iter().zip(&image.rgb).map(|(a, b)| a.abs_diff(*b)).collect();
+            let worst = off.iter().max();
+            assert!(worst < Some(&16), "{format:?}: off by {worst:?}");
+            assert!(encode(&image, low, &[]).expect("a file").len() < bytes.len(), "{low:?}");
+        }
     }
 }

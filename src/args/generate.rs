@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub struct GenerateArgs {
     /// Describes the image.
     pub prompt: String,
-    /// Where to write the image: `.png`, `.jpg` or `.jpeg`.
+    /// Where to write the image: `.png`, `.jpg`, `.jpeg` or `.webp`.
     #[arg(short, long, env = "LATENTD_OUTPUT", value_name = "FILE")]
     pub output: PathBuf,
     #[command(flatten)]

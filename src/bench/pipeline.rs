@@ -8,7 +8,7 @@ use crate::args::{PipelineArgs, SafetyArgs};
 use crate::checker;
 use crate::config::{ConfigError, SafetyConfig, SingleModelConfig, safety};
 use crate::engine;
-use crate::image_file::{self, Format};
+use crate::image_file::{self, DEFAULT_QUALITY, Format};
 use crate::memory_check;
 use latentd_models::{Control, GenerateRequest, Pipeline, Step, Timings};
 use serde::Serialize;
@@ -152,7 +152,7 @@ fn generate(pipeline: &mut Pipeline, request: &GenerateRequest) -> anyhow::Resul
         }
         anyhow::Ok(started.elapsed().as_secs_f64())
     };
-    Ok(Run { stages: made.timings, png: encode(Format::Png)?, jpeg: encode(Format::Jpeg)? })
+    Ok(Run { stages: made.timings, png: encode(Format::Png)?, jpeg: encode(Format::Jpeg(DEFAULT_QUALITY))? })
 }
 
 impl Report {

@@ -1,4 +1,4 @@
-//! The text chunks of a PNG: the settings that generate the same image again.
+//! The text in an image file: the settings that generate the same image again.
 
 use latentd_request::Seed;
 

@@ -83,6 +83,7 @@ impl Services {
                 Box::new(move || adapters::cached_bytes(&folder))
             },
             validate_on_submit: config.validate_on_submit,
+            no_metadata: config.no_metadata,
             egress: config.egress.clone(),
             signing: self.signing.clone(),
             run_patience: config.run_patience,

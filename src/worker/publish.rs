@@ -23,9 +23,11 @@ pub(super) async fn publish(
     generated: Generated,
     load: Option<f64>,
 ) -> Result<Finish, PublishError> {
+    let quality = request.quality.unwrap_or(image_file::DEFAULT_QUALITY);
     let format = match request.format {
-        OutputFormat::Jpeg => image_file::Format::Jpeg,
+        OutputFormat::Jpeg => image_file::Format::Jpeg(quality),
         OutputFormat::Png => image_file::Format::Png,
+        OutputFormat::WebP => image_file::Format::WebP(quality),
     };
     let (flagged, safety) = (generated.flagged(), generated.timings.safety);
     log_scores(worker, claim, &generated.verdicts, safety).await?;
@@ -94,7 +96,7 @@ async fn encode_all(
     joined.map_err(|error| PublishError::Encode(error.to_string()))?.map_err(PublishError::Encode)
 }
 
-/// The generation settings that are written into the PNG file of one image.
+/// The generation settings that are written into the file of one image.
 fn settings(request: &ImageRequest, image: usize) -> Vec<(&'static str, String)> {
     let ImageRequest { prompt, negative_prompt, seed, steps, guidance, .. } = request;
     let model = request.stand_in.as_ref().unwrap_or(&request.model);

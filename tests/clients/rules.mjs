@@ -1,6 +1,8 @@
 // Rules that every response of the server must obey. Checked after each test, on all of its calls.
 
 const SUBMIT = /^\/queue\/(?!.*\/requests\/)/;
+// Paths of OpenAI's API, whose errors have its form.
+const OPENAI = /^\/v1\/(?!models\/requests\/)/;
 const STATUS = /\/requests\/[^/?]+\/status\/?(\?|$)/;
 
 /** The rules that a call's response violates, as messages; none for an incomplete response. */
@@ -11,7 +13,8 @@ export function violations({ method, url, status, answer_headers: headers, answe
   check(headers["x-fal-request-id"], "no x-fal-request-id");
   check(headers["access-control-allow-origin"] === "*", "no access-control-allow-origin: *");
   const body = /^application\/json/.test(headers["content-type"] ?? "") ? parsed(answer) : undefined;
-  if (status >= 400) check(body?.detail || body?.status, "an error without a detail or status");
+  if (status >= 400 && OPENAI.test(url)) check(body?.error?.message && body.error.type, "an error without a message or type");
+  else if (status >= 400) check(body?.detail || body?.status, "an error without a detail or status");
   if (status < 300 && method === "POST" && SUBMIT.test(url)) checkSubmit(status, body ?? {}, check);
   if (status < 300 && method === "GET" && STATUS.test(url)) checkStatus(status, body ?? {}, headers, check);
   return found;

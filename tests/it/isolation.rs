@@ -43,6 +43,7 @@ fn decision(methods: &str, template: &str) -> Decision {
         | ("POST", "/files/upload" | "/files/upload/multipart" | "/tokens/")
         | ("GET" | "POST", "/{application}" | "/{application}/stream")
         | ("GET", "/{application}/realtime" | "/ws/{application}") => Decision::Makes,
+        ("POST", "/v1/images/generations" | "/v1/images/edits") => Decision::Makes,
         ("PUT", "/storage/upload/{upload}" | "/storage/upload/{upload}/{part}")
         | ("POST", "/storage/upload/{upload}/complete")
         | ("POST", "/files/{file}/multipart/{upload}/complete")
@@ -51,6 +52,7 @@ fn decision(methods: &str, template: &str) -> Decision {
         ("GET, HEAD", "/health" | "/health/ready" | "/health/live" | "/v1/models" | "/openapi.json")
         | ("GET, HEAD", "/api/openapi/queue/openapi.json" | "/docs" | "/docs/{name}" | "/")
         | ("GET, HEAD", "/.well-known/jwks.json" | "/playground/{name}")
+        | ("GET, HEAD", "/v1/models/{model}" | "/v1/models/{owner}/{model}")
         // The route that its header names decides.
         | ("", "/api/fal/proxy") => Decision::Same,
         other => panic!("what may a key do with the things of another key by {other:?}?"),

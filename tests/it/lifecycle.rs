@@ -63,50 +63,10 @@ async fn a_request_waits_runs_and_completes() {
     assert_eq!((done.get("error"), done.get("error_type")), (None, None));
 }
 
-/// Keywords and values that a PNG carries.
-fn text_of(png: &[u8]) -> Vec<(String, String)> {
-    let reader = png::Decoder::new(std::io::Cursor::new(png)).read_info().expect("a PNG");
-    let text = reader.info().utf8_text.iter();
-    text.map(|chunk| (chunk.keyword.clone(), chunk.get_text().expect("text"))).collect()
-}
-
 /// The file of a result's first image.
-async fn file_of(server: &Server, request: &str) -> Vec<u8> {
+pub(crate) async fn file_of(server: &Server, request: &str) -> Vec<u8> {
     let url = server.get(request).await.json()["images"][0]["url"].as_str().expect("a URL").to_owned();
     server.get(url.strip_prefix("http://test:1").expect("a URL of the server")).await.bytes.to_vec()
-}
-
-/// The same as `latentd generate` writes, unless nothing of the request is to be kept.
-#[tokio::test]
-async fn a_png_says_how_it_was_made() {
-    let stand_in = |api: &mut latentd_fal::Api| {
-        for served in api.endpoints.iter_mut().filter_map(|endpoint| endpoint.served.as_mut()) {
-            served.stand_in = Some("mini".into());
-        }
-    };
-    let server = Server::with(stand_in).await;
-    let mut input = small();
-    input["output_format"] = json!("png");
-    input["negative_prompt"] = json!("庭");
-    let request = server.submit(&input).await;
-    server.generate_all().await;
-    let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-    let expected = [
-        ("prompt", "a fox"),
-        ("negative_prompt", "庭"),
-        ("seed", "7"),
-        ("steps", "3"),
-        ("guidance", "3.5"),
-        ("model", "mini"),
-        ("Software", concat!("latentd ", env!("CARGO_PKG_VERSION"))),
-    ];
-    assert_eq!(text_of(&file_of(&server, &request).await), expected.map(pair));
-    let forgotten = axum::http::Request::post(format!("/queue/{ENDPOINT}")).header("x-fal-store-io", "0");
-    let forgotten = forgotten.body(axum::body::Body::from(input.to_string())).expect("a request");
-    let url = server.send(forgotten).await.json()["response_url"].as_str().expect("a URL").to_owned();
-    server.generate_all().await;
-    let path = url.strip_prefix("http://test:1").expect("a URL of the server");
-    assert_eq!(text_of(&file_of(&server, path).await), []);
 }
 
 /// 1792x1024 is what LiteLLM makes of DALL-E's sizes, 21:9 one of the Vercel AI SDK's proportions.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// An engine whose safety checker, where it runs, finds the second image of a request unsafe.
-fn checking_engine() -> Scripted {
+pub(crate) fn checking_engine() -> Scripted {
     Scripted::new(|call| {
         let request = call.request;
         let image = |index| {

@@ -16,6 +16,8 @@ pub struct Endpoint {
     pub model: String,
     /// The model, for people.
     pub title: String,
+    /// When the published model was released, in seconds since 1970.
+    pub released: i64,
     /// Owner and name: `fal-ai/stable-diffusion-v35-large`.
     pub application: String,
     /// What follows them: nothing, or `turbo`.
@@ -50,6 +52,7 @@ impl Endpoint {
         let endpoint = |published: &Published| Self {
             model: published.model.into(),
             title: published.title.into(),
+            released: published.released,
             application: published.application.into(),
             path: published.path.into(),
             image_to_image: published.image_to_image,

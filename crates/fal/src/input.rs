@@ -30,7 +30,7 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{RefOr, Required};
 
-const PROMPT: Text = Text {
+pub(crate) const PROMPT: Text = Text {
     name: "prompt",
     about: "What to generate.",
     default: None,
@@ -38,7 +38,7 @@ const PROMPT: Text = Text {
     example: "a red house on the left of a lake at sunset, two boats",
 };
 
-const NEGATIVE_PROMPT: Text = Text {
+pub(crate) const NEGATIVE_PROMPT: Text = Text {
     name: "negative_prompt",
     about: "What to avoid.",
     default: Some(""),
@@ -46,19 +46,19 @@ const NEGATIVE_PROMPT: Text = Text {
     example: "",
 };
 
-const SEED: OptionalSeed = OptionalSeed {
+pub(crate) const SEED: OptionalSeed = OptionalSeed {
     name: "seed",
     about: "The same seed, input and model give the same image. Random where it is left out.",
 };
 
 /// The fields that every endpoint has with numbers of its own.
-struct Numbers {
-    steps: Ranged<i64>,
-    guidance: Ranged<f64>,
+pub(crate) struct Numbers {
+    pub(crate) steps: Ranged<i64>,
+    pub(crate) guidance: Ranged<f64>,
 }
 
 impl Numbers {
-    fn of(endpoint: &Endpoint) -> Self {
+    pub(crate) fn of(endpoint: &Endpoint) -> Self {
         let steps = Ranged {
             name: "num_inference_steps",
             about: "Denoising steps.",
@@ -93,7 +93,7 @@ const IMAGE_OFFSET: Ranged<i64> = Ranged {
     range: IMAGE_OFFSET_RANGE,
 };
 
-const SAFETY: Switch = Switch {
+pub(crate) const SAFETY: Switch = Switch {
     name: "enable_safety_checker",
     alias: Some("enable_safety_checks"),
     about: "Make unsafe images black, where the server has a safety checker.",
@@ -120,7 +120,7 @@ const MASK_URL: File = File {
     example: "https://example.com/mask.png",
 };
 
-const STRENGTH: Ranged<f64> = Ranged {
+pub(crate) const STRENGTH: Ranged<f64> = Ranged {
     name: "strength",
     about: "How little of the image is kept: the share of the denoising steps that are taken.",
     default: 0.83,
@@ -239,6 +239,7 @@ pub(crate) fn read(
         num_images: count(NUM_IMAGES.read(&mut fields)),
         image_offset: count(IMAGE_OFFSET.read(&mut fields)),
         format: FORMAT.read(&mut fields),
+        quality: None,
         inline: SYNC_MODE.read(&mut fields),
         check_safety: SAFETY.read(&mut fields),
         private: false,
@@ -264,6 +265,6 @@ fn is_empty(value: &Value) -> bool {
 }
 
 /// A value that a range has kept between 0 and a small number.
-fn count(value: i64) -> usize {
+pub(crate) fn count(value: i64) -> usize {
     usize::try_from(value).unwrap_or(1)
 }

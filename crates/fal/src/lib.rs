@@ -1,10 +1,11 @@
-//! fal.ai's model API over HTTP. It reaches images through the queue and the storage alone, and knows neither workers nor
-//! engines. It is the only package that knows fal's wire names.
+//! fal.ai's model API over HTTP, and OpenAI's image API. It reaches images through the queue and the storage alone, and knows neither workers nor
+//! engines. It is the only package that knows their wire names.
 //!
 //! Folders, from the top; each names only those below it:
 //! - `starting`: the service of a server whose database or storage is away;
 //! - `router`: what every call passes, and the handler of each;
 //! - `openapi`, `docs`, `playground`: documents and pages;
+//! - `openai`: OpenAI's image API;
 //! - `websocket`: realtime, and run and stream over a web socket;
 //! - `calls`: submit, run, stream, status, uploads and the others;
 //! - `access`: the checks of host, origin, key and token;
@@ -12,7 +13,7 @@
 //! - `routing`: the table of routes, and how a client reached the server;
 //! - `state`: what all calls share;
 //! - `server`: connections, and the memory that all of them together may hold;
-//! - `output`: responses and errors as fal's clients know them.
+//! - `output`: responses and errors as fal's and OpenAI's clients know them.
 #![forbid(unsafe_code)]
 
 mod access;
@@ -21,6 +22,7 @@ mod docs;
 pub mod endpoint;
 mod hosts;
 mod input;
+mod openai;
 mod openapi;
 mod output;
 mod playground;

@@ -4,6 +4,7 @@
 mod endpoint;
 mod entry;
 mod files;
+mod openai;
 mod operator;
 mod parts;
 mod refusals;
@@ -50,9 +51,10 @@ const ABOUT: &str = "Stable Diffusion 3.5 on your own machine, behind the model 
     Calls need a key once there is one: `Authorization: Key …`.";
 
 /// Groups of calls, in the order in which they are shown.
-const TAGS: [(&str, &str); 5] = [
+const TAGS: [(&str, &str); 6] = [
     ("queue", "Put requests into the queue, and ask after them."),
     ("run", "Run a request while its client waits."),
+    ("openai", "OpenAI's image API, on the same queue. The models are at `/v1/models`."),
     ("files", "Images, and files that clients send."),
     ("access", "Tokens for programs that must not see a key, and the keys that check webhooks."),
     ("server", "Health, and these documents."),
@@ -85,10 +87,16 @@ fn whole(endpoints: &[Endpoint], origin: &str) -> OpenApi {
         .chain(others.iter().flat_map(|other| {
             requests::run("/run", other).into_iter().chain([requests::submit("/queue", other)])
         }))
+        .chain(openai::entries())
         .chain(files::entries())
         .chain(operator::entries());
     let info = Info::builder().title("latentd").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT));
-    document(&shown, info, origin, entries)
+    let mut document = document(&shown, info, origin, entries).build();
+    if let Some(components) = &mut document.components {
+        components.schemas.extend(openai::schemas(&shown));
+        components.responses.extend([openai::refused()]);
+    }
+    OpenApiBuilder::from(document)
         .webhooks(Some(paths([requests::webhook()])))
         .tags(Some(TAGS.map(|(name, about)| TagBuilder::new().name(name).description(Some(about)).build())))
         .build()
@@ -216,7 +224,8 @@ mod tests {
     fn operations() -> Vec<(String, Method, String)> {
         let endpoints = Endpoint::known(|_| Some(Served::published(Limits::of_model(1024))));
         let ids = ["{request_id}", "{upload}"].map(|name| (name, "0190c1a0-0000-7000-8000-000000000000"));
-        let values = [("{part}", "1"), ("{file}", "0190c1a0000070008000000000000000.png")];
+        let values =
+            [("{model}", "mini"), ("{part}", "1"), ("{file}", "0190c1a0000070008000000000000000.png")];
         let fill = |path: String, (name, value): (&str, &str)| path.replace(name, value);
         let mut found = Vec::new();
         for (path, item) in whole(&endpoints, "http://test").paths.paths {

@@ -7,8 +7,10 @@ use crate::calls::{
 };
 use crate::docs;
 use crate::input::body::{self, Sent};
+use crate::openai;
 use crate::openapi;
 use crate::output::error::ApiError;
+use crate::output::openai_error;
 use crate::output::request_id::name_answer;
 use crate::playground;
 use crate::routing::call::Call;
@@ -19,7 +21,7 @@ use crate::websocket::{over_websocket, realtime};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderName, Method, Request, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::{Extension, Router, middleware};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,13 +41,15 @@ pub fn encrypted(router: Router) -> Router {
 
 /// Answers a call, names it, and turns errors into answers.
 async fn dispatch(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
-    name_answer(serve(&api, request).await.unwrap_or_else(|error| {
+    let path = request.uri().path().to_owned();
+    let response = serve(&api, request).await.unwrap_or_else(|error| {
         api.refusals.count(&error);
         if matches!(error, ApiError::Unavailable(_)) {
             api.probe.note_refusal();
         }
-        error.into_response()
-    }))
+        openai_error::answer(&path, error)
+    });
+    openai_error::name_answer(&path, name_answer(response))
 }
 
 /// Checks a call and has its handler answer.
@@ -87,6 +91,9 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Tokens => tokens::create(api, &call, body).await,
         Target::Playground(asset) => Ok(playground::get(asset, &parts.headers)),
         Target::Models => Ok(models::list(api, &call)),
+        Target::Model(name) => openai::model::get(api, name),
+        Target::GenerateImages => openai::images::generate(api, &call, &parts.headers, body).await,
+        Target::EditImages => openai::images::edit(api, &call, &parts.headers, body).await,
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
         Target::Metrics => metrics::get(api, &call.caller).await,
@@ -107,6 +114,8 @@ pub(crate) fn cors() -> CorsLayer {
         "x-fal-needs-retry",
         "x-fal-retryable",
         "x-fal-served-from",
+        "x-request-id",
+        "x-should-retry",
         "etag",
     ];
     CorsLayer::new()

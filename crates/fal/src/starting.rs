@@ -2,6 +2,7 @@
 
 use crate::calls::health;
 use crate::output::error::ApiError;
+use crate::output::openai_error;
 use crate::output::request_id::name_answer;
 use crate::router::cors;
 use crate::routing::resolve::resolve;
@@ -10,7 +11,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use std::sync::{Arc, OnceLock};
@@ -40,9 +41,11 @@ async fn choose(State(stages): State<Stages>, request: Request<Body>) -> Respons
 
 async fn answer(State(status): State<watch::Receiver<&'static str>>, request: Request<Body>) -> Response {
     let found = resolve(request.method(), "", request.uri().path());
-    name_answer(match found.map(|found| found.target) {
+    let path = request.uri().path();
+    let response = name_answer(match found.map(|found| found.target) {
         Ok(Target::Live) => health::alive(),
         Ok(Target::Ready) => health::starting(*status.borrow()),
-        _ => ApiError::Starting.into_response(),
-    })
+        _ => openai_error::answer(path, ApiError::Starting),
+    });
+    openai_error::name_answer(path, response)
 }

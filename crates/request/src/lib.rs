@@ -32,10 +32,12 @@ pub const MAX_PROMPT_CHARS: usize = 50_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputFormat {
-    /// Lossy, quality 95.
+    /// Lossy.
     Jpeg,
     /// Lossless.
     Png,
+    /// Lossy.
+    WebP,
 }
 
 /// A valid request: every default filled in, the seed fixed.
@@ -71,6 +73,9 @@ pub struct ImageRequest {
     pub image_offset: usize,
     /// File format.
     pub format: OutputFormat,
+    /// Quality of a lossy format, 0 to 100; `None`: 95.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<u8>,
     /// Put the images into the output itself and keep no file.
     pub inline: bool,
     /// Run the safety checker, where one is loaded.

@@ -72,6 +72,7 @@ impl Server {
             lora_names: Vec::new(),
             adapter_cache_bytes: Box::new(|| 0),
             validate_on_submit: false,
+            no_metadata: false,
             egress: Egress::default(),
             signing: Arc::new(SigningKey::open(directory.path()).expect("a new key")),
             run_patience: Duration::from_secs(240),

@@ -7,6 +7,7 @@
 use crate::hosts;
 use crate::output::barred::Barred;
 use crate::output::error::ApiError;
+use crate::output::openai_error;
 use crate::output::request_id::name_answer;
 use crate::routing::client_origin::ClientOrigin;
 use crate::routing::resolve::resolve;
@@ -18,7 +19,7 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, Request, Version, header};
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use std::sync::Arc;
 
 /// The relation of the calling page to the server, as browsers send it.
@@ -41,7 +42,8 @@ pub(crate) async fn guard(State(api): State<Arc<Api>>, request: Request<Body>, n
             if let ApiError::Barred(barred) = &error {
                 api.refusals.warn_once(barred);
             }
-            name_answer(error.into_response())
+            let path = parts.uri.path();
+            openai_error::name_answer(path, name_answer(openai_error::answer(path, error)))
         }
     }
 }

@@ -32,12 +32,13 @@ pub(crate) async fn check(api: &Api, call: &Call, headers: &HeaderMap) -> Result
         T::Submit(_) | T::Run(_) | T::RunStream(_) | T::Realtime(_) | T::OverWebSocket(_) | T::Tokens => {
             Ok(())
         }
+        T::GenerateImages | T::EditImages => Ok(()),
         // Whoever knows an upload may write it, and nobody reads it there.
         T::Upload(_) => Ok(()),
         // They leave other keys out.
         T::Metrics => Ok(()),
         // The same for everybody.
-        T::SigningKeys | T::Playground(_) | T::Models | T::Live | T::Ready => Ok(()),
+        T::SigningKeys | T::Playground(_) | T::Models | T::Model(_) | T::Live | T::Ready => Ok(()),
         T::Document | T::Docs | T::DocsAsset(_) | T::Proxy => Ok(()),
     }
 }

@@ -5,11 +5,7 @@
 //! has a body that is no JSON, on which clients raise, once. They would take a broken connection for a
 //! network failure, and repeat the request.
 
-use crate::calls::status::late_body;
 use crate::calls::wait::wait;
-use crate::output::links::Links;
-use crate::routing::call::Call;
-use crate::state::Api;
 use crate::state::waiting_clients::ClientGuard;
 use axum::body::Body;
 use axum::http::header;
@@ -25,15 +21,21 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// The rest of the response.
 struct EarlyResponse {
     queue: Queue,
-    links: Links,
     client: ClientGuard,
+    last: Box<Last>,
     begun: bool,
 }
 
+/// Makes the last part of the response: the result, or the error in its place.
+type Last = dyn FnOnce(Outcome) -> Result<String, String> + Send;
+
 /// Answers now, and goes on until the request is over.
-pub(crate) fn answer(api: &Api, call: &Call, client: ClientGuard) -> Response {
-    let response =
-        EarlyResponse { queue: api.queue.clone(), links: call.links.clone(), client, begun: false };
+pub(crate) fn answer(
+    queue: &Queue,
+    client: ClientGuard,
+    last: impl FnOnce(Outcome) -> Result<String, String> + Send + 'static,
+) -> Response {
+    let response = EarlyResponse { queue: queue.clone(), client, last: Box::new(last), begun: false };
     let body = stream::unfold(Some(response), |response| async move { response?.next().await });
     ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(body)).into_response()
 }
@@ -48,17 +50,12 @@ impl EarlyResponse {
             Err(_) => Some((Ok(" ".into()), Some(self))),
             Ok(Ok(ended)) => {
                 self.client.close();
-                Some((Ok(last(&self.links, ended.outcome)), None))
+                let last = (self.last)(ended.outcome);
+                let text = last.unwrap_or_else(|error| format!("The request failed: {error}\n"));
+                Some((Ok(text), None))
             }
             Ok(Err(error)) => Some((Err(broken(&error)), None)),
         }
-    }
-}
-
-fn last(links: &Links, outcome: Outcome) -> String {
-    match late_body(links, outcome) {
-        Ok(result) => result.to_string(),
-        Err(error) => format!("The request failed: {error}\n"),
     }
 }
 

@@ -1,5 +1,7 @@
-//! `GET /v1/models`, which fal has at `api.fal.ai`: the endpoints that are served, and which model answers there.
+//! `GET /v1/models`, which fal has at `api.fal.ai` and OpenAI at `api.openai.com`: one list has the endpoints for clients of
+//! fal, and the models that answer there for those of OpenAI.
 
+use crate::endpoint::Endpoint;
 use crate::routing::call::Call;
 use crate::routing::served_endpoint::{self, ServedEndpoint};
 use crate::state::Api;
@@ -17,14 +19,56 @@ pub(crate) const CATEGORY: &str = "category";
 /// Picks endpoints in whose id or name a word is.
 pub(crate) const WORD: &str = "q";
 
-/// The endpoints, all of them on one page.
+/// The endpoints and the models, all of them on one page.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelList {
+    /// `list`, for clients of OpenAI.
+    object: &'static str,
+    /// The models, for clients of OpenAI. No parameter picks of them.
+    data: Vec<OpenAiModel>,
+    /// The endpoints, for clients of fal.
     models: Vec<ModelEntry>,
     /// There is no other page.
     #[schema(value_type = Option<String>)]
     next_cursor: Option<()>,
     has_more: bool,
+}
+
+/// A model.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OpenAiModel {
+    /// By this name calls of OpenAI's API choose it.
+    pub(crate) id: String,
+    /// `model`.
+    object: &'static str,
+    /// When it was published, in seconds since 1970.
+    created: i64,
+    /// Who published it.
+    owned_by: &'static str,
+}
+
+impl OpenAiModel {
+    /// The model that answers at an endpoint.
+    pub(crate) fn of(endpoint: &Endpoint) -> Self {
+        let is_published = endpoint.answering() == endpoint.model;
+        Self {
+            id: endpoint.answering().to_owned(),
+            object: "model",
+            created: endpoint.released,
+            owned_by: if is_published { "stabilityai" } else { "latentd" },
+        }
+    }
+
+    /// Every model that answers, each once.
+    pub(crate) fn all(api: &Api) -> Vec<Self> {
+        let mut models: Vec<Self> = Vec::new();
+        for endpoint in api.endpoints.iter().filter(|endpoint| endpoint.served.is_some()) {
+            if models.iter().all(|model| model.id != endpoint.answering()) {
+                models.push(Self::of(endpoint));
+            }
+        }
+        models
+    }
 }
 
 /// An endpoint.
@@ -56,7 +100,9 @@ pub(crate) fn list(api: &Api, call: &Call) -> Response {
     let models = served_endpoint::all(&api.endpoints)
         .map(|route| entry(&route, call))
         .filter(|entry| picks(call, entry));
-    Json(ModelList { models: models.collect(), next_cursor: None, has_more: false }).into_response()
+    let (object, data) = ("list", OpenAiModel::all(api));
+    Json(ModelList { object, data, models: models.collect(), next_cursor: None, has_more: false })
+        .into_response()
 }
 
 fn entry(route: &ServedEndpoint<'_>, call: &Call) -> ModelEntry {

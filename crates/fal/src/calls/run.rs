@@ -7,16 +7,20 @@ use crate::calls::wait::wait;
 use crate::input;
 use crate::input::body::{Input, Sent};
 use crate::output::error::ApiError;
+use crate::output::links::Links;
 use crate::output::request_id::REQUEST_ID;
 use crate::output::request_id::id_header;
 use crate::routing::call::Call;
 use crate::routing::served_endpoint;
 use crate::routing::target::Application;
+use crate::server::memory::Reservation;
 use crate::state::Api;
 use crate::state::waiting_clients::ClientGuard;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use latentd_queue::queue::Origin;
+use latentd_queue::keys::Caller;
+use latentd_queue::queue::{NewRequest, Origin, Outcome};
+use latentd_request::ImageRequest;
 use std::sync::Arc;
 
 /// Runs a request of its own in the common queue; stops it when the client goes away.
@@ -35,7 +39,10 @@ pub(crate) async fn run(
             client.close();
             status::ended_response(call, ended)?
         }
-        Err(_) => early_response::answer(api, call, client),
+        Err(_) => {
+            let links = call.links.clone();
+            early_response::answer(&api.queue, client, move |outcome| last(&links, outcome))
+        }
     };
     response.headers_mut().insert(REQUEST_ID, id_header(id));
     Ok(response)
@@ -65,7 +72,18 @@ pub(crate) async fn open_with(
     let request = input::read(&value, &route, call).map_err(ApiError::Invalid)?;
     let new = submit::new_request(api, call, application, headers, &value, Origin::Direct)?;
     drop(value);
-    let (api, caller, has_idempotency_key) = (api.clone(), call.caller.clone(), new.idempotency.is_some());
+    admit(api, &call.caller, new, request, memory).await
+}
+
+/// Puts a valid request into the queue whose client waits here, or joins the one that the client sent before.
+pub(crate) async fn admit(
+    api: &Arc<Api>,
+    caller: &Caller,
+    new: NewRequest,
+    request: ImageRequest,
+    memory: Reservation,
+) -> Result<ClientGuard, ApiError> {
+    let (api, caller, has_idempotency_key) = (api.clone(), caller.clone(), new.idempotency.is_some());
     // A task of its own, which ends even if the client goes meanwhile: what was accepted is then cancelled.
     let accepted = tokio::spawn(async move {
         let submitted = async { submit::enqueue(&api, &caller, new, request).await.map(|(id, _)| id) };
@@ -74,4 +92,11 @@ pub(crate) async fn open_with(
         client
     });
     accepted.await.map_err(|error| ApiError::Internal(format!("a request was not accepted: {error}")))?
+}
+
+fn last(links: &Links, outcome: Outcome) -> Result<String, String> {
+    match status::late_body(links, outcome) {
+        Ok(result) => Ok(result.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
 }

@@ -78,11 +78,16 @@ pub(crate) async fn accept(
 /// Is this application served here, and now? Returns the bytes of the largest input that it takes.
 pub(crate) async fn admit(api: &Api, application: &Application) -> Result<usize, ApiError> {
     served_endpoint::find(api, application)?;
+    check_open(api).await?;
+    Ok(input::MAX_BYTES)
+}
+
+/// Passes while the server takes new work, and has space for it.
+pub(crate) async fn check_open(api: &Api) -> Result<(), ApiError> {
     if *api.closing.borrow() {
         return Err(ApiError::Closing);
     }
-    api.check_space(0).await?;
-    Ok(input::MAX_BYTES)
+    api.check_space(0).await
 }
 
 /// Puts a valid request into the queue, unless too many wait.
@@ -93,7 +98,7 @@ pub(crate) async fn enqueue(
     mut request: ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
     isolation::restrict_sources(api, caller, &mut request).await?;
-    request.private = new.options.forget;
+    request.private = new.options.forget || api.no_metadata;
     new.body = json!(request);
     new.model = Some(request.model);
     let submission = api.queue.submit(&new).await?;

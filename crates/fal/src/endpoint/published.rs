@@ -7,6 +7,8 @@ pub struct Published {
     pub model: &'static str,
     /// The model's name for people.
     pub title: &'static str,
+    /// When it was released, in seconds since 1970.
+    pub released: i64,
     /// `owner/alias`.
     pub application: &'static str,
     /// Below the application: empty, or `turbo`.
@@ -26,6 +28,7 @@ pub struct Published {
 const LARGE: Published = Published {
     model: "stable-diffusion-3.5-large",
     title: "Stable Diffusion 3.5 Large",
+    released: 1_729_555_200,
     application: "fal-ai/stable-diffusion-v35-large",
     path: "",
     image_to_image: true,
@@ -48,6 +51,7 @@ static PUBLISHED: [Published; 3] = [
     Published {
         model: "stable-diffusion-3.5-medium",
         title: "Stable Diffusion 3.5 Medium",
+        released: 1_730_160_000,
         application: "fal-ai/stable-diffusion-v35-medium",
         image_to_image: false,
         steps: 40,

@@ -73,7 +73,7 @@ pub(crate) async fn typed<T: DeserializeOwned>(
 
 /// Reads to the end. What is too much is thrown away, but read up to a limit all the same: a client that is still
 /// sending would see a broken connection and not the answer.
-async fn read(
+pub(crate) async fn read(
     memory: &ConnectionMemory,
     mut body: Body,
     max: usize,

@@ -80,8 +80,13 @@ impl Entry {
     }
 
     pub(crate) fn refuses(self, statuses: &[u16]) -> Self {
+        statuses.iter().fold(self, |entry, status| entry.refuses_as(refusals::name(*status), &[*status]))
+    }
+
+    /// The same in another API's form: every status has the response of this name.
+    pub(crate) fn refuses_as(self, response: &str, statuses: &[u16]) -> Self {
         let add = |operation: OperationBuilder, status: &u16| {
-            operation.response(status.to_string(), Ref::from_response_name(refusals::name(*status)))
+            operation.response(status.to_string(), Ref::from_response_name(response))
         };
         self.with(|operation| statuses.iter().fold(operation, add))
     }

@@ -2,6 +2,7 @@
 
 use super::ENDPOINT_ID;
 use super::entry::Entry;
+use super::openai;
 use super::parts::{described, json, json_body, media, query, text};
 use super::requests::request_id;
 use crate::calls::health::{Liveness, Readiness};
@@ -38,7 +39,7 @@ pub(crate) fn entries() -> Vec<Entry> {
                 query(models::WORD, "Only endpoints in whose id or name this is.", text()),
             ])
             .answers(200, json::<ModelList>("All of them, on one page."))
-            .refuses(&[400, 401, 500]),
+            .refuses_as(openai::REFUSED, &[400, 401, 500]),
         ready("ready"),
         ready("health"),
         Entry::of("metrics")

@@ -110,6 +110,23 @@ impl Problem {
         self
     }
 
+    /// The field of the input; `None` where it is all of it, or a header.
+    pub(crate) fn field(&self) -> Option<String> {
+        let (root, path) = self.loc.split_first()?;
+        let path: Vec<String> = path.iter().map(ToString::to_string).collect();
+        (root.to_string() == "body" && !path.is_empty()).then(|| path.join("."))
+    }
+
+    /// The class of the problem.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    /// What to change.
+    pub(crate) fn message(&self) -> &str {
+        &self.msg
+    }
+
     /// A problem that only the model saw.
     pub(crate) fn of_request(message: &str) -> Self {
         Self::at(&[], "value_error", message, &Value::Null)

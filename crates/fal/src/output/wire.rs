@@ -116,6 +116,9 @@ pub(crate) struct StatusBody {
     preview: Option<String>,
 }
 
+/// What the data URI of a preview begins with.
+const PREVIEW: &str = "data:image/jpeg;base64,";
+
 impl StatusBody {
     pub(crate) fn new(links: &Links, status: &Status, logs: &[LogLine]) -> Self {
         let Urls { response_url, status_url, cancel_url } = Urls::of(links, &status.endpoint, status.id);
@@ -155,10 +158,15 @@ impl StatusBody {
         self.status == State::Completed
     }
 
+    /// The preview in base64, if there is a new one.
+    pub(crate) fn into_preview(self) -> Option<String> {
+        self.preview.map(|uri| uri.strip_prefix(PREVIEW).map(str::to_owned).unwrap_or(uri))
+    }
+
     /// The same with a preview of what is being generated.
     pub(crate) fn with_preview(self, preview: Option<Preview>) -> Self {
         let jpeg = preview.map(|preview| STANDARD.encode(preview.image));
-        Self { preview: jpeg.map(|base64| format!("data:image/jpeg;base64,{base64}")), ..self }
+        Self { preview: jpeg.map(|base64| format!("{PREVIEW}{base64}")), ..self }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::playground;
 use crate::routing::target::Application;
 use latentd_queue::queue::RequestId;
 use latentd_queue::storage::FileKey;
+use percent_encoding::percent_decode_str;
 use std::str::FromStr;
 
 /// The values of a path.
@@ -60,6 +61,14 @@ impl<'a> Parameters<'a> {
 
     pub(crate) fn page_asset(&self) -> Result<&'static playground::Asset, ApiError> {
         playground::at(self.segments).ok_or_else(|| self.unknown())
+    }
+
+    /// The name of a model, which may be that of its owner, a slash and its own.
+    pub(crate) fn model(&self) -> Result<String, ApiError> {
+        let names = ["owner", "model"].map(|name| self.value(name));
+        let name = names.into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join("/");
+        let decoded = percent_decode_str(&name).decode_utf8().map_err(|_| self.unknown())?;
+        Ok(decoded.into_owned())
     }
 
     pub(crate) fn application(&self) -> Result<Application, ApiError> {

@@ -21,7 +21,8 @@ pub(crate) struct ServedEndpoint<'a> {
 }
 
 impl<'a> ServedEndpoint<'a> {
-    fn new(endpoint: &'a Endpoint, task: Task) -> Option<Self> {
+    /// A task of an endpoint; `None` where no model answers there.
+    pub(crate) fn new(endpoint: &'a Endpoint, task: Task) -> Option<Self> {
         let Served { stand_in, limits } = endpoint.served.as_ref()?;
         Some(Self { endpoint, task, limits, stand_in: stand_in.as_deref(), lora_names: &[] })
     }
@@ -64,6 +65,11 @@ pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<Served
     };
     let found = ServedEndpoint::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))?;
     Ok(ServedEndpoint { lora_names: &api.lora_names, ..found })
+}
+
+/// Whether this is the id of an endpoint.
+pub(crate) fn names(endpoint: &Endpoint, id: &str) -> bool {
+    endpoint.id() == id
 }
 
 /// Everything that is served here.

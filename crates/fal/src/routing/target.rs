@@ -27,6 +27,10 @@ pub(crate) enum Target {
     Tokens,
     Playground(&'static playground::Asset),
     Models,
+    /// A model by any of its names.
+    Model(String),
+    GenerateImages,
+    EditImages,
     Live,
     Ready,
     Metrics,

@@ -57,6 +57,8 @@ pub struct Api {
     pub adapter_cache_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
+    /// Leave the settings of requests out of their image files.
+    pub no_metadata: bool,
     /// Where webhooks may go.
     pub egress: Egress,
     /// Signs webhooks.

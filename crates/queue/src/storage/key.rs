@@ -31,6 +31,7 @@ impl FileKey {
         match self.0.rsplit('.').next().unwrap_or_default() {
             "jpeg" | "jpg" => Some("image/jpeg"),
             "png" => Some("image/png"),
+            "webp" => Some("image/webp"),
             _ => None,
         }
     }
