@@ -4,7 +4,6 @@ use super::keys::{Keys, ModuleKeys};
 use super::layer_map::{LayerMap, Target};
 use super::peft::PeftConfig;
 use crate::checkpoint::RowOrder;
-use crate::error::one_line;
 use crate::weight_file::shown;
 use crate::weights::TensorFile;
 use crate::{Error, Result};

@@ -156,7 +156,7 @@ impl Events {
         let Some(partial_image_index) = self.previews.next() else { return };
         let kind = match self.wanted.task {
             Task::TextToImage => "image_generation.partial_image",
-            Task::ImageToImage => "image_edit.partial_image",
+            Task::ImageToImage | Task::Inpaint => "image_edit.partial_image",
         };
         let partial = PartialImage {
             kind,
@@ -174,7 +174,7 @@ impl Events {
     fn complete(&mut self, image: OutputImage) {
         let kind = match self.wanted.task {
             Task::TextToImage => "image_generation.completed",
-            Task::ImageToImage => "image_edit.completed",
+            Task::ImageToImage | Task::Inpaint => "image_edit.completed",
         };
         let size = size(&image);
         let Place::Inline(b64_json) = image.place else { return };

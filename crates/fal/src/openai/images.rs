@@ -6,6 +6,7 @@ use super::{events, form, model};
 use crate::calls::wait::wait;
 use crate::calls::{early_response, run, submit};
 use crate::endpoint::Task;
+use crate::input::MAX_BYTES;
 use crate::input::body::{self, Input, Sent};
 use crate::output::error::ApiError;
 use crate::output::problem::Problem;
@@ -32,8 +33,7 @@ pub(crate) async fn generate(
     body: Body,
 ) -> Result<Response, ApiError> {
     submit::check_open(api).await?;
-    let max = Task::TextToImage.max_bytes();
-    let Input { value, memory } = body::json(&api.memory, Sent::Stream(body), max).await?;
+    let Input { value, memory } = body::json(&api.memory, Sent::Stream(body), MAX_BYTES).await?;
     let Value::Object(fields) = value else {
         let words = "Input should be an object";
         return Err(ApiError::Invalid(vec![Problem::at(&[], "model_attributes_type", words, &value)]));
@@ -49,8 +49,7 @@ pub(crate) async fn edit(
     body: Body,
 ) -> Result<Response, ApiError> {
     submit::check_open(api).await?;
-    let max = Task::ImageToImage.max_bytes();
-    let form::Form { fields, image, memory } = form::read(&api.memory, headers, body, max).await?;
+    let form::Form { fields, image, memory } = form::read(&api.memory, headers, body, MAX_BYTES).await?;
     answer(api, call, headers, Task::ImageToImage, fields, image, memory).await
 }
 

@@ -146,25 +146,25 @@ pub(crate) fn read(
     route: &ServedEndpoint<'_>,
     image: Option<Source>,
 ) -> Result<Asked, Vec<Problem>> {
-    let ServedEndpoint { endpoint, task, limits, stand_in } = *route;
+    let ServedEndpoint { endpoint, task, limits, stand_in, lora_names: _ } = *route;
     let numbers = Numbers::of(endpoint);
     let mut fields = Fields::new(map);
     refuse_others(&mut fields, map, task, &numbers);
     let size = size::read(&mut fields, limits);
     let init_image = match (task, image) {
         (Task::TextToImage, _) => None,
-        (Task::ImageToImage, Some(source)) => {
+        (Task::ImageToImage | Task::Inpaint, Some(source)) => {
             let strength = STRENGTH.read(&mut fields);
-            Some(InitImageRef { source, strength, keeps_size: size.is_none() })
+            Some(InitImageRef { source, mask: None, strength, keeps_size: size.is_none() })
         }
-        (Task::ImageToImage, None) => {
+        (Task::ImageToImage | Task::Inpaint, None) => {
             fields.refuse(Problem::missing(IMAGE, map));
             None
         }
     };
     let asked = match task {
         Task::TextToImage => size.unwrap_or_else(|| size::default(limits)),
-        Task::ImageToImage => size.unwrap_or((limits.generated_side, limits.generated_side)),
+        Task::ImageToImage | Task::Inpaint => size.unwrap_or((limits.generated_side, limits.generated_side)),
     };
     let (width, height) = limits.generated(asked.0, asked.1);
     let quality = QUALITY.read(&mut fields);
@@ -186,12 +186,14 @@ pub(crate) fn read(
         guidance: numbers.guidance.read(&mut fields),
         seed: SEED.read(&mut fields).unwrap_or_else(Seed::draw),
         num_images: count(N.read(&mut fields)),
+        image_offset: 0,
         format,
         quality: compression(&mut fields, map, format),
         inline: in_base64,
         check_safety: SAFETY.read(&mut fields),
         private: false,
         init_image,
+        loras: Vec::new(),
     };
     STYLE.read(&mut fields);
     BACKGROUND.read(&mut fields);
@@ -272,7 +274,7 @@ pub(crate) fn schema(route: &ServedEndpoint<'_>, names: &[&str]) -> ObjectBuilde
     let object = object.property(size::NAME, size::schema(route.task));
     match route.task {
         Task::TextToImage => object,
-        Task::ImageToImage => {
+        Task::ImageToImage | Task::Inpaint => {
             let about = "The image to edit: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF of up to 10 MiB.";
             let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
             object.property(IMAGE, of_type(Type::String, about).format(Some(binary))).required(IMAGE)

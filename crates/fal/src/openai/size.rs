@@ -21,7 +21,7 @@ const DEFAULT: (usize, usize) = (1024, 1024);
 pub(crate) fn schema(task: Task) -> RefOr<Schema> {
     let auto = match task {
         Task::TextToImage => "1024x1024",
-        Task::ImageToImage => "that of the image, or as much as the model can generate of it",
+        Task::ImageToImage | Task::Inpaint => "that of the image, or as much as the model can generate of it",
     };
     let about = format!("Width and height in pixels, such as `1024x768`; `auto` is {auto}.");
     let pattern = format!("^({AUTO}|[1-9][0-9]{{0,4}}x[1-9][0-9]{{0,4}})$");

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use std::fmt;
 use std::io;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
@@ -46,6 +47,15 @@ pub(crate) enum Step {
 impl From<&str> for Step {
     fn from(name: &str) -> Self {
         Self::Field(name.to_owned())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Field(name) => out.write_str(name),
+            Self::Item(index) => write!(out, "{index}"),
+        }
     }
 }
 
@@ -113,8 +123,8 @@ impl Problem {
     /// The field of the input; `None` where it is all of it, or a header.
     pub(crate) fn field(&self) -> Option<String> {
         let (root, path) = self.loc.split_first()?;
-        let path: Vec<String> = path.iter().map(ToString::to_string).collect();
-        (root.to_string() == "body" && !path.is_empty()).then(|| path.join("."))
+        let path: Vec<String> = path.iter().map(Step::to_string).collect();
+        (*root == Step::from("body") && !path.is_empty()).then(|| path.join("."))
     }
 
     /// The class of the problem.
