@@ -251,6 +251,7 @@ fn model_request(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRe
         check_safety: request.check_safety,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_fal::endpoint::Published;
 use latentd_models::{
-    Control, GenerateRequest, Generated, Image, InitImage, Lora, ModelCard, Observer, Step,
+    Control, GenerateRequest, Generated, Image, InitImage, Lora, ModelCard, Observer, SkipLayerGuidance, Step,
 };
 use latentd_request::{Beyond, LORA_SCALE, Limits, Seed};
 use std::io::{ErrorKind, IsTerminal};
@@ -145,12 +145,24 @@ fn request(
         check_safety: true,
         init_image,
         loras: Vec::new(),
+        skip_layers: skip_layers(args),
     }
 }
 
 /// Whether a value of `--lora` gives a file a name, as `serve` takes it from the same variable or file: it applies nothing.
 fn is_definition(value: &str) -> bool {
     !Path::new(value).exists() && adapters::definition(value).is_some()
+}
+
+/// diffusers' defaults are those of the flags.
+fn skip_layers(args: &GenerateArgs) -> Option<SkipLayerGuidance> {
+    let GenerateArgs { skip_layers, skip_scale, skip_start, skip_stop, .. } = args;
+    (!skip_layers.is_empty()).then(|| SkipLayerGuidance {
+        layers: skip_layers.clone(),
+        scale: *skip_scale,
+        start: *skip_start,
+        stop: *skip_stop,
+    })
 }
 
 /// A value of `--lora`: a path that may end with `@` and a number.
@@ -199,7 +211,7 @@ fn init_image(path: &Path, strength: f64) -> anyhow::Result<InitImage> {
         _ => Error::new(error).context(named()),
     })?;
     let image = image_file::decode(&bytes).with_context(named)?;
-    Ok(InitImage { image, strength })
+    Ok(InitImage { image, strength, mask: None })
 }
 
 /// On a terminal; silent in a pipe.

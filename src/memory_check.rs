@@ -45,6 +45,7 @@ pub(crate) fn work(request: &GenerateRequest) -> Work {
         steps: request.steps,
         init_image: request.init_image.is_some(),
         adapters: !request.loras.is_empty(),
+        skip_layers: request.skip_layers.is_some(),
     }
 }
 

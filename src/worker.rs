@@ -239,7 +239,7 @@ impl Worker {
             Some(reference) => {
                 let Some(image) = self.fetch_image(&claim, &reference).await? else { return Ok(None) };
                 init_image::adopt_size(&mut request, &reference, &image);
-                Some(InitImage { image, strength: reference.strength })
+                Some(InitImage { image, strength: reference.strength, mask: None })
             }
         };
         let Some(Fetched { loras, held }) = self.fetch_adapters(&claim, &mut request).await? else {

@@ -258,7 +258,7 @@ impl DenoiseBench {
         let stock =
             self.stock.as_ref().ok_or_else(|| Error::Request("the stock engine is not loaded".into()))?;
         let (text, noise) = self.inputs(spec)?;
-        stock.run(spec, &noise, &text, &Schedule::new(&self.scheduler, spec.steps))
+        stock.run(spec, &noise, &text, &self.schedule(spec, &noise)?)
     }
 
     /// One whole loop with every op timed, none captured and, on a GPU, none overlapping the host's work on the next:
@@ -286,14 +286,16 @@ impl DenoiseBench {
     ) -> Result<(Denoised, f64)> {
         spec.check(&self.card)?;
         let (text, noise) = self.inputs(spec)?;
-        let schedule = Schedule::new(&self.scheduler, spec.steps);
+        let schedule = self.schedule(spec, &noise)?;
         let input = DenoiseInput {
             start: noise,
+            kept: None,
             steps_done: 0,
             state_settings: None,
             text: &text,
             schedule: &schedule,
             guidance: spec.guidance,
+            skip_layers: None,
             shortcuts: self.shortcuts,
         };
         self.target.device.synchronize()?;
@@ -302,6 +304,12 @@ impl DenoiseBench {
         let denoised = self.denoiser.run(&input, &mut hooks)?;
         self.target.device.synchronize()?;
         Ok((denoised, started.elapsed().as_secs_f64()))
+    }
+
+    /// The noise levels for latents like `noise [N, C, h, w]`.
+    fn schedule(&self, spec: &DenoiseSpec, noise: &Tensor) -> Result<Schedule> {
+        let (_, _, height, width) = noise.dims4()?;
+        Ok(Schedule::new(&self.scheduler, spec.steps, self.config.tokens(height, width)))
     }
 
     /// Text `[S, Lt, joint]` and `[S, pooled]`, noise `[N, C, h, w]` f32; the same each time.

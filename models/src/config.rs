@@ -3,9 +3,11 @@
 mod classes;
 pub(crate) mod json;
 mod limits;
+mod scheduler;
 
 use crate::error::one_line;
 use crate::{Error, Result, files::ModelFiles};
+pub(crate) use scheduler::{SchedulerConfig, Shift, Spacing};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -82,6 +84,11 @@ impl TransformerConfig {
 
     pub(crate) fn out_channels(&self) -> usize {
         self.out_channels.unwrap_or(self.in_channels)
+    }
+
+    /// Tokens of latents of this height and width.
+    pub(crate) fn tokens(&self, height: usize, width: usize) -> usize {
+        (height / self.patch_size) * (width / self.patch_size)
     }
 
     fn check(&self) -> Result<(), String> {
@@ -219,68 +226,6 @@ impl VaeConfig {
             Some(other) => Err(format!("act_fn \"{other}\" is not supported: only \"silu\"")),
         }
     }
-}
-
-/// `scheduler/scheduler_config.json` (diffusers `FlowMatchEulerDiscreteScheduler`).
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct SchedulerConfig {
-    #[serde(default = "train_timesteps")]
-    pub(crate) num_train_timesteps: usize,
-    #[serde(default = "shift")]
-    pub(crate) shift: f64,
-    #[serde(default)]
-    use_dynamic_shifting: Option<bool>,
-    #[serde(default)]
-    use_karras_sigmas: Option<bool>,
-    #[serde(default)]
-    use_exponential_sigmas: Option<bool>,
-    #[serde(default)]
-    use_beta_sigmas: Option<bool>,
-    #[serde(default)]
-    invert_sigmas: Option<bool>,
-    #[serde(default)]
-    stochastic_sampling: Option<bool>,
-    #[serde(default)]
-    shift_terminal: Option<f64>,
-    #[serde(default)]
-    time_shift_type: Option<String>,
-}
-
-impl SchedulerConfig {
-    pub(crate) fn check(&self) -> Result<(), String> {
-        self.check_sizes()?;
-        // What Python takes for false is off.
-        let options = [
-            ("use_dynamic_shifting", self.use_dynamic_shifting),
-            ("use_karras_sigmas", self.use_karras_sigmas),
-            ("use_exponential_sigmas", self.use_exponential_sigmas),
-            ("use_beta_sigmas", self.use_beta_sigmas),
-            ("invert_sigmas", self.invert_sigmas),
-            ("stochastic_sampling", self.stochastic_sampling),
-            ("shift_terminal", self.shift_terminal.map(|sigma| sigma != 0.0)),
-        ];
-        if let Some((name, _)) = options.iter().find(|(_, on)| *on == Some(true)) {
-            return Err(format!(
-                "{name} is not supported, since Stable Diffusion 3.5 uses a fixed shift: turn it off, or use the \
-                 scheduler of its own repository"
-            ));
-        }
-        // How sigmas are shifted dynamically, which is off; diffusers refuses other words all the same.
-        match self.time_shift_type.as_deref() {
-            None | Some("exponential" | "linear") => Ok(()),
-            Some(other) => {
-                Err(format!("time_shift_type \"{other}\" is unknown: use \"exponential\" or \"linear\""))
-            }
-        }
-    }
-}
-
-fn train_timesteps() -> usize {
-    1000
-}
-
-fn shift() -> f64 {
-    1.0
 }
 
 /// All config files but those of the text encoders, checked against each other.

@@ -4,8 +4,10 @@
 
 #[cfg(feature = "cuda")]
 mod captured;
+mod eager;
 
-use crate::generate::{Control, Observer, Step};
+use crate::generate::{Control, Observer, SkipLayerGuidance, Step};
+use crate::inpaint::KeptRegion;
 use crate::loop_state::LoopState;
 use crate::lora::{AdaptedLayers, AdapterSet};
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
@@ -16,8 +18,9 @@ use crate::schedule::Schedule;
 use crate::shortcuts::{Shortcuts, Skipped};
 use crate::target::Target;
 use crate::text::TextConditioning;
-use crate::{Error, Result, Stage};
-use candle_core::{DType, Tensor};
+use crate::{Error, Result};
+use candle_core::Tensor;
+use eager::EagerSteps;
 use std::time::Instant;
 
 /// Sizes whose step stays captured on a GPU: the six presets of the API and two more.
@@ -76,6 +79,8 @@ pub(crate) struct Denoiser {
 pub(crate) struct DenoiseInput<'a> {
     /// `[N, C, h, w]` f32: what the first step starts from, which is noise unless steps are done.
     pub(crate) start: Tensor,
+    /// What every step puts back.
+    pub(crate) kept: Option<KeptRegion>,
     /// Steps that an interrupted attempt has done.
     pub(crate) steps_done: usize,
     /// What the steps depend on besides the request, as the saved state says it. `None`: no state can be saved.
@@ -85,6 +90,7 @@ pub(crate) struct DenoiseInput<'a> {
     pub(crate) schedule: &'a Schedule,
     /// The classifier-free guidance scale; unused without unconditional rows.
     pub(crate) guidance: f64,
+    pub(crate) skip_layers: Option<&'a SkipLayerGuidance>,
     pub(crate) shortcuts: Shortcuts,
 }
 
@@ -119,6 +125,12 @@ impl DenoiseInput<'_> {
         Ok(self.branches()? > 1 && sigmas.iter().any(|sigma| !self.shortcuts.guides(*sigma)))
     }
 
+    /// What a step is led away from besides the negative prompt, if it is guided.
+    fn skip_layers(&self, index: usize) -> Result<Option<&SkipLayerGuidance>> {
+        let guided = self.copies(index)? > 1;
+        Ok(self.skip_layers.filter(|skip| guided && skip.applies(index, self.steps())))
+    }
+
     fn cache(&self) -> Option<FirstBlockCache> {
         self.shortcuts.first_block_cache.map(|threshold| FirstBlockCache::new(threshold, self.steps()))
     }
@@ -136,6 +148,12 @@ impl DenoiseInput<'_> {
 
     fn step(&self, index: usize, seconds: f64) -> Step {
         Step { index: index + 1, of: self.steps(), sigma: f64::from(self.schedule.sigmas[index]), seconds }
+    }
+
+    /// The latents after step `index` with what a mask keeps; `None` without a mask.
+    fn restored(&self, latents: &Tensor, index: usize) -> Result<Option<Tensor>> {
+        let sigma = self.schedule.sigmas[index + 1];
+        self.kept.as_ref().map(|kept| kept.restore(latents, sigma)).transpose()
     }
 
     /// Reports that step `index` has ended; stops unless it was the last.
@@ -200,19 +218,17 @@ impl Denoiser {
         cache: &mut Option<FirstBlockCache>,
         hooks: &mut LoopHooks,
     ) -> Result<Tensor> {
+        let eager = EagerSteps { mmdit: &self.mmdit, dtype: self.target.dtype, input, prepared };
         let mut latents = input.start.clone();
         for (index, sigmas) in input.schedule.sigmas.windows(2).enumerate().skip(input.steps_done) {
             let started = Instant::now();
             hooks.planted.check(Allocation::Step(index))?;
-            let prediction = self.predict(input, &latents, prepared, cache, index)?;
-            report_tensor(&mut hooks.probe, &format!("prediction.{index}"), &prediction)?;
-            let velocity = guide(&prediction, input)?;
             let before = latents;
-            latents = (&before + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
-            report_tensor(&mut hooks.probe, &format!("latents.{index}"), &latents)?;
-            if !latents.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
-                return Err(Error::NonFinite { stage: Stage::Step { step: index + 1, of: input.steps() } });
+            latents = eager.step(&before, index, cache, &mut hooks.probe)?;
+            if let Some(restored) = input.restored(&latents, index)? {
+                latents = restored;
             }
+            report_tensor(&mut hooks.probe, &format!("latents.{index}"), &latents)?;
             let seconds = started.elapsed().as_secs_f64();
             hooks.save_state(input, index, || Ok(latents.clone()))?;
             input.report(index, seconds, hooks.observer)?;
@@ -222,35 +238,4 @@ impl Denoiser {
         }
         Ok(latents)
     }
-
-    /// The velocity of every branch of a step in one batch, f32: `[2N, C, h, w]`, or `[N, C, h, w]` without guidance.
-    fn predict(
-        &self,
-        input: &DenoiseInput,
-        latents: &Tensor,
-        prepared: &Prepared,
-        cache: &mut Option<FirstBlockCache>,
-        step: usize,
-    ) -> Result<Tensor> {
-        let (copies, latents) = (input.copies(step)?, latents.to_dtype(self.target.dtype)?);
-        let batch = Tensor::cat(&vec![&latents; copies], 0)?;
-        let prediction = if copies < input.branches()? {
-            let prompted = prepared.prompted(input.start.dim(0)?)?;
-            self.mmdit.forward(&batch, &prompted, step, cache.as_mut())?
-        } else {
-            self.mmdit.forward(&batch, prepared, step, cache.as_mut())?
-        };
-        Ok(prediction.to_dtype(DType::F32)?)
-    }
-}
-
-/// `u + g (c - u)` of the two halves of a guided batch.
-fn guide(prediction: &Tensor, input: &DenoiseInput) -> Result<Tensor> {
-    let count = input.start.dim(0)?;
-    if prediction.dim(0)? == count {
-        return Ok(prediction.clone());
-    }
-    let without = prediction.narrow(0, 0, count)?;
-    let with = prediction.narrow(0, count, count)?;
-    Ok((&without + ((with - &without)? * input.guidance)?)?)
 }

@@ -30,6 +30,30 @@ pub struct GenerateRequest {
     pub init_image: Option<InitImage>,
     /// LoRA adapters that change the model for this request, summed.
     pub loras: Vec<Lora>,
+    /// A further branch of the prompt that leaves out some blocks, which the images are led away from.
+    pub skip_layers: Option<SkipLayerGuidance>,
+}
+
+/// Skip-layer guidance (diffusers `StableDiffusion3Pipeline`, pipeline_stable_diffusion_3.py:1082-1109): at some steps the
+/// velocity gets `scale * (prompt - prompt without the layers)` in addition. Needs classifier-free guidance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SkipLayerGuidance {
+    /// Transformer blocks that the branch leaves out, from 0; at least one.
+    pub layers: Vec<usize>,
+    /// What the difference is multiplied by; Stability recommends 2.8.
+    pub scale: f64,
+    /// Of the steps, the share after which it begins.
+    pub start: f64,
+    /// Of the steps, the share before which it ends.
+    pub stop: f64,
+}
+
+impl SkipLayerGuidance {
+    /// Whether it is applied in step `index` of `steps`.
+    pub(crate) fn applies(&self, index: usize, steps: usize) -> bool {
+        let (index, steps) = (index as f64, steps as f64);
+        index > steps * self.start && index < steps * self.stop
+    }
 }
 
 /// A LoRA adapter: low-rank products that are added to linear layers.
@@ -50,6 +74,9 @@ pub struct InitImage {
     pub image: Image,
     /// The share of the steps that are taken, above 0 up to 1: how little of the image is kept.
     pub strength: f64,
+    /// White, from the middle grey up, where the image is generated anew; the rest is kept (diffusers
+    /// `StableDiffusion3InpaintPipeline`). Resized to the request's size. Without one no place is kept.
+    pub mask: Option<Image>,
 }
 
 impl GenerateRequest {

@@ -1,8 +1,10 @@
-//! The latents before the first step: noise, or an image with as much noise as the first step takes away.
+//! The latents before the first step: noise, or an image with as much noise as the first step takes away; and what a mask
+//! keeps of that image.
 
 use crate::config::VaeConfig;
 use crate::files::ModelFiles;
 use crate::generate::{GenerateRequest, InitImage};
+use crate::inpaint::{KeptRegion, mask_latents};
 use crate::noise::Generator;
 use crate::resize::{Filter, resize};
 use crate::target::Target;
@@ -18,6 +20,14 @@ pub(crate) struct InitialLatents {
     channels: usize,
     factor: usize,
     target: Target,
+}
+
+/// What a loop starts from.
+pub(crate) struct Start {
+    /// `[N, C, h, w]` f32.
+    pub(crate) latents: Tensor,
+    /// What a mask keeps, if there is one.
+    pub(crate) kept: Option<KeptRegion>,
 }
 
 impl InitialLatents {
@@ -43,24 +53,30 @@ impl InitialLatents {
         [images, self.channels, canvas.1 / self.factor, canvas.0 / self.factor]
     }
 
-    /// `[N, C, h, w]` f32 whatever the precision. Torch's CPU generator draws for the encoding of an image first, then
+    /// F32 whatever the precision. Torch's CPU generator draws for the encoding of an image first, then
     /// once for all images to generate (diffusers `StableDiffusion3Img2ImgPipeline.prepare_latents`).
     pub(crate) fn sample(
         &self,
         request: &GenerateRequest,
         canvas: (usize, usize),
         sigma: f32,
-    ) -> Result<Tensor> {
+    ) -> Result<Start> {
         let mut generator = Generator::new(request.seed);
         let mut draw = |images: usize| {
             let shape = self.shape(images, canvas);
             let values = generator.normal(shape.iter().product());
             Tensor::from_vec(values, &shape, &self.target.device)
         };
-        let Some(init_image) = &request.init_image else { return Ok(draw(request.num_images)?) };
+        let Some(init_image) = &request.init_image else {
+            return Ok(Start { latents: draw(request.num_images)?, kept: None });
+        };
         let image = self.encode(request, init_image, canvas, &draw(1)?)?;
         let (noise, sigma) = (draw(request.num_images)?, f64::from(sigma));
-        Ok((noise * sigma)?.broadcast_add(&(image * (1.0 - sigma))?)?)
+        let latents = (&noise * sigma)?.broadcast_add(&(&image * (1.0 - sigma))?)?;
+        let size = (request.width, request.height);
+        let mask = |mask| mask_latents(mask, size, canvas, self.factor, &self.target.device);
+        let mask = init_image.mask.as_ref().map(mask).transpose()?;
+        Ok(Start { latents, kept: mask.map(|mask| KeptRegion { image, noise, mask }) })
     }
 
     /// `[1, C, h, w]` f32.

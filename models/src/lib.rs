@@ -22,6 +22,7 @@ mod golden;
 mod gpu;
 mod image;
 mod initial_latents;
+mod inpaint;
 mod inspect;
 mod layers;
 mod load_options;
@@ -40,7 +41,6 @@ mod probe;
 mod prompts;
 mod random;
 mod resize;
-mod safetensors_file;
 mod safety;
 mod schedule;
 mod shortcuts;
@@ -49,6 +49,7 @@ mod target;
 mod text;
 mod vae;
 mod vocabulary;
+mod weight_file;
 mod weights;
 
 #[cfg(any(test, fuzzing))]
@@ -58,7 +59,9 @@ pub use card::ModelCard;
 pub use checkpoint::Component;
 pub use decode::{Decoding, PendingImages};
 pub use error::{Error, Result, Stage};
-pub use generate::{Control, GenerateRequest, Generated, InitImage, Lora, Observer, Step, Timings};
+pub use generate::{
+    Control, GenerateRequest, Generated, InitImage, Lora, Observer, SkipLayerGuidance, Step, Timings,
+};
 pub use gpu::{DeviceKernels, cuda_devices, device_kernels};
 pub use image::Image;
 pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};
@@ -69,7 +72,7 @@ pub use pipeline::{Pipeline, Prefetcher};
 pub use plan::{Activations, Plan, PlannedPart, Work};
 #[cfg(feature = "planted-failures")]
 pub use planted::Allocation;
-pub use safetensors_file::{FILE_START, check_start};
 pub use safety::{Measure, SafetyOptions, SafetySource, SafetyVerdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
 pub use source::ModelSource;
+pub use weight_file::{FILE_START, check_start};

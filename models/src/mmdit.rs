@@ -116,6 +116,24 @@ impl Mmdit {
         self.unpatchify(&tokens, height, width)
     }
 
+    /// [`Self::forward`] without some blocks, numbered from 0.
+    pub(crate) fn forward_without(
+        &self,
+        latents: &Tensor,
+        prepared: &Prepared,
+        step: usize,
+        left_out: &[usize],
+    ) -> Result<Tensor> {
+        let (_, _, height, width) = latents.dims4()?;
+        let positions = self.positions(height, width)?;
+        let patches = self.patches.patchify(latents)?;
+        let modulations = prepared.modulations.get(step)?;
+        let blocks = self.blocks.iter().enumerate().filter(|(index, _)| !left_out.contains(index));
+        let blocks = blocks.map(|(_, block)| block);
+        let tokens = self.through(blocks, &patches, &positions, &prepared.context, &modulations)?;
+        self.unpatchify(&tokens, height, width)
+    }
+
     /// [`Self::forward`] between patches `[B, L, C*p*p]` (channel outermost) and patches `[B, L, p*p*C]` (channel
     /// innermost), with the positions of that size and one step's modulations `[B, R, D]`.
     pub(crate) fn forward_tokens(
@@ -125,9 +143,21 @@ impl Mmdit {
         context: &Tensor,
         modulations: &Tensor,
     ) -> Result<Tensor> {
+        self.through(self.blocks.iter(), patches, positions, context, modulations)
+    }
+
+    /// [`Self::forward_tokens`] through these blocks.
+    fn through<'a>(
+        &self,
+        blocks: impl Iterator<Item = &'a Block>,
+        patches: &Tensor,
+        positions: &Tensor,
+        context: &Tensor,
+        modulations: &Tensor,
+    ) -> Result<Tensor> {
         let mut image = Stream::new(self.patches.project(patches, positions)?);
         let mut text = Some(Stream::new(context.clone()));
-        for block in &self.blocks {
+        for block in blocks {
             (image, text) = block.forward(image, text, modulations)?;
         }
         self.output(image, modulations)

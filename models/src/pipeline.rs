@@ -4,8 +4,8 @@ use crate::config::Configs;
 use crate::decode::{DecodeStage, Decoding, PendingImages, lock};
 use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::files::ModelFiles;
-use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
-use crate::initial_latents::InitialLatents;
+use crate::generate::{Control, GenerateRequest, Generated, Observer, SkipLayerGuidance, Step, Timings};
+use crate::initial_latents::{InitialLatents, Start};
 use crate::load_options::LoadOptions;
 use crate::loop_state::LoopState;
 use crate::lora::{self, AdaptedLayers, AdapterSet, AdapterStore, LayerMap};
@@ -233,6 +233,7 @@ impl Pipeline {
         probe: &mut Probe,
     ) -> Result<PendingImages> {
         check(&self.card, request)?;
+        check_skip_layers(request, self.configs.transformer.num_layers)?;
         let started = Instant::now();
         if let Some(words) = self.card.beyond_training(request.width, request.height) {
             observer.note(&words);
@@ -295,18 +296,25 @@ impl Pipeline {
         observer: &mut dyn Observer,
         probe: &mut Probe,
     ) -> Result<Denoised> {
-        let schedule = Schedule::new(&self.configs.scheduler, request.steps);
+        let canvas = self.card.canvas(request.width, request.height)?;
+        let shape = self.initial_latents.shape(request.num_images, canvas);
+        let tokens = self.configs.transformer.tokens(shape[2], shape[3]);
+        let schedule = Schedule::new(&self.configs.scheduler, request.steps, tokens);
         let schedule = &match &request.init_image {
             Some(init_image) => schedule.last(init_image.strength),
             None => schedule,
         };
-        let canvas = self.card.canvas(request.width, request.height)?;
         let state_settings = self.state_settings(schedule, set);
-        let shape = self.initial_latents.shape(request.num_images, canvas);
+        let sample = || self.initial_latents.sample(request, canvas, schedule.sigmas[0]);
         let (start, steps_done) = match saved_state(state_settings.as_deref(), &shape, schedule, observer) {
-            Some(state) => (state.latents.to_device(&self.target.device)?, state.steps_done),
-            None => (self.initial_latents.sample(request, canvas, schedule.sigmas[0])?, 0),
+            Some(LoopState { latents, steps_done }) => {
+                let has_mask = request.init_image.as_ref().is_some_and(|image| image.mask.is_some());
+                let kept = if has_mask { sample()?.kept } else { None };
+                (Start { latents: latents.to_device(&self.target.device)?, kept }, steps_done)
+            }
+            None => (sample()?, 0),
         };
+        let Start { latents: start, kept } = start;
         report_tensor(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), start.device())?)?;
         report_tensor(probe, "start", &start)?;
         let (guidance, shortcuts) = (request.guidance, self.shortcuts);
@@ -319,7 +327,17 @@ impl Pipeline {
         let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
         let planted = self.planted.clone();
         let mut hooks = LoopHooks { observer, previews: Some(previews), probe, planted };
-        let input = DenoiseInput { start, steps_done, state_settings, text, schedule, guidance, shortcuts };
+        let input = DenoiseInput {
+            start,
+            kept,
+            steps_done,
+            state_settings,
+            text,
+            schedule,
+            guidance,
+            skip_layers: request.skip_layers.as_ref(),
+            shortcuts,
+        };
         self.denoiser.run(&input, &mut hooks)
     }
 
@@ -371,6 +389,22 @@ fn saved_state(
 fn texts(request: &GenerateRequest) -> Vec<&str> {
     let both = [request.negative_prompt.as_str(), request.prompt.as_str()];
     if request.is_guided() { both.to_vec() } else { both[1..].to_vec() }
+}
+
+fn check_skip_layers(request: &GenerateRequest, depth: usize) -> Result<()> {
+    let Some(SkipLayerGuidance { layers, scale, start, stop }) = &request.skip_layers else { return Ok(()) };
+    let complaint = if !request.is_guided() {
+        "skip-layer guidance needs a guidance above 1".to_owned()
+    } else if layers.is_empty() {
+        "skip-layer guidance needs at least one layer".to_owned()
+    } else if let Some(beyond) = layers.iter().find(|layer| **layer >= depth) {
+        format!("skip-layer guidance: there is no layer {beyond}: this model has 0 to {}", depth - 1)
+    } else if !scale.is_finite() || !(0.0..=1.0).contains(start) || !(0.0..=1.0).contains(stop) {
+        "skip-layer guidance needs a scale that is a number, and a start and a stop from 0 to 1".to_owned()
+    } else {
+        return Ok(());
+    };
+    Err(Error::Request(complaint))
 }
 
 fn check(card: &ModelCard, request: &GenerateRequest) -> Result<()> {

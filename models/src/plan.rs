@@ -5,8 +5,8 @@ mod weights;
 
 use crate::config::Configs;
 use crate::lora;
-use crate::safetensors_file::TensorHeader;
 use crate::target::Target;
+use crate::weight_file::TensorHeader;
 use crate::weights::Weights;
 use crate::{Device, LoadOptions, ModelSource, Result, SafetyOptions};
 pub use activations::Activations;
@@ -32,10 +32,12 @@ pub struct Work {
     pub init_image: bool,
     /// Whether requests may bring LoRA adapters.
     pub adapters: bool,
+    /// Whether requests may have skip-layer guidance.
+    pub skip_layers: bool,
 }
 
 impl Default for Work {
-    /// One guided image of 1024x1024 in 28 steps, which may start from another, without adapters.
+    /// One guided image of 1024x1024 in 28 steps, which may start from another, without adapters and skip-layer guidance.
     fn default() -> Self {
         Self {
             width: 1024,
@@ -46,6 +48,7 @@ impl Default for Work {
             steps: 28,
             init_image: true,
             adapters: false,
+            skip_layers: false,
         }
     }
 }

@@ -28,8 +28,9 @@ fn request() -> GenerateRequest {
         num_images: 1,
         t5_tokens: 24,
         check_safety: true,
-        init_image: Some(InitImage { image, strength: 0.8 }),
+        init_image: Some(InitImage { image, strength: 0.8, mask: None }),
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 

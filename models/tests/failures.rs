@@ -40,6 +40,7 @@ fn request() -> GenerateRequest {
         check_safety: true,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 
@@ -87,9 +88,9 @@ fn config_files_are_checked_against_each_other() {
         ("transformer/config.json", "\"rms_norm\"", "\"layer_norm\"", "qk_norm"),
         (
             "scheduler/scheduler_config.json",
-            "\"use_dynamic_shifting\": false",
-            "\"use_dynamic_shifting\": true",
-            "use_dynamic_shifting",
+            "\"invert_sigmas\": false",
+            "\"invert_sigmas\": true",
+            "invert_sigmas",
         ),
         ("text_encoder/config.json", "\"quick_gelu\"", "\"mish\"", "hidden_act"),
         ("vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4", "out_channels"),

@@ -33,12 +33,13 @@ fn request() -> GenerateRequest {
         check_safety: true,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 
 fn begins() -> GenerateRequest {
     let image = Image { width: 32, height: 32, rgb: (0..3 * 32 * 32).map(|at| (at % 251) as u8).collect() };
-    GenerateRequest { init_image: Some(InitImage { image, strength: 0.6 }), ..request() }
+    GenerateRequest { init_image: Some(InitImage { image, strength: 0.6, mask: None }), ..request() }
 }
 
 fn load(dir: &Path, dtype: DType) -> Pipeline {

@@ -49,6 +49,7 @@ fn request(prompt: &str, width: usize, height: usize) -> GenerateRequest {
         check_safety: true,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 

@@ -24,6 +24,7 @@ fn request() -> GenerateRequest {
         check_safety: true,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 
@@ -90,11 +91,13 @@ fn the_images_are_those_of_an_undisturbed_run() {
     let plain = request();
     let noisy: Vec<u8> = (0..128 * 64 * 3).map(|index| (index * 7 % 251) as u8).collect();
     let image = Image { width: 128, height: 64, rgb: noisy };
-    let init_image = Some(InitImage { image, strength: 0.8 });
+    let init_image = InitImage { image: image.clone(), strength: 0.8, mask: None };
+    let masked = InitImage { mask: Some(image), ..init_image.clone() };
     let requests = [
         plain.clone(),
         GenerateRequest { guidance: 1.0, num_images: 1, ..plain.clone() },
-        GenerateRequest { init_image, ..plain },
+        GenerateRequest { init_image: Some(init_image), ..plain.clone() },
+        GenerateRequest { init_image: Some(masked), ..plain },
     ];
     for request in &requests {
         let expected = undisturbed(&mut first, request);

@@ -65,6 +65,7 @@ fn request(check_safety: bool) -> GenerateRequest {
         check_safety,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 

@@ -23,6 +23,7 @@ fn request(prompt: &str) -> GenerateRequest {
         check_safety: true,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 

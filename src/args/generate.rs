@@ -47,6 +47,19 @@ pub struct GenerateArgs {
     /// here again or separated by commas for several, which are summed.
     #[arg(long, env = "LATENTD_LORA", value_name = "PATH[@SCALE]", value_delimiter = ',')]
     pub lora: Vec<String>,
+    /// Skip-layer guidance: numbers of the transformer's blocks, from 0, that a further branch leaves out, such as `7,8,9` for
+    /// SD3.5 Medium; the image is led away from that branch. Needs a guidance above 1.
+    #[arg(long, env = "LATENTD_SKIP_LAYERS", value_name = "N,N", value_delimiter = ',')]
+    pub skip_layers: Vec<usize>,
+    /// Scale of the skip-layer guidance.
+    #[arg(long, env = "LATENTD_SKIP_SCALE", default_value_t = 2.8, value_name = "F")]
+    pub skip_scale: f64,
+    /// Share of the steps after which the skip-layer guidance begins, 0 to 1.
+    #[arg(long, env = "LATENTD_SKIP_START", default_value_t = 0.01, value_name = "F")]
+    pub skip_start: f64,
+    /// Share of the steps before which the skip-layer guidance ends, 0 to 1.
+    #[arg(long, env = "LATENTD_SKIP_STOP", default_value_t = 0.2, value_name = "F")]
+    pub skip_stop: f64,
     /// Images to generate from one seed.
     #[arg(long, env = "LATENTD_NUM_IMAGES", default_value_t = 1, value_name = "N")]
     pub num_images: usize,

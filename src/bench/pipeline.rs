@@ -137,6 +137,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
         check_safety: true,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     }
 }
 

@@ -180,6 +180,7 @@ fn the_command_line_decodes_in_tiles_too() {
         check_safety: false,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     };
     let generate = |failures: &[Allocation]| {
         pipeline(failures).generate(&request, &mut |_: latentd_models::Step| Control::Continue)

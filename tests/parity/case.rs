@@ -46,6 +46,7 @@ impl Case {
             check_safety: false,
             init_image: None,
             loras: Vec::new(),
+            skip_layers: None,
         };
         let tensors = candle_core::safetensors::load(path(&format!("{name}/{file}")), &Device::Cpu);
         Self { name, request, tensors: tensors.expect("golden tensors") }

@@ -127,7 +127,7 @@ fn both_layouts_encode_the_same_bits() {
     let mut case = Case::read("checkpoint/beside");
     let rgb = case.images();
     let image = latentd_models::Image { width: case.request.width, height: case.request.height, rgb };
-    let init_image = Some(latentd_models::InitImage { image, strength: 0.7 });
+    let init_image = Some(latentd_models::InitImage { image, strength: 0.7, mask: None });
     case.request.init_image = init_image;
     let options = LoadOptions::new(Device::Cpu, DType::F32);
     let mut directory =

@@ -7,7 +7,8 @@ Versions as in export_golden.py, with scipy for use_beta_sigmas. Reads golden/{b
 schedulers  every class that diffusers exports whose name ends in Scheduler: {"config": the text of its
             scheduler_config.json (null: it cannot be made without arguments), "mean": the mean difference of the image of
             golden/base with it to that with FlowMatchEulerDiscreteScheduler, in levels; or "error": its error}
-options     of FlowMatchEulerDiscreteScheduler: [{"set": changed values, "sigmas": of 5 steps; or "error"}]
+options     of FlowMatchEulerDiscreteScheduler: [{"set": changed values, "tokens": patches of the image, "sigmas": of 5 steps
+            of the pipeline; or "error"}]; needs scipy==1.16.3
 models      every model class that diffusers exports, and text encoders and tokenizers of transformers
 both        of parts with both a single file and shards: the one that is read
 """
@@ -23,17 +24,22 @@ import make_model as mm
 import torch
 import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler as Euler
+from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from export_golden import GOLDEN, run
 from safetensors.torch import load_file, save_file
 
 OPTIONS = [
     {}, {"shift": 1.0}, {"shift": 5.5}, {"num_train_timesteps": 500},
-    {"use_dynamic_shifting": True}, {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, {"use_beta_sigmas": True},
+    {"use_dynamic_shifting": True}, {"use_dynamic_shifting": True, "time_shift_type": "linear", "shift_terminal": 0.02},
+    {"use_dynamic_shifting": True, "base_shift": 0.3, "max_shift": 2.0, "base_image_seq_len": 100, "max_image_seq_len": 900},
+    {"use_dynamic_shifting": True, "use_beta_sigmas": True}, {"use_karras_sigmas": True, "use_beta_sigmas": True},
+    {"use_karras_sigmas": True, "shift_terminal": 0.1}, {"use_karras_sigmas": True}, {"use_exponential_sigmas": True}, {"use_beta_sigmas": True},
     {"invert_sigmas": True}, {"stochastic_sampling": True}, {"shift_terminal": 0.1}, {"shift_terminal": 0.0},
     {"time_shift_type": "linear"}, {"time_shift_type": "sideways"}, {"use_karras_sigmas": None}, {"unknown": 1},
     {"base_shift": 2.0, "max_shift": 3.0, "base_image_seq_len": 1, "max_image_seq_len": 2},
 ]  # fmt: skip
 STEPS = 5
+TOKENS = 1024
 TRANSFORMERS = [
     "BertModel", "CLIPModel", "CLIPTextModel", "Gemma2Model", "GemmaModel", "LlamaModel", "MT5EncoderModel", "Qwen2Model",
     "T5ForConditionalGeneration", "T5Model", "UMT5EncoderModel", "AutoTokenizer", "BertTokenizer", "GemmaTokenizerFast",
@@ -76,8 +82,10 @@ def option(changed: dict) -> dict:
     """The sigmas of a pipeline whose scheduler has these values."""
     try:
         made = Euler.from_config({"num_train_timesteps": 1000, "shift": 3.0, **changed})
-        made.set_timesteps(STEPS)
-        return {"set": changed, "sigmas": [float(sigma) for sigma in made.sigmas]}
+        keys = ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")
+        mu = calculate_shift(TOKENS, *(made.config[key] for key in keys)) if made.config.use_dynamic_shifting else None
+        made.set_timesteps(STEPS, mu=mu)
+        return {"set": changed, "tokens": TOKENS, "sigmas": [float(sigma) for sigma in made.sigmas]}
     except Exception as error:
         return {"set": changed, "error": f"{type(error).__name__}"}
 

@@ -3,8 +3,10 @@
 //! Needs a device, real or emulated (`kernels/emulator`), and fails without one.
 
 use crate::golden::{Case, pixel_difference};
+use crate::init_image;
 use crate::pipeline::{bytes, check_on};
 use crate::shortcuts::check_cache;
+use crate::skip_layers;
 use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
 use latentd_models::{
     Control, DType, Decoding, Device, GenerateRequest, GuidanceInterval, Image, LoadOptions, ModelSource,
@@ -53,9 +55,31 @@ fn base_in_plain_candle() {
     check_on(GPU, "base", false);
 }
 
+/// Between the replays of a captured step some steps are launched op by op.
+#[test]
+fn with_skip_layer_guidance() {
+    skip_layers::check_on(GPU, "base");
+    let (case, request) = skip_layers::read("base");
+    let generated = generate(&mut load(&case, DType::F32, true), &request);
+    let (mean, max) = pixel_difference(&generated, &case.images());
+    assert!(mean < 0.5 && max <= 3, "captured, off by {mean} on average, {max} at most");
+}
+
 #[test]
 fn without_t5() {
     check("no_t5");
+}
+
+/// What a mask keeps is put back between the replays of a captured step.
+#[test]
+fn from_an_image_with_and_without_a_mask() {
+    for kind in ["picture", "inpaint"] {
+        init_image::check_on(GPU, "base", kind);
+        let (case, request) = init_image::read("base", kind);
+        let generated = generate(&mut load(&case, DType::F32, true), &request);
+        let (mean, max) = pixel_difference(&generated, &case.images());
+        assert!(mean < 0.5 && max <= 3, "{kind}: captured, off by {mean} on average, {max} at most");
+    }
 }
 
 #[test]
@@ -309,6 +333,7 @@ fn the_built_in_model_generates_the_same_as_on_the_cpu() {
         check_safety: false,
         init_image: None,
         loras: Vec::new(),
+        skip_layers: None,
     };
     let on = |device, dtype| {
         let options = LoadOptions::new(device, dtype);

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod formats;
+mod gguf;
 mod golden;
 #[cfg(feature = "cuda")]
 mod gpu;
@@ -11,4 +12,5 @@ mod init_image;
 mod lora;
 mod pipeline;
 mod shortcuts;
+mod skip_layers;
 mod tokens;

@@ -4,9 +4,12 @@
 //! settings are copied into them. The host runs at most one step ahead of the device, so that there is always one
 //! waiting and a client that leaves costs at most one more.
 //!
+//! Steps with skip-layer guidance, which are few, are launched one kernel after the other.
+//!
 //! What a step computes in is one arena for all sizes, as large as the largest needs: one step runs at a time, and keeps
 //! nothing there.
 
+use super::eager::EagerSteps;
 use super::{Allocation, CAPTURED_SIZES, DenoiseInput, Denoiser, LoopHooks};
 use crate::generate::Observer;
 use crate::gpu::{Arena, Event, Graph, Layout, latents as kernels, warm_up};
@@ -70,6 +73,7 @@ impl Denoiser {
     ) -> Result<Tensor> {
         let captured = self.captured.step(&self.mmdit, &self.target, input, prepared)?;
         let (buffers, device) = (&captured.buffers, &self.target.device);
+        let eager = EagerSteps { mmdit: &self.mmdit, dtype: self.target.dtype, input, prepared };
         buffers.load(input, prepared)?;
         let settings = settings(input, device)?;
         let mut events = Vec::with_capacity(input.steps() - input.steps_done);
@@ -80,7 +84,15 @@ impl Denoiser {
             buffers.settings.slice_set(&settings.get(index)?, 0, 0)?;
             // A replay overwrites the latents. Looking at them is asked for between replays, or costs nothing.
             let before = hooks.wants_preview(index).then(|| buffers.latents.copy()).transpose()?;
-            captured.graph(input, index)?.launch()?;
+            if input.skip_layers(index)?.is_some() {
+                let after = eager.step(&buffers.latents.copy()?, index, &mut None, &mut None)?;
+                buffers.latents.slice_set(&after, 0, 0)?;
+            } else {
+                captured.graph(input, index)?.launch()?;
+            }
+            if let Some(restored) = input.restored(&buffers.latents, index)? {
+                buffers.latents.slice_set(&restored, 0, 0)?;
+            }
             events.push([begin, Event::new(device)?]);
             hooks.save_state(input, index, || Ok(buffers.latents.copy()?))?;
             if index > input.steps_done {

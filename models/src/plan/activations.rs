@@ -7,8 +7,8 @@ use super::Work;
 use super::weights::LoadedFormat;
 use crate::config::{TransformerConfig, VaeConfig};
 use crate::denoise::CAPTURED_SIZES;
-use crate::safetensors_file::TensorHeader;
 use crate::vae::Tiles;
+use crate::weight_file::TensorHeader;
 use crate::{DType, Device};
 
 /// Tokens of the two CLIP encoders, which share their places.
@@ -89,7 +89,9 @@ impl Estimator {
         // The arena of captured steps stays, and a step of another size is warmed up while it is there. Each size also keeps what
         // its step reads: text, positions, and a step's modulations (`denoise/captured.rs`).
         let buffers = text * value + image * width * self.element + modulations / work.steps.max(1) as u64;
-        CAPTURED_SIZES as u64 * buffers + step + preparing.max(request + step)
+        // A step with skip-layer guidance is not captured: it computes beside the arena.
+        let arenas = if work.skip_layers { 2 } else { 1 };
+        CAPTURED_SIZES as u64 * buffers + arenas * step + preparing.max(request + step)
     }
 
     /// The VAE's decoder, one image as a whole.

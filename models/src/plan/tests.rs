@@ -65,6 +65,7 @@ mod gpu {
         steps: 2,
         init_image: false,
         adapters: false,
+        skip_layers: false,
     };
 
     fn generate(pipeline: &mut Pipeline, width: usize, height: usize) {
@@ -81,6 +82,7 @@ mod gpu {
             check_safety: false,
             init_image: None,
             loras: Vec::new(),
+            skip_layers: None,
         };
         pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("an image");
     }

@@ -1,20 +1,35 @@
-//! One safetensors file, open, its header checked.
+//! A file of weights, safetensors or GGUF, open, its header checked.
 
 mod file_kind;
-mod header;
+mod gguf_header;
+mod safetensors_header;
+mod stored_type;
 
 use crate::content::Content;
 use crate::{Error, Result};
-use safetensors::tensor::TensorInfo;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A tensor's name from a file, short enough for a message.
-pub(crate) use header::shown;
+pub(crate) use safetensors_header::shown;
+pub(crate) use stored_type::StoredType;
 
 /// Bytes that are read at a time for a digest.
 const DIGEST_PIECE: usize = 1 << 20;
+
+/// Most dimensions of a tensor.
+const MAX_DIMENSIONS: usize = 8;
+
+/// A tensor in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct StoredEntry {
+    pub(crate) name: String,
+    pub(crate) dtype: StoredType,
+    pub(crate) shape: Vec<usize>,
+    /// Where it begins, in bytes of the file's tensors.
+    pub(crate) begin: u64,
+}
 
 /// What a header says of a tensor.
 #[derive(Debug, Clone)]
@@ -34,17 +49,17 @@ impl TensorHeader {
     }
 }
 
-/// Every tensor of a safetensors file, from its header alone.
+/// Every tensor of a file of weights, from its header alone.
 ///
 /// # Errors
-/// It is no whole safetensors file.
+/// It is no whole file of weights.
 pub(crate) fn tensors(path: &Path) -> Result<Vec<TensorHeader>> {
-    let (_, tensors) = SafetensorsFile::new(path.display().to_string(), Content::open(path)?)?;
-    let header = |(name, info): (String, TensorInfo)| {
-        let bytes = (info.data_offsets.1 - info.data_offsets.0) as u64;
-        TensorHeader { name, shape: info.shape, dtype: info.dtype.to_string(), bytes }
+    let (_, entries) = WeightFile::new(path.display().to_string(), Content::open(path)?)?;
+    let header = |StoredEntry { name, dtype, shape, .. }: StoredEntry| {
+        let bytes = dtype.bytes(shape.iter().product()).unwrap_or_default() as u64;
+        TensorHeader { name, shape, dtype: dtype.to_string(), bytes }
     };
-    Ok(tensors.into_iter().map(header).collect())
+    Ok(entries.into_iter().map(header).collect())
 }
 
 /// First bytes of a file that [`check_start`] needs.
@@ -56,46 +71,63 @@ pub const FILE_START: usize = file_kind::START;
 /// # Errors
 /// Says why it cannot be a safetensors file.
 pub fn check_start(start: &[u8], bytes: Option<u64>) -> Result<(), String> {
-    if !header::plausible(start)
+    if start.starts_with(gguf_header::MAGIC) {
+        return Err("it is a GGUF file, where a .safetensors file is expected".into());
+    }
+    if !safetensors_header::plausible(start)
         && let Some(what) = file_kind::describe(start)
     {
         return Err(format!("it {what}"));
     }
-    let checked = header::checked_length(start, bytes.unwrap_or(u64::MAX));
+    let checked = safetensors_header::checked_length(start, bytes.unwrap_or(u64::MAX));
     checked.map(drop).map_err(|why| format!("it is no whole safetensors file, {why}: download it again"))
 }
 
 /// A file that stays open, so that what was checked is what is read.
 #[derive(Debug)]
-pub(crate) struct SafetensorsFile {
+pub(crate) struct WeightFile {
     /// The file's name as users know it.
     shown: String,
     content: Content,
     /// Where the tensors' bytes begin.
     start: u64,
+    format: Format,
 }
 
-impl SafetensorsFile {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Safetensors,
+    Gguf,
+}
+
+impl WeightFile {
     /// Checks the header of an open file, which users know as `shown`; returns its tensors in the order of their bytes.
     ///
     /// # Errors
-    /// It is not whole, or something else than safetensors.
-    pub(crate) fn new(shown: String, content: Content) -> Result<(Self, Vec<(String, TensorInfo)>)> {
-        let mut file = Self { shown, content, start: 0 };
+    /// It is not whole, or something else than safetensors or GGUF.
+    pub(crate) fn new(shown: String, content: Content) -> Result<(Self, Vec<StoredEntry>)> {
+        let mut file = Self { shown, content, start: 0, format: Format::Safetensors };
         let bytes = file.content.len();
         let mut start = vec![0; bytes.min(file_kind::START as u64) as usize];
         file.read(0, &mut start)?;
-        if !header::plausible(&start)
+        if start.starts_with(gguf_header::MAGIC) {
+            file.format = Format::Gguf;
+            let (entries, start) = gguf_header::read(&file.content).map_err(|why| file.damaged(&why))?;
+            file.start = start;
+            return Ok((file, entries));
+        }
+        if !safetensors_header::plausible(&start)
             && let Some(what) = file_kind::describe(&start)
         {
             return Err(Error::Model(format!("{} {what}", file.shown)));
         }
-        let length = header::checked_length(&start, bytes).map_err(|why| file.damaged(&why))?;
+        let length = safetensors_header::checked_length(&start, bytes).map_err(|why| file.damaged(&why))?;
         let mut json = vec![0; length];
-        file.read(header::PREFIX as u64, &mut json)?;
-        file.start = (header::PREFIX + length) as u64;
-        let tensors = header::parse(&json, bytes - file.start).map_err(|why| file.damaged(&why))?;
-        Ok((file, tensors))
+        file.read(safetensors_header::PREFIX as u64, &mut json)?;
+        file.start = (safetensors_header::PREFIX + length) as u64;
+        let entries =
+            safetensors_header::parse(&json, bytes - file.start).map_err(|why| file.damaged(&why))?;
+        Ok((file, entries))
     }
 
     /// Fills `into` with what lies `at` bytes into the tensors.
@@ -112,16 +144,19 @@ impl SafetensorsFile {
         })
     }
 
-    /// What the file's author wrote about it; what is not text is left out.
+    /// What the author of a safetensors file wrote about it; what is not text is left out.
     ///
     /// # Errors
     /// The file cannot be read any more.
     pub(crate) fn metadata(&self) -> Result<BTreeMap<String, String>> {
-        let length = (self.start as usize).saturating_sub(header::PREFIX);
+        if self.format == Format::Gguf {
+            return Ok(BTreeMap::new());
+        }
+        let length = (self.start as usize).saturating_sub(safetensors_header::PREFIX);
         let mut json = vec![0; length];
-        let read = self.content.read_at(header::PREFIX as u64, &mut json);
+        let read = self.content.read_at(safetensors_header::PREFIX as u64, &mut json);
         read.map_err(|reason| Error::Io { path: self.shown.clone().into(), reason })?;
-        Ok(header::metadata(&json))
+        Ok(safetensors_header::metadata(&json))
     }
 
     /// SHA-256 of the whole file in hexadecimal digits.
@@ -147,6 +182,10 @@ impl SafetensorsFile {
     }
 
     fn damaged(&self, why: &str) -> Error {
-        Error::Model(format!("{} is no whole safetensors file, {why}: download it again", self.shown))
+        let format = match self.format {
+            Format::Safetensors => "safetensors",
+            Format::Gguf => "GGUF",
+        };
+        Error::Model(format!("{} is no whole {format} file, {why}: download it again", self.shown))
     }
 }
