@@ -152,6 +152,11 @@ fn request(
     }
 }
 
+/// Whether a value of `--lora` gives a file a name, as `serve` takes it from the same variable or file: it applies nothing.
+fn is_definition(value: &str) -> bool {
+    !Path::new(value).exists() && adapters::definition(value).is_some()
+}
+
 /// diffusers' defaults are those of the flags.
 fn skip_layers(args: &GenerateArgs) -> Option<SkipLayerGuidance> {
     let GenerateArgs { skip_layers, skip_scale, skip_start, skip_stop, .. } = args;
@@ -161,11 +166,6 @@ fn skip_layers(args: &GenerateArgs) -> Option<SkipLayerGuidance> {
         start: *skip_start,
         stop: *skip_stop,
     })
-}
-
-/// Whether a value of `--lora` gives a file a name, as `serve` takes it from the same variable or file: it applies nothing.
-fn is_definition(value: &str) -> bool {
-    !Path::new(value).exists() && adapters::definition(value).is_some()
 }
 
 /// A value of `--lora`: a path that may end with `@` and a number.

@@ -72,7 +72,7 @@ pub use pipeline::{Pipeline, Prefetcher};
 pub use plan::{Activations, Plan, PlannedPart, Work};
 #[cfg(feature = "planted-failures")]
 pub use planted::Allocation;
-pub use weight_file::{FILE_START, check_start};
 pub use safety::{Measure, SafetyOptions, SafetySource, SafetyVerdict};
 pub use shortcuts::{GuidanceInterval, Shortcuts, Skipped};
 pub use source::ModelSource;
+pub use weight_file::{FILE_START, check_start};

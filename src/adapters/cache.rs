@@ -12,7 +12,7 @@
 
 use super::HeldFile;
 use super::incoming::{Incoming, Refused, Written};
-use super::partial::{self, Partial};
+use super::partial::{self, Partial, is_locked};
 use latentd_egress::Validators;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -161,7 +161,7 @@ impl AdapterCache {
         if let Some(content) = self.content(&forgotten.content).filter(|_| !is_shared)
             && let Ok(file) = File::open(&content)
         {
-            if file.try_lock().is_err() {
+            if !is_locked(file.try_lock()) {
                 return Ok(()); // the next time
             }
             remove(&content)?;
@@ -204,7 +204,7 @@ impl AdapterCache {
                 break;
             }
             let Ok(file) = File::open(&path) else { continue };
-            if file.try_lock().is_ok() {
+            if is_locked(file.try_lock()) {
                 remove(&path)?;
                 all -= bytes;
                 tracing::info!(bytes, path = %path.display(), "an adapter is removed from the cache");

@@ -1,6 +1,6 @@
 //! A file of an adapter that stays where it is while a request uses it.
 
-use super::partial::Partial;
+use super::partial::{Partial, is_locked};
 use std::fs::{File, FileTimes};
 use std::io::Result;
 use std::os::unix::fs::MetadataExt;
@@ -30,15 +30,13 @@ impl HeldFile {
     /// A file of the cache, marked as used now; `None` if it is not there, or being removed.
     pub(super) fn cached(path: &Path) -> Option<Self> {
         let file = File::open(path).ok()?;
-        file.try_lock_shared().ok()?;
-        Self::locked(path, file)
+        if is_locked(file.try_lock_shared()) { Self::locked(path, file) } else { None }
     }
 
     /// A file that was just put into the cache, with its exclusive lock; `None` if another process was quicker to remove
     /// it.
     pub(super) fn published(path: &Path, file: File) -> Option<Self> {
-        file.lock_shared().ok()?;
-        Self::locked(path, file)
+        if is_locked(file.try_lock_shared()) { Self::locked(path, file) } else { None }
     }
 
     fn locked(path: &Path, file: File) -> Option<Self> {

@@ -1,8 +1,8 @@
 //! Files and folders that one process writes and nobody else reads, each locked by it until it has its final name or is
 //! removed. Those of processes that died are known by their lock, which is free.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{Result, Write};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Result, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -24,9 +24,8 @@ impl Partial {
             let path = folder.join(Uuid::new_v4().simple().to_string());
             let mut options = OpenOptions::new();
             let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-            file.lock()?;
             // A process that has just started may have removed it before it was locked.
-            if file.metadata()?.nlink() > 0 {
+            if is_locked(file.try_lock()) && file.metadata()?.nlink() > 0 {
                 return Ok(Self { path, file, is_removed: true });
             }
         }
@@ -80,9 +79,18 @@ pub(super) fn remove_abandoned(folder: &Path) -> Result<()> {
             continue; // a folder goes with its file
         }
         let Ok(file) = File::open(&path) else { continue };
-        if file.try_lock().is_ok() {
+        if is_locked(file.try_lock()) {
             remove(&path);
         }
     }
     Ok(())
+}
+
+/// Whether a lock was taken. A file system without locks, as hosts may share, counts as one where nobody holds any.
+pub(super) fn is_locked(taken: std::result::Result<(), TryLockError>) -> bool {
+    match taken {
+        Ok(()) => true,
+        Err(TryLockError::WouldBlock) => false,
+        Err(TryLockError::Error(error)) => error.kind() == ErrorKind::Unsupported,
+    }
 }

@@ -153,6 +153,7 @@ fn adapters_change_the_image_by_their_scale() {
     let two = generate(&[format!("{peft}@0.5"), comfy.clone()]);
     assert!(two != one && two != alone);
     assert_eq!(generate(&[format!("{peft}@0.5,{comfy}")]), two, "separated by a comma");
+    assert_eq!(generate(&[format!("name={peft}")]), alone, "a name for `serve`");
 }
 
 #[test]
