@@ -14,7 +14,7 @@ mod tests;
 mod tokenizers;
 
 use crate::content::{Content, Directory};
-use crate::safetensors_file::TensorHeader;
+use crate::weight_file::TensorHeader;
 use crate::{Error, Result};
 pub use components::Component;
 pub(crate) use components::{ComponentInFile, kind};

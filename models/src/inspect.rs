@@ -3,8 +3,8 @@
 use crate::checkpoint::{Component, Header, StoredPart, kind, weights_in};
 use crate::config::{Configs, TransformerConfig};
 use crate::files::ModelFiles;
-use crate::safetensors_file::TensorHeader;
 use crate::target::Target;
+use crate::weight_file::TensorHeader;
 use crate::weights::Weights;
 use crate::{Error, Manifest, Result};
 use serde::Serialize;
@@ -82,7 +82,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     if files.is_empty() {
         let path = path.display();
         return Err(Error::Model(format!(
-            "{path} has no model_index.json and no .safetensors file: it holds no model"
+            "{path} has no model_index.json and no .safetensors or .gguf file: it holds no model"
         )));
     }
     let mut parts = Vec::new();

@@ -41,7 +41,6 @@ mod probe;
 mod prompts;
 mod random;
 mod resize;
-mod safetensors_file;
 mod safety;
 mod schedule;
 mod shortcuts;
@@ -50,6 +49,7 @@ mod target;
 mod text;
 mod vae;
 mod vocabulary;
+mod weight_file;
 mod weights;
 
 #[cfg(any(test, fuzzing))]

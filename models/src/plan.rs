@@ -5,8 +5,8 @@ mod weights;
 
 use crate::config::Configs;
 use crate::lora;
-use crate::safetensors_file::TensorHeader;
 use crate::target::Target;
+use crate::weight_file::TensorHeader;
 use crate::weights::Weights;
 use crate::{Device, LoadOptions, ModelSource, Result, SafetyOptions};
 pub use activations::Activations;

@@ -19,8 +19,8 @@ mod vit;
 mod vit_config;
 
 use crate::files::{ModelFiles, SAFETY_CHECKER};
-use crate::safetensors_file::TensorHeader;
 use crate::target::Target;
+use crate::weight_file::TensorHeader;
 use crate::weights::{self, Weights};
 use crate::{Error, Image, ModelSource, Result, Stage, finite};
 use candle_core::DType;

@@ -16,11 +16,11 @@ mod tensor_file;
 #[cfg(test)]
 mod tests;
 
-use crate::checkpoint::{RowOrder, StoredPart, TensorLocation};
+use crate::checkpoint::{Header, RowOrder, StoredPart, TensorLocation};
 use crate::files::ModelFiles;
 use crate::low_rank::{Site, Slot};
-use crate::safetensors_file::{TensorHeader, shown};
 use crate::target::Target;
+use crate::weight_file::{StoredType, TensorHeader, shown};
 use crate::{Error, Result, random};
 use candle_core::Tensor;
 use problems::Problems;
@@ -29,6 +29,8 @@ use rows::StoredTensor;
 use source::{PartFiles, WeightSource};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
 pub(crate) use tensor_file::TensorFile;
 
 /// One error that lists what did not fit, if anything.
@@ -54,9 +56,12 @@ pub(crate) struct Weights {
 
 impl Weights {
     /// Opens `<part>/<stem>.safetensors`, or the shards that `<stem>.safetensors.index.json` names; or what a checkpoint
-    /// has in their place.
+    /// has in their place; or `<part>/<stem>.gguf`, whose names are those of a checkpoint.
     pub(crate) fn open(files: &ModelFiles, part: &str, stem: &str, target: &Target) -> Result<Self> {
-        let layout = files.stored_part(part).cloned();
+        let layout = match files.stored_part(part) {
+            Some(stored) => Some(stored.clone()),
+            None => gguf_in_place(files, part, stem)?,
+        };
         let source = match &layout {
             Some(stored) => WeightSource::PartFiles(PartFiles::file(&stored.file)?),
             None => WeightSource::open(files, part, stem)?,
@@ -186,11 +191,8 @@ impl Weights {
                 let who = if self.layout.is_some() { "the other tensors say" } else { "the config says" };
                 format!("wrong shape: {name} is {:?}, {who} {shape:?}", stored.shape)
             }
-            Some(stored) if !convert::is_readable(stored.dtype) => {
-                format!(
-                    "wrong dtype: {name} is {:?}, latentd reads F64, F32, F16, BF16 and F8_E4M3",
-                    stored.dtype
-                )
+            Some(stored) if !stored.dtype.is_readable() => {
+                format!("wrong dtype: {name} is {}, latentd reads {}", stored.dtype, StoredType::READABLE)
             }
             Some(stored) => return Some(Resolved::Stored { stored, order, scale: self.scale(&name) }),
         };
@@ -210,7 +212,7 @@ impl Weights {
         let scale = format!("{}.scale_weight", name.strip_suffix(".weight")?);
         self.unclaimed.borrow_mut().remove(&scale);
         let stored = self.source.get(&scale)?;
-        let is_number = stored.shape.iter().product::<usize>() == 1 && convert::is_readable(stored.dtype);
+        let is_number = stored.shape.iter().product::<usize>() == 1 && stored.dtype.is_readable();
         if !is_number {
             let (dtype, shape) = (stored.dtype, &stored.shape);
             self.problems
@@ -218,6 +220,21 @@ impl Weights {
                 .note(format!("wrong shape: {scale} is {dtype} {shape:?}, it is one number in scaled fp8"));
         }
         Some(stored).filter(|_| is_number)
+    }
+}
+
+/// The part in the GGUF file that a directory has instead of safetensors files.
+fn gguf_in_place(files: &ModelFiles, part: &str, stem: &str) -> Result<Option<StoredPart>> {
+    let single = format!("{part}/{stem}.safetensors");
+    let path = format!("{part}/{stem}.gguf");
+    if files.exists(&single) || files.exists(&format!("{single}.index.json")) || !files.exists(&path) {
+        return Ok(None);
+    }
+    let file = PathBuf::from(files.display(&path));
+    let found = StoredPart::all(&file, &Arc::new(Header::read(&file)?));
+    match found.into_iter().find(|found| found.part().folder() == part) {
+        Some(found) => Ok(Some(found)),
+        None => Err(Error::Model(format!("{} has not the tensors of the {part}", file.display()))),
     }
 }
 

@@ -70,7 +70,13 @@ fn a_missing_vae_is_an_error_that_names_its_source() {
         "no_vae.safetensors",
         &whole(Tensors::new()).into_iter().filter(is_other).collect(),
     );
-    let words = sentence(file.clone(), Some(&golden("beside/model")));
+    open(file.clone(), Some(&golden("beside/model"))).expect("the VAE of the directory");
+    let (folder, all) = (dir.path().join("encoders"), encoders());
+    std::fs::create_dir(&folder).expect("a folder");
+    for (name, prefix) in ["l.safetensors", "g.safetensors"].iter().zip(ENCODERS) {
+        write(&folder, name, &below(&all, prefix));
+    }
+    let words = sentence(file.clone(), Some(&folder));
     assert!(words.contains("has no VAE inside") && words.contains("vae/diffusion_pytorch_model"), "{words}");
     assert!(!words.contains("clip_l"), "{words}");
     let words = sentence(file, None);
@@ -114,17 +120,20 @@ fn an_encoder_in_another_format_is_an_error() {
         write(&folder, name, &below(&all, prefix));
     }
     assert!(!open(file.clone(), Some(&folder)).expect("two encoders").has_t5());
-    for (name, what) in [("t5-v1_1-xxl.Q8_0.GGUF", "a GGUF file"), ("t5xxl.bin", "a pickle")] {
-        let path = folder.join(name);
-        std::fs::write(&path, "GGUF").expect("a file");
-        let words = sentence(file.clone(), Some(&folder));
-        assert!(words.contains(name) && words.contains(what) && words.contains("T5"), "{words}");
-        // It is ignored if there is another, supported T5.
-        let t5 = write(&folder, "t5.safetensors", &below(&all, ENCODERS[2]));
-        assert!(open(file.clone(), Some(&folder)).expect("three encoders").has_t5());
-        std::fs::remove_file(t5).expect("removed");
-        std::fs::remove_file(path).expect("removed");
-    }
+    let damaged = folder.join("t5-v1_1-xxl.Q8_0.GGUF");
+    std::fs::write(&damaged, "GGUF").expect("a file");
+    let words = sentence(file.clone(), Some(&folder));
+    assert!(words.contains("t5-v1_1-xxl.Q8_0.GGUF is no whole GGUF file"), "{words}");
+    std::fs::remove_file(damaged).expect("removed");
+    let pickle = folder.join("t5xxl.bin");
+    std::fs::write(&pickle, [0x80, 2]).expect("a file");
+    let words = sentence(file.clone(), Some(&folder));
+    assert!(["t5xxl.bin", "a pickle", "T5"].iter().all(|word| words.contains(word)), "{words}");
+    // It is ignored if there is another, supported T5.
+    let t5 = write(&folder, "t5.safetensors", &below(&all, ENCODERS[2]));
+    assert!(open(file.clone(), Some(&folder)).expect("three encoders").has_t5());
+    std::fs::remove_file(t5).expect("removed");
+    std::fs::remove_file(pickle).expect("removed");
     let quantized =
         Tensors::from([("encoder.block.0.layer.0.SelfAttention.q.weight.absmax".into(), tensor())]);
     write(&folder, "t5-nf4.safetensors", &quantized);

@@ -4,6 +4,7 @@
 
 mod checkpoint;
 mod formats;
+mod gguf;
 mod golden;
 #[cfg(feature = "cuda")]
 mod gpu;

@@ -18,6 +18,9 @@ pub(super) fn add(dir: &Path, places: &mut BTreeMap<Component, PartLocation>) ->
     if encoders.into_iter().any(has) {
         let found = encoders.into_iter().filter(|part| has(*part));
         places.extend(found.map(|part| (part, PartLocation::Folder(folders.clone()))));
+        if has(Component::Vae) {
+            places.entry(Component::Vae).or_insert_with(|| PartLocation::Folder(folders));
+        }
         return Ok(());
     }
     for (part, stored) in best(dir)? {
@@ -34,13 +37,12 @@ pub(super) fn add(dir: &Path, places: &mut BTreeMap<Component, PartLocation>) ->
 /// Refuses a directory that lacks an encoder and has files of weights in a format that is not read: one of them may be
 /// it, and to pass over it would say that there is none.
 fn check_others(dir: &Path, lacking: Component) -> Result<()> {
-    const FORMATS: [(&str, &str); 5] =
-        [("gguf", "a GGUF file"), ("ckpt", PICKLE), ("pt", PICKLE), ("pth", PICKLE), ("bin", PICKLE)];
+    const FORMATS: [(&str, &str); 4] = [("ckpt", PICKLE), ("pt", PICKLE), ("pth", PICKLE), ("bin", PICKLE)];
     const PICKLE: &str = "a pickle, which can run a program when it is opened";
     for (extension, what) in FORMATS {
         if let Some(path) = files_of(dir, extension)?.first() {
             return Err(Error::Model(format!(
-                "{} is {what}, and text encoders are read from .safetensors files alone: put {lacking} there as one, or \
+                "{} is {what}, and text encoders are read from .safetensors and .gguf files alone: put {lacking} there as one, or \
                  move this file away",
                 path.display()
             )));
@@ -68,7 +70,9 @@ fn best(dir: &Path) -> Result<BTreeMap<Component, StoredPart>> {
 
 /// The files of a directory that hold weights, by name.
 pub(crate) fn weights_in(dir: &Path) -> Result<Vec<PathBuf>> {
-    files_of(dir, "safetensors")
+    let mut files = files_of(dir, "safetensors")?;
+    files.extend(files_of(dir, "gguf")?);
+    Ok(files)
 }
 
 fn files_of(dir: &Path, extension: &str) -> Result<Vec<PathBuf>> {

@@ -1,7 +1,7 @@
 //! What a file of weights says of its tensors, without reading any.
 
 use crate::Result;
-use crate::safetensors_file::{self, TensorHeader};
+use crate::weight_file::{self, TensorHeader};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -13,7 +13,7 @@ impl Header {
     /// # Errors
     /// It is no whole file of weights; says what it is instead, if that is known.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let tensors = safetensors_file::tensors(path)?;
+        let tensors = weight_file::tensors(path)?;
         Ok(Self(tensors.into_iter().map(|stored| (stored.name.clone(), stored)).collect()))
     }
 

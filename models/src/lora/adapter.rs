@@ -5,7 +5,7 @@ use super::layer_map::{LayerMap, Target};
 use super::peft::PeftConfig;
 use crate::checkpoint::RowOrder;
 use crate::error::one_line;
-use crate::safetensors_file::shown;
+use crate::weight_file::shown;
 use crate::weights::TensorFile;
 use crate::{Error, Result};
 use candle_core::{DType, Tensor};

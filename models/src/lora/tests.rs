@@ -125,7 +125,7 @@ fn other_kinds_are_named() {
 }
 
 #[test]
-fn what_is_no_safetensors_file_is_refused() {
+fn what_is_no_weight_file_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = |name: &str, bytes: &[u8]| {
         let path = dir.path().join(name);

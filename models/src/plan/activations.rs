@@ -7,8 +7,8 @@ use super::Work;
 use super::weights::LoadedFormat;
 use crate::config::{TransformerConfig, VaeConfig};
 use crate::denoise::CAPTURED_SIZES;
-use crate::safetensors_file::TensorHeader;
 use crate::vae::Tiles;
+use crate::weight_file::TensorHeader;
 use crate::{DType, Device};
 
 /// Tokens of the two CLIP encoders, which share their places.

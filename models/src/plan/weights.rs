@@ -1,6 +1,6 @@
 //! What a part's weights take, from the headers of its files.
 
-use crate::safetensors_file::TensorHeader;
+use crate::weight_file::TensorHeader;
 use crate::{DType, Device};
 
 /// How a part's tensors are kept once they are loaded.

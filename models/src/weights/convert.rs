@@ -1,16 +1,13 @@
 //! Stored numbers to f32 or bf16.
 
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::{Device, Result, Tensor};
 use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
 use safetensors::Dtype;
 use std::sync::LazyLock;
-
-/// Whether tensors of this dtype can be read.
-pub(super) fn is_readable(dtype: Dtype) -> bool {
-    matches!(dtype, Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::BF16 | Dtype::F8_E4M3)
-}
 
 /// What a tensor is read as. Values begin as zeros that cost no memory until they are written.
 pub(super) trait Element: bytemuck::Pod + Send + Sync {
@@ -73,6 +70,12 @@ impl Element for u16 {
 /// The bytes are aligned to four only.
 fn doubles(bytes: &[u8]) -> impl Iterator<Item = f64> {
     bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes))
+}
+
+/// The values of whole blocks, as candle computes them.
+pub(super) fn dequantized(dtype: GgmlDType, bytes: &[u8], values: usize) -> Result<Vec<f32>> {
+    let blocks = qtensor_from_ggml(dtype, bytes, vec![values], &Device::Cpu)?;
+    blocks.dequantize(&Device::Cpu)?.to_vec1()
 }
 
 fn halves(bytes: &[u8]) -> &[u16] {

@@ -1,10 +1,9 @@
 //! What fuzzers and the test of mutations do with a file; in no other build.
 
-use super::convert::is_readable;
 use super::rows::StoredTensor;
 use super::source::PartFiles;
 use crate::content::Content;
-use crate::safetensors_file::{SafetensorsFile, shown};
+use crate::weight_file::{StoredType, WeightFile, shown};
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use std::borrow::Cow;
@@ -23,8 +22,11 @@ pub enum Outcome {
 /// # Panics
 /// The `safetensors` crate, which reads the whole file, sees other tensors, or refuses what was opened.
 pub fn weights(bytes: &[u8]) -> Outcome {
+    if bytes.starts_with(b"GGUF") {
+        return gguf(bytes);
+    }
     let theirs = SafeTensors::deserialize(bytes);
-    let opened = SafetensorsFile::new("fuzzed".into(), Content::Bytes(Cow::Owned(bytes.to_vec())));
+    let opened = WeightFile::new("fuzzed".into(), Content::Bytes(Cow::Owned(bytes.to_vec())));
     let (file, tensors) = match opened {
         Ok(opened) => opened,
         Err(error) => {
@@ -39,19 +41,45 @@ pub fn weights(bytes: &[u8]) -> Outcome {
     };
     let theirs = theirs.expect("what is opened is a safetensors file");
     assert_eq!(tensors.len(), theirs.len());
-    let names: Vec<String> = tensors.iter().map(|(name, _)| name.clone()).collect();
+    let names: Vec<String> = tensors.iter().map(|entry| entry.name.clone()).collect();
     let files = PartFiles::of(vec![(file, tensors)]).expect("one file has each name once");
     let mut read = 0;
     for name in names {
         let view = theirs.tensor(&name).expect("both have the same names");
         let stored = files.get(&name).expect("the name is from there");
-        assert_eq!((stored.dtype, &stored.shape[..]), (view.dtype(), view.shape()), "{}", shown(&name));
-        if is_readable(stored.dtype) {
+        assert_eq!(
+            (stored.dtype, &stored.shape[..]),
+            (StoredType::Plain(view.dtype()), view.shape()),
+            "{}",
+            shown(&name)
+        );
+        if stored.dtype.is_readable() {
             read += 1;
             check_values(&files, stored, view.data());
         }
     }
     Outcome::Read(read)
+}
+
+/// The same with a GGUF file, for which there is no other reader that bears every file.
+fn gguf(bytes: &[u8]) -> Outcome {
+    let opened = WeightFile::new("fuzzed".into(), Content::Bytes(Cow::Owned(bytes.to_vec())));
+    let opened = opened.and_then(|opened| PartFiles::of(vec![opened]));
+    let files = match opened {
+        Ok(files) => files,
+        Err(error) => {
+            let words = error.to_string();
+            assert!(words.chars().count() < 900 && !words.contains('\n'), "{words}");
+            return Outcome::Refused;
+        }
+    };
+    let tensors: Vec<_> = files.tensors().map(|(_, stored)| stored).collect();
+    for stored in &tensors {
+        for dtype in [DType::F32, DType::BF16] {
+            files.read(&[stored.all()], dtype, &Device::Cpu).expect("a tensor");
+        }
+    }
+    Outcome::Read(tensors.len())
 }
 
 /// Reads a tensor in both precisions, and row by row; bits that need no conversion are the file's.
@@ -62,7 +90,7 @@ fn check_values(files: &PartFiles, stored: &StoredTensor, bytes: &[u8]) {
         flat.into_iter().map(f32::to_bits).collect()
     };
     let (all, _) = (values(&read(DType::F32)), read(DType::BF16));
-    if stored.dtype == safetensors::Dtype::F32 {
+    if stored.dtype == StoredType::Plain(safetensors::Dtype::F32) {
         let bits: Vec<u32> = bytes
             .chunks_exact(4)
             .map(|four| u32::from_le_bytes([four[0], four[1], four[2], four[3]]))

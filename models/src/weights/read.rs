@@ -3,10 +3,10 @@
 //! Bytes go from the file into the tensor's own memory where the dtype stays. Otherwise, and on a GPU, they pass through
 //! staging buffers whose size does not depend on the tensor's.
 
-use super::convert::Element;
+use super::convert::{Element, dequantized};
 use super::rows::Rows;
 use super::source::PartFiles;
-use crate::safetensors_file::SafetensorsFile;
+use crate::weight_file::{StoredType, WeightFile};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use safetensors::Dtype;
@@ -69,11 +69,12 @@ impl PartFiles {
         for Rows { of, range } in parts {
             let (mine, others) = into.split_at_mut(range.len() * row);
             into = others;
-            let size = of.dtype.bitsize() / 8;
-            let begin = of.begin + (range.start * row * size) as u64;
-            let step = CHUNK / size;
+            let bytes = |values| of.dtype.bytes(values).unwrap_or_default();
+            let begin = of.begin + bytes(range.start * row) as u64;
+            let block = of.dtype.block_values();
+            let step = CHUNK / bytes(block) * block;
             for (index, into) in mine.chunks_mut(step).enumerate() {
-                let at = begin + (index * step * size) as u64;
+                let at = begin + bytes(index * step) as u64;
                 reads.push(Read { file: &self.files[of.file], at, dtype: of.dtype, into });
             }
         }
@@ -94,6 +95,10 @@ fn check(parts: &[Rows]) -> Result<()> {
         if range.start > range.end || range.end > of.row_count() || of.row_shape() != row_shape {
             bail!("rows {range:?} of {:?} are not rows of {row_shape:?}", of.shape);
         }
+        let (block, row) = (of.dtype.block_values(), of.row());
+        if [range.start, range.end].iter().any(|rows| !(rows * row).is_multiple_of(block)) {
+            bail!("rows {range:?} of {:?} are no whole blocks of {}", of.shape, of.dtype);
+        }
     }
     Ok(())
 }
@@ -104,21 +109,21 @@ fn count(parts: &[Rows]) -> usize {
 
 /// Values that lie side by side in a file and in memory.
 struct Read<'a, T> {
-    file: &'a SafetensorsFile,
+    file: &'a WeightFile,
     at: u64,
-    dtype: Dtype,
+    dtype: StoredType,
     into: &'a mut [T],
 }
 
 impl<T: Element> Read<'_, T> {
     /// To be read.
     fn bytes(&self) -> usize {
-        self.into.len() * (self.dtype.bitsize() / 8)
+        self.dtype.bytes(self.into.len()).unwrap_or_default()
     }
 
     /// `staging` is a thread's own, in words so that it is aligned.
     fn run(self, staging: &mut Vec<u32>) -> Result<()> {
-        if self.dtype == T::STORED {
+        if self.dtype == StoredType::Plain(T::STORED) {
             return self
                 .file
                 .read(self.at, bytemuck::cast_slice_mut(self.into))
@@ -128,7 +133,13 @@ impl<T: Element> Read<'_, T> {
         staging.resize(bytes.div_ceil(4), 0);
         let staging = &mut bytemuck::cast_slice_mut(staging)[..bytes];
         self.file.read(self.at, staging).map_err(crate::Error::carried)?;
-        T::convert(self.dtype, staging, self.into);
+        match self.dtype {
+            StoredType::Plain(dtype) => T::convert(dtype, staging, self.into),
+            StoredType::Blocks(dtype) => {
+                let values = dequantized(dtype, staging, self.into.len())?;
+                T::convert(Dtype::F32, bytemuck::cast_slice(&values), self.into);
+            }
+        }
         Ok(())
     }
 }

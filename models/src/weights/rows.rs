@@ -1,6 +1,6 @@
 //! A tensor in a file, and some of its rows.
 
-use safetensors::Dtype;
+use crate::weight_file::StoredType;
 use std::ops::Range;
 
 /// A tensor in a file.
@@ -8,7 +8,7 @@ use std::ops::Range;
 pub(super) struct StoredTensor {
     /// Number of the file.
     pub(super) file: usize,
-    pub(super) dtype: Dtype,
+    pub(super) dtype: StoredType,
     pub(super) shape: Vec<usize>,
     /// Where it begins, in bytes of the file's tensors.
     pub(super) begin: u64,
@@ -39,7 +39,7 @@ impl StoredTensor {
 
     /// Bytes in its file; the header was checked to have room for them.
     pub(super) fn bytes(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+        self.dtype.bytes(self.shape.iter().product()).unwrap_or_default()
     }
 
     /// All of it.

@@ -4,7 +4,7 @@ use super::readers::Readers;
 use super::rows::StoredTensor;
 use crate::content::Content;
 use crate::files::ModelFiles;
-use crate::safetensors_file::{SafetensorsFile, shown};
+use crate::weight_file::{StoredEntry, WeightFile, shown};
 use crate::{Error, Result};
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ pub(super) enum WeightSource {
 /// The files of a part.
 #[derive(Debug)]
 pub(super) struct PartFiles {
-    pub(super) files: Vec<SafetensorsFile>,
+    pub(super) files: Vec<WeightFile>,
     tensors: BTreeMap<String, StoredTensor>,
     pub(super) readers: Readers,
 }
@@ -77,7 +77,7 @@ impl PartFiles {
     /// # Errors
     /// It is not whole.
     pub(super) fn file(path: &Path) -> Result<Self> {
-        Self::of(vec![SafetensorsFile::new(path.display().to_string(), Content::open(path)?)?])
+        Self::of(vec![WeightFile::new(path.display().to_string(), Content::open(path)?)?])
     }
 
     /// Opens all files at these paths.
@@ -85,7 +85,7 @@ impl PartFiles {
     /// # Errors
     /// One of them is not whole, or two have a tensor of the same name.
     pub(super) fn open(files: &ModelFiles, paths: &[String]) -> Result<Self> {
-        let opened = paths.iter().map(|path| SafetensorsFile::new(files.display(path), files.open(path)?));
+        let opened = paths.iter().map(|path| WeightFile::new(files.display(path), files.open(path)?));
         Self::of(opened.collect::<Result<_>>()?)
     }
 
@@ -100,14 +100,10 @@ impl PartFiles {
     }
 
     /// Puts opened files together.
-    pub(super) fn of(
-        opened: Vec<(SafetensorsFile, Vec<(String, safetensors::tensor::TensorInfo)>)>,
-    ) -> Result<Self> {
-        let (mut files, mut tensors) =
-            (Vec::<SafetensorsFile>::new(), BTreeMap::<String, StoredTensor>::new());
+    pub(super) fn of(opened: Vec<(WeightFile, Vec<StoredEntry>)>) -> Result<Self> {
+        let (mut files, mut tensors) = (Vec::<WeightFile>::new(), BTreeMap::<String, StoredTensor>::new());
         for (file, list) in opened {
-            for (name, info) in list {
-                let (dtype, shape, begin) = (info.dtype, info.shape, info.data_offsets.0 as u64);
+            for StoredEntry { name, dtype, shape, begin } in list {
                 if let Some(other) = tensors.get(&name) {
                     let (name, other) = (self::shown(&name), files[other.file].shown());
                     return Err(Error::Model(format!(

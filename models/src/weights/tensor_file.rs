@@ -1,6 +1,5 @@
 //! A single file of tensors that is no part of a model: an adapter.
 
-use super::convert;
 use super::source::PartFiles;
 use crate::Result;
 use candle_core::{DType, Device, Tensor};
@@ -33,7 +32,7 @@ impl TensorFile {
     /// The dtype of a tensor, if numbers of it cannot be read.
     pub(crate) fn unreadable(&self, name: &str) -> Option<String> {
         let dtype = self.0.get(name)?.dtype;
-        (!convert::is_readable(dtype)).then(|| format!("{dtype:?}"))
+        (!dtype.is_readable()).then(|| dtype.to_string())
     }
 
     /// A tensor in host memory, as f32 or bf16; `None` if there is none of this name.

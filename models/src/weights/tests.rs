@@ -252,3 +252,63 @@ fn mutated_files_are_read_or_refused() {
     // Both happen often, or the mutations test nothing.
     assert!((500..19_000).contains(&read), "{read} of 20,000 were read");
 }
+
+/// Each type's values are those of ggml's own package, in both precisions.
+#[test]
+fn every_type_of_gguf_is_read() {
+    let folder = crate::golden::path("gguf");
+    let values =
+        candle_core::safetensors::load(folder.join("types.safetensors"), &Device::Cpu).expect("values");
+    let file = PartFiles::file(&folder.join("types.gguf")).expect("a GGUF file");
+    let mut read = 0;
+    for (name, stored) in file.tensors() {
+        let theirs = &values[name.as_str()];
+        assert_eq!(stored.dtype.to_string(), *name);
+        let ours = file.read(&[stored.all()], DType::F32, &Device::Cpu).expect("values");
+        let error =
+            (&ours - theirs).and_then(|x| x.abs()?.max_all()?.to_scalar::<f32>()).expect("a difference");
+        let largest = theirs.abs().and_then(|x| x.max_all()?.to_scalar::<f32>()).expect("a value");
+        // Products of two scales are rounded in another order.
+        assert!(error <= 1e-6 * largest, "{name} is off by {error}, at most {largest}");
+        let halves = [stored.rows(2..3), stored.rows(0..2)];
+        let turned = file.read(&halves, DType::BF16, &Device::Cpu).expect("values");
+        let expected =
+            Tensor::cat(&[ours.narrow(0, 2, 1).expect("a row"), ours.narrow(0, 0, 2).expect("rows")], 0);
+        let expected = expected.and_then(|x| x.to_dtype(DType::BF16)?.to_dtype(DType::F32)).expect("values");
+        let turned = turned.to_dtype(DType::F32).expect("values");
+        assert_eq!(
+            turned.to_vec2::<f32>().expect("rows"),
+            expected.to_vec2::<f32>().expect("rows"),
+            "{name} in bf16, rows in another order"
+        );
+        read += 1;
+    }
+    assert_eq!(read, 13);
+}
+
+#[test]
+fn mutated_gguf_files_are_read_or_refused() {
+    let valid = std::fs::read(crate::golden::path("gguf/types.gguf")).expect("a file");
+    assert_eq!(weights(&valid), Outcome::Read(13));
+    let mut random = Random(2);
+    let (mut read, mut refused) = (0, 0);
+    for _ in 0..10_000 {
+        let mut file = valid.clone();
+        for _ in 0..=random.below(3) {
+            // The header is the first kilobyte or so.
+            let at = random.below(1200);
+            match random.below(4) {
+                0 => file[at] = random.below(256) as u8,
+                1 => file[at] ^= 1 << random.below(8),
+                2 => file[at..at + 8]
+                    .copy_from_slice(&[u64::MAX, 1 << 62, 0, 1][random.below(4)].to_le_bytes()),
+                _ => file.truncate(1200 + random.below(file.len() - 1200)),
+            }
+        }
+        match weights(&file) {
+            Outcome::Read(_) => read += 1,
+            Outcome::Refused => refused += 1,
+        }
+    }
+    assert!(read > 500 && refused > 500, "{read} read, {refused} refused");
+}

@@ -202,7 +202,10 @@ fn pickles_are_named_in_the_error() {
 #[test]
 fn other_kinds_of_files_are_named_in_the_error() {
     for (bytes, words) in [
-        (&b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00"[..], "is a GGUF file"),
+        (
+            &b"GGUF\x03\x00\x00\x00\x00\x00\x00\x00"[..],
+            "is no whole GGUF file, its header ends in the middle",
+        ),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "is a web page"),
         (b"not weights at all, but a text", "download it again"),

@@ -13,7 +13,6 @@ pub(super) fn describe(start: &[u8]) -> Option<&'static str> {
         [b'P', b'K', 3, 4, ..] if contains(start, b"data.pkl") => Some(PICKLE),
         [0x80, 0..=5, ..] => Some(PICKLE),
         [b'P', b'K', 3, 4, ..] => Some("is a zip archive: use the model's .safetensors file"),
-        [b'G', b'G', b'U', b'F', ..] => Some("is a GGUF file, where a .safetensors file is expected"),
         _ if is_text(b"version https://git-lfs") => Some(
             "is a pointer of Git LFS, not the file it points to: run `git lfs pull`, or download the file",
         ),

@@ -3,6 +3,8 @@
 //! It is untrusted until every number in it was checked against the file's own length. The rules are those of
 //! the `safetensors` crate; names that come twice and headers beyond any model's are refused as well.
 
+use super::stored_type::StoredType;
+use super::{MAX_DIMENSIONS, StoredEntry};
 use crate::error::one_line;
 use safetensors::tensor::TensorInfo;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
@@ -12,9 +14,6 @@ use std::fmt;
 
 /// Most bytes of JSON. A model's header has some hundred bytes for each tensor: 200 kB.
 const LONGEST: u64 = 16 << 20;
-
-/// Most dimensions of a tensor.
-const DIMENSIONS: usize = 8;
 
 /// Bytes of the length.
 pub(super) const PREFIX: usize = 8;
@@ -47,7 +46,7 @@ fn length(start: &[u8]) -> Option<u64> {
 ///
 /// # Errors
 /// Says what is wrong with the header.
-pub(super) fn parse(json: &[u8], data: u64) -> Result<Vec<(String, TensorInfo)>, String> {
+pub(super) fn parse(json: &[u8], data: u64) -> Result<Vec<StoredEntry>, String> {
     let Tensors(tensors) = serde_json::from_slice(json)
         .map_err(|error| format!("its header cannot be read: {}", one_line(&error.to_string(), 300)))?;
     let mut tensors: Vec<_> = tensors.into_iter().collect();
@@ -56,7 +55,7 @@ pub(super) fn parse(json: &[u8], data: u64) -> Result<Vec<(String, TensorInfo)>,
     for (name, info) in &tensors {
         let name = shown(name);
         let (from, to) = info.data_offsets;
-        if info.shape.len() > DIMENSIONS {
+        if info.shape.len() > MAX_DIMENSIONS {
             return Err(format!("its tensor {name} has {} dimensions", info.shape.len()));
         }
         // Zeros aside: strides multiply what is left.
@@ -82,7 +81,15 @@ pub(super) fn parse(json: &[u8], data: u64) -> Result<Vec<(String, TensorInfo)>,
         std::cmp::Ordering::Greater => {
             Err(format!("its tensors have {end} bytes, but {data} are there: something follows the last"))
         }
-        std::cmp::Ordering::Equal => Ok(tensors),
+        std::cmp::Ordering::Equal => {
+            let entry = |(name, info): (String, TensorInfo)| StoredEntry {
+                name,
+                dtype: StoredType::Plain(info.dtype),
+                shape: info.shape,
+                begin: info.data_offsets.0 as u64,
+            };
+            Ok(tensors.into_iter().map(entry).collect())
+        }
     }
 }
 
