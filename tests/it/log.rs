@@ -154,3 +154,31 @@ async fn what_the_engine_notes_is_a_warning_in_the_requests_log() {
     let line = logs.iter().find(|line| line["message"] == NOTE).expect("the note");
     assert_eq!(line["level"], "WARN", "{line}");
 }
+
+/// Of a command line that is read but cannot be carried out, and of a failure later; whatever the filter is.
+#[test]
+fn the_error_with_which_a_program_ends_has_the_form_of_its_log() {
+    let data = tempfile::tempdir().expect("a directory");
+    for (flags, code, words) in [
+        (&["--model", "/no/such"][..], 2, "/no/such"),
+        (&["--log", "no[such"], 2, "--log no[such"),
+        (&["--storage", "/dev/null/x", "--log", "off"], 1, "file storage: "),
+    ] {
+        let ended = |format: &[&str]| {
+            let mut command = Program::command(data.path(), &[flags, format].concat());
+            command.output().expect("the program")
+        };
+        let output = ended(&["--log-format", "json"]);
+        let lines = String::from_utf8(output.stderr).expect("text");
+        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let last = lines.last().expect("a line");
+        assert_eq!((output.status.code(), &last["level"]), (Some(code), &json!("ERROR")), "{last}");
+        let message = last["message"].as_str().expect("a message");
+        assert!(
+            message.contains(words) && last["timestamp"].is_string() && last["target"] == "latentd",
+            "{last}"
+        );
+        let plain = String::from_utf8(ended(&["--log-format", "text"]).stderr).expect("text");
+        assert!(plain.ends_with(&format!("latentd: {message}\n")), "{plain}");
+    }
+}

@@ -94,7 +94,7 @@ async fn a_hostile_form_is_refused_and_never_queued() {
         ("no UTF-8", head, [format!("--b\r\n{part}").as_bytes(), b"\xff\xfe\r\n--b--"].concat()),
         ("many parts", head, format!("{many}--b--").into_bytes()),
         ("a head without end", head, format!("--b\r\n{}", "x-a: b\r\n".repeat(100_000)).into_bytes()),
-        ("bytes", head, (0..100_000_u32).map(|n| (n * 7919 >> 3) as u8).collect()),
+        ("bytes", head, (0..100_000_u32).map(|n| ((n * 7919) >> 3) as u8).collect()),
     ];
     for (what, content_type, body) in cases {
         let mut request = Request::post(EDITS);

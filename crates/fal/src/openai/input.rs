@@ -201,7 +201,7 @@ pub(crate) fn read(
     let partial_images = stream(&mut fields, in_base64);
     let wanted = Wanted {
         task,
-        format: format,
+        format,
         quality: quality.word(),
         size: match size {
             None if task == Task::ImageToImage => "auto".into(),
