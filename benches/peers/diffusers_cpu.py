@@ -1,10 +1,10 @@
-"""Time diffusers on the CPU in f32: the baseline of latentd's CPU path.
+"""Time diffusers on the CPU: the baseline of latentd's CPU path.
 
     python tests/parity/make_model.py /tmp/bench --bench
     python benches/peers/diffusers_cpu.py --model /tmp/bench --width 512 --height 512 --steps 8 --runs 5
 
 Prints one JSON object: seconds of text, denoise and decode in the keys of `latentd bench pipeline` (median,
-min, max of the runs after one warm-up), peak resident memory, versions. Run it on an idle machine, in the same session as ours.
+min, max of the runs after the warm-up), peak resident memory, versions. Run it on an idle machine, in the same session as ours.
 """
 
 import argparse
@@ -23,10 +23,10 @@ import torch
 import transformers
 
 
-def load(directory: pathlib.Path) -> diffusers.StableDiffusion3Pipeline:
+def load(directory: pathlib.Path, dtype: torch.dtype) -> diffusers.StableDiffusion3Pipeline:
     index = json.loads((directory / "model_index.json").read_text(encoding="utf-8"))
     missing = {name: None for name in ("text_encoder_3", "tokenizer_3") if index.get(name, [None])[0] is None}
-    pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(directory, dtype=torch.float32, **missing)
+    pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(directory, dtype=dtype, **missing)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -75,21 +75,24 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=768)
     parser.add_argument("--steps", type=int, default=28)
     parser.add_argument("--guidance", type=float, default=4.5)
+    parser.add_argument("--dtype", choices=("f32", "bf16"), default="f32")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     start = time.perf_counter()
-    pipe = load(args.model)
+    pipe = load(args.model, {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype])
     loaded = time.perf_counter() - start
     with torch.no_grad():
-        timed_run(pipe, args)
+        for _ in range(args.warmup):
+            timed_run(pipe, args)
         runs = [timed_run(pipe, args) for _ in range(args.runs)]
     report = {
         "bench": "pipeline",
         "engine": "diffusers",
         "device": "cpu",
-        "precision": "f32",
+        "precision": args.dtype,
         "model": str(args.model),
         "width": args.width,
         "height": args.height,

@@ -1,6 +1,6 @@
 """Load a transformer with diffusers on the CPU in bf16: the baseline of latentd's example `loading`.
 
-    python -P benches/peers/diffusers_loading.py DIR/transformer      # -P: its folder contains diffusers.py
+    python benches/peers/diffusers_loading.py DIR/transformer
 
 diffusers maps the file and reads nothing until a weight is used, so the weights are then touched, once a page, as the
 first step would do. Prints one JSON object in the keys of the example, and the two parts of `seconds`.

@@ -14,8 +14,6 @@ import statistics
 import sys
 import time
 
-sys.path.pop(0)  # This folder has a diffusers.py, which is not diffusers.
-
 import numpy as np
 import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker

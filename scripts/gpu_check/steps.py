@@ -124,7 +124,7 @@ def call_2(paths: Paths, at: Full | Small) -> list[Step]:
     table.step("parity", 60, tests, *at.parity)
     table.denoise("large-bf16", 60, *at.large, "--dtype", "bf16", "--runs", at.runs)
     table.peer("torch", 40, "torch_baseline.py", *at.torch, packages=("torch",))
-    table.peer("diffusers", 160, "diffusers.py", *at.peer, "--compile", "--runs", at.runs, packages=("torch", "diffusers"))
+    table.peer("diffusers", 160, "diffusers_gpu.py", *at.peer, "--compile", "--runs", at.runs, packages=("torch", "diffusers"))
     table.denoise("large-fp8", 60, *at.large, "--dtype", "fp8", "--runs", at.runs)
     table.denoise("large-512", 40, *at.large_512, "--dtype", "bf16", "--runs", at.runs)
     table.denoise("medium-bf16", 40, *at.medium, "--dtype", "bf16", "--runs", at.runs)

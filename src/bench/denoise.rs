@@ -25,7 +25,7 @@ const BETWEEN: &str = "(everything between the ops)";
 /// Fewer steps than this make no histogram.
 const WORTH_DRAWING: usize = 20;
 
-/// The JSON of a run; `benches/peers/diffusers.py` writes the same keys.
+/// The JSON of a run; `benches/peers/diffusers_gpu.py` writes the same keys.
 #[derive(Debug, Serialize)]
 struct Report {
     bench: &'static str,

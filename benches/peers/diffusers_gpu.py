@@ -1,6 +1,6 @@
 """Time diffusers' SD3.5 denoising loop as `latentd bench denoise --synthetic` times ours, in the same JSON keys.
 
-    python benches/peers/diffusers.py --synthetic sd3.5-large --width 1024 --height 1024 --steps 28 --cfg 4.5 \
+    python benches/peers/diffusers_gpu.py --synthetic sd3.5-large --width 1024 --height 1024 --steps 28 --cfg 4.5 \
         --precision bf16 --compile --json diffusers.json
 
 Random weights are made on the device: nothing is downloaded, and the cost of a step does not depend on the weights. Eager
@@ -23,8 +23,6 @@ import time
 from torch_device import Clock, clocks, driver, machine, name
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# Python searches the script's folder first, where this file itself would be imported as `diffusers`.
-sys.path.pop(0)
 
 import diffusers
 import torch
