@@ -53,6 +53,8 @@ async fn every_field_has_its_limits() {
         ("guidance_scale", json!("nan"), "finite_number"),
         ("guidance_scale", json!({}), "float_type"),
         ("num_images", json!(5), "less_than_equal"),
+        ("image_offset", json!(4), "less_than_equal"),
+        ("image_offset", json!(-1), "greater_than_equal"),
         ("sync_mode", json!("perhaps"), "bool_parsing"),
         ("enable_safety_checker", json!([]), "bool_type"),
         ("enable_safety_checks", json!(7), "bool_parsing"),
