@@ -8,6 +8,7 @@
 pub mod bench;
 mod builtin;
 mod card;
+mod checked;
 mod checkpoint;
 mod config;
 mod content;

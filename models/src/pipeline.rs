@@ -1,10 +1,11 @@
 //! The pipeline of a request: encode the prompts, sample noise, denoise, decode, check.
 
+use crate::checked;
 use crate::config::Configs;
 use crate::decode::{DecodeStage, Decoding, PendingImages, lock};
 use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
 use crate::files::ModelFiles;
-use crate::generate::{Control, GenerateRequest, Generated, Observer, SkipLayerGuidance, Step, Timings};
+use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
 use crate::initial_latents::{InitialLatents, Start};
 use crate::load_options::LoadOptions;
 use crate::loop_state::LoopState;
@@ -53,9 +54,6 @@ pub struct Prefetcher {
     prompts: Arc<Mutex<Prompts>>,
     adapters: Arc<Mutex<AdapterStore>>,
 }
-
-/// T5 lengths the encoder is used with (diffusers refuses more than 512).
-const T5_TOKENS: std::ops::RangeInclusive<usize> = 1..=512;
 
 impl Pipeline {
     /// Loads a model.
@@ -232,8 +230,7 @@ impl Pipeline {
         observer: &mut dyn Observer,
         probe: &mut Probe,
     ) -> Result<PendingImages> {
-        check(&self.card, request)?;
-        check_skip_layers(request, self.configs.transformer.num_layers)?;
+        checked::check(request, &self.card, self.configs.transformer.num_layers)?;
         let started = Instant::now();
         if let Some(words) = self.card.beyond_training(request.width, request.height) {
             observer.note(&words);
@@ -389,42 +386,4 @@ fn saved_state(
 fn texts(request: &GenerateRequest) -> Vec<&str> {
     let both = [request.negative_prompt.as_str(), request.prompt.as_str()];
     if request.is_guided() { both.to_vec() } else { both[1..].to_vec() }
-}
-
-fn check_skip_layers(request: &GenerateRequest, depth: usize) -> Result<()> {
-    let Some(SkipLayerGuidance { layers, scale, start, stop }) = &request.skip_layers else { return Ok(()) };
-    let complaint = if !request.is_guided() {
-        "skip-layer guidance needs a guidance above 1".to_owned()
-    } else if layers.is_empty() {
-        "skip-layer guidance needs at least one layer".to_owned()
-    } else if let Some(beyond) = layers.iter().find(|layer| **layer >= depth) {
-        format!("skip-layer guidance: there is no layer {beyond}: this model has 0 to {}", depth - 1)
-    } else if !scale.is_finite() || !(0.0..=1.0).contains(start) || !(0.0..=1.0).contains(stop) {
-        "skip-layer guidance needs a scale that is a number, and a start and a stop from 0 to 1".to_owned()
-    } else {
-        return Ok(());
-    };
-    Err(Error::Request(complaint))
-}
-
-fn check(card: &ModelCard, request: &GenerateRequest) -> Result<()> {
-    card.canvas(request.width, request.height)?;
-    let complaint = if request.steps == 0 {
-        "steps must be at least 1"
-    } else if request.num_images == 0 {
-        "num_images must be at least 1"
-    } else if !request.guidance.is_finite() {
-        "guidance must be a finite number"
-    } else if request
-        .init_image
-        .as_ref()
-        .is_some_and(|init_image| !(init_image.strength > 0.0 && init_image.strength <= 1.0))
-    {
-        "strength must be above 0 and at most 1"
-    } else if !T5_TOKENS.contains(&request.t5_tokens) {
-        "t5_tokens (max_sequence_length) must be 1 to 512"
-    } else {
-        return Ok(());
-    };
-    Err(Error::Request(complaint.into()))
 }

@@ -33,7 +33,9 @@ const SIDES: [(&str, i64, &str); 2] = [("width", 512, "In pixels."), ("height", 
 pub(crate) fn field_schema(task: Task, limits: &Limits, object: &str) -> RefOr<Schema> {
     let default = match task {
         Task::TextToImage => DEFAULT_SIZE,
-        Task::ImageToImage | Task::Inpaint => "that of the image to start from, or as much as the model can generate of it,",
+        Task::ImageToImage | Task::Inpaint => {
+            "that of the image to start from, or as much as the model can generate of it,"
+        }
     };
     let fits = |&&(_, width, height): &&(&str, usize, usize)| limits.check(width, height).is_ok();
     let names: Vec<&str> = PRESETS.iter().filter(fits).map(|(name, ..)| *name).collect();

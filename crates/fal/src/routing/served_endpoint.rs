@@ -74,9 +74,9 @@ pub(crate) fn names(endpoint: &Endpoint, id: &str) -> bool {
 
 /// Everything that is served here.
 pub(crate) fn all(endpoints: &[Endpoint]) -> impl Iterator<Item = ServedEndpoint<'_>> {
-    endpoints.iter().flat_map(|endpoint| {
-        tasks(endpoint).filter_map(move |task| ServedEndpoint::new(endpoint, task))
-    })
+    endpoints
+        .iter()
+        .flat_map(|endpoint| tasks(endpoint).filter_map(move |task| ServedEndpoint::new(endpoint, task)))
 }
 
 fn tasks(endpoint: &Endpoint) -> impl Iterator<Item = Task> {
