@@ -41,6 +41,7 @@ mod log;
 mod long_run;
 mod lora_cache;
 mod lora_files;
+mod lora_mini;
 mod lora_serve;
 mod loras;
 mod metadata;
