@@ -224,7 +224,7 @@ async fn text_to_image_does_not_look_at_an_image() {
     let request = server.submit(&input).await;
     server.generate_all().await;
     assert_eq!(server.get(&request).await.status, StatusCode::OK);
-    let elsewhere = server.call(Method::POST, &format!("/queue/{ENDPOINT}/inpaint"), &input).await;
+    let elsewhere = server.call(Method::POST, &format!("/queue/{ENDPOINT}/upscale"), &input).await;
     assert_eq!(elsewhere.status, StatusCode::NOT_FOUND);
 }
 

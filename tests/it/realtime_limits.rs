@@ -56,7 +56,8 @@ async fn a_buffering_that_is_none_is_refused() {
 async fn a_message_that_is_too_large_is_refused_and_a_monstrous_one_ends_the_connection() {
     let listening = Listening::start().await.generate().await;
     let mut socket = listening.connect("/realtime").await;
-    let most = 2 * 50_000 * 12 + 64 * 1024;
+    // Two prompts, and a file of 10 MiB in base64 with a tenth for what programs add.
+    let most = 2 * 50_000 * 12 + 64 * 1024 + (10 * 1024 * 1024_usize).div_ceil(3) * 4 / 10 * 11;
     socket.send(" ".repeat(most + 1)).await;
     let error = socket.text().await;
     assert_eq!(error["reason"], format!("the body is larger than {most} bytes"));
