@@ -5,7 +5,7 @@ mod scale;
 mod settings;
 mod xmp;
 
-pub(crate) use decode::{DecodeError, MAX_SIDE, decode};
+pub(crate) use decode::{DecodeError, MAX_SIDE, decode, decode_transparency};
 pub(crate) use scale::scaled;
 pub(crate) use settings::Settings;
 

@@ -92,6 +92,38 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Image, DecodeError> {
     Ok(upright(image, orientation))
 }
 
+/// The transparency of a PNG or WebP file as an image: white where it is transparent, black where it is opaque.
+///
+/// # Errors
+/// When it is no such file, has no transparency, or is larger than can be read.
+pub(crate) fn decode_transparency(bytes: &[u8]) -> Result<Image, DecodeError> {
+    let format = match format::of(bytes) {
+        Some(Ok(format @ (ImageFormat::Png | ImageFormat::WebP))) => format,
+        _ => return Err(DecodeError::Unreadable("it is neither PNG nor WebP".into())),
+    };
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_NOTES);
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder()?;
+    if !decoder.color_type().has_alpha() {
+        let words = "it has no transparency: make the part to generate anew transparent";
+        return Err(DecodeError::Unreadable(words.into()));
+    }
+    let (width, height) = decoder.dimensions();
+    let pixels = u64::from(width) * u64::from(height);
+    // As RGBA and as the mask, beside what it is decoded to.
+    let needed = bytes.len() as u64 + decoder.total_bytes() + 7 * pixels;
+    if needed > MAX_BYTES {
+        return Err(DecodeError::TooManyPixels(MAX_BYTES * pixels / needed));
+    }
+    limits.max_alloc = Some(working(bytes, format, &decoder) + MAX_NOTES);
+    decoder.set_limits(limits)?;
+    let image = DynamicImage::from_decoder(decoder)?.into_rgba8();
+    let rgb = image.pixels().flat_map(|pixel| [255 - pixel.0[3]; 3]).collect();
+    Ok(Image { width: width as usize, height: height as usize, rgb })
+}
+
 fn upright(mut image: DynamicImage, orientation: Orientation) -> Image {
     image.apply_orientation(orientation);
     let image: RgbImage = image.into_rgb8();
@@ -139,6 +171,22 @@ mod tests {
     use super::super::tests::gradient;
     use super::super::{Format, encode};
     use super::*;
+
+    #[test]
+    fn transparency_is_white() {
+        let pixels = [[9, 9, 9, 255], [9, 9, 9, 0], [9, 9, 9, 55]];
+        let image = image::RgbaImage::from_vec(3, 1, pixels.concat()).expect("an image");
+        let mut png = Cursor::new(Vec::new());
+        image.write_to(&mut png, ImageFormat::Png).expect("a PNG");
+        let mask = decode_transparency(png.get_ref()).expect("a mask");
+        assert_eq!((mask.width, mask.height), (3, 1));
+        assert_eq!(mask.rgb, [[0; 3], [255; 3], [200; 3]].concat());
+        let opaque = encode(&gradient(), Format::Png, &[]).expect("a PNG");
+        let jpeg = encode(&gradient(), Format::Jpeg(90), &[]).expect("a JPEG");
+        for (bytes, words) in [(opaque, "no transparency"), (jpeg, "neither PNG nor WebP")] {
+            assert!(decode_transparency(&bytes).expect_err(words).to_string().contains(words));
+        }
+    }
 
     #[test]
     fn what_is_no_image_is_refused() {

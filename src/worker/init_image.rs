@@ -3,7 +3,7 @@
 use super::{Worker, stored};
 use crate::engine::Image;
 use crate::fault::Fault;
-use crate::image_file::{self, DecodeError, MAX_SIDE};
+use crate::image_file::{DecodeError, MAX_SIDE};
 use crate::queue::{Failure, FailureKind, QueueError};
 use crate::storage::StorageError;
 use base64::Engine as _;
@@ -53,8 +53,11 @@ impl NotLoaded {
     }
 }
 
+/// What makes an image of a file.
+pub(super) type Decode = fn(&[u8]) -> Result<Image, DecodeError>;
+
 /// Fetches and decodes an image.
-pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Image, NotLoaded> {
+pub(super) async fn load(worker: &Worker, source: &Source, decode: Decode) -> Result<Image, NotLoaded> {
     let bytes = match source {
         Source::Stored(key) => read_stored(worker, key).await?,
         Source::Inline(base64) => STANDARD.decode(base64).map_err(unreachable)?,
@@ -67,7 +70,7 @@ pub(super) async fn load(worker: &Worker, source: &Source) -> Result<Image, NotL
     let decoded = tokio::task::spawn_blocking(move || {
         // Held until decoding is done, even if the request is cancelled meanwhile.
         let _permit = permit;
-        image_file::decode(&bytes)
+        decode(&bytes)
     });
     let flawed = |flaw, why: &dyn std::fmt::Display| NotLoaded::Flawed(flaw, why.to_string());
     decoded.await.map_err(|panic| flawed(Flaw::Unreadable, &panic))?.map_err(|error| match error {

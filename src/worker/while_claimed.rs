@@ -1,11 +1,13 @@
 //! Fetches what a request names, while its claim is renewed and a cancellation is noticed.
 
 use super::adapters::{self, Fetched};
+use super::init_image::Decode;
 use super::{HEARTBEAT, Worker, WorkerError, init_image, with_retry};
 use crate::engine::{EngineError, InitImage};
+use crate::image_file;
 use crate::queue::{Claim, Failure, FailureKind, Verdict};
 use futures_util::future::BoxFuture;
-use latentd_request::{ImageRequest, InitImageRef, Source};
+use latentd_request::{ImageRequest, InitImageRef, MaskRef, Source};
 
 impl Worker {
     /// Fetches the initial image of a request and its mask; `None` when the request has ended.
@@ -15,13 +17,17 @@ impl Worker {
         reference: &InitImageRef,
     ) -> Result<Option<InitImage>, WorkerError> {
         let load = Box::pin(async {
-            let load = async |source: &Source, kind| {
-                let loaded = with_retry(|| init_image::load(self, source)).await;
+            let load = async |source: &Source, decode, kind: FailureKind| {
+                let loaded = with_retry(|| init_image::load(self, source, decode)).await;
                 loaded.map_err(|why| why.failure(kind))
             };
-            let image = load(&reference.source, FailureKind::InitImage).await?;
+            let image = load(&reference.source, image_file::decode as Decode, FailureKind::InitImage).await?;
             let mask = match &reference.mask {
-                Some(source) => Some(load(source, FailureKind::Mask).await?),
+                Some(MaskRef { source, transparent }) => {
+                    let decode =
+                        if *transparent { image_file::decode_transparency } else { image_file::decode };
+                    Some(load(source, decode, FailureKind::Mask).await?)
+                }
                 None => None,
             };
             Ok(InitImage { image, strength: reference.strength, mask })

@@ -202,12 +202,16 @@ async fn an_input_cannot_name_a_file_of_another_key() {
         let answer = send(server, Method::POST, &path, Some(key), &input).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         let claim = server.claim("w").await;
-        let named = claim.body["begin"][stored]["stored"].as_str().expect("a name").to_owned();
+        let named =
+            claim.body.pointer(stored).expect("a source")["stored"].as_str().expect("a name").to_owned();
         server.queue.give_back(&claim).await.expect("a database");
         server.queue.cancel(claim.id, latentd::queue::FailureKind::Cancelled).await.expect("a database");
         named == path_name(&hidden)
     };
-    let fields = [["image-to-image", "image_url", "source"], ["inpaint", "mask_image_url", "mask"]];
+    let fields = [
+        ["image-to-image", "image_url", "/begin/source"],
+        ["inpaint", "mask_image_url", "/begin/mask/source"],
+    ];
     for field in fields {
         assert!(source("a", &hidden, field).await && source("boss", &hidden, field).await, "{field:?}");
         assert!(!source("b", &hidden, field).await, "{field:?}");

@@ -22,7 +22,7 @@ use crate::routing::call::Call;
 use crate::routing::served_endpoint::ServedEndpoint;
 use latentd_request::{
     IMAGE_OFFSET as IMAGE_OFFSET_RANGE, ImageRequest, InitImageRef, MAX_INLINE_BYTES, MAX_PROMPT_CHARS,
-    NUM_IMAGES as NUM_IMAGES_RANGE, OutputFormat, STRENGTH as STRENGTH_RANGE, Seed,
+    MaskRef, NUM_IMAGES as NUM_IMAGES_RANGE, OutputFormat, STRENGTH as STRENGTH_RANGE, Seed,
 };
 use serde_json::Value;
 use source::File;
@@ -216,6 +216,7 @@ pub(crate) fn read(
             let strength = STRENGTH.read(&mut fields);
             let source = IMAGE_URL.read(&mut fields, call);
             let mask = (task == Task::Inpaint).then(|| MASK_URL.read(&mut fields, call)).flatten();
+            let mask = mask.map(|source| MaskRef { source, transparent: false });
             source.map(|source| InitImageRef { source, mask, strength, keeps_size: size.is_none() })
         }
     };

@@ -99,7 +99,10 @@ impl ImageRequest {
             LoraSource::Hub { .. } | LoraSource::Named(_) => None,
         });
         let images = self.init_image.iter_mut();
-        images.flat_map(|image| iter::once(&mut image.source).chain(&mut image.mask)).chain(of_loras)
+        let sources = images.flat_map(|image| {
+            iter::once(&mut image.source).chain(image.mask.as_mut().map(|mask| &mut mask.source))
+        });
+        sources.chain(of_loras)
     }
 }
 
@@ -112,13 +115,23 @@ fn is_zero(count: &usize) -> bool {
 pub struct InitImageRef {
     /// Where it is.
     pub source: Source,
-    /// Where the mask is that says what is generated anew, if the rest is to be kept.
+    /// What is generated anew, if the rest is to be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mask: Option<Source>,
+    pub mask: Option<MaskRef>,
     /// The share of the steps that are taken: how little of the image is kept.
     pub strength: f64,
     /// The generated images get the size of the initial image, scaled down where it exceeds the request's size.
     pub keeps_size: bool,
+}
+
+/// A mask, and what in it is generated anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MaskRef {
+    /// Where it is.
+    pub source: Source,
+    /// Its transparent part is, as in OpenAI's masks; else its white part, as in fal's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub transparent: bool,
 }
 
 /// Where a client's file is. Has no readable `Debug`: the file may be inside, and its URL may hold a secret.

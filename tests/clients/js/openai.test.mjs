@@ -99,7 +99,7 @@ test("inputs that are refused", LIMIT, async () => {
   await refused(images.generate({ size: "auto" }), "prompt", "missing_required_parameter");
   const mask = await toFile(Buffer.from("x"), "mask.png");
   const image = await toFile(await readFile(HOUSE), "house.jpg");
-  await refused(images.edit({ image, mask, prompt: "x" }), "mask", "unsupported_parameter");
+  await refused(images.edit({ image, mask, prompt: "x", num_inference_steps: 1 }), "mask", "invalid_image");
   const broken = await toFile(Buffer.from("x"), "image.png");
   await refused(images.edit({ image: broken, prompt: "x", num_inference_steps: 1 }), "image", "invalid_image");
 });

@@ -6,6 +6,7 @@ import os
 import pathlib
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import wire
@@ -94,6 +95,25 @@ def test_an_edit_of_a_file():
     assert all(call["headers"]["content-type"].startswith("multipart/form-data") for call in sent)
 
 
+def test_an_edit_of_what_is_transparent_in_a_mask():
+    house = Image.open(HOUSE).convert("RGB")
+    mask = Image.new("RGBA", (64, 48), (0, 0, 0, 255))
+    mask.paste((0, 0, 0, 0), (32, 0, 64, 48))
+    file = io.BytesIO()
+    mask.save(file, "PNG")
+    with open(HOUSE, "rb") as image:
+        response = client().images.edit(
+            image=image, mask=("mask.png", file.getvalue()), prompt="a snow field at night, stars",
+            extra_body={"num_inference_steps": 8, "seed": 7, "strength": 1},
+        )
+    edited = image_of(response.data[0]).convert("RGB")
+    assert edited.size == house.size
+    difference = np.abs(np.asarray(edited).astype(float) - np.asarray(house)).mean(axis=(0, 2))
+    half = len(difference) // 2
+    kept, anew = difference[: half - 64].mean(), difference[half + 64 :].mean()
+    assert kept < 12 and anew > 30, f"off by {kept:.1f} where it is opaque and {anew:.1f} where it is transparent"
+
+
 def test_a_stream_of_a_generation_and_of_an_edit():
     events = list(client().images.generate(**small(size="512x512", stream=True, partial_images=2, n=2)))
     kinds = [event.type for event in events]
@@ -127,8 +147,8 @@ def test_refused_inputs():
         assert (error.value.param, error.value.code) == (param, code)
         assert error.value.type == "invalid_request_error" and param in error.value.message
     with open(HOUSE, "rb") as file, pytest.raises(openai.BadRequestError) as error:
-        client().images.edit(image=file, mask=("mask.png", b"x"), prompt="x")
-    assert (error.value.param, error.value.code) == ("mask", "unsupported_parameter")
+        client().images.edit(image=file, mask=("mask.png", b"x"), prompt="x", extra_body=STEPS)
+    assert (error.value.param, error.value.code) == ("mask", "invalid_image")
     with pytest.raises(openai.BadRequestError) as error:
         client().images.edit(image=("a.png", b"no image"), prompt="x", extra_body=STEPS)
     assert (error.value.param, error.value.code) == ("image", "invalid_image")

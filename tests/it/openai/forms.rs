@@ -39,6 +39,28 @@ async fn an_image_is_edited_in_its_size_or_another() {
     }
 }
 
+/// The engine of the tests generates grey 128, and keeps the image where the mask is opaque.
+#[tokio::test]
+async fn what_is_transparent_in_the_mask_is_generated_anew() {
+    let server = Server::start().await;
+    let image = png(48, 32, 7);
+    for (alpha, level) in [(255, 7), (0, 128)] {
+        let mask = image::RgbaImage::from_pixel(6, 4, image::Rgba([0, 0, 0, alpha]));
+        let mut bytes = Vec::new();
+        mask.write_to(&mut Cursor::new(&mut bytes), image::ImageFormat::Png).expect("a PNG");
+        let request = form(EDITS, &[("prompt", "a fox")], &[("image", "a", &image), ("mask", "b", &bytes)]);
+        let answer = answered(&server, request, Scripted::grey()).await;
+        let edited = image::load_from_memory(&first_image(&answer)).expect("an image").into_rgb8();
+        assert_eq!(edited.as_raw()[0], level);
+    }
+    let request = form(EDITS, &[("prompt", "a fox")], &[("image", "a", &image), ("mask", "b", &image)]);
+    let answer = answered(&server, request, Scripted::grey()).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    let error = &answer.json()["error"];
+    assert_eq!((&error["param"], &error["code"]), (&json!("mask"), &json!("invalid_image")));
+    assert!(error["message"].as_str().expect("a text").contains("no transparency"), "{error}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_edited_is_refused_by_its_parameter() {
     let server = Server::start().await;
@@ -56,10 +78,11 @@ async fn what_cannot_be_edited_is_refused_by_its_parameter() {
             "invalid_value",
         ),
         (
-            form(EDITS, &prompt, &[("image", "a", &image), ("mask", "b", &image)]),
+            form(EDITS, &prompt, &[("image", "a", &image), ("mask", "b", b"")]),
             "mask",
-            "unsupported_parameter",
+            "missing_required_parameter",
         ),
+        (small_form(&[("mask", "text")], &image), "mask", "unknown_parameter"),
         (
             form(EDITS, &prompt, &[("image", "a", &image), ("other", "b", &image)]),
             "other",

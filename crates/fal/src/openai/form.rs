@@ -1,4 +1,4 @@
-//! The form (`multipart/form-data`) of a call that edits an image: its fields as JSON, and its image.
+//! The form (`multipart/form-data`) of a call that edits an image: its fields as JSON, its image and its mask.
 
 use crate::input::body;
 use crate::output::error::ApiError;
@@ -21,12 +21,17 @@ const MAX_PARTS: usize = 64;
 /// Fields that hold the image. Clients that could send several write `image[]`.
 const IMAGE: [&str; 3] = ["image", "image[]", "image[0]"];
 
+/// The field that holds the mask.
+const MASK: &str = "mask";
+
 /// A form that was read.
 pub(super) struct Form {
     /// The fields that are text.
     pub(super) fields: Map<String, Value>,
     /// The image, if there is one.
     pub(super) image: Option<Source>,
+    /// The mask, if there is one.
+    pub(super) mask: Option<Source>,
     /// The memory that the form holds.
     pub(super) memory: Reservation,
 }
@@ -42,47 +47,51 @@ pub(super) async fn read(
     let boundary = multer::parse_boundary(content_type.unwrap_or_default()).map_err(|_| {
         ApiError::BadRequest("the body must be multipart/form-data with an image and a prompt".into())
     })?;
-    let (bytes, mut memory) = {
+    let (bytes, memory) = {
         let (bytes, mut reservation) = body::read(memory, body, max).await?;
         memory.handle(&mut reservation, bytes.len()).await;
         (bytes, reservation)
     };
-    let (fields, images) = parts(bytes, boundary).await?;
-    let mut form = Form { fields, image: None, memory: std::mem::take(&mut memory) };
-    match images.as_slice() {
-        [] => {}
-        [image] => form.add_image(image)?,
+    let Parts { mut fields, images, mask } = parts(bytes, boundary).await?;
+    let image = match images.as_slice() {
+        [] => None,
+        [image] => Some(file(&mut fields, IMAGE[0], image)?),
         several => {
             let words = format!("{} images were sent: this server edits one at a time", several.len());
-            return Err(invalid("too_many_images", words));
+            return Err(invalid(IMAGE[0], "too_many_images", words));
         }
-    }
-    Ok(form)
+    };
+    let mask = mask.map(|mask| file(&mut fields, MASK, &mask)).transpose()?;
+    Ok(Form { fields, image, mask, memory })
 }
 
-impl Form {
-    fn add_image(&mut self, image: &Bytes) -> Result<(), ApiError> {
-        if image.is_empty() {
-            return Err(invalid("missing", "The file is empty".into()));
-        }
-        if image.len() as u64 > MAX_INLINE_BYTES {
-            return Err(invalid(
-                "file_too_large",
-                format!("The file is larger than {MAX_INLINE_BYTES} bytes"),
-            ));
-        }
-        // An idempotency key stands for the input, of which this is a part.
-        self.fields.insert(IMAGE[0].into(), hex::encode(Sha256::digest(image)).into());
-        self.image = Some(Source::Inline(STANDARD.encode(image)));
-        Ok(())
+/// A file of the form, as the source that a request has.
+fn file(fields: &mut Map<String, Value>, name: &'static str, bytes: &Bytes) -> Result<Source, ApiError> {
+    if bytes.is_empty() {
+        return Err(invalid(name, "missing", "The file is empty".into()));
     }
+    if bytes.len() as u64 > MAX_INLINE_BYTES {
+        let words = format!("The file is larger than {MAX_INLINE_BYTES} bytes");
+        return Err(invalid(name, "file_too_large", words));
+    }
+    // An idempotency key stands for the input, of which this is a part.
+    fields.insert(name.into(), hex::encode(Sha256::digest(bytes)).into());
+    Ok(Source::Inline(STANDARD.encode(bytes)))
 }
 
-/// The text fields and the images. Of a field that is there twice, the last counts; an empty one is as good as none, since a
+/// What a form consists of.
+#[derive(Default)]
+struct Parts {
+    fields: Map<String, Value>,
+    images: Vec<Bytes>,
+    mask: Option<Bytes>,
+}
+
+/// The text fields and the files. Of a field that is there twice, the last counts; an empty one is as good as none, since a
 /// form has no null.
-async fn parts(bytes: Bytes, boundary: String) -> Result<(Map<String, Value>, Vec<Bytes>), ApiError> {
+async fn parts(bytes: Bytes, boundary: String) -> Result<Parts, ApiError> {
     let mut form = Multipart::new(stream::iter([Ok::<_, Infallible>(bytes)]), boundary);
-    let (mut fields, mut images) = (Map::new(), Vec::new());
+    let mut parts = Parts::default();
     for count in 0.. {
         let Some(part) = form.next_field().await.map_err(broken)? else { break };
         if count == MAX_PARTS {
@@ -94,24 +103,26 @@ async fn parts(bytes: Bytes, boundary: String) -> Result<(Map<String, Value>, Ve
         let is_file = part.file_name().is_some();
         let content = part.bytes().await.map_err(broken)?;
         if IMAGE.contains(&name.as_str()) {
-            images.push(content);
+            parts.images.push(content);
+        } else if name == MASK && is_file {
+            parts.mask = Some(content);
         } else if is_file {
-            fields.insert(name, "a file".into());
+            parts.fields.insert(name, "a file".into());
         } else {
             let text = String::from_utf8(content.into())
                 .map_err(|_| ApiError::BadRequest(format!("the field {name:?} of the form is not UTF-8")))?;
             if !text.is_empty() {
-                fields.insert(name, text.into());
+                parts.fields.insert(name, text.into());
             }
         }
     }
-    Ok((fields, images))
+    Ok(parts)
 }
 
 fn broken(error: multer::Error) -> ApiError {
     ApiError::BadRequest(format!("the form cannot be read: {error}"))
 }
 
-fn invalid(kind: &'static str, words: String) -> ApiError {
-    ApiError::Invalid(vec![Problem::at(&[IMAGE[0]], kind, words, &Value::Null)])
+fn invalid(field: &str, kind: &'static str, words: String) -> ApiError {
+    ApiError::Invalid(vec![Problem::at(&[field], kind, words, &Value::Null)])
 }

@@ -1,6 +1,6 @@
 //! `POST /v1/images/generations` and `POST /v1/images/edits`.
 
-use super::input::{self, Asked, MODEL};
+use super::input::{self, Asked, Files, MODEL};
 use super::output::Wanted;
 use super::{events, form, model};
 use crate::calls::wait::wait;
@@ -21,7 +21,6 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use latentd_queue::queue::Origin;
-use latentd_request::Source;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 
@@ -38,7 +37,7 @@ pub(crate) async fn generate(
         let words = "Input should be an object";
         return Err(ApiError::Invalid(vec![Problem::at(&[], "model_attributes_type", words, &value)]));
     };
-    answer(api, call, headers, Task::TextToImage, fields, None, memory).await
+    answer(api, call, headers, Task::TextToImage, fields, Files::default(), memory).await
 }
 
 /// `POST /v1/images/edits`.
@@ -49,8 +48,9 @@ pub(crate) async fn edit(
     body: Body,
 ) -> Result<Response, ApiError> {
     submit::check_open(api).await?;
-    let form::Form { fields, image, memory } = form::read(&api.memory, headers, body, MAX_BYTES).await?;
-    answer(api, call, headers, Task::ImageToImage, fields, image, memory).await
+    let form::Form { fields, image, mask, memory } =
+        form::read(&api.memory, headers, body, MAX_BYTES).await?;
+    answer(api, call, headers, Task::ImageToImage, fields, Files { image, mask }, memory).await
 }
 
 /// Puts the request into the queue and answers with its images. It is stopped when the client goes away.
@@ -60,7 +60,7 @@ async fn answer(
     headers: &HeaderMap,
     task: Task,
     mut fields: Map<String, Value>,
-    image: Option<Source>,
+    files: Files,
     memory: Reservation,
 ) -> Result<Response, ApiError> {
     // OpenAI's clients send null for what is left out.
@@ -75,7 +75,7 @@ async fn answer(
     };
     let route = model::find(api, name, task)?;
     let Asked { request, wanted, partial_images } =
-        input::read(&fields, &route, image).map_err(ApiError::Invalid)?;
+        input::read(&fields, &route, files).map_err(ApiError::Invalid)?;
     let application = Application::named(&route.id()).unwrap_or_default();
     let value = Value::Object(fields);
     let new = submit::new_request(api, call, &application, headers, &value, Origin::Direct)?;

@@ -10,7 +10,7 @@ use crate::input::fields::Fields;
 use crate::input::{NEGATIVE_PROMPT, Numbers, PROMPT, SAFETY, SEED, STRENGTH, count};
 use crate::output::problem::Problem;
 use crate::routing::served_endpoint::ServedEndpoint;
-use latentd_request::{ImageRequest, InitImageRef, NUM_IMAGES, OutputFormat, Seed, Source};
+use latentd_request::{ImageRequest, InitImageRef, MaskRef, NUM_IMAGES, OutputFormat, Seed, Source};
 use serde_json::{Map, Value};
 use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::request_body::{RequestBody, RequestBodyBuilder};
@@ -22,6 +22,9 @@ pub(crate) const MODEL: &str = "model";
 
 /// The file to edit.
 const IMAGE: &str = "image";
+
+/// The file that says what of it is generated anew.
+const MASK: &str = "mask";
 
 /// Longest name of an end user.
 const MAX_NAME: usize = 512;
@@ -100,8 +103,15 @@ const SAFETY_IDENTIFIER: Text = Text {
 };
 
 /// Fields of OpenAI's that ask for what this server cannot do.
-const UNSUPPORTED: [&str; 7] =
-    ["mask", "markup", "input_fidelity", "complexity", "svg", "frame_count", "frame_duration_ms"];
+const UNSUPPORTED: [&str; 6] =
+    ["markup", "input_fidelity", "complexity", "svg", "frame_count", "frame_duration_ms"];
+
+/// The files of a call that edits an image.
+#[derive(Default)]
+pub(crate) struct Files {
+    pub(crate) image: Option<Source>,
+    pub(crate) mask: Option<Source>,
+}
 
 /// What a call asks for: a request, and the form of the response.
 pub(crate) struct Asked {
@@ -144,18 +154,24 @@ fn fields(task: Task, numbers: &Numbers) -> Vec<&dyn Field> {
 pub(crate) fn read(
     map: &Map<String, Value>,
     route: &ServedEndpoint<'_>,
-    image: Option<Source>,
+    Files { image, mask }: Files,
 ) -> Result<Asked, Vec<Problem>> {
     let ServedEndpoint { endpoint, task, limits, stand_in, lora_names: _ } = *route;
     let numbers = Numbers::of(endpoint);
     let mut fields = Fields::new(map);
-    refuse_others(&mut fields, map, task, &numbers);
+    let files: &[&'static str] = match (task, &mask) {
+        (Task::TextToImage, _) => &[],
+        (_, None) => &[IMAGE],
+        (_, Some(_)) => &[IMAGE, MASK],
+    };
+    refuse_others(&mut fields, map, &known(task, &numbers, files));
     let size = size::read(&mut fields, limits);
     let init_image = match (task, image) {
         (Task::TextToImage, _) => None,
         (Task::ImageToImage | Task::Inpaint, Some(source)) => {
             let strength = STRENGTH.read(&mut fields);
-            Some(InitImageRef { source, mask: None, strength, keeps_size: size.is_none() })
+            let mask = mask.map(|source| MaskRef { source, transparent: true });
+            Some(InitImageRef { source, mask, strength, keeps_size: size.is_none() })
         }
         (Task::ImageToImage | Task::Inpaint, None) => {
             fields.refuse(Problem::missing(IMAGE, map));
@@ -213,12 +229,9 @@ pub(crate) fn read(
 }
 
 /// Refuses fields that this server does not know, and those that it knows to be beyond it.
-fn refuse_others(fields: &mut Fields<'_>, map: &Map<String, Value>, task: Task, numbers: &Numbers) {
-    let known = self::fields(task, numbers);
+fn refuse_others(fields: &mut Fields<'_>, map: &Map<String, Value>, known: &[&str]) {
     for (name, value) in map {
-        let is_known = known.iter().any(|field| field.name() == name)
-            || [MODEL, size::NAME].contains(&name.as_str())
-            || (task == Task::ImageToImage && name == IMAGE);
+        let is_known = known.contains(&name.as_str());
         if UNSUPPORTED.contains(&name.as_str()) {
             let words = format!("{name} is not supported by this server");
             fields.refuse(Problem::at(&[name], "feature_not_supported", words, value));
@@ -231,6 +244,12 @@ fn refuse_others(fields: &mut Fields<'_>, map: &Map<String, Value>, task: Task, 
             ));
         }
     }
+}
+
+/// The names of everything that a call may have; `files` are those that are files.
+fn known(task: Task, numbers: &Numbers, files: &[&'static str]) -> Vec<&'static str> {
+    let named = fields(task, numbers).into_iter().map(Field::name);
+    named.chain([MODEL, size::NAME]).chain(files.iter().copied()).collect()
 }
 
 /// The quality of a lossy file, if one is asked for.
@@ -277,7 +296,10 @@ pub(crate) fn schema(route: &ServedEndpoint<'_>, names: &[&str]) -> ObjectBuilde
         Task::ImageToImage | Task::Inpaint => {
             let about = "The image to edit: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF of up to 10 MiB.";
             let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
-            object.property(IMAGE, of_type(Type::String, about).format(Some(binary))).required(IMAGE)
+            let file = |about| of_type(Type::String, about).format(Some(binary.clone()));
+            let mask = "What is transparent in it is generated anew, the rest is kept: PNG or WebP of up to 10 MiB, of any \
+                        size.";
+            object.property(IMAGE, file(about)).required(IMAGE).property(MASK, file(mask))
         }
     }
 }

@@ -109,6 +109,7 @@ impl Refused {
         };
         let refused = match kind {
             FailureKind::InitImage => refused.with(Some("image".into()), "invalid_image"),
+            FailureKind::Mask => refused.with(Some("mask".into()), "invalid_image"),
             FailureKind::OutOfMemory => refused.with(None, "out_of_memory"),
             _ => refused,
         };
