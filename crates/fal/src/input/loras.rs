@@ -47,10 +47,10 @@ pub(crate) fn item_schema() -> ObjectBuilder {
     let about = "The adapter's `.safetensors` file: a URL that this server can reach, that of a file sent to it, a data URI \
                  of up to 10 MiB, `owner/name` or `owner/name/file.safetensors` on the Hugging Face hub, or a name that the \
                  operator gave a file.";
-    let path = of_type(Type::String, about).examples(["https://example.com/style.safetensors"]);
+    // No example: programs that try the document's examples would send a file that is not there.
     ObjectBuilder::new()
         .title(Some(ITEM))
-        .property(PATH, path)
+        .property(PATH, of_type(Type::String, about))
         .property(SCALE.name, SCALE.schema())
         .required(PATH)
 }
