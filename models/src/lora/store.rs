@@ -50,7 +50,7 @@ impl AdapterStore {
     /// Reads the adapters of a request, but for those that are kept and those of scale 0, which are only checked.
     ///
     /// # Errors
-    /// [`Error::Adapter`] for the first that cannot be used.
+    /// [`crate::Error::Adapter`] for the first that cannot be used.
     pub(crate) fn set(&mut self, loras: &[Lora]) -> Result<AdapterSet> {
         if loras.len() > MAX_LORAS {
             let given = loras.len();
