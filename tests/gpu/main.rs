@@ -14,9 +14,13 @@ mod shapes;
 // The parity tests import one another by paths from the crate root.
 #[path = "../parity/golden.rs"]
 mod golden;
+#[path = "../parity/init_image.rs"]
+mod init_image;
 #[path = "../parity/gpu.rs"]
 mod parity;
 #[path = "../parity/pipeline.rs"]
 mod pipeline;
 #[path = "../parity/shortcuts.rs"]
 mod shortcuts;
+#[path = "../parity/skip_layers.rs"]
+mod skip_layers;
