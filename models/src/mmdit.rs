@@ -104,16 +104,10 @@ impl Mmdit {
         step: usize,
         cache: Option<&mut FirstBlockCache>,
     ) -> Result<Tensor> {
-        let (_, _, height, width) = latents.dims4()?;
-        let positions = self.positions(height, width)?;
-        let patches = self.patches.patchify(latents)?;
-        let modulations = prepared.modulations.get(step)?;
-        let context = &prepared.context;
-        let tokens = match cache {
-            None => self.forward_tokens(&patches, &positions, context, &modulations)?,
-            Some(cache) => self.forward_tokens_cached(&patches, &positions, context, &modulations, cache)?,
-        };
-        self.unpatchify(&tokens, height, width)
+        self.predict(latents, prepared, step, |patches, positions, context, modulations| match cache {
+            None => self.forward_tokens(patches, positions, context, modulations),
+            Some(cache) => self.forward_tokens_cached(patches, positions, context, modulations, cache),
+        })
     }
 
     /// [`Self::forward`] without some blocks, numbered from 0.
@@ -124,13 +118,26 @@ impl Mmdit {
         step: usize,
         left_out: &[usize],
     ) -> Result<Tensor> {
-        let (_, _, height, width) = latents.dims4()?;
-        let positions = self.positions(height, width)?;
-        let patches = self.patches.patchify(latents)?;
-        let modulations = prepared.modulations.get(step)?;
         let blocks = self.blocks.iter().enumerate().filter(|(index, _)| !left_out.contains(index));
         let blocks = blocks.map(|(_, block)| block);
-        let tokens = self.through(blocks, &patches, &positions, &prepared.context, &modulations)?;
+        self.predict(latents, prepared, step, |patches, positions, context, modulations| {
+            self.through(blocks, patches, positions, context, modulations)
+        })
+    }
+
+    /// The velocity at step `step` of `latents [B, C, H, W]`, by what `tokens` makes of patches, positions, context and
+    /// modulations, as in [`Self::forward_tokens`].
+    fn predict(
+        &self,
+        latents: &Tensor,
+        prepared: &Prepared,
+        step: usize,
+        tokens: impl FnOnce(&Tensor, &Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let (_, _, height, width) = latents.dims4()?;
+        let (positions, patches) = (self.positions(height, width)?, self.patches.patchify(latents)?);
+        let modulations = prepared.modulations.get(step)?;
+        let tokens = tokens(&patches, &positions, &prepared.context, &modulations)?;
         self.unpatchify(&tokens, height, width)
     }
 
