@@ -150,21 +150,28 @@ class Recorder:
         return {}
 
 
+def arguments(request: dict, steps: int, recorder: Recorder) -> dict:
+    """A request as the pipelines' arguments, recorded."""
+    return {
+        "prompt": request["prompt"],
+        "negative_prompt": request["negative"],
+        "width": request["width"],
+        "height": request["height"],
+        "num_inference_steps": steps,
+        "guidance_scale": request["guidance"],
+        "num_images_per_prompt": request["num_images"],
+        "max_sequence_length": request["max_sequence_length"],
+        "generator": torch.Generator().manual_seed(request["seed"]),
+        "callback_on_step_end": recorder.on_step,
+    }
+
+
 def run(pipe, request: dict, noise: torch.Tensor | None = None) -> tuple[Recorder, object]:
     """Runs one request; returns its recorded tensors and its uint8 images."""
     recorder = Recorder(pipe)
     images = pipe(
-        request["prompt"],
-        negative_prompt=request["negative"],
-        width=request["width"],
-        height=request["height"],
-        num_inference_steps=request["steps"],
-        guidance_scale=request["guidance"],
-        num_images_per_prompt=request["num_images"],
-        max_sequence_length=request["max_sequence_length"],
-        generator=torch.Generator().manual_seed(request["seed"]) if noise is None else None,
+        **arguments(request, request["steps"], recorder) | ({} if noise is None else {"generator": None}),
         latents=noise,
-        callback_on_step_end=recorder.on_step,
         output_type="np",
     ).images
     for handle in recorder.handles:
@@ -287,18 +294,9 @@ def export_init_image(name: str, spec: tuple[str, int, int], strength: float, st
     pipe.prepare_latents = started
     with torch.no_grad():
         images = pipe(
-            request["prompt"],
             image=Image.fromarray(out["picture"].numpy()),
             strength=strength,
-            negative_prompt=request["negative"],
-            width=request["width"],
-            height=request["height"],
-            num_inference_steps=steps,
-            guidance_scale=request["guidance"],
-            num_images_per_prompt=request["num_images"],
-            max_sequence_length=request["max_sequence_length"],
-            generator=torch.Generator().manual_seed(request["seed"]),
-            callback_on_step_end=recorder.on_step,
+            **arguments(request, steps, recorder),
             output_type="np",
         ).images
     out |= {f"step.{i:02}.latents": v for i, v in enumerate(recorder.latents)}

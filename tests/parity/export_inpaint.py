@@ -19,7 +19,7 @@ import json
 
 import torch
 from diffusers import StableDiffusion3InpaintPipeline
-from export_golden import GOLDEN, Recorder, mm, save
+from export_golden import GOLDEN, Recorder, arguments, mm, save
 from export_safety import image_of
 from PIL import Image
 
@@ -47,19 +47,10 @@ def export(name: str, picture: tuple, mask: tuple, strength: float, steps: int) 
     pipe.prepare_latents = started
     with torch.no_grad():
         latents = pipe(
-            request["prompt"],
             image=Image.fromarray(out["picture"].numpy()),
             mask_image=Image.fromarray(out["mask"].numpy()),
             strength=strength,
-            negative_prompt=request["negative"],
-            width=request["width"],
-            height=request["height"],
-            num_inference_steps=steps,
-            guidance_scale=request["guidance"],
-            num_images_per_prompt=request["num_images"],
-            max_sequence_length=request["max_sequence_length"],
-            generator=torch.Generator().manual_seed(request["seed"]),
-            callback_on_step_end=recorder.on_step,
+            **arguments(request, steps, recorder),
             output_type="latent",
         ).images
         images = pipe.vae.decode(latents / pipe.vae.config.scaling_factor + pipe.vae.config.shift_factor).sample

@@ -11,7 +11,7 @@ golden_skip.safetensors   step.NN.latents [k, c, h, w] f32; image.u8 [k, H, W, 3
 import json
 
 import torch
-from export_golden import GOLDEN, Recorder, mm, save
+from export_golden import GOLDEN, Recorder, arguments, mm, save
 
 # Layers, scale, start, stop, steps. The bounds are strict: with 5 steps and a start of 0.2 step 1 is without it.
 CASES = {"base": ([1], 2.8, 0.2, 0.7, 5), "odd_heads": ([0, 2], 1.5, 0.01, 1.0, 4)}
@@ -25,16 +25,7 @@ def export(name: str, layers: list[int], scale: float, start: float, stop: float
     recorder = Recorder(pipe)
     with torch.no_grad():
         images = pipe(
-            request["prompt"],
-            negative_prompt=request["negative"],
-            width=request["width"],
-            height=request["height"],
-            num_inference_steps=steps,
-            guidance_scale=request["guidance"],
-            num_images_per_prompt=request["num_images"],
-            max_sequence_length=request["max_sequence_length"],
-            generator=torch.Generator().manual_seed(request["seed"]),
-            callback_on_step_end=recorder.on_step,
+            **arguments(request, steps, recorder),
             skip_guidance_layers=layers,
             skip_layer_guidance_scale=scale,
             skip_layer_guidance_start=start,
