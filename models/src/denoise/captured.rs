@@ -85,7 +85,7 @@ impl Denoiser {
             // A replay overwrites the latents. Looking at them is asked for between replays, or costs nothing.
             let before = hooks.wants_preview(index).then(|| buffers.latents.copy()).transpose()?;
             if input.skip_layers(index)?.is_some() {
-                let after = eager.step(&buffers.latents.copy()?, index, &mut None, &mut None)?;
+                let after = eager.step(&buffers.latents, index, &mut None, &mut None)?;
                 buffers.latents.slice_set(&after, 0, 0)?;
             } else {
                 captured.graph(input, index)?.launch()?;
