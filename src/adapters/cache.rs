@@ -92,10 +92,14 @@ impl AdapterCache {
     }
 
     /// What a place had when it was last read, and its file, marked as used now.
-    pub fn find(&self, origin: Origin<'_>) -> Option<(Entry, HeldFile)> {
-        let entry: Entry = serde_json::from_slice(&fs::read(self.source(origin)).ok()?).ok()?;
-        let file = HeldFile::cached(&self.content(&entry.content)?)?;
-        Some((entry, file))
+    pub async fn find(&self, origin: Origin<'_>) -> Option<(Entry, HeldFile)> {
+        let (cache, source) = (self.clone(), self.source(origin));
+        let find = move || {
+            let entry: Entry = serde_json::from_slice(&fs::read(source).ok()?).ok()?;
+            let file = HeldFile::cached(&cache.content(&entry.content)?)?;
+            Some((entry, file))
+        };
+        tokio::task::spawn_blocking(find).await.ok()?
     }
 
     /// Begins a file of at most so many bytes.

@@ -80,7 +80,7 @@ impl Services {
             lora_names: config.adapters.named.keys().cloned().collect(),
             adapter_cache_bytes: {
                 let folder = adapters::folder(&config.store.data_dir);
-                Box::new(move || adapters::cached_bytes(&folder))
+                Arc::new(move || adapters::cached_bytes(&folder))
             },
             validate_on_submit: config.validate_on_submit,
             no_metadata: config.no_metadata,

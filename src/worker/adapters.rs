@@ -17,6 +17,7 @@ use latentd_egress::{DownloadError, Sink, Streamed, Validators};
 use latentd_request::{ImageRequest, LoraFlaw, LoraProblem, LoraRef, LoraSource, Source};
 use std::io;
 use std::time::Duration;
+use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
 /// How often copies of uploads are looked for that are gone.
@@ -195,7 +196,7 @@ async fn keep(
 /// A file of this server's storage. Its copy is used as long as the file itself is there.
 async fn stored(worker: &Worker, key: &str, is_private: bool) -> Result<(HeldFile, &'static str), NotLoaded> {
     let missing = || NotLoaded::Flawed(LoraFlaw::Unreachable, stored::MISSING.to_owned());
-    let copy = worker.adapters.cache.find(Origin::Upload(key));
+    let copy = worker.adapters.cache.find(Origin::Upload(key)).await;
     if let (Found::Known(_), Some((_, file))) = (stored::find(&worker.queue, key).await?, copy) {
         return Ok((file, "cache"));
     }
@@ -212,7 +213,7 @@ async fn stored(worker: &Worker, key: &str, is_private: bool) -> Result<(HeldFil
 
 /// The file at a URL. A copy of it is used if its server says that it has not changed.
 async fn remote(worker: &Worker, url: &str, is_private: bool) -> Result<(HeldFile, &'static str), NotLoaded> {
-    let found = worker.adapters.cache.find(Origin::Url(url));
+    let found = worker.adapters.cache.find(Origin::Url(url)).await;
     let known = found.as_ref().map(|(entry, _)| entry.validators()).unwrap_or_default();
     let mut download = Download(receive(&worker.adapters)?);
     let streamed = worker.outgoing.stream(url, &known, worker.adapters.max_bytes, &mut download);
@@ -242,9 +243,11 @@ pub(super) async fn forget_uploads(queue: Queue, cache: AdapterCache) {
 /// # Errors
 /// The database or the folder of copies does not answer.
 pub async fn forget_ended_uploads(queue: &Queue, cache: &AdapterCache) -> Result<(), NotLoaded> {
-    for key in cache.uploads() {
+    let copies = cache.clone();
+    for key in spawn_blocking(move || copies.uploads()).await.map_err(io::Error::other)? {
         if !matches!(stored::find(queue, &key).await?, Found::Known(_)) {
-            cache.forget_upload(&key)?;
+            let cache = cache.clone();
+            spawn_blocking(move || cache.forget_upload(&key)).await.map_err(io::Error::other)??;
         }
     }
     Ok(())

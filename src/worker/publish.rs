@@ -35,7 +35,9 @@ pub(super) async fn publish(
     let started = Instant::now();
     let scaled_to = request.scaled_to;
     log_scaling(worker, claim, scaled_to, &generated.images).await?;
-    let text = |image| if request.private { Vec::new() } else { settings(request, image) };
+    // Of a request that an earlier version stored, `private` says both.
+    let is_silent = request.private || request.without_settings;
+    let text = |image| if is_silent { Vec::new() } else { settings(request, image) };
     let texts = (0..generated.images.len()).map(text).collect();
     let (images, encoded) = encode_all(generated.images, format, scaled_to, texts).await?;
     let encode = started.elapsed().as_secs_f64();

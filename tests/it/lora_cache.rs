@@ -147,8 +147,8 @@ async fn keep(cache: &AdapterCache, number: f32) -> latentd::adapters::HeldFile 
     cache.keep(incoming, Origin::Url(&url), Validators::default()).await.expect("a file")
 }
 
-fn has(cache: &AdapterCache, number: f32) -> bool {
-    cache.find(Origin::Url(&format!("http://host/{number}"))).is_some()
+async fn has(cache: &AdapterCache, number: f32) -> bool {
+    cache.find(Origin::Url(&format!("http://host/{number}"))).await.is_some()
 }
 
 #[tokio::test]
@@ -160,15 +160,16 @@ async fn the_least_recently_used_is_removed_and_none_that_is_used() {
     let other = AdapterCache::open(folder.path(), 2 * bytes).expect("a folder");
     drop(keep(&cache, 1.0).await);
     drop(keep(&other, 2.0).await);
-    assert!(has(&other, 1.0), "used again");
+    assert!(has(&other, 1.0).await, "used again");
     drop(keep(&cache, 3.0).await);
-    assert_eq!([1.0, 2.0, 3.0].map(|number| has(&cache, number)), [true, false, true]);
+    let kept = [has(&cache, 1.0).await, has(&cache, 2.0).await, has(&cache, 3.0).await];
+    assert_eq!(kept, [true, false, true]);
     assert_eq!(cached_bytes(folder.path()), 2 * bytes);
-    let (_, used) = cache.find(Origin::Url("http://host/1")).expect("it is there");
-    assert!(has(&cache, 3.0));
+    let (_, used) = cache.find(Origin::Url("http://host/1")).await.expect("it is there");
+    assert!(has(&cache, 3.0).await);
     drop(keep(&other, 4.0).await);
     drop(keep(&other, 5.0).await);
-    assert!(used.path().exists() && has(&cache, 1.0), "a request uses it");
+    assert!(used.path().exists() && has(&cache, 1.0).await, "a request uses it");
     drop(used);
     // In a smaller one from now on.
     let small = AdapterCache::open(folder.path(), bytes).expect("a folder");
@@ -176,7 +177,7 @@ async fn the_least_recently_used_is_removed_and_none_that_is_used() {
     let none = AdapterCache::open(folder.path(), 0).expect("a folder");
     let held = keep(&none, 6.0).await;
     let path = held.path().to_owned();
-    assert!(path.exists() && cached_bytes(folder.path()) == 0 && !has(&small, 6.0), "for one request");
+    assert!(path.exists() && cached_bytes(folder.path()) == 0 && !has(&small, 6.0).await, "for one request");
     drop(held);
     assert!(!path.exists());
     let sources = std::fs::read_dir(folder.path().join("sources")).expect("a folder");
@@ -197,7 +198,7 @@ async fn what_a_dead_process_left_is_removed_and_what_another_writes_is_not() {
     let left: Vec<_> = std::fs::read_dir(&partial).expect("a folder").flatten().collect();
     assert_eq!(left.len(), 1, "{left:?}");
     cache.keep(incoming, Origin::Hub("a"), Validators::default()).await.expect("a file");
-    assert!(open().find(Origin::Hub("a")).is_some());
+    assert!(open().find(Origin::Hub("a")).await.is_some());
     // A copy that was cut while nobody looked is not there for long: its name is its content.
     drop(cache.receive(1000).expect("a folder"));
     assert_eq!(std::fs::read_dir(&partial).expect("a folder").count(), 0);

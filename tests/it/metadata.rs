@@ -90,6 +90,19 @@ async fn nothing_is_said_where_the_operator_or_the_request_wants_that() {
     }
 }
 
+/// A request whose input is to be forgotten keeps no adapters either; one of a server that writes no settings does.
+#[tokio::test]
+async fn files_without_settings_are_no_private_requests() {
+    let silent = start(|api| api.no_metadata = true).await;
+    let accepted = async |headers: &[(&str, &str)]| {
+        silent.submit_with(headers, &small_with("output_format", "png")).await;
+        let claim = silent.claim("w").await;
+        (claim.body["private"] == true, claim.body["without_settings"] == true)
+    };
+    assert_eq!(accepted(&[]).await, (false, true));
+    assert_eq!(accepted(&[("x-fal-store-io", "0")]).await, (true, true));
+}
+
 #[tokio::test]
 async fn an_attempt_that_goes_on_writes_the_same_bytes() {
     let server = start(|_| {}).await;

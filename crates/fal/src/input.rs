@@ -244,6 +244,7 @@ pub(crate) fn read(
         inline: SYNC_MODE.read(&mut fields),
         check_safety: SAFETY.read(&mut fields),
         private: false,
+        without_settings: false,
         init_image,
         loras: loras::read(&mut fields, call, lora_names),
     };

@@ -80,9 +80,12 @@ pub struct ImageRequest {
     pub inline: bool,
     /// Run the safety checker, where one is loaded.
     pub check_safety: bool,
-    /// The settings are not written into the image files.
+    /// The client wants nothing of the request to be kept: adapters that it brings are removed with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub private: bool,
+    /// The settings are not written into the image files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_settings: bool,
     /// The initial image (image-to-image); generated from noise alone where there is none.
     #[serde(rename = "begin", default, skip_serializing_if = "Option::is_none")]
     pub init_image: Option<InitImageRef>,

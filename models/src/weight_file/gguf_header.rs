@@ -37,7 +37,9 @@ pub(super) fn read(content: &Content) -> Result<(Vec<StoredEntry>, u64), String>
     match header.u32()? {
         2 | 3 => {}
         1 => return Err("it is of version 1 of the format, and latentd reads 2 and 3".into()),
-        other if matches!(other.swap_bytes(), 1..=3) => return Err("its numbers are in big-endian order".into()),
+        other if matches!(other.swap_bytes(), 1..=3) => {
+            return Err("its numbers are in big-endian order".into());
+        }
         other => return Err(format!("it is of version {other} of the format, and latentd reads 2 and 3")),
     }
     let (tensors, keys) = (header.u64()?, header.u64()?);

@@ -31,7 +31,7 @@ pub(super) async fn fetch(
         return Ok((HeldFile::outside(path), "hub cache"));
     }
     let path = format!("{repository}@{}/{}", hub.revision, file.unwrap_or_default());
-    if let Some((_, file)) = adapters.cache.find(Origin::Hub(&path)) {
+    if let Some((_, file)) = adapters.cache.find(Origin::Hub(&path)).await {
         return Ok((file, "cache"));
     }
     if let Some(why) = hub.offline {

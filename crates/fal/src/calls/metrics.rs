@@ -81,7 +81,8 @@ pub(crate) async fn get(api: &Api, caller: &Caller) -> Result<Response, ApiError
     let devices =
         api.queue.devices().into_iter().map(|(name, why)| (name, u64::from(why.is_some()))).collect();
     let keys = by_key::read(api, caller, &mut counters).await?;
-    let adapter_cache = (api.adapter_cache_bytes)();
+    let adapter_cache = api.adapter_cache_bytes.clone();
+    let adapter_cache = tokio::task::spawn_blocking(move || adapter_cache()).await.unwrap_or_default();
     let snapshot =
         Snapshot { adapter_cache, counters, waiting, running, keys, workers, devices, commit: api.commit };
     let mut registry = Registry::with_prefix(PREFIX);

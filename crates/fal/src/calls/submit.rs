@@ -98,7 +98,8 @@ pub(crate) async fn enqueue(
     mut request: ImageRequest,
 ) -> Result<(RequestId, u64), ApiError> {
     isolation::restrict_sources(api, caller, &mut request).await?;
-    request.private = new.options.forget || api.no_metadata;
+    request.private = new.options.forget;
+    request.without_settings = request.private || api.no_metadata;
     new.body = json!(request);
     new.model = Some(request.model);
     let submission = api.queue.submit(&new).await?;

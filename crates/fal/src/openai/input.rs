@@ -208,6 +208,7 @@ pub(crate) fn read(
         inline: in_base64,
         check_safety: SAFETY.read(&mut fields),
         private: false,
+        without_settings: false,
         init_image,
         loras: Vec::new(),
     };

@@ -53,8 +53,8 @@ pub struct Api {
     pub max_open_uploads: u64,
     /// Names of the LoRA adapters that every worker has.
     pub lora_names: Vec<String>,
-    /// Bytes of the LoRA adapters that are kept on this machine.
-    pub adapter_cache_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Bytes of the LoRA adapters that are kept on this machine, of whose disk it asks.
+    pub adapter_cache_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// Leave the settings of requests out of their image files.
