@@ -30,7 +30,7 @@ static PAGE: Asset = asset!("index.html", HTML);
 static PARTS: [Asset; 38] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
-    asset!("acts.js", JS),
+    asset!("commands.js", JS),
     asset!("api.js", JS),
     asset!("builtin.js", JS),
     asset!("code-view.js", JS),

@@ -5,13 +5,13 @@ import { promptOf } from "./words.js";
 
 const tiles = new Map();
 const selected = new Set();
-let acts;
+let commands;
 /** Every finished request, the newest first. */
 let finished = [];
 
-/** `acts` is what a person may do with requests. */
+/** Starts the gallery; `commands` are those of the page. */
 export function start(given) {
-  acts = given;
+  commands = given;
   for (const name of ["gallery-search", "gallery-favourites"]) $(name).addEventListener("input", update);
   $("gallery-all").addEventListener("click", () => {
     matching().forEach(({ id }) => selected.add(id));
@@ -21,7 +21,7 @@ export function start(given) {
   $("gallery-delete").addEventListener("click", () => {
     const entries = finished.filter(({ id }) => selected.has(id));
     selected.clear();
-    acts.remove(entries);
+    commands.remove(entries);
     $("gallery-search").focus();
   });
 }
@@ -81,14 +81,14 @@ function tileOf(entry) {
 function create(entry) {
   const prompt = promptOf(entry);
   const image = make("img", { alt: "", loading: "lazy" });
-  const open = make("button", { type: "button", className: "tile-open", title: prompt, onclick: () => acts.choose(entry) }, image, make("span"));
+  const open = make("button", { type: "button", className: "tile-open", title: prompt, onclick: () => commands.choose(entry) }, image, make("span"));
   const box = make("input", { type: "checkbox", "aria-label": `Select ${prompt}` });
   box.addEventListener("change", () => {
     if (box.checked) selected.add(entry.id);
     else selected.delete(entry.id);
     update();
   });
-  const star = make("button", { type: "button", className: "star", "aria-label": `Favourite ${prompt}`, onclick: () => acts.favour(entry) }, "★");
+  const star = make("button", { type: "button", className: "star", "aria-label": `Favourite ${prompt}`, onclick: () => commands.toggleFavourite(entry) }, "★");
   const tile = make("li", {}, open, make("label", { className: "tile-check" }, box), star, make("span", { className: "tile-count" }));
   tiles.set(entry.id, tile);
   return tile;

@@ -4,9 +4,9 @@ import { imageUrl } from "./api.js";
 import { button, make } from "./dom.js";
 
 /** Buttons for the image at `index`, and a link that downloads it. */
-export function imageActions(entry, index, acts) {
-  const repeat = entry.output.images.length > 1 ? [button("Repeat alone", () => acts.repeat(entry, index))] : [];
-  return [...repeat, button("Use as initial image", () => acts.startFrom(entry, index)), download(entry, index)];
+export function imageActions(entry, index, commands) {
+  const repeat = entry.output.images.length > 1 ? [button("Repeat alone", () => commands.repeat(entry, index))] : [];
+  return [...repeat, button("Use as initial image", () => commands.startFrom(entry, index)), download(entry, index)];
 }
 
 function download({ output }, index) {

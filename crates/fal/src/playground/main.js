@@ -1,6 +1,6 @@
 // The page: connects the form, the result view, the history and the server.
 
-import * as acts from "./acts.js";
+import * as commands from "./commands.js";
 import * as api from "./api.js";
 import * as codeView from "./code-view.js";
 import { $, onFile } from "./dom.js";
@@ -28,8 +28,8 @@ const HASH = /^#request=([\w-]+)$/;
 function render() {
   const entry = session.shown();
   const listed = session.listed();
-  result.render(entry, { size: form.size(), count: form.read().num_images, isFirst: listed.length === 0 }, acts);
-  history.render(listed, entry, acts.choose);
+  result.render(entry, { size: form.size(), count: form.read().num_images, isFirst: listed.length === 0 }, commands);
+  history.render(listed, entry, commands.choose);
   gallery.render(listed);
   codeView.render({ shown: entry });
 }
@@ -70,13 +70,13 @@ function startKeys() {
   $("shortcut").textContent = isMac ? "⌘ ↵" : "Ctrl ↵";
   $("form").addEventListener("submit", (event) => {
     event.preventDefault();
-    acts.generate();
+    commands.generate();
   });
   addEventListener("keydown", (event) => {
     if (event.key === "Escape") return escaped(event);
     if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || document.querySelector("dialog[open]")) return;
     event.preventDefault();
-    if (!$("generate").disabled) acts.generate();
+    if (!$("generate").disabled) commands.generate();
   });
 }
 
@@ -84,7 +84,7 @@ function startKeys() {
 function escaped(event) {
   const entry = session.shown();
   const isBusy = entry?.state === "running" && entry.live?.status && !entry.live.cancelling;
-  if (isBusy && !event.isComposing && !event.target.matches("[type=search]") && !document.querySelector("dialog[open]")) acts.cancel();
+  if (isBusy && !event.isComposing && !event.target.matches("[type=search]") && !document.querySelector("dialog[open]")) commands.cancel();
 }
 
 async function start() {
@@ -92,13 +92,13 @@ async function start() {
   codeView.start();
   tabs.start(tabOpened);
   keyDialog.start(() => codeView.render());
-  viewer.start((entry, index) => imageActions(entry, index, acts));
+  viewer.start((entry, index) => imageActions(entry, index, commands));
   drop.start({ initial: (file) => initialImage.useFile(file), settings: restore });
   onFile($("settings-file"), restore);
-  gallery.start(acts);
+  gallery.start(commands);
   startKeys();
   if (matchMedia("(max-width: 60rem)").matches) $("settings").open = false;
-  await Promise.all([session.start(render), models.start(acts.swapModel, acts.usePrompt), load()]);
+  await Promise.all([session.start(render), models.start(commands.swapModel, commands.usePrompt), load()]);
   learn(models.current());
   form.fit();
   form.write(store.draft.get() ?? DEFAULTS);

@@ -1,9 +1,10 @@
 // Puts the settings that a file carries into the form, with a way back.
 
+import { take } from "./commands.js";
 import { settingsOf } from "./file-settings.js";
 import * as form from "./form.js";
 import * as initialImage from "./initial-image.js";
-import { SIZES, learn } from "./limits.js";
+import { SIZES } from "./limits.js";
 import * as models from "./models.js";
 import * as notice from "./notice.js";
 
@@ -13,15 +14,9 @@ export async function restore(file) {
   const values = await settingsOf(file);
   if (values.prompt === undefined) return notice.show(`${file.name} carries no settings of latentd.`, [instead]);
   const before = { input: form.input(), endpoint: models.current() };
-  take(models.endpointOf(values.model), { ...inputOf(values, file), ...(await sizeOf(file)) });
-  const undo = ["Undo", () => take(before.endpoint, before.input)];
+  take({ endpoint: models.endpointOf(values.model) }, { ...inputOf(values, file), ...(await sizeOf(file)) });
+  const undo = ["Undo", () => take(before, before.input)];
   notice.show(`The settings of ${file.name} are in the form.`, [undo, instead]);
-}
-
-function take(endpoint, input) {
-  if (models.pick(endpoint)) learn(models.current());
-  form.fit();
-  form.fill(input);
 }
 
 function inputOf({ prompt, negative_prompt, seed, steps, guidance, image_offset }, { type }) {

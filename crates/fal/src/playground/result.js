@@ -12,9 +12,9 @@ let rendered = "";
 
 /**
  * Renders a request, or nothing yet. `draft` has the `size` and `count` of the images that the form asks for, and whether
- * they would be the first, `isFirst`; `acts` what a person may do.
+ * they would be the first, `isFirst`; `commands` are those of the page.
  */
-export function render(entry, draft, acts) {
+export function render(entry, draft, commands) {
   const phase = phaseOf(entry);
   const frame = $("frame");
   frame.dataset.phase = phase;
@@ -22,9 +22,9 @@ export function render(entry, draft, acts) {
   const now = `${entry?.id} ${phase} ${entry?.gone} ${entry?.error?.status} ${entry?.favourite} ${!entry && draft.isFirst}`;
   if (now !== rendered) {
     rendered = now;
-    $("images").replaceChildren(...imageFigures(entry, phase, acts));
-    $("words").replaceChildren(...words(entry, phase, draft, acts));
-    $("actions").replaceChildren(...actions(entry, phase, acts));
+    $("images").replaceChildren(...imageFigures(entry, phase, commands));
+    $("words").replaceChildren(...words(entry, phase, draft, commands));
+    $("actions").replaceChildren(...actions(entry, phase, commands));
     announce(entry, phase);
   }
   if (phase === "generating") preview(entry.live.preview);
@@ -47,19 +47,19 @@ function shape(frame, entry, draft) {
   frame.style.setProperty("--rows", rows);
 }
 
-function imageFigures(entry, phase, acts) {
+function imageFigures(entry, phase, commands) {
   // The server shows how the first image is coming along.
   if (phase === "generating") return [make("figure", {}, make("img", { id: "preview", alt: "", hidden: true }))];
   if (phase !== "done") return [];
-  return entry.output.images.map((image, index) => imageFigure(entry, image, index, acts));
+  return entry.output.images.map((image, index) => imageFigure(entry, image, index, commands));
 }
 
-function imageFigure(entry, image, index, acts) {
+function imageFigure(entry, image, index, commands) {
   const flagged = entry.output.has_nsfw_concepts?.[index];
   const element = make("img", { alt: entry.output.prompt, width: image.width, height: image.height });
   const several = entry.output.images.length > 1;
   const label = several ? `Full size: image ${index + 1}` : "Full size";
-  const opener = make("button", { type: "button", className: "opener", "aria-label": label, onclick: () => acts.view(entry, index) }, element);
+  const opener = make("button", { type: "button", className: "opener", "aria-label": label, onclick: () => commands.view(entry, index) }, element);
   const figure = make("figure", {}, opener);
   if (flagged) figure.append(make("figcaption", {}, "Blackened by the safety checker"));
   // What was seen so far stays until the image itself is there.
@@ -68,10 +68,10 @@ function imageFigure(entry, image, index, acts) {
   figure.classList.toggle("is-gone", Boolean(entry.gone));
   opener.hidden = Boolean(entry.gone);
   if (entry.gone) return figure;
-  if (several) figure.append(make("div", { className: "image-actions" }, ...imageActions(entry, index, acts)));
+  if (several) figure.append(make("div", { className: "image-actions" }, ...imageActions(entry, index, commands)));
   element.addEventListener("error", () => {
     opener.hidden = true;
-    acts.checkFiles(entry);
+    commands.checkFiles(entry);
   });
   element.src = imageUrl(image.url);
   return figure;
@@ -85,9 +85,9 @@ function preview(url) {
   element.hidden = false;
 }
 
-function words(entry, phase, draft, acts) {
+function words(entry, phase, draft, commands) {
   if (phase === "empty") {
-    const examples = PROMPTS.slice(0, 3).map((prompt) => make("li", {}, button(prompt, () => acts.usePrompt(prompt))));
+    const examples = PROMPTS.slice(0, 3).map((prompt) => make("li", {}, button(prompt, () => commands.usePrompt(prompt))));
     const title = draft.isFirst ? "Nothing generated yet" : "No image chosen";
     const text = draft.isFirst
       ? "Write a prompt, or start with one of these."
@@ -96,20 +96,20 @@ function words(entry, phase, draft, acts) {
   }
   if (phase === "failed") {
     const { title, text, again } = explain(entry.error);
-    const retry = again && entry.input ? [button("Try again", () => acts.again(entry))] : [];
+    const retry = again && entry.input ? [button("Try again", () => commands.again(entry))] : [];
     return [make("p", { className: "title" }, title), make("p", {}, text), ...retry];
   }
   if (phase === "done" && entry.gone) return [make("p", { className: "gone" }, "The server no longer has this image")];
   return [];
 }
 
-function actions(entry, phase, acts) {
-  if (phase === "waiting" || phase === "generating") return [button("Cancel", acts.cancel, { title: "Escape", "aria-keyshortcuts": "Escape" })];
+function actions(entry, phase, commands) {
+  if (phase === "waiting" || phase === "generating") return [button("Cancel", commands.cancel, { title: "Escape", "aria-keyshortcuts": "Escape" })];
   if (phase !== "done") return [];
-  const single = entry.output.images.length === 1 && !entry.gone ? imageActions(entry, 0, acts) : [];
-  const seed = button("Use seed", () => acts.useSeed(entry.output.seed));
-  const favourite = button("Favourite", () => acts.favour(entry), { "aria-pressed": String(Boolean(entry.favourite)) });
-  return [...single, seed, favourite, button("Delete", () => acts.remove([entry]))];
+  const single = entry.output.images.length === 1 && !entry.gone ? imageActions(entry, 0, commands) : [];
+  const seed = button("Use seed", () => commands.useSeed(entry.output.seed));
+  const favourite = button("Favourite", () => commands.toggleFavourite(entry), { "aria-pressed": String(Boolean(entry.favourite)) });
+  return [...single, seed, favourite, button("Delete", () => commands.remove([entry]))];
 }
 
 function progress(entry, phase) {

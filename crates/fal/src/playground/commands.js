@@ -1,4 +1,4 @@
-// What a person may do: generate, cancel, delete, and bring earlier requests back.
+// The commands of the page: generate, cancel, delete, and bring earlier requests back.
 
 import * as api from "./api.js";
 import { $ } from "./dom.js";
@@ -64,7 +64,7 @@ export function view(entry, index) {
 }
 
 /** Puts an input into the form, and chooses the model that it was sent to. */
-function take({ endpoint }, input) {
+export function take({ endpoint }, input) {
   if (models.pick(endpoint)) learn(models.current());
   form.fit();
   form.fill(input);
@@ -110,7 +110,7 @@ export function startFrom(entry, index) {
 }
 
 /** Makes a request one of the favourites, or takes it out. */
-export async function favour(entry) {
+export async function toggleFavourite(entry) {
   entry.favourite = !entry.favourite;
   session.changed();
   await session.keep(entry);
