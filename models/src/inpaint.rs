@@ -1,9 +1,11 @@
 //! Inpainting: what a mask keeps of the initial image is put back after every step, with the noise of that moment (diffusers
 //! `StableDiffusion3InpaintPipeline.__call__`, pipeline_stable_diffusion_3_inpaint.py:1328-1342).
 
+use crate::generate::InitImage;
 use crate::resize::{Filter, resize};
 use crate::{Image, Result};
 use candle_core::{Device, Tensor};
+use sha2::{Digest, Sha256};
 
 /// Grey levels from which a mask's pixel is generated: `do_binarize` takes 0.5 of 1.
 const GENERATED: u32 = 128;
@@ -26,6 +28,18 @@ impl KeptRegion {
         let keep = self.mask.affine(-1.0, 1.0)?;
         Ok((kept.broadcast_mul(&keep)? + latents.broadcast_mul(&self.mask)?)?)
     }
+}
+
+/// SHA-256 of what is put back after every step, in hexadecimal digits; empty without a mask. A file at a URL may have changed
+/// since an earlier attempt at the request, and its state must not go on with another image.
+pub(crate) fn digest(init_image: Option<&InitImage>) -> String {
+    let Some(InitImage { image, mask: Some(mask), .. }) = init_image else { return String::new() };
+    let mut hash = Sha256::new();
+    for Image { width, height, rgb } in [image, mask] {
+        hash.update(format!("{width}x{height}"));
+        hash.update(rgb);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// `[1, 1, h, w]` f32 of a mask for an image of `size` pixels on a canvas of `canvas` pixels, a latent for `factor` of them a

@@ -23,7 +23,7 @@ use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
 use crate::vocabulary::Vocabulary;
 use crate::weights::{self, Weights};
-use crate::{Error, ModelCard, ModelSource, Result, SafetyOptions, Shortcuts, gpu};
+use crate::{Error, ModelCard, ModelSource, Result, SafetyOptions, Shortcuts, gpu, inpaint};
 use candle_core::{Device, Tensor};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -301,7 +301,7 @@ impl Pipeline {
             Some(init_image) => schedule.last(init_image.strength),
             None => schedule,
         };
-        let state_settings = self.state_settings(schedule, set);
+        let state_settings = self.state_settings(request, schedule, set);
         let sample = || self.initial_latents.sample(request, canvas, schedule.sigmas[0]);
         let (start, steps_done) = match saved_state(state_settings.as_deref(), &shape, schedule, observer) {
             Some(LoopState { latents, steps_done }) => {
@@ -339,15 +339,21 @@ impl Pipeline {
     }
 
     /// What a saved state is good for besides its request; `None` where a step depends on more than the latents.
-    fn state_settings(&self, schedule: &Schedule, set: &AdapterSet) -> Option<String> {
+    fn state_settings(
+        &self,
+        request: &GenerateRequest,
+        schedule: &Schedule,
+        set: &AdapterSet,
+    ) -> Option<String> {
         let Target { device, dtype, ops, .. } = &self.target;
         let device = if device.is_cuda() { "cuda" } else { "cpu" };
         let precision = if ops.fp8 { "fp8" } else { dtype.as_str() };
         let (name, t5, shortcuts) = (&self.card.name, self.has_t5(), &self.shortcuts);
         let settings = format!(
-            "{name} {device} {precision} t5 {t5} {shortcuts:?} sigmas {:?}{}",
+            "{name} {device} {precision} t5 {t5} {shortcuts:?} sigmas {:?}{}{}",
             schedule.sigmas,
-            set.settings()
+            set.settings(),
+            inpaint::digest(request.init_image.as_ref())
         );
         self.shortcuts.first_block_cache.is_none().then_some(settings)
     }

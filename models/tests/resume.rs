@@ -137,6 +137,21 @@ fn a_state_of_other_settings_or_a_damaged_one_is_not_used() {
         assert!(notes.len() == 1 && notes[0].contains("starting at step 1"), "{notes:?}");
         assert!(images == expected);
     }
+    // What a step puts back is another image now, as a file at a URL may be.
+    let masked = |level: u8| {
+        let image = Image { width: 64, height: 64, rgb: vec![level; 64 * 64 * 3] };
+        let mask = Image { width: 2, height: 1, rgb: vec![0, 0, 0, 255, 255, 255] };
+        let init_image = InitImage { image, strength: 1.0, mask: Some(mask) };
+        GenerateRequest { init_image: Some(init_image), ..request() }
+    };
+    let expected = undisturbed(&mut pipeline, &masked(200));
+    let (dark, light) =
+        (interrupted(&mut pipeline, &masked(10), 3), interrupted(&mut pipeline, &masked(200), 3));
+    for (state, first) in [(dark, 1), (light, 4)] {
+        let (images, taken, _) = from_state(&mut pipeline, &masked(200), state);
+        assert_eq!(taken, (first..=7).collect::<Vec<_>>());
+        assert!(images == expected);
+    }
     // The cache remembers earlier steps: there is nothing that a state could go on from, and none is saved.
     pipeline.set_shortcuts(Shortcuts { first_block_cache: Some(0.1), ..Shortcuts::default() });
     let mut observer = Interrupter { saved: Some(state), ..Interrupter::default() };
