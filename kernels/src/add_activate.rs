@@ -55,7 +55,7 @@ fn forward<T: Element>(
     act: Activation,
 ) -> Result<(CpuStorage, Shape)> {
     let (a, b) = (contiguous::<T>("add_activate", a, al)?, contiguous::<T>("add_activate", b, bl)?);
-    let mut out = vec![T::zero(); a.len()];
+    let mut out = T::zeros(a.len());
     let pieces = out.par_chunks_mut(ROWS_TASK_ELEMENTS).zip(a.par_chunks(ROWS_TASK_ELEMENTS));
     pieces.zip(b.par_chunks(ROWS_TASK_ELEMENTS)).for_each_init(
         || (Vec::new(), Vec::new(), Vec::new()),

@@ -3,11 +3,14 @@
 //! A task is a band of output rows, the whole width. It goes over the band in column tiles; for each it
 //! copies the input it needs (padded, widened, upsampled, split by stride phase) into a cache-sized
 //! buffer, in which the pixels that one kernel position sees are runs of consecutive floats. The product
-//! with the weights is then a panel product (`cpu/panel.rs`), the depth being (channel, ky, kx).
+//! with the weights is then a panel product (`cpu/panel.rs`), the depth being (channel, ky, kx). bf16 is convolved by
+//! `in_blocks.rs` where the processor multiplies it.
 
+mod in_blocks;
 mod shape;
 mod tile;
 
+use crate::cpu::blocks::Instructions;
 use crate::cpu::element::Element;
 use crate::cpu::panel::{ByRow, PANEL};
 use crate::cpu::view::{Tile, contiguous, tiles};
@@ -97,14 +100,19 @@ fn forward<T: Element>(
     b: Option<(&CpuStorage, &Layout)>,
 ) -> Result<(CpuStorage, Shape)> {
     let x = contiguous::<T>("conv2d", x, xl)?;
-    let mut widened = Vec::new();
-    let w = T::as_f32(contiguous::<T>("conv2d", w, wl)?, &mut widened);
+    let w = contiguous::<T>("conv2d", w, wl)?;
     let mut bias = vec![0f32; conv.outputs];
     if let Some((b, bl)) = b {
         T::load(contiguous("conv2d", b, bl)?, &mut bias);
     }
     let (height, width) = (conv.out_height(), conv.out_width());
-    let mut out = vec![T::zero(); conv.batch * conv.outputs * height * width];
+    let shape = Shape::from((conv.batch, conv.outputs, height, width));
+    if let Some(instructions) = Instructions::of::<T>() {
+        return Ok((T::to_cpu_storage_owned(in_blocks::forward(instructions, conv, x, w, &bias)), shape));
+    }
+    let mut widened = Vec::new();
+    let w = T::as_f32(w, &mut widened);
+    let mut out = T::zeros(conv.batch * conv.outputs * height * width);
     let buffer = Buffer::new(&conv);
     // [B, O, H' * W'] cut along the last dimension: a tile holds the same band of rows of each channel.
     tiles(&mut out, (conv.outputs, height * width), (conv.outputs, BAND_ROWS * width))
@@ -113,7 +121,7 @@ fn forward<T: Element>(
             let x = &x[tile.batch * conv.channels * conv.height * conv.width..];
             band(&conv, &buffer, x, (w, &bias), tile, scratch);
         });
-    Ok((T::to_cpu_storage_owned(out), Shape::from((conv.batch, conv.outputs, height, width))))
+    Ok((T::to_cpu_storage_owned(out), shape))
 }
 
 #[derive(Default)]

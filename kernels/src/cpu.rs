@@ -1,11 +1,15 @@
-//! Code that the ops' CPU implementations share. Nothing here knows an op; nothing here is unsafe.
+//! Code that the ops' CPU implementations share. Nothing here knows an op. Unsafe are the products of
+//! [`blocks`], which are written as instructions, and two system calls: for AMX in [`isa`], for large outputs in `memory`.
 //!
-//! All arithmetic is f32 whatever the storage type: an [`Element`](element::Element) is widened when it
-//! is read and rounded once when the result is written.
+//! Sums are f32 whatever the storage type: an [`Element`](element::Element) is widened when it is read and rounded once when
+//! the result is written. The products of [`blocks`] read bf16 as it is.
 
+pub(crate) mod blocks;
 pub(crate) mod element;
+pub(crate) mod isa;
 pub(crate) mod math;
 pub(crate) mod matmul;
+mod memory;
 pub(crate) mod panel;
 pub(crate) mod transpose;
 pub(crate) mod view;
@@ -49,7 +53,7 @@ macro_rules! vectorized {
                     $body
                 }
             }
-            pulp::Arch::new().dispatch(Op { $($arg),* });
+            crate::cpu::isa::dispatch(Op { $($arg),* });
         }
     };
 }

@@ -121,7 +121,7 @@ fn forward<T: Element>(
     let y = Rows::<T>::new("gated_add", y, yl)?;
     let mods = Rows::<T>::new("gated_add", mods, ml)?;
     let dim = x.width;
-    let mut out = vec![T::zero(); x.batch * x.rows * dim];
+    let mut out = T::zeros(x.batch * x.rows * dim);
     if out.is_empty() {
         return Ok((T::to_cpu_storage_owned(out), xl.shape().clone()));
     }

@@ -90,7 +90,7 @@ fn forward<T: Element>(
     let x = contiguous::<T>("group_norm", x, xl)?;
     let w = contiguous::<T>("group_norm", w, wl)?;
     let b = contiguous::<T>("group_norm", b, bl)?;
-    let mut out = vec![T::zero(); x.len()];
+    let mut out = T::zeros(x.len());
     let (channels, area) = (xl.dims()[1] / op.groups, xl.dims()[2] * xl.dims()[3]);
     if !out.is_empty() {
         out.par_chunks_mut(channels * area).zip(x.par_chunks(channels * area)).enumerate().for_each(

@@ -132,7 +132,7 @@ fn forward<T: Element>(
     };
     let seq = image.rows + text.map_or(0, |t| t.rows);
     let shape = Shape::from((image.batch, seq, 3, op.heads, head_dim));
-    let mut out = vec![T::zero(); image.batch * seq * width];
+    let mut out = T::zeros(image.batch * seq * width);
     let task_rows = (ROWS_TASK_ELEMENTS / width.max(1)).max(1);
     out.par_chunks_mut((task_rows * width).max(1)).enumerate().for_each_init(
         || (Vec::new(), Vec::new()),

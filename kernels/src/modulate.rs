@@ -94,7 +94,7 @@ fn forward<T: Element>(
     let x = Rows::<T>::new("layer_norm_modulate", x, xl)?;
     let mods = Rows::<T>::new("layer_norm_modulate", mods, ml)?;
     let dim = x.width;
-    let mut out = vec![T::zero(); x.batch * x.rows * dim];
+    let mut out = T::zeros(x.batch * x.rows * dim);
     if out.is_empty() {
         return Ok((T::to_cpu_storage_owned(out), xl.shape().clone()));
     }

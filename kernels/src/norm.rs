@@ -114,7 +114,7 @@ fn layer_forward<T: Element>(
 
 /// Maps every row through `f` in f32.
 fn each_row<T: Element>(x: Rows<'_, T>, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Vec<T> {
-    let mut out = vec![T::zero(); x.batch * x.rows * x.width];
+    let mut out = T::zeros(x.batch * x.rows * x.width);
     let task_rows = (ROWS_TASK_ELEMENTS / x.width.max(1)).max(1);
     out.par_chunks_mut((task_rows * x.width).max(1)).enumerate().for_each_init(
         || (Vec::new(), Vec::new()),

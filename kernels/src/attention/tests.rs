@@ -128,3 +128,37 @@ fn wrong_shapes_are_refused_with_their_shapes() {
     assert!(error.contains("[1, 4, 2, 1, 8]"), "{error}");
     assert!(attention(&normal(&[4, 3, 8], 1)).is_err());
 }
+
+/// A causal mask for all heads, and finite numbers for each.
+#[test]
+fn biases_are_added_to_scores() -> Result<()> {
+    let (batch, heads, dh) = (2, 3, 24);
+    for l in [1, 77, 300] {
+        let qkv = normal(&[batch, l, 3, heads, dh], 7);
+        let ahead = |i: usize, j: usize| if j > i { f32::NEG_INFINITY } else { 0.0 };
+        let mask: Vec<f32> = (0..l * l).map(|i| ahead(i / l, i % l)).collect();
+        let mask = Tensor::from_vec(mask, (l, l), &Device::Cpu)?;
+        for (bias, scale) in [(mask, 0.3f32), (normal(&[heads, l, l], 8), 1.0)] {
+            let part =
+                |i| qkv.to_dtype(DType::F64)?.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
+            let (q, k, v) = (part(0)?, part(1)?, part(2)?);
+            let scores =
+                (q.matmul(&k.t()?)? * f64::from(scale))?.broadcast_add(&bias.to_dtype(DType::F64)?)?;
+            let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+            let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+            let exact = f64s(&weights.matmul(&v)?.transpose(1, 2)?.contiguous()?)?;
+            let error = max_error(&f64s(&biased_attention(&qkv, &bias, scale)?)?, &exact);
+            // The bias goes in and out of the scale's unit, which rounds twice more.
+            assert!(error <= 2.0 * bound(&qkv)?, "{l} {scale}: {error:e} > {:e}", bound(&qkv)?);
+            let rounded = biased_attention(&qkv.to_dtype(DType::BF16)?, &bias, scale)?;
+            // 8 bits of q, k, v, of the probabilities and of the result.
+            let error = max_error(&f64s(&rounded)?, &exact);
+            assert!(error <= 0.15, "{l} {scale} in bf16: {error:e}");
+        }
+    }
+    let qkv = normal(&[1, 4, 3, 2, 8], 1);
+    for wrong in [normal(&[4, 5], 2), normal(&[3, 4, 4], 2), normal(&[1, 2, 4, 4], 2)] {
+        assert!(biased_attention(&qkv, &wrong, 1.0).is_err_and(|e| e.to_string().contains("[H, L, L]")));
+    }
+    Ok(())
+}

@@ -123,10 +123,7 @@ pub(super) fn fill<T: Element>(
                 if stride == 1 && !upsample {
                     copy_padded(source, first, padding, out);
                 } else {
-                    for (i, out) in out.iter_mut().enumerate() {
-                        let at = (first + i * stride).wrapping_sub(padding) >> usize::from(upsample);
-                        *out = source.get(at).copied().unwrap_or(0.0);
-                    }
+                    gather_padded(source, first, conv.spec, out);
                 }
             }
         }
@@ -134,11 +131,19 @@ pub(super) fn fill<T: Element>(
 }
 
 /// `out[i] = source[first + i - padding]`, zero outside the source.
-fn copy_padded(source: &[f32], first: usize, padding: usize, out: &mut [f32]) {
+pub(super) fn copy_padded<T: Element>(source: &[T], first: usize, padding: usize, out: &mut [T]) {
     let zeros = padding.saturating_sub(first).min(out.len());
     let start = (first + zeros).saturating_sub(padding).min(source.len());
     let copied = (out.len() - zeros).min(source.len() - start);
-    out[..zeros].fill(0.0);
+    out[..zeros].fill(T::zero());
     out[zeros..][..copied].copy_from_slice(&source[start..][..copied]);
-    out[zeros + copied..].fill(0.0);
+    out[zeros + copied..].fill(T::zero());
+}
+
+/// The same of every `stride`-th pixel of the source, which may be upsampled.
+pub(super) fn gather_padded<T: Element>(source: &[T], first: usize, spec: Conv2dSpec, out: &mut [T]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let at = (first + i * spec.stride).wrapping_sub(spec.padding) >> usize::from(spec.upsample);
+        *out = source.get(at).copied().unwrap_or(T::zero());
+    }
 }

@@ -1,8 +1,9 @@
 //! Storage types of the CPU path: f32 as it is, bf16 widened on load and rounded once on store.
 
-use crate::cpu::vectorized;
+use crate::cpu::{memory, vectorized};
 use candle_core::WithDType;
 use half::bf16;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 
 /// A type tensors are stored in; arithmetic on it happens in f32.
 pub(crate) trait Element: WithDType {
@@ -17,6 +18,17 @@ pub(crate) trait Element: WithDType {
 
     /// Lets `write` fill `dst` in f32: `dst` itself, or `scratch` that is rounded into it afterwards.
     fn write(dst: &mut [Self], scratch: &mut Vec<f32>, write: impl FnOnce(&mut [f32]));
+
+    /// Memory for an output of `n` values.
+    fn zeros(n: usize) -> Vec<Self> {
+        memory::filled(Self::zero(), n)
+    }
+
+    /// The bits of `src` rounded to bf16; both have one length.
+    fn to_bf16_bits(src: &[Self], dst: &mut [u16]);
+
+    /// `a[i]` and `b[i]` rounded to bf16, in the low and the high half of `dst[i]`; all have one length.
+    fn pair(a: &[Self], b: &[Self], dst: &mut [u32]);
 }
 
 impl Element for f32 {
@@ -38,6 +50,16 @@ impl Element for f32 {
     #[inline]
     fn write(dst: &mut [f32], _scratch: &mut Vec<f32>, write: impl FnOnce(&mut [f32])) {
         write(dst);
+    }
+
+    #[inline]
+    fn to_bf16_bits(src: &[f32], dst: &mut [u16]) {
+        bf16::store(src, dst.reinterpret_cast_mut());
+    }
+
+    #[inline]
+    fn pair(a: &[f32], b: &[f32], dst: &mut [u32]) {
+        round_pair(a, b, dst);
     }
 }
 
@@ -67,6 +89,16 @@ impl Element for bf16 {
         write(scratch);
         Self::store(scratch, dst);
     }
+
+    #[inline]
+    fn to_bf16_bits(src: &[bf16], dst: &mut [u16]) {
+        dst.copy_from_slice(src.reinterpret_cast());
+    }
+
+    #[inline]
+    fn pair(a: &[bf16], b: &[bf16], dst: &mut [u32]) {
+        pair_bits(a, b, dst);
+    }
 }
 
 vectorized! {
@@ -80,18 +112,34 @@ vectorized! {
 vectorized! {
     fn round<'a>(src: &'a [f32], dst: &'a mut [bf16]) {
         for (d, s) in dst.iter_mut().zip(src) {
-            *d = bf16::from_bits(round_to_bf16(*s));
+            *d = bf16::from_bits(rounded_bits(*s) as u16);
+        }
+    }
+}
+
+vectorized! {
+    fn pair_bits<'a>(a: &'a [bf16], b: &'a [bf16], dst: &'a mut [u32]) {
+        for ((d, a), b) in dst.iter_mut().zip(a).zip(b) {
+            *d = u32::from(a.to_bits()) | u32::from(b.to_bits()) << 16;
+        }
+    }
+}
+
+vectorized! {
+    fn round_pair<'a>(a: &'a [f32], b: &'a [f32], dst: &'a mut [u32]) {
+        for ((d, a), b) in dst.iter_mut().zip(a).zip(b) {
+            *d = rounded_bits(*a) | rounded_bits(*b) << 16;
         }
     }
 }
 
 /// Bits of the bf16 nearest to `x`, ties to even; a NaN stays a (quiet) NaN.
 #[inline(always)]
-fn round_to_bf16(x: f32) -> u16 {
+fn rounded_bits(x: f32) -> u32 {
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
     let quiet = (bits >> 16) | 0x40;
-    (if x.is_nan() { quiet } else { rounded }) as u16
+    if x.is_nan() { quiet } else { rounded }
 }
 
 #[cfg(test)]
@@ -109,6 +157,18 @@ mod tests {
             let expected = bf16::from_f32(*x);
             assert!(y.to_bits() == expected.to_bits() || (y.is_nan() && expected.is_nan()), "{x}: {y}");
         }
+    }
+
+    #[test]
+    fn pairs_hold_both_values_rounded() {
+        let (a, b) = ([1.0, -2.5, 1.003_906_3f32], [3.0, f32::INFINITY, 0.0f32]);
+        let mut ours = [0u32; 3];
+        f32::pair(&a, &b, &mut ours);
+        let [a, b] = [a, b].map(|x| x.map(bf16::from_f32));
+        assert_eq!(ours, [0, 1, 2].map(|i| u32::from(a[i].to_bits()) | u32::from(b[i].to_bits()) << 16));
+        let mut of_bf16 = [0u32; 3];
+        bf16::pair(&a, &b, &mut of_bf16);
+        assert_eq!(ours, of_bf16);
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! `x w^T` over all threads, with an epilogue on each block of results while it is in cache.
 //!
 //! Either side may be the panel, whose values lie along the vector lanes and must be packed for that; the
-//! other is broadcast row by row. Packing weights costs N * K moves, packing rows of x costs M * K and M * N
-//! to turn the result round, so few rows are packed themselves and the weights are only streamed. Both
-//! ways are the same chain of fused multiply-adds for each result: the choice never shows in the bits.
+//! other is broadcast row by row. Packing weights costs N * K moves, unless they have been packed before; packing
+//! rows of x costs M * K and M * N to turn the result round, so few rows are packed themselves and the weights are
+//! only streamed. All ways are the same chain of fused multiply-adds for each result: the choice never shows in
+//! the bits. bf16 is multiplied in blocks where the processor has instructions for them.
 
+mod in_blocks;
+
+use super::blocks::{Instructions, pack_panels};
 use super::element::Element;
-use super::panel::{ByRow, CHUNK, PANEL, Packed, multiply};
+use super::panel::{ByRow, CHUNK, PANEL, Packed as PackedPanel, multiply};
 use super::transpose::transpose;
 use super::view::{Rows, Tile, tiles};
+use candle_core::DType;
 use rayon::prelude::*;
 
 /// Rows of the broadcast operand for which a block of sums is made.
@@ -16,7 +21,7 @@ const BLOCK_ROWS: usize = 192;
 /// Columns of a task when the weights are packed: eight panels share each block of x.
 const TASK_COLUMNS: usize = 8 * PANEL;
 /// Depth after which sums go back to memory, so that a block of either operand stays in cache.
-const BLOCK_DEPTH: usize = 512;
+const BLOCK_DEPTH: usize = 256;
 /// Rows of x that may be packed: more would not stay in cache while the weights stream past.
 const MAX_PACKED_ROWS: usize = 512;
 
@@ -24,14 +29,52 @@ const MAX_PACKED_ROWS: usize = 512;
 /// `column` on; the last panel's width may reach beyond the last output.
 pub(crate) type Epilogue<'a> = &'a (dyn Fn(&mut [f32], usize, usize) + Sync);
 
-/// `[B, M, K]` times `w` `[N, K]`: `[B, M, N]` with `epilogue` applied. K must not be 0.
-pub(crate) fn matmul<T: Element>(x: Rows<'_, T>, w: &[T], n: usize, epilogue: Epilogue<'_>) -> Vec<T> {
+/// The weights of a layer, `[N, K]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Weights<'a, T> {
+    Rows(&'a [T]),
+    /// As [`pack_weights`] packs them for f32
+    Panels(&'a [f32]),
+    /// As it packs them for bf16
+    Blocks(&'a [u32]),
+}
+
+/// Weights that are packed once for many products.
+pub(crate) enum Packed {
+    Panels(Vec<f32>),
+    Blocks(Vec<u32>),
+}
+
+/// Packs `w` `[N, K]`; `None` where that would take more memory than the weights: bf16 that is multiplied in f32.
+pub(crate) fn pack_weights<T: Element>(w: &[T], (n, depth): (usize, usize)) -> Option<Packed> {
+    let row = |row: usize| &w[row * depth..][..depth];
+    match (T::DTYPE, Instructions::of::<T>()) {
+        (_, Some(_)) => Some(Packed::Blocks(pack_panels((n, depth), row))),
+        (DType::F32, None) => Some(Packed::Panels(pack::<T, PANEL>((n, depth), row))),
+        _ => None,
+    }
+}
+
+/// `[B, M, K]` times `w`: `[B, M, N]` with `epilogue` applied. K must not be 0.
+pub(crate) fn matmul<T: Element>(
+    x: Rows<'_, T>,
+    w: Weights<'_, T>,
+    n: usize,
+    epilogue: Epilogue<'_>,
+) -> Vec<T> {
     let (m, k) = (x.batch * x.rows, x.width);
-    let mut out = vec![T::zero(); m * n];
-    if m <= CHUNK || m <= MAX_PACKED_ROWS && m * (k + n) < n * k {
-        few_rows(x, w, &mut out, n, epilogue);
-    } else {
-        many_rows(x, w, &mut out, n, epilogue);
+    let mut out = T::zeros(m * n);
+    match (Instructions::of::<T>(), w) {
+        (Some(instructions), w) => in_blocks::matmul(instructions, x, w, &mut out, n, epilogue),
+        (None, Weights::Panels(packed)) => many_rows(x, packed, &mut out, n, epilogue),
+        (None, Weights::Rows(w)) if m <= CHUNK || m <= MAX_PACKED_ROWS && m * (k + n) < n * k => {
+            few_rows(x, w, &mut out, n, epilogue);
+        }
+        (None, Weights::Rows(w)) => {
+            let packed = pack::<T, PANEL>((n, k), |row| &w[row * k..][..k]);
+            many_rows(x, &packed, &mut out, n, epilogue);
+        }
+        (None, Weights::Blocks(_)) => unreachable!("weights are packed for the instructions in use"),
     }
     out
 }
@@ -46,19 +89,28 @@ struct Scratch {
     turned: Vec<f32>,
 }
 
-/// Packs the weights; a task is a block of rows by some panels.
-fn many_rows<T: Element>(x: Rows<'_, T>, w: &[T], out: &mut [T], n: usize, epilogue: Epilogue<'_>) {
-    let depth = x.width;
-    let packed = pack::<T, PANEL>((n, depth), |row| &w[row * depth..][..depth]);
+/// By packed weights `[N / 64, K, 64]`; a task is a block of rows by some panels.
+fn many_rows<T: Element>(x: Rows<'_, T>, packed: &[f32], out: &mut [T], n: usize, epilogue: Epilogue<'_>) {
+    let (m, depth) = (x.batch * x.rows, x.width);
+    // Copied once where several tasks read a block, else by its task.
+    let blocks = (n > TASK_COLUMNS).then(|| row_blocks(x));
     let task = |scratch: &mut Scratch, tile: Tile<'_, T>| {
         let (rows, columns) = (tile.rows.len(), tile.rows[0].len());
         let panels = columns.div_ceil(PANEL);
         scratch.acc.resize(BLOCK_ROWS * TASK_COLUMNS, 0.0);
         for k in (0..depth).step_by(BLOCK_DEPTH) {
             let steps = BLOCK_DEPTH.min(depth - k);
-            let left = block(x.at_row(tile.batch, tile.row), (rows, k, steps), &mut scratch.block);
+            let left = match &blocks {
+                Some(blocks) => ByRow { data: &blocks[tile.row * depth + k * rows..], stride: steps },
+                None => {
+                    scratch.block.resize(rows * steps, 0.0);
+                    copy_block(x, (tile.row, rows), (k, steps), &mut scratch.block);
+                    ByRow { data: &scratch.block, stride: steps }
+                }
+            };
             for panel in 0..panels {
-                let right = Packed::<PANEL>(&packed[(tile.column + panel * PANEL) * depth + k * PANEL..]);
+                let right =
+                    PackedPanel::<PANEL>(&packed[(tile.column + panel * PANEL) * depth + k * PANEL..]);
                 let acc = &mut scratch.acc[panel * BLOCK_ROWS * PANEL..];
                 multiply((left, rows), right, steps, acc, k > 0);
             }
@@ -73,7 +125,35 @@ fn many_rows<T: Element>(x: Rows<'_, T>, w: &[T], out: &mut [T], n: usize, epilo
             }
         }
     };
-    tiles(out, (x.rows, n), (BLOCK_ROWS, TASK_COLUMNS)).into_par_iter().for_each_init(Scratch::default, task);
+    tiles(out, (m, n), (BLOCK_ROWS, TASK_COLUMNS)).into_par_iter().for_each_init(Scratch::default, task);
+}
+
+/// All rows of x, each [`BLOCK_ROWS`] of them as blocks `[rows, BLOCK_DEPTH]` of the depth.
+fn row_blocks<T: Element>(x: Rows<'_, T>) -> Vec<f32> {
+    let depth = x.width;
+    let mut blocks = f32::zeros(x.batch * x.rows * depth);
+    blocks.par_chunks_mut(BLOCK_ROWS * depth).enumerate().for_each(|(i, out)| {
+        let rows = out.len() / depth;
+        for (j, out) in out.chunks_mut(rows * BLOCK_DEPTH).enumerate() {
+            copy_block(x, (i * BLOCK_ROWS, rows), (j * BLOCK_DEPTH, out.len() / rows), out);
+        }
+    });
+    blocks
+}
+
+/// Copies `(first, rows)` of x, `(k, steps)` of each, into `out` `[rows, steps]`.
+///
+/// For f32 too: its rows lie pages apart, and going over them in place, six at a time, costs more in
+/// address translation than this copy.
+fn copy_block<T: Element>(
+    x: Rows<'_, T>,
+    (first, rows): (usize, usize),
+    (k, steps): (usize, usize),
+    out: &mut [f32],
+) {
+    for (r, line) in out.chunks_mut(steps).take(rows).enumerate() {
+        T::load(&x.row((first + r) / x.rows, (first + r) % x.rows)[k..][..steps], line);
+    }
 }
 
 /// Packs x; a task is all rows by a block of columns, whose weights stream past.
@@ -112,7 +192,7 @@ fn each_panel<const WIDTH: usize>(
     acc: &mut [f32],
 ) {
     for (panel, acc) in packed.chunks(depth * WIDTH).zip(acc.chunks_mut(BLOCK_ROWS * WIDTH)) {
-        multiply(left, Packed::<WIDTH>(&panel[k * WIDTH..]), steps, acc, k > 0);
+        multiply(left, PackedPanel::<WIDTH>(&panel[k * WIDTH..]), steps, acc, k > 0);
     }
 }
 
@@ -135,10 +215,7 @@ fn store_turned<T: Element, const WIDTH: usize>(
     }
 }
 
-/// Copies `(rows, k, steps)` of an operand, from column k on, into `scratch`.
-///
-/// For f32 too: its rows lie pages apart, and going over them in place, six at a time, costs more in
-/// address translation than this copy.
+/// Copies `(rows, k, steps)` of the weights, from column k on, into `scratch`, as [`copy_block`] does.
 fn block<'a, T: Element>(
     (data, stride): (&[T], usize),
     (rows, k, steps): (usize, usize, usize),

@@ -5,7 +5,8 @@
 //! runs as 6x2 vectors on AVX2. Each element is one chain of fused multiply-adds in the order of `k`,
 //! so a row's bits depend neither on the other rows nor on the number of threads.
 
-use pulp::{Arch, Simd, WithSimd};
+use super::isa::dispatch;
+use pulp::{Simd, WithSimd};
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 64;
@@ -144,7 +145,7 @@ pub(crate) fn multiply<L: Left, R: Right>(
     add: bool,
 ) {
     let acc = &mut acc[..rows * R::WIDTH];
-    Arch::new().dispatch(Product { left, right, depth, acc, add });
+    dispatch(Product { left, right, depth, acc, add });
 }
 
 struct Product<'a, L, R> {

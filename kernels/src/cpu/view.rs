@@ -41,12 +41,6 @@ impl<'a, T: Element> Rows<'a, T> {
     pub(crate) fn row(&self, batch: usize, row: usize) -> &'a [T] {
         &self.data[batch * self.batch_stride + row * self.row_stride..][..self.width]
     }
-
-    /// Everything from row `row` of batch element `batch` on, and the stride between rows.
-    #[inline]
-    pub(crate) fn at_row(&self, batch: usize, row: usize) -> (&'a [T], usize) {
-        (&self.data[batch * self.batch_stride + row * self.row_stride..], self.row_stride)
-    }
 }
 
 /// The elements of a contiguous tensor.

@@ -119,6 +119,31 @@ fn a_row_does_not_depend_on_batch_or_threads() -> Result<()> {
     same_on_any_pool(|| linear(&x, &w, None, Activation::Silu))
 }
 
+/// In bf16 only a processor with products of it packs.
+#[test]
+fn packed_weights_give_the_same_bits() -> Result<()> {
+    for (dtype, other) in [(DType::F32, DType::BF16), (DType::BF16, DType::F32)] {
+        for (lead, k, n) in CASES {
+            let [x, w, b] = [normal(&[lead, &[k][..]].concat(), 1), normal(&[n, k], 2), normal(&[n], 3)]
+                .map(|t| t.to_dtype(dtype));
+            let (x, w, b) = (x?, w?, b?);
+            let Some(packed) = PackedWeight::new(&w)? else {
+                assert_eq!(dtype, DType::BF16);
+                continue;
+            };
+            assert_eq!(packed.dims(), [n, k]);
+            for b in [None, Some(&b)] {
+                let plain = linear(&x, &w, b, Activation::Silu)?;
+                let ours = linear_packed(&x, &packed, b, Activation::Silu)?;
+                assert_eq!(f64s(&ours)?, f64s(&plain)?, "{dtype:?} {lead:?} {k} {n}");
+            }
+            let error = linear_packed(&x.to_dtype(other)?, &packed, None, Activation::None);
+            assert!(error.is_err_and(|e| e.to_string().contains("another type")));
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn nan_and_infinity_stay_in_their_row() -> Result<()> {
     for act in ACTS {
