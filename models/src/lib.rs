@@ -69,6 +69,7 @@ pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};
 pub use load_options::{DType, Device, LoadOptions, Streams};
 pub use lora::{MAX_LORAS, check_lora};
 pub use manifest::{ClassifierManifest, Manifest};
+pub use ops::CpuIsa;
 pub use pipeline::{Pipeline, Prefetcher};
 pub use plan::{Activations, Plan, PlannedPart, Work};
 #[cfg(feature = "planted-failures")]

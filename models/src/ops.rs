@@ -7,6 +7,7 @@ mod profile;
 
 use candle_core::{Result, Tensor};
 use latentd_kernels as fused;
+pub use latentd_kernels::Isa as CpuIsa;
 pub(crate) use latentd_kernels::{Activation, Conv2dSpec};
 pub use profile::ProfileRow;
 pub(crate) use profile::{profile, timed};
@@ -67,7 +68,18 @@ impl Ops {
         act: Activation,
     ) -> Result<Tensor> {
         let op = if self.fused { fused::linear } else { plain::linear };
-        timed(x, || product_name(x, w), || op(x, w, b, act))
+        timed(x, || product_name(x, w.dims()), || op(x, w, b, act))
+    }
+
+    /// [`Self::linear`] with weights that have been packed for the processor.
+    pub(crate) fn linear_packed(
+        self,
+        x: &Tensor,
+        w: &fused::PackedWeight,
+        b: Option<&Tensor>,
+        act: Activation,
+    ) -> Result<Tensor> {
+        timed(x, || product_name(x, w.dims()), || fused::linear_packed(x, w, b, act))
     }
 
     /// `act(a + b)`, both `[.., D]`.
@@ -184,6 +196,17 @@ impl Ops {
         timed(qkv, || format!("attention {:?}", qkv.dims()), || op(qkv))
     }
 
+    /// The same with scores that are scaled by `scale` and get `bias` `[L, L]` or `[H, L, L]` f32: in f32 on a GPU and in plain
+    /// candle.
+    pub(crate) fn biased_attention(self, qkv: &Tensor, bias: &Tensor, scale: f32) -> Result<Tensor> {
+        let op = if self.fused && qkv.device().is_cpu() {
+            fused::biased_attention
+        } else {
+            plain::biased_attention
+        };
+        op(qkv, bias, scale)
+    }
+
     /// Tokens `[B, L, D]` and the positions `[L, D]` of each.
     pub(crate) fn add_positions(self, x: Tensor, positions: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
@@ -194,8 +217,11 @@ impl Ops {
         x.broadcast_add(positions)
     }
 
-    /// The sum of two feature maps `[B, C, H, W]`.
+    /// The sum of two tensors of one shape.
     pub(crate) fn add(self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        if self.fused && a.device().is_cpu() && a.is_contiguous() && b.is_contiguous() {
+            return fused::add_activate(a, b, Activation::None);
+        }
         #[cfg(feature = "cuda")]
         if self.fused && a.device().is_cuda() && a.stride() == b.stride() {
             return fused::cuda::elementwise::add(a, b);
@@ -205,7 +231,7 @@ impl Ops {
 }
 
 /// `rows x inputs -> outputs`.
-pub(crate) fn product_name(x: &Tensor, weight: &Tensor) -> String {
-    let inputs = weight.dims().last().copied().unwrap_or_default();
-    format!("linear {} x {inputs} -> {}", x.elem_count() / inputs.max(1), weight.dims()[0])
+pub(crate) fn product_name(x: &Tensor, weight: &[usize]) -> String {
+    let inputs = weight.last().copied().unwrap_or_default();
+    format!("linear {} x {inputs} -> {}", x.elem_count() / inputs.max(1), weight[0])
 }

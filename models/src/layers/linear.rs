@@ -6,7 +6,6 @@ use crate::ops::{Activation, Hidden, Ops};
 use crate::ops::{product_name, timed};
 use crate::weights::Scope;
 use candle_core::{Result, Tensor};
-#[cfg(feature = "cuda")]
 use latentd_kernels as fused;
 
 /// `y = act(x w^T + b)`, and what adapters add before the activation.
@@ -20,9 +19,19 @@ pub(crate) struct Linear {
 /// `[output, input]`.
 enum Weight {
     Plain(Tensor),
+    /// bf16 in the layout of the processor's products.
+    Packed(fused::PackedWeight),
     /// fp8 with a scale for each output.
     #[cfg(feature = "cuda")]
     Rowwise(fused::Rowwise),
+}
+
+impl Weight {
+    /// Packed where that makes products faster.
+    fn new(weight: Tensor, ops: Ops) -> Result<Self> {
+        let packed = if ops.fused { fused::PackedWeight::new(&weight)? } else { None };
+        Ok(packed.map_or(Self::Plain(weight), Self::Packed))
+    }
 }
 
 impl Linear {
@@ -44,9 +53,9 @@ impl Linear {
 
     /// [`Self::stacked`] without bias.
     pub(crate) fn stacked_no_bias(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
-        let weight = Weight::Plain(Scope::stacked(scopes, "weight", &[output, input])?.contiguous()?);
-        let adapter = Scope::slot(scopes, input, output);
-        Ok(Self { weight, bias: None, adapter, ops: scopes[0].target().ops })
+        let ops = scopes[0].target().ops;
+        let weight = Weight::new(Scope::stacked(scopes, "weight", &[output, input])?.contiguous()?, ops)?;
+        Ok(Self { weight, bias: None, adapter: Scope::slot(scopes, input, output), ops })
     }
 
     /// A convolution that tiles its input (`weight [output, channels, patch, patch]`) as a projection of
@@ -66,7 +75,8 @@ impl Linear {
         let weight =
             scope.tensor("weight", &[output, channels, patch, patch])?.flatten_from(1)?.contiguous()?;
         let adapter = Scope::slot(std::slice::from_ref(scope), channels * patch * patch, output);
-        Ok(Self { weight: Weight::Plain(weight), bias: None, adapter, ops: scope.target().ops })
+        let ops = scope.target().ops;
+        Ok(Self { weight: Weight::new(weight, ops)?, bias: None, adapter, ops })
     }
 
     /// The weight in fp8, if the model runs in fp8.
@@ -86,20 +96,21 @@ impl Linear {
 
     /// With an activation after the bias.
     pub(crate) fn forward_act(&self, x: &Tensor, act: Activation) -> Result<Tensor> {
-        match &self.weight {
-            Weight::Plain(weight) => match self.adapter.get() {
-                None => self.ops.linear(x, weight, self.bias.as_ref(), act),
-                Some(low_rank) => {
-                    let y = self.ops.linear(x, weight, self.bias.as_ref(), Activation::None)?;
-                    self.ops.add_activate(&y, &low_rank.forward(self.ops, x)?, act)
-                }
-            },
-            #[cfg(feature = "cuda")]
-            Weight::Rowwise(_) if act == Activation::None => {
-                self.forward_hidden(&Hidden::Rowwise(quantise(x, false)?))
-            }
+        let product = |act| match &self.weight {
+            Weight::Plain(weight) => self.ops.linear(x, weight, self.bias.as_ref(), act),
+            Weight::Packed(weight) => self.ops.linear_packed(x, weight, self.bias.as_ref(), act),
             #[cfg(feature = "cuda")]
             Weight::Rowwise(_) => candle_core::bail!("an fp8 layer has no {act:?}: see `mlp`"),
+        };
+        #[cfg(feature = "cuda")]
+        if let (Weight::Rowwise(_), Activation::None) = (&self.weight, act) {
+            return self.forward_hidden(&Hidden::Rowwise(quantise(x, false)?));
+        }
+        match self.adapter.get() {
+            None => product(act),
+            Some(low_rank) => {
+                self.ops.add_activate(&product(Activation::None)?, &low_rank.forward(self.ops, x)?, act)
+            }
         }
     }
 
@@ -116,7 +127,9 @@ impl Linear {
                 self.ops.add_activate(&y, &low_rank.expand(self.ops, &inner)?, Activation::None)
             }
             #[cfg(feature = "cuda")]
-            (Hidden::Rowwise(_), Weight::Plain(_)) => candle_core::bail!("fp8 rows for a layer that is not"),
+            (Hidden::Rowwise(_), Weight::Plain(_) | Weight::Packed(_)) => {
+                candle_core::bail!("fp8 rows for a layer that is not")
+            }
         }
     }
 }
@@ -124,7 +137,7 @@ impl Linear {
 /// `x w^T + b` in fp8.
 #[cfg(feature = "cuda")]
 fn product(x: &fused::Rowwise, weight: &fused::Rowwise, bias: Option<&Tensor>) -> Result<Tensor> {
-    let name = || product_name(&x.values, &weight.values);
+    let name = || product_name(&x.values, weight.values.dims());
     timed(&x.values, name, || fused::cuda::linear_rowwise(x, weight, bias))
 }
 

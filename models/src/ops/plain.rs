@@ -115,6 +115,16 @@ pub(super) fn attention(qkv: &Tensor) -> Result<Tensor> {
     y.transpose(1, 2)?.reshape((batch, length, heads * head_dim))?.to_dtype(qkv.dtype())
 }
 
+pub(super) fn biased_attention(qkv: &Tensor, bias: &Tensor, scale: f32) -> Result<Tensor> {
+    let (batch, length, _, heads, head_dim) = qkv.dims5()?;
+    let part = |index: usize| {
+        qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.to_dtype(DType::F32)?.contiguous()
+    };
+    let scores = (part(0)?.matmul(&part(1)?.t()?)? * f64::from(scale))?.broadcast_add(bias)?;
+    let y = softmax_last_dim(&scores)?.matmul(&part(2)?)?.to_dtype(qkv.dtype())?;
+    y.transpose(1, 2)?.reshape((batch, length, heads * head_dim))
+}
+
 pub(super) fn conv2d(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
     let (_, _, height, width) = x.dims4()?;
     let (dtype, product) = (x.dtype(), product_dtype(x));

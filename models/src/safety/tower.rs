@@ -199,8 +199,8 @@ impl Layer {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let qkv = self.qkv.forward(&self.norm1.forward(x)?)?;
         let qkv = self.ops.joint_qkv(&qkv, None, None, self.heads)?;
-        let x = (x + self.out.forward(&self.ops.attention(&qkv)?)?)?;
+        let x = self.ops.add(x, &self.out.forward(&self.ops.attention(&qkv)?)?)?;
         let y = self.fc1.forward_act(&self.norm2.forward(&x)?, self.act)?;
-        x + self.fc2.forward(&y)?
+        self.ops.add(&x, &self.fc2.forward(&y)?)
     }
 }

@@ -2,10 +2,9 @@
 
 use crate::config::ClipConfig;
 use crate::layers::{LayerNorm, Linear, activation};
-use crate::ops::Activation;
+use crate::ops::{Activation, Ops};
 use crate::weights::{Scope, Weights};
-use candle_core::{DType, Result, Tensor, bail};
-use candle_nn::ops::softmax_last_dim;
+use candle_core::{Result, Tensor, bail};
 
 /// CLIP-L or CLIP-G.
 pub(super) struct Clip {
@@ -34,6 +33,7 @@ struct Layer {
     fc2: Linear,
     act: Activation,
     heads: usize,
+    ops: Ops,
 }
 
 impl Clip {
@@ -124,25 +124,21 @@ impl Layer {
             fc2: Linear::load(&scope.at("mlp.fc2"), inner, width)?,
             act: activation(&config.hidden_act)?,
             heads: config.num_attention_heads,
+            ops: scope.target().ops,
         })
     }
 
     /// `[B, L, hidden]`.
     fn forward(&self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        let x = (x + self.attention(&self.norm1.forward(x)?, mask)?)?;
+        let x = self.ops.add(x, &self.attention(&self.norm1.forward(x)?, mask)?)?;
         let y = self.fc1.forward_act(&self.norm2.forward(&x)?, self.act)?;
-        x + self.fc2.forward(&y)?
+        self.ops.add(&x, &self.fc2.forward(&y)?)
     }
 
     fn attention(&self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
         let (batch, length, width) = x.dims3()?;
         let qkv = self.qkv.forward(x)?.reshape((batch, length, 3, self.heads, width / self.heads))?;
-        let part = |index: usize| {
-            qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.to_dtype(DType::F32)?.contiguous()
-        };
-        let scale = ((width / self.heads) as f64).powf(-0.5);
-        let scores = (part(0)?.matmul(&part(1)?.t()?)? * scale)?.broadcast_add(mask)?;
-        let y = softmax_last_dim(&scores)?.matmul(&part(2)?)?.to_dtype(x.dtype())?;
-        self.out.forward(&y.transpose(1, 2)?.reshape((batch, length, width))?)
+        let scale = 1.0 / ((width / self.heads) as f32).sqrt();
+        self.out.forward(&self.ops.biased_attention(&qkv, mask, scale)?)
     }
 }

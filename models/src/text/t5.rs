@@ -2,10 +2,9 @@
 
 use crate::config::T5Config;
 use crate::layers::{Linear, RmsNorm};
-use crate::ops::Activation;
+use crate::ops::{Activation, Ops};
 use crate::weights::{Scope, Weights};
 use candle_core::{DType, Result, Tensor, bail};
-use candle_nn::ops::softmax_last_dim;
 
 /// T5 v1.1, or the first T5 without gates.
 pub(super) struct T5 {
@@ -24,6 +23,7 @@ struct Layer {
     mlp_norm: RmsNorm,
     mlp: Mlp,
     heads: usize,
+    ops: Ops,
 }
 
 /// `wo(act(wi(x)))`, or `wo(gelu(wi_0(x)) * wi_1(x))`.
@@ -73,13 +73,13 @@ impl T5 {
         self.final_norm.forward(&x)
     }
 
-    /// `[1, heads, L, L]` f32.
+    /// `[heads, L, L]` f32.
     fn bias(&self, length: usize) -> Result<Tensor> {
         let buckets = (0..length).flat_map(|query| (0..length).map(move |key| (query, key)));
         let buckets: Vec<u32> = buckets.map(|(query, key)| self.bucket(query, key)).collect();
         let buckets = Tensor::from_vec(buckets, length * length, self.position_bias.device())?;
         let bias = self.position_bias.index_select(&buckets, 0)?.reshape((length, length, ()))?;
-        bias.permute((2, 0, 1))?.unsqueeze(0)?.contiguous()
+        bias.permute((2, 0, 1))?.contiguous()
     }
 
     /// `T5Attention._relative_position_bucket`, bidirectional: half of the buckets look ahead; of each half, the
@@ -112,14 +112,15 @@ impl Layer {
             mlp_norm: norm(&second)?,
             mlp: Mlp::load(&second.at("DenseReluDense"), config)?,
             heads: config.num_heads,
+            ops: scope.target().ops,
         })
     }
 
     /// `[B, L, d_model]`.
     fn forward(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-        let x = (x + self.attention(&self.attention_norm.forward(x)?, bias)?)?;
+        let x = self.ops.add(x, &self.attention(&self.attention_norm.forward(x)?, bias)?)?;
         let y = self.mlp.forward(&self.mlp_norm.forward(&x)?)?;
-        x + y
+        self.ops.add(&x, &y)
     }
 
     /// T5 does not scale its scores.
@@ -127,12 +128,7 @@ impl Layer {
         let qkv = self.qkv.forward(x)?;
         let (batch, length, width) = qkv.dims3()?;
         let qkv = qkv.reshape((batch, length, 3, self.heads, width / 3 / self.heads))?;
-        let part = |index: usize| {
-            qkv.narrow(2, index, 1)?.squeeze(2)?.transpose(1, 2)?.to_dtype(DType::F32)?.contiguous()
-        };
-        let scores = part(0)?.matmul(&part(1)?.t()?)?.broadcast_add(bias)?;
-        let y = softmax_last_dim(&scores)?.matmul(&part(2)?)?.to_dtype(x.dtype())?;
-        self.out.forward(&y.transpose(1, 2)?.reshape((batch, length, width / 3))?)
+        self.out.forward(&self.ops.biased_attention(&qkv, bias, 1.0)?)
     }
 }
 
