@@ -151,7 +151,7 @@ pub struct EngineArgs {
     #[arg(long, env = "LATENTD_DEVICE", default_value = "auto")]
     pub device: String,
     /// Precision of weights and activations: `f32`, `bf16` or `fp8` (NVIDIA Hopper only: H100, H200); `auto` is `bf16` on
-    /// GPUs.
+    /// GPUs and on processors with AMX, else `f32`.
     #[arg(long, visible_alias = "precision", env = "LATENTD_DTYPE", default_value = "auto")]
     pub dtype: String,
     /// Prompt tokens that T5 reads, 1 to 512; the default is that of diffusers.
@@ -174,6 +174,10 @@ pub struct EngineArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub hub: HubArgs,
+    /// The best instruction set of the processor that is used: `baseline`, `avx2`, `avx512`, `avx512_bf16` or `amx`; for
+    /// tests and comparisons.
+    #[arg(long, env = "LATENTD_MAX_CPU_ISA", default_value = "auto", value_name = "ISA")]
+    pub max_cpu_isa: String,
     /// Whether the text encoder T5 is loaded: `auto`, where the model has one; `off` needs a third less memory, and
     /// images follow long prompts less closely.
     #[arg(long, env = "LATENTD_T5", default_value = "auto", value_name = "auto|off")]

@@ -61,6 +61,8 @@ pub struct EngineConfig {
     pub shortcuts: models::Shortcuts,
     /// Whether the model's T5 is loaded.
     pub t5: bool,
+    /// The best instruction set of the processor that ops may use, where there is a limit.
+    pub max_cpu_isa: Option<models::CpuIsa>,
     /// Whether a model that memory cannot hold is refused before it is loaded.
     pub memory_check: bool,
     /// Folder of the algorithms that were found to be the fastest on a device.
@@ -275,6 +277,8 @@ impl EngineConfig {
         if !(1..=512).contains(&args.t5_tokens) {
             return refuse(format!("--t5-tokens {}: give 1 to 512", args.t5_tokens));
         }
+        // First, since the precision depends on it.
+        let max_cpu_isa = device::limit_cpu_isa(&args.max_cpu_isa)?;
         Ok(Self {
             device,
             dtype: device::dtype(&args.dtype, device)?,
@@ -282,6 +286,7 @@ impl EngineConfig {
             t5_tokens: args.t5_tokens,
             shortcuts: shortcuts::parse(args)?,
             t5: switch("--t5", &args.t5, "auto")?,
+            max_cpu_isa,
             memory_check: switch("--memory-check", &args.memory_check, "on")?,
             cache: data_dir.join("cache"),
         })

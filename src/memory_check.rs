@@ -175,6 +175,7 @@ mod tests {
 
     fn engine() -> EngineConfig {
         EngineConfig {
+            max_cpu_isa: None,
             device: Device::Cpu,
             dtype: DType::F32,
             shift: None,

@@ -255,8 +255,18 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     let encoders = config.models.iter().find_map(|model| model.location.local()?.text_encoders());
     let encoders = encoders.map(|dir| ("--text-encoders", dir.display().to_string()));
     // Workers find the cache where this process would: below the data directory.
-    let EngineConfig { device, dtype, shift, t5_tokens, shortcuts: left_out, t5, memory_check, cache: _ } =
-        engine;
+    let EngineConfig {
+        device,
+        dtype,
+        shift,
+        t5_tokens,
+        shortcuts: left_out,
+        t5,
+        max_cpu_isa,
+        memory_check,
+        cache: _,
+    } = engine;
+    let max_cpu_isa = max_cpu_isa.map(|isa| ("--max-cpu-isa", isa.name().to_owned()));
     let shift = shift.map(|shift| ("--shift", shift.to_string()));
     // The database's URL may hold a password, so it is passed in the environment.
     let StoreConfig { data_dir, database: _, files } = &config.store;
@@ -277,6 +287,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     .chain(config.models.iter().map(|model| ("--model", model.to_string())))
     .chain(encoders)
     .chain(shift)
+    .chain(max_cpu_isa)
     .chain(shortcuts::flags(left_out))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .chain(safety::flags(&config.safety))

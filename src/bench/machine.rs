@@ -3,7 +3,7 @@
 use crate::args;
 use crate::device_report::{Clocks, DeviceReport, device_report, memory_used};
 use jiff::Timestamp;
-use latentd_models::Device;
+use latentd_models::{CpuIsa, Device};
 use serde::Serialize;
 
 /// The facts that a reader of a measurement needs beside its numbers.
@@ -12,6 +12,8 @@ pub(super) struct Machine {
     pub(super) device: String,
     /// The processor, also beside a GPU.
     pub(super) cpu: String,
+    /// The best instruction set that ops on the processor use.
+    pub(super) cpu_isa: &'static str,
     pub(super) memory_total_bytes: Option<u64>,
     /// Before the model was loaded: what is missing belongs to other programs.
     pub(super) memory_free_bytes: Option<u64>,
@@ -53,6 +55,7 @@ impl Machine {
         Self {
             device: report.name.clone(),
             cpu: device_report(Device::Cpu).name,
+            cpu_isa: CpuIsa::in_use().name(),
             memory_total_bytes: report.memory_total_bytes,
             memory_free_bytes: report.memory_free_bytes,
             clocks_before: clocks,

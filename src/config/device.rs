@@ -1,7 +1,7 @@
 //! `--device` and `--dtype`: which devices there are, and in what precision they compute.
 
 use super::{ConfigError, refuse};
-use latentd_models::{DType, Device};
+use latentd_models::{CpuIsa, DType, Device};
 
 /// Where the NVIDIA driver lists its GPUs. Looking there does not start CUDA, which `serve` must never do.
 const GPUS: &str = "/proc/driver/nvidia/gpus";
@@ -46,9 +46,23 @@ fn parse(text: &str) -> Result<Device, ConfigError> {
     }
 }
 
-/// The precision that `text` names; `auto` is f32 on the processor, bf16 on a GPU.
+/// The limit of `--max-cpu-isa`; `auto` is none. It holds for this process from here on.
+pub(super) fn limit_cpu_isa(text: &str) -> Result<Option<CpuIsa>, ConfigError> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    let Some(isa) = CpuIsa::ALL.into_iter().find(|isa| isa.name() == text) else {
+        let names = CpuIsa::ALL.map(|isa| format!("`{}`", isa.name())).join(", ");
+        return refuse(format!("--max-cpu-isa {text}: give `auto`, {names}"));
+    };
+    isa.limit();
+    Ok(Some(isa))
+}
+
+/// The precision that `text` names; `auto` is bf16 on a GPU and where the processor multiplies it faster, else f32.
 pub(super) fn dtype(text: &str, device: Device) -> Result<DType, ConfigError> {
     match (text, device) {
+        ("auto", Device::Cpu) if CpuIsa::in_use() >= CpuIsa::Amx => Ok(DType::Bf16),
         ("auto", Device::Cpu) | ("f32", _) => Ok(DType::F32),
         ("auto", Device::Cuda(_)) | ("bf16", _) => Ok(DType::Bf16),
         ("fp8", Device::Cuda(_)) => Ok(DType::Fp8),
@@ -82,8 +96,18 @@ mod tests {
     }
 
     #[test]
+    fn limits_of_the_processor_are_checked() {
+        assert_eq!(limit_cpu_isa("auto").expect("no limit"), None);
+        let wrong = limit_cpu_isa("sse9").expect_err("no instruction set").to_string();
+        assert!(wrong.contains("--max-cpu-isa sse9") && wrong.contains("`avx512_bf16`"), "{wrong}");
+        // The best there is, since the limit holds for the other tests of this process.
+        assert_eq!(limit_cpu_isa("amx").expect("a limit"), Some(CpuIsa::Amx));
+    }
+
+    #[test]
     fn precisions_follow_the_device() {
-        assert_eq!(dtype("auto", Device::Cpu).expect("f32"), DType::F32);
+        let faster = if CpuIsa::in_use() >= CpuIsa::Amx { DType::Bf16 } else { DType::F32 };
+        assert_eq!(dtype("auto", Device::Cpu).expect("a precision"), faster);
         assert_eq!(dtype("auto", Device::Cuda(0)).expect("bf16"), DType::Bf16);
         assert_eq!(dtype("fp8", Device::Cuda(0)).expect("fp8"), DType::Fp8);
         assert!(dtype("fp8", Device::Cpu).expect_err("no fp8").to_string().contains("cuda:N"));

@@ -66,7 +66,8 @@ fn sorted<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-const SMALL: [&str; 8] = ["--width", "128", "--height", "64", "--steps", "3", "--runs", "2"];
+const SMALL: [&str; 10] =
+    ["--width", "128", "--height", "64", "--steps", "3", "--runs", "2", "--dtype", "f32"];
 
 #[test]
 fn denoise_reports_what_it_promises() {
@@ -144,7 +145,7 @@ fn a_profile_splits_a_step() {
 /// Real widths without real weights; two blocks, so that it fits into a test.
 #[test]
 fn denoise_needs_no_files() {
-    let synthetic = ["denoise", "--synthetic", "medium", "--blocks", "1", "--precision", "f32"];
+    let synthetic = ["denoise", "--synthetic", "medium", "--blocks", "1"];
     let report = json_of(&[&synthetic, &SMALL[..]].concat());
     assert_eq!(
         (&report["model"], &report["weights"]),
