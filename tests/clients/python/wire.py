@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 import urllib.request
 
 
@@ -47,6 +48,16 @@ def call(method, path=""):
     """The one call that matches; fails unless there is exactly one."""
     (found,) = calls(method, path)
     return found
+
+
+def answered(method, path="", seconds=30):
+    """The first call that matches, once it has been answered: of a thread that the test does not wait for."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := [call for call in calls(method, path) if "status" in call]:
+            return found[0]
+        time.sleep(0.05)
+    raise AssertionError(f"no answered {method} {path} within {seconds} s")
 
 
 def sent(call, **headers):
