@@ -147,6 +147,8 @@ async fn a_key_at_its_limit_lets_others_pass_and_refuses_to_hold_the_line(rig: R
     assert!(claim(&queue, "w").await.is_none());
     let direct = NewRequest { origin: Origin::Direct, ..of_key("a") };
     assert_eq!(queue.submit(&direct).await.expect("a database"), Submission::KeyBusy { limit: 1 });
+    let full_too = NewRequest { max_waiting: Some(1), ..direct };
+    assert_eq!(queue.submit(&full_too).await.expect("a database"), Submission::KeyBusy { limit: 1 });
     queue.fail(&first, &Failure::of(FailureKind::Engine)).await.expect("a database");
     assert_eq!(claim(&queue, "w").await.expect("a request").id, a[1]);
 }

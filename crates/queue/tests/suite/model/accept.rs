@@ -84,11 +84,16 @@ impl Model {
         Submission::Known { id: request.id }
     }
 
+    /// A key at its limit comes before a full queue: that is the cheaper of the two to find.
     fn refused(&self, new: &NewRequest) -> Option<Submission> {
-        let waiting = self.count(State::Waiting);
-        if new.max_waiting.is_some_and(|most| waiting >= most) {
-            return Some(Submission::Full { waiting });
-        }
+        self.key_busy(new).or_else(|| {
+            let waiting = self.count(State::Waiting);
+            let is_full = new.max_waiting.is_some_and(|most| waiting >= most);
+            is_full.then_some(Submission::Full { waiting })
+        })
+    }
+
+    fn key_busy(&self, new: &NewRequest) -> Option<Submission> {
         let (_, limit) = *LIMITS.iter().find(|(key, _)| new.api_key.as_deref() == Some(key))?;
         let of_key = |request: &&Request| request.new.api_key == new.api_key;
         let waited_for = self.with_state(State::Waiting).filter(|request| request.is_direct());
