@@ -251,10 +251,10 @@ fn query_block<T: Element>(
             (ByRow { data: keys, stride: head_dim }, ByDepth { data: values, stride: head_dim });
         for (j, panel) in panels.iter_mut().enumerate() {
             let scores = &mut s.scores[..count * PANEL];
-            multiply((keys, count), Packed::<PANEL>(&panel.queries), head_dim, scores, false);
+            multiply((keys, count), Packed::<PANEL>::new(&panel.queries), head_dim, scores, false);
             qkv.add_bias(at.1, (tile.row, queries, j), i * BLOCK_KEYS, scores);
             update(&mut panel.softmax, scores, qkv.scale, &mut panel.out);
-            multiply((values, head_dim), Packed::<PANEL>(scores), count, &mut panel.out, true);
+            multiply((values, head_dim), Packed::<PANEL>::new(scores), count, &mut panel.out, true);
         }
     }
     for (panel, lines) in panels.iter().zip(tile.rows.chunks_mut(PANEL)) {

@@ -6,6 +6,7 @@
 
 pub(crate) mod blocks;
 pub(crate) mod element;
+pub(crate) mod group;
 pub(crate) mod isa;
 pub(crate) mod math;
 pub(crate) mod matmul;

@@ -10,11 +10,13 @@ mod in_blocks;
 
 use super::blocks::{Instructions, pack_panels};
 use super::element::Element;
-use super::panel::{ByRow, CHUNK, PANEL, Packed as PackedPanel, multiply};
+use super::group::{group, grouped_len};
+use super::panel::{CHUNK, Grouped, PANEL, Packed as PackedPanel, multiply};
 use super::transpose::transpose;
 use super::view::{Rows, Tile, tiles};
 use candle_core::DType;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Rows of the broadcast operand for which a block of sums is made.
 const BLOCK_ROWS: usize = 192;
@@ -83,16 +85,27 @@ pub(crate) fn matmul<T: Element>(
 struct Scratch {
     /// `[panels, BLOCK_ROWS, columns of a panel]`
     acc: Vec<f32>,
-    /// `[BLOCK_ROWS, BLOCK_DEPTH]` of the operand that is not packed
+    /// `[BLOCK_ROWS / 6, BLOCK_DEPTH, 6]` of the broadcast operand
     block: Vec<f32>,
     /// `[columns of a panel, BLOCK_ROWS]`
     turned: Vec<f32>,
 }
 
+/// `rows` lines, `steps` of each, packed into `block`.
+fn grouped<'a, 'b, T: Element>(
+    line: impl Fn(usize) -> &'a [T],
+    (rows, steps): (usize, Range<usize>),
+    block: &'b mut Vec<f32>,
+) -> Grouped<'b> {
+    block.resize(grouped_len(rows, steps.len()), 0.0);
+    group(line, (rows, steps), block);
+    Grouped(block)
+}
+
 /// By packed weights `[N / 64, K, 64]`; a task is a block of rows by some panels.
 fn many_rows<T: Element>(x: Rows<'_, T>, packed: &[f32], out: &mut [T], n: usize, epilogue: Epilogue<'_>) {
     let (m, depth) = (x.batch * x.rows, x.width);
-    // Copied once where several tasks read a block, else by its task.
+    // Packed once where several tasks read a block, else by its task.
     let blocks = (n > TASK_COLUMNS).then(|| row_blocks(x));
     let task = |scratch: &mut Scratch, tile: Tile<'_, T>| {
         let (rows, columns) = (tile.rows.len(), tile.rows[0].len());
@@ -101,59 +114,50 @@ fn many_rows<T: Element>(x: Rows<'_, T>, packed: &[f32], out: &mut [T], n: usize
         for k in (0..depth).step_by(BLOCK_DEPTH) {
             let steps = BLOCK_DEPTH.min(depth - k);
             let left = match &blocks {
-                Some(blocks) => ByRow { data: &blocks[tile.row * depth + k * rows..], stride: steps },
-                None => {
-                    scratch.block.resize(rows * steps, 0.0);
-                    copy_block(x, (tile.row, rows), (k, steps), &mut scratch.block);
-                    ByRow { data: &scratch.block, stride: steps }
-                }
+                Some(blocks) => Grouped(&blocks[tile.row * depth + grouped_len(rows, k)..]),
+                None => grouped(|row| row_of(x, tile.row + row), (rows, k..k + steps), &mut scratch.block),
             };
             for panel in 0..panels {
-                let right =
-                    PackedPanel::<PANEL>(&packed[(tile.column + panel * PANEL) * depth + k * PANEL..]);
+                let right = PackedPanel::<PANEL, true>::new(
+                    &packed[(tile.column + panel * PANEL) * depth + k * PANEL..],
+                );
                 let acc = &mut scratch.acc[panel * BLOCK_ROWS * PANEL..];
                 multiply((left, rows), right, steps, acc, k > 0);
             }
         }
-        let mut lines = tile.rows;
-        for panel in 0..panels {
-            let block = &mut scratch.acc[panel * BLOCK_ROWS * PANEL..][..rows * PANEL];
-            epilogue(block, PANEL, tile.column + panel * PANEL);
-            for (line, sums) in lines.iter_mut().zip(block.chunks(PANEL)) {
-                let line = &mut line[panel * PANEL..columns.min((panel + 1) * PANEL)];
-                T::store(&sums[..line.len()], line);
+        let blocks = scratch.acc.chunks_mut(BLOCK_ROWS * PANEL).take(panels);
+        for (panel, block) in blocks.enumerate() {
+            epilogue(&mut block[..rows * PANEL], PANEL, tile.column + panel * PANEL);
+        }
+        // Row by row: neighbouring panels end up in neighbouring cache lines.
+        for (row, mut line) in tile.rows.into_iter().enumerate() {
+            for block in scratch.acc.chunks(BLOCK_ROWS * PANEL).take(panels) {
+                let (part, rest) = line.split_at_mut(PANEL.min(line.len()));
+                T::store(&block[row * PANEL..][..part.len()], part);
+                line = rest;
             }
         }
     };
     tiles(out, (m, n), (BLOCK_ROWS, TASK_COLUMNS)).into_par_iter().for_each_init(Scratch::default, task);
 }
 
-/// All rows of x, each [`BLOCK_ROWS`] of them as blocks `[rows, BLOCK_DEPTH]` of the depth.
+/// All rows of x, each [`BLOCK_ROWS`] of them as blocks of [`BLOCK_DEPTH`] of the depth that [`Grouped`] reads.
 fn row_blocks<T: Element>(x: Rows<'_, T>) -> Vec<f32> {
-    let depth = x.width;
-    let mut blocks = f32::zeros(x.batch * x.rows * depth);
+    let (m, depth) = (x.batch * x.rows, x.width);
+    let mut blocks = f32::zeros(grouped_len(m, depth));
     blocks.par_chunks_mut(BLOCK_ROWS * depth).enumerate().for_each(|(i, out)| {
-        let rows = out.len() / depth;
-        for (j, out) in out.chunks_mut(rows * BLOCK_DEPTH).enumerate() {
-            copy_block(x, (i * BLOCK_ROWS, rows), (j * BLOCK_DEPTH, out.len() / rows), out);
+        let (first, rows) = (i * BLOCK_ROWS, out.len() / depth);
+        for (k, out) in (0..depth).step_by(BLOCK_DEPTH).zip(out.chunks_mut(rows * BLOCK_DEPTH)) {
+            let steps = k..k + out.len() / rows;
+            group(|row| row_of(x, first + row), (rows.min(m - first), steps), out);
         }
     });
     blocks
 }
 
-/// Copies `(first, rows)` of x, `(k, steps)` of each, into `out` `[rows, steps]`.
-///
-/// For f32 too: its rows lie pages apart, and going over them in place, six at a time, costs more in
-/// address translation than this copy.
-fn copy_block<T: Element>(
-    x: Rows<'_, T>,
-    (first, rows): (usize, usize),
-    (k, steps): (usize, usize),
-    out: &mut [f32],
-) {
-    for (r, line) in out.chunks_mut(steps).take(rows).enumerate() {
-        T::load(&x.row((first + r) / x.rows, (first + r) % x.rows)[k..][..steps], line);
-    }
+/// Row `row` of all batches together.
+fn row_of<'a, T: Element>(x: Rows<'a, T>, row: usize) -> &'a [T] {
+    x.row(row / x.rows, row % x.rows)
 }
 
 /// Packs x; a task is all rows by a block of columns, whose weights stream past.
@@ -161,7 +165,7 @@ fn few_rows<T: Element>(x: Rows<'_, T>, w: &[T], out: &mut [T], n: usize, epilog
     let (m, depth) = (x.batch * x.rows, x.width);
     // Whole panels, then what is left in panels of 16 where those are fewer lanes.
     let wide = if m % PANEL > 2 * CHUNK { m } else { m / PANEL * PANEL };
-    let row = |row: usize| x.row(row / x.rows, row % x.rows);
+    let row = |row: usize| row_of(x, row);
     let wide_panels = pack::<T, PANEL>((wide, depth), row);
     let narrow_panels = pack::<T, CHUNK>((m - wide, depth), |r| row(wide + r));
     let task = |scratch: &mut Scratch, tile: Tile<'_, T>| {
@@ -170,8 +174,8 @@ fn few_rows<T: Element>(x: Rows<'_, T>, w: &[T], out: &mut [T], n: usize, epilog
         let (wide_acc, narrow_acc) = scratch.acc.split_at_mut(wide.next_multiple_of(PANEL) * BLOCK_ROWS);
         for k in (0..depth).step_by(BLOCK_DEPTH) {
             let steps = BLOCK_DEPTH.min(depth - k);
-            let w = (&w[tile.column * depth..], depth);
-            let left = (block(w, (columns, k, steps), &mut scratch.block), columns);
+            let line = |row| &w[(tile.column + row) * depth..][..depth];
+            let left = (grouped(line, (columns, k..k + steps), &mut scratch.block), columns);
             each_panel::<PANEL>(left, &wide_panels, (depth, k, steps), wide_acc);
             each_panel::<CHUNK>(left, &narrow_panels, (depth, k, steps), narrow_acc);
         }
@@ -186,13 +190,13 @@ fn few_rows<T: Element>(x: Rows<'_, T>, w: &[T], out: &mut [T], n: usize, epilog
 /// Multiplies one block by each panel of `packed` `[panels, depth, WIDTH]` into `acc`
 /// `[panels, BLOCK_ROWS, WIDTH]`.
 fn each_panel<const WIDTH: usize>(
-    left: (ByRow<'_>, usize),
+    left: (Grouped<'_>, usize),
     packed: &[f32],
     (depth, k, steps): (usize, usize, usize),
     acc: &mut [f32],
 ) {
     for (panel, acc) in packed.chunks(depth * WIDTH).zip(acc.chunks_mut(BLOCK_ROWS * WIDTH)) {
-        multiply(left, PackedPanel::<WIDTH>(&panel[k * WIDTH..]), steps, acc, k > 0);
+        multiply(left, PackedPanel::<WIDTH, true>::new(&panel[k * WIDTH..]), steps, acc, k > 0);
     }
 }
 
@@ -213,19 +217,6 @@ fn store_turned<T: Element, const WIDTH: usize>(
             T::store(sums, line);
         }
     }
-}
-
-/// Copies `(rows, k, steps)` of the weights, from column k on, into `scratch`, as [`copy_block`] does.
-fn block<'a, T: Element>(
-    (data, stride): (&[T], usize),
-    (rows, k, steps): (usize, usize, usize),
-    scratch: &'a mut Vec<f32>,
-) -> ByRow<'a> {
-    scratch.resize(rows * steps, 0.0);
-    for (r, line) in scratch.chunks_mut(steps).enumerate() {
-        T::load(&data[r * stride + k..][..steps], line);
-    }
-    ByRow { data: scratch, stride: steps }
 }
 
 /// Turns rows of `depth` into panels `[rows / WIDTH, depth, WIDTH]`, zeros beyond the last row.

@@ -15,7 +15,10 @@ pub(crate) const PANEL: usize = 64;
 pub(crate) const CHUNK: usize = 16;
 
 /// Rows of a register tile.
-const TILE_ROWS: usize = 6;
+pub(crate) const TILE_ROWS: usize = 6;
+
+/// Steps of the depth by which a streamed panel is fetched ahead.
+const AHEAD: usize = 8;
 
 /// The broadcast operand: rows by depth.
 pub(crate) trait Left: Copy {
@@ -58,6 +61,26 @@ impl<'a> Left for ByRow<'a> {
     }
 }
 
+/// Rows as [`group`](super::group::group) packs them, `[rows / 6, depth, 6]`: a tile reads one run of floats.
+#[derive(Clone, Copy)]
+pub(crate) struct Grouped<'a>(pub(crate) &'a [f32]);
+
+impl<'a> Left for Grouped<'a> {
+    type Window<const N: usize> = &'a [[f32; TILE_ROWS]];
+
+    #[inline(always)]
+    fn window<const N: usize>(self, row: usize, depth: usize) -> &'a [[f32; TILE_ROWS]] {
+        &self.0[row * depth..].as_chunks().0[..depth]
+    }
+
+    #[inline(always)]
+    fn at<const N: usize>(window: &&'a [[f32; TILE_ROWS]], k: usize) -> [f32; N] {
+        let mut values = [0.0; N];
+        values.copy_from_slice(&window[k][..N]);
+        values
+    }
+}
+
 /// Rows that lie across the depth: `left(r, k) = data[k * stride + r]`.
 #[derive(Clone, Copy)]
 pub(crate) struct ByDepth<'a> {
@@ -86,20 +109,51 @@ pub(crate) trait Right: Copy {
     /// Its columns: 64 or 16.
     const WIDTH: usize;
 
+    /// The same, `depth` deep: what is read in a loop over the depth is within it.
+    #[inline(always)]
+    fn to_depth(self, _depth: usize) -> Self {
+        self
+    }
+
     /// The `lanes` columns from `column` on, at depth `k`; they never straddle a chunk.
     fn lanes(&self, k: usize, column: usize, lanes: usize) -> &[f32];
+
+    /// Fetches column `column` at depth `k`, which may be beyond the depth, into the first-level cache, where that
+    /// cannot hold the panel.
+    #[inline(always)]
+    fn fetch(&self, _k: usize, _column: usize) {}
 }
 
-/// A panel that lies in one piece: `right(k, c) = data[k * WIDTH + c]`.
+/// A panel that lies in one piece, `right(k, c) = data[k * WIDTH + c]`; `STREAMED` from the second-level cache, or in
+/// the first.
 #[derive(Clone, Copy)]
-pub(crate) struct Packed<'a, const WIDTH: usize>(pub(crate) &'a [f32]);
+pub(crate) struct Packed<'a, const WIDTH: usize, const STREAMED: bool = false>(&'a [[f32; WIDTH]]);
 
-impl<const WIDTH: usize> Right for Packed<'_, WIDTH> {
+impl<'a, const WIDTH: usize, const STREAMED: bool> Packed<'a, WIDTH, STREAMED> {
+    /// The panel at the start of `data`.
+    pub(crate) fn new(data: &'a [f32]) -> Self {
+        Self(data.as_chunks().0)
+    }
+}
+
+impl<const WIDTH: usize, const STREAMED: bool> Right for Packed<'_, WIDTH, STREAMED> {
     const WIDTH: usize = WIDTH;
 
     #[inline(always)]
+    fn to_depth(self, depth: usize) -> Self {
+        Self(&self.0[..depth])
+    }
+
+    #[inline(always)]
     fn lanes(&self, k: usize, column: usize, lanes: usize) -> &[f32] {
-        &self.0[k * WIDTH..][..WIDTH][column..][..lanes]
+        &self.0[k][column..][..lanes]
+    }
+
+    #[inline(always)]
+    fn fetch(&self, k: usize, column: usize) {
+        if STREAMED {
+            prefetch(self.0.as_ptr().wrapping_add(k).cast::<f32>().wrapping_add(column));
+        }
     }
 }
 
@@ -134,6 +188,20 @@ impl Right for Shifted<'_> {
     fn lanes(&self, k: usize, column: usize, lanes: usize) -> &[f32] {
         &self.data[self.steps[k]..][..PANEL][column..][..lanes]
     }
+}
+
+/// Asks for the cache line of an address, which need not be one of this process.
+#[inline(always)]
+fn prefetch(address: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    #[expect(unsafe_code, reason = "an instruction that takes an address")]
+    // SAFETY: it reads nothing that the program sees, and does not fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// Multiplies `rows` rows of `left` by `right` into `acc` `[rows, WIDTH]`, on top of it if `add`.
@@ -202,11 +270,13 @@ impl<L: Left, R: Right> Product<'_, L, R> {
             }
         }
         let left = self.left.window::<ROWS>(row, self.depth);
+        let right = self.right.to_depth(self.depth);
         for k in 0..self.depth {
             let mut vectors = [simd.splat_f32s(0.0); VECTORS];
             for (v, vector) in vectors.iter_mut().enumerate() {
-                let lanes = self.right.lanes(k, column + v * S::F32_LANES, S::F32_LANES);
+                let lanes = right.lanes(k, column + v * S::F32_LANES, S::F32_LANES);
                 *vector = S::as_simd_f32s(lanes).0[0];
+                right.fetch(k + AHEAD, column + v * S::F32_LANES);
             }
             for (sums, value) in sums.iter_mut().zip(L::at::<ROWS>(&left, k)) {
                 let value = simd.splat_f32s(value);
@@ -232,11 +302,21 @@ mod tests {
             .collect()
     }
 
+    /// `[rows, depth]` as [`Grouped`] reads it.
+    fn packed(rows: &[f32], depth: usize) -> Vec<f32> {
+        let mut packed = vec![0f32; (rows.len() / depth).next_multiple_of(TILE_ROWS) * depth];
+        for (i, value) in rows.iter().enumerate() {
+            let (row, k) = (i / depth, i % depth);
+            packed[(row / TILE_ROWS * depth + k) * TILE_ROWS + row % TILE_ROWS] = *value;
+        }
+        packed
+    }
+
     /// Exact equality: a chain of fused multiply-adds has one answer.
     #[test]
     fn each_element_is_one_chain_of_fused_steps() {
         for rows in 1..=14 {
-            for depth in [1, 2, 7, 64] {
+            for depth in [1, 2, 7, 64, 300] {
                 let left = numbers(rows * depth, 1);
                 let right = numbers(depth * PANEL, 2);
                 let start = numbers(rows * PANEL, 3);
@@ -244,24 +324,27 @@ mod tests {
                     (0..depth * rows).map(|i| left[(i % rows) * depth + i / rows]).collect();
                 let steps: Vec<usize> = (0..depth).map(|k| k * PANEL).collect();
                 let gather = Gather { data: &right, chunks: [0, 16, 32, 48], steps: &steps };
+                let packed = packed(&left, depth);
+                let grouped = Grouped(&packed);
                 let by_row = ByRow { data: &left, stride: depth };
-                let mut results = vec![start.clone(); 4];
+                let mut results = vec![start.clone(); 5];
+                multiply((by_row, rows), Packed::<PANEL>::new(&right), depth, &mut results[4], true);
                 multiply(
-                    (by_row, rows),
+                    (grouped, rows),
                     Shifted { data: &right, steps: &steps },
                     depth,
                     &mut results[3],
                     true,
                 );
-                multiply((by_row, rows), Packed::<PANEL>(&right), depth, &mut results[0], true);
+                multiply((grouped, rows), Packed::<PANEL, true>::new(&right), depth, &mut results[0], true);
                 multiply(
                     (ByDepth { data: &across, stride: rows }, rows),
-                    Packed::<PANEL>(&right),
+                    Packed::<PANEL>::new(&right),
                     depth,
                     &mut results[1],
                     true,
                 );
-                multiply((by_row, rows), gather, depth, &mut results[2], true);
+                multiply((grouped, rows), gather, depth, &mut results[2], true);
                 for r in 0..rows {
                     for c in 0..PANEL {
                         let exact = (0..depth).fold(start[r * PANEL + c], |sum, k| {
@@ -276,7 +359,7 @@ mod tests {
                     x.chunks(PANEL).flat_map(|line| line[..CHUNK].to_vec()).collect()
                 };
                 let (narrow, mut acc) = (sixteen(&right), sixteen(&start));
-                multiply((by_row, rows), Packed::<CHUNK>(&narrow), depth, &mut acc, true);
+                multiply((grouped, rows), Packed::<CHUNK>::new(&narrow), depth, &mut acc, true);
                 assert_eq!(acc, sixteen(&results[0]), "16 columns, rows {rows} depth {depth}");
             }
         }
@@ -288,13 +371,14 @@ mod tests {
     fn every_instruction_set_agrees() {
         let (rows, depth) = (14, 40);
         let (left, right) = (numbers(rows * depth, 1), numbers(depth * PANEL, 2));
-        let by_row = ByRow { data: &left, stride: depth };
+        let packed = packed(&left, depth);
+        let grouped = Grouped(&packed);
         let mut widest = vec![0f32; rows * PANEL];
-        multiply((by_row, rows), Packed::<PANEL>(&right), depth, &mut widest, false);
+        multiply((grouped, rows), Packed::<PANEL>::new(&right), depth, &mut widest, false);
         let mut results = [widest.clone(), widest.clone()];
         let [scalar, narrower] = results.each_mut().map(|acc| {
             acc.fill(0.0);
-            Product { left: by_row, right: Packed::<PANEL>(&right), depth, acc, add: false }
+            Product { left: grouped, right: Packed::<PANEL>::new(&right), depth, acc, add: false }
         });
         pulp::Scalar.vectorize(scalar);
         let avx2 = pulp::x86::V3::try_new();
