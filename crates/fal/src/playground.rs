@@ -27,7 +27,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// The files of the page below `/playground/`.
-static PARTS: [Asset; 38] = [
+static PARTS: [Asset; 39] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("commands.js", JS),
@@ -46,6 +46,7 @@ static PARTS: [Asset; 38] = [
     asset!("history.js", JS),
     asset!("icon.svg", "image/svg+xml"),
     asset!("image-actions.js", JS),
+    asset!("image-field.js", JS),
     asset!("initial-image.js", JS),
     asset!("key-dialog.js", JS),
     asset!("limits.js", JS),
