@@ -27,7 +27,7 @@ const JS: &str = "text/javascript; charset=utf-8";
 static PAGE: Asset = asset!("index.html", HTML);
 
 /// The files of the page below `/playground/`.
-static PARTS: [Asset; 39] = [
+static PARTS: [Asset; 43] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("commands.js", JS),
@@ -52,6 +52,10 @@ static PARTS: [Asset; 39] = [
     asset!("limits.js", JS),
     asset!("loras.js", JS),
     asset!("main.js", JS),
+    asset!("mask.css", CSS),
+    asset!("mask.js", JS),
+    asset!("mask-editor.js", JS),
+    asset!("mask-painting.js", JS),
     asset!("models.js", JS),
     asset!("notice.js", JS),
     asset!("restore.js", JS),

@@ -3,20 +3,10 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { BASE, ENDPOINT, PHONE, generate, giveFile, images, pageTest, small, violationsOf } from "./support.mjs";
+import { BASE, ENDPOINT, PHONE, generate, giveFile, images, pageTest, small, submissions, violationsOf } from "./support.mjs";
 
 const HOUSE = fileURLToPath(new URL("../../../docs/images/red-house.jpg", import.meta.url));
 const field = (page) => page.locator("#initial");
-
-/** Records the inputs that the page sends, with their endpoints. */
-function submissions(page) {
-  const sent = [];
-  page.on("request", (request) => {
-    const [, endpoint] = /\/queue\/(.*)$/.exec(request.url()) ?? [];
-    if (request.method() === "POST" && endpoint) sent.push({ endpoint, input: request.postDataJSON() });
-  });
-  return sent;
-}
 
 for (const colorScheme of ["light", "dark"]) {
   pageTest(`a chosen file is uploaded, and the image has its size, ${colorScheme}`, { colorScheme }, async (page) => {

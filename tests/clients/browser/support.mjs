@@ -163,6 +163,16 @@ export async function giveFile(page, path, kind, zone, meanwhile = async () => {
   await page.locator(zone).dispatchEvent("drop", { dataTransfer });
 }
 
+/** Records the inputs that the page sends, with their endpoints. */
+export function submissions(page) {
+  const sent = [];
+  page.on("request", (request) => {
+    const [, endpoint] = /\/queue\/(.*)$/.exec(request.url()) ?? [];
+    if (request.method() === "POST" && endpoint) sent.push({ endpoint, input: request.postDataJSON() });
+  });
+  return sent;
+}
+
 export function idOf(page) {
   return new URL(page.url()).hash.replace("#request=", "");
 }

@@ -5,6 +5,7 @@ import { $ } from "./dom.js";
 import * as form from "./form.js";
 import * as initialImage from "./initial-image.js";
 import { learn } from "./limits.js";
+import * as mask from "./mask.js";
 import * as models from "./models.js";
 import * as session from "./session.js";
 import * as tabs from "./tabs.js";
@@ -14,9 +15,10 @@ import { promptOf, reproduction } from "./words.js";
 /** Sends the form. */
 export async function generate() {
   form.clearProblems();
-  const initial = initialImage.get();
-  await initialImage.ready();
-  if (initial && !initialImage.get()) return;
+  const given = [initialImage, mask].filter((field) => field.get());
+  for (const field of given) await field.ready();
+  // What could not be uploaded is gone from its field, which says so.
+  if (given.some((field) => !field.get())) return;
   if (form.showProblems(form.check()) > 0) return form.focusProblem();
   const input = form.input();
   await send(models.endpointFor(input), input, form.size());

@@ -4,6 +4,7 @@ import { $, choice, make } from "./dom.js";
 import * as initialImage from "./initial-image.js";
 import { DEFAULTS, FORMATS, LIMITS, MAX_IMAGES, SAME_SIZE, SIZES, imageEndpoint, pixels } from "./limits.js";
 import * as loras from "./loras.js";
+import * as mask from "./mask.js";
 import * as models from "./models.js";
 
 const CUSTOM = "custom";
@@ -36,6 +37,7 @@ export function start(changed) {
   });
   $("reset").addEventListener("click", () => fill({ prompt: $("prompt").value }));
   initialImage.start(imageChanged, (msg) => showProblems([{ loc: ["body", "image_url"], msg }]));
+  mask.start(maskChanged, (msg) => showProblems([{ loc: ["body", "mask_image_url"], msg }]));
   $("offset-clear").addEventListener("click", () => fill({ ...input(), image_offset: 0 }));
   loras.start(lorasChanged, (msg) => showProblems([{ loc: ["body", "loras"], msg }]));
   for (const name of TEXTS) $(name).addEventListener("input", () => grow($(name)));
@@ -120,6 +122,7 @@ export function read() {
     guidance_scale: number("guidance_scale"),
     seed: number("seed"),
     image_url: initialImage.get()?.url ?? null,
+    mask_image_url: mask.get()?.url ?? null,
     strength: number("strength"),
     loras: loras.get(),
     num_images: Number(groups.num_images.get()),
@@ -135,7 +138,7 @@ export function input() {
   const values = read();
   const defaults = { ...DEFAULTS, prompt: null };
   if (values.image_url) defaults.image_size = SAME_SIZE;
-  else delete values.strength;
+  else for (const name of ["strength", "mask_image_url"]) delete values[name];
   return Object.fromEntries(Object.entries(values).filter(([name, value]) => value !== null && value !== defaults[name]));
 }
 
@@ -143,6 +146,7 @@ export function input() {
 export function write(given) {
   const values = { ...DEFAULTS, ...(given.image_url ? { image_size: SAME_SIZE } : {}), ...given };
   initialImage.useUrl(values.image_url);
+  mask.useUrl(values.mask_image_url);
   loras.set(values.loras);
   offset = values.image_offset;
   for (const name of [...TEXTS, ...NUMBERS]) $(name).value = values[name] ?? "";
@@ -168,6 +172,11 @@ export function size() {
   return asked === SAME_SIZE && width ? [width, height] : pixels(asked);
 }
 
+function maskChanged() {
+  clear($("initial").querySelector("[data-field=mask_image_url]"));
+  notify();
+}
+
 function lorasChanged() {
   clear($("loras-field"));
   notify();
@@ -181,6 +190,7 @@ function imageChanged() {
     tile.disabled = !isSet;
     groups.image_size.set(isSet ? SAME_SIZE : DEFAULTS.image_size);
   }
+  mask.fitTo(initialImage.get());
   clear($("initial").querySelector("[data-field=image_url]"));
   fit();
   refresh();

@@ -34,6 +34,7 @@ export const DEFAULTS = {
   guidance_scale: 3.5,
   seed: null,
   image_url: null,
+  mask_image_url: null,
   strength: 0.83,
   loras: null,
   num_images: 1,
@@ -87,9 +88,9 @@ function learnLoras(field) {
   LORAS.scale = { min: scale.minimum ?? 0, max: scale.maximum ?? 4, default: scale.default ?? 1 };
 }
 
-/** The endpoint that starts from an image with the same model; `null` where the server has none. */
-export function imageEndpoint(endpoint) {
-  const id = `${endpoint}/image-to-image`;
+/** The endpoint that starts from an image with the same model, or from one with a mask; `null` where the server has none. */
+export function imageEndpoint(endpoint, hasMask = false) {
+  const id = `${endpoint}/${hasMask ? "inpaint" : "image-to-image"}`;
   return inputOf(id) ? id : null;
 }
 

@@ -14,6 +14,7 @@ import * as keyDialog from "./key-dialog.js";
 import * as initialImage from "./initial-image.js";
 import { DEFAULTS, learn, load } from "./limits.js";
 import * as models from "./models.js";
+import * as mask from "./mask.js";
 import { restore } from "./restore.js";
 import * as result from "./result.js";
 import * as serverStatus from "./server-status.js";
@@ -93,7 +94,7 @@ async function start() {
   tabs.start(tabOpened);
   keyDialog.start(() => codeView.render());
   viewer.start((entry, index) => imageActions(entry, index, commands));
-  drop.start({ initial: (file) => initialImage.useFile(file), settings: restore });
+  drop.start({ initial: (file) => initialImage.useFile(file), mask: (file) => mask.useFile(file), settings: restore });
   onFile($("settings-file"), restore);
   gallery.start(commands);
   startKeys();

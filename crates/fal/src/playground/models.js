@@ -64,8 +64,9 @@ export const answering = () => chosenModel()?.name;
 /** The chosen model's endpoint. */
 export const current = () => picker?.get() ?? endpoints[0];
 
-/** The endpoint of the chosen model that takes an input: another one where it has an initial image. */
-export const endpointFor = (input) => (input.image_url ? imageEndpoint(current()) : null) ?? current();
+/** The endpoint of the chosen model that takes an input: another one where it has an initial image, or a mask of it. */
+export const endpointFor = ({ image_url: image, mask_image_url: mask }) =>
+  (image ? imageEndpoint(current(), Boolean(mask)) : null) ?? current();
 
 /** The endpoint of the model that answers by a name: the chosen one if it is that, `undefined` if there is none. */
 export function endpointOf(name) {
@@ -75,7 +76,7 @@ export function endpointOf(name) {
 
 /** Picks the model of an endpoint; one that is not served, or not named, leaves all as it is. Says whether that is another. */
 export function pick(sentTo) {
-  const endpoint = sentTo?.replace(/\/image-to-image$/, "");
+  const endpoint = sentTo?.replace(/\/(image-to-image|inpaint)$/, "");
   if (!endpoints.includes(endpoint) || endpoint === current()) return false;
   picker.set(endpoint);
   keep.set(endpoint);
