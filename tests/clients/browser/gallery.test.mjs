@@ -114,6 +114,25 @@ pageTest("what is deleted is also erased when the page is closed at once", optio
   await next.waitForFunction(() => document.querySelectorAll("#gallery li").length === 0);
 });
 
+pageTest("what is deleted while the page still loads can be undone", options, async (page) => {
+  const files = await prepare(page, ["a red boat"]);
+  let release;
+  const released = new Promise((resolve) => (release = resolve));
+  await page.route("**/openapi.json", async (route) => (await released, route.continue()));
+  await page.reload();
+  await page.getByRole("tab", { name: "Gallery" }).click();
+  await page.getByRole("checkbox", { name: "Select a red boat" }).check();
+  await page.getByRole("button", { name: "Delete selected" }).click();
+  await page.locator("#notices").getByText("Deleted.").waitFor();
+  const loaded = page.waitForResponse("**/openapi.json");
+  release();
+  await loaded;
+  await page.waitForTimeout(500);
+  assert.deepEqual(await statuses(files), [200]);
+  await page.locator("#notices").getByRole("button", { name: "Undo" }).click();
+  assert.deepEqual(await prompts(page), ["a red boat"]);
+});
+
 pageTest("what the server does not delete comes back, with a way to try again", { ...options, origins: [keyed.origin] }, async (page) => {
   await page.addInitScript((key) => sessionStorage.setItem("latentd.key", key), KEY);
   const [file] = await prepare(page, ["a red house"], keyed.url);

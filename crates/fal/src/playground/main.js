@@ -99,7 +99,10 @@ async function start() {
   gallery.start(commands);
   startKeys();
   if (matchMedia("(max-width: 60rem)").matches) $("settings").open = false;
-  await Promise.all([session.start(render), models.start(commands.swapModel, commands.usePrompt), load()]);
+  await session.start(render);
+  // What was deleted earlier is erased: what is deleted from now on can be undone, also while the server is asked for more.
+  const erased = deletions.start();
+  await Promise.all([models.start(commands.swapModel, commands.usePrompt), load()]);
   learn(models.current());
   form.fit();
   form.write(store.draft.get() ?? DEFAULTS);
@@ -107,7 +110,7 @@ async function start() {
   addEventListener("hashchange", openAddress);
   formChanged();
   serverStatus.start(serverReturned);
-  await deletions.start();
+  await erased;
   await session.checkEarlier();
 }
 
