@@ -35,10 +35,27 @@ pub fn free(path: &Path) -> Option<u64> {
     Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// A directory that the server writes to, and its disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The directory.
+    pub path: PathBuf,
+    /// Bytes that are free there; `None` where the disk cannot be asked.
+    pub free: Option<u64>,
+    /// Bytes that are to stay free.
+    pub min_free: u64,
+}
+
 impl Disks {
     /// The disks of these directories.
     pub fn new(places: impl IntoIterator<Item = PathBuf>, min_free: u64) -> Self {
         Self { places: places.into_iter().collect(), min_free }
+    }
+
+    /// The directories, each with what is free on its disk.
+    pub fn places(&self) -> Vec<Place> {
+        let place = |path: &PathBuf| Place { path: path.clone(), free: free(path), min_free: self.min_free };
+        self.places.iter().map(place).collect()
     }
 
     /// Passes while each disk has room for `bytes` more. What cannot be asked is taken to have.
@@ -70,6 +87,8 @@ mod tests {
         let here = || [std::env::temp_dir(), PathBuf::from("/no/such/place")];
         assert_eq!(Disks::default().check(u64::MAX), Ok(()));
         assert_eq!(Disks::new(here(), 1).check(0), Ok(()));
+        let [place, _] = Disks::new(here(), 1).places().try_into().expect("two directories");
+        assert!(place.path == std::env::temp_dir() && place.free > Some(0) && place.min_free == 1);
         assert!(matches!(Disks::new(here(), 1 << 60).check(0), Err(NoRoom::Full { .. })));
         assert!(matches!(Disks::new(here(), 0).check(u64::MAX), Err(NoRoom::Full { .. })));
     }

@@ -15,7 +15,8 @@
 //! - the webhook deliverer: [`Queue::claim_webhooks`], [`Queue::webhook_delivered`], [`Queue::webhook_failed`];
 //! - the key ring and `latentd keys`: [`Queue::keys`], [`Queue::add_key`], [`Queue::revoke_key`];
 //! - the HTTP side, for uploads: [`Queue::open_upload`] and its neighbours;
-//! - metrics: [`Queue::observe`], [`Queue::counters`], [`Queue::depth`].
+//! - metrics: [`Queue::observe`], [`Queue::counters`], [`Queue::depth`];
+//! - the administrator's page: [`Queue::open_requests`], [`Queue::failed_requests`], [`Queue::workers`].
 //!
 //! It is kept in SQLite or in PostgreSQL; `store` has both engines, and every operation one body.
 //!
@@ -36,6 +37,7 @@ mod job;
 mod keys;
 mod late_claims;
 mod lease;
+mod overview;
 mod owners;
 mod positions;
 mod previews;
@@ -69,6 +71,7 @@ pub use job::{
 };
 pub use keys::{ApiKey, NewKey, Revocation, Scope};
 pub use lease::{LEASE_CHECK_INTERVAL, LEASE_CHECKS, LeaseCheck};
+pub use overview::{FailedRequest, LiveWorker, OpenRequest};
 pub use previews::{Preview, WATCH};
 pub use pruning::{Keep, Pruned};
 pub use recover::{Lost, Reclaimed};

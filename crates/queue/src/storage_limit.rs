@@ -54,6 +54,11 @@ impl StorageLimit {
         Self(most.map(|most| Arc::new(inner(most))))
     }
 
+    /// The most bytes that may be stored; `None`: as many as disks take.
+    pub fn most(&self) -> Option<u64> {
+        self.0.as_ref().map(|limit| limit.most)
+    }
+
     /// Passes if `bytes` more may be stored, now or after the sweep, which is woken where it has to delete for that. What
     /// passed counts as stored until all is added up again.
     ///

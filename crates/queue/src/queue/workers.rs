@@ -38,6 +38,10 @@ impl SilentWorkers {
     fn json(&self) -> String {
         self.change(|silent| json!(silent).to_string())
     }
+
+    pub(super) fn contains(&self, worker: &str) -> bool {
+        self.change(|silent| silent.contains(worker))
+    }
 }
 
 const HEARTBEAT: &str =
