@@ -26,7 +26,7 @@ use services::Services;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 use waiting::StartupWait;
 
@@ -80,14 +80,15 @@ impl From<ModelsError> for ServeError {
     }
 }
 
-/// Serves until a signal, then drains: running requests end or go back to the queue.
+/// Serves until a signal or an administrator's call, then drains: running requests end or go back to the queue.
 ///
 /// # Errors
 /// A model cannot be had or does not fit, or the data directory, a store or an address cannot be opened.
 pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     let (closing, is_closing) = watch::channel(false);
     let (stage, mut stages) = watch::channel(Stage::Run);
-    tokio::spawn(forward_signals(stage, closing)?);
+    let drain = Arc::new(Notify::new());
+    tokio::spawn(forward_signals(stage, closing, drain.clone())?);
     tokio::spawn(service_manager::keep_alive());
     let certificate = config.tls.clone().map(Certificate::open).transpose()?;
     if let Some(certificate) = &certificate {
@@ -104,7 +105,7 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
         greeting::greet_unchanged(&config, interceptor.address());
     }
 
-    let router = latentd_fal::router(services.api(&config, endpoints, is_closing));
+    let router = latentd_fal::router(services.api(&config, endpoints, is_closing, drain));
     let (workers_stopped, all_stopped) = watch::channel(false);
     let answer = listeners.run(router, all_stopped.clone());
     let webhooks = deliver(&services, &config, all_stopped, stages.clone());
@@ -205,16 +206,21 @@ async fn warn_of_unserved(queue: &Queue, endpoints: &[Endpoint]) -> Result<(), Q
     Ok(())
 }
 
-/// Turns signals into stages: the first one drains, the second one ends.
+/// Turns signals into stages: the first one drains, the second one ends. `drain` is as good as a signal for the first stage.
 fn forward_signals(
     stage: watch::Sender<Stage>,
     closing: watch::Sender<bool>,
+    drain: Arc<Notify>,
 ) -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         for next in [Stage::Drain, Stage::Now] {
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                () = drain.notified(), if next == Stage::Drain => {}
+            }
             tracing::info!(?next, "stopping");
             if next == Stage::Drain {
                 service_manager::stopping();

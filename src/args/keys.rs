@@ -34,7 +34,7 @@ pub struct CreateKeyArgs {
     /// What to call it.
     #[arg(long, env = "LATENTD_NAME", default_value = "", value_name = "NAME")]
     pub name: String,
-    /// What it may do: `api` uses models; `admin` also deletes what requests brought and made.
+    /// What it may do: `api` uses models; `admin` also administers the server and deletes what requests brought and made.
     #[arg(long, env = "LATENTD_SCOPE", default_value = "api", value_parser = ["api", "admin"])]
     pub scope: String,
     /// Requests that may run at once; more wait in the queue, or are refused where a client holds the line

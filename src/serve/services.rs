@@ -20,7 +20,7 @@ use latentd_fal::{Api, ConnectionMemory, Documents, Probe, Refusals, WaitingClie
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -61,6 +61,7 @@ impl Services {
         config: &ServeConfig,
         endpoints: Vec<Endpoint>,
         closing: watch::Receiver<bool>,
+        drain: Arc<Notify>,
     ) -> Api {
         Api {
             queue: self.queue.clone(),
@@ -93,6 +94,7 @@ impl Services {
             waiting_clients: WaitingClients::default(),
             probe: Probe::default(),
             closing,
+            drain,
             commit: env!("LATENTD_COMMIT"),
         }
     }

@@ -24,6 +24,8 @@ enum Decision {
     Secret,
     /// It shows numbers, of other keys none.
     Numbers,
+    /// It is for administrators alone.
+    Admin,
     /// It is the same for every key.
     Same,
 }
@@ -49,6 +51,9 @@ fn decision(methods: &str, template: &str) -> Decision {
         | ("POST", "/files/{file}/multipart/{upload}/complete")
         | ("PUT", "/files/{file}/multipart/{upload}/{part}") => Decision::Secret,
         ("GET, HEAD", "/metrics") => Decision::Numbers,
+        ("GET, HEAD", "/admin/requests" | "/admin/workers" | "/admin/keys" | "/admin/storage")
+        | ("DELETE", "/admin/keys/{key_id}")
+        | ("POST", "/admin/drain") => Decision::Admin,
         ("GET, HEAD", "/health" | "/health/ready" | "/health/live" | "/v1/models" | "/openapi.json")
         | ("GET, HEAD", "/api/openapi/queue/openapi.json" | "/docs" | "/docs/{name}" | "/")
         | ("GET, HEAD", "/.well-known/jwks.json" | "/playground/{name}")
@@ -166,6 +171,10 @@ async fn no_route_tells_a_key_of_the_requests_and_files_of_another() {
                     }
                     assert_eq!(server.get(&path).await.status, without, "a page has no key: {path}");
                 }
+            }
+            Decision::Admin => {
+                let (method, path) = (methods.trim_end_matches(", HEAD"), template.replace("{key_id}", "a"));
+                assert_eq!(ask(server, method, &path, "b").await.status, StatusCode::FORBIDDEN, "{path}");
             }
             Decision::Makes | Decision::Secret | Decision::Numbers | Decision::Same => {}
         }

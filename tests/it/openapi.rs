@@ -27,6 +27,7 @@ fn filled(path: &str) -> String {
     path.replace("{request_id}", "0190c1a0-0000-7000-8000-000000000000")
         .replace("{upload}", "0190c1a0000070008000000000000000")
         .replace("{part}", "1")
+        .replace("{key_id}", "a")
         .replace("{model}", "stable-diffusion-3.5-large")
         .replace("{file}", "0190c1a0000070008000000000000000.png")
 }

@@ -1,5 +1,6 @@
 //! The handlers of fal's API, one call a file.
 
+pub(crate) mod admin;
 pub(crate) mod early_response;
 pub(crate) mod files;
 pub(crate) mod health;

@@ -1,6 +1,7 @@
 //! `GET /openapi.json`: what is served here, made of the types and tables that serve it. With an `endpoint_id`,
 //! fal's document of one endpoint, in fal's form.
 
+mod admin;
 mod endpoint;
 mod entry;
 mod files;
@@ -11,6 +12,7 @@ mod refusals;
 mod requests;
 
 use crate::access::tokens;
+use crate::calls::admin as admin_calls;
 use crate::calls::health;
 use crate::calls::models;
 use crate::calls::payloads;
@@ -51,13 +53,17 @@ const ABOUT: &str = "Stable Diffusion 3.5 on your own machine, behind the model 
     Calls need a key once there is one: `Authorization: Key …`.";
 
 /// Groups of calls, in the order in which they are shown.
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("queue", "Put requests into the queue, and ask after them."),
     ("run", "Run a request while its client waits."),
     ("openai", "OpenAI's image API, on the same queue. The models are at `/v1/models`."),
     ("files", "Images, and files that clients send."),
     ("access", "Tokens for programs that must not see a key, and the keys that check webhooks."),
     ("server", "Health, and these documents."),
+    (
+        "admin",
+        "For keys of administrators, and for everybody while there are no keys. The page at `/admin` makes these calls.",
+    ),
 ];
 
 /// Answers with the document.
@@ -89,7 +95,8 @@ fn whole(endpoints: &[Endpoint], origin: &str) -> OpenApi {
         }))
         .chain(openai::entries())
         .chain(files::entries())
-        .chain(operator::entries());
+        .chain(operator::entries())
+        .chain(admin::entries());
     let info = Info::builder().title("latentd").version(env!("CARGO_PKG_VERSION")).description(Some(ABOUT));
     let mut document = document(&shown, info, origin, entries).build();
     if let Some(components) = &mut document.components {
@@ -207,6 +214,12 @@ fn schemas() -> Vec<Named> {
     add::<models::ModelList>(&mut schemas);
     add::<health::Liveness>(&mut schemas);
     add::<health::Readiness>(&mut schemas);
+    add::<admin_calls::requests::AdminRequests>(&mut schemas);
+    add::<admin_calls::workers::AdminWorkers>(&mut schemas);
+    add::<admin_calls::keys::AdminKeys>(&mut schemas);
+    add::<admin_calls::keys::Revoked>(&mut schemas);
+    add::<admin_calls::storage::AdminStorage>(&mut schemas);
+    add::<admin_calls::Draining>(&mut schemas);
     schemas
 }
 
@@ -224,8 +237,12 @@ mod tests {
     fn operations() -> Vec<(String, Method, String)> {
         let endpoints = Endpoint::known(|_| Some(Served::published(Limits::of_model(1024))));
         let ids = ["{request_id}", "{upload}"].map(|name| (name, "0190c1a0-0000-7000-8000-000000000000"));
-        let values =
-            [("{model}", "mini"), ("{part}", "1"), ("{file}", "0190c1a0000070008000000000000000.png")];
+        let values = [
+            ("{model}", "mini"),
+            ("{part}", "1"),
+            ("{key_id}", "x"),
+            ("{file}", "0190c1a0000070008000000000000000.png"),
+        ];
         let fill = |path: String, (name, value): (&str, &str)| path.replace(name, value);
         let mut found = Vec::new();
         for (path, item) in whole(&endpoints, "http://test").paths.paths {

@@ -3,7 +3,8 @@
 use crate::access::tokens;
 use crate::access::{auth, guard, isolation};
 use crate::calls::{
-    files, health, metrics, models, payloads, run, run_stream, status, stream, submit, uploads, webhook,
+    admin, files, health, metrics, models, payloads, run, run_stream, status, stream, submit, uploads,
+    webhook,
 };
 use crate::docs;
 use crate::input::body::{self, Sent};
@@ -15,6 +16,7 @@ use crate::output::request_id::name_answer;
 use crate::playground;
 use crate::routing::call::Call;
 use crate::routing::client_origin::Encrypted;
+use crate::routing::table::Access;
 use crate::routing::target::Target;
 use crate::state::Api;
 use crate::websocket::{over_websocket, realtime};
@@ -68,6 +70,9 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
             Err(error) => return realtime::refuse(api, &call, parts, error).await,
         };
     }
+    if call.access == Access::Admin {
+        auth::admin(&call)?;
+    }
     isolation::check(api, &call, &parts.headers).await?;
     body::check_encoding(&parts.headers)?;
     match &call.target {
@@ -97,6 +102,7 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
         Target::Live => health::live(api).await,
         Target::Ready => health::ready(api).await,
         Target::Metrics => metrics::get(api, &call.caller).await,
+        Target::Admin(wanted) => admin::serve(api, &call, wanted).await,
         Target::Document => openapi::serve(api, &call),
         Target::Docs => Ok(docs::page(call.links.origin(), call.links.root())),
         Target::DocsAsset(asset) => docs::asset(asset, &parts.headers),

@@ -1,5 +1,6 @@
 //! The table of routes, what a call is for, and how its client reached the server.
 
+pub(crate) mod admin_call;
 pub(crate) mod call;
 pub(crate) mod client_address;
 pub(crate) mod client_origin;

@@ -20,8 +20,8 @@ KEY = "fuzzer:secret"
 # Operations that respond when their request ends: fuzzed against a server that generates. The variants with the input
 # in the query are left out, since they run the same code.
 GENERATING = "^(run|createImage)(?!.*ByQuery)"
-# Operations that never end on a server without a worker.
-ENDLESS = "^(run|createImage|statusStream$)"
+# Operations that never end on a server without a worker, and the one that ends the server.
+ENDLESS = "^(run|createImage|statusStream$|drain$)"
 
 ENDPOINTS = ("stable-diffusion-v35-large", "stable-diffusion-v35-large/turbo", "stable-diffusion-v35-medium")
 

@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The names by which tests call a server that has no keys.
 fn hosts_of_tests() -> WebAccess {
@@ -82,6 +82,7 @@ impl Server {
             waiting_clients: WaitingClients::default(),
             probe: Probe::default(),
             closing: is_closing,
+            drain: Arc::new(Notify::new()),
             commit: "test",
         };
         change(&mut api);

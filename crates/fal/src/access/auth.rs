@@ -18,7 +18,7 @@ pub(crate) fn is_open(api: &Api, call: &Call) -> bool {
     match call.access {
         Access::Public | Access::File | Access::Upload | Access::UploadToken => true,
         Access::Metrics => api.metrics_open,
-        Access::Key | Access::KeyOrToken => false,
+        Access::Key | Access::KeyOrToken | Access::Admin => false,
     }
 }
 

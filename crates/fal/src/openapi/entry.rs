@@ -96,7 +96,7 @@ impl Entry {
         let requirement = |scheme: &&str| SecurityRequirement::new(*scheme, NO_SCOPES);
         let any_of = |schemes: &[&str]| schemes.iter().map(requirement).collect::<Vec<_>>();
         let requirements = match access {
-            Access::Key => return self,
+            Access::Key | Access::Admin => return self,
             Access::Public | Access::File | Access::Upload => vec![],
             Access::KeyOrToken => any_of(&[KEY, TOKEN]),
             Access::UploadToken => any_of(&[UPLOAD_TOKEN, KEY]),

@@ -79,6 +79,7 @@ pub(crate) enum ApiError {
     },
     UnknownRequest,
     UnknownCancel,
+    UnknownKey,
     StillInProgress,
     Erased,
     /// The methods that are.
@@ -169,6 +170,7 @@ impl ApiError {
                 bare(S::NOT_FOUND, format!("{what} not found: {hint}"))
             }
             Self::UnknownRequest => no_request(Some("Request not found")),
+            Self::UnknownKey => bare(S::NOT_FOUND, "There is no such key".into()),
             Self::UnknownCancel => no_request(None),
             Self::StillInProgress => bare(S::BAD_REQUEST, "Request is still in progress".into()),
             Self::Erased => bare(S::NOT_FOUND, ERASED.into()),
@@ -259,6 +261,7 @@ impl ApiError {
             | Self::UnknownPath(_)
             | Self::UnknownRequest
             | Self::UnknownCancel
+            | Self::UnknownKey
             | Self::StillInProgress
             | Self::Erased
             | Self::MethodNotAllowed(_)
@@ -306,6 +309,7 @@ impl ApiError {
             | Self::Barred(_)
             | Self::UnknownRequest
             | Self::UnknownCancel
+            | Self::UnknownKey
             | Self::StillInProgress
             | Self::Erased
             | Self::BadRequest(_)

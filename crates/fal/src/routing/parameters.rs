@@ -66,9 +66,13 @@ impl<'a> Parameters<'a> {
     /// The name of a model, which may be that of its owner, a slash and its own.
     pub(crate) fn model(&self) -> Result<String, ApiError> {
         let names = ["owner", "model"].map(|name| self.value(name));
-        let name = names.into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join("/");
-        let decoded = percent_decode_str(&name).decode_utf8().map_err(|_| self.unknown())?;
-        Ok(decoded.into_owned())
+        self.decoded(&names.into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join("/"))
+    }
+
+    pub(crate) fn key_id(&self) -> Result<String, ApiError> {
+        let id = self.decoded(self.value("key_id"))?;
+        // PostgreSQL takes no text with a NUL.
+        if id.contains('\0') { Err(self.unknown()) } else { Ok(id) }
     }
 
     pub(crate) fn application(&self) -> Result<Application, ApiError> {
@@ -78,6 +82,11 @@ impl<'a> Parameters<'a> {
     /// The application whose path ends in `stream`.
     pub(crate) fn streamed(&self) -> Result<Application, ApiError> {
         self.application()?.streamed().ok_or_else(|| self.unknown())
+    }
+
+    fn decoded(&self, value: &str) -> Result<String, ApiError> {
+        let decoded = percent_decode_str(value).decode_utf8().map_err(|_| self.unknown())?;
+        Ok(decoded.into_owned())
     }
 
     fn unknown(&self) -> ApiError {

@@ -2,6 +2,7 @@
 //! read it.
 
 use crate::output::error::ApiError;
+use crate::routing::admin_call::AdminCall;
 use crate::routing::parameters::Parameters;
 use crate::routing::target::Target;
 use crate::routing::upload_call::UploadCall;
@@ -72,6 +73,8 @@ pub(crate) enum Access {
     UploadToken,
     /// Holders of a key, or everybody where the operator opened the metrics.
     Metrics,
+    /// Holders of an administrator's key.
+    Admin,
 }
 
 impl Verb {
@@ -134,6 +137,7 @@ pub fn routes() -> impl Iterator<Item = (&'static str, &'static str)> {
 }
 
 use Access as A;
+use AdminCall as D;
 use Place as P;
 use Target as T;
 use UploadCall as U;
@@ -171,6 +175,12 @@ pub(crate) static ROUTES: &[Route] = &[
     Route::undocumented(V::Read, P::Own, "/docs/{name}", A::Public, |path| path.docs_asset().map(T::DocsAsset)),
     Route::new(V::Read, P::Own, "/.well-known/jwks.json", A::Public, |_| Ok(T::SigningKeys), "signingKeys"),
     Route::new(V::Read, P::Own, "/files/{file}", A::File, |path| path.file_key().map(T::File), "file"),
+    Route::new(V::Read, P::Own, "/admin/requests", A::Admin, |_| Ok(T::Admin(D::Requests)), "adminRequests"),
+    Route::new(V::Read, P::Own, "/admin/workers", A::Admin, |_| Ok(T::Admin(D::Workers)), "adminWorkers"),
+    Route::new(V::Read, P::Own, "/admin/keys", A::Admin, |_| Ok(T::Admin(D::Keys)), "adminKeys"),
+    Route::new(V::Delete, P::Own, "/admin/keys/{key_id}", A::Admin, |path| path.key_id().map(|id| T::Admin(D::Revoke(id))), "revokeKey"),
+    Route::new(V::Read, P::Own, "/admin/storage", A::Admin, |_| Ok(T::Admin(D::Storage)), "adminStorage"),
+    Route::new(V::Post, P::Own, "/admin/drain", A::Admin, |_| Ok(T::Admin(D::Drain)), "drain"),
     Route::undocumented(V::Any, P::Own, "/api/fal/proxy", A::Key, |_| Ok(T::Proxy)),
 
     Route::undocumented(V::Read, P::Page, "/", A::Public, |path| path.page_asset().map(T::Playground)),

@@ -2,6 +2,7 @@
 
 use crate::docs;
 use crate::playground;
+use crate::routing::admin_call::AdminCall;
 use crate::routing::upload_call::UploadCall;
 use latentd_queue::queue::RequestId;
 use latentd_queue::storage::FileKey;
@@ -34,6 +35,7 @@ pub(crate) enum Target {
     Live,
     Ready,
     Metrics,
+    Admin(AdminCall),
     Document,
     Docs,
     DocsAsset(&'static docs::Asset),

@@ -18,7 +18,7 @@ use latentd_queue::storage::Storage;
 use latentd_queue::storage_limit::StorageLimit;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use url::Url;
 
 /// The services and settings of the API.
@@ -77,6 +77,8 @@ pub struct Api {
     pub probe: Probe,
     /// Turns true when the server stops: no new work is accepted then.
     pub closing: watch::Receiver<bool>,
+    /// Notified by an administrator who wants the server to stop when what runs is over.
+    pub drain: Arc<Notify>,
     /// The commit that the program was built from.
     pub commit: &'static str,
 }
