@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
+const LISTS: [&str; 4] = ["/admin/requests", "/admin/workers", "/admin/keys", "/admin/storage"];
+
 /// Every call of administrators, with a key that may be revoked.
 const CALLS: [(&str, &str); 6] = [
     ("GET", "/admin/requests"),
@@ -70,6 +72,18 @@ async fn who_needs_no_key_is_an_administrator_and_pages_of_other_sites_are_not()
         let elsewhere = Request::builder().method(method).uri(path).header("host", "evil.example");
         let elsewhere = server.send(elsewhere.body(Body::empty()).expect("a request")).await;
         assert_eq!(elsewhere.status, StatusCode::MISDIRECTED_REQUEST, "{method} {path}");
+    }
+}
+
+#[tokio::test]
+async fn the_page_is_public_and_loads_what_is_its_own() {
+    let server = Server::with_key("secret").await;
+    let page = server.get("/admin").await;
+    assert_eq!((page.status, page.header("content-type")), (StatusCode::OK, "text/html; charset=utf-8"));
+    assert!(page.header("content-security-policy").contains("frame-ancestors 'none'"));
+    assert_eq!(server.get("/playground/admin.js").await.status, StatusCode::OK);
+    for path in LISTS {
+        assert_eq!(server.get(path).await.status, StatusCode::UNAUTHORIZED, "{path}");
     }
 }
 

@@ -55,7 +55,7 @@ fn decision(methods: &str, template: &str) -> Decision {
         | ("DELETE", "/admin/keys/{key_id}")
         | ("POST", "/admin/drain") => Decision::Admin,
         ("GET, HEAD", "/health" | "/health/ready" | "/health/live" | "/v1/models" | "/openapi.json")
-        | ("GET, HEAD", "/api/openapi/queue/openapi.json" | "/docs" | "/docs/{name}" | "/")
+        | ("GET, HEAD", "/api/openapi/queue/openapi.json" | "/docs" | "/docs/{name}" | "/" | "/admin")
         | ("GET, HEAD", "/.well-known/jwks.json" | "/playground/{name}")
         | ("GET, HEAD", "/v1/models/{model}" | "/v1/models/{owner}/{model}")
         // The route that its header names decides.

@@ -1,12 +1,13 @@
-//! `GET /` and what its page loads: a page that generates images in a browser, by the API alone.
+//! `GET /` and `GET /admin`, and what these pages load: one generates images in a browser, the other administers the server,
+//! both by the API alone.
 //!
-//! The page is public, for it holds no secret: the calls it makes are checked like any client's.
+//! The pages are public, for they hold no secret: the calls they make are checked like any client's.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
-/// One file of the page.
+/// One file of the pages.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Asset {
     name: &'static str,
@@ -26,16 +27,23 @@ const JS: &str = "text/javascript; charset=utf-8";
 
 static PAGE: Asset = asset!("index.html", HTML);
 
-/// The files of the page below `/playground/`.
-static PARTS: [Asset; 43] = [
+static ADMIN: Asset = asset!("admin.html", HTML);
+
+/// The files of the pages below `/playground/`.
+static PARTS: [Asset; 49] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
+    asset!("admin.css", CSS),
+    asset!("admin.js", JS),
+    asset!("admin-rows.js", JS),
+    asset!("admin-words.js", JS),
     asset!("commands.js", JS),
     asset!("api.js", JS),
     asset!("builtin.js", JS),
     asset!("code-view.js", JS),
     asset!("code.js", JS),
     asset!("compare.js", JS),
+    asset!("confirm.js", JS),
     asset!("deletions.js", JS),
     asset!("dom.js", JS),
     asset!("drop.js", JS),
@@ -63,6 +71,7 @@ static PARTS: [Asset; 43] = [
     asset!("result.js", JS),
     asset!("server-status.js", JS),
     asset!("session.js", JS),
+    asset!("shell.css", CSS),
     asset!("store.js", JS),
     asset!("tabs.js", JS),
     asset!("thumbnail.js", JS),
@@ -73,16 +82,17 @@ static PARTS: [Asset; 43] = [
     asset!("zoom.js", JS),
 ];
 
-/// The page runs its own files and talks to this server alone; it cannot be framed, and no text becomes markup.
+/// A page runs its own files and talks to this server alone; it cannot be framed, and no text becomes markup.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 );
 
-/// The file at a path, if it is the page's.
+/// The file at a path, if it is a page's.
 pub(crate) fn at(segments: &[&str]) -> Option<&'static Asset> {
     match segments {
         [] => Some(&PAGE),
+        ["admin"] => Some(&ADMIN),
         ["playground", name] => PARTS.iter().find(|asset| asset.name == *name),
         _ => None,
     }
@@ -111,10 +121,10 @@ pub(crate) fn get(asset: &Asset, headers: &HeaderMap) -> Response {
 mod tests {
     use super::*;
 
-    /// What the page's files name is served, and what is served is named.
+    /// What the pages' files name is served, and what is served is named.
     #[test]
-    fn the_files_are_those_that_the_page_names() {
-        let all: String = PARTS.iter().chain([&PAGE]).map(|asset| asset.text).collect();
+    fn the_files_are_those_that_the_pages_name() {
+        let all: String = PARTS.iter().chain([&PAGE, &ADMIN]).map(|asset| asset.text).collect();
         for asset in &PARTS {
             let by_page = format!("\"playground/{}\"", asset.name);
             let by_module = format!("\"./{}\"", asset.name);

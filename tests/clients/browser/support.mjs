@@ -235,5 +235,5 @@ export async function startServer({ data = mkdtempSync(join(tmpdir(), "latentd-b
   const [line] = await once(createInterface({ input: child.stdout }), "line");
   const url = line.match(/http:\S+/)[0];
   while (!(await fetch(`${url}/health/ready`)).ok) await new Promise((resolve) => setTimeout(resolve, 50));
-  return { url, origin: new URL(url).origin, port: Number(new URL(url).port), data, kill };
+  return { url, origin: new URL(url).origin, port: Number(new URL(url).port), data, kill, ended };
 }

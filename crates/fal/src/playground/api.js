@@ -77,6 +77,11 @@ export const cancel = (id) => json(call("PUT", `${request(id)}/cancel`));
 export const erase = (id, { keepalive } = {}) =>
   json(call("DELETE", `v1/models/requests/${encodeURIComponent(id)}/payloads`, { keepalive }));
 
+/** What administrators see: `requests`, `workers`, `keys` or `storage`. */
+export const admin = (name) => json(call("GET", `admin/${name}`));
+export const revoke = (id) => json(call("DELETE", `admin/keys/${encodeURIComponent(id)}`));
+export const drain = () => json(call("POST", "admin/drain", { body: {} }));
+
 /** The server's OpenAPI document; nothing where it does not answer. */
 export const description = () => json(call("GET", "openapi.json")).catch(() => null);
 

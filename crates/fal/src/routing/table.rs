@@ -184,6 +184,7 @@ pub(crate) static ROUTES: &[Route] = &[
     Route::undocumented(V::Any, P::Own, "/api/fal/proxy", A::Key, |_| Ok(T::Proxy)),
 
     Route::undocumented(V::Read, P::Page, "/", A::Public, |path| path.page_asset().map(T::Playground)),
+    Route::undocumented(V::Read, P::Page, "/admin", A::Public, |path| path.page_asset().map(T::Playground)),
     Route::undocumented(V::Read, P::Page, "/playground/{name}", A::Public, |path| path.page_asset().map(T::Playground)),
 
     Route::new(V::Get, P::Request, "/requests/{request_id}", A::Key, |path| path.request_id().map(T::Result), "result"),
