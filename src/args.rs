@@ -6,6 +6,7 @@ mod access;
 mod adapters;
 mod backup;
 mod bench;
+mod bundle;
 mod command_line;
 mod config;
 mod doctor;
@@ -30,6 +31,7 @@ pub use backup::{BackupArgs, RestoreArgs};
 pub use bench::{
     BenchCommand, CompareArgs, DenoiseArgs, HtmlReportArgs, LoadArgs, PipelineArgs, ReportArgs, RivalEngine,
 };
+pub use bundle::{BundleArgs, UnbundleArgs};
 pub(crate) use command_line::command_line;
 pub use config::{ConfigCommand, ShowArgs};
 pub use doctor::DoctorArgs;
@@ -100,6 +102,11 @@ pub enum Command {
     Backup(BackupArgs),
     /// Read such an archive into a data directory that is empty.
     Restore(RestoreArgs),
+    /// Write a model with everything that it needs into one file, for machines without a network.
+    #[command(after_long_help = examples::BUNDLE)]
+    Bundle(BundleArgs),
+    /// Read such a file into the Hugging Face cache, and print the command that serves its model.
+    Unbundle(UnbundleArgs),
     /// Show the settings in force.
     #[command(subcommand)]
     Config(ConfigCommand),

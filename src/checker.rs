@@ -6,6 +6,7 @@ use crate::hub_models;
 use crate::model_error::{self, ModelError};
 use latentd_hub::HubError;
 use latentd_models::{ClassifierManifest, Error, ModelSource, SafetyOptions, SafetySource};
+use std::path::PathBuf;
 use tokio::runtime::Runtime;
 
 /// Why a model or its safety checker cannot be downloaded.
@@ -49,9 +50,22 @@ async fn ensure_one(
 ) -> Result<ModelSource, DownloadError> {
     let source = hub_models::ensure_downloaded(hub, location).await?;
     let may_download = needs_hub(config, location) && hub.offline.is_none();
-    let Some(manifest) = published(config, &source)?.filter(|_| may_download) else { return Ok(source) };
+    if may_download {
+        ensure_published(hub, config, &source).await?;
+    }
+    Ok(source)
+}
+
+/// The published classifier that has to be in the cache for this model, if one has to, and its directory. It is downloaded
+/// unless it is there.
+pub(crate) async fn ensure_published(
+    hub: &HubConfig,
+    config: &SafetyConfig,
+    model: &ModelSource,
+) -> Result<Option<(&'static ClassifierManifest, PathBuf)>, DownloadError> {
+    let Some(manifest) = published(config, model)? else { return Ok(None) };
     match hub_models::ensure_classifier_downloaded(hub, manifest).await {
-        Ok(()) => Ok(source),
+        Ok(directory) => Ok(Some((manifest, directory))),
         Err(error) => {
             let repository = manifest.repository.clone();
             Err(DownloadError::Checker { repository, error: error.into(), advice: without(config) })

@@ -53,13 +53,13 @@ pub(crate) async fn ensure_downloaded(
     }
 }
 
-/// Downloads a published safety classifier, unless the cache has all of it.
+/// Downloads a published safety classifier, unless the cache has all of it; its directory.
 pub(crate) async fn ensure_classifier_downloaded(
     hub: &HubConfig,
     manifest: &ClassifierManifest,
-) -> Result<(), HubError> {
+) -> Result<PathBuf, HubError> {
     let repo = model_repo(&manifest.repository, MAIN);
-    latentd_hub::ensure_downloaded(hub, &repo, ProgressOutput::Terminal).await.map(drop)
+    latentd_hub::ensure_downloaded(hub, &repo, ProgressOutput::Terminal).await
 }
 
 /// The directory of a published safety classifier, if the cache has all of it.

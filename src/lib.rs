@@ -15,7 +15,7 @@
 //! - [`printable`] makes text of
 //!   unknown origin safe to print.
 //!
-//! Beside the server: `backup` makes and reads archives of what it keeps; `hub_models` downloads models by the package
+//! Beside the server: `backup` makes and reads archives of what it keeps, `bundle` of models; `hub_models` downloads models by the package
 //! `latentd-hub`, which `models_command` shows and verifies; `checker` knows where safety checkers are; `generate`
 //! generates images without a server, `bench` measures.
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@ mod allocator;
 pub mod args;
 mod backup;
 mod bench;
+mod bundle;
 mod checker;
 pub mod config;
 mod config_command;
@@ -102,6 +103,8 @@ fn carry_out(cli: Cli) -> anyhow::Result<()> {
         Command::Keys(command) => runtime()?.block_on(keys_command::run(command)),
         Command::Backup(args) => runtime()?.block_on(backup::backup(args)),
         Command::Restore(args) => runtime()?.block_on(backup::restore(args)),
+        Command::Bundle(args) => bundle::bundle(args, &runtime()?),
+        Command::Unbundle(args) => bundle::unbundle(args, &runtime()?),
         Command::Doctor(args) => doctor::run(*args, cli.log),
         Command::Config(ConfigCommand::Show(args)) => Ok(config_command::show(*args, cli.log)?),
         Command::Completions { shell } => {

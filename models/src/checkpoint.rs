@@ -23,7 +23,7 @@ pub(crate) use header::Header;
 pub(crate) use names::{NamingScheme, RowOrder, TensorLocation, diffusers_parts, transformer_layers};
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -79,6 +79,19 @@ impl Checkpoint {
         encoders::check(file, text_encoders, &places)?;
         let configs = config_files(&places)?;
         Ok(Self { file: file.to_path_buf(), places, configs })
+    }
+
+    /// The files that it is read from, and folders in the diffusers layout.
+    pub(crate) fn locations(&self) -> BTreeSet<PathBuf> {
+        let of_part = |(part, place): (&Component, &PartLocation)| match place {
+            PartLocation::Stored(stored) => vec![stored.file.clone()],
+            PartLocation::Folder(directory) => {
+                let folder = part.folder();
+                let folders = [folder.to_owned(), folder.replace("text_encoder", "tokenizer")];
+                folders.into_iter().map(|folder| directory.path().join(folder)).collect()
+            }
+        };
+        self.places.iter().flat_map(of_part).collect()
     }
 
     /// Where the part is that the diffusers layout has in `folder`.

@@ -15,6 +15,10 @@ impl Directory {
         Self(path.to_path_buf())
     }
 
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Whether there is anything of this name; [`Self::open`] says what is wrong with it.
     pub(crate) fn exists(&self, path: &str) -> bool {
         self.0.join(path).symlink_metadata().is_ok()

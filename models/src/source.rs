@@ -2,6 +2,7 @@
 
 use crate::files::{ModelFiles, SAFETY_CHECKER};
 use crate::{Result, builtin};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -45,8 +46,20 @@ impl ModelSource {
         Ok(self.files()?.has_folder(SAFETY_CHECKER))
     }
 
+    /// The files that a checkpoint is read from, text encoders included, and folders in the diffusers layout; of other
+    /// models nothing.
+    ///
+    /// # Errors
+    /// As when its files are opened.
+    pub fn checkpoint_locations(&self) -> Result<BTreeSet<PathBuf>> {
+        match self.files()? {
+            ModelFiles::Checkpoint(checkpoint) => Ok(checkpoint.locations()),
+            ModelFiles::Directory(_) | ModelFiles::Embedded(_) => Ok(BTreeSet::new()),
+        }
+    }
+
     /// What it is called unless it says so itself: the name of its directory or file.
-    pub(crate) fn name(&self) -> String {
+    pub fn name(&self) -> String {
         match self {
             Self::Builtin => "mini".into(),
             Self::Directory(dir) => {

@@ -17,6 +17,10 @@ pub(super) const GENERATE: &str = "Examples:
 pub(super) const BACKUP: &str = "Examples:
   latentd backup /backups/latentd.tar --data-dir /var/lib/latentd";
 
+pub(super) const BUNDLE: &str = "Examples:
+  latentd bundle stable-diffusion-3.5-large -o large.latentd
+  latentd bundle sd3.5_large.safetensors --text-encoders text_encoders -o large.latentd";
+
 pub(super) const RUN: &str = "Examples:
   latentd run -- python generate.py
   latentd run --allow-network -- npm start";

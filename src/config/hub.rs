@@ -20,6 +20,12 @@ pub(crate) fn of_cache() -> Result<HubConfig, ConfigError> {
     resolve(&HubArgs::default())
 }
 
+/// The cache of this user where no variable of Hugging Face's names another.
+pub(crate) fn default_cache() -> Option<PathBuf> {
+    let config = with_environment(&HubArgs::default(), |_| None, std::env::home_dir());
+    config.ok().map(|config| config.cache)
+}
+
 /// Checks the flags; `variable` is a variable of the environment, if it is set and not empty.
 fn with_environment(
     args: &HubArgs,

@@ -116,6 +116,24 @@ pub(super) fn one(args: &EngineArgs) -> Result<ModelLocation, ConfigError> {
     sole(&several(args)?)
 }
 
+/// The one model of a command that has no flags of the engine.
+pub(crate) fn single(
+    text: &str,
+    text_encoders: Option<&Path>,
+    revision: &str,
+) -> Result<NamedModel, ConfigError> {
+    let models = all(&[text.to_owned()], revision).and_then(|models| {
+        sole(&models)?;
+        Ok(models)
+    });
+    let models = models.map_err(|error| match error.0.strip_prefix("--model ") {
+        Some(words) => ConfigError(words.to_owned()), // there it is no flag
+        None => error,
+    })?;
+    let mut models = with_text_encoders(models, text_encoders)?;
+    Ok(models.remove(0))
+}
+
 fn sole(models: &[NamedModel]) -> Result<ModelLocation, ConfigError> {
     match models {
         [NamedModel { location, .. }] => Ok(location.clone()),

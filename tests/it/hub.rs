@@ -1,8 +1,11 @@
 //! Models from a hub: a stand-in for it gates, stalls, cuts and spoils, and what was pulled serves.
 
+mod air_gap;
+mod bundle;
 mod command;
 mod doctor;
 mod gates;
+mod hostile_bundle;
 mod pull;
 mod serve;
 #[path = "../hub/stand_in.rs"]

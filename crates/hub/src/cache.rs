@@ -175,6 +175,14 @@ impl RepoCache {
         fs::write(&fresh, commit).map_err(HubError::io(&fresh))?;
         fs::rename(&fresh, &path).map_err(HubError::io(path))
     }
+
+    /// Makes what [`Self::set_ref`] recorded durable.
+    pub(crate) fn sync_ref(&self, revision: &str) -> Result<(), HubError> {
+        let path = self.path().join("refs").join(revision);
+        let (Ok(file), Some(parent)) = (File::open(&path), path.parent()) else { return Ok(()) };
+        let synced = file.sync_all().and_then(|()| File::open(parent)?.sync_all());
+        synced.map_err(HubError::io(&path))
+    }
 }
 
 /// Whether a text is a full commit hash; no branch can have such a name.

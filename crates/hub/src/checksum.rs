@@ -61,13 +61,17 @@ impl Hasher {
     /// For a file of `size` bytes.
     pub(crate) fn new(kind: &Checksum, size: u64) -> Self {
         match kind {
-            Checksum::Sha256(_) => Self(Context::new(&SHA256)),
+            Checksum::Sha256(_) => Self::sha256(),
             Checksum::GitBlob(_) => {
                 let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
                 context.update(format!("blob {size}\0").as_bytes());
                 Self(context)
             }
         }
+    }
+
+    pub(crate) fn sha256() -> Self {
+        Self(Context::new(&SHA256))
     }
 
     pub(crate) fn update(&mut self, bytes: &[u8]) {
@@ -86,7 +90,12 @@ impl Hasher {
     }
 
     pub(crate) fn equals(&self, expected: &Checksum) -> bool {
-        hex::encode(self.0.clone().finish()) == expected.name()
+        self.name() == expected.name()
+    }
+
+    /// The checksum's digits.
+    pub(crate) fn name(&self) -> String {
+        hex::encode(self.0.clone().finish())
     }
 }
 

@@ -159,6 +159,18 @@ pub enum HubError {
         /// The checksum of the hub.
         expected: String,
     },
+    /// A file that is not what the hub gave.
+    #[error("{} is damaged: its checksum is not the one of the hub", path.display())]
+    DamagedFile {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A second import at the same time.
+    #[error("another `latentd unbundle` writes to {}: wait until it has ended", cache.display())]
+    ImportRuns {
+        /// The cache.
+        cache: PathBuf,
+    },
     /// The disk is too small.
     #[error("the pull needs {} more and there is {} free on the disk of {}: free some, or set HF_HUB_CACHE to another disk", size(*needed), size(*free), path.display())]
     NoSpace {

@@ -6,6 +6,7 @@
 //! The crate `hf-hub` says where things are: the cache's folder of a repository, its snapshots, the token file. Its
 //! downloads are not used: they start every file anew, verify no checksum, and do not wait for another process.
 
+mod bundled;
 mod cache;
 mod checksum;
 mod client;
@@ -13,17 +14,22 @@ mod config;
 mod connect;
 mod error;
 mod files;
+mod import;
 mod listing;
 mod progress;
 mod pull;
 mod transfer;
 mod verify;
 
+pub use bundled::{
+    BundledFile, BundledRepo, all_files, bundled_file, commit_of_snapshot, needed_files, snapshot_directory,
+};
 pub use config::{HubConfig, HubToken, token_file};
 pub use error::HubError;
 pub use files::Files;
+pub use import::{Import, missing_bytes};
 pub use progress::ProgressOutput;
-pub use pull::{Recheck, check_free_space, pull};
+pub use pull::{Recheck, check_free_space, free_space, pull};
 pub use verify::{VerifyReport, verify};
 
 use cache::RepoCache;

@@ -182,7 +182,7 @@ fn check_space_for(hub: &HubConfig, needed: u64) -> Result<(), HubError> {
 }
 
 /// Bytes that this user may still write on the disk of a path, which need not exist yet.
-fn free_space(path: &Path) -> Option<u64> {
+pub fn free_space(path: &Path) -> Option<u64> {
     let disk = nix::sys::statvfs::statvfs(path.ancestors().find(|path| path.exists())?).ok()?;
     Some(disk.blocks_available().saturating_mul(disk.fragment_size()))
 }

@@ -77,7 +77,7 @@ pub(crate) fn select(directory: &Path, repository: &str, files: &Files) -> Resul
 
 /// The checksum of a file's content: the name of the blob that it links to, or what a download into a folder
 /// (`hf download --local-dir`) wrote beside it.
-fn checksum(directory: &Path, path: &str) -> Option<Checksum> {
+pub(crate) fn checksum(directory: &Path, path: &str) -> Option<Checksum> {
     let link = fs::read_link(directory.join(path)).ok();
     if let Some(target) = link {
         return Checksum::from_name(target.file_name()?.to_str()?);

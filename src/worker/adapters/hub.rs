@@ -108,8 +108,10 @@ fn refused(repo: &ModelRepo, error: HubError) -> NotLoaded {
         | HubError::NotHere { .. }
         | HubError::Incomplete { .. }
         | HubError::Offline(_) => unreachable(error.to_string()),
-        HubError::NoSpace { .. } | HubError::Io { .. } | HubError::Interrupted { .. } => {
-            NotLoaded::Hub(error.to_string())
-        }
+        HubError::NoSpace { .. }
+        | HubError::Io { .. }
+        | HubError::Interrupted { .. }
+        | HubError::DamagedFile { .. }
+        | HubError::ImportRuns { .. } => NotLoaded::Hub(error.to_string()),
     }
 }
