@@ -20,6 +20,7 @@ mod fal_document;
 mod faults;
 mod fetch;
 mod files;
+mod flags_page;
 mod generate;
 mod guard;
 mod hang;

@@ -209,14 +209,3 @@ fn the_url_of_the_database_is_read_from_a_file() {
     let (code, _, err) = output(&mut { key });
     assert!(code == Some(2) && err.contains("--signing-key /no/such: "), "{err}");
 }
-
-#[test]
-fn every_flag_of_serve_is_documented() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/flags.md");
-    let page = std::fs::read_to_string(path).expect("a page");
-    for variable in variables(folder.path(), "serve") {
-        let flag = variable.trim_start_matches("LATENTD_").to_lowercase().replace('_', "-");
-        assert!(page.contains(&format!("`--{flag}`")), "docs/flags.md has no --{flag}");
-    }
-}
