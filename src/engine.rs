@@ -253,6 +253,7 @@ fn model_request(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRe
         init_image: None,
         loras: Vec::new(),
         skip_layers: None,
+        controlnet: None,
     }
 }
 
@@ -261,7 +262,7 @@ impl From<models::Error> for EngineError {
         let error = ModelError(error);
         let text = error.to_string();
         match error.0 {
-            models::Error::Request(_) => Self::Request(text),
+            models::Error::Request(_) | models::Error::ControlNet(_) => Self::Request(text),
             models::Error::Adapter { index, .. } => Self::Adapter { index, message: text },
             models::Error::Stopped { .. } => Self::Stopped,
             models::Error::NonFinite { .. } => Self::Numbers(text),

@@ -149,6 +149,7 @@ fn request(
         init_image,
         loras: Vec::new(),
         skip_layers: skip_layers(args),
+        controlnet: None,
     }
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn work(request: &GenerateRequest) -> Work {
         init_image: request.init_image.is_some(),
         adapters: !request.loras.is_empty(),
         skip_layers: request.skip_layers.is_some(),
+        controlnet: 0,
     }
 }
 

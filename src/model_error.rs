@@ -43,6 +43,7 @@ fn advice(error: &Error) -> Option<String> {
         Error::Model(_)
         | Error::Request(_)
         | Error::Adapter { .. }
+        | Error::ControlNet(_)
         | Error::Stopped { .. }
         | Error::Device(_)
         | Error::Tensor(_)

@@ -296,6 +296,7 @@ impl DenoiseBench {
             schedule: &schedule,
             guidance: spec.guidance,
             skip_layers: None,
+            control: None,
             shortcuts: self.shortcuts,
         };
         self.target.device.synchronize()?;

@@ -1,6 +1,6 @@
 //! What is wrong with a request, before anything is computed.
 
-use crate::generate::{GenerateRequest, SkipLayerGuidance};
+use crate::generate::{ControlNet, GenerateRequest, SkipLayerGuidance};
 use crate::{Error, ModelCard, Result};
 use std::ops::RangeInclusive;
 
@@ -27,10 +27,17 @@ pub(crate) fn check(request: &GenerateRequest, card: &ModelCard, depth: usize) -
         "strength must be above 0 and at most 1"
     } else if !T5_TOKENS.contains(&request.t5_tokens) {
         "t5_tokens (max_sequence_length) must be 1 to 512"
+    } else if request.controlnet.as_ref().is_some_and(|net| !is_controlnet(net)) {
+        "a ControlNet needs a scale that is a number, and a start and an end from 0 to 1"
     } else {
         return check_skip_layers(request, depth);
     };
     Err(Error::Request(complaint.into()))
+}
+
+fn is_controlnet(net: &ControlNet) -> bool {
+    let shares = 0.0..=1.0;
+    net.scale.is_finite() && shares.contains(&net.start) && shares.contains(&net.end)
 }
 
 fn check_skip_layers(request: &GenerateRequest, depth: usize) -> Result<()> {

@@ -1,12 +1,15 @@
 //! The config files of a diffusers directory. Every size of the model comes from here.
 
 mod classes;
+mod controlnet;
 pub(crate) mod json;
 mod limits;
 mod scheduler;
 
 use crate::error::one_line;
 use crate::{Error, Result, files::ModelFiles};
+pub(crate) use controlnet::ControlNetConfig;
+pub(crate) use limits::POSITIONS;
 pub(crate) use scheduler::{SchedulerConfig, Shift, Spacing};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -3,7 +3,7 @@
 use crate::{Error, Result};
 use std::borrow::Cow;
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// A directory on disk. Paths inside it use `/`.
@@ -82,5 +82,24 @@ impl Content {
                 Ok(())
             }
         }
+    }
+}
+
+/// A file in a state: one that was written anew is another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    path: PathBuf,
+    bytes: u64,
+    inode: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    /// `None` if there is no such file.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let found = path.metadata().ok()?;
+        let modified = (found.mtime(), found.mtime_nsec());
+        Some(Self { path: path.to_owned(), bytes: found.len(), inode: found.ino(), modified })
     }
 }

@@ -6,6 +6,7 @@
 mod captured;
 mod eager;
 
+use crate::controlnet::ControlCondition;
 use crate::generate::{Control, Observer, SkipLayerGuidance, Step};
 use crate::inpaint::KeptRegion;
 use crate::loop_state::LoopState;
@@ -91,6 +92,7 @@ pub(crate) struct DenoiseInput<'a> {
     /// The classifier-free guidance scale; unused without unconditional rows.
     pub(crate) guidance: f64,
     pub(crate) skip_layers: Option<&'a SkipLayerGuidance>,
+    pub(crate) control: Option<&'a ControlCondition<'a>>,
     pub(crate) shortcuts: Shortcuts,
 }
 
@@ -131,8 +133,10 @@ impl DenoiseInput<'_> {
         Ok(self.skip_layers.filter(|skip| guided && skip.applies(index, self.steps())))
     }
 
+    /// None with a ControlNet: what it adds behind the first block says nothing of what the others will get.
     fn cache(&self) -> Option<FirstBlockCache> {
-        self.shortcuts.first_block_cache.map(|threshold| FirstBlockCache::new(threshold, self.steps()))
+        let threshold = self.shortcuts.first_block_cache.filter(|_| self.control.is_none());
+        threshold.map(|threshold| FirstBlockCache::new(threshold, self.steps()))
     }
 
     fn done(&self, latents: Tensor, cache: Option<&FirstBlockCache>) -> Result<Denoised> {
@@ -199,16 +203,23 @@ impl Denoiser {
     }
 
     /// Denoises. With a probe no step is captured, since it wants to see tensors in between, nor with a cache, which
-    /// decides in every step what the next launches are.
+    /// decides in every step what the next launches are, nor with a ControlNet, whose own blocks change from request to
+    /// request.
     pub(crate) fn run(&mut self, input: &DenoiseInput, hooks: &mut LoopHooks) -> Result<Denoised> {
         let TextConditioning { context, pooled } = input.text;
         let prepared = self.mmdit.prepare(context, pooled, &input.schedule.timesteps)?;
         let mut cache = input.cache();
         #[cfg(feature = "cuda")]
-        if cache.is_none() && hooks.probe.is_none() && self.target.ops.fused && self.target.device.is_cuda() {
+        if cache.is_none() && input.control.is_none() && hooks.probe.is_none() && self.captures() {
             return input.done(self.run_captured(input, &prepared, hooks)?, None);
         }
         input.done(self.run_eager(input, &prepared, &mut cache, hooks)?, cache.as_ref())
+    }
+
+    /// Whether the device and its ops can capture a step.
+    #[cfg(feature = "cuda")]
+    fn captures(&self) -> bool {
+        self.target.ops.fused && self.target.device.is_cuda()
     }
 
     fn run_eager(
@@ -218,7 +229,11 @@ impl Denoiser {
         cache: &mut Option<FirstBlockCache>,
         hooks: &mut LoopHooks,
     ) -> Result<Tensor> {
-        let eager = EagerSteps { mmdit: &self.mmdit, dtype: self.target.dtype, input, prepared };
+        let control = match input.control {
+            Some(control) => Some(control.prepare(input.text, &input.schedule.timesteps)?),
+            None => None,
+        };
+        let eager = EagerSteps { mmdit: &self.mmdit, dtype: self.target.dtype, input, prepared, control };
         let mut latents = input.start.clone();
         for (index, sigmas) in input.schedule.sigmas.windows(2).enumerate().skip(input.steps_done) {
             let started = Instant::now();

@@ -23,6 +23,9 @@ pub enum Error {
         /// The text.
         why: String,
     },
+    /// The ControlNet of the request cannot be used; the text names it, and lists what does not fit.
+    #[error("{0}")]
+    ControlNet(String),
     /// The step callback asked to stop.
     #[error("stopped before step {step} of {of}")]
     Stopped {

@@ -34,6 +34,36 @@ pub struct GenerateRequest {
     pub loras: Vec<Lora>,
     /// A further branch of the prompt that leaves out some blocks, which the images are led away from.
     pub skip_layers: Option<SkipLayerGuidance>,
+    /// What the images shall have the outlines, depths or the like of.
+    pub controlnet: Option<ControlNet>,
+}
+
+/// A ControlNet with its control image (diffusers `StableDiffusion3ControlNetPipeline`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ControlNet {
+    /// What messages call it.
+    pub name: String,
+    /// A directory with `config.json` and `diffusion_pytorch_model.safetensors` (diffusers `SD3ControlNetModel`), or a
+    /// safetensors file. It is untrusted.
+    pub path: PathBuf,
+    /// The config of a file; `None`: `config.json` beside it, or what its tensors say.
+    pub config: Option<PathBuf>,
+    /// Edges, depths or whatever the ControlNet was trained for. Resized to the request's size.
+    pub image: Image,
+    /// What its residuals are multiplied by (`controlnet_conditioning_scale`); 0 leaves it out.
+    pub scale: f64,
+    /// Of the steps, the share after which it begins (`control_guidance_start`).
+    pub start: f64,
+    /// Of the steps, the share after which it ends (`control_guidance_end`).
+    pub end: f64,
+}
+
+impl ControlNet {
+    /// Whether it takes part in step `index` of `steps` (pipeline_stable_diffusion_3_controlnet.py:1130-1136).
+    pub(crate) fn applies(&self, index: usize, steps: usize) -> bool {
+        let (index, steps) = (index as f64, steps as f64);
+        self.scale != 0.0 && index / steps >= self.start && (index + 1.0) / steps <= self.end
+    }
 }
 
 /// Skip-layer guidance (diffusers `StableDiffusion3Pipeline`, pipeline_stable_diffusion_3.py:1082-1109): at some steps the

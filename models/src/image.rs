@@ -2,6 +2,7 @@
 
 use crate::{Result, Stage, finite};
 use candle_core::{DType, Device, Tensor};
+use sha2::{Digest, Sha256};
 
 /// An 8-bit RGB image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +40,16 @@ impl Image {
         let rgb = rows.flat_map(|row| &row[3 * left..3 * (left + width)]).copied().collect();
         Self { width, height, rgb }
     }
+}
+
+/// SHA-256 of images in hexadecimal digits.
+pub(crate) fn digest<'a>(images: impl IntoIterator<Item = &'a Image>) -> String {
+    let mut hash = Sha256::new();
+    for Image { width, height, rgb } in images {
+        hash.update(format!("{width}x{height}"));
+        hash.update(rgb);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Pixels `[1, 3, H, W]` f32 in -1..1 on `device`.

@@ -8,9 +8,9 @@ use crate::inpaint::{KeptRegion, mask_latents};
 use crate::noise::Generator;
 use crate::resize::{Filter, resize};
 use crate::target::Target;
-use crate::vae::Encoder;
+use crate::vae::{Encoder, Posterior};
 use crate::weights::Weights;
-use crate::{Error, Result, image};
+use crate::{Error, Image, Result, image};
 use candle_core::Tensor;
 
 /// Makes what the loop starts from.
@@ -86,17 +86,52 @@ impl InitialLatents {
         &self,
         request: &GenerateRequest,
         init_image: &InitImage,
-        (width, height): (usize, usize),
+        canvas: (usize, usize),
         noise: &Tensor,
     ) -> Result<Tensor> {
+        let (encoder, posterior) = self.posterior(request, &init_image.image, canvas)?;
+        Ok(encoder.normalise(&posterior.sample(noise)?, true)?)
+    }
+
+    /// Samples of a control image's latents, `[B, C, h, w]` f32: one an image for each of `branches`, the rows of a branch
+    /// together, from which the VAE's shift is subtracted if `is_shifted`.
+    ///
+    /// diffusers draws them from torch's global generator (pipeline_stable_diffusion_3_controlnet.py:1077). Here it is one
+    /// with the request's seed, from which each image draws for its branches in turn: the same numbers as there for one
+    /// image, and for the third of four images the same whether it is generated with the others or alone.
+    pub(crate) fn control(
+        &self,
+        request: &GenerateRequest,
+        image: &Image,
+        canvas: (usize, usize),
+        (branches, is_shifted): (usize, bool),
+    ) -> Result<Tensor> {
+        let (encoder, posterior) = self.posterior(request, image, canvas)?;
+        let mut generator = Generator::new(request.seed);
+        let shape = self.shape(branches, canvas);
+        let mut drawn = Vec::with_capacity(request.num_images);
+        for index in 0..request.skipped_images + request.num_images {
+            let values = generator.normal(shape.iter().product());
+            if index >= request.skipped_images {
+                drawn.push(Tensor::from_vec(values, &shape, &self.target.device)?);
+            }
+        }
+        let branch = |branch: usize| drawn.iter().map(move |image| image.narrow(0, branch, 1));
+        let rows = (0..branches).flat_map(branch).collect::<candle_core::Result<Vec<_>>>()?;
+        Ok(encoder.normalise(&posterior.sample(&Tensor::cat(&rows, 0)?)?, is_shifted)?)
+    }
+
+    fn posterior(
+        &self,
+        request: &GenerateRequest,
+        image: &Image,
+        (width, height): (usize, usize),
+    ) -> Result<(&Encoder, Posterior)> {
         let Some(encoder) = &self.encoder else {
-            return Err(Error::Request(
-                "this model cannot start from an image: its VAE has no encoder".into(),
-            ));
+            return Err(Error::Request("this model cannot read an image: its VAE has no encoder".into()));
         };
-        let image = resize(&init_image.image, request.width, request.height, Filter::Lanczos);
+        let image = resize(image, request.width, request.height, Filter::Lanczos);
         let pixels = image::to_pixels(&image.on_canvas(width, height), &self.target.device)?;
-        let posterior = encoder.encode(&pixels.to_dtype(self.target.dtype)?)?;
-        Ok(encoder.normalise(&posterior.sample(noise)?)?)
+        Ok((encoder, encoder.encode(&pixels.to_dtype(self.target.dtype)?)?))
     }
 }

@@ -3,9 +3,8 @@
 
 use crate::generate::InitImage;
 use crate::resize::{Filter, resize};
-use crate::{Image, Result};
+use crate::{Image, Result, image};
 use candle_core::{Device, Tensor};
-use sha2::{Digest, Sha256};
 
 /// Grey levels from which a mask's pixel is generated: `do_binarize` takes 0.5 of 1.
 const GENERATED: u32 = 128;
@@ -34,12 +33,7 @@ impl KeptRegion {
 /// since an earlier attempt at the request, and its state must not go on with another image.
 pub(crate) fn digest(init_image: Option<&InitImage>) -> String {
     let Some(InitImage { image, mask: Some(mask), .. }) = init_image else { return String::new() };
-    let mut hash = Sha256::new();
-    for Image { width, height, rgb } in [image, mask] {
-        hash.update(format!("{width}x{height}"));
-        hash.update(rgb);
-    }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    image::digest([image, mask])
 }
 
 /// `[1, 1, h, w]` f32 of a mask for an image of `size` pixels on a canvas of `canvas` pixels, a latent for `factor` of them a

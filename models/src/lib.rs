@@ -12,6 +12,7 @@ mod checked;
 mod checkpoint;
 mod config;
 mod content;
+mod controlnet;
 mod decode;
 mod denoise;
 mod error;
@@ -58,10 +59,12 @@ pub use weights::fuzzing;
 
 pub use card::ModelCard;
 pub use checkpoint::Component;
+pub use controlnet::check_controlnet;
 pub use decode::{Decoding, PendingImages};
 pub use error::{Error, Result, Stage};
 pub use generate::{
-    Control, GenerateRequest, Generated, InitImage, Lora, Observer, SkipLayerGuidance, Step, Timings,
+    Control, ControlNet, GenerateRequest, Generated, InitImage, Lora, Observer, SkipLayerGuidance, Step,
+    Timings,
 };
 pub use gpu::{DeviceKernels, cuda_devices, device_kernels};
 pub use image::Image;

@@ -4,9 +4,11 @@
 
 mod block;
 mod cache;
+mod controlnet;
 mod embed;
 #[cfg(all(test, feature = "cuda"))]
 mod fp8;
+mod single;
 mod stream;
 
 use crate::Error;
@@ -14,9 +16,10 @@ use crate::config::TransformerConfig;
 use crate::layers::Linear;
 use crate::ops::Ops;
 use crate::weights::Weights;
-use block::Block;
+use block::{Block, Place};
 pub(crate) use cache::FirstBlockCache;
 use candle_core::{Result, Tensor};
+pub(crate) use controlnet::{ControlNetModel, PreparedControl, Residuals};
 use embed::{Conditioning, Patches};
 use stream::Stream;
 
@@ -65,7 +68,8 @@ impl Mmdit {
         let mut blocks: Vec<Block> = Vec::with_capacity(config.num_layers);
         for index in 0..config.num_layers {
             let first_row = blocks.last().map_or(0, Block::end_row);
-            blocks.push(Block::load(&root.at("transformer_blocks").at(index), config, index, first_row)?);
+            let place = Place { index, first_row, drops_text: index + 1 == config.num_layers };
+            blocks.push(Block::load(&root.at("transformer_blocks").at(index), config, place)?);
         }
         let patch = config.patch_size * config.patch_size * config.out_channels();
         Ok(Self {
@@ -96,32 +100,33 @@ impl Mmdit {
     }
 
     /// Predicts the velocity at step `step` of `latents [B, C, H, W]`; the result has the same shape. With a `cache` the
-    /// blocks after the first may be left out.
+    /// blocks after the first may be left out, and no ControlNet adds anything.
     pub(crate) fn forward(
         &self,
         latents: &Tensor,
         prepared: &Prepared,
         step: usize,
         cache: Option<&mut FirstBlockCache>,
+        residuals: Option<&Residuals>,
     ) -> Result<Tensor> {
         self.predict(latents, prepared, step, |patches, positions, context, modulations| match cache {
-            None => self.forward_tokens(patches, positions, context, modulations),
+            None => self.forward_tokens(&[], residuals, patches, positions, context, modulations),
             Some(cache) => self.forward_tokens_cached(patches, positions, context, modulations, cache),
         })
     }
 
-    /// [`Self::forward`] without some blocks, numbered from 0.
+    /// [`Self::forward`] without some blocks, numbered from 0. What a ControlNet adds behind these is added nevertheless
+    /// (transformer_sd3.py:303-326).
     pub(crate) fn forward_without(
         &self,
         latents: &Tensor,
         prepared: &Prepared,
         step: usize,
         left_out: &[usize],
+        residuals: Option<&Residuals>,
     ) -> Result<Tensor> {
-        let blocks = self.blocks.iter().enumerate().filter(|(index, _)| !left_out.contains(index));
-        let blocks = blocks.map(|(_, block)| block);
         self.predict(latents, prepared, step, |patches, positions, context, modulations| {
-            self.through(blocks, patches, positions, context, modulations)
+            self.forward_tokens(left_out, residuals, patches, positions, context, modulations)
         })
     }
 
@@ -142,21 +147,12 @@ impl Mmdit {
     }
 
     /// [`Self::forward`] between patches `[B, L, C*p*p]` (channel outermost) and patches `[B, L, p*p*C]` (channel
-    /// innermost), with the positions of that size and one step's modulations `[B, R, D]`.
+    /// innermost), with the positions of that size and one step's modulations `[B, R, D]`; without some blocks, and with
+    /// what a ControlNet adds.
     pub(crate) fn forward_tokens(
         &self,
-        patches: &Tensor,
-        positions: &Tensor,
-        context: &Tensor,
-        modulations: &Tensor,
-    ) -> Result<Tensor> {
-        self.through(self.blocks.iter(), patches, positions, context, modulations)
-    }
-
-    /// [`Self::forward_tokens`] through these blocks.
-    fn through<'a>(
-        &self,
-        blocks: impl Iterator<Item = &'a Block>,
+        left_out: &[usize],
+        residuals: Option<&Residuals>,
         patches: &Tensor,
         positions: &Tensor,
         context: &Tensor,
@@ -164,8 +160,11 @@ impl Mmdit {
     ) -> Result<Tensor> {
         let mut image = Stream::new(self.patches.project(patches, positions)?);
         let mut text = Some(Stream::new(context.clone()));
-        for block in blocks {
-            (image, text) = block.forward(image, text, modulations)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            if !left_out.contains(&index) {
+                (image, text) = block.forward(image, text, modulations)?;
+            }
+            image = self.controlled(image, modulations, (residuals, index))?;
         }
         self.output(image, modulations)
     }

@@ -1,29 +1,29 @@
 //! The pipeline of a request: encode the prompts, sample noise, denoise, decode, check.
 
+mod denoising;
+
 use crate::checked;
 use crate::config::Configs;
+use crate::controlnet::ControlNetStore;
 use crate::decode::{DecodeStage, Decoding, PendingImages, lock};
-use crate::denoise::{DenoiseInput, Denoised, Denoiser, LoopHooks};
+use crate::denoise::{Denoised, Denoiser};
 use crate::files::ModelFiles;
 use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
-use crate::initial_latents::{InitialLatents, Start};
+use crate::initial_latents::InitialLatents;
 use crate::load_options::LoadOptions;
-use crate::loop_state::LoopState;
 use crate::lora::{self, AdaptedLayers, AdapterSet, AdapterStore, LayerMap};
 use crate::low_rank::Network;
 use crate::mmdit::Mmdit;
 use crate::planted::Planted;
-use crate::preview::{PreviewPacing, Previews};
 use crate::probe::{Probe, report_tensor};
 use crate::prompts::{Encoded, Prompts};
 use crate::safety::SafetyChecker;
-use crate::schedule::Schedule;
 use crate::target::Target;
 use crate::text::{TextConditioning, TextEncoders};
 use crate::vae::Decoder;
 use crate::vocabulary::Vocabulary;
 use crate::weights::{self, Weights};
-use crate::{Error, ModelCard, ModelSource, Result, SafetyOptions, Shortcuts, gpu, inpaint};
+use crate::{Error, ModelCard, ModelSource, Result, SafetyOptions, Shortcuts, gpu};
 use candle_core::{Device, Tensor};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -38,6 +38,7 @@ pub struct Pipeline {
     configs: Configs,
     prompts: Arc<Mutex<Prompts>>,
     adapters: Arc<Mutex<AdapterStore>>,
+    controlnets: ControlNetStore,
     initial_latents: InitialLatents,
     denoiser: Denoiser,
     decode_stage: Arc<Mutex<DecodeStage>>,
@@ -75,7 +76,9 @@ impl Pipeline {
         let weights = Weights::open(files, "transformer", stem, &target)?;
         let mmdit = Mmdit::load(&weights, &configs.transformer)?;
         let layers = vec![(Network::Transformer, weights.take_sites())];
-        let limit = lora::limit(weights.parameters(), target.dtype.size_in_bytes() as u64);
+        let (parameters, element) = (weights.parameters(), target.dtype.size_in_bytes() as u64);
+        let limit = lora::limit(parameters, element);
+        let controlnets = ControlNetStore::new(&configs.transformer, &target, parameters * element);
         problems.extend(weights.problems());
         let initial_latents = InitialLatents::load(files, &configs.vae, &target, &mut problems)?;
         let weights = Weights::open(files, "vae", stem, &last)?;
@@ -95,6 +98,7 @@ impl Pipeline {
             configs,
             prompts: Arc::new(Mutex::new(Prompts::new(encoders, adapted_text))),
             adapters,
+            controlnets,
             initial_latents,
             denoiser: Denoiser::new(mmdit, adapted, &target),
             decode_stage: Arc::new(Mutex::new(decode_stage)),
@@ -128,7 +132,7 @@ impl Pipeline {
         lock(&self.prompts).forget(0);
     }
 
-    /// Frees what is kept to make later requests faster: captured steps, adapters and encoded prompts. On a GPU all memory that is not
+    /// Frees what is kept to make later requests faster: captured steps, adapters, a ControlNet and encoded prompts. On a GPU all memory that is not
     /// in use goes back to the driver.
     ///
     /// # Errors
@@ -138,6 +142,7 @@ impl Pipeline {
         self.target.device.synchronize()?;
         self.denoiser.forget();
         lock(&self.adapters).forget();
+        self.controlnets.forget();
         let mut prompts = lock(&self.prompts);
         prompts.forget_adapters();
         prompts.forget(0);
@@ -283,80 +288,6 @@ impl Pipeline {
         let (context, pooled) = (rows(|text| &text.context)?, rows(|text| &text.pooled)?);
         Ok((TextConditioning { context, pooled }, known))
     }
-
-    /// Noise to latents.
-    fn denoise(
-        &mut self,
-        request: &GenerateRequest,
-        set: &AdapterSet,
-        text: &TextConditioning,
-        observer: &mut dyn Observer,
-        probe: &mut Probe,
-    ) -> Result<Denoised> {
-        let canvas = self.card.canvas(request.width, request.height)?;
-        let shape = self.initial_latents.shape(request.num_images, canvas);
-        let tokens = self.configs.transformer.tokens(shape[2], shape[3]);
-        let schedule = Schedule::new(&self.configs.scheduler, request.steps, tokens);
-        let schedule = &match &request.init_image {
-            Some(init_image) => schedule.last(init_image.strength),
-            None => schedule,
-        };
-        let state_settings = self.state_settings(request, schedule, set);
-        let sample = || self.initial_latents.sample(request, canvas, schedule.sigmas[0]);
-        let (start, steps_done) = match saved_state(state_settings.as_deref(), &shape, schedule, observer) {
-            Some(LoopState { latents, steps_done }) => {
-                let has_mask = request.init_image.as_ref().is_some_and(|image| image.mask.is_some());
-                let kept = if has_mask { sample()?.kept } else { None };
-                (Start { latents: latents.to_device(&self.target.device)?, kept }, steps_done)
-            }
-            None => (sample()?, 0),
-        };
-        let Start { latents: start, kept } = start;
-        report_tensor(probe, "sigmas", &Tensor::new(schedule.sigmas.as_slice(), start.device())?)?;
-        report_tensor(probe, "start", &start)?;
-        let (guidance, shortcuts) = (request.guidance, self.shortcuts);
-        let previews = Previews {
-            decode_stage: &self.decode_stage,
-            request,
-            factor: self.configs.vae.factor(),
-            pace: PreviewPacing::new(request.steps),
-        };
-        let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
-        let planted = self.planted.clone();
-        let mut hooks = LoopHooks { observer, previews: Some(previews), probe, planted };
-        let input = DenoiseInput {
-            start,
-            kept,
-            steps_done,
-            state_settings,
-            text,
-            schedule,
-            guidance,
-            skip_layers: request.skip_layers.as_ref(),
-            shortcuts,
-        };
-        self.denoiser.run(&input, &mut hooks)
-    }
-
-    /// What a saved state is good for besides its request; `None` where a step depends on more than the latents.
-    fn state_settings(
-        &self,
-        request: &GenerateRequest,
-        schedule: &Schedule,
-        set: &AdapterSet,
-    ) -> Option<String> {
-        let Target { device, dtype, ops, .. } = &self.target;
-        let device = if device.is_cuda() { "cuda" } else { "cpu" };
-        let precision = if ops.fp8 { "fp8" } else { dtype.as_str() };
-        let (name, t5, shortcuts) = (&self.card.name, self.has_t5(), &self.shortcuts);
-        let settings = format!(
-            "{name} {device} {precision} t5 {t5} {shortcuts:?} sigmas {:?}{}{}",
-            schedule.sigmas,
-            set.settings(),
-            inpaint::digest(request.init_image.as_ref())
-        );
-        self.shortcuts.first_block_cache.is_none().then_some(settings)
-    }
 }
 
 impl Prefetcher {
@@ -369,23 +300,6 @@ impl Prefetcher {
         let set = lock(&self.adapters).set(&request.loras)?;
         prompts.encode(&texts(request), request.t5_tokens, &set).map(drop)
     }
-}
-
-/// The state that an earlier attempt left, where the loop can go on from it; `observer` gets a note of which it is.
-fn saved_state(
-    settings: Option<&str>,
-    shape: &[usize],
-    schedule: &Schedule,
-    observer: &mut dyn Observer,
-) -> Option<LoopState> {
-    let bytes = observer.saved_state()?;
-    let steps = schedule.timesteps.len();
-    let state = settings.and_then(|settings| LoopState::decode(&bytes, shape, steps, settings));
-    match &state {
-        Some(state) => observer.note(&format!("continuing after step {}/{steps}", state.steps_done)),
-        None => observer.note("the saved state is of another model or other settings: starting at step 1"),
-    }
-    state
 }
 
 /// What a request has encoded: at guidance 1 or below the prompt alone.

@@ -34,10 +34,13 @@ pub struct Work {
     pub adapters: bool,
     /// Whether requests may have skip-layer guidance.
     pub skip_layers: bool,
+    /// Values of all tensors of the largest ControlNet that requests may have; 0 without ([`crate::check_controlnet`]).
+    pub controlnet: u64,
 }
 
 impl Default for Work {
-    /// One guided image of 1024x1024 in 28 steps, which may start from another, without adapters and skip-layer guidance.
+    /// One guided image of 1024x1024 in 28 steps, which may start from another, without adapters, skip-layer guidance and a
+    /// ControlNet.
     fn default() -> Self {
         Self {
             width: 1024,
@@ -49,6 +52,7 @@ impl Default for Work {
             init_image: true,
             adapters: false,
             skip_layers: false,
+            controlnet: 0,
         }
     }
 }
@@ -75,6 +79,8 @@ pub struct Plan {
     pub activations: Activations,
     /// The most that the LoRA adapters of requests take; 0 without them.
     pub adapters: u64,
+    /// A ControlNet and what its blocks add; 0 without.
+    pub controlnet: u64,
     /// What a process takes on the device before it does anything, and what it keeps from request to request.
     pub process: u64,
     /// Whether stages work at the same time.
@@ -127,6 +133,7 @@ impl Plan {
                 decode_in_tiles: estimator.decode_in_tiles(vae, work),
             },
             adapters: 0,
+            controlnet: controlnet(&configs, work, LoadedFormat::new(options.dtype, options.device).element),
             process: if on_host { HOST_PROCESS } else { CUDA_PROCESS },
             overlapping: !on_host,
         };
@@ -184,6 +191,7 @@ impl Plan {
     pub fn generating(&self) -> u64 {
         let Activations { text, init_image, denoise, decode, decode_in_tiles: _ } = self.activations;
         self.adapters
+            + self.controlnet
             + if self.overlapping {
                 text + init_image + denoise + decode
             } else {
@@ -208,6 +216,16 @@ impl Plan {
     pub fn fits(&self, available: u64) -> bool {
         self.peak() <= available
     }
+}
+
+/// Bytes of a ControlNet, and of what its blocks add, which stays until the transformer has read it. A block has at least 19
+/// squares of its width: 6 of adaLN, 4 of attention, 8 of the MLP and the output's.
+fn controlnet(configs: &Configs, work: &Work, element: u64) -> u64 {
+    let (width, factor) = (configs.transformer.width() as u64, configs.vae.factor());
+    let tokens = configs.transformer.tokens(work.height / factor, work.width / factor) as u64;
+    let rows = work.images as u64 * if work.guided { 2 } else { 1 };
+    let blocks = work.controlnet / (19 * width * width);
+    element * (work.controlnet + blocks * rows * tokens * width)
 }
 
 /// Leaves out what loading leaves out: positions that are counted, not learned, and the second name of T5's table.

@@ -6,5 +6,5 @@ mod encoder;
 mod tiles;
 
 pub(crate) use decoder::Decoder;
-pub(crate) use encoder::Encoder;
+pub(crate) use encoder::{Encoder, Posterior};
 pub(crate) use tiles::Tiles;

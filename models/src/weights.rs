@@ -20,7 +20,7 @@ use crate::checkpoint::{Header, RowOrder, StoredPart, TensorLocation};
 use crate::files::ModelFiles;
 use crate::low_rank::{Site, Slot};
 use crate::target::Target;
-use crate::weight_file::{StoredType, TensorHeader, shown};
+use crate::weight_file::{StoredType, TensorHeader, WeightFile, shown};
 use crate::{Error, Result, random};
 use candle_core::Tensor;
 use problems::Problems;
@@ -29,7 +29,7 @@ use rows::StoredTensor;
 use source::{PartFiles, WeightSource};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub(crate) use tensor_file::TensorFile;
 
@@ -73,6 +73,14 @@ impl Weights {
         let (part, unclaimed) = (files.display(part), RefCell::new(unclaimed));
         let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
         Ok(Self { source, layout, part, unclaimed, problems, sites, target })
+    }
+
+    /// Opens one file that is no part of a model, which messages call `part`.
+    pub(crate) fn open_file(file: &Path, part: &str, target: &Target) -> Result<Self> {
+        let source = WeightSource::PartFiles(PartFiles::file(file)?);
+        let unclaimed = RefCell::new(source.names().cloned().collect());
+        let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
+        Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, sites, target })
     }
 
     /// Weights that are made as they are asked for, whatever their names and shapes.
@@ -122,6 +130,22 @@ impl Weights {
             Some(TensorHeader { name, shape, dtype, bytes: tensor.bytes() as u64 })
         };
         self.source.names().filter_map(stored).collect()
+    }
+
+    /// The shape of a tensor in the files.
+    pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.source.get(name).map(|stored| stored.shape.as_slice())
+    }
+
+    /// SHA-256 of each file in hexadecimal digits.
+    ///
+    /// # Errors
+    /// One cannot be read.
+    pub(crate) fn digests(&self) -> Result<Vec<String>> {
+        match &self.source {
+            WeightSource::PartFiles(files) => files.files.iter().map(WeightFile::digest).collect(),
+            WeightSource::Random => Ok(Vec::new()),
+        }
     }
 
     /// Values of all tensors in the files.

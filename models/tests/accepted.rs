@@ -32,6 +32,7 @@ fn request() -> GenerateRequest {
         init_image: Some(InitImage { image, strength: 0.8, mask: None }),
         loras: Vec::new(),
         skip_layers: None,
+        controlnet: None,
     }
 }
 

@@ -35,6 +35,7 @@ fn request() -> GenerateRequest {
         init_image: None,
         loras: Vec::new(),
         skip_layers: None,
+        controlnet: None,
     }
 }
 

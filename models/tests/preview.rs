@@ -51,6 +51,7 @@ fn request(prompt: &str, width: usize, height: usize) -> GenerateRequest {
         init_image: None,
         loras: Vec::new(),
         skip_layers: None,
+        controlnet: None,
     }
 }
 

@@ -67,6 +67,7 @@ fn request(check_safety: bool) -> GenerateRequest {
         init_image: None,
         loras: Vec::new(),
         skip_layers: None,
+        controlnet: None,
     }
 }
 

@@ -26,6 +26,7 @@ fn request(prompt: &str) -> GenerateRequest {
         init_image: None,
         loras: Vec::new(),
         skip_layers: None,
+        controlnet: None,
     }
 }
 

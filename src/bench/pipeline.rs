@@ -139,6 +139,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
         init_image: None,
         loras: Vec::new(),
         skip_layers: None,
+        controlnet: None,
     }
 }
 

@@ -182,6 +182,7 @@ fn the_command_line_decodes_in_tiles_too() {
         init_image: None,
         loras: Vec::new(),
         skip_layers: None,
+        controlnet: None,
     };
     let generate = |failures: &[Allocation]| {
         pipeline(failures).generate(&request, &mut |_: latentd_models::Step| Control::Continue)

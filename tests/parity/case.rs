@@ -48,6 +48,7 @@ impl Case {
             init_image: None,
             loras: Vec::new(),
             skip_layers: None,
+            controlnet: None,
         };
         let tensors = candle_core::safetensors::load(path(&format!("{name}/{file}")), &Device::Cpu);
         Self { name, request, tensors: tensors.expect("golden tensors") }

@@ -5,7 +5,7 @@ use crate::pipeline::{bytes, load};
 use candle_core::{Device as Place, Tensor};
 use latentd_models::{DType, Device, GenerateRequest, Image, InitImage};
 
-fn image(pixels: &Tensor) -> Image {
+pub(crate) fn image(pixels: &Tensor) -> Image {
     let (height, width, _) = pixels.dims3().expect("an image");
     let rgb = pixels.flatten_all().and_then(|flat| flat.to_vec1()).expect("bytes");
     Image { width, height, rgb }

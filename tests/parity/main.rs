@@ -3,6 +3,7 @@
 //! `golden/` contains the models and diffusers' results, written by `export_golden.py`. No Python runs here.
 
 mod checkpoint;
+mod controlnet;
 mod formats;
 mod gguf;
 mod golden;

@@ -5,18 +5,20 @@ use super::{ClipConfig, SchedulerConfig, T5Config, TransformerConfig, VaeConfig}
 use std::ops::RangeInclusive;
 
 /// Layers, blocks.
-const LAYERS: RangeInclusive<usize> = 1..=1024;
+pub(super) const LAYERS: RangeInclusive<usize> = 1..=1024;
 /// Channels, features, heads.
-const WIDTH: RangeInclusive<usize> = 1..=1 << 16;
+pub(super) const WIDTH: RangeInclusive<usize> = 1..=1 << 16;
 /// Words of a vocabulary.
 const VOCABULARY: RangeInclusive<usize> = 1..=1 << 22;
 /// Patches of an image's side, or tokens of a text.
-const POSITIONS: RangeInclusive<usize> = 1..=1 << 13;
+pub(crate) const POSITIONS: RangeInclusive<usize> = 1..=1 << 13;
 /// Latents of a patch's side, and layers in a block of the VAE.
-const FEW: RangeInclusive<usize> = 1..=64;
+pub(super) const FEW: RangeInclusive<usize> = 1..=64;
 
 /// Refuses the first size that is out of its range.
-fn sizes<'a>(all: impl IntoIterator<Item = (&'a str, usize, RangeInclusive<usize>)>) -> Result<(), String> {
+pub(super) fn sizes<'a>(
+    all: impl IntoIterator<Item = (&'a str, usize, RangeInclusive<usize>)>,
+) -> Result<(), String> {
     match all.into_iter().find(|(_, value, range)| !range.contains(value)) {
         Some((name, value, range)) => {
             Err(format!("{name} is {value}, and latentd takes {} to {}", range.start(), range.end()))

@@ -73,7 +73,8 @@ impl Denoiser {
     ) -> Result<Tensor> {
         let captured = self.captured.step(&self.mmdit, &self.target, input, prepared)?;
         let (buffers, device) = (&captured.buffers, &self.target.device);
-        let eager = EagerSteps { mmdit: &self.mmdit, dtype: self.target.dtype, input, prepared };
+        let eager =
+            EagerSteps { mmdit: &self.mmdit, dtype: self.target.dtype, input, prepared, control: None };
         buffers.load(input, prepared)?;
         let settings = settings(input, device)?;
         let mut events = Vec::with_capacity(input.steps() - input.steps_done);
@@ -159,7 +160,8 @@ impl Captured {
         let (context, modulations) = (of(&buffers.context)?, of(&buffers.modulations)?);
         let step = || {
             let patches = kernels::patchify(&buffers.latents, patch, branches, target.dtype)?;
-            let prediction = mmdit.forward_tokens(&patches, &buffers.positions, &context, &modulations)?;
+            let prediction =
+                mmdit.forward_tokens(&[], None, &patches, &buffers.positions, &context, &modulations)?;
             kernels::guided_step(&buffers.latents, &prediction, patch, &buffers.settings, &buffers.first_bad)
         };
         let layout = warm_up(&target.device, step)?;

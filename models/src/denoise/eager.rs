@@ -1,8 +1,9 @@
 //! One step of the loop, launched op by op.
 
 use super::DenoiseInput;
+use crate::controlnet::ControlSteps;
 use crate::generate::SkipLayerGuidance;
-use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
+use crate::mmdit::{FirstBlockCache, Mmdit, Prepared, Residuals};
 use crate::probe::{Probe, report_tensor};
 use crate::{Error, Result, Stage};
 use candle_core::{DType, Tensor};
@@ -14,6 +15,7 @@ pub(super) struct EagerSteps<'a> {
     pub(super) dtype: DType,
     pub(super) input: &'a DenoiseInput<'a>,
     pub(super) prepared: &'a Prepared,
+    pub(super) control: Option<ControlSteps<'a>>,
 }
 
 impl EagerSteps<'_> {
@@ -25,11 +27,13 @@ impl EagerSteps<'_> {
         cache: &mut Option<FirstBlockCache>,
         probe: &mut Probe,
     ) -> Result<Tensor> {
-        let prediction = self.predict(latents, index, cache)?;
+        let residuals = self.residuals(latents, index, probe)?;
+        let prediction = self.predict(latents, index, cache, residuals.as_ref())?;
         report_tensor(probe, &format!("prediction.{index}"), &prediction)?;
         let mut velocity = self.guide(&prediction)?;
         if let Some(skip) = self.input.skip_layers(index)? {
-            velocity = (velocity + self.away(skip, latents, &prediction, index)?)?;
+            let away = self.away(skip, latents, (&prediction, residuals.as_ref()), index)?;
+            velocity = (velocity + away)?;
         }
         let sigmas = &self.input.schedule.sigmas[index..];
         let latents = (latents + (velocity * f64::from(sigmas[1] - sigmas[0]))?)?;
@@ -39,15 +43,37 @@ impl EagerSteps<'_> {
         Ok(latents)
     }
 
-    /// The velocity of every branch of a step in one batch, f32: `[2N, C, h, w]`, or `[N, C, h, w]` without guidance.
-    fn predict(&self, latents: &Tensor, step: usize, cache: &mut Option<FirstBlockCache>) -> Result<Tensor> {
+    /// Latents `[N, C, h, w]` for every branch of a step in one batch, in the transformer's precision.
+    fn batch(&self, latents: &Tensor, step: usize) -> Result<Tensor> {
         let (copies, latents) = (self.input.copies(step)?, latents.to_dtype(self.dtype)?);
-        let batch = Tensor::cat(&vec![&latents; copies], 0)?;
-        let prediction = if copies < self.input.branches()? {
+        Ok(Tensor::cat(&vec![&latents; copies], 0)?)
+    }
+
+    /// What a ControlNet adds in a step.
+    fn residuals(&self, latents: &Tensor, step: usize, probe: &mut Probe) -> Result<Option<Residuals>> {
+        let Some(control) = &self.control else { return Ok(None) };
+        let (batch, count) = (self.batch(latents, step)?, self.input.start.dim(0)?);
+        let residuals = control.residuals(self.mmdit, &batch, count, (step, self.input.steps()))?;
+        for (index, residual) in residuals.iter().flat_map(Residuals::iter).enumerate() {
+            report_tensor(probe, &format!("residual.{step}.{index}"), residual)?;
+        }
+        Ok(residuals)
+    }
+
+    /// The velocity of every branch of a step in one batch, f32: `[2N, C, h, w]`, or `[N, C, h, w]` without guidance.
+    fn predict(
+        &self,
+        latents: &Tensor,
+        step: usize,
+        cache: &mut Option<FirstBlockCache>,
+        residuals: Option<&Residuals>,
+    ) -> Result<Tensor> {
+        let (batch, cache) = (self.batch(latents, step)?, cache.as_mut());
+        let prediction = if self.input.copies(step)? < self.input.branches()? {
             let prompted = self.prepared.prompted(self.input.start.dim(0)?)?;
-            self.mmdit.forward(&batch, &prompted, step, cache.as_mut())?
+            self.mmdit.forward(&batch, &prompted, step, cache, residuals)?
         } else {
-            self.mmdit.forward(&batch, self.prepared, step, cache.as_mut())?
+            self.mmdit.forward(&batch, self.prepared, step, cache, residuals)?
         };
         Ok(prediction.to_dtype(DType::F32)?)
     }
@@ -63,17 +89,20 @@ impl EagerSteps<'_> {
         Ok((&without + ((with - &without)? * self.input.guidance)?)?)
     }
 
-    /// What skip-layer guidance adds to the velocity, `[N, C, h, w]` f32; `prediction` is that of both branches.
+    /// What skip-layer guidance adds to the velocity, `[N, C, h, w]` f32; prediction and residuals are those of both
+    /// branches.
     fn away(
         &self,
         skip: &SkipLayerGuidance,
         latents: &Tensor,
-        prediction: &Tensor,
+        (prediction, residuals): (&Tensor, Option<&Residuals>),
         step: usize,
     ) -> Result<Tensor> {
         let count = self.input.start.dim(0)?;
         let (batch, prompted) = (latents.to_dtype(self.dtype)?, self.prepared.prompted(count)?);
-        let without = self.mmdit.forward_without(&batch, &prompted, step, &skip.layers)?;
+        let residuals = residuals.map(|residuals| residuals.prompted(count)).transpose()?;
+        let residuals = residuals.as_ref();
+        let without = self.mmdit.forward_without(&batch, &prompted, step, &skip.layers, residuals)?;
         let with = prediction.narrow(0, count, count)?;
         Ok(((with - without.to_dtype(DType::F32)?)? * skip.scale)?)
     }

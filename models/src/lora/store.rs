@@ -3,11 +3,11 @@
 use super::adapter::{Adapter, Pair, refused, too_large};
 use super::layer_map::LayerMap;
 use super::{MAX_LORAS, named};
+use crate::content::Stamp;
 use crate::low_rank::Network;
 use crate::{Lora, Result};
 use candle_core::DType;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Reads adapters and keeps the last ones.
@@ -18,16 +18,6 @@ pub(crate) struct AdapterStore {
     limit: u64,
     /// The last used at the end.
     kept: Vec<(Stamp, Arc<Adapter>)>,
-}
-
-/// A file in a state: one that was written anew is another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp {
-    path: PathBuf,
-    bytes: u64,
-    inode: u64,
-    /// Seconds and nanoseconds.
-    modified: (i64, i64),
 }
 
 /// The adapters of a request, each with its scale.
@@ -95,15 +85,6 @@ impl AdapterStore {
 
     pub(super) fn kept_bytes(&self) -> u64 {
         self.kept.iter().map(|(_, adapter)| adapter.bytes).sum()
-    }
-}
-
-impl Stamp {
-    /// `None` if there is no such file.
-    fn of(path: &Path) -> Option<Self> {
-        let found = path.metadata().ok()?;
-        let modified = (found.mtime(), found.mtime_nsec());
-        Some(Self { path: path.to_owned(), bytes: found.len(), inode: found.ino(), modified })
     }
 }
 

@@ -9,12 +9,27 @@ use crate::weights::Scope;
 use candle_core::{Result, Tensor};
 
 /// Rows of an adaLN of six: `SHIFT_SCALE` and this gate for attention, the rest for the MLP.
-const GATE: usize = 2;
+pub(super) const ROWS: usize = 6;
+pub(super) const GATE: usize = 2;
 const MLP_SHIFT_SCALE: (usize, usize) = (3, 4);
 const MLP_GATE: usize = 5;
 /// Rows 6 to 8 of an adaLN of nine: the image-only second attention.
 const DUAL_SHIFT_SCALE: (usize, usize) = (6, 7);
 const DUAL_GATE: usize = 8;
+
+/// The image's projections of a block.
+pub(super) const IMAGE_QKV: [&str; 3] = ["to_q", "to_k", "to_v"];
+
+/// Where a block is in its network.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Its number, from 0.
+    pub(super) index: usize,
+    /// The row of the step's modulations at which those of its adaLN begin.
+    pub(super) first_row: usize,
+    /// Whether it drops its text stream after attention (diffusers' `context_pre_only`).
+    pub(super) drops_text: bool,
+}
 
 /// A joint block; the last one of a model drops its text stream after attention.
 pub(super) struct Block {
@@ -31,16 +46,16 @@ pub(super) struct Block {
 }
 
 /// What leads to attention in a stream.
-struct PreAttention {
-    adaln: Linear,
+pub(super) struct PreAttention {
+    pub(super) adaln: Linear,
     qkv: Linear,
     /// The adaLN's rows in the step's modulations.
-    rows: std::ops::Range<usize>,
+    pub(super) rows: std::ops::Range<usize>,
 }
 
 /// What follows attention in a stream.
-struct PostAttention {
-    projection: Linear,
+pub(super) struct PostAttention {
+    pub(super) projection: Linear,
     mlp_in: Linear,
     mlp_out: Linear,
 }
@@ -54,17 +69,29 @@ struct Dual {
 }
 
 impl PreAttention {
+    /// `rows` rows of adaLN and q, k and v, of a stream `width` wide.
+    pub(super) fn load(
+        scope: &Scope,
+        adaln: &str,
+        rows: std::ops::Range<usize>,
+        qkv: [&str; 3],
+        width: usize,
+    ) -> Result<Self> {
+        let adaln = Linear::load(&scope.at(adaln), width, rows.len() * width)?;
+        Ok(Self { adaln, qkv: stacked(&scope.at("attn"), qkv, width)?, rows })
+    }
+
     /// Rows of this adaLN as rows of the step's modulations.
     fn rows(&self, (shift, scale): (usize, usize)) -> (usize, usize) {
         (self.row(shift), self.row(scale))
     }
 
-    fn row(&self, row: usize) -> usize {
+    pub(super) fn row(&self, row: usize) -> usize {
         self.rows.start + row
     }
 
     /// The stream's sum, and q, k and v of its norm, modulated by `rows` of this adaLN.
-    fn project(
+    pub(super) fn project(
         &self,
         ops: Ops,
         stream: Stream,
@@ -77,32 +104,20 @@ impl PreAttention {
 }
 
 impl Block {
-    /// Block `index`, whose adaLN rows begin at `first_row` of the step's modulations.
-    pub(super) fn load(
-        scope: &Scope,
-        config: &TransformerConfig,
-        index: usize,
-        first_row: usize,
-    ) -> Result<Self> {
+    pub(super) fn load(scope: &Scope, config: &TransformerConfig, place: Place) -> Result<Self> {
+        let Place { index, first_row, drops_text } = place;
         let width = config.width();
-        let last = index + 1 == config.num_layers;
         let is_dual = config.dual_attention_layers.contains(&index);
-        let attn = scope.at("attn");
-        let before = |adaln: &str, first: usize, rows: usize, qkv: [&str; 3]| {
-            let adaln = Linear::load(&scope.at(adaln), width, rows * width)?;
-            Ok::<_, candle_core::Error>(PreAttention {
-                adaln,
-                qkv: stacked(&attn, qkv, width)?,
-                rows: first..first + rows,
-            })
-        };
-        let image_qkv = ["to_q", "to_k", "to_v"];
-        let image = before("norm1.linear", first_row, if is_dual { 9 } else { 6 }, image_qkv)?;
+        let rows = first_row..first_row + if is_dual { 9 } else { ROWS };
+        let image = PreAttention::load(scope, "norm1.linear", rows, IMAGE_QKV, width)?;
+        let rows = image.rows.end..image.rows.end + if drops_text { 2 } else { ROWS };
         let text_qkv = ["add_q_proj", "add_k_proj", "add_v_proj"];
-        let text = before("norm1_context.linear", image.rows.end, if last { 2 } else { 6 }, text_qkv)?;
+        let text = PreAttention::load(scope, "norm1_context.linear", rows, text_qkv, width)?;
         let image_after = PostAttention::load(scope, "to_out.0", "ff", width)?;
-        let text_after =
-            (!last).then(|| PostAttention::load(scope, "to_add_out", "ff_context", width)).transpose()?;
+        let text_after = (!drops_text)
+            .then(|| PostAttention::load(scope, "to_add_out", "ff_context", width))
+            .transpose()?;
+        let attn = scope.at("attn");
         let norms = norms(&attn, config, &["norm_q", "norm_k", "norm_added_q", "norm_added_k"])?;
         let dual = is_dual.then(|| Dual::load(&scope.at("attn2"), config)).transpose()?;
         let (heads, ops) = (config.num_attention_heads, scope.target().ops);
@@ -162,7 +177,7 @@ impl Block {
             }
             None => Stream::with(image, branch),
         };
-        self.feed_forward(&self.image_after, &self.image, image, mods)
+        self.image_after.feed_forward(self.ops, &self.image, image, mods)
     }
 
     /// The same of the text.
@@ -174,7 +189,7 @@ impl Block {
         mods: &Tensor,
     ) -> Result<Stream> {
         let branch = Branch { y: after.projection.forward(attended)?, gate: self.text.row(GATE) };
-        self.feed_forward(after, &self.text, Stream::with(text, branch), mods)
+        after.feed_forward(self.ops, &self.text, Stream::with(text, branch), mods)
     }
 
     /// The second attention, on the block's input: `[B, Li, D]`.
@@ -184,29 +199,29 @@ impl Block {
         let qkv = self.ops.joint_qkv(&qkv, None, dual.norms.as_ref(), self.heads)?;
         dual.projection.forward(&self.ops.attention(&qkv)?)
     }
-
-    /// The stream from its attention's sum to the end of the block.
-    fn feed_forward(
-        &self,
-        after: &PostAttention,
-        before: &PreAttention,
-        stream: Stream,
-        mods: &Tensor,
-    ) -> Result<Stream> {
-        let (x, normed) = stream.normed(self.ops, mods, before.rows(MLP_SHIFT_SCALE))?;
-        let y = mlp(&after.mlp_in, &after.mlp_out, &normed)?;
-        Ok(Stream::with(x, Branch { y, gate: before.row(MLP_GATE) }))
-    }
 }
 
 impl PostAttention {
-    fn load(scope: &Scope, projection: &str, mlp: &str, width: usize) -> Result<Self> {
+    pub(super) fn load(scope: &Scope, projection: &str, mlp: &str, width: usize) -> Result<Self> {
         let mlp = scope.at(mlp).at("net");
         Ok(Self {
             projection: Linear::load(&scope.at("attn").at(projection), width, width)?.quantised()?,
             mlp_in: Linear::load(&mlp.at("0.proj"), width, 4 * width)?.quantised()?,
             mlp_out: Linear::load(&mlp.at("2"), 4 * width, width)?.quantised()?,
         })
+    }
+
+    /// The stream from its attention's sum to the end of the block.
+    pub(super) fn feed_forward(
+        &self,
+        ops: Ops,
+        before: &PreAttention,
+        stream: Stream,
+        mods: &Tensor,
+    ) -> Result<Stream> {
+        let (x, normed) = stream.normed(ops, mods, before.rows(MLP_SHIFT_SCALE))?;
+        let y = mlp(&self.mlp_in, &self.mlp_out, &normed)?;
+        Ok(Stream::with(x, Branch { y, gate: before.row(MLP_GATE) }))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Patches, positions and the conditioning vector (diffusers `embeddings.py`).
 
-use crate::config::TransformerConfig;
+use crate::config::{POSITIONS, TransformerConfig};
 use crate::layers::Linear;
 use crate::ops::{Activation, Ops};
 use crate::weights::Scope;
@@ -26,20 +26,40 @@ pub(super) struct Patches {
 
 impl Patches {
     pub(super) fn load(scope: &Scope, config: &TransformerConfig) -> Result<Self> {
-        let (max, width, patch) = (config.pos_embed_max_size, config.width(), config.patch_size);
+        let (max, width) = (config.pos_embed_max_size, config.width());
         let positions = scope.tensor("pos_embed", &[1, max * max, width])?.reshape((max, max, width))?;
+        Self::with(scope, config, positions)
+    }
+
+    /// Patches of any number whose tokens get no positions (diffusers' `pos_embed_type` none).
+    pub(super) fn load_without_positions(scope: &Scope, config: &TransformerConfig) -> Result<Self> {
+        let (target, most) = (scope.target(), *POSITIONS.end());
+        // A broadcast zero takes no memory.
+        let zero = Tensor::zeros(1, target.dtype, &target.device)?;
+        Self::with(scope, config, zero.broadcast_as((most, most, config.width()))?)
+    }
+
+    fn with(scope: &Scope, config: &TransformerConfig, positions: Tensor) -> Result<Self> {
+        let (width, patch) = (config.width(), config.patch_size);
         let projection = Linear::patches(&scope.at("proj"), config.in_channels, patch, width)?;
         Ok(Self { projection, positions, patch, ops: scope.target().ops })
     }
 
     /// `[B, C, H, W]` to `[B, (H/p)*(W/p), C*p*p]`.
     pub(super) fn patchify(&self, latents: &Tensor) -> Result<Tensor> {
-        let (batch, channels, height, width) = latents.dims4()?;
-        let (patch, rows, columns) = (self.patch, height / self.patch, width / self.patch);
-        latents
-            .reshape(&[batch, channels, rows, patch, columns, patch][..])?
-            .permute([0, 2, 4, 1, 3, 5])?
-            .reshape((batch, rows * columns, channels * patch * patch))
+        patchify(latents, self.patch)
+    }
+
+    /// Latents `[B, C, H, W]`, of at most [`Self::max_side`] patches a side, to tokens `[B, L, D]`.
+    pub(super) fn forward(&self, latents: &Tensor) -> Result<Tensor> {
+        let (_, _, height, width) = latents.dims4()?;
+        let positions = self.positions(height / self.patch, width / self.patch)?;
+        self.project(&self.patchify(latents)?, &positions)
+    }
+
+    /// The most patches a side.
+    pub(super) fn max_side(&self) -> usize {
+        self.positions.dims()[0]
     }
 
     /// Patches `[B, L, C*p*p]` to tokens `[B, L, D]` at `positions [L, D]`.
@@ -53,6 +73,16 @@ impl Patches {
         let (top, left) = ((max - rows) / 2, (max - columns) / 2);
         self.positions.narrow(0, top, rows)?.narrow(1, left, columns)?.contiguous()?.flatten_to(1)
     }
+}
+
+/// `[B, C, H, W]` to `[B, (H/p)*(W/p), C*p*p]`.
+pub(super) fn patchify(latents: &Tensor, patch: usize) -> Result<Tensor> {
+    let (batch, channels, height, width) = latents.dims4()?;
+    let (rows, columns) = (height / patch, width / patch);
+    latents
+        .reshape(&[batch, channels, rows, patch, columns, patch][..])?
+        .permute([0, 2, 4, 1, 3, 5])?
+        .reshape((batch, rows * columns, channels * patch * patch))
 }
 
 /// `CombinedTimestepTextProjEmbeddings`: the vector every block is modulated by.

@@ -66,6 +66,7 @@ mod gpu {
         init_image: false,
         adapters: false,
         skip_layers: false,
+        controlnet: 0,
     };
 
     fn generate(pipeline: &mut Pipeline, width: usize, height: usize) {
@@ -84,6 +85,7 @@ mod gpu {
             init_image: None,
             loras: Vec::new(),
             skip_layers: None,
+            controlnet: None,
         };
         pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("an image");
     }

@@ -35,9 +35,9 @@ pub(crate) struct Posterior {
 }
 
 impl Posterior {
-    /// The sample that standard normal `noise [B, C, h, w]` picks.
+    /// The samples that standard normal `noise` picks, `[B, C, h, w]`; of the distribution of one image any number.
     pub(crate) fn sample(&self, noise: &Tensor) -> Result<Tensor> {
-        &self.mean + (&self.deviation * noise)?
+        noise.broadcast_mul(&self.deviation)?.broadcast_add(&self.mean)
     }
 }
 
@@ -87,9 +87,10 @@ impl Encoder {
         Ok(Posterior { mean: moments[0].clone(), deviation })
     }
 
-    /// Latents as the transformer knows them, of a sample `[B, C, h, w]`.
-    pub(crate) fn normalise(&self, sample: &Tensor) -> Result<Tensor> {
-        (sample - self.config.shift_factor.unwrap_or(0.0))? * self.config.scaling_factor
+    /// Latents as the transformer knows them, of a sample `[B, C, h, w]`; some ControlNets know them without the shift.
+    pub(crate) fn normalise(&self, sample: &Tensor, is_shifted: bool) -> Result<Tensor> {
+        let shift = self.config.shift_factor.filter(|_| is_shifted).unwrap_or(0.0);
+        (sample - shift)? * self.config.scaling_factor
     }
 }
 
