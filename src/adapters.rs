@@ -1,4 +1,4 @@
-//! Files of LoRA adapters on this machine: those that the operator names, and fetched ones, which are kept by their
+//! Files of LoRA adapters and ControlNets on this machine: those that the operator names, and fetched ones, which are kept by their
 //! content.
 
 mod cache;
@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 pub struct AdapterFiles {
     /// The operator's, by the names that requests have for them.
     pub named: BTreeMap<String, PathBuf>,
+    /// The operator's ControlNets, likewise; each a file or a folder.
+    pub controlnets: BTreeMap<String, PathBuf>,
     /// Fetched ones.
     pub cache: AdapterCache,
     /// Bytes of the largest that is fetched.

@@ -12,7 +12,8 @@ use crate::config::EngineConfig;
 use crate::model_error::{self, ModelError};
 use latentd_models as models;
 pub use latentd_models::{
-    Control, Decoding, Generated, Image, InitImage, Lora, Measure, Observer, SafetyVerdict, Step, Timings,
+    Control, ControlNet, Decoding, Generated, Image, InitImage, Lora, Measure, Observer, SafetyVerdict, Step,
+    Timings,
 };
 use latentd_request::{ImageRequest, Score, StageSeconds};
 use std::sync::Arc;
@@ -31,6 +32,9 @@ pub enum EngineError {
         /// What does not fit.
         message: String,
     },
+    /// The ControlNet of the request cannot be used.
+    #[error("{0}")]
+    ControlNet(String),
     /// The observer asked to stop.
     #[error("stopped")]
     Stopped,
@@ -74,6 +78,8 @@ pub struct Inputs {
     pub init_image: Option<InitImage>,
     /// LoRA adapters, summed.
     pub loras: Vec<Lora>,
+    /// A ControlNet with its control image.
+    pub controlnet: Option<ControlNet>,
 }
 
 /// Generates images, one request at a time, on the thread that calls it.
@@ -215,8 +221,9 @@ impl Engine for Sd3Engine {
         inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        let Inputs { init_image, loras } = inputs;
-        let request = models::GenerateRequest { init_image, loras, ..model_request(request, self.t5_tokens) };
+        let Inputs { init_image, loras, controlnet } = inputs;
+        let request = model_request(request, self.t5_tokens);
+        let request = models::GenerateRequest { init_image, loras, controlnet, ..request };
         let pending = self.pipeline.generate_latents(&request, observer)?;
         Ok(Box::new(move |decoding| Ok(pending.decode(decoding)?)))
     }
@@ -262,8 +269,9 @@ impl From<models::Error> for EngineError {
         let error = ModelError(error);
         let text = error.to_string();
         match error.0 {
-            models::Error::Request(_) | models::Error::ControlNet(_) => Self::Request(text),
+            models::Error::Request(_) => Self::Request(text),
             models::Error::Adapter { index, .. } => Self::Adapter { index, message: text },
+            models::Error::ControlNet(_) => Self::ControlNet(text),
             models::Error::Stopped { .. } => Self::Stopped,
             models::Error::NonFinite { .. } => Self::Numbers(text),
             models::Error::OutOfMemory => Self::OutOfMemory(text),

@@ -11,15 +11,16 @@ use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_fal::endpoint::Published;
 use latentd_models::{
-    Control, GenerateRequest, Generated, Image, InitImage, Lora, ModelCard, Observer, SkipLayerGuidance, Step,
+    Control, ControlNet, GenerateRequest, Generated, Image, InitImage, Lora, ModelCard, Observer,
+    SkipLayerGuidance, Step,
 };
-use latentd_request::{Beyond, LORA_SCALE, Limits, Seed};
+use latentd_request::{Beyond, CONTROL_SCALE, CONTROL_SHARE, LORA_SCALE, Limits, Seed};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tokio::runtime::Runtime;
 
-/// Default width and height, without flags and an initial image.
+/// Default width and height, without flags, an initial image and a control image.
 const DEFAULT_SIZE: (usize, usize) = (1024, 768);
 
 /// Generates what `args` ask for and writes it.
@@ -34,6 +35,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let mask = args.mask.as_deref().map(|path| read_image("--mask", path)).transpose()?;
     let image = args.image.as_deref().map(|path| read_image("--image", path)).transpose()?;
     let init_image = image.map(|image| InitImage { image, strength: args.strength, mask });
+    let controlnet = controlnet(&args)?;
     let loras = args.lora.iter().filter(|lora| !is_definition(lora));
     let loras = loras.map(|lora| parse_lora(lora)).collect::<Result<_, _>>()?;
     let source = checker::ensure_downloaded_blocking(runtime, &hub, &safety, &model)?;
@@ -41,13 +43,14 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let card = ModelCard::read(&source)?;
     let published = card.identify(&source);
     let seed = args.seed.unwrap_or_else(Seed::draw);
-    let mut request =
-        request(&args, init_image, seed, model::published_endpoint(published), engine.t5_tokens);
+    let images = (init_image, controlnet);
+    let mut request = request(&args, images, seed, model::published_endpoint(published), engine.t5_tokens);
     request.loras = loras;
     let asked = (request.width, request.height);
     (request.width, request.height) = generated_size(&model::limits(&source, &card), asked)?;
     let safety = checker::resolve(&safety, &hub, &source)?;
-    memory_check::check(&source, std::slice::from_ref(&engine), &safety, &memory_check::work(&request))?;
+    let work = memory_check::work(&source, &request)?;
+    memory_check::check(&source, std::slice::from_ref(&engine), &safety, &work)?;
     let mut pipeline = engine::open(&source, &engine)?;
     pipeline.set_safety(&safety)?;
     let load_seconds = started.elapsed().as_secs_f64();
@@ -97,6 +100,17 @@ fn check(args: &GenerateArgs) -> Result<(), ConfigError> {
     if let Some((flag, _)) = zero.iter().find(|(_, value)| *value == Some(0)) {
         return Err(ConfigError(format!("{flag} 0: give 1 or more")));
     }
+    let GenerateArgs { control_scale, control_start, control_end, .. } = args;
+    for (flag, value, range) in [
+        ("--control-scale", *control_scale, CONTROL_SCALE),
+        ("--control-start", *control_start, CONTROL_SHARE),
+        ("--control-end", *control_end, CONTROL_SHARE),
+    ] {
+        if !range.contains(&value) {
+            let (least, most) = range.into_inner();
+            return Err(ConfigError(format!("{flag} {value}: give a number from {least} to {most}")));
+        }
+    }
     if !(*strength > 0.0 && *strength <= 1.0) {
         return Err(ConfigError(format!("--strength {strength}: give a number above 0 up to 1")));
     }
@@ -124,16 +138,31 @@ fn output_format(output: &Path) -> Result<Format, ConfigError> {
     }
 }
 
+/// The ControlNet of the flags with its image.
+fn controlnet(args: &GenerateArgs) -> anyhow::Result<Option<ControlNet>> {
+    let (Some(path), Some(image)) = (&args.controlnet, &args.control_image) else { return Ok(None) };
+    Ok(Some(ControlNet {
+        name: path.display().to_string(),
+        path: path.clone(),
+        config: None,
+        image: read_image("--control-image", image)?,
+        scale: args.control_scale,
+        start: args.control_start,
+        end: args.control_end,
+    }))
+}
+
 /// What is asked for; `usual` is what is not.
 fn request(
     args: &GenerateArgs,
-    init_image: Option<InitImage>,
+    (init_image, controlnet): (Option<InitImage>, Option<ControlNet>),
     seed: Seed,
     usual: &Published,
     t5_tokens: usize,
 ) -> GenerateRequest {
-    let (width, height) =
-        init_image.as_ref().map_or(DEFAULT_SIZE, |InitImage { image, .. }| (image.width, image.height));
+    let control_image = controlnet.as_ref().map(|net| &net.image);
+    let sized = init_image.as_ref().map(|init_image| &init_image.image).or(control_image);
+    let (width, height) = sized.map_or(DEFAULT_SIZE, |image| (image.width, image.height));
     GenerateRequest {
         prompt: args.prompt.clone(),
         negative_prompt: args.negative_prompt.clone(),
@@ -149,7 +178,7 @@ fn request(
         init_image,
         loras: Vec::new(),
         skip_layers: skip_layers(args),
-        controlnet: None,
+        controlnet,
     }
 }
 

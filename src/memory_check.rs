@@ -1,13 +1,14 @@
 //! Refuses a model that memory cannot hold before it is loaded or downloaded, in one line with what would fit.
 
-use crate::config::EngineConfig;
+use crate::config::{AdapterConfig, EngineConfig};
 use crate::device_report::device_report;
 use crate::engine::load_options;
 use crate::model_error::Result;
 use crate::system::{free_memory, gigabytes};
 use latentd_models::{
-    DType, Device, Error, GenerateRequest, Manifest, ModelSource, Plan, SafetyOptions, Work,
+    DType, Device, Error, GenerateRequest, Manifest, ModelSource, Plan, SafetyOptions, Work, check_controlnet,
 };
+use std::path::PathBuf;
 
 /// Folders of a published model whose weights can be left out, or loaded in 8 bits.
 const T5_FOLDER: &str = "text_encoder_3/";
@@ -29,25 +30,33 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-/// The work of a server, whose requests may bring an initial image and LoRA adapters.
-pub(crate) fn served() -> Work {
-    Work { adapters: true, ..Work::default() }
+/// The work of a server, whose requests may bring an initial image and LoRA adapters, and have the largest ControlNet of the
+/// operator that fits the model.
+pub(crate) fn served(model: &ModelSource, adapters: &AdapterConfig) -> Work {
+    let values = |(name, path): (&String, &PathBuf)| check_controlnet(model, name, path).ok();
+    let controlnet = adapters.controlnets.iter().filter_map(values).max().unwrap_or_default();
+    Work { adapters: true, controlnet, ..Work::default() }
 }
 
 /// The work of a request, as a plan takes it.
-pub(crate) fn work(request: &GenerateRequest) -> Work {
-    Work {
+///
+/// # Errors
+/// Its ControlNet does not fit the model.
+pub(crate) fn work(model: &ModelSource, request: &GenerateRequest) -> Result<Work> {
+    let net = request.controlnet.as_ref();
+    let controlnet = net.map(|net| check_controlnet(model, &net.name, &net.path)).transpose()?;
+    Ok(Work {
         width: request.width,
         height: request.height,
         images: request.num_images,
         t5_tokens: request.t5_tokens,
         guided: request.guidance > 1.0,
         steps: request.steps,
-        init_image: request.init_image.is_some(),
+        init_image: request.init_image.is_some() || net.is_some(),
         adapters: !request.loras.is_empty(),
         skip_layers: request.skip_layers.is_some(),
-        controlnet: 0,
-    }
+        controlnet: controlnet.unwrap_or_default(),
+    })
 }
 
 /// Checks that a model fits into the memory of every engine; those on one device share its memory. On a GPU it is enough

@@ -8,6 +8,7 @@
 //! and none suffers.
 
 mod adapters;
+mod controlnet;
 mod decode;
 mod engine_thread;
 mod generate;
@@ -21,6 +22,7 @@ mod while_claimed;
 
 use adapters::Fetched;
 pub use adapters::forget_ended_uploads;
+use controlnet::FetchedNet;
 pub use engine_thread::EngineThread;
 use generate::Work;
 pub use limits::StepLimits;
@@ -238,15 +240,32 @@ impl Worker {
             None => None,
             Some(reference) => {
                 let Some(init_image) = self.fetch_image(&claim, &reference).await? else { return Ok(None) };
-                init_image::adopt_size(&mut request, &reference, &init_image.image);
+                if reference.keeps_size {
+                    init_image::adopt_size(&mut request, &init_image.image);
+                }
                 Some(init_image)
             }
         };
         let Some(Fetched { loras, held }) = self.fetch_adapters(&claim, &mut request).await? else {
             return Ok(None);
         };
-        let work = self.generate(&claim, &request, Inputs { init_image, loras }).await?;
-        drop(held); // the engine has read them
+        let (controlnet, held_net) = match request.controlnet.take() {
+            None => (None, Vec::new()),
+            Some(reference) => {
+                let is_private = request.private;
+                let Some(FetchedNet { net, held }) =
+                    self.fetch_controlnet(&claim, &reference, is_private).await?
+                else {
+                    return Ok(None);
+                };
+                if reference.keeps_size {
+                    init_image::adopt_size(&mut request, &net.image);
+                }
+                (Some(net), held)
+            }
+        };
+        let work = self.generate(&claim, &request, Inputs { init_image, loras, controlnet }).await?;
+        drop((held, held_net)); // the engine has read them
         Ok(work.map(|work| Unfinished { claim, request, work }))
     }
 
@@ -286,6 +305,9 @@ impl Worker {
             }
             (Verdict::Continue { .. }, Err(EngineError::Adapter { index, message })) => {
                 adapters::failure(&LoraProblem { index, flaw: LoraFlaw::Unusable, message })
+            }
+            (Verdict::Continue { .. }, Err(EngineError::ControlNet(message))) => {
+                controlnet::failure(LoraFlaw::Unusable, message)
             }
             (Verdict::Continue { .. }, Err(EngineError::Numbers(message))) => {
                 failure(FailureKind::Engine, message)

@@ -110,6 +110,14 @@ impl AdapterCache {
         Incoming::create(&self.folder.join(PARTIAL), max_bytes)
     }
 
+    /// Begins a config file of at most so many bytes, which stands beside an adapter.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn receive_config(&self, max_bytes: u64) -> io::Result<Incoming> {
+        Incoming::create_config(&self.folder.join(PARTIAL), max_bytes)
+    }
+
     /// Keeps a file that was received from a place, unless it is too large for the cache.
     ///
     /// # Errors

@@ -51,6 +51,14 @@ impl Incoming {
         Ok(Self { written, batch: Vec::new(), size: None, received: 0, max_bytes, is_checked: false })
     }
 
+    /// The same for a config file, whose first bytes say nothing.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(super) fn create_config(folder: &Path, max_bytes: u64) -> io::Result<Self> {
+        Ok(Self { is_checked: true, ..Self::create(folder, max_bytes)? })
+    }
+
     /// Notes the size that was announced, if one was.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! Flags of LoRA adapters that requests may name.
+//! Flags of LoRA adapters and ControlNets that requests may name.
 
 use clap::Args;
 
@@ -10,7 +10,11 @@ pub struct AdapterArgs {
     /// several times. Workers elsewhere need the same.
     #[arg(long, env = "LATENTD_LORA", value_delimiter = ',', value_name = "NAME=PATH")]
     pub lora: Vec<String>,
-    /// Largest adapter that is fetched for a request, as in `2GB`.
+    /// ControlNet that requests may name: `{"path": "NAME"}` in `controlnet` is the folder in diffusers' layout, or the
+    /// `.safetensors` file, at PATH; may be given several times. Workers elsewhere need the same.
+    #[arg(long, env = "LATENTD_NAMED_CONTROLNET", value_delimiter = ',', value_name = "NAME=PATH")]
+    pub named_controlnet: Vec<String>,
+    /// Largest adapter or ControlNet that is fetched for a request, as in `2GB`.
     #[arg(long, env = "LATENTD_MAX_ADAPTER", default_value = "2GB", value_name = "SIZE")]
     pub max_adapter: String,
     /// Disk space for fetched adapters, in the data directory; those that were not used for longest are removed. With `0`

@@ -31,10 +31,10 @@ pub struct GenerateArgs {
     /// Classifier-free guidance scale [default: 3.5, of Turbo 1, which is none, of Medium 4.5].
     #[arg(long, env = "LATENTD_GUIDANCE", value_name = "F")]
     pub guidance: Option<f64>,
-    /// Width in pixels; 1024, or that of `--image`.
+    /// Width in pixels; 1024, or that of `--image` or `--control-image`.
     #[arg(long, env = "LATENTD_WIDTH", value_name = "W")]
     pub width: Option<usize>,
-    /// Height in pixels; 768, or that of `--image`.
+    /// Height in pixels; 768, or that of `--image` or `--control-image`.
     #[arg(long, env = "LATENTD_HEIGHT", value_name = "H")]
     pub height: Option<usize>,
     /// Image to start from: JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF.
@@ -50,6 +50,22 @@ pub struct GenerateArgs {
     /// here again or separated by commas for several, which are summed.
     #[arg(long, env = "LATENTD_LORA", value_name = "PATH[@SCALE]", value_delimiter = ',')]
     pub lora: Vec<String>,
+    /// ControlNet of the model, a folder in diffusers' layout (`config.json` and `diffusion_pytorch_model.safetensors`) or its
+    /// `.safetensors` file.
+    #[arg(long, env = "LATENTD_CONTROLNET", value_name = "PATH", requires = "control_image")]
+    pub controlnet: Option<PathBuf>,
+    /// Control image of `--controlnet`, such as edges or depths, of any size.
+    #[arg(long, env = "LATENTD_CONTROL_IMAGE", value_name = "FILE", requires = "controlnet")]
+    pub control_image: Option<PathBuf>,
+    /// Scale of the ControlNet, 0 to 2.
+    #[arg(long, env = "LATENTD_CONTROL_SCALE", default_value_t = 1.0, value_name = "F")]
+    pub control_scale: f64,
+    /// Share of the steps after which the ControlNet begins, 0 to 1.
+    #[arg(long, env = "LATENTD_CONTROL_START", default_value_t = 0.0, value_name = "F")]
+    pub control_start: f64,
+    /// Share of the steps after which the ControlNet ends, 0 to 1.
+    #[arg(long, env = "LATENTD_CONTROL_END", default_value_t = 1.0, value_name = "F")]
+    pub control_end: f64,
     /// Skip-layer guidance: numbers of the transformer's blocks, from 0, that a further branch leaves out, such as `7,8,9` for
     /// SD3.5 Medium; the image is led away from that branch. Needs a guidance above 1.
     #[arg(long, env = "LATENTD_SKIP_LAYERS", value_name = "N,N", value_delimiter = ',')]

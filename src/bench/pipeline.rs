@@ -72,7 +72,8 @@ pub(super) fn run(args: PipelineArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let model = checker::ensure_downloaded_blocking(runtime, &hub, &safety, &model)?;
     let checker = checker::resolve(&safety, &hub, &model)?;
     let mut machine = Machine::look(config.device);
-    memory_check::check(&model, std::slice::from_ref(&config), &checker, &memory_check::work(&request))?;
+    let work = memory_check::work(&model, &request)?;
+    memory_check::check(&model, std::slice::from_ref(&config), &checker, &work)?;
     let loading = Instant::now();
     let mut pipeline = engine::open(&model, &config)?;
     let is_checked = pipeline.set_safety(&checker)?;

@@ -1,4 +1,4 @@
-//! LoRA adapters: those that the operator names, and the limits of those that are fetched.
+//! LoRA adapters and ControlNets: those that the operator names, and the limits of those that are fetched.
 
 use super::{ConfigError, memory, refuse};
 use crate::args::AdapterArgs;
@@ -6,11 +6,16 @@ use latentd_request::is_lora_name;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// LoRA adapters that requests may name.
+const LORA: &str = "--lora";
+const CONTROLNET: &str = "--named-controlnet";
+
+/// LoRA adapters and ControlNets that requests may name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterConfig {
     /// The operator's files by the names that requests have for them.
     pub named: BTreeMap<String, PathBuf>,
+    /// The operator's ControlNets, likewise.
+    pub controlnets: BTreeMap<String, PathBuf>,
     /// Bytes of the largest file that is fetched.
     pub max_bytes: u64,
     /// Bytes of fetched files that are kept.
@@ -20,34 +25,44 @@ pub struct AdapterConfig {
 impl AdapterConfig {
     /// The flags by which another process gets the same.
     pub(crate) fn flags(&self) -> impl Iterator<Item = String> {
-        let named = self.named.iter().map(|(name, path)| format!("{name}={}", path.display()));
+        let of = |flag: &'static str, named: &BTreeMap<String, PathBuf>| {
+            let values = named.iter().map(|(name, path)| format!("{name}={}", path.display()));
+            values.flat_map(|value| [flag.to_owned(), value]).collect::<Vec<_>>()
+        };
+        let named = [of(LORA, &self.named), of(CONTROLNET, &self.controlnets)];
         let sizes = [("--max-adapter", self.max_bytes), ("--adapter-cache", self.cache_bytes)];
         let sizes = sizes.into_iter().flat_map(|(flag, bytes)| [flag.to_owned(), bytes.to_string()]);
-        named.flat_map(|value| ["--lora".to_owned(), value]).chain(sizes)
+        named.into_iter().flatten().chain(sizes)
     }
 }
 
 /// Checks the flags, not the files.
 pub(super) fn parse(args: &AdapterArgs) -> Result<AdapterConfig, ConfigError> {
+    let (named, controlnets) = (named(LORA, &args.lora)?, named(CONTROLNET, &args.named_controlnet)?);
+    let max_bytes = memory::size("--max-adapter", &args.max_adapter)?;
+    let cache_bytes = memory::size("--adapter-cache", &args.adapter_cache)?;
+    Ok(AdapterConfig { named, controlnets, max_bytes, cache_bytes })
+}
+
+/// The files of a flag by their names.
+fn named(flag: &str, values: &[String]) -> Result<BTreeMap<String, PathBuf>, ConfigError> {
     let mut named = BTreeMap::new();
-    for value in args.lora.iter().map(|value| value.trim()).filter(|value| !value.is_empty()) {
+    for value in values.iter().map(|value| value.trim()).filter(|value| !value.is_empty()) {
         let Some((name, path)) = definition(value) else {
             return refuse(format!(
-                "--lora {value}: give NAME=PATH, as in night=/models/night.safetensors; NAME has letters, digits, `.`, `_` and `-`"
+                "{flag} {value}: give NAME=PATH, as in night=/models/night.safetensors; NAME has letters, digits, `.`, `_` and `-`"
             ));
         };
         let path =
-            std::path::absolute(path).map_err(|error| ConfigError(format!("--lora {value}: {error}")))?;
+            std::path::absolute(path).map_err(|error| ConfigError(format!("{flag} {value}: {error}")))?;
         if path.to_string_lossy().contains(',') {
-            return refuse(format!("--lora {value}: a comma separates adapters, give a path without"));
+            return refuse(format!("{flag} {value}: a comma separates adapters, give a path without"));
         }
         if named.insert(name.to_owned(), path).is_some() {
-            return refuse(format!("--lora {value}: {name} is given twice"));
+            return refuse(format!("{flag} {value}: {name} is given twice"));
         }
     }
-    let max_bytes = memory::size("--max-adapter", &args.max_adapter)?;
-    let cache_bytes = memory::size("--adapter-cache", &args.adapter_cache)?;
-    Ok(AdapterConfig { named, max_bytes, cache_bytes })
+    Ok(named)
 }
 
 /// Name and path of a value of `--lora` as `serve` takes it.
@@ -62,7 +77,8 @@ mod tests {
 
     fn with(lora: &[&str]) -> Result<AdapterConfig, ConfigError> {
         let lora = lora.iter().map(|value| (*value).to_owned()).collect();
-        parse(&AdapterArgs { lora, max_adapter: "1GB".into(), adapter_cache: "0".into() })
+        let named_controlnet = vec!["edges=/c/edges".into()];
+        parse(&AdapterArgs { lora, named_controlnet, max_adapter: "1GB".into(), adapter_cache: "0".into() })
     }
 
     #[test]
@@ -74,6 +90,8 @@ mod tests {
         let values: Vec<&str> =
             flags.chunks(2).filter(|pair| pair[0] == "--lora").map(|pair| pair[1].as_str()).collect();
         assert_eq!(with(&values).expect("adapters").named, config.named);
+        assert_eq!(config.controlnets["edges"], Path::new("/c/edges"));
+        assert!(flags.windows(2).any(|pair| pair == ["--named-controlnet", "edges=/c/edges"]), "{flags:?}");
         assert!(flags.ends_with(&["--max-adapter", "1000000000", "--adapter-cache", "0"].map(str::to_owned)));
     }
 

@@ -4,7 +4,7 @@ use super::Finding;
 use crate::checker;
 use crate::config::{EngineConfig, Model, ModelLocation, NamedModel, ServeConfig};
 use crate::memory_check::{self, published_weights};
-use crate::serve::preflight;
+use crate::serve::{ServeError, preflight};
 use crate::system::{free_memory, gigabytes};
 use crate::worker::device_name;
 use latentd_models::{Activations, Manifest, Plan, SafetyOptions, SafetySource, Work};
@@ -30,7 +30,14 @@ pub(super) fn all(config: &ServeConfig) -> Vec<Finding> {
         let named = located.iter().filter(|(_, found)| found.location.local() == Some(&model.source));
         findings.extend(named.take(1).flat_map(|(named, _)| local(config, &named.location, model)));
     }
-    findings.extend(config.adapters.named.iter().map(|(name, path)| adapter(config, &models, name, path)));
+    findings.extend(config.adapters.named.iter().map(|(name, path)| {
+        let checked = preflight::check_adapter(config, &models, name, path);
+        adapter("LoRA adapter", checked, &models, (name, path))
+    }));
+    findings.extend(config.adapters.controlnets.iter().map(|(name, path)| {
+        let checked = preflight::check_named_controlnet(&models, name, path);
+        adapter("ControlNet", checked, &models, (name, path))
+    }));
     findings
 }
 
@@ -89,7 +96,7 @@ fn local(config: &ServeConfig, named: &ModelLocation, model: &Model) -> Vec<Find
             }
         },
     };
-    findings.extend(devices(config).map(|engine| plan(model, engine, &safety)));
+    findings.extend(devices(config).map(|engine| plan(config, model, engine, &safety)));
     findings.push(memory(config, model, &safety));
     findings
 }
@@ -103,10 +110,14 @@ fn devices(config: &ServeConfig) -> impl Iterator<Item = &EngineConfig> {
     first.map(|(_, engine)| engine)
 }
 
-/// An adapter that the operator names.
-fn adapter(config: &ServeConfig, models: &[Model], name: &str, path: &Path) -> Finding {
-    let about = "LoRA adapter";
-    match preflight::check_adapter(config, models, name, path) {
+/// An adapter or a ControlNet that the operator names.
+fn adapter(
+    about: &'static str,
+    checked: Result<(), ServeError>,
+    models: &[Model],
+    (name, path): (&str, &Path),
+) -> Finding {
+    match checked {
         Ok(()) if models.is_empty() => Finding::warning(
             about,
             format!("{name} is not checked"),
@@ -117,8 +128,8 @@ fn adapter(config: &ServeConfig, models: &[Model], name: &str, path: &Path) -> F
     }
 }
 
-fn plan(model: &Model, engine: &EngineConfig, safety: &SafetyOptions) -> Finding {
-    let work = memory_check::served();
+fn plan(config: &ServeConfig, model: &Model, engine: &EngineConfig, safety: &SafetyOptions) -> Finding {
+    let work = memory_check::served(&model.source, &config.adapters);
     match memory_check::plan(&model.source, engine, safety, &work) {
         Ok(plan) => {
             let place =
@@ -141,8 +152,11 @@ fn parts(plan: &Plan, work: &Work) -> String {
     let largest = [("text", text), ("initial image", init_image), ("denoise", denoise), ("decode", decode)];
     let largest = largest.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name);
     let note = format!("{}x{}, most in {largest}", work.width, work.height);
-    lines.push(line("activations", plan.generating() - plan.adapters, note));
+    lines.push(line("activations", plan.generating() - plan.adapters - plan.controlnet, note));
     lines.push(line("LoRA adapters", plan.adapters, "of requests, at most".into()));
+    if plan.controlnet > 0 {
+        lines.push(line("ControlNet", plan.controlnet, "the largest that is named".into()));
+    }
     lines.push(line("process", plan.process, String::new()));
     lines.push(line("together", plan.peak(), String::new()));
     lines.join("\n")
@@ -163,7 +177,7 @@ fn memory(config: &ServeConfig, model: &Model, safety: &SafetyOptions) -> Findin
     }
     let engines = config.engines.iter().cloned();
     let checked: Vec<_> = engines.map(|engine| EngineConfig { memory_check: true, ..engine }).collect();
-    let work = &memory_check::served();
+    let work = &memory_check::served(&model.source, &config.adapters);
     match memory_check::check(&model.source, &checked, safety, work) {
         Ok(()) if memory_check::check_whole(&model.source, &checked, safety, work).is_err() => {
             let found = format!("{} fits only with images that are decoded in tiles", model.source);

@@ -5,7 +5,8 @@
 use super::ServeError;
 use crate::checker;
 use crate::config::{
-    ConfigError, Model, ModelLocation, ModelsError, NamedModel, ServeConfig, StoreConfig, model,
+    AdapterConfig, ConfigError, Model, ModelLocation, ModelsError, NamedModel, ServeConfig, StoreConfig,
+    model,
 };
 use crate::hub_models;
 use crate::identity;
@@ -13,7 +14,7 @@ use crate::memory_budget;
 use crate::memory_check;
 use crate::model_error::ModelError;
 use crate::storage::Storage;
-use latentd_models::{Lora, Manifest, SafetyOptions, check_lora};
+use latentd_models::{Lora, Manifest, SafetyOptions, check_controlnet, check_lora};
 use std::path::Path;
 
 /// A model with its files found in the cache, if they are complete there; otherwise it stays a hub id.
@@ -82,15 +83,42 @@ pub(crate) fn check_memory(
     model: &Model,
     safety: &SafetyOptions,
 ) -> Result<(), ServeError> {
-    Ok(memory_check::check(&model.source, &config.engines, safety, &memory_check::served())?)
+    let work = memory_check::served(&model.source, &config.adapters);
+    Ok(memory_check::check(&model.source, &config.engines, safety, &work)?)
 }
 
-/// Checks the LoRA adapters that the operator names against the models whose files are here.
+/// Checks the LoRA adapters and ControlNets that the operator names against the models whose files are here.
 ///
 /// # Errors
 /// One fits none of them; the text is about the first.
 pub(crate) fn check_adapters(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError> {
-    config.adapters.named.iter().try_for_each(|(name, path)| check_adapter(config, models, name, path))
+    let AdapterConfig { named, controlnets, .. } = &config.adapters;
+    named.iter().try_for_each(|(name, path)| check_adapter(config, models, name, path))?;
+    controlnets.iter().try_for_each(|(name, path)| check_named_controlnet(models, name, path))
+}
+
+/// Checks a ControlNet that the operator names.
+///
+/// # Errors
+/// It fits none of the models.
+pub(crate) fn check_named_controlnet(models: &[Model], name: &str, path: &Path) -> Result<(), ServeError> {
+    let name = format!("{name} (--named-controlnet {name}={})", path.display());
+    fits_one(models, |model| check_controlnet(&model.source, &name, path).map(drop))
+}
+
+/// That a check succeeds with one of the models, if there is one; else its first error.
+fn fits_one(
+    models: &[Model],
+    check: impl Fn(&Model) -> Result<(), latentd_models::Error>,
+) -> Result<(), ServeError> {
+    let mut refused = None;
+    for model in models {
+        match check(model) {
+            Ok(()) => return Ok(()),
+            Err(error) => refused = refused.or(Some(error)),
+        }
+    }
+    refused.map_or(Ok(()), |error| Err(ModelError::from(error).into()))
 }
 
 /// The same of one adapter.
@@ -109,14 +137,7 @@ pub(crate) fn check_adapter(
         path: path.to_owned(),
         scale: 1.0,
     };
-    let mut refused = None;
-    for model in models {
-        match check_lora(&model.source, t5, &lora) {
-            Ok(()) => return Ok(()),
-            Err(error) => refused = refused.or(Some(error)),
-        }
-    }
-    refused.map_or(Ok(()), |error| Err(ModelError::from(error).into()))
+    fits_one(models, |model| check_lora(&model.source, t5, &lora))
 }
 
 /// Refuses a configuration before anything is downloaded for it.

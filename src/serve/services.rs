@@ -79,6 +79,7 @@ impl Services {
             max_upload: config.max_upload,
             max_open_uploads: config.max_open_uploads,
             lora_names: config.adapters.named.keys().cloned().collect(),
+            controlnet_names: config.adapters.controlnets.keys().cloned().collect(),
             adapter_cache_bytes: {
                 let folder = adapters::folder(&config.store.data_dir);
                 Arc::new(move || adapters::cached_bytes(&folder))

@@ -34,6 +34,11 @@ pub enum NotLoaded {
     /// The operator has not given every worker the same names.
     #[error("this worker has no LoRA {0}: its operator must start it with --lora {0}=PATH, as the server")]
     Unnamed(String),
+    /// The same of a ControlNet.
+    #[error(
+        "this worker has no ControlNet {0}: its operator must start it with --named-controlnet {0}=PATH, as the server"
+    )]
+    UnnamedControlNet(String),
     #[error("an adapter cannot be stored: {0}")]
     Io(#[from] io::Error),
     #[error("an adapter cannot be stored: {0}")]
@@ -47,7 +52,7 @@ pub enum NotLoaded {
 impl Fault for NotLoaded {
     fn is_machines(&self) -> bool {
         match self {
-            Self::Problem(_) | Self::Flawed(..) | Self::Unnamed(_) => false,
+            Self::Problem(_) | Self::Flawed(..) | Self::Unnamed(_) | Self::UnnamedControlNet(_) => false,
             Self::Io(_) | Self::Hub(_) => true,
             Self::Storage(error) => error.is_machines(),
             Self::Queue(error) => error.is_machines(),
@@ -61,6 +66,14 @@ impl NotLoaded {
         match self {
             Self::Problem(problem) => failure(&problem),
             other => Failure { kind: FailureKind::Engine, message: other.to_string(), detail: None },
+        }
+    }
+
+    /// The class and the words of what is wrong with the adapter itself.
+    pub(super) fn flaw(self) -> Result<(LoraFlaw, String), Self> {
+        match self {
+            Self::Flawed(flaw, why) => Ok((flaw, why)),
+            other => Err(other),
         }
     }
 
@@ -97,7 +110,7 @@ impl From<Refused> for NotLoaded {
         match error {
             Refused::TooLarge(max) => Self::Flawed(
                 LoraFlaw::TooManyBytes(max),
-                format!("{words}, the most that this server fetches (--max-adapter): use a lower rank"),
+                format!("{words}, the most that this server fetches (--max-adapter): use a smaller one"),
             ),
             Refused::Unusable(why) => Self::Flawed(LoraFlaw::Unusable, why),
             Refused::Io(error) => Self::Io(error),
@@ -136,7 +149,7 @@ pub(super) async fn fetch(worker: &Worker, request: &ImageRequest) -> Result<Fet
 }
 
 /// The file of an adapter, and in a word where it is from. What a private request brings is kept for it alone.
-async fn file(
+pub(super) async fn file(
     worker: &Worker,
     source: &LoraSource,
     is_private: bool,

@@ -35,7 +35,7 @@ struct Command {
 /// What the thread does for a request.
 enum Work {
     /// Generates its images.
-    Generate(Inputs),
+    Generate(Box<Inputs>),
     /// Decodes its latents in tiles.
     DecodeInTiles {
         pending: PendingImages,
@@ -116,7 +116,7 @@ impl EngineThread {
 
     /// Hands a request to the engine, with the state that an interrupted attempt left.
     pub fn start(&self, request: ImageRequest, inputs: Inputs, saved_state: Option<Vec<u8>>) -> Job {
-        self.send(request, Work::Generate(inputs), saved_state)
+        self.send(request, Work::Generate(Box::new(inputs)), saved_state)
     }
 
     /// Hands latents back to the engine, which decodes them in tiles after the request that it is running; `why` decoding
@@ -270,7 +270,7 @@ fn run(
             continue; // the request has ended while it waited
         }
         let pending = guarded(|| match work {
-            Work::Generate(inputs) => generate(&mut *engine, &request, inputs, &mut observer),
+            Work::Generate(inputs) => generate(&mut *engine, &request, *inputs, &mut observer),
             Work::DecodeInTiles { pending, why } => {
                 observer.send(Event::Prepared);
                 recovery::decode_in_tiles(&mut *engine, &request, pending, &why)

@@ -1,4 +1,4 @@
-//! Loads a request's initial image or its mask: fetches the file, checks its limits, decodes it.
+//! Loads a request's initial image, its mask or its control image: fetches the file, checks its limits, decodes it.
 
 use super::{Worker, stored};
 use crate::engine::Image;
@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::TryStreamExt;
 use latentd_egress::{DownloadError, MAX_DOWNLOAD_BYTES};
-use latentd_request::{Flaw, ImageRequest, InitImageRef, Source};
+use latentd_request::{Flaw, ImageRequest, Source};
 use tokio::sync::Semaphore;
 
 /// One image is decoded at a time, so that the memory for decoding is bounded.
@@ -107,11 +107,8 @@ fn too_large() -> NotLoaded {
     )
 }
 
-/// Sets the request's size to that of its initial image, scaled down to fit, where the client asked for no size.
-pub(super) fn adopt_size(request: &mut ImageRequest, reference: &InitImageRef, image: &Image) {
-    if !reference.keeps_size {
-        return;
-    }
+/// Sets the request's size to that of an image, scaled down to fit.
+pub(super) fn adopt_size(request: &mut ImageRequest, image: &Image) {
     let share = |most: usize, side: usize| most as f64 / side as f64;
     let scale = share(request.width, image.width).min(share(request.height, image.height)).min(1.0);
     let [width, height] = [image.width, image.height].map(|side| (side as f64 * scale).round() as usize);
@@ -125,24 +122,19 @@ mod tests {
 
     #[test]
     fn the_generated_size_is_that_of_the_initial_image_scaled_down_to_the_limit() {
-        let request = |keeps_size| {
-            json!({
-                "prompt": "", "negative_prompt": "", "width": 1536, "height": 1536, "steps": 1, "guidance": 1.0,
-                "seed": 0, "num_images": 1, "format": "png", "inline": false, "check_safety": true,
-                "begin": { "source": { "stored": "" }, "strength": 0.5, "keeps_size": keeps_size }
-            })
-        };
-        let found = |keeps_size, width, height| {
-            let mut request: ImageRequest = serde_json::from_value(request(keeps_size)).expect("a request");
-            let reference = request.init_image.take().expect("an initial image");
-            adopt_size(&mut request, &reference, &Image { width, height, rgb: Vec::new() });
+        let row = json!({
+            "prompt": "", "negative_prompt": "", "width": 1536, "height": 1536, "steps": 1, "guidance": 1.0,
+            "seed": 0, "num_images": 1, "format": "png", "inline": false, "check_safety": true
+        });
+        let found = |width, height| {
+            let mut request: ImageRequest = serde_json::from_value(row.clone()).expect("a request");
+            adopt_size(&mut request, &Image { width, height, rgb: Vec::new() });
             (request.width, request.height)
         };
-        assert_eq!(found(true, 640, 480), (640, 480));
-        assert_eq!(found(true, 3072, 2048), (1536, 1024));
-        assert_eq!(found(true, 1000, 2000), (768, 1536));
-        assert_eq!(found(true, 1, 14_000), (1, 1536));
-        assert_eq!(found(false, 640, 480), (1536, 1536));
+        assert_eq!(found(640, 480), (640, 480));
+        assert_eq!(found(3072, 2048), (1536, 1024));
+        assert_eq!(found(1000, 2000), (768, 1536));
+        assert_eq!(found(1, 14_000), (1, 1536));
     }
 
     #[test]

@@ -185,9 +185,9 @@ async fn load_and_run(
 
 /// The adapters that requests may name.
 fn open_adapters(config: &WorkerConfig) -> std::io::Result<AdapterFiles> {
-    let AdapterConfig { named, max_bytes, cache_bytes } = config.adapters.clone();
+    let AdapterConfig { named, controlnets, max_bytes, cache_bytes } = config.adapters.clone();
     let cache = AdapterCache::open(&adapters::folder(&config.store.data_dir), cache_bytes)?;
-    Ok(AdapterFiles { named, cache, max_bytes })
+    Ok(AdapterFiles { named, controlnets, cache, max_bytes })
 }
 
 /// Opens the pool of models, on the engine's thread.
@@ -200,7 +200,8 @@ fn slot(model: Model, bytes: u64, safety: models::SafetyOptions, config: &Worker
     let name = model.name().to_owned();
     let answers_for = model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
     let (source, engine) = (model.source, config.engine.clone());
-    let load = move || load(&source, &engine, &safety).map_err(engine::load_error);
+    let adapters = config.adapters.clone();
+    let load = move || load(&source, &engine, &safety, &adapters).map_err(engine::load_error);
     ModelSlot { name, answers_for, bytes, load: Box::new(load) }
 }
 
@@ -208,8 +209,10 @@ fn load(
     model: &models::ModelSource,
     config: &EngineConfig,
     safety: &models::SafetyOptions,
+    adapters: &AdapterConfig,
 ) -> model_error::Result<Box<dyn Engine>> {
-    memory_check::check(model, std::slice::from_ref(config), safety, &memory_check::served())?;
+    let work = memory_check::served(model, adapters);
+    memory_check::check(model, std::slice::from_ref(config), safety, &work)?;
     let mut pipeline = engine::open(model, config)?;
     pipeline.set_safety(safety)?;
     tracing::info!(%model, "safety checker: {}", checker::describe(safety));

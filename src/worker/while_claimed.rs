@@ -1,13 +1,14 @@
 //! Fetches what a request names, while its claim is renewed and a cancellation is noticed.
 
 use super::adapters::{self, Fetched};
+use super::controlnet::{self, FetchedNet};
 use super::init_image::Decode;
 use super::{HEARTBEAT, Worker, WorkerError, init_image, with_retry};
 use crate::engine::{EngineError, InitImage};
 use crate::image_file;
 use crate::queue::{Claim, Failure, FailureKind, Verdict};
 use futures_util::future::BoxFuture;
-use latentd_request::{ImageRequest, InitImageRef, MaskRef, Source};
+use latentd_request::{ControlNetRef, ImageRequest, InitImageRef, MaskRef, Source};
 
 impl Worker {
     /// Fetches the initial image of a request and its mask; `None` when the request has ended.
@@ -54,6 +55,18 @@ impl Worker {
         let fetched = self.while_claimed(claim, lines, load).await?;
         request.loras.clear(); // inline data may be megabytes
         Ok(fetched)
+    }
+
+    /// Fetches the ControlNet of a request and its control image; `None` when the request has ended.
+    pub(super) async fn fetch_controlnet(
+        &self,
+        claim: &Claim,
+        reference: &ControlNetRef,
+        is_private: bool,
+    ) -> Result<Option<FetchedNet>, WorkerError> {
+        let load = Box::pin(controlnet::fetch(self, reference, is_private));
+        let lines = ["fetching the ControlNet", "still fetching the ControlNet"];
+        self.while_claimed(claim, lines, load).await
     }
 
     /// Waits for `load`; `None` when the request has ended, by its failure too. The first line goes into the request's log

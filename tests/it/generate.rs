@@ -284,3 +284,39 @@ fn a_reader_that_leaves_is_no_error() {
         assert_ne!(String::from_utf8_lossy(&output.stdout).trim(), "101", "{command}");
     }
 }
+
+#[test]
+fn a_controlnet_follows_its_image_and_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden");
+    let golden = |path: &str| golden.join(path).to_str().expect("a path").to_owned();
+    let file = |name: &str| folder.path().join(name);
+    let edges = file("edges.png").to_str().expect("a path").to_owned();
+    image::RgbImage::from_fn(64, 48, |x, _| image::Rgb([if x < 32 { 0 } else { 255 }; 3]))
+        .save(&edges)
+        .expect("a file");
+    let (model, net) = (golden("base/model"), golden("controlnet/joint/model"));
+    let base = ["--model", &model, "--seed", "1", "--device", "cpu", "--dtype", "f32"];
+    let with = |name: &str, net: &str, more: &[&str]| {
+        let control = ["--controlnet", net, "--control-image", &edges];
+        generate(&file(name), &[&base[..], &control, more].concat())
+    };
+    for (name, scale) in [("out.png", "1"), ("without.png", "0")] {
+        let (code, stderr) = with(name, &net, &["--control-scale", scale]);
+        assert_eq!(code, Some(0), "{stderr}");
+    }
+    let pixels = |name: &str| image::open(file(name)).expect("an image").to_rgb8();
+    assert_eq!(pixels("out.png").dimensions(), (64, 48), "that of the control image");
+    assert_ne!(pixels("out.png"), pixels("without.png"));
+    let lora = golden("lora/peft.safetensors");
+    for (net, flags, code, words) in [
+        (lora.as_str(), &[][..], 1, "peft.safetensors: it is no ControlNet of SD3.5 in diffusers' layout"),
+        (&net, &["--control-scale", "3"], 2, "--control-scale 3: give a number from 0 to 2"),
+        (&net, &["--control-end", "1.5"], 2, "--control-end 1.5: give a number from 0 to 1"),
+    ] {
+        let (found, stderr) = with("no.png", net, flags);
+        assert!(found == Some(code) && stderr.contains(words), "{stderr}");
+    }
+    let (code, stderr) = generate(&file("no.png"), &["--controlnet", &net]);
+    assert!(code == Some(2) && stderr.contains("--control-image"), "{stderr}");
+}

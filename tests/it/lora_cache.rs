@@ -227,7 +227,7 @@ async fn a_copy_of_an_upload_ends_with_it_and_a_private_request_leaves_none() {
     assert_eq!(got.lock().expect("one engine").len(), 2);
 }
 
-fn hub(stand_in: &StandIn, folder: &Path) -> HubConfig {
+pub(crate) fn hub(stand_in: &StandIn, folder: &Path) -> HubConfig {
     HubConfig { endpoint: stand_in.url.parse().expect("a URL"), offline: None, ..hub_of(folder) }
 }
 

@@ -9,6 +9,7 @@ mod backup;
 mod bench;
 mod cancel;
 mod checkpoint;
+mod controlnet;
 mod crash;
 mod databases;
 mod dates;

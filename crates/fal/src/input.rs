@@ -1,7 +1,9 @@
 //! The input of an endpoint: its fields, from JSON to a valid request, or to the list of everything that is wrong with
 //! it. Reads values as leniently as pydantic does.
 
+mod adapter_path;
 pub(crate) mod body;
+mod controlnet;
 pub(crate) mod field;
 pub(crate) mod fields;
 mod loras;
@@ -10,6 +12,7 @@ mod size;
 mod source;
 pub(crate) mod value;
 
+pub(crate) use controlnet::{OBJECT as CONTROLNET, object_schema as controlnet_schema};
 pub(crate) use loras::{ITEM as LORA, item_schema as lora_schema};
 pub(crate) use size::schema as size_schema;
 
@@ -136,8 +139,8 @@ const MAX_TEXTS: usize = 2 * MAX_PROMPT_CHARS * 12 + 64 * 1024;
 /// A file in base64, with a tenth for what programs add: `\/` for `/`, `%2F` and `%2B`, or a line's end after every 76.
 const MAX_FILE: usize = (MAX_INLINE_BYTES as usize).div_ceil(3) * 4 / 10 * 11;
 
-/// Adapters that fal's endpoint knows and this server does not run.
-const UNSUPPORTED: [&str; 2] = ["controlnet", "ip_adapter"];
+/// An adapter that fal's endpoint knows and this server does not run.
+const UNSUPPORTED: &str = "ip_adapter";
 
 /// The schema of an input; `size_object` is the name of the schema of a size with sides.
 pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBuilder {
@@ -149,7 +152,8 @@ pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBui
     let numbers = Numbers::of(route.endpoint);
     let size = size::field_schema(route.task, route.limits, size_object);
     let input = object(&fields(route.task, &numbers)).title(Some(title)).property(size::NAME, size);
-    input.property(loras::NAME, loras::field_schema())
+    let input = input.property(loras::NAME, loras::field_schema());
+    input.property(controlnet::NAME, controlnet::field_schema())
 }
 
 /// The fields of a task in the order of fal's document, but for the size.
@@ -191,10 +195,14 @@ pub(crate) fn in_query(route: &ServedEndpoint<'_>) -> Vec<Parameter> {
         .schema_type(Type::String)
         .description(Some("LoRA adapters: `[{\"path\": …, \"scale\": …}]` as a text."));
     let loras = parameter(loras::NAME, loras.into(), false);
+    let controlnet = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some("A ControlNet: `{\"path\": …, \"control_image_url\": …}` as a text."));
+    let controlnet = parameter(controlnet::NAME, controlnet.into(), false);
     let numbers = Numbers::of(route.endpoint);
     let fields = fields(route.task, &numbers).into_iter();
     let fields = fields.map(|field| parameter(field.name(), field.schema(), field.is_required()));
-    fields.chain([size, loras]).collect()
+    fields.chain([size, loras, controlnet]).collect()
 }
 
 /// Reads the input that a call brought. Unknown fields do not matter.
@@ -203,7 +211,7 @@ pub(crate) fn read(
     route: &ServedEndpoint<'_>,
     call: &Call,
 ) -> Result<ImageRequest, Vec<Problem>> {
-    let ServedEndpoint { endpoint, task, limits, stand_in, lora_names } = *route;
+    let ServedEndpoint { endpoint, task, limits, stand_in, lora_names, controlnet_names } = *route;
     let Some(map) = input.as_object() else {
         let words = "Input should be a valid dictionary or object to extract fields from";
         return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);
@@ -220,9 +228,12 @@ pub(crate) fn read(
             source.map(|source| InitImageRef { source, mask, strength, keeps_size: size.is_none() })
         }
     };
-    let asked = match task {
-        Task::TextToImage => size.unwrap_or_else(|| size::default(&mut fields, limits)),
-        Task::ImageToImage | Task::Inpaint => size.unwrap_or((limits.generated_side, limits.generated_side)),
+    let has_size = size.is_some() || task != Task::TextToImage;
+    let controlnet = controlnet::read(&mut fields, call, controlnet_names, has_size);
+    // As large as can be where an image says the size.
+    let asked = match (task, &controlnet) {
+        (Task::TextToImage, None) => size.unwrap_or_else(|| size::default(&mut fields, limits)),
+        _ => size.unwrap_or((limits.generated_side, limits.generated_side)),
     };
     let (width, height) = limits.generated(asked.0, asked.1);
     let Numbers { steps, guidance } = Numbers::of(endpoint);
@@ -247,12 +258,11 @@ pub(crate) fn read(
         without_settings: false,
         init_image,
         loras: loras::read(&mut fields, call, lora_names),
+        controlnet,
     };
-    for name in UNSUPPORTED {
-        if map.get(name).is_some_and(|value| !is_empty(value)) {
-            let words = format!("{name} is not supported by this server");
-            fields.refuse(Problem::at(&[name], "feature_not_supported", words, &map[name]));
-        }
+    if map.get(UNSUPPORTED).is_some_and(|value| !is_empty(value)) {
+        let words = format!("{UNSUPPORTED} is not supported by this server");
+        fields.refuse(Problem::at(&[UNSUPPORTED], "feature_not_supported", words, &map[UNSUPPORTED]));
     }
     fields.finish(request)
 }

@@ -178,7 +178,8 @@ fn inputs(shown: &[Shown<'_>]) -> Vec<Named> {
         [(size, input::size_schema(route.limits).into()), (route.input_name(), input.into())]
     };
     let lora = (input::LORA.to_owned(), input::lora_schema().into());
-    shown.iter().flat_map(both).chain([lora]).collect()
+    let controlnet = (input::CONTROLNET.to_owned(), input::controlnet_schema().into());
+    shown.iter().flat_map(both).chain([lora, controlnet]).collect()
 }
 
 /// The schemas of the outputs, which differ in their names alone.

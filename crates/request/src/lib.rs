@@ -1,9 +1,11 @@
 //! A valid request for images and its output, without wire names and tensors.
 
+mod controlnet;
 mod limits;
 mod lora;
 mod seed;
 
+pub use controlnet::{CONTROL_SCALE, CONTROL_SHARE, ControlNetRef};
 pub use limits::{Beyond, Limits, MAX_SCALED_PIXELS};
 pub use lora::{LORA_SCALE, LoraFlaw, LoraProblem, LoraRef, LoraSource, MAX_LORAS, is_lora_name};
 pub use seed::Seed;
@@ -53,9 +55,9 @@ pub struct ImageRequest {
     pub prompt: String,
     /// What to avoid.
     pub negative_prompt: String,
-    /// Pixels; at most so many where [`InitImageRef::keeps_size`].
+    /// Pixels; at most so many where [`InitImageRef::keeps_size`] or [`ControlNetRef::keeps_size`].
     pub width: usize,
-    /// Pixels; at most so many where [`InitImageRef::keeps_size`].
+    /// Pixels; at most so many where [`InitImageRef::keeps_size`] or [`ControlNetRef::keeps_size`].
     pub height: usize,
     /// Width and height that the finished images are scaled to, where the model generates no such size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,20 +94,24 @@ pub struct ImageRequest {
     /// LoRA adapters, summed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<LoraRef>,
+    /// A ControlNet with its control image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controlnet: Option<ControlNetRef>,
 }
 
 impl ImageRequest {
     /// Where the files are that the request names.
     pub fn files_mut(&mut self) -> impl Iterator<Item = &mut Source> {
-        let of_loras = self.loras.iter_mut().filter_map(|lora| match &mut lora.source {
-            LoraSource::File(source) => Some(source),
-            LoraSource::Hub { .. } | LoraSource::Named(_) => None,
-        });
+        let of_controlnet = self
+            .controlnet
+            .iter_mut()
+            .flat_map(|net| iter::once(&mut net.image).chain(net.source.file_mut()));
+        let of_loras = self.loras.iter_mut().filter_map(|lora| lora.source.file_mut());
         let images = self.init_image.iter_mut();
         let sources = images.flat_map(|image| {
             iter::once(&mut image.source).chain(image.mask.as_mut().map(|mask| &mut mask.source))
         });
-        sources.chain(of_loras)
+        sources.chain(of_loras).chain(of_controlnet)
     }
 }
 

@@ -39,6 +39,14 @@ pub enum LoraSource {
 }
 
 impl LoraSource {
+    /// The file of the client, if it is one.
+    pub(crate) fn file_mut(&mut self) -> Option<&mut Source> {
+        match self {
+            Self::File(source) => Some(source),
+            Self::Hub { .. } | Self::Named(_) => None,
+        }
+    }
+
     /// An adapter on the hub: `owner/name`, or `owner/name/path/to/file.safetensors`.
     pub fn on_hub(text: &str) -> Option<Self> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._- ".contains(c);
@@ -54,10 +62,10 @@ impl LoraSource {
     }
 }
 
-/// What is wrong with the adapters of a request.
+/// What is wrong with the adapters of a request, or with its ControlNet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoraProblem {
-    /// Number of the adapter in the request, from 0; `None` where it is all of them together.
+    /// Number of the LoRA adapter in the request, from 0; `None` where it is all of them together, or the ControlNet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
     /// The class.

@@ -1,7 +1,7 @@
 //! Adapters on the Hugging Face hub: from its cache on this machine, from the cache of adapters, or downloaded now.
 
 use super::{NotLoaded, Worker, receive};
-use crate::adapters::{AdapterFiles, HeldFile, Incoming, Origin, TemporaryFolder};
+use crate::adapters::{HeldFile, Incoming, Origin, TemporaryFolder};
 use latentd_egress::Validators;
 use latentd_hub::{CacheStatus, Files, HubConfig, HubError, ModelRepo, ProgressOutput, Recheck};
 use latentd_request::LoraFlaw;
@@ -14,14 +14,19 @@ use tokio::sync::oneshot;
 /// Bytes that are copied at a time.
 const PIECE: usize = 1 << 20;
 
-/// The file of an adapter of a repository, and in a word where it is from.
+/// Most bytes of a config file; real ones have less than 1 KB.
+const CONFIG_BYTES: u64 = 1 << 20;
+
+/// The file of an adapter of a repository, or the config beside one, and in a word where it is from.
 pub(super) async fn fetch(
     worker: &Worker,
     repository: &str,
     file: Option<&str>,
 ) -> Result<(HeldFile, &'static str), NotLoaded> {
     let (hub, adapters) = (&worker.hub, &worker.adapters);
-    let files = Files::Adapter { file: file.map(str::to_owned), max_bytes: adapters.max_bytes };
+    let is_config = file.is_some_and(|file| file.ends_with(".json"));
+    let max_bytes = if is_config { CONFIG_BYTES } else { adapters.max_bytes };
+    let files = Files::Adapter { file: file.map(str::to_owned), max_bytes };
     let repo = ModelRepo { repository: repository.into(), revision: hub.revision.clone(), files };
     let refused = |error| self::refused(&repo, error);
     // A snapshot that has another file of the repository, or several, may lack the one that is meant.
@@ -45,7 +50,8 @@ pub(super) async fn fetch(
     let (_folder, pulled) = pull(aside, repo.clone(), folder).await?;
     let pulled = latentd_hub::adapter_file(&pulled.map_err(refused)?, &repo).map_err(refused)?;
     let pulled = pulled.ok_or_else(|| io::Error::other("what was pulled is not there"))?;
-    let incoming = copy(adapters, &pulled).await?;
+    let incoming = if is_config { adapters.cache.receive_config(max_bytes)? } else { receive(adapters)? };
+    let incoming = copy(incoming, &pulled).await?;
     let kept = adapters.cache.keep(incoming, Origin::Hub(&path), Validators::default()).await?;
     Ok((kept, "hub"))
 }
@@ -72,8 +78,7 @@ async fn pull(
 }
 
 /// Receives a file of this machine.
-async fn copy(adapters: &AdapterFiles, path: &Path) -> Result<Incoming, NotLoaded> {
-    let mut incoming = receive(adapters)?;
+async fn copy(mut incoming: Incoming, path: &Path) -> Result<Incoming, NotLoaded> {
     let mut file = tokio::fs::File::open(path).await?;
     let mut piece = vec![0; PIECE];
     loop {

@@ -1,8 +1,8 @@
 //! An engine whose work is a closure of the test.
 
 use latentd::engine::{
-    Control, Engine, EngineError, Generated, Image, InitImage, Inputs, Lora, Observer, PendingImages,
-    Prefetch, Step, Timings,
+    Control, ControlNet, Engine, EngineError, Generated, Image, InitImage, Inputs, Lora, Observer,
+    PendingImages, Prefetch, Step, Timings,
 };
 use latentd_request::ImageRequest;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ pub(crate) struct Call<'a> {
     pub(crate) request: &'a ImageRequest,
     pub(crate) init_image: Option<InitImage>,
     pub(crate) loras: Vec<Lora>,
+    pub(crate) controlnet: Option<ControlNet>,
     pub(crate) observer: &'a mut dyn Observer,
 }
 
@@ -98,8 +99,8 @@ impl Engine for Scripted {
         inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        let Inputs { init_image, loras } = inputs;
-        (self.generate)(Call { request, init_image, loras, observer })
+        let Inputs { init_image, loras, controlnet } = inputs;
+        (self.generate)(Call { request, init_image, loras, controlnet, observer })
     }
 
     fn prefetch(&self) -> Option<Prefetch> {

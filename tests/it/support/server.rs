@@ -70,6 +70,7 @@ impl Server {
             max_upload: 64 * 1024,
             max_open_uploads: 100,
             lora_names: Vec::new(),
+            controlnet_names: Vec::new(),
             adapter_cache_bytes: Arc::new(|| 0),
             validate_on_submit: false,
             no_metadata: false,

@@ -35,7 +35,7 @@ impl Server {
     pub(crate) fn adapters(&self) -> AdapterFiles {
         let folder = adapters::folder(self.directory.path());
         let cache = AdapterCache::open(&folder, 4_000_000).expect("a folder");
-        AdapterFiles { named: BTreeMap::new(), cache, max_bytes: 1_000_000 }
+        AdapterFiles { named: BTreeMap::new(), controlnets: BTreeMap::new(), cache, max_bytes: 1_000_000 }
     }
 
     /// A worker with connections of its own to the database, as in a process of its own.

@@ -25,7 +25,12 @@ pub(crate) trait Field {
 
 /// The schema of an object with these fields.
 pub(crate) fn object(fields: &[&dyn Field]) -> ObjectBuilder {
-    fields.iter().fold(ObjectBuilder::new(), |object, field| {
+    with_fields(ObjectBuilder::new(), fields)
+}
+
+/// An object's schema with these fields behind its own.
+pub(crate) fn with_fields(object: ObjectBuilder, fields: &[&dyn Field]) -> ObjectBuilder {
+    fields.iter().fold(object, |object, field| {
         let object = object.property(field.name(), field.schema());
         if field.is_required() { object.required(field.name()) } else { object }
     })

@@ -1,15 +1,14 @@
 //! `loras`: LoRA adapters, each a file of the client, one on the Hugging Face hub or one that the operator named, with a
 //! scale. A path of this server's disk is never taken.
 
+use crate::input::adapter_path;
 use crate::input::field::{Field, Ranged, of_type};
 use crate::input::fields::Fields;
-use crate::input::source;
-use crate::output::names::{LORA_PATH, LORAS};
+use crate::output::names::{ADAPTER_PATH, LORAS};
 use crate::output::problem::{Problem, Step};
 use crate::routing::call::Call;
-use latentd_request::{LORA_SCALE, LoraRef, LoraSource, MAX_LORAS};
+use latentd_request::{LORA_SCALE, LoraRef, MAX_LORAS};
 use serde_json::{Map, Value};
-use url::Url;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{Ref, RefOr};
 
@@ -19,7 +18,7 @@ pub(crate) const NAME: &str = LORAS;
 /// The schema of an item, which the document names so, as fal's does.
 pub(crate) const ITEM: &str = "LoraWeight";
 
-const PATH: &str = LORA_PATH;
+const PATH: &str = ADAPTER_PATH;
 
 const SCALE: Ranged<f64> = Ranged {
     name: "scale",
@@ -27,9 +26,6 @@ const SCALE: Ranged<f64> = Ranged {
     default: 1.0,
     range: LORA_SCALE,
 };
-
-/// Characters of a path that messages repeat.
-const SHOWN: usize = 200;
 
 /// The schema of the field.
 pub(crate) fn field_schema() -> RefOr<Schema> {
@@ -91,60 +87,8 @@ fn lora(
     names: &[String],
 ) -> Option<LoraRef> {
     let mut item = Fields::of_item(NAME, index, map);
-    let before = item.problem_count();
-    let text = item.text(PATH, None);
-    let source = if item.problem_count() > before { None } else { located(&mut item, text, call, names) };
+    let (name, source) = adapter_path::read(&mut item, PATH, call, names);
     let scale = SCALE.read(&mut item);
     fields.absorb(item);
-    Some(LoraRef { name: shown(text), source: source?, scale })
-}
-
-/// Where the adapter of a path is.
-fn located(item: &mut Fields<'_>, text: &str, call: &Call, names: &[String]) -> Option<LoraSource> {
-    let text = text.trim();
-    let begins =
-        |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
-    if ["data:", "http:", "https:"].into_iter().any(begins) {
-        return source::of_field(item, PATH, source::source(text, call)).map(LoraSource::File);
-    }
-    if names.iter().any(|name| name == text) {
-        return Some(LoraSource::Named(text.to_owned()));
-    }
-    let on_hub = LoraSource::on_hub(text);
-    if on_hub.is_none() {
-        let problem = item.problem(PATH, "value_error", unknown(text, names));
-        item.refuse(problem);
-    }
-    on_hub
-}
-
-fn unknown(text: &str, names: &[String]) -> String {
-    let names = match names {
-        [] => "; this server has no adapters with names of their own".to_owned(),
-        names => format!(", or one of this server's adapters: {}", names.join(", ")),
-    };
-    format!(
-        "{} is no adapter that can be had: give an http:// or https:// URL, a data URI, `owner/name` or \
-         `owner/name/file.safetensors` of the Hugging Face hub{names}",
-        shown(text)
-    )
-}
-
-/// A path as messages name it: not the bytes of a data URI, and not the query of a URL, which may be a permission.
-fn shown(text: &str) -> String {
-    let text = text.trim();
-    if text.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
-        return "data URI".to_owned();
-    }
-    let mut url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    if let Some(url) = &mut url {
-        url.set_query(None);
-        url.set_fragment(None);
-    }
-    let text = url.map_or_else(|| text.to_owned(), String::from);
-    let mut short: String = text.chars().filter(|c| !c.is_control()).take(SHOWN).collect();
-    if text.chars().nth(SHOWN).is_some() {
-        short.push('…');
-    }
-    short
+    Some(LoraRef { name, source: source?, scale })
 }

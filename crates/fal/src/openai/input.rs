@@ -156,7 +156,7 @@ pub(crate) fn read(
     route: &ServedEndpoint<'_>,
     Files { image, mask }: Files,
 ) -> Result<Asked, Vec<Problem>> {
-    let ServedEndpoint { endpoint, task, limits, stand_in, lora_names: _ } = *route;
+    let ServedEndpoint { endpoint, task, limits, stand_in, .. } = *route;
     let numbers = Numbers::of(endpoint);
     let mut fields = Fields::new(map);
     let files: &[&'static str] = match (task, &mask) {
@@ -211,6 +211,7 @@ pub(crate) fn read(
         without_settings: false,
         init_image,
         loras: Vec::new(),
+        controlnet: None,
     };
     STYLE.read(&mut fields);
     BACKGROUND.read(&mut fields);

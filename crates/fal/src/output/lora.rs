@@ -1,25 +1,39 @@
-//! The error of a LoRA adapter that cannot be used, in the form of fal's errors.
+//! The error of a LoRA adapter or a ControlNet that cannot be used, in the form of fal's errors.
 
-use crate::output::names::{LORA_PATH, LORAS};
+use crate::output::names::{ADAPTER_PATH, CONTROLNET, LORAS};
 use crate::output::problem::{Problem, Step};
 use latentd_request::{LoraFlaw, LoraProblem};
 use serde_json::Value;
 
-/// The problem of an adapter that cannot be used; `found` is `None` when the cause was erased, and then there is `message`.
+/// The problem of a LoRA adapter that cannot be used; `found` is `None` when the cause was erased, and then there is
+/// `message`.
 pub(crate) fn problem(found: Option<LoraProblem>, message: &str) -> Problem {
-    let problem = |index: Option<usize>, kind, message: &str| match index {
+    let index = found.as_ref().and_then(|found| found.index);
+    of_flaw(found, message, |kind, message| match index {
         None => Problem::at(&[LORAS], kind, message, &Value::Null),
         Some(index) => {
             let within = [LORAS.into(), Step::Item(index)];
-            Problem::at(&[LORA_PATH], kind, message, &Value::Null).within(&within)
+            Problem::at(&[ADAPTER_PATH], kind, message, &Value::Null).within(&within)
         }
-    };
-    let Some(LoraProblem { index, flaw, message }) = found else {
-        return problem(None, "value_error", message);
-    };
+    })
+}
+
+/// The same of a ControlNet.
+pub(crate) fn controlnet_problem(found: Option<LoraProblem>, message: &str) -> Problem {
+    of_flaw(found, message, |kind, message| {
+        Problem::at(&[CONTROLNET, ADAPTER_PATH], kind, message, &Value::Null)
+    })
+}
+
+fn of_flaw(
+    found: Option<LoraProblem>,
+    message: &str,
+    problem: impl Fn(&'static str, &str) -> Problem,
+) -> Problem {
+    let Some(LoraProblem { flaw, message, .. }) = found else { return problem("value_error", message) };
     match flaw {
-        LoraFlaw::Unreachable => problem(index, "file_download_error", &message),
-        LoraFlaw::TooManyBytes(max) => problem(index, "file_too_large", &message).with("max_size", max),
-        LoraFlaw::Unusable => problem(index, "value_error", &message),
+        LoraFlaw::Unreachable => problem("file_download_error", &message),
+        LoraFlaw::TooManyBytes(max) => problem("file_too_large", &message).with("max_size", max),
+        LoraFlaw::Unusable => problem("value_error", &message),
     }
 }

@@ -8,6 +8,13 @@ pub(crate) const IMAGE_URL: &str = "image_url";
 
 /// The field of the mask.
 pub(crate) const MASK_URL: &str = "mask_image_url";
-/// The field of LoRA adapters, and in an item of its list the field of the file.
+
+/// The field of LoRA adapters.
 pub(crate) const LORAS: &str = "loras";
-pub(crate) const LORA_PATH: &str = "path";
+
+/// The field of the ControlNet, and in it that of the control image.
+pub(crate) const CONTROLNET: &str = "controlnet";
+pub(crate) const CONTROL_IMAGE: &str = "control_image_url";
+
+/// The field of the file in an item of `loras`, and in `controlnet`.
+pub(crate) const ADAPTER_PATH: &str = "path";

@@ -18,13 +18,16 @@ pub(crate) struct ServedEndpoint<'a> {
     pub(crate) stand_in: Option<&'a str>,
     /// Names of the operator's LoRA adapters.
     pub(crate) lora_names: &'a [String],
+    /// Names of the operator's ControlNets.
+    pub(crate) controlnet_names: &'a [String],
 }
 
 impl<'a> ServedEndpoint<'a> {
     /// A task of an endpoint; `None` where no model answers there.
     pub(crate) fn new(endpoint: &'a Endpoint, task: Task) -> Option<Self> {
         let Served { stand_in, limits } = endpoint.served.as_ref()?;
-        Some(Self { endpoint, task, limits, stand_in: stand_in.as_deref(), lora_names: &[] })
+        let stand_in = stand_in.as_deref();
+        Some(Self { endpoint, task, limits, stand_in, lora_names: &[], controlnet_names: &[] })
     }
 }
 
@@ -64,7 +67,8 @@ pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<Served
         return Err(ApiError::UnknownEndpoint { what: format!("Path /{path}"), served: served() });
     };
     let found = ServedEndpoint::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))?;
-    Ok(ServedEndpoint { lora_names: &api.lora_names, ..found })
+    let (lora_names, controlnet_names) = (&api.lora_names, &api.controlnet_names);
+    Ok(ServedEndpoint { lora_names, controlnet_names, ..found })
 }
 
 /// Whether this is the id of an endpoint.

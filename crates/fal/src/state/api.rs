@@ -53,6 +53,8 @@ pub struct Api {
     pub max_open_uploads: u64,
     /// Names of the LoRA adapters that every worker has.
     pub lora_names: Vec<String>,
+    /// Names of the ControlNets that every worker has.
+    pub controlnet_names: Vec<String>,
     /// Bytes of the LoRA adapters that are kept on this machine, of whose disk it asks.
     pub adapter_cache_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Refuse invalid input at submit.

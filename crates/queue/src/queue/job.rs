@@ -91,6 +91,10 @@ stored_word! {
         Mask = "mask",
         /// A LoRA adapter of it cannot be used; the detail says why.
         Lora = "lora",
+        /// Its ControlNet cannot be used; the detail says why.
+        ControlNet = "controlnet",
+        /// Its control image cannot be used; the detail says why.
+        ControlImage = "control_image",
         /// The client cancelled it.
         Cancelled = "cancelled",
         /// The client that waited for the result went away.
@@ -200,6 +204,8 @@ impl FailureKind {
             | Self::InitImage
             | Self::Mask
             | Self::Lora
+            | Self::ControlNet
+            | Self::ControlImage
             | Self::Cancelled
             | Self::ClientGone
             | Self::Engine
@@ -214,6 +220,8 @@ impl FailureKind {
             Self::InitImage => "the initial image cannot be used",
             Self::Mask => "the mask cannot be used",
             Self::Lora => "a LoRA adapter cannot be used",
+            Self::ControlNet => "the ControlNet cannot be used",
+            Self::ControlImage => "the control image cannot be used",
             Self::Cancelled => "the request was cancelled by the client",
             Self::ClientGone => "the client went away before the result was ready",
             Self::Engine => "the engine failed",

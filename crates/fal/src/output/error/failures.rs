@@ -18,9 +18,12 @@ const BAD_REQUEST: &str = "bad_request";
 /// The class of a failed request, and the line that its status shows.
 pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, String) {
     match kind {
-        FailureKind::Invalid | FailureKind::InitImage | FailureKind::Mask | FailureKind::Lora => {
-            (BAD_REQUEST, "Invalid status code: 422".into())
-        }
+        FailureKind::Invalid
+        | FailureKind::InitImage
+        | FailureKind::Mask
+        | FailureKind::Lora
+        | FailureKind::ControlNet
+        | FailureKind::ControlImage => (BAD_REQUEST, "Invalid status code: 422".into()),
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
         FailureKind::Engine | FailureKind::OutOfMemory | FailureKind::WorkerLost => {
@@ -63,16 +66,21 @@ pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
             let detail = failure.detail.unwrap_or_else(|| json!([Problem::of_request(&failure.message)]));
             return (StatusCode::UNPROCESSABLE_ENTITY, json!({ "detail": detail }));
         }
-        FailureKind::InitImage | FailureKind::Mask => {
-            let is_mask = failure.kind == FailureKind::Mask;
-            let field = if is_mask { names::MASK_URL } else { names::IMAGE_URL };
+        FailureKind::InitImage | FailureKind::Mask | FailureKind::ControlImage => {
+            let field: &[&str] = match failure.kind {
+                FailureKind::Mask => &[names::MASK_URL],
+                FailureKind::ControlImage => &[names::CONTROLNET, names::CONTROL_IMAGE],
+                _ => &[names::IMAGE_URL],
+            };
             let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
             let detail = vec![initial_image::problem(field, flaw, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
-        FailureKind::Lora => {
+        FailureKind::Lora | FailureKind::ControlNet => {
             let found = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
-            let detail = vec![lora::problem(found, &failure.message)];
+            let is_lora = failure.kind == FailureKind::Lora;
+            let problem = if is_lora { lora::problem } else { lora::controlnet_problem };
+            let detail = vec![problem(found, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
         // nginx's "client closed request", which fal uses too.
