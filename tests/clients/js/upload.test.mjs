@@ -58,12 +58,12 @@ test("parts whose transfer fails are sent again", LIMIT, async () => {
 
 test("a Blob in an invalid input is uploaded, and the error has its URL", LIMIT, async () => {
   const bytes = randomBytes(500);
-  const control = { path: "x", control_image_url: new Blob([bytes], { type: "image/jpeg" }) };
-  const refused = await client().run(ENDPOINT, { input: small({ controlnet: control }) }).catch((error) => error);
+  const adapter = { path: "x", image_url: new Blob([bytes], { type: "image/jpeg" }) };
+  const refused = await client().run(ENDPOINT, { input: small({ ip_adapter: adapter }) }).catch((error) => error);
   assert.equal(refused.status, 422);
   const [problem] = refused.body.detail;
   assert.equal(problem.type, "feature_not_supported");
-  assert.deepEqual((await fetched(problem.input.control_image_url)).bytes, bytes);
+  assert.deepEqual((await fetched(problem.input.image_url)).bytes, bytes);
 });
 
 test("a Blob in a field that text to image ignores is uploaded, and the image is generated", LIMIT, async () => {
