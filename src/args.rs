@@ -22,6 +22,7 @@ mod log;
 mod parse;
 mod reference;
 mod retention;
+mod serve;
 mod settings;
 mod tls;
 
@@ -44,6 +45,7 @@ pub use log::{LogArgs, LogFormat};
 pub use parse::parse;
 pub(crate) use reference::{completions, write_manual};
 pub use retention::RetentionArgs;
+pub use serve::{ServeArgs, WorkerArgs};
 pub use settings::{Setting, Source};
 pub use tls::TlsArgs;
 
@@ -51,7 +53,6 @@ pub(crate) use environment::{default_data_dir, variable};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Runs Stable Diffusion 3.5 on your own machine and speaks the fal.ai model API.
@@ -178,9 +179,6 @@ pub struct EngineArgs {
     /// step, and add again what the others added then (diffusers' first-block cache). The image is another one.
     #[arg(long, env = "LATENTD_FIRST_BLOCK_CACHE", value_name = "THRESHOLD", allow_hyphen_values = true)]
     pub first_block_cache: Option<String>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub hub: HubArgs,
     /// The best instruction set of the processor that is used: `baseline`, `avx2`, `avx512`, `avx512_bf16` or `amx`; for
     /// tests and comparisons.
     #[arg(long, env = "LATENTD_MAX_CPU_ISA", default_value = "auto", value_name = "ISA")]
@@ -192,6 +190,9 @@ pub struct EngineArgs {
     /// Whether a model that needs more memory than is free is refused before it is loaded.
     #[arg(long, env = "LATENTD_MEMORY_CHECK", default_value = "on", value_name = "on|off")]
     pub memory_check: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub hub: HubArgs,
 }
 
 /// The safety checker.
@@ -246,144 +247,15 @@ pub struct SigningArgs {
     pub signing_key: Option<PathBuf>,
 }
 
+/// Heading of what the server itself calls.
+const CONNECTIONS: &str = "Connections to others";
+
 /// Where images and adapters that requests name may be fetched.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Connections to others")]
+#[command(next_help_heading = CONNECTIONS)]
 pub struct FetchArgs {
     /// Address, block (`10.0.0.0/8`) or host name of hosts beyond the public internet whose images and LoRA adapters
     /// requests may name; may be given several times. `serve` allows this machine when it listens on a loopback address.
     #[arg(long, env = "LATENTD_FETCH_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
     pub fetch_allow: Vec<String>,
-}
-
-/// Flags of `latentd serve`.
-#[derive(Debug, Clone, Args)]
-pub struct ServeArgs {
-    /// Address to listen on.
-    #[arg(long, env = "LATENTD_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
-    pub listen: SocketAddr,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub tls: TlsArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub engine: EngineArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub safety: SafetyArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub store: StoreArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub signing: SigningArgs,
-    /// Memory that the models of one worker may take: `auto`, or as in `40GB`. Of several models those are kept that were
-    /// used last; `auto` is what is free when a worker starts, but for a reserve.
-    #[arg(long, env = "LATENTD_MEMORY_BUDGET", default_value = "auto", value_name = "auto|SIZE")]
-    pub memory_budget: String,
-    /// URL under which clients reach the server, when it is not the one they send.
-    #[arg(long, env = "LATENTD_PUBLIC_URL", value_name = "URL")]
-    pub public_url: Option<String>,
-    /// Addresses or blocks of proxies in front of the server, separated by commas. What they say in `X-Forwarded-Proto`,
-    /// `-Host`, `-Port` and `-Prefix`, or in `Forwarded`, is believed.
-    #[arg(long, env = "LATENTD_TRUSTED_PROXY", value_delimiter = ',', value_name = "CIDR")]
-    pub trusted_proxy: Vec<String>,
-    /// Worker processes: `auto` is one per device, `0` leaves the work to `latentd worker` elsewhere.
-    #[arg(long, env = "LATENTD_WORKERS", default_value = "auto", value_name = "auto|N")]
-    pub workers: String,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub access: AccessArgs,
-    /// Address, block (`10.0.0.0/8`) or host name of webhook receivers that are not on the public internet; may be
-    /// given several times. This machine is allowed when the server listens on a loopback address.
-    #[arg(long, env = "LATENTD_WEBHOOK_ALLOW", value_delimiter = ',', value_name = "HOST|CIDR")]
-    pub webhook_allow: Vec<String>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub fetch: FetchArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub adapters: AdapterArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub intercept: InterceptArgs,
-    /// Waiting requests above which new ones are refused.
-    #[arg(long, env = "LATENTD_MAX_QUEUE", default_value_t = 10_000, value_name = "N")]
-    pub max_queue: u64,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub retention: RetentionArgs,
-    /// Largest file that a client may send, in MiB.
-    #[arg(long, env = "LATENTD_MAX_UPLOAD", default_value_t = 4096, value_name = "MIB")]
-    pub max_upload: u64,
-    /// Uploads that clients announced and have not sent, above which new ones are refused.
-    #[arg(long, env = "LATENTD_MAX_OPEN_UPLOADS", default_value_t = 1000, value_name = "N")]
-    pub max_open_uploads: u64,
-    /// Free disk space, as in `500MB`, below which no new request or file is accepted, on the disks of the database and of
-    /// the files.
-    #[arg(long, env = "LATENTD_MIN_FREE_DISK", default_value = "8MB", value_name = "SIZE")]
-    pub min_free_disk: String,
-    /// Refuse invalid input when it is submitted; fal accepts it and fails the request.
-    #[arg(long, env = "LATENTD_VALIDATE_ON_SUBMIT", action = ArgAction::SetTrue)]
-    pub validate_on_submit: bool,
-    /// Leave prompt, negative prompt, seed, steps, guidance and model out of image files, which otherwise have them as text
-    /// (PNG) or XMP (JPEG, WebP). It counts when a request is accepted.
-    #[arg(long, env = "LATENTD_NO_METADATA", action = ArgAction::SetTrue)]
-    pub no_metadata: bool,
-    /// Seconds after which the answer to a run begins before its result is there: Node sends a run again that has
-    /// no answer after 300, and proxies may wait less. What fails later has status 200 and a body that is no JSON.
-    #[arg(long, env = "LATENTD_RUN_HEADERS_AFTER", default_value_t = 240, value_name = "SECONDS")]
-    pub run_headers_after: u64,
-    /// Seconds without a sign of life from the engine after which it counts as hung: its worker is killed and replaced, and
-    /// the request tried again. `auto` is generous by the model's size for the first step, and later 20 times the slowest
-    /// step so far, 30 seconds at least.
-    #[arg(long, env = "LATENTD_STEP_TIMEOUT", default_value = "auto", value_name = "auto|SECONDS")]
-    pub step_timeout: String,
-    /// Seconds without a sign of life after which a worker process that is stopped or stuck is killed and replaced.
-    #[arg(
-        long,
-        env = "LATENTD_WORKER_TIMEOUT",
-        default_value_t = 20,
-        value_parser = clap::value_parser!(u64).range(1..),
-        value_name = "SECONDS"
-    )]
-    pub worker_timeout: u64,
-    /// Seconds that a running request gets to finish when the server is stopped.
-    #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
-    pub drain_timeout: u64,
-}
-
-/// Flags of `latentd worker`.
-#[derive(Debug, Clone, Args)]
-pub struct WorkerArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub engine: EngineArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub safety: SafetyArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub store: StoreArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub fetch: FetchArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub adapters: AdapterArgs,
-    /// Memory that the models of one worker may take: `auto`, or as in `40GB`. Of several models those are kept that were
-    /// used last; `auto` is what is free when a worker starts, but for a reserve.
-    #[arg(long, env = "LATENTD_MEMORY_BUDGET", default_value = "auto", value_name = "auto|SIZE")]
-    pub memory_budget: String,
-    /// Seconds without a sign of life from the engine after which it counts as hung: its worker is killed and replaced, and
-    /// the request tried again. `auto` is generous by the model's size for the first step, and later 20 times the slowest
-    /// step so far, 30 seconds at least.
-    #[arg(long, env = "LATENTD_STEP_TIMEOUT", default_value = "auto", value_name = "auto|SECONDS")]
-    pub step_timeout: String,
-    /// Seconds that a running request gets to finish when the worker is stopped.
-    #[arg(long, env = "LATENTD_DRAIN_TIMEOUT", default_value_t = 30, value_name = "SECONDS")]
-    pub drain_timeout: u64,
-    /// Set by `serve`: the worker's name; it then takes orders on its input and ends with it.
-    #[arg(long, hide = true)]
-    pub supervised_as: Option<String>,
 }

@@ -14,8 +14,8 @@ pub struct AdapterArgs {
     /// `.safetensors` file, at PATH; may be given several times. Workers elsewhere need the same.
     #[arg(long, env = "LATENTD_NAMED_CONTROLNET", value_delimiter = ',', value_name = "NAME=PATH")]
     pub named_controlnet: Vec<String>,
-    /// Largest adapter or ControlNet that is fetched for a request, as in `2GB`.
-    #[arg(long, env = "LATENTD_MAX_ADAPTER", default_value = "2GB", value_name = "SIZE")]
+    /// Largest adapter or ControlNet that is fetched for a request, as in `10GB`.
+    #[arg(long, env = "LATENTD_MAX_ADAPTER", default_value = "10GB", value_name = "SIZE")]
     pub max_adapter: String,
     /// Disk space for fetched adapters, in the data directory; those that were not used for longest are removed. With `0`
     /// none is kept.

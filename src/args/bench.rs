@@ -69,18 +69,12 @@ pub enum RivalEngine {
 /// Flags of `latentd bench denoise`.
 #[derive(Debug, Clone, Args)]
 pub struct DenoiseArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub engine: EngineArgs,
     /// Random weights made on the device instead of --model's: `sd3.5-large` or `sd3.5-medium`.
     #[arg(long, env = "LATENTD_SYNTHETIC", value_name = "MODEL")]
     pub synthetic: Option<String>,
     /// Keep only the first blocks of a synthetic model, for machines without memory for all.
     #[arg(long, env = "LATENTD_BLOCKS", requires = "synthetic", value_name = "N")]
     pub blocks: Option<usize>,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub work: WorkArgs,
     /// Measure another engine too, in turns with latentd's, on random weights of the same model.
     #[arg(long = "engine", env = "LATENTD_ENGINE", requires = "synthetic", value_name = "ENGINE")]
     pub rival: Option<RivalEngine>,
@@ -92,15 +86,18 @@ pub struct DenoiseArgs {
     pub profile: bool,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub work: WorkArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub report: ReportArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub engine: EngineArgs,
 }
 
 /// Flags of `latentd bench pipeline`.
 #[derive(Debug, Clone, Args)]
 pub struct PipelineArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub engine: EngineArgs,
     /// Describes the image.
     #[arg(
         long,
@@ -123,6 +120,9 @@ pub struct PipelineArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub report: ReportArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub engine: EngineArgs,
 }
 
 /// Flags of `latentd bench load`.

@@ -15,13 +15,13 @@ pub enum ConfigCommand {
 /// Flags of `latentd config show`.
 #[derive(Debug, Clone, Args)]
 pub struct ShowArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub serve: ServeArgs,
     /// Print as JSON.
     #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
     pub json: bool,
     /// Every setting in force.
     #[arg(skip)]
     pub settings: Vec<Setting>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub serve: ServeArgs,
 }

@@ -13,12 +13,6 @@ pub struct GenerateArgs {
     /// Where to write the image: `.png`, `.jpg`, `.jpeg` or `.webp`.
     #[arg(short, long, env = "LATENTD_OUTPUT", value_name = "FILE")]
     pub output: PathBuf,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub engine: EngineArgs,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub safety: SafetyArgs,
     /// What to avoid.
     #[arg(long, env = "LATENTD_NEGATIVE_PROMPT", default_value = "", value_name = "TEXT")]
     pub negative_prompt: String,
@@ -85,4 +79,10 @@ pub struct GenerateArgs {
     /// Print what was made as JSON.
     #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
     pub json: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub engine: EngineArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub safety: SafetyArgs,
 }

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "fal's host names")]
 pub struct InterceptArgs {
-    /// Answer on this address for fal's own host names, to programs of this machine that have the environment of
-    /// `latentd env`.
+    /// Answer on this address, 127.0.0.1:8443 where none is given, for fal's own host names, to programs of this machine that
+    /// have the environment of `latentd env`.
     #[arg(
         long,
         env = "LATENTD_INTERCEPT",
@@ -52,9 +52,6 @@ pub struct EnvArgs {
 /// Flags of `latentd run`.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
-    pub store: KeyStoreArgs,
     /// Let the program reach everything but fal as usual; needs `pasta`, of the package `passt`.
     #[arg(long, env = "LATENTD_ALLOW_NETWORK", action = ArgAction::SetTrue)]
     pub allow_network: bool,
@@ -64,6 +61,9 @@ pub struct RunArgs {
     /// The program and its arguments.
     #[arg(trailing_var_arg = true, required_unless_present = "check", value_name = "PROGRAM")]
     pub program: Vec<OsString>,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub store: KeyStoreArgs,
 }
 
 /// Flags of `latentd relay`, which `latentd run` starts.

@@ -85,9 +85,10 @@ fn section(page: &mut String, command: &Command, main: &Command, parent: &str) {
 
 /// A command's arguments without its flags.
 fn usage(positional: &[&Arg]) -> String {
-    let word = |arg: &&Arg| match arg.is_required_set() {
-        true => format!(" {}", value_of(arg)),
-        false => format!(" [{}]", value_of(arg)),
+    let word = |arg: &&Arg| {
+        let is_several = arg.get_num_args().is_some_and(|count| count.max_values() > 1);
+        let value = value_of(arg) + if is_several { "…" } else { "" };
+        if arg.is_required_set() { format!(" {value}") } else { format!(" [{value}]") }
     };
     positional.iter().map(word).collect()
 }
