@@ -40,7 +40,7 @@ use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError
 use crate::storage::{Storage, StorageError};
 use latentd_egress::Client;
 use latentd_hub::HubConfig;
-use latentd_request::{ImageRequest, LoraFlaw, LoraProblem};
+use latentd_request::{AdapterFlaw, AdapterProblem, ImageRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -304,10 +304,10 @@ impl Worker {
                 failure(FailureKind::Invalid, message)
             }
             (Verdict::Continue { .. }, Err(EngineError::Adapter { index, message })) => {
-                adapters::failure(&LoraProblem { index, flaw: LoraFlaw::Unusable, message })
+                adapters::failure(&AdapterProblem { index, flaw: AdapterFlaw::Unusable, message })
             }
             (Verdict::Continue { .. }, Err(EngineError::ControlNet(message))) => {
-                controlnet::failure(LoraFlaw::Unusable, message)
+                controlnet::failure(AdapterFlaw::Unusable, message)
             }
             (Verdict::Continue { .. }, Err(EngineError::Numbers(message))) => {
                 failure(FailureKind::Engine, message)

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use latentd_egress::{DownloadError, Sink, Streamed, Validators};
-use latentd_request::{ImageRequest, LoraFlaw, LoraProblem, LoraRef, LoraSource, Source};
+use latentd_request::{AdapterFlaw, AdapterProblem, AdapterSource, ImageRequest, LoraRef, Source};
 use std::io;
 use std::time::Duration;
 use tokio::task::spawn_blocking;
@@ -27,10 +27,10 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum NotLoaded {
     #[error("{}", .0.message)]
-    Problem(LoraProblem),
+    Problem(AdapterProblem),
     /// A cause that is yet to be said of an adapter.
     #[error("{1}")]
-    Flawed(LoraFlaw, String),
+    Flawed(AdapterFlaw, String),
     /// The operator has not given every worker the same names.
     #[error("this worker has no LoRA {0}: its operator must start it with --lora {0}=PATH, as the server")]
     Unnamed(String),
@@ -70,7 +70,7 @@ impl NotLoaded {
     }
 
     /// The class and the words of what is wrong with the adapter itself.
-    pub(super) fn flaw(self) -> Result<(LoraFlaw, String), Self> {
+    pub(super) fn flaw(self) -> Result<(AdapterFlaw, String), Self> {
         match self {
             Self::Flawed(flaw, why) => Ok((flaw, why)),
             other => Err(other),
@@ -82,7 +82,7 @@ impl NotLoaded {
         match self {
             Self::Flawed(flaw, why) => {
                 let message = format!("the LoRA {name}: {why}");
-                Self::Problem(LoraProblem { index: Some(index), flaw, message })
+                Self::Problem(AdapterProblem { index: Some(index), flaw, message })
             }
             other => other,
         }
@@ -93,14 +93,14 @@ impl From<DownloadError> for NotLoaded {
     fn from(error: DownloadError) -> Self {
         match error {
             DownloadError::TooLarge(max) => Refused::TooLarge(max).into(),
-            DownloadError::Failed(why) => Self::Flawed(LoraFlaw::Unreachable, why),
+            DownloadError::Failed(why) => Self::Flawed(AdapterFlaw::Unreachable, why),
         }
     }
 }
 
 impl From<String> for NotLoaded {
     fn from(why: String) -> Self {
-        Self::Flawed(LoraFlaw::Unreachable, why)
+        Self::Flawed(AdapterFlaw::Unreachable, why)
     }
 }
 
@@ -109,10 +109,10 @@ impl From<Refused> for NotLoaded {
         let words = error.to_string();
         match error {
             Refused::TooLarge(max) => Self::Flawed(
-                LoraFlaw::TooManyBytes(max),
+                AdapterFlaw::TooManyBytes(max),
                 format!("{words}, the most that this server fetches (--max-adapter): use a smaller one"),
             ),
-            Refused::Unusable(why) => Self::Flawed(LoraFlaw::Unusable, why),
+            Refused::Unusable(why) => Self::Flawed(AdapterFlaw::Unusable, why),
             Refused::Io(error) => Self::Io(error),
         }
     }
@@ -120,7 +120,7 @@ impl From<Refused> for NotLoaded {
 
 /// The failure of a request with an adapter that cannot be used. What names the adapter is in the detail, which is erased
 /// with the input.
-pub(super) fn failure(problem: &LoraProblem) -> Failure {
+pub(super) fn failure(problem: &AdapterProblem) -> Failure {
     Failure { detail: serde_json::to_value(problem).ok(), ..Failure::of(FailureKind::Lora) }
 }
 
@@ -151,19 +151,19 @@ pub(super) async fn fetch(worker: &Worker, request: &ImageRequest) -> Result<Fet
 /// The file of an adapter, and in a word where it is from. What a private request brings is kept for it alone.
 pub(super) async fn file(
     worker: &Worker,
-    source: &LoraSource,
+    source: &AdapterSource,
     is_private: bool,
 ) -> Result<(HeldFile, &'static str), NotLoaded> {
     match source {
-        LoraSource::Named(name) => match worker.adapters.named.get(name) {
+        AdapterSource::Named(name) => match worker.adapters.named.get(name) {
             Some(path) => Ok((HeldFile::outside(path.clone()), "name")),
             None => Err(NotLoaded::Unnamed(name.clone())),
         },
-        LoraSource::Hub { repository, file } => hub::fetch(worker, repository, file.as_deref()).await,
-        LoraSource::File(Source::Stored(key)) => stored(worker, key, is_private).await,
-        LoraSource::File(Source::Remote(url)) => remote(worker, url, is_private).await,
-        LoraSource::File(Source::Inline(base64)) => {
-            let wrong = |error| NotLoaded::Flawed(LoraFlaw::Unreachable, format!("{error}"));
+        AdapterSource::Hub { repository, file } => hub::fetch(worker, repository, file.as_deref()).await,
+        AdapterSource::File(Source::Stored(key)) => stored(worker, key, is_private).await,
+        AdapterSource::File(Source::Remote(url)) => remote(worker, url, is_private).await,
+        AdapterSource::File(Source::Inline(base64)) => {
+            let wrong = |error| NotLoaded::Flawed(AdapterFlaw::Unreachable, format!("{error}"));
             let bytes = STANDARD.decode(base64).map_err(wrong)?;
             let mut incoming = receive(&worker.adapters)?;
             incoming.append(&bytes).await?;
@@ -208,7 +208,7 @@ async fn keep(
 
 /// A file of this server's storage. Its copy is used as long as the file itself is there.
 async fn stored(worker: &Worker, key: &str, is_private: bool) -> Result<(HeldFile, &'static str), NotLoaded> {
-    let missing = || NotLoaded::Flawed(LoraFlaw::Unreachable, stored::MISSING.to_owned());
+    let missing = || NotLoaded::Flawed(AdapterFlaw::Unreachable, stored::MISSING.to_owned());
     let copy = worker.adapters.cache.find(Origin::Upload(key)).await;
     if let (Found::Known(_), Some((_, file))) = (stored::find(&worker.queue, key).await?, copy) {
         return Ok((file, "cache"));

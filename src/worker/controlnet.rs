@@ -6,7 +6,7 @@ use crate::adapters::HeldFile;
 use crate::engine::ControlNet;
 use crate::image_file;
 use crate::queue::{Failure, FailureKind, Observation};
-use latentd_request::{ControlNetRef, LoraFlaw, LoraProblem, LoraSource};
+use latentd_request::{AdapterFlaw, AdapterProblem, AdapterSource, ControlNetRef};
 use std::path::PathBuf;
 
 /// What diffusers calls the weights of a model, and their config in the same folder.
@@ -20,8 +20,8 @@ pub(super) struct FetchedNet {
 }
 
 /// The failure of a request whose ControlNet cannot be used. What names it is in the detail, which is erased with the input.
-pub(super) fn failure(flaw: LoraFlaw, message: String) -> Failure {
-    let problem = LoraProblem { index: None, flaw, message };
+pub(super) fn failure(flaw: AdapterFlaw, message: String) -> Failure {
+    let problem = AdapterProblem { index: None, flaw, message };
     Failure { detail: serde_json::to_value(problem).ok(), ..Failure::of(FailureKind::ControlNet) }
 }
 
@@ -59,16 +59,16 @@ pub(super) async fn fetch(
 /// Weights and config, and in a word where they are from. A file that a client brings has no config beside it.
 async fn files(
     worker: &Worker,
-    source: &LoraSource,
+    source: &AdapterSource,
     is_private: bool,
 ) -> Result<(HeldFile, Option<HeldFile>, &'static str), NotLoaded> {
     let (repository, file) = match source {
-        LoraSource::Hub { repository, file } => (repository, file),
-        LoraSource::Named(name) => match worker.adapters.controlnets.get(name) {
+        AdapterSource::Hub { repository, file } => (repository, file),
+        AdapterSource::Named(name) => match worker.adapters.controlnets.get(name) {
             Some(path) => return Ok((HeldFile::outside(path.clone()), None, "name")),
             None => return Err(NotLoaded::UnnamedControlNet(name.clone())),
         },
-        LoraSource::File(_) => {
+        AdapterSource::File(_) => {
             let (weights, from) = adapters::file(worker, source, is_private).await?;
             return Ok((weights, None, from));
         }
@@ -78,7 +78,7 @@ async fn files(
         Some((folder, _)) => format!("{folder}/{CONFIG}"),
         None => CONFIG.to_owned(),
     };
-    let of = |file: &str| LoraSource::Hub { repository: repository.clone(), file: Some(file.to_owned()) };
+    let of = |file: &str| AdapterSource::Hub { repository: repository.clone(), file: Some(file.to_owned()) };
     // The small file first: a repository without it is no ControlNet in this layout.
     let (config, _) = adapters::file(worker, &of(&config), is_private).await?;
     let (weights, from) = adapters::file(worker, &of(weights), is_private).await?;

@@ -1,6 +1,6 @@
 //! The ControlNet of a request: where its files and its control image are, and how it is applied.
 
-use crate::{LoraSource, Source};
+use crate::{AdapterSource, Source};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
@@ -15,7 +15,7 @@ pub struct ControlNetRef {
     /// What the client called it, shortened and without what may be secret, for messages.
     pub name: String,
     /// Where it is.
-    pub source: LoraSource,
+    pub source: AdapterSource,
     /// Where the control image is.
     pub image: Source,
     /// What its outputs are multiplied by.

@@ -7,7 +7,7 @@ mod seed;
 
 pub use controlnet::{CONTROL_SCALE, CONTROL_SHARE, ControlNetRef};
 pub use limits::{Beyond, Limits, MAX_SCALED_PIXELS};
-pub use lora::{LORA_SCALE, LoraFlaw, LoraProblem, LoraRef, LoraSource, MAX_LORAS, is_lora_name};
+pub use lora::{AdapterFlaw, AdapterProblem, AdapterSource, LORA_SCALE, LoraRef, MAX_LORAS, is_lora_name};
 pub use seed::Seed;
 
 use serde::{Deserialize, Serialize};

@@ -15,7 +15,7 @@ pub struct LoraRef {
     /// What the client called it, shortened and without what may be secret, for messages.
     pub name: String,
     /// Where it is.
-    pub source: LoraSource,
+    pub source: AdapterSource,
     /// What its products are multiplied by.
     pub scale: f64,
 }
@@ -23,7 +23,7 @@ pub struct LoraRef {
 /// Where an adapter is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LoraSource {
+pub enum AdapterSource {
     /// A file of the client.
     File(Source),
     /// On the Hugging Face hub.
@@ -38,7 +38,7 @@ pub enum LoraSource {
     Named(String),
 }
 
-impl LoraSource {
+impl AdapterSource {
     /// The file of the client, if it is one.
     pub(crate) fn file_mut(&mut self) -> Option<&mut Source> {
         match self {
@@ -64,20 +64,20 @@ impl LoraSource {
 
 /// What is wrong with the adapters of a request, or with its ControlNet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoraProblem {
+pub struct AdapterProblem {
     /// Number of the LoRA adapter in the request, from 0; `None` where it is all of them together, or the ControlNet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
     /// The class.
-    pub flaw: LoraFlaw,
+    pub flaw: AdapterFlaw,
     /// What to change. Names the adapter as the client did.
     pub message: String,
 }
 
-/// The class of a [`LoraProblem`].
+/// The class of an [`AdapterProblem`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum LoraFlaw {
+pub enum AdapterFlaw {
     /// Its file cannot be had.
     Unreachable,
     /// Its file has more bytes than this.
@@ -109,10 +109,10 @@ mod tests {
     #[test]
     fn a_hub_path_stays_in_its_repository() {
         let hub = |repository: &str, file: Option<&str>| {
-            Some(LoraSource::Hub { repository: repository.into(), file: file.map(str::to_owned) })
+            Some(AdapterSource::Hub { repository: repository.into(), file: file.map(str::to_owned) })
         };
-        assert_eq!(LoraSource::on_hub("me/a-1.0"), hub("me/a-1.0", None));
-        assert_eq!(LoraSource::on_hub("me/a/x/b c.safetensors"), hub("me/a", Some("x/b c.safetensors")));
+        assert_eq!(AdapterSource::on_hub("me/a-1.0"), hub("me/a-1.0", None));
+        assert_eq!(AdapterSource::on_hub("me/a/x/b c.safetensors"), hub("me/a", Some("x/b c.safetensors")));
         for text in [
             "a",
             "/etc/passwd",
@@ -128,7 +128,7 @@ mod tests {
             "C:\\a/b",
             "m e/a",
         ] {
-            assert_eq!(LoraSource::on_hub(text), None, "{text}");
+            assert_eq!(AdapterSource::on_hub(text), None, "{text}");
         }
     }
 
@@ -136,9 +136,12 @@ mod tests {
     fn sources_are_stored_in_few_words() {
         let lora = |source| LoraRef { name: "a".into(), source, scale: 0.5 };
         for (source, json) in [
-            (LoraSource::Named("night".into()), r#"{"named":"night"}"#),
-            (LoraSource::File(Source::Stored("k.bin".into())), r#"{"file":{"stored":"k.bin"}}"#),
-            (LoraSource::Hub { repository: "me/a".into(), file: None }, r#"{"hub":{"repository":"me/a"}}"#),
+            (AdapterSource::Named("night".into()), r#"{"named":"night"}"#),
+            (AdapterSource::File(Source::Stored("k.bin".into())), r#"{"file":{"stored":"k.bin"}}"#),
+            (
+                AdapterSource::Hub { repository: "me/a".into(), file: None },
+                r#"{"hub":{"repository":"me/a"}}"#,
+            ),
         ] {
             let stored = format!(r#"{{"name":"a","source":{json},"scale":0.5}}"#);
             assert_eq!(serde_json::to_string(&lora(source.clone())).expect("JSON"), stored);

@@ -149,7 +149,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(ModelFiles::Directory(Directory::new(folder)).read(&name)?.into_owned())
 }
 
-/// Of every file that a ControlNet may consist of.
+/// Of the files that are written whenever a ControlNet is: its weights or their index, and its config.
 fn stamps(net: &ControlNet) -> Vec<Stamp> {
     let single = format!("{STEM}.safetensors");
     let weights = if net.path.is_dir() {

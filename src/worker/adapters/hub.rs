@@ -4,7 +4,7 @@ use super::{NotLoaded, Worker, receive};
 use crate::adapters::{HeldFile, Incoming, Origin, TemporaryFolder};
 use latentd_egress::Validators;
 use latentd_hub::{CacheStatus, Files, HubConfig, HubError, ModelRepo, ProgressOutput, Recheck};
-use latentd_request::LoraFlaw;
+use latentd_request::AdapterFlaw;
 use std::io;
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncReadExt;
@@ -43,7 +43,7 @@ pub(super) async fn fetch(
         let words = format!(
             "it is not on this server, which {why} keeps from asking the hub: upload its file, or give its URL"
         );
-        return Err(NotLoaded::Flawed(LoraFlaw::Unreachable, words));
+        return Err(NotLoaded::Flawed(AdapterFlaw::Unreachable, words));
     }
     let folder = adapters.cache.folder()?;
     let aside = HubConfig { cache: folder.path(), ..hub.clone() };
@@ -91,7 +91,7 @@ async fn copy(mut incoming: Incoming, path: &Path) -> Result<Incoming, NotLoaded
 
 /// What a client is told. The hub's own errors name files of this machine.
 fn refused(repo: &ModelRepo, error: HubError) -> NotLoaded {
-    let unreachable = |words: String| NotLoaded::Flawed(LoraFlaw::Unreachable, words);
+    let unreachable = |words: String| NotLoaded::Flawed(AdapterFlaw::Unreachable, words);
     match error {
         HubError::NoToken { .. }
         | HubError::NotAccepted { .. }

@@ -4,7 +4,7 @@
 use crate::input::fields::Fields;
 use crate::input::source;
 use crate::routing::call::Call;
-use latentd_request::LoraSource;
+use latentd_request::AdapterSource;
 use url::Url;
 
 /// Characters of a path that messages repeat.
@@ -17,7 +17,7 @@ pub(super) fn read(
     path: &'static str,
     call: &Call,
     names: &[String],
-) -> (String, Option<LoraSource>) {
+) -> (String, Option<AdapterSource>) {
     let before = item.problem_count();
     let text = item.text(path, None);
     let is_text = item.problem_count() == before;
@@ -32,17 +32,17 @@ fn located(
     text: &str,
     call: &Call,
     names: &[String],
-) -> Option<LoraSource> {
+) -> Option<AdapterSource> {
     let text = text.trim();
     let begins =
         |scheme: &str| text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     if ["data:", "http:", "https:"].into_iter().any(begins) {
-        return source::of_field(item, path, source::source(text, call)).map(LoraSource::File);
+        return source::of_field(item, path, source::source(text, call)).map(AdapterSource::File);
     }
     if names.iter().any(|name| name == text) {
-        return Some(LoraSource::Named(text.to_owned()));
+        return Some(AdapterSource::Named(text.to_owned()));
     }
-    let on_hub = LoraSource::on_hub(text);
+    let on_hub = AdapterSource::on_hub(text);
     if on_hub.is_none() {
         let problem = item.problem(path, "value_error", unknown(text, names));
         item.refuse(problem);

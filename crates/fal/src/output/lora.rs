@@ -2,12 +2,12 @@
 
 use crate::output::names::{ADAPTER_PATH, CONTROLNET, LORAS};
 use crate::output::problem::{Problem, Step};
-use latentd_request::{LoraFlaw, LoraProblem};
+use latentd_request::{AdapterFlaw, AdapterProblem};
 use serde_json::Value;
 
 /// The problem of a LoRA adapter that cannot be used; `found` is `None` when the cause was erased, and then there is
 /// `message`.
-pub(crate) fn problem(found: Option<LoraProblem>, message: &str) -> Problem {
+pub(crate) fn problem(found: Option<AdapterProblem>, message: &str) -> Problem {
     let index = found.as_ref().and_then(|found| found.index);
     of_flaw(found, message, |kind, message| match index {
         None => Problem::at(&[LORAS], kind, message, &Value::Null),
@@ -19,21 +19,21 @@ pub(crate) fn problem(found: Option<LoraProblem>, message: &str) -> Problem {
 }
 
 /// The same of a ControlNet.
-pub(crate) fn controlnet_problem(found: Option<LoraProblem>, message: &str) -> Problem {
+pub(crate) fn controlnet_problem(found: Option<AdapterProblem>, message: &str) -> Problem {
     of_flaw(found, message, |kind, message| {
         Problem::at(&[CONTROLNET, ADAPTER_PATH], kind, message, &Value::Null)
     })
 }
 
 fn of_flaw(
-    found: Option<LoraProblem>,
+    found: Option<AdapterProblem>,
     message: &str,
     problem: impl Fn(&'static str, &str) -> Problem,
 ) -> Problem {
-    let Some(LoraProblem { flaw, message, .. }) = found else { return problem("value_error", message) };
+    let Some(AdapterProblem { flaw, message, .. }) = found else { return problem("value_error", message) };
     match flaw {
-        LoraFlaw::Unreachable => problem("file_download_error", &message),
-        LoraFlaw::TooManyBytes(max) => problem("file_too_large", &message).with("max_size", max),
-        LoraFlaw::Unusable => problem("value_error", &message),
+        AdapterFlaw::Unreachable => problem("file_download_error", &message),
+        AdapterFlaw::TooManyBytes(max) => problem("file_too_large", &message).with("max_size", max),
+        AdapterFlaw::Unusable => problem("value_error", &message),
     }
 }
