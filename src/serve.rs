@@ -1,5 +1,6 @@
 //! `latentd serve`: starts the parts of the server, and stops them in order.
 
+mod gpus;
 mod greeting;
 mod listeners;
 pub(crate) mod preflight;

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import time
@@ -11,8 +12,9 @@ import time
 from crash_test.processes import children, free_port, last_lines, send
 from crash_test.stores import Postgres
 
-from .checks import require
+from .checks import command, require
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 KEY = "check:deployment"
 ENDPOINT = "fal-ai/stable-diffusion-v35-large"
 SMALL = {"prompt": "a lighthouse", "image_size": {"width": 128, "height": 96}, "num_inference_steps": 4}
@@ -53,10 +55,17 @@ def process(command, log, **options):
             started.wait()
 
 
+def gpus(folder):
+    """A folder with the tests' stand-in for NVIDIA's management library, so that there are metrics of GPUs."""
+    folder.mkdir()
+    command("cc", "-shared", "-fPIC", "-o", folder / "libnvidia-ml.so.1", ROOT / "tests" / "it" / "gpus" / "nvml.c")
+    return folder
+
+
 class Gateway:
     """A `latentd serve` of the shared queue."""
 
-    def __init__(self, stack, binary, folder, index, database, workers):
+    def __init__(self, stack, binary, folder, index, database, workers, libraries):
         self.port = free_port()
         self.log = folder / f"gateway-{index}.log"
         data = folder / f"gateway-{index}"
@@ -66,12 +75,12 @@ class Gateway:
             (data / signing_key.name).write_bytes(signing_key.read_bytes())
         keys = folder / "api-keys"
         keys.write_text(f"# Of the check.\n{KEY}\n")
-        command = [binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--model", "mini", "--device", "cpu"]
-        command += ["--workers", workers, "--data-dir", data, "--storage", folder / "files", "--api-key-file", keys]
+        words = [binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--model", "mini", "--device", "cpu"]
+        words += ["--workers", workers, "--data-dir", data, "--storage", folder / "files", "--api-key-file", keys]
         # Short, so that a run of some seconds shows the white space before a late result.
-        command += ["--trusted-proxy", "127.0.0.0/8", "--run-headers-after", "1", "--drain-timeout", "10"]
-        variables = environment(LATENTD_DATABASE_URL=database)
-        self.process = stack.enter_context(process(command, self.log, env=variables))
+        words += ["--trusted-proxy", "127.0.0.0/8", "--run-headers-after", "1", "--drain-timeout", "10"]
+        variables = environment(LATENTD_DATABASE_URL=database, LD_LIBRARY_PATH=str(libraries))
+        self.process = stack.enter_context(process(words, self.log, env=variables))
 
     def call(self, method, path, body=None, key=KEY):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT_S)
@@ -98,9 +107,9 @@ class Servers:
         self.database = Postgres(folder / "database")
         stack.callback(self.database.server.wait)
         stack.callback(self.database.server.send_signal, signal.SIGINT)
-        self.gateways = []
+        self.gateways, libraries = [], gpus(folder / "libraries")
         for index, workers in enumerate([0, 1]):
-            self.gateways.append(Gateway(stack, binary, folder, index, self.database.url, workers))
+            self.gateways.append(Gateway(stack, binary, folder, index, self.database.url, workers, libraries))
             # The second gets the first one's signing key.
             wait_for("a gateway", lambda: self.gateways[-1].is_up("/health/live"))
         self.wait_until_ready()

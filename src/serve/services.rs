@@ -84,6 +84,7 @@ impl Services {
                 let folder = adapters::folder(&config.store.data_dir);
                 Arc::new(move || adapters::cached_bytes(&folder))
             },
+            gpus: super::gpus::reader(),
             validate_on_submit: config.validate_on_submit,
             no_metadata: config.no_metadata,
             egress: config.egress.clone(),

@@ -23,6 +23,7 @@ mod fetch;
 mod files;
 mod flags_page;
 mod generate;
+mod gpus;
 mod guard;
 mod hang;
 mod headers;

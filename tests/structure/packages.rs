@@ -22,6 +22,7 @@ const BUILT_ON: &[(&str, &str)] = &[
     ("tokio", "crates/fal"),
     ("serde", ""),
     ("serde", "crates/fal"),
+    ("nvml-wrapper", ""),
 ];
 
 #[test]

@@ -43,6 +43,7 @@ pub use server::memory::ConnectionMemory;
 pub use starting::starting_router;
 pub use state::Api;
 pub use state::documents::Documents;
+pub use state::gpu::Gpu;
 pub use state::probe::Probe;
 pub use state::refusals::Refusals;
 pub use state::waiting_clients::WaitingClients;

@@ -2,6 +2,7 @@
 
 mod api;
 pub(crate) mod documents;
+pub(crate) mod gpu;
 pub(crate) mod probe;
 pub(crate) mod refusals;
 pub(crate) mod waiting_clients;

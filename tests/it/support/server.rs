@@ -72,6 +72,7 @@ impl Server {
             lora_names: Vec::new(),
             controlnet_names: Vec::new(),
             adapter_cache_bytes: Arc::new(|| 0),
+            gpus: Arc::new(Vec::new),
             validate_on_submit: false,
             no_metadata: false,
             egress: Egress::default(),

@@ -8,6 +8,7 @@ mod by_key;
 use crate::calls::health::BEAT_AGE;
 use crate::output::error::ApiError;
 use crate::state::Api;
+use crate::state::gpu::Gpu;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use by_key::{KEY_REQUESTS, KeyGauges};
@@ -83,8 +84,11 @@ pub(crate) async fn get(api: &Api, caller: &Caller) -> Result<Response, ApiError
     let keys = by_key::read(api, caller, &mut counters).await?;
     let adapter_cache = api.adapter_cache_bytes.clone();
     let adapter_cache = tokio::task::spawn_blocking(move || adapter_cache()).await.unwrap_or_default();
+    let gpus = api.gpus.clone();
+    let gpus = tokio::task::spawn_blocking(move || gpus()).await.unwrap_or_default();
+    let commit = api.commit;
     let snapshot =
-        Snapshot { adapter_cache, counters, waiting, running, keys, workers, devices, commit: api.commit };
+        Snapshot { adapter_cache, counters, waiting, running, keys, workers, devices, gpus, commit };
     let mut registry = Registry::with_prefix(PREFIX);
     let about = "Requests that were refused before they were accepted";
     registry.register("rejected", about, api.refusals.counted.clone());
@@ -114,6 +118,8 @@ struct Snapshot {
     workers: [(&'static str, u64); 2],
     /// Devices of this server, 1 for those that are set aside.
     devices: Vec<(String, u64)>,
+    /// GPUs of this machine.
+    gpus: Vec<Gpu>,
     commit: &'static str,
 }
 
@@ -129,6 +135,7 @@ impl Collector for Snapshot {
         labelled(&mut encoder, "key_concurrency_limit", help, "key", limits)?;
         let help = "1: the workers of the device failed again and again and are not started for a while";
         labelled(&mut encoder, "device_set_aside", help, "device", &self.devices)?;
+        self.encode_gpus(&mut encoder)?;
         let mut gauge = |name, help, rows: &[(&[(&str, &str)], u64)]| {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
             rows.iter().try_for_each(|(labels, value)| metric.encode_family(labels)?.encode_gauge(value))
@@ -164,6 +171,22 @@ fn labelled(
 }
 
 impl Snapshot {
+    fn encode_gpus(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
+        let mut gauge = |name, help, value: &dyn Fn(&Gpu) -> Option<f64>| {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            self.gpus.iter().filter_map(|gpu| Some((gpu, value(gpu)?))).try_for_each(|(gpu, value)| {
+                metric.encode_family(&[("device", gpu.device.as_str())])?.encode_gauge(&value)
+            })
+        };
+        let bytes = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
+        let help = "Memory of a GPU of this machine that programs hold";
+        gauge("gpu_memory_used_bytes", help, &|gpu| bytes(gpu.memory_used))?;
+        gauge("gpu_memory_total_bytes", "Memory of a GPU of this machine", &|gpu| bytes(gpu.memory_total))?;
+        let help = "Share of the last moments in which a GPU of this machine computed";
+        gauge("gpu_utilization_ratio", help, &|gpu| gpu.utilization)?;
+        gauge("gpu_temperature_celsius", "Temperature of a GPU of this machine", &|gpu| gpu.temperature)
+    }
+
     fn encode_kept(&self, kept: &Kept, mut metric: MetricEncoder) -> Result<(), fmt::Error> {
         let mut found = self.counters.iter().filter(|counter| counter.metric == kept.metric).peekable();
         if found.peek().is_none() && kept.labels.is_empty() && matches!(kept.of, MetricType::Counter) {

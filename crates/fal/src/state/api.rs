@@ -4,6 +4,7 @@ use crate::endpoint::Endpoint;
 use crate::output::error::ApiError;
 use crate::server::memory::ConnectionMemory;
 use crate::state::documents::Documents;
+use crate::state::gpu::Gpu;
 use crate::state::probe::Probe;
 use crate::state::refusals::Refusals;
 use crate::state::waiting_clients::WaitingClients;
@@ -57,6 +58,8 @@ pub struct Api {
     pub controlnet_names: Vec<String>,
     /// Bytes of the LoRA adapters that are kept on this machine, of whose disk it asks.
     pub adapter_cache_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// The GPUs of this machine, whose driver it asks.
+    pub gpus: Arc<dyn Fn() -> Vec<Gpu> + Send + Sync>,
     /// Refuse invalid input at submit.
     pub validate_on_submit: bool,
     /// Leave the settings of requests out of their image files.
