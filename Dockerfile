@@ -10,7 +10,7 @@ WORKDIR /src
 COPY . .
 ARG COMMIT=unknown
 ENV LATENTD_COMMIT=$COMMIT
-RUN cargo build --release --locked && strip target/release/latentd
+RUN cargo build --release --features otlp --locked && strip target/release/latentd
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libstdc++6 && \

@@ -9,6 +9,7 @@ mod intercept;
 mod location;
 pub(crate) mod memory;
 pub(crate) mod model;
+pub(crate) mod otlp;
 mod retention;
 pub(crate) mod safety;
 mod secret;
@@ -33,6 +34,7 @@ use crate::queue::Keep;
 use ipnet::IpNet;
 use latentd_egress::Egress;
 use latentd_models as models;
+use latentd_trace::ExportSettings;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -115,6 +117,8 @@ pub struct ServeConfig {
     pub adapters: AdapterConfig,
     /// Where it answers for fal's own host names, if it does.
     pub intercept: Option<InterceptConfig>,
+    /// Where traces go, if they do.
+    pub otlp: Option<ExportSettings>,
     /// Waiting requests above which new ones are refused.
     pub max_queue: u64,
     /// What is kept, and how long.
@@ -160,6 +164,8 @@ pub struct WorkerConfig {
     pub fetch: Egress,
     /// LoRA adapters of requests.
     pub adapters: AdapterConfig,
+    /// Where traces go, if they do.
+    pub otlp: Option<ExportSettings>,
     /// How long an engine may be silent; `None`: by what it does.
     pub step_timeout: Option<Duration>,
     /// What a running request gets at the end.
@@ -190,6 +196,7 @@ impl ServeConfig {
             fetch,
             adapters,
             intercept,
+            otlp,
             max_queue,
             retention,
             max_upload,
@@ -221,6 +228,7 @@ impl ServeConfig {
             fetch: egress(FETCH_ALLOW, listen.ip().is_loopback(), &fetch.fetch_allow)?,
             adapters: adapters::parse(&adapters)?,
             intercept: intercept::parse(intercept)?,
+            otlp: otlp::parse(otlp)?,
             max_queue,
             keep: retention::parse(&retention)?,
             max_upload: max_upload.saturating_mul(1024 * 1024),
@@ -249,6 +257,7 @@ impl WorkerConfig {
             store,
             fetch,
             adapters,
+            otlp,
             memory_budget,
             step_timeout,
             drain_timeout,
@@ -265,6 +274,7 @@ impl WorkerConfig {
             store,
             fetch: egress(FETCH_ALLOW, false, &fetch.fetch_allow)?,
             adapters: adapters::parse(&adapters)?,
+            otlp: otlp::parse(otlp)?,
             step_timeout: timeout::step(&step_timeout)?,
             drain_timeout: Duration::from_secs(drain_timeout),
             supervised_as,

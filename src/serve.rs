@@ -22,6 +22,7 @@ use crate::tls::Certificate;
 use crate::webhooks::Deliverer;
 use latentd_fal::endpoint::{Endpoint, Served};
 use latentd_hub::HubError;
+use latentd_trace::Exporter;
 use listeners::Listeners;
 use services::Services;
 use std::net::SocketAddr;
@@ -96,6 +97,7 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
         tokio::spawn(reload_at_hangup(certificate.clone())?);
     }
     let tls = certificate.map(|certificate| certificate.acceptor()).transpose()?;
+    let exporter = config.otlp.as_ref().map(Exporter::start).transpose().map_err(ConfigError)?;
     let Started { services, listeners, models, endpoints } = tokio::select! {
         started = start(&mut config, tls) => started?,
         _ = stages.wait_for(|stage| *stage > Stage::Run) => return Ok(()),
@@ -115,6 +117,9 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     tokio::join!(answer, webhooks, work);
     tasks.shutdown().await; // they use the stores, which are closed next
     services.close().await;
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
+    }
     tracing::info!("stopped");
     Ok(())
 }

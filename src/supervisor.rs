@@ -8,7 +8,7 @@ mod cause;
 mod link;
 mod set_aside;
 
-use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, safety, shortcuts};
+use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, otlp, safety, shortcuts};
 use crate::data_dir;
 use crate::memory_budget;
 use crate::queue::{Lost, Observation, Queue};
@@ -289,6 +289,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     .chain(shift)
     .chain(max_cpu_isa)
     .chain(shortcuts::flags(left_out))
+    .chain(otlp::flags(config.otlp.as_ref()))
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .chain(safety::flags(&config.safety))
     .chain(config.adapters.flags())

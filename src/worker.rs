@@ -8,6 +8,7 @@
 //! and none suffers.
 
 mod adapters;
+mod attempt;
 mod controlnet;
 mod decode;
 mod engine_thread;
@@ -22,6 +23,7 @@ mod while_claimed;
 
 use adapters::Fetched;
 pub use adapters::forget_ended_uploads;
+use attempt::Attempt;
 use controlnet::FetchedNet;
 pub use engine_thread::EngineThread;
 use generate::Work;
@@ -129,7 +131,7 @@ pub struct Worker {
 
 /// A claim whose latents are denoised, but whose images are neither decoded nor published.
 struct Unfinished {
-    claim: Claim,
+    claim: Attempt,
     request: ImageRequest,
     work: Work,
 }
@@ -213,21 +215,21 @@ impl Worker {
         Ok(())
     }
 
-    async fn claim(&self) -> Result<Option<Claim>, QueueError> {
+    async fn claim(&self) -> Result<Option<Attempt>, QueueError> {
         let claim = with_retry(|| self.queue.claim(&self.id, &self.models)).await?;
-        if let Some(Claim { id, attempt, .. }) = &claim {
-            tracing::info!(request = %id, attempt, "claimed");
-        }
-        Ok(claim)
+        Ok(claim.map(|claim| {
+            tracing::info!(request = %claim.id, attempt = claim.attempt, "claimed");
+            Attempt::begin(claim, &self.id, &self.device)
+        }))
     }
 
     /// Generates a claimed request; `None` when it has ended: failed, cancelled or lost to another attempt.
-    async fn generate_claim(&self, mut claim: Claim) -> Result<Option<Unfinished>, WorkerError> {
+    async fn generate_claim(&self, mut claim: Attempt) -> Result<Option<Unfinished>, WorkerError> {
         let verdict = with_retry(|| self.queue.charge(&claim)).await?;
         if !matches!(verdict, Verdict::Continue { .. }) {
             return self.settle(&claim, verdict, Err(EngineError::Stopped)).await;
         }
-        let mut request = match serde_json::from_value::<ImageRequest>(claim.body.take()) {
+        let mut request = match serde_json::from_value::<ImageRequest>(claim.claim.body.take()) {
             Ok(request) => request,
             Err(error) => {
                 let message = format!("the stored request cannot be read: {error}");
@@ -285,12 +287,13 @@ impl Worker {
     /// to the attempt that took it over.
     async fn settle<T>(
         &self,
-        claim: &Claim,
+        claim: &Attempt,
         verdict: Verdict,
         result: Result<T, EngineError>,
     ) -> Result<Option<T>, WorkerError> {
         let failure = match (verdict, result) {
             (_, Err(EngineError::Fault(message))) => {
+                claim.span.fail(&message);
                 self.blame(claim, &format!("engine fault: {message}")).await;
                 return Err(WorkerError::Engine(message));
             }
@@ -324,8 +327,9 @@ impl Worker {
     }
 
     /// Records that the engine hangs with this request.
-    async fn hung(&self, claim: &Claim, limit: Duration, doing: &'static str) -> WorkerError {
+    async fn hung(&self, claim: &Attempt, limit: Duration, doing: &'static str) -> WorkerError {
         let error = WorkerError::Hung { limit, doing };
+        claim.span.fail(&error.to_string());
         self.blame(claim, &error.to_string()).await;
         error
     }
@@ -352,7 +356,8 @@ impl Worker {
         Ok(())
     }
 
-    async fn end(&self, claim: &Claim, failure: &Failure) -> Result<(), WorkerError> {
+    async fn end(&self, claim: &Attempt, failure: &Failure) -> Result<(), WorkerError> {
+        claim.failed(failure);
         let finish: Finish = with_retry(|| self.queue.fail(claim, failure)).await?;
         tracing::info!(request = %claim.id, kind = failure.kind.word(), ?finish, "{}", failure.message);
         Ok(())

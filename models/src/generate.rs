@@ -133,6 +133,9 @@ pub struct Step {
 
 /// Observes a request on the thread that generates it. A closure that takes steps is one.
 pub trait Observer {
+    /// Called when the prompts are encoded.
+    fn encoded(&mut self) {}
+
     /// Called after every step.
     fn step(&mut self, step: Step) -> Control;
 

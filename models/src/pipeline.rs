@@ -248,6 +248,7 @@ impl Pipeline {
         let (text, known_prompts) = self.encode(request, &set, observer)?;
         report_tensor(probe, "context", &text.context)?;
         report_tensor(probe, "pooled", &text.pooled)?;
+        observer.encoded();
         let encoded = Instant::now();
         let Denoised { latents, skipped, .. } = self.denoise(request, &set, &text, observer, probe)?;
         let latents = latents.to_device(&Device::Cpu)?;

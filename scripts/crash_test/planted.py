@@ -33,7 +33,7 @@ class TestedBug:
     test: str
 
     def is_found(self, variables, root):
-        command = ["cargo", "nextest", "run", "--workspace", "--test", "it", "-E", f"test(={self.test})"]
+        command = ["cargo", "nextest", "run", "--workspace", "--features", "otlp", "--test", "it", "-E", f"test(={self.test})"]
         done = subprocess.run(command, cwd=root, env=os.environ | variables, capture_output=True, text=True)
         if done.returncode != TESTS_FAILED:
             print(done.stderr)

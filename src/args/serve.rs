@@ -3,8 +3,8 @@
 //! Each flag that is in no group names its heading, for else it would be under that of the group before it.
 
 use super::{
-    AccessArgs, AdapterArgs, EngineArgs, FetchArgs, InterceptArgs, RetentionArgs, SafetyArgs, SigningArgs,
-    StoreArgs, TlsArgs,
+    AccessArgs, AdapterArgs, EngineArgs, FetchArgs, InterceptArgs, OtlpArgs, RetentionArgs, SafetyArgs,
+    SigningArgs, StoreArgs, TlsArgs,
 };
 use clap::{ArgAction, Args};
 use std::net::SocketAddr;
@@ -186,6 +186,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub intercept: InterceptArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub otlp: OtlpArgs,
 }
 
 /// Flags of `latentd worker`.
@@ -236,6 +239,9 @@ pub struct WorkerArgs {
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
     pub adapters: AdapterArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
+    pub otlp: OtlpArgs,
     /// Set by `serve`: the worker's name; it then takes orders on its input and ends with it.
     #[arg(long, hide = true)]
     pub supervised_as: Option<String>,

@@ -4,9 +4,10 @@
 
 use super::{Decoding, Engine, EngineError, Generated, Inputs, Observer, PendingImages};
 use latentd_request::ImageRequest;
+use latentd_trace::Span;
 
 /// Generates, on engines that decode one request beside the steps of the next up to the latents, and to the images on
-/// all others.
+/// all others. Decoding is a child of `span`.
 ///
 /// # Errors
 /// See [`EngineError`]; [`EngineError::OutOfMemory`] when memory ran out twice.
@@ -15,8 +16,9 @@ pub fn generate(
     request: &ImageRequest,
     inputs: Inputs,
     observer: &mut dyn Observer,
+    span: &Span,
 ) -> Result<PendingImages, EngineError> {
-    let mut pending = match engine.generate(request, inputs.clone(), observer) {
+    let pending = match engine.generate(request, inputs.clone(), observer) {
         Err(EngineError::OutOfMemory(why)) => {
             observer.note("the device ran out of memory: trying once more, with everything else freed");
             free(engine, request, &why)?;
@@ -24,6 +26,7 @@ pub fn generate(
         }
         generated => generated?,
     };
+    let mut pending = traced(pending, span.clone());
     if engine.stages_overlap() {
         return Ok(pending);
     }
@@ -34,6 +37,14 @@ pub fn generate(
         }
         decoded => Ok(decoded_images(decoded?)),
     }
+}
+
+/// The same with a span each time that images are decoded.
+fn traced(mut pending: PendingImages, span: Span) -> PendingImages {
+    Box::new(move |decoding| {
+        let _span = span.child("decode");
+        pending(decoding)
+    })
 }
 
 /// What a request's log says of it.

@@ -2,10 +2,10 @@
 //! and in tiles.
 
 use super::engine_thread::{self, Decoded, Job};
-use super::{HEARTBEAT, Worker, WorkerError, run_time};
+use super::{Attempt, HEARTBEAT, Worker, WorkerError, run_time};
 use crate::engine::recovery::DECODING_IN_TILES;
 use crate::engine::{Decoding, EngineError, Generated, PendingImages};
-use crate::queue::{Claim, Verdict};
+use crate::queue::Verdict;
 use latentd_request::ImageRequest;
 use std::pin::Pin;
 
@@ -13,7 +13,7 @@ impl Worker {
     /// The images of a request; `None` when the request has ended.
     pub(super) async fn decode(
         &self,
-        claim: &Claim,
+        claim: &Attempt,
         request: &ImageRequest,
         pending: PendingImages,
     ) -> Result<Option<Generated>, WorkerError> {
@@ -35,7 +35,7 @@ impl Worker {
     /// Waits for latents that the engine decodes after the request that it is running.
     async fn decoded_in_tiles(
         &self,
-        claim: &Claim,
+        claim: &Attempt,
         request: &ImageRequest,
         mut job: Job,
     ) -> Result<(Verdict, Result<Generated, EngineError>), WorkerError> {

@@ -5,10 +5,11 @@ use crate::engine::{
     PendingImages, Prefetch, Step, recovery,
 };
 use latentd_request::ImageRequest;
+use latentd_trace::Span;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 
 /// How often the state of a request is saved: a worker that dies loses this much work and the step that it was in.
@@ -56,6 +57,10 @@ struct ProgressObserver {
     ///
     /// A loop that can save no state, as with the first-block cache, is never suspended: it would lose its work.
     is_suspended: bool,
+    /// Of the work on the request; the stages are its children.
+    span: Span,
+    /// When the stage before ended.
+    stage_began: SystemTime,
 }
 
 /// Flags by which the worker controls the engine while it generates.
@@ -114,18 +119,24 @@ impl EngineThread {
         Ok(Self { commands, prefetch, loaded })
     }
 
-    /// Hands a request to the engine, with the state that an interrupted attempt left.
-    pub fn start(&self, request: ImageRequest, inputs: Inputs, saved_state: Option<Vec<u8>>) -> Job {
-        self.send(request, Work::Generate(Box::new(inputs)), saved_state)
+    /// Hands a request to the engine, with the state that an interrupted attempt left. Its stages become children of `span`.
+    pub fn start(
+        &self,
+        request: ImageRequest,
+        inputs: Inputs,
+        saved_state: Option<Vec<u8>>,
+        span: Span,
+    ) -> Job {
+        self.send(request, Work::Generate(Box::new(inputs)), saved_state, span)
     }
 
     /// Hands latents back to the engine, which decodes them in tiles after the request that it is running; `why` decoding
     /// them as a whole failed. [`Event::Prepared`] says when it begins.
     pub fn decode_in_tiles(&self, request: ImageRequest, pending: PendingImages, why: String) -> Job {
-        self.send(request, Work::DecodeInTiles { pending, why }, None)
+        self.send(request, Work::DecodeInTiles { pending, why }, None, Span::default())
     }
 
-    fn send(&self, request: ImageRequest, work: Work, saved_state: Option<Vec<u8>>) -> Job {
+    fn send(&self, request: ImageRequest, work: Work, saved_state: Option<Vec<u8>>, span: Span) -> Job {
         let flags = Arc::new(ControlFlags::default());
         let (sender, events) = mpsc::unbounded_channel();
         let (result, received) = oneshot::channel();
@@ -135,6 +146,8 @@ impl EngineThread {
             saved_state,
             saved_at: Instant::now(),
             is_suspended: false,
+            span,
+            stage_began: SystemTime::now(),
         };
         // If the thread is gone, the command is dropped and the job's result is an error.
         let _ = self.commands.send(Command { request, work, observer, result });
@@ -147,13 +160,30 @@ impl ProgressObserver {
         let _ = self.events.send(event);
     }
 
+    /// Records the span of a stage that ends now and began when the one before ended.
+    fn stage(&mut self, name: &'static str) -> Span {
+        let began = std::mem::replace(&mut self.stage_began, SystemTime::now());
+        self.span.child_since(began, name)
+    }
+
     fn is_stopped(&self) -> bool {
         self.flags.stop.load(Ordering::Relaxed)
     }
 }
 
 impl Observer for ProgressObserver {
+    fn encoded(&mut self) {
+        self.stage("encode prompts");
+    }
+
     fn step(&mut self, step: Step) -> Control {
+        let Step { index, of, sigma, seconds } = step;
+        let taken = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        self.stage_began = SystemTime::now().checked_sub(taken).unwrap_or(self.stage_began);
+        let span = self.stage("denoising step");
+        span.set("latentd.step", index as i64);
+        span.set("latentd.steps", of as i64);
+        span.set("latentd.sigma", sigma);
         self.send(Event::Step(step));
         if self.is_stopped() || self.is_suspended { Control::Stop } else { Control::Continue }
     }
@@ -291,13 +321,20 @@ fn generate(
     inputs: Inputs,
     observer: &mut ProgressObserver,
 ) -> Result<PendingImages, EngineError> {
-    engine.prepare(request, &mut |loading| observer.send(Event::Loading(loading)))?;
+    observer.stage_began = SystemTime::now();
+    engine.prepare(request, &mut |loading| {
+        if let Loading::Done { .. } = loading {
+            observer.stage("load model");
+        }
+        observer.send(Event::Loading(loading));
+    })?;
     if observer.is_stopped() {
         return Err(EngineError::Stopped);
     }
     observer.send(Event::Prepared);
-    observer.saved_at = Instant::now();
-    recovery::generate(engine, request, inputs, observer)
+    (observer.saved_at, observer.stage_began) = (Instant::now(), SystemTime::now());
+    let span = observer.span.clone();
+    recovery::generate(engine, request, inputs, observer, &span)
 }
 
 /// Turns a panic into a fault. The engine is not used again after either.

@@ -1,7 +1,7 @@
 //! Runs the engine on one request: its progress becomes log lines, previews and renewed leases.
 
 use super::engine_thread::Event;
-use super::{Worker, WorkerError, is_second_try, run_time, with_retry};
+use super::{Attempt, Worker, WorkerError, is_second_try, run_time, with_retry};
 use crate::engine::{EngineError, Image, Inputs, Loading, PendingImages, Step};
 use crate::image_file;
 use crate::queue::{Claim, Level, QueueError, Verdict};
@@ -19,7 +19,7 @@ impl Worker {
     /// Runs the engine and reports its steps, until it is done or has been stopped.
     pub(super) async fn generate(
         &self,
-        claim: &Claim,
+        claim: &Attempt,
         request: &ImageRequest,
         inputs: Inputs,
     ) -> Result<Option<Work>, WorkerError> {
@@ -27,7 +27,7 @@ impl Worker {
         let mut verdict = Verdict::Continue { watched: false };
         let mut load = None;
         let saved_state = with_retry(|| self.queue.use_state(claim)).await?;
-        let mut job = self.engine.start(request.clone(), inputs, saved_state);
+        let mut job = self.engine.start(request.clone(), inputs, saved_state, claim.span.clone());
         let mut is_suspended = false;
         let (mut limit, mut doing) = self.limit(request, None);
         let mut hung = Box::pin(run_time(limit));

@@ -21,6 +21,7 @@ use crate::service_manager;
 use crate::storage::Storage;
 use latentd_egress::Client;
 use latentd_models as models;
+use latentd_trace::Exporter;
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +73,8 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
         read_commands(events.clone(), drain.clone(), parent_gone.clone())?;
         tokio::spawn(report_to_parent(events.clone()));
     }
+    let exporter = config.otlp.as_ref().map(Exporter::start).transpose();
+    let exporter = exporter.map_err(WorkerError::Load)?;
     let database = &config.store.database;
     let queue = with_retry(|| Queue::open(database, Arc::new(jiff::Timestamp::now))).await?;
     let queue = queue.with_events(events);
@@ -97,15 +100,17 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
         }
         () = parent_gone.notified() => {
             put_back(&queue, Lost::Stopped(&id)).await;
+            stop(exporter).await;
             std::process::exit(ORPHANED);
         }
     };
-    if let Err(error) = &ended {
+    if ended.is_err() {
         put_back(&queue, Lost::Died(&id)).await;
-        if matches!(error, WorkerError::Hung { .. }) {
-            tracing::error!("{error}");
-            std::process::abort(); // an orderly exit would wait for the hung engine
-        }
+    }
+    stop(exporter).await;
+    if let Err(error @ WorkerError::Hung { .. }) = &ended {
+        tracing::error!("{error}");
+        std::process::abort(); // an orderly exit would wait for the hung engine
     }
     if let Err(error) = queue.forget_worker(&id).await {
         tracing::warn!(%error, "the worker is still registered");
@@ -121,6 +126,13 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
         std::process::exit(ENGINE_FAILED);
     }
     ended
+}
+
+/// Sends the last spans.
+async fn stop(exporter: Option<Exporter>) {
+    if let Some(exporter) = exporter {
+        exporter.stop().await;
+    }
 }
 
 /// Puts the worker's claims back, if the database answers soon.

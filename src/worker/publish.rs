@@ -1,7 +1,7 @@
 //! Publishes a request's images: encodes them, stores the files, records the result in one transaction.
 
 use super::retry::with_retry;
-use super::{PublishError, Worker};
+use super::{Attempt, PublishError, Worker};
 use crate::engine::{Generated, Image, Measure, SafetyVerdict, Timings, score, stage_seconds};
 use crate::image_file;
 use crate::queue::{self, Claim, Finish, Level, Observation, StoredFile};
@@ -18,7 +18,7 @@ use std::time::Instant;
 /// Publishes the images of a claim; on anything but [`Finish::Recorded`] no file is left behind.
 pub(super) async fn publish(
     worker: &Worker,
-    claim: &Claim,
+    claim: &Attempt,
     request: &ImageRequest,
     generated: Generated,
     load: Option<f64>,
@@ -39,7 +39,9 @@ pub(super) async fn publish(
     let is_silent = request.private || request.without_settings;
     let text = |image| if is_silent { Vec::new() } else { settings(request, image) };
     let texts = (0..generated.images.len()).map(text).collect();
+    let span = claim.span.child("encode images");
     let (images, encoded) = encode_all(generated.images, format, scaled_to, texts).await?;
+    drop(span);
     let encode = started.elapsed().as_secs_f64();
     let seconds = stage_seconds(generated.timings, encode, load);
     let seen = observations(generated.timings, encode, &generated.verdicts);
@@ -48,12 +50,15 @@ pub(super) async fn publish(
         false => encoded.iter().map(|bytes| describe(format, bytes)).collect(),
     };
     let encoded: Vec<_> = encoded.into_iter().map(Bytes::from).collect();
+    let span = claim.span.child("store files");
     let is_stored = store_all(worker, claim, &files, &encoded).await;
+    drop(span);
     let finish = match is_stored {
         Ok(true) => {
             let images = output_images(&images, &encoded, &files, format);
             let (seed, prompt) = (request.seed, request.prompt.clone());
             let output = Output { images, seconds, seed, flagged, scores, prompt };
+            let _span = claim.span.child("finish");
             record(worker, claim, output, safety, &files, &seen).await
         }
         // Cancelled, or lost to another attempt: giving it back ends a cancelled request.

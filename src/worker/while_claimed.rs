@@ -3,10 +3,10 @@
 use super::adapters::{self, Fetched};
 use super::controlnet::{self, FetchedNet};
 use super::init_image::Decode;
-use super::{HEARTBEAT, Worker, WorkerError, init_image, with_retry};
+use super::{Attempt, HEARTBEAT, Worker, WorkerError, init_image, with_retry};
 use crate::engine::{EngineError, InitImage};
 use crate::image_file;
-use crate::queue::{Claim, Failure, FailureKind, Verdict};
+use crate::queue::{Failure, FailureKind, Verdict};
 use futures_util::future::BoxFuture;
 use latentd_request::{ControlNetRef, ImageRequest, InitImageRef, MaskRef, Source};
 
@@ -14,7 +14,7 @@ impl Worker {
     /// Fetches the initial image of a request and its mask; `None` when the request has ended.
     pub(super) async fn fetch_image(
         &self,
-        claim: &Claim,
+        claim: &Attempt,
         reference: &InitImageRef,
     ) -> Result<Option<InitImage>, WorkerError> {
         let load = Box::pin(async {
@@ -33,6 +33,7 @@ impl Worker {
             };
             Ok(InitImage { image, strength: reference.strength, mask })
         });
+        let _span = claim.span.child("fetch initial image");
         let lines = ["fetching the initial image", "still fetching the image"];
         self.while_claimed(claim, lines, load).await
     }
@@ -40,7 +41,7 @@ impl Worker {
     /// Fetches the adapters of a request, and takes them out of it; `None` when the request has ended.
     pub(super) async fn fetch_adapters(
         &self,
-        claim: &Claim,
+        claim: &Attempt,
         request: &mut ImageRequest,
     ) -> Result<Option<Fetched>, WorkerError> {
         if request.loras.is_empty() {
@@ -51,6 +52,7 @@ impl Worker {
             let fetched = with_retry(|| adapters::fetch(self, asked)).await;
             fetched.map_err(adapters::NotLoaded::failure)
         });
+        let _span = claim.span.child("fetch LoRA adapters");
         let lines = ["fetching the LoRA adapters", "still fetching the LoRA adapters"];
         let fetched = self.while_claimed(claim, lines, load).await?;
         request.loras.clear(); // inline data may be megabytes
@@ -60,11 +62,12 @@ impl Worker {
     /// Fetches the ControlNet of a request and its control image; `None` when the request has ended.
     pub(super) async fn fetch_controlnet(
         &self,
-        claim: &Claim,
+        claim: &Attempt,
         reference: &ControlNetRef,
         is_private: bool,
     ) -> Result<Option<FetchedNet>, WorkerError> {
         let load = Box::pin(controlnet::fetch(self, reference, is_private));
+        let _span = claim.span.child("fetch ControlNet");
         let lines = ["fetching the ControlNet", "still fetching the ControlNet"];
         self.while_claimed(claim, lines, load).await
     }
@@ -73,7 +76,7 @@ impl Worker {
     /// at once, the second whenever the lease is renewed.
     async fn while_claimed<T>(
         &self,
-        claim: &Claim,
+        claim: &Attempt,
         [first, later]: [&str; 2],
         mut load: BoxFuture<'_, Result<T, Failure>>,
     ) -> Result<Option<T>, WorkerError> {

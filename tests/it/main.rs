@@ -85,6 +85,8 @@ mod stream;
 mod support;
 mod tls;
 mod tokens;
+#[cfg(feature = "otlp")]
+mod traces;
 mod uploads;
 mod watch;
 mod webhooks;

@@ -307,6 +307,7 @@ async fn a_request_from_before_there_was_a_choice_is_generated_by_the_first_mode
         webhook: None,
         api_key: None,
         client: None,
+        traceparent: None,
         idempotency: None,
     };
     let latentd::queue::Submission::Accepted { id, .. } =

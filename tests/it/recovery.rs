@@ -206,6 +206,7 @@ async fn after_a_restart_direct_requests_have_ended() {
         webhook: None,
         api_key: None,
         client: None,
+        traceparent: None,
         idempotency: None,
     };
     let mut ids = Vec::new();

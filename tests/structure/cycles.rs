@@ -12,6 +12,7 @@ const PACKAGES: &[(&str, bool)] = &[
     ("crates/hub/src", true),
     ("crates/queue/src", true),
     ("crates/request/src", true),
+    ("crates/trace/src", true),
     ("kernels/src", false),
     ("models/src", false),
     ("src", false),

@@ -27,6 +27,7 @@ const CHECKED: &[&str] = &[
     "crates/queue/src",
     "crates/queue/tests",
     "crates/request/src",
+    "crates/trace/src",
     "models/src",
     "models/examples",
     "models/tests",

@@ -23,6 +23,7 @@ const BUILT_ON: &[(&str, &str)] = &[
     ("serde", ""),
     ("serde", "crates/fal"),
     ("nvml-wrapper", ""),
+    ("opentelemetry", "crates/trace"),
 ];
 
 #[test]

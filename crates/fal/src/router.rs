@@ -15,6 +15,7 @@ use crate::output::openai_error;
 use crate::output::request_id::name_answer;
 use crate::playground;
 use crate::routing::call::Call;
+use crate::routing::call_span;
 use crate::routing::client_origin::Encrypted;
 use crate::routing::table::Access;
 use crate::routing::target::Target;
@@ -25,6 +26,7 @@ use axum::extract::State;
 use axum::http::{HeaderName, Method, Request, header};
 use axum::response::Response;
 use axum::{Extension, Router, middleware};
+use latentd_trace::Span;
 use std::sync::Arc;
 use std::time::Duration;
 use tower_http::cors::{AllowHeaders, Any, CorsLayer};
@@ -44,18 +46,21 @@ pub fn encrypted(router: Router) -> Router {
 /// Answers a call, names it, and turns errors into answers.
 async fn dispatch(State(api): State<Arc<Api>>, request: Request<Body>) -> Response {
     let path = request.uri().path().to_owned();
-    let response = serve(&api, request).await.unwrap_or_else(|error| {
+    let mut span = Span::default();
+    let response = serve(&api, request, &mut span).await.unwrap_or_else(|error| {
         api.refusals.count(&error);
         if matches!(error, ApiError::Unavailable(_)) {
             api.probe.note_refusal();
         }
         openai_error::answer(&path, error)
     });
-    openai_error::name_answer(&path, name_answer(response))
+    let response = openai_error::name_answer(&path, name_answer(response));
+    call_span::answered(&span, &response);
+    response
 }
 
-/// Checks a call and has its handler answer.
-async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiError> {
+/// Checks a call and has its handler answer; `span` becomes that of a call that makes requests.
+async fn serve(api: &Arc<Api>, request: Request<Body>, span: &mut Span) -> Result<Response, ApiError> {
     let (parts, body) = request.into_parts();
     let mut call = match Call::resolve(api, &parts) {
         Ok(call) => call,
@@ -75,6 +80,10 @@ async fn serve(api: &Arc<Api>, request: Request<Body>) -> Result<Response, ApiEr
     }
     isolation::check(api, &call, &parts.headers).await?;
     body::check_encoding(&parts.headers)?;
+    if !call.target.is_web_socket() {
+        call = call.traced(&parts.headers);
+        *span = call.span.clone();
+    }
     match &call.target {
         Target::Submit(application) => submit::submit(api, &call, application, &parts.headers, body).await,
         Target::Run(application) => {

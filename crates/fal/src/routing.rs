@@ -2,6 +2,7 @@
 
 pub(crate) mod admin_call;
 pub(crate) mod call;
+pub(crate) mod call_span;
 pub(crate) mod client_address;
 pub(crate) mod client_origin;
 pub(crate) mod parameters;

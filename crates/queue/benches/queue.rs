@@ -113,6 +113,7 @@ fn request() -> NewRequest {
         webhook: None,
         api_key: None,
         client: None,
+        traceparent: None,
         idempotency: None,
     }
 }

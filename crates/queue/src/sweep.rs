@@ -218,6 +218,7 @@ mod tests {
             webhook: None,
             api_key: None,
             client: None,
+            traceparent: None,
             idempotency: None,
         };
         let Submission::Accepted { id, .. } = queue.submit(&new).await.expect("a database") else {

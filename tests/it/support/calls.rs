@@ -86,6 +86,7 @@ impl Server {
             webhook: None,
             api_key: None,
             client: None,
+            traceparent: None,
             idempotency: None,
         };
         match self.queue.submit(&new).await.expect("a database") {

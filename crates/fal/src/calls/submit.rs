@@ -152,6 +152,7 @@ pub(crate) fn new_request(
         webhook: None,
         api_key: call.caller.key.clone(),
         client: call.client_address().map(|address| address.to_string()),
+        traceparent: call.span.traceparent(),
         idempotency: idempotency::read(headers, application, input)?,
     })
 }

@@ -3,6 +3,7 @@
 use crate::hosts;
 use crate::output::error::ApiError;
 use crate::output::links::Links;
+use crate::routing::call_span;
 use crate::routing::client_origin::ClientOrigin;
 use crate::routing::resolve::{Found, resolve, resolve_socket};
 use crate::routing::table::Access;
@@ -12,6 +13,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use latentd_queue::keys::Caller;
 use latentd_queue::storage::FileKey;
+use latentd_trace::Span;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use url::Url;
@@ -29,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) links: Links,
     /// Who calls; no user until the call was authenticated.
     pub(crate) caller: Caller,
+    /// Of a call that makes requests; on a web socket each message has one.
+    pub(crate) span: Span,
     client: ClientOrigin,
     query: String,
 }
@@ -78,12 +82,18 @@ impl Call {
     fn of(found: Found, parts: &Parts, client: ClientOrigin, query: String) -> Self {
         let Found { target, mount, route } = found;
         let (method, links) = (parts.method.clone(), Links { origin: client.origin.clone(), mount });
-        Self { target, access: route.access, method, links, caller: Caller::user(None), client, query }
+        let (access, caller, span) = (route.access, Caller::user(None), Span::default());
+        Self { target, access, method, links, caller, span, client, query }
     }
 
     /// The same call for a body that comes after the handshake, which was a GET.
     pub(crate) fn posted(self) -> Self {
         Self { method: Method::POST, ..self }
+    }
+
+    /// The same call with its span, which begins here.
+    pub(crate) fn traced(self, headers: &HeaderMap) -> Self {
+        Self { span: call_span::begin(&self.target, &self.method, headers), ..self }
     }
 
     /// Where the client is.

@@ -55,6 +55,11 @@ pub(crate) struct Application {
 }
 
 impl Target {
+    /// Whether it is a web socket, whose messages make requests.
+    pub(crate) fn is_web_socket(&self) -> bool {
+        matches!(self, Self::Realtime(_) | Self::OverWebSocket(_))
+    }
+
     /// The application that a call runs now, while its client waits.
     pub(crate) fn running(&self) -> Option<&Application> {
         match self {

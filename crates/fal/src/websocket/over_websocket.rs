@@ -110,6 +110,7 @@ impl Session {
     async fn run(&self, frame: Frame) -> Result<Response, ApiError> {
         let Self { api, call, application, headers, .. } = self;
         auth::check(api, call, headers)?;
+        let call = &call.clone().traced(headers);
         let sent = match frame {
             Frame::Text(text, reservation) => Sent::Whole(text.into(), reservation),
             Frame::Binary(bytes, reservation) => Sent::Whole(bytes, reservation),

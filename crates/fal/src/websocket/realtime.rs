@@ -143,7 +143,8 @@ impl Session {
         *name = input.value["request_id"].as_str().map(str::to_owned);
         submit::admit(&self.api, &self.application).await.inspect_err(refused)?;
         let wants_bytes = framing == Framing::Msgpack && input.value.get(WANTS_BYTES).is_some();
-        let client = run::open_with(&self.api, &self.call, &self.application, &self.headers, input).await;
+        let call = self.call.clone().traced(&self.headers);
+        let client = run::open_with(&self.api, &call, &self.application, &self.headers, input).await;
         let client = client.inspect_err(refused)?;
         let request_id = name.get_or_insert_with(|| client.id.to_string()).clone();
         let ended = wait(&self.api.queue, client.id).await.map_err(ApiError::from)?;

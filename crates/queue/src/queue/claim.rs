@@ -80,7 +80,7 @@ macro_rules! claim {
                 charged = FALSE, started_at = $5
             WHERE seq = ",
             $next,
-            " RETURNING id, attempt, endpoint, body, api_key"
+            " RETURNING id, attempt, endpoint, body, traceparent, api_key"
         )
     };
 }
@@ -159,6 +159,7 @@ impl Queue {
             attempt: row.try_get("attempt")?,
             endpoint: row.try_get("endpoint")?,
             body: read::json(row.try_get("body")?)?,
+            traceparent: row.try_get("traceparent")?,
         }))
     }
 

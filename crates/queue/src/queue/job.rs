@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 /// Names a request; sorts by time of acceptance.
@@ -17,6 +17,12 @@ impl RequestId {
     /// A fresh id.
     pub fn new() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// When it was made: at acceptance.
+    pub fn time(&self) -> SystemTime {
+        let (seconds, nanos) = self.0.get_timestamp().map_or((0, 0), |time| time.to_unix());
+        SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos)
     }
 
     /// The column `id` of a row.
@@ -167,6 +173,8 @@ pub struct NewRequest {
     pub api_key: Option<String>,
     /// Address of the client, which is stored until the request ends.
     pub client: Option<String>,
+    /// The span of the call that submits it, as W3C Trace Context writes it; opaque to the queue.
+    pub traceparent: Option<String>,
     /// The key by which it is found when the client sends it again.
     pub idempotency: Option<Idempotency>,
 }
@@ -182,6 +190,8 @@ pub struct Claim {
     pub endpoint: String,
     /// As submitted.
     pub body: Value,
+    /// As submitted.
+    pub traceparent: Option<String>,
 }
 
 /// Why a request has no output, for people and programs.

@@ -168,6 +168,7 @@ impl Orphan {
             attempt: row.try_get("attempt")?,
             endpoint: String::new(),
             body: Value::Null,
+            traceparent: None,
         };
         Ok(Self {
             claim,

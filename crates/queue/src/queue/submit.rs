@@ -62,8 +62,8 @@ const STATE: Sql = for_update!("SELECT state, origin FROM requests WHERE id = $1
 
 const INSERT: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         start_before, no_retry, api_key, idempotency_key, input_digest, result_life, forget, model, turn, accepted_at,
-        client)
-    VALUES ($1, $2, $3, $4, $5, 'waiting', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
+        client, traceparent)
+    VALUES ($1, $2, $3, $4, $5, 'waiting', $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)";
 
 const INSERT_FAILED: &str = "INSERT INTO requests (id, endpoint, origin, priority, body, state, created_at,
         started_at, finished_at, failure, failure_message, failure_detail, api_key,
@@ -115,6 +115,7 @@ impl Queue {
             .bind(turn)
             .bind(now.service)
             .bind(&new.client)
+            .bind(&new.traceparent)
             .execute(&mut tx)
             .await?;
         webhooks::add(&mut tx, id, new.webhook.as_ref()).await?;

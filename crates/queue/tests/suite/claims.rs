@@ -6,7 +6,7 @@ use latentd_queue::queue::{
 };
 use latentd_queue::{data_dir, ended_workers};
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 crate::on_both! {
     requests_start_by_priority_and_then_in_the_order_of_acceptance,
@@ -15,6 +15,7 @@ crate::on_both! {
     a_worker_gets_what_is_for_its_models_only,
     a_request_that_is_late_does_not_start_and_one_that_rests_starts_later,
     what_was_accepted_is_there_after_opening_again,
+    each_attempt_continues_the_trace_of_the_call,
     a_cancelled_request_never_starts_and_a_running_one_is_stopped,
     positions_follow_what_other_processes_do,
     workers_count_while_they_beat,
@@ -41,6 +42,22 @@ async fn a_request_that_is_retried_returns_to_its_place(rig: Rig) {
     queue.give_back(&given_back).await.expect("a database");
     let newest = submit(&queue, &request()).await;
     assert_eq!(claim_all(&queue).await, [first, second, newest]);
+}
+
+async fn each_attempt_continues_the_trace_of_the_call(rig: Rig) {
+    let queue = rig.open().await;
+    let (traceparent, before) = (Some("00-trace-span-01".to_owned()), SystemTime::now());
+    let id = submit(&queue, &NewRequest { traceparent: traceparent.clone(), ..request() }).await;
+    submit(&queue, &request()).await;
+    // An id has milliseconds.
+    assert!(id.time() + Duration::from_millis(1) > before && id.time() <= SystemTime::now());
+    for _ in 0..2 {
+        let first = claim(&queue, "w").await.expect("a request");
+        assert_eq!((first.id, &first.traceparent), (id, &traceparent));
+        queue.give_back(&first).await.expect("a database");
+    }
+    claim(&queue, "w").await.expect("the first request");
+    assert_eq!(claim(&queue, "w").await.expect("the second one").traceparent, None);
 }
 
 async fn of_many_claims_at_once_each_gets_another_request(rig: Rig) {

@@ -133,6 +133,7 @@ pub(crate) fn request() -> NewRequest {
         webhook: None,
         api_key: None,
         client: None,
+        traceparent: None,
         idempotency: None,
     }
 }

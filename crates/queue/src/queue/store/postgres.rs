@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/postgres/keeping.sql"),
     include_str!("../schema/postgres/key_counters.sql"),
     include_str!("../schema/postgres/client.sql"),
+    include_str!("../schema/postgres/traceparent.sql"),
 ];
 
 const KNOWN: i64 = MIGRATIONS.len() as i64;

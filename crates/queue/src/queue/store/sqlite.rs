@@ -45,6 +45,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../schema/sqlite/keeping.sql"),
     include_str!("../schema/sqlite/key_counters.sql"),
     include_str!("../schema/sqlite/client.sql"),
+    include_str!("../schema/sqlite/traceparent.sql"),
 ];
 
 /// One connection writes, so that writers of this process queue here and not on SQLite's lock.

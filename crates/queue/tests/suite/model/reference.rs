@@ -131,8 +131,8 @@ impl Model {
         request.worker = worker.to_owned();
         request.lease_end = now + LEASE.as_secs();
         request.is_charged = false;
-        let (endpoint, body) = (request.new.endpoint.clone(), request.new.body.clone());
-        Some(Claim { id, attempt: request.attempt, endpoint, body })
+        let NewRequest { endpoint, body, traceparent, .. } = request.new.clone();
+        Some(Claim { id, attempt: request.attempt, endpoint, body, traceparent })
     }
 
     pub(super) fn verdict(&self, claim: &Claim) -> Verdict {

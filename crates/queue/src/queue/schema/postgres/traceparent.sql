@@ -1,0 +1,3 @@
+-- See ../sqlite/traceparent.sql.
+
+ALTER TABLE requests ADD COLUMN traceparent TEXT;
