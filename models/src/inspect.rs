@@ -167,7 +167,7 @@ fn inspected(part: Component, place: &Path, tensors: Vec<TensorHeader>) -> Inspe
         let parameters: u64 = shape.iter().map(|side| *side as u64).product();
         found.parameters += parameters;
         found.bytes += bytes;
-        *found.dtypes.entry(dtype).or_default() += parameters;
+        *found.dtypes.entry(dtype.to_string()).or_default() += parameters;
     }
     found
 }

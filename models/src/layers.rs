@@ -3,8 +3,8 @@
 mod linear;
 
 use crate::ops::{Activation, Conv2dSpec, Ops};
-use crate::weights::Scope;
-use candle_core::{Result, Tensor, bail};
+use crate::weights::{Matrix, Scope};
+use candle_core::{DType, Device, Result, Tensor, bail};
 pub(crate) use linear::{Linear, mlp};
 
 /// The activation that transformers calls `name`.
@@ -14,6 +14,37 @@ pub(crate) fn activation(name: &str) -> Result<Activation> {
         "gelu" => Ok(Activation::GeluErf),
         "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
         other => bail!("hidden_act \"{other}\" is not supported: only quick_gelu, gelu and gelu_new"),
+    }
+}
+
+/// A table of vectors, one for each token.
+pub(crate) struct Embedding {
+    table: Matrix,
+    width: usize,
+    dtype: DType,
+    device: Device,
+}
+
+impl Embedding {
+    /// `weight [tokens, width]`.
+    pub(crate) fn load(scope: &Scope, tokens: usize, width: usize) -> Result<Self> {
+        let table = Scope::matrix(std::slice::from_ref(scope), "weight", [tokens, width])?;
+        let target = scope.target();
+        Ok(Self { table, width, dtype: target.dtype, device: target.device.clone() })
+    }
+
+    /// `B` rows of equally many ids to `[B, L, width]`.
+    pub(crate) fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
+        let (length, flat) = (ids.first().map_or(0, Vec::len), ids.concat());
+        let rows = match &self.table {
+            Matrix::Dense(table) => table.index_select(&Tensor::new(flat, &self.device)?, 0)?,
+            Matrix::Quantized(table) => table.rows(&flat, self.dtype)?,
+        };
+        rows.reshape((ids.len(), length, self.width))
+    }
+
+    pub(crate) fn device(&self) -> &Device {
+        &self.device
     }
 }
 

@@ -149,9 +149,14 @@ impl Plan {
                 // Those that layers read: of the transformer and of the encoders. On the processor those that are kept too.
                 plan.adapters = if on_host { 3 * limit } else { 2 * limit };
             }
+            let product = tensors.iter().map(|tensor| format.product(tensor)).max().unwrap_or_default();
             if name.starts_with("text_encoder") {
                 let tokens = if name == T5 { work.t5_tokens as u64 } else { activations::CLIP_TOKENS };
-                plan.activations.text = plan.activations.text.max(estimator.text(&tensors, tokens));
+                let text = estimator.text(&tensors, tokens) + product;
+                plan.activations.text = plan.activations.text.max(text);
+            }
+            if name == TRANSFORMER {
+                plan.activations.denoise += product;
             }
         }
         Ok(plan)
@@ -163,7 +168,7 @@ impl Plan {
     /// Its files cannot be read.
     pub fn add_safety(&mut self, source: &ModelSource, options: &SafetyOptions) -> Result<()> {
         if let Some(tensors) = options.stored(source)? {
-            self.add("safety_checker", &tensors, LoadedFormat { element: 4, fp8: false });
+            self.add("safety_checker", &tensors, LoadedFormat { element: 4, fp8: false, quantized: false });
         }
         Ok(())
     }

@@ -36,8 +36,7 @@ pub(crate) struct StoredEntry {
 pub(crate) struct TensorHeader {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
-    /// `BF16`, `F8_E4M3`, …
-    pub(crate) dtype: String,
+    pub(crate) dtype: StoredType,
     /// In the file.
     pub(crate) bytes: u64,
 }
@@ -57,7 +56,7 @@ pub(crate) fn tensors(path: &Path) -> Result<Vec<TensorHeader>> {
     let (_, entries) = WeightFile::new(path.display().to_string(), Content::open(path)?)?;
     let header = |StoredEntry { name, dtype, shape, .. }: StoredEntry| {
         let bytes = dtype.bytes(shape.iter().product()).unwrap_or_default() as u64;
-        TensorHeader { name, shape, dtype: dtype.to_string(), bytes }
+        TensorHeader { name, shape, dtype, bytes }
     };
     Ok(entries.into_iter().map(header).collect())
 }

@@ -7,6 +7,7 @@ mod convert;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod problems;
+mod quantized;
 mod read;
 mod readers;
 mod resolved;
@@ -24,6 +25,7 @@ use crate::weight_file::{StoredType, TensorHeader, WeightFile, shown};
 use crate::{Error, Result, random};
 use candle_core::Tensor;
 use problems::Problems;
+pub(crate) use quantized::{Matrix, QuantizedMatrix};
 use resolved::Resolved;
 use rows::StoredTensor;
 use source::{PartFiles, WeightSource};
@@ -126,7 +128,7 @@ impl Weights {
         }
         let stored = |name: &String| {
             let (name, tensor) = (name.clone(), self.source.get(name)?);
-            let (shape, dtype) = (tensor.shape.clone(), tensor.dtype.to_string());
+            let (shape, dtype) = (tensor.shape.clone(), tensor.dtype);
             Some(TensorHeader { name, shape, dtype, bytes: tensor.bytes() as u64 })
         };
         self.source.names().filter_map(stored).collect()
@@ -183,12 +185,43 @@ impl Weights {
             let made = names.iter().map(|name| random::weight(name, shape, device, *dtype));
             return Tensor::cat(&made.collect::<candle_core::Result<Vec<_>>>()?, 0);
         };
+        self.read(files, self.resolve_all(names, shape), (names.len(), shape))
+    }
+
+    /// [`Self::take`] of matrices, which stay quantized on the processor where all of them are.
+    fn take_matrix(&self, names: &[String], shape: [usize; 2]) -> candle_core::Result<Matrix> {
+        let WeightSource::PartFiles(files) = &self.source else {
+            return self.take(names, &shape).map(Matrix::Dense);
+        };
+        let found = self.resolve_all(names, &shape);
+        if let (Some(found), true) = (&found, self.target.device.is_cpu()) {
+            let rows: Vec<_> = found.iter().flat_map(Resolved::rows).collect();
+            if let Some(quantized) = files.read_quantized(&rows)? {
+                return Ok(Matrix::Quantized(quantized));
+            }
+        }
+        self.read(files, found, (names.len(), &shape)).map(Matrix::Dense)
+    }
+
+    /// All of them, or nothing if one does not fit.
+    fn resolve_all(&self, names: &[String], shape: &[usize]) -> Option<Vec<Resolved<'_>>> {
+        let found: Vec<_> = names.iter().map(|name| self.resolve(name, shape)).collect();
+        found.into_iter().collect()
+    }
+
+    /// So many tensors of this shape, one below the other.
+    fn read(
+        &self,
+        files: &PartFiles,
+        found: Option<Vec<Resolved<'_>>>,
+        (count, shape): (usize, &[usize]),
+    ) -> candle_core::Result<Tensor> {
+        let Target { device, dtype, .. } = &self.target;
         let mut stacked = shape.to_vec();
         if let Some(rows) = stacked.first_mut() {
-            *rows = rows.saturating_mul(names.len());
+            *rows = rows.saturating_mul(count);
         }
-        let found: Vec<_> = names.iter().map(|name| self.resolve(name, shape)).collect();
-        let Some(found) = found.into_iter().collect::<Option<Vec<_>>>() else {
+        let Some(found) = found else {
             // Stands in until the list is complete; a broadcast zero costs no memory.
             self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
             return Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked);
@@ -299,6 +332,12 @@ impl Scope<'_> {
     pub(crate) fn stacked(scopes: &[Self], name: &str, shape: &[usize]) -> candle_core::Result<Tensor> {
         let names: Vec<_> = scopes.iter().map(|scope| format!("{}{name}", scope.prefix)).collect();
         scopes[0].weights.take(&names, shape)
+    }
+
+    /// The matrix `name` of each of these scopes, as [`Self::stacked`] has them, or quantized as the files have them.
+    pub(crate) fn matrix(scopes: &[Self], name: &str, shape: [usize; 2]) -> candle_core::Result<Matrix> {
+        let names: Vec<_> = scopes.iter().map(|scope| format!("{}{name}", scope.prefix)).collect();
+        scopes[0].weights.take_matrix(&names, shape)
     }
 
     pub(crate) fn target(&self) -> &Target {

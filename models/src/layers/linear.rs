@@ -4,7 +4,7 @@ use crate::low_rank::Slot;
 use crate::ops::{Activation, Hidden, Ops};
 #[cfg(feature = "cuda")]
 use crate::ops::{product_name, timed};
-use crate::weights::Scope;
+use crate::weights::{Matrix, QuantizedMatrix, Scope};
 use candle_core::{Result, Tensor};
 use latentd_kernels as fused;
 
@@ -19,16 +19,22 @@ pub(crate) struct Linear {
 /// `[output, input]`.
 enum Weight {
     Plain(Tensor),
-    /// bf16 in the layout of the processor's products.
+    /// In the layout of the processor's products.
     Packed(fused::PackedWeight),
+    /// As a GGUF file has it, dequantized for each product.
+    Quantized(QuantizedMatrix),
     /// fp8 with a scale for each output.
     #[cfg(feature = "cuda")]
     Rowwise(fused::Rowwise),
 }
 
 impl Weight {
-    /// Packed where that makes products faster.
-    fn new(weight: Tensor, ops: Ops) -> Result<Self> {
+    /// Packed where that makes products faster, unless it is kept quantized.
+    fn new(weight: Matrix, ops: Ops) -> Result<Self> {
+        let weight = match weight {
+            Matrix::Dense(weight) => weight.contiguous()?,
+            Matrix::Quantized(weight) => return Ok(Self::Quantized(weight)),
+        };
         let packed = if ops.fused { fused::PackedWeight::new(&weight)? } else { None };
         Ok(packed.map_or(Self::Plain(weight), Self::Packed))
     }
@@ -54,7 +60,7 @@ impl Linear {
     /// [`Self::stacked`] without bias.
     pub(crate) fn stacked_no_bias(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
         let ops = scopes[0].target().ops;
-        let weight = Weight::new(Scope::stacked(scopes, "weight", &[output, input])?.contiguous()?, ops)?;
+        let weight = Weight::new(Scope::matrix(scopes, "weight", [output, input])?, ops)?;
         Ok(Self { weight, bias: None, adapter: Scope::slot(scopes, input, output), ops })
     }
 
@@ -72,11 +78,10 @@ impl Linear {
         patch: usize,
         output: usize,
     ) -> Result<Self> {
-        let weight =
-            scope.tensor("weight", &[output, channels, patch, patch])?.flatten_from(1)?.contiguous()?;
+        let weight = scope.tensor("weight", &[output, channels, patch, patch])?.flatten_from(1)?;
         let adapter = Scope::slot(std::slice::from_ref(scope), channels * patch * patch, output);
         let ops = scope.target().ops;
-        Ok(Self { weight: Weight::new(weight, ops)?, bias: None, adapter, ops })
+        Ok(Self { weight: Weight::new(Matrix::Dense(weight), ops)?, bias: None, adapter, ops })
     }
 
     /// The weight in fp8, if the model runs in fp8.
@@ -99,6 +104,9 @@ impl Linear {
         let product = |act| match &self.weight {
             Weight::Plain(weight) => self.ops.linear(x, weight, self.bias.as_ref(), act),
             Weight::Packed(weight) => self.ops.linear_packed(x, weight, self.bias.as_ref(), act),
+            Weight::Quantized(weight) => {
+                self.ops.linear(x, &weight.dequantize(x.dtype())?, self.bias.as_ref(), act)
+            }
             #[cfg(feature = "cuda")]
             Weight::Rowwise(_) => candle_core::bail!("an fp8 layer has no {act:?}: see `mlp`"),
         };
@@ -127,7 +135,7 @@ impl Linear {
                 self.ops.add_activate(&y, &low_rank.expand(self.ops, &inner)?, Activation::None)
             }
             #[cfg(feature = "cuda")]
-            (Hidden::Rowwise(_), Weight::Plain(_) | Weight::Packed(_)) => {
+            (Hidden::Rowwise(_), Weight::Plain(_) | Weight::Packed(_) | Weight::Quantized(_)) => {
                 candle_core::bail!("fp8 rows for a layer that is not")
             }
         }

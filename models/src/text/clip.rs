@@ -1,14 +1,14 @@
 //! The CLIP text transformer (transformers `CLIPTextModelWithProjection`).
 
 use crate::config::ClipConfig;
-use crate::layers::{LayerNorm, Linear, activation};
+use crate::layers::{Embedding, LayerNorm, Linear, activation};
 use crate::ops::{Activation, Ops};
 use crate::weights::{Scope, Weights};
 use candle_core::{Result, Tensor, bail};
 
 /// CLIP-L or CLIP-G.
 pub(super) struct Clip {
-    tokens: Tensor,
+    tokens: Embedding,
     positions: Tensor,
     layers: Vec<Layer>,
     final_norm: LayerNorm,
@@ -47,13 +47,13 @@ impl Clip {
         }
         let model = root.at("text_model");
         let embeddings = model.at("embeddings");
-        let table = |name: &str, rows| embeddings.at(name).tensor("weight", &[rows, width]);
+        let positions = embeddings.at("position_embedding");
         let layers = (0..config.num_hidden_layers)
             .map(|index| Layer::load(&model.at("encoder.layers").at(index), config))
             .collect::<Result<_>>()?;
         Ok(Self {
-            tokens: table("token_embedding", config.vocab_size)?,
-            positions: table("position_embedding", config.max_position_embeddings)?,
+            tokens: Embedding::load(&embeddings.at("token_embedding"), config.vocab_size, width)?,
+            positions: positions.tensor("weight", &[config.max_position_embeddings, width])?,
             layers,
             final_norm: LayerNorm::load(&model.at("final_layer_norm"), width, config.layer_norm_eps)?,
             projection: Linear::load_no_bias(&root.at("text_projection"), width, config.projection_dim)?,
@@ -76,11 +76,8 @@ impl Clip {
     /// `B` rows of equally many ids.
     pub(super) fn forward(&self, ids: &[Vec<u32>]) -> Result<ClipOutput> {
         let length = ids.first().map_or(0, Vec::len);
-        let device = self.tokens.device();
-        let flat = Tensor::from_vec(ids.concat(), ids.len() * length, device)?;
-        let tokens = self.tokens.index_select(&flat, 0)?.reshape((ids.len(), length, self.width()))?;
-        let mut x = tokens.broadcast_add(&self.positions.narrow(0, 0, length)?)?;
-        let mask = causal_mask(length)?.to_device(device)?;
+        let mut x = self.tokens.forward(ids)?.broadcast_add(&self.positions.narrow(0, 0, length)?)?;
+        let mask = causal_mask(length)?.to_device(self.tokens.device())?;
         let mut before_last = x.clone();
         for layer in &self.layers {
             before_last = x;

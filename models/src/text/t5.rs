@@ -1,14 +1,14 @@
 //! The T5 encoder (transformers `T5EncoderModel`), run without an attention mask as diffusers does.
 
 use crate::config::T5Config;
-use crate::layers::{Linear, RmsNorm};
+use crate::layers::{Embedding, Linear, RmsNorm};
 use crate::ops::{Activation, Ops};
 use crate::weights::{Scope, Weights};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// T5 v1.1, or the first T5 without gates.
 pub(super) struct T5 {
-    tokens: Tensor,
+    tokens: Embedding,
     /// `[buckets, heads]`, shared by all layers.
     position_bias: Tensor,
     layers: Vec<Layer>,
@@ -43,7 +43,7 @@ impl T5 {
         let layers = (0..config.num_layers).map(|index| Layer::load(&blocks.at(index), config));
         let bias = blocks.at("0.layer.0.SelfAttention.relative_attention_bias");
         Ok(Self {
-            tokens: root.at(table).tensor("weight", &[config.vocab_size, config.d_model])?,
+            tokens: Embedding::load(&root.at(table), config.vocab_size, config.d_model)?,
             position_bias: bias
                 .tensor("weight", &[config.relative_attention_num_buckets, config.num_heads])?
                 .to_dtype(DType::F32)?,
@@ -64,8 +64,7 @@ impl T5 {
     /// `B` rows of equally many ids to `[B, L, d_model]`.
     pub(super) fn forward(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
         let length = ids.first().map_or(0, Vec::len);
-        let flat = Tensor::from_vec(ids.concat(), ids.len() * length, self.tokens.device())?;
-        let mut x = self.tokens.index_select(&flat, 0)?.reshape((ids.len(), length, self.width()))?;
+        let mut x = self.tokens.forward(ids)?;
         let bias = self.bias(length)?;
         for layer in &self.layers {
             x = layer.forward(&x, &bias)?;

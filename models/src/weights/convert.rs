@@ -72,10 +72,12 @@ fn doubles(bytes: &[u8]) -> impl Iterator<Item = f64> {
     bytes.as_chunks().0.iter().map(|bytes| f64::from_le_bytes(*bytes))
 }
 
-/// The values of whole blocks, as candle computes them.
-pub(super) fn dequantized(dtype: GgmlDType, bytes: &[u8], values: usize) -> Result<Vec<f32>> {
-    let blocks = qtensor_from_ggml(dtype, bytes, vec![values], &Device::Cpu)?;
-    blocks.dequantize(&Device::Cpu)?.to_vec1()
+/// The values of whole blocks, which are aligned to two, as candle computes them.
+pub(super) fn dequantize<T: Element>(dtype: GgmlDType, bytes: &[u8], into: &mut [T]) -> Result<()> {
+    let blocks = qtensor_from_ggml(dtype, bytes, vec![into.len()], &Device::Cpu)?;
+    let values = blocks.dequantize(&Device::Cpu)?.to_vec1::<f32>()?;
+    T::convert(Dtype::F32, bytemuck::cast_slice(&values), into);
+    Ok(())
 }
 
 fn halves(bytes: &[u8]) -> &[u16] {
@@ -89,7 +91,7 @@ fn write<T>(into: &mut [T], values: impl Iterator<Item = T>) {
 }
 
 /// The value of each byte: sign, four bits of exponent with bias 7, three of mantissa, no infinities.
-static F8_E4M3: LazyLock<[f32; 256]> = LazyLock::new(|| {
+pub(crate) static F8_E4M3: LazyLock<[f32; 256]> = LazyLock::new(|| {
     std::array::from_fn(|byte| {
         let (exponent, mantissa) = ((byte >> 3 & 0xf) as i32, (byte & 7) as f32);
         let size = match (exponent, byte & 7) {

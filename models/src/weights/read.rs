@@ -3,13 +3,12 @@
 //! Bytes go from the file into the tensor's own memory where the dtype stays. Otherwise, and on a GPU, they pass through
 //! staging buffers whose size does not depend on the tensor's.
 
-use super::convert::{Element, dequantized};
-use super::rows::Rows;
+use super::convert::{Element, dequantize};
+use super::rows::{Rows, StoredTensor};
 use super::source::PartFiles;
 use crate::weight_file::{StoredType, WeightFile};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
-use safetensors::Dtype;
 
 /// Bytes of a file that a thread reads at a time.
 const CHUNK: usize = 4 << 20;
@@ -85,6 +84,18 @@ impl PartFiles {
             .get()?
             .install(|| reads.into_par_iter().try_for_each_init(Vec::new, |staging, read| read.run(staging)))
     }
+
+    /// Reads what lies `at` bytes into a tensor as it is stored.
+    pub(super) fn read_bytes(&self, of: &StoredTensor, at: u64, into: &mut [u8]) -> Result<()> {
+        let (file, begin) = (&self.files[of.file], of.begin + at);
+        let read = |(index, piece): (usize, &mut [u8])| {
+            file.read(begin + (index * CHUNK) as u64, piece).map_err(crate::Error::carried)
+        };
+        if into.len() <= CHUNK {
+            return read((0, into));
+        }
+        self.readers.get()?.install(|| into.par_chunks_mut(CHUNK).enumerate().try_for_each(read))
+    }
 }
 
 /// Refuses what is no list of rows; some caller is mistaken.
@@ -135,10 +146,7 @@ impl<T: Element> Read<'_, T> {
         self.file.read(self.at, staging).map_err(crate::Error::carried)?;
         match self.dtype {
             StoredType::Plain(dtype) => T::convert(dtype, staging, self.into),
-            StoredType::Blocks(dtype) => {
-                let values = dequantized(dtype, staging, self.into.len())?;
-                T::convert(Dtype::F32, bytemuck::cast_slice(&values), self.into);
-            }
+            StoredType::Blocks(dtype) => dequantize(dtype, staging, self.into)?,
         }
         Ok(())
     }

@@ -1,0 +1,121 @@
+//! Matrices that stay in memory as GGUF files have them, in blocks of quantized values.
+
+use super::convert::{Element, dequantize};
+use super::rows::Rows;
+use super::source::PartFiles;
+use crate::weight_file::StoredType;
+use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Device, Result, Tensor, bail};
+use rayon::prelude::*;
+
+/// Values that a thread dequantizes at once: in f32 they stay in the second-level cache.
+const CHUNK_VALUES: usize = 1 << 16;
+
+/// A matrix of weights, `[rows, columns]`.
+pub(crate) enum Matrix {
+    Dense(Tensor),
+    Quantized(QuantizedMatrix),
+}
+
+/// `[rows, columns]` in host memory, in blocks.
+pub(crate) struct QuantizedMatrix {
+    pieces: Vec<Piece>,
+    shape: [usize; 2],
+}
+
+/// Rows of one type, each of whole blocks.
+struct Piece {
+    dtype: GgmlDType,
+    /// Words, so that blocks are aligned; the last one may be filled up.
+    words: Vec<u32>,
+    rows: usize,
+    row_bytes: usize,
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.rows * self.row_bytes]
+    }
+}
+
+impl QuantizedMatrix {
+    /// All values, `[rows, columns]` f32 or bf16.
+    ///
+    /// # Errors
+    /// The dtype is another.
+    pub(crate) fn dequantize(&self, dtype: DType) -> Result<Tensor> {
+        match dtype {
+            DType::F32 => self.all::<f32>(),
+            DType::BF16 => self.all::<u16>(),
+            other => bail!("weights are dequantized to f32 or bf16, not {other:?}"),
+        }
+    }
+
+    /// The rows with these numbers, `[ids, columns]` f32 or bf16.
+    ///
+    /// # Errors
+    /// A number is that of no row, or the dtype is another.
+    pub(crate) fn rows(&self, ids: &[u32], dtype: DType) -> Result<Tensor> {
+        match dtype {
+            DType::F32 => self.some::<f32>(ids),
+            DType::BF16 => self.some::<u16>(ids),
+            other => bail!("weights are dequantized to f32 or bf16, not {other:?}"),
+        }
+    }
+
+    fn all<T: Element>(&self) -> Result<Tensor> {
+        let columns = self.shape[1];
+        let mut values = vec![T::zeroed(); self.shape[0] * columns];
+        let rows_at_once = (CHUNK_VALUES / columns.max(1)).max(1);
+        let mut chunks = Vec::new();
+        let mut rest = values.as_mut_slice();
+        for piece in &self.pieces {
+            let (into, others) = rest.split_at_mut(piece.rows * columns);
+            rest = others;
+            let bytes = piece.bytes().chunks(rows_at_once * piece.row_bytes);
+            chunks
+                .extend(into.chunks_mut(rows_at_once * columns).zip(bytes).map(|chunk| (piece.dtype, chunk)));
+        }
+        chunks.into_par_iter().try_for_each(|(dtype, (into, bytes))| dequantize(dtype, bytes, into))?;
+        T::tensor(values, &self.shape, &Device::Cpu)
+    }
+
+    fn some<T: Element>(&self, ids: &[u32]) -> Result<Tensor> {
+        let columns = self.shape[1];
+        let mut values = vec![T::zeroed(); ids.len() * columns];
+        for (id, into) in ids.iter().zip(values.chunks_mut(columns)) {
+            let mut row = *id as usize;
+            let Some(piece) = self.pieces.iter().find(|piece| {
+                let here = row < piece.rows;
+                row -= if here { 0 } else { piece.rows };
+                here
+            }) else {
+                bail!("row {id} of a matrix of {}", self.shape[0])
+            };
+            dequantize(piece.dtype, &piece.bytes()[row * piece.row_bytes..][..piece.row_bytes], into)?;
+        }
+        T::tensor(values, &[ids.len(), columns], &Device::Cpu)
+    }
+}
+
+impl PartFiles {
+    /// These rows one below the other as their file has them, if there are any and all are whole blocks of quantized values.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(super) fn read_quantized(&self, parts: &[Rows]) -> Result<Option<QuantizedMatrix>> {
+        let Some(columns) = parts.first().map(|first| first.of.row()) else { return Ok(None) };
+        let mut pieces = Vec::with_capacity(parts.len());
+        for Rows { of, range } in parts {
+            let (StoredType::Blocks(dtype), Some(row_bytes)) = (of.dtype, of.dtype.bytes(columns)) else {
+                return Ok(None);
+            };
+            let mut words = vec![0u32; (range.len() * row_bytes).div_ceil(4)];
+            let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..range.len() * row_bytes];
+            self.read_bytes(of, (range.start * row_bytes) as u64, bytes)?;
+            pieces.push(Piece { dtype, words, rows: range.len(), row_bytes });
+        }
+        let rows = pieces.iter().map(|piece| piece.rows).sum();
+        Ok(Some(QuantizedMatrix { pieces, shape: [rows, columns] }))
+    }
+}
