@@ -38,7 +38,7 @@ pub(crate) use command_line::command_line;
 pub use config::{ConfigCommand, ShowArgs};
 pub use doctor::DoctorArgs;
 pub use generate::GenerateArgs;
-pub use hub::{HubArgs, ModelsCommand, PullArgs};
+pub use hub::{ConvertArgs, HubArgs, ModelsCommand, PullArgs};
 pub use intercept::{EnvArgs, InterceptArgs, RelayArgs, RunArgs};
 pub use keys::{CreateKeyArgs, KeyStoreArgs, KeysCommand};
 pub use kind::Kind;

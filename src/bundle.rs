@@ -6,7 +6,6 @@
 
 mod choose;
 mod manifest;
-mod progress;
 mod read;
 mod serve_line;
 mod write;
@@ -14,7 +13,7 @@ mod write;
 pub(crate) use read::unbundle;
 pub(crate) use write::bundle;
 
-use progress::Progress;
+use crate::progress::Progress;
 use sha2::{Digest, Sha256};
 use std::io::{BufReader, Read};
 

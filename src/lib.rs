@@ -23,6 +23,7 @@
 // First, for its macros are known from here on.
 #[macro_use]
 mod output;
+mod progress;
 
 pub mod adapters;
 mod allocator;
@@ -46,6 +47,7 @@ mod memory_budget;
 mod memory_check;
 pub mod model_error;
 mod models_command;
+mod new_file;
 pub mod serve;
 mod service_manager;
 mod supervisor;

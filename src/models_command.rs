@@ -1,5 +1,6 @@
-//! `latentd models`: `pull`, `verify`, `list` and `inspect`.
+//! `latentd models`: `pull`, `verify`, `list`, `inspect` and `convert`.
 
+mod convert;
 mod inspect;
 
 use crate::args::{ModelsCommand, PullArgs};
@@ -18,6 +19,7 @@ pub(crate) async fn run(command: ModelsCommand) -> anyhow::Result<()> {
     match command {
         ModelsCommand::Pull(args) => pull(args).await,
         ModelsCommand::Verify { model, json, hub } => verify(&hub::resolve(&hub)?, &model, json),
+        ModelsCommand::Convert(args) => tokio::task::block_in_place(|| convert::convert(&args)),
         ModelsCommand::Inspect { path, json } => inspect::inspect(&path, json),
         ModelsCommand::List { json } => list(&hub::of_cache()?, json),
     }

@@ -13,6 +13,7 @@ mod checkpoint;
 mod config;
 mod content;
 mod controlnet;
+mod convert;
 mod decode;
 mod denoise;
 mod error;
@@ -60,6 +61,7 @@ pub use weights::fuzzing;
 pub use card::ModelCard;
 pub use checkpoint::Component;
 pub use controlnet::check_controlnet;
+pub use convert::{Conversion, ConvertTo, Converted};
 pub use decode::{Decoding, PendingImages};
 pub use error::{Error, Result, Stage};
 pub use generate::{

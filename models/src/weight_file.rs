@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub(crate) use gguf_header::{MAGIC as GGUF_MAGIC, ggml_type, stored_t5_name};
 /// A tensor's name from a file, short enough for a message.
 pub(crate) use safetensors_header::shown;
 pub(crate) use stored_type::StoredType;

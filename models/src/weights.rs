@@ -24,6 +24,7 @@ use crate::target::Target;
 use crate::weight_file::{StoredType, TensorHeader, WeightFile, shown};
 use crate::{Error, Result, random};
 use candle_core::Tensor;
+pub(crate) use convert::F8_E4M3;
 use problems::Problems;
 pub(crate) use quantized::{Matrix, QuantizedMatrix};
 use resolved::Resolved;
@@ -64,17 +65,22 @@ impl Weights {
             Some(stored) => Some(stored.clone()),
             None => gguf_in_place(files, part, stem)?,
         };
-        let source = match &layout {
-            Some(stored) => WeightSource::PartFiles(PartFiles::file(&stored.file)?),
-            None => WeightSource::open(files, part, stem)?,
-        };
-        let unclaimed = match &layout {
-            Some(stored) => stored.names().map(str::to_owned).collect(),
-            None => source.names().cloned().collect(),
-        };
-        let (part, unclaimed) = (files.display(part), RefCell::new(unclaimed));
+        if let Some(stored) = layout {
+            return Ok(Self { part: files.display(part), ..Self::open_part(stored, target)? });
+        }
+        let source = WeightSource::open(files, part, stem)?;
+        let (part, unclaimed) = (files.display(part), RefCell::new(source.names().cloned().collect()));
         let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
-        Ok(Self { source, layout, part, unclaimed, problems, sites, target })
+        Ok(Self { source, layout: None, part, unclaimed, problems, sites, target })
+    }
+
+    /// Opens a part that is inside a file.
+    pub(crate) fn open_part(stored: StoredPart, target: &Target) -> Result<Self> {
+        let source = WeightSource::PartFiles(PartFiles::file(&stored.file)?);
+        let unclaimed = RefCell::new(stored.names().map(str::to_owned).collect());
+        let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
+        let part = stored.file.display().to_string();
+        Ok(Self { source, layout: Some(stored), part, unclaimed, problems, sites, target })
     }
 
     /// Opens one file that is no part of a model, which messages call `part`.

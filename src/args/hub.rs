@@ -56,6 +56,8 @@ pub enum ModelsCommand {
         #[arg(long, env = "LATENTD_JSON", action = ArgAction::SetTrue)]
         json: bool,
     },
+    /// Store a model's transformer or T5 in fewer bits: as GGUF, or as safetensors in fp8.
+    Convert(ConvertArgs),
     /// Fetch a model from the Hugging Face hub into its cache, or what is missing of it.
     Pull(PullArgs),
     /// Compute the checksums of a model's files again.
@@ -70,6 +72,28 @@ pub enum ModelsCommand {
         #[expect(missing_docs, reason = "a doc comment here would replace the help of the flags")]
         hub: HubArgs,
     },
+}
+
+/// Flags of `latentd models convert`.
+#[derive(Debug, Clone, Args)]
+pub struct ConvertArgs {
+    /// A directory in the diffusers layout, or a file of weights.
+    pub path: PathBuf,
+    /// The type of the matrices; `fp8` makes a .safetensors file, the others a .gguf file. K-quants (q4_k, q5_k, q6_k) need
+    /// rows of a multiple of 256 values; others become q5_0, q5_1 and q8_0.
+    #[arg(
+        long,
+        env = "LATENTD_TO",
+        value_name = "TYPE",
+        value_parser = ["bf16", "f16", "q8_0", "fp8", "q6_k", "q5_1", "q5_0", "q5_k", "q4_1", "q4_0", "q4_k"]
+    )]
+    pub to: String,
+    /// What is stored.
+    #[arg(long, env = "LATENTD_PART", default_value = "transformer", value_parser = ["transformer", "t5"])]
+    pub part: String,
+    /// The file to make; nothing may be there yet.
+    #[arg(short, long, env = "LATENTD_OUTPUT", value_name = "FILE")]
+    pub output: PathBuf,
 }
 
 /// Flags of `latentd models pull`.

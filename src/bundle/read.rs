@@ -2,11 +2,11 @@
 //! written; then the contents.
 
 use super::manifest::{self, Content, Manifest};
-use super::progress::{Progress, Stop};
 use super::serve_line::serve_line;
 use super::{CHUNK, Digesting};
 use crate::args::UnbundleArgs;
 use crate::config::hub;
+use crate::progress::{Progress, Stop};
 use anyhow::{Context, bail, ensure};
 use indicatif::DecimalBytes;
 use latentd_hub::{Import, free_space, missing_bytes};
@@ -45,7 +45,7 @@ pub(crate) fn unbundle(args: UnbundleArgs, runtime: &Runtime) -> anyhow::Result<
             hub.cache.display()
         );
     }
-    let stop = Stop::at_signals(runtime)?;
+    let stop = Stop::at_signals(runtime.handle())?;
     let import = Import::begin(&hub.cache, &manifest.repositories)?;
     let progress = Progress::new("unbundling", manifest.bytes(), &stop);
     for (content, offset) in manifest.contents.iter().zip(offsets) {

@@ -2,19 +2,20 @@
 
 use super::choose::{self, ChosenFile, ChosenRepo};
 use super::manifest::{self, Content, FORMAT, Manifest};
-use super::progress::{Progress, Stop};
 use super::{CHUNK, Digesting};
 use crate::args::{BundleArgs, SafetyArgs};
 use crate::checker;
 use crate::config::{Checker, ConfigError, ModelLocation, hub, model, safety};
 use crate::hub_models;
+use crate::new_file::{self, NewFile};
+use crate::progress::{Progress, Stop};
 use anyhow::{Context, bail};
 use indicatif::DecimalBytes;
 use latentd_hub::{BundledRepo, bundled_file, free_space};
 use latentd_models::ModelSource;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::path::{Path, PathBuf};
 use tar::{Builder, Header};
@@ -36,10 +37,10 @@ pub(crate) fn bundle(args: BundleArgs, runtime: &Runtime) -> anyhow::Result<()> 
     if named.location == ModelLocation::Local(ModelSource::Builtin) {
         return Err(ConfigError("mini is inside the program: there is nothing to bundle".into()).into());
     }
-    let target = target(&args.output)?;
+    let target = new_file::target(&args.output)?;
     let source = runtime.block_on(hub_models::ensure_downloaded(&hub, &named.location))?;
     let published = runtime.block_on(checker::ensure_published(&hub, &safety, &source))?;
-    let stop = Stop::at_signals(runtime)?;
+    let stop = Stop::at_signals(runtime.handle())?;
 
     let (repo, served) = choose::model(&named, &source)?;
     let mut chosen = vec![repo];
@@ -65,21 +66,6 @@ pub(crate) fn bundle(args: BundleArgs, runtime: &Runtime) -> anyhow::Result<()> 
     let manifest =
         Manifest { format: FORMAT, version, model: served, safety_checker, repositories, contents };
     write(&manifest, &sources, &target, &stop)
-}
-
-/// The file to make, as an absolute path.
-fn target(output: &Path) -> anyhow::Result<PathBuf> {
-    let target = std::path::absolute(output)?;
-    if target.exists() {
-        bail!("{} is there already: give another name, or remove it first", target.display());
-    }
-    match target.parent() {
-        Some(folder) if !folder.is_dir() => {
-            let (output, folder) = (output.display(), folder.display());
-            Err(ConfigError(format!("--output {output}: there is no folder {folder}")).into())
-        }
-        _ => Ok(target),
-    }
 }
 
 /// What a manifest says of files, and where they are.
@@ -158,7 +144,7 @@ fn write(
             target.display()
         );
     }
-    let part = Part::create(target)?;
+    let part = NewFile::create(target)?;
     let progress = Progress::new("bundling", manifest.bytes(), stop);
     let mut tar = Builder::new(BufWriter::with_capacity(CHUNK, &part.file));
     append(&mut tar, manifest::NAME, text.len() as u64, text.as_slice()).with_context(|| part.name())?;
@@ -196,49 +182,4 @@ fn append<W: std::io::Write>(
     header.set_mtime(0);
     header.set_cksum();
     tar.append(&header, content)
-}
-
-/// The bundle until it is whole. What a killed process leaves of it, the next one replaces.
-struct Part {
-    file: File,
-    path: PathBuf,
-}
-
-impl Part {
-    fn create(target: &Path) -> anyhow::Result<Self> {
-        let mut path = target.as_os_str().to_owned();
-        path.push(".part");
-        let path = PathBuf::from(path);
-        let named = || path.display().to_string();
-        let open = File::options().create(true).truncate(false).write(true).open(&path);
-        let file = open.with_context(named)?;
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                bail!("{} is written by another process: wait, or give another --output", path.display())
-            }
-            // A file system without locks.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {}
-            locked => locked.with_context(named)?,
-        }
-        file.set_len(0).with_context(named)?;
-        Ok(Self { file, path })
-    }
-
-    fn name(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    /// Gives it its name.
-    fn publish(self, target: &Path) -> anyhow::Result<()> {
-        std::fs::rename(&self.path, target).with_context(|| target.display().to_string())?;
-        let folder = target.parent().unwrap_or(Path::new("/"));
-        let synced = File::open(folder).and_then(|folder| folder.sync_all());
-        synced.with_context(|| folder.display().to_string())
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
 }

@@ -10,6 +10,7 @@ mod bench;
 mod cancel;
 mod checkpoint;
 mod controlnet;
+mod convert;
 mod crash;
 mod databases;
 mod dates;

@@ -13,7 +13,7 @@ use safetensors::Dtype;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a file begins with.
-pub(super) const MAGIC: &[u8] = b"GGUF";
+pub(crate) const MAGIC: &[u8] = b"GGUF";
 
 /// Most bytes of a header. That of a T5 has its vocabulary in it: about 1 MB.
 const LONGEST: u64 = 64 << 20;
@@ -164,54 +164,73 @@ fn count(shape: &[usize]) -> Option<usize> {
 }
 
 /// `ggml_type`, of what models are stored in.
+const TYPES: [(u32, StoredType); 14] = [
+    (0, StoredType::Plain(Dtype::F32)),
+    (1, StoredType::Plain(Dtype::F16)),
+    (2, StoredType::Blocks(GgmlDType::Q4_0)),
+    (3, StoredType::Blocks(GgmlDType::Q4_1)),
+    (6, StoredType::Blocks(GgmlDType::Q5_0)),
+    (7, StoredType::Blocks(GgmlDType::Q5_1)),
+    (8, StoredType::Blocks(GgmlDType::Q8_0)),
+    (10, StoredType::Blocks(GgmlDType::Q2K)),
+    (11, StoredType::Blocks(GgmlDType::Q3K)),
+    (12, StoredType::Blocks(GgmlDType::Q4K)),
+    (13, StoredType::Blocks(GgmlDType::Q5K)),
+    (14, StoredType::Blocks(GgmlDType::Q6K)),
+    (28, StoredType::Plain(Dtype::F64)),
+    (30, StoredType::Plain(Dtype::BF16)),
+];
+
 fn stored_type(kind: u32) -> Option<StoredType> {
-    Some(match kind {
-        0 => StoredType::Plain(Dtype::F32),
-        1 => StoredType::Plain(Dtype::F16),
-        2 => StoredType::Blocks(GgmlDType::Q4_0),
-        3 => StoredType::Blocks(GgmlDType::Q4_1),
-        6 => StoredType::Blocks(GgmlDType::Q5_0),
-        7 => StoredType::Blocks(GgmlDType::Q5_1),
-        8 => StoredType::Blocks(GgmlDType::Q8_0),
-        10 => StoredType::Blocks(GgmlDType::Q2K),
-        11 => StoredType::Blocks(GgmlDType::Q3K),
-        12 => StoredType::Blocks(GgmlDType::Q4K),
-        13 => StoredType::Blocks(GgmlDType::Q5K),
-        14 => StoredType::Blocks(GgmlDType::Q6K),
-        28 => StoredType::Plain(Dtype::F64),
-        30 => StoredType::Plain(Dtype::BF16),
-        _ => return None,
-    })
+    TYPES.iter().find(|(known, _)| *known == kind).map(|(_, dtype)| *dtype)
 }
+
+/// The number of a type; that of I8 for one that GGUF does not have, which nobody reads.
+pub(crate) fn ggml_type(dtype: StoredType) -> u32 {
+    const I8: u32 = 24;
+    TYPES.iter().find(|(_, known)| *known == dtype).map_or(I8, |(kind, _)| *kind)
+}
+
+/// Tensors of T5's encoder: llama.cpp's names and transformers'.
+const T5_WHOLE: [(&str, &str); 2] =
+    [("token_embd.weight", "shared.weight"), ("enc.output_norm.weight", "encoder.final_layer_norm.weight")];
+
+/// The same inside a block.
+const T5_BLOCK: [(&str, &str); 10] = [
+    ("attn_q", "layer.0.SelfAttention.q"),
+    ("attn_k", "layer.0.SelfAttention.k"),
+    ("attn_v", "layer.0.SelfAttention.v"),
+    ("attn_o", "layer.0.SelfAttention.o"),
+    ("attn_rel_b", "layer.0.SelfAttention.relative_attention_bias"),
+    ("attn_norm", "layer.0.layer_norm"),
+    ("ffn_gate", "layer.1.DenseReluDense.wi_0"),
+    ("ffn_up", "layer.1.DenseReluDense.wi_1"),
+    ("ffn_down", "layer.1.DenseReluDense.wo"),
+    ("ffn_norm", "layer.1.layer_norm"),
+];
 
 /// llama.cpp's name of a tensor of T5's encoder as transformers has it; another name stands for itself.
 fn t5_name(stored: &str) -> String {
-    const WHOLE: [(&str, &str); 2] = [
-        ("token_embd.weight", "shared.weight"),
-        ("enc.output_norm.weight", "encoder.final_layer_norm.weight"),
-    ];
-    const BLOCK: [(&str, &str); 10] = [
-        ("attn_q", "layer.0.SelfAttention.q"),
-        ("attn_k", "layer.0.SelfAttention.k"),
-        ("attn_v", "layer.0.SelfAttention.v"),
-        ("attn_o", "layer.0.SelfAttention.o"),
-        ("attn_rel_b", "layer.0.SelfAttention.relative_attention_bias"),
-        ("attn_norm", "layer.0.layer_norm"),
-        ("ffn_gate", "layer.1.DenseReluDense.wi_0"),
-        ("ffn_up", "layer.1.DenseReluDense.wi_1"),
-        ("ffn_down", "layer.1.DenseReluDense.wo"),
-        ("ffn_norm", "layer.1.layer_norm"),
-    ];
-    if let Some((_, theirs)) = WHOLE.iter().find(|(ours, _)| *ours == stored) {
-        return (*theirs).to_owned();
-    }
+    let whole = T5_WHOLE.iter().find(|(ours, _)| *ours == stored);
     let in_block = || {
         let (index, layer) = stored.strip_prefix("enc.blk.")?.split_once('.')?;
         let layer = layer.strip_suffix(".weight")?;
-        let (_, theirs) = BLOCK.iter().find(|(ours, _)| *ours == layer)?;
+        let (_, theirs) = T5_BLOCK.iter().find(|(ours, _)| *ours == layer)?;
         Some(format!("encoder.block.{index}.{theirs}.weight"))
     };
-    in_block().unwrap_or_else(|| stored.to_owned())
+    whole.map(|(_, theirs)| (*theirs).to_owned()).or_else(in_block).unwrap_or_else(|| stored.to_owned())
+}
+
+/// The other direction.
+pub(crate) fn stored_t5_name(name: &str) -> String {
+    let whole = T5_WHOLE.iter().find(|(_, theirs)| *theirs == name);
+    let in_block = || {
+        let (index, layer) = name.strip_prefix("encoder.block.")?.split_once('.')?;
+        let layer = layer.strip_suffix(".weight")?;
+        let (ours, _) = T5_BLOCK.iter().find(|(_, theirs)| *theirs == layer)?;
+        Some(format!("enc.blk.{index}.{ours}.weight"))
+    };
+    whole.map(|(ours, _)| (*ours).to_owned()).or_else(in_block).unwrap_or_else(|| name.to_owned())
 }
 
 /// Reads a header from its beginning on.

@@ -1,11 +1,11 @@
-//! Progress of a bundle on standard error, and the signal that ends it.
+//! Progress of a long command on standard error, and the signal that ends it.
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::runtime::Runtime;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Between two log lines, where standard error is no terminal.
@@ -13,11 +13,11 @@ const LOG_EVERY: Duration = Duration::from_secs(5);
 
 /// Whether a signal asked this process to end.
 #[derive(Clone)]
-pub(super) struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     /// From now on SIGINT and SIGTERM end the work instead of the process, so that nothing unfinished is left.
-    pub(super) fn at_signals(runtime: &Runtime) -> io::Result<Self> {
+    pub(crate) fn at_signals(runtime: &Handle) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
             let _context = runtime.enter();
@@ -31,8 +31,8 @@ impl Stop {
     }
 }
 
-/// Bytes of a whole.
-pub(super) struct Progress {
+/// Bytes of a whole, or what else is counted.
+pub(crate) struct Progress {
     bar: ProgressBar,
     what: &'static str,
     logged: Mutex<Instant>,
@@ -41,7 +41,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// `what` is done with `total` bytes.
-    pub(super) fn new(what: &'static str, total: u64, stop: &Stop) -> Self {
+    pub(crate) fn new(what: &'static str, total: u64, stop: &Stop) -> Self {
         let bar = match io::stderr().is_terminal() {
             true => ProgressBar::new(total),
             false => ProgressBar::with_draw_target(Some(total), indicatif::ProgressDrawTarget::hidden()),
@@ -58,7 +58,7 @@ impl Progress {
     ///
     /// # Errors
     /// A signal ended the work.
-    pub(super) fn add(&self, bytes: u64) -> io::Result<()> {
+    pub(crate) fn add(&self, bytes: u64) -> io::Result<()> {
         if self.stop.0.load(Ordering::Relaxed) {
             return Err(io::Error::other("stopped by a signal; nothing is left of it"));
         }
