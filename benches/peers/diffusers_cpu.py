@@ -5,6 +5,7 @@
 
 Prints one JSON object: seconds of text, denoise and decode in the keys of `latentd bench pipeline` (median,
 min, max of the runs after the warm-up), peak resident memory, versions. Run it on an idle machine, in the same session as ours.
+--gguf FILE takes the transformer from a GGUF file, which needs the packages gguf and accelerate; --lora FILE adds an adapter.
 """
 
 import argparse
@@ -23,9 +24,14 @@ import torch
 import transformers
 
 
-def load(directory: pathlib.Path, dtype: torch.dtype) -> diffusers.StableDiffusion3Pipeline:
+def load(directory: pathlib.Path, dtype: torch.dtype, gguf: pathlib.Path | None) -> diffusers.StableDiffusion3Pipeline:
     index = json.loads((directory / "model_index.json").read_text(encoding="utf-8"))
     missing = {name: None for name in ("text_encoder_3", "tokenizer_3") if index.get(name, [None])[0] is None}
+    if gguf:
+        quantization = diffusers.GGUFQuantizationConfig(compute_dtype=dtype)
+        missing["transformer"] = diffusers.SD3Transformer2DModel.from_single_file(
+            gguf, config=str(directory), subfolder="transformer", quantization_config=quantization, torch_dtype=dtype
+        )
     pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(directory, dtype=dtype, **missing)
     pipe.set_progress_bar_config(disable=True)
     return pipe
@@ -70,6 +76,8 @@ def timed_run(pipe: diffusers.StableDiffusion3Pipeline, args: argparse.Namespace
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--gguf", type=pathlib.Path)
+    parser.add_argument("--lora", type=pathlib.Path)
     parser.add_argument("--prompt", default="a lighthouse on a rocky island at golden hour, oil painting")
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--height", type=int, default=768)
@@ -82,7 +90,9 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     start = time.perf_counter()
-    pipe = load(args.model, {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype])
+    pipe = load(args.model, {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype], args.gguf)
+    if args.lora:
+        pipe.load_lora_weights(args.lora.parent, weight_name=args.lora.name)
     loaded = time.perf_counter() - start
     with torch.no_grad():
         for _ in range(args.warmup):
