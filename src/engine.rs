@@ -261,6 +261,7 @@ fn model_request(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRe
         loras: Vec::new(),
         skip_layers: None,
         controlnet: None,
+        ip_adapter: None,
     }
 }
 
@@ -269,7 +270,9 @@ impl From<models::Error> for EngineError {
         let error = ModelError(error);
         let text = error.to_string();
         match error.0 {
-            models::Error::Request(_) => Self::Request(text),
+            models::Error::Request(_) | models::Error::IpAdapter(_) | models::Error::ImageEncoder(_) => {
+                Self::Request(text)
+            }
             models::Error::Adapter { index, .. } => Self::Adapter { index, message: text },
             models::Error::ControlNet(_) => Self::ControlNet(text),
             models::Error::Stopped { .. } => Self::Stopped,

@@ -179,6 +179,7 @@ fn request(
         loras: Vec::new(),
         skip_layers: skip_layers(args),
         controlnet,
+        ip_adapter: None,
     }
 }
 

@@ -56,6 +56,7 @@ pub(crate) fn work(model: &ModelSource, request: &GenerateRequest) -> Result<Wor
         adapters: !request.loras.is_empty(),
         skip_layers: request.skip_layers.is_some(),
         controlnet: controlnet.unwrap_or_default(),
+        ip_adapter: 0,
     })
 }
 

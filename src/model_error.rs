@@ -44,6 +44,8 @@ fn advice(error: &Error) -> Option<String> {
         | Error::Request(_)
         | Error::Adapter { .. }
         | Error::ControlNet(_)
+        | Error::IpAdapter(_)
+        | Error::ImageEncoder(_)
         | Error::Stopped { .. }
         | Error::Device(_)
         | Error::Tensor(_)

@@ -297,6 +297,7 @@ impl DenoiseBench {
             guidance: spec.guidance,
             skip_layers: None,
             control: None,
+            image: None,
             shortcuts: self.shortcuts,
         };
         self.target.device.synchronize()?;

@@ -1,6 +1,6 @@
 //! What is wrong with a request, before anything is computed.
 
-use crate::generate::{ControlNet, GenerateRequest, SkipLayerGuidance};
+use crate::generate::{ControlNet, GenerateRequest, IpAdapter, SkipLayerGuidance};
 use crate::{Error, ModelCard, Result};
 use std::ops::RangeInclusive;
 
@@ -29,6 +29,8 @@ pub(crate) fn check(request: &GenerateRequest, card: &ModelCard, depth: usize) -
         "t5_tokens (max_sequence_length) must be 1 to 512"
     } else if request.controlnet.as_ref().is_some_and(|net| !is_controlnet(net)) {
         "a ControlNet needs a scale that is a number, and a start and an end from 0 to 1"
+    } else if request.ip_adapter.as_ref().is_some_and(|adapter| !is_ip_adapter(adapter)) {
+        "an IP-Adapter needs a scale that is a number, 0 or more"
     } else {
         return check_skip_layers(request, depth);
     };
@@ -38,6 +40,10 @@ pub(crate) fn check(request: &GenerateRequest, card: &ModelCard, depth: usize) -
 fn is_controlnet(net: &ControlNet) -> bool {
     let shares = 0.0..=1.0;
     net.scale.is_finite() && shares.contains(&net.start) && shares.contains(&net.end)
+}
+
+fn is_ip_adapter(adapter: &IpAdapter) -> bool {
+    adapter.scale.is_finite() && adapter.scale >= 0.0
 }
 
 fn check_skip_layers(request: &GenerateRequest, depth: usize) -> Result<()> {

@@ -2,6 +2,7 @@
 
 mod classes;
 mod controlnet;
+mod ip_adapter;
 pub(crate) mod json;
 mod limits;
 mod scheduler;
@@ -9,6 +10,7 @@ mod scheduler;
 use crate::error::one_line;
 use crate::{Error, Result, files::ModelFiles};
 pub(crate) use controlnet::ControlNetConfig;
+pub(crate) use ip_adapter::IpAdapterConfig;
 pub(crate) use limits::POSITIONS;
 pub(crate) use scheduler::{SchedulerConfig, Shift, Spacing};
 use serde::Deserialize;

@@ -9,6 +9,7 @@ mod eager;
 use crate::controlnet::ControlCondition;
 use crate::generate::{Control, Observer, SkipLayerGuidance, Step};
 use crate::inpaint::KeptRegion;
+use crate::ip_adapter::ImageCondition;
 use crate::loop_state::LoopState;
 use crate::lora::{AdaptedLayers, AdapterSet};
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
@@ -93,6 +94,7 @@ pub(crate) struct DenoiseInput<'a> {
     pub(crate) guidance: f64,
     pub(crate) skip_layers: Option<&'a SkipLayerGuidance>,
     pub(crate) control: Option<&'a ControlCondition<'a>>,
+    pub(crate) image: Option<&'a ImageCondition<'a>>,
     pub(crate) shortcuts: Shortcuts,
 }
 
@@ -125,6 +127,12 @@ impl DenoiseInput<'_> {
     fn leaves_guidance(&self) -> Result<bool> {
         let sigmas = &self.schedule.sigmas[..self.steps()];
         Ok(self.branches()? > 1 && sigmas.iter().any(|sigma| !self.shortcuts.guides(*sigma)))
+    }
+
+    /// Whether other networks add to the transformer.
+    #[cfg(feature = "cuda")]
+    fn has_additions(&self) -> bool {
+        self.control.is_some() || self.image.is_some()
     }
 
     /// What a step is led away from besides the negative prompt, if it is guided.
@@ -203,14 +211,14 @@ impl Denoiser {
     }
 
     /// Denoises. With a probe no step is captured, since it wants to see tensors in between, nor with a cache, which
-    /// decides in every step what the next launches are, nor with a ControlNet, whose own blocks change from request to
-    /// request.
+    /// decides in every step what the next launches are, nor with a ControlNet or an IP-Adapter, whose layers change from
+    /// request to request.
     pub(crate) fn run(&mut self, input: &DenoiseInput, hooks: &mut LoopHooks) -> Result<Denoised> {
         let TextConditioning { context, pooled } = input.text;
         let prepared = self.mmdit.prepare(context, pooled, &input.schedule.timesteps)?;
         let mut cache = input.cache();
         #[cfg(feature = "cuda")]
-        if cache.is_none() && input.control.is_none() && hooks.probe.is_none() && self.captures() {
+        if cache.is_none() && !input.has_additions() && hooks.probe.is_none() && self.captures() {
             return input.done(self.run_captured(input, &prepared, hooks)?, None);
         }
         input.done(self.run_eager(input, &prepared, &mut cache, hooks)?, cache.as_ref())
@@ -233,7 +241,9 @@ impl Denoiser {
             Some(control) => Some(control.prepare(input.text, &input.schedule.timesteps)?),
             None => None,
         };
-        let eager = EagerSteps { mmdit: &self.mmdit, dtype: self.target.dtype, input, prepared, control };
+        let image = input.image.map(|image| image.prepare(&input.schedule.timesteps)).transpose()?;
+        let eager =
+            EagerSteps { mmdit: &self.mmdit, dtype: self.target.dtype, input, prepared, control, image };
         let mut latents = input.start.clone();
         for (index, sigmas) in input.schedule.sigmas.windows(2).enumerate().skip(input.steps_done) {
             let started = Instant::now();

@@ -26,6 +26,12 @@ pub enum Error {
     /// The ControlNet of the request cannot be used; the text names it, and lists what does not fit.
     #[error("{0}")]
     ControlNet(String),
+    /// The IP-Adapter of the request cannot be used; the text names it, and lists what does not fit.
+    #[error("{0}")]
+    IpAdapter(String),
+    /// The image encoder of the request's IP-Adapter cannot be used; the text names it, and lists what does not fit.
+    #[error("{0}")]
+    ImageEncoder(String),
     /// The step callback asked to stop.
     #[error("stopped before step {step} of {of}")]
     Stopped {
@@ -93,6 +99,8 @@ pub enum Stage {
     T5,
     /// The VAE's encoder, of a request's initial image.
     VaeEncoder,
+    /// The encoder of an IP-Adapter's image prompt.
+    ImageEncoder,
     /// A denoising step of the transformer.
     Step {
         /// 1-based.
@@ -113,6 +121,7 @@ impl fmt::Display for Stage {
             Self::ClipG => out.write_str("the text encoder CLIP-G"),
             Self::T5 => out.write_str("the text encoder T5"),
             Self::VaeEncoder => out.write_str("the VAE's encoder"),
+            Self::ImageEncoder => out.write_str("the image encoder"),
             Self::Step { step, of } => write!(out, "the transformer in step {step} of {of}"),
             Self::VaeDecoder => out.write_str("the VAE's decoder"),
             Self::SafetyChecker => out.write_str("the safety checker"),

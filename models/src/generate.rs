@@ -1,7 +1,7 @@
 //! What goes into a pipeline and what comes out: plain data, no tensors.
 
 use crate::{Image, SafetyVerdict, Skipped};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One request: `num_images` images of one prompt.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,43 @@ pub struct GenerateRequest {
     pub skip_layers: Option<SkipLayerGuidance>,
     /// What the images shall have the outlines, depths or the like of.
     pub controlnet: Option<ControlNet>,
+    /// What the images shall have content and style of.
+    pub ip_adapter: Option<IpAdapter>,
+}
+
+/// An IP-Adapter with its image prompt (diffusers `SD3IPAdapterMixin`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct IpAdapter {
+    /// What messages call it.
+    pub name: String,
+    /// A safetensors file, or a folder with `ip-adapter.safetensors`. It is untrusted.
+    pub path: PathBuf,
+    /// What makes features of the image.
+    pub encoder: ImageEncoderFiles,
+    /// The image prompt, of any size.
+    pub image: Image,
+    /// What its attentions' outputs are multiplied by (`set_ip_adapter_scale`), at least 0, which leaves it out.
+    pub scale: f64,
+}
+
+/// Where an image encoder is: a SigLIP of transformers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageEncoderFiles {
+    /// What messages call it.
+    pub name: String,
+    /// A folder with `model.safetensors`, or a safetensors file. It is untrusted.
+    pub path: PathBuf,
+    /// Its config; `None`: `config.json` with the weights.
+    pub config: Option<PathBuf>,
+    /// What is done to images; `None`: `preprocessor_config.json` with the weights.
+    pub processor: Option<PathBuf>,
+}
+
+impl ImageEncoderFiles {
+    /// The one in the folder of an IP-Adapter (diffusers' `image_encoder_folder`).
+    pub fn inside(name: &str, adapter: &Path) -> Self {
+        Self { name: name.to_owned(), path: adapter.join("image_encoder"), config: None, processor: None }
+    }
 }
 
 /// A ControlNet with its control image (diffusers `StableDiffusion3ControlNetPipeline`).

@@ -27,6 +27,7 @@ mod image;
 mod initial_latents;
 mod inpaint;
 mod inspect;
+mod ip_adapter;
 mod layers;
 mod load_options;
 mod loop_state;
@@ -34,6 +35,7 @@ mod lora;
 mod low_rank;
 mod manifest;
 mod mmdit;
+mod network_file;
 mod noise;
 mod ops;
 mod pipeline;
@@ -51,6 +53,7 @@ mod source;
 mod target;
 mod text;
 mod vae;
+mod vision;
 mod vocabulary;
 mod weight_file;
 mod weights;
@@ -65,12 +68,13 @@ pub use convert::{Conversion, ConvertTo, Converted};
 pub use decode::{Decoding, PendingImages};
 pub use error::{Error, Result, Stage};
 pub use generate::{
-    Control, ControlNet, GenerateRequest, Generated, InitImage, Lora, Observer, SkipLayerGuidance, Step,
-    Timings,
+    Control, ControlNet, GenerateRequest, Generated, ImageEncoderFiles, InitImage, IpAdapter, Lora, Observer,
+    SkipLayerGuidance, Step, Timings,
 };
 pub use gpu::{DeviceKernels, cuda_devices, device_kernels};
 pub use image::Image;
 pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};
+pub use ip_adapter::check_ip_adapter;
 pub use load_options::{DType, Device, LoadOptions, Streams};
 pub use lora::{MAX_LORAS, check_lora};
 pub use manifest::{ClassifierManifest, Manifest};

@@ -8,6 +8,8 @@ mod controlnet;
 mod embed;
 #[cfg(all(test, feature = "cuda"))]
 mod fp8;
+mod image_projection;
+mod ip_adapter;
 mod single;
 mod stream;
 
@@ -21,6 +23,7 @@ pub(crate) use cache::FirstBlockCache;
 use candle_core::{Result, Tensor};
 pub(crate) use controlnet::{ControlNetModel, PreparedControl, Residuals};
 use embed::{Conditioning, Patches};
+pub(crate) use ip_adapter::{ImageTokens, IpAdapterModel, PreparedPrompt};
 use stream::Stream;
 
 /// The transformer of any SD3 or SD3.5 size.
@@ -44,6 +47,15 @@ pub(crate) struct Prepared {
     pub(crate) context: Tensor,
     /// `[S, B, R, D]`: the rows of every adaLN, block after block, image before text, then the last layer's two.
     pub(crate) modulations: Tensor,
+}
+
+/// What a request adds to the model in one step; by default nothing.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Additions<'a> {
+    /// A ControlNet's outputs.
+    pub(crate) residuals: Option<&'a Residuals>,
+    /// An IP-Adapter's image prompt.
+    pub(crate) image: Option<&'a ImageTokens<'a>>,
 }
 
 impl Prepared {
@@ -107,11 +119,14 @@ impl Mmdit {
         prepared: &Prepared,
         step: usize,
         cache: Option<&mut FirstBlockCache>,
-        residuals: Option<&Residuals>,
+        additions: Additions,
     ) -> Result<Tensor> {
         self.predict(latents, prepared, step, |patches, positions, context, modulations| match cache {
-            None => self.forward_tokens(&[], residuals, patches, positions, context, modulations),
-            Some(cache) => self.forward_tokens_cached(patches, positions, context, modulations, cache),
+            None => self.forward_tokens(&[], additions, patches, positions, context, modulations),
+            Some(cache) => {
+                let tokens = (patches, positions, context);
+                self.forward_tokens_cached(tokens, modulations, additions.image, cache)
+            }
         })
     }
 
@@ -123,10 +138,10 @@ impl Mmdit {
         prepared: &Prepared,
         step: usize,
         left_out: &[usize],
-        residuals: Option<&Residuals>,
+        additions: Additions,
     ) -> Result<Tensor> {
         self.predict(latents, prepared, step, |patches, positions, context, modulations| {
-            self.forward_tokens(left_out, residuals, patches, positions, context, modulations)
+            self.forward_tokens(left_out, additions, patches, positions, context, modulations)
         })
     }
 
@@ -148,11 +163,11 @@ impl Mmdit {
 
     /// [`Self::forward`] between patches `[B, L, C*p*p]` (channel outermost) and patches `[B, L, p*p*C]` (channel
     /// innermost), with the positions of that size and one step's modulations `[B, R, D]`; without some blocks, and with
-    /// what a ControlNet adds.
+    /// what the request adds.
     pub(crate) fn forward_tokens(
         &self,
         left_out: &[usize],
-        residuals: Option<&Residuals>,
+        additions: Additions,
         patches: &Tensor,
         positions: &Tensor,
         context: &Tensor,
@@ -162,9 +177,10 @@ impl Mmdit {
         let mut text = Some(Stream::new(context.clone()));
         for (index, block) in self.blocks.iter().enumerate() {
             if !left_out.contains(&index) {
-                (image, text) = block.forward(image, text, modulations)?;
+                let prompt = additions.image.map(|image| image.of_block(index));
+                (image, text) = block.forward(image, text, modulations, prompt)?;
             }
-            image = self.controlled(image, modulations, (residuals, index))?;
+            image = self.controlled(image, modulations, (additions.residuals, index))?;
         }
         self.output(image, modulations)
     }

@@ -10,6 +10,7 @@ use crate::denoise::{Denoised, Denoiser};
 use crate::files::ModelFiles;
 use crate::generate::{Control, GenerateRequest, Generated, Observer, Step, Timings};
 use crate::initial_latents::InitialLatents;
+use crate::ip_adapter::IpAdapterStore;
 use crate::load_options::LoadOptions;
 use crate::lora::{self, AdaptedLayers, AdapterSet, AdapterStore, LayerMap};
 use crate::low_rank::Network;
@@ -39,6 +40,7 @@ pub struct Pipeline {
     prompts: Arc<Mutex<Prompts>>,
     adapters: Arc<Mutex<AdapterStore>>,
     controlnets: ControlNetStore,
+    ip_adapters: IpAdapterStore,
     initial_latents: InitialLatents,
     denoiser: Denoiser,
     decode_stage: Arc<Mutex<DecodeStage>>,
@@ -79,6 +81,7 @@ impl Pipeline {
         let (parameters, element) = (weights.parameters(), target.dtype.size_in_bytes() as u64);
         let limit = lora::limit(parameters, element);
         let controlnets = ControlNetStore::new(&configs.transformer, &target, parameters * element);
+        let ip_adapters = IpAdapterStore::new(&configs.transformer, &target, parameters * element);
         problems.extend(weights.problems());
         let initial_latents = InitialLatents::load(files, &configs.vae, &target, &mut problems)?;
         let weights = Weights::open(files, "vae", stem, &last)?;
@@ -99,6 +102,7 @@ impl Pipeline {
             prompts: Arc::new(Mutex::new(Prompts::new(encoders, adapted_text))),
             adapters,
             controlnets,
+            ip_adapters,
             initial_latents,
             denoiser: Denoiser::new(mmdit, adapted, &target),
             decode_stage: Arc::new(Mutex::new(decode_stage)),
@@ -132,8 +136,8 @@ impl Pipeline {
         lock(&self.prompts).forget(0);
     }
 
-    /// Frees what is kept to make later requests faster: captured steps, adapters, a ControlNet and encoded prompts. On a GPU all memory that is not
-    /// in use goes back to the driver.
+    /// Frees what is kept to make later requests faster: captured steps, adapters, a ControlNet, an
+    /// IP-Adapter and encoded prompts. On a GPU all memory that is not in use goes back to the driver.
     ///
     /// # Errors
     /// A device's fault.
@@ -143,6 +147,7 @@ impl Pipeline {
         self.denoiser.forget();
         lock(&self.adapters).forget();
         self.controlnets.forget();
+        self.ip_adapters.forget();
         let mut prompts = lock(&self.prompts);
         prompts.forget_adapters();
         prompts.forget(0);

@@ -36,11 +36,14 @@ pub struct Work {
     pub skip_layers: bool,
     /// Values of all tensors of the largest ControlNet that requests may have; 0 without ([`crate::check_controlnet`]).
     pub controlnet: u64,
+    /// Values of all tensors of the largest IP-Adapter with its image encoder that requests may have; 0 without
+    /// ([`crate::check_ip_adapter`]).
+    pub ip_adapter: u64,
 }
 
 impl Default for Work {
-    /// One guided image of 1024x1024 in 28 steps, which may start from another, without adapters, skip-layer guidance and a
-    /// ControlNet.
+    /// One guided image of 1024x1024 in 28 steps, which may start from another, without adapters, skip-layer guidance, a
+    /// ControlNet and an IP-Adapter.
     fn default() -> Self {
         Self {
             width: 1024,
@@ -53,6 +56,7 @@ impl Default for Work {
             adapters: false,
             skip_layers: false,
             controlnet: 0,
+            ip_adapter: 0,
         }
     }
 }
@@ -81,6 +85,8 @@ pub struct Plan {
     pub adapters: u64,
     /// A ControlNet and what its blocks add; 0 without.
     pub controlnet: u64,
+    /// An IP-Adapter with its image encoder, and what its attentions compute; 0 without.
+    pub ip_adapter: u64,
     /// What a process takes on the device before it does anything, and what it keeps from request to request.
     pub process: u64,
     /// Whether stages work at the same time.
@@ -122,6 +128,7 @@ impl Plan {
         let on_host = options.device == Device::Cpu;
         let estimator = Estimator::new(options.dtype, options.device);
         let (vae, factor) = (&configs.vae, configs.vae.factor());
+        let element = LoadedFormat::new(options.dtype, options.device).element;
         let mut plan = Self {
             parts: Vec::new(),
             loading: 0,
@@ -133,7 +140,11 @@ impl Plan {
                 decode_in_tiles: estimator.decode_in_tiles(vae, work),
             },
             adapters: 0,
-            controlnet: controlnet(&configs, work, LoadedFormat::new(options.dtype, options.device).element),
+            controlnet: controlnet(&configs, work, element),
+            ip_adapter: match work.ip_adapter {
+                0 => 0,
+                values => element * values + estimator.image_attention(&configs.transformer, factor, work),
+            },
             process: if on_host { HOST_PROCESS } else { CUDA_PROCESS },
             overlapping: !on_host,
         };
@@ -197,6 +208,7 @@ impl Plan {
         let Activations { text, init_image, denoise, decode, decode_in_tiles: _ } = self.activations;
         self.adapters
             + self.controlnet
+            + self.ip_adapter
             + if self.overlapping {
                 text + init_image + denoise + decode
             } else {

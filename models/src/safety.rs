@@ -7,19 +7,16 @@ mod concepts;
 mod config;
 #[cfg(test)]
 mod golden_images;
-mod image_size;
-mod preprocess;
-mod processing;
 #[cfg(test)]
 mod published;
 #[cfg(test)]
 mod tests;
-mod tower;
 mod vit;
 mod vit_config;
 
 use crate::files::{ModelFiles, SAFETY_CHECKER};
 use crate::target::Target;
+use crate::vision::Preprocessor;
 use crate::weight_file::TensorHeader;
 use crate::weights::{self, Weights};
 use crate::{Error, Image, ModelSource, Result, Stage, finite};
@@ -27,7 +24,6 @@ use candle_core::DType;
 use classifier_folder::ClassifierFolder;
 use clip::Clip;
 use config::Config;
-use preprocess::Preprocessor;
 use std::path::PathBuf;
 use vit::Vit;
 

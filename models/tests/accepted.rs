@@ -33,6 +33,7 @@ fn request() -> GenerateRequest {
         loras: Vec::new(),
         skip_layers: None,
         controlnet: None,
+        ip_adapter: None,
     }
 }
 

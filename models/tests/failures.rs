@@ -43,6 +43,7 @@ fn request() -> GenerateRequest {
         loras: Vec::new(),
         skip_layers: None,
         controlnet: None,
+        ip_adapter: None,
     }
 }
 

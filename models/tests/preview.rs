@@ -52,6 +52,7 @@ fn request(prompt: &str, width: usize, height: usize) -> GenerateRequest {
         loras: Vec::new(),
         skip_layers: None,
         controlnet: None,
+        ip_adapter: None,
     }
 }
 

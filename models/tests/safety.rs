@@ -68,6 +68,7 @@ fn request(check_safety: bool) -> GenerateRequest {
         loras: Vec::new(),
         skip_layers: None,
         controlnet: None,
+        ip_adapter: None,
     }
 }
 
@@ -271,7 +272,7 @@ fn unsupported_configs_are_errors_that_say_why() {
             "config.json",
             "\"image_size\": 24",
             "\"image_size\": 32",
-            "size is 24x24, but the classifier reads 32x32",
+            "size is 24x24, but the network reads 32x32",
         ),
         ("config.json", "{", "", "config.json"),
         ("preprocessor_config.json", "\"resample\": 2", "\"resample\": 0", "resample 0"),

@@ -141,6 +141,7 @@ fn request(args: &PipelineArgs, t5_tokens: usize) -> GenerateRequest {
         loras: Vec::new(),
         skip_layers: None,
         controlnet: None,
+        ip_adapter: None,
     }
 }
 

@@ -183,6 +183,7 @@ fn the_command_line_decodes_in_tiles_too() {
         loras: Vec::new(),
         skip_layers: None,
         controlnet: None,
+        ip_adapter: None,
     };
     let generate = |failures: &[Allocation]| {
         pipeline(failures).generate(&request, &mut |_: latentd_models::Step| Control::Continue)

@@ -49,6 +49,7 @@ impl Case {
             loras: Vec::new(),
             skip_layers: None,
             controlnet: None,
+            ip_adapter: None,
         };
         let tensors = candle_core::safetensors::load(path(&format!("{name}/{file}")), &Device::Cpu);
         Self { name, request, tensors: tensors.expect("golden tensors") }

@@ -336,6 +336,7 @@ fn the_built_in_model_generates_the_same_as_on_the_cpu() {
         loras: Vec::new(),
         skip_layers: None,
         controlnet: None,
+        ip_adapter: None,
     };
     let on = |device, dtype| {
         let options = LoadOptions::new(device, dtype);

@@ -10,6 +10,8 @@ mod golden;
 #[cfg(feature = "cuda")]
 mod gpu;
 mod init_image;
+mod ip_adapter;
+mod ip_adapter_files;
 mod lora;
 mod pipeline;
 mod shortcuts;

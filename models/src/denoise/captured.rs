@@ -13,7 +13,7 @@ use super::eager::EagerSteps;
 use super::{Allocation, CAPTURED_SIZES, DenoiseInput, Denoiser, LoopHooks};
 use crate::generate::Observer;
 use crate::gpu::{Arena, Event, Graph, Layout, latents as kernels, warm_up};
-use crate::mmdit::{Mmdit, Prepared};
+use crate::mmdit::{Additions, Mmdit, Prepared};
 use crate::target::Target;
 use crate::{Error, Result, Stage};
 use candle_core::{DType, Device, Tensor};
@@ -73,8 +73,14 @@ impl Denoiser {
     ) -> Result<Tensor> {
         let captured = self.captured.step(&self.mmdit, &self.target, input, prepared)?;
         let (buffers, device) = (&captured.buffers, &self.target.device);
-        let eager =
-            EagerSteps { mmdit: &self.mmdit, dtype: self.target.dtype, input, prepared, control: None };
+        let eager = EagerSteps {
+            mmdit: &self.mmdit,
+            dtype: self.target.dtype,
+            input,
+            prepared,
+            control: None,
+            image: None,
+        };
         buffers.load(input, prepared)?;
         let settings = settings(input, device)?;
         let mut events = Vec::with_capacity(input.steps() - input.steps_done);
@@ -158,10 +164,17 @@ impl Captured {
         // The prompt's rows are the last.
         let of = |all: &Tensor| all.narrow(0, all.dim(0)? - rows, rows);
         let (context, modulations) = (of(&buffers.context)?, of(&buffers.modulations)?);
+        let positions = &buffers.positions;
         let step = || {
             let patches = kernels::patchify(&buffers.latents, patch, branches, target.dtype)?;
-            let prediction =
-                mmdit.forward_tokens(&[], None, &patches, &buffers.positions, &context, &modulations)?;
+            let prediction = mmdit.forward_tokens(
+                &[],
+                Additions::default(),
+                &patches,
+                positions,
+                &context,
+                &modulations,
+            )?;
             kernels::guided_step(&buffers.latents, &prediction, patch, &buffers.settings, &buffers.first_bad)
         };
         let layout = warm_up(&target.device, step)?;

@@ -1,6 +1,7 @@
 //! One joint block (diffusers `JointTransformerBlock`): image and text attend together, each with its own weights.
 
 use super::embed::{SCALE_SHIFT, SHIFT_SCALE};
+use super::ip_adapter::BlockTokens;
 use super::stream::{Branch, Stream};
 use crate::config::TransformerConfig;
 use crate::layers::{Linear, mlp};
@@ -134,12 +135,14 @@ impl Block {
         [&self.image.adaln, &self.text.adaln]
     }
 
-    /// Image and text through the block, with the step's modulations `[B, R, D]`. Text ends with the last block.
+    /// Image and text through the block, with the step's modulations `[B, R, D]` and an image prompt, if there is one. Text
+    /// ends with the last block.
     pub(super) fn forward(
         &self,
         image: Stream,
         text: Option<Stream>,
         mods: &Tensor,
+        prompt: Option<BlockTokens>,
     ) -> Result<(Stream, Option<Stream>)> {
         let Some(text) = text else { candle_core::bail!("a block after the last one") };
         let text_rows = if self.text_after.is_some() { SHIFT_SCALE } else { SCALE_SHIFT };
@@ -152,9 +155,12 @@ impl Block {
         let attended = self.ops.attention(&qkv)?;
 
         let (image_length, text_length) = (image.dim(1)?, text.dim(1)?);
-        let of_image = attended.narrow(1, 0, image_length)?;
+        let mut of_image = attended.narrow(1, 0, image_length)?;
+        if let Some(prompt) = prompt {
+            of_image = prompt.add(0, &of_image, &image_qkv)?;
+        }
         let of_text = attended.narrow(1, image_length, text_length)?;
-        let image = || self.after_image(image, &of_image, mods);
+        let image = || self.after_image(image, &of_image, mods, prompt);
         match &self.text_after {
             None => Ok((image()?, None)),
             Some(after) => {
@@ -166,12 +172,18 @@ impl Block {
     }
 
     /// The image, its part of what attention gave, and the rest of the block: all `[B, Li, D]`.
-    fn after_image(&self, image: Tensor, attended: &Tensor, mods: &Tensor) -> Result<Stream> {
+    fn after_image(
+        &self,
+        image: Tensor,
+        attended: &Tensor,
+        mods: &Tensor,
+        prompt: Option<BlockTokens>,
+    ) -> Result<Stream> {
         let y = self.image_after.projection.forward(attended)?;
         let branch = Branch { y, gate: self.image.row(GATE) };
         let image = match &self.dual {
             Some(dual) => {
-                let second = self.dual_attention(dual, &image, mods)?;
+                let second = self.dual_attention(dual, &image, mods, prompt)?;
                 let image = self.ops.gated_add(&image, &branch.y, mods, branch.gate)?;
                 Stream::with(image, Branch { y: second, gate: self.image.row(DUAL_GATE) })
             }
@@ -193,11 +205,21 @@ impl Block {
     }
 
     /// The second attention, on the block's input: `[B, Li, D]`.
-    fn dual_attention(&self, dual: &Dual, image: &Tensor, mods: &Tensor) -> Result<Tensor> {
+    fn dual_attention(
+        &self,
+        dual: &Dual,
+        image: &Tensor,
+        mods: &Tensor,
+        prompt: Option<BlockTokens>,
+    ) -> Result<Tensor> {
         let normed = self.ops.layer_norm_modulate(image, mods, self.image.rows(DUAL_SHIFT_SCALE))?;
-        let qkv = dual.qkv.forward_hidden(&normed)?;
-        let qkv = self.ops.joint_qkv(&qkv, None, dual.norms.as_ref(), self.heads)?;
-        dual.projection.forward(&self.ops.attention(&qkv)?)
+        let image_qkv = dual.qkv.forward_hidden(&normed)?;
+        let qkv = self.ops.joint_qkv(&image_qkv, None, dual.norms.as_ref(), self.heads)?;
+        let mut attended = self.ops.attention(&qkv)?;
+        if let Some(prompt) = prompt {
+            attended = prompt.add(1, &attended, &image_qkv)?;
+        }
+        dual.projection.forward(&attended)
     }
 }
 

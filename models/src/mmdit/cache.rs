@@ -6,6 +6,7 @@
 //! text output, on which line 176 there fails.
 
 use super::Mmdit;
+use super::ip_adapter::ImageTokens;
 use super::stream::Stream;
 use candle_core::{D, DType, Result, Tensor, bail};
 
@@ -72,23 +73,24 @@ impl Mmdit {
     /// [`Self::forward_tokens`] with the blocks after the first only where `cache` has nothing near.
     pub(super) fn forward_tokens_cached(
         &self,
-        patches: &Tensor,
-        positions: &Tensor,
-        context: &Tensor,
+        (patches, positions, context): (&Tensor, &Tensor, &Tensor),
         modulations: &Tensor,
+        prompt: Option<&ImageTokens>,
         cache: &mut FirstBlockCache,
     ) -> Result<Tensor> {
         let Some((first, others)) = self.blocks.split_first() else { bail!("a model without blocks") };
         let before = self.patches.project(patches, positions)?;
         let text = Stream::new(context.clone());
-        let (mut image, mut text) = first.forward(Stream::new(before.clone()), Some(text), modulations)?;
+        let prompt = |index| prompt.map(|prompt| prompt.of_block(index));
+        let (mut image, mut text) =
+            first.forward(Stream::new(before.clone()), Some(text), modulations, prompt(0))?;
         let after = image.sum(self.ops, modulations)?;
         let added = (&after - before)?;
         if let Some(others) = cache.others(&added)? {
             return self.output(Stream::new((after + others)?), modulations);
         }
-        for block in others {
-            (image, text) = block.forward(image, text, modulations)?;
+        for (index, block) in (1..).zip(others) {
+            (image, text) = block.forward(image, text, modulations, prompt(index))?;
         }
         let others = (image.sum(self.ops, modulations)? - after)?;
         cache.last = Some(Computed { first: added, others });

@@ -152,7 +152,7 @@ impl ControlNetModel {
                 let mut text = Some(Stream::new(context.clone()));
                 for (block, output) in blocks.iter().zip(&self.outputs) {
                     let after;
-                    (after, text) = block.forward(Stream::new(image), text, &mods)?;
+                    (after, text) = block.forward(Stream::new(image), text, &mods, None)?;
                     image = after.sum(self.ops, &mods)?;
                     keep(output, &image)?;
                 }

@@ -91,18 +91,20 @@ pub(super) struct Conditioning {
     text: Mlp,
 }
 
-struct Mlp {
+/// `TimestepEmbedding`, with SiLU in between.
+pub(super) struct Mlp {
     first: Linear,
     second: Linear,
 }
 
 impl Mlp {
-    fn load(scope: &Scope, input: usize, width: usize) -> Result<Self> {
+    pub(super) fn load(scope: &Scope, input: usize, width: usize) -> Result<Self> {
         let first = Linear::load(&scope.at("linear_1"), input, width)?;
         Ok(Self { first, second: Linear::load(&scope.at("linear_2"), width, width)? })
     }
 
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    /// `[.., input]` to `[.., width]`.
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.second.forward(&self.first.forward_act(x, Activation::Silu)?)
     }
 }
@@ -117,20 +119,20 @@ impl Conditioning {
 
     /// `S` timesteps and pooled text `[B, P]` to `silu(conditioning) [S, B, D]`: adaLN uses nothing else of it.
     pub(super) fn forward(&self, timesteps: &[f32], pooled: &Tensor) -> Result<Tensor> {
-        let waves = waves(timesteps, pooled.device())?.to_dtype(pooled.dtype())?;
+        let waves = waves(timesteps, TIMESTEP_CHANNELS, pooled.device())?.to_dtype(pooled.dtype())?;
         let timesteps = self.timestep.forward(&waves)?.unsqueeze(1)?;
         let text = self.text.forward(pooled)?.unsqueeze(0)?;
         timesteps.broadcast_add(&text)?.silu()
     }
 }
 
-/// `get_timestep_embedding` with cosines first, `[S, 256]` f32.
-fn waves(timesteps: &[f32], device: &Device) -> Result<Tensor> {
-    let half = TIMESTEP_CHANNELS / 2;
+/// `get_timestep_embedding` with cosines first, `[S, channels]` f32, of an even number of channels.
+pub(super) fn waves(timesteps: &[f32], channels: usize, device: &Device) -> Result<Tensor> {
+    let half = channels / 2;
     let step = -(10_000f64.ln()) as f32;
     let frequencies: Vec<f32> = (0..half).map(|i| (step * i as f32 / half as f32).exp()).collect();
     let angles = |t: f32| frequencies.iter().map(move |f| t * f);
     let rows: Vec<f32> =
         timesteps.iter().flat_map(|&t| angles(t).map(f32::cos).chain(angles(t).map(f32::sin))).collect();
-    Tensor::from_vec(rows, (timesteps.len(), TIMESTEP_CHANNELS), device)
+    Tensor::from_vec(rows, (timesteps.len(), channels), device)
 }

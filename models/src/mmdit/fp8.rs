@@ -1,6 +1,6 @@
 //! How far fp8 is from f32 on one transformer with the same random weights; needs a CUDA device, real or emulated.
 
-use super::Mmdit;
+use super::{Additions, Mmdit};
 use crate::config::TransformerConfig;
 use crate::target::Target;
 use crate::weights::Weights;
@@ -31,7 +31,7 @@ fn velocity(dtype: DType) -> Vec<f32> {
     let weights = Weights::random("transformer", &target).expect("weights");
     let mmdit = Mmdit::load(&weights, &config()).expect("a model");
     let prepared = mmdit.prepare(&text, &pooled, &[500.0]).expect("modulations");
-    let velocity = mmdit.forward(&latents, &prepared, 0, None, None).expect("a forward");
+    let velocity = mmdit.forward(&latents, &prepared, 0, None, Additions::default()).expect("a forward");
     let f32s = |x: Tensor| x.to_dtype(candle_core::DType::F32)?.flatten_all()?.to_vec1();
     f32s(velocity).expect("values")
 }

@@ -6,6 +6,7 @@ use crate::denoise::{DenoiseInput, Denoised, LoopHooks};
 use crate::error::one_line;
 use crate::generate::{GenerateRequest, Observer};
 use crate::initial_latents::Start;
+use crate::ip_adapter::ImageCondition;
 use crate::loop_state::LoopState;
 use crate::lora::AdapterSet;
 use crate::preview::{PreviewPacing, Previews};
@@ -39,7 +40,11 @@ impl Pipeline {
         if let Some(control) = &control {
             report_tensor(probe, "condition", &control.latents)?;
         }
-        let state_settings = self.state_settings(request, schedule, set, control.as_ref());
+        let image = self.image_prompt(request)?;
+        if let Some(image) = &image {
+            report_tensor(probe, "image_features", &image.features)?;
+        }
+        let state_settings = self.state_settings(request, schedule, set, (control.as_ref(), image.as_ref()));
         let sample = || self.initial_latents.sample(request, canvas, schedule.sigmas[0]);
         let (start, steps_done) = match saved_state(state_settings.as_deref(), &shape, schedule, observer) {
             Some(LoopState { latents, steps_done }) => {
@@ -72,6 +77,7 @@ impl Pipeline {
             guidance,
             skip_layers: request.skip_layers.as_ref(),
             control: control.as_ref(),
+            image: image.as_ref(),
             shortcuts,
         };
         self.denoiser.run(&input, &mut hooks)
@@ -101,24 +107,33 @@ impl Pipeline {
         Ok(Some(ControlCondition { loaded, latents: latents.to_dtype(self.target.dtype)?, request: net }))
     }
 
+    /// Loads the IP-Adapter of a request, unless it is left out by its scale, and encodes its image prompt.
+    fn image_prompt<'a>(&mut self, request: &'a GenerateRequest) -> Result<Option<ImageCondition<'a>>> {
+        let Some(asked) = request.ip_adapter.as_ref().filter(|asked| asked.scale > 0.0) else {
+            return Ok(None);
+        };
+        ImageCondition::new(&mut self.ip_adapters, asked, request.is_guided()).map(Some)
+    }
+
     /// What a saved state is good for besides its request; `None` where a step depends on more than the latents.
     fn state_settings(
         &self,
         request: &GenerateRequest,
         schedule: &Schedule,
         set: &AdapterSet,
-        control: Option<&ControlCondition>,
+        (control, image): (Option<&ControlCondition>, Option<&ImageCondition>),
     ) -> Option<String> {
         let Target { device, dtype, ops, .. } = &self.target;
         let device = if device.is_cuda() { "cuda" } else { "cpu" };
         let precision = if ops.fp8 { "fp8" } else { dtype.as_str() };
         let (name, t5, shortcuts) = (&self.card.name, self.has_t5(), &self.shortcuts);
         let settings = format!(
-            "{name} {device} {precision} t5 {t5} {shortcuts:?} sigmas {:?}{}{}{}",
+            "{name} {device} {precision} t5 {t5} {shortcuts:?} sigmas {:?}{}{}{}{}",
             schedule.sigmas,
             set.settings(),
             inpaint::digest(request.init_image.as_ref()),
-            control.map(ControlCondition::settings).unwrap_or_default()
+            control.map(ControlCondition::settings).unwrap_or_default(),
+            image.map(ImageCondition::settings).unwrap_or_default()
         );
         self.shortcuts.first_block_cache.is_none().then_some(settings)
     }

@@ -14,6 +14,9 @@ use crate::{DType, Device};
 /// Tokens of the two CLIP encoders, which share their places.
 pub(super) const CLIP_TOKENS: u64 = 77;
 
+/// Tokens of an image prompt of published IP-Adapters.
+const IMAGE_TOKENS: u64 = 64;
+
 /// Bytes of each stage at its worst moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Activations {
@@ -92,6 +95,15 @@ impl Estimator {
         // A step with skip-layer guidance is not captured: it computes beside the arena.
         let arenas = if work.skip_layers { 2 } else { 1 };
         CAPTURED_SIZES as u64 * buffers + arenas * step + preparing.max(request + step)
+    }
+
+    /// What an IP-Adapter's attention takes in addition to the block's own: q, k and v of the image and of the tokens in one,
+    /// what attention gave, that scaled, and their sum.
+    pub(super) fn image_attention(self, config: &TransformerConfig, factor: usize, work: &Work) -> u64 {
+        let (width, batch) = (config.width() as u64, work.images as u64 * if work.guided { 2 } else { 1 });
+        let tokens =
+            config.tokens(work.height.div_ceil(factor), work.width.div_ceil(factor)) as u64 + IMAGE_TOKENS;
+        6 * batch * tokens * width * self.element + self.gathered(batch * tokens, width)
     }
 
     /// The VAE's decoder, one image as a whole.

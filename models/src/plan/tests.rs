@@ -67,6 +67,7 @@ mod gpu {
         adapters: false,
         skip_layers: false,
         controlnet: 0,
+        ip_adapter: 0,
     };
 
     fn generate(pipeline: &mut Pipeline, width: usize, height: usize) {
@@ -86,6 +87,7 @@ mod gpu {
             loras: Vec::new(),
             skip_layers: None,
             controlnet: None,
+            ip_adapter: None,
         };
         pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("an image");
     }

@@ -1,11 +1,11 @@
 //! Where a classifier's files are.
 
 use super::config::Config;
-use super::processing::{Processing, ProcessorConfig};
 use crate::config::read;
 use crate::content::Directory;
 use crate::files::{ModelFiles, SAFETY_CHECKER};
 use crate::target::Target;
+use crate::vision::{Processing, ProcessorConfig};
 use crate::weights::Weights;
 use crate::{Error, Result};
 use std::path::Path;
@@ -43,7 +43,8 @@ impl ClassifierFolder {
         let config = Config::parse(&self.files.read(&path)?).map_err(|why| wrong(&path, why))?;
         let path = self.processor();
         let file: ProcessorConfig = read(&self.files, &path)?;
-        let processing = Processing::new(&file, &config).map_err(|why| wrong(&path, why))?;
+        let processing =
+            Processing::new(&file, config.kind(), config.image()).map_err(|why| wrong(&path, why))?;
         Ok((config, processing))
     }
 

@@ -2,15 +2,15 @@
 
 use super::clip_config::ClipConfig;
 use super::concepts::Concepts;
-use super::tower::{TensorNames, Tower};
 use crate::layers::Linear;
+use crate::vision::{TensorNames, Tower};
 use crate::weights::Weights;
 use candle_core::{DType, Result, Tensor};
 
 const NAMES: TensorNames = TensorNames {
     patches: "embeddings.patch_embedding",
     patches_bias: false,
-    class: "embeddings.class_embedding",
+    class: Some("embeddings.class_embedding"),
     positions: "embeddings.position_embedding.weight",
     leading: (0, 0),
     first_norm: Some("pre_layrnorm"),
@@ -19,7 +19,7 @@ const NAMES: TensorNames = TensorNames {
     qkv: ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"],
     out: "self_attn.out_proj",
     mlp: ["mlp.fc1", "mlp.fc2"],
-    last_norm: "post_layernorm",
+    last_norm: Some("post_layernorm"),
 };
 
 /// Pixels to what they show of each concept.
@@ -32,7 +32,7 @@ pub(super) struct Clip {
 /// Where the vision model is: transformers 5 writes `vision_model.`, earlier versions wrote it twice.
 fn place(weights: &Weights) -> &'static str {
     let at = "vision_model.";
-    if weights.has(&format!("{at}{}", NAMES.class)) { at } else { "vision_model.vision_model." }
+    if weights.has(&format!("{at}{}.weight", NAMES.patches)) { at } else { "vision_model.vision_model." }
 }
 
 impl Clip {

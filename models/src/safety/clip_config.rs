@@ -1,7 +1,6 @@
 //! `config.json` of CompVis' checker: transformers' `CLIPConfig`, of which the vision half and the projection count.
 
-use super::image_size::{Sides, check_images};
-use super::tower::Shape;
+use crate::vision::{Shape, Sides, check_images};
 use serde::Deserialize;
 
 /// The whole file. Its text half says nothing about images.
@@ -88,6 +87,6 @@ impl ClipConfig {
         if self.projection_dim == 0 {
             return Err("projection_dim is zero".into());
         }
-        self.shape().check()
+        self.shape().check_whole()
     }
 }

@@ -3,6 +3,7 @@
 use super::clip_config::ClipConfig;
 use super::vit_config::VitConfig;
 use crate::config::json;
+use crate::vision::NetworkKind;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -47,6 +48,14 @@ impl Config {
             Self::Clip(config) => config.check()?,
         }
         Ok(config)
+    }
+
+    /// Which network it is.
+    pub(super) fn kind(&self) -> NetworkKind {
+        match self {
+            Self::Vit(_) => NetworkKind::Vit,
+            Self::Clip(_) => NetworkKind::Clip,
+        }
     }
 
     /// `(height, width)` of what the network reads.

@@ -1,7 +1,7 @@
 //! The config files of the published classifiers, as far as they say anything of images, are read as they mean it.
 
 use super::config::Config;
-use super::processing::{Processing, ProcessorConfig};
+use crate::vision::{Preprocessor, Processing, ProcessorConfig};
 
 const FALCONSAI: &str = r#"{
     "_name_or_path": "google/vit-base-patch16-224-in21k", "architectures": ["ViTForImageClassification"],
@@ -68,7 +68,8 @@ fn config(text: &str) -> Config {
 }
 
 fn processing(text: &str, config: &Config) -> Result<Processing, String> {
-    Processing::new(&serde_json::from_str::<ProcessorConfig>(text).expect("JSON"), config)
+    let file: ProcessorConfig = serde_json::from_str(text).expect("JSON");
+    Processing::new(&file, config.kind(), config.image())
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn what_a_processor_cannot_mean_is_refused() {
     for (text, words) in [
         (r#"{"crop_size": 225}"#, "crop_size 225x225 is more than size, 224x224"),
         (r#"{"do_center_crop": false}"#, "do_center_crop"),
-        (r#"{"size": 256, "crop_size": 256}"#, "size is 256x256, but the classifier reads 224x224"),
+        (r#"{"size": 256, "crop_size": 256}"#, "size is 256x256, but the network reads 224x224"),
         (r#"{"resample": 0}"#, "resample 0"),
         (r#"{"image_std": [0.0, 1.0, 1.0]}"#, "image_std"),
     ] {
@@ -143,6 +144,6 @@ fn a_strip_costs_no_more_than_its_middle() {
     let config = config(COMPVIS_NEW);
     let processing = processing(COMPVIS_PROCESSORS[0], &config).expect("a processor");
     let strip = crate::Image { width: 14_000, height: 1, rgb: vec![9; 3 * 14_000] };
-    let pixels = super::preprocess::Preprocessor::new(processing).pixels(&strip).expect("pixels");
+    let pixels = Preprocessor::new(processing).pixels(&strip).expect("pixels");
     assert_eq!(pixels.dims(), [3, 224, 224]);
 }

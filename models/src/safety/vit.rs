@@ -1,8 +1,8 @@
 //! The vision transformer that classifies images (transformers `ViTForImageClassification`).
 
-use super::tower::{Shape, TensorNames, Tower};
 use super::vit_config::VitConfig;
 use crate::layers::Linear;
+use crate::vision::{Shape, TensorNames, Tower};
 use crate::weights::Weights;
 use candle_core::{DType, Result, Tensor};
 use candle_nn::ops::softmax_last_dim;
@@ -10,7 +10,7 @@ use candle_nn::ops::softmax_last_dim;
 const NAMES: TensorNames = TensorNames {
     patches: "embeddings.patch_embeddings.projection",
     patches_bias: true,
-    class: "embeddings.cls_token",
+    class: Some("embeddings.cls_token"),
     positions: "embeddings.position_embeddings",
     leading: (2, 1),
     first_norm: None,
@@ -19,7 +19,7 @@ const NAMES: TensorNames = TensorNames {
     qkv: ["attention.attention.query", "attention.attention.key", "attention.attention.value"],
     out: "attention.output.dense",
     mlp: ["intermediate.dense", "output.dense"],
-    last_norm: "layernorm",
+    last_norm: Some("layernorm"),
 };
 
 /// Pixels to the probability of one label.

@@ -1,7 +1,6 @@
 //! `config.json` of a ViT classifier, as transformers writes it.
 
-use super::image_size::{Sides, check_images};
-use super::tower::Shape;
+use crate::vision::{Shape, Sides, check_images};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -80,7 +79,7 @@ impl VitConfig {
 
     pub(super) fn check(&self) -> Result<(), String> {
         check_images(self.patch_size, self.num_channels)?;
-        self.shape().check()?;
+        self.shape().check_whole()?;
         if self.id2label.keys().copied().ne(0..self.id2label.len()) {
             return Err("the ids of id2label do not count up from 0".into());
         }

@@ -1,59 +1,61 @@
-//! The vision transformer that both classifiers are: patches and a class token to what the class token became.
+//! A vision transformer: patches, and a class token if it has one, to what its layers make of them.
 
 use crate::layers::{LayerNorm, Linear, activation};
 use crate::ops::{Activation, Ops};
 use crate::weights::{Scope, Weights};
 use candle_core::{Result, Tensor};
 
-/// No published classifier has a larger size; products of two stay countable.
+/// No published one has a larger size; products of two stay countable.
 const LARGEST: usize = 1 << 16;
 
 /// Sizes of a tower.
 #[derive(Debug, Clone)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// Pixels.
-    pub(super) height: usize,
+    pub(crate) height: usize,
     /// Pixels.
-    pub(super) width: usize,
+    pub(crate) width: usize,
     /// Pixels of a patch's side.
-    pub(super) patch: usize,
-    pub(super) hidden: usize,
-    pub(super) inner: usize,
-    pub(super) heads: usize,
-    pub(super) layers: usize,
-    pub(super) act: String,
-    pub(super) eps: f64,
+    pub(crate) patch: usize,
+    pub(crate) hidden: usize,
+    pub(crate) inner: usize,
+    pub(crate) heads: usize,
+    pub(crate) layers: usize,
+    pub(crate) act: String,
+    pub(crate) eps: f64,
     /// Whether queries, keys and values have biases.
-    pub(super) qkv_bias: bool,
+    pub(crate) qkv_bias: bool,
 }
 
-/// What a tower's tensors are called, and where the two kinds differ.
-pub(super) struct TensorNames {
-    pub(super) patches: &'static str,
-    pub(super) patches_bias: bool,
-    pub(super) class: &'static str,
-    pub(super) positions: &'static str,
+/// What a tower's tensors are called, and where the kinds differ.
+pub(crate) struct TensorNames {
+    pub(crate) patches: &'static str,
+    pub(crate) patches_bias: bool,
+    /// `None`: its tokens are the patches.
+    pub(crate) class: Option<&'static str>,
+    pub(crate) positions: &'static str,
     /// Axes of size 1 before the sizes of `class` and `positions`.
-    pub(super) leading: (usize, usize),
-    pub(super) first_norm: Option<&'static str>,
-    pub(super) layers: &'static str,
-    pub(super) norms: [&'static str; 2],
-    pub(super) qkv: [&'static str; 3],
-    pub(super) out: &'static str,
-    pub(super) mlp: [&'static str; 2],
-    pub(super) last_norm: &'static str,
+    pub(crate) leading: (usize, usize),
+    pub(crate) first_norm: Option<&'static str>,
+    pub(crate) layers: &'static str,
+    pub(crate) norms: [&'static str; 2],
+    pub(crate) qkv: [&'static str; 3],
+    pub(crate) out: &'static str,
+    pub(crate) mlp: [&'static str; 2],
+    /// `None`: it ends with its last layer.
+    pub(crate) last_norm: Option<&'static str>,
 }
 
-/// Pixels to the class token.
-pub(super) struct Tower {
+/// Pixels to tokens.
+pub(crate) struct Tower {
     projection: Linear,
     /// `[1, 1, D]`.
-    class_token: Tensor,
-    /// `[1 + N, D]`.
+    class_token: Option<Tensor>,
+    /// `[L, D]`.
     positions: Tensor,
     first_norm: Option<LayerNorm>,
     layers: Vec<Layer>,
-    last_norm: LayerNorm,
+    last_norm: Option<LayerNorm>,
     patch: usize,
     ops: Ops,
 }
@@ -70,14 +72,31 @@ struct Layer {
     ops: Ops,
 }
 
+impl TensorNames {
+    /// Patches, and the class token if there is one.
+    fn tokens(&self, shape: &Shape) -> usize {
+        usize::from(self.class.is_some()) + shape.patches()
+    }
+}
+
 impl Shape {
-    /// Patches and the class token.
-    fn tokens(&self) -> usize {
-        1 + (self.height / self.patch) * (self.width / self.patch)
+    /// Whole patches.
+    fn patches(&self) -> usize {
+        (self.height / self.patch) * (self.width / self.patch)
+    }
+
+    /// What is wrong with the sizes, before anything is made of them; pixels beyond the last whole patch are too.
+    pub(crate) fn check_whole(&self) -> std::result::Result<(), String> {
+        self.check()?;
+        let Self { height, width, patch, .. } = self;
+        if height % patch != 0 || width % patch != 0 {
+            return Err(format!("{height}x{width} pixels are not square patches of {patch}x{patch}"));
+        }
+        Ok(())
     }
 
     /// What is wrong with the sizes, before anything is made of them.
-    pub(super) fn check(&self) -> std::result::Result<(), String> {
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
         let Self { height, width, patch, hidden, inner, heads, layers, .. } = self;
         if [height, width, patch, hidden, inner, heads, layers].contains(&&0) {
             return Err("a size is zero".into());
@@ -85,8 +104,8 @@ impl Shape {
         if [height, width, patch, hidden, inner, heads, layers].into_iter().any(|size| *size > LARGEST) {
             return Err(format!("a size is more than {LARGEST}"));
         }
-        if height % patch != 0 || width % patch != 0 {
-            return Err(format!("{height}x{width} pixels are not square patches of {patch}x{patch}"));
+        if self.patches() == 0 {
+            return Err(format!("a patch of {patch}x{patch} pixels is larger than {height}x{width}"));
         }
         if hidden % heads != 0 {
             return Err(format!("hidden_size {hidden} does not divide into {heads} heads"));
@@ -101,28 +120,29 @@ fn with_ones(ones: usize, sizes: &[usize]) -> Vec<usize> {
 }
 
 impl Tower {
-    pub(super) fn load(scope: &Scope, names: &TensorNames, shape: &Shape) -> Result<Self> {
+    pub(crate) fn load(scope: &Scope, names: &TensorNames, shape: &Shape) -> Result<Self> {
         let (hidden, patch) = (shape.hidden, shape.patch);
-        let class = scope.tensor(names.class, &with_ones(names.leading.0, &[hidden]))?;
-        let positions =
-            scope.tensor(names.positions, &with_ones(names.leading.1, &[shape.tokens(), hidden]))?;
+        let tokens = names.tokens(shape);
+        let class = |name| scope.tensor(name, &with_ones(names.leading.0, &[hidden]));
+        let class = names.class.map(class).transpose()?;
+        let positions = scope.tensor(names.positions, &with_ones(names.leading.1, &[tokens, hidden]))?;
         let norm = |name| LayerNorm::load(&scope.at(name), hidden, shape.eps);
         let patches = if names.patches_bias { Linear::patches } else { Linear::patches_no_bias };
         let layer = |index| Layer::load(&scope.at(names.layers).at(index), names, shape);
         Ok(Self {
             projection: patches(&scope.at(names.patches), 3, patch, hidden)?,
-            class_token: class.reshape((1, 1, hidden))?.contiguous()?,
-            positions: positions.reshape((shape.tokens(), hidden))?.contiguous()?,
+            class_token: class.map(|class| class.reshape((1, 1, hidden))?.contiguous()).transpose()?,
+            positions: positions.reshape((tokens, hidden))?.contiguous()?,
             first_norm: names.first_norm.map(norm).transpose()?,
             layers: (0..shape.layers).map(layer).collect::<Result<_>>()?,
-            last_norm: norm(names.last_norm)?,
+            last_norm: names.last_norm.map(norm).transpose()?,
             patch,
             ops: scope.target().ops,
         })
     }
 
     /// Notes what [`Self::load`] would not find below `at`, without loading anything.
-    pub(super) fn expect(weights: &Weights, at: &str, names: &TensorNames, shape: &Shape) {
+    pub(crate) fn expect(weights: &Weights, at: &str, names: &TensorNames, shape: &Shape) {
         let (hidden, inner, patch) = (shape.hidden, shape.inner, shape.patch);
         let linear = |name: &str, sizes: &[usize], bias: bool| {
             weights.expect(&format!("{at}{name}.weight"), sizes);
@@ -131,8 +151,10 @@ impl Tower {
             }
         };
         let plain = |name: &str, sizes: &[usize]| weights.expect(&format!("{at}{name}"), sizes);
-        plain(names.class, &with_ones(names.leading.0, &[hidden]));
-        plain(names.positions, &with_ones(names.leading.1, &[shape.tokens(), hidden]));
+        if let Some(class) = names.class {
+            plain(class, &with_ones(names.leading.0, &[hidden]));
+        }
+        plain(names.positions, &with_ones(names.leading.1, &[names.tokens(shape), hidden]));
         linear(names.patches, &[hidden, 3, patch, patch], names.patches_bias);
         for layer in (0..shape.layers).map(|index| format!("{}.{index}", names.layers)) {
             for name in names.qkv {
@@ -145,16 +167,26 @@ impl Tower {
                 linear(&format!("{layer}.{norm}"), &[hidden], true);
             }
         }
-        for norm in names.first_norm.iter().chain([&names.last_norm]) {
+        for norm in names.first_norm.iter().chain(&names.last_norm) {
             linear(norm, &[hidden], true);
         }
     }
 
-    /// Pixels `[3, H, W]` f32 on the CPU to the class token after all layers and the last norm, `[1, 1, D]`.
-    pub(super) fn class(&self, pixels: &Tensor) -> Result<Tensor> {
+    /// Pixels `[3, H, W]` f32 on the CPU to the first token, that of the class, after all layers and the last norm,
+    /// `[1, 1, D]`.
+    pub(crate) fn class(&self, pixels: &Tensor) -> Result<Tensor> {
+        self.normed(&self.tokens(pixels)?.narrow(1, 0, 1)?.contiguous()?)
+    }
+
+    /// Pixels `[3, H, W]` f32 on the CPU to the tokens after all layers, before a last norm: `[1, L, D]`.
+    pub(crate) fn tokens(&self, pixels: &Tensor) -> Result<Tensor> {
         let (device, dtype) = (self.positions.device(), self.positions.dtype());
         let patches = self.patchify(pixels)?.to_device(device)?.to_dtype(dtype)?;
-        let tokens = Tensor::cat(&[&self.class_token, &self.projection.forward(&patches)?], 1)?;
+        let patches = self.projection.forward(&patches)?;
+        let tokens = match &self.class_token {
+            Some(class) => Tensor::cat(&[class, &patches], 1)?,
+            None => patches,
+        };
         let mut x = self.ops.add_positions(tokens, &self.positions)?;
         if let Some(norm) = &self.first_norm {
             x = norm.forward(&x)?;
@@ -162,13 +194,18 @@ impl Tower {
         for layer in &self.layers {
             x = layer.forward(&x)?;
         }
-        self.last_norm.forward(&x.narrow(1, 0, 1)?.contiguous()?)
+        Ok(x)
     }
 
-    /// `[C, H, W]` to `[1, (H/p)*(W/p), C*p*p]`.
+    fn normed(&self, x: &Tensor) -> Result<Tensor> {
+        self.last_norm.as_ref().map_or_else(|| Ok(x.clone()), |norm| norm.forward(x))
+    }
+
+    /// `[C, H, W]` to `[1, (H/p)*(W/p), C*p*p]`: as by a convolution, pixels beyond the last whole patch do not matter.
     fn patchify(&self, pixels: &Tensor) -> Result<Tensor> {
         let (channels, height, width) = pixels.dims3()?;
         let (patch, rows, columns) = (self.patch, height / self.patch, width / self.patch);
+        let pixels = pixels.narrow(1, 0, rows * patch)?.narrow(2, 0, columns * patch)?;
         pixels.reshape((channels, rows, patch, columns, patch))?.permute((1, 3, 0, 2, 4))?.reshape((
             1,
             rows * columns,

@@ -1,7 +1,6 @@
-//! `preprocessor_config.json`, as transformers' `ViTImageProcessor` and `CLIPImageProcessor` and their predecessors
-//! write it.
+//! `preprocessor_config.json`, as transformers' `ViTImageProcessor`, `CLIPImageProcessor`, `SiglipImageProcessor` and their
+//! predecessors write it.
 
-use super::config::Config;
 use super::image_size::Sides;
 use crate::resize::Filter;
 use serde::Deserialize;
@@ -10,7 +9,7 @@ use std::ops::Range;
 /// The file. What is left out has the default of the kind.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct ProcessorConfig {
+pub(crate) struct ProcessorConfig {
     do_resize: Option<bool>,
     do_center_crop: Option<bool>,
     do_rescale: Option<bool>,
@@ -31,19 +30,19 @@ enum Size {
     Sides(Sides),
 }
 
-/// What is done to an image, checked against the classifier's own input.
+/// What is done to an image, checked against the network's own input.
 #[derive(Debug, Clone)]
-pub(super) struct Processing {
-    pub(super) filter: Filter,
+pub(crate) struct Processing {
+    pub(crate) filter: Filter,
     resize: Resize,
     /// `(height, width)` of what the network reads.
-    pub(super) input: (usize, usize),
+    pub(crate) input: (usize, usize),
     /// What a byte is multiplied by.
-    pub(super) factor: f64,
+    pub(crate) factor: f64,
     /// By channel.
-    pub(super) mean: [f32; 3],
+    pub(crate) mean: [f32; 3],
     /// By channel.
-    pub(super) deviation: [f32; 3],
+    pub(crate) deviation: [f32; 3],
 }
 
 /// The size before the middle is cut out.
@@ -55,7 +54,15 @@ enum Resize {
     Shortest(usize),
 }
 
-/// Where a processor of one kind differs from the other's when its file says nothing.
+/// Which network reads the images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NetworkKind {
+    Vit,
+    Clip,
+    Siglip,
+}
+
+/// Where the processors of the kinds differ when their file says nothing.
 struct Defaults {
     crop: bool,
     resample: u32,
@@ -64,6 +71,8 @@ struct Defaults {
 }
 
 const VIT: Defaults = Defaults { crop: false, resample: 2, mean: [0.5; 3], deviation: [0.5; 3] };
+
+const SIGLIP: Defaults = Defaults { resample: 3, ..VIT };
 
 /// What CLIP was trained with, here as in every file that names it.
 const CLIP: Defaults = Defaults {
@@ -74,22 +83,27 @@ const CLIP: Defaults = Defaults {
 };
 
 impl Processing {
-    /// What the file asks for, if that is what the classifier reads.
-    pub(super) fn new(file: &ProcessorConfig, config: &Config) -> Result<Self, String> {
-        let (defaults, keeps_aspect) = match config {
-            Config::Vit(_) => (VIT, false),
-            Config::Clip(_) => (CLIP, true),
+    /// What the file asks for, if that is what the network reads: `(height, width)` pixels.
+    pub(crate) fn new(
+        file: &ProcessorConfig,
+        kind: NetworkKind,
+        (height, width): (usize, usize),
+    ) -> Result<Self, String> {
+        let defaults = match kind {
+            NetworkKind::Vit => VIT,
+            NetworkKind::Clip => CLIP,
+            NetworkKind::Siglip => SIGLIP,
         };
+        let keeps_aspect = kind == NetworkKind::Clip;
         if !file.do_resize.unwrap_or(true) {
             return Err("images must be resized (do_resize)".into());
         }
         let resize = file.resize(keeps_aspect);
         let input = file.output(resize, file.do_center_crop.unwrap_or(defaults.crop))?;
-        let (height, width) = config.image();
         if input != (height, width) {
             let (given_height, given_width) = input;
             return Err(format!(
-                "size is {given_height}x{given_width}, but the classifier reads {height}x{width}"
+                "size is {given_height}x{given_width}, but the network reads {height}x{width}"
             ));
         }
         let (rescales, normalises) = (file.do_rescale.unwrap_or(true), file.do_normalize.unwrap_or(true));
@@ -114,7 +128,7 @@ impl Processing {
 
     /// `(height, width)` that an image of this height and width is resized to, and which rows and columns of that the
     /// network reads.
-    pub(super) fn place(&self, height: usize, width: usize) -> ((usize, usize), Range<usize>, Range<usize>) {
+    pub(crate) fn place(&self, height: usize, width: usize) -> ((usize, usize), Range<usize>, Range<usize>) {
         let (tall, wide) = match self.resize {
             Resize::Exactly(tall, wide) => (tall, wide),
             Resize::Shortest(side) if width <= height => (side * height / width, side),

@@ -1,9 +1,9 @@
-//! Sizes of images and patches in the configs of classifiers of both kinds.
+//! Sizes of images and patches in the configs of vision transformers.
 
 use serde::Deserialize;
 
-/// What networks of both kinds must read: colours in square patches.
-pub(super) fn check_images(patch: Sides, channels: usize) -> Result<(), String> {
+/// What every network must read: colours in square patches.
+pub(crate) fn check_images(patch: Sides, channels: usize) -> Result<(), String> {
     let (height, width) = patch.both();
     if height != width {
         return Err(format!("patches of {width}x{height} pixels are not square patches"));
@@ -17,7 +17,7 @@ pub(super) fn check_images(patch: Sides, channels: usize) -> Result<(), String> 
 /// One number for both sides, or two.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Sides {
+pub(crate) enum Sides {
     One(usize),
     Two([usize; 2]),
     Named { height: usize, width: usize },
@@ -25,7 +25,7 @@ pub(super) enum Sides {
 
 impl Sides {
     /// `(height, width)`.
-    pub(super) fn both(self) -> (usize, usize) {
+    pub(crate) fn both(self) -> (usize, usize) {
         match self {
             Self::One(side) => (side, side),
             Self::Two([height, width]) | Self::Named { height, width } => (height, width),
