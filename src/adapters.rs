@@ -1,5 +1,5 @@
-//! Files of LoRA adapters and ControlNets on this machine: those that the operator names, and fetched ones, which are kept by their
-//! content.
+//! Files of LoRA adapters, ControlNets and IP-Adapters on this machine: those that the operator names, and fetched ones, which
+//! are kept by their content.
 
 mod cache;
 mod held;
@@ -19,6 +19,8 @@ pub struct AdapterFiles {
     pub named: BTreeMap<String, PathBuf>,
     /// The operator's ControlNets, likewise; each a file or a folder.
     pub controlnets: BTreeMap<String, PathBuf>,
+    /// The operator's IP-Adapters, likewise; each a folder with its image encoder.
+    pub ip_adapters: BTreeMap<String, PathBuf>,
     /// Fetched ones.
     pub cache: AdapterCache,
     /// Bytes of the largest that is fetched.

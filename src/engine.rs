@@ -12,8 +12,8 @@ use crate::config::EngineConfig;
 use crate::model_error::{self, ModelError};
 use latentd_models as models;
 pub use latentd_models::{
-    Control, ControlNet, Decoding, Generated, Image, InitImage, Lora, Measure, Observer, SafetyVerdict, Step,
-    Timings,
+    Control, ControlNet, Decoding, Generated, Image, ImageEncoderFiles, InitImage, IpAdapter, Lora, Measure,
+    Observer, SafetyVerdict, Step, Timings,
 };
 use latentd_request::{ImageRequest, Score, StageSeconds};
 use std::sync::Arc;
@@ -35,6 +35,12 @@ pub enum EngineError {
     /// The ControlNet of the request cannot be used.
     #[error("{0}")]
     ControlNet(String),
+    /// The IP-Adapter of the request cannot be used.
+    #[error("{0}")]
+    IpAdapter(String),
+    /// The image encoder of the request's IP-Adapter cannot be used.
+    #[error("{0}")]
+    ImageEncoder(String),
     /// The observer asked to stop.
     #[error("stopped")]
     Stopped,
@@ -80,6 +86,8 @@ pub struct Inputs {
     pub loras: Vec<Lora>,
     /// A ControlNet with its control image.
     pub controlnet: Option<ControlNet>,
+    /// An IP-Adapter with its image prompt.
+    pub ip_adapter: Option<IpAdapter>,
 }
 
 /// Generates images, one request at a time, on the thread that calls it.
@@ -221,9 +229,9 @@ impl Engine for Sd3Engine {
         inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        let Inputs { init_image, loras, controlnet } = inputs;
+        let Inputs { init_image, loras, controlnet, ip_adapter } = inputs;
         let request = model_request(request, self.t5_tokens);
-        let request = models::GenerateRequest { init_image, loras, controlnet, ..request };
+        let request = models::GenerateRequest { init_image, loras, controlnet, ip_adapter, ..request };
         let pending = self.pipeline.generate_latents(&request, observer)?;
         Ok(Box::new(move |decoding| Ok(pending.decode(decoding)?)))
     }
@@ -270,11 +278,11 @@ impl From<models::Error> for EngineError {
         let error = ModelError(error);
         let text = error.to_string();
         match error.0 {
-            models::Error::Request(_) | models::Error::IpAdapter(_) | models::Error::ImageEncoder(_) => {
-                Self::Request(text)
-            }
+            models::Error::Request(_) => Self::Request(text),
             models::Error::Adapter { index, .. } => Self::Adapter { index, message: text },
             models::Error::ControlNet(_) => Self::ControlNet(text),
+            models::Error::IpAdapter(_) => Self::IpAdapter(text),
+            models::Error::ImageEncoder(_) => Self::ImageEncoder(text),
             models::Error::Stopped { .. } => Self::Stopped,
             models::Error::NonFinite { .. } => Self::Numbers(text),
             models::Error::OutOfMemory => Self::OutOfMemory(text),

@@ -11,10 +11,10 @@ use anyhow::{Context, Error, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use latentd_fal::endpoint::Published;
 use latentd_models::{
-    Control, ControlNet, GenerateRequest, Generated, Image, InitImage, Lora, ModelCard, Observer,
-    SkipLayerGuidance, Step,
+    Control, ControlNet, GenerateRequest, Generated, Image, ImageEncoderFiles, InitImage, IpAdapter, Lora,
+    ModelCard, Observer, SkipLayerGuidance, Step,
 };
-use latentd_request::{Beyond, CONTROL_SCALE, CONTROL_SHARE, LORA_SCALE, Limits, Seed};
+use latentd_request::{Beyond, CONTROL_SCALE, CONTROL_SHARE, IP_ADAPTER_SCALE, LORA_SCALE, Limits, Seed};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -35,7 +35,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let mask = args.mask.as_deref().map(|path| read_image("--mask", path)).transpose()?;
     let image = args.image.as_deref().map(|path| read_image("--image", path)).transpose()?;
     let init_image = image.map(|image| InitImage { image, strength: args.strength, mask });
-    let controlnet = controlnet(&args)?;
+    let (controlnet, ip_adapter) = (controlnet(&args)?, ip_adapter(&args)?);
     let loras = args.lora.iter().filter(|lora| !is_definition(lora));
     let loras = loras.map(|lora| parse_lora(lora)).collect::<Result<_, _>>()?;
     let source = checker::ensure_downloaded_blocking(runtime, &hub, &safety, &model)?;
@@ -45,7 +45,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let seed = args.seed.unwrap_or_else(Seed::draw);
     let images = (init_image, controlnet);
     let mut request = request(&args, images, seed, model::published_endpoint(published), engine.t5_tokens);
-    request.loras = loras;
+    (request.loras, request.ip_adapter) = (loras, ip_adapter);
     let asked = (request.width, request.height);
     (request.width, request.height) = generated_size(&model::limits(&source, &card), asked)?;
     let safety = checker::resolve(&safety, &hub, &source)?;
@@ -100,11 +100,12 @@ fn check(args: &GenerateArgs) -> Result<(), ConfigError> {
     if let Some((flag, _)) = zero.iter().find(|(_, value)| *value == Some(0)) {
         return Err(ConfigError(format!("{flag} 0: give 1 or more")));
     }
-    let GenerateArgs { control_scale, control_start, control_end, .. } = args;
+    let GenerateArgs { control_scale, control_start, control_end, ip_scale, .. } = args;
     for (flag, value, range) in [
         ("--control-scale", *control_scale, CONTROL_SCALE),
         ("--control-start", *control_start, CONTROL_SHARE),
         ("--control-end", *control_end, CONTROL_SHARE),
+        ("--ip-scale", *ip_scale, IP_ADAPTER_SCALE),
     ] {
         if !range.contains(&value) {
             let (least, most) = range.into_inner();
@@ -150,6 +151,19 @@ fn controlnet(args: &GenerateArgs) -> anyhow::Result<Option<ControlNet>> {
         start: args.control_start,
         end: args.control_end,
     }))
+}
+
+/// The IP-Adapter of the flags with its image.
+fn ip_adapter(args: &GenerateArgs) -> anyhow::Result<Option<IpAdapter>> {
+    let (Some(path), Some(encoder), Some(image)) = (&args.ip_adapter, &args.ip_encoder, &args.ip_image)
+    else {
+        return Ok(None);
+    };
+    let name = |path: &Path| path.display().to_string();
+    let encoder =
+        ImageEncoderFiles { name: name(encoder), path: encoder.clone(), config: None, processor: None };
+    let image = read_image("--ip-image", image)?;
+    Ok(Some(IpAdapter { name: name(path), path: path.clone(), encoder, image, scale: args.ip_scale }))
 }
 
 /// What is asked for; `usual` is what is not.

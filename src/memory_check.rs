@@ -6,7 +6,8 @@ use crate::engine::load_options;
 use crate::model_error::Result;
 use crate::system::{free_memory, gigabytes};
 use latentd_models::{
-    DType, Device, Error, GenerateRequest, Manifest, ModelSource, Plan, SafetyOptions, Work, check_controlnet,
+    DType, Device, Error, GenerateRequest, ImageEncoderFiles, Manifest, ModelSource, Plan, SafetyOptions,
+    Work, check_controlnet, check_ip_adapter,
 };
 use std::path::PathBuf;
 
@@ -30,21 +31,29 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-/// The work of a server, whose requests may bring an initial image and LoRA adapters, and have the largest ControlNet of the
-/// operator that fits the model.
+/// The work of a server, whose requests may bring an initial image and LoRA adapters, and have the largest ControlNet and the
+/// largest IP-Adapter of the operator that fit the model.
 pub(crate) fn served(model: &ModelSource, adapters: &AdapterConfig) -> Work {
     let values = |(name, path): (&String, &PathBuf)| check_controlnet(model, name, path).ok();
     let controlnet = adapters.controlnets.iter().filter_map(values).max().unwrap_or_default();
-    Work { adapters: true, controlnet, ..Work::default() }
+    let values = |(name, path): (&String, &PathBuf)| {
+        check_ip_adapter(model, (name, path), &ImageEncoderFiles::inside(name, path)).ok()
+    };
+    let ip_adapter = adapters.ip_adapters.iter().filter_map(values).max().unwrap_or_default();
+    Work { adapters: true, controlnet, ip_adapter, ..Work::default() }
 }
 
 /// The work of a request, as a plan takes it.
 ///
 /// # Errors
-/// Its ControlNet does not fit the model.
+/// Its ControlNet or IP-Adapter does not fit the model.
 pub(crate) fn work(model: &ModelSource, request: &GenerateRequest) -> Result<Work> {
     let net = request.controlnet.as_ref();
     let controlnet = net.map(|net| check_controlnet(model, &net.name, &net.path)).transpose()?;
+    let ip_adapter = request.ip_adapter.as_ref();
+    let ip_adapter = ip_adapter
+        .map(|asked| check_ip_adapter(model, (&asked.name, &asked.path), &asked.encoder))
+        .transpose()?;
     Ok(Work {
         width: request.width,
         height: request.height,
@@ -56,7 +65,7 @@ pub(crate) fn work(model: &ModelSource, request: &GenerateRequest) -> Result<Wor
         adapters: !request.loras.is_empty(),
         skip_layers: request.skip_layers.is_some(),
         controlnet: controlnet.unwrap_or_default(),
-        ip_adapter: 0,
+        ip_adapter: ip_adapter.unwrap_or_default(),
     })
 }
 

@@ -14,6 +14,7 @@ mod decode;
 mod engine_thread;
 mod generate;
 mod init_image;
+mod ip_adapter;
 mod limits;
 mod process;
 mod publish;
@@ -21,10 +22,8 @@ mod retry;
 mod stored;
 mod while_claimed;
 
-use adapters::Fetched;
 pub use adapters::forget_ended_uploads;
 use attempt::Attempt;
-use controlnet::FetchedNet;
 pub use engine_thread::EngineThread;
 use generate::Work;
 pub use limits::StepLimits;
@@ -34,7 +33,7 @@ pub(crate) use process::{CHANGED, ENGINE_FAILED, FINISHED, device_name};
 use retry::with_retry;
 
 use crate::adapters::AdapterFiles;
-use crate::engine::{EngineError, Inputs};
+use crate::engine::EngineError;
 use crate::fault::Fault;
 use crate::identity::IdentityError;
 use crate::queue::events::signal_or;
@@ -42,7 +41,7 @@ use crate::queue::{Claim, Failure, FailureKind, Finish, Level, Queue, QueueError
 use crate::storage::{Storage, StorageError};
 use latentd_egress::Client;
 use latentd_hub::HubConfig;
-use latentd_request::{AdapterFlaw, AdapterProblem, ImageRequest};
+use latentd_request::{AdapterFlaw, ImageRequest};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -113,7 +112,7 @@ pub struct Worker {
     pub queue: Queue,
     /// Image files are stored here.
     pub storage: Storage,
-    /// Fetches initial images and LoRA adapters.
+    /// Fetches images and adapters.
     pub outgoing: Client,
     /// LoRA adapters on this machine.
     pub adapters: AdapterFiles,
@@ -237,37 +236,9 @@ impl Worker {
                 return Ok(None);
             }
         };
-        // The source of the initial image is dropped here: inline data may be megabytes.
-        let init_image = match request.init_image.take() {
-            None => None,
-            Some(reference) => {
-                let Some(init_image) = self.fetch_image(&claim, &reference).await? else { return Ok(None) };
-                if reference.keeps_size {
-                    init_image::adopt_size(&mut request, &init_image.image);
-                }
-                Some(init_image)
-            }
-        };
-        let Some(Fetched { loras, held }) = self.fetch_adapters(&claim, &mut request).await? else {
-            return Ok(None);
-        };
-        let (controlnet, held_net) = match request.controlnet.take() {
-            None => (None, Vec::new()),
-            Some(reference) => {
-                let is_private = request.private;
-                let Some(FetchedNet { net, held }) =
-                    self.fetch_controlnet(&claim, &reference, is_private).await?
-                else {
-                    return Ok(None);
-                };
-                if reference.keeps_size {
-                    init_image::adopt_size(&mut request, &net.image);
-                }
-                (Some(net), held)
-            }
-        };
-        let work = self.generate(&claim, &request, Inputs { init_image, loras, controlnet }).await?;
-        drop((held, held_net)); // the engine has read them
+        let Some((inputs, files)) = self.fetch_inputs(&claim, &mut request).await? else { return Ok(None) };
+        let work = self.generate(&claim, &request, inputs).await?;
+        drop(files); // the engine has read them
         Ok(work.map(|work| Unfinished { claim, request, work }))
     }
 
@@ -307,10 +278,16 @@ impl Worker {
                 failure(FailureKind::Invalid, message)
             }
             (Verdict::Continue { .. }, Err(EngineError::Adapter { index, message })) => {
-                adapters::failure(&AdapterProblem { index, flaw: AdapterFlaw::Unusable, message })
+                adapters::failure(FailureKind::Lora, index, AdapterFlaw::Unusable, message)
             }
             (Verdict::Continue { .. }, Err(EngineError::ControlNet(message))) => {
-                controlnet::failure(AdapterFlaw::Unusable, message)
+                adapters::failure(FailureKind::ControlNet, None, AdapterFlaw::Unusable, message)
+            }
+            (Verdict::Continue { .. }, Err(EngineError::IpAdapter(message))) => {
+                adapters::failure(FailureKind::IpAdapter, None, AdapterFlaw::Unusable, message)
+            }
+            (Verdict::Continue { .. }, Err(EngineError::ImageEncoder(message))) => {
+                adapters::failure(FailureKind::ImageEncoder, None, AdapterFlaw::Unusable, message)
             }
             (Verdict::Continue { .. }, Err(EngineError::Numbers(message))) => {
                 failure(FailureKind::Engine, message)

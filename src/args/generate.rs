@@ -60,6 +60,20 @@ pub struct GenerateArgs {
     /// Share of the steps after which the ControlNet ends, 0 to 1.
     #[arg(long, env = "LATENTD_CONTROL_END", default_value_t = 1.0, value_name = "F")]
     pub control_end: f64,
+    /// IP-Adapter of the model, by which the image gets content and style of `--ip-image`: a `.safetensors` file, or a folder
+    /// with `ip-adapter.safetensors`.
+    #[arg(long, env = "LATENTD_IP_ADAPTER", value_name = "PATH", requires_all = ["ip_encoder", "ip_image"])]
+    pub ip_adapter: Option<PathBuf>,
+    /// Image encoder that `--ip-adapter` was trained with, a SigLIP: a folder with `config.json`, `preprocessor_config.json` and
+    /// `model.safetensors`.
+    #[arg(long, env = "LATENTD_IP_ENCODER", value_name = "DIR", requires = "ip_adapter")]
+    pub ip_encoder: Option<PathBuf>,
+    /// Image prompt of `--ip-adapter`, of any size.
+    #[arg(long, env = "LATENTD_IP_IMAGE", value_name = "FILE", requires = "ip_adapter")]
+    pub ip_image: Option<PathBuf>,
+    /// Scale of the IP-Adapter, 0 to 4.
+    #[arg(long, env = "LATENTD_IP_SCALE", default_value_t = 0.5, value_name = "F")]
+    pub ip_scale: f64,
     /// Skip-layer guidance: numbers of the transformer's blocks, from 0, that a further branch leaves out, such as `7,8,9` for
     /// SD3.5 Medium; the image is led away from that branch. Needs a guidance above 1.
     #[arg(long, env = "LATENTD_SKIP_LAYERS", value_name = "N,N", value_delimiter = ',')]

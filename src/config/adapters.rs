@@ -1,4 +1,4 @@
-//! LoRA adapters and ControlNets: those that the operator names, and the limits of those that are fetched.
+//! LoRA adapters, ControlNets and IP-Adapters: those that the operator names, and the limits of those that are fetched.
 
 use super::{ConfigError, memory, refuse};
 use crate::args::AdapterArgs;
@@ -8,14 +8,17 @@ use std::path::{Path, PathBuf};
 
 const LORA: &str = "--lora";
 const CONTROLNET: &str = "--named-controlnet";
+const IP_ADAPTER: &str = "--named-ip-adapter";
 
-/// LoRA adapters and ControlNets that requests may name.
+/// LoRA adapters, ControlNets and IP-Adapters that requests may name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdapterConfig {
     /// The operator's files by the names that requests have for them.
     pub named: BTreeMap<String, PathBuf>,
     /// The operator's ControlNets, likewise.
     pub controlnets: BTreeMap<String, PathBuf>,
+    /// The folders of the operator's IP-Adapters, likewise.
+    pub ip_adapters: BTreeMap<String, PathBuf>,
     /// Bytes of the largest file that is fetched.
     pub max_bytes: u64,
     /// Bytes of fetched files that are kept.
@@ -29,7 +32,8 @@ impl AdapterConfig {
             let values = named.iter().map(|(name, path)| format!("{name}={}", path.display()));
             values.flat_map(|value| [flag.to_owned(), value]).collect::<Vec<_>>()
         };
-        let named = [of(LORA, &self.named), of(CONTROLNET, &self.controlnets)];
+        let named =
+            [of(LORA, &self.named), of(CONTROLNET, &self.controlnets), of(IP_ADAPTER, &self.ip_adapters)];
         let sizes = [("--max-adapter", self.max_bytes), ("--adapter-cache", self.cache_bytes)];
         let sizes = sizes.into_iter().flat_map(|(flag, bytes)| [flag.to_owned(), bytes.to_string()]);
         named.into_iter().flatten().chain(sizes)
@@ -38,10 +42,12 @@ impl AdapterConfig {
 
 /// Checks the flags, not the files.
 pub(super) fn parse(args: &AdapterArgs) -> Result<AdapterConfig, ConfigError> {
-    let (named, controlnets) = (named(LORA, &args.lora)?, named(CONTROLNET, &args.named_controlnet)?);
+    let controlnets = named(CONTROLNET, &args.named_controlnet)?;
+    let named = named(LORA, &args.lora)?;
+    let ip_adapters = self::named(IP_ADAPTER, &args.named_ip_adapter)?;
     let max_bytes = memory::size("--max-adapter", &args.max_adapter)?;
     let cache_bytes = memory::size("--adapter-cache", &args.adapter_cache)?;
-    Ok(AdapterConfig { named, controlnets, max_bytes, cache_bytes })
+    Ok(AdapterConfig { named, controlnets, ip_adapters, max_bytes, cache_bytes })
 }
 
 /// The files of a flag by their names.
@@ -77,8 +83,9 @@ mod tests {
 
     fn with(lora: &[&str]) -> Result<AdapterConfig, ConfigError> {
         let lora = lora.iter().map(|value| (*value).to_owned()).collect();
-        let named_controlnet = vec!["edges=/c/edges".into()];
-        parse(&AdapterArgs { lora, named_controlnet, max_adapter: "1GB".into(), adapter_cache: "0".into() })
+        let (named_controlnet, named_ip_adapter) = (vec!["edges=/c/edges".into()], vec!["style=/i".into()]);
+        let (max_adapter, adapter_cache) = ("1GB".into(), "0".into());
+        parse(&AdapterArgs { lora, named_controlnet, named_ip_adapter, max_adapter, adapter_cache })
     }
 
     #[test]
@@ -91,7 +98,9 @@ mod tests {
             flags.chunks(2).filter(|pair| pair[0] == "--lora").map(|pair| pair[1].as_str()).collect();
         assert_eq!(with(&values).expect("adapters").named, config.named);
         assert_eq!(config.controlnets["edges"], Path::new("/c/edges"));
-        assert!(flags.windows(2).any(|pair| pair == ["--named-controlnet", "edges=/c/edges"]), "{flags:?}");
+        for other in [["--named-controlnet", "edges=/c/edges"], ["--named-ip-adapter", "style=/i"]] {
+            assert!(flags.windows(2).any(|pair| pair == other), "{flags:?}");
+        }
         assert!(flags.ends_with(&["--max-adapter", "1000000000", "--adapter-cache", "0"].map(str::to_owned)));
     }
 

@@ -38,6 +38,10 @@ pub(super) fn all(config: &ServeConfig) -> Vec<Finding> {
         let checked = preflight::check_named_controlnet(&models, name, path);
         adapter("ControlNet", checked, &models, (name, path))
     }));
+    findings.extend(config.adapters.ip_adapters.iter().map(|(name, path)| {
+        let checked = preflight::check_named_ip_adapter(&models, name, path);
+        adapter("IP-Adapter", checked, &models, (name, path))
+    }));
     findings
 }
 
@@ -110,7 +114,7 @@ fn devices(config: &ServeConfig) -> impl Iterator<Item = &EngineConfig> {
     first.map(|(_, engine)| engine)
 }
 
-/// An adapter or a ControlNet that the operator names.
+/// An adapter or another network that the operator names.
 fn adapter(
     about: &'static str,
     checked: Result<(), ServeError>,
@@ -152,10 +156,21 @@ fn parts(plan: &Plan, work: &Work) -> String {
     let largest = [("text", text), ("initial image", init_image), ("denoise", denoise), ("decode", decode)];
     let largest = largest.into_iter().max_by_key(|(_, bytes)| *bytes).map_or("", |(name, _)| name);
     let note = format!("{}x{}, most in {largest}", work.width, work.height);
-    lines.push(line("activations", plan.generating() - plan.adapters - plan.controlnet, note));
+    lines.push(line(
+        "activations",
+        plan.generating() - plan.adapters - plan.controlnet - plan.ip_adapter,
+        note,
+    ));
     lines.push(line("LoRA adapters", plan.adapters, "of requests, at most".into()));
     if plan.controlnet > 0 {
         lines.push(line("ControlNet", plan.controlnet, "the largest that is named".into()));
+    }
+    if plan.ip_adapter > 0 {
+        lines.push(line(
+            "IP-Adapter",
+            plan.ip_adapter,
+            "the largest that is named, with its image encoder".into(),
+        ));
     }
     lines.push(line("process", plan.process, String::new()));
     lines.push(line("together", plan.peak(), String::new()));

@@ -14,7 +14,9 @@ use crate::memory_budget;
 use crate::memory_check;
 use crate::model_error::ModelError;
 use crate::storage::Storage;
-use latentd_models::{Lora, Manifest, SafetyOptions, check_controlnet, check_lora};
+use latentd_models::{
+    ImageEncoderFiles, Lora, Manifest, SafetyOptions, check_controlnet, check_ip_adapter, check_lora,
+};
 use std::path::Path;
 
 /// A model with its files found in the cache, if they are complete there; otherwise it stays a hub id.
@@ -87,14 +89,15 @@ pub(crate) fn check_memory(
     Ok(memory_check::check(&model.source, &config.engines, safety, &work)?)
 }
 
-/// Checks the LoRA adapters and ControlNets that the operator names against the models whose files are here.
+/// Checks the LoRA adapters, ControlNets and IP-Adapters that the operator names against the models whose files are here.
 ///
 /// # Errors
 /// One fits none of them; the text is about the first.
 pub(crate) fn check_adapters(config: &ServeConfig, models: &[Model]) -> Result<(), ServeError> {
-    let AdapterConfig { named, controlnets, .. } = &config.adapters;
+    let AdapterConfig { named, controlnets, ip_adapters, .. } = &config.adapters;
     named.iter().try_for_each(|(name, path)| check_adapter(config, models, name, path))?;
-    controlnets.iter().try_for_each(|(name, path)| check_named_controlnet(models, name, path))
+    controlnets.iter().try_for_each(|(name, path)| check_named_controlnet(models, name, path))?;
+    ip_adapters.iter().try_for_each(|(name, path)| check_named_ip_adapter(models, name, path))
 }
 
 /// Checks a ControlNet that the operator names.
@@ -104,6 +107,16 @@ pub(crate) fn check_adapters(config: &ServeConfig, models: &[Model]) -> Result<(
 pub(crate) fn check_named_controlnet(models: &[Model], name: &str, path: &Path) -> Result<(), ServeError> {
     let name = format!("{name} (--named-controlnet {name}={})", path.display());
     fits_one(models, |model| check_controlnet(&model.source, &name, path).map(drop))
+}
+
+/// The same of an IP-Adapter.
+///
+/// # Errors
+/// It fits none of the models.
+pub(crate) fn check_named_ip_adapter(models: &[Model], name: &str, path: &Path) -> Result<(), ServeError> {
+    let name = format!("{name} (--named-ip-adapter {name}={})", path.display());
+    let encoder = ImageEncoderFiles::inside(&name, path);
+    fits_one(models, |model| check_ip_adapter(&model.source, (&name, path), &encoder).map(drop))
 }
 
 /// That a check succeeds with one of the models, if there is one; else its first error.

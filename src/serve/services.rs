@@ -80,6 +80,7 @@ impl Services {
             max_open_uploads: config.max_open_uploads,
             lora_names: config.adapters.named.keys().cloned().collect(),
             controlnet_names: config.adapters.controlnets.keys().cloned().collect(),
+            ip_adapter_names: config.adapters.ip_adapters.keys().cloned().collect(),
             adapter_cache_bytes: {
                 let folder = adapters::folder(&config.store.data_dir);
                 Arc::new(move || adapters::cached_bytes(&folder))

@@ -31,14 +31,9 @@ pub enum NotLoaded {
     /// A cause that is yet to be said of an adapter.
     #[error("{1}")]
     Flawed(AdapterFlaw, String),
-    /// The operator has not given every worker the same names.
-    #[error("this worker has no LoRA {0}: its operator must start it with --lora {0}=PATH, as the server")]
-    Unnamed(String),
-    /// The same of a ControlNet.
-    #[error(
-        "this worker has no ControlNet {0}: its operator must start it with --named-controlnet {0}=PATH, as the server"
-    )]
-    UnnamedControlNet(String),
+    /// The operator has not given every worker the same names: what has none here, the flag that gives it, and the name.
+    #[error("this worker has no {0} {2}: its operator must start it with {1} {2}=PATH, as the server")]
+    Unnamed(&'static str, &'static str, String),
     #[error("an adapter cannot be stored: {0}")]
     Io(#[from] io::Error),
     #[error("an adapter cannot be stored: {0}")]
@@ -52,7 +47,7 @@ pub enum NotLoaded {
 impl Fault for NotLoaded {
     fn is_machines(&self) -> bool {
         match self {
-            Self::Problem(_) | Self::Flawed(..) | Self::Unnamed(_) | Self::UnnamedControlNet(_) => false,
+            Self::Problem(_) | Self::Flawed(..) | Self::Unnamed(..) => false,
             Self::Io(_) | Self::Hub(_) => true,
             Self::Storage(error) => error.is_machines(),
             Self::Queue(error) => error.is_machines(),
@@ -64,16 +59,18 @@ impl NotLoaded {
     /// The failure that the request ends with.
     pub(super) fn failure(self) -> Failure {
         match self {
-            Self::Problem(problem) => failure(&problem),
+            Self::Problem(AdapterProblem { index, flaw, message }) => {
+                failure(FailureKind::Lora, index, flaw, message)
+            }
             other => Failure { kind: FailureKind::Engine, message: other.to_string(), detail: None },
         }
     }
 
-    /// The class and the words of what is wrong with the adapter itself.
-    pub(super) fn flaw(self) -> Result<(AdapterFlaw, String), Self> {
+    /// The same of another network, which cannot be used as `kind` says.
+    pub(super) fn failure_of(self, kind: FailureKind, network: &str) -> Failure {
         match self {
-            Self::Flawed(flaw, why) => Ok((flaw, why)),
-            other => Err(other),
+            Self::Flawed(flaw, why) => failure(kind, None, flaw, format!("{network}: {why}")),
+            other => other.failure(),
         }
     }
 
@@ -118,10 +115,16 @@ impl From<Refused> for NotLoaded {
     }
 }
 
-/// The failure of a request with an adapter that cannot be used. What names the adapter is in the detail, which is erased
-/// with the input.
-pub(super) fn failure(problem: &AdapterProblem) -> Failure {
-    Failure { detail: serde_json::to_value(problem).ok(), ..Failure::of(FailureKind::Lora) }
+/// The failure of a request with an adapter or another network that cannot be used. What names it is in the detail, which is
+/// erased with the input.
+pub(super) fn failure(
+    kind: FailureKind,
+    index: Option<usize>,
+    flaw: AdapterFlaw,
+    message: String,
+) -> Failure {
+    let problem = AdapterProblem { index, flaw, message };
+    Failure { detail: serde_json::to_value(problem).ok(), ..Failure::of(kind) }
 }
 
 /// The files of a request's adapters, which stay while they are held.
@@ -138,14 +141,44 @@ pub(super) async fn fetch(worker: &Worker, request: &ImageRequest) -> Result<Fet
         let LoraRef { name, source, scale } = lora;
         let (file, from) = file(worker, source, request.private).await.map_err(|why| why.of(index, name))?;
         tracing::info!(lora = name, scale, from, "an adapter is ready");
-        if let Err(error) = worker.queue.observe(&Observation::adapter(from)).await {
-            tracing::warn!(%error, "an adapter was not counted");
-        }
+        count(worker, from).await;
         let path = file.path().to_owned();
         fetched.loras.push(Lora { name: name.clone(), path, scale: *scale });
         fetched.held.push(file);
     }
     Ok(fetched)
+}
+
+/// Counts an adapter or another network by where it is from.
+pub(super) async fn count(worker: &Worker, from: &'static str) {
+    if let Err(error) = worker.queue.observe(&Observation::adapter(from)).await {
+        tracing::warn!(%error, "an adapter was not counted");
+    }
+}
+
+/// Weights of a network with the configs in their folder.
+pub(super) struct Beside<const N: usize> {
+    pub(super) weights: HeldFile,
+    pub(super) configs: [HeldFile; N],
+    /// Where the weights are from.
+    pub(super) from: &'static str,
+}
+
+/// Weights in a repository of the hub, and the configs in their folder.
+pub(super) async fn with_configs<const N: usize>(
+    worker: &Worker,
+    (repository, weights): (&str, &str),
+    configs: [&str; N],
+) -> Result<Beside<N>, NotLoaded> {
+    let folder = weights.rsplit_once('/').map(|(folder, _)| format!("{folder}/")).unwrap_or_default();
+    // The small files first: a repository without them is no network in this layout.
+    let mut fetched = Vec::with_capacity(N);
+    for config in configs {
+        fetched.push(hub::fetch(worker, repository, Some(&format!("{folder}{config}"))).await?.0);
+    }
+    let (weights, from) = hub::fetch(worker, repository, Some(weights)).await?;
+    let configs = fetched.try_into().map_err(|_| io::Error::other("a config is not there"))?;
+    Ok(Beside { weights, configs, from })
 }
 
 /// The file of an adapter, and in a word where it is from. What a private request brings is kept for it alone.
@@ -157,7 +190,7 @@ pub(super) async fn file(
     match source {
         AdapterSource::Named(name) => match worker.adapters.named.get(name) {
             Some(path) => Ok((HeldFile::outside(path.clone()), "name")),
-            None => Err(NotLoaded::Unnamed(name.clone())),
+            None => Err(NotLoaded::Unnamed("LoRA", "--lora", name.clone())),
         },
         AdapterSource::Hub { repository, file } => hub::fetch(worker, repository, file.as_deref()).await,
         AdapterSource::File(Source::Stored(key)) => stored(worker, key, is_private).await,

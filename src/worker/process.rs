@@ -197,9 +197,9 @@ async fn load_and_run(
 
 /// The adapters that requests may name.
 fn open_adapters(config: &WorkerConfig) -> std::io::Result<AdapterFiles> {
-    let AdapterConfig { named, controlnets, max_bytes, cache_bytes } = config.adapters.clone();
+    let AdapterConfig { named, controlnets, ip_adapters, max_bytes, cache_bytes } = config.adapters.clone();
     let cache = AdapterCache::open(&adapters::folder(&config.store.data_dir), cache_bytes)?;
-    Ok(AdapterFiles { named, controlnets, cache, max_bytes })
+    Ok(AdapterFiles { named, controlnets, ip_adapters, cache, max_bytes })
 }
 
 /// Opens the pool of models, on the engine's thread.

@@ -42,15 +42,20 @@ const DIFFERENCES: Differences = &[
 ];
 
 const OF_LARGE: Differences = &[
-    ("components/schemas/IPAdapter", "not supported"),
+    (
+        "components/schemas/IPAdapter/properties/mask_",
+        "no IP-Adapter of this model has masks, nor do diffusers' have any",
+    ),
+    ("components/schemas/IPAdapter/x-fal-order-properties", "likewise"),
+    ("components/schemas/IPAdapter/properties/scale/m", "fal has none"),
     ("components/schemas/{Name}Input/properties/loras/maxItems", "fal has none"),
-    ("components/schemas/{Name}Input/properties/ip_adapter", "not supported"),
     ("components/schemas/{Name}Input/properties/seed/anyOf/0/m", "64 bits are kept, fal does not say"),
 ];
 
 const OF_MEDIUM: Differences = &[
     ("components/schemas/{Name}Input/properties/loras", "as fal's large model has them"),
     ("components/schemas/{Name}Input/properties/controlnet", "as fal's large model has it"),
+    ("components/schemas/{Name}Input/properties/ip_adapter", "as fal's large model has it"),
     ("components/schemas/{Name}Input/properties/seed", "may be null, as fal's large model has it; 64 bits"),
     (
         "components/schemas/{Name}Input/properties/image_size/anyOf/2",

@@ -286,6 +286,43 @@ fn a_reader_that_leaves_is_no_error() {
 }
 
 #[test]
+fn an_ip_adapter_follows_its_image_and_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden");
+    let golden = |path: &str| golden.join(path).to_str().expect("a path").to_owned();
+    let file = |name: &str| folder.path().join(name);
+    let style = file("style.png").to_str().expect("a path").to_owned();
+    image::RgbImage::from_fn(40, 30, |x, y| image::Rgb([6 * x as u8, 8 * y as u8, 90]))
+        .save(&style)
+        .expect("a file");
+    let (model, adapter) = (golden("base/model"), golden("ip_adapter/published/ip-adapter.safetensors"));
+    let encoder = golden("ip_adapter/published/image_encoder");
+    let size = ["--width", "64", "--height", "48", "--seed", "1"];
+    let base = ["--model", &model, "--device", "cpu", "--dtype", "f32", "--ip-image", &style];
+    let with = |name: &str, adapter: &str, encoder: &str, more: &[&str]| {
+        let files = ["--ip-adapter", adapter, "--ip-encoder", encoder];
+        generate(&file(name), &[&base[..], &size, &files, more].concat())
+    };
+    for (name, scale) in [("out.png", "1"), ("without.png", "0")] {
+        let (code, stderr) = with(name, &adapter, &encoder, &["--ip-scale", scale]);
+        assert_eq!(code, Some(0), "{stderr}");
+    }
+    let pixels = |name: &str| image::open(file(name)).expect("an image").to_rgb8();
+    assert_ne!(pixels("out.png"), pixels("without.png"));
+    let (lora, text) = (golden("lora/peft.safetensors"), golden("base/model/text_encoder"));
+    for (adapter, encoder, flags, code, words) in [
+        (&lora, &encoder, &[][..], 1, "peft.safetensors: it is no IP-Adapter of SD3.5"),
+        (&adapter, &text, &[], 1, "text_encoder: its config: its model_type is \"clip_text_model\""),
+        (&adapter, &encoder, &["--ip-scale", "5"], 2, "--ip-scale 5: give a number from 0 to 4"),
+    ] {
+        let (found, stderr) = with("no.png", adapter, encoder, flags);
+        assert!(found == Some(code) && stderr.contains(words), "{stderr}");
+    }
+    let (code, stderr) = generate(&file("no.png"), &["--ip-adapter", &adapter]);
+    assert!(code == Some(2) && stderr.contains("--ip-encoder"), "{stderr}");
+}
+
+#[test]
 fn a_controlnet_follows_its_image_and_is_refused_by_name() {
     let folder = tempfile::tempdir().expect("a directory");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parity/golden");

@@ -61,7 +61,7 @@ async fn every_field_has_its_limits() {
         ("output_format", json!("webp"), "one_of"),
         ("image_size", json!("portrait_3_4"), "one_of"),
         ("image_size", json!(512), "value_error"),
-        ("ip_adapter", json!({ "path": "x" }), "feature_not_supported"),
+        ("ip_adapter", json!("x"), "model_attributes_type"),
         ("controlnet", json!("x"), "model_attributes_type"),
     ];
     for (field, value, kind) in cases {

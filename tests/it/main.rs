@@ -36,6 +36,7 @@ mod init_image;
 mod inpaint;
 mod input;
 mod intercept;
+mod ip_adapter;
 mod isolation;
 mod isolation_sockets;
 mod keeping;

@@ -55,7 +55,7 @@ async fn a_get_is_refused_as_a_post_is_and_never_reaches_the_queue() {
         ("prompt=x&num_inference_steps=many", "num_inference_steps", "int_parsing"),
         ("prompt=x&num_inference_steps=51", "num_inference_steps", "less_than_equal"),
         ("prompt=x&image_size=%5Bobject+Object%5D", "image_size", "one_of"),
-        ("prompt=x&ip_adapter=%7B%22path%22%3A%22x%22%7D", "ip_adapter", "feature_not_supported"),
+        ("prompt=x&ip_adapter=%5B7%5D", "ip_adapter", "model_attributes_type"),
     ];
     for (query, field, kind) in cases {
         for path in ["", "/stream"] {

@@ -6,6 +6,7 @@ pub(crate) mod body;
 mod controlnet;
 pub(crate) mod field;
 pub(crate) mod fields;
+mod ip_adapter;
 mod loras;
 pub(crate) mod query;
 mod size;
@@ -13,11 +14,12 @@ mod source;
 pub(crate) mod value;
 
 pub(crate) use controlnet::{OBJECT as CONTROLNET, object_schema as controlnet_schema};
+pub(crate) use ip_adapter::{OBJECT as IP_ADAPTER, object_schema as ip_adapter_schema};
 pub(crate) use loras::{ITEM as LORA, item_schema as lora_schema};
 pub(crate) use size::schema as size_schema;
 
 use crate::endpoint::{Endpoint, Task};
-use crate::input::field::{Choice, Field, OptionalSeed, Ranged, Switch, Text, object};
+use crate::input::field::{Choice, Field, OptionalSeed, Ranged, Switch, Text, object, of_type};
 use crate::input::fields::Fields;
 use crate::output::names;
 use crate::output::problem::Problem;
@@ -139,9 +141,6 @@ const MAX_TEXTS: usize = 2 * MAX_PROMPT_CHARS * 12 + 64 * 1024;
 /// A file in base64, with a tenth for what programs add: `\/` for `/`, `%2F` and `%2B`, or a line's end after every 76.
 const MAX_FILE: usize = (MAX_INLINE_BYTES as usize).div_ceil(3) * 4 / 10 * 11;
 
-/// An adapter that fal's endpoint knows and this server does not run.
-const UNSUPPORTED: &str = "ip_adapter";
-
 /// The schema of an input; `size_object` is the name of the schema of a size with sides.
 pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBuilder {
     let title = match route.task {
@@ -153,7 +152,8 @@ pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBui
     let size = size::field_schema(route.task, route.limits, size_object);
     let input = object(&fields(route.task, &numbers)).title(Some(title)).property(size::NAME, size);
     let input = input.property(loras::NAME, loras::field_schema());
-    input.property(controlnet::NAME, controlnet::field_schema())
+    let input = input.property(controlnet::NAME, controlnet::field_schema());
+    input.property(ip_adapter::NAME, ip_adapter::field_schema())
 }
 
 /// The fields of a task in the order of fal's document, but for the size.
@@ -187,22 +187,20 @@ pub(crate) fn in_query(route: &ServedEndpoint<'_>) -> Vec<Parameter> {
             ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query).required(required);
         parameter.schema(Some(schema)).build()
     };
-    let size = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .description(Some("A preset's name, or `{\"width\": …, \"height\": …}` as a text."));
-    let size = parameter(size::NAME, size.into(), false);
-    let loras = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .description(Some("LoRA adapters: `[{\"path\": …, \"scale\": …}]` as a text."));
-    let loras = parameter(loras::NAME, loras.into(), false);
-    let controlnet = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .description(Some("A ControlNet: `{\"path\": …, \"control_image_url\": …}` as a text."));
-    let controlnet = parameter(controlnet::NAME, controlnet.into(), false);
+    let nested = [
+        (size::NAME, "A preset's name, or `{\"width\": …, \"height\": …}` as a text."),
+        (loras::NAME, "LoRA adapters: `[{\"path\": …, \"scale\": …}]` as a text."),
+        (controlnet::NAME, "A ControlNet: `{\"path\": …, \"control_image_url\": …}` as a text."),
+        (
+            ip_adapter::NAME,
+            "An IP-Adapter: `{\"path\": …, \"image_encoder_path\": …, \"image_url\": …, \"scale\": …}` as a text.",
+        ),
+    ];
+    let nested = nested.map(|(name, about)| parameter(name, of_type(Type::String, about).into(), false));
     let numbers = Numbers::of(route.endpoint);
     let fields = fields(route.task, &numbers).into_iter();
     let fields = fields.map(|field| parameter(field.name(), field.schema(), field.is_required()));
-    fields.chain([size, loras, controlnet]).collect()
+    fields.chain(nested).collect()
 }
 
 /// Reads the input that a call brought. Unknown fields do not matter.
@@ -211,7 +209,8 @@ pub(crate) fn read(
     route: &ServedEndpoint<'_>,
     call: &Call,
 ) -> Result<ImageRequest, Vec<Problem>> {
-    let ServedEndpoint { endpoint, task, limits, stand_in, lora_names, controlnet_names } = *route;
+    let ServedEndpoint { endpoint, task, limits, stand_in, lora_names, controlnet_names, ip_adapter_names } =
+        *route;
     let Some(map) = input.as_object() else {
         let words = "Input should be a valid dictionary or object to extract fields from";
         return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);
@@ -259,11 +258,8 @@ pub(crate) fn read(
         init_image,
         loras: loras::read(&mut fields, call, lora_names),
         controlnet,
+        ip_adapter: ip_adapter::read(&mut fields, call, ip_adapter_names),
     };
-    if map.get(UNSUPPORTED).is_some_and(|value| !is_empty(value)) {
-        let words = format!("{UNSUPPORTED} is not supported by this server");
-        fields.refuse(Problem::at(&[UNSUPPORTED], "feature_not_supported", words, &map[UNSUPPORTED]));
-    }
     fields.finish(request)
 }
 

@@ -179,7 +179,8 @@ fn inputs(shown: &[Shown<'_>]) -> Vec<Named> {
     };
     let lora = (input::LORA.to_owned(), input::lora_schema().into());
     let controlnet = (input::CONTROLNET.to_owned(), input::controlnet_schema().into());
-    shown.iter().flat_map(both).chain([lora, controlnet]).collect()
+    let ip_adapter = (input::IP_ADAPTER.to_owned(), input::ip_adapter_schema().into());
+    shown.iter().flat_map(both).chain([lora, controlnet, ip_adapter]).collect()
 }
 
 /// The schemas of the outputs, which differ in their names alone.

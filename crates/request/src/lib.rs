@@ -1,11 +1,13 @@
 //! A valid request for images and its output, without wire names and tensors.
 
 mod controlnet;
+mod ip_adapter;
 mod limits;
 mod lora;
 mod seed;
 
 pub use controlnet::{CONTROL_SCALE, CONTROL_SHARE, ControlNetRef};
+pub use ip_adapter::{IP_ADAPTER_SCALE, IpAdapterRef};
 pub use limits::{Beyond, Limits, MAX_SCALED_PIXELS};
 pub use lora::{AdapterFlaw, AdapterProblem, AdapterSource, LORA_SCALE, LoraRef, MAX_LORAS, is_lora_name};
 pub use seed::Seed;
@@ -97,6 +99,9 @@ pub struct ImageRequest {
     /// A ControlNet with its control image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub controlnet: Option<ControlNetRef>,
+    /// An IP-Adapter with its image prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_adapter: Option<IpAdapterRef>,
 }
 
 impl ImageRequest {
@@ -106,12 +111,16 @@ impl ImageRequest {
             .controlnet
             .iter_mut()
             .flat_map(|net| iter::once(&mut net.image).chain(net.source.file_mut()));
+        let of_ip_adapter = self.ip_adapter.iter_mut().flat_map(|adapter| {
+            let files = [adapter.source.file_mut(), adapter.encoder.file_mut()];
+            iter::once(&mut adapter.image).chain(files.into_iter().flatten())
+        });
         let of_loras = self.loras.iter_mut().filter_map(|lora| lora.source.file_mut());
         let images = self.init_image.iter_mut();
         let sources = images.flat_map(|image| {
             iter::once(&mut image.source).chain(image.mask.as_mut().map(|mask| &mut mask.source))
         });
-        sources.chain(of_loras).chain(of_controlnet)
+        sources.chain(of_loras).chain(of_controlnet).chain(of_ip_adapter)
     }
 }
 

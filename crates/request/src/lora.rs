@@ -62,10 +62,11 @@ impl AdapterSource {
     }
 }
 
-/// What is wrong with the adapters of a request, or with its ControlNet.
+/// What is wrong with the adapters of a request, or with its ControlNet or IP-Adapter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterProblem {
-    /// Number of the LoRA adapter in the request, from 0; `None` where it is all of them together, or the ControlNet.
+    /// Number of the LoRA adapter in the request, from 0; `None` where it is all of them together, or another
+    /// network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
     /// The class.

@@ -21,7 +21,8 @@ type FalMedium = EndpointTypeMap["fal-ai/stable-diffusion-v35-medium"];
 
 // An input for this server is valid for fal, except nulls: the client's types allow fewer of them than fal's document.
 // This server's output is valid for programs written for fal.
-type Written<Input> = Partial<{ [Field in keyof Input]: Exclude<Input[Field], null> }> & { prompt: string };
+type WithoutNulls<T> = T extends object ? { [Field in keyof T]: WithoutNulls<Exclude<T[Field], null>> } : T;
+type Written<Input> = Partial<WithoutNulls<Input>> & { prompt: string };
 export const input = (written: Written<Ours["StableDiffusionV35LargeInput"]>): Fal["input"] => written;
 export const medium = (written: Written<Ours["StableDiffusionV35MediumInput"]>): FalMedium["input"] => written;
 export const output = (answer: Ours["StableDiffusionV35LargeOutput"]): Fal["output"] & FalMedium["output"] => answer;

@@ -1,7 +1,7 @@
 //! An engine whose work is a closure of the test.
 
 use latentd::engine::{
-    Control, ControlNet, Engine, EngineError, Generated, Image, InitImage, Inputs, Lora, Observer,
+    Control, ControlNet, Engine, EngineError, Generated, Image, InitImage, Inputs, IpAdapter, Lora, Observer,
     PendingImages, Prefetch, Step, Timings,
 };
 use latentd_request::ImageRequest;
@@ -13,6 +13,7 @@ pub(crate) struct Call<'a> {
     pub(crate) init_image: Option<InitImage>,
     pub(crate) loras: Vec<Lora>,
     pub(crate) controlnet: Option<ControlNet>,
+    pub(crate) ip_adapter: Option<IpAdapter>,
     pub(crate) observer: &'a mut dyn Observer,
 }
 
@@ -99,8 +100,8 @@ impl Engine for Scripted {
         inputs: Inputs,
         observer: &mut dyn Observer,
     ) -> Result<PendingImages, EngineError> {
-        let Inputs { init_image, loras, controlnet } = inputs;
-        (self.generate)(Call { request, init_image, loras, controlnet, observer })
+        let Inputs { init_image, loras, controlnet, ip_adapter } = inputs;
+        (self.generate)(Call { request, init_image, loras, controlnet, ip_adapter, observer })
     }
 
     fn prefetch(&self) -> Option<Prefetch> {

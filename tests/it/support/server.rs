@@ -71,6 +71,7 @@ impl Server {
             max_open_uploads: 100,
             lora_names: Vec::new(),
             controlnet_names: Vec::new(),
+            ip_adapter_names: Vec::new(),
             adapter_cache_bytes: Arc::new(|| 0),
             gpus: Arc::new(Vec::new),
             validate_on_submit: false,

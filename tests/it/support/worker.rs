@@ -35,7 +35,8 @@ impl Server {
     pub(crate) fn adapters(&self) -> AdapterFiles {
         let folder = adapters::folder(self.directory.path());
         let cache = AdapterCache::open(&folder, 4_000_000).expect("a folder");
-        AdapterFiles { named: BTreeMap::new(), controlnets: BTreeMap::new(), cache, max_bytes: 1_000_000 }
+        let (named, controlnets, ip_adapters) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        AdapterFiles { named, controlnets, ip_adapters, cache, max_bytes: 1_000_000 }
     }
 
     /// A worker with connections of its own to the database, as in a process of its own.

@@ -60,6 +60,11 @@ impl<'a> Fields<'a> {
         Problem::at(&[name], kind, msg, value).within(&self.parents)
     }
 
+    /// The problem of a field of this object that must be there.
+    pub(crate) fn missing(&self, name: &str) -> Problem {
+        Problem::missing(name, self.map).within(&self.parents)
+    }
+
     fn refuse_as(&mut self, name: &str, (kind, msg): (&'static str, &str)) {
         self.refuse(self.problem(name, kind, msg));
     }
@@ -69,7 +74,7 @@ impl<'a> Fields<'a> {
         match (self.value(name), default) {
             (Some(Value::String(text)), _) => return text,
             (None, Some(default)) => return default,
-            (None, None) => self.refuse(Problem::missing(name, self.map).within(&self.parents)),
+            (None, None) => self.refuse(self.missing(name)),
             (Some(_), _) => self.refuse_as(name, ("string_type", "Input should be a valid string")),
         }
         ""

@@ -212,6 +212,7 @@ pub(crate) fn read(
         init_image,
         loras: Vec::new(),
         controlnet: None,
+        ip_adapter: None,
     };
     STYLE.read(&mut fields);
     BACKGROUND.read(&mut fields);

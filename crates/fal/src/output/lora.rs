@@ -1,6 +1,6 @@
-//! The error of a LoRA adapter or a ControlNet that cannot be used, in the form of fal's errors.
+//! The error of a LoRA adapter, a ControlNet or an IP-Adapter that cannot be used, in the form of fal's errors.
 
-use crate::output::names::{ADAPTER_PATH, CONTROLNET, LORAS};
+use crate::output::names::{ADAPTER_PATH, LORAS};
 use crate::output::problem::{Problem, Step};
 use latentd_request::{AdapterFlaw, AdapterProblem};
 use serde_json::Value;
@@ -18,11 +18,9 @@ pub(crate) fn problem(found: Option<AdapterProblem>, message: &str) -> Problem {
     })
 }
 
-/// The same of a ControlNet.
-pub(crate) fn controlnet_problem(found: Option<AdapterProblem>, message: &str) -> Problem {
-    of_flaw(found, message, |kind, message| {
-        Problem::at(&[CONTROLNET, ADAPTER_PATH], kind, message, &Value::Null)
-    })
+/// The same of another network, whose field this is.
+pub(crate) fn network_problem(field: &[&str], found: Option<AdapterProblem>, message: &str) -> Problem {
+    of_flaw(found, message, |kind, message| Problem::at(field, kind, message, &Value::Null))
 }
 
 fn of_flaw(

@@ -3,10 +3,10 @@
 /// The header of an idempotency key.
 pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// The field of the initial image.
+/// The field of the initial image, and in `ip_adapter` of the image prompt.
 pub(crate) const IMAGE_URL: &str = "image_url";
 
-/// The field of the mask.
+/// The field of the mask, in `ip_adapter` too.
 pub(crate) const MASK_URL: &str = "mask_image_url";
 
 /// The field of LoRA adapters.
@@ -16,5 +16,9 @@ pub(crate) const LORAS: &str = "loras";
 pub(crate) const CONTROLNET: &str = "controlnet";
 pub(crate) const CONTROL_IMAGE: &str = "control_image_url";
 
-/// The field of the file in an item of `loras`, and in `controlnet`.
+/// The field of the IP-Adapter, and in it that of the image encoder.
+pub(crate) const IP_ADAPTER: &str = "ip_adapter";
+pub(crate) const IMAGE_ENCODER: &str = "image_encoder_path";
+
+/// The field of the file in an item of `loras`, in `controlnet` and in `ip_adapter`.
 pub(crate) const ADAPTER_PATH: &str = "path";

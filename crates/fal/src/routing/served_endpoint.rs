@@ -20,6 +20,8 @@ pub(crate) struct ServedEndpoint<'a> {
     pub(crate) lora_names: &'a [String],
     /// Names of the operator's ControlNets.
     pub(crate) controlnet_names: &'a [String],
+    /// Names of the operator's IP-Adapters.
+    pub(crate) ip_adapter_names: &'a [String],
 }
 
 impl<'a> ServedEndpoint<'a> {
@@ -27,7 +29,8 @@ impl<'a> ServedEndpoint<'a> {
     pub(crate) fn new(endpoint: &'a Endpoint, task: Task) -> Option<Self> {
         let Served { stand_in, limits } = endpoint.served.as_ref()?;
         let stand_in = stand_in.as_deref();
-        Some(Self { endpoint, task, limits, stand_in, lora_names: &[], controlnet_names: &[] })
+        let (lora_names, controlnet_names, ip_adapter_names) = (&[], &[], &[]);
+        Some(Self { endpoint, task, limits, stand_in, lora_names, controlnet_names, ip_adapter_names })
     }
 }
 
@@ -67,8 +70,8 @@ pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<Served
         return Err(ApiError::UnknownEndpoint { what: format!("Path /{path}"), served: served() });
     };
     let found = ServedEndpoint::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))?;
-    let (lora_names, controlnet_names) = (&api.lora_names, &api.controlnet_names);
-    Ok(ServedEndpoint { lora_names, controlnet_names, ..found })
+    let Api { lora_names, controlnet_names, ip_adapter_names, .. } = api;
+    Ok(ServedEndpoint { lora_names, controlnet_names, ip_adapter_names, ..found })
 }
 
 /// Whether this is the id of an endpoint.

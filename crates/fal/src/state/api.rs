@@ -56,6 +56,8 @@ pub struct Api {
     pub lora_names: Vec<String>,
     /// Names of the ControlNets that every worker has.
     pub controlnet_names: Vec<String>,
+    /// Names of the operator's IP-Adapters.
+    pub ip_adapter_names: Vec<String>,
     /// Bytes of the LoRA adapters that are kept on this machine, of whose disk it asks.
     pub adapter_cache_bytes: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// The GPUs of this machine, whose driver it asks.

@@ -101,6 +101,12 @@ stored_word! {
         ControlNet = "controlnet",
         /// Its control image cannot be used; the detail says why.
         ControlImage = "control_image",
+        /// Its IP-Adapter cannot be used; the detail says why.
+        IpAdapter = "ip_adapter",
+        /// The image encoder of its IP-Adapter cannot be used; the detail says why.
+        ImageEncoder = "image_encoder",
+        /// The image prompt of its IP-Adapter cannot be used; the detail says why.
+        ImagePrompt = "image_prompt",
         /// The client cancelled it.
         Cancelled = "cancelled",
         /// The client that waited for the result went away.
@@ -216,6 +222,9 @@ impl FailureKind {
             | Self::Lora
             | Self::ControlNet
             | Self::ControlImage
+            | Self::IpAdapter
+            | Self::ImageEncoder
+            | Self::ImagePrompt
             | Self::Cancelled
             | Self::ClientGone
             | Self::Engine
@@ -232,6 +241,9 @@ impl FailureKind {
             Self::Lora => "a LoRA adapter cannot be used",
             Self::ControlNet => "the ControlNet cannot be used",
             Self::ControlImage => "the control image cannot be used",
+            Self::IpAdapter => "the IP-Adapter cannot be used",
+            Self::ImageEncoder => "the image encoder cannot be used",
+            Self::ImagePrompt => "the image prompt cannot be used",
             Self::Cancelled => "the request was cancelled by the client",
             Self::ClientGone => "the client went away before the result was ready",
             Self::Engine => "the engine failed",

@@ -23,7 +23,10 @@ pub(crate) fn failure_words(kind: FailureKind, message: &str) -> (&'static str, 
         | FailureKind::Mask
         | FailureKind::Lora
         | FailureKind::ControlNet
-        | FailureKind::ControlImage => (BAD_REQUEST, "Invalid status code: 422".into()),
+        | FailureKind::ControlImage
+        | FailureKind::IpAdapter
+        | FailureKind::ImageEncoder
+        | FailureKind::ImagePrompt => (BAD_REQUEST, "Invalid status code: 422".into()),
         FailureKind::Cancelled => ("client_cancelled", message.into()),
         FailureKind::ClientGone => ("client_disconnected", message.into()),
         FailureKind::Engine | FailureKind::OutOfMemory | FailureKind::WorkerLost => {
@@ -66,21 +69,26 @@ pub(crate) fn failure_answer(failure: Failure) -> (StatusCode, Value) {
             let detail = failure.detail.unwrap_or_else(|| json!([Problem::of_request(&failure.message)]));
             return (StatusCode::UNPROCESSABLE_ENTITY, json!({ "detail": detail }));
         }
-        FailureKind::InitImage | FailureKind::Mask | FailureKind::ControlImage => {
+        FailureKind::InitImage | FailureKind::Mask | FailureKind::ControlImage | FailureKind::ImagePrompt => {
             let field: &[&str] = match failure.kind {
                 FailureKind::Mask => &[names::MASK_URL],
                 FailureKind::ControlImage => &[names::CONTROLNET, names::CONTROL_IMAGE],
+                FailureKind::ImagePrompt => &[names::IP_ADAPTER, names::IMAGE_URL],
                 _ => &[names::IMAGE_URL],
             };
             let flaw = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
             let detail = vec![initial_image::problem(field, flaw, &failure.message)];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
-        FailureKind::Lora | FailureKind::ControlNet => {
+        FailureKind::Lora | FailureKind::ControlNet | FailureKind::IpAdapter | FailureKind::ImageEncoder => {
             let found = failure.detail.and_then(|detail| serde_json::from_value(detail).ok());
-            let is_lora = failure.kind == FailureKind::Lora;
-            let problem = if is_lora { lora::problem } else { lora::controlnet_problem };
-            let detail = vec![problem(found, &failure.message)];
+            let of = |field: &[&str], found| lora::network_problem(field, found, &failure.message);
+            let detail = vec![match failure.kind {
+                FailureKind::ControlNet => of(&[names::CONTROLNET, names::ADAPTER_PATH], found),
+                FailureKind::IpAdapter => of(&[names::IP_ADAPTER, names::ADAPTER_PATH], found),
+                FailureKind::ImageEncoder => of(&[names::IP_ADAPTER, names::IMAGE_ENCODER], found),
+                _ => lora::problem(found, &failure.message),
+            }];
             return (StatusCode::UNPROCESSABLE_ENTITY, json!(Problems { detail }));
         }
         // nginx's "client closed request", which fal uses too.
