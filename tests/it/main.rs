@@ -10,6 +10,7 @@ mod bench;
 mod cancel;
 mod checkpoint;
 mod controlnet;
+mod controlnet_mini;
 mod convert;
 mod crash;
 mod databases;
