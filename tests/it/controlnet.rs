@@ -185,3 +185,18 @@ async fn repositories_and_names_reach_the_engine() {
     let said = answer.json()["detail"].to_string();
     assert!(said.contains("--named-controlnet depth=PATH"), "{said}");
 }
+
+#[tokio::test]
+async fn the_document_has_the_names_of_the_operators_files() {
+    let server = Server::with(|api| {
+        api.controlnet_names = vec!["edges".into(), "depth".into()];
+        api.lora_names = vec!["style".into()];
+    })
+    .await;
+    let named = server.get("/openapi.json").await.json();
+    let plain = Server::start().await.get("/openapi.json").await.json();
+    for (schema, names) in [("ControlNet", json!(["edges", "depth"])), ("LoraWeight", json!(["style"]))] {
+        let path = |document: &Value| document["components"]["schemas"][schema]["properties"]["path"].clone();
+        assert_eq!((&path(&named)["examples"], &path(&plain)["examples"]), (&names, &Value::Null));
+    }
+}

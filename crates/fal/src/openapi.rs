@@ -18,13 +18,12 @@ use crate::calls::models;
 use crate::calls::payloads;
 use crate::calls::uploads;
 use crate::calls::webhook;
-use crate::endpoint::Endpoint;
 use crate::input;
 use crate::output::error::ApiError;
 use crate::output::problem;
 use crate::output::wire;
 use crate::routing::call::Call;
-use crate::routing::served_endpoint;
+use crate::routing::served_endpoint::{self, ServedEndpoint};
 use crate::state::Api;
 use crate::state::documents::ORIGIN;
 use axum::response::Response;
@@ -70,13 +69,13 @@ const TAGS: [(&str, &str); 7] = [
 pub(crate) fn serve(api: &Api, call: &Call) -> Result<Response, ApiError> {
     let id = call.parameter(ENDPOINT_ID);
     api.documents.answer(id.as_deref(), call.links.origin(), || match &id {
-        None => Ok(whole(&api.endpoints, ORIGIN)),
+        None => Ok(whole(served_endpoint::all_named(api), ORIGIN)),
         Some(id) => endpoint::document(api, ORIGIN, id),
     })
 }
 
-fn whole(endpoints: &[Endpoint], origin: &str) -> OpenApi {
-    let shown: Vec<Shown<'_>> = served_endpoint::all(endpoints)
+fn whole<'a>(served: impl Iterator<Item = ServedEndpoint<'a>>, origin: &str) -> OpenApi {
+    let shown: Vec<Shown<'_>> = served
         .enumerate()
         .map(|(index, route)| Shown {
             output: wire::OutputBody::name().into_owned(),
@@ -177,9 +176,12 @@ fn inputs(shown: &[Shown<'_>]) -> Vec<Named> {
         let input = input::schema(route, &size);
         [(size, input::size_schema(route.limits).into()), (route.input_name(), input.into())]
     };
-    let lora = (input::LORA.to_owned(), input::lora_schema().into());
-    let controlnet = (input::CONTROLNET.to_owned(), input::controlnet_schema().into());
-    let ip_adapter = (input::IP_ADAPTER.to_owned(), input::ip_adapter_schema().into());
+    let (loras, controlnets, ip_adapters) = shown.first().map_or_else(Default::default, |shown| {
+        (shown.route.lora_names, shown.route.controlnet_names, shown.route.ip_adapter_names)
+    });
+    let lora = (input::LORA.to_owned(), input::lora_schema(loras).into());
+    let controlnet = (input::CONTROLNET.to_owned(), input::controlnet_schema(controlnets).into());
+    let ip_adapter = (input::IP_ADAPTER.to_owned(), input::ip_adapter_schema(ip_adapters).into());
     shown.iter().flat_map(both).chain([lora, controlnet, ip_adapter]).collect()
 }
 
@@ -228,7 +230,7 @@ fn schemas() -> Vec<Named> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::endpoint::Served;
+    use crate::endpoint::{Endpoint, Served};
     use crate::routing::resolve::resolve;
     use crate::routing::table::ROUTES;
     use axum::http::Method;
@@ -247,7 +249,7 @@ mod tests {
         ];
         let fill = |path: String, (name, value): (&str, &str)| path.replace(name, value);
         let mut found = Vec::new();
-        for (path, item) in whole(&endpoints, "http://test").paths.paths {
+        for (path, item) in whole(served_endpoint::all(&endpoints), "http://test").paths.paths {
             let path = ids.into_iter().chain(values).fold(path, fill);
             let methods = [
                 (Method::GET, item.get),

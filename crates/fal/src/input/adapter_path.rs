@@ -1,14 +1,23 @@
 //! Where the file of an adapter is, by the text of a field: a file of the client, one on the Hugging Face hub or one that the
 //! operator named. A path of this server's disk is never taken.
 
+use crate::input::field::of_type;
 use crate::input::fields::Fields;
 use crate::input::source;
 use crate::routing::call::Call;
 use latentd_request::AdapterSource;
 use url::Url;
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 /// Characters of a path that messages repeat.
 const SHOWN: usize = 200;
+
+/// The schema of the field `path`. Its only examples are the operator's files: programs that try a document's examples would
+/// send another that is not there.
+pub(super) fn schema(about: &str, names: &[String]) -> ObjectBuilder {
+    let schema = of_type(Type::String, about);
+    if names.is_empty() { schema } else { schema.examples(names.iter().map(String::as_str)) }
+}
 
 /// Reads the field `path` of an adapter; `names` are those of the operator's files. What messages call the adapter, and where
 /// it is, unless that is a problem.

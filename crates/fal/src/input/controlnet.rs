@@ -1,7 +1,7 @@
 //! `controlnet`: a ControlNet, found as a LoRA adapter is, with a control image.
 
 use crate::input::adapter_path;
-use crate::input::field::{Ranged, of_type, with_fields};
+use crate::input::field::{Ranged, with_fields};
 use crate::input::fields::Fields;
 use crate::input::is_empty;
 use crate::input::source::File;
@@ -11,7 +11,7 @@ use crate::routing::call::Call;
 use latentd_request::{CONTROL_SCALE, CONTROL_SHARE, ControlNetRef};
 use serde_json::Value;
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ObjectBuilder, RefBuilder, Schema, Type};
+use utoipa::openapi::schema::{ObjectBuilder, RefBuilder, Schema};
 
 /// Of the field.
 pub(crate) const NAME: &str = CONTROLNET;
@@ -54,12 +54,12 @@ pub(crate) fn field_schema() -> RefOr<Schema> {
     RefBuilder::new().ref_location_from_schema_name(OBJECT).description(Some(about)).into()
 }
 
-/// The schema of its object.
-pub(crate) fn object_schema() -> ObjectBuilder {
+/// The schema of its object; `names` are those of the operator's.
+pub(crate) fn object_schema(names: &[String]) -> ObjectBuilder {
     let about = "The ControlNet, in diffusers' layout: `owner/name` or `owner/name/file.safetensors` on the Hugging Face hub \
                  with its `config.json`, a `.safetensors` file: a URL that this server can reach, that of a file sent to \
                  it, or a data URI of up to 10 MiB, or a name that the operator gave a ControlNet.";
-    let path = ObjectBuilder::new().property(PATH, of_type(Type::String, about)).required(PATH);
+    let path = ObjectBuilder::new().property(PATH, adapter_path::schema(about, names)).required(PATH);
     with_fields(path.title(Some(OBJECT)), &[&IMAGE, &SCALE, &START, &END])
 }
 

@@ -66,10 +66,11 @@ pub(crate) fn field_schema() -> RefOr<Schema> {
     AnyOfBuilder::new().item(object).item(null()).description(Some(about)).into()
 }
 
-/// The schema of its object.
-pub(crate) fn object_schema() -> ObjectBuilder {
+/// The schema of its object; `names` are those of the operator's.
+pub(crate) fn object_schema(names: &[String]) -> ObjectBuilder {
+    let object = ObjectBuilder::new().title(Some(OBJECT));
     let object =
-        [ADAPTER, ENCODER].into_iter().fold(ObjectBuilder::new().title(Some(OBJECT)), Network::describe);
+        [ADAPTER, ENCODER].into_iter().fold(object, |object, network| network.describe(object, names));
     let scale = of_type(Type::Number, SCALE.about);
     let scale = scale.minimum(Some(*SCALE.range.start())).maximum(Some(*SCALE.range.end()));
     with_fields(object, &[&IMAGE]).property(SCALE.name, scale).required(SCALE.name)
@@ -119,13 +120,13 @@ fn is_whole(inner: &mut Fields<'_>, encoder: &AdapterSource) -> bool {
 }
 
 impl Network {
-    fn describe(object: ObjectBuilder, network: Self) -> ObjectBuilder {
+    fn describe(self, object: ObjectBuilder, names: &[String]) -> ObjectBuilder {
         let optional = |about: String| {
             let text = ObjectBuilder::new().schema_type(Type::String);
             AnyOfBuilder::new().item(text).item(null()).description(Some(about))
         };
-        let Self { path, subfolder, weight_name, usual, about } = network;
-        let object = object.property(path, of_type(Type::String, about)).required(path);
+        let Self { path, subfolder, weight_name, usual, about } = self;
+        let object = object.property(path, adapter_path::schema(about, names)).required(path);
         let object =
             object.property(subfolder, optional(format!("The folder of the repository of `{path}`.")));
         let about = format!("The file of the repository of `{path}`, `{usual}` where it is left out.");

@@ -2,14 +2,14 @@
 //! scale. A path of this server's disk is never taken.
 
 use crate::input::adapter_path;
-use crate::input::field::{Field, Ranged, of_type};
+use crate::input::field::{Field, Ranged};
 use crate::input::fields::Fields;
 use crate::output::names::{ADAPTER_PATH, LORAS};
 use crate::output::problem::{Problem, Step};
 use crate::routing::call::Call;
 use latentd_request::{LORA_SCALE, LoraRef, MAX_LORAS};
 use serde_json::{Map, Value};
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 
 /// Of the field.
@@ -38,15 +38,14 @@ pub(crate) fn field_schema() -> RefOr<Schema> {
         .into()
 }
 
-/// The schema of an item.
-pub(crate) fn item_schema() -> ObjectBuilder {
+/// The schema of an item; `names` are those of the operator's files.
+pub(crate) fn item_schema(names: &[String]) -> ObjectBuilder {
     let about = "The adapter's `.safetensors` file: a URL that this server can reach, that of a file sent to it, a data URI \
                  of up to 10 MiB, `owner/name` or `owner/name/file.safetensors` on the Hugging Face hub, or a name that the \
                  operator gave a file.";
-    // No example: programs that try the document's examples would send a file that is not there.
     ObjectBuilder::new()
         .title(Some(ITEM))
-        .property(PATH, of_type(Type::String, about))
+        .property(PATH, adapter_path::schema(about, names))
         .property(SCALE.name, SCALE.schema())
         .required(PATH)
 }

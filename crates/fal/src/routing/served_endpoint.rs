@@ -32,6 +32,12 @@ impl<'a> ServedEndpoint<'a> {
         let (lora_names, controlnet_names, ip_adapter_names) = (&[], &[], &[]);
         Some(Self { endpoint, task, limits, stand_in, lora_names, controlnet_names, ip_adapter_names })
     }
+
+    /// With the names that the operator gave adapters.
+    fn named(self, api: &'a Api) -> Self {
+        let Api { lora_names, controlnet_names, ip_adapter_names, .. } = api;
+        Self { lora_names, controlnet_names, ip_adapter_names, ..self }
+    }
 }
 
 impl ServedEndpoint<'_> {
@@ -70,8 +76,7 @@ pub(crate) fn find<'a>(api: &'a Api, application: &Application) -> Result<Served
         return Err(ApiError::UnknownEndpoint { what: format!("Path /{path}"), served: served() });
     };
     let found = ServedEndpoint::new(endpoint, task).ok_or_else(|| not_served(api, endpoint, application))?;
-    let Api { lora_names, controlnet_names, ip_adapter_names, .. } = api;
-    Ok(ServedEndpoint { lora_names, controlnet_names, ip_adapter_names, ..found })
+    Ok(found.named(api))
 }
 
 /// Whether this is the id of an endpoint.
@@ -84,6 +89,11 @@ pub(crate) fn all(endpoints: &[Endpoint]) -> impl Iterator<Item = ServedEndpoint
     endpoints
         .iter()
         .flat_map(|endpoint| tasks(endpoint).filter_map(move |task| ServedEndpoint::new(endpoint, task)))
+}
+
+/// The same with the names that the operator gave adapters.
+pub(crate) fn all_named(api: &Api) -> impl Iterator<Item = ServedEndpoint<'_>> {
+    all(&api.endpoints).map(|route| route.named(api))
 }
 
 fn tasks(endpoint: &Endpoint) -> impl Iterator<Item = Task> {
