@@ -80,6 +80,8 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
         steps: request.steps,
         guidance: request.guidance,
         model,
+        // A path of this machine says nothing elsewhere.
+        controlnet: None,
     };
     let paths = write_all(&args.output, format, &generated.images, &settings)?;
     let encode_seconds = encoding.elapsed().as_secs_f64();

@@ -1,6 +1,6 @@
 //! The text in an image file: the settings that generate the same image again.
 
-use latentd_request::Seed;
+use latentd_request::{AdapterSource, ControlNetRef, Seed};
 
 /// How an image was made.
 pub(crate) struct Settings<'a> {
@@ -11,12 +11,15 @@ pub(crate) struct Settings<'a> {
     pub(crate) guidance: f64,
     /// The model that generated it.
     pub(crate) model: &'a str,
+    /// The ControlNet of its request.
+    pub(crate) controlnet: Option<&'a ControlNetRef>,
 }
 
 impl Settings<'_> {
     /// Keywords and values for [`super::encode`], of the image that so many others of its seed come before.
     pub(crate) fn text(&self, image_offset: usize) -> Vec<(&'static str, String)> {
         let offset = (image_offset > 0).then(|| ("image_offset", image_offset.to_string()));
+        let controlnet = self.controlnet.map(of_controlnet).into_iter().flatten();
         let text = [
             ("prompt", self.prompt.to_owned()),
             ("negative_prompt", self.negative_prompt.to_owned()),
@@ -26,6 +29,19 @@ impl Settings<'_> {
             ("model", self.model.to_owned()),
             ("Software", concat!("latentd ", env!("CARGO_PKG_VERSION")).to_owned()),
         ];
-        text.into_iter().chain(offset).collect()
+        text.into_iter().chain(offset).chain(controlnet).collect()
+    }
+}
+
+/// The ControlNet without its control image; nothing of one at a URL, which may give access to what is not for everybody.
+fn of_controlnet(net: &ControlNetRef) -> Vec<(&'static str, String)> {
+    match net.source {
+        AdapterSource::File(_) => Vec::new(),
+        AdapterSource::Hub { .. } | AdapterSource::Named(_) => vec![
+            ("controlnet", net.name.clone()),
+            ("controlnet_scale", net.scale.to_string()),
+            ("controlnet_start", net.start.to_string()),
+            ("controlnet_end", net.end.to_string()),
+        ],
     }
 }

@@ -6,7 +6,7 @@ use crate::adapters::HeldFile;
 use crate::engine::ControlNet;
 use crate::image_file;
 use crate::queue::{Failure, FailureKind};
-use latentd_request::{AdapterSource, ControlNetRef};
+use latentd_request::{AdapterSource, ControlNetRef, Source};
 use std::path::PathBuf;
 
 /// What diffusers calls the weights of a model, and their config in the same folder.
@@ -17,6 +17,12 @@ const CONFIG: &str = "config.json";
 pub(super) struct FetchedNet {
     pub(super) net: ControlNet,
     pub(super) held: Vec<HeldFile>,
+}
+
+/// What files of images say of it later: not the data inside its request, which may be megabytes.
+pub(super) fn without_data(reference: ControlNetRef) -> Option<ControlNetRef> {
+    let is_file = matches!(reference.source, AdapterSource::File(_));
+    (!is_file).then(|| ControlNetRef { image: Source::Inline(String::new()), ..reference })
 }
 
 /// Fetches files and image; `is_private` keeps what the request brings for it alone.

@@ -108,7 +108,8 @@ fn settings(request: &ImageRequest, image: usize) -> Vec<(&'static str, String)>
     let ImageRequest { prompt, negative_prompt, seed, steps, guidance, .. } = request;
     let model = request.stand_in.as_ref().unwrap_or(&request.model);
     let (seed, steps, guidance) = (*seed, *steps, *guidance);
-    image_file::Settings { prompt, negative_prompt, seed, steps, guidance, model }
+    let controlnet = request.controlnet.as_ref();
+    image_file::Settings { prompt, negative_prompt, seed, steps, guidance, model, controlnet }
         .text(request.image_offset + image)
 }
 

@@ -39,6 +39,7 @@ impl Worker {
             }
             inputs.controlnet = Some(net);
             files.extend(held);
+            request.controlnet = controlnet::without_data(reference);
         }
         if let Some(reference) = request.ip_adapter.take() {
             let fetched = self.fetch_ip_adapter(claim, &reference, request.private).await?;

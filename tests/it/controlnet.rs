@@ -2,8 +2,10 @@
 
 use crate::hub::stand_in::{File, Repository, StandIn};
 use crate::init_image::{data_uri, png};
+use crate::lifecycle::file_of;
 use crate::lora_cache::hub;
 use crate::loras::{file, upload};
+use crate::metadata::text_of;
 use crate::support::{Answer, ENDPOINT, Scripted, Server, messages, small, tick_until_idle};
 use axum::http::StatusCode;
 use latentd::engine::EngineError;
@@ -173,6 +175,16 @@ async fn repositories_and_names_reach_the_engine() {
     }
     let seen: Vec<_> = got.lock().expect("one engine").iter().map(|got| (got.0.clone(), got.1)).collect();
     assert_eq!(seen, [(file(1.0), true), (file(2.0), true), (file(1.0), true), (file(4.0), false)]);
+
+    // Files of images have these names, but not those of files at URLs.
+    for (path, told) in [("me/net", true), ("edges", true), (data_uri(&file(1.0)).as_str(), false)] {
+        let request = server.submit(&with_path(path)).await;
+        tick_until_idle(&mut worker).await;
+        let text = text_of(&file_of(&server, &request).await);
+        let values = text.iter().filter(|(name, _)| name.starts_with("controlnet"));
+        let values: Vec<&str> = values.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(values, if told { vec![path, "1", "0", "1"] } else { vec![] });
+    }
     let answer = result(&server, &mut worker, &with_path("me/bare")).await;
     let problem = &answer.json()["detail"][0];
     assert_eq!(problem["loc"], json!(["body", "controlnet", "path"]), "{problem}");

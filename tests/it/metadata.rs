@@ -25,7 +25,7 @@ async fn start(change: impl FnOnce(&mut Api)) -> Server {
 }
 
 /// Keywords and values that a file has.
-fn text_of(file: &[u8]) -> Vec<(String, String)> {
+pub(crate) fn text_of(file: &[u8]) -> Vec<(String, String)> {
     if image::guess_format(file).expect("an image") == image::ImageFormat::Png {
         let reader = png::Decoder::new(Cursor::new(file)).read_info().expect("a PNG");
         let text = reader.info().utf8_text.iter();
