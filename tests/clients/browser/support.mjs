@@ -153,7 +153,7 @@ export async function giveFile(page, path, kind, zone, meanwhile = async () => {
     return transfer;
   }, file);
   if (kind === "paste") {
-    const paste = (clipboardData) => document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+    const paste = (clipboardData) => document.activeElement.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
     return page.evaluate(paste, dataTransfer);
   }
   await page.dispatchEvent("body", "dragenter", { dataTransfer });

@@ -1,6 +1,7 @@
 // The commands of the page: generate, cancel, delete, and bring earlier requests back.
 
 import * as api from "./api.js";
+import * as controlnet from "./controlnet.js";
 import { $ } from "./dom.js";
 import * as form from "./form.js";
 import * as initialImage from "./initial-image.js";
@@ -15,7 +16,7 @@ import { promptOf, reproduction } from "./words.js";
 /** Sends the form. */
 export async function generate() {
   form.clearProblems();
-  const given = [initialImage, mask].filter((field) => field.get());
+  const given = [initialImage, mask, controlnet.image].filter((field) => field.get());
   for (const field of given) await field.ready();
   // What could not be uploaded is gone from its field, which says so.
   if (given.some((field) => !field.get())) return;
@@ -102,13 +103,26 @@ export function repeat(entry, index) {
 
 /** Makes an image of a result the initial image of the form. */
 export function startFrom(entry, index) {
+  give(initialImage, entry, index);
+  $("initial").scrollIntoView({ block: "nearest" });
+  $("initial-file").focus();
+}
+
+/** Makes an image of a result the control image of the form. */
+export function controlBy(entry, index) {
+  give(controlnet, entry, index);
+  $("settings").open = true;
+  $("controlnet-field").scrollIntoView({ block: "nearest" });
+  $("control-file").focus();
+}
+
+/** Gives a field of the form an image of a result. */
+function give(field, entry, index) {
   viewer.close();
   const { url } = entry.output.images[index];
   const name = promptOf(entry);
-  if (url.startsWith("data:")) initialImage.useFile(api.blobOf(url), name);
-  else initialImage.useUrl(url, name);
-  $("initial").scrollIntoView({ block: "nearest" });
-  $("initial-file").focus();
+  if (url.startsWith("data:")) field.useFile(api.blobOf(url), name);
+  else field.useUrl(url, name);
 }
 
 /** Makes a request one of the favourites, or takes it out. */

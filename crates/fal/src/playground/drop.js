@@ -31,7 +31,7 @@ export function start(uses) {
     const file = [...(event.clipboardData?.files ?? [])].find(({ type }) => type.startsWith("image/"));
     if (!file || isCovered()) return;
     event.preventDefault();
-    uses.initial(file);
+    uses[event.target.closest?.("[data-paste]")?.dataset.paste ?? "initial"](file);
   });
 }
 

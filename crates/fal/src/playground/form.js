@@ -1,11 +1,13 @@
 // The form: fields to an input and back, and what is wrong with them at the field itself.
 
+import * as controlnet from "./controlnet.js";
 import { $, choice, make } from "./dom.js";
 import * as initialImage from "./initial-image.js";
 import { DEFAULTS, FORMATS, LIMITS, MAX_IMAGES, SAME_SIZE, SIZES, imageEndpoint, pixels } from "./limits.js";
 import * as loras from "./loras.js";
 import * as mask from "./mask.js";
 import * as models from "./models.js";
+import { number, wrong } from "./numbers.js";
 
 const CUSTOM = "custom";
 const NUMBERS = ["num_inference_steps", "guidance_scale", "strength", "seed"];
@@ -40,6 +42,7 @@ export function start(changed) {
   mask.start(maskChanged, (msg) => showProblems([{ loc: ["body", "mask_image_url"], msg }]));
   $("offset-clear").addEventListener("click", () => fill({ ...input(), image_offset: 0 }));
   loras.start(lorasChanged, (msg) => showProblems([{ loc: ["body", "loras"], msg }]));
+  controlnet.start(controlnetChanged, (name, msg) => showProblems([{ loc: ["body", "controlnet", name], msg }]));
   for (const name of TEXTS) $(name).addEventListener("input", () => grow($(name)));
   form.addEventListener("input", (event) => {
     const field = event.target.closest?.("[data-field]");
@@ -50,8 +53,11 @@ export function start(changed) {
     notify();
   });
   form.addEventListener("change", (event) => {
-    const name = event.target.closest?.("[data-field]")?.dataset.field;
-    if (name && name !== "prompt") showProblems(check().filter(({ loc }) => loc[1] === name));
+    const field = event.target.closest?.("[data-field]");
+    const name = field?.dataset.field;
+    // The parts of a ControlNet are filled in one by one: what the next one lacks is not yet wrong.
+    const isDue = (place) => name !== "controlnet" || controlsOf(field, name, place).includes(event.target);
+    if (name && name !== "prompt") showProblems(check().filter(({ loc: [, of, ...place] }) => of === name && isDue(place)));
   });
   fit();
   write(DEFAULTS);
@@ -65,6 +71,7 @@ export function fit() {
   }
   $("initial").hidden = !imageEndpoint(models.current()) && !initialImage.get();
   loras.fit();
+  controlnet.fit();
   if ($("output_format").children.length !== FORMATS.length) {
     const chosen = groups.output_format.get();
     groups.output_format = formats();
@@ -98,19 +105,15 @@ function sizes() {
     },
     set(size) {
       const name = typeof size === "string" ? size : CUSTOM;
-      if (name === SAME_SIZE && !initialImage.get()) return this.set(DEFAULTS.image_size);
+      if (name === SAME_SIZE && !given()) return this.set(DEFAULTS.image_size);
       tiles.querySelector(`input[value="${CSS.escape(name)}"]`).checked = true;
       if (name === CUSTOM) [$("width").value, $("height").value] = pixels(size);
     },
   };
 }
 
-/** A number as it is typed: `null` for nothing, text for what is no number, so that somebody can say so. */
-function number(id) {
-  const typed = $(id).value.trim().replace(",", ".");
-  if (typed === "") return null;
-  return Number.isNaN(Number(typed)) ? typed : Number(typed);
-}
+/** The image whose size the generated ones have where the input has no size; `null` where there is none. */
+const given = () => initialImage.get() ?? controlnet.image.get();
 
 /** Every field as it is. */
 export function read() {
@@ -125,6 +128,7 @@ export function read() {
     mask_image_url: mask.get()?.url ?? null,
     strength: number("strength"),
     loras: loras.get(),
+    controlnet: controlnet.get(),
     num_images: Number(groups.num_images.get()),
     image_offset: offset,
     output_format: groups.output_format.get(),
@@ -137,17 +141,19 @@ export function read() {
 export function input() {
   const values = read();
   const defaults = { ...DEFAULTS, prompt: null };
-  if (values.image_url) defaults.image_size = SAME_SIZE;
-  else for (const name of ["strength", "mask_image_url"]) delete values[name];
+  if (values.image_url || values.controlnet?.control_image_url) defaults.image_size = SAME_SIZE;
+  if (!values.image_url) for (const name of ["strength", "mask_image_url"]) delete values[name];
   return Object.fromEntries(Object.entries(values).filter(([name, value]) => value !== null && value !== defaults[name]));
 }
 
 /** Fills the form with an input; what it leaves out is as by default. */
-export function write(given) {
-  const values = { ...DEFAULTS, ...(given.image_url ? { image_size: SAME_SIZE } : {}), ...given };
+export function write(input) {
+  const hasImage = input.image_url || input.controlnet?.control_image_url;
+  const values = { ...DEFAULTS, ...(hasImage ? { image_size: SAME_SIZE } : {}), ...input };
   initialImage.useUrl(values.image_url);
   mask.useUrl(values.mask_image_url);
   loras.set(values.loras);
+  controlnet.set(values.controlnet);
   offset = values.image_offset;
   for (const name of [...TEXTS, ...NUMBERS]) $(name).value = values[name] ?? "";
   for (const name of SWITCHES) $(name).checked = values[name];
@@ -167,7 +173,7 @@ export function fill(given) {
 
 /** Width and height of the images, as far as the fields say it. */
 export function size() {
-  const { width, height } = initialImage.get() ?? {};
+  const { width, height } = given() ?? {};
   const asked = groups.image_size.get();
   return asked === SAME_SIZE && width ? [width, height] : pixels(asked);
 }
@@ -182,19 +188,32 @@ function lorasChanged() {
   notify();
 }
 
-/** There is another initial image, or none: the images get its size. */
+function controlnetChanged() {
+  clear($("controlnet-field"));
+  fitSize();
+  refresh();
+  notify();
+}
+
+/** There is another initial image, or none. */
 function imageChanged() {
-  const isSet = initialImage.get() !== null;
-  const tile = $("sizes").querySelector(`[value="${SAME_SIZE}"]`);
-  if (isSet === tile.disabled) {
-    tile.disabled = !isSet;
-    groups.image_size.set(isSet ? SAME_SIZE : DEFAULTS.image_size);
-  }
+  fitSize();
   mask.fitTo(initialImage.get());
   clear($("initial").querySelector("[data-field=image_url]"));
   fit();
   refresh();
   notify();
+}
+
+/** An image that is given or taken away: the generated ones get its size; a control image's unless another was chosen. */
+function fitSize() {
+  const isSet = given() !== null;
+  const tile = $("sizes").querySelector(`[value="${SAME_SIZE}"]`);
+  if (isSet !== tile.disabled) return;
+  tile.disabled = !isSet;
+  const isChosen = groups.image_size.get() !== DEFAULTS.image_size;
+  if (!isSet) groups.image_size.set(DEFAULTS.image_size);
+  else if (initialImage.get() || !isChosen) groups.image_size.set(SAME_SIZE);
 }
 
 /** Shows what follows from the fields. */
@@ -229,15 +248,7 @@ export function check() {
     const words = wrong(values.image_size[side], LIMITS[side]);
     if (words) add(["image_size", side], words);
   }
-  return [...problems, ...loras.problems()];
-}
-
-function wrong(value, { min, max, whole }, mayBeEmpty = false) {
-  if (value === null) return mayBeEmpty ? null : `A number from ${min} to ${max}.`;
-  if (typeof value !== "number" || (whole && !Number.isInteger(value))) {
-    return whole ? "A whole number, please." : "A number, please.";
-  }
-  return value < min || value > max ? `A number from ${min} to ${max}.` : null;
+  return [...problems, ...loras.problems(), ...controlnet.problems()];
 }
 
 /** Puts each problem at its field, or above the button if it has none; returns how many there are. */
@@ -251,7 +262,8 @@ export function showProblems(problems) {
       continue;
     }
     const output = $(`problem-${name}`);
-    const sentence = place.length > 0 ? `${labelOf(place)}: ${msg}` : msg;
+    const label = place.length > 0 ? labelOf(name, place) : undefined;
+    const sentence = label ? `${label}: ${msg}` : msg;
     output.textContent = output.textContent ? `${output.textContent} ${sentence}` : sentence;
     controlsOf(field, name, place).forEach((control) => control.setAttribute("aria-invalid", "true"));
     field.classList.add("is-wrong");
@@ -260,12 +272,14 @@ export function showProblems(problems) {
   return problems.length;
 }
 
-/** A place within a field, for people: a side of the size, or an item of a list. */
-function labelOf([first]) {
-  return { width: "Width", height: "Height" }[first] ?? Number(first) + 1;
+/** A place within a field, for people: a side of the size, an item of a list, or a field of the ControlNet. */
+function labelOf(name, place) {
+  if (name === "controlnet") return controlnet.labelOf(place);
+  return { width: "Width", height: "Height" }[place[0]] ?? Number(place[0]) + 1;
 }
 
 function controlsOf(field, name, place) {
+  if (name === "controlnet") return place.length > 0 ? [controlnet.controlOf(place)] : [$("controlnet-path")];
   if (name === "loras" && place.length > 0) return loras.controlsOf(place);
   if (name === "image_size" && place.length > 0) return [$(place[0])];
   return [...field.querySelectorAll("input:not([type=range]), textarea")];

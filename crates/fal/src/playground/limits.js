@@ -15,6 +15,9 @@ export const LIMITS = {
   num_inference_steps: { min: 1, max: 50, whole: true },
   guidance_scale: { min: 0, max: 20 },
   strength: { min: 0.01, max: 1 },
+  conditioning_scale: { min: 0, max: 2 },
+  start_percentage: { min: 0, max: 1 },
+  end_percentage: { min: 0, max: 1 },
   seed: { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER, whole: true },
   width: { min: 1, max: 14_142, whole: true },
   height: { min: 1, max: 14_142, whole: true },
@@ -37,6 +40,10 @@ export const DEFAULTS = {
   mask_image_url: null,
   strength: 0.83,
   loras: null,
+  controlnet: null,
+  conditioning_scale: 1,
+  start_percentage: 0,
+  end_percentage: 1,
   num_images: 1,
   image_offset: 0,
   output_format: "jpeg",
@@ -57,6 +64,9 @@ export function pixels(size) {
 /** What an endpoint says of its LoRA adapters. */
 export const LORAS = { isServed: false, max: 0, scale: { min: 0, max: 4, default: 1 } };
 
+/** Whether an endpoint takes a ControlNet, and the names that the operator gave some. */
+export const CONTROLNET = { isServed: false, names: [] };
+
 /** The server's OpenAPI document, once it has answered. */
 let document = null;
 
@@ -69,8 +79,9 @@ export async function load() {
 export function learn(endpoint) {
   const fields = { ...inputOf(imageEndpoint(endpoint)), ...inputOf(endpoint) };
   const size = fields.image_size?.anyOf.map(resolved).find(({ properties }) => properties)?.properties;
+  const net = fields.controlnet && resolved(fields.controlnet).properties;
   for (const [name, limit] of Object.entries(LIMITS)) {
-    const field = fields[name] ?? size?.[name];
+    const field = fields[name] ?? size?.[name] ?? net?.[name];
     if (name === "seed" || !field) continue;
     limit.min = field.minimum ?? limit.min;
     limit.max = field.maximum ?? limit.max;
@@ -78,6 +89,7 @@ export function learn(endpoint) {
   }
   if (fields.output_format) FORMATS.splice(0, FORMATS.length, ...fields.output_format.enum);
   learnLoras(fields.loras);
+  Object.assign(CONTROLNET, { isServed: Boolean(net), names: net?.path.examples ?? [] });
 }
 
 function learnLoras(field) {

@@ -3,6 +3,7 @@
 import * as commands from "./commands.js";
 import * as api from "./api.js";
 import * as codeView from "./code-view.js";
+import * as controlnet from "./controlnet.js";
 import { $, onFile } from "./dom.js";
 import * as drop from "./drop.js";
 import * as deletions from "./deletions.js";
@@ -94,7 +95,8 @@ async function start() {
   tabs.start(tabOpened);
   keyDialog.start(() => codeView.render());
   viewer.start((entry, index) => imageActions(entry, index, commands));
-  drop.start({ initial: (file) => initialImage.useFile(file), mask: (file) => mask.useFile(file), settings: restore });
+  const useIn = ({ useFile }) => (file) => useFile(file);
+  drop.start({ initial: useIn(initialImage), control: useIn(controlnet), mask: useIn(mask), settings: restore });
   onFile($("settings-file"), restore);
   gallery.start(commands);
   startKeys();

@@ -19,11 +19,21 @@ export async function restore(file) {
   notice.show(`The settings of ${file.name} are in the form.`, [undo, instead]);
 }
 
-function inputOf({ prompt, negative_prompt, seed, steps, guidance, image_offset }, { type }) {
+function inputOf(values, { type }) {
+  const { prompt, negative_prompt, seed, steps, guidance, image_offset } = values;
   const numbers = { seed: exact(seed), num_inference_steps: steps, guidance_scale: guidance, image_offset };
   const known = Object.entries(numbers).filter(([, value]) => value !== undefined && Number.isFinite(Number(value)));
   const format = type.replace("image/", "");
-  return { prompt, negative_prompt, output_format: format, ...Object.fromEntries(known.map(([name, value]) => [name, Number(value)])) };
+  const others = Object.fromEntries(known.map(([name, value]) => [name, Number(value)]));
+  return { prompt, negative_prompt, output_format: format, ...others, ...controlnetOf(values) };
+}
+
+/** The ControlNet of a file, which does not carry its control image. */
+function controlnetOf({ controlnet: path, controlnet_scale: scale, controlnet_start: start, controlnet_end: end }) {
+  if (path === undefined) return {};
+  const numbers = { conditioning_scale: scale, start_percentage: start, end_percentage: end };
+  const known = Object.entries(numbers).filter(([, value]) => Number.isFinite(Number(value)));
+  return { controlnet: { path, ...Object.fromEntries(known.map(([name, value]) => [name, Number(value)])) } };
 }
 
 /** The seed; of one with more digits than a number has, its low 32 bits, which alone count. */
