@@ -152,6 +152,14 @@ def test_refused_inputs():
     with pytest.raises(openai.BadRequestError) as error:
         client().images.edit(image=("a.png", b"no image"), prompt="x", extra_body=STEPS)
     assert (error.value.param, error.value.code) == ("image", "invalid_image")
+    image = HOUSE.read_bytes()
+    for arguments, param, code in [
+        ({"image": [("a.jpg", image), ("b.jpg", image)]}, "image", "invalid_value"),
+        ({"image": ("a.jpg", image), "svg": {"model": "x"}}, "svg[model]", "unsupported_parameter"),
+    ]:
+        with pytest.raises(openai.BadRequestError) as error:
+            client().images.edit(prompt="x", **arguments)
+        assert (error.value.param, error.value.code) == (param, code)
 
 
 def test_an_unsafe_image_is_refused():

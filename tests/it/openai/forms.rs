@@ -78,6 +78,13 @@ async fn what_cannot_be_edited_is_refused_by_its_parameter() {
             "invalid_value",
         ),
         (
+            form(EDITS, &prompt, &[("image[0]", "a", &image), ("image[1]", "b", &image)]),
+            "image",
+            "invalid_value",
+        ),
+        (form(EDITS, &[("image", "https://example.com/a.png")], &[]), "image", "invalid_value"),
+        (small_form(&[("svg[model]", "x")], &image), "svg[model]", "unsupported_parameter"),
+        (
             form(EDITS, &prompt, &[("image", "a", &image), ("mask", "b", b"")]),
             "mask",
             "missing_required_parameter",

@@ -18,8 +18,8 @@ use std::convert::Infallible;
 /// Parts of a form at most. A valid one has some twenty.
 const MAX_PARTS: usize = 64;
 
-/// Fields that hold the image. Clients that could send several write `image[]`.
-const IMAGE: [&str; 3] = ["image", "image[]", "image[0]"];
+/// The field that holds the image. Clients that could send several write `image[]` or `image[0]`.
+const IMAGE: &str = "image";
 
 /// The field that holds the mask.
 const MASK: &str = "mask";
@@ -45,7 +45,9 @@ pub(super) async fn read(
 ) -> Result<Form, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let boundary = multer::parse_boundary(content_type.unwrap_or_default()).map_err(|_| {
-        ApiError::BadRequest("the body must be multipart/form-data with an image and a prompt".into())
+        let words = "the body must be a form with a file and a prompt: send multipart/form-data with the fields \
+                     image and prompt, not JSON, URLs or ids of files";
+        ApiError::BadRequest(words.into())
     })?;
     let (bytes, memory) = {
         let (bytes, mut reservation) = body::read(memory, body, max).await?;
@@ -55,10 +57,11 @@ pub(super) async fn read(
     let Parts { mut fields, images, mask } = parts(bytes, boundary).await?;
     let image = match images.as_slice() {
         [] => None,
-        [image] => Some(file(&mut fields, IMAGE[0], image)?),
+        [image] => Some(file(&mut fields, IMAGE, image)?),
         several => {
-            let words = format!("{} images were sent: this server edits one at a time", several.len());
-            return Err(invalid(IMAGE[0], "too_many_images", words));
+            let words =
+                format!("{} images were sent, and this model edits one: send a call for each", several.len());
+            return Err(invalid(IMAGE, "too_many_images", words));
         }
     };
     let mask = mask.map(|mask| file(&mut fields, MASK, &mask)).transpose()?;
@@ -69,6 +72,10 @@ pub(super) async fn read(
 fn file(fields: &mut Map<String, Value>, name: &'static str, bytes: &Bytes) -> Result<Source, ApiError> {
     if bytes.is_empty() {
         return Err(invalid(name, "missing", "The file is empty".into()));
+    }
+    if ["https:", "http:", "data:"].iter().any(|scheme| bytes.starts_with(scheme.as_bytes())) {
+        let words = "Input should be a file: send the bytes of the image in place of its URL";
+        return Err(invalid(name, "value_error", words.into()));
     }
     if bytes.len() as u64 > MAX_INLINE_BYTES {
         let words = format!("The file is larger than {MAX_INLINE_BYTES} bytes");
@@ -102,7 +109,7 @@ async fn parts(bytes: Bytes, boundary: String) -> Result<Parts, ApiError> {
         };
         let is_file = part.file_name().is_some();
         let content = part.bytes().await.map_err(broken)?;
-        if IMAGE.contains(&name.as_str()) {
+        if without_index(&name) == IMAGE {
             parts.images.push(content);
         } else if name == MASK && is_file {
             parts.mask = Some(content);
@@ -117,6 +124,11 @@ async fn parts(bytes: Bytes, boundary: String) -> Result<Parts, ApiError> {
         }
     }
     Ok(parts)
+}
+
+/// `image` of `image[]` and `image[0]`, `svg` of `svg[model]`.
+pub(super) fn without_index(name: &str) -> &str {
+    name.split_once('[').map_or(name, |(name, _)| name)
 }
 
 fn broken(error: multer::Error) -> ApiError {

@@ -1,6 +1,7 @@
 //! The input of a call that generates or edits images: its fields, OpenAI's and those of diffusion servers, to a valid
 //! request. A field that is neither is refused, as by OpenAI.
 
+use super::form::without_index;
 use super::output::Wanted;
 use super::quality::Quality;
 use super::size;
@@ -235,8 +236,8 @@ pub(crate) fn read(
 fn refuse_others(fields: &mut Fields<'_>, map: &Map<String, Value>, known: &[&str]) {
     for (name, value) in map {
         let is_known = known.contains(&name.as_str());
-        if UNSUPPORTED.contains(&name.as_str()) {
-            let words = format!("{name} is not supported by this server");
+        if UNSUPPORTED.contains(&without_index(name)) {
+            let words = format!("{name} is not supported by this server: leave it out");
             fields.refuse(Problem::at(&[name], "feature_not_supported", words, value));
         } else if !is_known {
             fields.refuse(Problem::at(
