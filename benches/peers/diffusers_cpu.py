@@ -5,7 +5,8 @@
 
 Prints one JSON object: seconds of text, denoise and decode in the keys of `latentd bench pipeline` (median,
 min, max of the runs after the warm-up), peak resident memory, versions. Run it on an idle machine, in the same session as ours.
---gguf FILE takes the transformer from a GGUF file, which needs the packages gguf and accelerate; --lora FILE adds an adapter.
+--gguf FILE takes the transformer from a GGUF file, which needs the packages gguf and accelerate; --lora FILE adds an adapter,
+--controlnet DIR with --control-image FILE a ControlNet.
 """
 
 import argparse
@@ -22,6 +23,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import diffusers
 import torch
 import transformers
+from PIL import Image
 
 
 def load(directory: pathlib.Path, dtype: torch.dtype, gguf: pathlib.Path | None) -> diffusers.StableDiffusion3Pipeline:
@@ -61,6 +63,7 @@ def timed_run(pipe: diffusers.StableDiffusion3Pipeline, args: argparse.Namespace
             num_inference_steps=args.steps,
             guidance_scale=args.guidance,
             generator=torch.Generator().manual_seed(0),
+            **({"control_image": Image.open(args.control_image)} if args.control_image else {}),
         )
         end = time.perf_counter()
     finally:
@@ -78,6 +81,8 @@ def main() -> None:
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--gguf", type=pathlib.Path)
     parser.add_argument("--lora", type=pathlib.Path)
+    parser.add_argument("--controlnet", type=pathlib.Path)
+    parser.add_argument("--control-image", type=pathlib.Path)
     parser.add_argument("--prompt", default="a lighthouse on a rocky island at golden hour, oil painting")
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--height", type=int, default=768)
@@ -93,6 +98,10 @@ def main() -> None:
     pipe = load(args.model, {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype], args.gguf)
     if args.lora:
         pipe.load_lora_weights(args.lora.parent, weight_name=args.lora.name)
+    if args.controlnet:
+        net = diffusers.SD3ControlNetModel.from_pretrained(args.controlnet, torch_dtype=pipe.dtype)
+        pipe = diffusers.StableDiffusion3ControlNetPipeline(**pipe.components, controlnet=net)
+        pipe.set_progress_bar_config(disable=True)
     loaded = time.perf_counter() - start
     with torch.no_grad():
         for _ in range(args.warmup):
