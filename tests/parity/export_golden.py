@@ -89,10 +89,10 @@ CASES = {
         dict(prompt="an owl and a violin near the fire", width=56, height=40, steps=1, seed=2**32 + 5, num_images=2,
              guidance=1.5, max_sequence_length=40),
     ),  # fmt: skip
-    # Head size 64, sharded weights, tokenizers as tokenizer.json, 2 VAE blocks.
+    # Head size 64, one head, sharded weights, tokenizers as tokenizer.json, 2 VAE blocks.
     "sharded": (
         Options(
-            seed=106, heads=2, head_dim=64, depth=2, dtype="mixed", shard="500KB", shard_t5="40KB", clip_json=True, legacy_eos=False,
+            seed=106, heads=1, head_dim=64, depth=2, dtype="mixed", shard="150KB", shard_t5="40KB", clip_json=True, legacy_eos=False,
             vae_channels=(8, 12), pos_embed_max_size=11,
         ),
         dict(prompt="  Watercolor of a train,   bridge & river... 1280x720  ", width=24, height=20, steps=3, seed=123456789,
