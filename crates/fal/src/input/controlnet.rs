@@ -4,7 +4,7 @@ use crate::input::adapter_path;
 use crate::input::field::{Ranged, with_fields};
 use crate::input::fields::Fields;
 use crate::input::is_empty;
-use crate::input::source::File;
+use crate::input::source::{EXAMPLE_IMAGE, File};
 use crate::output::names::{ADAPTER_PATH, CONTROL_IMAGE, CONTROLNET};
 use crate::output::problem::Problem;
 use crate::routing::call::Call;
@@ -24,7 +24,7 @@ const PATH: &str = ADAPTER_PATH;
 const IMAGE: File = File {
     name: CONTROL_IMAGE,
     about: "The control image, of any size, such as edges or depths, as the ControlNet was trained with: a file as for `image_url`.",
-    example: "https://example.com/edges.png",
+    example: EXAMPLE_IMAGE,
 };
 
 const SCALE: Ranged<f64> = Ranged {

@@ -3,7 +3,7 @@
 use crate::input::adapter_path;
 use crate::input::field::{Ranged, null, of_type, with_fields};
 use crate::input::fields::Fields;
-use crate::input::source::File;
+use crate::input::source::{EXAMPLE_IMAGE, File};
 use crate::output::names::{ADAPTER_PATH, IMAGE_ENCODER, IMAGE_URL, IP_ADAPTER, MASK_URL};
 use crate::output::problem::Problem;
 use crate::routing::call::Call;
@@ -49,7 +49,7 @@ const ENCODER: Network = Network {
 const IMAGE: File = File {
     name: IMAGE_URL,
     about: "The image prompt, of any size: a file as for image-to-image.",
-    example: "https://example.com/style.png",
+    example: EXAMPLE_IMAGE,
 };
 
 const SCALE: Ranged<f64> = Ranged {

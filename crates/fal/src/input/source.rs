@@ -24,6 +24,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
+/// 64x64 black pixels, for fields beside an example that a server really has: a program that sends both gets an image, which a
+/// URL that is not there would turn into a failed request.
+pub(crate) const EXAMPLE_IMAGE: &str = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAD0lEQVR42mNgGAWjgHwAAAJAAAHgTR1EAAAAAElFTkSuQmCC";
+
 /// A file that must be there.
 pub(crate) struct File {
     pub(crate) name: &'static str,
