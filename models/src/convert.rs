@@ -142,7 +142,7 @@ impl Conversion {
         let header = if self.to.is_fp8() {
             headers::safetensors(&entries)?
         } else {
-            headers::gguf(&entries, architecture(self.part), self.to.0)
+            headers::gguf(&entries, architecture(self.part), self.to.0)?
         };
         let alignment = if self.to.is_fp8() { 1 } else { headers::ALIGNMENT };
         out.write_all(&header).map_err(written)?;

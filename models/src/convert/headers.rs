@@ -26,7 +26,10 @@ impl<'a> TensorEntry<'a> {
 }
 
 /// Version 3 of ggml's `docs/gguf.md`.
-pub(super) fn gguf(entries: &[TensorEntry], architecture: &str, matrices: StoredType) -> Vec<u8> {
+///
+/// # Errors
+/// A tensor is of a type that GGUF does not have.
+pub(super) fn gguf(entries: &[TensorEntry], architecture: &str, matrices: StoredType) -> Result<Vec<u8>> {
     /// Types of values of keys.
     const U32: u32 = 4;
     const STRING: u32 = 8;
@@ -55,12 +58,14 @@ pub(super) fn gguf(entries: &[TensorEntry], architecture: &str, matrices: Stored
         for size in entry.shape.iter().rev() {
             out.extend((*size as u64).to_le_bytes());
         }
-        out.extend(ggml_type(entry.dtype).to_le_bytes());
+        let kind = ggml_type(entry.dtype)
+            .ok_or_else(|| Error::Model(format!("{} cannot be {} in GGUF", entry.name, entry.dtype)))?;
+        out.extend(kind.to_le_bytes());
         out.extend((begin as u64).to_le_bytes());
         begin += entry.bytes.next_multiple_of(ALIGNMENT);
     }
     out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
-    out
+    Ok(out)
 }
 
 /// `llama_ftype`, what most of a file is.

@@ -185,10 +185,9 @@ fn stored_type(kind: u32) -> Option<StoredType> {
     TYPES.iter().find(|(known, _)| *known == kind).map(|(_, dtype)| *dtype)
 }
 
-/// The number of a type; that of I8 for one that GGUF does not have, which nobody reads.
-pub(crate) fn ggml_type(dtype: StoredType) -> u32 {
-    const I8: u32 = 24;
-    TYPES.iter().find(|(_, known)| *known == dtype).map_or(I8, |(kind, _)| *kind)
+/// The number of a type; `None` for one that GGUF does not have.
+pub(crate) fn ggml_type(dtype: StoredType) -> Option<u32> {
+    TYPES.iter().find(|(_, known)| *known == dtype).map(|(kind, _)| *kind)
 }
 
 /// Tensors of T5's encoder: llama.cpp's names and transformers'.
