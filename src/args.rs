@@ -189,6 +189,16 @@ pub struct EngineArgs {
     /// images follow long prompts less closely.
     #[arg(long, env = "LATENTD_T5", default_value = "auto", value_name = "auto|off")]
     pub t5: String,
+    /// Which weights stay in memory, with the same images but for the last bits of `stream` on a GPU: `resident`, all; `offload`, those that every step reads, while text
+    /// encoders and adaLN layers are read from their files once a request; `stream`, none, so that a step lasts as long as reading
+    /// the transformer, or longer. `auto` is the first of them that fits into what is free.
+    #[arg(
+        long,
+        env = "LATENTD_MEMORY_MODE",
+        default_value = "auto",
+        value_name = "auto|resident|offload|stream"
+    )]
+    pub memory_mode: String,
     /// Whether a model that needs more memory than is free is refused before it is loaded.
     #[arg(long, env = "LATENTD_MEMORY_CHECK", default_value = "on", value_name = "on|off")]
     pub memory_check: String,

@@ -8,6 +8,7 @@ pub(crate) mod hub;
 mod intercept;
 mod location;
 pub(crate) mod memory;
+mod memory_mode;
 pub(crate) mod model;
 pub(crate) mod otlp;
 mod retention;
@@ -24,6 +25,7 @@ pub use intercept::InterceptConfig;
 pub use latentd_hub::{HubConfig, HubToken};
 pub use location::ModelLocation;
 pub use memory::MemoryBudget;
+pub use memory_mode::MemoryModes;
 pub use model::{Model, ModelsError, NamedModel};
 pub use safety::{Checker, SafetyConfig};
 pub use store::StoreConfig;
@@ -65,6 +67,8 @@ pub struct EngineConfig {
     pub t5: bool,
     /// The best instruction set of the processor that ops may use, where there is a limit.
     pub max_cpu_isa: Option<models::CpuIsa>,
+    /// Which weights may stay in files.
+    pub memory_modes: MemoryModes,
     /// Whether a model that memory cannot hold is refused before it is loaded.
     pub memory_check: bool,
     /// Folder of the algorithms that were found to be the fastest on a device.
@@ -297,6 +301,7 @@ impl EngineConfig {
             shortcuts: shortcuts::parse(args)?,
             t5: switch("--t5", &args.t5, "auto")?,
             max_cpu_isa,
+            memory_modes: memory_mode::parse(&args.memory_mode)?,
             memory_check: switch("--memory-check", &args.memory_check, "on")?,
             cache: data_dir.join("cache"),
         })

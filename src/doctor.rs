@@ -1,6 +1,7 @@
 //! `latentd doctor`: what this machine has, whether `serve` would start with these flags, and if not, what to change.
 
 mod devices;
+mod memory;
 mod models;
 mod stores;
 

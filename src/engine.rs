@@ -156,8 +156,12 @@ pub type Loader = Box<dyn FnOnce() -> Result<Box<dyn Engine>, EngineError> + Sen
 ///
 /// # Errors
 /// What does not fit, in one line or a list.
-pub fn open(model: &models::ModelSource, config: &EngineConfig) -> model_error::Result<models::Pipeline> {
-    let mut pipeline = models::Pipeline::load(model, &load_options(config))?;
+pub fn open(
+    model: &models::ModelSource,
+    config: &EngineConfig,
+    memory: models::MemoryMode,
+) -> model_error::Result<models::Pipeline> {
+    let mut pipeline = models::Pipeline::load(model, &load_options(config, memory))?;
     pipeline.set_shortcuts(config.shortcuts);
     if !pipeline.has_t5() {
         tracing::info!(%model, "the model runs without T5: long prompts are understood less well");
@@ -178,10 +182,10 @@ pub(crate) fn load_error(error: ModelError) -> EngineError {
 }
 
 /// The options by which a configuration's model is loaded.
-pub(crate) fn load_options(config: &EngineConfig) -> models::LoadOptions {
+pub(crate) fn load_options(config: &EngineConfig, memory: models::MemoryMode) -> models::LoadOptions {
     let cache = Some(config.cache.clone());
     let EngineConfig { t5, shift, .. } = *config;
-    models::LoadOptions { cache, t5, shift, ..models::LoadOptions::new(config.device, config.dtype) }
+    models::LoadOptions { cache, t5, shift, memory, ..models::LoadOptions::new(config.device, config.dtype) }
 }
 
 /// The stage timings of a request, with the seconds of encoding its files and, if it had to be, of loading its model.

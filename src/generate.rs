@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use latentd_fal::endpoint::Published;
 use latentd_models::{
     Control, ControlNet, GenerateRequest, Generated, Image, ImageEncoderFiles, InitImage, IpAdapter, Lora,
-    ModelCard, Observer, SkipLayerGuidance, Step,
+    MemoryMode, ModelCard, Observer, SkipLayerGuidance, Step,
 };
 use latentd_request::{Beyond, CONTROL_SCALE, CONTROL_SHARE, IP_ADAPTER_SCALE, LORA_SCALE, Limits, Seed};
 use std::io::{ErrorKind, IsTerminal};
@@ -50,8 +50,11 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
     (request.width, request.height) = generated_size(&model::limits(&source, &card), asked)?;
     let safety = checker::resolve(&safety, &hub, &source)?;
     let work = memory_check::work(&source, &request)?;
-    memory_check::check(&source, std::slice::from_ref(&engine), &safety, &work)?;
-    let mut pipeline = engine::open(&source, &engine)?;
+    let memory = memory_check::choose(&source, &engine, &safety, &work)?;
+    if memory != MemoryMode::Resident {
+        eprintln!("latentd: memory mode {}: weights are read from files when they are needed", memory.name());
+    }
+    let mut pipeline = engine::open(&source, &engine, memory)?;
     pipeline.set_safety(&safety)?;
     let load_seconds = started.elapsed().as_secs_f64();
     let bar = progress_bar(request.steps);

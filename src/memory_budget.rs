@@ -5,29 +5,57 @@ use crate::config::{ConfigError, EngineConfig, MemoryBudget, Model, ModelsError}
 use crate::engine;
 use crate::memory_check::published_weights;
 use crate::system::free_memory;
-use latentd_models::{Device, Manifest, Plan, Work};
+use latentd_models::{Device, Manifest, MemoryMode, Plan, Work};
 
 /// The free memory that is left to the activations of requests and to other programs: a share, at most so many bytes.
 const RESERVE: (f64, f64) = (0.2, 2e9);
 
-/// Bytes that each model takes as an engine loads it.
-///
-/// # Errors
-/// A model is larger than a budget in bytes, or its files cannot be read.
-pub(crate) fn sizes(
-    models: &[Model],
-    engine: &EngineConfig,
-    budget: MemoryBudget,
-) -> Result<Vec<u64>, ModelsError> {
-    models.iter().map(|model| size(model, engine, budget)).collect()
+/// What a model takes as an engine loads it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Size {
+    /// The fastest memory mode that the budget allows.
+    pub(crate) mode: MemoryMode,
+    /// Bytes in that mode.
+    pub(crate) bytes: u64,
+    /// Bytes of all its weights.
+    pub(crate) whole: u64,
 }
 
-/// The same of one model.
-pub(crate) fn size(model: &Model, engine: &EngineConfig, budget: MemoryBudget) -> Result<u64, ModelsError> {
-    let plan = Plan::of(&model.source, &engine::load_options(engine), &Work::default())?;
-    let needed = plan.weights() + plan.loading;
-    check(model.name(), needed, engine, budget)?;
-    Ok(needed)
+/// The fastest of an engine's memory modes in which a model takes at most `budget` bytes; the smallest if it takes more in
+/// all of them.
+///
+/// # Errors
+/// The model's files cannot be read.
+pub(crate) fn size(model: &Model, engine: &EngineConfig, budget: u64) -> Result<Size, ModelsError> {
+    let taken = |mode| {
+        let plan = Plan::of(&model.source, &engine::load_options(engine, mode), &Work::default())?;
+        Ok::<_, ModelsError>(plan.weights() + plan.loading)
+    };
+    let whole = taken(MemoryMode::Resident)?;
+    let smallest = engine.memory_modes.smallest();
+    for mode in engine.memory_modes.iter() {
+        let bytes = taken(mode)?;
+        if bytes <= budget || mode == smallest {
+            return Ok(Size { mode, bytes, whole });
+        }
+    }
+    Ok(Size { mode: smallest, bytes: taken(smallest)?, whole })
+}
+
+/// Checks that a model is not larger than the budget.
+///
+/// # Errors
+/// It is, or its files cannot be read.
+pub(crate) fn check_model(
+    model: &Model,
+    engine: &EngineConfig,
+    budget: MemoryBudget,
+) -> Result<(), ModelsError> {
+    let bytes = match budget {
+        MemoryBudget::Bytes(bytes) => bytes,
+        MemoryBudget::Auto => u64::MAX,
+    };
+    Ok(check(model.name(), size(model, engine, bytes)?.bytes, engine, budget)?)
 }
 
 /// Checks, before a published model is downloaded, that its weights are not larger than the budget.
@@ -39,7 +67,8 @@ pub(crate) fn check_published(
     engine: &EngineConfig,
     budget: MemoryBudget,
 ) -> Result<(), ConfigError> {
-    check(&manifest.name, published_weights(manifest, engine), engine, budget)
+    let least = published_weights(manifest, engine, engine.memory_modes.smallest());
+    check(&manifest.name, least, engine, budget)
 }
 
 fn check(name: &str, needed: u64, engine: &EngineConfig, budget: MemoryBudget) -> Result<(), ConfigError> {

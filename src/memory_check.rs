@@ -1,13 +1,14 @@
-//! Refuses a model that memory cannot hold before it is loaded or downloaded, in one line with what would fit.
+//! Chooses how much of a model stays in memory, and refuses one that memory cannot hold before it is loaded or downloaded, in
+//! one line with what would fit.
 
-use crate::config::{AdapterConfig, EngineConfig};
+use crate::config::{AdapterConfig, EngineConfig, MemoryModes};
 use crate::device_report::device_report;
 use crate::engine::load_options;
 use crate::model_error::Result;
 use crate::system::{free_memory, gigabytes};
 use latentd_models::{
-    DType, Device, Error, GenerateRequest, ImageEncoderFiles, Manifest, ModelSource, Plan, SafetyOptions,
-    Work, check_controlnet, check_ip_adapter,
+    DType, Device, Error, GenerateRequest, ImageEncoderFiles, Manifest, MemoryMode, ModelSource, Plan,
+    SafetyOptions, Work, check_controlnet, check_ip_adapter,
 };
 use std::path::PathBuf;
 
@@ -15,18 +16,21 @@ use std::path::PathBuf;
 const T5_FOLDER: &str = "text_encoder_3/";
 const TRANSFORMER_FOLDER: &str = "transformer/";
 
-/// The memory that a model needs in an engine, its safety checker included.
+/// What the folders of text encoders begin with.
+const TEXT_FOLDERS: &str = "text_encoder";
+
+/// The memory that a model needs in an engine in a memory mode, its safety checker included.
 ///
 /// # Errors
 /// Its files cannot be read.
 pub(crate) fn plan(
     model: &ModelSource,
-    engine: &EngineConfig,
+    (engine, mode): (&EngineConfig, MemoryMode),
     safety: &SafetyOptions,
     work: &Work,
 ) -> Result<Plan> {
     let work = Work { t5_tokens: engine.t5_tokens, ..*work };
-    let mut plan = Plan::of(model, &load_options(engine), &work)?;
+    let mut plan = Plan::of(model, &load_options(engine, mode), &work)?;
     plan.add_safety(model, safety)?;
     Ok(plan)
 }
@@ -69,9 +73,24 @@ pub(crate) fn work(model: &ModelSource, request: &GenerateRequest) -> Result<Wor
     })
 }
 
-/// Checks that a model fits into the memory of every engine; those on one device share its memory. On a GPU it is enough
-/// that it fits while images are decoded in tiles, since it decodes so when its memory runs out; on the processor the system
-/// would end the process first.
+/// The fastest memory mode of an engine in which a model fits; without a check the fastest of all.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn choose(
+    model: &ModelSource,
+    engine: &EngineConfig,
+    safety: &SafetyOptions,
+    work: &Work,
+) -> Result<MemoryMode> {
+    let free = free_memory(engine.device).filter(|_| engine.memory_check);
+    let Some(free) = free else { return Ok(engine.memory_modes.fastest()) };
+    fitting(engine, (free, 1), |engine, mode| peak(model, (engine, mode), safety, work))
+}
+
+/// Checks that a model fits into the memory of every engine in one of its memory modes; those on one device share its memory.
+/// On a GPU it is enough that it fits while images are decoded in tiles, since it decodes so when its memory runs out; on the
+/// processor the system would end the process first.
 ///
 /// # Errors
 /// It does not fit, with what would, or its files cannot be read.
@@ -81,10 +100,18 @@ pub(crate) fn check(
     safety: &SafetyOptions,
     work: &Work,
 ) -> Result<()> {
-    check_engines(engines, |engine| {
-        let plan = plan(model, engine, safety, work)?;
-        Ok(if engine.device == Device::Cpu { plan.peak() } else { plan.in_tiles().peak() })
-    })
+    check_engines(engines, |engine, mode| peak(model, (engine, mode), safety, work))
+}
+
+/// The most bytes that a model needs at any time.
+pub(crate) fn peak(
+    model: &ModelSource,
+    (engine, mode): (&EngineConfig, MemoryMode),
+    safety: &SafetyOptions,
+    work: &Work,
+) -> Result<u64> {
+    let plan = plan(model, (engine, mode), safety, work)?;
+    Ok(if engine.device == Device::Cpu { plan.peak() } else { plan.in_tiles().peak() })
 }
 
 /// The same while images are decoded as a whole.
@@ -97,7 +124,7 @@ pub(crate) fn check_whole(
     safety: &SafetyOptions,
     work: &Work,
 ) -> Result<()> {
-    check_engines(engines, |engine| Ok(plan(model, engine, safety, work)?.peak()))
+    check_engines(engines, |engine, mode| Ok(plan(model, (engine, mode), safety, work)?.peak()))
 }
 
 /// Checks, before a published model is downloaded, that its weights alone fit.
@@ -105,49 +132,69 @@ pub(crate) fn check_whole(
 /// # Errors
 /// They do not fit, with what would.
 pub(crate) fn check_published(manifest: &Manifest, engines: &[EngineConfig]) -> Result<()> {
-    check_engines(engines, |engine| Ok(published_weights(manifest, engine)))
+    check_engines(engines, |engine, mode| Ok(published_weights(manifest, engine, mode)))
 }
 
-/// Bytes that the weights of a published model take at least, by the sizes of its files, which store 16 bits a value.
-pub(crate) fn published_weights(manifest: &Manifest, engine: &EngineConfig) -> u64 {
+/// Bytes that the weights of a published model take at least, by the sizes of its files, which store 16 bits a value. More
+/// than half of a transformer is read in every step.
+pub(crate) fn published_weights(manifest: &Manifest, engine: &EngineConfig, mode: MemoryMode) -> u64 {
     let weights = manifest.files.iter().filter(|(path, _)| path.ends_with(".safetensors"));
     let weights = weights.filter(|(path, _)| engine.t5 || !path.starts_with(T5_FOLDER));
-    let loaded = weights.map(|(path, bytes)| match engine.dtype {
-        DType::F32 => 2 * bytes,
-        DType::Bf16 => *bytes,
-        DType::Fp8 if path.starts_with(TRANSFORMER_FOLDER) => bytes / 2,
-        DType::Fp8 => *bytes,
+    let loaded = weights.map(|(path, bytes)| {
+        let is_transformer = path.starts_with(TRANSFORMER_FOLDER);
+        let resident = match mode {
+            MemoryMode::Offload if is_transformer => bytes / 2,
+            MemoryMode::Stream if is_transformer => 0,
+            MemoryMode::Offload | MemoryMode::Stream if path.starts_with(TEXT_FOLDERS) => 0,
+            MemoryMode::Resident | MemoryMode::Offload | MemoryMode::Stream => *bytes,
+        };
+        match engine.dtype {
+            DType::F32 => 2 * resident,
+            DType::Fp8 if is_transformer => resident / 2,
+            DType::Bf16 | DType::Fp8 => resident,
+        }
     });
     loaded.sum()
 }
 
-fn check_engines(engines: &[EngineConfig], needs: impl Fn(&EngineConfig) -> Result<u64>) -> Result<()> {
+fn check_engines(
+    engines: &[EngineConfig],
+    needs: impl Fn(&EngineConfig, MemoryMode) -> Result<u64>,
+) -> Result<()> {
     for (index, engine) in engines.iter().enumerate().filter(|(_, engine)| engine.memory_check) {
         let is_first = !engines[..index].iter().any(|other| other.device == engine.device);
         let Some(free) = free_memory(engine.device).filter(|_| is_first) else { continue };
         let count = engines.iter().filter(|other| other.device == engine.device).count() as u64;
-        if let Some(line) = refusal(engine, (free, count), &needs)? {
-            return Err(Error::Device(line).into());
-        }
+        fitting(engine, (free, count), &needs)?;
     }
     Ok(())
 }
 
-/// Why `count` engines like this one, each of which `needs` so many bytes, do not fit into `free` bytes, if they do not.
-fn refusal(
+/// The fastest memory mode in which `count` engines like this one, each of which `needs` so many bytes, fit into `free`
+/// bytes.
+///
+/// # Errors
+/// They fit in none, with what would.
+fn fitting(
     engine: &EngineConfig,
     (free, count): (u64, u64),
-    needs: impl Fn(&EngineConfig) -> Result<u64>,
-) -> Result<Option<String>> {
-    let needed = count * needs(engine)?;
-    if needed <= free {
-        return Ok(None);
+    needs: impl Fn(&EngineConfig, MemoryMode) -> Result<u64>,
+) -> Result<MemoryMode> {
+    let mut needed = 0;
+    for mode in engine.memory_modes.iter() {
+        needed = count * needs(engine, mode)?;
+        if needed <= free {
+            return Ok(mode);
+        }
     }
     let mut alternatives_that_fit = Vec::new();
     for (flags, other) in alternatives(engine, device_report(engine.device).has_fp8()) {
-        let fewer = count * needs(&other)?;
-        if fewer <= free && fewer < needed {
-            alternatives_that_fit.push(format!("give {flags} ({})", gigabytes(fewer)));
+        for mode in other.memory_modes.iter() {
+            let fewer = count * needs(&other, mode)?;
+            if fewer <= free && fewer < needed {
+                alternatives_that_fit.push(format!("give {flags} ({})", gigabytes(fewer)));
+                break;
+            }
         }
     }
     if count > 1 && needed / count <= free {
@@ -159,13 +206,15 @@ fn refusal(
     };
     let subject = if count > 1 { format!("{count} workers need") } else { "the model needs".to_owned() };
     alternatives_that_fit.push("free some".to_owned());
-    Ok(Some(format!(
-        "{subject} {} in {} and {} is free {place}: {}, or give --memory-check off",
+    let refusal = format!(
+        "{subject} {} in {} and memory mode {}, and {} is free {place}: {}, or give --memory-check off",
         gigabytes(needed),
         engine.dtype.name(),
+        engine.memory_modes.smallest().name(),
         gigabytes(free),
         alternatives_that_fit.join(", ")
-    )))
+    );
+    Err(Error::Device(refusal).into())
 }
 
 /// Settings that need less memory, each with the flags that configure it.
@@ -176,6 +225,9 @@ fn alternatives(engine: &EngineConfig, has_fp8: bool) -> Vec<(&'static str, Engi
         _ => None,
     };
     let mut all = Vec::new();
+    if engine.memory_modes.smallest() != MemoryMode::Stream {
+        all.push(("--memory-mode auto", EngineConfig { memory_modes: MemoryModes::AUTO, ..engine.clone() }));
+    }
     if let Some((alone, _, dtype)) = smaller {
         all.push((alone, EngineConfig { dtype, ..engine.clone() }));
     }
@@ -189,82 +241,4 @@ fn alternatives(engine: &EngineConfig, has_fp8: bool) -> Vec<(&'static str, Engi
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use latentd_models::{SafetySource, Shortcuts};
-
-    fn engine() -> EngineConfig {
-        EngineConfig {
-            max_cpu_isa: None,
-            device: Device::Cpu,
-            dtype: DType::F32,
-            shift: None,
-            t5_tokens: 256,
-            shortcuts: Shortcuts::default(),
-            t5: true,
-            memory_check: true,
-            cache: "cache".into(),
-        }
-    }
-
-    fn line(free: u64, count: u64) -> Option<String> {
-        refusal(&engine(), (free, count), |engine| Ok(peak(engine))).expect("a plan")
-    }
-
-    fn peak(engine: &EngineConfig) -> u64 {
-        let safety = SafetyOptions { source: SafetySource::Own, threshold: None, forced: false };
-        plan(&ModelSource::Builtin, engine, &safety, &Work::default()).expect("a plan").peak()
-    }
-
-    #[test]
-    fn what_fits_is_not_refused() {
-        assert_eq!(line(peak(&engine()), 1), None);
-        assert_eq!(line(2 * peak(&engine()), 2), None);
-    }
-
-    #[test]
-    fn only_what_would_fit_is_advised() {
-        let bf16 = peak(&EngineConfig { dtype: DType::Bf16, ..engine() });
-        let words = line(bf16, 1).expect("a refusal");
-        assert!(words.starts_with("the model needs ") && words.contains(" in f32 and "), "{words}");
-        assert!(
-            words.contains("give --dtype bf16 (") && words.ends_with(", or give --memory-check off"),
-            "{words}"
-        );
-        assert!(!words.contains(": give --t5 off"), "T5 of the built-in model is small: {words}");
-        let nothing = line(1_000_000, 1).expect("a refusal");
-        assert!(nothing.ends_with("and 1 MB is free on this machine: free some, or give --memory-check off"));
-    }
-
-    #[test]
-    fn fp8_is_advised_where_the_device_has_it() {
-        let engine = EngineConfig { dtype: DType::Bf16, device: Device::Cuda(0), ..engine() };
-        let flags =
-            |has_fp8| alternatives(&engine, has_fp8).into_iter().map(|(flags, _)| flags).collect::<Vec<_>>();
-        assert_eq!(flags(true), ["--dtype fp8", "--t5 off", "--dtype fp8 with --t5 off"]);
-        assert_eq!(flags(false), ["--t5 off"]);
-    }
-
-    #[test]
-    fn workers_of_one_device_share_its_memory() {
-        let words = line(peak(&engine()) + 1, 2).expect("a refusal");
-        assert!(words.starts_with("2 workers need ") && words.contains("--workers 1"), "{words}");
-    }
-
-    #[test]
-    fn a_published_model_is_refused_before_its_download() {
-        let large = &Manifest::all()[0];
-        let weights = |dtype, t5| published_weights(large, &EngineConfig { dtype, t5, ..engine() });
-        let bf16 = weights(DType::Bf16, true);
-        assert!((26_000_000_000..29_000_000_000).contains(&bf16), "{bf16}");
-        assert_eq!(weights(DType::F32, true), 2 * bf16);
-        assert_eq!(bf16 - weights(DType::Bf16, false), 9_520_000_000, "T5");
-        assert_eq!(bf16 - weights(DType::Fp8, true), 8_150_000_000, "half of the transformer");
-        let needs = |engine: &EngineConfig| Ok(published_weights(large, engine));
-        let words = refusal(&engine(), (bf16, 1), needs).expect("a manifest").expect("a refusal");
-        assert!(
-            words.contains("give --dtype bf16 (") && words.ends_with("or give --memory-check off"),
-            "{words}"
-        );
-    }
-}
+mod tests;

@@ -263,6 +263,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         shortcuts: left_out,
         t5,
         max_cpu_isa,
+        memory_modes,
         memory_check,
         cache: _,
     } = engine;
@@ -275,6 +276,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
         ("--dtype", dtype.name().to_owned()),
         ("--t5-tokens", t5_tokens.to_string()),
         ("--t5", if *t5 { "auto" } else { "off" }.to_owned()),
+        ("--memory-mode", memory_modes.name().to_owned()),
         ("--memory-check", if *memory_check { "on" } else { "off" }.to_owned()),
         ("--data-dir", data_dir.display().to_string()),
         ("--storage", files.to_string()),

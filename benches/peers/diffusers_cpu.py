@@ -6,7 +6,8 @@
 Prints one JSON object: seconds of text, denoise and decode in the keys of `latentd bench pipeline` (median,
 min, max of the runs after the warm-up), peak resident memory, versions. Run it on an idle machine, in the same session as ours.
 --gguf FILE takes the transformer from a GGUF file, which needs the packages gguf and accelerate; --lora FILE adds an adapter,
---controlnet DIR with --control-image FILE a ControlNet.
+--controlnet DIR with --control-image FILE a ControlNet. --disk-offload leaves the weights of the transformer and of the text
+encoders on the disk, which needs the package accelerate.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import pathlib
 import platform
 import resource
 import statistics
+import tempfile
 import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -83,6 +85,7 @@ def main() -> None:
     parser.add_argument("--lora", type=pathlib.Path)
     parser.add_argument("--controlnet", type=pathlib.Path)
     parser.add_argument("--control-image", type=pathlib.Path)
+    parser.add_argument("--disk-offload", action="store_true")
     parser.add_argument("--prompt", default="a lighthouse on a rocky island at golden hour, oil painting")
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--height", type=int, default=768)
@@ -102,6 +105,7 @@ def main() -> None:
         net = diffusers.SD3ControlNetModel.from_pretrained(args.controlnet, torch_dtype=pipe.dtype)
         pipe = diffusers.StableDiffusion3ControlNetPipeline(**pipe.components, controlnet=net)
         pipe.set_progress_bar_config(disable=True)
+    offloaded = offload(pipe) if args.disk_offload else None
     loaded = time.perf_counter() - start
     with torch.no_grad():
         for _ in range(args.warmup):
@@ -130,6 +134,19 @@ def main() -> None:
         },
     }
     print(json.dumps(report, indent=2))
+    if offloaded:
+        offloaded.cleanup()
+
+
+def offload(pipe: diffusers.StableDiffusion3Pipeline) -> tempfile.TemporaryDirectory:
+    """Writes weights to a folder, from which each module reads its own when it is called."""
+    import accelerate
+
+    folder = tempfile.TemporaryDirectory()
+    for name in ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer"):
+        if (part := getattr(pipe, name)) is not None:
+            accelerate.disk_offload(part, str(pathlib.Path(folder.name, name)), execution_device=torch.device("cpu"))
+    return folder
 
 
 def summary(seconds: list[float]) -> dict[str, float]:

@@ -168,7 +168,7 @@ impl DenoiseBench {
     /// One [`Error::Model`] lists every missing, unused and mis-shaped tensor; or the device cannot be used.
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Self> {
         let (files, card) = (&source.files()?, ModelCard::read(source)?);
-        let target = Target::new(options)?;
+        let target = Target::new(options)?.streaming(options.memory.of_transformer());
         let Configs { transformer: config, scheduler, .. } = Configs::read(files)?;
         let weights = Weights::open(files, "transformer", "diffusion_pytorch_model", &target)?;
         let mmdit = Mmdit::load(&weights, &config)?;

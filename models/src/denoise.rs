@@ -10,6 +10,8 @@ use crate::controlnet::ControlCondition;
 use crate::generate::{Control, Observer, SkipLayerGuidance, Step};
 use crate::inpaint::KeptRegion;
 use crate::ip_adapter::ImageCondition;
+#[cfg(feature = "cuda")]
+use crate::load_options::Streamed;
 use crate::loop_state::LoopState;
 use crate::lora::{AdaptedLayers, AdapterSet};
 use crate::mmdit::{FirstBlockCache, Mmdit, Prepared};
@@ -212,7 +214,7 @@ impl Denoiser {
 
     /// Denoises. With a probe no step is captured, since it wants to see tensors in between, nor with a cache, which
     /// decides in every step what the next launches are, nor with a ControlNet or an IP-Adapter, whose layers change from
-    /// request to request.
+    /// request to request, nor with weights that are read in every step.
     pub(crate) fn run(&mut self, input: &DenoiseInput, hooks: &mut LoopHooks) -> Result<Denoised> {
         let TextConditioning { context, pooled } = input.text;
         let prepared = self.mmdit.prepare(context, pooled, &input.schedule.timesteps)?;
@@ -224,10 +226,11 @@ impl Denoiser {
         input.done(self.run_eager(input, &prepared, &mut cache, hooks)?, cache.as_ref())
     }
 
-    /// Whether the device and its ops can capture a step.
+    /// Whether the device, its ops and where the weights are let a step be captured.
     #[cfg(feature = "cuda")]
     fn captures(&self) -> bool {
-        self.target.ops.fused && self.target.device.is_cuda()
+        let Target { device, ops, streamed, .. } = &self.target;
+        ops.fused && device.is_cuda() && *streamed != Streamed::Everything
     }
 
     fn run_eager(

@@ -3,7 +3,7 @@
 mod linear;
 
 use crate::ops::{Activation, Conv2dSpec, Ops};
-use crate::weights::{Matrix, Scope};
+use crate::weights::{Matrix, MatrixUse, Scope};
 use candle_core::{DType, Device, Result, Tensor, bail};
 pub(crate) use linear::{Linear, mlp};
 
@@ -28,7 +28,8 @@ pub(crate) struct Embedding {
 impl Embedding {
     /// `weight [tokens, width]`.
     pub(crate) fn load(scope: &Scope, tokens: usize, width: usize) -> Result<Self> {
-        let table = Scope::matrix(std::slice::from_ref(scope), "weight", [tokens, width])?;
+        let scopes = std::slice::from_ref(scope);
+        let table = Scope::matrix(scopes, "weight", [tokens, width], MatrixUse::OnceARequest)?;
         let target = scope.target();
         Ok(Self { table, width, dtype: target.dtype, device: target.device.clone() })
     }
@@ -39,6 +40,7 @@ impl Embedding {
         let rows = match &self.table {
             Matrix::Dense(table) => table.index_select(&Tensor::new(flat, &self.device)?, 0)?,
             Matrix::Quantized(table) => table.rows(&flat, self.dtype)?,
+            Matrix::Streamed(table) => table.rows(&flat)?,
         };
         rows.reshape((ids.len(), length, self.width))
     }

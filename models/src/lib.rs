@@ -75,7 +75,7 @@ pub use gpu::{DeviceKernels, cuda_devices, device_kernels};
 pub use image::Image;
 pub use inspect::{InspectedPart, Inspection, Layout, Missing, inspect};
 pub use ip_adapter::check_ip_adapter;
-pub use load_options::{DType, Device, LoadOptions, Streams};
+pub use load_options::{DType, Device, LoadOptions, MemoryMode, Streams};
 pub use lora::{MAX_LORAS, check_lora};
 pub use manifest::{ClassifierManifest, Manifest};
 pub use ops::CpuIsa;

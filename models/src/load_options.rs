@@ -52,13 +52,74 @@ pub struct LoadOptions {
     pub t5: bool,
     /// The noise schedule's shift, for a checkpoint file, which does not say one; `None`: that of the published model.
     pub shift: Option<f64>,
+    /// Which weights stay in memory.
+    pub memory: MemoryMode,
 }
 
 impl LoadOptions {
     /// The fused ops on two streams, and nothing kept.
     pub const fn new(device: Device, dtype: DType) -> Self {
-        Self { device, dtype, fused: true, cache: None, streams: Streams::Two, t5: true, shift: None }
+        Self {
+            device,
+            dtype,
+            fused: true,
+            cache: None,
+            streams: Streams::Two,
+            t5: true,
+            shift: None,
+            memory: MemoryMode::Resident,
+        }
     }
+}
+
+/// Which weights stay in memory; the others are read from their files for each product that needs them. The images are the
+/// same; on a GPU, where steps are not captured while they read files, but for the last bits. Convolutions, norms and biases
+/// stay in every mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MemoryMode {
+    /// All of them.
+    Resident,
+    /// Those that every step reads: not the text encoders, nor the transformer's adaLN layers, which a request reads once.
+    Offload,
+    /// No matrices of the text encoders and the transformer. A step takes as long as reading the transformer, or longer.
+    Stream,
+}
+
+impl MemoryMode {
+    /// From the fastest to the one that needs the least memory.
+    pub const ALL: [Self; 3] = [Self::Resident, Self::Offload, Self::Stream];
+
+    /// As the command line and reports spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Resident => "resident",
+            Self::Offload => "offload",
+            Self::Stream => "stream",
+        }
+    }
+
+    /// The matrices of the text encoders that stay in their files.
+    pub(crate) fn of_text(self) -> Streamed {
+        if self == Self::Resident { Streamed::Nothing } else { Streamed::Everything }
+    }
+
+    /// The same of the transformer and of what is added to it.
+    pub(crate) fn of_transformer(self) -> Streamed {
+        match self {
+            Self::Resident => Streamed::Nothing,
+            Self::Offload => Streamed::ReadOnce,
+            Self::Stream => Streamed::Everything,
+        }
+    }
+}
+
+/// Matrices of a network that stay in their files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streamed {
+    Nothing,
+    /// Those that a request reads once.
+    ReadOnce,
+    Everything,
 }
 
 /// How a GPU gets the work of a captured step. The images are the same.

@@ -89,7 +89,7 @@ impl Mmdit {
             conditioning: Conditioning::load(&root.at("time_text_embed"), config)?,
             context: Linear::load(&root.at("context_embedder"), config.joint_attention_dim, width)?,
             blocks,
-            norm_out: Linear::load(&root.at("norm_out.linear"), width, 2 * width)?,
+            norm_out: Linear::load_run_once(&root.at("norm_out.linear"), width, 2 * width)?,
             proj_out: Linear::load(&root.at("proj_out"), width, patch)?,
             config: config.clone(),
             ops: root.target().ops,

@@ -66,7 +66,9 @@ impl Pipeline {
     pub fn load(source: &ModelSource, options: &LoadOptions) -> Result<Self> {
         let (files, card) = (&source.files()?, ModelCard::read(source)?);
         // Each is a stream of its own on a GPU.
-        let [first, target, last] = [Target::new(options)?, Target::new(options)?, Target::new(options)?];
+        let first = Target::new(options)?.streaming(options.memory.of_text());
+        let target = Target::new(options)?.streaming(options.memory.of_transformer());
+        let last = Target::new(options)?;
         let mut configs = Configs::read(files)?;
         if let (Some(shift), ModelSource::Checkpoint { .. }) = (options.shift, source) {
             configs.scheduler.shift = shift;

@@ -4,11 +4,12 @@ mod activations;
 mod weights;
 
 use crate::config::Configs;
+use crate::load_options::Streamed;
 use crate::lora;
 use crate::target::Target;
 use crate::weight_file::TensorHeader;
 use crate::weights::Weights;
-use crate::{Device, LoadOptions, ModelSource, Result, SafetyOptions};
+use crate::{Device, LoadOptions, MemoryMode, ModelSource, Result, SafetyOptions};
 pub use activations::Activations;
 use activations::Estimator;
 use weights::LoadedFormat;
@@ -106,6 +107,9 @@ const T5: &str = "text_encoder_3";
 
 const TRANSFORMER: &str = "transformer";
 
+/// What their names begin with.
+const TEXT_ENCODERS: &str = "text_encoder";
+
 /// What lies in host memory on its way from a file to a tensor (`weights/read.rs`).
 const STAGED: u64 = 64 << 20;
 
@@ -129,6 +133,8 @@ impl Plan {
         let estimator = Estimator::new(options.dtype, options.device);
         let (vae, factor) = (&configs.vae, configs.vae.factor());
         let element = LoadedFormat::new(options.dtype, options.device).element;
+        // Of a value of the networks that are added to the transformer.
+        let kept = if options.memory == MemoryMode::Stream { 0 } else { element };
         let mut plan = Self {
             parts: Vec::new(),
             loading: 0,
@@ -140,10 +146,10 @@ impl Plan {
                 decode_in_tiles: estimator.decode_in_tiles(vae, work),
             },
             adapters: 0,
-            controlnet: controlnet(&configs, work, element),
+            controlnet: controlnet(&configs, work, (element, kept)),
             ip_adapter: match work.ip_adapter {
                 0 => 0,
-                values => element * values + estimator.image_attention(&configs.transformer, factor, work),
+                values => kept * values + estimator.image_attention(&configs.transformer, factor, work),
             },
             process: if on_host { HOST_PROCESS } else { CUDA_PROCESS },
             overlapping: !on_host,
@@ -153,7 +159,11 @@ impl Plan {
                 continue;
             }
             let tensors = needed(Weights::open(&files, name, stem, &Target::host())?.stored());
-            let format = LoadedFormat::new(options.dtype, options.device);
+            let format = LoadedFormat::new(options.dtype, options.device).streaming(match name {
+                TRANSFORMER => options.memory.of_transformer(),
+                _ if name.starts_with(TEXT_ENCODERS) => options.memory.of_text(),
+                _ => Streamed::Nothing,
+            });
             plan.add(name, &tensors, format);
             if work.adapters && name == TRANSFORMER {
                 let limit = lora::limit(tensors.iter().map(TensorHeader::elements).sum(), format.element);
@@ -161,7 +171,7 @@ impl Plan {
                 plan.adapters = if on_host { 3 * limit } else { 2 * limit };
             }
             let product = tensors.iter().map(|tensor| format.product(tensor)).max().unwrap_or_default();
-            if name.starts_with("text_encoder") {
+            if name.starts_with(TEXT_ENCODERS) {
                 let tokens = if name == T5 { work.t5_tokens as u64 } else { activations::CLIP_TOKENS };
                 let text = estimator.text(&tensors, tokens) + product;
                 plan.activations.text = plan.activations.text.max(text);
@@ -179,7 +189,7 @@ impl Plan {
     /// Its files cannot be read.
     pub fn add_safety(&mut self, source: &ModelSource, options: &SafetyOptions) -> Result<()> {
         if let Some(tensors) = options.stored(source)? {
-            self.add("safety_checker", &tensors, LoadedFormat { element: 4, fp8: false, quantized: false });
+            self.add("safety_checker", &tensors, LoadedFormat::F32);
         }
         Ok(())
     }
@@ -235,14 +245,14 @@ impl Plan {
     }
 }
 
-/// Bytes of a ControlNet, and of what its blocks add, which stays until the transformer has read it. A block has at least 19
-/// squares of its width: 6 of adaLN, 4 of attention, 8 of the MLP and the output's.
-fn controlnet(configs: &Configs, work: &Work, element: u64) -> u64 {
+/// Bytes of a ControlNet, of which each value takes `kept`, and of what its blocks add, which stays until the transformer has
+/// read it. A block has at least 19 squares of its width: 6 of adaLN, 4 of attention, 8 of the MLP and the output's.
+fn controlnet(configs: &Configs, work: &Work, (element, kept): (u64, u64)) -> u64 {
     let (width, factor) = (configs.transformer.width() as u64, configs.vae.factor());
     let tokens = configs.transformer.tokens(work.height / factor, work.width / factor) as u64;
     let rows = work.images as u64 * if work.guided { 2 } else { 1 };
     let blocks = work.controlnet / (19 * width * width);
-    element * (work.controlnet + blocks * rows * tokens * width)
+    kept * work.controlnet + element * blocks * rows * tokens * width
 }
 
 /// Leaves out what loading leaves out: positions that are counted, not learned, and the second name of T5's table.

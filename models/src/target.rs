@@ -1,6 +1,6 @@
 //! The device and precision that tensors are loaded to, and how the layers built from them compute.
 
-use crate::load_options::Streams;
+use crate::load_options::{Streamed, Streams};
 use crate::ops::Ops;
 use crate::{Error, Result, gpu};
 use candle_core::{DType, Device};
@@ -13,9 +13,12 @@ pub(crate) struct Target {
     pub(crate) _open: Option<gpu::Handle>,
     pub(crate) dtype: DType,
     pub(crate) ops: Ops,
+    /// Which matrices stay in their files.
+    pub(crate) streamed: Streamed,
 }
 
 impl Target {
+    /// With every matrix in memory.
     pub(crate) fn new(options: &crate::LoadOptions) -> Result<Self> {
         let fp8 = options.dtype == crate::DType::Fp8;
         let (device, open) = match options.device {
@@ -37,11 +40,22 @@ impl Target {
         let two_streams =
             options.fused && device.is_cuda() && dtype == DType::BF16 && options.streams == Streams::Two;
         let ops = Ops { fused: options.fused, fp8, two_streams };
-        Ok(Self { device, _open: open, dtype, ops })
+        Ok(Self { device, _open: open, dtype, ops, streamed: Streamed::Nothing })
     }
 
     /// For looking at files without a device.
     pub(crate) fn host() -> Self {
-        Self { device: Device::Cpu, _open: None, dtype: DType::F32, ops: Ops::PLAIN }
+        Self {
+            device: Device::Cpu,
+            _open: None,
+            dtype: DType::F32,
+            ops: Ops::PLAIN,
+            streamed: Streamed::Nothing,
+        }
+    }
+
+    /// With these matrices in their files.
+    pub(crate) fn streaming(self, streamed: Streamed) -> Self {
+        Self { streamed, ..self }
     }
 }

@@ -13,12 +13,14 @@ mod readers;
 mod resolved;
 mod rows;
 mod source;
+mod streamed;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
 
 use crate::checkpoint::{Header, RowOrder, StoredPart, TensorLocation};
 use crate::files::ModelFiles;
+use crate::load_options::Streamed;
 use crate::low_rank::{Site, Slot};
 use crate::target::Target;
 use crate::weight_file::{StoredType, TensorHeader, WeightFile, shown};
@@ -27,13 +29,14 @@ use candle_core::Tensor;
 pub(crate) use convert::F8_E4M3;
 use problems::Problems;
 pub(crate) use quantized::{Matrix, QuantizedMatrix};
-use resolved::Resolved;
+use resolved::{Resolved, stacked};
 use rows::StoredTensor;
 use source::{PartFiles, WeightSource};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub(crate) use streamed::StreamedMatrix;
 pub(crate) use tensor_file::TensorFile;
 
 /// One error that lists what did not fit, if anything.
@@ -76,7 +79,7 @@ impl Weights {
 
     /// Opens a part that is inside a file.
     pub(crate) fn open_part(stored: StoredPart, target: &Target) -> Result<Self> {
-        let source = WeightSource::PartFiles(PartFiles::file(&stored.file)?);
+        let source = WeightSource::PartFiles(PartFiles::file(&stored.file)?.into());
         let unclaimed = RefCell::new(stored.names().map(str::to_owned).collect());
         let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
         let part = stored.file.display().to_string();
@@ -85,7 +88,7 @@ impl Weights {
 
     /// Opens one file that is no part of a model, which messages call `part`.
     pub(crate) fn open_file(file: &Path, part: &str, target: &Target) -> Result<Self> {
-        let source = WeightSource::PartFiles(PartFiles::file(file)?);
+        let source = WeightSource::PartFiles(PartFiles::file(file)?.into());
         let unclaimed = RefCell::new(source.names().cloned().collect());
         let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
         Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, sites, target })
@@ -183,8 +186,7 @@ impl Weights {
         }
     }
 
-    /// The tensors `names`, each of this shape, one below the other: `[names * shape[0], ..]`. Each is read into its
-    /// place, so that stacking takes no memory.
+    /// The tensors `names`, each of this shape, one below the other: `[names * shape[0], ..]`.
     fn take(&self, names: &[String], shape: &[usize]) -> candle_core::Result<Tensor> {
         let Target { device, dtype, .. } = &self.target;
         let WeightSource::PartFiles(files) = &self.source else {
@@ -194,12 +196,22 @@ impl Weights {
         self.read(files, self.resolve_all(names, shape), (names.len(), shape))
     }
 
-    /// [`Self::take`] of matrices, which stay quantized on the processor where all of them are.
-    fn take_matrix(&self, names: &[String], shape: [usize; 2]) -> candle_core::Result<Matrix> {
+    /// [`Self::take`] of matrices, which may stay in their files, or quantized on the processor where all of them are.
+    fn take_matrix(
+        &self,
+        names: &[String],
+        shape: [usize; 2],
+        usage: MatrixUse,
+    ) -> candle_core::Result<Matrix> {
         let WeightSource::PartFiles(files) = &self.source else {
             return self.take(names, &shape).map(Matrix::Dense);
         };
-        let found = self.resolve_all(names, &shape);
+        let mut found = self.resolve_all(names, &shape);
+        if self.streams(usage)
+            && let Some(found) = found.take_if(|found| !matches!(found[..], [Resolved::Identity]))
+        {
+            return Ok(Matrix::Streamed(StreamedMatrix::new(files, found, shape, &self.target)));
+        }
         if let (Some(found), true) = (&found, self.target.device.is_cpu()) {
             let rows: Vec<_> = found.iter().flat_map(Resolved::rows).collect();
             if let Some(quantized) = files.read_quantized(&rows)? {
@@ -210,7 +222,7 @@ impl Weights {
     }
 
     /// All of them, or nothing if one does not fit.
-    fn resolve_all(&self, names: &[String], shape: &[usize]) -> Option<Vec<Resolved<'_>>> {
+    fn resolve_all(&self, names: &[String], shape: &[usize]) -> Option<Vec<Resolved>> {
         let found: Vec<_> = names.iter().map(|name| self.resolve(name, shape)).collect();
         found.into_iter().collect()
     }
@@ -219,29 +231,25 @@ impl Weights {
     fn read(
         &self,
         files: &PartFiles,
-        found: Option<Vec<Resolved<'_>>>,
+        found: Option<Vec<Resolved>>,
         (count, shape): (usize, &[usize]),
     ) -> candle_core::Result<Tensor> {
-        let Target { device, dtype, .. } = &self.target;
-        let mut stacked = shape.to_vec();
-        if let Some(rows) = stacked.first_mut() {
-            *rows = rows.saturating_mul(count);
-        }
         let Some(found) = found else {
             // Stands in until the list is complete; a broadcast zero costs no memory.
+            let (Target { device, dtype, .. }, stacked) = (&self.target, stacked(shape, count));
             self.problems.borrow_mut().stand_in(&self.part, &stacked).map_err(Error::carried)?;
             return Tensor::zeros(1, *dtype, device)?.broadcast_as(stacked);
         };
-        if let [Resolved::Identity] = found[..] {
-            return Tensor::eye(shape[0], *dtype, device);
+        files.read_stacked(&found, shape, &self.target)
+    }
+
+    /// Whether a matrix of this use stays in its file.
+    fn streams(&self, usage: MatrixUse) -> bool {
+        match self.target.streamed {
+            Streamed::Nothing => false,
+            Streamed::ReadOnce => usage == MatrixUse::OnceARequest,
+            Streamed::Everything => true,
         }
-        if found.iter().any(|tensor| tensor.scale().is_some()) {
-            let scaled = found.iter().map(|tensor| tensor.read_scaled(files, &self.target)?.reshape(shape));
-            return Tensor::cat(&scaled.collect::<candle_core::Result<Vec<_>>>()?, 0);
-        }
-        files
-            .read(&found.iter().flat_map(Resolved::rows).collect::<Vec<_>>(), *dtype, device)?
-            .reshape(stacked)
     }
 
     /// Notes whether there is a tensor `name` of this shape, without loading it.
@@ -249,7 +257,7 @@ impl Weights {
         self.resolve(name, shape);
     }
 
-    fn resolve(&self, name: &str, shape: &[usize]) -> Option<Resolved<'_>> {
+    fn resolve(&self, name: &str, shape: &[usize]) -> Option<Resolved> {
         let (name, order) = match self.find(name) {
             TensorLocation::Identity => return Some(Resolved::Identity),
             TensorLocation::Stored(name, order) => (name, order),
@@ -265,7 +273,10 @@ impl Weights {
             Some(stored) if !stored.dtype.is_readable() => {
                 format!("wrong dtype: {name} is {}, latentd reads {}", stored.dtype, StoredType::READABLE)
             }
-            Some(stored) => return Some(Resolved::Stored { stored, order, scale: self.scale(&name) }),
+            Some(stored) => {
+                let (stored, scale) = (stored.clone(), self.scale(&name).cloned());
+                return Some(Resolved::Stored { stored, order, scale });
+            }
         };
         self.problems.borrow_mut().note(problem);
         None
@@ -309,6 +320,13 @@ fn gguf_in_place(files: &ModelFiles, part: &str, stem: &str) -> Result<Option<St
     }
 }
 
+/// How often a matrix is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MatrixUse {
+    EveryStep,
+    OnceARequest,
+}
+
 /// A prefix in the tree of names.
 #[derive(Clone)]
 pub(crate) struct Scope<'a> {
@@ -340,10 +358,16 @@ impl Scope<'_> {
         scopes[0].weights.take(&names, shape)
     }
 
-    /// The matrix `name` of each of these scopes, as [`Self::stacked`] has them, or quantized as the files have them.
-    pub(crate) fn matrix(scopes: &[Self], name: &str, shape: [usize; 2]) -> candle_core::Result<Matrix> {
+    /// The matrix `name` of each of these scopes, as [`Self::stacked`] has them, or quantized as the files have them, or in
+    /// these files.
+    pub(crate) fn matrix(
+        scopes: &[Self],
+        name: &str,
+        shape: [usize; 2],
+        usage: MatrixUse,
+    ) -> candle_core::Result<Matrix> {
         let names: Vec<_> = scopes.iter().map(|scope| format!("{}{name}", scope.prefix)).collect();
-        scopes[0].weights.take_matrix(&names, shape)
+        scopes[0].weights.take_matrix(&names, shape, usage)
     }
 
     pub(crate) fn target(&self) -> &Target {

@@ -11,7 +11,7 @@ use crate::engine;
 use crate::hub_models;
 use crate::system::free_memory;
 use latentd_models::bench::{DenoiseBench, DenoiseRun, DenoiseSpec, Profile, Synthetic};
-use latentd_models::{ModelSource, Streams};
+use latentd_models::{MemoryMode, ModelSource, Streams};
 use serde::Serialize;
 use std::time::Instant;
 use tokio::runtime::Runtime;
@@ -39,6 +39,7 @@ struct Report {
     cfg: f64,
     batch: usize,
     precision: &'static str,
+    memory_mode: &'static str,
     denoise_s: Summary,
     step_ms: Percentiles,
     tflops: f64,
@@ -146,7 +147,10 @@ pub(super) fn run(args: DenoiseArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let load_s = loading.elapsed().as_secs_f64();
     if args.rival == Some(RivalEngine::Candle) {
         bench
-            .add_stock_engine(&engine::load_options(&config), free_memory(config.device))
+            .add_stock_engine(
+                &engine::load_options(&config, MemoryMode::Resident),
+                free_memory(config.device),
+            )
             .map_err(refusal)?;
     }
     let (mut runs, mut rival_runs) = (Vec::new(), Vec::new());
@@ -199,7 +203,7 @@ fn open(
     config: &EngineConfig,
     args: &DenoiseArgs,
 ) -> latentd_models::Result<DenoiseBench> {
-    let mut options = engine::load_options(config);
+    let mut options = engine::load_options(config, config.memory_modes.fastest());
     if args.one_stream {
         options.streams = Streams::One;
     }
@@ -256,6 +260,7 @@ fn report(
         cfg: spec.guidance,
         batch: spec.batch,
         precision: config.dtype.name(),
+        memory_mode: config.memory_modes.fastest().name(),
         denoise_s,
         step_ms: steps.percentiles(),
         tflops: tflop_per_run / denoise_s.median,

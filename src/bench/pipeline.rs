@@ -29,6 +29,7 @@ struct Report {
     cfg: f64,
     batch: usize,
     precision: &'static str,
+    memory_mode: &'static str,
     text_s: Summary,
     denoise_s: Summary,
     decode_s: Summary,
@@ -73,9 +74,9 @@ pub(super) fn run(args: PipelineArgs, runtime: &Runtime) -> anyhow::Result<()> {
     let checker = checker::resolve(&safety, &hub, &model)?;
     let mut machine = Machine::look(config.device);
     let work = memory_check::work(&model, &request)?;
-    memory_check::check(&model, std::slice::from_ref(&config), &checker, &work)?;
+    let memory = memory_check::choose(&model, &config, &checker, &work)?;
     let loading = Instant::now();
-    let mut pipeline = engine::open(&model, &config)?;
+    let mut pipeline = engine::open(&model, &config, memory)?;
     let is_checked = pipeline.set_safety(&checker)?;
     let load_s = loading.elapsed().as_secs_f64();
     for _ in 0..args.work.warmup {
@@ -100,6 +101,7 @@ pub(super) fn run(args: PipelineArgs, runtime: &Runtime) -> anyhow::Result<()> {
         cfg: args.work.cfg,
         batch: args.work.batch,
         precision: config.dtype.name(),
+        memory_mode: memory.name(),
         text_s: stage(|run| run.stages.text)?,
         denoise_s: stage(|run| run.stages.denoise)?,
         decode_s: stage(|run| run.stages.decode)?,
@@ -160,7 +162,9 @@ fn generate(pipeline: &mut Pipeline, request: &GenerateRequest) -> anyhow::Resul
 
 impl Report {
     fn table(&self) -> String {
-        let mut table = format!("latentd bench pipeline: {} in {}\n", self.model, self.precision);
+        let Self { model, precision, memory_mode, .. } = self;
+        let mut table =
+            format!("latentd bench pipeline: {model} in {precision}, memory mode {memory_mode}\n");
         table += &row("device", &self.machine.line());
         let Self { width, height, steps, cfg, batch, .. } = self;
         table += &row("work", &format!("{width}x{height}, {steps} steps, cfg {cfg}, batch {batch}"));

@@ -63,7 +63,7 @@ pub(crate) fn assign(located: &[NamedModel]) -> Result<Vec<Model>, ModelsError> 
 /// It is larger.
 pub(crate) fn check_budget(config: &ServeConfig, model: &Model) -> Result<(), ServeError> {
     for engine in &config.engines {
-        memory_budget::size(model, engine, config.memory_budget)?;
+        memory_budget::check_model(model, engine, config.memory_budget)?;
     }
     Ok(())
 }

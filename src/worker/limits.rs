@@ -3,7 +3,7 @@
 //! How fast a device is, is not known beforehand. So the first limit is generous, by the size of the model, and later ones
 //! are multiples of the slowest step so far.
 
-use latentd_models::{DType, Device};
+use latentd_models::{DType, Device, MemoryMode};
 use latentd_request::ImageRequest;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -39,6 +39,8 @@ pub struct StepLimits {
     fixed: Option<Duration>,
     /// Size of the largest model in bytes.
     bytes: u64,
+    /// Seconds that reading the model from the slowest disk takes, in a step and in what comes before the first.
+    read: [f64; 2],
     /// Upper bound of the seconds that a unit of work takes, from the model's size.
     planned: f64,
     /// Most seconds that a unit of work has taken, by model name.
@@ -68,6 +70,19 @@ impl StepLimits {
         Self { fixed, ..self }
     }
 
+    /// For models in this memory mode. Weights that were not needed for long may be on the disk alone, however fast the last
+    /// steps were.
+    #[must_use]
+    pub fn in_mode(self, mode: MemoryMode) -> Self {
+        let seconds = self.bytes as f64 / SLOWEST_DISK;
+        let read = match mode {
+            MemoryMode::Resident => [0.0, 0.0],
+            MemoryMode::Offload => [0.0, seconds],
+            MemoryMode::Stream => [seconds, seconds],
+        };
+        Self { read, ..self }
+    }
+
     /// For loading a model.
     pub(super) fn load(&self) -> Duration {
         at_least(MIN_LOAD, self.bytes as f64 / SLOWEST_DISK)
@@ -76,12 +91,12 @@ impl StepLimits {
     /// For encoding a prompt and the first step, and for decoding.
     pub(super) fn first(&self, request: &ImageRequest) -> Duration {
         let unit = self.measured(request).map_or(self.planned, |measured| SLACK * measured);
-        self.fixed.unwrap_or_else(|| at_least(MIN_FIRST, unit * work(request)))
+        self.fixed.unwrap_or_else(|| at_least(MIN_FIRST, unit * work(request) + self.read[1]))
     }
 
     /// For every other step.
     pub(super) fn step(&self, request: &ImageRequest) -> Duration {
-        let by_measure = |measured: f64| at_least(MIN_STEP, SLACK * measured * work(request));
+        let by_measure = |measured: f64| at_least(MIN_STEP, SLACK * measured * work(request) + self.read[0]);
         self.fixed.or_else(|| self.measured(request).map(by_measure)).unwrap_or_else(|| self.first(request))
     }
 

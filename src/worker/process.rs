@@ -8,12 +8,12 @@ use super::{EngineThread, IDLE_POLL, StepLimits, Worker, WorkerError, run_time, 
 use crate::adapters::{self, AdapterCache, AdapterFiles};
 use crate::allocator;
 use crate::checker;
-use crate::config::{AdapterConfig, EngineConfig, FETCH_ALLOW, MemoryBudget, Model, WorkerConfig, model};
+use crate::config::{AdapterConfig, EngineConfig, FETCH_ALLOW, Model, WorkerConfig, model};
 use crate::data_dir;
 use crate::ended_workers;
 use crate::engine::{self, Engine, EngineError, Loader, ModelPool, ModelSlot, Sd3Engine};
 use crate::identity;
-use crate::memory_budget;
+use crate::memory_budget::{self, Size};
 use crate::memory_check;
 use crate::model_error;
 use crate::queue::{Events, Lost, Queue, WorkerState};
@@ -157,19 +157,24 @@ async fn load_and_run(
     let failed = |error: &dyn std::fmt::Display| WorkerError::Load(error.to_string());
     let models = model::assign(&config.models).map_err(|error| failed(&error))?;
     // `serve` has made this check for its workers.
-    let requested = if config.supervised_as.is_some() { MemoryBudget::Auto } else { config.memory_budget };
-    let sizes = memory_budget::sizes(&models, &config.engine, requested).map_err(|error| failed(&error))?;
-    let largest = sizes.iter().copied().max().unwrap_or_default();
-    let limits = StepLimits::planned(largest, config.engine.dtype, config.engine.device);
-    let limits = limits.or_fixed(config.step_timeout);
+    for model in models.iter().filter(|_| config.supervised_as.is_none()) {
+        memory_budget::check_model(model, &config.engine, config.memory_budget)
+            .map_err(|error| failed(&error))?;
+    }
     let budget = memory_budget::bytes(config.memory_budget, config.engine.device, 1).unwrap_or(u64::MAX);
+    let sizes = models.iter().map(|model| memory_budget::size(model, &config.engine, budget));
+    let sizes = sizes.collect::<Result<Vec<_>, _>>().map_err(|error| failed(&error))?;
+    let largest = sizes.iter().map(|size| size.whole).max().unwrap_or_default();
+    let limits = StepLimits::planned(largest, config.engine.dtype, config.engine.device);
+    let mode = sizes.iter().map(|size| size.mode).max().unwrap_or(models::MemoryMode::Resident);
+    let limits = limits.or_fixed(config.step_timeout).in_mode(mode);
     let names = models.iter().flat_map(|model| &model.answers_for).map(|manifest| manifest.name.clone());
     let names = names.collect();
     // At the start, so that an error does not wait for the first request of a model.
     let safety = models.iter().map(|model| checker::resolve(&config.safety, &config.hub, &model.source));
     let safety = safety.collect::<model_error::Result<Vec<_>>>().map_err(|error| failed(&error))?;
     let sized = models.into_iter().zip(sizes).zip(safety);
-    let slots = sized.map(|((model, bytes), safety)| slot(model, bytes, safety, config)).collect();
+    let slots = sized.map(|((model, size), safety)| slot(model, size, safety, config)).collect();
     let engine = tokio::select! {
         engine = EngineThread::load(loader(slots, budget)) => engine,
         _ = drained.wait_for(|drained| *drained) => return Ok(()),
@@ -208,10 +213,12 @@ fn loader(slots: Vec<ModelSlot>, budget: u64) -> Loader {
 }
 
 /// The pool's slot for a model.
-fn slot(model: Model, bytes: u64, safety: models::SafetyOptions, config: &WorkerConfig) -> ModelSlot {
+fn slot(model: Model, size: Size, safety: models::SafetyOptions, config: &WorkerConfig) -> ModelSlot {
     let name = model.name().to_owned();
     let answers_for = model.answers_for.iter().map(|manifest| manifest.name.clone()).collect();
-    let (source, engine) = (model.source, config.engine.clone());
+    let Size { mode, bytes, .. } = size;
+    let memory_modes = config.engine.memory_modes.from(mode);
+    let (source, engine) = (model.source, EngineConfig { memory_modes, ..config.engine.clone() });
     let adapters = config.adapters.clone();
     let load = move || load(&source, &engine, &safety, &adapters).map_err(engine::load_error);
     ModelSlot { name, answers_for, bytes, load: Box::new(load) }
@@ -224,8 +231,9 @@ fn load(
     adapters: &AdapterConfig,
 ) -> model_error::Result<Box<dyn Engine>> {
     let work = memory_check::served(model, adapters);
-    memory_check::check(model, std::slice::from_ref(config), safety, &work)?;
-    let mut pipeline = engine::open(model, config)?;
+    let memory = memory_check::choose(model, config, safety, &work)?;
+    tracing::info!(%model, "memory mode {}", memory.name());
+    let mut pipeline = engine::open(model, config, memory)?;
     pipeline.set_safety(safety)?;
     tracing::info!(%model, "safety checker: {}", checker::describe(safety));
     Ok(Box::new(Sd3Engine::new(pipeline, config.t5_tokens)))

@@ -25,7 +25,8 @@ const SHARED: [&str; 18] = [
     "commit",
     "date",
 ];
-const OURS: [&str; 12] = [
+const OURS: [&str; 13] = [
+    "memory_mode",
     "command",
     "weights",
     "parameters",
@@ -157,6 +158,7 @@ fn denoise_needs_no_files() {
 #[test]
 fn pipeline_times_every_stage() {
     let report = json_of(&[&["pipeline"], &SMALL[..]].concat());
+    assert_eq!(report["memory_mode"], "resident");
     for stage in ["text_s", "denoise_s", "decode_s", "png_s", "jpeg_s", "total_s"] {
         assert!(report[stage]["median"].as_f64() > Some(0.0), "{stage}: {report}");
         assert_eq!(report[stage]["n"], 2, "{stage}");

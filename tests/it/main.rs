@@ -51,6 +51,7 @@ mod lora_files;
 mod lora_mini;
 mod lora_serve;
 mod loras;
+mod memory_modes;
 mod metadata;
 mod metrics;
 mod models;

@@ -192,12 +192,16 @@ fn a_checkpoint_without_t5_generates() {
 #[test]
 fn scaled_fp8_equals_its_dequantized_weights() {
     let dir = tempfile::tempdir().expect("a directory");
+    let encoders = Case::read("checkpoint/scaled").name;
+    let pipeline = open(scaled_file(dir.path()), Some(&golden("beside/model"))).expect("scaled fp8");
+    check(pipeline, encoders);
+}
+
+/// Writes a checkpoint in scaled fp8 with a VAE.
+pub(crate) fn scaled_file(dir: &Path) -> PathBuf {
     let vae = whole(Tensors::new()).into_iter().filter(|(name, _)| name.starts_with(VAE));
     let tensors = read("scaled.safetensors").into_iter().chain(vae).collect();
-    let file = write(dir.path(), "scaled.safetensors", &tensors);
-    let encoders = Case::read("checkpoint/scaled").name;
-    let pipeline = open(file, Some(&golden("beside/model"))).expect("scaled fp8");
-    check(pipeline, encoders);
+    write(dir, "scaled.safetensors", &tensors)
 }
 
 #[test]

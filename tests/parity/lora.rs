@@ -5,7 +5,7 @@ use crate::pipeline::{bytes, load};
 use latentd_models::{Control, DType, Device, GenerateRequest, Lora, Pipeline, Step};
 
 /// The request of a case of `export_lora.py`.
-fn request(base: &Case, name: &str) -> GenerateRequest {
+pub(crate) fn request(base: &Case, name: &str) -> GenerateRequest {
     let files = json("lora/cases.json")[name]["files"].clone();
     let loras = files.as_array().expect("files").iter().map(|file| {
         let name = format!("lora/{}.safetensors", file[0].as_str().expect("a name"));

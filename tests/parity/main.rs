@@ -13,6 +13,7 @@ mod init_image;
 mod ip_adapter;
 mod ip_adapter_files;
 mod lora;
+mod memory_modes;
 mod pipeline;
 mod shortcuts;
 mod skip_layers;

@@ -40,6 +40,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
             "hub_models",
             "isolate",
             "memory_check",
+            "model_error",
             "queue",
             "serve",
             "system",

@@ -4,7 +4,7 @@ use crate::low_rank::Slot;
 use crate::ops::{Activation, Hidden, Ops};
 #[cfg(feature = "cuda")]
 use crate::ops::{product_name, timed};
-use crate::weights::{Matrix, QuantizedMatrix, Scope};
+use crate::weights::{Matrix, MatrixUse, QuantizedMatrix, Scope, StreamedMatrix};
 use candle_core::{Result, Tensor};
 use latentd_kernels as fused;
 
@@ -23,20 +23,38 @@ enum Weight {
     Packed(fused::PackedWeight),
     /// As a GGUF file has it, dequantized for each product.
     Quantized(QuantizedMatrix),
+    /// In its file, read for each product.
+    Streamed(StreamedMatrix),
+    /// The same, and then turned into fp8.
+    #[cfg(feature = "cuda")]
+    StreamedRowwise(StreamedMatrix),
     /// fp8 with a scale for each output.
     #[cfg(feature = "cuda")]
     Rowwise(fused::Rowwise),
 }
 
 impl Weight {
-    /// Packed where that makes products faster, unless it is kept quantized.
+    /// Packed where that makes products faster, unless it is kept quantized or in its file.
     fn new(weight: Matrix, ops: Ops) -> Result<Self> {
         let weight = match weight {
             Matrix::Dense(weight) => weight.contiguous()?,
             Matrix::Quantized(weight) => return Ok(Self::Quantized(weight)),
+            Matrix::Streamed(weight) => return Ok(Self::Streamed(weight)),
         };
         let packed = if ops.fused { fused::PackedWeight::new(&weight)? } else { None };
         Ok(packed.map_or(Self::Plain(weight), Self::Packed))
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Weight {
+    /// In fp8, if its products are.
+    fn rowwise(&self) -> Result<Option<fused::Rowwise>> {
+        match self {
+            Self::Rowwise(weight) => Ok(Some(weight.clone())),
+            Self::StreamedRowwise(weight) => quantise(&weight.read()?, false).map(Some),
+            Self::Plain(_) | Self::Packed(_) | Self::Quantized(_) | Self::Streamed(_) => Ok(None),
+        }
     }
 }
 
@@ -59,8 +77,19 @@ impl Linear {
 
     /// [`Self::stacked`] without bias.
     pub(crate) fn stacked_no_bias(scopes: &[Scope], input: usize, output: usize) -> Result<Self> {
+        Self::of_matrix(scopes, input, output, MatrixUse::EveryStep)
+    }
+
+    /// [`Self::load`] of a layer that a request runs once, for all its steps.
+    pub(crate) fn load_run_once(scope: &Scope, input: usize, output: usize) -> Result<Self> {
+        let bias = Some(scope.tensor("bias", &[output])?);
+        let scopes = std::slice::from_ref(scope);
+        Ok(Self { bias, ..Self::of_matrix(scopes, input, output, MatrixUse::OnceARequest)? })
+    }
+
+    fn of_matrix(scopes: &[Scope], input: usize, output: usize, usage: MatrixUse) -> Result<Self> {
         let ops = scopes[0].target().ops;
-        let weight = Weight::new(Scope::matrix(scopes, "weight", [output, input])?, ops)?;
+        let weight = Weight::new(Scope::matrix(scopes, "weight", [output, input], usage)?, ops)?;
         Ok(Self { weight, bias: None, adapter: Scope::slot(scopes, input, output), ops })
     }
 
@@ -87,8 +116,12 @@ impl Linear {
     /// The weight in fp8, if the model runs in fp8.
     pub(crate) fn quantised(self) -> Result<Self> {
         #[cfg(feature = "cuda")]
-        if let (true, Weight::Plain(weight)) = (self.ops.fp8, &self.weight) {
-            let weight = Weight::Rowwise(fused::quantize_rowwise(weight, false)?);
+        if self.ops.fp8 {
+            let weight = match self.weight {
+                Weight::Plain(weight) => Weight::Rowwise(fused::quantize_rowwise(&weight, false)?),
+                Weight::Streamed(weight) => Weight::StreamedRowwise(weight),
+                other => other,
+            };
             return Ok(Self { weight, ..self });
         }
         Ok(self)
@@ -107,11 +140,14 @@ impl Linear {
             Weight::Quantized(weight) => {
                 self.ops.linear(x, &weight.dequantize(x.dtype())?, self.bias.as_ref(), act)
             }
+            Weight::Streamed(weight) => self.ops.linear(x, &weight.read()?, self.bias.as_ref(), act),
             #[cfg(feature = "cuda")]
-            Weight::Rowwise(_) => candle_core::bail!("an fp8 layer has no {act:?}: see `mlp`"),
+            Weight::Rowwise(_) | Weight::StreamedRowwise(_) => {
+                candle_core::bail!("an fp8 layer has no {act:?}: see `mlp`")
+            }
         };
         #[cfg(feature = "cuda")]
-        if let (Weight::Rowwise(_), Activation::None) = (&self.weight, act) {
+        if let (Weight::Rowwise(_) | Weight::StreamedRowwise(_), Activation::None) = (&self.weight, act) {
             return self.forward_hidden(&Hidden::Rowwise(quantise(x, false)?));
         }
         match self.adapter.get() {
@@ -124,19 +160,18 @@ impl Linear {
 
     /// Of an input that the op before may have quantised.
     pub(crate) fn forward_hidden(&self, x: &Hidden) -> Result<Tensor> {
-        match (x, &self.weight) {
-            (Hidden::Plain(x), _) => self.forward(x),
+        match x {
+            Hidden::Plain(x) => self.forward(x),
             #[cfg(feature = "cuda")]
-            (Hidden::Rowwise(x), Weight::Rowwise(weight)) => {
-                let y = product(x, weight, self.bias.as_ref())?;
+            Hidden::Rowwise(x) => {
+                let Some(weight) = self.weight.rowwise()? else {
+                    candle_core::bail!("fp8 rows for a layer that is not")
+                };
+                let y = product(x, &weight, self.bias.as_ref())?;
                 let Some(low_rank) = self.adapter.get() else { return Ok(y) };
                 // The input is there in fp8 alone, so the narrow product is in fp8 too; what it makes is not.
                 let inner = product(x, &quantise(&low_rank.down, false)?, None)?;
                 self.ops.add_activate(&y, &low_rank.expand(self.ops, &inner)?, Activation::None)
-            }
-            #[cfg(feature = "cuda")]
-            (Hidden::Rowwise(_), Weight::Plain(_) | Weight::Packed(_) | Weight::Quantized(_)) => {
-                candle_core::bail!("fp8 rows for a layer that is not")
             }
         }
     }

@@ -78,7 +78,7 @@ impl PreAttention {
         qkv: [&str; 3],
         width: usize,
     ) -> Result<Self> {
-        let adaln = Linear::load(&scope.at(adaln), width, rows.len() * width)?;
+        let adaln = Linear::load_run_once(&scope.at(adaln), width, rows.len() * width)?;
         Ok(Self { adaln, qkv: stacked(&scope.at("attn"), qkv, width)?, rows })
     }
 

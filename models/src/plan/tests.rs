@@ -1,7 +1,7 @@
 //! Plans of the built-in model, whose weights can be counted.
 
 use super::{Plan, Work};
-use crate::{DType, Device, LoadOptions, ModelSource};
+use crate::{DType, Device, LoadOptions, MemoryMode, ModelSource};
 
 fn plan(dtype: DType, device: Device) -> Plan {
     Plan::of(&ModelSource::Builtin, &LoadOptions::new(device, dtype), &Work::default()).expect("a plan")
@@ -29,6 +29,27 @@ fn fp8_halves_the_products_of_the_blocks() {
             other => assert_eq!(wide.bytes, narrow.bytes, "{other}"),
         }
     }
+}
+
+/// What stays in files takes nothing while it is not read, and is not read at once.
+#[test]
+fn memory_modes_leave_out_what_they_read() {
+    let [resident, offload, stream] = MemoryMode::ALL.map(|memory| {
+        let options = LoadOptions { memory, ..LoadOptions::new(Device::Cpu, DType::F32) };
+        Plan::of(&ModelSource::Builtin, &options, &Work::default()).expect("a plan")
+    });
+    let bytes =
+        |plan: &Plan, name: &str| plan.parts.iter().find(|part| part.name == name).expect("the part").bytes;
+    // A block has 36 squares of its width, of which adaLN has 12.
+    let transformer = [&resident, &offload, &stream].map(|plan| bytes(plan, "transformer") as f64);
+    assert!((0.6..0.75).contains(&(transformer[1] / transformer[0])), "{transformer:?}");
+    assert!(transformer[2] < 0.2 * transformer[0], "{transformer:?}");
+    for encoder in ["text_encoder", "text_encoder_2", "text_encoder_3"] {
+        let encoders = [&resident, &offload, &stream].map(|plan| bytes(plan, encoder));
+        assert!(20 * encoders[1] < encoders[0] && encoders[1] == encoders[2], "{encoder}: {encoders:?}");
+    }
+    assert_eq!(bytes(&resident, "vae"), bytes(&stream, "vae"));
+    assert!(stream.activations.denoise > resident.activations.denoise, "a matrix that is read");
 }
 
 /// A tile is at most a quarter of the image, and takes the same memory for every larger one.

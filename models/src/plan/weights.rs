@@ -1,5 +1,6 @@
 //! What a part's weights take, from the headers of its files.
 
+use crate::load_options::Streamed;
 use crate::weight_file::{StoredType, TensorHeader};
 use crate::{DType, Device};
 
@@ -10,20 +11,33 @@ pub(super) struct LoadedFormat {
     pub(super) element: u64,
     /// Whether the products of the transformer's blocks are in fp8.
     pub(super) fp8: bool,
-    /// Whether matrices in blocks of quantized values stay so.
+    /// Whether matrices in blocks of quantized values stay so, as on the processor.
     pub(super) quantized: bool,
+    /// Which matrices stay in their files.
+    pub(super) streamed: Streamed,
 }
 
 impl LoadedFormat {
+    /// Of a safety checker, which is in f32 whatever the model is in.
+    pub(super) const F32: Self =
+        Self { element: 4, fp8: false, quantized: false, streamed: Streamed::Nothing };
+
     pub(super) fn new(dtype: DType, device: Device) -> Self {
         let quantized = device == Device::Cpu;
         let fp8 = dtype == DType::Fp8 && !quantized;
-        Self { element: if dtype == DType::F32 { 4 } else { 2 }, fp8, quantized }
+        let element = if dtype == DType::F32 { 4 } else { 2 };
+        Self { element, fp8, quantized, streamed: Streamed::Nothing }
+    }
+
+    /// The same where these matrices stay in their files.
+    pub(super) fn streaming(self, streamed: Streamed) -> Self {
+        Self { streamed, ..self }
     }
 
     /// Bytes of a loaded tensor.
     pub(super) fn bytes(self, tensor: &TensorHeader) -> u64 {
         match tensor.shape[..] {
+            _ if self.streams(tensor) => 0,
             // One byte a value, and an f32 scale for each output (`Linear::quantised`).
             [outputs, inputs] if self.fp8 && is_block_product(&tensor.name) => {
                 outputs as u64 * (inputs as u64 + 4)
@@ -33,10 +47,31 @@ impl LoadedFormat {
         }
     }
 
-    /// Bytes that a product with a loaded tensor takes in addition: quantized values are dequantized for it, and then lie in
-    /// the layout of the processor's products too, at most in f32.
+    /// Bytes that a product with a loaded tensor takes in addition: quantized values are dequantized for it, and a matrix
+    /// that stays in its file is read. On the processor it then lies in the layout of its products too, at most in f32, and in
+    /// fp8 a GPU has it once more. Of a table only rows are read.
     pub(super) fn product(self, tensor: &TensorHeader) -> u64 {
-        if self.keeps_blocks(tensor) { tensor.elements() * (self.element + 4) } else { 0 }
+        let is_made = self.streams(tensor) || self.keeps_blocks(tensor);
+        if !is_made || is_table(&tensor.name) {
+            return 0;
+        }
+        let again = match () {
+            () if self.quantized => 4,
+            () if self.fp8 => 2,
+            () => 0,
+        };
+        tensor.elements() * (self.element + again)
+    }
+
+    /// Whether a tensor stays in its file (`Weights::take_matrix`).
+    fn streams(self, tensor: &TensorHeader) -> bool {
+        let is_matrix = tensor.shape.len() == 2 && !tensor.name.ends_with("position_embedding.weight");
+        is_matrix
+            && match self.streamed {
+                Streamed::Nothing => false,
+                Streamed::ReadOnce => is_modulation(&tensor.name),
+                Streamed::Everything => true,
+            }
     }
 
     fn keeps_blocks(self, tensor: &TensorHeader) -> bool {
@@ -47,7 +82,8 @@ impl LoadedFormat {
 
     /// Bytes that a loaded tensor is made of and that are given back after: fp8 is made of bf16.
     pub(super) fn loading(self, tensor: &TensorHeader) -> u64 {
-        if self.fp8 && is_block_product(&tensor.name) { tensor.elements() * self.element } else { 0 }
+        let is_made = self.fp8 && is_block_product(&tensor.name) && !self.streams(tensor);
+        if is_made { tensor.elements() * self.element } else { 0 }
     }
 }
 
@@ -56,4 +92,18 @@ impl LoadedFormat {
 fn is_block_product(name: &str) -> bool {
     let is_diffusers = name.starts_with("transformer_blocks.") && !name.contains(".norm");
     is_diffusers || name.starts_with("joint_blocks.") && !name.contains(".adaLN_modulation.")
+}
+
+/// Whether a weight of the transformer is that of an adaLN layer (`Linear::load_run_once`), in either layout.
+fn is_modulation(name: &str) -> bool {
+    ["norm1.linear.", "norm1_context.linear.", "norm_out.linear.", "adaLN_modulation."]
+        .iter()
+        .any(|layer| name.contains(layer))
+}
+
+/// Whether a matrix is a table of vectors, one for each token (`Embedding`), in the names of transformers or of GGUF files.
+fn is_table(name: &str) -> bool {
+    ["shared.weight", "embed_tokens.weight", "token_embedding.weight", "token_embd.weight"]
+        .iter()
+        .any(|table| name.ends_with(table))
 }

@@ -3,6 +3,7 @@
 use super::convert::{Element, dequantize};
 use super::rows::Rows;
 use super::source::PartFiles;
+use super::streamed::StreamedMatrix;
 use crate::weight_file::StoredType;
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -15,6 +16,7 @@ const CHUNK_VALUES: usize = 1 << 16;
 pub(crate) enum Matrix {
     Dense(Tensor),
     Quantized(QuantizedMatrix),
+    Streamed(StreamedMatrix),
 }
 
 /// `[rows, columns]` in host memory, in blocks.

@@ -7,33 +7,66 @@ use crate::target::Target;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// A tensor of the right shape.
-pub(super) enum Resolved<'a> {
-    Stored { stored: &'a StoredTensor, order: RowOrder, scale: Option<&'a StoredTensor> },
+pub(super) enum Resolved {
+    Stored { stored: StoredTensor, order: RowOrder, scale: Option<StoredTensor> },
     Identity,
 }
 
-impl<'a> Resolved<'a> {
-    pub(super) fn rows(&self) -> Vec<Rows<'a>> {
+impl Resolved {
+    /// Its rows in the order in which the model has them.
+    pub(super) fn rows(&self) -> Vec<Rows<'_>> {
         let Self::Stored { stored, order, .. } = self else { return Vec::new() };
         order.ranges(stored.row_count()).map(|range| stored.rows(range)).collect()
     }
 
-    pub(super) fn scale(&self) -> Option<&'a StoredTensor> {
+    pub(super) fn scale(&self) -> Option<&StoredTensor> {
         match self {
-            Self::Stored { scale, .. } => *scale,
+            Self::Stored { scale, .. } => scale.as_ref(),
             Self::Identity => None,
         }
     }
 
-    /// Its rows, multiplied in f32 and rounded once.
+    /// These of its rows, multiplied in f32 and rounded once.
     pub(super) fn read_scaled(
         &self,
         files: &PartFiles,
+        rows: &[Rows],
         Target { device, dtype, .. }: &Target,
     ) -> Result<Tensor> {
-        let values = files.read(&self.rows(), DType::F32, device)?;
-        let Some(scale) = self.scale() else { return values.to_dtype(*dtype) };
+        let Some(scale) = self.scale() else { return files.read(rows, *dtype, device) };
+        let values = files.read(rows, DType::F32, device)?;
         let scale = files.read(&[scale.all()], DType::F32, &Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
         (values * f64::from(scale[0]))?.to_dtype(*dtype)
     }
+}
+
+impl PartFiles {
+    /// Tensors of this shape, at least one, one below the other: `[tensors * shape[0], ..]`. Where none has a scale each is
+    /// read into its place, so that stacking takes no memory.
+    pub(super) fn read_stacked(
+        &self,
+        tensors: &[Resolved],
+        shape: &[usize],
+        target: &Target,
+    ) -> Result<Tensor> {
+        if let [Resolved::Identity] = tensors {
+            return Tensor::eye(shape[0], target.dtype, &target.device);
+        }
+        if tensors.iter().any(|tensor| tensor.scale().is_some()) {
+            let scaled =
+                tensors.iter().map(|tensor| tensor.read_scaled(self, &tensor.rows(), target)?.reshape(shape));
+            return Tensor::cat(&scaled.collect::<Result<Vec<_>>>()?, 0);
+        }
+        let rows: Vec<_> = tensors.iter().flat_map(Resolved::rows).collect();
+        self.read(&rows, target.dtype, &target.device)?.reshape(stacked(shape, tensors.len()))
+    }
+}
+
+/// The shape of so many tensors of one shape, one below the other.
+pub(super) fn stacked(shape: &[usize], count: usize) -> Vec<usize> {
+    let mut stacked = shape.to_vec();
+    if let Some(rows) = stacked.first_mut() {
+        *rows = rows.saturating_mul(count);
+    }
+    stacked
 }

@@ -4,7 +4,7 @@ use crate::weight_file::StoredType;
 use std::ops::Range;
 
 /// A tensor in a file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct StoredTensor {
     /// Number of the file.
     pub(super) file: usize,

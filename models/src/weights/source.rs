@@ -10,6 +10,7 @@ use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Most files of a part; real ones have one to four. All stay open.
 const SHARDS: usize = 128;
@@ -23,7 +24,7 @@ const VARIANTS: [&str; 4] = ["fp16", "bf16", "fp32", "fp8"];
 /// Tensors by name.
 #[derive(Debug)]
 pub(super) enum WeightSource {
-    PartFiles(PartFiles),
+    PartFiles(Arc<PartFiles>),
     /// Has every tensor that is asked for.
     Random,
 }
@@ -45,9 +46,9 @@ impl WeightSource {
         let prefers_shards = stem == DIFFUSERS_STEM;
         let (has_single, has_index) = (files.exists(&single), files.exists(&index));
         if has_index && (prefers_shards || !has_single) {
-            PartFiles::open(files, &shards(files, part, &index)?).map(Self::PartFiles)
+            Ok(Self::PartFiles(PartFiles::open(files, &shards(files, part, &index)?)?.into()))
         } else if has_single {
-            PartFiles::open(files, &[single]).map(Self::PartFiles)
+            Ok(Self::PartFiles(PartFiles::open(files, &[single])?.into()))
         } else {
             Err(Error::Model(missing(files, part, stem)))
         }

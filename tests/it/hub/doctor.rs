@@ -122,7 +122,7 @@ async fn doctor_refuses_what_is_not_here_or_does_not_fit_as_serve_does() {
         (vec!["--model", text(&base), "--model", text(&base)], "would both answer for"),
         // Before the download.
         (vec!["--model", large, "--model", text(&base)], "would both answer for"),
-        (vec!["--model", large, "--memory-budget", "1GB"], "--memory-budget is 1.0 GB"),
+        (vec!["--model", large, "--memory-budget", "100MB"], "--memory-budget is 100.0 MB"),
         (vec!["--model", large, "--offline"], "--offline forbids to fetch it"),
         (vec!["--model", NAME, "--offline"], "is not in the cache"),
         (vec!["--model", "mini", "--model", NAME, "--offline"], "is not in the cache"),

@@ -1,0 +1,118 @@
+"""Write a model of the shapes of SD3.5 Large with random weights in bf16 (27 GB), to measure memory modes.
+
+    python benches/large_model.py DIR
+
+The transformer has 16.3 GB, T5 9.5 GB. Nothing of that is in memory at any time. Tokenizers are small ones of our own. The
+environment is that of tests/parity/make_model.py.
+"""
+
+import argparse
+import json
+import pathlib
+import struct
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "parity"))
+
+import make_model as make
+import torch
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+
+LARGE = make.Options(
+    heads=38,
+    head_dim=64,
+    depth=38,
+    joint_dim=4096,
+    clip_l=make.Clip(768, 12, 12, 3072, 768),
+    clip_g=make.Clip(1280, 20, 32, 5120, 1280),
+    t5=make.T5(64, 64, 24, 10240),
+    pos_embed_max_size=192,
+    sample_size=128,
+    vae_channels=(128, 256, 512, 512),
+    vae_layers=2,
+    norm_groups=32,
+)
+VOCABULARIES = {"clip_vocab": 49408, "t5_vocab": 32128}
+
+# Values that are repeated: not a power of two, so that no two tensors begin with the same ones.
+BLOCK = 4_000_037
+
+
+def parts(o: make.Options, info: dict) -> dict[str, torch.nn.Module]:
+    """Every part of the model, without memory for its values."""
+    with torch.device("meta"):
+        return {
+            "text_encoder": make.clip(o.clip_l, info, "quick_gelu", o.legacy_eos),
+            "text_encoder_2": make.clip(o.clip_g, info, "gelu", o.legacy_eos),
+            "text_encoder_3": make.t5_encoder(o, info),
+            "transformer": SD3Transformer2DModel(
+                sample_size=o.sample_size,
+                patch_size=2,
+                in_channels=16,
+                out_channels=16,
+                num_layers=o.depth,
+                attention_head_dim=o.head_dim,
+                num_attention_heads=o.heads,
+                joint_attention_dim=o.joint_dim,
+                caption_projection_dim=o.heads * o.head_dim,
+                pooled_projection_dim=o.clip_l.projection + o.clip_g.projection,
+                pos_embed_max_size=o.pos_embed_max_size,
+                qk_norm="rms_norm",
+            ),
+            "vae": AutoencoderKL(
+                down_block_types=("DownEncoderBlock2D",) * 4,
+                up_block_types=("UpDecoderBlock2D",) * 4,
+                block_out_channels=o.vae_channels,
+                layers_per_block=o.vae_layers,
+                latent_channels=16,
+                norm_num_groups=o.norm_groups,
+                scaling_factor=o.scaling_factor,
+                shift_factor=o.shift_factor,
+                use_quant_conv=False,
+                use_post_quant_conv=False,
+            ),
+        }
+
+
+def write_weights(path: pathlib.Path, tensors: dict[str, tuple[int, ...]], block: torch.Tensor) -> int:
+    """Write a safetensors file of tensors of these shapes; returns its bytes."""
+    header, end = {}, 0
+    for name, shape in tensors.items():
+        begin, end = end, end + 2 * torch.Size(shape).numel()
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    values = block.view(torch.uint8).numpy().tobytes()
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for first in range(0, end, len(values)):
+            file.write(values[: end - first])
+    return path.stat().st_size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=pathlib.Path)
+    directory = parser.parse_args().directory
+    directory.mkdir(parents=True)
+    info = make.tokenizers(directory, LARGE) | VOCABULARIES
+    block = (0.02 * torch.randn(BLOCK, generator=torch.Generator().manual_seed(0))).to(torch.bfloat16)
+    index = {"_class_name": "StableDiffusion3Pipeline", "_diffusers_version": "0.29.0.dev0"}
+    for name, part in parts(LARGE, info).items():
+        part.save_config(directory / name) if hasattr(part, "save_config") else part.config.save_pretrained(directory / name)
+        stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
+        # T5's table has two names there, of which files have one.
+        shapes = {key: list(value.shape) for key, value in part.state_dict().items() if key != "encoder.embed_tokens.weight"}
+        written = write_weights(directory / name / f"{stem}.safetensors", shapes, block)
+        library = "transformers" if name.startswith("text_encoder") else "diffusers"
+        index[name] = [library, type(part).__name__]
+        print(f"{name}: {written / 1e9:.2f} GB", flush=True)
+    FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=3.0).save_pretrained(directory / "scheduler")
+    index["scheduler"] = ["diffusers", "FlowMatchEulerDiscreteScheduler"]
+    kinds = {"tokenizer": "CLIPTokenizer", "tokenizer_2": "CLIPTokenizer", "tokenizer_3": "T5TokenizerFast"}
+    index |= {name: ["transformers", kind] for name, kind in kinds.items()}
+    make.tok.dump(directory / "model_index.json", index)
+
+
+if __name__ == "__main__":
+    main()
