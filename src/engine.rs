@@ -15,7 +15,7 @@ pub use latentd_models::{
     Control, ControlNet, Decoding, Generated, Image, ImageEncoderFiles, InitImage, IpAdapter, Lora, Measure,
     Observer, SafetyVerdict, Step, Timings,
 };
-use latentd_request::{ImageRequest, Score, StageSeconds};
+use latentd_request::{ImageRequest, Score, SkipLayers, StageSeconds};
 use std::sync::Arc;
 
 /// Why an engine generated no image.
@@ -271,10 +271,16 @@ fn model_request(request: &ImageRequest, t5_tokens: usize) -> models::GenerateRe
         check_safety: request.check_safety,
         init_image: None,
         loras: Vec::new(),
-        skip_layers: None,
+        skip_layers: request.skip_layers.as_ref().map(skip_layers),
         controlnet: None,
         ip_adapter: None,
     }
+}
+
+/// Skip-layer guidance, as the model takes it.
+pub(crate) fn skip_layers(asked: &SkipLayers) -> models::SkipLayerGuidance {
+    let SkipLayers { layers, scale, start, stop } = asked;
+    models::SkipLayerGuidance { layers: layers.clone(), scale: *scale, start: *start, stop: *stop }
 }
 
 impl From<models::Error> for EngineError {

@@ -12,9 +12,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use latentd_fal::endpoint::Published;
 use latentd_models::{
     Control, ControlNet, GenerateRequest, Generated, Image, ImageEncoderFiles, InitImage, IpAdapter, Lora,
-    MemoryMode, ModelCard, Observer, SkipLayerGuidance, Step,
+    MemoryMode, ModelCard, Observer, Step,
 };
-use latentd_request::{Beyond, CONTROL_SCALE, CONTROL_SHARE, IP_ADAPTER_SCALE, LORA_SCALE, Limits, Seed};
+use latentd_request::{
+    Beyond, CONTROL_SCALE, CONTROL_SHARE, IP_ADAPTER_SCALE, LORA_SCALE, Limits, Seed, SkipLayers,
+};
 use std::io::{ErrorKind, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -76,6 +78,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
 
     let encoding = Instant::now();
     let model = model::stand_in(&source, &card).unwrap_or(&published.name);
+    let skip_layers = skip_layers(&args);
     let settings = image_file::Settings {
         prompt: &request.prompt,
         negative_prompt: &request.negative_prompt,
@@ -83,6 +86,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
         steps: request.steps,
         guidance: request.guidance,
         model,
+        skip_layers: skip_layers.as_ref(),
         // A path of this machine says nothing elsewhere.
         controlnet: None,
     };
@@ -196,7 +200,7 @@ fn request(
         check_safety: true,
         init_image,
         loras: Vec::new(),
-        skip_layers: skip_layers(args),
+        skip_layers: skip_layers(args).as_ref().map(engine::skip_layers),
         controlnet,
         ip_adapter: None,
     }
@@ -208,9 +212,9 @@ fn is_definition(value: &str) -> bool {
 }
 
 /// diffusers' defaults are those of the flags.
-fn skip_layers(args: &GenerateArgs) -> Option<SkipLayerGuidance> {
+fn skip_layers(args: &GenerateArgs) -> Option<SkipLayers> {
     let GenerateArgs { skip_layers, skip_scale, skip_start, skip_stop, .. } = args;
-    (!skip_layers.is_empty()).then(|| SkipLayerGuidance {
+    (!skip_layers.is_empty()).then(|| SkipLayers {
         layers: skip_layers.clone(),
         scale: *skip_scale,
         start: *skip_start,

@@ -35,8 +35,8 @@ pub(crate) fn plan(
     Ok(plan)
 }
 
-/// The work of a server, whose requests may bring an initial image and LoRA adapters, and have the largest ControlNet and the
-/// largest IP-Adapter of the operator that fit the model.
+/// The work of a server, whose requests may bring an initial image and LoRA adapters, have skip-layer guidance, and have the
+/// largest ControlNet and the largest IP-Adapter of the operator that fit the model.
 pub(crate) fn served(model: &ModelSource, adapters: &AdapterConfig) -> Work {
     let values = |(name, path): (&String, &PathBuf)| check_controlnet(model, name, path).ok();
     let controlnet = adapters.controlnets.iter().filter_map(values).max().unwrap_or_default();
@@ -44,7 +44,7 @@ pub(crate) fn served(model: &ModelSource, adapters: &AdapterConfig) -> Work {
         check_ip_adapter(model, (name, path), &ImageEncoderFiles::inside(name, path)).ok()
     };
     let ip_adapter = adapters.ip_adapters.iter().filter_map(values).max().unwrap_or_default();
-    Work { adapters: true, controlnet, ip_adapter, ..Work::default() }
+    Work { adapters: true, skip_layers: true, controlnet, ip_adapter, ..Work::default() }
 }
 
 /// The work of a request, as a plan takes it.

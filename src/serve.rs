@@ -196,7 +196,8 @@ async fn second_signal(mut stages: watch::Receiver<Stage>) {
 /// The model that answers for a published one, if there is one.
 fn served(models: &[Model], name: &str) -> Option<Served> {
     let model = models.iter().find(|model| model.answers_for.iter().any(|manifest| manifest.name == name))?;
-    Some(Served { stand_in: model.stand_in().map(str::to_owned), limits: model.limits() })
+    let (stand_in, layers) = (model.stand_in().map(str::to_owned), model.card.layers);
+    Some(Served { stand_in, limits: model.limits(), layers })
 }
 
 /// Warns of waiting requests whose model was served by an earlier start and is not served now.

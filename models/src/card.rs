@@ -14,6 +14,8 @@ pub struct ModelCard {
     pub max_side: usize,
     /// Which published model it is made like, and how many pixels that was trained for at most.
     pub trained: Option<Trained>,
+    /// How many blocks its transformer has.
+    pub layers: usize,
     /// Does its transformer have blocks that attend twice, as that of SD3.5 Medium?
     pub dual_attention: bool,
 }
@@ -43,6 +45,7 @@ impl ModelCard {
             size_multiple: multiple,
             max_side: configs.transformer.pos_embed_max_size * multiple,
             trained: trained(&configs.transformer),
+            layers: configs.transformer.num_layers,
             dual_attention: !configs.transformer.dual_attention_layers.is_empty(),
         }
     }
@@ -129,7 +132,14 @@ mod tests {
     fn card() -> ModelCard {
         let large = Manifest::of_blocks(38).expect("Large");
         let trained = Some(Trained { title: &large.title, pixels: large.trained_pixels });
-        ModelCard { name: "x".into(), size_multiple: 16, max_side: 3072, trained, dual_attention: false }
+        ModelCard {
+            name: "x".into(),
+            size_multiple: 16,
+            max_side: 3072,
+            trained,
+            layers: 38,
+            dual_attention: false,
+        }
     }
 
     #[test]
@@ -166,6 +176,7 @@ mod tests {
                 size_multiple: 16,
                 max_side: 1024,
                 trained: None,
+                layers: 38,
                 dual_attention,
             };
             let manifest = card.identify(&ModelSource::Directory(place.into()));

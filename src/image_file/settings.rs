@@ -1,6 +1,6 @@
 //! The text in an image file: the settings that generate the same image again.
 
-use latentd_request::{AdapterSource, ControlNetRef, Seed};
+use latentd_request::{AdapterSource, ControlNetRef, Seed, SkipLayers};
 
 /// How an image was made.
 pub(crate) struct Settings<'a> {
@@ -11,6 +11,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) guidance: f64,
     /// The model that generated it.
     pub(crate) model: &'a str,
+    pub(crate) skip_layers: Option<&'a SkipLayers>,
     /// The ControlNet of its request.
     pub(crate) controlnet: Option<&'a ControlNetRef>,
 }
@@ -19,6 +20,7 @@ impl Settings<'_> {
     /// Keywords and values for [`super::encode`], of the image that so many others of its seed come before.
     pub(crate) fn text(&self, image_offset: usize) -> Vec<(&'static str, String)> {
         let offset = (image_offset > 0).then(|| ("image_offset", image_offset.to_string()));
+        let skip_layers = self.skip_layers.map(of_skip_layers).into_iter().flatten();
         let controlnet = self.controlnet.map(of_controlnet).into_iter().flatten();
         let text = [
             ("prompt", self.prompt.to_owned()),
@@ -29,8 +31,19 @@ impl Settings<'_> {
             ("model", self.model.to_owned()),
             ("Software", concat!("latentd ", env!("CARGO_PKG_VERSION")).to_owned()),
         ];
-        text.into_iter().chain(offset).chain(controlnet).collect()
+        text.into_iter().chain(offset).chain(skip_layers).chain(controlnet).collect()
     }
+}
+
+/// Skip-layer guidance, with the layers as `--skip-layers` takes them.
+fn of_skip_layers(skip: &SkipLayers) -> [(&'static str, String); 4] {
+    let layers: Vec<_> = skip.layers.iter().map(usize::to_string).collect();
+    [
+        ("skip_layers", layers.join(",")),
+        ("skip_layers_scale", skip.scale.to_string()),
+        ("skip_layers_start", skip.start.to_string()),
+        ("skip_layers_stop", skip.stop.to_string()),
+    ]
 }
 
 /// The ControlNet without its control image; nothing of one at a URL, which may give access to what is not for everybody.

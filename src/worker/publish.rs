@@ -108,8 +108,8 @@ fn settings(request: &ImageRequest, image: usize) -> Vec<(&'static str, String)>
     let ImageRequest { prompt, negative_prompt, seed, steps, guidance, .. } = request;
     let model = request.stand_in.as_ref().unwrap_or(&request.model);
     let (seed, steps, guidance) = (*seed, *steps, *guidance);
-    let controlnet = request.controlnet.as_ref();
-    image_file::Settings { prompt, negative_prompt, seed, steps, guidance, model, controlnet }
+    let (skip_layers, controlnet) = (request.skip_layers.as_ref(), request.controlnet.as_ref());
+    image_file::Settings { prompt, negative_prompt, seed, steps, guidance, model, skip_layers, controlnet }
         .text(request.image_offset + image)
 }
 

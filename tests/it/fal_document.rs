@@ -15,6 +15,7 @@ const DIFFERENCES: Differences = &[
     ("info/x-fal-metadata/documentationUrl", "this server's page"),
     ("info/x-fal-metadata/playgroundUrl", "fal's site"),
     ("components/schemas/{Name}Input/properties/image_offset", "our own: one image of a batch alone"),
+    ("components/schemas/{Name}Input/properties/skip_", "our own: skip-layer guidance"),
     ("components/schemas/{Name}Input/properties/prompt/maxLength", "fal has one too and does not say"),
     ("components/schemas/{Name}Input/properties/negative_prompt/maxLength", "as for the prompt"),
     (

@@ -82,6 +82,7 @@ mod service_manager;
 mod set_aside;
 mod settings;
 mod shared_database;
+mod skip_layers;
 mod sockets;
 mod startup;
 mod storage;

@@ -137,8 +137,8 @@ async fn each_endpoint_has_its_own_defaults() {
 async fn what_is_not_served_is_not_found_and_says_what_to_start() {
     let served = |name: &'static str| {
         Server::with(move |api| {
-            let limits = |model: &str| (model == name).then(|| Served::published(Limits::of_model(512)));
-            api.endpoints = Endpoint::known(limits);
+            let published = || Served::published(Limits::of_model(512), 38);
+            api.endpoints = Endpoint::known(|model| (model == name).then(published));
         })
     };
     let large = served(MODELS[0]).await;

@@ -43,6 +43,8 @@ pub struct Served {
     pub stand_in: Option<String>,
     /// What can be asked of it.
     pub limits: Limits,
+    /// How many blocks its transformer has.
+    pub layers: usize,
 }
 
 impl Endpoint {
@@ -87,8 +89,8 @@ impl Endpoint {
 
 impl Served {
     /// The published model itself.
-    pub fn published(limits: Limits) -> Self {
-        Self { stand_in: None, limits }
+    pub fn published(limits: Limits, layers: usize) -> Self {
+        Self { stand_in: None, limits, layers }
     }
 }
 

@@ -10,6 +10,7 @@ mod ip_adapter;
 mod loras;
 pub(crate) mod query;
 mod size;
+mod skip_layers;
 mod source;
 pub(crate) mod value;
 
@@ -151,6 +152,7 @@ pub(crate) fn schema(route: &ServedEndpoint<'_>, size_object: &str) -> ObjectBui
     let numbers = Numbers::of(route.endpoint);
     let size = size::field_schema(route.task, route.limits, size_object);
     let input = object(&fields(route.task, &numbers)).title(Some(title)).property(size::NAME, size);
+    let input = input.property(skip_layers::NAME, skip_layers::field_schema(route.layers));
     let input = input.property(loras::NAME, loras::field_schema());
     let input = input.property(controlnet::NAME, controlnet::field_schema());
     input.property(ip_adapter::NAME, ip_adapter::field_schema())
@@ -171,6 +173,7 @@ fn fields(task: Task, numbers: &Numbers) -> Vec<&dyn Field> {
         &SAFETY,
         &FORMAT,
     ];
+    fields.extend(skip_layers::NUMBERS);
     match task {
         Task::TextToImage => {}
         Task::ImageToImage => fields.extend([&IMAGE_URL as &dyn Field, &STRENGTH]),
@@ -189,6 +192,7 @@ pub(crate) fn in_query(route: &ServedEndpoint<'_>) -> Vec<Parameter> {
     };
     let nested = [
         (size::NAME, "A preset's name, or `{\"width\": …, \"height\": …}` as a text."),
+        (skip_layers::NAME, "Skip-layer guidance: `[7, 8, 9]` as a text."),
         (loras::NAME, "LoRA adapters: `[{\"path\": …, \"scale\": …}]` as a text."),
         (controlnet::NAME, "A ControlNet: `{\"path\": …, \"control_image_url\": …}` as a text."),
         (
@@ -209,8 +213,8 @@ pub(crate) fn read(
     route: &ServedEndpoint<'_>,
     call: &Call,
 ) -> Result<ImageRequest, Vec<Problem>> {
-    let ServedEndpoint { endpoint, task, limits, stand_in, lora_names, controlnet_names, ip_adapter_names } =
-        *route;
+    let ServedEndpoint { endpoint, task, limits, layers, stand_in, .. } = *route;
+    let ServedEndpoint { lora_names, controlnet_names, ip_adapter_names, .. } = *route;
     let Some(map) = input.as_object() else {
         let words = "Input should be a valid dictionary or object to extract fields from";
         return Err(vec![Problem::at(&[], "model_attributes_type", words, input)]);
@@ -236,6 +240,7 @@ pub(crate) fn read(
     };
     let (width, height) = limits.generated(asked.0, asked.1);
     let Numbers { steps, guidance } = Numbers::of(endpoint);
+    let guidance = guidance.read(&mut fields);
     let request = ImageRequest {
         model: endpoint.model.clone(),
         stand_in: stand_in.map(str::to_owned),
@@ -245,7 +250,7 @@ pub(crate) fn read(
         height,
         scaled_to: (asked != (width, height)).then_some(asked),
         steps: count(steps.read(&mut fields)),
-        guidance: guidance.read(&mut fields),
+        guidance,
         seed: SEED.read(&mut fields).unwrap_or_else(Seed::draw),
         num_images: count(NUM_IMAGES.read(&mut fields)),
         image_offset: count(IMAGE_OFFSET.read(&mut fields)),
@@ -256,6 +261,7 @@ pub(crate) fn read(
         private: false,
         without_settings: false,
         init_image,
+        skip_layers: skip_layers::read(&mut fields, guidance, layers),
         loras: loras::read(&mut fields, call, lora_names),
         controlnet,
         ip_adapter: ip_adapter::read(&mut fields, call, ip_adapter_names),

@@ -239,7 +239,7 @@ mod tests {
 
     /// The operations of the document, with their methods and paths, of which each name stands for a value.
     fn operations() -> Vec<(String, Method, String)> {
-        let endpoints = Endpoint::known(|_| Some(Served::published(Limits::of_model(1024))));
+        let endpoints = Endpoint::known(|_| Some(Served::published(Limits::of_model(1024), 38)));
         let ids = ["{request_id}", "{upload}"].map(|name| (name, "0190c1a0-0000-7000-8000-000000000000"));
         let values = [
             ("{model}", "mini"),

@@ -5,12 +5,14 @@ mod ip_adapter;
 mod limits;
 mod lora;
 mod seed;
+mod skip_layers;
 
 pub use controlnet::{CONTROL_SCALE, CONTROL_SHARE, ControlNetRef};
 pub use ip_adapter::{IP_ADAPTER_SCALE, IpAdapterRef};
 pub use limits::{Beyond, Limits, MAX_SCALED_PIXELS};
 pub use lora::{AdapterFlaw, AdapterProblem, AdapterSource, LORA_SCALE, LoraRef, MAX_LORAS, is_lora_name};
 pub use seed::Seed;
+pub use skip_layers::{MAX_SKIPPED_LAYERS, SKIP_SCALE, SKIP_SHARE, SkipLayers};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -93,6 +95,9 @@ pub struct ImageRequest {
     /// The initial image (image-to-image); generated from noise alone where there is none.
     #[serde(rename = "begin", default, skip_serializing_if = "Option::is_none")]
     pub init_image: Option<InitImageRef>,
+    /// Skip-layer guidance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_layers: Option<SkipLayers>,
     /// LoRA adapters, summed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loras: Vec<LoraRef>,

@@ -61,6 +61,7 @@ pub(crate) fn card(model: Synthetic) -> ModelCard {
         size_multiple,
         max_side: config.pos_embed_max_size * size_multiple,
         trained: None,
+        layers: config.num_layers,
         dual_attention: !config.dual_attention_layers.is_empty(),
     }
 }

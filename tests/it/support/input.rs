@@ -13,7 +13,7 @@ pub(crate) fn every_model() -> Vec<String> {
 
 /// Every endpoint, each served by a model that generates up to so many pixels a side.
 pub(crate) fn endpoints(max_side: usize) -> Vec<Endpoint> {
-    Endpoint::known(|_| Some(Served::published(Limits::of_model(max_side))))
+    Endpoint::known(|_| Some(Served::published(Limits::of_model(max_side), 38)))
 }
 
 /// A valid input of three steps whose image is small.

@@ -114,22 +114,48 @@ impl<'a> Fields<'a> {
         range: RangeInclusive<T>,
         read: fn(&Value) -> Result<T, Misread>,
     ) -> Option<T> {
-        let value = match self.value(name).map(read)? {
-            Ok(value) => value,
-            Err(why) => {
-                self.refuse_as(name, why);
-                return None;
+        match in_range(self.value(name)?, range, read) {
+            Ok(value) => Some(value),
+            Err(misfit) => {
+                self.refuse(misfit.problem(|kind, msg| self.problem(name, kind, msg)));
+                None
+            }
+        }
+    }
+
+    /// A list of integers in a range, at most so many, or null; empty where it is left out or refused.
+    pub(crate) fn integers(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<i64>,
+        most: usize,
+    ) -> Vec<i64> {
+        let items = match self.value(name) {
+            None | Some(Value::Null) => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(_) => {
+                self.refuse_as(name, ("list_type", "Input should be a valid list"));
+                return Vec::new();
             }
         };
-        let (low, high) = range.into_inner();
-        let (kind, words, key, limit) = match () {
-            () if value < low => ("greater_than_equal", "greater than or equal to", "ge", low),
-            () if value > high => ("less_than_equal", "less than or equal to", "le", high),
-            () => return Some(value),
-        };
-        let msg = format!("Input should be {words} {limit}");
-        self.refuse(self.problem(name, kind, msg).with(key, limit.value()));
-        None
+        if items.len() > most {
+            let msg = format!("Input should have at most {most} items");
+            self.refuse(self.problem(name, "sequence_too_long", msg).with("max_length", most));
+            return Vec::new();
+        }
+        let range = i128::from(*range.start())..=i128::from(*range.end());
+        let mut integers = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match in_range(item, range.clone(), as_integer) {
+                Ok(integer) => integers.extend(i64::try_from(integer)),
+                Err(misfit) => {
+                    let place = [name.into(), Step::Item(index)];
+                    let problem = |kind, msg: String| Problem::at(&[], kind, msg, item).within(&place);
+                    self.refuse(misfit.problem(problem).within(&self.parents));
+                }
+            }
+        }
+        integers
     }
 
     /// A positive integer; `None` after a problem.
@@ -142,6 +168,38 @@ impl<'a> Fields<'a> {
         }
         i64::try_from(value).ok().filter(|_| self.problems.len() == before)
     }
+}
+
+/// Why a value is no number of a range: class and message, and the limit that was passed with its name.
+struct Misfit {
+    kind: &'static str,
+    msg: String,
+    limit: Option<(&'static str, Value)>,
+}
+
+impl Misfit {
+    /// Its problem; `at` makes one of class and message at a place.
+    fn problem(self, at: impl FnOnce(&'static str, String) -> Problem) -> Problem {
+        let problem = at(self.kind, self.msg);
+        self.limit.into_iter().fold(problem, |problem, (key, limit)| problem.with(key, limit))
+    }
+}
+
+/// Reads a number of a range.
+fn in_range<T: Limit>(
+    value: &Value,
+    range: RangeInclusive<T>,
+    read: fn(&Value) -> Result<T, Misread>,
+) -> Result<T, Misfit> {
+    let value = read(value).map_err(|(kind, msg)| Misfit { kind, msg: msg.to_owned(), limit: None })?;
+    let (low, high) = range.into_inner();
+    let (kind, words, key, limit) = match () {
+        () if value < low => ("greater_than_equal", "greater than or equal to", "ge", low),
+        () if value > high => ("less_than_equal", "less than or equal to", "le", high),
+        () => return Ok(value),
+    };
+    let msg = format!("Input should be {words} {limit}");
+    Err(Misfit { kind, msg, limit: Some((key, limit.value())) })
 }
 
 /// A number that an error can name.

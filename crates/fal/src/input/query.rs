@@ -5,7 +5,7 @@ use crate::routing::call::Call;
 use serde_json::{Map, Value};
 
 /// Fields whose value is never text alone; in a query it is written as JSON.
-const NESTED: [&str; 4] = ["image_size", "loras", "controlnet", "ip_adapter"];
+const NESTED: [&str; 5] = ["image_size", "skip_guidance_layers", "loras", "controlnet", "ip_adapter"];
 
 /// Parameters for the server and not for the model begin so.
 const OURS: &str = "fal_";

@@ -211,6 +211,7 @@ pub(crate) fn read(
         private: false,
         without_settings: false,
         init_image,
+        skip_layers: None,
         loras: Vec::new(),
         controlnet: None,
         ip_adapter: None,

@@ -14,6 +14,8 @@ pub(crate) struct ServedEndpoint<'a> {
     pub(crate) task: Task,
     /// What can be asked of the model that answers.
     pub(crate) limits: &'a Limits,
+    /// How many blocks its transformer has.
+    pub(crate) layers: usize,
     /// The name of that model, where it stands in for the published one.
     pub(crate) stand_in: Option<&'a str>,
     /// Names of the operator's LoRA adapters.
@@ -27,10 +29,19 @@ pub(crate) struct ServedEndpoint<'a> {
 impl<'a> ServedEndpoint<'a> {
     /// A task of an endpoint; `None` where no model answers there.
     pub(crate) fn new(endpoint: &'a Endpoint, task: Task) -> Option<Self> {
-        let Served { stand_in, limits } = endpoint.served.as_ref()?;
-        let stand_in = stand_in.as_deref();
+        let Served { stand_in, limits, layers } = endpoint.served.as_ref()?;
+        let (stand_in, layers) = (stand_in.as_deref(), *layers);
         let (lora_names, controlnet_names, ip_adapter_names) = (&[], &[], &[]);
-        Some(Self { endpoint, task, limits, stand_in, lora_names, controlnet_names, ip_adapter_names })
+        Some(Self {
+            endpoint,
+            task,
+            limits,
+            layers,
+            stand_in,
+            lora_names,
+            controlnet_names,
+            ip_adapter_names,
+        })
     }
 
     /// With the names that the operator gave adapters.
