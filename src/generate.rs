@@ -89,6 +89,7 @@ pub(crate) fn run(args: GenerateArgs, runtime: &Runtime) -> anyhow::Result<()> {
         skip_layers: skip_layers.as_ref(),
         // A path of this machine says nothing elsewhere.
         controlnet: None,
+        ip_adapter: None,
     };
     let paths = write_all(&args.output, format, &generated.images, &settings)?;
     let encode_seconds = encoding.elapsed().as_secs_f64();

@@ -7,7 +7,7 @@ use crate::adapters::HeldFile;
 use crate::engine::{ImageEncoderFiles, IpAdapter};
 use crate::image_file;
 use crate::queue::{Failure, FailureKind};
-use latentd_request::{AdapterSource, IpAdapterRef};
+use latentd_request::{AdapterSource, IpAdapterRef, Source};
 
 /// What transformers calls the files beside the weights of an image encoder.
 const CONFIGS: [&str; 2] = ["config.json", "preprocessor_config.json"];
@@ -16,6 +16,12 @@ const CONFIGS: [&str; 2] = ["config.json", "preprocessor_config.json"];
 pub(super) struct FetchedIpAdapter {
     pub(super) adapter: IpAdapter,
     pub(super) held: Vec<HeldFile>,
+}
+
+/// What files of images say of it later: not the data inside its request, which may be megabytes.
+pub(super) fn without_data(reference: IpAdapterRef) -> Option<IpAdapterRef> {
+    let is_file = matches!(reference.source, AdapterSource::File(_));
+    (!is_file).then(|| IpAdapterRef { image: Source::Inline(String::new()), ..reference })
 }
 
 /// Fetches files and image; `is_private` keeps what the request brings for it alone.

@@ -106,11 +106,18 @@ async fn encode_all(
 /// The generation settings that are written into the file of one image.
 fn settings(request: &ImageRequest, image: usize) -> Vec<(&'static str, String)> {
     let ImageRequest { prompt, negative_prompt, seed, steps, guidance, .. } = request;
-    let model = request.stand_in.as_ref().unwrap_or(&request.model);
-    let (seed, steps, guidance) = (*seed, *steps, *guidance);
-    let (skip_layers, controlnet) = (request.skip_layers.as_ref(), request.controlnet.as_ref());
-    image_file::Settings { prompt, negative_prompt, seed, steps, guidance, model, skip_layers, controlnet }
-        .text(request.image_offset + image)
+    let settings = image_file::Settings {
+        prompt,
+        negative_prompt,
+        seed: *seed,
+        steps: *steps,
+        guidance: *guidance,
+        model: request.stand_in.as_ref().unwrap_or(&request.model),
+        skip_layers: request.skip_layers.as_ref(),
+        controlnet: request.controlnet.as_ref(),
+        ip_adapter: request.ip_adapter.as_ref(),
+    };
+    settings.text(request.image_offset + image)
 }
 
 /// Notes in the request's log that its images were scaled up after generating.

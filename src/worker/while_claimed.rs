@@ -46,6 +46,7 @@ impl Worker {
             let Some(FetchedIpAdapter { adapter, held }) = fetched else { return Ok(None) };
             inputs.ip_adapter = Some(adapter);
             files.extend(held);
+            request.ip_adapter = ip_adapter::without_data(reference);
         }
         Ok(Some((inputs, files)))
     }

@@ -2,8 +2,10 @@
 
 use crate::hub::stand_in::{File, Repository, StandIn};
 use crate::init_image::{data_uri, png};
+use crate::lifecycle::file_of;
 use crate::lora_cache::hub;
 use crate::loras::{file, upload};
+use crate::metadata::text_of;
 use crate::support::{Answer, ENDPOINT, Scripted, Server, messages, small, tick_until_idle};
 use axum::http::StatusCode;
 use latentd::engine::EngineError;
@@ -140,6 +142,30 @@ async fn files_image_and_scale_reach_the_engine() {
             ),
         ]
     );
+
+    // Files of images have these names, but not those of files at URLs.
+    let named = |adapter: &str, encoder: &str, scale: &str| {
+        let values = [("ip_adapter", adapter), ("ip_adapter_encoder", encoder), ("ip_adapter_scale", scale)];
+        values.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec()
+    };
+    let (usual, encoder) = ("me/adapter/ip-adapter.safetensors", "me/siglip/model.safetensors");
+    let style = "me/adapter/x/style.safetensors";
+    let expected = [
+        named(usual, encoder, "0.5"),
+        named(style, "me/siglip/a/b/eyes.safetensors", "2"),
+        named(style, encoder, "0.5"),
+        Vec::new(),
+        named("style", "style", "0.5"),
+    ];
+    for (input, expected) in inputs.iter().zip(expected) {
+        let mut input = input.clone();
+        input["output_format"] = json!("png");
+        let request = server.submit(&input).await;
+        tick_until_idle(&mut worker).await;
+        let mut text = text_of(&file_of(&server, &request).await);
+        text.retain(|(name, _)| name.starts_with("ip_adapter"));
+        assert_eq!(text, expected, "{input}");
+    }
     let request = server.submit(&inputs[4]).await;
     tick_until_idle(&mut worker).await;
     let status = server.status(&request).await;

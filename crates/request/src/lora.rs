@@ -47,6 +47,16 @@ impl AdapterSource {
         }
     }
 
+    /// What names it to everybody; `None` for a file of the client, whose URL may give access to it.
+    pub fn public_name(&self) -> Option<String> {
+        match self {
+            Self::File(_) => None,
+            Self::Named(name) => Some(name.clone()),
+            Self::Hub { repository, file: None } => Some(repository.clone()),
+            Self::Hub { repository, file: Some(file) } => Some(format!("{repository}/{file}")),
+        }
+    }
+
     /// An adapter on the hub: `owner/name`, or `owner/name/path/to/file.safetensors`.
     pub fn on_hub(text: &str) -> Option<Self> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._- ".contains(c);
@@ -131,6 +141,15 @@ mod tests {
         ] {
             assert_eq!(AdapterSource::on_hub(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_public_name_names_the_same_source() {
+        for text in ["me/a", "me/a/x/b.safetensors"] {
+            assert_eq!(AdapterSource::on_hub(text).and_then(|source| source.public_name()), Some(text.into()));
+        }
+        assert_eq!(AdapterSource::Named("night".into()).public_name(), Some("night".into()));
+        assert_eq!(AdapterSource::File(Source::Remote("https://host/a".into())).public_name(), None);
     }
 
     #[test]
