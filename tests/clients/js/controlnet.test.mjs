@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { ENDPOINT, client, small } from "./support.mjs";
+import { ENDPOINT, client, pixels, small } from "./support.mjs";
 import { test } from "./wire.mjs";
 
 const LIMIT = { timeout: 120_000 };
@@ -15,16 +15,6 @@ async function image(controlnet) {
   const input = small({ num_inference_steps: 6, sync_mode: true, output_format: "png", ...(controlnet && { controlnet }) });
   const { data } = await client().subscribe(ENDPOINT, { input });
   return pixels(Buffer.from(data.images[0].url.split(",")[1], "base64"));
-}
-
-/** The contents of the IDAT chunks of a PNG: each chunk is a length, a name, contents and a checksum. */
-function pixels(png) {
-  const found = [];
-  for (let at = 8, length; at < png.length; at += 12 + length) {
-    length = png.readUInt32BE(at);
-    if (png.toString("latin1", at + 4, at + 8) === "IDAT") found.push(png.subarray(at + 8, at + 8 + length));
-  }
-  return Buffer.concat(found).toString("base64");
 }
 
 test("a named ControlNet changes the image by its scale, and so does a Blob of its file", LIMIT, async () => {

@@ -123,6 +123,16 @@ export function imageSize(bytes) {
   assert.fail("a JPEG without a frame header");
 }
 
+/** The compressed pixels of a PNG, of which each chunk is a length, a name, contents and a checksum. Its text may differ. */
+export function pixels(png) {
+  const found = [];
+  for (let at = 8, length; at < png.length; at += 12 + length) {
+    length = png.readUInt32BE(at);
+    if (png.toString("latin1", at + 4, at + 8) === "IDAT") found.push(png.subarray(at + 8, at + 8 + length));
+  }
+  return Buffer.concat(found).toString("base64");
+}
+
 /** Checks the five fields every output has. */
 export function assertOutput(data, { prompt, count = 1 }) {
   assert.equal(data.images.length, count);
