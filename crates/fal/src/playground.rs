@@ -30,7 +30,7 @@ static PAGE: Asset = asset!("index.html", HTML);
 static ADMIN: Asset = asset!("admin.html", HTML);
 
 /// The files of the pages below `/playground/`.
-static PARTS: [Asset; 51] = [
+static PARTS: [Asset; 53] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("admin.css", CSS),
@@ -44,7 +44,6 @@ static PARTS: [Asset; 51] = [
     asset!("code.js", JS),
     asset!("compare.js", JS),
     asset!("confirm.js", JS),
-    asset!("controlnet.js", JS),
     asset!("deletions.js", JS),
     asset!("dom.js", JS),
     asset!("drop.js", JS),
@@ -66,6 +65,9 @@ static PARTS: [Asset; 51] = [
     asset!("mask-editor.js", JS),
     asset!("mask-painting.js", JS),
     asset!("models.js", JS),
+    asset!("network-fields.js", JS),
+    asset!("network.js", JS),
+    asset!("networks.js", JS),
     asset!("notice.js", JS),
     asset!("numbers.js", JS),
     asset!("restore.js", JS),

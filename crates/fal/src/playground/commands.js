@@ -1,13 +1,13 @@
 // The commands of the page: generate, cancel, delete, and bring earlier requests back.
 
 import * as api from "./api.js";
-import * as controlnet from "./controlnet.js";
 import { $ } from "./dom.js";
 import * as form from "./form.js";
 import * as initialImage from "./initial-image.js";
 import { learn } from "./limits.js";
 import * as mask from "./mask.js";
 import * as models from "./models.js";
+import { NETWORKS } from "./networks.js";
 import * as session from "./session.js";
 import * as tabs from "./tabs.js";
 import * as viewer from "./viewer.js";
@@ -16,7 +16,8 @@ import { promptOf, reproduction } from "./words.js";
 /** Sends the form. */
 export async function generate() {
   form.clearProblems();
-  const given = [initialImage, mask, controlnet.image].filter((field) => field.get());
+  const ofNetworks = Object.values(NETWORKS).map(({ image }) => image);
+  const given = [initialImage, mask, ...ofNetworks].filter((field) => field.get());
   for (const field of given) await field.ready();
   // What could not be uploaded is gone from its field, which says so.
   if (given.some((field) => !field.get())) return;
@@ -108,12 +109,10 @@ export function startFrom(entry, index) {
   $("initial-file").focus();
 }
 
-/** Makes an image of a result the control image of the form. */
-export function controlBy(entry, index) {
-  give(controlnet, entry, index);
-  $("settings").open = true;
-  $("controlnet-field").scrollIntoView({ block: "nearest" });
-  $("control-file").focus();
+/** Makes an image of a result that of a network of the form. */
+export function steerBy(network, entry, index) {
+  give(network, entry, index);
+  network.show();
 }
 
 /** Gives a field of the form an image of a result. */

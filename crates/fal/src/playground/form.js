@@ -1,12 +1,12 @@
 // The form: fields to an input and back, and what is wrong with them at the field itself.
 
-import * as controlnet from "./controlnet.js";
 import { $, choice, make } from "./dom.js";
 import * as initialImage from "./initial-image.js";
 import { DEFAULTS, FORMATS, LIMITS, MAX_IMAGES, SAME_SIZE, SIZES, imageEndpoint, pixels } from "./limits.js";
 import * as loras from "./loras.js";
 import * as mask from "./mask.js";
 import * as models from "./models.js";
+import { NETWORKS } from "./networks.js";
 import { number, wrong } from "./numbers.js";
 
 const CUSTOM = "custom";
@@ -42,7 +42,9 @@ export function start(changed) {
   mask.start(maskChanged, (msg) => showProblems([{ loc: ["body", "mask_image_url"], msg }]));
   $("offset-clear").addEventListener("click", () => fill({ ...input(), image_offset: 0 }));
   loras.start(lorasChanged, (msg) => showProblems([{ loc: ["body", "loras"], msg }]));
-  controlnet.start(controlnetChanged, (name, msg) => showProblems([{ loc: ["body", "controlnet", name], msg }]));
+  for (const network of Object.values(NETWORKS)) {
+    network.start(() => networkChanged(network), (name, msg) => showProblems([{ loc: ["body", network.field, name], msg }]));
+  }
   for (const name of TEXTS) $(name).addEventListener("input", () => grow($(name)));
   form.addEventListener("input", (event) => {
     const field = event.target.closest?.("[data-field]");
@@ -55,8 +57,8 @@ export function start(changed) {
   form.addEventListener("change", (event) => {
     const field = event.target.closest?.("[data-field]");
     const name = field?.dataset.field;
-    // The parts of a ControlNet are filled in one by one: what the next one lacks is not yet wrong.
-    const isDue = (place) => name !== "controlnet" || controlsOf(field, name, place).includes(event.target);
+    // The parts of a network are filled in one by one: what the next one lacks is not yet wrong.
+    const isDue = (place) => !(name in NETWORKS) || controlsOf(field, name, place).includes(event.target);
     if (name && name !== "prompt") showProblems(check().filter(({ loc: [, of, ...place] }) => of === name && isDue(place)));
   });
   fit();
@@ -71,7 +73,7 @@ export function fit() {
   }
   $("initial").hidden = !imageEndpoint(models.current()) && !initialImage.get();
   loras.fit();
-  controlnet.fit();
+  for (const network of Object.values(NETWORKS)) network.fit();
   if ($("output_format").children.length !== FORMATS.length) {
     const chosen = groups.output_format.get();
     groups.output_format = formats();
@@ -113,7 +115,7 @@ function sizes() {
 }
 
 /** The image whose size the generated ones have where the input has no size; `null` where there is none. */
-const given = () => initialImage.get() ?? controlnet.image.get();
+const given = () => initialImage.get() ?? NETWORKS.controlnet.image.get();
 
 /** Every field as it is. */
 export function read() {
@@ -128,7 +130,8 @@ export function read() {
     mask_image_url: mask.get()?.url ?? null,
     strength: number("strength"),
     loras: loras.get(),
-    controlnet: controlnet.get(),
+    controlnet: NETWORKS.controlnet.get(),
+    ip_adapter: NETWORKS.ip_adapter.get(),
     num_images: Number(groups.num_images.get()),
     image_offset: offset,
     output_format: groups.output_format.get(),
@@ -153,7 +156,7 @@ export function write(input) {
   initialImage.useUrl(values.image_url);
   mask.useUrl(values.mask_image_url);
   loras.set(values.loras);
-  controlnet.set(values.controlnet);
+  for (const network of Object.values(NETWORKS)) network.set(values[network.field]);
   offset = values.image_offset;
   for (const name of [...TEXTS, ...NUMBERS]) $(name).value = values[name] ?? "";
   for (const name of SWITCHES) $(name).checked = values[name];
@@ -188,8 +191,8 @@ function lorasChanged() {
   notify();
 }
 
-function controlnetChanged() {
-  clear($("controlnet-field"));
+function networkChanged({ field }) {
+  clear($(`${field}-field`));
   fitSize();
   refresh();
   notify();
@@ -248,7 +251,7 @@ export function check() {
     const words = wrong(values.image_size[side], LIMITS[side]);
     if (words) add(["image_size", side], words);
   }
-  return [...problems, ...loras.problems(), ...controlnet.problems()];
+  return [...problems, ...loras.problems(), ...Object.values(NETWORKS).flatMap((network) => network.problems())];
 }
 
 /** Puts each problem at its field, or above the button if it has none; returns how many there are. */
@@ -272,14 +275,14 @@ export function showProblems(problems) {
   return problems.length;
 }
 
-/** A place within a field, for people: a side of the size, an item of a list, or a field of the ControlNet. */
+/** A place within a field, for people: a side of the size, an item of a list, or a field of a network. */
 function labelOf(name, place) {
-  if (name === "controlnet") return controlnet.labelOf(place);
+  if (name in NETWORKS) return NETWORKS[name].labelOf(place);
   return { width: "Width", height: "Height" }[place[0]] ?? Number(place[0]) + 1;
 }
 
 function controlsOf(field, name, place) {
-  if (name === "controlnet") return place.length > 0 ? [controlnet.controlOf(place)] : [$("controlnet-path")];
+  if (name in NETWORKS) return [NETWORKS[name].controlOf(place)];
   if (name === "loras" && place.length > 0) return loras.controlsOf(place);
   if (name === "image_size" && place.length > 0) return [$(place[0])];
   return [...field.querySelectorAll("input:not([type=range]), textarea")];

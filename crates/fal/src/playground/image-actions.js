@@ -2,21 +2,22 @@
 
 import { imageUrl } from "./api.js";
 import { button, make } from "./dom.js";
-import { CONTROLNET } from "./limits.js";
+import { NETWORKS } from "./networks.js";
 
 /** Buttons for the image at `index`, and a link that downloads it. */
 export function imageActions(entry, index, commands) {
   const repeat = entry.output.images.length > 1 ? [button("Repeat alone", () => commands.repeat(entry, index))] : [];
-  const control = CONTROLNET.isServed ? [controlButton(entry, index, commands)] : [];
+  const served = Object.values(NETWORKS).filter((network) => network.served.isServed);
+  const others = served.map((network) => networkButton(network, entry, index, commands));
   const initial = button("Use as initial image", () => commands.startFrom(entry, index));
-  return [...repeat, initial, ...control, download(entry, index)];
+  return [...repeat, initial, ...others, download(entry, index)];
 }
 
-/** It is shown while the form has a ControlNet (result.css): a row of all buttons is longer than a line. */
-function controlButton(entry, index, commands) {
-  const control = button("Use as control image", () => commands.controlBy(entry, index));
-  control.classList.add("for-controlnet");
-  return control;
+/** It is shown while the form has such a network (result.css): a row of all buttons is longer than a line. */
+function networkButton(network, entry, index, commands) {
+  const use = button(`Use as ${network.imageLabel.toLowerCase()}`, () => commands.steerBy(network, entry, index));
+  use.classList.add(`for-${network.field}`);
+  return use;
 }
 
 function download({ output }, index) {

@@ -18,6 +18,7 @@ export const LIMITS = {
   conditioning_scale: { min: 0, max: 2 },
   start_percentage: { min: 0, max: 1 },
   end_percentage: { min: 0, max: 1 },
+  ip_adapter_scale: { min: 0, max: 4 },
   seed: { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER, whole: true },
   width: { min: 1, max: 14_142, whole: true },
   height: { min: 1, max: 14_142, whole: true },
@@ -44,6 +45,9 @@ export const DEFAULTS = {
   conditioning_scale: 1,
   start_percentage: 0,
   end_percentage: 1,
+  ip_adapter: null,
+  // The server has none: it is what `latentd generate` takes.
+  ip_adapter_scale: 0.5,
   num_images: 1,
   image_offset: 0,
   output_format: "jpeg",
@@ -64,8 +68,9 @@ export function pixels(size) {
 /** What an endpoint says of its LoRA adapters. */
 export const LORAS = { isServed: false, max: 0, scale: { min: 0, max: 4, default: 1 } };
 
-/** Whether an endpoint takes a ControlNet, and the names that the operator gave some. */
+/** Whether an endpoint takes a ControlNet or an IP-Adapter, and the names that the operator gave some. */
 export const CONTROLNET = { isServed: false, names: [] };
+export const IP_ADAPTER = { isServed: false, names: [] };
 
 /** The server's OpenAPI document, once it has answered. */
 let document = null;
@@ -78,10 +83,10 @@ export async function load() {
 /** Takes the ranges and defaults of an endpoint from the document. */
 export function learn(endpoint) {
   const fields = { ...inputOf(imageEndpoint(endpoint)), ...inputOf(endpoint) };
-  const size = fields.image_size?.anyOf.map(resolved).find(({ properties }) => properties)?.properties;
-  const net = fields.controlnet && resolved(fields.controlnet).properties;
+  const [net, adapter] = [fields.controlnet, fields.ip_adapter].map(propertiesOf);
+  const all = { ...net, ...propertiesOf(fields.image_size), ...fields, ip_adapter_scale: adapter?.scale };
   for (const [name, limit] of Object.entries(LIMITS)) {
-    const field = fields[name] ?? size?.[name] ?? net?.[name];
+    const field = all[name];
     if (name === "seed" || !field) continue;
     limit.min = field.minimum ?? limit.min;
     limit.max = field.maximum ?? limit.max;
@@ -90,6 +95,7 @@ export function learn(endpoint) {
   if (fields.output_format) FORMATS.splice(0, FORMATS.length, ...fields.output_format.enum);
   learnLoras(fields.loras);
   Object.assign(CONTROLNET, { isServed: Boolean(net), names: net?.path.examples ?? [] });
+  Object.assign(IP_ADAPTER, { isServed: Boolean(adapter), names: adapter?.path.examples ?? [] });
 }
 
 function learnLoras(field) {
@@ -110,6 +116,12 @@ export function imageEndpoint(endpoint, hasMask = false) {
 function inputOf(endpoint) {
   const body = document?.paths[`/queue/${endpoint}`]?.post.requestBody;
   return body && resolved(body.content["application/json"].schema).properties;
+}
+
+/** The properties of a field that is an object, or may be one. */
+function propertiesOf(field) {
+  const schemas = field?.anyOf ?? (field ? [field] : []);
+  return schemas.map(resolved).find(({ properties }) => properties)?.properties;
 }
 
 function resolved(schema) {

@@ -3,7 +3,6 @@
 import * as commands from "./commands.js";
 import * as api from "./api.js";
 import * as codeView from "./code-view.js";
-import * as controlnet from "./controlnet.js";
 import { $, onFile } from "./dom.js";
 import * as drop from "./drop.js";
 import * as deletions from "./deletions.js";
@@ -16,6 +15,7 @@ import * as initialImage from "./initial-image.js";
 import { DEFAULTS, learn, load } from "./limits.js";
 import * as models from "./models.js";
 import * as mask from "./mask.js";
+import { NETWORKS } from "./networks.js";
 import { restore } from "./restore.js";
 import * as result from "./result.js";
 import * as serverStatus from "./server-status.js";
@@ -96,7 +96,8 @@ async function start() {
   keyDialog.start(() => codeView.render());
   viewer.start((entry, index) => imageActions(entry, index, commands));
   const useIn = ({ useFile }) => (file) => useFile(file);
-  drop.start({ initial: useIn(initialImage), control: useIn(controlnet), mask: useIn(mask), settings: restore });
+  const ofNetworks = { control: useIn(NETWORKS.controlnet), "image-prompt": useIn(NETWORKS.ip_adapter) };
+  drop.start({ initial: useIn(initialImage), ...ofNetworks, mask: useIn(mask), settings: restore });
   onFile($("settings-file"), restore);
   gallery.start(commands);
   startKeys();

@@ -21,19 +21,27 @@ export async function restore(file) {
 
 function inputOf(values, { type }) {
   const { prompt, negative_prompt, seed, steps, guidance, image_offset } = values;
-  const numbers = { seed: exact(seed), num_inference_steps: steps, guidance_scale: guidance, image_offset };
-  const known = Object.entries(numbers).filter(([, value]) => value !== undefined && Number.isFinite(Number(value)));
+  const others = finite({ seed: exact(seed), num_inference_steps: steps, guidance_scale: guidance, image_offset });
   const format = type.replace("image/", "");
-  const others = Object.fromEntries(known.map(([name, value]) => [name, Number(value)]));
-  return { prompt, negative_prompt, output_format: format, ...others, ...controlnetOf(values) };
+  return { prompt, negative_prompt, output_format: format, ...others, ...controlnetOf(values), ...ipAdapterOf(values) };
 }
 
 /** The ControlNet of a file, which does not carry its control image. */
 function controlnetOf({ controlnet: path, controlnet_scale: scale, controlnet_start: start, controlnet_end: end }) {
   if (path === undefined) return {};
-  const numbers = { conditioning_scale: scale, start_percentage: start, end_percentage: end };
-  const known = Object.entries(numbers).filter(([, value]) => Number.isFinite(Number(value)));
-  return { controlnet: { path, ...Object.fromEntries(known.map(([name, value]) => [name, Number(value)])) } };
+  return { controlnet: { path, ...finite({ conditioning_scale: scale, start_percentage: start, end_percentage: end }) } };
+}
+
+/** The IP-Adapter of a file, which does not carry its image prompt. */
+function ipAdapterOf({ ip_adapter: path, ip_adapter_encoder: encoder, ip_adapter_scale: scale }) {
+  if (path === undefined) return {};
+  return { ip_adapter: { path, image_encoder_path: encoder, ...finite({ scale }) } };
+}
+
+/** The values that are numbers. */
+function finite(values) {
+  const known = Object.entries(values).filter(([, value]) => value !== undefined && Number.isFinite(Number(value)));
+  return Object.fromEntries(known.map(([name, value]) => [name, Number(value)]));
 }
 
 /** The seed; of one with more digits than a number has, its low 32 bits, which alone count. */
