@@ -30,7 +30,7 @@ static PAGE: Asset = asset!("index.html", HTML);
 static ADMIN: Asset = asset!("admin.html", HTML);
 
 /// The files of the pages below `/playground/`.
-static PARTS: [Asset; 53] = [
+static PARTS: [Asset; 54] = [
     asset!("base.css", CSS),
     asset!("page.css", CSS),
     asset!("admin.css", CSS),
@@ -76,6 +76,7 @@ static PARTS: [Asset; 53] = [
     asset!("server-status.js", JS),
     asset!("session.js", JS),
     asset!("shell.css", CSS),
+    asset!("skip-layers.js", JS),
     asset!("store.js", JS),
     asset!("tabs.js", JS),
     asset!("thumbnail.js", JS),

@@ -8,6 +8,7 @@ import * as mask from "./mask.js";
 import * as models from "./models.js";
 import { NETWORKS } from "./networks.js";
 import { number, wrong } from "./numbers.js";
+import * as skipLayers from "./skip-layers.js";
 
 const CUSTOM = "custom";
 const NUMBERS = ["num_inference_steps", "guidance_scale", "strength", "seed"];
@@ -41,6 +42,7 @@ export function start(changed) {
   initialImage.start(imageChanged, (msg) => showProblems([{ loc: ["body", "image_url"], msg }]));
   mask.start(maskChanged, (msg) => showProblems([{ loc: ["body", "mask_image_url"], msg }]));
   $("offset-clear").addEventListener("click", () => fill({ ...input(), image_offset: 0 }));
+  skipLayers.start();
   loras.start(lorasChanged, (msg) => showProblems([{ loc: ["body", "loras"], msg }]));
   for (const network of Object.values(NETWORKS)) {
     network.start(() => networkChanged(network), (name, msg) => showProblems([{ loc: ["body", network.field, name], msg }]));
@@ -72,6 +74,7 @@ export function fit() {
     Object.assign(slider, { min, max, value: $(slider.dataset.for).value });
   }
   $("initial").hidden = !imageEndpoint(models.current()) && !initialImage.get();
+  skipLayers.fit();
   loras.fit();
   for (const network of Object.values(NETWORKS)) network.fit();
   if ($("output_format").children.length !== FORMATS.length) {
@@ -129,6 +132,7 @@ export function read() {
     image_url: initialImage.get()?.url ?? null,
     mask_image_url: mask.get()?.url ?? null,
     strength: number("strength"),
+    ...skipLayers.get(),
     loras: loras.get(),
     controlnet: NETWORKS.controlnet.get(),
     ip_adapter: NETWORKS.ip_adapter.get(),
@@ -155,6 +159,7 @@ export function write(input) {
   const values = { ...DEFAULTS, ...(hasImage ? { image_size: SAME_SIZE } : {}), ...input };
   initialImage.useUrl(values.image_url);
   mask.useUrl(values.mask_image_url);
+  skipLayers.set(values);
   loras.set(values.loras);
   for (const network of Object.values(NETWORKS)) network.set(values[network.field]);
   offset = values.image_offset;
@@ -251,7 +256,7 @@ export function check() {
     const words = wrong(values.image_size[side], LIMITS[side]);
     if (words) add(["image_size", side], words);
   }
-  return [...problems, ...loras.problems(), ...Object.values(NETWORKS).flatMap((network) => network.problems())];
+  return [...problems, ...skipLayers.problems(), ...loras.problems(), ...Object.values(NETWORKS).flatMap((network) => network.problems())];
 }
 
 /** Puts each problem at its field, or above the button if it has none; returns how many there are. */

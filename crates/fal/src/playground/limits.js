@@ -15,6 +15,9 @@ export const LIMITS = {
   num_inference_steps: { min: 1, max: 50, whole: true },
   guidance_scale: { min: 0, max: 20 },
   strength: { min: 0.01, max: 1 },
+  skip_layer_guidance_scale: { min: 0, max: 20 },
+  skip_layer_guidance_start: { min: 0, max: 1 },
+  skip_layer_guidance_stop: { min: 0, max: 1 },
   conditioning_scale: { min: 0, max: 2 },
   start_percentage: { min: 0, max: 1 },
   end_percentage: { min: 0, max: 1 },
@@ -40,6 +43,10 @@ export const DEFAULTS = {
   image_url: null,
   mask_image_url: null,
   strength: 0.83,
+  skip_guidance_layers: null,
+  skip_layer_guidance_scale: 2.8,
+  skip_layer_guidance_start: 0.01,
+  skip_layer_guidance_stop: 0.2,
   loras: null,
   controlnet: null,
   conditioning_scale: 1,
@@ -64,6 +71,9 @@ export function pixels(size) {
   const [, , width, height] = SIZES.find(([name]) => name === size) ?? SIZES[0];
   return [width, height];
 }
+
+/** Whether an endpoint has skip-layer guidance, and the largest number of a layer. */
+export const SKIP_LAYERS = { isServed: false, max: 0 };
 
 /** What an endpoint says of its LoRA adapters. */
 export const LORAS = { isServed: false, max: 0, scale: { min: 0, max: 4, default: 1 } };
@@ -93,6 +103,8 @@ export function learn(endpoint) {
     if (name in DEFAULTS) DEFAULTS[name] = field.default ?? DEFAULTS[name];
   }
   if (fields.output_format) FORMATS.splice(0, FORMATS.length, ...fields.output_format.enum);
+  const layers = fields.skip_guidance_layers;
+  Object.assign(SKIP_LAYERS, { isServed: Boolean(layers), max: layers?.items.maximum ?? 0 });
   learnLoras(fields.loras);
   Object.assign(CONTROLNET, { isServed: Boolean(net), names: net?.path.examples ?? [] });
   Object.assign(IP_ADAPTER, { isServed: Boolean(adapter), names: adapter?.path.examples ?? [] });

@@ -23,7 +23,14 @@ function inputOf(values, { type }) {
   const { prompt, negative_prompt, seed, steps, guidance, image_offset } = values;
   const others = finite({ seed: exact(seed), num_inference_steps: steps, guidance_scale: guidance, image_offset });
   const format = type.replace("image/", "");
-  return { prompt, negative_prompt, output_format: format, ...others, ...controlnetOf(values), ...ipAdapterOf(values) };
+  return { prompt, negative_prompt, output_format: format, ...others, ...skipLayersOf(values), ...controlnetOf(values), ...ipAdapterOf(values) };
+}
+
+/** The skip-layer guidance of a file. */
+function skipLayersOf({ skip_layers: layers = "", skip_layers_scale: scale, skip_layers_start: start, skip_layers_stop: stop }) {
+  if (!/^\d+(,\d+)*$/.test(layers)) return {};
+  const numbers = { skip_layer_guidance_scale: scale, skip_layer_guidance_start: start, skip_layer_guidance_stop: stop };
+  return { skip_guidance_layers: layers.split(",").map(Number), ...finite(numbers) };
 }
 
 /** The ControlNet of a file, which does not carry its control image. */
