@@ -1,8 +1,10 @@
 //! Files before anything is known of what is in them: a directory of them, and an open one.
 
 use crate::{Error, Result};
+use rustix::fs::{Advice, fadvise};
 use std::borrow::Cow;
 use std::fs::File;
+use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -81,6 +83,14 @@ impl Content {
                 into.copy_from_slice(from.ok_or(std::io::ErrorKind::UnexpectedEof)?);
                 Ok(())
             }
+        }
+    }
+
+    /// Has the system read these bytes into its page cache, if it can.
+    pub(crate) fn will_read(&self, at: u64, bytes: u64) {
+        if let (Self::File(file, _), Some(bytes)) = (self, NonZeroU64::new(bytes)) {
+            // Advice: what it does not do is done when the bytes are read.
+            let _ = fadvise(file, at, Some(bytes), Advice::WillNeed);
         }
     }
 }

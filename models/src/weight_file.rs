@@ -144,6 +144,11 @@ impl WeightFile {
         })
     }
 
+    /// Has the system read so many bytes that lie `at` bytes into the tensors, while this process does something else.
+    pub(crate) fn will_read(&self, at: u64, bytes: u64) {
+        self.content.will_read(self.start + at, bytes);
+    }
+
     /// What the author of a safetensors file wrote about it; what is not text is left out.
     ///
     /// # Errors

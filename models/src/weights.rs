@@ -9,6 +9,7 @@ pub mod fuzzing;
 mod problems;
 mod quantized;
 mod read;
+mod read_ahead;
 mod readers;
 mod resolved;
 mod rows;
@@ -210,7 +211,8 @@ impl Weights {
         if self.streams(usage)
             && let Some(found) = found.take_if(|found| !matches!(found[..], [Resolved::Identity]))
         {
-            return Ok(Matrix::Streamed(StreamedMatrix::new(files, found, shape, &self.target)));
+            let matrix = StreamedMatrix::new(files, found, shape, usage, &self.target);
+            return Ok(Matrix::Streamed(matrix.into()));
         }
         if let (Some(found), true) = (&found, self.target.device.is_cpu()) {
             let rows: Vec<_> = found.iter().flat_map(Resolved::rows).collect();

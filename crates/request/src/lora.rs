@@ -146,7 +146,10 @@ mod tests {
     #[test]
     fn a_public_name_names_the_same_source() {
         for text in ["me/a", "me/a/x/b.safetensors"] {
-            assert_eq!(AdapterSource::on_hub(text).and_then(|source| source.public_name()), Some(text.into()));
+            assert_eq!(
+                AdapterSource::on_hub(text).and_then(|source| source.public_name()),
+                Some(text.into())
+            );
         }
         assert_eq!(AdapterSource::Named("night".into()).public_name(), Some("night".into()));
         assert_eq!(AdapterSource::File(Source::Remote("https://host/a".into())).public_name(), None);

@@ -24,10 +24,10 @@ enum Weight {
     /// As a GGUF file has it, dequantized for each product.
     Quantized(QuantizedMatrix),
     /// In its file, read for each product.
-    Streamed(StreamedMatrix),
+    Streamed(Box<StreamedMatrix>),
     /// The same, and then turned into fp8.
     #[cfg(feature = "cuda")]
-    StreamedRowwise(StreamedMatrix),
+    StreamedRowwise(Box<StreamedMatrix>),
     /// fp8 with a scale for each output.
     #[cfg(feature = "cuda")]
     Rowwise(fused::Rowwise),

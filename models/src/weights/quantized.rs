@@ -16,7 +16,7 @@ const CHUNK_VALUES: usize = 1 << 16;
 pub(crate) enum Matrix {
     Dense(Tensor),
     Quantized(QuantizedMatrix),
-    Streamed(StreamedMatrix),
+    Streamed(Box<StreamedMatrix>),
 }
 
 /// `[rows, columns]` in host memory, in blocks.

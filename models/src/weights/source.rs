@@ -1,5 +1,6 @@
 //! The files of a part, opened, and which tensor lies where.
 
+use super::read_ahead::ReadAhead;
 use super::readers::Readers;
 use super::rows::StoredTensor;
 use crate::content::Content;
@@ -35,6 +36,7 @@ pub(super) struct PartFiles {
     pub(super) files: Vec<WeightFile>,
     tensors: BTreeMap<String, StoredTensor>,
     pub(super) readers: Readers,
+    pub(super) read_ahead: ReadAhead,
 }
 
 impl WeightSource {
@@ -116,7 +118,7 @@ impl PartFiles {
             }
             files.push(file);
         }
-        Ok(Self { files, tensors, readers: Readers::default() })
+        Ok(Self { files, tensors, readers: Readers::default(), read_ahead: ReadAhead::default() })
     }
 }
 
