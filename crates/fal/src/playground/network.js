@@ -122,7 +122,7 @@ export function network(spec) {
   /** The control and the label of a problem's place, such as `["path"]`. */
   function controlOf([name]) {
     if (name === image.name) return ofImage("file");
-    if (name === encoder?.name && !isNamed()) return part("encoder");
+    if (encoder && name === encoder.name && !isNamed()) return part("encoder");
     return $(numbers.find((one) => one.name === name)?.id) ?? part("path");
   }
 
