@@ -49,6 +49,8 @@ for (const colorScheme of ["light", "dark"]) {
     await page.locator("#image-prompt-file").setInputFiles(HOUSE);
     await group(page).getByText("red-house.jpg · 1024 × 768").waitFor();
     assert.ok(!(await page.getByRole("radio", { name: "Same" }).isVisible()), "it says nothing of the size");
+    const beyond = () => page.evaluate(() => document.documentElement.scrollHeight - innerHeight);
+    assert.equal(await beyond(), 0, "the form scrolls, not the page");
     await scale(page).fill("5");
     await send(page);
     assert.equal(await problem(page).textContent(), "Scale: A number from 0 to 4.");
