@@ -11,7 +11,7 @@ const NAMED = { path: "style", image_encoder_path: "style", image_url: HOUSE, sc
 
 /** The compressed pixels of the first image of a request with this IP-Adapter. */
 async function image(ip_adapter) {
-  const input = small({ num_inference_steps: 6, sync_mode: true, output_format: "png", ...(ip_adapter && { ip_adapter }) });
+  const input = small({ num_inference_steps: 6, sync_mode: true, output_format: "png", enable_safety_checker: false, ...(ip_adapter && { ip_adapter }) });
   const { data } = await client().subscribe(ENDPOINT, { input });
   return pixels(Buffer.from(data.images[0].url.split(",")[1], "base64"));
 }
