@@ -149,7 +149,7 @@ impl WeightFile {
         self.content.will_read(self.start + at, bytes);
     }
 
-    /// What the author of a safetensors file wrote about it; what is not text is left out.
+    /// What the author of a safetensors file wrote about it.
     ///
     /// # Errors
     /// The file cannot be read any more.

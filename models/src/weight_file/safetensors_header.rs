@@ -7,7 +7,7 @@ use super::stored_type::StoredType;
 use super::{MAX_DIMENSIONS, StoredEntry};
 use crate::error::one_line;
 use safetensors::tensor::TensorInfo;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
@@ -47,7 +47,9 @@ fn length(start: &[u8]) -> Option<u64> {
 /// # Errors
 /// Says what is wrong with the header.
 pub(super) fn parse(json: &[u8], data: u64) -> Result<Vec<StoredEntry>, String> {
-    let Tensors(tensors) = serde_json::from_slice(json)
+    let text =
+        std::str::from_utf8(json).map_err(|_| "its header cannot be read: it is no text".to_owned())?;
+    let Tensors(tensors) = serde_json::from_str(text)
         .map_err(|error| format!("its header cannot be read: {}", one_line(&error.to_string(), 300)))?;
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     tensors.sort_by_key(|(_, info)| info.data_offsets);
@@ -98,13 +100,10 @@ pub(super) fn metadata(json: &[u8]) -> BTreeMap<String, String> {
     #[derive(serde::Deserialize)]
     struct Header {
         #[serde(rename = "__metadata__", default)]
-        metadata: serde_json::Value,
+        metadata: Option<BTreeMap<String, String>>,
     }
     let header: Option<Header> = serde_json::from_slice(json).ok();
-    let Some(serde_json::Value::Object(fields)) = header.map(|header| header.metadata) else {
-        return BTreeMap::new();
-    };
-    fields.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
+    header.and_then(|header| header.metadata).unwrap_or_default()
 }
 
 /// Bytes that dtype and shape make; `None` if they are no whole number that can be counted.
@@ -138,10 +137,13 @@ impl<'de> Visitor<'de> for TensorsVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tensors, A::Error> {
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut metadata) = (BTreeMap::new(), None);
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
-                map.next_value::<IgnoredAny>()?;
+                let texts = map.next_value::<Option<BTreeMap<String, String>>>()?;
+                if metadata.replace(texts).is_some() {
+                    return Err(A::Error::custom("__metadata__ is there twice"));
+                }
                 continue;
             }
             match tensors.entry(name) {
