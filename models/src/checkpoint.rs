@@ -186,13 +186,22 @@ impl StoredPart {
         self.header.names().filter(move |name| self.owns(name) && !is_unneeded(name) && !is_replaced(name))
     }
 
-    /// The same tensors, without the part's prefix.
+    /// The same tensors, without the part's prefix; the scales of a quantized one count to its bytes.
     pub(crate) fn stored(&self) -> Vec<TensorHeader> {
         let stored = |name: &str| {
             let stored = self.header.get(name)?.clone();
-            Some(TensorHeader { name: name.strip_prefix(self.prefix()).unwrap_or(name).to_owned(), ..stored })
+            let bytes = stored.bytes + self.scales(name);
+            let name = name.strip_prefix(self.prefix()).unwrap_or(name).to_owned();
+            Some(TensorHeader { name, bytes, ..stored })
         };
-        self.names().filter_map(stored).collect()
+        self.names().filter(|name| !is_scale(name)).filter_map(stored).collect()
+    }
+
+    /// Bytes of the scales of a weight.
+    fn scales(&self, weight: &str) -> u64 {
+        let Some(layer) = weight.strip_suffix(".weight") else { return 0 };
+        let scales = SCALES.iter().filter_map(|scale| self.header.get(&format!("{layer}{scale}")));
+        scales.map(|stored| stored.bytes).sum()
     }
 
     /// Bytes of all its tensors.
@@ -223,10 +232,24 @@ impl StoredPart {
     }
 }
 
-/// What trainers and other programs leave in checkpoints, and no image depends on.
+/// What the names of a quantized weight's scales end with.
+const SCALES: [&str; 3] = [".scale_weight", ".weight_scale", ".weight_scale_2"];
+
+fn is_scale(name: &str) -> bool {
+    SCALES.iter().any(|scale| name.ends_with(scale))
+}
+
+/// What trainers and other programs leave in checkpoints, and no image depends on; and formats, which were read before.
 fn is_unneeded(name: &str) -> bool {
-    const ENDINGS: [&str; 5] =
-        ["logit_scale", "position_ids", "scaled_fp8", ".scale_input", "model_sampling.sigmas"];
+    const ENDINGS: [&str; 7] = [
+        "logit_scale",
+        "position_ids",
+        "scaled_fp8",
+        ".scale_input",
+        ".input_scale",
+        ".comfy_quant",
+        "model_sampling.sigmas",
+    ];
     // A trainer's running average of the weights, under names with points left out, in addition to the weights themselves.
     name.starts_with("model_ema.") || ENDINGS.iter().any(|ending| name.ends_with(ending))
 }

@@ -2,6 +2,7 @@
 
 mod file_kind;
 mod gguf_header;
+mod layer_formats;
 mod safetensors_header;
 mod stored_type;
 
@@ -14,7 +15,7 @@ use std::path::Path;
 pub(crate) use gguf_header::{MAGIC as GGUF_MAGIC, ggml_type, stored_t5_name};
 /// A tensor's name from a file, short enough for a message.
 pub(crate) use safetensors_header::shown;
-pub(crate) use stored_type::StoredType;
+pub(crate) use stored_type::{ScaledType, StoredType};
 
 /// Bytes that are read at a time for a digest.
 const DIGEST_PIECE: usize = 1 << 20;
@@ -54,7 +55,7 @@ impl TensorHeader {
 /// # Errors
 /// It is no whole file of weights.
 pub(crate) fn tensors(path: &Path) -> Result<Vec<TensorHeader>> {
-    let (_, entries) = WeightFile::new(path.display().to_string(), Content::open(path)?)?;
+    let (_, entries) = WeightFile::open(path)?;
     let header = |StoredEntry { name, dtype, shape, .. }: StoredEntry| {
         let bytes = dtype.bytes(shape.iter().product()).unwrap_or_default() as u64;
         TensorHeader { name, shape, dtype, bytes }
@@ -101,6 +102,24 @@ enum Format {
 }
 
 impl WeightFile {
+    /// Opens a file; its tensors have the types that the file says its layers have.
+    ///
+    /// # Errors
+    /// It is not whole, something else than safetensors or GGUF, or has layers in formats that are not read.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Vec<StoredEntry>)> {
+        let (file, entries) = Self::new(path.display().to_string(), Content::open(path)?)?;
+        let entries = file.with_layer_formats(entries)?;
+        Ok((file, entries))
+    }
+
+    /// The file's tensors with the types that the file says its layers have.
+    ///
+    /// # Errors
+    /// They are in formats that are not read.
+    pub(crate) fn with_layer_formats(&self, entries: Vec<StoredEntry>) -> Result<Vec<StoredEntry>> {
+        layer_formats::apply(self, entries)
+    }
+
     /// Checks the header of an open file, which users know as `shown`; returns its tensors in the order of their bytes.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 mod convert;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+mod number;
 mod problems;
 mod quantized;
 mod read;
@@ -13,6 +14,7 @@ mod read_ahead;
 mod readers;
 mod resolved;
 mod rows;
+mod scale;
 mod source;
 mod streamed;
 mod tensor_file;
@@ -32,6 +34,7 @@ use problems::Problems;
 pub(crate) use quantized::{Matrix, QuantizedMatrix};
 use resolved::{Resolved, stacked};
 use rows::StoredTensor;
+use scale::Scale;
 use source::{PartFiles, WeightSource};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -276,7 +279,7 @@ impl Weights {
                 format!("wrong dtype: {name} is {}, latentd reads {}", stored.dtype, StoredType::READABLE)
             }
             Some(stored) => {
-                let (stored, scale) = (stored.clone(), self.scale(&name).cloned());
+                let (stored, scale) = (stored.clone(), self.scale(&name, stored));
                 return Some(Resolved::Stored { stored, order, scale });
             }
         };
@@ -290,20 +293,19 @@ impl Weights {
         stored == wanted || (self.layout.is_some() && order == RowOrder::All && long(stored) == long(wanted))
     }
 
-    /// What a weight in scaled fp8 is multiplied by.
-    fn scale(&self, name: &str) -> Option<&StoredTensor> {
+    /// What a weight is multiplied by, in scaled fp8 and in ComfyUI's mixed precision.
+    fn scale(&self, name: &str, weight: &StoredTensor) -> Option<Scale> {
         self.layout.as_ref()?;
-        let scale = format!("{}.scale_weight", name.strip_suffix(".weight")?);
-        self.unclaimed.borrow_mut().remove(&scale);
-        let stored = self.source.get(&scale)?;
-        let is_number = stored.shape.iter().product::<usize>() == 1 && stored.dtype.is_readable();
-        if !is_number {
-            let (dtype, shape) = (stored.dtype, &stored.shape);
-            self.problems
-                .borrow_mut()
-                .note(format!("wrong shape: {scale} is {dtype} {shape:?}, it is one number in scaled fp8"));
-        }
-        Some(stored).filter(|_| is_number)
+        let layer = name.strip_suffix("weight").filter(|layer| layer.ends_with('.'))?;
+        let [scaled_fp8, scales, factor] = scale::NAMES.map(|ending| {
+            let name = format!("{layer}{ending}");
+            self.unclaimed.borrow_mut().remove(&name);
+            self.source.get(&name)
+        });
+        Scale::of(weight, scaled_fp8.or(scales), factor).unwrap_or_else(|problem| {
+            self.problems.borrow_mut().note(format!("wrong scales: {layer}{problem}"));
+            None
+        })
     }
 }
 

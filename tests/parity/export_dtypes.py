@@ -31,6 +31,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     stored = {
         "f8": torch.arange(256, dtype=torch.int32).to(torch.uint8).view(torch.float8_e4m3fn),
+        "f8_e5m2": torch.arange(256, dtype=torch.int32).to(torch.uint8).view(torch.float8_e5m2),
         "f16": bits16(torch.float16, generator),
         "bf16": bits16(torch.bfloat16, generator),
         "f32": bits32(generator),

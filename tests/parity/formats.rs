@@ -91,9 +91,6 @@ fn quantized_formats_are_refused_by_name() {
         (format!("{layer}.quant_state.bitsandbytes__nf4"), "bitsandbytes (NF4 or FP4)"),
         (format!("{layer}.absmax"), "bitsandbytes (NF4 or FP4)"),
         (layer.replace("weight", "SCB"), "8 bits by bitsandbytes"),
-        (layer.replace("weight", "weight_scale"), "ComfyUI's mixed precision"),
-        (layer.replace("weight", "weight_scale_2"), "ComfyUI's mixed precision"),
-        (layer.replace("weight", "comfy_quant"), "ComfyUI's mixed precision"),
         (layer.replace("weight", "qweight"), "GPTQ or AWQ"),
         (layer.replace("weight", "wscales"), "Nunchaku"),
     ] {

@@ -14,6 +14,7 @@ mod ip_adapter;
 mod ip_adapter_files;
 mod lora;
 mod memory_modes;
+mod mixed_precision;
 mod pipeline;
 mod shortcuts;
 mod skip_layers;

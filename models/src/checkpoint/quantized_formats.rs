@@ -1,15 +1,15 @@
 //! Formats of quantized weights that latentd does not read, identified by their tensors' names: their values would be unknown
-//! tensors, some hundred of them, or other images.
+//! tensors, some hundred of them, or other images. Those of ComfyUI's mixed precision are told by what the file says of its
+//! layers (`weight_file/layer_formats.rs`).
 
 use super::header::Header;
 use crate::{Error, Result};
 use std::path::Path;
 
 /// What names end with or have in them, and whose format that is.
-const FORMATS: [(&[&str], &str); 5] = [
+const FORMATS: [(&[&str], &str); 4] = [
     (&[".quant_state.", ".absmax", ".quant_map", ".nested_absmax"], "4 bits by bitsandbytes (NF4 or FP4)"),
     (&[".SCB"], "8 bits by bitsandbytes"),
-    (&[".comfy_quant", ".weight_scale"], "ComfyUI's mixed precision (comfy_quant, weight_scale)"),
     (&[".qweight", ".qzeros", ".g_idx"], "4 bits by GPTQ or AWQ"),
     (&[".wscales", ".proj_down", ".smooth_factor"], "4 bits by Nunchaku"),
 ];
@@ -20,9 +20,7 @@ pub(super) fn quantized(header: &Header) -> Option<&'static str> {
         let is_marked = |name: &str| {
             marks.iter().any(|mark| match mark.strip_suffix('.') {
                 Some(_) => name.contains(mark),
-                None => {
-                    name.ends_with(mark) || name.strip_suffix("_2").is_some_and(|name| name.ends_with(mark))
-                }
+                None => name.ends_with(mark),
             })
         };
         header.names().any(is_marked)
@@ -36,8 +34,8 @@ pub(super) fn check(file: &Path, header: &Header) -> Result<()> {
     match quantized(header) {
         None => Ok(()),
         Some(format) => Err(Error::Model(format!(
-            "{} is quantized to {format}, which latentd does not read: use the same model in F16, BF16 or scaled fp8 \
-             (scale_weight)",
+            "{} is quantized to {format}, which latentd does not read: use the same model in F16, BF16, GGUF or an fp8 \
+             of ComfyUI (scale_weight, weight_scale)",
             file.display()
         ))),
     }

@@ -25,7 +25,7 @@ pub(super) fn encode(tensor: &Tensor, dtype: StoredType) -> Result<Vec<u8>> {
         }
         StoredType::Plain(Dtype::F8_E4M3) => chunks.map(|chunk| each(chunk, |x| [fp8(x)])).collect(),
         StoredType::Blocks(dtype) => chunks.map(|chunk| blocks(chunk, dtype)).collect::<Result<Vec<_>>>()?,
-        StoredType::Plain(other) => bail!("nothing is written as {other}"),
+        other => bail!("nothing is written as {other}"),
     };
     Ok(encoded.concat())
 }

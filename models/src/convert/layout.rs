@@ -45,7 +45,7 @@ pub(super) fn transformer(stored: &[TensorHeader]) -> Vec<Tensor> {
     let blocks = stored.iter().filter_map(block).max().map_or(0, |last| last + 1);
     let names = NamingScheme::Mmdit(blocks);
     let mut tensors = BTreeMap::<String, Tensor>::new();
-    for TensorHeader { name, shape, .. } in stored.iter().filter(|stored| is_weight(&stored.name)) {
+    for TensorHeader { name, shape, .. } in stored {
         let TensorLocation::Stored(target, order) = names.find(name) else { continue };
         let place = if let RowOrder::Third(place) = order { place } else { 0 };
         let tensor = tensors.entry(target.clone()).or_insert_with(|| Tensor {
@@ -77,12 +77,7 @@ pub(super) fn t5(stored: &[TensorHeader], gguf: bool) -> Vec<Tensor> {
         source_shape: shape.clone(),
         order: RowOrder::All,
     };
-    stored.iter().filter(|stored| is_weight(&stored.name) && !is_twice(&stored.name)).map(tensor).collect()
-}
-
-/// Whether a tensor is one of the model: scaled fp8 has scales and a mark beside them.
-fn is_weight(name: &str) -> bool {
-    !name.ends_with(".scale_weight") && name != "scaled_fp8"
+    stored.iter().filter(|stored| !is_twice(&stored.name)).map(tensor).collect()
 }
 
 /// What tensors lack of which some is there.

@@ -1,5 +1,6 @@
 //! Stored numbers to f32 or bf16.
 
+use crate::weight_file::ScaledType;
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use candle_core::{Device, Result, Tensor};
@@ -35,6 +36,7 @@ impl Element for f32 {
                 let values = &*F8_E4M3;
                 write(into, bytes.iter().map(|byte| values[usize::from(*byte)]));
             }
+            Dtype::F8_E5M2 => write(into, bytes.iter().map(|byte| e5m2(*byte))),
             _ => into.copy_from_slice(bytemuck::cast_slice(bytes)),
         }
     }
@@ -58,6 +60,7 @@ impl Element for u16 {
                 let values = &*F8_E4M3;
                 write(into, bytes.iter().map(|byte| bits(values[usize::from(*byte)])));
             }
+            Dtype::F8_E5M2 => write(into, bytes.iter().map(|byte| bits(e5m2(*byte)))),
             _ => into.copy_from_slice(halves(bytes)),
         }
     }
@@ -78,6 +81,32 @@ pub(super) fn dequantize<T: Element>(dtype: GgmlDType, bytes: &[u8], into: &mut 
     let values = blocks.dequantize(&Device::Cpu)?.to_vec1::<f32>()?;
     T::convert(Dtype::F32, bytemuck::cast_slice(&values), into);
     Ok(())
+}
+
+/// The values that scales are still to multiply.
+pub(super) fn unscaled<T: Element>(dtype: ScaledType, bytes: &[u8], into: &mut [T]) {
+    let mut values = vec![0f32; into.len()];
+    match dtype {
+        ScaledType::Int8 => write(&mut values, bytes.iter().map(|byte| f32::from(*byte as i8))),
+        ScaledType::Mxfp8 => f32::convert(Dtype::F8_E4M3, bytes, &mut values),
+        // The first value of a pair is in the upper half (comfy_kitchen 0.2.40, float_utils.py:263-273).
+        ScaledType::Nvfp4 => {
+            write(&mut values, bytes.iter().flat_map(|byte| [e2m1(byte >> 4), e2m1(byte & 0xf)]))
+        }
+    }
+    T::convert(Dtype::F32, bytemuck::cast_slice(&values), into);
+}
+
+/// Sign, two bits of exponent, one of mantissa.
+fn e2m1(bits: u8) -> f32 {
+    const SIZES: [f32; 8] = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
+    let size = SIZES[usize::from(bits & 7)];
+    if bits < 8 { size } else { -size }
+}
+
+/// Sign, five bits of exponent, two of mantissa: the upper half of an f16.
+fn e5m2(byte: u8) -> f32 {
+    f16::from_bits(u16::from(byte) << 8).to_f32()
 }
 
 fn halves(bytes: &[u8]) -> &[u16] {

@@ -3,7 +3,7 @@
 use super::rows::StoredTensor;
 use super::source::PartFiles;
 use crate::content::Content;
-use crate::weight_file::{StoredType, WeightFile, shown};
+use crate::weight_file::{StoredEntry, StoredType, WeightFile, shown};
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 use std::borrow::Cow;
@@ -40,6 +40,7 @@ pub fn weights(bytes: &[u8]) -> Outcome {
         }
     };
     let theirs = theirs.expect("what is opened is a safetensors file");
+    check_layer_formats(bytes);
     assert_eq!(tensors.len(), theirs.len());
     let names: Vec<String> = tensors.iter().map(|entry| entry.name.clone()).collect();
     let files = PartFiles::of(vec![(file, tensors)]).expect("one file has each name once");
@@ -59,6 +60,26 @@ pub fn weights(bytes: &[u8]) -> Outcome {
         }
     }
     Outcome::Read(read)
+}
+
+/// With the types that the file says its layers have no tensor has other bytes than before, and all are read.
+fn check_layer_formats(bytes: &[u8]) {
+    let content = Content::Bytes(Cow::Owned(bytes.to_vec()));
+    let (file, plain) = WeightFile::new("fuzzed".into(), content).expect("opened before");
+    let formatted = match file.with_layer_formats(plain.clone()) {
+        Ok(formatted) => formatted,
+        Err(error) => {
+            let words = error.to_string();
+            assert!(words.chars().count() < 600 && !words.contains('\n'), "{words}");
+            return;
+        }
+    };
+    let bytes = |entry: &StoredEntry| entry.dtype.bytes(entry.shape.iter().product());
+    assert!(plain.iter().map(bytes).eq(formatted.iter().map(bytes)));
+    let files = PartFiles::of(vec![(file, formatted)]).expect("one file has each name once");
+    for (_, stored) in files.tensors().filter(|(_, stored)| stored.dtype.is_readable()) {
+        files.read(&[stored.all()], DType::F32, &Device::Cpu).expect("a tensor");
+    }
 }
 
 /// The same with a GGUF file, for which there is no other reader that bears every file.

@@ -3,7 +3,7 @@
 //! Bytes go from the file into the tensor's own memory where the dtype stays. Otherwise, and on a GPU, they pass through
 //! staging buffers whose size does not depend on the tensor's.
 
-use super::convert::{Element, dequantize};
+use super::convert::{Element, dequantize, unscaled};
 use super::rows::{Rows, StoredTensor};
 use super::source::PartFiles;
 use crate::weight_file::{StoredType, WeightFile};
@@ -147,6 +147,7 @@ impl<T: Element> Read<'_, T> {
         match self.dtype {
             StoredType::Plain(dtype) => T::convert(dtype, staging, self.into),
             StoredType::Blocks(dtype) => dequantize(dtype, staging, self.into)?,
+            StoredType::Scaled(dtype) => unscaled(dtype, staging, self.into),
         }
         Ok(())
     }

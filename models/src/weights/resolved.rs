@@ -1,14 +1,15 @@
 //! A tensor that is there and fits: which rows of a file it is, and what they are multiplied by.
 
 use super::rows::{Rows, StoredTensor};
+use super::scale::Scale;
 use super::source::PartFiles;
 use crate::checkpoint::RowOrder;
 use crate::target::Target;
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 
 /// A tensor of the right shape.
 pub(super) enum Resolved {
-    Stored { stored: StoredTensor, order: RowOrder, scale: Option<StoredTensor> },
+    Stored { stored: StoredTensor, order: RowOrder, scale: Option<Scale> },
     Identity,
 }
 
@@ -19,7 +20,7 @@ impl Resolved {
         order.ranges(stored.row_count()).map(|range| stored.rows(range)).collect()
     }
 
-    pub(super) fn scale(&self) -> Option<&StoredTensor> {
+    pub(super) fn scale(&self) -> Option<&Scale> {
         match self {
             Self::Stored { scale, .. } => scale.as_ref(),
             Self::Identity => None,
@@ -34,9 +35,7 @@ impl Resolved {
         Target { device, dtype, .. }: &Target,
     ) -> Result<Tensor> {
         let Some(scale) = self.scale() else { return files.read(rows, *dtype, device) };
-        let values = files.read(rows, DType::F32, device)?;
-        let scale = files.read(&[scale.all()], DType::F32, &Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-        (values * f64::from(scale[0]))?.to_dtype(*dtype)
+        scale.multiply(files.read(rows, DType::F32, device)?, rows, files)?.to_dtype(*dtype)
     }
 }
 

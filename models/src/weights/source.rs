@@ -3,7 +3,6 @@
 use super::read_ahead::ReadAhead;
 use super::readers::Readers;
 use super::rows::StoredTensor;
-use crate::content::Content;
 use crate::files::ModelFiles;
 use crate::weight_file::{StoredEntry, WeightFile, shown};
 use crate::{Error, Result};
@@ -80,7 +79,7 @@ impl PartFiles {
     /// # Errors
     /// It is not whole.
     pub(super) fn file(path: &Path) -> Result<Self> {
-        Self::of(vec![WeightFile::new(path.display().to_string(), Content::open(path)?)?])
+        Self::of(vec![WeightFile::open(path)?])
     }
 
     /// Opens all files at these paths.

@@ -41,7 +41,7 @@ fn floats(tensor: &Tensor) -> Vec<f32> {
 fn numbers_become_what_torch_makes_of_them() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/parity/golden");
     let files = open(&golden, &["dtypes.safetensors"]);
-    for stored in ["f8", "f16", "bf16", "f32"] {
+    for stored in ["f8", "f8_e5m2", "f16", "bf16", "f32"] {
         let (ours, torch) =
             (read(&files, stored, DType::F32), read(&files, &format!("{stored}.as.f32"), DType::F32));
         let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan();
@@ -310,6 +310,36 @@ fn quantized_matrices_have_the_values_of_dense_ones() {
         }
         let beyond = matrix.rows(&[rows.len() as u32 * 3], DType::F32).expect_err("no such row");
         assert!(beyond.to_string().contains("row "), "{beyond}");
+    }
+}
+
+#[test]
+fn mutated_layer_formats_are_read_or_refused() {
+    let bytes = |bytes: &[u8]| Tensor::from_slice(bytes, bytes.len(), &Device::Cpu).expect("bytes");
+    let tensors: HashMap<_, _> = [
+        ("a.comfy_quant", bytes(br#"{"format": "nvfp4"}"#)),
+        ("a.weight", Tensor::zeros((2, 8), DType::U8, &Device::Cpu).expect("zeros")),
+        ("a.weight_scale", bytes(&[0x38; 8])),
+        ("b.comfy_quant", bytes(br#"{"format": "mxfp8", "params": {"convrot": false}}"#)),
+        ("b.weight", Tensor::zeros((1, 32), DType::F8E4M3, &Device::Cpu).expect("zeros")),
+    ]
+    .into();
+    let layers = r#"{"layers": {"b": {"format": "float8_e4m3fn"}}}"#.to_owned();
+    let metadata = HashMap::from([("_quantization_metadata".to_owned(), layers)]);
+    let valid = safetensors::serialize(&tensors, Some(metadata)).expect("bytes");
+    assert_eq!(weights(&valid), Outcome::Read(1), "the packed types are none of the header's own");
+    let mut random = Random(3);
+    for case in 0..10_000 {
+        let mut file = valid.clone();
+        for _ in 0..=random.below(2) {
+            if file.len() > 8 {
+                mutate(&mut file, &mut random);
+            }
+        }
+        if case % 2 == 0 {
+            put_length_right(&mut file);
+        }
+        weights(&file);
     }
 }
 
