@@ -96,7 +96,7 @@ impl Checkpoint {
 
     /// Where the part is that the diffusers layout has in `folder`.
     fn place(&self, folder: &str) -> Option<&PartLocation> {
-        Component::ALL
+        Component::OF_MODEL
             .into_iter()
             .find(|part| part.folder() == folder)
             .and_then(|part| self.places.get(&part))
@@ -223,9 +223,10 @@ impl StoredPart {
 
     /// A tensor belongs to the part with the longest prefix that it has; one without any to the transformer, which will
     /// not know it.
-    fn owns(&self, name: &str) -> bool {
+    pub(crate) fn owns(&self, name: &str) -> bool {
         let longest = self.others.iter().filter(|other| name.starts_with(*other)).map(String::len).max();
         match name.strip_prefix(&self.piece.prefix) {
+            Some(name) if self.piece.part == Component::ControlNet => names::is_of_controlnet(name),
             Some(_) => longest.is_none_or(|longest| longest < self.piece.prefix.len()),
             None => longest.is_none() && self.piece.part == Component::Transformer,
         }

@@ -81,7 +81,7 @@ pub struct ControlNet {
     /// What messages call it.
     pub name: String,
     /// A directory with `config.json` and `diffusion_pytorch_model.safetensors` (diffusers `SD3ControlNetModel`), or a
-    /// safetensors file. It is untrusted.
+    /// safetensors file, also in Stability's original layout. It is untrusted.
     pub path: PathBuf,
     /// The config of a file; `None`: `config.json` beside it, or what its tensors say.
     pub config: Option<PathBuf>,

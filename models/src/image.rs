@@ -54,7 +54,16 @@ pub(crate) fn digest<'a>(images: impl IntoIterator<Item = &'a Image>) -> String 
 
 /// Pixels `[1, 3, H, W]` f32 in -1..1 on `device`.
 pub(crate) fn to_pixels(image: &Image, device: &Device) -> Result<Tensor> {
-    let values: Vec<f32> = image.rgb.iter().map(|byte| f32::from(*byte) / 255.0 * 2.0 - 1.0).collect();
+    of_bytes(image, |byte| byte / 255.0 * 2.0 - 1.0, device)
+}
+
+/// The same in 0.5..128, as Stability's ControlNet for canny edges has them (sd3_infer.py:398-399).
+pub(crate) fn to_canny_pixels(image: &Image, device: &Device) -> Result<Tensor> {
+    of_bytes(image, |byte| byte / 255.0 * 255.0 * 0.5 + 0.5, device)
+}
+
+fn of_bytes(image: &Image, pixel: impl Fn(f32) -> f32, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = image.rgb.iter().map(|byte| pixel(f32::from(*byte))).collect();
     let pixels = Tensor::from_vec(values, (1, image.height, image.width, 3), device)?;
     Ok(pixels.permute((0, 3, 1, 2))?.contiguous()?)
 }

@@ -1,7 +1,7 @@
 //! The latents before the first step: noise, or an image with as much noise as the first step takes away; and what a mask
 //! keeps of that image.
 
-use crate::config::VaeConfig;
+use crate::config::{ControlNetConfig, VaeConfig};
 use crate::files::ModelFiles;
 use crate::generate::{GenerateRequest, InitImage};
 use crate::inpaint::{KeptRegion, mask_latents};
@@ -11,7 +11,7 @@ use crate::target::Target;
 use crate::vae::{Encoder, Posterior};
 use crate::weights::Weights;
 use crate::{Error, Image, Result, image};
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 /// Makes what the loop starts from.
 pub(crate) struct InitialLatents {
@@ -89,12 +89,12 @@ impl InitialLatents {
         canvas: (usize, usize),
         noise: &Tensor,
     ) -> Result<Tensor> {
-        let (encoder, posterior) = self.posterior(request, &init_image.image, canvas)?;
+        let (encoder, posterior) = self.posterior(request, &init_image.image, canvas, image::to_pixels)?;
         Ok(encoder.normalise(&posterior.sample(noise)?, true)?)
     }
 
     /// Samples of a control image's latents, `[B, C, h, w]` f32: one an image for each of `branches`, the rows of a branch
-    /// together, from which the VAE's shift is subtracted if `is_shifted`.
+    /// together, with the pixels and the VAE's shift as the ControlNet was trained.
     ///
     /// diffusers draws them from torch's global generator (pipeline_stable_diffusion_3_controlnet.py:1077). Here it is one
     /// with the request's seed, from which each image draws for its branches in turn: the same numbers as there for one
@@ -104,9 +104,10 @@ impl InitialLatents {
         request: &GenerateRequest,
         image: &Image,
         canvas: (usize, usize),
-        (branches, is_shifted): (usize, bool),
+        (branches, config): (usize, &ControlNetConfig),
     ) -> Result<Tensor> {
-        let (encoder, posterior) = self.posterior(request, image, canvas)?;
+        let pixels = if config.has_canny_pixels { image::to_canny_pixels } else { image::to_pixels };
+        let (encoder, posterior) = self.posterior(request, image, canvas, pixels)?;
         let mut generator = Generator::new(request.seed);
         let shape = self.shape(branches, canvas);
         let mut drawn = Vec::with_capacity(request.num_images);
@@ -118,6 +119,7 @@ impl InitialLatents {
         }
         let branch = |branch: usize| drawn.iter().map(move |image| image.narrow(0, branch, 1));
         let rows = (0..branches).flat_map(branch).collect::<candle_core::Result<Vec<_>>>()?;
+        let is_shifted = !config.force_zeros_for_pooled_projection;
         Ok(encoder.normalise(&posterior.sample(&Tensor::cat(&rows, 0)?)?, is_shifted)?)
     }
 
@@ -126,12 +128,13 @@ impl InitialLatents {
         request: &GenerateRequest,
         image: &Image,
         (width, height): (usize, usize),
+        to_pixels: fn(&Image, &Device) -> Result<Tensor>,
     ) -> Result<(&Encoder, Posterior)> {
         let Some(encoder) = &self.encoder else {
             return Err(Error::Request("this model cannot read an image: its VAE has no encoder".into()));
         };
         let image = resize(image, request.width, request.height, Filter::Lanczos);
-        let pixels = image::to_pixels(&image.on_canvas(width, height), &self.target.device)?;
+        let pixels = to_pixels(&image.on_canvas(width, height), &self.target.device)?;
         Ok((encoder, encoder.encode(&pixels.to_dtype(self.target.dtype)?)?))
     }
 }

@@ -106,7 +106,7 @@ fn original(found: &[StoredPart], other: &str) -> Inspection {
         component: Some(part),
         required: part != Component::T5,
     };
-    let missing = Component::ALL
+    let missing = Component::OF_MODEL
         .into_iter()
         .filter(|part| transformer.is_some() && !is_there(part))
         .map(missing)
@@ -136,7 +136,7 @@ fn directory(dir: &Path) -> Result<Inspection> {
             "a model in the diffusers layout".into()
         }
     };
-    for part in Component::ALL {
+    for part in Component::OF_MODEL {
         if part == Component::T5 && configs.as_ref().is_ok_and(|configs| !configs.index.has_t5()) {
             missing.push(Missing { what: format!("no {part}"), component: Some(part), required: false });
             continue;

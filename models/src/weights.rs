@@ -147,9 +147,19 @@ impl Weights {
         self.source.names().filter_map(stored).collect()
     }
 
-    /// The shape of a tensor in the files.
+    /// The shape of a tensor that the files have as it is asked for.
     pub(crate) fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.source.get(name).map(|stored| stored.shape.as_slice())
+        let TensorLocation::Stored(name, RowOrder::All) = self.find(name) else { return None };
+        self.source.get(&name).map(|stored| stored.shape.as_slice())
+    }
+
+    /// The number that a tensor of one value is, by its name in the files.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<f64>> {
+        let WeightSource::PartFiles(files) = &self.source else { return Ok(None) };
+        files.get(name).map_or(Ok(None), |stored| files.number(stored).map_err(Error::from))
     }
 
     /// SHA-256 of each file in hexadecimal digits.

@@ -21,7 +21,7 @@ pub(crate) fn inspect(path: &Path, json: bool) -> anyhow::Result<()> {
 /// Adds what to do about a network that a checkpoint lacks.
 fn advise(missing: &mut Missing) {
     let advice = match missing.component {
-        None | Some(Component::Transformer) => return,
+        None | Some(Component::Transformer | Component::ControlNet) => return,
         Some(Component::Vae) => ": put one beside the files of --text-encoders DIR",
         Some(Component::ClipL) => ": give --text-encoders DIR with clip_l.safetensors",
         Some(Component::ClipG) => ": give --text-encoders DIR with clip_g.safetensors",

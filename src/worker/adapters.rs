@@ -31,6 +31,9 @@ pub enum NotLoaded {
     /// A cause that is yet to be said of an adapter.
     #[error("{1}")]
     Flawed(AdapterFlaw, String),
+    /// A repository has no such file.
+    #[error("{0}")]
+    Absent(String),
     /// The operator has not given every worker the same names: what has none here, the flag that gives it, and the name.
     #[error("this worker has no {0} {2}: its operator must start it with {1} {2}=PATH, as the server")]
     Unnamed(&'static str, &'static str, String),
@@ -47,7 +50,7 @@ pub enum NotLoaded {
 impl Fault for NotLoaded {
     fn is_machines(&self) -> bool {
         match self {
-            Self::Problem(_) | Self::Flawed(..) | Self::Unnamed(..) => false,
+            Self::Problem(_) | Self::Flawed(..) | Self::Absent(_) | Self::Unnamed(..) => false,
             Self::Io(_) | Self::Hub(_) => true,
             Self::Storage(error) => error.is_machines(),
             Self::Queue(error) => error.is_machines(),
@@ -70,6 +73,7 @@ impl NotLoaded {
     pub(super) fn failure_of(self, kind: FailureKind, network: &str) -> Failure {
         match self {
             Self::Flawed(flaw, why) => failure(kind, None, flaw, format!("{network}: {why}")),
+            Self::Absent(why) => Self::Flawed(AdapterFlaw::Unreachable, why).failure_of(kind, network),
             other => other.failure(),
         }
     }
@@ -81,6 +85,7 @@ impl NotLoaded {
                 let message = format!("the LoRA {name}: {why}");
                 Self::Problem(AdapterProblem { index: Some(index), flaw, message })
             }
+            Self::Absent(why) => Self::Flawed(AdapterFlaw::Unreachable, why).of(index, name),
             other => other,
         }
     }

@@ -61,17 +61,30 @@ async fn files(
     match source {
         AdapterSource::Hub { repository, file } => {
             let weights = file.as_deref().unwrap_or(WEIGHTS);
-            let Beside { weights, configs: [config], from } =
-                adapters::with_configs(worker, (repository, weights), [CONFIG]).await?;
-            Ok((weights, Some(config), from))
+            match adapters::with_configs(worker, (repository, weights), [CONFIG]).await {
+                // A file that is named may be in the original layout, which has none.
+                Err(NotLoaded::Absent(_)) if file.is_some() => {
+                    without_config(worker, source, is_private).await
+                }
+                beside => {
+                    let Beside { weights, configs: [config], from } = beside?;
+                    Ok((weights, Some(config), from))
+                }
+            }
         }
         AdapterSource::Named(name) => match worker.adapters.controlnets.get(name) {
             Some(path) => Ok((HeldFile::outside(path.clone()), None, "name")),
             None => Err(NotLoaded::Unnamed("ControlNet", "--named-controlnet", name.clone())),
         },
-        AdapterSource::File(_) => {
-            let (weights, from) = adapters::file(worker, source, is_private).await?;
-            Ok((weights, None, from))
-        }
+        AdapterSource::File(_) => without_config(worker, source, is_private).await,
     }
+}
+
+async fn without_config(
+    worker: &Worker,
+    source: &AdapterSource,
+    is_private: bool,
+) -> Result<(HeldFile, Option<HeldFile>, &'static str), NotLoaded> {
+    let (weights, from) = adapters::file(worker, source, is_private).await?;
+    Ok((weights, None, from))
 }

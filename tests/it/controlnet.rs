@@ -169,12 +169,15 @@ async fn repositories_and_names_reach_the_engine() {
     worker.adapters.controlnets.insert("edges".into(), named);
     let picture = data_uri(&png(8, 8, 9));
     let with_path = |path: &str| with(json!({ "path": path, "control_image_url": picture }));
-    for path in ["me/net", "me/folders/x/net.safetensors", "me/net", "edges"] {
+    let bare = format!("me/bare/{weights}");
+    for path in ["me/net", "me/folders/x/net.safetensors", "me/net", "edges", &bare] {
         let answer = result(&server, &mut worker, &with_path(path)).await;
         assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
     }
     let seen: Vec<_> = got.lock().expect("one engine").iter().map(|got| (got.0.clone(), got.1)).collect();
-    assert_eq!(seen, [(file(1.0), true), (file(2.0), true), (file(1.0), true), (file(4.0), false)]);
+    let expected =
+        [(file(1.0), true), (file(2.0), true), (file(1.0), true), (file(4.0), false), (file(3.0), false)];
+    assert_eq!(seen, expected);
 
     // Files of images have these names, but not those of files at URLs.
     for (path, told) in [("me/net", true), ("edges", true), (data_uri(&file(1.0)).as_str(), false)] {

@@ -347,7 +347,7 @@ fn a_controlnet_follows_its_image_and_is_refused_by_name() {
     assert_ne!(pixels("out.png"), pixels("without.png"));
     let lora = golden("lora/peft.safetensors");
     for (net, flags, code, words) in [
-        (lora.as_str(), &[][..], 1, "peft.safetensors: it is no ControlNet of SD3.5 in diffusers' layout"),
+        (lora.as_str(), &[][..], 1, "peft.safetensors: it is no ControlNet of SD3.5: missing"),
         (&net, &["--control-scale", "3"], 2, "--control-scale 3: give a number from 0 to 2"),
         (&net, &["--control-end", "1.5"], 2, "--control-end 1.5: give a number from 0 to 1"),
     ] {

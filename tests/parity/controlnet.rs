@@ -70,7 +70,7 @@ fn pipeline(name: &str, fused: bool) -> Pipeline {
     load(&read(name).0, Device::Cpu, DType::F32, fused)
 }
 
-fn generate(pipeline: &mut Pipeline, request: &GenerateRequest) -> Result<Vec<u8>, Error> {
+pub(crate) fn generate(pipeline: &mut Pipeline, request: &GenerateRequest) -> Result<Vec<u8>, Error> {
     Ok(bytes(&pipeline.generate(request, &mut |_: Step| Control::Continue)?))
 }
 
@@ -164,7 +164,7 @@ fn a_file_needs_no_config() {
 }
 
 /// The error of a request whose ControlNet is this file or folder.
-fn refusal(pipeline: &mut Pipeline, request: &GenerateRequest, path: &Path) -> String {
+pub(crate) fn refusal(pipeline: &mut Pipeline, request: &GenerateRequest, path: &Path) -> String {
     let net = request.controlnet.clone().expect("a ControlNet");
     let net = ControlNet { path: path.to_owned(), name: "edges".into(), ..net };
     let request = GenerateRequest { controlnet: Some(net), ..request.clone() };

@@ -13,6 +13,9 @@ golden/controlnet/CASE/
         residual.NN [m, s, d] f32         the ControlNet's output for each of its blocks in its first step, scaled
         step.NN.latents [k, c, h, w] f32, image.u8 [k, H, W, 3] u8
 
+golden/controlnet/canny/golden.safetensors: condition and image.u8 of "single" with the control image's pixels in 0.5..128, as
+Stability's card of its ControlNet for canny edges tells diffusers to make them.
+
 diffusers samples the control image's latents with torch's global generator (pipeline_stable_diffusion_3_controlnet.py:1077):
 it is seeded like the request's own generator.
 """
@@ -21,6 +24,7 @@ import json
 
 import torch
 from diffusers import SD3ControlNetModel, StableDiffusion3ControlNetPipeline
+from diffusers.image_processor import VaeImageProcessor
 from export_golden import GOLDEN, Recorder, arguments, mm, save
 from export_safety import image_of
 from PIL import Image
@@ -112,6 +116,32 @@ def export(name, model, differences, spec, scale, start, end, steps) -> None:
     )
 
 
+class CannyPixels(VaeImageProcessor):
+    """Control images of 0.5 to 128, and generated ones of -1 to 1."""
+
+    def __init__(self):
+        super().__init__(do_normalize=False)
+
+    def preprocess(self, image, **kwargs):
+        return super().preprocess(image, **kwargs) * 255 * 0.5 + 0.5
+
+    def postprocess(self, image, output_type="pil", do_denormalize=None):
+        return super().postprocess(image, output_type, [True] * image.shape[0])
+
+
+def export_canny() -> None:
+    model, _, spec, scale, start, end, steps = CASES["single"]
+    net = SD3ControlNetModel.from_pretrained(HERE / "single" / "model").float().eval()
+    pipe = StableDiffusion3ControlNetPipeline(**mm.load(GOLDEN / model / "model").components, controlnet=net)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.image_processor = CannyPixels()
+    request = json.loads((GOLDEN / model / "case.json").read_text())
+    _, images, calls = run(pipe, request, steps, torch.from_numpy(image_of(*spec)), scale, start, end)
+    (HERE / "canny").mkdir(exist_ok=True)
+    save(HERE / "canny" / "golden.safetensors", {"condition": calls[0][1], "image.u8": images})
+
+
 if __name__ == "__main__":
     for name, case in CASES.items():
         export(name, *case)
+    export_canny()

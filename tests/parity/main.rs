@@ -15,6 +15,7 @@ mod ip_adapter_files;
 mod lora;
 mod memory_modes;
 mod mixed_precision;
+mod original_controlnet;
 mod pipeline;
 mod shortcuts;
 mod skip_layers;

@@ -18,10 +18,13 @@ pub enum Component {
     ClipG,
     /// The third text encoder, which a model can do without.
     T5,
+    /// A network beside the transformer, which is no part of a model.
+    ControlNet,
 }
 
 impl Component {
-    pub(crate) const ALL: [Self; 5] = [Self::Transformer, Self::Vae, Self::ClipL, Self::ClipG, Self::T5];
+    /// The parts of a model.
+    pub(crate) const OF_MODEL: [Self; 5] = [Self::Transformer, Self::Vae, Self::ClipL, Self::ClipG, Self::T5];
 
     /// The folder that a directory in the diffusers layout has it in.
     pub(crate) fn folder(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Component {
             Self::ClipL => "text_encoder",
             Self::ClipG => "text_encoder_2",
             Self::T5 => "text_encoder_3",
+            Self::ControlNet => "controlnet",
         }
     }
 }
@@ -44,6 +48,7 @@ impl fmt::Display for Component {
             Self::ClipL => "CLIP-L",
             Self::ClipG => "CLIP-G",
             Self::T5 => "T5",
+            Self::ControlNet => "ControlNet",
         })
     }
 }
@@ -60,6 +65,8 @@ pub(crate) struct ComponentInFile {
 const QKV: &str = "context_block.attn.qkv.weight";
 const CLIP: &str = "text_model.encoder.layers.0.self_attn.q_proj.weight";
 const T5: &str = "encoder.block.0.layer.0.SelfAttention.q.weight";
+/// Blocks as Stability names them, whose outputs diffusers names.
+const CONTROLNET: [&str; 2] = ["transformer_blocks.0.attn.qkv.weight", "controlnet_blocks.0.weight"];
 const MID: &str = "decoder.mid.block_1.norm1.weight";
 const MID_BLOCK: &str = "decoder.mid_block.resnets.0.norm1.weight";
 
@@ -107,6 +114,9 @@ pub(crate) fn pieces(header: &Header) -> Vec<ComponentInFile> {
             add(Component::T5, prefix, NamingScheme::Same);
             break;
         }
+    }
+    if has("", CONTROLNET[0]) && has("", CONTROLNET[1]) {
+        add(Component::ControlNet, "", NamingScheme::ControlNet);
     }
     pieces
 }

@@ -37,6 +37,7 @@ pub(super) fn of(header: &Header, piece: &ComponentInFile) -> Result<Value, Stri
         Component::ClipL => clip(&shapes, "quick_gelu"),
         Component::ClipG => clip(&shapes, "gelu"),
         Component::T5 => t5(&shapes),
+        Component::ControlNet => Err("a ControlNet is no part of a model".into()),
     }
 }
 

@@ -57,6 +57,9 @@ pub(crate) enum NamingScheme {
     Mmdit(usize),
     /// The VAE's, of so many levels.
     Vae(usize),
+    /// Those of Stability's ControlNets, whose blocks are the image's half of a transformer's
+    /// (convert_sd3_controlnet_to_diffusers.py:71-138).
+    ControlNet,
 }
 
 impl NamingScheme {
@@ -77,6 +80,7 @@ impl NamingScheme {
                 mmdit(name, *blocks).map(|(name, rows)| TensorLocation::Stored(name, rows))
             }
             Self::Vae(levels) => vae(name, *levels).map(|name| TensorLocation::Stored(name, RowOrder::All)),
+            Self::ControlNet => controlnet(name).map(|(name, rows)| TensorLocation::Stored(name, rows)),
         };
         found.unwrap_or_else(|| TensorLocation::Stored(name.to_owned(), RowOrder::All))
     }
@@ -150,6 +154,20 @@ fn mmdit(name: &str, blocks: usize) -> Option<(String, RowOrder)> {
     let last = index.parse() == Ok(blocks.wrapping_sub(1));
     let rows = if last && layer == "norm1_context.linear" { RowOrder::Swapped } else { rows };
     Some((format!("joint_blocks.{index}.{stored}"), rows))
+}
+
+fn controlnet(name: &str) -> Option<(String, RowOrder)> {
+    let (index, layer) = name.strip_prefix("transformer_blocks.")?.split_once('.')?;
+    let (layer, leaf) = layer.rsplit_once('.')?;
+    let (_, stored, rows) = BLOCK.iter().find(|(theirs, ..)| *theirs == layer)?;
+    Some((format!("transformer_blocks.{index}.{}.{leaf}", stored.strip_prefix("x_block.")?), *rows))
+}
+
+/// Whether a tensor of a ControlNet in the original layout is one that diffusers reads; training left others in the files.
+pub(super) fn is_of_controlnet(name: &str) -> bool {
+    ["transformer_blocks.", "controlnet_blocks.", "time_text_embed.", "pos_embed_input.proj."]
+        .iter()
+        .any(|begin| name.starts_with(begin))
 }
 
 /// The other direction: the tensors of the diffusers layout that a stored tensor of a transformer with `blocks` blocks holds,

@@ -35,6 +35,10 @@ pub(crate) struct ControlNetConfig {
     /// Whether it gets zeros for the pooled text, and a control image from which the VAE's shift is not subtracted
     /// (pipeline_stable_diffusion_3_controlnet.py:1060-1064, 1139-1143).
     pub(crate) force_zeros_for_pooled_projection: bool,
+    /// Whether its control image has pixels of 0.5 to 128 in place of -1 to 1, as Stability trained the one for canny edges
+    /// (sd3_infer.py:398-399); only the original layout says so.
+    #[serde(skip)]
+    pub(crate) has_canny_pixels: bool,
 }
 
 impl Default for ControlNetConfig {
@@ -55,6 +59,7 @@ impl Default for ControlNetConfig {
             pos_embed_type: Some("sincos".into()),
             use_pos_embed: true,
             force_zeros_for_pooled_projection: true,
+            has_canny_pixels: false,
         }
     }
 }
@@ -193,6 +198,7 @@ impl ControlNetConfig {
             pos_embed_type: positions.map(|_| "sincos".into()),
             use_pos_embed: shape("pos_embed.proj.weight").is_some(),
             force_zeros_for_pooled_projection: joint_attention_dim.is_some(),
+            has_canny_pixels: false,
         };
         config.check_sizes()?;
         Ok(config)

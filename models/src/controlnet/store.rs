@@ -1,5 +1,6 @@
 //! Reads a ControlNet and checks it against the model; the last one stays loaded.
 
+use crate::checkpoint::{Component, Header, StoredPart};
 use crate::config::{Configs, ControlNetConfig, TransformerConfig};
 use crate::error::one_line;
 use crate::generate::ControlNet;
@@ -10,6 +11,10 @@ use crate::weights::Weights;
 use crate::{Error, ModelSource, Result};
 use std::path::Path;
 use std::sync::Arc;
+
+/// What a ControlNet in the original layout is for, and the number of canny edges (dit_embedder.py:39).
+const CONTROL_TYPE: &str = "control_type";
+const CANNY: f64 = 1.0;
 
 /// Loads ControlNets for one transformer and keeps the last.
 pub(crate) struct ControlNetStore {
@@ -77,17 +82,36 @@ fn open(
     transformer: &TransformerConfig,
     target: &Target,
 ) -> Result<(Weights, ControlNetConfig)> {
-    let weights = file.open(target)?;
+    let original = original(file)?;
+    let weights = match &original {
+        Some(stored) => Weights::open_part(stored.clone(), target)?,
+        None => file.open(target)?,
+    };
+    let of_tensors = || {
+        let is_read = |name: &str| original.as_ref().is_none_or(|part| part.owns(name));
+        ControlNetConfig::of_tensors(|name| weights.shape(name).filter(|_| is_read(name)), transformer)
+            .map_err(|why| format!("it is no ControlNet of SD3.5: {why}"))
+    };
     let config = match file.config() {
+        _ if original.is_some() => of_tensors(),
         Some(path) => {
             ControlNetConfig::parse(&network_file::read(&path)?).map_err(|why| format!("its config: {why}"))
         }
-        None => ControlNetConfig::of_tensors(|name| weights.shape(name), transformer)
-            .map_err(|why| format!("it is no ControlNet of SD3.5 in diffusers' layout: {why}")),
+        None => of_tensors(),
     };
-    let config = config.map_err(Error::Model)?;
+    let mut config = config.map_err(Error::Model)?;
+    config.has_canny_pixels = original.is_some() && weights.number(CONTROL_TYPE)? == Some(CANNY);
     config.check(transformer).map_err(Error::Model)?;
     Ok((weights, config))
+}
+
+/// What a file in the original layout has, as Stability publishes its ControlNets for blur, canny edges and depth.
+fn original(file: NetworkFile) -> Result<Option<StoredPart>> {
+    if file.path.is_dir() {
+        return Ok(None);
+    }
+    let found = StoredPart::all(file.path, &Arc::new(Header::read(file.path)?));
+    Ok(found.into_iter().find(|found| found.part() == Component::ControlNet))
 }
 
 /// The error of a ControlNet with its name.

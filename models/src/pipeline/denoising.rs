@@ -102,8 +102,8 @@ impl Pipeline {
                 most = max * patch
             )));
         }
-        let is_shifted = !loaded.model.config().force_zeros_for_pooled_projection;
-        let latents = self.initial_latents.control(request, &net.image, canvas, (branches, is_shifted))?;
+        let config = loaded.model.config();
+        let latents = self.initial_latents.control(request, &net.image, canvas, (branches, config))?;
         Ok(Some(ControlCondition { loaded, latents: latents.to_dtype(self.target.dtype)?, request: net }))
     }
 

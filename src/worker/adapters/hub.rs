@@ -104,9 +104,9 @@ fn refused(repo: &ModelRepo, error: HubError) -> NotLoaded {
             unreachable(format!("{host} cannot be reached: {why}"))
         }
         HubError::TooLarge { max, .. } => crate::adapters::Refused::TooLarge(max).into(),
+        HubError::NoAdapter { .. } => NotLoaded::Absent(error.to_string()),
         HubError::NotFound { .. }
         | HubError::NoRevision { .. }
-        | HubError::NoAdapter { .. }
         | HubError::NotRunnable { .. }
         | HubError::Answer { .. }
         | HubError::Damaged { .. }

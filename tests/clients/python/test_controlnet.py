@@ -61,8 +61,8 @@ def test_a_controlnet_that_cannot_be_used_is_an_error_of_its_place():
     edges = fal_client.upload_image(EDGES, "png")
     whole = NET.read_bytes()
     for content, words in (
-        (FOREIGN.read_bytes(), "it is no ControlNet of SD3.5 in diffusers' layout"),
-        (LORA.read_bytes(), "it is no ControlNet of SD3.5 in diffusers' layout"),
+        (FOREIGN.read_bytes(), "it is no ControlNet of SD3.5: "),
+        (LORA.read_bytes(), "it is no ControlNet of SD3.5: "),
         (b"\x80\x02}q\x00.", "it is a pickle"),
         (whole[:-1000], ""),
         (struct.pack("<Q", 50 << 30) + whole[8:], ""),
