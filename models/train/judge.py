@@ -83,7 +83,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_
         advance([optimizer], rate(step, steps, 2e-3))
         if step % 100 == 0:
             log.write(step=step, loss=round(loss.item(), 4))
-    np.savez(work / "judge.npz", **model.eval().arrays())
+    np.savez_compressed(work / "judge.npz", **model.eval().arrays())
     found, images = views(work, min(1000, steps), True)
     with torch.no_grad():
         logits = torch.cat([model(batch(part.to(device), False)).cpu() for part in images.split(BATCH)])

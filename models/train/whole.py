@@ -45,7 +45,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 10_
         if step % 50 == 49:
             log.write(step=step + 1, loss=round(running / since, 4))
             running, since = 0.0, 0
-    np.savez(work / "whole.npz", **model.eval().arrays())
+    np.savez_compressed(work / "whole.npz", **model.eval().arrays())
     log.write(step=steps, **measure(work, model, device, min(1000, steps)))
 
 
