@@ -11,19 +11,14 @@ golden/<case>/model/              the model in the diffusers layout
 golden/<case>/case.json           the request
 golden/<case>/golden.safetensors  the stages. `B` is `uncond` (only at guidance > 1) or `cond`, k the images:
     B.tokens.{clip_l,clip_g} [1, 77] i64, B.tokens.t5 [1, n] i64
-    B.{clip_l,clip_g}.hidden [1, 77, d] f32    hidden_states[-2]
-    B.{clip_l,clip_g}.pooled [1, p] f32        after the text projection
     B.prompt_embeds [1, 77 + n, j] f32         rows 77.. are T5's output itself (zeros without a T5)
     B.pooled [1, p_l + p_g] f32
     sigmas [steps + 1] f32, timesteps [steps] f32
     noise [k, c, h, w] f32                     the initial latents
-    step.00.{x_embed [m, s, d], temb [m, d], block.00 ... [m, s, d]} f32   image stream inside the first
-                                               forward; m = k, or 2k as [uncond..., cond...] with guidance
     step.NN.{cond,uncond} [k, c, h, w] f32     the transformer's output, before guidance
     step.NN.latents [k, c, h, w] f32           after the scheduler's step
     image.float [k, 3, H, W] f32               the VAE's output, not clamped
     image.u8 [k, H, W, 3] u8                   the image that diffusers would save
-    encode.mean [k, c, h, w] f32               VAE encoder: posterior mean of image.u8 / 127.5 - 1, unscaled
 golden/base/golden_bf16.safetensors  the same request run in bf16 from the same f32 noise:
     image.u8 u8, step.NN.latents f32
 golden/<case>/{cache.json,golden_cache.safetensors}  the request with other steps and diffusers' first-block cache:
@@ -114,8 +109,7 @@ def text_stages(pipe, text: str, length: int) -> dict[str, torch.Tensor]:
     for index, name in enumerate(("clip_l", "clip_g")):
         tokenizer = (pipe.tokenizer, pipe.tokenizer_2)[index]
         ids = tokenizer([text], padding="max_length", max_length=77, truncation=True, return_tensors="pt").input_ids
-        hidden, pooled = pipe._get_clip_prompt_embeds([text], clip_model_index=index)
-        out |= {f"tokens.{name}": ids, f"{name}.hidden": hidden, f"{name}.pooled": pooled}
+        out[f"tokens.{name}"] = ids
     if pipe.text_encoder_3 is not None:
         out["tokens.t5"] = pipe.tokenizer_3(
             [text], padding="max_length", max_length=length, truncation=True, add_special_tokens=True, return_tensors="pt"
@@ -130,20 +124,11 @@ class Recorder:
     """Hooks on a pipeline that record its tensors."""
 
     def __init__(self, pipe):
-        self.inner, self.outputs, self.latents, self.images = {}, [], [], []
-        transformer = pipe.transformer
+        self.outputs, self.latents, self.images = [], [], []
         self.handles = [
-            transformer.register_forward_hook(lambda m, i, out: self.outputs.append(out[0])),
-            transformer.pos_embed.register_forward_hook(lambda m, i, out: self.once("x_embed", out)),
-            transformer.time_text_embed.register_forward_hook(lambda m, i, out: self.once("temb", out)),
+            pipe.transformer.register_forward_hook(lambda m, i, out: self.outputs.append(out[0])),
             pipe.vae.decoder.register_forward_hook(lambda m, i, out: self.images.append(out)),
         ]
-        for index, block in enumerate(transformer.transformer_blocks):
-            name = f"block.{index:02}"
-            self.handles.append(block.register_forward_hook(lambda m, i, out, name=name: self.once(name, out[1])))
-
-    def once(self, name, value):
-        self.inner.setdefault(name, value)
 
     def on_step(self, pipe, step, timestep, values):
         self.latents.append(values["latents"])
@@ -202,14 +187,11 @@ def export(name: str, options: Options, request: dict) -> None:
         recorder, images = run(pipe, request)
         out["sigmas"], out["timesteps"] = pipe.scheduler.sigmas, pipe.scheduler.timesteps
         out["noise"] = torch.randn(latent_shape(pipe, request), generator=torch.Generator().manual_seed(request["seed"]))
-        out |= {f"step.00.{key}": value for key, value in recorder.inner.items()}
         for step, (output, latents) in enumerate(zip(recorder.outputs, recorder.latents, strict=True)):
             branches = output.chunk(2) if request["guidance"] > 1 else (None, output)
             out |= {f"step.{step:02}.{b}": v for b, v in zip(("uncond", "cond"), branches) if v is not None}
             out[f"step.{step:02}.latents"] = latents
         out["image.float"], out["image.u8"] = recorder.images[0], images
-        pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
-        out["encode.mean"] = pipe.vae.encode(pixels).latent_dist.mean
     check(name, out, images)
     save(directory / "golden.safetensors", out)
     mm.tok.dump(directory / "case.json", request)
