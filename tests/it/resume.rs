@@ -116,10 +116,10 @@ async fn no_work_is_lost_where_the_state_was_not_saved_yet() {
     assert_eq!(steps(&server.status(&low).await).concat(), (1..=20).collect::<Vec<_>>(), "no step twice");
 }
 
-/// A request of the built-in model that takes some seconds.
+/// A request of the built-in model that takes some seconds on a fast machine too.
 fn long() -> Value {
     json!({ "prompt": "two boats on a lake", "image_size": { "width": 1024, "height": 1024 }, "seed": 3,
-        "num_inference_steps": 50, "num_images": 2, "sync_mode": true, "enable_safety_checker": false })
+        "num_inference_steps": 50, "num_images": 4, "sync_mode": true, "enable_safety_checker": false })
 }
 
 fn images(server: &Program, request: &str) -> Vec<Value> {
