@@ -32,14 +32,15 @@ pub(crate) fn size(model: &Model, engine: &EngineConfig, budget: u64) -> Result<
         Ok::<_, ModelsError>(plan.weights() + plan.loading)
     };
     let whole = taken(MemoryMode::Resident)?;
-    let smallest = engine.memory_modes.smallest();
-    for mode in engine.memory_modes.iter() {
-        let bytes = taken(mode)?;
-        if bytes <= budget || mode == smallest {
-            return Ok(Size { mode, bytes, whole });
+    let fastest = engine.memory_modes.fastest();
+    let mut size = Size { mode: fastest, bytes: taken(fastest)?, whole };
+    for mode in engine.memory_modes.iter().skip(1) {
+        if size.bytes <= budget {
+            break;
         }
+        size = Size { mode, bytes: taken(mode)?, whole };
     }
-    Ok(Size { mode: smallest, bytes: taken(smallest)?, whole })
+    Ok(size)
 }
 
 /// Checks that a model is not larger than the budget.

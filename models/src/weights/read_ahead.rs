@@ -39,10 +39,11 @@ impl ReadAhead {
         Position { usage, index: list.len() - 1 }
     }
 
-    /// The matrix behind this one; the first behind the last, since the next step begins with it.
+    /// The matrix behind this one; of those that every step reads the first behind the last, since the next step begins with it.
     pub(super) fn after(&self, Position { usage, index }: Position) -> Option<Arc<[Extent]>> {
         let list = self.list(usage).lock().unwrap_or_else(PoisonError::into_inner);
-        list.get((index + 1) % list.len().max(1)).cloned()
+        let first = list.first().filter(|_| usage == MatrixUse::EveryStep);
+        list.get(index + 1).or(first).cloned()
     }
 
     fn list(&self, usage: MatrixUse) -> &Mutex<Vec<Arc<[Extent]>>> {
