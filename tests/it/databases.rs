@@ -149,6 +149,26 @@ pub(crate) async fn finds(directory: &Path, query: &'static str) -> bool {
     }
 }
 
+/// After how many steps the state was taken that a running program has stored of a request.
+pub(crate) async fn steps_of_state(directory: &Path, id: &str) -> Option<usize> {
+    let steps = "SELECT progress FROM states WHERE request = $1";
+    let steps: Option<i64> = match database_of(directory).await {
+        Some(options) => {
+            let mut connection = connect(&options).await;
+            sqlx::query_scalar(steps).bind(id).fetch_optional(&mut connection).await.expect("a table")
+        }
+        None => {
+            let options = SqliteConnectOptions::new().filename(directory.join("latentd.sqlite"));
+            let mut connection = options.read_only(true).connect().await.expect("the database");
+            let steps = sqlx::query_scalar(steps).bind(id).fetch_optional(&mut connection);
+            let steps = steps.await.expect("a table");
+            connection.close().await.expect("an end");
+            steps
+        }
+    };
+    steps.and_then(|steps| usize::try_from(steps).ok())
+}
+
 /// Removes the databases of test processes that are gone.
 async fn remove_abandoned(admin: &mut PgConnection) {
     let all = sqlx::query("SELECT datname FROM pg_database WHERE datname LIKE 'it-%'");

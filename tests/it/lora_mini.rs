@@ -1,9 +1,8 @@
 //! The adapter of the built-in model: what it changes, and that it is still there after a worker was killed.
 
 use crate::lora_serve::{image, upload, with};
-use crate::support::{Program, messages, signal, steps_of_attempt, within};
+use crate::support::{Program, messages, signal};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const BLACK_AND_WHITE: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/models/mini-lora/black-and-white.safetensors");
@@ -35,9 +34,6 @@ fn the_adapter_of_the_built_in_model_takes_the_colour_out() {
     assert!(half < plain && full < 0.35 * plain, "{plain}, at half the scale {half}, at the whole {full}");
 }
 
-/// How often a worker saves the state of a request is at most this long.
-const SAVE_INTERVAL: Duration = Duration::from_millis(1100);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_goes_on_with_the_adapters_to_the_same_image() {
     let data = tempfile::tempdir().expect("a directory");
@@ -51,14 +47,7 @@ async fn a_killed_worker_goes_on_with_the_adapters_to_the_same_image() {
     server.completed(&undisturbed).await;
 
     let request = server.submit_input(&input);
-    let begun = std::time::Instant::now();
-    let is_there = async || {
-        let status = server.status(&request);
-        assert_ne!(status["status"], "COMPLETED", "too late to disturb it");
-        let taken = steps_of_attempt(&status, 1).len();
-        (taken >= 8 && begun.elapsed() > 2 * SAVE_INTERVAL).then_some(())
-    };
-    within(Duration::from_secs(120), is_there).await;
+    server.stored_after(data.path(), &request, 0).await;
     signal("KILL", server.workers()[0]);
     let status = server.completed(&request).await;
     assert_eq!(status.get("error"), None, "{status}");

@@ -108,6 +108,17 @@ impl Program {
         .await;
     }
 
+    /// Waits until a state of the request after more than so many steps is stored; returns after how many it is.
+    pub(crate) async fn stored_after(&self, data: &Path, request: &str, steps: usize) -> usize {
+        let id = request.rsplit('/').next().expect("an id");
+        within(LIMIT, async || {
+            let status = self.status(request);
+            assert_ne!(status["status"], "COMPLETED", "too late to disturb it");
+            databases::steps_of_state(data, id).await.filter(|stored| *stored > steps)
+        })
+        .await
+    }
+
     /// Waits until the request is over; returns its status.
     pub(crate) async fn completed(&self, request: &str) -> Value {
         within(LIMIT, async || {
