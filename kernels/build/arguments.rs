@@ -61,6 +61,7 @@ spelled! {
     E4m3 => "__nv_fp8_e4m3",
     Pair => "float2",
     f32 => "float",
+    u8 => "uint8_t",
     u32 => "uint32_t",
     u64 => "uint64_t",
     i32 => "int32_t",

@@ -28,6 +28,17 @@ constexpr int GELU_ERF = 2;
 constexpr int QUICK_GELU = 3;
 constexpr int SILU = 4;
 constexpr int RELU = 5;
+// Types of blocks.
+constexpr int BLOCKS_Q4_0 = 1;
+constexpr int BLOCKS_Q4_1 = 2;
+constexpr int BLOCKS_Q5_0 = 3;
+constexpr int BLOCKS_Q5_1 = 4;
+constexpr int BLOCKS_Q8_0 = 5;
+constexpr int BLOCKS_Q2_K = 6;
+constexpr int BLOCKS_Q3_K = 7;
+constexpr int BLOCKS_Q4_K = 8;
+constexpr int BLOCKS_Q5_K = 9;
+constexpr int BLOCKS_Q6_K = 10;
 // Threads of a block of group_norm.
 constexpr int GROUP_NORM_THREADS = 384;
 
@@ -324,6 +335,25 @@ struct Add {
 static_assert(sizeof(Add<float>) == 32);
 static_assert(offsetof(Add<float>, a) == 0 && offsetof(Add<float>, b) == 8);
 static_assert(offsetof(Add<float>, out) == 16 && offsetof(Add<float>, count) == 24);
+
+template <typename T>
+struct Dequantize {
+  // Whole blocks of `count` values, at an even address
+  const uint8_t* blocks;
+  // `[count]`, whole 16-byte words
+  T* values;
+  uint64_t count;
+  // One of `BLOCKS_`.
+  uint32_t kind;
+
+  template <typename F>
+  void each(F f) const {
+    f(blocks); f(values); f(count); f(kind);
+  }
+};
+static_assert(sizeof(Dequantize<float>) == 32);
+static_assert(offsetof(Dequantize<float>, blocks) == 0 && offsetof(Dequantize<float>, values) == 8);
+static_assert(offsetof(Dequantize<float>, count) == 16 && offsetof(Dequantize<float>, kind) == 24);
 
 template <typename T>
 struct Upsample {

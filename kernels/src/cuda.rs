@@ -11,6 +11,7 @@ mod branch;
 mod choices;
 pub(crate) mod conv2d;
 mod cutlass;
+mod dequantize;
 mod device;
 pub mod elementwise;
 mod fork_join;
@@ -35,6 +36,7 @@ pub mod select;
 mod side_stream;
 
 pub use arena::{Arena, Layout};
+pub use dequantize::BlockMatrix;
 pub use device::{DeviceHandle, between_captures};
 pub use fork_join::fork_join;
 pub use graph::{Event, Graph, warm_up};

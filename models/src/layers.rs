@@ -39,7 +39,8 @@ impl Embedding {
         let (length, flat) = (ids.first().map_or(0, Vec::len), ids.concat());
         let rows = match &self.table {
             Matrix::Dense(table) => table.index_select(&Tensor::new(flat, &self.device)?, 0)?,
-            Matrix::Quantized(table) => table.rows(&flat, self.dtype)?,
+            // The table stays in the processor's memory.
+            Matrix::Quantized(table) => table.rows(&flat, self.dtype)?.to_device(&self.device)?,
             Matrix::Streamed(table) => table.rows(&flat)?,
         };
         rows.reshape((ids.len(), length, self.width))

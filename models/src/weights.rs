@@ -210,7 +210,7 @@ impl Weights {
         self.read(files, self.resolve_all(names, shape), (names.len(), shape))
     }
 
-    /// [`Self::take`] of matrices, which may stay in their files, or quantized on the processor where all of them are.
+    /// [`Self::take`] of matrices, which may stay in their files, or quantized where all of them are.
     fn take_matrix(
         &self,
         names: &[String],
@@ -227,7 +227,7 @@ impl Weights {
             let matrix = StreamedMatrix::new(files, found, shape, usage, &self.target);
             return Ok(Matrix::Streamed(matrix.into()));
         }
-        if let (Some(found), true) = (&found, self.target.device.is_cpu()) {
+        if let Some(found) = &found {
             let rows: Vec<_> = found.iter().flat_map(Resolved::rows).collect();
             if let Some(quantized) = files.read_quantized(&rows)? {
                 return Ok(Matrix::Quantized(quantized));

@@ -12,6 +12,8 @@ mod rows;
 mod shapes;
 
 // The parity tests import one another by paths from the crate root.
+#[path = "../parity/gguf.rs"]
+mod gguf;
 #[path = "../parity/golden.rs"]
 mod golden;
 #[path = "../parity/init_image.rs"]

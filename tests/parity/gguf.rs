@@ -7,9 +7,10 @@ use candle_core::Device as Place;
 use latentd_models::{DType, Device, Generated, LoadOptions, ModelSource, Pipeline};
 use std::path::Path;
 
-fn generate(source: &ModelSource) -> Generated {
+/// Every step in f32, and the image.
+pub(crate) fn generate(source: &ModelSource, device: Device) -> Generated {
     let case = Case::read("gguf");
-    let mut pipeline = Pipeline::load(source, &LoadOptions::new(Device::Cpu, DType::F32)).expect("a model");
+    let mut pipeline = Pipeline::load(source, &LoadOptions::new(device, DType::F32)).expect("a model");
     let generated = pipeline.trace(&case.request, &mut |stage, tensor| {
         if let Some(step) = stage.strip_prefix("latents.") {
             let golden = case.tensor(&format!("step.{:02}.latents", step.parse::<usize>().expect("a step")));
@@ -27,14 +28,14 @@ fn generate(source: &ModelSource) -> Generated {
 /// The transformer's and T5's files in place of those in the safetensors format.
 #[test]
 fn in_a_directory() {
-    generate(&ModelSource::Directory(path("gguf/model")));
+    generate(&ModelSource::Directory(path("gguf/model")), Device::Cpu);
 }
 
 /// The transformer's file as the model, and everything else from a directory.
 #[test]
 fn as_a_checkpoint() {
     let file = path("gguf/model/transformer/diffusion_pytorch_model.gguf");
-    generate(&ModelSource::Checkpoint { file, text_encoders: Some(path("gguf/model")) });
+    generate(&ModelSource::Checkpoint { file, text_encoders: Some(path("gguf/model")) }, Device::Cpu);
 }
 
 fn refusal(file: &Path) -> String {

@@ -2,6 +2,7 @@
 //!
 //! Needs a device, real or emulated (`kernels/emulator`), and fails without one.
 
+use crate::gguf;
 use crate::golden::{Case, pixel_difference};
 use crate::init_image;
 use crate::pipeline::{bytes, check_on};
@@ -368,6 +369,16 @@ fn a_memory_mode_does_not_change_images() {
     assert!(resident == offload, "another image");
     let (mean, max) = pixel_difference(&resident, &stream);
     assert!(mean < 0.1 && max <= 1, "off by {mean} on average, {max} at most");
+}
+
+/// Those of a GGUF file, which products dequantize: launched op by op, and in a captured step.
+#[test]
+fn weights_in_blocks() {
+    let case = Case::read("gguf");
+    gguf::generate(&ModelSource::Directory(case.model()), GPU);
+    let captured = generate(&mut load(&case, DType::F32, true), &case.request);
+    let (mean, max) = pixel_difference(&captured, &case.images());
+    assert!(mean < 0.5 && max <= 3, "captured, off by {mean} on average, {max} at most");
 }
 
 /// Weights, streams, workspaces, kernels, captured steps and their memory, and threads' copies of candle's constants.

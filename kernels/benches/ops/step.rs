@@ -2,7 +2,9 @@
 //! with the limits of the card, a copy and square products.
 
 use crate::measure::{Bench, DEVICE, Work, random};
+use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Result, Tensor};
+use latentd_kernels::cuda::BlockMatrix;
 use latentd_kernels::cuda::attention::Kernel;
 use latentd_kernels::{self as ops, Activation};
 
@@ -34,7 +36,23 @@ pub(crate) fn all(bench: &Bench) -> Result<()> {
     bench.run(&format!("copy {side}x{}", 2 * side), bytes(4 * side * side), copied, Tensor::copy)?;
     products(bench, &of)?;
     attentions(bench, &of)?;
+    blocks(bench, &of)?;
     rows(bench, &of)
+}
+
+/// The matrix of an MLP as GGUF files have it: blocks of zeros, which take as long as others.
+fn blocks(bench: &Bench, of: &Sizes) -> Result<()> {
+    let [rows, columns] = [4 * HEAD * of.heads, HEAD * of.heads];
+    for dtype in [GgmlDType::Q8_0, GgmlDType::Q4_0] {
+        let packed = rows * columns / dtype.block_size() * dtype.type_size();
+        let matrix =
+            || BlockMatrix::new(vec![(dtype, Tensor::zeros(packed, DType::U8, &DEVICE)?)], [rows, columns]);
+        let work = Work::bytes(packed + rows * columns * BF16.size_in_bytes()).under(COPY);
+        bench.run(&format!("dequantize {dtype:?} {rows}x{columns}"), work, matrix, |matrix| {
+            matrix.dequantize(BF16)
+        })?;
+    }
+    Ok(())
 }
 
 fn bytes(elements: usize) -> Work {

@@ -4,7 +4,10 @@ use crate::low_rank::Slot;
 use crate::ops::{Activation, Hidden, Ops};
 #[cfg(feature = "cuda")]
 use crate::ops::{product_name, timed};
+use crate::target::Target;
 use crate::weights::{Matrix, MatrixUse, QuantizedMatrix, Scope, StreamedMatrix};
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::{Result, Tensor};
 use latentd_kernels as fused;
 
@@ -23,6 +26,9 @@ enum Weight {
     Packed(fused::PackedWeight),
     /// As a GGUF file has it, dequantized for each product.
     Quantized(QuantizedMatrix),
+    /// The same on a GPU.
+    #[cfg(feature = "cuda")]
+    Blocks(fused::cuda::BlockMatrix),
     /// In its file, read for each product.
     Streamed(Box<StreamedMatrix>),
     /// The same, and then turned into fp8.
@@ -35,13 +41,17 @@ enum Weight {
 
 impl Weight {
     /// Packed where that makes products faster, unless it is kept quantized or in its file.
-    fn new(weight: Matrix, ops: Ops) -> Result<Self> {
+    fn new(weight: Matrix, target: &Target) -> Result<Self> {
         let weight = match weight {
             Matrix::Dense(weight) => weight.contiguous()?,
+            #[cfg(feature = "cuda")]
+            Matrix::Quantized(weight) if target.device.is_cuda() => {
+                return weight.to_gpu(&target.device).map(Self::Blocks);
+            }
             Matrix::Quantized(weight) => return Ok(Self::Quantized(weight)),
             Matrix::Streamed(weight) => return Ok(Self::Streamed(weight)),
         };
-        let packed = if ops.fused { fused::PackedWeight::new(&weight)? } else { None };
+        let packed = if target.ops.fused { fused::PackedWeight::new(&weight)? } else { None };
         Ok(packed.map_or(Self::Plain(weight), Self::Packed))
     }
 }
@@ -53,7 +63,9 @@ impl Weight {
         match self {
             Self::Rowwise(weight) => Ok(Some(weight.clone())),
             Self::StreamedRowwise(weight) => quantise(&weight.read()?, false).map(Some),
-            Self::Plain(_) | Self::Packed(_) | Self::Quantized(_) | Self::Streamed(_) => Ok(None),
+            Self::Plain(_) | Self::Packed(_) | Self::Quantized(_) | Self::Blocks(_) | Self::Streamed(_) => {
+                Ok(None)
+            }
         }
     }
 }
@@ -88,9 +100,9 @@ impl Linear {
     }
 
     fn of_matrix(scopes: &[Scope], input: usize, output: usize, usage: MatrixUse) -> Result<Self> {
-        let ops = scopes[0].target().ops;
-        let weight = Weight::new(Scope::matrix(scopes, "weight", [output, input], usage)?, ops)?;
-        Ok(Self { weight, bias: None, adapter: Scope::slot(scopes, input, output), ops })
+        let target = scopes[0].target();
+        let weight = Weight::new(Scope::matrix(scopes, "weight", [output, input], usage)?, target)?;
+        Ok(Self { weight, bias: None, adapter: Scope::slot(scopes, input, output), ops: target.ops })
     }
 
     /// A convolution that tiles its input (`weight [output, channels, patch, patch]`) as a projection of
@@ -109,8 +121,9 @@ impl Linear {
     ) -> Result<Self> {
         let weight = scope.tensor("weight", &[output, channels, patch, patch])?.flatten_from(1)?;
         let adapter = Scope::slot(std::slice::from_ref(scope), channels * patch * patch, output);
-        let ops = scope.target().ops;
-        Ok(Self { weight: Weight::new(Matrix::Dense(weight), ops)?, bias: None, adapter, ops })
+        let target = scope.target();
+        let weight = Weight::new(Matrix::Dense(weight), target)?;
+        Ok(Self { weight, bias: None, adapter, ops: target.ops })
     }
 
     /// The weight in fp8, if the model runs in fp8.
@@ -119,6 +132,9 @@ impl Linear {
         if self.ops.fp8 {
             let weight = match self.weight {
                 Weight::Plain(weight) => Weight::Rowwise(fused::quantize_rowwise(&weight, false)?),
+                Weight::Blocks(weight) => {
+                    Weight::Rowwise(fused::quantize_rowwise(&weight.dequantize(DType::BF16)?, false)?)
+                }
                 Weight::Streamed(weight) => Weight::StreamedRowwise(weight),
                 other => other,
             };
@@ -140,6 +156,8 @@ impl Linear {
             Weight::Quantized(weight) => {
                 self.ops.linear(x, &weight.dequantize(x.dtype())?, self.bias.as_ref(), act)
             }
+            #[cfg(feature = "cuda")]
+            Weight::Blocks(weight) => self.ops.linear(x, &dequantize(x, weight)?, self.bias.as_ref(), act),
             Weight::Streamed(weight) => self.ops.linear(x, &weight.read()?, self.bias.as_ref(), act),
             #[cfg(feature = "cuda")]
             Weight::Rowwise(_) | Weight::StreamedRowwise(_) => {
@@ -182,6 +200,12 @@ impl Linear {
 fn product(x: &fused::Rowwise, weight: &fused::Rowwise, bias: Option<&Tensor>) -> Result<Tensor> {
     let name = || product_name(&x.values, weight.values.dims());
     timed(&x.values, name, || fused::cuda::linear_rowwise(x, weight, bias))
+}
+
+/// The blocks of a weight to the precision of its input.
+#[cfg(feature = "cuda")]
+fn dequantize(x: &Tensor, weight: &fused::cuda::BlockMatrix) -> Result<Tensor> {
+    timed(x, || "dequantize".into(), || weight.dequantize(x.dtype()))
 }
 
 /// To fp8, after GELU if asked.

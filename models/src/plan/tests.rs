@@ -74,8 +74,9 @@ fn decoding_in_tiles_takes_less() {
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::*;
-    use crate::{Control, GenerateRequest, Pipeline, Step};
+    use crate::{Component, Control, Conversion, ConvertTo, GenerateRequest, Pipeline, Step};
     use latentd_kernels::cuda::{DeviceHandle, MemoryUse};
+    use std::path::Path;
 
     const WORK: Work = Work {
         width: 256,
@@ -117,12 +118,45 @@ mod gpu {
     /// enough would be refused. In f32, since the convolutions on tensor cores are not emulated.
     #[test]
     fn memory_peaks_below_the_plan_and_not_far() {
+        peaks_as_planned(&ModelSource::Builtin);
+    }
+
+    /// Weights in blocks, which products dequantize.
+    #[test]
+    fn memory_peaks_below_the_plan_of_a_gguf_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("mini-Q8_0.gguf");
+        let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("mini");
+        let to = ConvertTo::named("q8_0").expect("a type");
+        let conversion = Conversion::new(&mini, Component::Transformer, to).expect("the built-in model");
+        let mut out = std::fs::File::create(&file).expect("a file");
+        conversion.write(&mut out, &mut |_| Ok(())).expect("a GGUF file");
+        let quantized = ModelSource::Checkpoint { file, text_encoders: Some(mini) };
+        peaks_as_planned(&quantized);
+
+        let options = LoadOptions::new(Device::Cuda(0), DType::F32);
+        let planned = |source| Plan::of(source, &options, &WORK).expect("a plan").weights();
+        let watching = DeviceHandle::open(0, None).expect("a GPU");
+        let used = || MemoryUse::of(watching.device()).expect("the driver answers").now;
+        let loaded = |source| {
+            let before = used();
+            let _pipeline = Pipeline::load(source, &options).expect("a model");
+            used() - before
+        };
+        let [less, planned_less] = [
+            loaded(&ModelSource::Builtin) - loaded(&quantized),
+            planned(&ModelSource::Builtin) - planned(&quantized),
+        ];
+        assert!(less.abs_diff(planned_less) < planned_less / 20, "{less} bytes less, {planned_less} planned");
+    }
+
+    fn peaks_as_planned(source: &ModelSource) {
         let watching = DeviceHandle::open(0, None).expect("a GPU");
         let used = || MemoryUse::of(watching.device()).expect("the driver answers");
         let options = LoadOptions::new(Device::Cuda(0), DType::F32);
-        let plan = Plan::of(&ModelSource::Builtin, &options, &WORK).expect("a plan");
+        let plan = Plan::of(source, &options, &WORK).expect("a plan");
         let before = used().now;
-        let mut pipeline = Pipeline::load(&ModelSource::Builtin, &options).expect("a model");
+        let mut pipeline = Pipeline::load(source, &options).expect("a model");
         let loaded = used().now;
         assert!(loaded - before >= plan.weights(), "{} loaded, {plan:?}", loaded - before);
         assert!(loaded - before <= plan.weights() + plan.process, "{} loaded, {plan:?}", loaded - before);

@@ -11,22 +11,21 @@ pub(super) struct LoadedFormat {
     pub(super) element: u64,
     /// Whether the products of the transformer's blocks are in fp8.
     pub(super) fp8: bool,
-    /// Whether matrices in blocks of quantized values stay so, as on the processor.
-    pub(super) quantized: bool,
+    /// Whether they are in the processor's memory, and products are computed there.
+    pub(super) on_host: bool,
     /// Which matrices stay in their files.
     pub(super) streamed: Streamed,
 }
 
 impl LoadedFormat {
     /// Of a safety checker, which is in f32 whatever the model is in.
-    pub(super) const F32: Self =
-        Self { element: 4, fp8: false, quantized: false, streamed: Streamed::Nothing };
+    pub(super) const F32: Self = Self { element: 4, fp8: false, on_host: false, streamed: Streamed::Nothing };
 
     pub(super) fn new(dtype: DType, device: Device) -> Self {
-        let quantized = device == Device::Cpu;
-        let fp8 = dtype == DType::Fp8 && !quantized;
+        let on_host = device == Device::Cpu;
+        let fp8 = dtype == DType::Fp8 && !on_host;
         let element = if dtype == DType::F32 { 4 } else { 2 };
-        Self { element, fp8, quantized, streamed: Streamed::Nothing }
+        Self { element, fp8, on_host, streamed: Streamed::Nothing }
     }
 
     /// The same where these matrices stay in their files.
@@ -39,28 +38,30 @@ impl LoadedFormat {
         match tensor.shape[..] {
             _ if self.streams(tensor) => 0,
             // One byte a value, and an f32 scale for each output (`Linear::quantised`).
-            [outputs, inputs] if self.fp8 && is_block_product(&tensor.name) => {
-                outputs as u64 * (inputs as u64 + 4)
-            }
-            _ if self.keeps_blocks(tensor) => tensor.bytes,
+            [outputs, inputs] if self.is_fp8(tensor) => outputs as u64 * (inputs as u64 + 4),
+            // A table stays in the processor's memory (`Embedding`).
+            _ if has_blocks(tensor) && is_table(&tensor.name) && !self.on_host => 0,
+            _ if has_blocks(tensor) => tensor.bytes,
             _ => tensor.elements() * self.element,
         }
     }
 
     /// Bytes that a product with a loaded tensor takes in addition: quantized values are dequantized for it, and a matrix
-    /// that stays in its file is read. On the processor it then lies in the layout of its products too, at most in f32, and in
-    /// fp8 a GPU has it once more. Of a table only rows are read.
+    /// that stays in its file is read. On the processor it then lies in the layout of its products too, at most in f32. A GPU
+    /// computes the products of image and text at the same time, and in fp8 it has what it reads once more. Of a table only
+    /// rows are read.
     pub(super) fn product(self, tensor: &TensorHeader) -> u64 {
-        let is_made = self.streams(tensor) || self.keeps_blocks(tensor);
-        if !is_made || is_table(&tensor.name) {
+        if is_table(&tensor.name) {
             return 0;
         }
-        let again = match () {
-            () if self.quantized => 4,
-            () if self.fp8 => 2,
-            () => 0,
+        let bytes = match (self.streams(tensor), has_blocks(tensor) && !self.is_fp8(tensor)) {
+            (true, _) if self.fp8 => self.element + 2,
+            (true, _) | (_, true) if self.on_host => self.element + 4,
+            (true, _) => self.element,
+            (_, true) => 2 * self.element,
+            (false, false) => 0,
         };
-        tensor.elements() * (self.element + again)
+        tensor.elements() * bytes
     }
 
     /// Whether a tensor stays in its file (`Weights::take_matrix`).
@@ -74,17 +75,23 @@ impl LoadedFormat {
             }
     }
 
-    fn keeps_blocks(self, tensor: &TensorHeader) -> bool {
-        let StoredType::Blocks(_) = tensor.dtype else { return false };
-        // Rows that are no whole blocks are dequantized at load.
-        self.quantized && matches!(tensor.shape[..], [_, columns] if tensor.dtype.bytes(columns).is_some())
+    /// Whether a weight is multiplied in fp8 (`Linear::quantised`).
+    fn is_fp8(self, tensor: &TensorHeader) -> bool {
+        self.fp8 && tensor.shape.len() == 2 && is_block_product(&tensor.name)
     }
 
     /// Bytes that a loaded tensor is made of and that are given back after: fp8 is made of bf16.
     pub(super) fn loading(self, tensor: &TensorHeader) -> u64 {
-        let is_made = self.fp8 && is_block_product(&tensor.name) && !self.streams(tensor);
-        if is_made { tensor.elements() * self.element } else { 0 }
+        let is_made = self.is_fp8(tensor) && !self.streams(tensor);
+        let blocks = if has_blocks(tensor) { tensor.bytes } else { 0 };
+        if is_made { blocks + tensor.elements() * self.element } else { 0 }
     }
+}
+
+/// Whether a matrix stays in blocks of quantized values; rows that are no whole blocks are dequantized at load.
+fn has_blocks(tensor: &TensorHeader) -> bool {
+    let StoredType::Blocks(_) = tensor.dtype else { return false };
+    matches!(tensor.shape[..], [_, columns] if tensor.dtype.bytes(columns).is_some())
 }
 
 /// Whether a weight of the transformer is one that `Linear::quantised` turns into fp8: attention and MLP of a block, not

@@ -1,4 +1,5 @@
-//! Matrices that stay in memory as GGUF files have them, in blocks of quantized values.
+//! Matrices that stay in memory as GGUF files have them, in blocks of quantized values: in that of the processor, from where
+//! layers on a GPU take them to its own.
 
 use super::convert::{Element, dequantize};
 use super::rows::Rows;
@@ -65,6 +66,20 @@ impl QuantizedMatrix {
         }
     }
 
+    /// The same blocks in the memory of a GPU.
+    ///
+    /// # Errors
+    /// It has too little.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn to_gpu(&self, device: &Device) -> Result<latentd_kernels::cuda::BlockMatrix> {
+        let copy = |piece: &Piece| {
+            let bytes = piece.bytes();
+            Ok((piece.dtype, Tensor::from_slice(bytes, bytes.len(), device)?))
+        };
+        let rows = self.pieces.iter().map(copy).collect::<Result<_>>()?;
+        latentd_kernels::cuda::BlockMatrix::new(rows, self.shape)
+    }
+
     fn all<T: Element>(&self) -> Result<Tensor> {
         let columns = self.shape[1];
         let mut values = vec![T::zeroed(); self.shape[0] * columns];
@@ -121,3 +136,6 @@ impl PartFiles {
         Ok(Some(QuantizedMatrix { pieces, shape: [rows, columns] }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! Reading: conversions as torch makes them, rows in their places, files that change meanwhile, and mutated files.
 
 use super::fuzzing::{Outcome, weights};
-use super::rows::Rows;
 use super::source::{PartFiles, WeightSource};
 use crate::content::Directory;
 use crate::files::ModelFiles;
@@ -285,32 +284,6 @@ fn every_type_of_gguf_is_read() {
         read += 1;
     }
     assert_eq!(read, 13);
-}
-
-/// Matrices that stay in blocks have the values of those that do not: whole, stacked of several types, and row by row.
-#[test]
-fn quantized_matrices_have_the_values_of_dense_ones() {
-    let file = PartFiles::file(&crate::golden::path("gguf/types.gguf")).expect("a GGUF file");
-    let get = |name: &str| file.get(name).expect("a tensor");
-    for name in ["F32", "F16", "BF16"] {
-        assert!(file.read_quantized(&[get(name).all()]).expect("a file").is_none(), "{name}");
-    }
-    let types = ["Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"];
-    let mut lists: Vec<Vec<Rows>> = types.iter().map(|name| vec![get(name).all()]).collect();
-    lists.push(types.iter().flat_map(|name| [get(name).rows(1..3), get(name).rows(0..1)]).collect());
-    for rows in &lists {
-        let matrix = file.read_quantized(rows).expect("a file").expect("blocks");
-        for dtype in [DType::F32, DType::BF16] {
-            let values = |x: Tensor| x.to_dtype(DType::F32)?.to_vec2::<f32>();
-            let dense = file.read(rows, dtype, &Device::Cpu).and_then(values).expect("rows");
-            assert_eq!(matrix.dequantize(dtype).and_then(values).expect("rows"), dense);
-            let ids: Vec<u32> = (0..dense.len() as u32).rev().collect();
-            let reversed: Vec<_> = dense.into_iter().rev().collect();
-            assert_eq!(matrix.rows(&ids, dtype).and_then(values).expect("rows"), reversed);
-        }
-        let beyond = matrix.rows(&[rows.len() as u32 * 3], DType::F32).expect_err("no such row");
-        assert!(beyond.to_string().contains("row "), "{beyond}");
-    }
 }
 
 #[test]

@@ -25,6 +25,17 @@ constants! {
     const QUICK_GELU = 3;
     const SILU = 4;
     const RELU = 5;
+    /// Types of blocks.
+    const BLOCKS_Q4_0 = 1;
+    const BLOCKS_Q4_1 = 2;
+    const BLOCKS_Q5_0 = 3;
+    const BLOCKS_Q5_1 = 4;
+    const BLOCKS_Q8_0 = 5;
+    const BLOCKS_Q2_K = 6;
+    const BLOCKS_Q3_K = 7;
+    const BLOCKS_Q4_K = 8;
+    const BLOCKS_Q5_K = 9;
+    const BLOCKS_Q6_K = 10;
     /// Threads of a block of group_norm.
     const GROUP_NORM_THREADS = 384;
 }
@@ -187,6 +198,16 @@ arguments! {
         /// `[count]`
         out: Out<T>,
         count: u64,
+    }
+
+    struct Dequantize<T> {
+        /// Whole blocks of `count` values, at an even address
+        blocks: In<u8>,
+        /// `[count]`, whole 16-byte words
+        values: Out<T>,
+        count: u64,
+        /// One of `BLOCKS_`.
+        kind: u32,
     }
 
     struct Upsample<T> {
