@@ -34,6 +34,7 @@ pub(crate) mod residual;
 mod rows;
 pub mod select;
 mod side_stream;
+mod upload;
 
 pub use arena::{Arena, Layout};
 pub use dequantize::BlockMatrix;
@@ -44,6 +45,7 @@ pub use linear::{check_fp8, linear_rowwise};
 pub use memory::{MemoryUse, free_unused};
 pub use poison::poisoned;
 pub use quantize::{Rowwise, quantize_rowwise};
+pub use upload::{Upload, upload};
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{Device, Result};

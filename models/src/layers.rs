@@ -29,7 +29,7 @@ impl Embedding {
     /// `weight [tokens, width]`.
     pub(crate) fn load(scope: &Scope, tokens: usize, width: usize) -> Result<Self> {
         let scopes = std::slice::from_ref(scope);
-        let table = Scope::matrix(scopes, "weight", [tokens, width], MatrixUse::OnceARequest)?;
+        let table = Scope::matrix(scopes, "weight", [tokens, width], MatrixUse::Rows)?;
         let target = scope.target();
         Ok(Self { table, width, dtype: target.dtype, device: target.device.clone() })
     }

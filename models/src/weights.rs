@@ -7,6 +7,7 @@ mod convert;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 mod number;
+mod place;
 mod problems;
 mod quantized;
 mod read;
@@ -20,6 +21,8 @@ mod streamed;
 mod tensor_file;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "cuda")]
+mod upload_ahead;
 
 use crate::checkpoint::{Header, RowOrder, StoredPart, TensorLocation};
 use crate::files::ModelFiles;
@@ -30,26 +33,21 @@ use crate::weight_file::{StoredType, TensorHeader, WeightFile, shown};
 use crate::{Error, Result, random};
 use candle_core::Tensor;
 pub(crate) use convert::F8_E4M3;
+pub(crate) use place::MatrixUse;
 use problems::Problems;
+pub(crate) use problems::check;
 pub(crate) use quantized::{Matrix, QuantizedMatrix};
 use resolved::{Resolved, stacked};
 use rows::StoredTensor;
 use scale::Scale;
 use source::{PartFiles, WeightSource};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 pub(crate) use streamed::StreamedMatrix;
+use streamed::StreamedPart;
 pub(crate) use tensor_file::TensorFile;
-
-/// One error that lists what did not fit, if anything.
-pub(crate) fn check(problems: &[String]) -> Result<()> {
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Model(format!("the weights do not fit the config files:\n  {}", problems.join("\n  "))))
-}
 
 /// The open weights of one part.
 pub(crate) struct Weights {
@@ -61,6 +59,8 @@ pub(crate) struct Weights {
     problems: RefCell<Problems>,
     /// The linear layers that were loaded.
     sites: RefCell<Vec<Site>>,
+    /// What stays in the files.
+    streamed: OnceCell<Arc<StreamedPart>>,
     target: Target,
 }
 
@@ -75,35 +75,40 @@ impl Weights {
         if let Some(stored) = layout {
             return Ok(Self { part: files.display(part), ..Self::open_part(stored, target)? });
         }
-        let source = WeightSource::open(files, part, stem)?;
-        let (part, unclaimed) = (files.display(part), RefCell::new(source.names().cloned().collect()));
-        let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
-        Ok(Self { source, layout: None, part, unclaimed, problems, sites, target })
+        Ok(Self::of(WeightSource::open(files, part, stem)?, files.display(part), target))
     }
 
     /// Opens a part that is inside a file.
     pub(crate) fn open_part(stored: StoredPart, target: &Target) -> Result<Self> {
         let source = WeightSource::PartFiles(PartFiles::file(&stored.file)?.into());
         let unclaimed = RefCell::new(stored.names().map(str::to_owned).collect());
-        let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
         let part = stored.file.display().to_string();
-        Ok(Self { source, layout: Some(stored), part, unclaimed, problems, sites, target })
+        Ok(Self { layout: Some(stored), unclaimed, ..Self::of(source, part, target) })
     }
 
     /// Opens one file that is no part of a model, which messages call `part`.
     pub(crate) fn open_file(file: &Path, part: &str, target: &Target) -> Result<Self> {
-        let source = WeightSource::PartFiles(PartFiles::file(file)?.into());
-        let unclaimed = RefCell::new(source.names().cloned().collect());
-        let (problems, sites, target) = (RefCell::default(), RefCell::default(), target.clone());
-        Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, sites, target })
+        Ok(Self::of(WeightSource::PartFiles(PartFiles::file(file)?.into()), part.into(), target))
     }
 
     /// Weights that are made as they are asked for, whatever their names and shapes.
     pub(crate) fn random(part: &str, target: &Target) -> Result<Self> {
         random::seed(&target.device, 0)?;
-        let (unclaimed, problems) = (RefCell::default(), RefCell::default());
-        let (source, sites, target) = (WeightSource::Random, RefCell::default(), target.clone());
-        Ok(Self { source, layout: None, part: part.into(), unclaimed, problems, sites, target })
+        Ok(Self::of(WeightSource::Random, part.into(), target))
+    }
+
+    /// In the diffusers layout.
+    fn of(source: WeightSource, part: String, target: &Target) -> Self {
+        Self {
+            unclaimed: RefCell::new(source.names().cloned().collect()),
+            source,
+            layout: None,
+            part,
+            problems: RefCell::default(),
+            sites: RefCell::default(),
+            streamed: OnceCell::new(),
+            target: target.clone(),
+        }
     }
 
     /// The top of the name tree.
@@ -224,8 +229,8 @@ impl Weights {
         if self.streams(usage)
             && let Some(found) = found.take_if(|found| !matches!(found[..], [Resolved::Identity]))
         {
-            let matrix = StreamedMatrix::new(files, found, shape, usage, &self.target);
-            return Ok(Matrix::Streamed(matrix.into()));
+            let part = self.streamed.get_or_init(|| Arc::new(StreamedPart::new(files)));
+            return Ok(Matrix::Streamed(part.matrix(found, shape, usage, &self.target).into()));
         }
         if let Some(found) = &found {
             let rows: Vec<_> = found.iter().flat_map(Resolved::rows).collect();
@@ -262,7 +267,7 @@ impl Weights {
     fn streams(&self, usage: MatrixUse) -> bool {
         match self.target.streamed {
             Streamed::Nothing => false,
-            Streamed::ReadOnce => usage == MatrixUse::OnceARequest,
+            Streamed::ReadOnce => usage != MatrixUse::EveryStep,
             Streamed::Everything => true,
         }
     }
@@ -332,13 +337,6 @@ fn gguf_in_place(files: &ModelFiles, part: &str, stem: &str) -> Result<Option<St
         Some(found) => Ok(Some(found)),
         None => Err(Error::Model(format!("{} has not the tensors of the {part}", file.display()))),
     }
-}
-
-/// How often a matrix is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum MatrixUse {
-    EveryStep,
-    OnceARequest,
 }
 
 /// A prefix in the tree of names.

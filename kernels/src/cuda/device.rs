@@ -4,6 +4,7 @@
 use super::gemm::Gemm;
 use super::select::{Built, Card, Kernels, select};
 use super::side_stream::SideStream;
+use super::upload::Uploads;
 use super::{branch, memory};
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Device, Error, Result, bail};
@@ -22,6 +23,7 @@ pub(crate) struct Gpu {
     main: Arc<CudaStream>,
     /// A second one, made when it is first asked for.
     side: OnceLock<SideStream>,
+    uploads: OnceLock<Uploads>,
     /// Major and minor.
     pub(crate) capability: (i32, i32),
     /// Those that the ops choose here.
@@ -159,6 +161,7 @@ impl Gpu {
             gemm: Mutex::new(gemm),
             main: stream,
             side: OnceLock::new(),
+            uploads: OnceLock::new(),
             capability,
             kernels,
             modules,
@@ -200,6 +203,15 @@ impl Gpu {
         // Its workspace comes from the first stream.
         side.follow(&self.main)?;
         Ok(self.side.get_or_init(|| side))
+    }
+
+    /// What uploads go through, which is made unless it is there.
+    pub(super) fn uploads(&self) -> Result<&Uploads> {
+        if let Some(uploads) = self.uploads.get() {
+            return Ok(uploads);
+        }
+        let uploads = Uploads::new(self.main.context())?;
+        Ok(self.uploads.get_or_init(|| uploads))
     }
 
     /// The matrix products.

@@ -47,21 +47,27 @@ impl LoadedFormat {
     }
 
     /// Bytes that a product with a loaded tensor takes in addition: quantized values are dequantized for it, and a matrix
-    /// that stays in its file is read. On the processor it then lies in the layout of its products too, at most in f32. A GPU
-    /// computes the products of image and text at the same time, and in fp8 it has what it reads once more. Of a table only
-    /// rows are read.
+    /// that stays in its file is read. On the processor it then lies in the layout of its products too, at most in f32. Of a
+    /// table only rows are read.
     pub(super) fn product(self, tensor: &TensorHeader) -> u64 {
         if is_table(&tensor.name) {
             return 0;
         }
-        let bytes = match (self.streams(tensor), has_blocks(tensor) && !self.is_fp8(tensor)) {
-            (true, _) if self.fp8 => self.element + 2,
-            (true, _) | (_, true) if self.on_host => self.element + 4,
-            (true, _) => self.element,
-            (_, true) => 2 * self.element,
-            (false, false) => 0,
-        };
-        tensor.elements() * bytes
+        let (streams, quantized) = (self.streams(tensor), has_blocks(tensor));
+        let values = |bytes: u64| tensor.elements() * bytes;
+        match self.on_host {
+            true if streams || quantized => values(self.element + 4),
+            true => 0,
+            // With the next one on its way (`weights/upload_ahead.rs`); in fp8 it is there once more.
+            false if streams => {
+                let uploaded = if quantized { tensor.bytes } else { values(self.element) };
+                let dequantized = if quantized { values(self.element) } else { 0 };
+                2 * uploaded + dequantized + if self.fp8 { values(2) } else { 0 }
+            }
+            // The products of image and text are computed at the same time.
+            false if quantized && !self.is_fp8(tensor) => values(2 * self.element),
+            false => 0,
+        }
     }
 
     /// Whether a tensor stays in its file (`Weights::take_matrix`).

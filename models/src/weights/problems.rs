@@ -1,7 +1,6 @@
 //! What does not fit, noted while loading goes on, so that one error lists everything.
 
-use super::check;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Problems of one part listed in an error before it says "and N more".
 const LISTED: usize = 20;
@@ -49,4 +48,12 @@ impl Problems {
         let more = (more > 0).then(|| format!("{part}: … and {more} more"));
         self.listed.iter().map(|problem| format!("{part}: {problem}")).chain(more).collect()
     }
+}
+
+/// One error that lists what did not fit, if anything.
+pub(crate) fn check(problems: &[String]) -> Result<()> {
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Model(format!("the weights do not fit the config files:\n  {}", problems.join("\n  "))))
 }

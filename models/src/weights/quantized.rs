@@ -2,7 +2,7 @@
 //! layers on a GPU take them to its own.
 
 use super::convert::{Element, dequantize};
-use super::rows::Rows;
+use super::rows::{Rows, StoredTensor};
 use super::source::PartFiles;
 use super::streamed::StreamedMatrix;
 use crate::weight_file::StoredType;
@@ -115,25 +115,45 @@ impl QuantizedMatrix {
     }
 }
 
+/// Rows of whole blocks in their file.
+pub(super) struct Blocks<'a> {
+    pub(super) dtype: GgmlDType,
+    pub(super) of: &'a StoredTensor,
+    /// Bytes from the tensor's first.
+    pub(super) at: u64,
+    pub(super) bytes: usize,
+    rows: usize,
+    row_bytes: usize,
+}
+
+/// Where these rows are, if there are any and all are whole blocks of quantized values.
+pub(super) fn blocks<'a>(parts: &[Rows<'a>]) -> Option<Vec<Blocks<'a>>> {
+    let columns = parts.first()?.of.row();
+    let blocks = |Rows { of, range }: &Rows<'a>| {
+        let (StoredType::Blocks(dtype), row_bytes) = (of.dtype, of.dtype.bytes(columns)?) else {
+            return None;
+        };
+        let (at, rows) = ((range.start * row_bytes) as u64, range.len());
+        Some(Blocks { dtype, of, at, bytes: rows * row_bytes, rows, row_bytes })
+    };
+    parts.iter().map(blocks).collect()
+}
+
 impl PartFiles {
-    /// These rows one below the other as their file has them, if there are any and all are whole blocks of quantized values.
+    /// These rows one below the other as their file has them, if [`blocks`] finds them.
     ///
     /// # Errors
     /// A file cannot be read.
     pub(super) fn read_quantized(&self, parts: &[Rows]) -> Result<Option<QuantizedMatrix>> {
-        let Some(columns) = parts.first().map(|first| first.of.row()) else { return Ok(None) };
-        let mut pieces = Vec::with_capacity(parts.len());
-        for Rows { of, range } in parts {
-            let (StoredType::Blocks(dtype), Some(row_bytes)) = (of.dtype, of.dtype.bytes(columns)) else {
-                return Ok(None);
-            };
-            let mut words = vec![0u32; (range.len() * row_bytes).div_ceil(4)];
-            let bytes = &mut bytemuck::cast_slice_mut(&mut words)[..range.len() * row_bytes];
-            self.read_bytes(of, (range.start * row_bytes) as u64, bytes)?;
-            pieces.push(Piece { dtype, words, rows: range.len(), row_bytes });
-        }
+        let (Some(blocks), Some(first)) = (blocks(parts), parts.first()) else { return Ok(None) };
+        let read = |Blocks { dtype, of, at, bytes, rows, row_bytes }: &Blocks| {
+            let mut words = vec![0u32; bytes.div_ceil(4)];
+            self.read_bytes(of, *at, &mut bytemuck::cast_slice_mut(&mut words)[..*bytes])?;
+            Ok(Piece { dtype: *dtype, words, rows: *rows, row_bytes: *row_bytes })
+        };
+        let pieces = blocks.iter().map(read).collect::<Result<Vec<_>>>()?;
         let rows = pieces.iter().map(|piece| piece.rows).sum();
-        Ok(Some(QuantizedMatrix { pieces, shape: [rows, columns] }))
+        Ok(Some(QuantizedMatrix { pieces, shape: [rows, first.of.row()] }))
     }
 }
 

@@ -63,7 +63,7 @@ impl PartFiles {
     }
 
     /// Reads rows of `row` values each.
-    fn fill<T: Element>(&self, parts: &[Rows], row: usize, mut into: &mut [T]) -> Result<()> {
+    pub(super) fn fill<T: Element>(&self, parts: &[Rows], row: usize, mut into: &mut [T]) -> Result<()> {
         let mut reads = Vec::new();
         for Rows { of, range } in parts {
             let (mine, others) = into.split_at_mut(range.len() * row);

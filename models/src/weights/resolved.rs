@@ -8,6 +8,7 @@ use crate::target::Target;
 use candle_core::{DType, Result, Tensor};
 
 /// A tensor of the right shape.
+#[derive(Debug)]
 pub(super) enum Resolved {
     Stored { stored: StoredTensor, order: RowOrder, scale: Option<Scale> },
     Identity,

@@ -1,6 +1,5 @@
 //! The files of a part, opened, and which tensor lies where.
 
-use super::read_ahead::ReadAhead;
 use super::readers::Readers;
 use super::rows::StoredTensor;
 use crate::files::ModelFiles;
@@ -35,7 +34,6 @@ pub(super) struct PartFiles {
     pub(super) files: Vec<WeightFile>,
     tensors: BTreeMap<String, StoredTensor>,
     pub(super) readers: Readers,
-    pub(super) read_ahead: ReadAhead,
 }
 
 impl WeightSource {
@@ -117,7 +115,7 @@ impl PartFiles {
             }
             files.push(file);
         }
-        Ok(Self { files, tensors, readers: Readers::default(), read_ahead: ReadAhead::default() })
+        Ok(Self { files, tensors, readers: Readers::default() })
     }
 }
 
