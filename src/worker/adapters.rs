@@ -31,7 +31,7 @@ pub enum NotLoaded {
     /// A cause that is yet to be said of an adapter.
     #[error("{1}")]
     Flawed(AdapterFlaw, String),
-    /// A repository has no such file.
+    /// A repository has no such file, or it is not on a server that may not ask the hub.
     #[error("{0}")]
     Absent(String),
     /// The operator has not given every worker the same names: what has none here, the flag that gives it, and the name.

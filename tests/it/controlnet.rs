@@ -179,6 +179,12 @@ async fn repositories_and_names_reach_the_engine() {
         [(file(1.0), true), (file(2.0), true), (file(1.0), true), (file(4.0), false), (file(3.0), false)];
     assert_eq!(seen, expected);
 
+    // Without a connection too, where nothing says that the repository has no config.
+    worker.hub.offline = Some("--offline");
+    let answer = result(&server, &mut worker, &with_path(&bare)).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    worker.hub.offline = None;
+
     // Files of images have these names, but not those of files at URLs.
     for (path, told) in [("me/net", true), ("edges", true), (data_uri(&file(1.0)).as_str(), false)] {
         let request = server.submit(&with_path(path)).await;

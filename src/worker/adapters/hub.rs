@@ -43,7 +43,11 @@ pub(super) async fn fetch(
         let words = format!(
             "it is not on this server, which {why} keeps from asking the hub: upload its file, or give its URL"
         );
-        return Err(NotLoaded::Flawed(AdapterFlaw::Unreachable, words));
+        return Err(match is_config {
+            // Weights may do without it.
+            true => NotLoaded::Absent(words),
+            false => NotLoaded::Flawed(AdapterFlaw::Unreachable, words),
+        });
     }
     let folder = adapters.cache.folder()?;
     let aside = HubConfig { cache: folder.path(), ..hub.clone() };
