@@ -1,7 +1,10 @@
 //! Plans of the built-in model, whose weights can be counted.
 
-use super::{Plan, Work};
+use super::weights::LoadedFormat;
+use super::{Plan, Streamed, Work};
+use crate::weight_file::{StoredType, TensorHeader};
 use crate::{DType, Device, LoadOptions, MemoryMode, ModelSource};
+use safetensors::Dtype;
 
 fn plan(dtype: DType, device: Device) -> Plan {
     Plan::of(&ModelSource::Builtin, &LoadOptions::new(device, dtype), &Work::default()).expect("a plan")
@@ -29,6 +32,23 @@ fn fp8_halves_the_products_of_the_blocks() {
             other => assert_eq!(wide.bytes, narrow.bytes, "{other}"),
         }
     }
+}
+
+/// A scaled fp8 matrix is in f32 before and after its scale multiplies it: while it is loaded, or for each product.
+#[test]
+fn scales_multiply_in_f32() {
+    let tensor = |dtype| TensorHeader {
+        name: "transformer_blocks.0.ff.net.2.weight".into(),
+        dtype: StoredType::Plain(dtype),
+        shape: vec![10, 40],
+        bytes: 400,
+    };
+    let (fp8, bf16) = (tensor(Dtype::F8_E4M3), tensor(Dtype::BF16));
+    let resident = LoadedFormat::new(DType::Bf16, Device::Cpu);
+    let stream = resident.streaming(Streamed::Everything);
+    assert_eq!((resident.loading(&fp8), resident.loading(&bf16)), (8 * 400, 0));
+    assert_eq!((resident.product(&fp8), stream.loading(&fp8)), (0, 0));
+    assert_eq!(stream.product(&fp8), stream.product(&bf16) + 8 * 400);
 }
 
 /// What stays in files takes nothing while it is not read, and is not read at once.

@@ -3,6 +3,7 @@
 use crate::load_options::Streamed;
 use crate::weight_file::{StoredType, TensorHeader};
 use crate::{DType, Device};
+use safetensors::Dtype;
 
 /// How a part's tensors are kept once they are loaded.
 #[derive(Clone, Copy)]
@@ -55,19 +56,21 @@ impl LoadedFormat {
         }
         let (streams, quantized) = (self.streams(tensor), has_blocks(tensor));
         let values = |bytes: u64| tensor.elements() * bytes;
-        match self.on_host {
-            true if streams || quantized => values(self.element + 4),
-            true => 0,
-            // With the next one on its way (`weights/upload_ahead.rs`); in fp8 it is there once more.
-            false if streams => {
-                let uploaded = if quantized { tensor.bytes } else { values(self.element) };
-                let dequantized = if quantized { values(self.element) } else { 0 };
-                2 * uploaded + dequantized + if self.fp8 { values(2) } else { 0 }
+        let scaling = if streams { scaling(tensor) } else { 0 };
+        scaling
+            + match self.on_host {
+                true if streams || quantized => values(self.element + 4),
+                true => 0,
+                // With the next one on its way (`weights/upload_ahead.rs`); in fp8 it is there once more.
+                false if streams => {
+                    let uploaded = if quantized { tensor.bytes } else { values(self.element) };
+                    let dequantized = if quantized { values(self.element) } else { 0 };
+                    2 * uploaded + dequantized + if self.fp8 { values(2) } else { 0 }
+                }
+                // The products of image and text are computed at the same time.
+                false if quantized && !self.is_fp8(tensor) => values(2 * self.element),
+                false => 0,
             }
-            // The products of image and text are computed at the same time.
-            false if quantized && !self.is_fp8(tensor) => values(2 * self.element),
-            false => 0,
-        }
     }
 
     /// Whether a tensor stays in its file (`Weights::take_matrix`).
@@ -88,9 +91,20 @@ impl LoadedFormat {
 
     /// Bytes that a loaded tensor is made of and that are given back after: fp8 is made of bf16.
     pub(super) fn loading(self, tensor: &TensorHeader) -> u64 {
-        let is_made = self.is_fp8(tensor) && !self.streams(tensor);
+        if self.streams(tensor) {
+            return 0;
+        }
         let blocks = if has_blocks(tensor) { tensor.bytes } else { 0 };
-        if is_made { blocks + tensor.elements() * self.element } else { 0 }
+        let made = if self.is_fp8(tensor) { blocks + tensor.elements() * self.element } else { 0 };
+        made + scaling(tensor)
+    }
+}
+
+/// Bytes of a tensor in f32 before and after scales multiply it (`Resolved::read_scaled`).
+fn scaling(tensor: &TensorHeader) -> u64 {
+    match tensor.dtype {
+        StoredType::Scaled(_) | StoredType::Plain(Dtype::F8_E4M3 | Dtype::F8_E5M2) => 8 * tensor.elements(),
+        StoredType::Plain(_) | StoredType::Blocks(_) => 0,
     }
 }
 
