@@ -5,8 +5,8 @@
 
 Prints one JSON object: seconds of text, denoise and decode in the keys of `latentd bench pipeline` (median,
 min, max of the runs after the warm-up), peak resident memory, versions. Run it on an idle machine, in the same session as ours.
---gguf FILE takes the transformer from a GGUF file, which needs the packages gguf and accelerate; --lora FILE adds an adapter,
---controlnet DIR with --control-image FILE a ControlNet. --disk-offload leaves the weights of the transformer and of the text
+--gguf FILE takes the transformer from a GGUF file, which needs the packages gguf and accelerate. --lora, --controlnet,
+--ip-adapter, --image and --skip-layers are those of `latentd generate`. --disk-offload leaves the weights of the transformer and of the text
 encoders on the disk, which needs the package accelerate.
 """
 
@@ -36,9 +36,43 @@ def load(directory: pathlib.Path, dtype: torch.dtype, gguf: pathlib.Path | None)
         missing["transformer"] = diffusers.SD3Transformer2DModel.from_single_file(
             gguf, config=str(directory), subfolder="transformer", quantization_config=quantization, torch_dtype=dtype
         )
-    pipe = diffusers.StableDiffusion3Pipeline.from_pretrained(directory, dtype=dtype, **missing)
+    return diffusers.StableDiffusion3Pipeline.from_pretrained(directory, dtype=dtype, **missing)
+
+
+def with_adapters(pipe: diffusers.StableDiffusion3Pipeline, args: argparse.Namespace) -> diffusers.DiffusionPipeline:
+    """The pipeline for what a request has beside its prompt."""
+    if args.lora:
+        pipe.load_lora_weights(args.lora.parent, weight_name=args.lora.name)
+    if args.ip_adapter:
+        encoder = transformers.SiglipVisionModel.from_pretrained(args.ip_encoder, torch_dtype=pipe.dtype)
+        processor = transformers.AutoImageProcessor.from_pretrained(args.ip_encoder, backend="pil")
+        pipe = diffusers.StableDiffusion3Pipeline(
+            **pipe.components | {"image_encoder": encoder, "feature_extractor": processor}
+        )
+        pipe.load_ip_adapter(args.ip_adapter.parent, weight_name=args.ip_adapter.name, subfolder=".")
+        pipe.set_ip_adapter_scale(0.5)
+    if args.controlnet:
+        net = diffusers.SD3ControlNetModel.from_pretrained(args.controlnet, torch_dtype=pipe.dtype)
+        pipe = diffusers.StableDiffusion3ControlNetPipeline(**pipe.components, controlnet=net)
+    elif args.mask:
+        pipe = diffusers.StableDiffusion3InpaintPipeline(**pipe.components)
+    elif args.image:
+        pipe = diffusers.StableDiffusion3Img2ImgPipeline(**pipe.components)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def beside_the_prompt(args: argparse.Namespace) -> dict:
+    """The arguments of a call for it."""
+    pictures = {"control_image": args.control_image, "ip_adapter_image": args.ip_image, "image": args.image}
+    pictures |= {"mask_image": args.mask}
+    size = (args.width, args.height)
+    given = {name: Image.open(path).convert("RGB").resize(size) for name, path in pictures.items() if path}
+    if args.image:
+        given["strength"] = args.strength
+    if args.skip_layers:
+        given["skip_guidance_layers"] = args.skip_layers
+    return given
 
 
 def timed_run(pipe: diffusers.StableDiffusion3Pipeline, args: argparse.Namespace) -> dict[str, float]:
@@ -65,7 +99,7 @@ def timed_run(pipe: diffusers.StableDiffusion3Pipeline, args: argparse.Namespace
             num_inference_steps=args.steps,
             guidance_scale=args.guidance,
             generator=torch.Generator().manual_seed(0),
-            **({"control_image": Image.open(args.control_image)} if args.control_image else {}),
+            **beside_the_prompt(args),
         )
         end = time.perf_counter()
     finally:
@@ -85,6 +119,13 @@ def main() -> None:
     parser.add_argument("--lora", type=pathlib.Path)
     parser.add_argument("--controlnet", type=pathlib.Path)
     parser.add_argument("--control-image", type=pathlib.Path)
+    parser.add_argument("--ip-adapter", type=pathlib.Path)
+    parser.add_argument("--ip-encoder", type=pathlib.Path)
+    parser.add_argument("--ip-image", type=pathlib.Path)
+    parser.add_argument("--image", type=pathlib.Path)
+    parser.add_argument("--mask", type=pathlib.Path)
+    parser.add_argument("--strength", type=float)
+    parser.add_argument("--skip-layers", type=lambda layers: [int(layer) for layer in layers.split(",")])
     parser.add_argument("--disk-offload", action="store_true")
     parser.add_argument("--prompt", default="a lighthouse on a rocky island at golden hour, oil painting")
     parser.add_argument("--width", type=int, default=1024)
@@ -99,12 +140,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     start = time.perf_counter()
     pipe = load(args.model, {"f32": torch.float32, "bf16": torch.bfloat16}[args.dtype], args.gguf)
-    if args.lora:
-        pipe.load_lora_weights(args.lora.parent, weight_name=args.lora.name)
-    if args.controlnet:
-        net = diffusers.SD3ControlNetModel.from_pretrained(args.controlnet, torch_dtype=pipe.dtype)
-        pipe = diffusers.StableDiffusion3ControlNetPipeline(**pipe.components, controlnet=net)
-        pipe.set_progress_bar_config(disable=True)
+    pipe = with_adapters(pipe, args)
     offloaded = offload(pipe) if args.disk_offload else None
     loaded = time.perf_counter() - start
     with torch.no_grad():
@@ -146,6 +182,9 @@ def offload(pipe: diffusers.StableDiffusion3Pipeline) -> tempfile.TemporaryDirec
     for name in ("text_encoder", "text_encoder_2", "text_encoder_3", "transformer"):
         if (part := getattr(pipe, name)) is not None:
             accelerate.disk_offload(part, str(pathlib.Path(folder.name, name)), execution_device=torch.device("cpu"))
+    # The pipeline takes its device from a part without a hook, where others have none.
+    hook = accelerate.hooks.AlignDevicesHook(execution_device=torch.device("cpu"))
+    accelerate.hooks.add_hook_to_module(pipe.vae, hook)
     return folder
 
 

@@ -11,8 +11,8 @@ import struct
 
 # The built-in model's transformer (models/mini/transformer/config.json).
 WIDTH, HEAD, BLOCKS = 192, 64, 4
-# The projection: channels, tokens, frequencies of its timesteps.
-HIDDEN, QUERIES, TIME = 64, 4, 32
+# The projection: channels, tokens, frequencies of its timesteps, layers as diffusers has them.
+HIDDEN, QUERIES, TIME, DEPTH = 64, 4, 32, 4
 # The encoder.
 FEATURES, INNER, SIDE, PATCH, LAYERS, HEADS = 32, 64, 64, 16, 2, 2
 
@@ -33,7 +33,7 @@ def write(folder):
 
 
 def projection():
-    """`image_proj`, with one layer, by InstantX's names."""
+    """`image_proj`, by InstantX's names."""
     shapes = {
         "latents": [1, QUERIES, HIDDEN],
         "proj_in.weight": [HIDDEN, FEATURES], "proj_in.bias": [HIDDEN],
@@ -41,14 +41,15 @@ def projection():
         "norm_out.weight": [WIDTH], "norm_out.bias": [WIDTH],
         "time_embedding.linear_1.weight": [HIDDEN, TIME], "time_embedding.linear_1.bias": [HIDDEN],
         "time_embedding.linear_2.weight": [HIDDEN, HIDDEN], "time_embedding.linear_2.bias": [HIDDEN],
-        "layers.0.0.norm1.weight": [HIDDEN], "layers.0.0.norm1.bias": [HIDDEN],
-        "layers.0.0.norm2.weight": [HIDDEN], "layers.0.0.norm2.bias": [HIDDEN],
-        "layers.0.0.to_q.weight": [64, HIDDEN], "layers.0.0.to_kv.weight": [128, HIDDEN],
-        "layers.0.0.to_out.weight": [HIDDEN, 64],
-        "layers.0.1.0.weight": [HIDDEN], "layers.0.1.0.bias": [HIDDEN],
-        "layers.0.1.1.weight": [4 * HIDDEN, HIDDEN], "layers.0.1.3.weight": [HIDDEN, 4 * HIDDEN],
-        "layers.0.2.1.weight": [4 * HIDDEN, HIDDEN], "layers.0.2.1.bias": [4 * HIDDEN],
     }  # fmt: skip
+    layer = {
+        "0.norm1.weight": [HIDDEN], "0.norm1.bias": [HIDDEN], "0.norm2.weight": [HIDDEN], "0.norm2.bias": [HIDDEN],
+        "0.to_q.weight": [64, HIDDEN], "0.to_kv.weight": [128, HIDDEN], "0.to_out.weight": [HIDDEN, 64],
+        "1.0.weight": [HIDDEN], "1.0.bias": [HIDDEN],
+        "1.1.weight": [4 * HIDDEN, HIDDEN], "1.3.weight": [HIDDEN, 4 * HIDDEN],
+        "2.1.weight": [4 * HIDDEN, HIDDEN], "2.1.bias": [4 * HIDDEN],
+    }  # fmt: skip
+    shapes |= {f"layers.{index}.{name}": shape for index in range(DEPTH) for name, shape in layer.items()}
     return {f"image_proj.{name}": shape for name, shape in shapes.items()}
 
 
