@@ -27,6 +27,7 @@ pub(crate) mod modulate;
 pub(crate) mod norm;
 mod operand;
 mod pass;
+mod pinned;
 mod poison;
 mod product;
 mod quantize;

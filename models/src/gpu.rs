@@ -10,7 +10,8 @@ use std::path::Path;
 
 #[cfg(feature = "cuda")]
 pub(crate) use latentd_kernels::cuda::{
-    Arena, DeviceHandle as Handle, Event, Graph, Layout, between_captures, free_unused, latents, warm_up,
+    Arena, BlockMatrix, DeviceHandle as Handle, Event, Graph, Layout, Upload, between_captures, free_unused,
+    latents, upload, warm_up,
 };
 
 /// No GPU: this program was built without CUDA.

@@ -2,9 +2,9 @@
 //! as the [`DeviceHandle`] that opened it.
 
 use super::gemm::Gemm;
+use super::pinned::Uploads;
 use super::select::{Built, Card, Kernels, select};
 use super::side_stream::SideStream;
-use super::upload::Uploads;
 use super::{branch, memory};
 use candle_core::cuda_backend::{CudaDevice, DeviceId, WrapErr};
 use candle_core::{DType, Device, Error, Result, bail};

@@ -4,19 +4,8 @@ use super::allocation;
 use super::device::Gpu;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use cudarc::driver::{CudaContext, CudaEvent, CudaStream, HostSlice, PinnedHostSlice, result, sys};
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// Pinned buffers that are kept: one is filled while the other is copied.
-const BUFFERS: usize = 2;
-
-/// The stream of a device's uploads, and buffers for them.
-pub(super) struct Uploads {
-    stream: Arc<CudaStream>,
-    /// The one whose copy began first is the first.
-    buffers: Mutex<VecDeque<PinnedHostSlice<u8>>>,
-}
+use cudarc::driver::{CudaEvent, CudaStream, HostSlice, result, sys};
+use std::sync::Arc;
 
 /// A tensor that is on its way to a device.
 pub struct Upload {
@@ -72,39 +61,6 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let context = self.main.context().clone();
         context.record_err(self.main.wait(&self.copied));
-    }
-}
-
-impl Uploads {
-    pub(super) fn new(context: &Arc<CudaContext>) -> Result<Self> {
-        Ok(Self { stream: context.new_stream().w()?, buffers: Mutex::default() })
-    }
-
-    /// A buffer of at least so many bytes: the one whose copy began first, unless that is too small.
-    #[expect(unsafe_code, reason = "an uninitialised allocation is unsafe")]
-    fn buffer(&self, context: &Arc<CudaContext>, bytes: usize) -> Result<PinnedHostSlice<u8>> {
-        let first = {
-            let mut buffers = self.buffers();
-            if buffers.len() < BUFFERS { None } else { buffers.pop_front() }
-        };
-        match first.filter(|buffer| buffer.len() >= bytes) {
-            Some(buffer) => Ok(buffer),
-            // SAFETY: `upload` fills what it copies.
-            None => unsafe { context.alloc_pinned(bytes).w() },
-        }
-    }
-
-    fn keep(&self, buffer: PinnedHostSlice<u8>) {
-        let mut buffers = self.buffers();
-        buffers.push_back(buffer);
-        let spare = if buffers.len() > BUFFERS { buffers.pop_front() } else { None };
-        drop(buffers);
-        // Waits for its copy.
-        drop(spare);
-    }
-
-    fn buffers(&self) -> MutexGuard<'_, VecDeque<PinnedHostSlice<u8>>> {
-        self.buffers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,10 +2,9 @@
 //! layers on a GPU take them to its own.
 
 use super::convert::{Element, dequantize};
-use super::rows::{Rows, StoredTensor};
+use super::rows::{Blocks, Rows, blocks};
 use super::source::PartFiles;
 use super::streamed::StreamedMatrix;
-use crate::weight_file::StoredType;
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use rayon::prelude::*;
@@ -71,13 +70,13 @@ impl QuantizedMatrix {
     /// # Errors
     /// It has too little.
     #[cfg(feature = "cuda")]
-    pub(crate) fn to_gpu(&self, device: &Device) -> Result<latentd_kernels::cuda::BlockMatrix> {
+    pub(crate) fn to_gpu(&self, device: &Device) -> Result<crate::gpu::BlockMatrix> {
         let copy = |piece: &Piece| {
             let bytes = piece.bytes();
             Ok((piece.dtype, Tensor::from_slice(bytes, bytes.len(), device)?))
         };
         let rows = self.pieces.iter().map(copy).collect::<Result<_>>()?;
-        latentd_kernels::cuda::BlockMatrix::new(rows, self.shape)
+        crate::gpu::BlockMatrix::new(rows, self.shape)
     }
 
     fn all<T: Element>(&self) -> Result<Tensor> {
@@ -113,30 +112,6 @@ impl QuantizedMatrix {
         }
         T::tensor(values, &[ids.len(), columns], &Device::Cpu)
     }
-}
-
-/// Rows of whole blocks in their file.
-pub(super) struct Blocks<'a> {
-    pub(super) dtype: GgmlDType,
-    pub(super) of: &'a StoredTensor,
-    /// Bytes from the tensor's first.
-    pub(super) at: u64,
-    pub(super) bytes: usize,
-    rows: usize,
-    row_bytes: usize,
-}
-
-/// Where these rows are, if there are any and all are whole blocks of quantized values.
-pub(super) fn blocks<'a>(parts: &[Rows<'a>]) -> Option<Vec<Blocks<'a>>> {
-    let columns = parts.first()?.of.row();
-    let blocks = |Rows { of, range }: &Rows<'a>| {
-        let (StoredType::Blocks(dtype), row_bytes) = (of.dtype, of.dtype.bytes(columns)?) else {
-            return None;
-        };
-        let (at, rows) = ((range.start * row_bytes) as u64, range.len());
-        Some(Blocks { dtype, of, at, bytes: rows * row_bytes, rows, row_bytes })
-    };
-    parts.iter().map(blocks).collect()
 }
 
 impl PartFiles {

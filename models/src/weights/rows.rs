@@ -1,6 +1,7 @@
 //! A tensor in a file, and some of its rows.
 
 use crate::weight_file::StoredType;
+use candle_core::quantized::GgmlDType;
 use std::ops::Range;
 
 /// A tensor in a file.
@@ -60,4 +61,28 @@ impl<'a> Rows<'a> {
         let end = range.end;
         range.step_by(rows).map(move |start| Rows { of, range: start..end.min(start + rows) })
     }
+}
+
+/// Rows of whole blocks in their file.
+pub(super) struct Blocks<'a> {
+    pub(super) dtype: GgmlDType,
+    pub(super) of: &'a StoredTensor,
+    /// Bytes from the tensor's first.
+    pub(super) at: u64,
+    pub(super) bytes: usize,
+    pub(super) rows: usize,
+    pub(super) row_bytes: usize,
+}
+
+/// Where these rows are, if there are any and all are whole blocks of quantized values.
+pub(super) fn blocks<'a>(parts: &[Rows<'a>]) -> Option<Vec<Blocks<'a>>> {
+    let columns = parts.first()?.of.row();
+    let blocks = |Rows { of, range }: &Rows<'a>| {
+        let (StoredType::Blocks(dtype), row_bytes) = (of.dtype, of.dtype.bytes(columns)?) else {
+            return None;
+        };
+        let (at, rows) = ((range.start * row_bytes) as u64, range.len());
+        Some(Blocks { dtype, of, at, bytes: rows * row_bytes, rows, row_bytes })
+    };
+    parts.iter().map(blocks).collect()
 }

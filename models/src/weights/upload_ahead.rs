@@ -2,13 +2,13 @@
 //! product before it computes.
 
 use super::place::{MatrixUse, Place};
-use super::quantized::{Blocks, blocks};
 use super::read_ahead::{Position, ReadAhead};
+use super::rows::{Blocks, blocks};
 use super::source::PartFiles;
+use crate::gpu::{BlockMatrix, Upload, upload};
 use crate::target::Target;
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device, Result, Tensor, bail};
-use latentd_kernels::cuda::{BlockMatrix, Upload, upload};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
