@@ -10,6 +10,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from PIL import Image
 
 PANELS = {
     "vae": ("pixels", "edges"),
@@ -35,6 +36,8 @@ def draw(log: pathlib.Path, image: pathlib.Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(image)
+    # A third of the size: lines need few colours.
+    Image.open(image).convert("RGB").quantize(64).save(image, optimize=True)
 
 
 if __name__ == "__main__":

@@ -199,7 +199,14 @@ def write_t5(
         tokenizer.save_pretrained(directory)
     (directory / "spiece.model").unlink(missing_ok=True)
     forget_paths(directory)
+    without_spaces(directory / "tokenizer.json")
     return len(tokenizer)
+
+
+def without_spaces(path: pathlib.Path) -> None:
+    """The same JSON in one line: half the size."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(value, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def forget_paths(directory: pathlib.Path) -> None:
