@@ -21,28 +21,17 @@ impl Uploads {
         Ok(Self { stream: context.new_stream().w()?, buffers: Mutex::default() })
     }
 
-    /// A buffer of at least so many bytes: the one whose copy began first, unless that is too small.
-    #[expect(unsafe_code, reason = "an uninitialised allocation is unsafe")]
-    pub(super) fn buffer(&self, context: &Arc<CudaContext>, bytes: usize) -> Result<PinnedHostSlice<u8>> {
-        let first = {
-            let mut buffers = self.buffers();
-            if buffers.len() < BUFFERS { None } else { buffers.pop_front() }
-        };
-        match first.filter(|buffer| buffer.len() >= bytes) {
-            Some(buffer) => Ok(buffer),
-            // SAFETY: an upload fills what it copies.
-            None => unsafe { context.alloc_pinned(bytes).w() },
-        }
+    /// The kept buffer whose copy began first, once there are as many as are kept.
+    pub(super) fn first(&self) -> Option<PinnedHostSlice<u8>> {
+        let mut buffers = self.buffers();
+        if buffers.len() < BUFFERS { None } else { buffers.pop_front() }
     }
 
-    /// Takes a buffer back whose copy has begun.
-    pub(super) fn keep(&self, buffer: PinnedHostSlice<u8>) {
+    /// Keeps a buffer whose copy has begun; returns one that is too many.
+    pub(super) fn keep(&self, buffer: PinnedHostSlice<u8>) -> Option<PinnedHostSlice<u8>> {
         let mut buffers = self.buffers();
         buffers.push_back(buffer);
-        let spare = if buffers.len() > BUFFERS { buffers.pop_front() } else { None };
-        drop(buffers);
-        // Waits for its copy.
-        drop(spare);
+        if buffers.len() > BUFFERS { buffers.pop_front() } else { None }
     }
 
     fn buffers(&self) -> MutexGuard<'_, VecDeque<PinnedHostSlice<u8>>> {

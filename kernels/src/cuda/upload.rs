@@ -1,10 +1,10 @@
 //! Copies to a device from pinned host memory, on a stream of their own, while the device's own stream computes.
 
 use super::allocation;
-use super::device::Gpu;
+use super::device::{Gpu, between_captures};
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{DType, Device, Result, Shape, Tensor};
-use cudarc::driver::{CudaEvent, CudaStream, HostSlice, result, sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, HostSlice, PinnedHostSlice, result, sys};
 use std::sync::Arc;
 
 /// A tensor that is on its way to a device.
@@ -31,7 +31,10 @@ pub fn upload(
     let (gpu, shape) = (Gpu::of(device.as_cuda_device()?)?, shape.into());
     let uploads = gpu.uploads()?;
     let (main, bytes) = (gpu.main(), shape.elem_count() * dtype.size_in_bytes());
-    let mut buffer = uploads.buffer(main.context(), bytes)?;
+    let mut buffer = match uploads.first() {
+        Some(first) if first.len() >= bytes => first,
+        too_small => make_room(main.context(), too_small, bytes)?,
+    };
     // Waits for the copy before this one in the buffer.
     fill(&mut buffer.as_mut_slice().w()?[..bytes])?;
     let tensor = allocation::uninitialised(&gpu, main, dtype, shape)?;
@@ -45,8 +48,25 @@ pub fn upload(
         result::memcpy_htod_async(to, &from[..bytes], uploads.stream.cu_stream()).w()?;
     }
     let copied = event_of(&uploads.stream)?;
-    uploads.keep(buffer);
+    if let Some(spare) = uploads.keep(buffer) {
+        between_captures(|| drop(spare));
+    }
     Ok(Upload { tensor, copied, main: main.clone() })
+}
+
+/// A new buffer in the place of one. Pinned memory is taken and given back while no thread captures, since the driver may wait
+/// for the device then.
+#[expect(unsafe_code, reason = "an uninitialised allocation is unsafe")]
+fn make_room(
+    context: &Arc<CudaContext>,
+    instead_of: Option<PinnedHostSlice<u8>>,
+    bytes: usize,
+) -> Result<PinnedHostSlice<u8>> {
+    between_captures(|| {
+        drop(instead_of);
+        // SAFETY: `upload` fills what it copies.
+        unsafe { context.alloc_pinned(bytes).w() }
+    })
 }
 
 impl Upload {
