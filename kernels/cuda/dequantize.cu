@@ -34,57 +34,28 @@ __device__ __forceinline__ float shifted(float scale, int32_t x, float shift) {
   return __fadd_rn(scaled(scale, x), shift);
 }
 
-// Blocks of 32 values in 4 bits, or 5 with the highest in `high`: values from 16 on are the upper halves of the bytes.
-template <int HEADER, bool HIGH>
-__device__ __forceinline__ void nibbles(const uint8_t* block, uint32_t first, uint32_t (&q)[GROUP]) {
-  const uint8_t* high_at = block + HEADER - 4;
-  const uint64_t low = eight_at(block + HEADER + first % 16);
-  const uint32_t high = HIGH ? high_at[first / 8] : 0;
-#pragma unroll
-  for (int i = 0; i < GROUP; i++) {
-    q[i] = byte_of(low, i) >> (first < 16 ? 0 : 4) & 0xf | (high >> i & 1) << 4;
-  }
-}
-
-struct Q4_0 {
-  static constexpr uint32_t VALUES = 32, BYTES = 18;
+// 32 values of 4 bits, or 5 with the highest in bytes of their own; values from 16 on are the upper halves of the bytes. With a
+// minimum they begin there, without one half of them are below zero.
+template <bool HIGH, bool LEAST>
+struct Nibbles {
+  static constexpr int HEADER = 2 + (LEAST ? 2 : 0), LOW = HEADER + (HIGH ? 4 : 0);
+  static constexpr uint32_t VALUES = 32, BYTES = LOW + VALUES / 2;
   static __device__ __forceinline__ void get(const uint8_t* block, uint32_t first, float (&v)[GROUP]) {
-    uint32_t q[GROUP];
-    nibbles<2, false>(block, first, q);
+    const uint64_t low = eight_at(block + LOW + first % 16);
+    const uint32_t high = HIGH ? block[HEADER + first / 8] : 0;
+    const float scale = half_at(block), least = LEAST ? half_at(block + 2) : 0.0f;
 #pragma unroll
-    for (int i = 0; i < GROUP; i++) v[i] = scaled(half_at(block), int32_t(q[i]) - 8);
+    for (int i = 0; i < GROUP; i++) {
+      const int32_t q = (byte_of(low, i) >> (first < 16 ? 0 : 4) & 0xf) | (high >> i & 1) << 4;
+      v[i] = LEAST ? shifted(scale, q, least) : scaled(scale, q - (HIGH ? 16 : 8));
+    }
   }
 };
 
-struct Q4_1 {
-  static constexpr uint32_t VALUES = 32, BYTES = 20;
-  static __device__ __forceinline__ void get(const uint8_t* block, uint32_t first, float (&v)[GROUP]) {
-    uint32_t q[GROUP];
-    nibbles<4, false>(block, first, q);
-#pragma unroll
-    for (int i = 0; i < GROUP; i++) v[i] = shifted(half_at(block), q[i], half_at(block + 2));
-  }
-};
-
-struct Q5_0 {
-  static constexpr uint32_t VALUES = 32, BYTES = 22;
-  static __device__ __forceinline__ void get(const uint8_t* block, uint32_t first, float (&v)[GROUP]) {
-    uint32_t q[GROUP];
-    nibbles<6, true>(block, first, q);
-#pragma unroll
-    for (int i = 0; i < GROUP; i++) v[i] = scaled(half_at(block), int32_t(q[i]) - 16);
-  }
-};
-
-struct Q5_1 {
-  static constexpr uint32_t VALUES = 32, BYTES = 24;
-  static __device__ __forceinline__ void get(const uint8_t* block, uint32_t first, float (&v)[GROUP]) {
-    uint32_t q[GROUP];
-    nibbles<8, true>(block, first, q);
-#pragma unroll
-    for (int i = 0; i < GROUP; i++) v[i] = shifted(half_at(block), q[i], half_at(block + 2));
-  }
-};
+using Q4_0 = Nibbles<false, false>;
+using Q4_1 = Nibbles<false, true>;
+using Q5_0 = Nibbles<true, false>;
+using Q5_1 = Nibbles<true, true>;
 
 struct Q8_0 {
   static constexpr uint32_t VALUES = 32, BYTES = 34;
