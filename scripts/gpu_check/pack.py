@@ -2,7 +2,8 @@
 
 It contains executables, the peers' Python packages, and the commit. Repeated data, such as the kernels in several
 executables, is compressed away, since the compressor's window is as long as the pack. Copies of the checkout's files in the
-executables, such as the built-in model, are blanked when packing and restored when unpacking.
+executables, such as the built-in model, are blanked when packing and restored when unpacking. Device code is carried only for
+the architecture of the GPU's machine, and as PTX.
 """
 
 import hashlib
@@ -18,6 +19,8 @@ import tarfile
 import tempfile
 import zipfile
 
+from gpu_check import fatbins
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "benches/peers/requirements.txt"
 MIB = 1 << 20
@@ -26,6 +29,8 @@ LIMIT_MIB = 64
 # The program, and cargo's test targets that need a GPU, with their names in the pack.
 PROGRAM = "latentd"
 TESTS = {"gpu": "test-gpu", "latentd_kernels": "test-kernels", "latentd_models": "test-models", "ops": "ops"}
+# The architecture of the GPU's machine: Hopper, sm_90.
+ARCH = 90
 # Smaller files of the checkout are not searched for in executables.
 SMALLEST_BLANKED = 64 << 10
 
@@ -98,10 +103,11 @@ def unpack_wheels(files: list[pathlib.Path], folder: pathlib.Path) -> None:
 
 
 def blank(executable: pathlib.Path) -> dict:
-    """Overwrites copies of the checkout's files in the executable with zeros; returns their offsets, and its old checksum."""
-    contents = executable.read_bytes()
-    found = []
-    whole = bytearray(contents)
+    """Overwrites what the pack need not carry with zeros: device code of other architectures, for good, and copies of the
+    checkout's files; returns the offsets of those, and the checksum with them."""
+    whole = bytearray(executable.read_bytes())
+    fatbins.keep_only(whole, ARCH)
+    contents, found = bytes(whole), []
     for path in run("git", "ls-files").splitlines():
         file = ROOT / path
         if not file.is_file() or file.stat().st_size < SMALLEST_BLANKED:

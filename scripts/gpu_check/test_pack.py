@@ -1,19 +1,29 @@
 #!/usr/bin/env python3
-"""Tests of the pack, without cargo: executables are restored exactly, the checkout's files are not in it, a large one fails."""
+"""Tests of the pack, without cargo: executables are restored exactly, the checkout's files and device code of other cards
+are not in it, a large one fails."""
 
 import hashlib
 import json
 import os
 import pathlib
+import struct
 import sys
 import tempfile
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from gpu_check import pack  # noqa: E402
+from gpu_check import fatbins, pack  # noqa: E402
 
 EMBEDDED = pack.ROOT / "models/mini/vae/diffusion_pytorch_model.safetensors"
+
+
+def fatbin(*entries: tuple[int, int, bytes]) -> bytes:
+    """A fat binary of entries of kind, architecture and payload, with headers of 64 bytes."""
+    made = b"".join(
+        struct.pack("<HHIQ12xI32x", kind, 0, 64, len(payload), arch) + payload for kind, arch, payload in entries
+    )
+    return fatbins.CONTAINER + struct.pack("<Q", len(made)) + made
 
 
 class Packed(unittest.TestCase):
@@ -45,6 +55,20 @@ class Packed(unittest.TestCase):
             there = self.folder / "there/bin" / name
             self.assertEqual(hashlib.sha256(there.read_bytes()).digest(), hashlib.sha256(contents).digest())
             self.assertTrue(os.access(there, os.X_OK))
+
+    def test_device_code_of_other_cards_is_not_packed(self) -> None:
+        ours, other, ptx = os.urandom(1000), os.urandom(200_000), os.urandom(1000)
+        whole = fatbin((fatbins.ELF, 80, other), (fatbins.ELF, 90, ours), (1, 80, ptx))
+        file = self.packed({"one": b"before" + whole + b"after" + whole})
+        self.assertLess(file.stat().st_size, len(other) // 10)
+        pack.unpack(file, self.folder / "there")
+        kept = fatbin((fatbins.ELF, 90, ours), (1, 80, ptx)).ljust(len(whole), b"\0")
+        self.assertEqual((self.folder / "there/bin/one").read_bytes(), b"before" + kept + b"after" + kept)
+
+    def test_a_layout_that_has_changed_is_an_error(self) -> None:
+        whole = fatbin((fatbins.ELF, 80, bytes(100)))
+        with self.assertRaisesRegex(SystemExit, "layout has changed"):
+            fatbins.keep_only(bytearray(whole[:8] + struct.pack("<Q", 90) + whole[16:] + bytes(100)), 90)
 
     def test_another_checkout_is_an_error(self) -> None:
         file = self.packed({"one": EMBEDDED.read_bytes()})
