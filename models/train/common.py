@@ -58,25 +58,39 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure=None) -> None:
         for group in self.param_groups:
-            for value in group["params"]:
-                state = self.state[value]
-                buffer = state.setdefault("momentum", torch.zeros_like(value))
-                buffer.lerp_(value.grad, 1 - group["momentum"])
-                matrix = value.grad.lerp(buffer, group["momentum"]).flatten(1)
-                update = orthogonal(matrix) * (0.2 * max(matrix.shape) ** 0.5)
-                value.mul_(1 - group["lr"] * group["weight_decay"])
-                value.add_(update.view_as(value), alpha=-group["lr"])
+            for values in by_shape(group["params"]):
+                for value, update in zip(values, orthogonal(self.momenta(values, group["momentum"]))):
+                    value.mul_(1 - group["lr"] * group["weight_decay"])
+                    value.add_(update.view_as(value), alpha=-group["lr"] * 0.2 * max(update.shape) ** 0.5)
+
+    def momenta(self, values: list, momentum: float) -> torch.Tensor:
+        """Nesterov's momentum of matrices of one shape, `[count, rows, columns]`."""
+        found = []
+        for value in values:
+            buffer = self.state[value].setdefault("momentum", torch.zeros_like(value))
+            buffer.lerp_(value.grad, 1 - momentum)
+            found.append(value.grad.lerp(buffer, momentum).flatten(1))
+        return torch.stack(found)
 
 
-def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """The nearest matrix with singular values of about 1, by five Newton-Schulz steps, in bf16 where that is fast."""
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = (x / (x.norm() + 1e-7)).to(torch.bfloat16 if fast_bf16(matrix.device) else torch.float32)
+def by_shape(values: list) -> list[list]:
+    """Values of one shape together: a product of all their matrices takes a third of the time of one after the other."""
+    found: dict[torch.Size, list] = {}
+    for value in values:
+        found.setdefault(value.shape, []).append(value)
+    return list(found.values())
+
+
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """The nearest matrices with singular values of about 1, by five Newton-Schulz steps, in bf16 where that is fast."""
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = x.to(torch.bfloat16 if fast_bf16(x.device) else torch.float32)
     for _ in range(5):
-        square = x @ x.T
+        square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return (x.T if tall else x).float()
+    return (x.mT if tall else x).float()
 
 
 def optimizers(matrices: list, others: list, weight_decay: float) -> list[torch.optim.Optimizer]:

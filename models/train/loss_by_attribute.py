@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import torch
+from attention import FastGradient
 from common import autocast
 from latents import SCALES, Pool
 from images import draw_scene
@@ -19,7 +20,7 @@ FLAGS = ("stars", "clouds", "aurora", "path", "fence", "bridge", "mushrooms")
 def loss_of(model, latents, context, pooled, sigma, noise) -> torch.Tensor:
     """Mean square error of the velocity for each image, `[B]`."""
     level = sigma[:, None, None, None]
-    with autocast(latents.device):
+    with autocast(latents.device), FastGradient():
         velocity = model(
             (1 - level) * latents + level * noise,
             timestep=sigma * 1000,

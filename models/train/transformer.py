@@ -34,15 +34,20 @@ UNIFORM = 0.1
 
 @dataclass(frozen=True)
 class Phase:
-    """What differs between the phases: images in a batch, new scenes in a step, learning rate, noise shift."""
+    """What differs between the phases.
+
+    Images in a batch, new scenes in a step, learning rate, noise shift, and whether T5's padding is cut to the longest
+    caption of the batch.
+    """
 
     batch: int
     fresh: int
     peak: float
     shift: float
+    trimmed: bool
 
 
-PHASES = {"small": Phase(24, 1, 1.5e-3, 2.0), "full": Phase(8, 1, 4e-4, 3.0)}
+PHASES = {"small": Phase(24, 1, 1.5e-3, 2.0, True), "full": Phase(8, 1, 4e-4, 3.0, False)}
 # A GPU computes twice the batch in the same time, and takes half the steps.
 CUDA_BATCH = 2
 
@@ -98,8 +103,10 @@ def by_kind(model: SD3Transformer2DModel) -> tuple[list, list]:
 class Batches:
     """Latents with captions, one size of image and one length of text at a time."""
 
-    def __init__(self, work: pathlib.Path, pool: Pool, batch: int, rng: random.Random, device: torch.device):
-        self.pool, self.batch, self.rng, self.device = pool, batch, rng, device
+    def __init__(self, work: pathlib.Path, pool: Pool, phase: Phase, rng: random.Random, device: torch.device):
+        self.pool, self.rng, self.device = pool, rng, device
+        self.batch = phase.batch * (CUDA_BATCH if device.type == "cuda" else 1)
+        self.trimmed = phase.trimmed
         self.tokens, self.encoders = text.load(work)
         self.encoders.to(device)
         self.by_size = pool.by_size()
@@ -116,14 +123,22 @@ class Batches:
     @torch.no_grad()
     def encode(self, texts: list[str], long: bool) -> tuple[torch.Tensor, torch.Tensor]:
         clip_length, t5_length = LONG if long else SHORT
-        ids = (one.to(self.device) for one in self.tokens(texts, t5_length))
-        clip, t5, pooled = self.encoders(*ids)
+        clip_l, clip_g, t5 = (one.to(self.device) for one in self.tokens(texts, t5_length))
+        if self.trimmed:
+            t5 = trim(t5)
+        clip, t5, pooled = self.encoders(clip_l, clip_g, t5)
         return torch.cat([clip[:, :clip_length], t5], 1), pooled
 
     def caption(self, index: int, long: bool) -> str:
         if self.rng.random() < UNCONDITIONAL:
             return ""
         return captions.training_caption(text.scene_of(index), self.rng, long=long)
+
+
+def trim(ids: torch.Tensor) -> torch.Tensor:
+    """The ids without the columns in which every text has padding, in lengths of 32."""
+    longest = int((ids != 0).sum(1).max())
+    return ids[:, : 32 * -(-longest // 32)]
 
 
 def sigmas(count: int, shift: float, device: torch.device) -> torch.Tensor:
@@ -137,7 +152,6 @@ def sigmas(count: int, shift: float, device: torch.device) -> torch.Tensor:
 def train(work: pathlib.Path, name: str, steps: int, device: torch.device) -> None:
     torch.manual_seed(3)
     rng, phase = random.Random(3), PHASES[name]
-    batch = phase.batch * (CUDA_BATCH if device.type == "cuda" else 1)
     log = Log(work / "log.jsonl", f"transformer-{name}")
     model = build()
     begin(model)
@@ -151,7 +165,7 @@ def train(work: pathlib.Path, name: str, steps: int, device: torch.device) -> No
     parts = {"model": model, "average": average, "matrices": matrices, "others": others}
     state = State(work / f"transformer-{name}-state.pt", steps, rng, **parts)
     pool = Pool(work, name, device)
-    batches = Batches(work, pool, batch, rng, device)
+    batches = Batches(work, pool, phase, rng, device)
     probe = Probe(pool, batches, name)
     log.write(step=state.step, scenes=len(pool.kept), parameters=sum(p.numel() for p in model.parameters()))
     running, since = 0.0, 0
