@@ -99,11 +99,17 @@ def targets_of(found: list[int]) -> torch.Tensor:
 
 def features_of(work: pathlib.Path, device: torch.device):
     """The first three layers of the trained judge, as a function of images in -1..1."""
-    model = build()
-    state = torch.load(work / "judge-state.pt", weights_only=False, map_location="cpu")
-    model.load_state_dict(state["parts"]["model"])
-    model.to(device).eval().requires_grad_(False)
-    return lambda pixels: model.features(pixels)[:3]
+    stored = np.load(work / "judge.npz")
+    read = lambda name: torch.from_numpy(stored[name]).float().to(device)
+    layers = [(read(f"conv{i}.weight"), read(f"conv{i}.bias")) for i in range(3)]
+
+    def features(pixels: torch.Tensor) -> list[torch.Tensor]:
+        found = [pixels]
+        for weight, bias in layers:
+            found.append(F.conv2d(found[-1], weight, bias, 2, 1).relu())
+        return found[1:]
+
+    return features
 
 
 if __name__ == "__main__":
