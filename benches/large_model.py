@@ -16,7 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "
 
 import make_model as make
 import torch
-from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, SD3Transformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler
 
 LARGE = make.Options(
     heads=38,
@@ -36,42 +36,6 @@ VOCABULARIES = {"clip_vocab": 49408, "t5_vocab": 32128}
 
 # Values that are repeated: not a power of two, so that no two tensors begin with the same ones.
 BLOCK = 4_000_037
-
-
-def parts(o: make.Options, info: dict) -> dict[str, torch.nn.Module]:
-    """Every part of the model, without memory for its values."""
-    with torch.device("meta"):
-        return {
-            "text_encoder": make.clip(o.clip_l, info, "quick_gelu", o.legacy_eos),
-            "text_encoder_2": make.clip(o.clip_g, info, "gelu", o.legacy_eos),
-            "text_encoder_3": make.t5_encoder(o, info),
-            "transformer": SD3Transformer2DModel(
-                sample_size=o.sample_size,
-                patch_size=2,
-                in_channels=16,
-                out_channels=16,
-                num_layers=o.depth,
-                attention_head_dim=o.head_dim,
-                num_attention_heads=o.heads,
-                joint_attention_dim=o.joint_dim,
-                caption_projection_dim=o.heads * o.head_dim,
-                pooled_projection_dim=o.clip_l.projection + o.clip_g.projection,
-                pos_embed_max_size=o.pos_embed_max_size,
-                qk_norm="rms_norm",
-            ),
-            "vae": AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=o.vae_channels,
-                layers_per_block=o.vae_layers,
-                latent_channels=16,
-                norm_num_groups=o.norm_groups,
-                scaling_factor=o.scaling_factor,
-                shift_factor=o.shift_factor,
-                use_quant_conv=False,
-                use_post_quant_conv=False,
-            ),
-        }
 
 
 def write_weights(path: pathlib.Path, tensors: dict[str, tuple[int, ...]], block: torch.Tensor) -> int:
@@ -98,7 +62,9 @@ def main() -> None:
     info = make.tokenizers(directory, LARGE) | VOCABULARIES
     block = (0.02 * torch.randn(BLOCK, generator=torch.Generator().manual_seed(0))).to(torch.bfloat16)
     index = {"_class_name": "StableDiffusion3Pipeline", "_diffusers_version": "0.29.0.dev0"}
-    for name, part in parts(LARGE, info).items():
+    with torch.device("meta"):  # Without memory for values.
+        parts = make.networks(LARGE, info)
+    for name, part in parts.items():
         part.save_config(directory / name) if hasattr(part, "save_config") else part.config.save_pretrained(directory / name)
         stem = "model" if name.startswith("text_encoder") else "diffusion_pytorch_model"
         # T5's table has two names there, of which files have one.

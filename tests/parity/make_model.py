@@ -175,10 +175,9 @@ def t5_encoder(o: Options, info: dict) -> T5EncoderModel:
     )
 
 
-def build(directory: pathlib.Path, o: Options) -> StableDiffusion3Pipeline:
-    """The pipeline in memory, with random weights; its tokenizers are already in `directory`."""
-    info = tokenizers(directory, o)
-    parts = {
+def networks(o: Options, info: dict) -> dict[str, torch.nn.Module | None]:
+    """The networks, with the weights that torch initialises them with; `info` is what `tokenizers` returns."""
+    return {
         "text_encoder": clip(o.clip_l, info, "quick_gelu", o.legacy_eos),
         "text_encoder_2": clip(o.clip_g, info, "gelu", o.legacy_eos),
         "text_encoder_3": t5_encoder(o, info) if o.t5 else None,
@@ -212,6 +211,11 @@ def build(directory: pathlib.Path, o: Options) -> StableDiffusion3Pipeline:
             force_upcast=True,
         ),
     }
+
+
+def build(directory: pathlib.Path, o: Options) -> StableDiffusion3Pipeline:
+    """The pipeline in memory, with random weights; its tokenizers are already in `directory`."""
+    parts = networks(o, tokenizers(directory, o))
     for name, part in parts.items():
         if part is not None:
             randomise(part.eval(), name, o.seed)
