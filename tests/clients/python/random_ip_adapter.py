@@ -9,8 +9,9 @@ import pathlib
 import random
 import struct
 
-# The built-in model's transformer (models/mini/transformer/config.json).
-WIDTH, HEAD, BLOCKS = 192, 64, 4
+# The built-in model's transformer.
+CONFIG = json.loads((pathlib.Path(__file__).parents[3] / "models/mini/transformer/config.json").read_text())
+WIDTH, HEAD, BLOCKS = CONFIG["caption_projection_dim"], CONFIG["attention_head_dim"], CONFIG["num_layers"]
 # The projection: channels, tokens, frequencies of its timesteps, layers as diffusers has them.
 HIDDEN, QUERIES, TIME, DEPTH = 64, 4, 32, 4
 # The encoder.
