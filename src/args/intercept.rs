@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[command(next_help_heading = "fal's host names")]
 pub struct InterceptArgs {
     /// Answer on this address, 127.0.0.1:8443 where none is given, for fal's own host names, to programs of this machine that
-    /// have the environment of `latentd env`.
+    /// run under `latentd run` or in the environment of `latentd env`.
     #[arg(
         long,
         env = "LATENTD_INTERCEPT",

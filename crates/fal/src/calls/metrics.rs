@@ -49,7 +49,7 @@ const KEPT: [Kept; 10] = [
     counter("safety_flagged", "Images that the safety checker found unsafe", &[]),
     counter(
         "adapters",
-        "LoRA adapters that requests were generated with, by where their files came from",
+        "LoRA adapters, ControlNets and IP-Adapters of requests, by where their files came from",
         &["from"],
     ),
     counter("worker_restarts", "Workers that died and were started again", &["device"]),
@@ -145,7 +145,7 @@ impl Collector for Snapshot {
         gauge("queue_depth", "Requests that wait", &waiting)?;
         gauge(
             "adapter_cache_bytes",
-            "LoRA adapters that are kept on this machine",
+            "Adapters and other fetched networks that are kept on this machine",
             &[(&[], self.adapter_cache)],
         )?;
         gauge("requests_running", "Requests that run", &[(&[], self.running)])?;

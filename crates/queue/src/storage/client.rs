@@ -29,7 +29,7 @@ const SLOWEST: u64 = 64 * 1024;
 /// Makes clients.
 #[derive(Debug)]
 pub(super) struct Connector {
-    /// Without an answer or a byte for so long, a call fails and is made again.
+    /// Without an answer or a byte for so long, a call fails.
     pub(super) stall: Duration,
 }
 

@@ -93,9 +93,9 @@ pub struct S3Location {
     pub(super) settings: Vec<(AmazonS3ConfigKey, String)>,
     /// Directory for the parts of uploads until they are sent.
     pub(super) spool: PathBuf,
-    /// Without an answer or a byte for so long, a call is begun anew.
+    /// Without an answer or a byte for so long, a call fails.
     pub stall: Duration,
-    /// For so long a call that failed is made again.
+    /// For so long after its begin a call that failed is made again.
     pub retry: Duration,
 }
 
