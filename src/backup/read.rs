@@ -42,14 +42,31 @@ pub(crate) async fn restore(args: RestoreArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A restore that failed leaves locks and directories; neither is overwritten by the next one.
 fn check_empty(directory: &Path) -> anyhow::Result<()> {
-    match std::fs::read_dir(directory).map(|mut entries| entries.next()) {
-        Ok(Some(_)) => bail!(
+    if holds_data(directory)? {
+        bail!(
             "{} is not empty: nothing is overwritten; give another --data-dir, or empty it first",
             directory.display()
-        ),
-        _ => Ok(()),
+        );
     }
+    Ok(())
+}
+
+/// Is there a file below this directory that is not a lock? The files of locks have no content.
+fn holds_data(directory: &Path) -> anyhow::Result<bool> {
+    if !directory.exists() {
+        return Ok(false);
+    }
+    for entry in std::fs::read_dir(directory).with_context(|| directory.display().to_string())? {
+        let (path, about) = entry.and_then(|entry| Ok((entry.path(), entry.metadata()?)))?;
+        let is_lock = about.len() == 0 && path.extension().is_some_and(|extension| extension == "lock");
+        let is_data = if about.is_dir() { holds_data(&path)? } else { !is_lock };
+        if is_data {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What was made so far; unless it becomes whole it goes again.

@@ -139,6 +139,7 @@ fn nothing_is_overwritten_and_nothing_damaged_is_restored() {
         fails("restore", &damaged, &data, why);
         assert!(!data.join("latentd.sqlite").exists());
         assert!(!data.join("files").exists() || files(&data.join("files")).is_empty(), "nothing is left");
+        assert!(latentd("restore", &archive, &data).status.success(), "the next try is not in its way");
     }
     assert!(!at("evil").exists());
     assert!(latentd("restore", &archive, &at("new")).status.success());
