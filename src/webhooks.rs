@@ -6,7 +6,7 @@
 mod post;
 
 use crate::queue::events::{POLL, signal_or};
-use crate::queue::{Outcome, Queue, QueueError, Webhook};
+use crate::queue::{Outcome, Queue, QueueError, WEBHOOK_HOLD, Webhook};
 use bytes::Bytes;
 use hyper::Request;
 use latentd_egress::Egress;
@@ -38,6 +38,12 @@ const LARGE: usize = 64 * 1024;
 
 /// Large messages in memory at once: receivers may be slow to take them.
 const LARGE_AT_ONCE: usize = 4;
+
+/// How long a large message waits for its turn.
+const LARGE_PATIENCE: Duration = Duration::from_secs(10);
+
+// Otherwise it would be claimed once more while it is on its way.
+const _: () = assert!(LARGE_PATIENCE.as_secs() + post::TIMEOUT.as_secs() < WEBHOOK_HOLD.as_secs());
 
 /// Makes the message of a webhook from how its request ended.
 type Render = dyn Fn(&Webhook, Outcome) -> Result<Request<Bytes>, String> + Send + Sync;
@@ -99,10 +105,11 @@ impl Deliverer {
 async fn deliver(parts: Arc<Parts>, webhook: Webhook) {
     let (request, attempt) = (webhook.request, webhook.attempt);
     let recorded = match send(&parts, &webhook).await {
-        Ok(()) => {
+        Ok(Sent::Delivered) => {
             tracing::debug!(%request, attempt, "webhook delivered");
             parts.queue.webhook_delivered(&webhook).await
         }
+        Ok(Sent::NotYet) => parts.queue.webhook_not_sent(&webhook).await,
         Err(why) => {
             tracing::warn!(%request, attempt, why, "webhook not delivered");
             parts.queue.webhook_failed(&webhook, wait_after(attempt), &why).await
@@ -113,15 +120,24 @@ async fn deliver(parts: Arc<Parts>, webhook: Webhook) {
     }
 }
 
-async fn send(parts: &Parts, webhook: &Webhook) -> Result<(), String> {
+/// What became of a message that nothing is wrong with.
+enum Sent {
+    /// The receiver has it.
+    Delivered,
+    /// Other large messages are on their way: it was not sent.
+    NotYet,
+}
+
+async fn send(parts: &Parts, webhook: &Webhook) -> Result<Sent, String> {
     let message = message(parts, webhook).await?;
     if message.body().len() <= LARGE {
-        return parts.poster.post(&webhook.url, message).await;
+        return parts.poster.post(&webhook.url, message).await.map(|()| Sent::Delivered);
     }
     drop(message);
-    let _permit = parts.large.acquire().await;
+    let turn = tokio::time::timeout(LARGE_PATIENCE, parts.large.acquire()).await;
+    let Ok(_permit) = turn else { return Ok(Sent::NotYet) };
     let message = self::message(parts, webhook).await?;
-    parts.poster.post(&webhook.url, message).await
+    parts.poster.post(&webhook.url, message).await.map(|()| Sent::Delivered)
 }
 
 async fn message(parts: &Parts, webhook: &Webhook) -> Result<Request<Bytes>, String> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use url::Url;
 
 /// Limit for name resolution, connection and response together.
-const TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Posts to addresses that the egress policy permits.
 pub(super) struct Poster(Client);

@@ -83,7 +83,7 @@ pub use submit::{CancelAnswer, Submission};
 pub use sweeping::SWEEP_LEASE;
 pub use unowned::ABANDONED;
 pub use uploads::{MAX_TOKENS, NewUpload, Part, TICKET_LIFE, Ticket, Uploaded};
-pub use webhooks::{NewWebhook, Webhook};
+pub use webhooks::{NewWebhook, WEBHOOK_HOLD, Webhook};
 pub use workers::WorkerState;
 
 use devices::Devices;

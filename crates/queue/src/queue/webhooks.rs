@@ -13,8 +13,8 @@ use crate::planted::{self, Bug};
 use jiff::Timestamp;
 use std::time::Duration;
 
-/// How long a claimed webhook is left alone; longer than any attempt takes.
-const HOLD: Duration = Duration::from_secs(30);
+/// How long a claimed webhook is left alone; longer than an attempt and what it waits for.
+pub const WEBHOOK_HOLD: Duration = Duration::from_secs(30);
 
 /// Attempts that may be on their way to one receiver, so that a dead one does not block others.
 const PER_RECEIVER: i64 = 4;
@@ -70,6 +70,9 @@ const SETTLE: &str = "UPDATE webhooks SET state = $3, held_until = NULL
 const AGAIN: &str = "UPDATE webhooks SET next_attempt_at = $3, held_until = NULL
     WHERE request = $1 AND attempts = $2 AND state = 'due'";
 
+const NOT_SENT: &str = "UPDATE webhooks SET attempts = attempts - 1, held_until = NULL
+    WHERE request = $1 AND attempts = $2 AND state = 'due'";
+
 impl Queue {
     /// Claims up to `room` webhooks that are due; a receiver gets no more than its share.
     ///
@@ -85,7 +88,7 @@ impl Queue {
         tx.lock(Lock::Webhooks).await?;
         let rows = query(CLAIM)
             .bind(now)
-            .bind(now + micros(HOLD))
+            .bind(now + micros(WEBHOOK_HOLD))
             .bind(PER_RECEIVER)
             .bind(i64::try_from(room).unwrap_or(i64::MAX))
             .fetch_all(&mut tx)
@@ -115,6 +118,16 @@ impl Queue {
         settled.execute(&mut tx).await?;
         counters::count(&mut tx, &Observation::webhook_attempt("delivered")).await?;
         tx.commit().await
+    }
+
+    /// Gives a claimed webhook back as if it had not been claimed: nothing was sent.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn webhook_not_sent(&self, webhook: &Webhook) -> Result<(), QueueError> {
+        let back = query(NOT_SENT).bind(webhook.request.to_string()).bind(webhook.attempt);
+        back.execute(&self.writer).await?;
+        Ok(())
     }
 
     /// Records that the receiver does not have it: to be tried again after `again`, or given up.

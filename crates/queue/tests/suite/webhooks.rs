@@ -10,6 +10,7 @@ crate::on_both! {
     a_webhook_is_due_with_the_end_of_its_request,
     processes_that_look_at_once_send_each_once_and_spare_the_receiver,
     what_a_dead_process_held_is_sent_again,
+    what_was_not_sent_counts_as_no_attempt,
 }
 
 fn with_webhook(receiver: &str) -> NewRequest {
@@ -95,4 +96,16 @@ async fn what_a_dead_process_held_is_sent_again(rig: Rig) {
     assert_eq!(due(&queue).await[0].request, id);
     queue.release_webhooks().await.expect("a database");
     assert_eq!(due(&queue).await[0].attempt, 3);
+}
+
+async fn what_was_not_sent_counts_as_no_attempt(rig: Rig) {
+    let queue = rig.open().await;
+    let id = ended(&queue, "r").await;
+    let [claimed] = &due(&queue).await[..] else { panic!("one is due") };
+    queue.webhook_not_sent(claimed).await.expect("a database");
+    let [again] = &due(&queue).await[..] else { panic!("it is due at once") };
+    assert_eq!((again.request, again.attempt), (id, 1));
+    queue.webhook_delivered(again).await.expect("a database");
+    queue.webhook_not_sent(again).await.expect("a database");
+    assert!(due(&queue).await.is_empty(), "it was delivered");
 }
