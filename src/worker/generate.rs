@@ -150,10 +150,10 @@ impl Worker {
         with_retry(|| self.queue.must_give_way(claim, &self.models)).await
     }
 
-    /// Puts a suspended request back in its place: whoever claims it next goes on from its state.
+    /// Suspends a request for one of higher priority.
     async fn give_way(&self, claim: &Claim) -> Result<(), WorkerError> {
         self.report(claim, "suspended for a request of higher priority").await?;
-        let finish = with_retry(|| self.queue.give_back(claim)).await?;
+        let finish = with_retry(|| self.queue.suspend(claim)).await?;
         tracing::info!(request = %claim.id, ?finish, "suspended for a request of higher priority");
         Ok(())
     }

@@ -143,9 +143,6 @@ const FAIL: &str = "UPDATE requests SET state = 'done', finished_at = $3, ended_
 const ADD_FILE: &str = "INSERT INTO files (key, request, content_type, bytes, sha256, created_at, expires_at)
     SELECT $1, id, $3, $4, $5, $6, $7 + result_life FROM requests WHERE id = $2";
 
-const GIVE_BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL
-    WHERE id = $1 AND attempt = $2 AND state = 'running' AND NOT cancel_requested";
-
 impl Queue {
     /// Takes the next request for `worker` that is for one of these models, in one statement.
     ///
@@ -304,24 +301,6 @@ impl Queue {
         self.events.wake_waiters();
         Ok(if finished.is_some() { Finish::Recorded } else { Finish::Fenced })
     }
-
-    /// Puts the request back in its place, as if it had not been tried.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn give_back(&self, claim: &Claim) -> Result<Finish, QueueError> {
-        let mut tx = self.writer.begin().await?;
-        let now = self.moment(&mut tx).await?;
-        let back = query(GIVE_BACK).bind(claim.id.to_string()).bind(claim.attempt).execute(&mut tx).await?;
-        let (answer, finished) = match back {
-            1 => (Finish::Recorded, None),
-            _ => end_cancelled(&mut tx, claim, now).await?,
-        };
-        tx.commit().await?;
-        finished.iter().for_each(Finished::log);
-        self.events.wake_waiters();
-        Ok(answer)
-    }
 }
 
 /// Whether an earlier call recorded this output.
@@ -331,7 +310,7 @@ async fn is_recorded(tx: &mut Tx, claim: &Claim, output: &str) -> Result<bool, Q
 }
 
 /// Ends a claim whose client cancelled it; [`Finish::Fenced`] when it is not ours any more.
-async fn end_cancelled(
+pub(super) async fn end_cancelled(
     tx: &mut Tx,
     claim: &Claim,
     now: Moment,

@@ -60,7 +60,9 @@ const FORGET: &str = "DELETE FROM workers WHERE id = $1";
 
 const SILENCE_ALL: &str = "UPDATE workers SET beat_at = $1 WHERE beat_at > $1";
 
-const BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL, deaths = $3
+// A request whose worker was stopped had started in time.
+const BACK: &str = "UPDATE requests SET state = 'waiting', worker = NULL, lease_until = NULL, deaths = $3,
+        start_before = CASE WHEN $4 THEN NULL ELSE start_before END
     WHERE id = $1 AND attempt = $2";
 
 const NOTE_PROGRESS: &str = "UPDATE states SET progress_at_death = progress WHERE request = $1";
@@ -219,7 +221,9 @@ async fn put_back(
     now: Moment,
 ) -> Result<(), QueueError> {
     let claim = &orphan.claim;
-    query(BACK).bind(claim.id.to_string()).bind(claim.attempt).bind(deaths).execute(&mut *tx).await?;
+    let has_started = matches!(lost, Lost::Stopped(_));
+    let back = query(BACK).bind(claim.id.to_string()).bind(claim.attempt).bind(deaths).bind(has_started);
+    back.execute(&mut *tx).await?;
     if orphan.is_charged(lost) {
         query(NOTE_PROGRESS).bind(claim.id.to_string()).execute(&mut *tx).await?;
     }

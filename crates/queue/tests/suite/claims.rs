@@ -14,6 +14,7 @@ crate::on_both! {
     of_many_claims_at_once_each_gets_another_request,
     a_worker_gets_what_is_for_its_models_only,
     a_request_that_is_late_does_not_start_and_one_that_rests_starts_later,
+    a_request_that_started_in_time_is_never_late,
     what_was_accepted_is_there_after_opening_again,
     each_attempt_continues_the_trace_of_the_call,
     a_cancelled_request_never_starts_and_a_running_one_is_stopped,
@@ -90,6 +91,27 @@ async fn a_worker_gets_what_is_for_its_models_only(rig: Rig) {
     assert_eq!(queue.peek(&["m".into()]).await.expect("a database"), None);
     let others = queue.waiting_for_others(&["m".into()]).await.expect("a database");
     assert_eq!(others.into_iter().collect::<Vec<_>>(), [("other".into(), 1)]);
+}
+
+async fn a_request_that_started_in_time_is_never_late(rig: Rig) {
+    let queue = rig.open().await;
+    let options = RequestOptions { start_within: Some(Duration::from_secs(30)), ..RequestOptions::default() };
+    let new = NewRequest { options, ..request() };
+    let (suspended, stopped, died) =
+        (submit(&queue, &new).await, submit(&queue, &new).await, submit(&queue, &new).await);
+    let claimed = claim(&queue, "suspends").await.expect("a request");
+    assert_eq!(claimed.id, suspended);
+    for worker in ["stops", "dies"] {
+        claim(&queue, worker).await.expect("a request");
+    }
+    queue.suspend(&claimed).await.expect("a database");
+    queue.reclaim(Lost::Stopped("stops")).await.expect("a database");
+    queue.reclaim(Lost::Died("dies")).await.expect("a database");
+    rig.advance(Duration::from_secs(31)).await;
+    assert_eq!(queue.expire_late().await.expect("a database"), 1, "no retry after a death extends the time");
+    assert_eq!(claim_all(&queue).await, [suspended, stopped]);
+    let status = queue.status(died).await.expect("a database").expect("a request");
+    assert!(matches!(status.phase, Phase::Done { failure: Some((FailureKind::StartTimeout, _)) }));
 }
 
 async fn a_request_that_is_late_does_not_start_and_one_that_rests_starts_later(rig: Rig) {

@@ -275,6 +275,9 @@ impl Model {
             } else {
                 (lost == Lost::Everything && request.is_direct()).then_some(FailureKind::ClientGone)
             };
+            if !is_fault {
+                request.start_before = None;
+            }
             match end {
                 Some(kind) => self.end(at, End::Failed(kind)),
                 None => request.state = State::Waiting,
