@@ -13,6 +13,7 @@ mod controlnet;
 mod decode;
 mod engine_thread;
 mod generate;
+mod held;
 mod init_image;
 mod ip_adapter;
 mod limits;
@@ -26,6 +27,7 @@ pub use adapters::forget_ended_uploads;
 use attempt::Attempt;
 pub use engine_thread::EngineThread;
 use generate::Work;
+pub use held::HeldClaims;
 pub use limits::StepLimits;
 use limits::run_time;
 pub use process::run_process;
@@ -124,6 +126,8 @@ pub struct Worker {
     pub engine: EngineThread,
     /// How long the engine may go without reporting progress.
     pub limits: StepLimits,
+    /// What it works on.
+    pub held: HeldClaims,
     /// How long it waits for a wake-up while it is idle, [`IDLE_POLL`] but in tests.
     pub idle_poll: Duration,
 }
@@ -218,7 +222,7 @@ impl Worker {
         let claim = with_retry(|| self.queue.claim(&self.id, &self.models)).await?;
         Ok(claim.map(|claim| {
             tracing::info!(request = %claim.id, attempt = claim.attempt, "claimed");
-            Attempt::begin(claim, &self.id, &self.device)
+            Attempt::begin(claim, self)
         }))
     }
 

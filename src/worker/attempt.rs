@@ -1,5 +1,7 @@
 //! A claim with the span of the work on it, which continues the trace of the call that submitted the request.
 
+use super::Worker;
+use super::held::HeldClaim;
 use crate::queue::{Claim, Failure, FailureKind};
 use latentd_trace::{Span, SpanKind};
 use std::ops::Deref;
@@ -8,11 +10,12 @@ use std::ops::Deref;
 pub(super) struct Attempt {
     pub(super) claim: Claim,
     pub(super) span: Span,
+    _held: HeldClaim,
 }
 
 impl Attempt {
     /// Begins the work of a worker on a claim.
-    pub(super) fn begin(claim: Claim, worker: &str, device: &str) -> Self {
+    pub(super) fn begin(claim: Claim, worker: &Worker) -> Self {
         let call = Span::remote(claim.traceparent.as_deref());
         // Of a request that returned to the queue it is not stored when.
         if claim.attempt == 1 {
@@ -22,9 +25,10 @@ impl Attempt {
         span.set("latentd.request", claim.id.to_string());
         span.set("latentd.attempt", claim.attempt);
         span.set("latentd.endpoint", claim.endpoint.clone());
-        span.set("latentd.worker", worker.to_owned());
-        span.set("latentd.device", device.to_owned());
-        Self { claim, span }
+        span.set("latentd.worker", worker.id.clone());
+        span.set("latentd.device", worker.device.clone());
+        let _held = worker.held.hold(claim.id);
+        Self { claim, span, _held }
     }
 
     /// Notes how it ended without an output.

@@ -4,7 +4,7 @@
 //! The worker writes a newline whenever a request has changed, a plus when it has finished one, and a dot twice a second as a
 //! sign of life. The parent's death closes standard input: the worker then puts its claims back, uncharged, and exits.
 
-use super::{EngineThread, IDLE_POLL, StepLimits, Worker, WorkerError, run_time, with_retry};
+use super::{EngineThread, HeldClaims, IDLE_POLL, StepLimits, Worker, WorkerError, run_time, with_retry};
 use crate::adapters::{self, AdapterCache, AdapterFiles};
 use crate::allocator;
 use crate::checker;
@@ -53,6 +53,14 @@ pub(crate) const ENGINE_FAILED: i32 = 4;
 /// How long a worker that exits tries to put its claims back. Claims that stay are reclaimed by the server.
 const PUT_BACK_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How the worker appears in the tables.
+#[derive(Clone)]
+struct Registered {
+    id: String,
+    device: String,
+    held: HeldClaims,
+}
+
 /// Runs a worker until a signal or its parent ends it.
 ///
 /// # Errors
@@ -85,14 +93,15 @@ pub async fn run_process(config: WorkerConfig) -> Result<(), WorkerError> {
     {
         tracing::warn!(%error, "requests of workers that ended are not put back");
     }
-    let device = device_name(config.engine.device);
+    let registered =
+        Registered { id: id.clone(), device: device_name(config.engine.device), held: HeldClaims::default() };
     let (state, states) = watch::channel(WorkerState::Loading);
     tokio::spawn(allocator::return_freed_memory());
     tokio::spawn(service_manager::keep_alive());
-    tokio::spawn(send_heartbeats(queue.clone(), id.clone(), device.clone(), states));
+    tokio::spawn(send_heartbeats(queue.clone(), registered.clone(), states));
 
     let ended = tokio::select! {
-        ended = load_and_run(&config, id.clone(), device, queue.clone(), storage, state, drained) => ended,
+        ended = load_and_run(&config, registered, queue.clone(), storage, state, drained) => ended,
         () = must_stop(&drain, config.drain_timeout) => {
             tracing::warn!("the requests in progress go back to the queue");
             put_back(&queue, Lost::Stopped(&id)).await;
@@ -147,8 +156,7 @@ async fn put_back(queue: &Queue, lost: Lost<'_>) {
 
 async fn load_and_run(
     config: &WorkerConfig,
-    id: String,
-    device: String,
+    Registered { id, device, held }: Registered,
     queue: Queue,
     storage: Storage,
     state: watch::Sender<WorkerState>,
@@ -187,7 +195,7 @@ async fn load_and_run(
         other => failed(&other),
     })?;
     state.send_replace(WorkerState::Ready);
-    with_retry(|| queue.heartbeat(&id, &device, WorkerState::Ready)).await?;
+    with_retry(|| queue.heartbeat(&id, &device, WorkerState::Ready, &[])).await?;
     with_retry(|| queue.report_loaded_models(&id, &engine.loaded)).await?;
     tracing::info!(worker = id, device, "the model is loaded");
     service_manager::ready("the model is loaded");
@@ -195,7 +203,7 @@ async fn load_and_run(
     let (models, idle_poll, hub) = (names, IDLE_POLL, config.hub.clone());
     let adapters = open_adapters(config)?;
     tokio::spawn(super::adapters::forget_uploads(queue.clone(), adapters.cache.clone()));
-    Worker { id, device, queue, storage, outgoing, adapters, hub, models, engine, limits, idle_poll }
+    Worker { id, device, queue, storage, outgoing, adapters, hub, models, engine, limits, held, idle_poll }
         .run(drained)
         .await
 }
@@ -288,12 +296,13 @@ async fn report_to_parent(events: Events) {
 }
 
 /// Writes the worker's heartbeat to the database for as long as the process runs.
-async fn send_heartbeats(queue: Queue, id: String, device: String, state: watch::Receiver<WorkerState>) {
+async fn send_heartbeats(queue: Queue, worker: Registered, state: watch::Receiver<WorkerState>) {
     let mut clock = tokio::time::interval(HEARTBEAT_INTERVAL);
     loop {
         clock.tick().await;
         let state = *state.borrow();
-        if let Err(error) = queue.heartbeat(&id, &device, state).await {
+        let Registered { id, device, held } = &worker;
+        if let Err(error) = queue.heartbeat(id, device, state, &held.ids()).await {
             tracing::warn!(%error, "the heartbeat could not be written");
         }
     }

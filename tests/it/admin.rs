@@ -154,13 +154,13 @@ async fn workers_and_devices_are_listed_with_their_states() {
     for (worker, device, state) in
         [("w1", "cuda:0", WorkerState::Ready), ("w2", "cuda:1", WorkerState::Loading)]
     {
-        server.queue.heartbeat(worker, device, state).await.expect("a database");
+        server.queue.heartbeat(worker, device, state, &[]).await.expect("a database");
     }
     server.queue.report_loaded_models("w1", &["mini".into()]).await.expect("a database");
     server.queue.set_device("cuda:0", None);
     server.queue.set_device("cuda:1", Some("5 failures within 10 minutes".into()));
     server.clock.advance(10);
-    server.queue.heartbeat("w1", "cuda:0", WorkerState::Ready).await.expect("a database");
+    server.queue.heartbeat("w1", "cuda:0", WorkerState::Ready, &[]).await.expect("a database");
 
     let list = seen(server, "/admin/workers").await;
     let [one, two] = list["workers"].as_array().expect("a list").as_slice() else { panic!("{list}") };

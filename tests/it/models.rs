@@ -348,7 +348,7 @@ async fn health_lists_what_is_served_and_loaded() {
     let library = Library::default();
     let slots = vec![library.slot(MODELS[0], 60), library.slot(MODELS[2], 60)];
     let mut worker = server.worker("w", ModelPool::open(slots, 100).expect("the first loads")).await;
-    server.queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database");
+    server.queue.heartbeat("w", "test", WorkerState::Ready, &[]).await.expect("a database");
     server.queue.report_loaded_models("w", &worker.engine.loaded).await.expect("a database");
     let loaded = async || {
         let health = server.get("/health").await.json();

@@ -3,7 +3,7 @@
 use crate::support::{RunningWorker, Scripted, Server, eventually, id_of, messages, small, small_with};
 use axum::http::StatusCode;
 use latentd::queue::{LEASE, Lost, WorkerState};
-use latentd::worker::WorkerError;
+use latentd::worker::{HeldClaims, WorkerError};
 use serde_json::Value;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -33,12 +33,15 @@ fn engine(panics_at: i64) -> (Scripted, Sender<Decoding>) {
 struct Work {
     worker: RunningWorker,
     decode: Sender<Decoding>,
+    held: HeldClaims,
 }
 
 impl Work {
     async fn start(server: &Server, panics_at: i64) -> Self {
         let (engine, decode) = engine(panics_at);
-        Self { worker: RunningWorker::start(server.worker("w", engine).await), decode }
+        let worker = server.worker("w", engine).await;
+        let held = worker.held.clone();
+        Self { worker: RunningWorker::start(worker), decode, held }
     }
 
     fn decode(&self, decoding: Decoding) {
@@ -123,7 +126,8 @@ async fn a_heartbeat_renews_both_leases() {
     let most = i64::try_from(LEASE.as_secs()).expect("a minute") - 1;
     for _ in 0..2 {
         server.clock.advance(most);
-        server.queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database");
+        let held = work.held.ids();
+        server.queue.heartbeat("w", "test", WorkerState::Ready, &held).await.expect("a database");
         assert_eq!(server.reclaim_expired().await.waiting, 0);
     }
     server.clock.advance(most + 2);

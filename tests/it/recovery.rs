@@ -172,7 +172,11 @@ async fn a_lease_runs_out_unless_it_is_renewed() {
         server.clock.advance(most);
         match renew_by_step {
             true => drop(server.queue.progress(&claim, Level::Info, "step").await.expect("a database")),
-            false => server.queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database"),
+            false => server
+                .queue
+                .heartbeat("w", "test", WorkerState::Ready, &[claim.id])
+                .await
+                .expect("a database"),
         }
         assert_eq!(server.reclaim_expired().await.waiting, 0);
     }
@@ -235,9 +239,9 @@ async fn readiness_is_a_worker_that_said_so_lately() {
         (answer.status, answer.json()["status"].as_str().expect("a word").to_owned())
     };
     assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "no worker".into()));
-    server.queue.heartbeat("w", "test", WorkerState::Loading).await.expect("a database");
+    server.queue.heartbeat("w", "test", WorkerState::Loading, &[]).await.expect("a database");
     assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "loading".into()));
-    server.queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database");
+    server.queue.heartbeat("w", "test", WorkerState::Ready, &[]).await.expect("a database");
     assert_eq!(ready().await, (StatusCode::OK, "ready".into()));
     server.queue.set_silent("w", true);
     assert_eq!(ready().await, (StatusCode::SERVICE_UNAVAILABLE, "no worker".into()));

@@ -4,7 +4,7 @@ use super::{Scripted, Server, every_model};
 use latentd::adapters::{self, AdapterCache, AdapterFiles};
 use latentd::config::HubConfig;
 use latentd::engine::Engine;
-use latentd::worker::{EngineThread, IDLE_POLL, StepLimits, Tick, Worker, WorkerError};
+use latentd::worker::{EngineThread, HeldClaims, IDLE_POLL, StepLimits, Tick, Worker, WorkerError};
 use latentd_egress::{Client, Egress};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,6 +27,7 @@ impl Server {
             models: every_model(),
             engine,
             limits: StepLimits::default(),
+            held: HeldClaims::default(),
             idle_poll: IDLE_POLL,
         }
     }

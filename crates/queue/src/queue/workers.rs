@@ -1,6 +1,7 @@
 //! Which workers are alive: each writes heartbeats, and readiness is computed from the last. Of its own workers a server
 //! knows more: it learns at once when one falls silent or dies.
 
+use super::job::RequestId;
 use super::store::{Query, Sql, query};
 use super::{Queue, QueueError};
 use serde_json::json;
@@ -48,7 +49,19 @@ const HEARTBEAT: &str =
     "INSERT INTO workers (id, device, state, started_at, beat_at) VALUES ($1, $2, $3, $4, $4)
     ON CONFLICT (id) DO UPDATE SET state = excluded.state, beat_at = excluded.beat_at";
 
-const RENEW_ALL: &str = "UPDATE requests SET lease_until = $2 WHERE worker = $1 AND state = 'running'";
+macro_rules! renew {
+    ($ids:literal) => {
+        concat!(
+            "UPDATE requests SET lease_until = $2
+            WHERE worker = $1 AND state = 'running' AND id IN (SELECT value FROM ",
+            $ids,
+            ")"
+        )
+    };
+}
+
+const RENEW: Sql =
+    Sql { sqlite: renew!("json_each($3)"), postgres: renew!("json_array_elements_text($3::json)") };
 
 macro_rules! count {
     ($names:literal) => {
@@ -103,11 +116,17 @@ const COUNT_OTHERS: Sql = Sql {
 };
 
 impl Queue {
-    /// Records that the worker is alive, and renews its claims.
+    /// Records that the worker is alive, and renews its claims of these requests.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn heartbeat(&self, worker: &str, device: &str, state: WorkerState) -> Result<(), QueueError> {
+    pub async fn heartbeat(
+        &self,
+        worker: &str,
+        device: &str,
+        state: WorkerState,
+        held: &[RequestId],
+    ) -> Result<(), QueueError> {
         let mut tx = self.writer.begin().await?;
         let now = self.moment(&mut tx).await?;
         query(HEARTBEAT)
@@ -117,7 +136,9 @@ impl Queue {
             .bind(now.lease)
             .execute(&mut tx)
             .await?;
-        query(RENEW_ALL).bind(worker).bind(now.lease_end).execute(&mut tx).await?;
+        let ids: Vec<_> = held.iter().map(RequestId::to_string).collect();
+        let renew = query(RENEW).bind(worker).bind(now.lease_end).bind(json!(ids).to_string());
+        renew.execute(&mut tx).await?;
         tx.commit().await
     }
 

@@ -184,8 +184,8 @@ async fn workers_count_while_they_beat(rig: Rig) {
     let queue = rig.open().await;
     let age = Duration::from_secs(15);
     let live = async || queue.live_workers(age).await.expect("a database");
-    queue.heartbeat("a", "cpu", WorkerState::Ready).await.expect("a database");
-    queue.heartbeat("b", "cpu", WorkerState::Loading).await.expect("a database");
+    queue.heartbeat("a", "cpu", WorkerState::Ready, &[]).await.expect("a database");
+    queue.heartbeat("b", "cpu", WorkerState::Loading, &[]).await.expect("a database");
     queue.report_loaded_models("a", &["m".into(), "n".into()]).await.expect("a database");
     assert_eq!(live().await, (1, 2));
     let loaded = queue.loaded_models(age).await.expect("a database");
@@ -197,7 +197,7 @@ async fn workers_count_while_they_beat(rig: Rig) {
     assert_eq!(live().await, (0, 0));
     rig.advance(Duration::from_secs(120)).await;
     queue.forget_silent_workers().await.expect("a database");
-    queue.heartbeat("a", "cpu", WorkerState::Ready).await.expect("a database");
+    queue.heartbeat("a", "cpu", WorkerState::Ready, &[]).await.expect("a database");
     assert_eq!(live().await, (1, 1));
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 crate::on_both! {
     a_late_attempt_changes_nothing,
     a_lease_runs_out_unless_it_is_renewed,
+    a_claim_that_its_worker_does_not_know_of_runs_out,
     checks_that_come_late_void_nothing,
     three_deaths_end_a_request_and_only_the_charged_one,
     of_those_that_end_a_request_at_once_one_does,
@@ -61,13 +62,28 @@ async fn a_lease_runs_out_unless_it_is_renewed(rig: Rig) {
         rig.advance(most).await;
         match renew_by_step {
             true => drop(queue.progress(&claim, Level::Info, "step").await.expect("a database")),
-            false => queue.heartbeat("w", "test", WorkerState::Ready).await.expect("a database"),
+            false => queue.heartbeat("w", "test", WorkerState::Ready, &[claim.id]).await.expect("a database"),
         }
         assert_eq!(reclaim_expired(&queue).await, Reclaimed::default());
     }
     rig.advance(LEASE + Duration::from_secs(1)).await;
     assert_eq!(reclaim_expired(&queue).await.waiting, 1);
     assert_fenced(&queue, &claim).await;
+}
+
+/// The database has recorded a claim, and its answer did not arrive: the worker lives, and works on something else.
+async fn a_claim_that_its_worker_does_not_know_of_runs_out(rig: Rig) {
+    let queue = rig.open().await;
+    let (lost, known) = (submit(&queue, &request()).await, submit(&queue, &request()).await);
+    for id in [lost, known] {
+        assert_eq!(claim(&queue, "w").await.expect("a request").id, id);
+    }
+    for _ in 0..2 {
+        rig.advance(LEASE - Duration::from_secs(5)).await;
+        queue.heartbeat("w", "test", WorkerState::Ready, &[known]).await.expect("a database");
+    }
+    assert_eq!(reclaim_expired(&queue).await, Reclaimed { waiting: 1, ended: 0 });
+    assert_eq!(claim(&queue, "w").await.expect("a request").id, lost);
 }
 
 async fn checks_that_come_late_void_nothing(rig: Rig) {

@@ -112,7 +112,10 @@ impl Task {
             Claim(..) => self.claim().await?,
             Cancel(_, accepted, kind) => self.cancel(*accepted, *kind).await,
             Heartbeat(..) => {
-                self.queue.heartbeat(&self.worker, "cpu", WorkerState::Ready).await.expect("a database");
+                let held: Vec<_> = self.claims.iter().filter(|(_, is_held)| *is_held).collect();
+                let held: Vec<_> = held.iter().map(|(claim, _)| claim.id).collect();
+                let beat = self.queue.heartbeat(&self.worker, "cpu", WorkerState::Ready, &held);
+                beat.await.expect("a database");
             }
             Died(..) => self.reclaim(Lost::Died(&self.worker.clone())).await?,
             Stopped(..) => self.reclaim(Lost::Stopped(&self.worker.clone())).await?,

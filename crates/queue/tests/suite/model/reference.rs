@@ -160,10 +160,14 @@ impl Model {
         self.verdict(claim)
     }
 
-    pub(super) fn heartbeat(&mut self, worker: &str) {
-        for request in self.requests.iter_mut().filter(|request| request.worker == worker) {
+    /// Renews a worker's claims; returns whose they are.
+    pub(super) fn heartbeat(&mut self, worker: &str) -> Vec<RequestId> {
+        let held = |request: &&mut Request| request.worker == worker && request.state == State::Running;
+        let renew = |request: &mut Request| {
             request.lease_end = self.now + LEASE.as_secs();
-        }
+            request.id
+        };
+        self.requests.iter_mut().filter(held).map(renew).collect()
     }
 
     pub(super) fn store_state(&mut self, claim: &Claim, steps: usize, bytes: Vec<u8>) {

@@ -268,8 +268,8 @@ impl Run {
             Heartbeat(gateway, worker) => {
                 let worker = WORKERS[worker];
                 let queue = &self.gateways[gateway];
-                queue.heartbeat(worker, "cpu", WorkerState::Ready).await.expect("a database");
-                model.heartbeat(worker);
+                let held = model.heartbeat(worker);
+                queue.heartbeat(worker, "cpu", WorkerState::Ready, &held).await.expect("a database");
             }
             Died(gateway, worker) => {
                 let lost = Lost::Died(WORKERS[worker]);
