@@ -12,7 +12,10 @@ pub const ABANDONED: Duration = Duration::from_secs(3600);
 
 const EXPECT: &str = "INSERT INTO unowned_files (key, since, request, attempt)
     SELECT $1, $2, $3, $4 WHERE $3 IS NULL OR EXISTS
-        (SELECT 1 FROM requests WHERE id = $3 AND attempt = $4 AND state = 'running')";
+        (SELECT 1 FROM requests WHERE id = $3 AND attempt = $4 AND state = 'running')
+    ON CONFLICT (key) DO UPDATE SET since = excluded.since WHERE NOT unowned_files.given_up
+        AND unowned_files.request IS NOT DISTINCT FROM excluded.request
+        AND unowned_files.attempt IS NOT DISTINCT FROM excluded.attempt";
 
 const GIVE_UP: &str = "UPDATE unowned_files SET given_up = TRUE WHERE key = $1";
 
@@ -30,7 +33,7 @@ const GIVEN_UP: Sql = Sql {
 
 impl Queue {
     /// Writes down files that are about to be made, by an attempt of a request or by the server. `false`: the claim is
-    /// no longer good, and no file may be made.
+    /// no longer good, and no file may be made. May be called again when it is not known whether the first call succeeded.
     ///
     /// # Errors
     /// When the database refuses; no file may be made then.

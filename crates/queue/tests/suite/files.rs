@@ -31,6 +31,11 @@ async fn a_file_has_an_owner_or_is_known_to_have_none(rig: Rig) {
     let claim = claim(&queue, "w").await.expect("a request");
     assert!(queue.expect_files(&["kept", "lost"], Some(&claim)).await.expect("a database"));
     assert!(
+        queue.expect_files(&["kept", "lost"], Some(&claim)).await.expect("a database"),
+        "the answer was lost"
+    );
+    assert!(!queue.expect_files(&["kept"], None).await.expect("a database"), "it is another's");
+    assert!(
         queue.finish(&claim, &json!({}), &[file("unknown")], &[]).await.is_err(),
         "it was never written down"
     );
