@@ -29,6 +29,11 @@ const OPEN_NOW: &str = "SELECT count(*) FROM uploads WHERE object IS NULL AND wr
 
 const TOKENS_NOW: &str = "SELECT count(*) FROM upload_tokens";
 
+// Of a key that was revoked no token sends files.
+const TOKEN_OWNER: &str = "SELECT api_key FROM upload_tokens WHERE sha256 = $1 AND expires_at > $2
+    AND (api_key IS NULL OR EXISTS
+        (SELECT 1 FROM api_keys WHERE id = upload_tokens.api_key AND revoked_at IS NULL))";
+
 const TICKET: &str = "SELECT key, object IS NOT NULL AS whole, writable_until > $2 AS writable
     FROM uploads WHERE ticket = $1";
 
@@ -296,8 +301,7 @@ impl Queue {
     /// # Errors
     /// When the database refuses.
     pub async fn upload_token_owner(&self, sha256: &str) -> Result<Option<Option<String>>, QueueError> {
-        let query = query("SELECT api_key FROM upload_tokens WHERE sha256 = $1 AND expires_at > $2");
-        let row = query
+        let row = query(TOKEN_OWNER)
             .bind(sha256)
             .bind(self.service_us(&self.reader).await?)
             .fetch_optional(&self.reader)

@@ -2,8 +2,8 @@
 
 use crate::rig::{Rig, claim, request, submit};
 use latentd_queue::queue::{
-    ABANDONED, FileLife, Identity, Lost, NewRequest, NewUpload, Part, RequestOptions, StoredFile,
-    TICKET_LIFE, Ticket,
+    ABANDONED, FileLife, Identity, Lost, NewKey, NewRequest, NewUpload, Part, RequestOptions, Scope,
+    StoredFile, TICKET_LIFE, Ticket,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -15,7 +15,8 @@ crate::on_both! {
     a_result_lives_as_long_as_it_was_asked_to,
     an_upload_is_written_once_and_ends,
     parts_replace_each_other_and_go_with_their_file,
-    uploads_and_tokens_are_bounded,
+    uploads_are_bounded,
+    a_token_sends_files_until_it_ends_or_its_key_is_revoked,
     a_database_knows_its_folder,
 }
 
@@ -133,7 +134,7 @@ async fn parts_replace_each_other_and_go_with_their_file(rig: Rig) {
     assert!(queue.given_up_files().await.expect("a database").contains(&"object".to_owned()));
 }
 
-async fn uploads_and_tokens_are_bounded(rig: Rig) {
+async fn uploads_are_bounded(rig: Rig) {
     let queue = rig.open().await;
     for number in 0..2 {
         let new = upload(Uuid::new_v4(), &number.to_string());
@@ -143,12 +144,26 @@ async fn uploads_and_tokens_are_bounded(rig: Rig) {
     assert_eq!(queue.open_upload(&third, 2).await.expect("a database"), Err(2));
     rig.advance(TICKET_LIFE + Duration::from_secs(1)).await;
     assert_eq!(queue.open_upload(&third, 2).await.expect("a database"), Ok(()));
-    queue.add_upload_token("digest", Some("k"), HOUR).await.expect("a database").expect("a place");
-    let owner = queue.upload_token_owner("digest").await.expect("a database");
-    assert_eq!(owner, Some(Some("k".into())));
-    assert_eq!(queue.upload_token_owner("another").await.expect("a database"), None);
+}
+
+async fn a_token_sends_files_until_it_ends_or_its_key_is_revoked(rig: Rig) {
+    let queue = rig.open().await;
+    for (id, digest) in [("k", [1; 32]), ("revoked", [2; 32])] {
+        let (name, scope, concurrency) = ("n".into(), Scope::Api, None);
+        let key = NewKey { id: id.into(), sha256: digest, name, scope, concurrency };
+        queue.add_key(&key).await.expect("a database");
+    }
+    let owner = async |token| queue.upload_token_owner(token).await.expect("a database");
+    for (token, key) in [("its", Some("k")), ("revoked's", Some("revoked")), ("operator's", None)] {
+        queue.add_upload_token(token, key, HOUR).await.expect("a database").expect("a place");
+        assert_eq!(owner(token).await, Some(key.map(str::to_owned)));
+    }
+    assert_eq!(owner("another").await, None);
+    queue.revoke_key("revoked").await.expect("a database");
+    assert_eq!(owner("revoked's").await, None);
+    assert!(owner("its").await.is_some());
     rig.advance(HOUR + Duration::from_secs(1)).await;
-    assert_eq!(queue.upload_token_owner("digest").await.expect("a database"), None);
+    assert_eq!((owner("its").await, owner("operator's").await), (None, None));
 }
 
 async fn a_database_knows_its_folder(rig: Rig) {
