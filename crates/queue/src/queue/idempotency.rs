@@ -23,8 +23,13 @@ const FREE: &str = "UPDATE requests SET idempotency_key = NULL WHERE id = $1";
 
 const KEEP: &str = "UPDATE requests SET origin = $2 WHERE id = $1 AND state <> 'done'";
 
-/// The request that has the new one's key, if there is one. It is kept when the new one would be.
-pub(super) async fn find(tx: &mut Tx, new: &NewRequest) -> Result<Option<Submission>, QueueError> {
+/// The request that has the new one's key, if there is one. It is kept when the new one would be, and where clients of
+/// several servers may wait for it: each server knows its own alone, and none knows who is the last.
+pub(super) async fn find(
+    tx: &mut Tx,
+    new: &NewRequest,
+    is_shared: bool,
+) -> Result<Option<Submission>, QueueError> {
     let Some(Idempotency { key, digest }) = &new.idempotency else { return Ok(None) };
     tx.lock(Lock::Idempotency(key)).await?; // until this transaction made a request of that name, or did not
     let find = query(FIND).bind(&new.endpoint).bind(&new.api_key).bind(key);
@@ -44,7 +49,7 @@ pub(super) async fn find(tx: &mut Tx, new: &NewRequest) -> Result<Option<Submiss
     if row.try_get::<Option<&str>, _>("input_digest")? != Some(digest) {
         return Ok(Some(Submission::KeyTaken));
     }
-    if new.origin == Origin::Queued {
+    if new.origin == Origin::Queued || is_shared {
         query(KEEP).bind(id).bind(Origin::Queued.word()).execute(&mut *tx).await?;
     }
     let id: RequestId = id.parse().map_err(|_| QueueError::Corrupt(format!("the request id {id:?}")))?;

@@ -83,7 +83,7 @@ impl Queue {
         let id = RequestId::new();
         let mut tx = self.writer.begin().await?;
         let now = self.moment(&mut tx).await?;
-        if let Some(known) = idempotency::find(&mut tx, new).await? {
+        if let Some(known) = idempotency::find(&mut tx, new, self.is_shared()).await? {
             tx.commit().await?;
             return Ok(known);
         }
@@ -137,7 +137,7 @@ impl Queue {
         let id = RequestId::new();
         let mut tx = self.writer.begin().await?;
         let now = self.moment(&mut tx).await?;
-        if let Some(known) = idempotency::find(&mut tx, new).await? {
+        if let Some(known) = idempotency::find(&mut tx, new, self.is_shared()).await? {
             tx.commit().await?;
             return Ok(known);
         }

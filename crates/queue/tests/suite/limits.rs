@@ -3,8 +3,8 @@
 use crate::rig::{Rig, claim, of_key, request, submit};
 use jiff::{SignedDuration, Timestamp};
 use latentd_queue::queue::{
-    ApiKey, Failure, FailureKind, Idempotency, NewKey, NewRequest, Origin, Queue, Revocation, Scope,
-    Submission,
+    ApiKey, CancelAnswer, Failure, FailureKind, Idempotency, NewKey, NewRequest, Origin, Queue, Revocation,
+    Scope, Submission,
 };
 use std::collections::BTreeSet;
 
@@ -13,6 +13,7 @@ crate::on_both! {
     one_name_sent_many_times_at_once_makes_one_request,
     a_name_stands_for_one_input_of_one_key,
     a_name_whose_request_nobody_waited_for_is_free_again,
+    a_run_that_was_sent_to_two_servers_is_kept,
     no_more_requests_of_a_key_run_than_may,
     a_key_at_its_limit_lets_others_pass_and_refuses_to_hold_the_line,
     keys_are_kept_and_revoked,
@@ -81,6 +82,17 @@ async fn a_name_stands_for_one_input_of_one_key(rig: Rig) {
     ] {
         assert!(matches!(again(&other).await, Submission::Accepted { .. }));
     }
+}
+
+/// Each server knows its own clients, and cancels what none of them waits for.
+async fn a_run_that_was_sent_to_two_servers_is_kept(rig: Rig) {
+    let queues = processes(&rig).await;
+    let direct = NewRequest { origin: Origin::Direct, ..named("name", "input") };
+    let id = submit(&queues[0], &direct).await;
+    assert_eq!(queues[1].submit(&direct).await.expect("a database"), Submission::Known { id });
+    let gone = queues[0].cancel(id, FailureKind::ClientGone).await.expect("a database");
+    let kept = if queues[0].is_shared() { CancelAnswer::AlreadyDone } else { CancelAnswer::Removed };
+    assert_eq!(gone, kept, "a file has one server");
 }
 
 async fn a_name_whose_request_nobody_waited_for_is_free_again(rig: Rig) {

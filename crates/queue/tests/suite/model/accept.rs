@@ -78,7 +78,7 @@ impl Model {
         if digest(&request.new) != digest(new) {
             return Submission::KeyTaken;
         }
-        if new.origin == Origin::Queued && request.state != State::Done {
+        if (new.origin == Origin::Queued || self.is_shared) && request.state != State::Done {
             request.new.origin = Origin::Queued;
         }
         Submission::Known { id: request.id }

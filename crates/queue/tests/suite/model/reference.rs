@@ -95,6 +95,8 @@ impl Request {
 /// Requests in the order of acceptance, and the time.
 #[derive(Debug, Default)]
 pub(super) struct Model {
+    /// Of several servers.
+    pub(super) is_shared: bool,
     pub(super) now: u64,
     pub(super) requests: Vec<Request>,
     pub(super) outbox: Outbox,

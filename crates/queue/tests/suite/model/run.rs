@@ -36,13 +36,14 @@ pub(super) struct Run {
 pub(super) async fn run(rig: Rig, operations: Vec<Shown>) -> Checked {
     let rig = rig.stop_clock().await;
     let gateways = [rig.open().await, rig.open().await];
+    let is_shared = gateways[0].is_shared();
     for (key, limit) in LIMITS {
         add_key(&gateways[0], key, limit).await;
     }
     let mut run = Run {
         rig,
         gateways,
-        model: Model::default(),
+        model: Model { is_shared, ..Model::default() },
         accepted: Vec::new(),
         claims: Vec::new(),
         webhooks: Vec::new(),
