@@ -100,7 +100,7 @@ impl Connections {
         }
         open.last_id += 1;
         let id = open.last_id;
-        let activity = Arc::new(Activity::new(source, self.began));
+        let activity = Arc::new(Activity::new(source, is_exempt, self.began));
         open.connections.insert(id, activity.clone());
         self.permits.send_modify(|permits| *permits += 1);
         let held = Permit { id, connections: self.clone() };
@@ -194,7 +194,7 @@ impl ConnectionPermit {
 
     /// The same for one of several calls of a connection; `None` where there are as many as there may be.
     pub(crate) fn begin_stream(&self) -> Option<CallGuard> {
-        let permit = StreamPermit::take(&self.held.connections, self.activity.source)?;
+        let permit = StreamPermit::take(&self.held.connections, &self.activity)?;
         Some(CallGuard::new(self.activity.clone(), Some(permit)))
     }
 
@@ -307,11 +307,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_proxy_of_the_operator_may_hold_all() {
-        let (connections, draining) = eight(vec!["192.0.2.1/32".parse().expect("a network")]);
-        let held: Vec<_> = (0..8).map(|_| connections.admit(ATTACKER, &draining).expect("room")).collect();
-        assert!(connections.admit(ATTACKER, &draining).is_none());
-        drop(held);
-        assert!(connections.admit(ATTACKER, &draining).is_some());
+        for (network, proxy) in [("192.0.2.1/32", ATTACKER), ("::1/128", Ipv6Addr::LOCALHOST.into())] {
+            let (connections, draining) = eight(vec![network.parse().expect("a network")]);
+            let held: Vec<_> = (0..8).map(|_| connections.admit(proxy, &draining).expect("room")).collect();
+            assert!(connections.admit(proxy, &draining).is_none());
+            let calls: Vec<_> = (0..8).map(|_| held[0].begin_stream().expect("room")).collect();
+            assert!(held[1].begin_stream().is_none());
+            drop((held, calls));
+            assert!(connections.admit(proxy, &draining).is_some());
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! The accept loop: hyper with the timeouts and limits that `axum::serve` leaves out.
 
+use crate::output::request_id::name_answer;
 use crate::server::connections::{ClientStream, ConnectionPermit, Connections, PacedBody};
 use crate::server::peer::Peer;
 use axum::Router;
@@ -168,7 +169,7 @@ fn too_many_calls() -> Response<PacedBody> {
     let mut response = Response::new(PacedBody::none());
     *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
+    name_answer(response)
 }
 
 /// HTTP/1.1 and HTTP/2, detected by the first bytes of the client. What one connection of HTTP/2 may hold is about as much as

@@ -20,6 +20,8 @@ const MAX_GIVEN_UP: usize = 100;
 #[derive(Debug)]
 pub(crate) struct Activity {
     pub(crate) source: IpAddr,
+    /// It may hold more than its share.
+    pub(crate) is_exempt: bool,
     /// Calls that the server works on, and a web socket.
     calls: AtomicUsize,
     /// When the last call ended, or else HTTP began.
@@ -43,9 +45,10 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    pub(crate) fn new(source: IpAddr, began: Instant) -> Self {
+    pub(crate) fn new(source: IpAddr, is_exempt: bool, began: Instant) -> Self {
         let activity = Self {
             source,
+            is_exempt,
             calls: AtomicUsize::new(0),
             called: Moment::default(),
             is_http: AtomicBool::new(false),

@@ -2,6 +2,7 @@
 //! source.
 
 use super::Connections;
+use super::stream::Activity;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -46,11 +47,10 @@ impl Streams {
 
 impl StreamPermit {
     /// A place for another call; `None` where all are taken.
-    pub(crate) fn take(connections: &Arc<Connections>, source: IpAddr) -> Option<Self> {
+    pub(super) fn take(connections: &Arc<Connections>, activity: &Activity) -> Option<Self> {
         // As many as if each had a connection of its own.
-        let most = connections.most;
-        let is_exempt = connections.is_exempt(source);
-        let is_taken = connections.lock().streams.take(source, most, is_exempt);
+        let (most, source) = (connections.most, activity.source);
+        let is_taken = connections.lock().streams.take(source, most, activity.is_exempt);
         is_taken.then(|| Self { source, connections: connections.clone() })
     }
 }
