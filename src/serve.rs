@@ -112,7 +112,7 @@ pub async fn serve(mut config: ServeConfig) -> Result<(), ServeError> {
     let (workers_stopped, all_stopped) = watch::channel(false);
     let answer = listeners.run(router, all_stopped.clone());
     let webhooks = deliver(&services, &config, all_stopped, stages.clone());
-    let work = run_workers(&config, &services.queue, stages, workers_stopped)?;
+    let work = run_workers(&config, &services, stages, workers_stopped)?;
     service_manager::ready("serving");
     tokio::join!(answer, webhooks, work);
     tasks.shutdown().await; // they use the stores, which are closed next
@@ -152,19 +152,34 @@ async fn start(config: &mut ServeConfig, tls: Option<TlsAcceptor>) -> Result<Sta
     Ok(Started { services, listeners, models, endpoints })
 }
 
-/// Runs the workers until they are to stop.
+/// Runs the workers until they are to stop, and until clients have what workers elsewhere make for them.
 fn run_workers(
     config: &ServeConfig,
-    queue: &Queue,
-    mut stages: watch::Receiver<Stage>,
+    services: &Services,
+    stages: watch::Receiver<Stage>,
     workers_stopped: watch::Sender<bool>,
 ) -> std::io::Result<impl Future<Output = ()>> {
     let program = std::env::current_exe()?;
     Ok(async move {
-        supervisor::supervise(config, &program, queue, stages.clone()).await;
-        let _ = stages.wait_for(|stage| *stage > Stage::Run).await;
+        let clients = wait_for_clients(config, services, stages.clone());
+        tokio::join!(supervisor::supervise(config, &program, &services.queue, stages), clients);
         workers_stopped.send_replace(true);
     })
+}
+
+/// Waits until the server is to stop. Where other servers share the database, their workers may still finish what clients
+/// of this one wait for: they get the time that workers here have, and what is not finished then is cancelled.
+async fn wait_for_clients(config: &ServeConfig, services: &Services, mut stages: watch::Receiver<Stage>) {
+    let _ = stages.wait_for(|stage| *stage > Stage::Run).await;
+    if !services.queue.is_shared() {
+        return;
+    }
+    tokio::select! {
+        () = services.clients.all_gone() => {}
+        () = tokio::time::sleep(config.drain_timeout) => {}
+        () = second_signal(stages) => {}
+    }
+    services.clients.cancel_all(&services.queue).await;
 }
 
 /// Delivers webhooks until the workers have stopped, and then those that are due, unless a second signal comes.

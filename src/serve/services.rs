@@ -31,6 +31,8 @@ pub(super) struct Services {
     pub(super) signing: Arc<SigningKey>,
     storage: Storage,
     storage_limit: StorageLimit,
+    /// Clients that wait for their results.
+    pub(super) clients: WaitingClients,
     /// Held until the server ends, so that no other server uses the directory, or a database that is a file.
     _locks: (File, Option<File>),
 }
@@ -53,7 +55,8 @@ impl Services {
             None => SigningKey::open(&config.store.data_dir)?,
         });
         let storage_limit = StorageLimit::new(config.keep.bytes);
-        Ok(Self { queue, keys, signing, storage, storage_limit, _locks: locks })
+        let clients = WaitingClients::default();
+        Ok(Self { queue, keys, signing, storage, storage_limit, clients, _locks: locks })
     }
 
     pub(super) fn api(
@@ -94,7 +97,7 @@ impl Services {
             refusals: Refusals::default(),
             documents: Documents::default(),
             memory: ConnectionMemory::default(),
-            waiting_clients: WaitingClients::default(),
+            waiting_clients: self.clients.clone(),
             probe: Probe::default(),
             closing,
             drain,

@@ -1,7 +1,7 @@
 //! Real servers that share a PostgreSQL database, and what they do while it is away.
 
 use crate::databases::cluster::Cluster;
-use crate::support::{ENDPOINT, Program, attempts, small, within};
+use crate::support::{ENDPOINT, Program, attempts, exchange, signal, small, within};
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
 use std::path::{Path, PathBuf};
@@ -12,9 +12,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// A server with this many workers beside others, with a data directory of its own and files that all share.
 fn serve(directory: &Path, name: &str, cluster: &Cluster, workers: &str) -> Program {
+    serve_with(directory, name, cluster, &["--workers", workers, "--drain-timeout", "60"])
+}
+
+/// The same with these flags.
+fn serve_with(directory: &Path, name: &str, cluster: &Cluster, flags: &[&str]) -> Program {
     let url = PathBuf::from(cluster.options().to_url_lossy().as_str());
     let files = directory.join("files");
-    let flags = ["--workers", workers, "--storage", files.to_str().expect("text")];
+    let flags = [flags, &["--storage", files.to_str().expect("text")]].concat();
     Program::start_in(&directory.join(name), &flags, &[("LATENTD_DATABASE_URL", &url)])
 }
 
@@ -100,4 +105,52 @@ async fn what_runs_and_who_waits_for_it_outlive_an_outage_of_the_database() {
     });
     let status = server.completed(&queued).await;
     assert_eq!((status.get("error"), attempts(&status)), (None, 1), "{status}");
+}
+
+/// The time of the result, of which the server that was stopped has 60 seconds.
+#[tokio::test]
+async fn a_server_that_is_stopped_answers_what_workers_elsewhere_make_for_its_clients() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let of_postgres = tempfile::tempdir().expect("a directory of another user");
+    let cluster = Cluster::start(of_postgres.path(), false);
+    let mut gateway = serve(directory.path(), "gateway", &cluster, "0");
+    let address = gateway.address.clone();
+    let run = std::thread::spawn(move || {
+        let path = format!("/run/{ENDPOINT}");
+        exchange(&address, "POST", &path, "", small().to_string().as_bytes())
+    });
+    let waits = async || {
+        let (_, metrics) = gateway.exchange("GET", "/metrics", &Value::Null);
+        metrics.contains("latentd_queue_depth{priority=\"normal\"} 1").then_some(())
+    };
+    within(LIMIT, waits).await;
+    signal("TERM", gateway.child.id());
+    let _other = serve(directory.path(), "other", &cluster, "1");
+    let (head, body) = run.join().expect("no panic");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}\n{}", String::from_utf8_lossy(&body));
+    assert!(gateway.child.wait().expect("its end").success());
+}
+
+#[tokio::test]
+async fn what_a_server_that_is_stopped_cannot_wait_for_is_cancelled() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let of_postgres = tempfile::tempdir().expect("a directory of another user");
+    let cluster = Cluster::start(of_postgres.path(), false);
+    let other = serve(directory.path(), "other", &cluster, "0");
+    let mut gateway =
+        serve_with(directory.path(), "gateway", &cluster, &["--workers", "0", "--drain-timeout", "1"]);
+    let address = gateway.address.clone();
+    let run = std::thread::spawn(move || {
+        let path = format!("/run/{ENDPOINT}");
+        std::panic::catch_unwind(|| exchange(&address, "POST", &path, "", small().to_string().as_bytes()))
+    });
+    let depth = async |waiting: u32| {
+        let (_, metrics) = other.exchange("GET", "/metrics", &Value::Null);
+        metrics.contains(&format!("latentd_queue_depth{{priority=\"normal\"}} {waiting}")).then_some(())
+    };
+    within(LIMIT, async || depth(1).await).await;
+    signal("TERM", gateway.child.id());
+    within(LIMIT, async || depth(0).await).await;
+    assert!(gateway.child.wait().expect("its end").success());
+    drop(run.join());
 }

@@ -3,18 +3,24 @@
 use latentd_queue::queue::{FailureKind, Queue, RequestId};
 use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 
-/// How many clients wait for each request that has an idempotency key; clones share the count.
+/// The clients that wait; clones share them.
 #[derive(Clone, Default)]
-pub struct WaitingClients(Arc<Mutex<HashMap<RequestId, usize>>>);
+pub struct WaitingClients {
+    /// How many wait for each request that has an idempotency key.
+    counts: Arc<Mutex<HashMap<RequestId, usize>>>,
+    /// The request of each client.
+    open: Arc<watch::Sender<Vec<RequestId>>>,
+}
 
 /// One client that waits. The server drops it when the client hangs up, and when the call is over.
 pub(crate) struct ClientGuard {
     queue: Queue,
     pub(crate) id: RequestId,
-    /// Of a request that other clients may wait for too.
-    counted: Option<WaitingClients>,
+    clients: WaitingClients,
+    /// Other clients may wait for the request too.
+    is_counted: bool,
     is_open: bool,
 }
 
@@ -28,14 +34,31 @@ impl WaitingClients {
         has_idempotency_key: bool,
         submit: impl Future<Output = Result<RequestId, E>>,
     ) -> Result<ClientGuard, E> {
-        let guard = |id, counted| ClientGuard { queue: queue.clone(), id, counted, is_open: true };
         if !has_idempotency_key {
-            return Ok(guard(submit.await?, None));
+            return Ok(self.guard(queue, submit.await?, false));
         }
-        let mut waiting = self.0.lock().await;
+        let mut counts = self.counts.lock().await;
         let id = submit.await?;
-        *waiting.entry(id).or_default() += 1;
-        Ok(guard(id, Some(self.clone())))
+        *counts.entry(id).or_default() += 1;
+        Ok(self.guard(queue, id, true))
+    }
+
+    fn guard(&self, queue: &Queue, id: RequestId, is_counted: bool) -> ClientGuard {
+        self.open.send_modify(|open| open.push(id));
+        ClientGuard { queue: queue.clone(), id, clients: self.clone(), is_counted, is_open: true }
+    }
+
+    /// Waits until no client waits.
+    pub async fn all_gone(&self) {
+        let _ = self.open.subscribe().wait_for(Vec::is_empty).await;
+    }
+
+    /// Cancels what clients still wait for: they will be cut off, and send it again elsewhere.
+    pub async fn cancel_all(&self, queue: &Queue) {
+        let open = self.open.borrow().clone();
+        for id in open {
+            cancel(queue, id).await;
+        }
     }
 }
 
@@ -48,16 +71,22 @@ impl ClientGuard {
 
 impl Drop for ClientGuard {
     fn drop(&mut self) {
+        let (queue, id, hung_up) = (self.queue.clone(), self.id, self.is_open);
+        self.clients.open.send_modify(|open| {
+            if let Some(at) = open.iter().position(|other| *other == id) {
+                open.swap_remove(at);
+            }
+        });
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        let (counted, queue, id, hung_up) = (self.counted.take(), self.queue.clone(), self.id, self.is_open);
+        let counts = self.is_counted.then(|| self.clients.counts.clone());
         runtime.spawn(async move {
-            let Some(clients) = counted else {
+            let Some(counts) = counts else {
                 return if hung_up {
                     cancel(&queue, id).await
                 };
             };
-            let mut waiting = clients.0.lock().await;
-            if leave(&mut waiting, id) && hung_up {
+            let mut counts = counts.lock().await;
+            if leave(&mut counts, id) && hung_up {
                 cancel(&queue, id).await;
             }
         });
@@ -65,11 +94,11 @@ impl Drop for ClientGuard {
 }
 
 /// Counts a client out; `true` when it was the last.
-fn leave(waiting: &mut HashMap<RequestId, usize>, id: RequestId) -> bool {
-    let left = waiting.get(&id).map_or(0, |count| count - 1);
+fn leave(counts: &mut HashMap<RequestId, usize>, id: RequestId) -> bool {
+    let left = counts.get(&id).map_or(0, |count| count - 1);
     match left {
-        0 => drop(waiting.remove(&id)),
-        _ => drop(waiting.insert(id, left)),
+        0 => drop(counts.remove(&id)),
+        _ => drop(counts.insert(id, left)),
     }
     left == 0
 }
