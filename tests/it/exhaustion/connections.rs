@@ -1,7 +1,8 @@
 //! Clients that hold connections and do not read: they lose them to clients that do.
 
 use crate::attack::{Attacked, many_files};
-use crate::support::{ENDPOINT, eventually, small};
+use crate::support::{ENDPOINT, eventually, small, within};
+use serde_json::json;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
@@ -97,6 +98,38 @@ async fn idle_clients_do_not_take_all_the_files_that_may_be_open() {
     )
     .await;
     drop((held, slow));
+    baseline.returns().await;
+}
+
+/// One request whose result has an image inside, asked for again and again.
+#[tokio::test]
+async fn large_results_that_nobody_reads_are_bounded_together() {
+    many_files();
+    let program = Attacked::start(&["--safety-checker", "none"], None);
+    let size = json!({ "width": 1024, "height": 1024 });
+    let input = json!({ "prompt": "x", "num_inference_steps": 1, "image_size": size, "output_format": "png",
+        "num_images": 4, "sync_mode": true })
+    .to_string();
+    let head = |path: &str| format!("POST /run/{ENDPOINT}{path} HTTP/1.1\r\nidempotency-key: k");
+    let first = async || {
+        let answer = program.call("127.0.0.1", &head(""), input.as_bytes()).await;
+        answer.filter(|(status, _)| *status == 200)
+    };
+    let (_, result) = within(Duration::from_secs(60), first).await;
+    let bytes = result.to_string().len();
+    assert!(bytes > 2_000_000, "{bytes} bytes");
+    let baseline = program.memory().baseline("400 readers of a result with an image, who read nothing");
+    for path in ["", "/stream"] {
+        let rest = format!("host: localhost\r\ncontent-length: {}\r\n\r\n{input}", input.len());
+        let ask = format!("{}\r\n{rest}", head(path));
+        let held = hold(&program, "127.0.0.2", 400, &ask).await;
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            baseline.assert_bounded();
+        }
+        assert!(program.is_live("127.0.0.1").await.is_some());
+        drop(held);
+    }
     baseline.returns().await;
 }
 

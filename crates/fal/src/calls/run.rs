@@ -34,14 +34,14 @@ pub(crate) async fn run(
     let client = open(api, call, application, headers, sent).await?;
     let id = client.id;
     let mut response = match tokio::time::timeout(api.run_patience, wait(&api.queue, id)).await {
-        Ok(ended) => {
-            let ended = ended?;
+        Ok(bytes) => {
+            let bytes = bytes?;
             client.close();
-            status::ended_response(call, ended)?
+            status::ended_response(api, call, id, bytes).await?
         }
         Err(_) => {
             let links = call.links.clone();
-            early_response::answer(&api.queue, client, move |outcome| last(&links, outcome))
+            early_response::answer(api, client, move |outcome| last(&links, outcome))
         }
     };
     response.headers_mut().insert(REQUEST_ID, id_header(id));

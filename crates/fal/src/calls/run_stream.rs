@@ -8,11 +8,11 @@ use crate::calls::status::late_body;
 use crate::calls::stream::{KEEP_ALIVE, Show, Watcher};
 use crate::input::body::Sent;
 use crate::output::error::{ApiError, INTERNAL};
-use crate::output::links::Links;
 use crate::output::request_id::REQUEST_ID;
 use crate::output::request_id::id_header;
 use crate::routing::call::Call;
 use crate::routing::target::Application;
+use crate::server::memory::AnswerMemory;
 use crate::state::Api;
 use crate::state::waiting_clients::ClientGuard;
 use axum::http::HeaderMap;
@@ -20,7 +20,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use latentd_queue::queue::{Outcome, QueueError};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::sync::Arc;
 
 /// Runs a request as [`crate::calls::run`] does, and sends its statuses.
@@ -49,7 +49,10 @@ enum Next {
     Status(Watcher, ClientGuard),
     Outcome(Watcher, ClientGuard),
     Break,
-    End,
+    /// The memory is kept until the client has read the result.
+    End {
+        _memory: AnswerMemory,
+    },
 }
 
 impl Next {
@@ -60,20 +63,22 @@ impl Next {
                 Ok(body) => Some((event(&body), Self::Status(watcher, client))),
                 Err(error) => broken(&error),
             },
-            Self::Outcome(mut watcher, client) => match watcher.outcome().await {
-                Ok(outcome) => {
+            Self::Outcome(watcher, client) => match last(&watcher).await {
+                Ok(last) => {
                     client.close();
-                    let (body, next) = last(watcher.links(), outcome);
-                    Some((event(&body), next))
+                    Some(last)
                 }
                 Err(error) => broken(&error),
             },
             Self::Break => {
                 // While the stream is silent the server writes out what it said, here the error.
                 tokio::task::yield_now().await;
-                Some((Err(std::io::Error::other("the request failed")), Self::End))
+                Some((
+                    Err(std::io::Error::other("the request failed")),
+                    Self::End { _memory: AnswerMemory::default() },
+                ))
             }
-            Self::End => None,
+            Self::End { .. } => None,
         }
     }
 }
@@ -83,12 +88,13 @@ fn broken(error: &QueueError) -> Option<(std::io::Result<Event>, Next)> {
     Some((event(&json!({ "detail": INTERNAL })), Next::Break))
 }
 
-/// The last event, and whether it is the result.
-fn last(links: &Links, outcome: Outcome) -> (Value, Next) {
-    match late_body(links, outcome) {
-        Ok(result) => (result, Next::End),
-        Err(error) => (error, Next::Break),
-    }
+/// The last event, and what comes after it: nothing if it is the result.
+async fn last(watcher: &Watcher) -> Result<(std::io::Result<Event>, Next), QueueError> {
+    let (ended, memory) = watcher.ended().await?;
+    Ok(match late_body(watcher.links(), ended.outcome) {
+        Ok(result) => (event(&result), Next::End { _memory: memory.made() }),
+        Err(error) => (event(&error), Next::Break),
+    })
 }
 
 fn event(body: &impl serde::Serialize) -> std::io::Result<Event> {

@@ -1,12 +1,12 @@
 //! Status, result and cancellation of a request.
 
+use crate::calls::wait;
 use crate::output::error::{ApiError, BILLABLE_UNITS, ERASED, INTERNAL, failure_answer, failure_response};
 use crate::output::links::Links;
 use crate::output::request_id::REQUEST_ID;
 use crate::output::request_id::id_header;
 use crate::output::wire::{CancelWord, Cancelled, OutputBody, StatusBody};
 use crate::routing::call::Call;
-use crate::server::memory;
 use crate::state::Api;
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -28,22 +28,10 @@ pub(crate) async fn status(api: &Api, call: &Call, id: RequestId) -> Result<Resp
     Ok((code, [(REQUEST_ID, id_header(id))], Json(body)).into_response())
 }
 
-/// `GET …/requests/{id}`: the output, or the error that took its place. One with images inside is read again once there
-/// is memory for it.
+/// `GET …/requests/{id}`: the output, or the error that took its place.
 pub(crate) async fn result(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
-    let response = read_result(api, call, id).await?;
-    let Some(size) = memory::large(&response) else { return Ok(response) };
-    if let Some(memory) = api.memory.try_answer(size) {
-        return Ok(memory.hold(response));
-    }
-    drop(response);
-    let memory = api.memory.answer(size).await?;
-    Ok(memory.hold(read_result(api, call, id).await?))
-}
-
-async fn read_result(api: &Api, call: &Call, id: RequestId) -> Result<Response, ApiError> {
-    let mut response = match api.queue.ended(id).await? {
-        Some(ended) => ended_response(call, ended).unwrap_or_else(IntoResponse::into_response),
+    let mut response = match api.queue.ended_bytes(id).await? {
+        Some(bytes) => ended_response(api, call, id, bytes).await.unwrap_or_else(IntoResponse::into_response),
         None if api.queue.status(id).await?.is_some() => ApiError::StillInProgress.into_response(),
         None => ApiError::UnknownRequest.into_response(),
     };
@@ -51,17 +39,24 @@ async fn read_result(api: &Api, call: &Call, id: RequestId) -> Result<Response, 
     Ok(response)
 }
 
-/// The answer that an ended request deserves.
-pub(crate) fn ended_response(call: &Call, ended: Ended) -> Result<Response, ApiError> {
-    let mut response = match ended.outcome {
+/// The answer that an ended request with an output of so many bytes deserves.
+pub(crate) async fn ended_response(
+    api: &Api,
+    call: &Call,
+    id: RequestId,
+    bytes: u64,
+) -> Result<Response, ApiError> {
+    let memory = api.memory.answer(bytes).await?;
+    let Ended { outcome, worker } = wait::ended(&api.queue, id).await?;
+    let mut response = match outcome {
         Outcome::Output(value) => output_response(call, value)?,
         Outcome::Failed(failure) => failure_response(failure),
         Outcome::Erased => return Err(ApiError::Erased),
     };
-    if let Some(worker) = ended.worker.and_then(|worker| HeaderValue::try_from(worker).ok()) {
+    if let Some(worker) = worker.and_then(|worker| HeaderValue::try_from(worker).ok()) {
         response.headers_mut().insert(SERVED_FROM, worker);
     }
-    Ok(response)
+    Ok(memory.hold(response))
 }
 
 fn output_response(call: &Call, value: Value) -> Result<Response, ApiError> {

@@ -3,19 +3,20 @@
 //! Lines end in LF throughout, whatever `Accept` says; each event carries only new log lines,
 //! because clients append them, and a preview only when there is a new one.
 
-use crate::calls::wait::unless_away;
+use crate::calls::wait::{ended, unless_away, vanished, wait};
 use crate::output::error::ApiError;
 use crate::output::links::Links;
 use crate::output::request_id::REQUEST_ID;
 use crate::output::request_id::id_header;
 use crate::output::wire::StatusBody;
 use crate::routing::call::Call;
+use crate::server::memory::AnswerMemory;
 use crate::state::Api;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use latentd_queue::queue::events::{POLL, signal_or};
-use latentd_queue::queue::{Outcome, Phase, Preview, QueueError, RequestId, WATCH};
+use latentd_queue::queue::{Ended, Phase, Preview, QueueError, RequestId, WATCH};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -79,17 +80,11 @@ impl Watcher {
         &self.call.links
     }
 
-    /// How the request ended, once a status was final.
-    pub(crate) async fn outcome(&mut self) -> Result<Outcome, QueueError> {
-        loop {
-            self.moved.mark_unchanged();
-            let outcome = self.api.queue.outcome(self.id).await;
-            let outcome = outcome.and_then(|outcome| outcome.ok_or_else(vanished));
-            if let Some(outcome) = unless_away(outcome.map(Some))? {
-                return Ok(outcome);
-            }
-            signal_or(&mut self.moved, POLL).await;
-        }
+    /// How the request ended, once a status was final, with the memory that its result takes.
+    pub(crate) async fn ended(&self) -> Result<(Ended, AnswerMemory), QueueError> {
+        let bytes = wait(&self.api.queue, self.id).await?;
+        let memory = self.api.memory.late_answer(bytes).await;
+        Ok((ended(&self.api.queue, self.id).await?, memory))
     }
 
     /// Waits until there is something new, also while the database is away.
@@ -133,8 +128,4 @@ impl Watcher {
         self.last_preview = preview.as_ref().map_or(self.last_preview, |preview| preview.number);
         Ok(preview)
     }
-}
-
-fn vanished() -> QueueError {
-    QueueError::Corrupt("a request that vanished while it was watched".into())
 }

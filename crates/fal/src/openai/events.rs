@@ -7,6 +7,7 @@ use crate::output::error::ApiError;
 use crate::output::openai_error::{ErrorBody, Refused};
 use crate::output::request_id::{REQUEST_ID, id_header};
 use crate::routing::call::Call;
+use crate::server::memory::AnswerMemory;
 use crate::state::Api;
 use crate::state::waiting_clients::ClientGuard;
 use axum::response::sse::{Event, KeepAlive, Sse};
@@ -103,6 +104,7 @@ pub(super) async fn follow(
         previews: Spread { wanted: partial_images, ..Spread::default() },
         ready: VecDeque::new(),
         client: Some(client),
+        memory: AnswerMemory::default(),
     };
     let events = stream::unfold(events, |mut events| async move { Some((events.next().await?, events)) });
     let sse = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
@@ -119,6 +121,8 @@ struct Events {
     ready: VecDeque<Result<Event, axum::Error>>,
     /// `None` once the request is over.
     client: Option<ClientGuard>,
+    /// Of the images, until the client has read them.
+    memory: AnswerMemory,
 }
 
 impl Events {
@@ -140,11 +144,13 @@ impl Events {
             self.show_preview(status.into_preview());
             return Ok(());
         }
-        let outcome = self.watcher.outcome().await?;
+        let (ended, memory) = self.watcher.ended().await?;
         if let Some(client) = self.client.take() {
             client.close();
         }
-        match self.wanted.output(outcome) {
+        let output = self.wanted.output(ended.outcome);
+        self.memory = memory.made();
+        match output {
             Ok(Output { images, .. }) => images.into_iter().for_each(|image| self.complete(image)),
             Err(refused) => self.fail(&refused.body),
         }

@@ -3,7 +3,7 @@
 use super::input::{self, Asked, Files, MODEL};
 use super::output::Wanted;
 use super::{events, form, model};
-use crate::calls::wait::wait;
+use crate::calls::wait;
 use crate::calls::{early_response, run, submit};
 use crate::endpoint::Task;
 use crate::input::MAX_BYTES;
@@ -96,21 +96,23 @@ async fn whole(
 ) -> Result<Response, ApiError> {
     let id = client.id;
     let links = call.links.clone();
-    let mut response = match tokio::time::timeout(api.run_patience, wait(&api.queue, id)).await {
-        Ok(ended) => {
-            let ended = ended?;
+    let mut response = match tokio::time::timeout(api.run_patience, wait::wait(&api.queue, id)).await {
+        Ok(bytes) => {
+            let bytes = bytes?;
             client.close();
-            match wanted.body(&links, api.queue.now().as_second(), ended.outcome) {
+            let memory = api.memory.answer(bytes).await?;
+            let ended = wait::ended(&api.queue, id).await?;
+            memory.hold(match wanted.body(&links, api.queue.now().as_second(), ended.outcome) {
                 Ok(body) => Json(body).into_response(),
                 Err(refused) => refused.into_response(),
-            }
+            })
         }
         Err(_) => {
             let queue = api.queue.clone();
             let last = move |outcome| {
                 wanted.late(&links, queue.now().as_second(), outcome).map_err(|error| error.text())
             };
-            early_response::answer(&api.queue, client, last)
+            early_response::answer(api, client, last)
         }
     };
     response.headers_mut().insert(REQUEST_ID, id_header(id));

@@ -6,7 +6,7 @@
 
 use crate::output::error::ApiError;
 use crate::server::guarded_body::GuardedBody;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::response::Response;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,9 @@ const ANSWERS: usize = 64 << 20;
 /// Large inputs that are parsed and put into the queue at once: each is copied several times on the way.
 const HANDLED: usize = 1;
 
+/// Large answers that are made at once: each is copied several times on the way.
+const MADE: usize = 2;
+
 /// Bytes that are counted as one.
 const UNIT: usize = 1024;
 
@@ -49,6 +52,7 @@ pub struct ConnectionMemory {
     handled: Arc<Semaphore>,
     uploads: Arc<Semaphore>,
     answers: Arc<Semaphore>,
+    made: Arc<Semaphore>,
 }
 
 impl Default for ConnectionMemory {
@@ -61,6 +65,7 @@ impl Default for ConnectionMemory {
             handled: Arc::new(Semaphore::new(HANDLED)),
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             answers: bytes(ANSWERS),
+            made: Arc::new(Semaphore::new(MADE)),
         }
     }
 }
@@ -93,17 +98,20 @@ impl ConnectionMemory {
         permit.ok().and_then(Result::ok).ok_or(ApiError::Busy)
     }
 
-    /// Memory for a large answer until its client has read it, if there is some.
-    pub(crate) fn try_answer(&self, bytes: usize) -> Option<AnswerMemory> {
-        let permit = self.answers.clone().try_acquire_many_owned(units(bytes.min(ANSWERS)));
-        permit.ok().map(AnswerMemory)
+    /// Memory for an answer of so many bytes, before it is read from the queue, until its client has read it. Refused when
+    /// that takes too long.
+    pub(crate) async fn answer(&self, bytes: u64) -> Result<AnswerMemory, ApiError> {
+        tokio::time::timeout(PATIENCE, self.late_answer(bytes)).await.map_err(|_| ApiError::Busy)
     }
 
-    /// The same, waiting for it: whoever calls this holds no answer meanwhile.
-    pub(crate) async fn answer(&self, bytes: usize) -> Result<AnswerMemory, ApiError> {
-        let permit = self.answers.clone().acquire_many_owned(units(bytes.min(ANSWERS)));
-        let permit = tokio::time::timeout(PATIENCE, permit).await;
-        permit.ok().and_then(Result::ok).map(AnswerMemory).ok_or(ApiError::Busy)
+    /// The same for an answer whose head was sent: it waits as long as that takes.
+    pub(crate) async fn late_answer(&self, bytes: u64) -> AnswerMemory {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if bytes <= SMALL {
+            return AnswerMemory::default();
+        }
+        let answers = self.answers.clone().acquire_many_owned(units(bytes.min(ANSWERS)));
+        AnswerMemory { answer: answers.await.ok(), made: self.made.clone().acquire_owned().await.ok() }
     }
 
     /// Counts a message as one that waits behind work; refuses it where too much does.
@@ -133,20 +141,27 @@ impl Reservation {
     }
 }
 
-/// Memory that a large answer takes.
-pub(crate) struct AnswerMemory(OwnedSemaphorePermit);
-
-impl AnswerMemory {
-    /// Keeps it until the answer was sent.
-    pub(crate) fn hold(self, response: Response) -> Response {
-        response.map(|body| Body::new(GuardedBody { body, _guard: self.0 }))
-    }
+/// Memory that an answer takes; of a small one none is counted.
+#[derive(Debug, Default)]
+pub(crate) struct AnswerMemory {
+    answer: Option<OwnedSemaphorePermit>,
+    made: Option<OwnedSemaphorePermit>,
 }
 
-/// Bytes of an answer that is large.
-pub(crate) fn large(response: &Response) -> Option<usize> {
-    let size = response.body().size_hint().exact().and_then(|size| usize::try_from(size).ok());
-    size.filter(|size| *size > SMALL)
+impl AnswerMemory {
+    /// The answer is there; what it was made from is not any more.
+    pub(crate) fn made(mut self) -> Self {
+        self.made = None;
+        self
+    }
+
+    /// Keeps it until a response was sent.
+    pub(crate) fn hold(self, response: Response) -> Response {
+        match self.made().answer {
+            Some(answer) => response.map(|body| Body::new(GuardedBody { body, _guard: answer })),
+            None => response,
+        }
+    }
 }
 
 fn units(bytes: usize) -> u32 {
@@ -178,15 +193,24 @@ mod tests {
     #[tokio::test]
     async fn large_answers_wait_for_their_readers() {
         let memory = ConnectionMemory::default();
-        let response = Response::new(Body::from(vec![0; SMALL + 1]));
-        assert_eq!(large(&response), Some(SMALL + 1));
-        assert_eq!(large(&Response::new(Body::from(vec![0; SMALL]))), None);
-        let reservation = memory.try_answer(ANSWERS).expect("room").hold(response);
-        assert!(memory.try_answer(SMALL + 1).is_none());
-        let mut second = std::pin::pin!(memory.answer(SMALL + 1));
+        let response = memory.answer(ANSWERS as u64).await.expect("room").hold(Response::new(Body::empty()));
+        let mut second = std::pin::pin!(memory.answer(SMALL as u64 + 1));
         assert!(second.as_mut().now_or_never().is_none());
-        drop(reservation);
+        assert!(memory.answer(SMALL as u64).now_or_never().is_some());
+        drop(response);
         assert!(second.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn few_large_answers_are_made_at_once() {
+        let memory = ConnectionMemory::default();
+        let answer = async || memory.answer(SMALL as u64 + 1).await.expect("room");
+        let made: Vec<_> = futures_util::future::join_all((0..MADE).map(|_| answer())).await;
+        let mut next = std::pin::pin!(answer());
+        assert!(next.as_mut().now_or_never().is_none());
+        let made: Vec<_> = made.into_iter().map(AnswerMemory::made).collect();
+        next.await;
+        drop(made);
     }
 
     #[tokio::test]

@@ -9,11 +9,12 @@ mod message;
 use crate::access::auth;
 use crate::calls::run;
 use crate::calls::submit;
-use crate::calls::wait::wait;
+use crate::calls::wait::{ended, wait};
 use crate::output::error::{ApiError, failure_answer};
 use crate::output::wire::OutputBody;
 use crate::routing::call::Call;
 use crate::routing::target::{Application, Target};
+use crate::server::memory::AnswerMemory;
 use crate::state::Api;
 use crate::websocket::socket::{self, End, Frame, MAX_WAITING, SocketOptions, Waiting, Wire};
 use axum::http::HeaderMap;
@@ -117,7 +118,7 @@ impl Session {
                 break End::Expired;
             }
             let answered = match wire.during(self.answer(frame)).await {
-                Ok(answer) => wire.send(answer).await,
+                Ok((answer, _memory)) => wire.send(answer).await,
                 Err(end) => Err(end),
             };
             if let Err(end) = answered {
@@ -128,16 +129,21 @@ impl Session {
         part(wire, end).await;
     }
 
-    async fn answer(&self, frame: Frame) -> Message {
+    /// The answer to one input, and the memory that it takes until its client has read it.
+    async fn answer(&self, frame: Frame) -> (Message, AnswerMemory) {
         let mut name = None;
         match self.result(frame, &mut name).await {
-            Ok(message) => message,
-            Err(refusal) => Message::Text(refusal.message(name).into()),
+            Ok(answer) => answer,
+            Err(refusal) => (Message::Text(refusal.message(name).into()), AnswerMemory::default()),
         }
     }
 
     /// The result of one input. `name` becomes the input's, as soon as it has one.
-    async fn result(&self, frame: Frame, name: &mut Option<String>) -> Result<Message, Refusal> {
+    async fn result(
+        &self,
+        frame: Frame,
+        name: &mut Option<String>,
+    ) -> Result<(Message, AnswerMemory), Refusal> {
         let refused = |error: &ApiError| self.api.refusals.count(error);
         let (framing, input) = message::read(&self.api.memory, frame).await.inspect_err(refused)?;
         *name = input.value["request_id"].as_str().map(str::to_owned);
@@ -147,8 +153,11 @@ impl Session {
         let client = run::open_with(&self.api, &call, &self.application, &self.headers, input).await;
         let client = client.inspect_err(refused)?;
         let request_id = name.get_or_insert_with(|| client.id.to_string()).clone();
-        let ended = wait(&self.api.queue, client.id).await.map_err(ApiError::from)?;
+        let id = client.id;
+        let bytes = wait(&self.api.queue, id).await.map_err(ApiError::from)?;
         client.close();
+        let memory = self.api.memory.late_answer(bytes).await;
+        let ended = ended(&self.api.queue, id).await.map_err(ApiError::from)?;
         match ended.outcome {
             Outcome::Failed(failure) => Err(Refusal::of(failure_answer(failure))),
             Outcome::Erased => Err(ApiError::Erased.into()),
@@ -158,7 +167,7 @@ impl Session {
                 })?;
                 let body = if wants_bytes { OutputBody::with_bytes } else { OutputBody::new };
                 let output = body(&self.call.links, output);
-                Ok(message::write(framing, &ResultBody { output, request_id })?)
+                Ok((message::write(framing, &ResultBody { output, request_id })?, memory.made()))
             }
         }
     }

@@ -14,6 +14,9 @@ const OUTCOME: &str = "SELECT output, failure, failure_message, failure_detail, 
         erased_at IS NOT NULL OR coalesce(erase_at <= $2, FALSE) AS erased
     FROM requests WHERE id = $1 AND state = 'done'";
 
+const ENDED_BYTES: &str =
+    "SELECT CAST(coalesce(octet_length(output), 0) AS BIGINT) FROM requests WHERE id = $1 AND state = 'done'";
+
 const LOGS: &str = "SELECT seq, at, level, message FROM request_logs
     WHERE request = $1 AND seq > $2 ORDER BY seq";
 
@@ -51,6 +54,16 @@ impl Queue {
             .fetch_optional(&self.reader)
             .await?;
         row.map(|row| Ok(Ended { outcome: outcome_of(&row)?, worker: row.try_get("worker")? })).transpose()
+    }
+
+    /// Bytes of the output of a request that has ended, without reading it: 0 of one that has none. `None` while it has not
+    /// ended, or when there is no such request.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn ended_bytes(&self, id: RequestId) -> Result<Option<u64>, QueueError> {
+        let row = query(ENDED_BYTES).bind(id.to_string()).fetch_optional(&self.reader).await?;
+        row.map(|row| Ok(row.try_get::<i64, _>(0)?.unsigned_abs())).transpose()
     }
 
     /// The request's log lines after the line `after`; 0 for all.

@@ -1,7 +1,7 @@
 //! The body of an answer, handed on a piece at a time, which knows whether its client takes it.
 //!
 //! Many answers share a connection of HTTP/2, and each has a window of its own: that bytes move says nothing of one of
-//! them. And whatever a body hands over is kept for its client, so it hands over little at once.
+//! them. And whatever a body hands over is kept for its client, and not counted any more, so it hands over little at once.
 
 use super::CallGuard;
 use super::stream::{Activity, Unread};
@@ -11,8 +11,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// Bytes of a piece.
-const PIECE: usize = 2048;
+/// Bytes of a piece of an answer that shares its connection.
+const SHARED_PIECE: usize = 2048;
+
+/// Bytes of a piece of one that is alone, about as many as hyper keeps for a client that does not read.
+const PIECE: usize = 32 * 1024;
 
 /// An answer in work.
 pub(crate) struct PacedBody {
@@ -60,9 +63,10 @@ impl HttpBody for PacedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
-        let Some(pace) = &mut this.pace else { return Pin::new(&mut this.body).poll_frame(context) };
         // Who asks for more has passed on what there was.
-        pace.unread.clear();
+        if let Some(pace) = &this.pace {
+            pace.unread.clear();
+        }
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -70,20 +74,28 @@ impl HttpBody for PacedBody {
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },
                 end => {
-                    pace.is_over = true;
+                    if let Some(pace) = &mut this.pace {
+                        pace.is_over = true;
+                    }
                     return Poll::Ready(end);
                 }
             }
         }
-        let length = this.rest.len().min(PIECE);
-        pace.unread.set();
+        let piece = match &this.pace {
+            Some(pace) => {
+                pace.unread.set();
+                SHARED_PIECE
+            }
+            None => PIECE,
+        };
+        let length = this.rest.len().min(piece);
         Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(length)))))
     }
 
     /// The end of a shared answer is reported only when its last piece was passed on, unless there is none.
     fn is_end_stream(&self) -> bool {
         match &self.pace {
-            None => self.body.is_end_stream(),
+            None => self.rest.is_empty() && self.body.is_end_stream(),
             Some(pace) => pace.is_over || self.size_hint().exact() == Some(0) && self.body.is_end_stream(),
         }
     }
