@@ -54,7 +54,7 @@ STAGES = (
     Stage("vae", 6000, 2500, "vae.pt"),
     Stage("text", 1500, 1000, "text.pt"),
     Stage("latents", 12, 12, "latents-small-{:04}.pt", "small"),
-    Stage("transformer", 6500, 6000, "transformer-small.pt", "small"),
+    Stage("transformer", 5000, 6000, "transformer-small.pt", "small"),
     Stage("latents", 4, 4, "latents-full-{:04}.pt", "full"),
     Stage("transformer", 3000, 1500, "transformer-full.pt", "full"),
     Stage("judge", 4000, 1500, "judge.npz"),

@@ -47,7 +47,7 @@ class Phase:
     trimmed: bool
 
 
-PHASES = {"small": Phase(24, 1, 1.5e-3, 2.0, True), "full": Phase(8, 1, 4e-4, 3.0, False)}
+PHASES = {"small": Phase(24, 1, 1.5e-3, 2.0, True), "full": Phase(8, 1, 7e-4, 3.0, False)}
 # A GPU computes twice the batch in the same time, and takes half the steps.
 CUDA_BATCH = 2
 
