@@ -1,7 +1,7 @@
 // Error messages of the page: a key is required, the server is unreachable, the queue is full.
 
 import assert from "node:assert/strict";
-import { long, generate, phase, images, pageTest, small, startServer } from "./support.mjs";
+import { BASE, long, generate, phase, images, pageTest, small, startServer } from "./support.mjs";
 
 const KEY = "studio:0123456789abcdef0123456789abcdef";
 const locked = await startServer({ args: ["--api-key", KEY] });
@@ -75,4 +75,42 @@ pageTest("a full queue is reported", { refusals: true, origins: [shortQueue.orig
   await page.getByRole("button", { name: /^Generate/ }).click();
   await page.locator("#words .title").getByText("The queue is full").waitFor();
   await page.getByText("Try again in a moment: 1 requests wait.").waitFor();
+});
+
+pageTest("an empty field of a number does not keep the image from appearing", {}, async (page) => {
+  await page.goto(BASE);
+  await small(page);
+  await page.getByRole("textbox", { name: "Steps" }).fill("50");
+  await generate(page);
+  await page.getByLabel("Width").fill("");
+  await images(page);
+});
+
+pageTest("a result that cannot be read for a moment is asked for again", { refusals: true }, async (page) => {
+  let asked = 0;
+  await page.route(/\/requests\/[\w-]+$/, (route) => {
+    asked += 1;
+    return asked === 1 ? route.fulfill({ status: 503, json: { detail: "busy" } }) : route.continue();
+  });
+  await page.goto(BASE);
+  await small(page);
+  await generate(page);
+  await images(page);
+  assert.equal(asked, 2);
+});
+
+pageTest("a browser that stores nothing for pages generates, and knows the key until the page is left", { refusals: true, origins: [locked.origin] }, async (page) => {
+  await page.addInitScript(() => {
+    const get = () => {
+      throw new DOMException("pages may store nothing", "SecurityError");
+    };
+    for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(window, name, { get });
+  });
+  await page.goto(locked.url);
+  await small(page);
+  await page.getByRole("button", { name: /^Generate/ }).click();
+  const dialog = page.getByRole("dialog");
+  await dialog.getByLabel("Key", { exact: true }).fill(KEY);
+  await dialog.getByRole("button", { name: "Use this key" }).click();
+  await images(page);
 });

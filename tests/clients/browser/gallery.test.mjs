@@ -159,3 +159,15 @@ pageTest("the gallery fits a phone", { ...options, ...PHONE }, async (page) => {
   assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
   assert.deepEqual(await violationsOf(page), []);
 });
+
+pageTest("images that the browser keeps itself displace each other alone", options, async (page) => {
+  await page.goto(server.url);
+  const left = await page.evaluate(async () => {
+    const store = await import("/playground/store.js");
+    const put = (id, at, url) => store.put({ id, at, output: { images: [{ url }] } });
+    await put("of the server", 1, "/files/a.png");
+    for (const at of [2, 3, 4]) await put(`image ${at}`, at, `data:${"A".repeat(30 << 20)}`);
+    return (await store.all()).map(({ id }) => id);
+  });
+  assert.deepEqual(left, ["image 4", "image 3", "of the server"]);
+});

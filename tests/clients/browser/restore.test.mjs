@@ -89,7 +89,8 @@ const XMP =
   `<rdf:Description rdf:about="" xmlns:latentd="urn:latentd:settings#">\n` +
   `<latentd:prompt>a &lt;red&gt; house &amp; 庭&#13;</latentd:prompt>\n<latentd:negative_prompt></latentd:negative_prompt>\n` +
   `<latentd:seed>18446744073709551615</latentd:seed>\n<latentd:steps>5</latentd:steps>\n` +
-  `<latentd:guidance>4</latentd:guidance>\n<latentd:model>mini</latentd:model>\n</rdf:Description>\n` +
+  `<latentd:guidance>4</latentd:guidance>\n<latentd:model>mini</latentd:model>\n` +
+  `<latentd:Software>latentd 0.1.0</latentd:Software>\n</rdf:Description>\n` +
   `</rdf:RDF>\n</x:xmpmeta>\n<?xpacket end="r"?>`;
 
 /** A JPEG of one pixel with the packet in an APP1 segment after its JFIF header. */
@@ -140,3 +141,14 @@ for (const type of ["jpeg", "webp"]) {
     await page.locator("#initial").getByText("plain · 8 × 8").waitFor();
   });
 }
+
+pageTest("a file with the prompt of another program is said to have none of latentd's", {}, async (page) => {
+  await page.goto(BASE);
+  const text = Buffer.from('prompt\0{"3": {"class_type": "KSampler"}}', "latin1");
+  const length = Buffer.alloc(4);
+  length.writeUInt32BE(text.length);
+  const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+  const buffer = Buffer.concat([signature, length, Buffer.from("tEXt"), text, Buffer.alloc(4)]);
+  await page.locator("#settings-file").setInputFiles({ name: "comfy.png", mimeType: "image/png", buffer });
+  await page.getByText("comfy.png carries no settings of latentd.").waitFor();
+});

@@ -93,6 +93,11 @@ for (const colorScheme of ["light", "dark"]) {
     await page.getByRole("button", { name: "Compare", exact: true }).click();
     assert.ok(!(await other.isVisible()));
     assert.deepEqual(await violationsOf(page), []);
+
+    await page.getByRole("button", { name: "Compare", exact: true }).click();
+    await page.getByRole("button", { name: "Close" }).click();
+    await page.getByRole("button", { name: "Full size: image 1" }).click();
+    await page.locator("#viewer-next").waitFor();
   });
 }
 

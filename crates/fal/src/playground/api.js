@@ -24,17 +24,33 @@ export class Refused extends Error {
   }
 }
 
+/** A storage of the browser, or null where it stores nothing for pages: then reading its name already throws. */
+function storage(name) {
+  try {
+    return globalThis[name];
+  } catch {
+    return null;
+  }
+}
+
+const [tab, browser] = [storage("sessionStorage"), storage("localStorage")];
+/** The key, where the browser stores nothing: until the page is left. */
+let unstored = null;
+
 /** The key, kept for this tab or for this browser. */
 export const key = {
-  get: () => sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "",
-  isKept: () => localStorage.getItem(KEY) !== null,
+  get: () => unstored ?? tab?.getItem(KEY) ?? browser?.getItem(KEY) ?? "",
+  isKept: () => (browser?.getItem(KEY) ?? null) !== null,
   set(value, kept) {
     this.forget();
-    (kept ? localStorage : sessionStorage).setItem(KEY, value);
+    const place = kept ? browser : tab;
+    if (place) place.setItem(KEY, value);
+    else unstored = value;
   },
   forget() {
-    sessionStorage.removeItem(KEY);
-    localStorage.removeItem(KEY);
+    unstored = null;
+    tab?.removeItem(KEY);
+    browser?.removeItem(KEY);
   },
 };
 

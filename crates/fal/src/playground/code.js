@@ -62,12 +62,13 @@ function curl({ base, endpoint, input, needsKey }) {
 `;
 }
 
-const JSON_WORDS = { true: "true", false: "false" };
-const PYTHON_WORDS = { true: "True", false: "False" };
+const JSON_WORDS = { true: "true", false: "false", null: "null" };
+const PYTHON_WORDS = { true: "True", false: "False", null: "None" };
 
 /** A value as source text; `words` are the language's, `name` writes the name of a field. */
 function literal(value, words, name, step = 2) {
-  if (typeof value === "boolean") return words[value];
+  // A field of numbers that is empty is null.
+  if (typeof value === "boolean" || value === null) return words[value];
   if (typeof value === "number") return String(value);
   if (typeof value === "string") return text(value);
   if (Array.isArray(value)) return list(value, words, name, step);

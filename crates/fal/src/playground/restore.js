@@ -12,7 +12,9 @@ import * as notice from "./notice.js";
 export async function restore(file) {
   const instead = ["Use as initial image", () => initialImage.useFile(file)];
   const values = await settingsOf(file);
-  if (values.prompt === undefined) return notice.show(`${file.name} carries no settings of latentd.`, [instead]);
+  // ComfyUI and others have a prompt too.
+  const isOurs = values.prompt !== undefined && values.Software?.startsWith("latentd ");
+  if (!isOurs) return notice.show(`${file.name} carries no settings of latentd.`, [instead]);
   const before = { input: form.input(), endpoint: models.current() };
   take({ endpoint: models.endpointOf(values.model) }, { ...inputOf(values, file), ...(await sizeOf(file)) });
   const undo = ["Undo", () => take(before, before.input)];

@@ -38,7 +38,7 @@ export async function all() {
   }
 }
 
-/** Keeps a request as it is now; the oldest ones go when there are too many. */
+/** Keeps a request as it is now; the oldest ones go when there are too many, and of those with images inside when these are too large. */
 export async function put(entry) {
   try {
     const { live, ...kept } = entry;
@@ -46,8 +46,9 @@ export async function put(entry) {
     const entries = await all();
     let bytes = 0;
     const excess = entries.filter((each, index) => {
-      bytes += inlineBytes(each);
-      return !each.favourite && (index >= MAX_ENTRIES || (bytes > MAX_INLINE_BYTES && index > 0));
+      const inline = inlineBytes(each);
+      bytes += inline;
+      return !each.favourite && (index >= MAX_ENTRIES || (inline > 0 && bytes > MAX_INLINE_BYTES && index > 0));
     });
     await run("readwrite", (store) => void excess.forEach(({ id }) => store.delete(id)));
     return excess.map(({ id }) => id);

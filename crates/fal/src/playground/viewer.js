@@ -36,7 +36,7 @@ export function open(entry, index, entries) {
   const viewable = entries.filter(({ state, gone }) => state === "done" && !gone);
   items = viewable.flatMap((each) => each.output.images.map((_, position) => ({ entry: each, index: position })));
   at = Math.max(0, items.findIndex((item) => item.entry === entry && item.index === index));
-  compare.end();
+  endComparison();
   dialog.showModal();
   show();
 }
@@ -69,10 +69,23 @@ function step(by) {
 }
 
 function toggleComparison() {
-  if (compare.isOn()) compare.end();
-  else compare.begin(items, at);
-  for (const name of ["viewer-previous", "viewer-next"]) $(name).hidden = compare.isOn();
+  if (compare.isOn()) endComparison();
+  else beginComparison();
   zoom.to(1);
+}
+
+function beginComparison() {
+  compare.begin(items, at);
+  hideSteps(true);
+}
+
+function endComparison() {
+  compare.end();
+  hideSteps(false);
+}
+
+function hideSteps(hidden) {
+  for (const name of ["viewer-previous", "viewer-next"]) $(name).hidden = hidden;
 }
 
 function pressed(event) {

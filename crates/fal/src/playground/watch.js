@@ -62,9 +62,14 @@ async function outcome(id, last) {
   try {
     return { output: await result(id) };
   } catch (error) {
-    if (error instanceof Unreachable) throw error;
+    if (error instanceof Unreachable || (!last.error && isBrief(error))) throw error;
     return { error };
   }
+}
+
+/** Does the server, or a proxy before it, only not answer for the moment? */
+function isBrief(error) {
+  return error instanceof Refused && [429, 502, 503, 504].includes(error.status);
 }
 
 /** Is there no sense in asking again? */
