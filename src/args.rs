@@ -51,7 +51,7 @@ pub use serve::{ServeArgs, WorkerArgs};
 pub use settings::{Setting, Source};
 pub use tls::TlsArgs;
 
-pub(crate) use environment::{default_data_dir, variable};
+pub(crate) use environment::{default_data_dir, is_empty, variable};
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 use clap_complete::Shell;

@@ -4,6 +4,7 @@ mod access;
 pub(crate) mod adapters;
 mod device;
 mod files;
+mod gpus;
 pub(crate) mod hub;
 mod intercept;
 mod location;
@@ -21,6 +22,7 @@ mod tls;
 
 pub use access::AccessConfig;
 pub use adapters::AdapterConfig;
+pub(crate) use gpus::{gpu_order, visible_gpus};
 pub use intercept::InterceptConfig;
 pub use latentd_hub::{HubConfig, HubToken};
 pub use location::ModelLocation;

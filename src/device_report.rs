@@ -2,6 +2,7 @@
 //!
 //! Those of a GPU come from `nvidia-smi`, so that a process that computes on none need not start CUDA.
 
+use crate::config::visible_gpus;
 use latentd_models::Device;
 use std::process::Command;
 
@@ -107,9 +108,13 @@ fn kilobytes(text: &str, key: &str) -> Option<u64> {
 const QUERY: &str = "name,driver_version,clocks.sm,clocks.max.sm,clocks.mem,power.draw,power.limit,temperature.gpu,memory.total,memory.free,compute_cap";
 
 fn gpu(ordinal: usize) -> Option<DeviceReport> {
+    let name = match visible_gpus() {
+        Some(listed) => listed.get(ordinal)?.clone(),
+        None => ordinal.to_string(),
+    };
     let asked = Command::new("nvidia-smi")
         .arg(format!("--query-gpu={QUERY}"))
-        .args(["--format=csv,noheader,nounits", "-i", &ordinal.to_string()])
+        .args(["--format=csv,noheader,nounits", "-i", &name])
         .output()
         .ok()?;
     parse(std::str::from_utf8(&asked.stdout).ok()?)

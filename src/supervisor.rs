@@ -8,7 +8,9 @@ mod cause;
 mod link;
 mod set_aside;
 
-use crate::config::{EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, otlp, safety, shortcuts};
+use crate::config::{
+    EngineConfig, FETCH_ALLOW, ServeConfig, StoreConfig, gpu_order, otlp, safety, shortcuts,
+};
 use crate::data_dir;
 use crate::memory_budget;
 use crate::queue::{Lost, Observation, Queue};
@@ -188,6 +190,8 @@ impl Slot<'_> {
             .env_remove("LATENTD_DATABASE_URL_FILE")
             // Its settings are those of this process, which has read the file; the file may have changed.
             .env_remove("LATENTD_CONFIG")
+            // The order of this process's checks.
+            .envs([gpu_order()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0) // Ctrl-C must reach the server alone, which drains the worker

@@ -10,7 +10,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 }
 
 /// Whether a variable is set to an empty value.
-pub(super) fn is_empty(name: &OsStr) -> bool {
+pub(crate) fn is_empty(name: &OsStr) -> bool {
     std::env::var_os(name).is_some_and(|value| value.is_empty())
 }
 

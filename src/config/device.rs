@@ -1,6 +1,6 @@
 //! `--device` and `--dtype`: which devices there are, and in what precision they compute.
 
-use super::{ConfigError, refuse};
+use super::{ConfigError, gpus, refuse};
 use latentd_models::{CpuIsa, DType, Device};
 
 /// Where the NVIDIA driver lists its GPUs. Looking there does not start CUDA, which `serve` must never do.
@@ -9,7 +9,7 @@ const GPUS: &str = "/proc/driver/nvidia/gpus";
 /// The devices that `text` names; `auto` is every GPU, or the processor.
 pub(super) fn several(text: &str) -> Result<Vec<Device>, ConfigError> {
     match text.trim() {
-        "auto" => Ok(automatic(gpus())),
+        "auto" => Ok(automatic(usable_gpus())),
         list => list.split(',').map(|one| parse(one.trim())).collect(),
     }
 }
@@ -31,8 +31,12 @@ fn automatic(gpus: usize) -> Vec<Device> {
 }
 
 /// GPUs of this machine, as far as this program could use them.
-fn gpus() -> usize {
-    if cfg!(feature = "cuda") { std::fs::read_dir(GPUS).map_or(0, Iterator::count) } else { 0 }
+fn usable_gpus() -> usize {
+    if !cfg!(feature = "cuda") {
+        return 0;
+    }
+    let all = std::fs::read_dir(GPUS).map_or(0, Iterator::count);
+    gpus::visible_gpus().map_or(all, |listed| listed.len().min(all))
 }
 
 fn parse(text: &str) -> Result<Device, ConfigError> {

@@ -27,7 +27,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["args", "keys", "model_error", "queue", "storage"]),
     ("config_command", &["args", "config"]),
     ("data_dir", &[]),
-    ("device_report", &[]),
+    ("device_report", &["config"]),
     ("disk", &[]),
     (
         "doctor",
