@@ -299,6 +299,7 @@ fn arguments(engine: &EngineConfig, config: &ServeConfig) -> Vec<String> {
     .flat_map(|(flag, value)| [flag.to_owned(), value])
     .chain(safety::flags(&config.safety))
     .chain(config.adapters.flags())
+    .chain(config.hub.offline.filter(|given| given.starts_with("--")).map(str::to_owned))
     .chain(config.fetch.exceptions().into_iter().flat_map(|allowed| [FETCH_ALLOW.to_owned(), allowed]))
     .collect()
 }

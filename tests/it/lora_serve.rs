@@ -127,3 +127,12 @@ fn real_adapters_change_the_image_and_bad_ones_are_a_422() {
     assert!(value("latentd_adapter_cache_bytes") >= (peft.len() + comfy.len()) as f64);
     assert_eq!(value(r#"latentd_adapters_total{from="upload"}"#), 8.0);
 }
+
+#[test]
+fn a_server_that_is_offline_asks_the_hub_for_no_adapter() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let server = Program::start_with(&folder.path().join("data"), &["--offline"]);
+    let (code, body) = server.call("POST", RUN, &with(json!([{ "path": "owner/name" }])));
+    assert_eq!(code, 422, "{body}");
+    assert!(body.to_string().contains("which --offline keeps from asking the hub"), "{body}");
+}
