@@ -11,6 +11,9 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+/// The branch that adapters are taken from. `--revision` is of a model, which is another repository.
+const BRANCH: &str = "main";
+
 /// Bytes that are copied at a time.
 const PIECE: usize = 1 << 20;
 
@@ -27,7 +30,7 @@ pub(super) async fn fetch(
     let is_config = file.is_some_and(|file| file.ends_with(".json"));
     let max_bytes = if is_config { CONFIG_BYTES } else { adapters.max_bytes };
     let files = Files::Adapter { file: file.map(str::to_owned), max_bytes };
-    let repo = ModelRepo { repository: repository.into(), revision: hub.revision.clone(), files };
+    let repo = ModelRepo { repository: repository.into(), revision: BRANCH.into(), files };
     let refused = |error| self::refused(&repo, error);
     // A snapshot that has another file of the repository, or several, may lack the one that is meant.
     if let Ok(CacheStatus::Complete(directory)) = latentd_hub::cache_status(hub, &repo)
@@ -35,7 +38,7 @@ pub(super) async fn fetch(
     {
         return Ok((HeldFile::outside(path), "hub cache"));
     }
-    let path = format!("{repository}@{}/{}", hub.revision, file.unwrap_or_default());
+    let path = format!("{repository}@{BRANCH}/{}", file.unwrap_or_default());
     if let Some((_, file)) = adapters.cache.find(Origin::Hub(&path)).await {
         return Ok((file, "cache"));
     }
