@@ -10,7 +10,7 @@ use crate::storage::{FileKey, Storage};
 use anyhow::{Context, bail};
 use jiff::Timestamp;
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Read};
+use std::io::{self, BufWriter, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,12 +36,26 @@ pub(crate) async fn backup(args: BackupArgs) -> anyhow::Result<()> {
     let parts = Parts { archive: beside(&target, "part"), database: beside(&target, "database") };
     let summary = write(&parts, &store, signing_key.as_deref(), &queue).await?;
     queue.close().await;
-    // Fails where a file has come meanwhile, unlike a renaming.
-    std::fs::hard_link(&parts.archive, &target).with_context(|| target.display().to_string())?;
+    name(&parts.archive, &target, |archive, target| std::fs::hard_link(archive, target))
+        .with_context(|| target.display().to_string())?;
     drop(parts);
     data_dir::sync(target.parent().unwrap_or(Path::new("/")))?;
     eprintln!("{}: {summary}", target.display());
     Ok(())
+}
+
+/// Gives the archive its name. `link` fails where a file has come meanwhile, unlike a renaming, which is for disks that
+/// have no links, such as those with exFAT.
+fn name(archive: &Path, target: &Path, link: impl Fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
+    match link(archive, target) {
+        Err(error)
+            if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Unsupported)
+                && !target.exists() =>
+        {
+            std::fs::rename(archive, target)
+        }
+        linked => linked,
+    }
 }
 
 /// What is beside the archive until it is whole.
@@ -156,5 +170,26 @@ impl Archive {
         let file = self.tar.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         file.sync_all()?;
         Ok(file.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_gets_its_name_also_where_there_are_no_links() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let [archive, target] = ["a.part", "a.tar"].map(|name| folder.path().join(name));
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::Unsupported] {
+            std::fs::write(&archive, "whole")?;
+            name(&archive, &target, |_, _| Err(kind.into()))?;
+            assert_eq!(std::fs::read(&target)?, b"whole");
+            std::fs::write(&archive, "another")?;
+            assert!(name(&archive, &target, |_, _| Err(kind.into())).is_err(), "it has come meanwhile");
+            std::fs::remove_file(&target)?;
+        }
+        assert!(name(&archive, &target, |_, _| Err(ErrorKind::StorageFull.into())).is_err());
+        Ok(())
     }
 }
