@@ -27,8 +27,8 @@ pub(super) fn parse(
     public_url: Option<&Url>,
 ) -> Result<AccessConfig, ConfigError> {
     let AccessArgs { api_keys, api_key_file, allow_host, allow_origin, isolate_keys, metrics_open } = args;
-    let given = api_keys.iter().filter(|key| !key.is_empty()).map(|key| KeyHash::of(key));
-    let mut keys: Vec<KeyHash> = given.collect();
+    let given = api_keys.iter().map(|key| key.trim()).filter(|key| !key.is_empty());
+    let mut keys: Vec<KeyHash> = given.map(KeyHash::of).collect();
     if let Some(path) = api_key_file.as_deref() {
         keys.extend(keys_in(path)?);
     }
@@ -68,6 +68,18 @@ fn keys_in(path: &Path) -> Result<Vec<KeyHash>, ConfigError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn space_around_a_key_is_not_of_it() -> Result<(), Box<dyn std::error::Error>> {
+        let api_keys = ["first:one", " second:two ", ""].map(str::to_owned).to_vec();
+        let (api_key_file, allow_host, allow_origin) = (None, Vec::new(), Vec::new());
+        let (isolate_keys, metrics_open) = (false, false);
+        let args =
+            AccessArgs { api_keys, api_key_file, allow_host, allow_origin, isolate_keys, metrics_open };
+        let access = parse(&args, "127.0.0.1:80".parse()?, None)?;
+        assert_eq!(access.keys, [KeyHash::of("first:one"), KeyHash::of("second:two")]);
+        Ok(())
+    }
 
     #[test]
     fn a_file_has_a_key_a_line() -> Result<(), Box<dyn std::error::Error>> {
