@@ -11,7 +11,7 @@ use crate::error::one_line;
 use crate::{Error, Result, files::ModelFiles};
 pub(crate) use controlnet::ControlNetConfig;
 pub(crate) use ip_adapter::IpAdapterConfig;
-pub(crate) use limits::POSITIONS;
+pub(crate) use limits::{POSITIONS, WIDEST_HEAD};
 pub(crate) use scheduler::{SchedulerConfig, Shift, Spacing};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -160,6 +160,15 @@ fn what_is_no_image_encoder_is_refused() {
             ),
             "its preprocessor_config.json: resample 0",
         ),
+        (
+            folder(
+                as_is.clone(),
+                Some(r#"{"do_center_crop": true, "size": {"shortest_edge": 28823037615171176}, "crop_size": 30}"#.into()),
+                &whole,
+            ),
+            "its preprocessor_config.json: size 28823037615171176x28823037615171176 is more than 65536",
+        ),
+        (folder(replaced("\"num_hidden_layers\"", "\"hidden_act\": \"mish\", \"num_hidden_layers\""), images.clone(), &whole), "hidden_act \"mish\" is not supported"),
         (folder(as_is, images, b""), "model.safetensors"),
         (case::path("ip_adapter/nothing"), "there is no such file"),
     ];

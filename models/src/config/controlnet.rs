@@ -1,9 +1,9 @@
 //! The config file of a ControlNet, or what its tensors say where there is none.
 
-use super::limits::{FEW, LAYERS, POSITIONS, WIDTH, sizes};
+use super::limits::{FEW, LAYERS, POSITIONS, WIDEST_HEAD, WIDTH, sizes};
 use super::{TransformerConfig, json};
 use crate::error::one_line;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// The class that diffusers writes into the file.
@@ -23,6 +23,9 @@ pub(crate) struct ControlNetConfig {
     pub(crate) joint_attention_dim: Option<usize>,
     pub(crate) caption_projection_dim: usize,
     pub(crate) pooled_projection_dim: usize,
+    /// Null in what diffusers' conversion script makes of Stability's files, whose tokens get no positions
+    /// (convert_sd3_controlnet_to_diffusers.py).
+    #[serde(deserialize_with = "positions")]
     pub(crate) pos_embed_max_size: usize,
     /// Channels of the control image besides its latents, for a mask.
     pub(crate) extra_conditioning_channels: usize,
@@ -64,6 +67,10 @@ impl Default for ControlNetConfig {
     }
 }
 
+fn positions<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(ControlNetConfig::default().pos_embed_max_size))
+}
+
 impl ControlNetConfig {
     /// Parses a config file.
     ///
@@ -89,7 +96,7 @@ impl ControlNetConfig {
         sizes([
             ("num_layers", self.num_layers, LAYERS),
             ("num_attention_heads", self.num_attention_heads, WIDTH),
-            ("attention_head_dim", self.attention_head_dim, WIDTH),
+            ("attention_head_dim", self.attention_head_dim, 1..=WIDEST_HEAD),
             ("patch_size", self.patch_size, FEW),
             ("in_channels", self.in_channels, WIDTH),
             ("extra_conditioning_channels", self.extra_conditioning_channels, 0..=*FEW.end()),
@@ -202,5 +209,24 @@ impl ControlNetConfig {
         };
         config.check_sizes()?;
         Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_without_positions_may_say_so_by_null() {
+        let text = br#"{"use_pos_embed": false, "pos_embed_type": null, "pos_embed_max_size": null}"#;
+        let config = ControlNetConfig::parse(text).expect("a config");
+        assert_eq!(config.pos_embed_max_size, ControlNetConfig::default().pos_embed_max_size);
+    }
+
+    #[test]
+    fn a_head_that_no_kernel_computes_is_refused() {
+        let text = br#"{"num_attention_heads": 1, "attention_head_dim": 1152}"#;
+        let why = ControlNetConfig::parse(text).expect_err("it is too wide");
+        assert!(why.contains("attention_head_dim"), "{why}");
     }
 }

@@ -8,6 +8,8 @@ use std::ops::RangeInclusive;
 pub(super) const LAYERS: RangeInclusive<usize> = 1..=1024;
 /// Channels, features, heads.
 pub(super) const WIDTH: RangeInclusive<usize> = 1..=1 << 16;
+/// Channels of the widest head for which there is a kernel on every device (kernels/src/cuda/attention.rs).
+pub(crate) const WIDEST_HEAD: usize = 512;
 /// Words of a vocabulary.
 const VOCABULARY: RangeInclusive<usize> = 1..=1 << 22;
 /// Patches of an image's side, or tokens of a text.

@@ -2,6 +2,7 @@
 //! predecessors write it.
 
 use super::image_size::Sides;
+use super::tower::LARGEST;
 use crate::resize::Filter;
 use serde::Deserialize;
 use std::ops::Range;
@@ -162,6 +163,9 @@ impl ProcessorConfig {
         };
         if !crops {
             return Ok((tall, wide));
+        }
+        if tall.max(wide) > LARGEST {
+            return Err(format!("size {tall}x{wide} is more than {LARGEST}"));
         }
         let (height, width) = self.crop_size.unwrap_or(Sides::One(224)).both();
         if height > tall || width > wide {

@@ -1,12 +1,14 @@
 //! A vision transformer: patches, and a class token if it has one, to what its layers make of them.
 
+use crate::config::WIDEST_HEAD;
+use crate::error::one_line;
 use crate::layers::{LayerNorm, Linear, activation};
 use crate::ops::{Activation, Ops};
 use crate::weights::{Scope, Weights};
 use candle_core::{Result, Tensor};
 
 /// No published one has a larger size; products of two stay countable.
-const LARGEST: usize = 1 << 16;
+pub(super) const LARGEST: usize = 1 << 16;
 
 /// Sizes of a tower.
 #[derive(Debug, Clone)]
@@ -110,7 +112,10 @@ impl Shape {
         if hidden % heads != 0 {
             return Err(format!("hidden_size {hidden} does not divide into {heads} heads"));
         }
-        Ok(())
+        if hidden / heads > WIDEST_HEAD {
+            return Err(format!("heads of {} channels are wider than {WIDEST_HEAD}", hidden / heads));
+        }
+        activation(&self.act).map(drop).map_err(|why| one_line(&why.to_string(), 120))
     }
 }
 
