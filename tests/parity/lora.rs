@@ -59,6 +59,32 @@ fn every_format_and_sums_of_two() {
     check(&mut pipeline, &base, "peft");
 }
 
+/// sd-scripts stores alpha as an integer unless it is told a precision.
+#[test]
+fn an_alpha_may_be_an_integer() {
+    let base = Case::read("base");
+    let cpu = candle_core::Device::Cpu;
+    let folder = tempfile::tempdir().expect("a directory");
+    let kohya =
+        candle_core::safetensors::load(case::path("lora/kohya.safetensors"), &cpu).expect("an adapter");
+    let [mut whole, mut float] = [kohya.clone(), kohya];
+    let alphas: Vec<_> = whole.keys().filter(|name| name.ends_with(".alpha")).cloned().collect();
+    assert!(!alphas.is_empty());
+    for name in alphas {
+        whole.insert(name.clone(), candle_core::Tensor::new(3i64, &cpu).expect("a number"));
+        float.insert(name, candle_core::Tensor::new(3f32, &cpu).expect("a number"));
+    }
+    let mut pipeline = load(&base, Device::Cpu, DType::F32, true);
+    let images = [whole, float].map(|tensors| {
+        let path = folder.path().join("adapter.safetensors");
+        candle_core::safetensors::save(&tensors, &path).expect("saved");
+        let lora = Lora { path, name: "adapter".into(), scale: 1.0 };
+        let request = GenerateRequest { steps: 2, loras: vec![lora], ..base.request.clone() };
+        bytes(&pipeline.generate(&request, &mut |_: Step| Control::Continue).expect("an image"))
+    });
+    assert_eq!(images[0], images[1]);
+}
+
 #[test]
 fn in_plain_candle() {
     let base = Case::read("base");

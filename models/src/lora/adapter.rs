@@ -142,7 +142,7 @@ impl Reader<'_> {
                 shown(up)
             ));
         }
-        for name in [Some(down), Some(up), keys.alpha.as_deref()].into_iter().flatten() {
+        for name in [down, up] {
             if let Some(dtype) = self.file.unreadable(name) {
                 let name = shown(name);
                 return Err(format!(
@@ -177,17 +177,10 @@ impl Reader<'_> {
         Ok(Pair { targets, down, up, scale })
     }
 
+    /// sd-scripts stores an integer unless it is told a precision.
     fn alpha(&self, name: &str) -> Result<f64> {
-        let alpha = self
-            .file
-            .read(name, DType::F32)?
-            .ok_or_else(|| missing(name))?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        match alpha[..] {
-            [alpha] if alpha.is_finite() => Ok(f64::from(alpha)),
-            _ => Err(refused(format!("{} is no finite number", shown(name)))),
-        }
+        let alpha = self.file.number(name)?.filter(|alpha| alpha.is_finite());
+        alpha.ok_or_else(|| refused(format!("{} is no finite number", shown(name))))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A single file of tensors that is no part of a model: an adapter.
 
 use super::source::PartFiles;
-use crate::Result;
+use crate::{Error, Result};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,6 +27,14 @@ impl TensorFile {
     /// The file cannot be read any more.
     pub(crate) fn metadata(&self) -> Result<BTreeMap<String, String>> {
         self.0.files.first().map_or_else(|| Ok(BTreeMap::new()), |file| file.metadata())
+    }
+
+    /// The number that a tensor of one value is, integers too.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<f64>> {
+        self.0.get(name).map_or(Ok(None), |stored| self.0.number(stored).map_err(Error::from))
     }
 
     /// The dtype of a tensor, if numbers of it cannot be read.
