@@ -74,7 +74,10 @@ impl Pipeline {
             configs.scheduler.shift = shift;
         }
         let mut problems = Vec::new();
-        let has_t5 = options.t5 && configs.index.has_t5();
+        if !options.t5 {
+            configs.index.text_encoder_3 = None;
+        }
+        let has_t5 = configs.index.has_t5();
         let mut encoders = TextEncoders::load(files, &first, &configs.transformer, has_t5, &mut problems)?;
         let stem = "diffusion_pytorch_model";
         let weights = Weights::open(files, "transformer", stem, &target)?;

@@ -133,7 +133,11 @@ fn a_state_of_other_settings_or_a_damaged_one_is_not_used() {
     let state = interrupted(&mut pipeline, &request(), 3);
     let longer = interrupted(&mut pipeline, &GenerateRequest { steps: 9, ..request() }, 3);
     let wider = interrupted(&mut pipeline, &GenerateRequest { width: 192, ..request() }, 3);
-    for unfit in [longer, wider, state[..state.len() - 1].to_vec(), Vec::new()] {
+    let other_text = interrupted(&mut pipeline, &GenerateRequest { t5_tokens: 32, ..request() }, 3);
+    let load = LoadOptions { t5: false, ..LoadOptions::new(Device::Cpu, DType::F32) };
+    let mut without = Pipeline::load(&ModelSource::Builtin, &load).expect("the built-in model");
+    let without_t5 = interrupted(&mut without, &request(), 3);
+    for unfit in [longer, wider, other_text, without_t5, state[..state.len() - 1].to_vec(), Vec::new()] {
         let (images, taken, notes) = from_state(&mut pipeline, &request(), unfit);
         assert_eq!(taken, (1..=7).collect::<Vec<_>>());
         assert!(notes.len() == 1 && notes[0].contains("starting at step 1"), "{notes:?}");

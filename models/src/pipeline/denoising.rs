@@ -62,7 +62,7 @@ impl Pipeline {
             decode_stage: &self.decode_stage,
             request,
             factor: self.configs.vae.factor(),
-            pace: PreviewPacing::new(request.steps),
+            pace: PreviewPacing::new(schedule.timesteps.len()),
         };
         let probe = probe.as_mut().map(|probe| &mut **probe as &mut _);
         let planted = self.planted.clone();
@@ -126,9 +126,10 @@ impl Pipeline {
         let Target { device, dtype, ops, .. } = &self.target;
         let device = if device.is_cuda() { "cuda" } else { "cpu" };
         let precision = if ops.fp8 { "fp8" } else { dtype.as_str() };
-        let (name, t5, shortcuts) = (&self.card.name, self.has_t5(), &self.shortcuts);
+        let (name, shortcuts) = (&self.card.name, &self.shortcuts);
+        let t5 = self.has_t5().then_some(request.t5_tokens);
         let settings = format!(
-            "{name} {device} {precision} t5 {t5} {shortcuts:?} sigmas {:?}{}{}{}{}",
+            "{name} {device} {precision} t5 {t5:?} {shortcuts:?} sigmas {:?}{}{}{}{}",
             schedule.sigmas,
             set.settings(),
             inpaint::digest(request.init_image.as_ref()),
