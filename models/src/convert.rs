@@ -22,6 +22,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+/// Parts of names of matrices that stay f16: those that few values pass through, or that every block depends on. They are
+/// those of llama.cpp (`attn_rel_b`) and of ComfyUI-GGUF's patch for Stable Diffusion 3.
+const NO_BLOCKS: [&str; 6] =
+    ["attn_rel_b.", "final_layer.", "context_embedder.", "t_embedder.", "y_embedder.", "x_embedder."];
+
 /// Values up to which a matrix keeps f32, as ComfyUI-GGUF's converter has it.
 const SMALL: usize = 1024;
 
@@ -60,10 +65,14 @@ impl ConvertTo {
     }
 
     /// The type of a tensor of this shape: vectors and small matrices stay f32, other ranks and rows that are no whole blocks
-    /// are f16. A K-quant that does not fit becomes what llama.cpp takes in its place.
-    fn of(self, shape: &[usize]) -> StoredType {
+    /// are f16, as are the matrices that no block is made of. A K-quant that does not fit becomes what llama.cpp takes in
+    /// its place.
+    fn of(self, name: &str, shape: &[usize]) -> StoredType {
         if shape.len() < 2 || shape.iter().product::<usize>() <= SMALL {
             return StoredType::Plain(Dtype::F32);
+        }
+        if matches!(self.0, StoredType::Blocks(_)) && NO_BLOCKS.iter().any(|part| name.contains(part)) {
+            return StoredType::Plain(Dtype::F16);
         }
         let smaller = match self.0 {
             StoredType::Blocks(GgmlDType::Q4K) => Some(GgmlDType::Q5_0),
@@ -136,7 +145,7 @@ impl Conversion {
     ) -> Result<Converted> {
         let entries = self.tensors.iter().map(|tensor| {
             let layout::Tensor { name, shape, .. } = tensor;
-            TensorEntry::new(name, shape, self.to.of(shape))
+            TensorEntry::new(name, shape, self.to.of(name, shape))
         });
         let entries = entries.collect::<Result<Vec<_>>>()?;
         let header = if self.to.is_fp8() {
