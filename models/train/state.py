@@ -71,6 +71,12 @@ class State:
         self.stopped = True
 
 
+def begin_with(path: pathlib.Path, module: torch.nn.Module) -> None:
+    """Initial weights from a file, if it is there."""
+    if path.exists():
+        module.load_state_dict(torch.load(path))
+
+
 def replace(path: pathlib.Path, value: object) -> None:
     """Writes a torch file atomically."""
     scratch = path.with_suffix(".new")

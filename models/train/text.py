@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from common import Average, Log, advance, arguments, autocast, rate
 from labels import CLASSES, labels
 from sizes import mixed, scene_of
-from state import State, replace
+from state import State, begin_with, replace
 from torch import nn
 from transformers import (
     CLIPTextConfig,
@@ -37,7 +37,7 @@ WIDTH, T5_WIDTH, PROJECTIONS = 64, 128, (64, 128)
 POOLED = sum(PROJECTIONS)
 BATCH = 64
 # Number of CLIP tokens that is enough for most short captions.
-SHORT = 44
+SHORT = 64
 
 
 @functools.cache
@@ -158,6 +158,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device) -> None:
         write_tokenizers(work)
     tokens = Tokens(work)
     encoders = Encoders(tokens).to(device)
+    begin_with(work / "text-start.pt", encoders)
     readers = nn.ModuleList([Reader(128, 12), Reader(T5_WIDTH, 12), Reader(POOLED, 0)]).to(device)
     both = nn.ModuleList([encoders, readers])
     average = Average(encoders, 0.998)
@@ -168,7 +169,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device) -> None:
         indices = [mixed(rng.randrange(1 << 28)) for _ in range(BATCH)]
         long = rng.random() < 0.5
         texts = [caption_of(index, step, long) for index in indices]
-        clip_l, clip_g, t5 = tokens(texts, 256 if long else rng.choice((48, 64)))
+        clip_l, clip_g, t5 = tokens(texts, 256 if long else rng.choice((64, 80)))
         if not long:  # CLIP is causal: padding at the end changes nothing before it.
             clip_l, clip_g = clip_l[:, :SHORT], clip_g[:, :SHORT]
         with autocast(device):

@@ -1,7 +1,7 @@
-"""Train the built-in model from scratch and write it to a directory.
+"""Train the built-in model, from scratch or from a model directory, and write it to a directory.
 
     pip install -r models/train/requirements.txt
-    python models/train/train.py WORK [--device cpu|cuda] [--export DIRECTORY]
+    python models/train/train.py WORK [--device cpu|cuda] [--start DIRECTORY] [--export DIRECTORY]
 
 WORK holds the state of every stage, at most a few minutes old. The same command resumes where the last one stopped, at any
 step of any stage; SIGTERM saves and ends. Seeds are fixed; the order in which threads add numbers is not, so two runs draw
@@ -68,6 +68,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("work", type=pathlib.Path)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--start", type=pathlib.Path, help="a model to go on from, instead of from random weights")
     parser.add_argument("--again", help="a stage to run although its file is there")
     parser.add_argument("--share", type=float, default=1.0, help="how much of every stage: 0.001 tries them all")
     parser.add_argument("--until", help="the last stage to run")
@@ -76,6 +77,10 @@ def main() -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     # OpenMP threads must not busy-wait for each other, so that other processes can use the CPU.
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    if options.start:
+        import start
+
+        start.write(options.start, options.work)
     for stage in STAGES:
         if stage.done(options):
             continue

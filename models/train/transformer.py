@@ -19,13 +19,13 @@ from diffusers import SD3Transformer2DModel
 from latents import Pool
 from loss_by_attribute import Probe, loss_of
 from sizes import SIZES
-from state import State, replace
+from state import State, begin_with, replace
 from world import captions
 
 HEADS, HEAD_DIM, BLOCKS = 3, 64, 5
 PATCH = 2
 # Tokens of CLIP and T5: the pipeline's own lengths, or those that a short prompt fills.
-LONG, SHORT = (77, 256), (40, 64)
+LONG, SHORT = (77, 256), (60, 80)
 LONG_SHARE = 0.3
 UNCONDITIONAL = 0.1
 # The share of noise levels that are uniform instead of logit-normal: the first step of sampling is pure noise.
@@ -55,7 +55,8 @@ CUDA_BATCH = 2
 def build() -> SD3Transformer2DModel:
     width = HEADS * HEAD_DIM
     return SD3Transformer2DModel(
-        sample_size=64,
+        # Also the unit of the position embeddings: that of the model before this one, whose blocks these began with.
+        sample_size=32,
         patch_size=PATCH,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
@@ -155,8 +156,7 @@ def train(work: pathlib.Path, name: str, steps: int, device: torch.device) -> No
     log = Log(work / "log.jsonl", f"transformer-{name}")
     model = build()
     begin(model)
-    if name == "full":
-        model.load_state_dict(torch.load(work / "transformer-small.pt"))
+    begin_with(work / ("transformer-start.pt" if name == "small" else "transformer-small.pt"), model)
     model.to(device)
     average = Average(model, 0.9995)
     if name == "small":

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from common import CHANNELS, Average, Log, advance, arguments, autocast, optimizers, rate
 from diffusers import AutoencoderKL
 from images import Crops
-from state import State, replace
+from state import State, begin_with, replace
 
-BLOCKS = (8, 16, 32, 64, 64)
+BLOCKS = (8, 16, 32, 48, 64)
 FACTOR = 2 ** (len(BLOCKS) - 1)
 NOISE = 0.2
 PEAK = 2e-3
@@ -100,6 +100,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device) -> None:
     log = Log(work / "log.jsonl", "vae")
     vae = build().to(device, memory_format=torch.channels_last)
     begin(vae)
+    begin_with(work / "vae-start.pt", vae)
     average = Average(vae, 0.998)
     matrices, others = optimizers(*by_kind(vae), weight_decay=1e-3)
     state = State(work / "vae-state.pt", steps, rng, vae=vae, average=average, matrices=matrices, others=others)
