@@ -31,6 +31,9 @@ PROGRAM = "latentd"
 TESTS = {"gpu": "test-gpu", "latentd_kernels": "test-kernels", "latentd_models": "test-models", "ops": "ops"}
 # The architecture of the GPU's machine: Hopper, sm_90.
 ARCH = 90
+# The peers' pipelines, and other packages of diffusers that they do not import: together they are half of it.
+PIPELINES = ("controlnet", "controlnet_sd3", "stable_diffusion", "stable_diffusion_3")
+UNUSED = ("diffusers/commands/", "diffusers/modular_pipelines/")
 # Smaller files of the checkout are not searched for in executables.
 SMALLEST_BLANKED = 64 << 10
 
@@ -96,10 +99,17 @@ def wheels(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def unpack_wheels(files: list[pathlib.Path], folder: pathlib.Path) -> None:
-    """Unpacks pure Python wheels into a folder for PYTHONPATH."""
+    """Unpacks pure Python wheels into a folder for PYTHONPATH, without what no peer imports."""
     for file in files:
         with zipfile.ZipFile(file) as wheel:
-            wheel.extractall(folder)
+            wheel.extractall(folder, filter(is_used, wheel.namelist()))
+
+
+def is_used(member: str) -> bool:
+    package, _, inside = member.removeprefix("diffusers/pipelines/").partition("/")
+    if member.startswith("diffusers/pipelines/") and inside:
+        return package in PIPELINES
+    return not member.startswith(UNUSED)
 
 
 def blank(executable: pathlib.Path) -> dict:
