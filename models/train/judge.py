@@ -10,6 +10,7 @@ import pathlib
 import random
 from itertools import pairwise
 
+import look
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -47,7 +48,7 @@ class Judge(nn.Module):
         return self.out(F.dropout(self.hidden(x).relu(), 0.1, self.training))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Weights with the norms folded into the convolutions, in float16."""
+        """Weights with the norms folded into the convolutions."""
         found = {}
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms)):
             scale = norm.weight / (norm.running_var + norm.eps).sqrt()
@@ -56,7 +57,7 @@ class Judge(nn.Module):
         for name in ("narrow", "hidden", "out"):
             layer = getattr(self, name)
             found |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
-        return {name: value.detach().cpu().numpy().astype(np.float16) for name, value in found.items()}
+        return {name: value.detach().cpu().numpy() for name, value in found.items()}
 
 
 def build() -> Judge:
@@ -83,7 +84,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 24_
         advance([optimizer], rate(step, steps, 2e-3))
         if step % 100 == 0:
             log.write(step=step, loss=round(loss.item(), 4))
-    np.savez_compressed(work / "judge.npz", **model.eval().arrays())
+    look.store(work / "judge.npz", model.eval().arrays())
     found, images = views(work, min(1000, steps), True)
     with torch.no_grad():
         logits = torch.cat([model(batch(part.to(device), False)).cpu() for part in images.split(BATCH)])
@@ -99,9 +100,8 @@ def targets_of(found: list[int]) -> torch.Tensor:
 
 def features_of(work: pathlib.Path, device: torch.device):
     """The first three layers of the trained judge, as a function of images in -1..1."""
-    stored = np.load(work / "judge.npz")
-    read = lambda name: torch.from_numpy(stored[name]).float().to(device)
-    layers = [(read(f"conv{i}.weight"), read(f"conv{i}.bias")) for i in range(3)]
+    weights = {name: torch.from_numpy(value).to(device) for name, value in look.stored(work / "judge.npz").items()}
+    layers = [(weights[f"conv{i}.weight"], weights[f"conv{i}.bias"]) for i in range(3)]
 
     def features(pixels: torch.Tensor) -> list[torch.Tensor]:
         found = [pixels]

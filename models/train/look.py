@@ -9,11 +9,33 @@ from labels import CLASSES, OBJECTS
 from PIL import Image
 
 
+def store(path: pathlib.Path, weights: dict[str, np.ndarray]) -> None:
+    """Writes matrices and kernels as int8 with a scale for each output, and vectors as float16."""
+    found = {}
+    for name, value in weights.items():
+        if value.ndim == 1:
+            found[name] = value.astype(np.float16)
+            continue
+        scale = np.abs(value).max(tuple(range(1, value.ndim)), keepdims=True) / 127
+        found |= {name: np.round(value / scale).astype(np.int8), f"{name}.scale": scale.astype(np.float32)}
+    np.savez_compressed(path, **found)
+
+
+def stored(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The weights that `store` wrote, as float32."""
+    found = {name: value.astype(np.float32) for name, value in np.load(path).items()}
+    return {
+        name: value * found.get(f"{name}.scale", np.float32(1))
+        for name, value in found.items()
+        if not name.endswith(".scale")
+    }
+
+
 class Network:
     """`judge.py`'s network in numpy, for views of the side length that it was trained on."""
 
     def __init__(self, path: pathlib.Path):
-        self.weights = {name: value.astype(np.float32) for name, value in np.load(path).items()}
+        self.weights = stored(path)
         cells = self.weights["hidden.weight"].shape[1] // len(self.weights["narrow.weight"])
         self.side = 32 * round(cells**0.5)
 

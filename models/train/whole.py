@@ -9,6 +9,7 @@ from __future__ import annotations
 import pathlib
 import random
 
+import look
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 10_
     log = Log(work / "log.jsonl", "whole")
     images, states = object_views(work, min(count, 16 * steps), False)
     model = Judge(OBJECT_SIDE, len(OBJECTS)).to(device, memory_format=torch.channels_last)
-    begin(model, np.load(work / "judge.npz"), batch(images[:BATCH].to(device), False))
+    begin(model, look.stored(work / "judge.npz"), batch(images[:BATCH].to(device), False))
     optimizer = torch.optim.AdamW(model.parameters(), PEAK, weight_decay=0.03)
     state = State(work / "whole-state.pt", steps, random.Random(7), model=model, optimizer=optimizer)
     running, since = 0.0, 0
@@ -45,7 +46,7 @@ def train(work: pathlib.Path, steps: int, device: torch.device, count: int = 10_
         if step % 50 == 49:
             log.write(step=step + 1, loss=round(running / since, 4))
             running, since = 0.0, 0
-    np.savez_compressed(work / "whole.npz", **model.eval().arrays())
+    look.store(work / "whole.npz", model.eval().arrays())
     log.write(step=steps, **measure(work, model, device, min(1000, steps)))
 
 
