@@ -106,8 +106,14 @@ pageTest("a browser that stores nothing for pages generates, and knows the key u
     };
     for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(window, name, { get });
   });
+  // What is filled in before the server has described itself stays.
+  let filled;
+  const waits = new Promise((resolve) => (filled = resolve));
+  await page.route(/\/openapi\.json$/, (route) => waits.then(() => route.continue()));
   await page.goto(locked.url);
   await small(page);
+  filled();
+  await page.locator('#server[data-state="ready"]').waitFor();
   await page.getByRole("button", { name: /^Generate/ }).click();
   const dialog = page.getByRole("dialog");
   await dialog.getByLabel("Key", { exact: true }).fill(KEY);

@@ -67,10 +67,13 @@ function inlineBytes({ output }) {
   return urls.filter((url) => url.startsWith("data:")).reduce((sum, url) => sum + url.length, 0);
 }
 
+/** The draft, where the browser stores nothing: until the page is left. */
+let unstored = null;
+
 export const draft = {
   get() {
     try {
-      return JSON.parse(localStorage.getItem(DRAFT));
+      return unstored ?? JSON.parse(localStorage.getItem(DRAFT));
     } catch {
       return null;
     }
@@ -78,8 +81,9 @@ export const draft = {
   set(input) {
     try {
       localStorage.setItem(DRAFT, JSON.stringify(input));
+      unstored = null;
     } catch {
-      // A full or forbidden store only means that a reload forgets the draft.
+      unstored = input;
     }
   },
 };
