@@ -5,7 +5,6 @@
 
 #include <cuda_runtime.h>
 
-#include <atomic>
 #include <cstdint>
 
 namespace latentd {
@@ -48,19 +47,18 @@ bool fits(Sizes... sizes) {
 
 // Launches `kernel`, which takes one struct. Allocates and waits for nothing, so a graph can capture it.
 //
-// Shared memory of 48 KiB and more must be enabled once in each context: a process uses one device.
+// Shared memory of 48 KiB and more must be enabled in each context. A model that replaces another one may find a new context,
+// so this is not remembered: the call only sets a number.
 template <auto kernel, typename Params>
 int launch(const Params& params, dim3 grid, dim3 block, size_t shared_bytes, void* stream) {
   const void* function = reinterpret_cast<const void*>(kernel);
-  static std::atomic<bool> allowed{false};
-  if (shared_bytes >= (48 << 10) && !allowed.load(std::memory_order_acquire)) {
+  if (shared_bytes >= (48 << 10)) {
     cudaError_t error =
         cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
     if (error != cudaSuccess) {
       cudaGetLastError();
       return CUDA_ERROR + error;
     }
-    allowed.store(true, std::memory_order_release);
   }
   void* arguments[] = {const_cast<Params*>(&params)};
   cudaError_t error =
