@@ -6,6 +6,7 @@ use super::arguments::NhwcConvolution;
 use super::operand::{Input, Output, gpu};
 use super::select::Convolution;
 use super::{cutlass, elementwise};
+use crate::OutOfMemory;
 use crate::options::{Activation, Conv2dSpec};
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -101,8 +102,16 @@ fn implicit_whole(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
     Ok(y.tensor())
 }
 
+/// candle's convolution: it writes every pixel's neighbours into a matrix, with 32 bits for the number of its elements
+/// (`im2col_kernel` in candle-core 0.11.1), and leaves what is beyond them unwritten.
 fn portable(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Result<Tensor> {
-    let (_, _, height, width) = x.dims4()?;
+    let (batch, channels, height, width) = x.dims4()?;
+    let scale = if spec.upsample { 2 } else { 1 };
+    let side = |side: usize| (scale * side + 2 * spec.padding).saturating_sub(w.dims()[2]) / spec.stride + 1;
+    if u32::try_from(batch * side(height) * side(width) * channels * w.dims()[2] * w.dims()[3]).is_err() {
+        // Decoding then goes on in tiles.
+        return Err(OutOfMemory.into());
+    }
     let x = x.contiguous()?;
     let x = if spec.upsample { x.upsample_nearest2d(2 * height, 2 * width)? } else { x };
     let y = x.conv2d(&w.contiguous()?, spec.padding, spec.stride, 1, 1)?;
@@ -114,8 +123,21 @@ fn portable(x: &Tensor, w: &Tensor, b: Option<&Tensor>, spec: Conv2dSpec) -> Res
 
 #[cfg(test)]
 mod tests {
+    use super::super::open;
     use super::*;
+    use crate::is_out_of_memory;
     use crate::testing::normal;
+
+    /// The decoder's last convolutions of an image of 1440x1440 in f32. Nothing so large is allocated here.
+    #[test]
+    fn more_neighbours_than_candle_writes_are_out_of_memory() -> Result<()> {
+        let gpu = open(0, None)?;
+        let x = Tensor::zeros((1, 1, 1, 1), DType::F32, &gpu)?.broadcast_as((1, 256, 1440, 1440))?;
+        let w = Tensor::zeros((1, 256, 3, 3), DType::F32, &gpu)?;
+        let spec = Conv2dSpec { stride: 1, padding: 1, upsample: false };
+        assert!(conv2d(&x, &w, None, spec).is_err_and(|error| is_out_of_memory(&error)));
+        Ok(())
+    }
 
     /// On the processor: how rows are cut has nothing to do with a GPU.
     #[test]

@@ -2,6 +2,7 @@
 
 use super::arguments::{FusedAttention, NhwcConvolution};
 use super::device::Gpu;
+use crate::OutOfMemory;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::{Result, bail};
 use std::ffi::{c_int, c_void};
@@ -76,6 +77,8 @@ fn check(op: &str, code: c_int) -> Result<()> {
         3 => "the workspace is too small or not aligned".to_owned(),
         4 => "the scale is not a positive number".to_owned(),
         5 => "the driver refused a tensor map".to_owned(),
+        // cudaErrorMemoryAllocation: the runtime loads a kernel, and its local memory, when it is first launched.
+        1002 => return Err(OutOfMemory.into()),
         code if code > 1000 => format!("CUDA error {}", code - 1000),
         code => format!("unknown code {code}"),
     };
