@@ -35,11 +35,20 @@ pub fn upload(
         Some(first) if first.len() >= bytes => first,
         too_small => make_room(main.context(), too_small, bytes)?,
     };
-    // Waits for the copy before this one in the buffer.
-    fill(&mut buffer.as_mut_slice().w()?[..bytes])?;
+    let keep = |buffer| {
+        if let Some(spare) = uploads.keep(buffer) {
+            between_captures(|| drop(spare));
+        }
+    };
+    // The memory is there once the device's own stream has come so far: not behind what is put on it while `fill` reads.
     let tensor = allocation::uninitialised(&gpu, main, dtype, shape)?;
-    // The memory is there once the device's own stream has come so far.
-    uploads.stream.wait(&event_of(main)?).w()?;
+    let allocated = event_of(main)?;
+    // Waits for the copy before this one in the buffer.
+    if let Err(error) = buffer.as_mut_slice().w().and_then(|buffer| fill(&mut buffer[..bytes])) {
+        keep(buffer);
+        return Err(error);
+    }
+    uploads.stream.wait(&allocated).w()?;
     // SAFETY: the buffer holds the bytes and knows until when the stream reads it; the tensor has as many, which nothing
     // else touches before `copied`.
     unsafe {
@@ -48,9 +57,7 @@ pub fn upload(
         result::memcpy_htod_async(to, &from[..bytes], uploads.stream.cu_stream()).w()?;
     }
     let copied = event_of(&uploads.stream)?;
-    if let Some(spare) = uploads.keep(buffer) {
-        between_captures(|| drop(spare));
-    }
+    keep(buffer);
     Ok(Upload { tensor, copied, main: main.clone() })
 }
 
