@@ -114,13 +114,13 @@ impl Block {
         let rows = image.rows.end..image.rows.end + if drops_text { 2 } else { ROWS };
         let text_qkv = ["add_q_proj", "add_k_proj", "add_v_proj"];
         let text = PreAttention::load(scope, "norm1_context.linear", rows, text_qkv, width)?;
+        let dual = is_dual.then(|| Dual::load(&scope.at("attn2"), config)).transpose()?;
         let image_after = PostAttention::load(scope, "to_out.0", "ff", width)?;
         let text_after = (!drops_text)
             .then(|| PostAttention::load(scope, "to_add_out", "ff_context", width))
             .transpose()?;
         let attn = scope.at("attn");
         let norms = norms(&attn, config, &["norm_q", "norm_k", "norm_added_q", "norm_added_k"])?;
-        let dual = is_dual.then(|| Dual::load(&scope.at("attn2"), config)).transpose()?;
         let (heads, ops) = (config.num_attention_heads, scope.target().ops);
         Ok(Self { image, text, image_after, text_after, norms, dual, heads, ops })
     }
@@ -179,11 +179,13 @@ impl Block {
         mods: &Tensor,
         prompt: Option<BlockTokens>,
     ) -> Result<Stream> {
+        // In the order in which the layers were loaded: a streamed matrix is read ahead in that order.
+        let second =
+            self.dual.as_ref().map(|dual| self.dual_attention(dual, &image, mods, prompt)).transpose()?;
         let y = self.image_after.projection.forward(attended)?;
         let branch = Branch { y, gate: self.image.row(GATE) };
-        let image = match &self.dual {
-            Some(dual) => {
-                let second = self.dual_attention(dual, &image, mods, prompt)?;
+        let image = match second {
+            Some(second) => {
                 let image = self.ops.gated_add(&image, &branch.y, mods, branch.gate)?;
                 Stream::with(image, Branch { y: second, gate: self.image.row(DUAL_GATE) })
             }
