@@ -15,16 +15,18 @@ def keep_only(executable: bytearray, arch: int) -> int:
     """Removes the ELF files of all architectures but `arch` (90 is sm_90) and returns their length in bytes.
 
     Each fat binary is then as nvcc would have built it for that architecture alone; zeros after it fill its old length. PTX
-    stays, so that newer cards can still compile what they need.
+    stays, so that newer cards can still compile what they need. One that would be empty stays as it is: nvcc makes none, so it
+    is not known what the CUDA runtime does with it.
     """
     removed, at = 0, 0
     while (at := executable.find(CONTAINER, at)) >= 0:
         first, end = at + 16, at + 16 + struct.unpack_from("<Q", executable, at + 8)[0]
         found = entries(executable, first, end)
         kept = b"".join(entry for kind, built_for, entry in found if kind != ELF or built_for == arch)
-        removed += end - first - len(kept)
-        struct.pack_into("<Q", executable, at + 8, len(kept))
-        executable[first:end] = kept.ljust(end - first, b"\0")
+        if kept:
+            removed += end - first - len(kept)
+            struct.pack_into("<Q", executable, at + 8, len(kept))
+            executable[first:end] = kept.ljust(end - first, b"\0")
         at = end
     return removed
 

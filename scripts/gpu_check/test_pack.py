@@ -65,6 +65,12 @@ class Packed(unittest.TestCase):
         kept = fatbin((fatbins.ELF, 90, ours), (1, 80, ptx)).ljust(len(whole), b"\0")
         self.assertEqual((self.folder / "there/bin/one").read_bytes(), b"before" + kept + b"after" + kept)
 
+    def test_a_fat_binary_without_code_for_our_card_stays_as_it_is(self) -> None:
+        whole = bytearray(fatbin((fatbins.ELF, 80, os.urandom(100))))
+        before = bytes(whole)
+        self.assertEqual(fatbins.keep_only(whole, 90), 0)
+        self.assertEqual(bytes(whole), before)
+
     def test_a_layout_that_has_changed_is_an_error(self) -> None:
         whole = fatbin((fatbins.ELF, 80, bytes(100)))
         with self.assertRaisesRegex(SystemExit, "layout has changed"):
