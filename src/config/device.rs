@@ -3,9 +3,6 @@
 use super::{ConfigError, gpus, refuse};
 use latentd_models::{CpuIsa, DType, Device};
 
-/// Where the NVIDIA driver lists its GPUs. Looking there does not start CUDA, which `serve` must never do.
-const GPUS: &str = "/proc/driver/nvidia/gpus";
-
 /// The devices that `text` names; `auto` is every GPU, or the processor.
 pub(super) fn several(text: &str) -> Result<Vec<Device>, ConfigError> {
     match text.trim() {
@@ -35,7 +32,7 @@ fn usable_gpus() -> usize {
     if !cfg!(feature = "cuda") {
         return 0;
     }
-    let all = std::fs::read_dir(GPUS).map_or(0, Iterator::count);
+    let all = gpus::installed_gpus();
     gpus::visible_gpus().map_or(all, |listed| listed.len().min(all))
 }
 
