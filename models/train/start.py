@@ -20,11 +20,11 @@ WHOLE = {"vae.pt": "vae", "transformer-small.pt": "transformer", "safety.pt": "s
 
 
 def write(directory: pathlib.Path, work: pathlib.Path) -> None:
-    """Writes into WORK what is missing there of the stages' files and tokenizers."""
+    """Writes into WORK what is missing there of the stages' files and tokenizers. The directory may lack parts."""
     for folder in directory.glob("tokenizer*"):
         shutil.copytree(folder, work / folder.name, dirs_exist_ok=True)
     for name, folder in WHOLE.items():
-        if not (work / name).exists():
+        if (directory / folder).exists() and not (work / name).exists():
             replace(work / name, weights(directory / folder))
     if not (work / "text.pt").exists():
         parts = {part: weights(directory / folder) for folder, part in TEXT.items()}

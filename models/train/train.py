@@ -41,7 +41,10 @@ class Stage:
 
     def done(self, options: argparse.Namespace) -> bool:
         last = self.amount(options.device, options.share) - 1
-        return (options.work / self.leaves.format(last)).exists() and self.name != options.again
+        found = [self.leaves.format(last)]
+        if self.script == "latents":  # They are for the transformer alone.
+            found.append(f"transformer-{self.phase}.pt")
+        return any((options.work / name).exists() for name in found) and self.name != options.again
 
     def command(self, options: argparse.Namespace) -> list[str]:
         amount = str(self.amount(options.device, options.share))
