@@ -3,7 +3,7 @@
 It contains executables, the peers' Python packages, and the commit. Repeated data, such as the kernels in several
 executables, is compressed away, since the compressor's window is as long as the pack. Copies of the checkout's files in the
 executables, such as the built-in model, are blanked when packing and restored when unpacking. Device code is carried only for
-the architecture of the GPU's machine, and as PTX.
+the architecture of the GPU's machine, and as PTX; modules that have neither stay as they are.
 """
 
 import hashlib

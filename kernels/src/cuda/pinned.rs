@@ -27,7 +27,7 @@ impl Uploads {
         if buffers.len() < BUFFERS { None } else { buffers.pop_front() }
     }
 
-    /// Keeps a buffer with or without a copy that has begun; returns one that is too many.
+    /// Keeps a buffer, whose copy may still be under way; returns one that is too many.
     pub(super) fn keep(&self, buffer: PinnedHostSlice<u8>) -> Option<PinnedHostSlice<u8>> {
         let mut buffers = self.buffers();
         buffers.push_back(buffer);
