@@ -55,9 +55,9 @@ def pack(file: pathlib.Path, spare_mib: float) -> None:
 def build(target: pathlib.Path, folder: pathlib.Path) -> None:
     """Builds the program and the tests for CUDA, stripped."""
     # GPU_CHECK_PROFILE=dev packs the build of scripts/test-cuda, to test the calls; their times are meaningless then. With
-    # the examples cargo resolves the same features as for the tests.
+    # the examples and with otlp nothing is compiled again.
     profile = os.environ.get("GPU_CHECK_PROFILE", "release")
-    targets = ("--bins", "--examples") if profile == "dev" else ()
+    targets, features = (("--bins", "--examples"), "cuda,otlp") if profile == "dev" else ((), "cuda")
     toolchain = os.environ.get("CUDA_TOOLCHAIN_DIR", str(target / "cuda"))
     script = 'eval "$(scripts/cuda-toolchain "$1")"; shift; exec cargo "$@"'
 
@@ -68,7 +68,7 @@ def build(target: pathlib.Path, folder: pathlib.Path) -> None:
         messages = [json.loads(line) for line in lines if line.startswith("{")]
         return [message for message in messages if message.get("executable")]
 
-    common = ("--workspace", "--features", "cuda", "--locked")
+    common = ("--workspace", "--features", features, "--locked")
     program = cargo("build", *common, *targets, "--profile", profile)
     tests = cargo("test", *common, "--no-run", "--lib", "--test", "gpu", "--bench", "ops")
     folder.mkdir()

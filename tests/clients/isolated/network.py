@@ -35,7 +35,7 @@ def enter():
     print("the interface is there", file=internet.stdin, flush=True)
     assert internet.stdout.readline() == "answers\n"
     resolv_conf = pathlib.Path(os.environ["LATENTD_TEST_DIRECTORY"]) / "resolv.conf"
-    resolv_conf.write_text(f"nameserver {FAR}\noptions timeout:2 attempts:1\n")
+    resolv_conf.write_text(f"nameserver {FAR}\noptions timeout:5 attempts:1\n")
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "--bind", resolv_conf, "/etc/resolv.conf"], check=True)
     return internet
